@@ -1,0 +1,388 @@
+//! Walks a plan: record, kernel, record.
+//!
+//! Every change goes through [`Session::carry_out`]: it writes down what is about to be done, gives the kernel one
+//! transaction, and sets the record right. If the kernel refuses because it does not hold what the record says (somebody has reloaded
+//! the firewall), everything is rebuilt from the record, once.
+
+use std::collections::BTreeSet;
+
+use crate::contract::{Multiplicity, Scope, Tunnel};
+use crate::iptables::{Reason, Tables, TablesError};
+use crate::netfilter::{Command, Listing, Rulebook, Variant, restore_text};
+use crate::plan::{Block, Change, Fault, Node, Path, TunnelId, TunnelKey, faults, lay_out, rebuild, transition};
+use crate::record::{About, Daemon, FORMAT, Pending, RecordError, Settle, Slot, Store, TunnelRecord};
+
+/// What a call found around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The daemon that called; none if somebody calls by hand.
+    pub daemon: Option<Daemon>,
+    /// The time, in seconds since 1970 (UTC).
+    pub now: u64,
+}
+
+/// One call at work: the record, locked, and the tables.
+#[derive(Debug)]
+pub struct Session<'a, T: Tables> {
+    store: &'a Store,
+    tables: &'a mut T,
+    caller: Caller,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The tunnel's rules were put in.
+    Opened,
+    /// They were there already, as they should be; this many ups are open now.
+    StoodAlready(u32),
+    /// The tunnel's rules were taken out.
+    Closed,
+    /// They stay: this many ups are still open.
+    StillNeeded(u32),
+    /// There was nothing to take out.
+    NothingThere,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The record cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The tables cannot be read or changed.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// The plan is wrong. A mistake in this program.
+    #[error("refused by its own check, please report this: {0}")]
+    Faulty(Fault),
+}
+
+/// What a call comes to in one rulebook: which records go and which come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// The rulebook.
+    pub rulebook: Rulebook,
+    /// The records that go.
+    pub gone: Vec<TunnelRecord>,
+    /// The records that come; one that also goes is replaced.
+    pub come: Vec<TunnelRecord>,
+    /// What becomes of it if this call dies.
+    pub settle: Settle,
+    /// What to say when it is done.
+    pub outcome: Outcome,
+}
+
+impl<'a, T: Tables> Session<'a, T> {
+    /// Begins to work on a record.
+    pub fn new(store: &'a Store, tables: &'a mut T, caller: Caller) -> Self {
+        Self { store, tables, caller }
+    }
+
+    /// Does what no daemon calls for: settles a change whose call died, and clears what dead daemons left.
+    ///
+    /// The latter is a matter of security: a new daemon gives the dead one's reqids to other tunnels.
+    ///
+    /// # Errors
+    /// If that is not possible; the record says so to the next call too.
+    pub fn housekeep(&mut self) -> Result<(), ApplyError> {
+        if let Some(pending) = self.store.pending()? {
+            self.store.recover(&pending)?;
+            self.rebuild(pending.rulebook, &[], &[])?;
+            self.store.settled()?;
+        }
+        for daemon in self.store.dead_daemons()? {
+            for rulebook in Rulebook::all() {
+                let tunnels = self.store.tunnels(rulebook)?;
+                let gone: Vec<_> = tunnels
+                    .into_iter()
+                    .filter(|record| record.daemon == Some(daemon))
+                    .collect();
+                let work = Work {
+                    rulebook,
+                    gone,
+                    come: Vec::new(),
+                    settle: Settle::Complete,
+                    outcome: Outcome::Closed,
+                };
+                self.carry_out(&work)?;
+            }
+            self.store.unregister(&daemon)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the firewall for a tunnel.
+    ///
+    /// # Errors
+    /// If that is not possible; nothing of it is left then.
+    pub fn open(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
+        let work = self.opening(tunnel)?;
+        self.carry_out(&work)?;
+        Ok(work.outcome)
+    }
+
+    /// Closes the firewall for a tunnel, by its record.
+    ///
+    /// # Errors
+    /// If that is not possible; the record stands then.
+    pub fn close(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
+        let Some(work) = self.closing(tunnel)? else {
+            return Ok(Outcome::NothingThere);
+        };
+        self.carry_out(&work)?;
+        Ok(work.outcome)
+    }
+
+    /// What opening the firewall for a tunnel comes to.
+    ///
+    /// # Errors
+    /// If the record cannot be read, or there is no iptables.
+    pub fn opening(&self, tunnel: &Tunnel) -> Result<Work, ApplyError> {
+        let key = TunnelKey::of(tunnel);
+        let (rulebook, old, id) = match self.find(tunnel, &key)? {
+            Some((rulebook, old)) => (rulebook, Some(old.clone()), old.id),
+            None => self.place(tunnel, &key)?,
+        };
+        let (count, settle) = match tunnel.multiplicity {
+            Multiplicity::Counted => (
+                old.as_ref().map_or(1, |old| old.count.saturating_add(1)),
+                Settle::Complete,
+            ),
+            Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
+        };
+        let new = TunnelRecord {
+            format: FORMAT,
+            layout: lay_out(tunnel, &id),
+            id,
+            key,
+            multiplicity: tunnel.multiplicity,
+            count,
+            since: old.as_ref().map_or(self.caller.now, |old| old.since),
+            daemon: self.caller.daemon,
+            about: About::from(tunnel),
+        };
+        let stood = old.as_ref().is_some_and(|old| old.layout == new.layout);
+        let outcome = if stood {
+            Outcome::StoodAlready(count)
+        } else {
+            Outcome::Opened
+        };
+        Ok(Work {
+            rulebook,
+            gone: old.into_iter().collect(),
+            come: vec![new],
+            settle,
+            outcome,
+        })
+    }
+
+    /// What closing it comes to; nothing, if the tunnel is not on record.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    pub fn closing(&self, tunnel: &Tunnel) -> Result<Option<Work>, ApplyError> {
+        let Some((rulebook, record)) = self.find_open(tunnel)? else {
+            return Ok(None);
+        };
+        let left = record.count.saturating_sub(1);
+        let (come, outcome) = match left {
+            0 => (Vec::new(), Outcome::Closed),
+            1.. => (
+                vec![TunnelRecord {
+                    count: left,
+                    ..record.clone()
+                }],
+                Outcome::StillNeeded(left),
+            ),
+        };
+        Ok(Some(Work {
+            rulebook,
+            gone: vec![record],
+            come,
+            settle: Settle::Complete,
+            outcome,
+        }))
+    }
+
+    /// The commands that some work takes; none, if only the record changes.
+    ///
+    /// # Errors
+    /// If the record cannot be read, or the plan does not stand its own check.
+    pub fn commands(&self, work: &Work) -> Result<Vec<Command>, ApplyError> {
+        let layouts: Vec<_> = work
+            .gone
+            .iter()
+            .chain(&work.come)
+            .map(|record| &record.layout)
+            .collect();
+        let ids: BTreeSet<_> = work.gone.iter().chain(&work.come).map(|record| &record.id).collect();
+        let staying = self.store.staying(work.rulebook, &layouts, &ids)?;
+        let layouts_of = |records: &[TunnelRecord]| records.iter().map(|record| record.layout.clone()).collect();
+        checked(transition(&Change {
+            gone: layouts_of(&work.gone),
+            come: layouts_of(&work.come),
+            staying,
+        }))
+    }
+
+    fn carry_out(&mut self, work: &Work) -> Result<(), ApplyError> {
+        let Work {
+            rulebook,
+            gone,
+            come,
+            settle,
+            outcome: _,
+        } = work;
+        let commands = self.commands(work)?;
+        if commands.is_empty() {
+            return Ok(come
+                .iter()
+                .try_for_each(|record| self.store.update(*rulebook, record))?);
+        }
+        let ids = |records: &[TunnelRecord]| records.iter().map(|record| record.id.clone()).collect();
+        let pending = Pending {
+            format: FORMAT,
+            rulebook: *rulebook,
+            gone: ids(gone),
+            come: ids(come),
+            settle: *settle,
+        };
+        let stood = self.store.has_tunnels(*rulebook)?;
+        self.store.begin(&pending, gone, come)?;
+        let made = match self.tables.restore(*rulebook, &restore_text(&commands)) {
+            Err(error) if stood && may_be_drift(&error) => self.rebuild(*rulebook, gone, come),
+            other => other.map_err(ApplyError::from),
+        };
+        match made {
+            Ok(()) => Ok(self.store.commit(&pending, gone, come)?),
+            // What the kernel holds is unknown: `pending` stays, and the next call rebuilds.
+            Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
+            Err(error) => {
+                self.store.abandon(&pending, gone, come)?;
+                if stood && lost_too_much(&error) {
+                    // Not this tunnel then; but the others can have their rules back. If not even that: the error above says why.
+                    let _ = self.rebuild(*rulebook, &[], &[]);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the kernel hold what the record says, less what goes and with what comes.
+    fn rebuild(&mut self, rulebook: Rulebook, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), ApplyError> {
+        let mut records = self.store.tunnels(rulebook)?;
+        records.retain(|record| !gone.iter().chain(come).any(|other| other.id == record.id));
+        let layouts: Vec<_> = records.iter().chain(come).map(|record| record.layout.clone()).collect();
+        let listing = Listing::of_save(&self.tables.save(rulebook)?);
+        let commands = checked(rebuild(&layouts, &listing))?;
+        if !commands.is_empty() {
+            self.tables.restore(rulebook, &restore_text(&commands))?;
+        }
+        Ok(())
+    }
+
+    /// A tunnel's record: in the rulebook of the variant that `iptables` is now, or of another that it was when the tunnel came up.
+    fn find(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
+        for rulebook in rulebooks(tunnel) {
+            if let Slot::Taken(record) = self.store.slot(rulebook, key)? {
+                return Ok(Some((rulebook, *record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where a tunnel that is not on record goes.
+    fn place(
+        &self,
+        tunnel: &Tunnel,
+        key: &TunnelKey,
+    ) -> Result<(Rulebook, Option<TunnelRecord>, TunnelId), ApplyError> {
+        let family = tunnel.family();
+        let rulebook = Rulebook {
+            variant: self.tables.default_variant(family)?,
+            family,
+        };
+        Ok(match self.store.slot(rulebook, key)? {
+            Slot::Taken(record) => (rulebook, Some(*record.clone()), record.id),
+            Slot::Free(id) => (rulebook, None, id),
+        })
+    }
+
+    /// The record that a `down` means. Its reqid, and in a host tunnel its addresses, may have changed since `up`: strongSwan
+    /// gives a tunnel with dynamic selectors a new reqid when MOBIKE moves it (5.9.6 and later), and calls nobody.
+    fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
+        let key = TunnelKey::of(tunnel);
+        if let Some(found) = self.find(tunnel, &key)? {
+            return Ok(Some(found));
+        }
+        for rulebook in rulebooks(tunnel) {
+            let block = Node::Block(Block::of(any_path(tunnel), &tunnel.peer_client));
+            let mut alike = self.store.tunnels_at(rulebook, &block)?;
+            alike.retain(|record| record.key.same_but_reqid(&key));
+            if let Some(record) = single(alike) {
+                return Ok(Some((rulebook, record)));
+            }
+            if let (Multiplicity::Counted, Scope::Host, Some(_)) = (tunnel.multiplicity, tunnel.scope, tunnel.unique_id)
+            {
+                let mut moved = self.store.tunnels(rulebook)?;
+                moved.retain(|record| is_moved_host(record, tunnel));
+                if let Some(record) = single(moved) {
+                    return Ok(Some((rulebook, record)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn checked(commands: Vec<Command>) -> Result<Vec<Command>, ApplyError> {
+    match faults(&commands).into_iter().next() {
+        Some(fault) => Err(ApplyError::Faulty(fault)),
+        None => Ok(commands),
+    }
+}
+
+fn rulebooks(tunnel: &Tunnel) -> impl Iterator<Item = Rulebook> + use<> {
+    let family = tunnel.family();
+    Variant::ALL
+        .into_iter()
+        .map(move |variant| Rulebook { variant, family })
+}
+
+/// One of the paths that a tunnel of this scope is on.
+fn any_path(tunnel: &Tunnel) -> Path {
+    match tunnel.scope {
+        Scope::Host => Path::Input,
+        Scope::Client => Path::ForwardIn,
+    }
+}
+
+/// The only record there is, if there is only one: with two it cannot be told which of them is meant.
+fn single(mut records: Vec<TunnelRecord>) -> Option<TunnelRecord> {
+    let record = records.pop();
+    record.filter(|_| records.is_empty())
+}
+
+fn is_moved_host(record: &TunnelRecord, tunnel: &Tunnel) -> bool {
+    record.key.connection == tunnel.connection
+        && record.about.scope == Scope::Host
+        && record.about.unique_id == tunnel.unique_id
+        && record.key.traffic == tunnel.traffic
+}
+
+/// Whether the kernel may have refused because it does not hold what the record says.
+fn may_be_drift(error: &TablesError) -> bool {
+    match error {
+        TablesError::Refused { reason, .. } => *reason == Reason::Rules,
+        TablesError::Missing { .. } | TablesError::NotRun(_) | TablesError::Unknown { .. } => false,
+    }
+}
+
+/// Whether a failed rebuild leaves the other tunnels to be put back.
+fn lost_too_much(error: &ApplyError) -> bool {
+    match error {
+        ApplyError::Tables(error) => may_be_drift(error),
+        ApplyError::Record(_) | ApplyError::Faulty(_) => false,
+    }
+}

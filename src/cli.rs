@@ -1,0 +1,269 @@
+//! What the command line asks for.
+//!
+//! In hook mode it is read by hand: the daemon starts us for every event, a usage text would be logged line by line, and the
+//! stock scripts' own arguments have a form of their own. Commands for people go through clap.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where the record is unless `--state-dir` says otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
+
+/// How long the xtables lock is waited for unless `--wait` says otherwise.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
+/// What every call can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The settings file, if another than the default one.
+    pub config: Option<PathBuf>,
+    /// Where the record is.
+    pub state_dir: PathBuf,
+    /// Where iptables is; empty for the usual places.
+    pub programs: Vec<PathBuf>,
+    /// How long the xtables lock is waited for.
+    pub wait: Duration,
+    /// Whether anything is done.
+    pub mode: Mode,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            config: None,
+            state_dir: PathBuf::from(DEFAULT_STATE_DIR),
+            programs: Vec::new(),
+            wait: DEFAULT_WAIT,
+            mode: Mode::Real,
+        }
+    }
+}
+
+/// Whether anything is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It is.
+    Real,
+    /// It is only shown.
+    DryRun,
+}
+
+/// What is wrong with the arguments of a hook call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HookArgumentError {
+    /// Not one of those that the stock scripts or this program know.
+    #[error(
+        "unknown argument \"{0}\", expected iptables, custom ..., --route yes|no, --iproute ARGS, --config FILE, --state-dir DIR, --programs DIR, --wait SECONDS or --dry-run"
+    )]
+    Unknown(String),
+    /// It needs a value.
+    #[error("{option} needs {expected}")]
+    Value {
+        /// The option.
+        option: String,
+        /// What should follow it.
+        expected: &'static str,
+    },
+}
+
+/// Reads the arguments of a hook call: our own options, and those of the stock scripts.
+///
+/// `iptables` (strongSwan) and `ipfwadm` (FreeS/WAN) ask for what is done in any case. `--route` and `--iproute` (libreswan, Openswan)
+/// concern routes. After `custom` words that nobody knows are the administrator's own, as with every stock script.
+///
+/// # Errors
+/// If a word is none of these, or a value is missing or malformed.
+pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentError> {
+    let mut options = Options::default();
+    let mut custom = false;
+    let mut rest = arguments.iter().map(OsString::as_os_str);
+    while let Some(word) = rest.next() {
+        let (name, attached) = split(word);
+        let mut value = |expected| {
+            attached
+                .clone()
+                .or_else(|| rest.next().map(OsStr::to_owned))
+                .ok_or(HookArgumentError::Value {
+                    option: escaped(&name),
+                    expected,
+                })
+        };
+        match name.to_str() {
+            Some("iptables" | "ipfwadm" | "") => {}
+            Some("custom") => custom = true,
+            Some("--route") => drop(value("yes or no")?),
+            Some("--iproute") => drop(value("the arguments of ip route")?),
+            Some("--dry-run") => options.mode = Mode::DryRun,
+            Some("--config") => options.config = Some(value("a file")?.into()),
+            Some("--state-dir") => options.state_dir = value("a folder")?.into(),
+            Some("--programs") => options.programs.push(value("a folder")?.into()),
+            Some("--wait") => options.wait = seconds(&value("a number of seconds from 1 to 60")?)?,
+            _ if custom => {}
+            _ => return Err(HookArgumentError::Unknown(escaped(word))),
+        }
+    }
+    Ok(options)
+}
+
+/// `--option=value` in two; a word without `=` alone.
+fn split(word: &OsStr) -> (OsString, Option<OsString>) {
+    match word
+        .to_str()
+        .filter(|text| text.starts_with("--"))
+        .and_then(|text| text.split_once('='))
+    {
+        Some((name, value)) => (name.into(), Some(value.into())),
+        None => (word.to_owned(), None),
+    }
+}
+
+fn seconds(value: &OsStr) -> Result<Duration, HookArgumentError> {
+    let number = value
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .filter(|seconds| (1..=60).contains(seconds));
+    number.map(Duration::from_secs).ok_or(HookArgumentError::Value {
+        option: "--wait".to_owned(),
+        expected: "a number of seconds from 1 to 60",
+    })
+}
+
+fn escaped(word: &OsStr) -> String {
+    let text: String = word
+        .as_encoded_bytes()
+        .iter()
+        .take(60)
+        .copied()
+        .flat_map(std::ascii::escape_default)
+        .map(char::from)
+        .collect();
+    text
+}
+
+/// Open the firewall for IPsec tunnels: an _updown hook for libreswan, Openswan, FreeS/WAN and strongSwan
+///
+/// Set it as leftupdown= or rightupdown= in ipsec.conf, or as updown = in swanctl.conf. The daemon then runs it with PLUTO_VERB set;
+/// run by hand without PLUTO_VERB it takes the commands below.
+#[derive(Debug, Parser)]
+#[command(name = "pluto-updown", version, max_term_width = 100)]
+pub struct CommandLine {
+    /// What every command can be told.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Operation,
+}
+
+/// The options of every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Read the settings from FILE [default: /etc/pluto-updown.toml, if there is one]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Keep the record of what is installed in DIR
+    #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_STATE_DIR)]
+    state_dir: PathBuf,
+    /// Look for iptables-restore and iptables-save in DIR only; may be given several times
+    #[arg(long, value_name = "DIR", global = true)]
+    programs: Vec<PathBuf>,
+    /// Wait for the xtables lock for SECONDS at most
+    #[arg(long, value_name = "SECONDS", global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    wait: u64,
+    /// Show what would be done, and do nothing; needs no root
+    #[arg(long, global = true)]
+    dry_run: bool,
+}
+
+impl From<Common> for Options {
+    fn from(common: Common) -> Self {
+        let Common {
+            config,
+            state_dir,
+            programs,
+            wait,
+            dry_run,
+        } = common;
+        let mode = if dry_run { Mode::DryRun } else { Mode::Real };
+        Self {
+            config,
+            state_dir,
+            programs,
+            wait: Duration::from_secs(wait),
+            mode,
+        }
+    }
+}
+
+/// The commands for people.
+#[derive(Debug, Subcommand)]
+pub enum Operation {
+    /// Run every call in a captures file, one line each and a summary
+    Replay {
+        /// The captures file: `> [ARGUMENT] …` begins a call, the lines to the next blank one are its environment
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Options, HookArgumentError> {
+        hook_arguments(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_stock_scripts_arguments_are_understood() {
+        for words in [
+            &["iptables"][..],
+            &["ipfwadm"],
+            &["--route", "yes"],
+            &["--route=no"],
+            &["--iproute", "mtu 1400"],
+            &["custom", "a", "--b"],
+            &[""],
+        ] {
+            assert_eq!(read(words), Ok(Options::default()), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_options_are_understood_beside_them() {
+        let options = read(&[
+            "custom",
+            "mine",
+            "--dry-run",
+            "--state-dir=/x",
+            "--wait",
+            "7",
+            "--config",
+            "/y",
+        ])
+        .unwrap();
+        assert_eq!(options.mode, Mode::DryRun);
+        assert_eq!(options.state_dir, PathBuf::from("/x"));
+        assert_eq!(options.config, Some(PathBuf::from("/y")));
+        assert_eq!(options.wait, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn an_unknown_word_is_named_and_escaped() {
+        let error = read(&["--help\n\u{1b}"]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("unknown argument \"--help\\n\\x1b\", expected"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_or_senseless_value_is_named() {
+        assert_eq!(read(&["--config"]).unwrap_err().to_string(), "--config needs a file");
+        for wait in ["0", "61", "x", "-1"] {
+            assert!(read(&["--wait", wait]).is_err(), "{wait}");
+        }
+    }
+}

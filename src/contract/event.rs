@@ -1,0 +1,146 @@
+//! The typed event: what one call of a daemon says, for the later stages.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::dialect::Dialect;
+use super::text::{ConnectionName, PeerText};
+use super::verb::Verb;
+use crate::selector::{Device, Family, Network, Traffic};
+
+pub use crate::selector::SaProtocol;
+
+/// One call, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Who called.
+    pub dialect: Dialect,
+    /// What it said.
+    pub verb: Verb,
+    /// What that asks of the firewall.
+    pub duty: Duty,
+}
+
+/// What a call asks of the firewall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Duty {
+    /// Open it for this tunnel (`up`).
+    Open(Box<Tunnel>),
+    /// Close it again (`down`).
+    Close(Box<Tunnel>),
+    /// Nothing: `prepare`, `route`, `unroute` and the like.
+    Nothing,
+}
+
+/// One tunnel as its daemon describes it: one connection and one pair of traffic selectors.
+///
+/// At `down` much of it can differ from what `up` said (peer, own address, reqid), so it serves there only to find the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// `PLUTO_CONNECTION`: the connection under Pluto, the CHILD_SA's configuration under strongSwan.
+    pub connection: ConnectionName,
+    /// How many tunnels of this connection and these selectors there can be at a time.
+    pub multiplicity: Multiplicity,
+    /// Whether our own end is the gateway alone or a network.
+    pub scope: Scope,
+    /// What is behind us.
+    pub my_client: Network,
+    /// What is behind the peer; of the same family as `my_client`.
+    pub peer_client: Network,
+    /// What may flow between the two.
+    pub traffic: Traffic,
+    /// By what its packets are known.
+    pub attachment: Attachment,
+    /// Our own address of the IKE association, where it is known. Moves with MOBIKE.
+    pub me: Option<IpAddr>,
+    /// The peer's address of the IKE association, where it is known. Moves with MOBIKE.
+    pub peer: Option<IpAddr>,
+    /// Our own identity.
+    pub my_id: PeerText,
+    /// The identity that the peer showed. The peer chose it.
+    pub peer_id: PeerText,
+    /// The user name of XAUTH or EAP. The peer chose it.
+    pub user: Option<PeerText>,
+    /// Our own addresses inside the tunnel: `leftsourceip=`, or the virtual addresses that the peer assigned.
+    pub source_addresses: Vec<IpAddr>,
+    /// Whether the gateway's own addresses are to be reached through the tunnel too.
+    pub host_access: HostAccess,
+    /// Whether IPComp was negotiated along with ESP or AH.
+    pub compression: Compression,
+    /// strongSwan's number of the IKE_SA. It changes when that is rekeyed, without a call.
+    pub unique_id: Option<u32>,
+    /// The security parameter indexes at the time of the call; a rekey changes them without a call.
+    pub spis: Option<Spis>,
+}
+
+impl Tunnel {
+    /// The family of the packets inside it.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.my_client.family()
+    }
+}
+
+/// How many tunnels of one connection and one pair of selectors a daemon can have at a time, and how it says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Multiplicity {
+    /// One. A second `up` replaces the first (Pluto, permanent connections).
+    Single,
+    /// One for every reqid: instances of a template connection, such as two peers behind one NAT in transport mode (Pluto, `CK_INSTANCE`).
+    Instances,
+    /// Several that look the same, each with an `up` and a `down` of its own: strongSwan reauthenticates by `up`(new), `down`(old).
+    Counted,
+}
+
+/// Whether our own end of a tunnel is the gateway itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The gateway's own address and nothing else (`up-host`).
+    Host,
+    /// A network, or an address other than that of the IKE association (`up-client`).
+    Client,
+}
+
+/// By what a tunnel's packets are known, besides their addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// By the IPsec policy that they came by or will leave by.
+    Policy {
+        /// ESP, AH or IPComp, where the daemon says so.
+        protocol: Option<SaProtocol>,
+        /// The kernel's number, corrected where the daemon passes the base (libreswan 4.x); absent under Openswan and FreeS/WAN.
+        reqid: Option<u32>,
+    },
+    /// By the device that they come in and leave by: VTI, XFRM interface, or KLIPS' `ipsecN`.
+    Device(Device),
+}
+
+/// Whether the daemon asked that the gateway itself be reached through the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostAccess {
+    /// It did (`hostaccess=yes`).
+    Asked,
+    /// It did not.
+    NotAsked,
+}
+
+/// Whether packets are compressed before they are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// IPComp was negotiated.
+    Ipcomp,
+    /// Nothing is compressed.
+    None,
+}
+
+/// The numbers of a tunnel's two security associations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spis {
+    /// Of what comes in. libreswan calls it `SPI_OUT`.
+    pub inbound: u32,
+    /// Of what goes out. libreswan calls it `SPI_IN`.
+    pub outbound: u32,
+}

@@ -1,0 +1,29 @@
+//! What a daemon said: from argv and environment to a typed [`Event`].
+//!
+//! Two steps. A [`Snapshot`] is a faithful copy of what was given and judges nothing. [`read`] turns it into an [`Event`] for
+//! the dialect that it is written in, or says which variable is at fault. After that nobody reads a variable again.
+
+mod attachment;
+mod dialect;
+mod error;
+mod event;
+mod reader;
+mod snapshot;
+mod text;
+mod traffic;
+mod tunnel;
+mod values;
+mod variables;
+mod verb;
+
+pub use dialect::{Dialect, Libreswan};
+pub use error::{ContractError, Quoted};
+pub use event::{Attachment, Compression, Duty, Event, HostAccess, Multiplicity, SaProtocol, Scope, Spis, Tunnel};
+pub use reader::read;
+pub use snapshot::Snapshot;
+pub use text::{ConnectionName, PeerText};
+pub use variables::{Treatment, VARIABLES};
+pub use verb::{Operation, Verb};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use super::*;
+
+fn name(raw: &str) -> ConnectionName {
+    ConnectionName::new(raw.as_bytes()).unwrap()
+}
+
+fn stored<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_value(text.into()).ok()
+}
+
+#[test]
+fn the_names_that_pluto_makes_are_kept_as_they_are() {
+    for text in [
+        "net-net",
+        "subnets/1x2",
+        "private#10.0.0.0/8-(6--80--0)",
+        "100%",
+        "a b=c",
+        "\"quoted\"",
+    ] {
+        assert_eq!(name(text).as_str(), text);
+    }
+}
+
+#[test]
+fn different_names_stay_different() {
+    assert_eq!(name("a\\b").as_str(), "a\\x5cb");
+    assert_eq!(ConnectionName::new(b"a\xffb\n").unwrap().as_str(), "a\\xffb\\x0a");
+    assert_ne!(name("a\\x0a"), name("a\n"));
+}
+
+#[test]
+fn a_name_has_1_to_1024_bytes() {
+    assert!(ConnectionName::new(b"").is_err());
+    assert!(ConnectionName::new(&[b'a'; 1024]).is_ok());
+    assert!(ConnectionName::new(&[0xff; 1024]).is_ok());
+    assert!(ConnectionName::new(&[b'a'; 1025]).is_err());
+}
+
+#[test]
+fn a_stored_name_comes_back_in_its_one_form_only() {
+    for raw in [&b"net-net"[..], b"a\\b", b"\xff\n\x7f", &[0xff; 1024]] {
+        let name = ConnectionName::new(raw).unwrap();
+        assert_eq!(stored(name.as_str()), Some(name));
+    }
+    for text in [
+        "",
+        "a\\",
+        "a\\x",
+        "a\\x5",
+        "a\\y41",
+        "a\\x41",
+        "a\\xFF",
+        "a\n",
+        "\u{e4}",
+        "a\\\u{e4}\u{e4}",
+        "\\x+1",
+    ] {
+        assert_eq!(stored::<ConnectionName>(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn a_slug_is_readable_and_begins_and_ends_with_a_letter_or_digit() {
+    assert_eq!(name("net-net").slug(16), "net-net");
+    assert_eq!(name("subnets/1x2").slug(16), "subnets-1x2");
+    assert_eq!(
+        name("private#10.0.0.0/8-(6--80--0)").slug(64),
+        "private-10.0.0.0-8-6-80-0"
+    );
+    assert_eq!(name("B\u{fc}ro").slug(16), "B-ro");
+    assert_eq!(name("-._x_.-").slug(16), "x");
+    assert_eq!(name("a\\x41").slug(16), "a-x41");
+}
+
+#[test]
+fn a_slug_is_cut_and_does_not_end_in_a_dash_for_it() {
+    assert_eq!(name("abc-def").slug(4), "abc");
+    assert_eq!(name("abc-def").slug(5), "abc-d");
+    assert_eq!(name("abc").slug(0), "");
+}
+
+#[test]
+fn a_name_without_anything_readable_is_called_tunnel() {
+    assert_eq!(name("///").slug(16), "tunnel");
+    assert_eq!(name("\u{4e2d}\u{6587}").slug(16), "tunnel");
+    assert_eq!(name("._-").slug(3), "tun");
+}
+
+#[test]
+fn a_comment_has_a_safe_alphabet_and_128_bytes() {
+    assert_eq!(
+        name("private#10.0.0.0/8-(6--80--0)").comment(),
+        "private#10.0.0.0/8-(6--80--0)"
+    );
+    assert_eq!(name("a\"b'c`d$e\\f;g\nh\u{e4}").comment(), "a_b_c_d_e_f_g_h__");
+    assert_eq!(name(&"a".repeat(200)).comment(), "a".repeat(128));
+    assert_eq!(ConnectionName::new(&[0xff; 200]).unwrap().comment(), "_".repeat(128));
+}
+
+#[test]
+fn a_text_of_the_peer_cannot_control_a_terminal_or_break_a_line() {
+    assert_eq!(
+        PeerText::new(b"C=CH, O=$(id), CN=a'b\"c").as_str(),
+        "C=CH, O=$(id), CN=a'b\"c"
+    );
+    assert_eq!(
+        PeerText::new(b"a\nb\x1b[2J\x7f\xc3\xa4").as_str(),
+        r"a\x0ab\x1b[2J\x7f\xc3\xa4"
+    );
+}
+
+#[test]
+fn what_libreswan_has_escaped_is_not_escaped_again() {
+    assert_eq!(PeerText::new(br"CN=O\047Neil").as_str(), r"CN=O\047Neil");
+}
+
+#[test]
+fn a_long_text_is_cut_between_two_escapes() {
+    assert_eq!(PeerText::new(&[b'a'; 512]).as_str(), "a".repeat(512));
+    assert_eq!(PeerText::new(&[b'a'; 513]).as_str(), format!("{}...", "a".repeat(509)));
+    assert_eq!(
+        PeerText::new(&[0xff; 100_000]).as_str(),
+        format!("{}...", r"\xff".repeat(127))
+    );
+    assert_eq!(PeerText::new(&[0xff; 128]).as_str(), r"\xff".repeat(128));
+}
+
+#[test]
+fn a_stored_text_is_checked() {
+    for raw in [&b""[..], b"@east", br"\047", &[0xff; 1000]] {
+        let text = PeerText::new(raw);
+        assert_eq!(stored(text.as_str()), Some(text));
+    }
+    assert_eq!(stored::<PeerText>("a\nb"), None);
+    assert_eq!(stored::<PeerText>("\u{e4}"), None);
+    assert_eq!(stored::<PeerText>(&"a".repeat(513)), None);
+}

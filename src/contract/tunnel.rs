@@ -1,0 +1,179 @@
+//! The tunnel that an `up` or a `down` is about.
+
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::attachment;
+use super::dialect::Dialect;
+use super::error::ContractError;
+use super::event::{Compression, HostAccess, Multiplicity, Scope, Spis, Tunnel};
+use super::text::{ConnectionName, PeerText};
+use super::traffic;
+use super::values::{Values, missing, unexpected};
+use crate::selector::Network;
+
+/// What is done with the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// It is opened: nothing that a rule needs may be unknown.
+    Opening,
+    /// It is closed: the record knows what was opened, and a number that no longer exists is no obstacle.
+    Closing,
+}
+
+/// Reads the tunnel of a call.
+pub(super) fn read(
+    values: Values<'_>,
+    dialect: Dialect,
+    scope: Option<Scope>,
+    moment: Moment,
+) -> Result<Tunnel, ContractError> {
+    let connection = connection(values)?;
+    let (my_client, peer_client) = clients(values)?;
+    let me = values.address("PLUTO_ME")?;
+    Ok(Tunnel {
+        connection,
+        multiplicity: multiplicity(values, dialect)?,
+        scope: scope.unwrap_or_else(|| scope_of(&my_client, me)),
+        my_client,
+        peer_client,
+        traffic: traffic::read(values, dialect, my_client.family())?,
+        attachment: attachment::read(values, dialect, moment)?,
+        me,
+        peer: values.address("PLUTO_PEER")?,
+        my_id: values.peer_text("PLUTO_MY_ID").unwrap_or_default(),
+        peer_id: peer_id(values, moment)?,
+        user: user(values, dialect),
+        source_addresses: source_addresses(values, dialect)?,
+        host_access: host_access(values, dialect)?,
+        compression: compression(values, dialect)?,
+        unique_id: unique_id(values, dialect)?,
+        spis: spis(values, dialect)?,
+    })
+}
+
+fn connection(values: Values<'_>) -> Result<ConnectionName, ContractError> {
+    const VARIABLE: &str = "PLUTO_CONNECTION";
+    let raw = values.bytes(VARIABLE)?.ok_or(missing(VARIABLE))?;
+    ConnectionName::new(raw.as_bytes()).map_err(|expected| unexpected(VARIABLE, raw, expected.0))
+}
+
+/// The networks at both ends. Their own text tells their family: the suffix of the verb can be that of the IKE association.
+fn clients(values: Values<'_>) -> Result<(Network, Network), ContractError> {
+    const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
+    const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
+    let my: Network = values.required_place(MY_CLIENT)?;
+    let peer: Network = values.required_place(PEER_CLIENT)?;
+    if my.family() != peer.family() {
+        return Err(values.contradiction(MY_CLIENT, PEER_CLIENT, "networks of one family"));
+    }
+    Ok((my, peer))
+}
+
+/// Where the verb does not say it (libreswan 5.4, asynchronous), as the daemon itself would have decided.
+fn scope_of(my_client: &Network, me: Option<IpAddr>) -> Scope {
+    match me {
+        Some(me) if my_client.is_host(me) => Scope::Host,
+        Some(_) | None => Scope::Client,
+    }
+}
+
+fn multiplicity(values: Values<'_>, dialect: Dialect) -> Result<Multiplicity, ContractError> {
+    match dialect {
+        Dialect::StrongSwan => Ok(Multiplicity::Counted),
+        Dialect::Libreswan(_) => match values.text("PLUTO_CONN_KIND")? {
+            // libreswan does not always tell (not before 3.18). A second `up` replaces the first then, which opens less, not more.
+            None | Some("CK_PERMANENT") => Ok(Multiplicity::Single),
+            // An instance, an instance that is being deleted (CK_GOING_AWAY in 4.x), or what instances are made of.
+            Some(_) => Ok(Multiplicity::Instances),
+        },
+        // They have instances too, but neither a word nor a reqid to tell them apart by.
+        Dialect::Openswan | Dialect::FreesWan => Ok(Multiplicity::Single),
+    }
+}
+
+/// The peer's identity. At `up` it must be there, since what is allowed may depend on it; it can be empty.
+fn peer_id(values: Values<'_>, moment: Moment) -> Result<PeerText, ContractError> {
+    const VARIABLE: &str = "PLUTO_PEER_ID";
+    match moment {
+        Moment::Opening if !values.has(VARIABLE) => Err(missing(VARIABLE)),
+        Moment::Opening | Moment::Closing => Ok(values.peer_text(VARIABLE).unwrap_or_default()),
+    }
+}
+
+fn user(values: Values<'_>, dialect: Dialect) -> Option<PeerText> {
+    match dialect {
+        Dialect::StrongSwan => values.peer_text("PLUTO_XAUTH_ID"),
+        // Renamed in 3.17.
+        Dialect::Libreswan(_) => values
+            .peer_text("PLUTO_USERNAME")
+            .or_else(|| values.peer_text("PLUTO_XAUTH_USERNAME")),
+        Dialect::Openswan => values.peer_text("PLUTO_XAUTH_USERNAME"),
+        Dialect::FreesWan => None,
+    }
+}
+
+/// Our addresses inside the tunnel, in the order given and none twice: strongSwan gives the first one under two names.
+fn source_addresses(values: Values<'_>, dialect: Dialect) -> Result<Vec<IpAddr>, ContractError> {
+    let mut addresses = Vec::from_iter(values.address("PLUTO_MY_SOURCEIP")?);
+    let numbered: &[&str] = match dialect {
+        Dialect::StrongSwan => &["PLUTO_MY_SOURCEIP4_", "PLUTO_MY_SOURCEIP6_"],
+        Dialect::Libreswan(_) | Dialect::Openswan | Dialect::FreesWan => &[],
+    };
+    for stem in numbered {
+        let names = (1u32..).map(|number| format!("{stem}{number}"));
+        for name in names.take_while(|name| values.has(name)) {
+            addresses.extend(values.address(&name)?.filter(|address| !addresses.contains(address)));
+        }
+    }
+    Ok(addresses)
+}
+
+/// strongSwan's only, so that a variable which Pluto happens to inherit opens nothing. It is set to `1`, or not at all.
+fn host_access(values: Values<'_>, dialect: Dialect) -> Result<HostAccess, ContractError> {
+    match dialect {
+        Dialect::StrongSwan if values.text("PLUTO_HOST_ACCESS")?.is_some() => Ok(HostAccess::Asked),
+        Dialect::StrongSwan | Dialect::Libreswan(_) | Dialect::Openswan | Dialect::FreesWan => Ok(HostAccess::NotAsked),
+    }
+}
+
+/// strongSwan's only: libreswan says no more of IPComp than that it is configured. It is set to `1`, or not at all.
+fn compression(values: Values<'_>, dialect: Dialect) -> Result<Compression, ContractError> {
+    match dialect {
+        Dialect::StrongSwan if values.text("PLUTO_IPCOMP")?.is_some() => Ok(Compression::Ipcomp),
+        Dialect::StrongSwan | Dialect::Libreswan(_) | Dialect::Openswan | Dialect::FreesWan => Ok(Compression::None),
+    }
+}
+
+fn unique_id(values: Values<'_>, dialect: Dialect) -> Result<Option<u32>, ContractError> {
+    match dialect {
+        Dialect::StrongSwan => values.number("PLUTO_UNIQUEID", "a number"),
+        Dialect::Libreswan(_) | Dialect::Openswan | Dialect::FreesWan => Ok(None),
+    }
+}
+
+/// The numbers of the security associations. libreswan names them from the peer's side: `SPI_IN` is of what we send.
+fn spis(values: Values<'_>, dialect: Dialect) -> Result<Option<Spis>, ContractError> {
+    match dialect {
+        Dialect::Libreswan(_) => {}
+        Dialect::StrongSwan | Dialect::Openswan | Dialect::FreesWan => return Ok(None),
+    }
+    let spis = Spis {
+        inbound: spi(values, "SPI_OUT")?,
+        outbound: spi(values, "SPI_IN")?,
+    };
+    Ok(Some(spis).filter(|spis| spis.inbound != 0 || spis.outbound != 0))
+}
+
+/// One such number, `0x` and hexadecimal digits; 0 where there is none.
+fn spi(values: Values<'_>, name: &str) -> Result<u32, ContractError> {
+    let Some(text) = values.text(name)? else {
+        return Ok(0);
+    };
+    let digits = text
+        .strip_prefix("0x")
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    digits
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| unexpected(name, text, "0x and up to 8 hexadecimal digits"))
+}

@@ -1,0 +1,175 @@
+//! Every variable that a daemon is known to give its hook, and what becomes of it here.
+
+/// What is done with a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// It is read, at least in the calls of the daemons that set it.
+    Read,
+    /// It has no influence on an event, for this reason.
+    Ignored(&'static str),
+}
+
+use Treatment::{Ignored, Read};
+
+const ROUTES: &str = "concerns routes, and what the firewall lets through does not depend on them";
+const RESOLVER: &str = "concerns the resolver, not the firewall; the peer chose it";
+const CLIENT_PARTS: &str =
+    "says again what PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT say, and not correctly of ranges and NATed peers";
+const WORDS_CHANGE: &str = "its words change with every version";
+const HOST_FAMILY: &str =
+    "the family is taken from the networks themselves; this one can be that of the IKE association";
+const COUNTERS: &str = "a count of bytes, for accounting";
+const MARKS: &str = "the reqid already tells tunnels with different marks apart";
+const INTERFACE_IDS: &str = "a number and not a device's name; the reqid already tells such tunnels apart";
+const VTI_SETUP: &str = "concerns how the VTI device is made, and only its name matters to a rule";
+const CONFIG_MODE: &str = "concerns who gives addresses to whom; the networks already hold them";
+const SAREF: &str = "concerns marks on the packets of KLIPS, whose device already tells them apart";
+const DEBUG: &str = "concerns the debugging output of the stock script";
+
+/// The variables of libreswan 3.8 to 5.4, Openswan, FreeS/WAN and strongSwan 5 and 6, by name; `*` stands for a number from 1.
+pub const VARIABLES: &[(&str, Treatment)] = &[
+    ("CAT", Ignored("asks for address translation on top of what may pass")),
+    ("CONNMARK", Ignored(MARKS)),
+    ("CONNMARK_IN", Ignored(MARKS)),
+    ("CONNMARK_OUT", Ignored(MARKS)),
+    (
+        "INTERFACE_IP",
+        Ignored("concerns the address of the XFRM interface, not what passes through it"),
+    ),
+    ("IPSEC_INIT_SCRIPT_DEBUG", Ignored(DEBUG)),
+    (
+        "NFLOG",
+        Ignored("asks for a copy of the packets, not for letting them through"),
+    ),
+    ("PATH", Ignored("programs are run by absolute path")),
+    (
+        "PLUTO_ADDTIME",
+        Ignored("the time of the security association, which a rekey changes without a call"),
+    ),
+    ("PLUTO_CFG_CLIENT", Ignored(CONFIG_MODE)),
+    ("PLUTO_CFG_SERVER", Ignored(CONFIG_MODE)),
+    ("PLUTO_CISCO_DNS_INFO", Ignored(RESOLVER)),
+    ("PLUTO_CISCO_DOMAIN_INFO", Ignored(RESOLVER)),
+    ("PLUTO_CLIENT_FAMILY", Read),
+    ("PLUTO_CONNECTION", Read),
+    (
+        "PLUTO_CONNECTION_TYPE",
+        Ignored("tunnel and transport mode take the same rules; strongSwan does not say which it is"),
+    ),
+    ("PLUTO_CONN_ADDRFAMILY", Ignored(HOST_FAMILY)),
+    ("PLUTO_CONN_CLIENTFAMILY", Ignored(HOST_FAMILY)),
+    ("PLUTO_CONN_ENDFAMILY", Ignored(HOST_FAMILY)),
+    ("PLUTO_CONN_KIND", Read),
+    ("PLUTO_CONN_POLICY", Ignored(WORDS_CHANGE)),
+    ("PLUTO_DNS4_*", Ignored(RESOLVER)),
+    ("PLUTO_DNS6_*", Ignored(RESOLVER)),
+    ("PLUTO_DNS_RESOLVER", Read),
+    ("PLUTO_HOST_ACCESS", Read),
+    ("PLUTO_IF_ID_IN", Ignored(INTERFACE_IDS)),
+    ("PLUTO_IF_ID_OUT", Ignored(INTERFACE_IDS)),
+    ("PLUTO_INBYTES", Ignored(COUNTERS)),
+    // The outer device under XFRM is `unknown` at strongSwan's `down` and moves with MOBIKE; there no rule is made of it.
+    ("PLUTO_INTERFACE", Read),
+    ("PLUTO_IN_BYTES", Ignored(COUNTERS)),
+    ("PLUTO_IPCOMP", Read),
+    (
+        "PLUTO_IS_PEER_CISCO",
+        Ignored("concerns the resolver and NetworkManager, not the firewall"),
+    ),
+    ("PLUTO_MARK_IN", Ignored(MARKS)),
+    ("PLUTO_MARK_OUT", Ignored(MARKS)),
+    ("PLUTO_ME", Read),
+    ("PLUTO_METRIC", Ignored(ROUTES)),
+    (
+        "PLUTO_MOBIKE_EVENT",
+        Ignored("only tells one unroute from others, and an unroute changes nothing in the firewall"),
+    ),
+    ("PLUTO_MTU", Ignored(ROUTES)),
+    ("PLUTO_MY_CLIENT", Read),
+    ("PLUTO_MY_CLIENT_MASK", Ignored(CLIENT_PARTS)),
+    ("PLUTO_MY_CLIENT_NET", Ignored(CLIENT_PARTS)),
+    ("PLUTO_MY_ID", Read),
+    ("PLUTO_MY_PORT", Read),
+    ("PLUTO_MY_PROTOCOL", Read),
+    ("PLUTO_MY_REF", Ignored(SAREF)),
+    ("PLUTO_MY_SOURCEIP", Read),
+    ("PLUTO_MY_SOURCEIP4_*", Read),
+    ("PLUTO_MY_SOURCEIP6_*", Read),
+    ("PLUTO_NEXT_HOP", Ignored(ROUTES)),
+    (
+        "PLUTO_NM_CONFIGURED",
+        Ignored("concerns NetworkManager, not the firewall"),
+    ),
+    ("PLUTO_OUTBYTES", Ignored(COUNTERS)),
+    ("PLUTO_OUT_BYTES", Ignored(COUNTERS)),
+    ("PLUTO_PEER", Read),
+    ("PLUTO_PEER_BANNER", Ignored("a greeting of the peer's, for people")),
+    (
+        "PLUTO_PEER_CA",
+        Ignored("the daemon has already judged the peer's certificate"),
+    ),
+    ("PLUTO_PEER_CLIENT", Read),
+    ("PLUTO_PEER_CLIENT_MASK", Ignored(CLIENT_PARTS)),
+    ("PLUTO_PEER_CLIENT_NET", Ignored(CLIENT_PARTS)),
+    ("PLUTO_PEER_DNS_INFO", Ignored(RESOLVER)),
+    ("PLUTO_PEER_DOMAIN_INFO", Ignored(RESOLVER)),
+    ("PLUTO_PEER_ID", Read),
+    ("PLUTO_PEER_PORT", Read),
+    ("PLUTO_PEER_PROTOCOL", Read),
+    ("PLUTO_PEER_REF", Ignored(SAREF)),
+    ("PLUTO_PEER_SOURCEIP", Ignored(CONFIG_MODE)),
+    ("PLUTO_PEER_SOURCEIP4_*", Ignored(CONFIG_MODE)),
+    ("PLUTO_PEER_SOURCEIP6_*", Ignored(CONFIG_MODE)),
+    ("PLUTO_PROTO", Read),
+    ("PLUTO_REQID", Read),
+    ("PLUTO_SAREF_TRACKING", Ignored(SAREF)),
+    ("PLUTO_SA_REQID", Read),
+    ("PLUTO_SA_TYPE", Read),
+    ("PLUTO_STACK", Read),
+    (
+        "PLUTO_UDP_ENC",
+        Ignored("the peer's port moves with its NAT, and packets are known by their policy"),
+    ),
+    ("PLUTO_UNIQUEID", Read),
+    ("PLUTO_USERNAME", Read),
+    ("PLUTO_VERB", Read),
+    ("PLUTO_VERSION", Read),
+    ("PLUTO_VIRT_INTERFACE", Read),
+    ("PLUTO_XAUTH_ID", Read),
+    ("PLUTO_XAUTH_USERNAME", Read),
+    ("PLUTO_XFRMI_FWMARK", Ignored(ROUTES)),
+    ("PLUTO_XFRMI_ROUTE", Read),
+    ("SPI_IN", Read),
+    ("SPI_OUT", Read),
+    ("UPDOWN_DEBUG", Ignored(DEBUG)),
+    ("VTI_IFACE", Read),
+    ("VTI_IP", Ignored(VTI_SETUP)),
+    ("VTI_ROUTING", Ignored(ROUTES)),
+    ("VTI_SHARED", Ignored(VTI_SETUP)),
+    (
+        "XAUTH_FAILED",
+        Ignored("tells of a user who was let in all the same (xauthfail=soft); the daemon has decided that"),
+    ),
+];
+
+/// What is done with a variable of this name; nothing if no daemon is known to set it.
+pub(super) fn treatment(name: &str) -> Option<Treatment> {
+    VARIABLES
+        .iter()
+        .find(|(pattern, _)| matches(pattern, name))
+        .map(|(_, treatment)| *treatment)
+}
+
+/// Whether a variable of this name is one that is read.
+pub(super) fn is_read(name: &str) -> bool {
+    treatment(name) == Some(Read)
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(stem) => name.strip_prefix(stem).is_some_and(|number| {
+            !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit())
+        }),
+        None => pattern == name,
+    }
+}

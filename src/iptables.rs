@@ -1,0 +1,224 @@
+//! Finds `iptables-restore` and `iptables-save` in their variants, and runs them.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::netfilter::{Rulebook, Variant};
+use crate::process::{self, Ending, Finished, Invocation, Output, ProcessError};
+use crate::selector::Family;
+
+/// Where iptables is looked for, in this order. Not in `PATH`: the daemon's may be empty, or `(null)`.
+pub const DIRECTORIES: [&str; 7] = [
+    "/usr/sbin",
+    "/sbin",
+    "/usr/local/sbin",
+    "/usr/bin",
+    "/bin",
+    "/usr/local/bin",
+    "/run/current-system/sw/bin",
+];
+
+/// The filter tables of this network namespace, as [`crate::apply`] needs them. Tests put an emulator here.
+pub trait Tables {
+    /// The variant that `iptables` is for a family, if nothing of ours says otherwise.
+    ///
+    /// # Errors
+    /// If there is no iptables.
+    fn default_variant(&self, family: Family) -> Result<Variant, TablesError>;
+
+    /// Carries out a transaction, all of it or nothing.
+    ///
+    /// # Errors
+    /// If the transaction was refused, or it is not known what became of it.
+    fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
+
+    /// Lists the filter table, as `iptables-save` does.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    fn save(&mut self, rulebook: Rulebook) -> Result<String, TablesError>;
+}
+
+/// Why a table was not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TablesError {
+    /// There is no such program.
+    #[error("{name} not found in {directories}: is the package iptables installed?")]
+    Missing {
+        /// Its name.
+        name: String,
+        /// Where it was looked for.
+        directories: String,
+    },
+    /// It could not be run.
+    #[error(transparent)]
+    NotRun(#[from] ProcessError),
+    /// It refused the transaction, and changed nothing.
+    #[error("{program} failed with status {status}: {complaint}")]
+    Refused {
+        /// The program.
+        program: String,
+        /// Its exit status.
+        status: i32,
+        /// What it said.
+        complaint: String,
+        /// Whether what stands in the kernel may be the reason, rather than the system or the rules asked for.
+        reason: Reason,
+    },
+    /// It ended in a way that leaves open whether the transaction was carried out.
+    #[error("{program} {how}; the next call will find out what it did")]
+    Unknown {
+        /// The program.
+        program: String,
+        /// How it ended.
+        how: String,
+    },
+}
+
+/// What a refusal may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Perhaps the kernel does not hold what the record says.
+    Rules,
+    /// The lock was held all the time, or we lack the right: rules have nothing to do with it.
+    System,
+}
+
+/// The iptables programs of this machine.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    directories: Vec<PathBuf>,
+    lock_wait: Duration,
+    deadline: Instant,
+}
+
+impl Programs {
+    /// Programs in these directories, or in [`DIRECTORIES`] if there are none. Each run waits for the xtables lock for `lock_wait`
+    /// at most, and is killed at `deadline`.
+    #[must_use]
+    pub fn new(directories: Vec<PathBuf>, lock_wait: Duration, deadline: Instant) -> Self {
+        let directories = if directories.is_empty() {
+            DIRECTORIES.iter().map(PathBuf::from).collect()
+        } else {
+            directories
+        };
+        Self {
+            directories,
+            lock_wait,
+            deadline,
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let runs = |path: &PathBuf| {
+            fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        };
+        self.directories.iter().map(|directory| directory.join(name)).find(runs)
+    }
+
+    /// The program for a variant: `iptables-nft-restore` before `iptables-restore`, so that a tunnel is taken out with what it was
+    /// put in with, whatever `iptables` means by now.
+    fn program(&self, rulebook: Rulebook, action: &str) -> Result<PathBuf, TablesError> {
+        let prefix = prefix(rulebook.family);
+        let names = match rulebook.variant {
+            Variant::Nft | Variant::Legacy => vec![
+                format!("{prefix}-{}-{action}", rulebook.variant),
+                format!("{prefix}-{action}"),
+            ],
+            Variant::Plain => vec![format!("{prefix}-{action}")],
+        };
+        names
+            .iter()
+            .find_map(|name| self.find(name))
+            .ok_or_else(|| self.missing(&names[0]))
+    }
+
+    fn missing(&self, name: &str) -> TablesError {
+        let directories: Vec<_> = self.directories.iter().map(|path| path.display().to_string()).collect();
+        TablesError::Missing {
+            name: name.to_owned(),
+            directories: directories.join(", "),
+        }
+    }
+
+    fn run(&self, program: &Path, arguments: &[&str], input: &str, output: Output) -> Result<Finished, TablesError> {
+        let invocation = Invocation {
+            program,
+            arguments,
+            input: input.as_bytes(),
+            output,
+            deadline: self.deadline,
+        };
+        let finished = process::run(&invocation)?;
+        match finished.ending {
+            Ending::Exit(0) => Ok(finished),
+            Ending::Exit(status) => Err(refused(program, status, finished.complaint)),
+            Ending::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
+            Ending::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
+        }
+    }
+
+    /// How long a program may wait for the xtables lock, in whole seconds: not beyond the deadline, but at least one.
+    fn lock_wait(&self) -> String {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.lock_wait.min(left).as_secs().max(1).to_string()
+    }
+}
+
+impl Tables for Programs {
+    fn default_variant(&self, family: Family) -> Result<Variant, TablesError> {
+        let name = format!("{}-restore", prefix(family));
+        let program = self.find(&name).ok_or_else(|| self.missing(&name))?;
+        // Debian and Fedora keep `iptables-restore` as a link that ends at xtables-nft-multi or xtables-legacy-multi. To ask
+        // `iptables --version` instead would cost a process a call.
+        let target = fs::canonicalize(&program).unwrap_or(program);
+        let target = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(match (target.contains("nft"), target.contains("legacy")) {
+            (true, _) => Variant::Nft,
+            (false, true) => Variant::Legacy,
+            (false, false) => Variant::Plain,
+        })
+    }
+
+    fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        let program = self.program(rulebook, "restore")?;
+        self.run(&program, &["--noflush", "-w", &self.lock_wait()], text, Output::Dropped)
+            .map(drop)
+    }
+
+    fn save(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
+        let program = self.program(rulebook, "save")?;
+        let finished = self.run(&program, &["-t", "filter"], "", Output::Kept)?;
+        Ok(String::from_utf8_lossy(&finished.output).into_owned())
+    }
+}
+
+fn prefix(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "iptables",
+        Family::Ipv6 => "ip6tables",
+    }
+}
+
+fn unknown(program: &Path, how: fmt::Arguments<'_>) -> TablesError {
+    TablesError::Unknown {
+        program: program.display().to_string(),
+        how: how.to_string(),
+    }
+}
+
+fn refused(program: &Path, status: i32, complaint: String) -> TablesError {
+    // The same words in 1.8.2 to 1.8.11. Taken wrongly they cost one more try, or one fewer, and nothing else.
+    const OF_THE_SYSTEM: [&str; 3] = ["xtables lock", "Permission denied", "Operation not permitted"];
+    let of_the_system = OF_THE_SYSTEM.iter().any(|words| complaint.contains(words));
+    let reason = if of_the_system { Reason::System } else { Reason::Rules };
+    TablesError::Refused {
+        program: program.display().to_string(),
+        status,
+        complaint,
+        reason,
+    }
+}

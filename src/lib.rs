@@ -1,0 +1,73 @@
+//! pluto-updown opens the firewall for IPsec tunnels.
+//!
+//! An IKE daemon (libreswan, Openswan, FreeS/WAN, strongSwan) runs it as its `_updown` hook whenever a tunnel comes up or goes
+//! down. A call is a walk through stages, each a module that knows only those before it:
+//!
+//! ```text
+//! argv, environment ─▶ contract ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
+//!    (untrusted)       (typed)    (data)    (text)    (processes) (files)
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`selector`] | the words for what a tunnel covers: network, device, ports |
+//! | [`contract`] | what a daemon said, as a typed event |
+//! | [`settings`] | what the administrator set |
+//! | [`netfilter`] | the firewall as data, and its text |
+//! | [`plan`] | what a change does to the firewall; pure |
+//! | [`record`] | what is installed, in files |
+//! | [`process`], [`iptables`] | running programs; running iptables |
+//! | [`apply`] | walks a plan: record, kernel, record |
+//! | [`hook`], [`preview`] | one call of a daemon; what it would do |
+//! | [`operator`] | commands for people |
+//! | [`cli`], [`log`] | what is asked for; what is said |
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        reason = "a test that cannot go on stops there"
+    )
+)]
+
+pub mod apply;
+pub mod cli;
+pub mod contract;
+pub mod hook;
+pub mod iptables;
+pub mod log;
+pub mod netfilter;
+pub mod operator;
+pub mod plan;
+pub mod preview;
+pub mod process;
+pub mod record;
+pub mod selector;
+pub mod settings;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use clap::Parser as _;
+
+/// The whole program: a hook call where `PLUTO_VERB` is set, a command otherwise. Returns the exit code: 0 done, 1 failed, 2 wrong use.
+pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> u8 {
+    let arguments: Vec<_> = arguments.collect();
+    let snapshot = contract::Snapshot::new(arguments.iter().skip(1).cloned(), variables);
+    if snapshot.get("PLUTO_VERB").is_some() {
+        return hook::run(&snapshot);
+    }
+    match cli::CommandLine::try_parse_from(arguments) {
+        Ok(line) => operator::run(line),
+        Err(error) => {
+            let text = error.render().to_string();
+            // Asked for with --help or --version it is what was wanted; otherwise it is a complaint.
+            let (written, code) = match error.use_stderr() {
+                true => (std::io::stderr().write_all(text.as_bytes()), 2),
+                false => (std::io::stdout().write_all(text.as_bytes()), 0),
+            };
+            written.map_or(1, |()| code)
+        }
+    }
+}

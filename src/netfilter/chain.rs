@@ -1,0 +1,147 @@
+//! Chains: the kernel's own and ours.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::selector::Expected;
+
+/// What every chain of ours begins with, and no other chain may.
+pub const PREFIX: &str = "PLUTO-";
+
+/// The longest chain name that iptables takes, in bytes (`XT_EXTENSION_MAXNAMELEN` less its NUL).
+pub const LONGEST_CHAIN_NAME: usize = 28;
+
+/// A chain that the kernel made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum BuiltIn {
+    /// Packets to the gateway itself.
+    Input,
+    /// Packets through the gateway.
+    Forward,
+    /// Packets of the gateway itself.
+    Output,
+}
+
+impl BuiltIn {
+    /// The three, in the order of a listing.
+    pub const ALL: [Self; 3] = [Self::Input, Self::Forward, Self::Output];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "INPUT",
+            Self::Forward => "FORWARD",
+            Self::Output => "OUTPUT",
+        }
+    }
+}
+
+/// The name of a chain of ours: begins with [`PREFIX`], has at most [`LONGEST_CHAIN_NAME`] bytes, all of `A-Za-z0-9._-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ChainName(String);
+
+impl ChainName {
+    /// A name that stands in the program; that it is a good one is a test of whoever writes it.
+    pub(crate) fn literal(name: &'static str) -> Self {
+        debug_assert!(name.parse::<Self>().is_ok(), "{name} is no chain name");
+        Self(name.to_owned())
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ChainName {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let ours = text.strip_prefix(PREFIX).is_some_and(|rest| !rest.is_empty());
+        if !ours || text.len() > LONGEST_CHAIN_NAME || !text.bytes().all(plain) {
+            return Err(Expected("a chain name PLUTO-..., up to 28 of A-Z a-z 0-9 . _ -"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ChainName {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        text.parse()
+    }
+}
+
+impl From<ChainName> for String {
+    fn from(chain: ChainName) -> Self {
+        chain.0
+    }
+}
+
+/// Where a rule stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chain {
+    /// In a chain of the kernel's, among the administrator's rules.
+    BuiltIn(BuiltIn),
+    /// In one of ours.
+    Own(ChainName),
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(chain) => f.write_str(chain.name()),
+            Self::Own(chain) => f.write_str(chain.as_str()),
+        }
+    }
+}
+
+impl From<BuiltIn> for Chain {
+    fn from(chain: BuiltIn) -> Self {
+        Self::BuiltIn(chain)
+    }
+}
+
+impl From<&ChainName> for Chain {
+    fn from(chain: &ChainName) -> Self {
+        Self::Own(chain.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_plain_names_with_our_prefix_are_chains_of_ours() {
+        assert!("PLUTO-net-net-k3f9q2m7-FI".parse::<ChainName>().is_ok());
+        assert!("PLUTO-2345678901234567890123".parse::<ChainName>().is_ok());
+        for name in [
+            "PLUTO-",
+            "INPUT",
+            "PLUTO",
+            "pluto-a",
+            "PLUTO-23456789012345678901234",
+            "PLUTO-a b",
+            "PLUTO-a\n",
+            "PLUTO-a:b",
+        ] {
+            assert!(name.parse::<ChainName>().is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The lines of a restore: what changes, in order, all of it or nothing.
+
+use std::fmt::Write as _;
+
+use super::chain::{Chain, ChainName};
+use super::rule::Rule;
+
+/// A rule and where it is to stand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Placed {
+    /// The chain that holds it.
+    pub chain: Chain,
+    /// Before or behind the rules that are there already.
+    pub place: Place,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// Where in a chain a rule goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// Before all that is there.
+    Head,
+    /// Behind all that is there.
+    Tail,
+}
+
+/// One line of a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Makes a chain, or empties it where it exists.
+    Declare(ChainName),
+    /// Fails the whole restore unless the rule stands. Writes nothing.
+    Check(Chain, Rule),
+    /// Puts a rule in.
+    Put(Placed),
+    /// Takes one rule out, which must stand.
+    Delete(Chain, Rule),
+    /// Takes all rules out of a chain.
+    Flush(ChainName),
+    /// Takes away a chain, which must be empty and which nothing may name.
+    Remove(ChainName),
+}
+
+/// The text of a transaction on the filter table, for `iptables-restore --noflush`.
+#[must_use]
+pub fn restore_text(commands: &[Command]) -> String {
+    let mut text = String::from("*filter\n");
+    for command in commands {
+        // Writing into a String cannot fail.
+        let _ = match command {
+            Command::Declare(chain) => writeln!(text, ":{chain} - [0:0]"),
+            Command::Check(chain, rule) => writeln!(text, "-C {chain} {rule}"),
+            Command::Put(Placed {
+                chain,
+                place: Place::Head,
+                rule,
+            }) => writeln!(text, "-I {chain} {rule}"),
+            Command::Put(Placed {
+                chain,
+                place: Place::Tail,
+                rule,
+            }) => writeln!(text, "-A {chain} {rule}"),
+            Command::Delete(chain, rule) => writeln!(text, "-D {chain} {rule}"),
+            Command::Flush(chain) => writeln!(text, "-F {chain}"),
+            Command::Remove(chain) => writeln!(text, "-X {chain}"),
+        };
+    }
+    text.push_str("COMMIT\n");
+    text
+}

@@ -1,0 +1,309 @@
+//! One rule, and its text in the order and spelling in which `iptables -S` shows it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::chain::ChainName;
+use crate::selector::{Device, DeviceClass, Expected, Family, Network, PortProtocol, Ports, SaProtocol, Traffic};
+
+/// A rule: everything that must match, and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rule {
+    /// All of them must match; none, and every packet does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<Match>,
+    /// What happens to a packet that matches.
+    pub verdict: Verdict,
+}
+
+impl Rule {
+    /// A rule that asks nothing.
+    #[must_use]
+    pub fn always(verdict: Verdict) -> Self {
+        Self {
+            matches: Vec::new(),
+            verdict,
+        }
+    }
+
+    /// A rule that asks one thing.
+    #[must_use]
+    pub fn when(matched: Match, verdict: Verdict) -> Self {
+        Self {
+            matches: vec![matched],
+            verdict,
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for matched in &self.matches {
+            write!(f, "{matched} ")?;
+        }
+        write!(f, "{}", self.verdict)
+    }
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It passes.
+    Accept,
+    /// It goes through another chain and, if nothing there decides, comes back.
+    Jump(ChainName),
+    /// It goes on in another chain and does not come back here: if nothing decides there, it returns to where this chain was called from.
+    Goto(ChainName),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("-j ACCEPT"),
+            Self::Jump(chain) => write!(f, "-j {chain}"),
+            Self::Goto(chain) => write!(f, "-g {chain}"),
+        }
+    }
+}
+
+/// One thing that a packet must have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Match {
+    /// It comes from there.
+    Source(Network),
+    /// It goes there.
+    Destination(Network),
+    /// It came in by such a device.
+    In(InterfaceMatch),
+    /// It leaves by such a device.
+    Out(InterfaceMatch),
+    /// It is of this kind, which is seen from the gateway: for a packet that comes in, the peer's ports are the source.
+    Traffic(Direction, Family, Traffic),
+    /// It came by IPsec, or will leave by IPsec.
+    Policy(PolicyMatch),
+    /// Matches every packet; a note for whoever reads the rule.
+    Comment(Comment),
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(Network::Prefix(prefix)) => write!(f, "-s {prefix}"),
+            Self::Source(range @ Network::Range(..)) => write!(f, "-m iprange --src-range {range}"),
+            Self::Destination(Network::Prefix(prefix)) => write!(f, "-d {prefix}"),
+            Self::Destination(range @ Network::Range(..)) => write!(f, "-m iprange --dst-range {range}"),
+            Self::In(interface) => write!(f, "-i {interface}"),
+            Self::Out(interface) => write!(f, "-o {interface}"),
+            Self::Traffic(direction, family, traffic) => write_traffic(f, *direction, *family, traffic),
+            Self::Policy(policy) => write!(f, "{policy}"),
+            Self::Comment(comment) => write!(f, "-m comment --comment \"{}\"", comment.as_str()),
+        }
+    }
+}
+
+fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Family, traffic: &Traffic) -> fmt::Result {
+    match traffic {
+        // What iptables takes for no `-p` at all. The plan leaves the match out instead.
+        Traffic::Any => f.write_str("-p all"),
+        Traffic::Protocol(protocol) => write!(f, "-p {}", protocol.number()),
+        Traffic::Icmp(icmp) => match family {
+            Family::Ipv4 => write!(f, "-p icmp -m icmp --icmp-type {icmp}"),
+            Family::Ipv6 => write!(f, "-p ipv6-icmp -m icmp6 --icmpv6-type {icmp}"),
+        },
+        Traffic::Ports { protocol, my, peer } => {
+            let (source, destination) = match direction {
+                Direction::In => (peer, my),
+                Direction::Out => (my, peer),
+            };
+            write_ports(f, *protocol, source, destination)
+        }
+    }
+}
+
+fn write_ports(f: &mut fmt::Formatter<'_>, protocol: PortProtocol, source: &Ports, destination: &Ports) -> fmt::Result {
+    let name = protocol.name();
+    write!(f, "-p {name}")?;
+    match protocol {
+        PortProtocol::Tcp | PortProtocol::Udp => {
+            write!(f, " -m {name}")?;
+            write_end(f, "--sport", source)?;
+            write_end(f, "--dport", destination)
+        }
+        // These have matches of their own, each a kernel module that few machines have; `multiport` knows their ports too and
+        // comes with TCP and UDP. It takes one end at a time.
+        PortProtocol::Dccp | PortProtocol::Sctp | PortProtocol::UdpLite => {
+            write_end(f, "-m multiport --sports", source)?;
+            write_end(f, "-m multiport --dports", destination)
+        }
+    }
+}
+
+fn write_end(f: &mut fmt::Formatter<'_>, option: &str, ports: &Ports) -> fmt::Result {
+    match ports {
+        Ports::Any => Ok(()),
+        Ports::Range(_) => write!(f, " {option} {ports}"),
+    }
+}
+
+/// Which way a packet goes, seen from the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// It came out of a tunnel.
+    In,
+    /// It goes into one.
+    Out,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::In => "in",
+            Self::Out => "out",
+        })
+    }
+}
+
+/// A device, or all devices of a class.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceMatch {
+    /// This one.
+    Device(Device),
+    /// Every one whose name begins alike.
+    #[serde(skip)]
+    Class(DeviceClass),
+}
+
+impl fmt::Display for InterfaceMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(device) => f.write_str(device.as_str()),
+            Self::Class(class) => f.write_str(class.as_str()),
+        }
+    }
+}
+
+/// A match on the IPsec policy that a packet came by or will leave by.
+///
+/// Not strict: with IPComp a packet has two transformations, and the tunnel's own is one of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PolicyMatch {
+    /// Came by it or will leave by it.
+    pub direction: Direction,
+    /// The number that the kernel gives a tunnel's policies, if a certain one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reqid: Option<u32>,
+    /// ESP, AH or IPComp, if a certain one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<SaProtocol>,
+}
+
+impl PolicyMatch {
+    /// Any IPsec at all, in one direction.
+    #[must_use]
+    pub fn any(direction: Direction) -> Self {
+        Self {
+            direction,
+            reqid: None,
+            protocol: None,
+        }
+    }
+}
+
+impl fmt::Display for PolicyMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "-m policy --dir {} --pol ipsec", self.direction)?;
+        if let Some(reqid) = self.reqid {
+            write!(f, " --reqid {reqid}")?;
+        }
+        if let Some(protocol) = self.protocol {
+            write!(f, " --proto {protocol}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A note in a rule: up to 128 bytes of `A-Za-z0-9` blank and `._@:/#=+,()%-`, so that it needs no escape inside the quotes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Comment(String);
+
+impl Comment {
+    /// The note as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Comment {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" ._@:/#=+,()%-".contains(&byte);
+        if text.is_empty() || text.len() > 128 || !text.bytes().all(plain) {
+            return Err(Expected(
+                "a comment of up to 128 letters, digits, blanks and ._@:/#=+,()%-",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<Comment> for String {
+    fn from(comment: Comment) -> Self {
+        comment.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selector::Icmp;
+
+    fn tcp(my: Ports, peer: Ports) -> Traffic {
+        Traffic::Ports {
+            protocol: PortProtocol::Tcp,
+            my,
+            peer,
+        }
+    }
+
+    #[test]
+    fn ports_are_written_from_the_gateway_outwards() {
+        let traffic = tcp(Ports::single(22), Ports::Range(1000..=2000));
+        let text = |direction| Match::Traffic(direction, Family::Ipv4, traffic.clone()).to_string();
+        assert_eq!(text(Direction::In), "-p tcp -m tcp --sport 1000:2000 --dport 22");
+        assert_eq!(text(Direction::Out), "-p tcp -m tcp --sport 22 --dport 1000:2000");
+    }
+
+    #[test]
+    fn icmp_is_spelt_by_family() {
+        let traffic = Traffic::Icmp(Icmp::Code(3, 4));
+        let text = |family| Match::Traffic(Direction::In, family, traffic.clone()).to_string();
+        assert_eq!(text(Family::Ipv4), "-p icmp -m icmp --icmp-type 3/4");
+        assert_eq!(text(Family::Ipv6), "-p ipv6-icmp -m icmp6 --icmpv6-type 3/4");
+    }
+
+    #[test]
+    fn rare_protocols_go_by_multiport_one_end_at_a_time() {
+        let traffic = Traffic::Ports {
+            protocol: PortProtocol::Sctp,
+            my: Ports::Any,
+            peer: Ports::single(7),
+        };
+        let text = Match::Traffic(Direction::In, Family::Ipv4, traffic).to_string();
+        assert_eq!(text, "-p sctp -m multiport --sports 7");
+    }
+
+    #[test]
+    fn a_comment_cannot_end_its_quotes_or_its_line() {
+        for text in ["a\"b", "a\nb", "a\\", "", "$(id)", "`id`", "a'b"] {
+            assert!(Comment::try_from(text.to_owned()).is_err(), "{text:?}");
+        }
+    }
+}

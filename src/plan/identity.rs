@@ -1,0 +1,170 @@
+//! Which tunnel is which: the key that finds a record again, and the short name that chains and files bear.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::contract::{Attachment, ConnectionName, Multiplicity, Tunnel};
+use crate::selector::{Expected, Network, Traffic};
+
+/// Letters and digits that nobody takes for one another at three in the morning (no `l`, `o`, `0`, `1`).
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// How much of the connection's name a short name shows, in bytes.
+const SLUG: usize = 10;
+
+/// How many characters of five bits tell short names with one slug apart.
+const HASH: usize = 8;
+
+/// How many short names are tried for one tunnel before it is refused. A peer that can choose its address could search for
+/// one that meets the name of another's tunnel (2^40 tries); with this it gains nothing.
+const ATTEMPTS: u8 = 4;
+
+/// What `up` and `down` of one tunnel have in common.
+///
+/// Not the peer's address, which moves with MOBIKE, and not `PLUTO_UNIQUEID`, which strongSwan changes when it rekeys the IKE_SA.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TunnelKey {
+    /// The connection; instances of a road warrior's connection share it.
+    pub connection: ConnectionName,
+    /// What is behind us.
+    pub my_client: Network,
+    /// What is behind the peer.
+    pub peer_client: Network,
+    /// What may flow.
+    pub traffic: Traffic,
+    /// The reqid, where one connection can have several tunnels with the same selectors at a time.
+    pub reqid: Option<u32>,
+}
+
+impl TunnelKey {
+    /// The key of a tunnel.
+    #[must_use]
+    pub fn of(tunnel: &Tunnel) -> Self {
+        Self {
+            connection: tunnel.connection.clone(),
+            my_client: tunnel.my_client,
+            peer_client: tunnel.peer_client,
+            traffic: tunnel.traffic.clone(),
+            reqid: match tunnel.multiplicity {
+                // A permanent connection has one tunnel, whatever its number: a second `up` replaces the first.
+                Multiplicity::Single => None,
+                Multiplicity::Instances | Multiplicity::Counted => match &tunnel.attachment {
+                    Attachment::Policy { reqid, .. } => *reqid,
+                    Attachment::Device(_) => None,
+                },
+            },
+        }
+    }
+
+    /// Whether it differs from another key in nothing but the reqid.
+    #[must_use]
+    pub fn same_but_reqid(&self, other: &Self) -> bool {
+        let Self {
+            connection,
+            my_client,
+            peer_client,
+            traffic,
+            reqid: _,
+        } = self;
+        (connection, my_client, peer_client, traffic)
+            == (&other.connection, &other.my_client, &other.peer_client, &other.traffic)
+    }
+
+    /// The short names that this tunnel may bear, the likeliest first. The record of each says whose it is.
+    pub fn ids(&self) -> impl Iterator<Item = TunnelId> {
+        let slug = self.connection.slug(SLUG);
+        let text = format!(
+            "{} {} {} {:?} {}",
+            self.my_client, self.peer_client, self.traffic, self.reqid, self.connection
+        );
+        (0..ATTEMPTS).map(move |attempt| TunnelId(format!("{slug}-{}", short_hash(&format!("{attempt} {text}"), HASH))))
+    }
+}
+
+/// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of `A-Za-z0-9._-`. It is the
+/// middle of its chains' names and the name of its file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TunnelId(String);
+
+impl TunnelId {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TunnelId {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let starts_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
+        if !starts_well || text.len() > SLUG + 1 + HASH || !text.bytes().all(plain) {
+            return Err(Expected("a tunnel's short name, up to 19 of A-Z a-z 0-9 . _ -"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for TunnelId {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        text.parse()
+    }
+}
+
+impl From<TunnelId> for String {
+    fn from(id: TunnelId) -> Self {
+        id.0
+    }
+}
+
+/// The first `length` characters of a text's SHA-256, five bits each.
+pub(super) fn short_hash(text: &str, length: usize) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let mut bits = 0_u32;
+    let mut available = 0_u32;
+    let mut bytes = digest.iter();
+    let mut hash = String::with_capacity(length);
+    while hash.len() < length {
+        if available < 5 {
+            let Some(byte) = bytes.next() else { break };
+            bits = (bits << 8) | u32::from(*byte);
+            available += 8;
+        }
+        available -= 5;
+        hash.push(char::from(ALPHABET[(bits >> available) as usize & 31]));
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_hash_is_the_same_for_ever() {
+        // Records outlive the program that wrote them: an upgrade must find them.
+        assert_eq!(short_hash("", 8), short_hash("", 19)[..8]);
+        assert_eq!(short_hash("abc", 8), "zj6bpr6r");
+    }
+
+    #[test]
+    fn a_short_name_is_also_a_good_file_name() {
+        for text in ["", ".", "..", "-a", "a/b", "a b", "12345678901234567890"] {
+            assert!(text.parse::<TunnelId>().is_err(), "{text:?}");
+        }
+    }
+}

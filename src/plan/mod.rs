@@ -1,0 +1,43 @@
+//! What a change does to the firewall, decided: pure functions from tunnels and records to commands.
+//!
+//! # The chains
+//!
+//! Four paths lead through a gateway, and each has a dispatcher of its own ([`Path`]):
+//!
+//! | path | packets | comes from | sorted by |
+//! |---|---|---|---|
+//! | `I`  | out of a tunnel, to the gateway | INPUT | source |
+//! | `O`  | of the gateway, into a tunnel | OUTPUT | destination |
+//! | `FI` | out of a tunnel, passing through | FORWARD | source |
+//! | `FO` | passing through, into a tunnel | FORWARD | destination |
+//!
+//! ```text
+//! FORWARD ── PLUTO-FORWARD ─┬─ came by IPsec ──────── PLUTO-FI ── PLUTO-FI-10.2.0.0-18 ── PLUTO-net-net-k3f9q2m7-FI ─┐
+//!                           └─ will leave by IPsec ── PLUTO-FO ── …                                                  │
+//!                                                        ▲                                                           ▼
+//!                                                        └──────── will leave by IPsec ─────────────────────── PLUTO-ONWARD ── ACCEPT
+//! ```
+//!
+//! A packet in clear text fails two tests and is through. A block chain holds the tunnels of at most 64 networks, so that
+//! neither a packet nor a change ever meets a chain that grows with the number of tunnels. Whatever no rule of ours accepts
+//! falls back into the built-in chain, where the administrator's rules decide: these chains accept, they never drop.
+//!
+//! A packet that comes out of one tunnel and goes into another passes only if both allow it. That is why a tunnel's `FI`
+//! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
+//! not allow never reaches the second one's rules.
+
+mod change;
+mod check;
+mod identity;
+mod piece;
+mod rebuild;
+mod tree;
+mod tunnel;
+
+pub use change::{Change, transition};
+pub use check::{Fault, faults};
+pub use identity::{TunnelId, TunnelKey};
+pub use piece::Piece;
+pub use rebuild::rebuild;
+pub use tree::{BLOCK_BITS, Block, Node, Path};
+pub use tunnel::{Layout, lay_out};

@@ -1,0 +1,39 @@
+//! A part of the chain tree that comes and goes as a whole.
+
+use serde::{Deserialize, Serialize};
+
+use crate::netfilter::{Chain, ChainName, Place, Placed, Rule};
+
+/// Some chains and the rules that belong to them, in these chains or in others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// The chains that are its own.
+    pub chains: Vec<ChainName>,
+    /// Its rules, in the order in which they are put in.
+    pub rules: Vec<Placed>,
+}
+
+impl Piece {
+    /// Adds a chain of its own.
+    pub(super) fn chain(&mut self, chain: &ChainName) {
+        self.chains.push(chain.clone());
+    }
+
+    /// Adds a rule before those that are in the chain already.
+    pub(super) fn head(&mut self, chain: impl Into<Chain>, rule: Rule) {
+        self.rules.push(Placed {
+            chain: chain.into(),
+            place: Place::Head,
+            rule,
+        });
+    }
+
+    /// Adds a rule behind those that are in the chain already.
+    pub(super) fn tail(&mut self, chain: impl Into<Chain>, rule: Rule) {
+        self.rules.push(Placed {
+            chain: chain.into(),
+            place: Place::Tail,
+            rule,
+        });
+    }
+}

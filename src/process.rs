@@ -1,0 +1,303 @@
+//! Starts programs; nothing else in this crate does.
+//!
+//! Always by absolute path, with an empty environment but for the C locale, with its input in memory and with a bounded wait.
+//! The daemon reads our output to its end, so that a child which outlived us would stop every tunnel: a program that takes
+//! too long is killed with all its children.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// How much of what a program says on its standard error is kept, from its end, in bytes.
+const KEPT: usize = 1024;
+
+/// How long one look at a silent program lasts: it may have ended and left its standard error to a child of its own.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A program and how to run it.
+#[derive(Debug, Clone)]
+pub struct Invocation<'a> {
+    /// Where it is, from the root.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub arguments: &'a [&'a str],
+    /// What it reads.
+    pub input: &'a [u8],
+    /// What becomes of what it writes.
+    pub output: Output,
+    /// When it is killed.
+    pub deadline: Instant,
+}
+
+/// What becomes of a program's standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// It is kept, all of it.
+    Kept,
+    /// It is thrown away.
+    Dropped,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// How.
+    pub ending: Ending,
+    /// What it wrote, if it was to be kept.
+    pub output: Vec<u8>,
+    /// The end of what it wrote to its standard error, escaped, on one line.
+    pub complaint: String,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this status.
+    Exit(i32),
+    /// By a signal of somebody else's.
+    Signal(i32),
+    /// By us: it took longer than it was given.
+    TimedOut,
+}
+
+/// Why a program was not run at all.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot {action}: {source}", program.display())]
+pub struct ProcessError {
+    program: PathBuf,
+    action: &'static str,
+    source: io::Error,
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// If it cannot be started or waited for. That it failed is no error here.
+pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
+    let failed = |action| {
+        move |source: io::Error| ProcessError {
+            program: invocation.program.to_owned(),
+            action,
+            source,
+        }
+    };
+    let input = in_memory(invocation.input).map_err(failed("keep its input in memory"))?;
+    let output = match invocation.output {
+        Output::Kept => Some(in_memory(&[]).map_err(failed("keep its output in memory"))?),
+        Output::Dropped => None,
+    };
+    let stdout = match &output {
+        Some(file) => file.try_clone().map_err(failed("keep its output in memory"))?.into(),
+        None => Stdio::null(),
+    };
+    let mut child = start(invocation, input, stdout).map_err(failed("start it"))?;
+    let mut stderr = child.stderr.take();
+    let mut tail = Vec::new();
+    let ending = wait(&mut child, stderr.as_mut(), &mut tail, invocation.deadline).map_err(failed("wait for it"))?;
+    let output = output
+        .map_or_else(|| Ok(Vec::new()), written)
+        .map_err(failed("read its output"))?;
+    Ok(Finished {
+        ending,
+        output,
+        complaint: one_line(&tail),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
+fn start(invocation: &Invocation<'_>, input: File, stdout: Stdio) -> io::Result<Child> {
+    Command::new(invocation.program)
+        .args(invocation.arguments)
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(input)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+}
+
+fn in_memory(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("pluto-updown", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn written(mut file: File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn wait(
+    child: &mut Child,
+    mut stderr: Option<&mut ChildStderr>,
+    tail: &mut Vec<u8>,
+    deadline: Instant,
+) -> io::Result<Ending> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if let Some(stderr) = stderr {
+                while listen(stderr, tail, Duration::ZERO)? == Heard::Something {}
+            }
+            return Ok(ending(status));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return kill(child);
+        }
+        match &mut stderr {
+            Some(open) => {
+                if listen(open, tail, left.min(LOOK))? == Heard::End {
+                    stderr = None;
+                }
+            }
+            // It has closed its standard error and is about to end.
+            None => sleep(Duration::from_micros(100)),
+        }
+    }
+}
+
+/// What came of listening to a program.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    Something,
+    Nothing,
+    End,
+}
+
+/// Waits for a program to say something, and keeps the end of it.
+fn listen(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> io::Result<Heard> {
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+    let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut watched, timeout)? == 0 {
+        return Ok(Heard::Nothing);
+    }
+    let mut chunk = [0; 4096];
+    let length = stderr.read(&mut chunk)?;
+    tail.extend_from_slice(&chunk[..length]);
+    tail.drain(..tail.len().saturating_sub(KEPT));
+    Ok(if length == 0 { Heard::End } else { Heard::Something })
+}
+
+fn ending(status: ExitStatus) -> Ending {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ending::Exit(code),
+        (None, signal) => Ending::Signal(signal.unwrap_or_default()),
+    }
+}
+
+/// Kills a program and its children, and does not wait for long: one that sleeps in the kernel cannot be killed.
+fn kill(child: &mut Child) -> io::Result<Ending> {
+    if let Ok(group) = i32::try_from(child.id()) {
+        // Gone in this very moment, or about to go.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    for _ in 0..50 {
+        if child.try_wait()?.is_some() {
+            break;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(Ending::TimedOut)
+}
+
+/// What a program said, on one line and without anything that a terminal or a log would take for a command.
+fn one_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines
+        .join("; ")
+        .chars()
+        .flat_map(|c| {
+            if matches!(c, ' '..='~') {
+                vec![c]
+            } else {
+                c.escape_default().collect()
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, input: &[u8], milliseconds: u64) -> Finished {
+        run(&Invocation {
+            program: Path::new("/bin/sh"),
+            arguments: &["-c", script],
+            input,
+            output: Output::Kept,
+            deadline: Instant::now() + Duration::from_millis(milliseconds),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_program_gets_its_input_and_nothing_else() {
+        let finished = shell("cat; env | sort; pwd", b"in\n", 5_000);
+        assert_eq!(finished.ending, Ending::Exit(0));
+        let output = String::from_utf8(finished.output).unwrap();
+        assert_eq!(output, "in\nLC_ALL=C\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/\n/\n");
+    }
+
+    #[test]
+    fn more_input_and_output_than_a_pipe_holds_does_not_block() {
+        let input = vec![b'x'; 1 << 20];
+        assert_eq!(shell("cat", &input, 5_000).output.len(), input.len());
+    }
+
+    #[test]
+    fn the_end_of_a_long_complaint_is_kept_on_one_line() {
+        let finished = shell(
+            "yes noise | head -c 200000 >&2; printf 'the\\nlast\\033word' >&2; exit 3",
+            b"",
+            5_000,
+        );
+        assert_eq!(finished.ending, Ending::Exit(3));
+        assert!(finished.complaint.len() < 2 * KEPT);
+        assert!(
+            finished.complaint.ends_with("the; last\\u{1b}word"),
+            "{}",
+            finished.complaint
+        );
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_its_children() {
+        let begun = Instant::now();
+        let finished = shell("sleep 60 & echo $! ; sleep 60", b"", 100);
+        assert_eq!(finished.ending, Ending::TimedOut);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        let child = String::from_utf8(finished.output).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        assert!(status.is_empty() || status.contains(") Z "), "{status}");
+    }
+
+    #[test]
+    fn a_child_that_keeps_standard_error_open_does_not_keep_us() {
+        let begun = Instant::now();
+        assert_eq!(shell("sleep 30 & exit 0", b"", 20_000).ending, Ending::Exit(0));
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_program_that_is_killed_says_by_which_signal() {
+        assert_eq!(shell("kill -9 $$", b"", 5_000).ending, Ending::Signal(9));
+    }
+}

@@ -1,0 +1,82 @@
+//! What can be wrong with the record.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the record cannot be read or written. Every one names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was to be done with it.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is something that others can change, so that nothing in it can be believed.
+    #[error("{}: {what}, expected {expected}", path.display())]
+    Untrusted {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// It is not what this program writes.
+    #[error("{}: not a record: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where reading it ended.
+        reason: String,
+    },
+    /// A newer version of this program wrote it.
+    #[error("{}: written by a newer version (format {found}, this one knows {known})", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that this version knows.
+        known: u32,
+    },
+    /// Another call held the lock all the time that this one could wait.
+    #[error("{}: another call held the lock for {waited} ms", path.display())]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+        /// How long this call waited, in milliseconds.
+        waited: u128,
+    },
+    /// Every short name that the tunnel could bear is another tunnel's.
+    #[error("{connection}: no free name for its chains")]
+    NoName {
+        /// The connection.
+        connection: String,
+    },
+}
+
+impl RecordError {
+    /// For `map_err`: the file and what was to be done with it.
+    pub(super) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// Whether the reason is that a file or folder is not there.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Untrusted { .. }
+            | Self::Malformed { .. }
+            | Self::Newer { .. }
+            | Self::Locked { .. }
+            | Self::NoName { .. } => false,
+        }
+    }
+}

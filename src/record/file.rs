@@ -1,0 +1,176 @@
+//! Files that only we can have written.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::libc;
+use nix::unistd::geteuid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::RecordError;
+
+/// No record of ours comes near this size, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Makes a folder, unless it is there, and makes sure that it is ours alone.
+pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_folder(path),
+        Err(error) => Err(RecordError::io(path, "make the folder")(error)),
+    }
+}
+
+/// Makes sure that a folder is one, and ours alone.
+pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
+    let metadata = fs::symlink_metadata(path).map_err(RecordError::io(path, "look at it"))?;
+    if metadata.is_symlink() {
+        return Err(untrusted(path, "a symbolic link", "a folder"));
+    }
+    if !metadata.is_dir() {
+        return Err(untrusted(path, "not a folder", "a folder"));
+    }
+    check_owner(path, &metadata)
+}
+
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), RecordError> {
+    if metadata.uid() != geteuid().as_raw() {
+        return Err(untrusted(path, "owned by another user", "to own it"));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(untrusted(path, "writable by others", "mode 0700 or 0600"));
+    }
+    Ok(())
+}
+
+fn untrusted(path: &Path, what: &'static str, expected: &'static str) -> RecordError {
+    RecordError::Untrusted {
+        path: path.to_owned(),
+        what,
+        expected,
+    }
+}
+
+/// Reads a file of ours.
+///
+/// Follows no symbolic link and waits for nothing: it may have become a named pipe.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    let file = match opened {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(untrusted(path, "a symbolic link", "a file"));
+        }
+        other => other.map_err(RecordError::io(path, "read"))?,
+    };
+    let metadata = file.metadata().map_err(RecordError::io(path, "look at it"))?;
+    if !metadata.is_file() {
+        return Err(untrusted(path, "not a file", "a file"));
+    }
+    check_owner(path, &metadata)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST)
+        .read_to_end(&mut bytes)
+        .map_err(RecordError::io(path, "read"))?;
+    parse(path, &bytes)
+}
+
+/// What every file says before anything else.
+#[derive(serde::Deserialize)]
+struct Format {
+    format: u32,
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RecordError> {
+    let malformed = |error: serde_json::Error| RecordError::Malformed {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let Format { format: found } = serde_json::from_slice(bytes).map_err(malformed)?;
+    let known = super::tunnel::FORMAT;
+    if found > known {
+        return Err(RecordError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    serde_json::from_slice(bytes).map_err(malformed)
+}
+
+/// Writes a new file; one that an earlier call left there is replaced.
+pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
+    let mut text = serde_json::to_vec_pretty(content).map_err(|error| RecordError::Malformed {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    text.push(b'\n');
+    create(path)?.write_all(&text).map_err(RecordError::io(path, "write"))
+}
+
+fn create(path: &Path) -> Result<File, RecordError> {
+    let new = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match new() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove(path)?;
+            new().map_err(RecordError::io(path, "make"))
+        }
+        other => other.map_err(RecordError::io(path, "make")),
+    }
+}
+
+/// Makes an empty file, unless it is there.
+pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop).map_err(RecordError::io(path, "make")),
+    }
+}
+
+/// Puts a file in the place of another, or where there is none.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RecordError> {
+    fs::rename(from, to).map_err(RecordError::io(from, "rename"))
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), RecordError> {
+    absent_is_fine(fs::remove_file(path)).map_err(RecordError::io(path, "remove"))
+}
+
+/// Removes a folder and all that is in it, if it is there. Follows no symbolic link.
+pub(super) fn remove_tree(path: &Path) -> Result<(), RecordError> {
+    absent_is_fine(fs::remove_dir_all(path)).map_err(RecordError::io(path, "remove"))
+}
+
+/// Removes a folder if it is there and empty.
+pub(super) fn remove_if_empty(path: &Path) -> Result<(), RecordError> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => absent_is_fine(other).map_err(RecordError::io(path, "remove")),
+    }
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The names in a folder, none where there is no folder. Names that are not UTF-8 are none of ours.
+pub(super) fn names(path: &Path) -> Result<impl Iterator<Item = String> + use<>, RecordError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other.map_err(RecordError::io(path, "list"))?),
+    };
+    Ok(entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()))
+}

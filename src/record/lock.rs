@@ -1,0 +1,74 @@
+//! One change at a time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
+
+use super::error::RecordError;
+use super::file::make_folder;
+
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The lock of one network namespace's record, held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock `folder/lock`, making both where they are missing. Waits until `deadline` at most.
+    ///
+    /// The last tunnel's `down` removes the file while it holds the lock; whoever waited on that file then holds a lock that
+    /// nobody else will ever see, and tries again.
+    pub(super) fn acquire(folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
+        let path = folder.join("lock");
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(held) = attempt(folder, &path)? {
+                return Ok(Self { _held: held });
+            }
+            if Instant::now() >= deadline {
+                return Err(RecordError::Locked {
+                    path,
+                    waited: begun.elapsed().as_millis(),
+                });
+            }
+            sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+            pause = (pause * 2).min(PAUSE);
+        }
+    }
+}
+
+fn attempt(folder: &Path, path: &PathBuf) -> Result<Option<Flock<File>>, RecordError> {
+    make_folder(folder)?;
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path);
+    let file = match opened {
+        // The folder went between the two lines above: with the last tunnel.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(RecordError::io(path, "open"))?,
+    };
+    let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => held,
+        Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+        Err((_, error)) => return Err(RecordError::io(path, "lock")(error.into())),
+    };
+    let ours = held.metadata().map_err(RecordError::io(path, "look at it"))?.ino();
+    let current = fs::symlink_metadata(path).ok().map(|metadata| metadata.ino());
+    Ok((current == Some(ours)).then_some(held))
+}

@@ -1,0 +1,34 @@
+//! What is installed, remembered in files.
+//!
+//! ```text
+//! /run/pluto-updown/                    gone at boot, like the rules
+//!   4026531840/                         one network namespace, by the inode of /proc/self/ns/net
+//!     lock                              held for a whole change
+//!     pending                           a change is under way; there after a crash only
+//!     daemons/2817-5120-4026531836      an IKE daemon that has tunnels here
+//!     nft-ipv4/                         one rulebook
+//!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
+//!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
+//!       nodes/FI-10.2.0.0-18/…          who needs which shared part of the chain tree: empty files
+//! ```
+//!
+//! The folders under `nodes` mirror the chain tree: the first tunnel makes one, the last removes it, and finding out costs the
+//! same however many tunnels there are. With the last tunnel of all everything goes, down to `/run/pluto-updown` itself.
+//!
+//! Files are written beside and renamed over. A change writes `pending` before it touches the kernel and removes it when the
+//! record is right again, so that a call that finds it knows that another died between the two.
+
+mod daemon;
+mod error;
+mod file;
+mod lock;
+mod pending;
+mod store;
+mod tunnel;
+
+pub use daemon::Daemon;
+pub use error::RecordError;
+pub use lock::Lock;
+pub use pending::{Pending, Settle};
+pub use store::{Slot, Store};
+pub use tunnel::{About, FORMAT, TunnelRecord};

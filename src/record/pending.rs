@@ -1,0 +1,32 @@
+//! A change under way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::netfilter::Rulebook;
+use crate::plan::TunnelId;
+
+/// What the file `pending` says: which change a call was about to make, and what is to become of it if that call dies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The format of this file, [`super::FORMAT`].
+    pub format: u32,
+    /// The rulebook that changes.
+    pub rulebook: Rulebook,
+    /// The tunnels that go.
+    pub gone: Vec<TunnelId>,
+    /// The tunnels that come; the record of each stands beside as `ID.new`.
+    pub come: Vec<TunnelId>,
+    /// What the next call makes of it.
+    pub settle: Settle,
+}
+
+/// What becomes of a change whose call died on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Settle {
+    /// It is made. So it is with every `down`, because the tunnel is gone in any case; and with strongSwan's `up`, because
+    /// charon does not care how its hook ended and will call `down` for the tunnel one day.
+    Complete,
+    /// It is not made. So it is with Pluto's `up`: a hook that dies has refused the tunnel, and there will be no `down`.
+    Abandon,
+}

@@ -1,0 +1,418 @@
+//! The record's folders.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::daemon::Daemon;
+use super::error::RecordError;
+use super::file;
+use super::lock::Lock;
+use super::pending::{Pending, Settle};
+use super::tunnel::TunnelRecord;
+use crate::netfilter::Rulebook;
+use crate::plan::{Layout, Node, TunnelId, TunnelKey};
+
+/// The end of the name of a record whose rules are not yet in.
+const NEW: &str = ".new";
+
+/// The record of one network namespace.
+///
+/// Made with [`Store::open`] it holds the lock; made with [`Store::peek`] it only reads, and what it reads may be changing.
+#[derive(Debug)]
+pub struct Store {
+    top: PathBuf,
+    folder: PathBuf,
+    _lock: Option<Lock>,
+}
+
+/// Where the record of a tunnel is or would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// The tunnel is on record.
+    Taken(Box<TunnelRecord>),
+    /// It is not, and may bear this name.
+    Free(TunnelId),
+}
+
+impl Store {
+    /// Takes the lock of the namespace with this inode, below the folder `top`, making what is missing.
+    ///
+    /// # Errors
+    /// If a folder cannot be made or is not ours alone, or the lock is held until `deadline`.
+    pub fn open(top: &Path, namespace: u64, deadline: Instant) -> Result<Self, RecordError> {
+        let folder = top.join(namespace.to_string());
+        file::make_folder(top)?;
+        let lock = match Lock::acquire(&folder, deadline) {
+            // `top` went with another call's last tunnel.
+            Err(error) if error.is_absence() => {
+                file::make_folder(top)?;
+                Lock::acquire(&folder, deadline)?
+            }
+            other => other?,
+        };
+        Ok(Self {
+            top: top.to_owned(),
+            folder,
+            _lock: Some(lock),
+        })
+    }
+
+    /// Looks at the record without taking the lock.
+    #[must_use]
+    pub fn peek(top: &Path, namespace: u64) -> Self {
+        Self {
+            top: top.to_owned(),
+            folder: top.join(namespace.to_string()),
+            _lock: None,
+        }
+    }
+
+    /// Whether the record can be read, or there is none.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        match std::fs::read_dir(&self.folder) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Whether there is work that no daemon has called for: a call died in the middle, or a daemon did and left its tunnels.
+    ///
+    /// # Errors
+    /// If the record is there and cannot be read.
+    pub fn needs_attention(&self) -> Result<bool, RecordError> {
+        Ok(self.folder.join("pending").exists() || !self.dead_daemons()?.is_empty())
+    }
+
+    /// The daemons that have tunnels here and run no more.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn dead_daemons(&self) -> Result<Vec<Daemon>, RecordError> {
+        let daemons = file::names(&self.folder.join("daemons"))?.filter_map(|name| name.parse::<Daemon>().ok());
+        Ok(daemons.filter(Daemon::is_dead).collect())
+    }
+
+    /// Notes that a daemon has tunnels here.
+    ///
+    /// # Errors
+    /// If the note cannot be written.
+    pub fn register(&self, daemon: &Daemon) -> Result<(), RecordError> {
+        let folder = self.folder.join("daemons");
+        file::make_folder(&folder)?;
+        file::touch(&folder.join(daemon.to_string()))
+    }
+
+    /// Forgets a daemon that has no tunnels here any more.
+    ///
+    /// # Errors
+    /// If the note cannot be removed.
+    pub fn unregister(&self, daemon: &Daemon) -> Result<(), RecordError> {
+        file::remove(&self.folder.join("daemons").join(daemon.to_string()))
+    }
+
+    /// Whether any tunnel is on record in this rulebook.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn has_tunnels(&self, rulebook: Rulebook) -> Result<bool, RecordError> {
+        Ok(file::names(&self.tunnels_folder(rulebook))?.any(|name| !name.ends_with(NEW)))
+    }
+
+    /// Finds a tunnel's record, or a name for it.
+    ///
+    /// # Errors
+    /// If a record that might be its own cannot be read, or every name that it could bear is taken.
+    pub fn slot(&self, rulebook: Rulebook, key: &TunnelKey) -> Result<Slot, RecordError> {
+        let mut free = None;
+        for id in key.ids() {
+            match self.read(rulebook, &id)? {
+                Some(record) if record.key == *key => return Ok(Slot::Taken(Box::new(record))),
+                Some(_) => {}
+                None => free = free.or(Some(id)),
+            }
+        }
+        free.map(Slot::Free).ok_or_else(|| RecordError::NoName {
+            connection: key.connection.to_string(),
+        })
+    }
+
+    /// Every tunnel on record in a rulebook.
+    ///
+    /// # Errors
+    /// If one of the records cannot be read: to go on without it would take its rules away.
+    pub fn tunnels(&self, rulebook: Rulebook) -> Result<Vec<TunnelRecord>, RecordError> {
+        let mut ids = self.members(&self.tunnels_folder(rulebook))?;
+        ids.sort();
+        ids.iter()
+            .filter_map(|id| self.read(rulebook, id).transpose())
+            .collect()
+    }
+
+    /// The tunnels that need a shared part of the tree.
+    ///
+    /// # Errors
+    /// If one of their records cannot be read.
+    pub fn tunnels_at(&self, rulebook: Rulebook, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
+        let ids = self.members(&self.node_folder(rulebook, node))?;
+        ids.iter()
+            .filter_map(|id| self.read(rulebook, id).transpose())
+            .collect()
+    }
+
+    /// Those of the shared parts that `layouts` need which tunnels other than `ids` need too.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed.
+    pub fn staying(
+        &self,
+        rulebook: Rulebook,
+        layouts: &[&Layout],
+        ids: &BTreeSet<&TunnelId>,
+    ) -> Result<BTreeSet<Node>, RecordError> {
+        let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.nodes()).collect();
+        let mut staying = BTreeSet::new();
+        for node in nodes {
+            let mut others = file::names(&self.node_folder(rulebook, &node))?
+                .filter_map(|name| name.parse::<TunnelId>().ok())
+                .filter(|id| !id.as_str().ends_with(NEW) && !ids.contains(id));
+            if others.next().is_some() {
+                staying.insert(node);
+            }
+        }
+        Ok(staying)
+    }
+
+    /// Writes a record whose rules are not affected.
+    ///
+    /// # Errors
+    /// If it cannot be written; the old one stands then.
+    pub fn update(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
+        record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
+        self.write_new(rulebook, record)?;
+        file::rename(
+            &self.new_file(rulebook, &record.id),
+            &self.tunnel_file(rulebook, &record.id),
+        )
+    }
+
+    /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::abandon`] set the record right.
+    ///
+    /// # Errors
+    /// If something cannot be written, as on a full file system; nothing is left of it then.
+    pub fn begin(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+        let written = self.write_begin(pending, come);
+        if written.is_err() {
+            // What stands in the way of undoing this stands in the way of the next call too, which will say so.
+            let _ = file::remove(&self.folder.join("pending.new"));
+            let _ = self.abandon(pending, gone, come);
+        }
+        written
+    }
+
+    /// The whole records first: once `pending` stands, a later call may complete the change from them. The entries under `nodes`
+    /// last: a call that dies before `pending` stands must not have made any.
+    fn write_begin(&self, pending: &Pending, come: &[TunnelRecord]) -> Result<(), RecordError> {
+        for record in come {
+            self.write_new(pending.rulebook, record)?;
+            record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
+        }
+        file::write(&self.folder.join("pending.new"), pending)?;
+        file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))?;
+        come.iter().try_for_each(|record| self.enter(pending.rulebook, record))
+    }
+
+    /// Makes the record say what the kernel now holds.
+    ///
+    /// # Errors
+    /// If a file cannot be changed; `pending` stands then, and the next call completes or undoes the change.
+    pub fn commit(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+        let rulebook = pending.rulebook;
+        for record in gone {
+            self.leave(rulebook, record, come)?;
+        }
+        self.settle_files(pending, Settle::Complete)?;
+        self.settled()
+    }
+
+    /// Makes the record say what it said before: the kernel took nothing of the change.
+    ///
+    /// # Errors
+    /// If a file cannot be changed; `pending` stands then.
+    pub fn abandon(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+        for record in come {
+            self.leave(pending.rulebook, record, gone)?;
+        }
+        self.settle_files(pending, Settle::Abandon)?;
+        self.settled()
+    }
+
+    /// The change that a call which died was about to make.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn pending(&self) -> Result<Option<Pending>, RecordError> {
+        absent_is_none(file::read(&self.folder.join("pending")))
+    }
+
+    /// Sets the record right after a call that died: the change is made or not made, as it says itself. What the kernel holds is
+    /// unknown and has to be rebuilt; only then [`Store::settled`].
+    ///
+    /// # Errors
+    /// If a file cannot be changed or a record not be read.
+    pub fn recover(&self, pending: &Pending) -> Result<(), RecordError> {
+        self.settle_files(pending, pending.settle)?;
+        file::remove_tree(&self.rulebook_folder(pending.rulebook).join("nodes"))?;
+        for record in self.tunnels(pending.rulebook)? {
+            self.enter(pending.rulebook, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the change that was under way.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn settled(&self) -> Result<(), RecordError> {
+        file::remove(&self.folder.join("pending"))
+    }
+
+    /// Removes every folder that holds nothing any more; with the last tunnel everything, the lock included.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed or removed.
+    pub fn tidy(&self) -> Result<(), RecordError> {
+        let mut empty = true;
+        for rulebook in Rulebook::all() {
+            if self.has_tunnels(rulebook)? {
+                empty = false;
+            } else {
+                file::remove_tree(&self.rulebook_folder(rulebook))?;
+            }
+        }
+        if empty && self.pending()?.is_none() {
+            file::remove_tree(&self.folder.join("daemons"))?;
+            // The lock last: until then nobody else is here.
+            file::remove(&self.folder.join("lock"))?;
+            file::remove_if_empty(&self.folder)?;
+            // May be a mount point, or not ours to remove; it is empty, that is enough.
+            let _ = file::remove_if_empty(&self.top);
+        }
+        Ok(())
+    }
+
+    fn settle_files(&self, pending: &Pending, settle: Settle) -> Result<(), RecordError> {
+        let rulebook = pending.rulebook;
+        match settle {
+            Settle::Complete => {
+                for id in pending.gone.iter().filter(|id| !pending.come.contains(id)) {
+                    file::remove(&self.tunnel_file(rulebook, id))?;
+                }
+                for id in &pending.come {
+                    let new = self.new_file(rulebook, id);
+                    // Not there where an earlier try got further than this one has to.
+                    if new.exists() {
+                        file::rename(&new, &self.tunnel_file(rulebook, id))?;
+                    }
+                }
+            }
+            Settle::Abandon => {
+                for id in &pending.come {
+                    file::remove(&self.new_file(rulebook, id))?;
+                    // There where a call died after it had begun to commit. One that replaced another stays: the old one is lost.
+                    if !pending.gone.contains(id) {
+                        file::remove(&self.tunnel_file(rulebook, id))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a tunnel in the folder of each shared part that it needs.
+    fn enter(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
+        file::make_folder(&self.rulebook_folder(rulebook).join("nodes"))?;
+        for node in record.layout.nodes().into_iter().filter(|node| *node != Node::Base) {
+            let folder = self.node_folder(rulebook, &node);
+            file::make_folder(&folder)?;
+            file::touch(&folder.join(record.id.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Strikes a tunnel from the folders of the shared parts that it needs no more, and removes those that nobody needs.
+    fn leave(&self, rulebook: Rulebook, record: &TunnelRecord, stays: &[TunnelRecord]) -> Result<(), RecordError> {
+        let kept: BTreeSet<_> = stays
+            .iter()
+            .filter(|other| other.id == record.id)
+            .flat_map(|other| other.layout.nodes())
+            .collect();
+        for node in record
+            .layout
+            .nodes()
+            .difference(&kept)
+            .filter(|node| **node != Node::Base)
+        {
+            let folder = self.node_folder(rulebook, node);
+            file::remove(&folder.join(record.id.as_str()))?;
+            file::remove_if_empty(&folder)?;
+        }
+        Ok(())
+    }
+
+    fn write_new(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
+        file::make_folder(&self.rulebook_folder(rulebook))?;
+        file::make_folder(&self.tunnels_folder(rulebook))?;
+        let path = self.new_file(rulebook, &record.id);
+        let written = file::write(&path, record);
+        if written.is_err() {
+            let _ = file::remove(&path);
+        }
+        written
+    }
+
+    fn read(&self, rulebook: Rulebook, id: &TunnelId) -> Result<Option<TunnelRecord>, RecordError> {
+        absent_is_none(file::read(&self.tunnel_file(rulebook, id)))
+    }
+
+    fn members(&self, folder: &Path) -> Result<Vec<TunnelId>, RecordError> {
+        Ok(file::names(folder)?
+            .filter(|name| !name.ends_with(NEW))
+            .filter_map(|name| name.parse().ok())
+            .collect())
+    }
+
+    fn rulebook_folder(&self, rulebook: Rulebook) -> PathBuf {
+        self.folder.join(rulebook.to_string())
+    }
+
+    fn tunnels_folder(&self, rulebook: Rulebook) -> PathBuf {
+        self.rulebook_folder(rulebook).join("tunnels")
+    }
+
+    fn tunnel_file(&self, rulebook: Rulebook, id: &TunnelId) -> PathBuf {
+        self.tunnels_folder(rulebook).join(id.as_str())
+    }
+
+    fn new_file(&self, rulebook: Rulebook, id: &TunnelId) -> PathBuf {
+        self.tunnels_folder(rulebook).join(format!("{id}{NEW}"))
+    }
+
+    /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base.
+    fn node_folder(&self, rulebook: Rulebook, node: &Node) -> PathBuf {
+        match node {
+            Node::Base => self.tunnels_folder(rulebook),
+            Node::Devices | Node::Class(_) | Node::Device(_) | Node::Block(_) => {
+                self.rulebook_folder(rulebook).join("nodes").join(node.to_string())
+            }
+        }
+    }
+}
+
+fn absent_is_none<T>(result: Result<T, RecordError>) -> Result<Option<T>, RecordError> {
+    match result {
+        Err(error) if error.is_absence() => Ok(None),
+        other => other.map(Some),
+    }
+}

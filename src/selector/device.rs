@@ -1,0 +1,123 @@
+//! Network devices.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Expected;
+
+/// The longest name the kernel takes (`IFNAMSIZ` less its NUL), in bytes.
+const LONGEST: usize = 15;
+
+/// The name of a network device: 1 to 15 bytes of `A-Za-z0-9._-`, not beginning with `-`.
+///
+/// The kernel allows more, but a `+` at the end would be a pattern to iptables, and no daemon makes such a name. What
+/// stands behind a `:` (an alias of the days of `ifconfig`, as in `eth0:1`) is no part of the device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Device(String);
+
+impl Device {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The devices that are named like this one but for the digits at the end.
+    #[must_use]
+    pub fn class(&self) -> DeviceClass {
+        let stem = self.0.trim_end_matches(|c: char| c.is_ascii_digit());
+        if stem.is_empty() || stem.len() == self.0.len() {
+            return DeviceClass(self.0.clone());
+        }
+        DeviceClass(format!("{stem}+"))
+    }
+}
+
+impl FromStr for Device {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let name = text.split_once(':').map_or(text, |(device, _alias)| device);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let known = (1..=LONGEST).contains(&name.len()) && name.bytes().all(plain);
+        if !known || name.starts_with('-') || name == "." || name == ".." {
+            return Err(Expected("the name of a network device, up to 15 of A-Z a-z 0-9 . _ -"));
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        text.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.0
+    }
+}
+
+/// All devices with one stem, `vti+` for `vti1`, `vti02` and so on; a name without digits at its end is a class of its own.
+///
+/// A class only sorts packets quickly: what it lets through is looked at again by exact name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceClass(String);
+
+impl DeviceClass {
+    /// The class as iptables matches it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_is_no_part_of_the_device() {
+        assert_eq!("eth0:1".parse::<Device>().unwrap().as_str(), "eth0");
+    }
+
+    #[test]
+    fn a_class_is_the_name_without_its_digits() {
+        let class = |name: &str| name.parse::<Device>().unwrap().class().as_str().to_owned();
+        assert_eq!(class("vti01"), "vti+");
+        assert_eq!(class("ipsec5"), "ipsec+");
+        assert_eq!(class("tunnel"), "tunnel");
+        assert_eq!(class("42"), "42");
+        assert_eq!(class("abcdefghijklmn1"), "abcdefghijklmn+");
+    }
+
+    #[test]
+    fn names_that_are_patterns_or_options_are_refused() {
+        for name in [
+            "",
+            "vti+",
+            "-j",
+            "a b",
+            "eth0/1",
+            "..",
+            "sixteen-letters-",
+            "eth\n0",
+            ":1",
+            "vti\u{e4}",
+        ] {
+            assert!(name.parse::<Device>().is_err(), "{name:?}");
+        }
+    }
+}

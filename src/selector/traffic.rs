@@ -1,0 +1,181 @@
+//! What may flow between two networks: protocol, ports, ICMP type.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::Family;
+
+/// An IP protocol number (IANA), 1 to 255. Zero, "any", is [`Traffic::Any`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Protocol(pub std::num::NonZeroU8);
+
+impl Protocol {
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0.get()
+    }
+
+    /// The protocol of ICMP in a family: 1, or 58 for ICMPv6.
+    #[must_use]
+    pub fn icmp(family: Family) -> u8 {
+        match family {
+            Family::Ipv4 => 1,
+            Family::Ipv6 => 58,
+        }
+    }
+}
+
+/// The protocols whose ports iptables can match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProtocol {
+    /// 6
+    Tcp,
+    /// 17
+    Udp,
+    /// 33
+    Dccp,
+    /// 132
+    Sctp,
+    /// 136
+    UdpLite,
+}
+
+impl PortProtocol {
+    const ALL: [Self; 5] = [Self::Tcp, Self::Udp, Self::Dccp, Self::Sctp, Self::UdpLite];
+
+    /// Its IANA number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Dccp => 33,
+            Self::Sctp => 132,
+            Self::UdpLite => 136,
+        }
+    }
+
+    /// The protocol of that number, if it is one with ports.
+    #[must_use]
+    pub fn of(protocol: Protocol) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.number() == protocol.number())
+    }
+
+    /// The name that iptables and `/etc/protocols` know it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Dccp => "dccp",
+            Self::Sctp => "sctp",
+            Self::UdpLite => "udplite",
+        }
+    }
+}
+
+/// The ports at one end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ports {
+    /// Every port.
+    Any,
+    /// From the first to the last, both included. `0..=0` stands for OPAQUE (RFC 7296, section 3.13.1): the kernel's policy
+    /// then matches port 0 and nothing else, and so do we.
+    Range(RangeInclusive<u16>),
+}
+
+impl Ports {
+    /// A single port.
+    #[must_use]
+    pub fn single(port: u16) -> Self {
+        Self::Range(port..=port)
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Range(ports) if ports.start() == ports.end() => write!(f, "{}", ports.start()),
+            Self::Range(ports) => write!(f, "{}:{}", ports.start(), ports.end()),
+        }
+    }
+}
+
+/// One kind of ICMP (or ICMPv6) message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Icmp {
+    /// A type with all of its codes.
+    Type(u8),
+    /// A type with one code.
+    Code(u8, u8),
+}
+
+impl fmt::Display for Icmp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Type(kind) => write!(f, "{kind}"),
+            Self::Code(kind, code) => write!(f, "{kind}/{code}"),
+        }
+    }
+}
+
+/// What may flow through a tunnel between its two networks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Traffic {
+    /// Everything.
+    Any,
+    /// One protocol, whatever its ports or types.
+    Protocol(Protocol),
+    /// One protocol between these ports, seen from the gateway: `my` is the near end, `peer` the far one. Not both are [`Ports::Any`].
+    Ports {
+        /// The protocol.
+        protocol: PortProtocol,
+        /// The ports of the network behind us.
+        my: Ports,
+        /// The ports of the network behind the peer.
+        peer: Ports,
+    },
+    /// ICMP, or ICMPv6 where the networks are IPv6.
+    Icmp(Icmp),
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Protocol(protocol) => write!(f, "protocol {}", protocol.number()),
+            Self::Ports { protocol, my, peer } => write!(f, "{} {my}<>{peer}", protocol.name()),
+            Self::Icmp(icmp) => write!(f, "icmp {icmp}"),
+        }
+    }
+}
+
+/// The protocol of a security association.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaProtocol {
+    /// Encapsulating Security Payload, RFC 4303
+    Esp,
+    /// Authentication Header, RFC 4302
+    Ah,
+    /// IP Payload Compression, RFC 3173
+    Ipcomp,
+}
+
+impl fmt::Display for SaProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Esp => "esp",
+            Self::Ah => "ah",
+            Self::Ipcomp => "ipcomp",
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! The settings file, `/etc/pluto-updown.toml`.
+//!
+//! It has no keys yet. It is read all the same, and a key in it is refused: whoever writes one expects it to have an effect, and
+//! a firewall that ignores what it is told is worse than one that says so.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where the settings are unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/pluto-updown.toml";
+
+/// What the administrator has set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("{}: cannot read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file says something that nobody understands.
+    #[error("{}:{line}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong in it.
+        message: String,
+    },
+}
+
+impl Settings {
+    /// Reads the settings. Without a file at [`DEFAULT_PATH`] there are none; a file that `--config` names must be there.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or holds what is no setting.
+    pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
+        let path = config.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && config.is_none() => return Ok(Self::default()),
+            other => other.map_err(|source| SettingsError::Io {
+                path: path.to_owned(),
+                source,
+            })?,
+        };
+        Self::parse(&text).map_err(|(line, message)| SettingsError::Malformed {
+            path: path.to_owned(),
+            line,
+            message,
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, (usize, String)> {
+        toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
+            (line, printable(error.message()))
+        })
+    }
+}
+
+fn printable(message: &str) -> String {
+    message
+        .replace('\n', "; ")
+        .chars()
+        .flat_map(|c| {
+            if matches!(c, ' '..='~') {
+                vec![c]
+            } else {
+                c.escape_default().collect()
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_refused_with_its_line_and_name() {
+        let (line, message) = Settings::parse("# mine\n\n[tunnel]\nallow = \"all\"\n").unwrap_err();
+        assert_eq!(line, 3);
+        assert!(message.contains("tunnel"), "{message}");
+    }
+
+    #[test]
+    fn comments_alone_are_settings() {
+        assert_eq!(Settings::parse("# nothing yet\n"), Ok(Settings {}));
+    }
+
+    #[test]
+    fn what_is_no_toml_is_refused_with_its_line() {
+        let (line, _) = Settings::parse("# one\n= two\n").unwrap_err();
+        assert_eq!(line, 2);
+    }
+}

@@ -1,0 +1,8 @@
+//! What the integration tests share.
+//!
+//! [`emulator`] stands in for `iptables-restore`, [`packet`] asks what the rules it
+//! then holds do to a packet. Both read the text that goes to the command and know
+//! nothing of the code that wrote it: that is what makes them a second opinion.
+
+pub mod emulator;
+pub mod packet;

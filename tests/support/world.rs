@@ -1,0 +1,133 @@
+//! A gateway without a kernel: the record in a temporary folder, tables in the emulator, calls by their variables.
+
+#![allow(dead_code, reason = "each test binary uses its part of this module")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use pluto_updown::apply::{ApplyError, Caller, Outcome, Session};
+use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
+use pluto_updown::iptables::{Reason, Tables, TablesError};
+use pluto_updown::netfilter::{Rulebook, Variant};
+use pluto_updown::record::{Daemon, Store};
+use pluto_updown::selector::Family;
+use tempfile::TempDir;
+
+use super::emulator::Emulator;
+
+/// What becomes of the process at the next restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// It dies before the kernel has the transaction.
+    Before,
+    /// It dies when the kernel has just committed it.
+    After,
+}
+
+/// The emulated tables of a machine.
+#[derive(Debug)]
+pub struct EmulatedTables {
+    books: BTreeMap<Rulebook, Emulator>,
+    /// What `iptables` is.
+    pub default: Variant,
+    /// What happens at the next restore.
+    pub death: Option<Death>,
+}
+
+impl EmulatedTables {
+    pub fn book(&mut self, family: Family) -> &mut Emulator {
+        let rulebook = Rulebook { variant: self.default, family };
+        self.books.entry(rulebook).or_default()
+    }
+
+    pub fn restores(&self) -> usize {
+        self.books.values().map(|book| book.restores).sum()
+    }
+}
+
+impl Tables for EmulatedTables {
+    fn default_variant(&self, _family: Family) -> Result<Variant, TablesError> {
+        Ok(self.default)
+    }
+
+    fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        let death = self.death.take();
+        let dead = || TablesError::Unknown { program: "emulated".into(), how: "died".into() };
+        if death == Some(Death::Before) {
+            return Err(dead());
+        }
+        let refused = |complaint| TablesError::Refused {
+            program: "emulated".into(),
+            status: 1,
+            complaint,
+            reason: Reason::Rules,
+        };
+        self.books.entry(rulebook).or_default().restore(text).map_err(refused)?;
+        if death == Some(Death::After) { Err(dead()) } else { Ok(()) }
+    }
+
+    fn save(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
+        Ok(self.books.entry(rulebook).or_default().save())
+    }
+}
+
+/// A gateway.
+#[derive(Debug)]
+pub struct World {
+    pub folder: TempDir,
+    pub tables: EmulatedTables,
+    pub daemon: Option<Daemon>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let tables = EmulatedTables { books: BTreeMap::new(), default: Variant::Nft, death: None };
+        Self { folder: TempDir::new().expect("a temporary folder"), tables, daemon: None }
+    }
+}
+
+impl World {
+    /// One hook call, as the program makes it.
+    pub fn call(&mut self, duty: &Duty) -> Result<Option<Outcome>, ApplyError> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
+        let caller = Caller { daemon: self.daemon, now: 1_700_000_000 };
+        let mut session = Session::new(&store, &mut self.tables, caller);
+        let result = session.housekeep().and_then(|()| match duty {
+            Duty::Open(tunnel) => session.open(tunnel).map(Some),
+            Duty::Close(tunnel) => session.close(tunnel).map(Some),
+            Duty::Nothing => Ok(None),
+        });
+        store.tidy()?;
+        result
+    }
+
+    pub fn up(&mut self, tunnel: &Tunnel) -> Outcome {
+        self.call(&Duty::Open(Box::new(tunnel.clone()))).expect("an up").expect("an outcome")
+    }
+
+    pub fn down(&mut self, tunnel: &Tunnel) -> Outcome {
+        self.call(&Duty::Close(Box::new(tunnel.clone()))).expect("a down").expect("an outcome")
+    }
+
+    /// Whether the record has vanished without a trace.
+    pub fn is_forgotten(&self) -> bool {
+        !self.folder.path().join("state").exists()
+    }
+}
+
+/// What a call with these variables, one `NAME=value` a line, asks of the firewall.
+pub fn duty(variables: &str) -> Duty {
+    let pairs = variables.lines().filter_map(|line| line.trim().split_once('='));
+    let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    read(&Snapshot::new([], pairs)).expect("a call that is understood").duty
+}
+
+/// The tunnel that a call with these variables is about.
+pub fn tunnel(variables: &str) -> Tunnel {
+    match duty(variables) {
+        Duty::Open(tunnel) | Duty::Close(tunnel) => *tunnel,
+        Duty::Nothing => panic!("a verb without a tunnel"),
+    }
+}
