@@ -283,6 +283,10 @@ impl Store {
     /// # Errors
     /// If a folder cannot be listed or removed.
     pub fn tidy(&self) -> Result<(), RecordError> {
+        // A change whose end is unknown still needs what it has written.
+        if self.pending()?.is_some() {
+            return Ok(());
+        }
         let mut empty = true;
         for rulebook in Rulebook::all() {
             if self.has_tunnels(rulebook)? {
@@ -291,7 +295,7 @@ impl Store {
                 file::remove_tree(&self.rulebook_folder(rulebook))?;
             }
         }
-        if empty && self.pending()?.is_none() {
+        if empty {
             file::remove_tree(&self.folder.join("daemons"))?;
             // The lock last: until then nobody else is here.
             file::remove(&self.folder.join("lock"))?;

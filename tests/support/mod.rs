@@ -4,5 +4,11 @@
 //! then holds do to a packet. Both read the text that goes to the command and know
 //! nothing of the code that wrote it: that is what makes them a second opinion.
 
+#![allow(
+    unreachable_pub,
+    reason = "a module of a test binary is reached by that binary alone"
+)]
+
 pub mod emulator;
 pub mod packet;
+pub mod world;

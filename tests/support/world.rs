@@ -1,6 +1,6 @@
 //! A gateway without a kernel: the record in a temporary folder, tables in the emulator, calls by their variables.
 
-#![allow(dead_code, reason = "each test binary uses its part of this module")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -37,7 +37,10 @@ pub struct EmulatedTables {
 
 impl EmulatedTables {
     pub fn book(&mut self, family: Family) -> &mut Emulator {
-        let rulebook = Rulebook { variant: self.default, family };
+        let rulebook = Rulebook {
+            variant: self.default,
+            family,
+        };
         self.books.entry(rulebook).or_default()
     }
 
@@ -53,7 +56,10 @@ impl Tables for EmulatedTables {
 
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
         let death = self.death.take();
-        let dead = || TablesError::Unknown { program: "emulated".into(), how: "died".into() };
+        let dead = || TablesError::Unknown {
+            program: "emulated".into(),
+            how: "died".into(),
+        };
         if death == Some(Death::Before) {
             return Err(dead());
         }
@@ -64,7 +70,11 @@ impl Tables for EmulatedTables {
             reason: Reason::Rules,
         };
         self.books.entry(rulebook).or_default().restore(text).map_err(refused)?;
-        if death == Some(Death::After) { Err(dead()) } else { Ok(()) }
+        if death == Some(Death::After) {
+            Err(dead())
+        } else {
+            Ok(())
+        }
     }
 
     fn save(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
@@ -82,8 +92,16 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        let tables = EmulatedTables { books: BTreeMap::new(), default: Variant::Nft, death: None };
-        Self { folder: TempDir::new().expect("a temporary folder"), tables, daemon: None }
+        let tables = EmulatedTables {
+            books: BTreeMap::new(),
+            default: Variant::Nft,
+            death: None,
+        };
+        Self {
+            folder: TempDir::new().expect("a temporary folder"),
+            tables,
+            daemon: None,
+        }
     }
 }
 
@@ -92,7 +110,10 @@ impl World {
     pub fn call(&mut self, duty: &Duty) -> Result<Option<Outcome>, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
-        let caller = Caller { daemon: self.daemon, now: 1_700_000_000 };
+        let caller = Caller {
+            daemon: self.daemon,
+            now: 1_700_000_000,
+        };
         let mut session = Session::new(&store, &mut self.tables, caller);
         let result = session.housekeep().and_then(|()| match duty {
             Duty::Open(tunnel) => session.open(tunnel).map(Some),
@@ -104,11 +125,15 @@ impl World {
     }
 
     pub fn up(&mut self, tunnel: &Tunnel) -> Outcome {
-        self.call(&Duty::Open(Box::new(tunnel.clone()))).expect("an up").expect("an outcome")
+        self.call(&Duty::Open(Box::new(tunnel.clone())))
+            .expect("an up")
+            .expect("an outcome")
     }
 
     pub fn down(&mut self, tunnel: &Tunnel) -> Outcome {
-        self.call(&Duty::Close(Box::new(tunnel.clone()))).expect("a down").expect("an outcome")
+        self.call(&Duty::Close(Box::new(tunnel.clone())))
+            .expect("a down")
+            .expect("an outcome")
     }
 
     /// Whether the record has vanished without a trace.
@@ -130,4 +155,46 @@ pub fn tunnel(variables: &str) -> Tunnel {
         Duty::Open(tunnel) | Duty::Close(tunnel) => *tunnel,
         Duty::Nothing => panic!("a verb without a tunnel"),
     }
+}
+
+/// The variables of charon for a CHILD_SA, verb and all.
+pub fn strongswan(verb: &str, connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> String {
+    let v6 = if my_client.contains(':') { "-v6" } else { "" };
+    format!(
+        "PLUTO_VERSION=1.1\nPLUTO_VERB={verb}{v6}\nPLUTO_CONNECTION={connection}\nPLUTO_INTERFACE=eth0\nPLUTO_REQID={reqid}\n\
+         PLUTO_PROTO=esp\nPLUTO_UNIQUEID=1\nPLUTO_ME=192.0.2.1\nPLUTO_MY_ID=hub\nPLUTO_MY_CLIENT={my_client}\nPLUTO_MY_PORT=0\n\
+         PLUTO_MY_PROTOCOL=0\nPLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=spoke\nPLUTO_PEER_CLIENT={peer_client}\nPLUTO_PEER_PORT=0\n\
+         PLUTO_PEER_PROTOCOL=0\n"
+    )
+}
+
+/// The variables of libreswan 5.2 for a permanent connection, as far as the firewall is concerned.
+pub fn libreswan(verb: &str, connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> String {
+    format!(
+        "PLUTO_VERB={verb}\nPLUTO_CONNECTION={connection}\nPLUTO_CONN_KIND=CK_PERMANENT\nPLUTO_STACK=xfrm\n\
+         PLUTO_CLIENT_FAMILY=ipv4\nPLUTO_INTERFACE=eth0\nPLUTO_VIRT_INTERFACE=NULL\nPLUTO_XFRMI_ROUTE=\nVTI_IFACE=\n\
+         PLUTO_ME=192.0.2.1\nPLUTO_MY_ID=@hub\nPLUTO_MY_CLIENT={my_client}\nPLUTO_MY_PORT=0\nPLUTO_MY_PROTOCOL=0\n\
+         PLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=@spoke\nPLUTO_PEER_CLIENT={peer_client}\nPLUTO_PEER_PORT=0\nPLUTO_PEER_PROTOCOL=0\n\
+         PLUTO_SA_REQID={reqid}\nPLUTO_SA_TYPE=ESP\nSPI_IN=0x1\nSPI_OUT=0x2\n"
+    )
+}
+
+/// These variables with one of them set otherwise.
+pub fn with(variables: &str, name: &str, value: &str) -> String {
+    let others: String = variables
+        .lines()
+        .filter(|line| line.split('=').next() != Some(name))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    format!("{others}{name}={value}\n")
+}
+
+/// The variables of each call in a captures file.
+pub fn captured(file: &str) -> Vec<String> {
+    let path = format!("{}/tests/captures/{file}.calls", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let calls = text.split("\n\n").filter(|block| block.starts_with('>'));
+    calls
+        .map(|block| block.lines().skip(1).map(|line| format!("{line}\n")).collect())
+        .collect()
 }
