@@ -1,6 +1,6 @@
 //! Walks a plan: record, kernel, record.
 //!
-//! Every change goes through [`Session::carry_out`]: it writes down what is about to be done, gives the kernel one
+//! Every change goes one way: it writes down what is about to be done, gives the kernel one
 //! transaction, and sets the record right. If the kernel refuses because it does not hold what the record says (somebody has reloaded
 //! the firewall), everything is rebuilt from the record, once.
 
