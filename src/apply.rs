@@ -11,14 +11,17 @@ use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{Command, Listing, Rulebook, Variant, restore_text};
 use crate::plan::{Block, Change, Fault, Node, Path, TunnelId, TunnelKey, faults, lay_out, rebuild, transition};
 use crate::record::{About, Daemon, FORMAT, Pending, RecordError, Settle, Slot, Store, TunnelRecord};
+use crate::rtnetlink::XfrmInterface;
 
 /// What a call found around it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// The daemon that called; none if somebody calls by hand.
     pub daemon: Option<Daemon>,
     /// The time, in seconds since 1970 (UTC).
     pub now: u64,
+    /// The XFRM interfaces there are; needed only for a tunnel whose daemon tells the number of one.
+    pub interfaces: Vec<XfrmInterface>,
 }
 
 /// One call at work: the record, locked, and the tables.
@@ -153,7 +156,7 @@ impl<'a, T: Tables> Session<'a, T> {
         };
         let new = TunnelRecord {
             format: FORMAT,
-            layout: lay_out(tunnel, &id),
+            layout: lay_out(tunnel, &id, &self.caller.interfaces),
             id,
             key,
             multiplicity: tunnel.multiplicity,

@@ -13,6 +13,7 @@ use crate::iptables::Programs;
 use crate::log::{Log, Sign};
 use crate::preview;
 use crate::record::{Daemon, RecordError, Store};
+use crate::rtnetlink::{XfrmInterface, xfrm_interfaces};
 use crate::settings::{Settings, SettingsError};
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
@@ -116,14 +117,19 @@ impl fmt::Display for Done {
 pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Daemon>) -> Result<Done, HookError> {
     let event = read(snapshot)?;
     let namespace = network_namespace()?;
+    let caller = Caller {
+        daemon,
+        now: now(),
+        interfaces: interfaces(&event.duty, log),
+    };
     if options.mode == Mode::DryRun {
-        return show(&event, options, namespace).map(|()| Done::Shown);
+        return show(&event, options, namespace, caller).map(|()| Done::Shown);
     }
     match &event.duty {
         Duty::Nothing => {
             // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`.
             // That it fails is no reason to refuse a route.
-            if let Err(error) = look_after(options, namespace, daemon) {
+            if let Err(error) = look_after(options, namespace, caller) {
                 log.error(&error);
             }
             Ok(Done::NothingToDo)
@@ -131,15 +137,38 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
         Duty::Open(tunnel) => {
             // The settings have nothing to say yet; that they are sound is known before anything is changed.
             let Settings {} = Settings::load(options.config.as_deref())?;
-            let outcome = with_session(options, namespace, daemon, |session| session.open(tunnel))?;
+            let outcome = with_session(options, namespace, caller, |session| session.open(tunnel))?;
             log.peer(Sign::Up, tunnel);
             Ok(Done::Firewall(outcome))
         }
         // No settings here: what was put in can be taken out, whatever has become of the file.
         Duty::Close(tunnel) => {
-            let outcome = with_session(options, namespace, daemon, |session| session.close(tunnel))?;
+            let outcome = with_session(options, namespace, caller, |session| session.close(tunnel))?;
             log.peer(Sign::Down, tunnel);
             Ok(Done::Firewall(outcome))
+        }
+    }
+}
+
+/// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is known.
+///
+/// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into it is left to other rules.
+fn interfaces(duty: &Duty, log: Log) -> Vec<XfrmInterface> {
+    let number = match duty {
+        Duty::Open(tunnel) => tunnel.if_id_out,
+        Duty::Close(_) | Duty::Nothing => None,
+    };
+    let Some(number) = number else { return Vec::new() };
+    match xfrm_interfaces() {
+        Ok(interfaces) => {
+            if !interfaces.iter().any(|interface| interface.if_id == number) {
+                log.warning(&format_args!("no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): what goes into the tunnel is left to other rules"));
+            }
+            interfaces
+        }
+        Err(error) => {
+            log.warning(&error);
+            Vec::new()
         }
     }
 }
@@ -150,9 +179,9 @@ pub fn parent_daemon() -> Option<Daemon> {
     Daemon::above(std::os::unix::process::parent_id())
 }
 
-fn look_after(options: &Options, namespace: u64, daemon: Option<Daemon>) -> Result<(), HookError> {
+fn look_after(options: &Options, namespace: u64, caller: Caller) -> Result<(), HookError> {
     if Store::peek(&options.state_dir, namespace).needs_attention()? {
-        with_session(options, namespace, daemon, |_| Ok(()))?;
+        with_session(options, namespace, caller, |_| Ok(()))?;
     }
     Ok(())
 }
@@ -161,13 +190,13 @@ fn look_after(options: &Options, namespace: u64, daemon: Option<Daemon>) -> Resu
 fn with_session<R>(
     options: &Options,
     namespace: u64,
-    daemon: Option<Daemon>,
+    caller: Caller,
     work: impl FnOnce(&mut Session<'_, Programs>) -> Result<R, ApplyError>,
 ) -> Result<R, HookError> {
     let deadline = Instant::now() + PATIENCE + options.wait;
     let store = Store::open(&options.state_dir, namespace, deadline)?;
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline);
-    let mut session = Session::new(&store, &mut programs, Caller { daemon, now: now() });
+    let mut session = Session::new(&store, &mut programs, caller);
     let result = session.housekeep().and_then(|()| work(&mut session));
     let tidied = store.tidy();
     let result = result?;
@@ -175,7 +204,7 @@ fn with_session<R>(
     Ok(result)
 }
 
-fn show(event: &Event, options: &Options, namespace: u64) -> Result<(), HookError> {
+fn show(event: &Event, options: &Options, namespace: u64, caller: Caller) -> Result<(), HookError> {
     let deadline = Instant::now() + PATIENCE;
     let mut store = Store::peek(&options.state_dir, namespace);
     let mut text = String::new();
@@ -184,14 +213,7 @@ fn show(event: &Event, options: &Options, namespace: u64) -> Result<(), HookErro
         store = Store::peek(Path::new("/nonexistent"), namespace);
     }
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline);
-    let session = Session::new(
-        &store,
-        &mut programs,
-        Caller {
-            daemon: None,
-            now: now(),
-        },
-    );
+    let session = Session::new(&store, &mut programs, caller);
     text.push_str(&preview::preview(event, &session)?);
     io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(HookError::Output)
 }

@@ -43,6 +43,7 @@ pub mod plan;
 pub mod preview;
 pub mod process;
 pub mod record;
+pub mod rtnetlink;
 pub mod selector;
 pub mod settings;
 

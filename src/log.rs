@@ -28,8 +28,10 @@ pub enum Log {
 enum Voice {
     /// That of the stock scripts, for the lines that log watchers know: `vpn`, local0.notice.
     Stock,
+    /// Our own, daemon.warning.
+    Warning,
     /// Our own, daemon.err.
-    Own,
+    Error,
 }
 
 /// A tunnel that comes or goes.
@@ -50,13 +52,21 @@ impl Log {
         }
     }
 
+    /// Says what went well enough and should be looked at.
+    pub fn warning(self, message: &dyn fmt::Display) {
+        match self {
+            Self::Syslog => send(Voice::Warning, &one_line(&message.to_string())),
+            Self::Stderr => {}
+        }
+    }
+
     /// Says what went wrong.
     pub fn error(self, message: &dyn fmt::Display) {
         let line = one_line(&message.to_string());
         // Nobody reads it: then nobody misses it.
         let _ = writeln!(io::stderr(), "pluto-updown: {line}");
         match self {
-            Self::Syslog => send(Voice::Own, &line),
+            Self::Syslog => send(Voice::Error, &line),
             Self::Stderr => {}
         }
     }
@@ -111,7 +121,7 @@ fn one_line(text: &str) -> String {
 fn send(voice: Voice, line: &str) {
     let (process, facility) = match voice {
         Voice::Stock => ("vpn", Facility::LOG_LOCAL0),
-        Voice::Own => ("pluto-updown", Facility::LOG_DAEMON),
+        Voice::Warning | Voice::Error => ("pluto-updown", Facility::LOG_DAEMON),
     };
     let formatter = Formatter3164 {
         facility,
@@ -128,7 +138,8 @@ fn send(voice: Voice, line: &str) {
     }
     let _ = match voice {
         Voice::Stock => logger.notice(line),
-        Voice::Own => logger.err(line),
+        Voice::Warning => logger.warning(line),
+        Voice::Error => logger.err(line),
     };
 }
 

@@ -3,6 +3,7 @@
 mod support;
 
 use pluto_updown::contract::Tunnel;
+use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use support::packet::{Packet, Verdict, trace};
 use support::world::{World, libreswan, strongswan, tunnel, with};
@@ -165,4 +166,29 @@ fn a_device_named_like_a_tunnels_hides_no_tunnel_from_the_question() {
     assert_eq!(verdict((Kind::Policy, Kind::Policy), &tunnels), Verdict::Policy);
     let tunnels = [tunnel(&odd), tunnel(&west(Kind::Policy)), tunnel(&east(Kind::Policy))];
     assert_eq!(verdict((Kind::Policy, Kind::Policy), &tunnels), Verdict::Accept);
+}
+
+#[test]
+fn strongswans_if_id_is_matched_on_the_interface_that_has_it() {
+    let up = strongswan("up-client", "ifid", 1, "10.1.0.0/24", "10.2.0.0/24");
+    let up = with(&with(&up, "PLUTO_IF_ID_IN", "7"), "PLUTO_IF_ID_OUT", "8");
+    let mut world = World::default();
+    world.interfaces = [("xfrm7", 7), ("xfrm8", 8)]
+        .map(|(name, if_id)| XfrmInterface {
+            device: name.parse().expect("a device"),
+            if_id,
+        })
+        .to_vec();
+    world.up(&tunnel(&up));
+    let book = world.tables.book(Family::Ipv4);
+    let out = || Packet::between("10.1.0.9", "10.2.0.7").tcp(1, 2).in_by("lan0");
+    let back = || Packet::between("10.2.0.7", "10.1.0.9").tcp(2, 1).out_by("lan0");
+    assert_eq!(trace(book, &out().out_by("xfrm8")).verdict, Verdict::Accept);
+    assert_eq!(trace(book, &out().out_by("xfrm7")).verdict, Verdict::Policy);
+    assert_eq!(trace(book, &out().out_by("eth0")).verdict, Verdict::Policy);
+    assert_eq!(trace(book, &back().in_by_ipsec("xfrm7", 1)).verdict, Verdict::Accept);
+    assert_eq!(trace(book, &back().in_by_ipsec("xfrm7", 2)).verdict, Verdict::Policy);
+    assert_eq!(trace(book, &back().in_by("xfrm7")).verdict, Verdict::Policy);
+    world.down(&tunnel(&with(&up, "PLUTO_VERB", "down-client")));
+    assert!(world.is_forgotten());
 }

@@ -16,7 +16,16 @@ use support::world::strongswan;
 /// What can stand in a variable: bytes that a shell, a terminal, a log or iptables would take for something else come often.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let special = prop::sample::select(b"\n\r\t\"'\\`$();|&<>*?[]{}#~!:/@%= -\x01\x1b\x7f\xff\xc3".to_vec());
-    let words = prop::sample::select(vec!["-j ACCEPT", "--foo", "$(id)", "\nCOMMIT\n", "\" -j ACCEPT", "*filter", "PLUTO-", "../../etc"]);
+    let words = prop::sample::select(vec![
+        "-j ACCEPT",
+        "--foo",
+        "$(id)",
+        "\nCOMMIT\n",
+        "\" -j ACCEPT",
+        "*filter",
+        "PLUTO-",
+        "../../etc",
+    ]);
     let piece = prop_oneof![
         4 => any::<u8>().prop_filter("no NUL in an environment", |byte| *byte != 0).prop_map(|byte| vec![byte]),
         3 => special.prop_map(|byte| vec![byte]),
@@ -27,7 +36,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 fn network() -> impl Strategy<Value = String> {
     let v4 = (any::<[u8; 4]>(), 0..=32_u8).prop_map(|([a, b, c, d], length)| format!("{a}.{b}.{c}.{d}/{length}"));
-    let range = (any::<[u8; 3]>(), 0..100_u8, 100..=255_u8).prop_map(|([a, b, c], first, last)| format!("{a}.{b}.{c}.{first}-{a}.{b}.{c}.{last}"));
+    let range = (any::<[u8; 3]>(), 0..100_u8, 100..=255_u8)
+        .prop_map(|([a, b, c], first, last)| format!("{a}.{b}.{c}.{first}-{a}.{b}.{c}.{last}"));
     prop_oneof![3 => v4, 1 => range]
 }
 
@@ -38,9 +48,15 @@ fn network_v6() -> impl Strategy<Value = String> {
 /// A call with these words in every variable that takes words, between these networks.
 fn tunnel(words: &[Vec<u8>], networks: &(String, String), reqid: u32) -> Option<Tunnel> {
     let variables = strongswan("up-client", "name", reqid, &networks.0, &networks.1);
-    let mut pairs: Vec<(OsString, OsString)> =
-        variables.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect();
-    for (name, word) in ["PLUTO_CONNECTION", "PLUTO_PEER_ID", "PLUTO_MY_ID", "PLUTO_XAUTH_ID"].iter().zip(words) {
+    let mut pairs: Vec<(OsString, OsString)> = variables
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    for (name, word) in ["PLUTO_CONNECTION", "PLUTO_PEER_ID", "PLUTO_MY_ID", "PLUTO_XAUTH_ID"]
+        .iter()
+        .zip(words)
+    {
         pairs.push((name.into(), OsString::from_vec(word.clone())));
     }
     match read(&Snapshot::new([], pairs)).expect("words are only words").duty {
@@ -51,12 +67,13 @@ fn tunnel(words: &[Vec<u8>], networks: &(String, String), reqid: u32) -> Option<
 
 fn layout(tunnel: &Tunnel) -> Layout {
     let id = TunnelKey::of(tunnel).ids().next().expect("a first name");
-    lay_out(tunnel, &id)
+    lay_out(tunnel, &id, &[])
 }
 
 fn any_tunnel() -> impl Strategy<Value = Tunnel> {
     let networks = prop_oneof![2 => (network(), network()), 1 => (network_v6(), network_v6())];
-    (prop::collection::vec(bytes(), 4), networks, 1..1000_u32).prop_filter_map("a tunnel", |(words, networks, reqid)| tunnel(&words, &networks, reqid))
+    (prop::collection::vec(bytes(), 4), networks, 1..1000_u32)
+        .prop_filter_map("a tunnel", |(words, networks, reqid)| tunnel(&words, &networks, reqid))
 }
 
 /// The one line that a rule may be: no quote but the two around a comment, no byte that is not printable ASCII.
@@ -139,15 +156,26 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
     use pluto_updown::netfilter::{BuiltIn, Place, Placed, Rule, Verdict};
     let networks = ("10.1.0.0/24".to_owned(), "10.2.0.0/24".to_owned());
     let layout = layout(&tunnel(&[b"net".to_vec()], &networks, 1).expect("a tunnel"));
-    let good = transition(&Change { come: vec![layout.clone()], ..Change::default() });
+    let good = transition(&Change {
+        come: vec![layout.clone()],
+        ..Change::default()
+    });
     assert_eq!(faults(&good), []);
     let with = |placed: Placed| good.iter().cloned().chain([Command::Put(placed)]).collect::<Vec<_>>();
-    let accept = |chain| Placed { chain, place: Place::Head, rule: Rule::always(Verdict::Accept) };
+    let accept = |chain| Placed {
+        chain,
+        place: Place::Head,
+        rule: Rule::always(Verdict::Accept),
+    };
     assert_eq!(faults(&with(accept(BuiltIn::Forward.into()))).len(), 1);
     let old: ChainName = "PLUTO-old".parse().expect("a name");
     assert_eq!(faults(&with(accept((&old).into()))).len(), 1);
     // A way into the tunnel's chain for packets that did not come by IPsec.
     let target = layout.piece.chains[0].clone();
-    let open = Placed { chain: (&old).into(), place: Place::Head, rule: Rule::always(Verdict::Jump(target)) };
+    let open = Placed {
+        chain: (&old).into(),
+        place: Place::Head,
+        rule: Rule::always(Verdict::Jump(target)),
+    };
     assert_eq!(faults(&with(open)).len(), 1);
 }

@@ -52,6 +52,9 @@ pub struct Tunnel {
     pub traffic: Traffic,
     /// By what its packets are known.
     pub attachment: Attachment,
+    /// The number of the XFRM interface that its packets leave by (strongSwan's `if_id_out`). The daemon does not tell which device
+    /// that is. What comes in by such a device still bears the mark of its policy; what leaves by it does not yet.
+    pub if_id_out: Option<u32>,
     /// Our own address of the IKE association, where it is known. Moves with MOBIKE.
     pub me: Option<IpAddr>,
     /// The peer's address of the IKE association, where it is known. Moves with MOBIKE.

@@ -39,6 +39,7 @@ pub(super) fn read(
         peer_client,
         traffic: traffic::read(values, dialect, my_client.family())?,
         attachment: attachment::read(values, dialect, moment)?,
+        if_id_out: if_id_out(values, dialect)?,
         me,
         peer: values.address("PLUTO_PEER")?,
         my_id: values.peer_text("PLUTO_MY_ID").unwrap_or_default(),
@@ -142,6 +143,16 @@ fn compression(values: Values<'_>, dialect: Dialect) -> Result<Compression, Cont
     match dialect {
         Dialect::StrongSwan if values.text("PLUTO_IPCOMP")?.is_some() => Ok(Compression::Ipcomp),
         Dialect::StrongSwan | Dialect::Libreswan(_) | Dialect::Openswan | Dialect::FreesWan => Ok(Compression::None),
+    }
+}
+
+/// strongSwan's only. Unset where there is none.
+fn if_id_out(values: Values<'_>, dialect: Dialect) -> Result<Option<u32>, ContractError> {
+    match dialect {
+        Dialect::StrongSwan => Ok(values
+            .number("PLUTO_IF_ID_OUT", "the number of an XFRM interface")?
+            .filter(|number| *number != 0)),
+        Dialect::Libreswan(_) | Dialect::Openswan | Dialect::FreesWan => Ok(None),
     }
 }
 

@@ -20,7 +20,8 @@ const HOST_FAMILY: &str =
     "the family is taken from the networks themselves; this one can be that of the IKE association";
 const COUNTERS: &str = "a count of bytes, for accounting";
 const MARKS: &str = "the reqid already tells tunnels with different marks apart";
-const INTERFACE_IDS: &str = "a number and not a device's name; the reqid already tells such tunnels apart";
+const INBOUND_INTERFACE: &str =
+    "what comes in by an XFRM interface still bears its policy's reqid, which tells it apart";
 const VTI_SETUP: &str = "concerns how the VTI device is made, and only its name matters to a rule";
 const CONFIG_MODE: &str = "concerns who gives addresses to whom; the networks already hold them";
 const SAREF: &str = "concerns marks on the packets of KLIPS, whose device already tells them apart";
@@ -65,8 +66,8 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_DNS6_*", Ignored(RESOLVER)),
     ("PLUTO_DNS_RESOLVER", Read),
     ("PLUTO_HOST_ACCESS", Read),
-    ("PLUTO_IF_ID_IN", Ignored(INTERFACE_IDS)),
-    ("PLUTO_IF_ID_OUT", Ignored(INTERFACE_IDS)),
+    ("PLUTO_IF_ID_IN", Ignored(INBOUND_INTERFACE)),
+    ("PLUTO_IF_ID_OUT", Read),
     ("PLUTO_INBYTES", Ignored(COUNTERS)),
     // The outer device under XFRM is `unknown` at strongSwan's `down` and moves with MOBIKE; there no rule is made of it.
     ("PLUTO_INTERFACE", Read),

@@ -11,6 +11,7 @@ use super::piece::Piece;
 use super::tree::{Block, Node, Path};
 use crate::contract::{Attachment, Compression, HostAccess, Scope, Tunnel};
 use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, Verdict};
+use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Device, Family, Network, Protocol, Traffic};
 
 /// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
@@ -63,17 +64,15 @@ impl Layout {
 /// - IPComp: packets too small to be worth compressing, which arrive as IP in IP from the peer.
 ///
 /// Every rule names both networks as well as the reqid or the device: reqids begin again at the same number with every
-/// pluto and are used again by charon, so that a number alone would let a stranger in.
+/// pluto and are used again by charon, so that a number alone would let a stranger in. `interfaces` are the XFRM interfaces there
+/// are, for tunnels whose daemon tells the number of one.
 #[must_use]
-pub fn lay_out(tunnel: &Tunnel, id: &TunnelId) -> Layout {
-    let device = match &tunnel.attachment {
-        Attachment::Device(device) => Some(device.clone()),
-        Attachment::Policy { .. } => None,
-    };
+pub fn lay_out(tunnel: &Tunnel, id: &TunnelId, interfaces: &[XfrmInterface]) -> Layout {
+    let exit = exit(tunnel, interfaces);
     let mut layout = Layout {
         piece: Piece::default(),
         blocks: BTreeSet::new(),
-        device,
+        device: exit.cloned(),
     };
     for path in paths(tunnel) {
         let chain = chain(id, path.tag());
@@ -81,7 +80,7 @@ pub fn lay_out(tunnel: &Tunnel, id: &TunnelId) -> Layout {
             matches: allowance(tunnel, path.direction()),
             verdict: path.allowed(),
         };
-        layout.hang(path, &chain, tunnel.peer_client, conditions(tunnel, path), rule);
+        layout.hang(path, &chain, tunnel.peer_client, conditions(tunnel, path, exit), rule);
     }
     if let Some((me, peer)) = compressed_between(tunnel) {
         let rule = Rule {
@@ -127,15 +126,33 @@ fn chain(id: &TunnelId, tag: &str) -> ChainName {
         .unwrap_or_else(|_| Path::Input.dispatcher())
 }
 
+/// The device that a tunnel's packets leave by, if that is what they are known by.
+fn exit<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Device> {
+    match &tunnel.attachment {
+        Attachment::Device(device) => Some(device),
+        Attachment::Policy { .. } => {
+            let number = tunnel.if_id_out?;
+            interfaces
+                .iter()
+                .find(|interface| interface.if_id == number)
+                .map(|interface| &interface.device)
+        }
+    }
+}
+
 /// By what a block knows a tunnel's packets.
-fn conditions(tunnel: &Tunnel, path: Path) -> Vec<Match> {
+fn conditions(tunnel: &Tunnel, path: Path, exit: Option<&Device>) -> Vec<Match> {
     let mut matches: Vec<_> = [path.far(tunnel.peer_client), path.near(tunnel.my_client)]
         .into_iter()
         .filter(asks)
         .collect();
     // iptables shows the source first.
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
-    matches.push(by_attachment(&tunnel.attachment, path));
+    matches.push(match (path.direction(), exit) {
+        // A policy applies to it only when the device has it already.
+        (Direction::Out, Some(device)) => path.device(InterfaceMatch::Device(device.clone())),
+        (Direction::Out, None) | (Direction::In, _) => by_attachment(&tunnel.attachment, path),
+    });
     matches
 }
 

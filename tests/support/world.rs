@@ -11,6 +11,7 @@ use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::iptables::{Reason, Tables, TablesError};
 use pluto_updown::netfilter::{Rulebook, Variant};
 use pluto_updown::record::{Daemon, Store};
+use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use tempfile::TempDir;
 
@@ -88,6 +89,7 @@ pub struct World {
     pub folder: TempDir,
     pub tables: EmulatedTables,
     pub daemon: Option<Daemon>,
+    pub interfaces: Vec<XfrmInterface>,
 }
 
 impl Default for World {
@@ -101,6 +103,7 @@ impl Default for World {
             folder: TempDir::new().expect("a temporary folder"),
             tables,
             daemon: None,
+            interfaces: Vec::new(),
         }
     }
 }
@@ -113,6 +116,7 @@ impl World {
         let caller = Caller {
             daemon: self.daemon,
             now: 1_700_000_000,
+            interfaces: self.interfaces.clone(),
         };
         let mut session = Session::new(&store, &mut self.tables, caller);
         let result = session.housekeep().and_then(|()| match duty {

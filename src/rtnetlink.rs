@@ -1,0 +1,170 @@
+//! What the kernel knows of devices, asked by netlink and not by running `ip`.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "these enums are the kernel's, and grow with it"
+)]
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoXfrm, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+use crate::selector::Device;
+
+/// An XFRM interface: a device whose packets go through the policies with its number (Linux 4.19 and later).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XfrmInterface {
+    /// The device.
+    pub device: Device,
+    /// The number, `if_id` in `ip link`. Several devices may have the same.
+    pub if_id: u32,
+}
+
+/// Why the kernel did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The system refused.
+    #[error("netlink: {0}")]
+    Io(#[from] io::Error),
+    /// The kernel answered what cannot be read.
+    #[error("netlink: {0}")]
+    Malformed(#[from] netlink_packet_core::DecodeError),
+}
+
+/// The XFRM interfaces of this network namespace.
+///
+/// # Errors
+/// If the kernel cannot be asked. Needs no rights.
+pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
+    let mut request = LinkMessage::default();
+    // A kernel that knows the kind answers with these devices only.
+    request
+        .attributes
+        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Xfrm)]));
+    let links = dump(RouteNetlinkMessage::GetLink(request))?;
+    Ok(links.iter().filter_map(xfrm_interface).collect())
+}
+
+fn xfrm_interface(answer: &RouteNetlinkMessage) -> Option<XfrmInterface> {
+    let RouteNetlinkMessage::NewLink(link) = answer else {
+        return None;
+    };
+    let mut device = None;
+    let mut number = None;
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device = name.parse().ok(),
+            LinkAttribute::LinkInfo(infos) => number = infos.iter().find_map(if_id),
+            _ => {}
+        }
+    }
+    Some(XfrmInterface {
+        device: device?,
+        if_id: number?,
+    })
+}
+
+fn if_id(info: &LinkInfo) -> Option<u32> {
+    let LinkInfo::Data(InfoData::Xfrm(data)) = info else {
+        return None;
+    };
+    data.iter().find_map(|item| match item {
+        InfoXfrm::IfId(number) => Some(*number),
+        _ => None,
+    })
+}
+
+/// Sends a request for a list and reads the list to its end.
+fn dump(request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut message = NetlinkMessage::from(request);
+    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    message.header.sequence_number = 1;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        if !collect(&datagram, &mut answers)? {
+            return Ok(answers);
+        }
+    }
+}
+
+/// Takes the messages out of one datagram; false where the last of them ends the list.
+fn collect(mut datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool, NetlinkError> {
+    while !datagram.is_empty() {
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)?;
+        let length = usize::try_from(message.header.length)
+            .unwrap_or(usize::MAX)
+            .next_multiple_of(4);
+        match message.payload {
+            NetlinkPayload::Done(_) => return Ok(false),
+            NetlinkPayload::Error(error) => match error.code {
+                Some(_) => return Err(error.to_io().into()),
+                None => return Ok(false),
+            },
+            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+            _ => {}
+        }
+        datagram = datagram.get(length..).unwrap_or_default();
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(attributes: Vec<LinkAttribute>) -> RouteNetlinkMessage {
+        let mut link = LinkMessage::default();
+        link.attributes = attributes;
+        RouteNetlinkMessage::NewLink(link)
+    }
+
+    #[test]
+    fn an_xfrm_interface_is_known_by_its_number() {
+        let data = LinkInfo::Data(InfoData::Xfrm(vec![InfoXfrm::Link(2), InfoXfrm::IfId(7)]));
+        let infos = vec![LinkInfo::Kind(InfoKind::Xfrm), data];
+        let answer = link(vec![
+            LinkAttribute::IfName("ipsec7".to_owned()),
+            LinkAttribute::LinkInfo(infos),
+        ]);
+        assert_eq!(
+            xfrm_interface(&answer),
+            Some(XfrmInterface {
+                device: "ipsec7".parse().unwrap(),
+                if_id: 7
+            })
+        );
+    }
+
+    #[test]
+    fn another_device_is_none() {
+        let infos = vec![LinkInfo::Kind(InfoKind::Veth)];
+        let answer = link(vec![
+            LinkAttribute::IfName("veth0".to_owned()),
+            LinkAttribute::LinkInfo(infos),
+        ]);
+        assert_eq!(xfrm_interface(&answer), None);
+    }
+
+    #[test]
+    fn the_kernel_answers_a_request_for_a_list() {
+        let loopback = |answer: &RouteNetlinkMessage| match answer {
+            RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&LinkAttribute::IfName("lo".to_owned())),
+            _ => false,
+        };
+        let links = dump(RouteNetlinkMessage::GetLink(LinkMessage::default())).unwrap();
+        assert!(links.iter().any(loopback));
+        assert!(xfrm_interfaces().is_ok());
+    }
+}
