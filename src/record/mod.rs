@@ -18,6 +18,7 @@
 //! Files are written beside and renamed over. A change writes `pending` before it touches the kernel and removes it when the
 //! record is right again, so that a call that finds it knows that another died between the two.
 
+mod change;
 mod daemon;
 mod error;
 mod file;

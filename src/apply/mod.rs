@@ -4,13 +4,15 @@
 //! transaction, and sets the record right. If the kernel refuses because it does not hold what the record says (somebody has reloaded
 //! the firewall), everything is rebuilt from the record, once.
 
+mod find;
+
 use std::collections::BTreeSet;
 
-use crate::contract::{Multiplicity, Scope, Tunnel};
+use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::{Reason, Tables, TablesError};
-use crate::netfilter::{Command, Listing, Rulebook, Variant, restore_text};
-use crate::plan::{Block, Change, Fault, Node, Path, TunnelId, TunnelKey, faults, lay_out, rebuild, transition};
-use crate::record::{About, Daemon, FORMAT, Pending, RecordError, Settle, Slot, Store, TunnelRecord};
+use crate::netfilter::{Command, Listing, Rulebook, restore_text};
+use crate::plan::{Change, Fault, TunnelKey, faults, lay_out, rebuild, transition};
+use crate::record::{About, Daemon, FORMAT, Pending, RecordError, Settle, Store, TunnelRecord};
 use crate::rtnetlink::XfrmInterface;
 
 /// What a call found around it.
@@ -154,22 +156,23 @@ impl<'a, T: Tables> Session<'a, T> {
             ),
             Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
         };
+        let layout = lay_out(tunnel, &id, &self.caller.interfaces);
+        let stood = old.as_ref().filter(|old| old.layout == layout);
+        let outcome = if stood.is_some() {
+            Outcome::StoodAlready(count)
+        } else {
+            Outcome::Opened
+        };
         let new = TunnelRecord {
             format: FORMAT,
-            layout: lay_out(tunnel, &id, &self.caller.interfaces),
             id,
             key,
             multiplicity: tunnel.multiplicity,
             count,
-            since: old.as_ref().map_or(self.caller.now, |old| old.since),
+            since: stood.map_or(self.caller.now, |old| old.since),
             daemon: self.caller.daemon,
             about: About::from(tunnel),
-        };
-        let stood = old.as_ref().is_some_and(|old| old.layout == new.layout);
-        let outcome = if stood {
-            Outcome::StoodAlready(count)
-        } else {
-            Outcome::Opened
+            layout,
         };
         Ok(Work {
             rulebook,
@@ -284,59 +287,6 @@ impl<'a, T: Tables> Session<'a, T> {
         }
         Ok(())
     }
-
-    /// A tunnel's record: in the rulebook of the variant that `iptables` is now, or of another that it was when the tunnel came up.
-    fn find(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
-        for rulebook in rulebooks(tunnel) {
-            if let Slot::Taken(record) = self.store.slot(rulebook, key)? {
-                return Ok(Some((rulebook, *record)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Where a tunnel that is not on record goes.
-    fn place(
-        &self,
-        tunnel: &Tunnel,
-        key: &TunnelKey,
-    ) -> Result<(Rulebook, Option<TunnelRecord>, TunnelId), ApplyError> {
-        let family = tunnel.family();
-        let rulebook = Rulebook {
-            variant: self.tables.default_variant(family)?,
-            family,
-        };
-        Ok(match self.store.slot(rulebook, key)? {
-            Slot::Taken(record) => (rulebook, Some(*record.clone()), record.id),
-            Slot::Free(id) => (rulebook, None, id),
-        })
-    }
-
-    /// The record that a `down` means. Its reqid, and in a host tunnel its addresses, may have changed since `up`: strongSwan
-    /// gives a tunnel with dynamic selectors a new reqid when MOBIKE moves it (5.9.6 and later), and calls nobody.
-    fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
-        let key = TunnelKey::of(tunnel);
-        if let Some(found) = self.find(tunnel, &key)? {
-            return Ok(Some(found));
-        }
-        for rulebook in rulebooks(tunnel) {
-            let block = Node::Block(Block::of(any_path(tunnel), &tunnel.peer_client));
-            let mut alike = self.store.tunnels_at(rulebook, &block)?;
-            alike.retain(|record| record.key.same_but_reqid(&key));
-            if let Some(record) = single(alike) {
-                return Ok(Some((rulebook, record)));
-            }
-            if let (Multiplicity::Counted, Scope::Host, Some(_)) = (tunnel.multiplicity, tunnel.scope, tunnel.unique_id)
-            {
-                let mut moved = self.store.tunnels(rulebook)?;
-                moved.retain(|record| is_moved_host(record, tunnel));
-                if let Some(record) = single(moved) {
-                    return Ok(Some((rulebook, record)));
-                }
-            }
-        }
-        Ok(None)
-    }
 }
 
 fn checked(commands: Vec<Command>) -> Result<Vec<Command>, ApplyError> {
@@ -344,34 +294,6 @@ fn checked(commands: Vec<Command>) -> Result<Vec<Command>, ApplyError> {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(commands),
     }
-}
-
-fn rulebooks(tunnel: &Tunnel) -> impl Iterator<Item = Rulebook> + use<> {
-    let family = tunnel.family();
-    Variant::ALL
-        .into_iter()
-        .map(move |variant| Rulebook { variant, family })
-}
-
-/// One of the paths that a tunnel of this scope is on.
-fn any_path(tunnel: &Tunnel) -> Path {
-    match tunnel.scope {
-        Scope::Host => Path::Input,
-        Scope::Client => Path::ForwardIn,
-    }
-}
-
-/// The only record there is, if there is only one: with two it cannot be told which of them is meant.
-fn single(mut records: Vec<TunnelRecord>) -> Option<TunnelRecord> {
-    let record = records.pop();
-    record.filter(|_| records.is_empty())
-}
-
-fn is_moved_host(record: &TunnelRecord, tunnel: &Tunnel) -> bool {
-    record.key.connection == tunnel.connection
-        && record.about.scope == Scope::Host
-        && record.about.unique_id == tunnel.unique_id
-        && record.key.traffic == tunnel.traffic
 }
 
 /// Whether the kernel may have refused because it does not hold what the record says.

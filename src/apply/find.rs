@@ -1,0 +1,95 @@
+//! Which record a call means.
+
+use super::{ApplyError, Session};
+use crate::contract::{Multiplicity, Scope, Tunnel};
+use crate::iptables::Tables;
+use crate::netfilter::{Rulebook, Variant};
+use crate::plan::{Block, Node, Path, TunnelId, TunnelKey};
+use crate::record::{Slot, TunnelRecord};
+
+impl<T: Tables> Session<'_, T> {
+    /// A tunnel's record: in the rulebook of the variant that `iptables` is now, or of another that it was when the tunnel came up.
+    pub(super) fn find(
+        &self,
+        tunnel: &Tunnel,
+        key: &TunnelKey,
+    ) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
+        for rulebook in rulebooks(tunnel) {
+            if let Slot::Taken(record) = self.store.slot(rulebook, key)? {
+                return Ok(Some((rulebook, *record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where a tunnel that is not on record goes.
+    pub(super) fn place(
+        &self,
+        tunnel: &Tunnel,
+        key: &TunnelKey,
+    ) -> Result<(Rulebook, Option<TunnelRecord>, TunnelId), ApplyError> {
+        let family = tunnel.family();
+        let rulebook = Rulebook {
+            variant: self.tables.default_variant(family)?,
+            family,
+        };
+        Ok(match self.store.slot(rulebook, key)? {
+            Slot::Taken(record) => (rulebook, Some(*record.clone()), record.id),
+            Slot::Free(id) => (rulebook, None, id),
+        })
+    }
+
+    /// The record that a `down` means. Its reqid, and in a host tunnel its addresses, may have changed since `up`: strongSwan
+    /// gives a tunnel with dynamic selectors a new reqid when MOBIKE moves it (5.9.6 and later), and calls nobody.
+    pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
+        let key = TunnelKey::of(tunnel);
+        if let Some(found) = self.find(tunnel, &key)? {
+            return Ok(Some(found));
+        }
+        for rulebook in rulebooks(tunnel) {
+            let block = Node::Block(Block::of(any_path(tunnel), &tunnel.peer_client));
+            let mut alike = self.store.tunnels_at(rulebook, &block)?;
+            alike.retain(|record| record.key.same_but_reqid(&key));
+            if let Some(record) = single(alike) {
+                return Ok(Some((rulebook, record)));
+            }
+            if let (Multiplicity::Counted, Scope::Host, Some(_)) = (tunnel.multiplicity, tunnel.scope, tunnel.unique_id)
+            {
+                let mut moved = self.store.tunnels(rulebook)?;
+                moved.retain(|record| is_moved_host(record, tunnel));
+                if let Some(record) = single(moved) {
+                    return Ok(Some((rulebook, record)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn rulebooks(tunnel: &Tunnel) -> impl Iterator<Item = Rulebook> + use<> {
+    let family = tunnel.family();
+    Variant::ALL
+        .into_iter()
+        .map(move |variant| Rulebook { variant, family })
+}
+
+/// One of the paths that a tunnel of this scope is on.
+fn any_path(tunnel: &Tunnel) -> Path {
+    match tunnel.scope {
+        Scope::Host => Path::Input,
+        Scope::Client => Path::ForwardIn,
+    }
+}
+
+/// The only record there is, if there is only one: with two it cannot be told which of them is meant.
+fn single(mut records: Vec<TunnelRecord>) -> Option<TunnelRecord> {
+    let record = records.pop();
+    record.filter(|_| records.is_empty())
+}
+
+fn is_moved_host(record: &TunnelRecord, tunnel: &Tunnel) -> bool {
+    record.key.connection == tunnel.connection
+        && record.about.scope == Scope::Host
+        && record.about.unique_id == tunnel.unique_id
+        && record.key.traffic == tunnel.traffic
+}

@@ -1,0 +1,153 @@
+//! A change to the record: written down before the kernel is touched, and made or undone after.
+
+use std::collections::BTreeSet;
+
+use super::error::RecordError;
+use super::file;
+use super::pending::{Pending, Settle};
+use super::store::{Store, absent_is_none};
+use super::tunnel::TunnelRecord;
+use crate::netfilter::Rulebook;
+use crate::plan::Node;
+
+impl Store {
+    /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::abandon`] set the record right.
+    ///
+    /// # Errors
+    /// If something cannot be written, as on a full file system; nothing is left of it then.
+    pub fn begin(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+        let written = self.write_begin(pending, come);
+        if written.is_err() {
+            // What stands in the way of undoing this stands in the way of the next call too, which will say so.
+            let _ = file::remove(&self.folder.join("pending.new"));
+            let _ = self.abandon(pending, gone, come);
+        }
+        written
+    }
+
+    /// The whole records first: once `pending` stands, a later call may complete the change from them. The entries under `nodes`
+    /// last: a call that dies before `pending` stands must not have made any.
+    fn write_begin(&self, pending: &Pending, come: &[TunnelRecord]) -> Result<(), RecordError> {
+        for record in come {
+            self.write_new(pending.rulebook, record)?;
+            record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
+        }
+        file::write(&self.folder.join("pending.new"), pending)?;
+        file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))?;
+        come.iter().try_for_each(|record| self.enter(pending.rulebook, record))
+    }
+
+    /// Makes the record say what the kernel now holds.
+    ///
+    /// # Errors
+    /// If a file cannot be changed; `pending` stands then, and the next call completes or undoes the change.
+    pub fn commit(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+        let rulebook = pending.rulebook;
+        for record in gone {
+            self.leave(rulebook, record, come)?;
+        }
+        self.settle_files(pending, Settle::Complete)?;
+        self.settled()
+    }
+
+    /// Makes the record say what it said before: the kernel took nothing of the change.
+    ///
+    /// # Errors
+    /// If a file cannot be changed; `pending` stands then.
+    pub fn abandon(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+        for record in come {
+            self.leave(pending.rulebook, record, gone)?;
+        }
+        self.settle_files(pending, Settle::Abandon)?;
+        self.settled()
+    }
+
+    /// The change that a call which died was about to make.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn pending(&self) -> Result<Option<Pending>, RecordError> {
+        absent_is_none(file::read(&self.folder.join("pending")))
+    }
+
+    /// Sets the record right after a call that died: the change is made or not made, as it says itself. What the kernel holds is
+    /// unknown and has to be rebuilt; only then [`Store::settled`].
+    ///
+    /// # Errors
+    /// If a file cannot be changed or a record not be read.
+    pub fn recover(&self, pending: &Pending) -> Result<(), RecordError> {
+        self.settle_files(pending, pending.settle)?;
+        file::remove_tree(&self.rulebook_folder(pending.rulebook).join("nodes"))?;
+        for record in self.tunnels(pending.rulebook)? {
+            self.enter(pending.rulebook, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the change that was under way.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn settled(&self) -> Result<(), RecordError> {
+        file::remove(&self.folder.join("pending"))
+    }
+
+    fn settle_files(&self, pending: &Pending, settle: Settle) -> Result<(), RecordError> {
+        let rulebook = pending.rulebook;
+        match settle {
+            Settle::Complete => {
+                for id in pending.gone.iter().filter(|id| !pending.come.contains(id)) {
+                    file::remove(&self.tunnel_file(rulebook, id))?;
+                }
+                for id in &pending.come {
+                    let new = self.new_file(rulebook, id);
+                    // Not there where an earlier try got further than this one has to.
+                    if new.exists() {
+                        file::rename(&new, &self.tunnel_file(rulebook, id))?;
+                    }
+                }
+            }
+            Settle::Abandon => {
+                for id in &pending.come {
+                    file::remove(&self.new_file(rulebook, id))?;
+                    // There where a call died after it had begun to commit. One that replaced another stays: the old one is lost.
+                    if !pending.gone.contains(id) {
+                        file::remove(&self.tunnel_file(rulebook, id))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a tunnel in the folder of each shared part that it needs.
+    fn enter(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
+        file::make_folder(&self.rulebook_folder(rulebook).join("nodes"))?;
+        for node in record.layout.nodes().into_iter().filter(|node| *node != Node::Base) {
+            let folder = self.node_folder(rulebook, &node);
+            file::make_folder(&folder)?;
+            file::touch(&folder.join(record.id.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Strikes a tunnel from the folders of the shared parts that it needs no more, and removes those that nobody needs.
+    fn leave(&self, rulebook: Rulebook, record: &TunnelRecord, stays: &[TunnelRecord]) -> Result<(), RecordError> {
+        let kept: BTreeSet<_> = stays
+            .iter()
+            .filter(|other| other.id == record.id)
+            .flat_map(|other| other.layout.nodes())
+            .collect();
+        for node in record
+            .layout
+            .nodes()
+            .difference(&kept)
+            .filter(|node| **node != Node::Base)
+        {
+            let folder = self.node_folder(rulebook, node);
+            file::remove(&folder.join(record.id.as_str()))?;
+            file::remove_if_empty(&folder)?;
+        }
+        Ok(())
+    }
+}
