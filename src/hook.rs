@@ -191,11 +191,11 @@ fn with_session<R>(
     options: &Options,
     namespace: u64,
     caller: Caller,
-    work: impl FnOnce(&mut Session<'_, Programs>) -> Result<R, ApplyError>,
+    work: impl FnOnce(&mut Session<'_, Programs<'_>>) -> Result<R, ApplyError>,
 ) -> Result<R, HookError> {
     let deadline = Instant::now() + PATIENCE + options.wait;
     let store = Store::open(&options.state_dir, namespace, deadline)?;
-    let mut programs = Programs::new(options.programs.clone(), options.wait, deadline);
+    let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let mut session = Session::new(&store, &mut programs, caller);
     let result = session.housekeep().and_then(|()| work(&mut session));
     let tidied = store.tidy();
@@ -212,7 +212,7 @@ fn show(event: &Event, options: &Options, namespace: u64, caller: Caller) -> Res
         text.push_str("# the record needs root to be read; this is what would be done if no tunnel were up\n");
         store = Store::peek(Path::new("/nonexistent"), namespace);
     }
-    let mut programs = Programs::new(options.programs.clone(), options.wait, deadline);
+    let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let session = Session::new(&store, &mut programs, caller);
     text.push_str(&preview::preview(event, &session)?);
     io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(HookError::Output)

@@ -1,7 +1,7 @@
 //! Finds `iptables-restore` and `iptables-save` in their variants, and runs them.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -88,18 +88,22 @@ pub enum Reason {
 }
 
 /// The iptables programs of this machine.
-#[derive(Debug, Clone)]
-pub struct Programs {
+#[derive(Debug)]
+pub struct Programs<'a> {
     directories: Vec<PathBuf>,
     lock_wait: Duration,
     deadline: Instant,
+    held: Option<&'a File>,
 }
 
-impl Programs {
+impl<'a> Programs<'a> {
     /// Programs in these directories, or in [`DIRECTORIES`] if there are none. Each run waits for the xtables lock for `lock_wait`
     /// at most, and is killed at `deadline`.
+    ///
+    /// Whatever changes a table keeps `held` open. That is the record's lock: if this call is killed while its iptables-restore
+    /// waits or works, the next call must not set anything right before that one is through.
     #[must_use]
-    pub fn new(directories: Vec<PathBuf>, lock_wait: Duration, deadline: Instant) -> Self {
+    pub fn new(directories: Vec<PathBuf>, lock_wait: Duration, deadline: Instant, held: Option<&'a File>) -> Self {
         let directories = if directories.is_empty() {
             DIRECTORIES.iter().map(PathBuf::from).collect()
         } else {
@@ -109,6 +113,7 @@ impl Programs {
             directories,
             lock_wait,
             deadline,
+            held,
         }
     }
 
@@ -144,7 +149,13 @@ impl Programs {
         }
     }
 
-    fn run(&self, program: &Path, arguments: &[&str], input: &str, output: Output) -> Result<Finished, TablesError> {
+    fn run(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        input: &str,
+        output: Output<'_>,
+    ) -> Result<Finished, TablesError> {
         let invocation = Invocation {
             program,
             arguments,
@@ -168,7 +179,7 @@ impl Programs {
     }
 }
 
-impl Tables for Programs {
+impl Tables for Programs<'_> {
     fn default_variant(&self, family: Family) -> Result<Variant, TablesError> {
         let name = format!("{}-restore", prefix(family));
         let program = self.find(&name).ok_or_else(|| self.missing(&name))?;
@@ -185,7 +196,8 @@ impl Tables for Programs {
 
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
         let program = self.program(rulebook, "restore")?;
-        self.run(&program, &["--noflush", "-w", &self.lock_wait()], text, Output::Dropped)
+        let output = self.held.map_or(Output::Dropped, Output::Holding);
+        self.run(&program, &["--noflush", "-w", &self.lock_wait()], text, output)
             .map(drop)
     }
 

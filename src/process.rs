@@ -34,18 +34,21 @@ pub struct Invocation<'a> {
     /// What it reads.
     pub input: &'a [u8],
     /// What becomes of what it writes.
-    pub output: Output,
+    pub output: Output<'a>,
     /// When it is killed.
     pub deadline: Instant,
 }
 
 /// What becomes of a program's standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+#[derive(Debug, Clone, Copy)]
+pub enum Output<'a> {
     /// It is kept, all of it.
     Kept,
     /// It is thrown away.
     Dropped,
+    /// It goes into this file. The program writes nothing; but the file stays open as long as it runs, even if we are killed, and with
+    /// it the lock on the file.
+    Holding(&'a File),
 }
 
 /// How a program ended.
@@ -92,13 +95,15 @@ pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
         }
     };
     let input = in_memory(invocation.input).map_err(failed("keep its input in memory"))?;
-    let output = match invocation.output {
-        Output::Kept => Some(in_memory(&[]).map_err(failed("keep its output in memory"))?),
-        Output::Dropped => None,
-    };
-    let stdout = match &output {
-        Some(file) => file.try_clone().map_err(failed("keep its output in memory"))?.into(),
-        None => Stdio::null(),
+    let copy = |file: &File| file.try_clone().map_err(failed("open its output"));
+    let (output, stdout) = match invocation.output {
+        Output::Kept => {
+            let kept = in_memory(&[]).map_err(failed("keep its output in memory"))?;
+            let stdout = copy(&kept)?;
+            (Some(kept), stdout.into())
+        }
+        Output::Dropped => (None, Stdio::null()),
+        Output::Holding(file) => (None, copy(file)?.into()),
     };
     let mut child = start(invocation, input, stdout).map_err(failed("start it"))?;
     let mut stderr = child.stderr.take();

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The lock of one network namespace's record, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _held: Flock<File>,
+    held: Flock<File>,
 }
 
 impl Lock {
@@ -34,7 +34,7 @@ impl Lock {
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(held) = attempt(folder, &path)? {
-                return Ok(Self { _held: held });
+                return Ok(Self { held });
             }
             if Instant::now() >= deadline {
                 return Err(RecordError::Locked {
@@ -45,6 +45,13 @@ impl Lock {
             sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
             pause = (pause * 2).min(PAUSE);
         }
+    }
+}
+
+impl Lock {
+    /// The locked file. A program that has it open holds the lock along with us.
+    pub(super) fn file(&self) -> &File {
+        &self.held
     }
 }
 

@@ -1,6 +1,7 @@
 //! The record's folders.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ const NEW: &str = ".new";
 pub struct Store {
     top: PathBuf,
     pub(super) folder: PathBuf,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 /// Where the record of a tunnel is or would be.
@@ -53,7 +54,7 @@ impl Store {
         Ok(Self {
             top: top.to_owned(),
             folder,
-            _lock: Some(lock),
+            lock: Some(lock),
         })
     }
 
@@ -63,8 +64,14 @@ impl Store {
         Self {
             top: top.to_owned(),
             folder: top.join(namespace.to_string()),
-            _lock: None,
+            lock: None,
         }
+    }
+
+    /// The locked file, if the lock is held.
+    #[must_use]
+    pub fn lock(&self) -> Option<&File> {
+        self.lock.as_ref().map(Lock::file)
     }
 
     /// Whether the record can be read, or there is none.
