@@ -69,13 +69,18 @@ impl From<RecordError> for HookError {
 /// line on standard error if it fails.
 #[must_use]
 pub fn run(snapshot: &Snapshot) -> u8 {
-    let carried_out = hook_arguments(snapshot.arguments())
+    let options = hook_arguments(snapshot.arguments());
+    let log = match &options {
+        Ok(Options { mode: Mode::DryRun, .. }) => Log::Stderr,
+        Ok(Options { mode: Mode::Real, .. }) | Err(_) => Log::Syslog,
+    };
+    let done = options
         .map_err(HookError::from)
-        .and_then(|options| call(snapshot, &options, Log::Syslog, parent_daemon()));
-    match carried_out {
+        .and_then(|options| call(snapshot, &options, log, parent_daemon()));
+    match done {
         Ok(_) => 0,
         Err(error) => {
-            Log::Syslog.error(&Told {
+            log.error(&Told {
                 snapshot,
                 error: &error,
             });
@@ -122,6 +127,11 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
         now: now(),
         interfaces: interfaces(&event.duty, log),
     };
+    if let Duty::Open(_) = &event.duty {
+        // The settings have nothing to say yet; that they are sound is known before anything is changed. Not read for a `down`:
+        // what was put in can be taken out, whatever has become of the file.
+        let Settings {} = Settings::load(options.config.as_deref())?;
+    }
     if options.mode == Mode::DryRun {
         return show(&event, options, namespace, caller).map(|()| Done::Shown);
     }
@@ -135,13 +145,10 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
             Ok(Done::NothingToDo)
         }
         Duty::Open(tunnel) => {
-            // The settings have nothing to say yet; that they are sound is known before anything is changed.
-            let Settings {} = Settings::load(options.config.as_deref())?;
             let outcome = with_session(options, namespace, caller, |session| session.open(tunnel))?;
             log.peer(Sign::Up, tunnel);
             Ok(Done::Firewall(outcome))
         }
-        // No settings here: what was put in can be taken out, whatever has become of the file.
         Duty::Close(tunnel) => {
             let outcome = with_session(options, namespace, caller, |session| session.close(tunnel))?;
             log.peer(Sign::Down, tunnel);
@@ -212,6 +219,9 @@ fn show(event: &Event, options: &Options, namespace: u64, caller: Caller) -> Res
         text.push_str("# the record needs root to be read; this is what would be done if no tunnel were up\n");
         store = Store::peek(Path::new("/nonexistent"), namespace);
     }
+    if store.needs_attention()? {
+        text.push_str("# before that, what a call or a daemon that died has left would be cleared\n");
+    }
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let session = Session::new(&store, &mut programs, caller);
     text.push_str(&preview::preview(event, &session)?);
@@ -243,17 +253,16 @@ struct Told<'a> {
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Both are the administrator's own words, yet escaped like everything else; a long name is cut.
+        // Both are the administrator's own words, yet escaped like everything else, and cut: the culprit comes behind them.
         for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
             if let Some(value) = self.snapshot.get(name) {
                 let bytes = value.as_encoded_bytes();
-                let text: String = bytes
+                let escaped = bytes
                     .iter()
-                    .take(40)
                     .copied()
                     .flat_map(std::ascii::escape_default)
-                    .map(char::from)
-                    .collect();
+                    .map(char::from);
+                let text: String = escaped.take(32).collect();
                 write!(f, "{text} ")?;
             }
         }

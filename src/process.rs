@@ -46,8 +46,8 @@ pub enum Output<'a> {
     Kept,
     /// It is thrown away.
     Dropped,
-    /// It goes into this file. The program writes nothing; but the file stays open as long as it runs, even if we are killed, and with
-    /// it the lock on the file.
+    /// It is thrown away, by way of this file, which is not open for writing. The file stays open as long as the program runs, even
+    /// if we are killed, and with it the lock on the file.
     Holding(&'a File),
 }
 

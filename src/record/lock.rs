@@ -24,16 +24,16 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock `folder/lock`, making both where they are missing. Waits until `deadline` at most.
+    /// Takes the lock `top/NAMESPACE/lock`, making what is missing. Waits until `deadline` at most.
     ///
-    /// The last tunnel's `down` removes the file while it holds the lock; whoever waited on that file then holds a lock that
-    /// nobody else will ever see, and tries again.
-    pub(super) fn acquire(folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
+    /// The last tunnel's `down` removes the file and the folders while it holds the lock; whoever waited on that file then holds
+    /// a lock that nobody else will ever see, and tries again.
+    pub(super) fn acquire(top: &Path, folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
         let path = folder.join("lock");
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(held) = attempt(folder, &path)? {
+            if let Some(held) = attempt(top, folder, &path)? {
                 return Ok(Self { held });
             }
             if Instant::now() >= deadline {
@@ -55,18 +55,14 @@ impl Lock {
     }
 }
 
-fn attempt(folder: &Path, path: &PathBuf) -> Result<Option<Flock<File>>, RecordError> {
-    make_folder(folder)?;
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path);
-    let file = match opened {
-        // The folder went between the two lines above: with the last tunnel.
+fn attempt(top: &Path, folder: &Path, path: &PathBuf) -> Result<Option<Flock<File>>, RecordError> {
+    make_folder(top)?;
+    // What is not there any more when it is needed went with another call's last tunnel.
+    match make_folder(folder) {
+        Err(error) if error.is_absence() => return Ok(None),
+        other => other?,
+    }
+    let file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(RecordError::io(path, "open"))?,
     };
@@ -78,4 +74,13 @@ fn attempt(folder: &Path, path: &PathBuf) -> Result<Option<Flock<File>>, RecordE
     let ours = held.metadata().map_err(RecordError::io(path, "look at it"))?.ino();
     let current = fs::symlink_metadata(path).ok().map(|metadata| metadata.ino());
     Ok((current == Some(ours)).then_some(held))
+}
+
+/// Opens the file, or makes it; not for writing, because programs that hold it open have it for their standard output.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .mode(0o600)
+        .custom_flags(libc::O_CREAT | libc::O_NOFOLLOW)
+        .open(path)
 }

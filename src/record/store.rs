@@ -42,19 +42,16 @@ impl Store {
     /// If a folder cannot be made or is not ours alone, or the lock is held until `deadline`.
     pub fn open(top: &Path, namespace: u64, deadline: Instant) -> Result<Self, RecordError> {
         let folder = top.join(namespace.to_string());
-        file::make_folder(top)?;
-        let lock = match Lock::acquire(&folder, deadline) {
-            // `top` went with another call's last tunnel.
-            Err(error) if error.is_absence() => {
-                file::make_folder(top)?;
-                Lock::acquire(&folder, deadline)?
-            }
-            other => other?,
-        };
+        let lock = Lock::acquire(top, &folder, deadline);
+        if let Err(RecordError::Io { .. }) = lock {
+            // On a full file system the folders may be all that could be made.
+            let _ = file::remove_if_empty(&folder);
+            let _ = file::remove_if_empty(top);
+        }
         Ok(Self {
             top: top.to_owned(),
             folder,
-            lock: Some(lock),
+            lock: Some(lock?),
         })
     }
 
