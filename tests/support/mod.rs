@@ -9,6 +9,9 @@
     reason = "a module of a test binary is reached by that binary alone"
 )]
 
+pub mod binary;
+pub mod captures;
 pub mod emulator;
+pub mod namespace;
 pub mod packet;
 pub mod world;

@@ -1,0 +1,86 @@
+# How libreswan is told what scenarios say. Sourced, not run.
+# shellcheck shell=bash
+
+tools=/usr/libexec/ipsec
+
+configure_daemon() {
+    local gateway=$1 i line key value
+    {
+        cat <<CONF
+config setup
+    ikev1-policy=accept
+conn %default
+    authby=secret
+    ike=aes128-sha2_256-dh19
+    esp=aes128-sha2_256
+    pfs=no
+    leftupdown="$hook"
+    rightupdown="$hook"
+    retransmit-interval=500
+CONF
+        for i in "${!connection[@]}"; do
+            concerns "$i" "$gateway" || continue
+            printf 'conn %s\n' "${connection[i]}"
+            while IFS= read -r line; do
+                key=${line%%=*} value=${line#*=}
+                case $key in
+                swanctl.*) continue ;;
+                left | right) value=$(address "$value") ;;
+                leftsubnet | rightsubnet) [[ $value != *,* ]] || key+=s value={$value} ;;
+                esac
+                printf '    %s=%s\n' "$key" "$value"
+            done <<<"${options[i]}"
+        done
+    } >"$state/$gateway/ipsec.conf"
+    printf '%%any %%any : PSK "a secret for tests"\n: PSK "a secret for tests"\n' >"$state/$gateway/ipsec.secrets"
+    chmod 600 "$state/$gateway/ipsec.secrets"
+    [[ -d /lab/nss ]] || {
+        mkdir /lab/nss.new
+        ipsec initnss --nssdir /lab/nss.new >/dev/null 2>&1
+        mv /lab/nss.new /lab/nss
+    }
+    cp -r /lab/nss "$state/$gateway/nss"
+}
+
+whack() {
+    local gateway=$1
+    shift
+    timeout 60 "$tools/whack" --rundir "$state/$gateway/run" "$@"
+}
+
+start_daemon() {
+    local gateway=$1 i names=()
+    rm -rf "$state/$gateway/run"
+    mkdir "$state/$gateway/run"
+    launch "$gateway" "$tools/pluto" --nofork --config "$state/$gateway/ipsec.conf" --secretsfile "$state/$gateway/ipsec.secrets" \
+        --nssdir "$state/$gateway/nss" --rundir "$state/$gateway/run" --logfile "$state/$gateway/log"
+    until_true 20 test -S "$state/$gateway/run/pluto.ctl"
+    for i in "${!connection[@]}"; do
+        concerns "$i" "$gateway" || continue
+        names+=("${connection[i]}")
+    done
+    inside "$gateway" "$tools/addconn" --config "$state/$gateway/ipsec.conf" --ctlsocket "$state/$gateway/run/pluto.ctl" "${names[@]}"
+    whack "$gateway" --listen
+}
+
+stop_daemon() { whack "$1" --shutdown; }
+conn_up() { whack "$1" --initiate --name "$2"; }
+conn_begin() { whack "$1" --initiate --asynchronous --name "$2"; }
+conn_down() { whack "$1" --terminate --name "$2"; }
+conn_route() { whack "$1" --route --name "$2"; }
+conn_unroute() { whack "$1" --unroute --name "$2"; }
+conn_delete() { whack "$1" --delete --name "$2"; }
+rekey_child() {
+    case $daemon in
+    libreswan-4*) whack "$1" --rekey-ipsec --name "$2" ;;
+    *) whack "$1" --rekey-child --name "$2" ;;
+    esac
+}
+rekey_ike() { whack "$1" --rekey-ike --name "$2"; }
+reauth_ike() { rekey_ike "$@"; }
+
+# Numbers that change when an IKE SA does.
+ike_numbers() { whack "$1" --showstates | sed -n 's/^[^#]*#\([0-9]*\):.*\(ESTABLISHED_IKE_SA\|MAIN_[IR]4\|MAIN_[IR]3\).*/\1/p' | sort; }
+
+# What of the daemon's log comes from its hook.
+hooks_lines='output: |command exited with status|exited with status'

@@ -1,0 +1,150 @@
+# What passes and what does not. Sourced, not run.
+# shellcheck shell=bash
+#
+# A probe is `FROM -> TO ping | tcp PORT | udp PORT`. What must not pass is counted where it would arrive: an answer that does
+# not come back would say less.
+
+# Starts a TCP listener where a probe will need one.
+listen() {
+    local to=$1 port=$2 key=${ns_of[$1]}/$2
+    [[ -z ${listening[$key]:-} ]] || return 0
+    listening[$key]=yes
+    inside "${ns_of[$to]}" socat -u "TCP6-LISTEN:$port,fork,reuseaddr,ipv6only=0" OPEN:/dev/null >/dev/null 2>&1 &
+    # 0A: listening.
+    until_true 10 grep -q ":$(printf %04X "$port") 0*:0000 0A" "/proc/${process_of[${ns_of[$to]}]}/net/tcp6"
+}
+
+bracket() { case $1 in *:*) printf '[%s]' "$1" ;; *) printf '%s' "$1" ;; esac }
+
+# Sets count: how many packets of a protocol have arrived in a namespace. It asks the kernel without starting a program.
+counter() {
+    local ns=$1 family=$2 protocol=$3 line name value head='' i file=snmp
+    local -a names values
+    [[ $family-$protocol == 6-udp || $family-$protocol == 6-ping ]] && file=snmp6
+    count=0
+    while read -r line; do
+        case $file-$protocol-$line in
+        snmp6-udp-Udp6InDatagrams* | snmp6-udp-Udp6NoPorts* | snmp6-ping-Icmp6InEchos[[:space:]]*)
+            read -r name value <<<"$line"
+            count=$((count + value))
+            ;;
+        snmp-tcp-Tcp:* | snmp-udp-Udp:* | snmp-ping-Icmp:*)
+            if [[ ! $head ]]; then head=$line && continue; fi
+            read -r -a names <<<"$head"
+            read -r -a values <<<"$line"
+            for i in "${!names[@]}"; do
+                case $protocol-${names[i]} in
+                tcp-InSegs | udp-InDatagrams | udp-NoPorts | ping-InEchos) count=$((count + values[i])) ;;
+                esac
+            done
+            ;;
+        esac
+    done <"/proc/${process_of[$ns]}/net/$file"
+}
+
+family() { case $1 in *:*) echo 6 ;; *) echo 4 ;; esac }
+
+# try NAMESPACE SOURCE DESTINATION PROTOCOL PORT: sends once, and is true if it is answered within half a second (UDP is not).
+try() {
+    local ns=$1 source=$2 destination=$3 protocol=$4 port=$5
+    case $protocol in
+    ping) inside "$ns" ping -n -q -c 1 -W 0.5 -I "$source" "$destination" ;;
+    tcp) inside "$ns" socat -u OPEN:/dev/null "TCP:$(bracket "$destination"):$port,bind=$(bracket "$source"),connect-timeout=0.5" ;;
+    udp) inside "$ns" socat -u STDIN "UDP:$(bracket "$destination"):$port,bind=$(bracket "$source")" <<<probe ;;
+    esac 2>&1
+}
+
+# must_pass FROM TO PROTOCOL PORT: tries for a while, since the far side's hook may still be at work. What is lost in a tunnel
+# that stands is counted by `traffic`.
+must_pass() {
+    local from=$1 to=$2 protocol=$3 port=${4:-} said='' _ source destination before count
+    source=$(address "$from") destination=$(address "$to")
+    counter "${ns_of[$to]}" "$(family "$destination")" "$protocol"
+    before=$count
+    for _ in {1..12}; do
+        if said=$(try "${ns_of[$from]}" "$source" "$destination" "$protocol" "$port"); then
+            [[ $protocol == udp ]] || return 0
+            pause 0.1
+            counter "${ns_of[$to]}" "$(family "$destination")" udp
+            ((count == before)) || return 0
+        fi
+        pause 0.3
+    done
+    printf 'does not pass: %s -> %s %s %s: %s\n' "$from" "$to" "$protocol" "$port" "$(tr '\n' ' ' <<<"$said")"
+    return 1
+}
+
+# must_not_pass PROBE...: all of them at once; each is "HOW FROM TO PROTOCOL PORT". HOW is `clear` where the stranger on the outer
+# network sends it from FROM's address, `-` otherwise.
+must_not_pass() {
+    local probe how from to protocol port key count status=0 source destination ns senders=()
+    local -A before=() named=()
+    for probe; do
+        read -r how from to protocol port <<<"$probe"
+        source=$(address "$from") destination=$(address "$to") ns=${ns_of[$from]}
+        key="${ns_of[$to]} $(family "$destination") $protocol"
+        # shellcheck disable=SC2086 # three words
+        [[ ${before[$key]:-} ]] || { counter $key && before[$key]=$count; }
+        named[$key]+=" ($from -> $to $protocol${port:+ $port})"
+        if [[ $how == clear ]]; then
+            ns=net
+            case $source in
+            *:*) ip -n net addr replace "$source/128" dev lo nodad ;;
+            *) ip -n net addr replace "$source/32" dev lo ;;
+            esac
+        fi
+        inside "$ns" ip route get "$destination" from "$source" >/dev/null 2>&1 || {
+            printf 'nothing can be sent: %s has no route to %s\n' "$ns" "$destination"
+            return 1
+        }
+    done
+    for probe; do
+        read -r how from to protocol port <<<"$probe"
+        ns=${ns_of[$from]}
+        [[ $how == clear ]] && ns=net
+        try "$ns" "$(address "$from")" "$(address "$to")" "$protocol" "$port" >/dev/null &
+        senders+=($!)
+    done
+    wait "${senders[@]}" || true
+    pause 0.1
+    for key in "${!before[@]}"; do
+        # shellcheck disable=SC2086 # three words
+        counter $key
+        ((count == before[$key])) || {
+            printf 'passes, and must not:%s\n' "${named[$key]}"
+            status=1
+        }
+    done
+    return "$status"
+}
+
+# A flow that goes on while other things happen: 25 packets a second.
+flow_begins() {
+    local from=$1 to=$2
+    nsenter --net="/run/netns/${ns_of[$from]}" ping -n -i 0.04 -W 2 -I "$(address "$from")" "$(address "$to")" >"$state/flow" 2>&1 &
+    flow=$!
+    pause 0.3
+}
+
+flow_ends() {
+    local summary sent received
+    pause 0.3
+    kill -INT "$flow"
+    until_true 5 test ! -e "/proc/$flow/exe" || kill -9 "$flow"
+    summary=$(grep 'packets transmitted' "$state/flow") || {
+        tail -n 3 "$state/flow"
+        return 1
+    }
+    read -r sent _ _ received _ <<<"$summary"
+    # The last one may have been under way.
+    ((sent > 5 && sent - received <= 1)) && [[ -z $(missing_in_flow) ]] || {
+        printf 'lost: %s; numbers %s\n' "$summary" "$(missing_in_flow | tr '\n' ' ')"
+        return 1
+    }
+}
+
+# The numbers between the first and the last that were not answered.
+missing_in_flow() {
+    sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$state/flow" | sort -n | uniq |
+        awk 'NR > 1 { for (i = last + 1; i < $1; i++) print i } { last = $1 }'
+}

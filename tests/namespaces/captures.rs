@@ -1,0 +1,124 @@
+//! Every call that real daemons made.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+
+use crate::support::captures::{NAMES, calls, path};
+use crate::support::namespace::{Namespace, VARIANTS, ours, the_administrators};
+use crate::support::world::World;
+
+fn replay(machine: &Namespace, name: &str) {
+    let count = calls(name).len();
+    let file = path(name);
+    let ending = machine
+        .hook()
+        .operate(&["replay", file.to_str().expect("a plain path")]);
+    assert_eq!(
+        (ending.code, ending.err_text()),
+        (Some(0), String::new()),
+        "{}",
+        ending.out_text()
+    );
+    assert!(
+        ending
+            .out_text()
+            .ends_with(&format!("{count} calls, {count} ok, 0 failed\n")),
+        "{}",
+        ending.out_text()
+    );
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn every_capture_replays_twice_and_leaves_the_listings_as_they_were() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        assert!(before.iter().all(|listing| listing.contains("-A ADMIN")));
+        for name in NAMES.iter().flat_map(|name| [name, name]) {
+            replay(&machine, name);
+            machine.assert_as_before(&before);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_captures_replay_on_a_machine_without_rules() {
+    for variant in VARIANTS {
+        let machine = Namespace::bare(variant);
+        for name in NAMES {
+            replay(&machine, name);
+            assert_eq!(machine.ours(), [const { std::collections::BTreeMap::new() }; 2]);
+            assert!(!machine.state().exists());
+        }
+    }
+}
+
+/// Makes every call of every capture here and on the emulator, and compares what the two then hold.
+fn assert_like_the_emulator(variant: Variant) {
+    let machine = Namespace::new(variant);
+    let before = machine.listing();
+    for name in NAMES {
+        let mut world = World::default();
+        world.tables.default = variant;
+        for call in calls(name) {
+            machine.hook().must(&call);
+            world
+                .call(&call.duty())
+                .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
+            let emulated = Family::ALL.map(|family| ours(&world.tables.book(family).save()));
+            assert_eq!(machine.ours(), emulated, "{name}: {call}");
+            let theirs = machine.listing().map(|listing| the_administrators(&listing));
+            assert_eq!(theirs, before, "{name}: {call}");
+        }
+        machine.assert_as_before(&before);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn after_each_captured_call_nft_holds_what_the_emulator_holds() {
+    assert_like_the_emulator(Variant::Nft);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn after_each_captured_call_legacy_holds_what_the_emulator_holds() {
+    assert_like_the_emulator(Variant::Legacy);
+}
+
+/// Looks at the tables again and again until it is told to stop, and returns how often.
+fn watch(machine: &Namespace, before: &[String; 2], done: &AtomicBool) -> usize {
+    let mut looks = 0;
+    while !done.load(Ordering::Relaxed) {
+        for (family, before) in Family::ALL.into_iter().zip(before) {
+            assert_eq!(&the_administrators(&machine.saved(family)), before);
+        }
+        looks += 1;
+    }
+    looks
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn at_no_moment_of_a_replay_are_the_administrators_rules_different() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        let done = AtomicBool::new(false);
+        let looks = thread::scope(|scope| {
+            let watcher = scope.spawn(|| watch(&machine, &before, &done));
+            for name in NAMES {
+                replay(&machine, name);
+            }
+            done.store(true, Ordering::Relaxed);
+            watcher.join().expect("nothing was different")
+        });
+        assert!(looks > 10, "looked {looks} times only");
+        machine.assert_as_before(&before);
+    }
+}

@@ -1,0 +1,114 @@
+//! Calls at the same time, as libreswan 5.4 makes them with `updown-config=async`.
+
+use std::thread;
+
+use crate::support::binary::Call;
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS};
+
+/// Makes all these calls at once; all of them go well.
+fn at_once(machine: &Namespace, calls: impl IntoIterator<Item = Call>) {
+    let hook = machine.hook();
+    let children: Vec<_> = calls
+        .into_iter()
+        .map(|call| {
+            let hook = hook.clone();
+            thread::spawn(move || hook.must(&call))
+        })
+        .collect();
+    for child in children {
+        child.join().expect("a call that goes well");
+    }
+}
+
+/// The `up` of one of many tunnels: some share a block, some do not, and every fourth is of IPv6.
+fn up(number: usize) -> Call {
+    match number % 4 {
+        3 => find("libreswan-5.4", "v6", "up-client-v6")
+            .with("PLUTO_CONNECTION", format!("tunnel-{number}"))
+            .with("PLUTO_PEER_CLIENT", format!("fd00:{number}::/64")),
+        _ => libreswan_up().of_tunnel(number * 7),
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn forty_calls_at_once_end_as_one_after_the_other() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        at_once(&machine, (1..=20).map(up));
+        let first = machine.ours();
+        let downs = (1..=20).map(|number| up(number).opposite());
+        at_once(
+            &machine,
+            downs.chain((21..=36).chain([1, 2, 3, 4].map(|n| n + 100)).map(small)),
+        );
+        let changed = machine.ours();
+        let orderly = Namespace::new(variant);
+        (21..=36)
+            .chain([1, 2, 3, 4].map(|n| n + 100))
+            .map(small)
+            .for_each(|call| orderly.hook().must(&call));
+        assert_eq!(changed, orderly.ours(), "{variant}");
+        assert_ne!(changed, first);
+        at_once(
+            &machine,
+            (21..=36)
+                .chain([1, 2, 3, 4].map(|n| n + 100))
+                .map(|number| small(number).opposite()),
+        );
+        machine.assert_as_before(&before);
+    }
+}
+
+/// A tunnel to a network near others': 10.100.NUMBER.0/24.
+fn small(number: usize) -> Call {
+    libreswan_up()
+        .of_tunnel(number)
+        .with("PLUTO_PEER_CLIENT", format!("10.100.{number}.0/24"))
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn forty_ups_of_one_strongswan_tunnel_need_forty_downs() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        at_once(&machine, vec![strongswan_up(); 40]);
+        let up = machine.listing();
+        at_once(&machine, vec![strongswan_up().opposite(); 39]);
+        assert_eq!(machine.listing(), up, "{variant}");
+        machine.hook().must(&strongswan_up().opposite());
+        machine.assert_as_before(&before);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn ups_and_downs_of_one_tunnel_at_once_leave_it_wholly_up_or_wholly_down() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        let alone = Namespace::new(variant);
+        alone.hook().must(&libreswan_up());
+        for _ in 0..3 {
+            at_once(
+                &machine,
+                (0..20).map(|n| {
+                    if n % 2 == 0 {
+                        libreswan_up()
+                    } else {
+                        libreswan_up().opposite()
+                    }
+                }),
+            );
+            match machine.recorded("net-net").is_some() {
+                true => assert_eq!(machine.listing(), alone.listing()),
+                false => machine.assert_as_before(&before),
+            }
+        }
+        machine.hook().must(&libreswan_up().opposite());
+        machine.assert_as_before(&before);
+    }
+}

@@ -1,0 +1,143 @@
+//! The xtables lock of iptables-legacy, held by somebody else.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use pluto_updown::netfilter::Variant;
+
+use crate::support::captures::{libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, tool};
+
+/// Somebody who holds the lock.
+struct Holder(Child);
+
+impl Holder {
+    fn of(machine: &Namespace) -> Self {
+        let flock = tool("flock").display().to_string();
+        let mut command = machine.command([&flock, "/run/xtables.lock", "/bin/sh", "-c", "echo held; cat"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starting flock");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output"))
+            .read_line(&mut line)
+            .expect("its word");
+        assert_eq!(line, "held\n");
+        Self(child)
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("its end");
+    }
+}
+
+/// Waits, but not for ever, until this is so.
+fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never came to this");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a restore runs in this machine: the call has got so far.
+fn restoring(machine: &Namespace) -> bool {
+    let running = machine.shell("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '");
+    running.contains(&format!("{}/iptables-restore", machine.programs().display()))
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
+    let machine = Namespace::new(Variant::Legacy);
+    let before = machine.listing();
+    let hook = machine.hook().option("--wait", "1");
+    let holder = Holder::of(&machine);
+    for up in [libreswan_up(), strongswan_up()] {
+        hook.call(&up).assert_refused(1, &["iptables-restore", "xtables lock"]);
+        machine.assert_as_before(&before);
+    }
+    holder.release();
+    hook.must(&libreswan_up());
+    let up = machine.listing();
+    let holder = Holder::of(&machine);
+    hook.call(&libreswan_up().opposite())
+        .assert_refused(1, &["xtables lock"]);
+    assert_eq!(machine.listing(), up);
+    // Nothing to change, nothing to wait for.
+    hook.must(&libreswan_up());
+    hook.must(&libreswan_up().saying("route-client"));
+    holder.release();
+    hook.must(&libreswan_up().opposite());
+    machine.assert_as_before(&before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_lock_that_is_released_in_time_is_no_obstacle() {
+    let machine = Namespace::new(Variant::Legacy);
+    let before = machine.listing();
+    for call in [libreswan_up(), libreswan_up().opposite()] {
+        let holder = Holder::of(&machine);
+        let child = machine
+            .hook()
+            .option("--wait", "30")
+            .command(&call)
+            .spawn()
+            .expect("starting the call");
+        until(|| restoring(&machine));
+        holder.release();
+        let output = child.wait_with_output().expect("the end of the call");
+        assert!(output.status.success());
+    }
+    machine.assert_as_before(&before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn nft_needs_no_such_lock() {
+    let machine = Namespace::new(Variant::Nft);
+    let before = machine.listing();
+    let holder = Holder::of(&machine);
+    machine.hook().option("--wait", "1").must(&libreswan_up());
+    machine.hook().option("--wait", "1").must(&libreswan_up().opposite());
+    holder.release();
+    machine.assert_as_before(&before);
+}
+
+/// The restore outlives its call here: it waits for the lock while the call is killed, and commits when the lock is free.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_restore_that_outlives_its_call_does_not_undo_what_the_next_call_does() {
+    for (up, is_completed) in [(libreswan_up(), false), (strongswan_up(), true)] {
+        let machine = Namespace::new(Variant::Legacy);
+        let before = machine.listing();
+        let hook = machine.hook().option("--wait", "30");
+        let holder = Holder::of(&machine);
+        let mut killed = hook.command(&up).spawn().expect("starting the call");
+        until(|| restoring(&machine));
+        killed.kill().expect("killing the call");
+        killed.wait().expect("its end");
+        let next = hook
+            .command(&up.clone().of_tunnel(9))
+            .spawn()
+            .expect("starting the next call");
+        // The next call gets as far as it can: to its own restore, or to waiting for the first one's end.
+        sleep(Duration::from_millis(300));
+        holder.release();
+        assert!(next.wait_with_output().expect("its end").status.success());
+        until(|| !restoring(&machine));
+        let orderly = Namespace::new(Variant::Legacy);
+        let stand = [up.clone(), up.clone().of_tunnel(9)];
+        stand.iter().skip(usize::from(!is_completed)).for_each(|up| orderly.hook().must(up));
+        assert_eq!(machine.ours(), orderly.ours(), "{up}");
+        hook.must(&up.clone().opposite());
+        hook.must(&up.of_tunnel(9).opposite());
+        machine.assert_as_before(&before);
+    }
+}

@@ -1,0 +1,14 @@
+//! Calls of the program on real iptables, each test on a machine of its own. They need root.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod captures;
+mod concurrency;
+mod daemons;
+mod lock;
+mod programs;
+mod reloads;
+mod rights;
+mod space;
+mod variants;

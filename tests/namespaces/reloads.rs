@@ -1,0 +1,176 @@
+//! A firewall that is reloaded between two calls.
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+
+use crate::support::binary::Call;
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, the_administrators};
+
+/// What administrators and other programs do to the tables.
+const WAYS: [&str; 6] = [
+    "restored",
+    "flushed",
+    "flushed and chains removed",
+    "FORWARD flushed",
+    "a jump taken out",
+    "wiped by nft",
+];
+
+fn reload(machine: &Namespace, family: Family, how: &str) {
+    let tables = |arguments: &[&str]| drop(machine.tables(family, arguments));
+    match how {
+        "restored" => machine.reload(family),
+        "flushed" => tables(&["-F"]),
+        "flushed and chains removed" => {
+            tables(&["-F"]);
+            tables(&["-X"]);
+        }
+        "FORWARD flushed" => tables(&["-F", "FORWARD"]),
+        "a jump taken out" => tables(&["-D", "FORWARD", "-j", "PLUTO-FORWARD"]),
+        "wiped by nft" => drop(machine.run(["/usr/sbin/nft", "flush", "ruleset"], "")),
+        _ => panic!("{how}"),
+    }
+}
+
+/// Three tunnels that stay: two in one block, and one with a device of its own.
+fn living() -> [Call; 3] {
+    [
+        strongswan_up().with("PLUTO_CONNECTION", "stays"),
+        libreswan_up().of_tunnel(3),
+        find("libreswan-5.4", "vti", "up-client"),
+    ]
+}
+
+/// The chains that a machine has on which only these tunnels came up.
+fn orderly(variant: Variant, ups: &[Call]) -> Namespace {
+    let machine = Namespace::new(variant);
+    ups.iter().for_each(|call| machine.hook().must(call));
+    machine
+}
+
+/// Reloads while tunnels stand, makes one call, and all rules are there again, exactly once.
+fn assert_found_out(variant: Variant, how: &str, stood: &[Call], next: &Call, stand: &[Call]) {
+    let machine = orderly(variant, stood);
+    reload(&machine, Family::Ipv4, how);
+    let theirs = the_administrators(&machine.saved(Family::Ipv4));
+    machine.hook().must(next);
+    assert_eq!(
+        machine.ours(),
+        orderly(variant, stand).ours(),
+        "{variant}, {how}, {next}"
+    );
+    assert_eq!(
+        the_administrators(&machine.saved(Family::Ipv4)),
+        with_policies(&theirs),
+        "{variant}, {how}, {next}"
+    );
+    for up in stand {
+        machine.hook().must(&up.clone().opposite());
+    }
+    assert_eq!(
+        machine.saved(Family::Ipv4),
+        with_policies(&theirs),
+        "{variant}, {how}, {next}"
+    );
+    assert!(!machine.state().exists());
+}
+
+/// Where nft has no table left, the first rule makes it with its built-in chains.
+fn with_policies(listing: &str) -> String {
+    match listing {
+        "" => "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n".to_owned(),
+        listing => listing.to_owned(),
+    }
+}
+
+/// The ways that there are with a variant.
+fn ways(variant: Variant) -> impl Iterator<Item = &'static str> {
+    WAYS.into_iter()
+        .filter(move |how| variant == Variant::Nft || *how != "wiped by nft")
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_next_up_puts_every_living_tunnel_back_once() {
+    for variant in VARIANTS {
+        for how in ways(variant) {
+            let [a, b, c] = living();
+            let next = libreswan_up();
+            assert_found_out(
+                variant,
+                how,
+                &[a.clone(), b.clone(), c.clone()],
+                &next,
+                &[a, b, c, next.clone()],
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_next_down_puts_every_living_tunnel_back_once() {
+    for variant in VARIANTS {
+        for how in ways(variant) {
+            let [a, b, c] = living();
+            let goes = libreswan_up();
+            let stood = [a.clone(), b.clone(), c.clone(), goes.clone()];
+            assert_found_out(variant, how, &stood, &goes.opposite(), &[a, b, c]);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_last_down_after_a_reload_leaves_nothing() {
+    for variant in VARIANTS {
+        for how in ways(variant) {
+            assert_found_out(variant, how, &[libreswan_up()], &libreswan_up().opposite(), &[]);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_up_that_replaces_a_tunnel_finds_out() {
+    for variant in VARIANTS {
+        for how in ways(variant) {
+            let [a, b, c] = living();
+            let next = b.clone().with("PLUTO_SA_REQID", "16401");
+            assert_found_out(variant, how, &[a.clone(), b, c.clone()], &next, &[a, next.clone(), c]);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_reload_of_one_family_leaves_the_other_alone() {
+    for variant in VARIANTS {
+        let v6 = find("libreswan-5.4", "v6", "up-client-v6");
+        let machine = orderly(variant, &[v6.clone(), libreswan_up()]);
+        let v4 = machine.saved(Family::Ipv4);
+        machine.reload(Family::Ipv6);
+        let other = v6
+            .clone()
+            .with("PLUTO_CONNECTION", "other")
+            .with("PLUTO_PEER_CLIENT", "fd00:77::/64");
+        machine.hook().must(&other);
+        assert_eq!(machine.ours(), orderly(variant, &[v6, libreswan_up(), other]).ours());
+        assert_eq!(machine.saved(Family::Ipv4), v4);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn jumps_that_somebody_doubled_do_not_disturb_the_rest_of_a_life() {
+    for variant in VARIANTS {
+        let machine = orderly(variant, &[libreswan_up()]);
+        for _ in 0..2 {
+            machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
+        }
+        machine.hook().must(&libreswan_up().opposite());
+        assert_eq!(machine.listing(), Namespace::new(variant).listing(), "{variant}");
+        assert!(!machine.state().exists());
+    }
+}

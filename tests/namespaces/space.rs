@@ -1,0 +1,181 @@
+//! A /run that is full or read-only.
+
+use std::fs;
+
+use crate::support::binary::{Call, Ending};
+use crate::support::captures::{libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS};
+
+/// What may run short.
+#[derive(Clone, Copy, Debug)]
+enum Resource {
+    /// Files and folders.
+    Inodes,
+    /// Pages of 4096 bytes.
+    Pages,
+}
+
+/// A machine whose record is on a small file system of its own; that can only be seen from inside.
+fn with_small_record(variant: pluto_updown::netfilter::Variant) -> Namespace {
+    let machine = Namespace::new(variant);
+    let state = machine.state();
+    fs::create_dir(&state).expect("a folder");
+    machine.shell(&format!(
+        "mount -t tmpfs -o size=128k,nr_inodes=64,mode=700 tmpfs {}",
+        state.display()
+    ));
+    machine
+}
+
+/// Fills it until this much is left.
+fn fill(machine: &Namespace, resource: Resource, left: usize) {
+    let state = machine.state().display().to_string();
+    machine.shell(&match resource {
+        Resource::Inodes => format!(
+            "mkdir {state}/filler; free=$(stat -f -c %d {state}); while [ $free -gt {left} ]; do : >{state}/filler/$free; free=$((free - 1)); done"
+        ),
+        Resource::Pages => format!(
+            "mkdir {state}/filler; head -c $((($(stat -f -c %a {state}) - {left}) * 4096)) /dev/zero >{state}/filler/0"
+        ),
+    });
+}
+
+fn empty(machine: &Namespace) {
+    machine.shell(&format!("rm -r {}/filler", machine.state().display()));
+}
+
+/// Every file of the record with its content but for the time, and every folder.
+fn contents(machine: &Namespace) -> String {
+    let state = machine.state().display().to_string();
+    machine.shell(&format!(
+        "cd {state} && find . -path ./filler -prune -o -type d -print -o -print -exec cat {{}} + | grep -v since | sort"
+    ))
+}
+
+/// Makes a call with so much space left. Either it goes well, or it says so in one line and nothing has changed.
+fn with_space_left(machine: &Namespace, call: &Call, resource: Resource, left: usize) -> Ending {
+    let (before, record) = (machine.listing(), contents(machine));
+    fill(machine, resource, left);
+    let ending = machine.hook().call(call);
+    if ending.code == Some(0) {
+        ending.assert_done();
+    } else {
+        ending.assert_refused(1, &["No space left"]);
+        assert_eq!(machine.listing(), before, "{call} with {left} {resource:?} left");
+        assert_eq!(contents(machine), record, "{call} with {left} {resource:?} left");
+    }
+    empty(machine);
+    ending
+}
+
+/// Tries a call with ever more space left, until it goes well with enough. Both must have happened.
+fn assert_whole_or_not_at_all(machine: &Namespace, call: &Call, undo: &[Call]) {
+    for (resource, most) in [(Resource::Inodes, 24), (Resource::Pages, 5)] {
+        let before = (machine.listing(), contents(machine));
+        let mut endings = Vec::new();
+        for left in 0..=most {
+            let ending = with_space_left(machine, call, resource, left);
+            if ending.code == Some(0) {
+                undo.iter().for_each(|call| machine.hook().must(call));
+                assert_eq!((machine.listing(), contents(machine)), before, "undone {call}");
+            }
+            endings.push(ending.code);
+        }
+        assert!(
+            endings.is_sorted_by(|a, b| a >= b),
+            "{call}: more space, yet refused: {endings:?}"
+        );
+        assert_eq!(
+            (endings.first(), endings.last()),
+            (Some(&Some(1)), Some(&Some(0))),
+            "{call}, {resource:?}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_first_up_without_space_is_refused_whole() {
+    for variant in VARIANTS {
+        for up in [libreswan_up(), strongswan_up()] {
+            let machine = with_small_record(variant);
+            assert_whole_or_not_at_all(&machine, &up, &[up.clone().opposite()]);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_up_beside_another_tunnel_without_space_is_refused_whole() {
+    for variant in VARIANTS {
+        let machine = with_small_record(variant);
+        machine.hook().must(&strongswan_up().of_tunnel(130));
+        assert_whole_or_not_at_all(&machine, &libreswan_up(), &[libreswan_up().opposite()]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_replacing_up_without_space_leaves_the_old_one() {
+    for variant in VARIANTS {
+        let machine = with_small_record(variant);
+        machine.hook().must(&libreswan_up());
+        let next = libreswan_up().with("PLUTO_SA_REQID", "16401");
+        assert_whole_or_not_at_all(&machine, &next, &[libreswan_up()]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_down_without_space_is_refused_whole() {
+    for variant in VARIANTS {
+        let machine = with_small_record(variant);
+        let up = strongswan_up().of_tunnel(130);
+        machine.hook().must(&up);
+        let mut endings = Vec::new();
+        for left in 0..=3 {
+            endings.push(with_space_left(&machine, &up.clone().opposite(), Resource::Inodes, left).code);
+            machine.hook().must(&up);
+            machine.hook().must(&up.clone().opposite());
+            machine.hook().must(&up);
+        }
+        assert_eq!(endings.last(), Some(&Some(0)), "{endings:?}");
+        while !machine.ours()[0].is_empty() {
+            machine.hook().must(&up.clone().opposite());
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_read_only_record_refuses_every_change() {
+    for variant in VARIANTS {
+        let machine = with_small_record(variant);
+        let before = machine.listing();
+        let remount = |how: &str| machine.shell(&format!("mount -o remount,{how} {}", machine.state().display()));
+        remount("ro");
+        for up in [libreswan_up(), strongswan_up()] {
+            machine.hook().call(&up).assert_refused(1, &["state", "Read-only"]);
+            machine.hook().must(&up.saying("prepare-client"));
+        }
+        assert_eq!(machine.listing(), before);
+        remount("rw");
+        machine.hook().must(&libreswan_up());
+        let up = machine.listing();
+        remount("ro");
+        machine
+            .hook()
+            .call(&libreswan_up().opposite())
+            .assert_refused(1, &["state", "Read-only"]);
+        machine
+            .hook()
+            .call(&libreswan_up().of_tunnel(3))
+            .assert_refused(1, &["state", "Read-only"]);
+        machine.hook().must(&libreswan_up().saying("unroute-client"));
+        assert_eq!(machine.listing(), up);
+        remount("rw");
+        machine.hook().must(&libreswan_up().opposite());
+        assert_eq!(machine.listing(), before);
+        assert_eq!(contents(&machine), ".\n");
+    }
+}

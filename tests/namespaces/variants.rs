@@ -1,0 +1,149 @@
+//! nft and legacy, IPv4 and IPv6 on one machine.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+
+use crate::support::binary::{Call, Hook};
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours, prefix, tool};
+
+/// Both families of both variants under their full names, and `iptables` as one of them.
+fn link_both(machine: &Namespace, name: &str, plain: Variant) -> PathBuf {
+    let folder = machine.path(name);
+    link_programs(&folder, plain);
+    for prefix in Family::ALL.map(prefix) {
+        for variant in VARIANTS {
+            for action in ["restore", "save"] {
+                let full = format!("{prefix}-{variant}-{action}");
+                symlink(tool(&full), folder.join(full)).expect("a link to the program");
+            }
+        }
+    }
+    folder
+}
+
+/// Brings a tunnel up while `iptables` is one variant, and up again and down while it is the other.
+fn assert_stays_where_it_is(variant: Variant, other: Variant, up: &Call) {
+    let machine = Namespace::new(variant);
+    let before = machine.listing();
+    fs::remove_dir_all(machine.programs()).expect("no other programs");
+    let [first, later] = [variant, other].map(|plain| {
+        let folder = link_both(&machine, &plain.to_string(), plain);
+        machine.hook().option("--programs", folder)
+    });
+    first.must(up);
+    assert!(machine.ours()[0].len() > 5);
+    // Somebody has turned `iptables` round with update-alternatives. A second up goes where the first one is.
+    later.must(up);
+    assert!(ours(&machine.saved_by(other, Family::Ipv4)).is_empty());
+    later.must(&up.clone().opposite());
+    // Where ups are counted it takes as many downs; elsewhere this one has nothing to do.
+    later.must(&up.clone().opposite());
+    machine.assert_as_before(&before);
+    assert!(ours(&machine.saved_by(other, Family::Ipv4)).is_empty());
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
+    for (variant, other) in [(Variant::Nft, Variant::Legacy), (Variant::Legacy, Variant::Nft)] {
+        for up in [libreswan_up(), strongswan_up()] {
+            assert_stays_where_it_is(variant, other, &up);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn tunnels_of_both_variants_stand_beside_each_other() {
+    let machine = Namespace::new(Variant::Nft);
+    let before = machine.listing();
+    let legacy_before = ours(&machine.saved_by(Variant::Legacy, Family::Ipv4));
+    let nft = link_both(&machine, "nft", Variant::Nft);
+    let legacy = link_both(&machine, "legacy", Variant::Legacy);
+    fs::remove_dir_all(machine.programs()).expect("no other programs");
+    machine.hook().option("--programs", &nft).must(&libreswan_up());
+    machine
+        .hook()
+        .option("--programs", &legacy)
+        .must(&libreswan_up().of_tunnel(3));
+    assert!(!ours(&machine.saved_by(Variant::Legacy, Family::Ipv4)).is_empty());
+    machine
+        .hook()
+        .option("--programs", &legacy)
+        .must(&libreswan_up().opposite());
+    machine
+        .hook()
+        .option("--programs", &nft)
+        .must(&libreswan_up().of_tunnel(3).opposite());
+    machine.assert_as_before(&before);
+    assert_eq!(ours(&machine.saved_by(Variant::Legacy, Family::Ipv4)), legacy_before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn both_families_stand_beside_each_other() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        let v6 = find("strongswan-6.0.1", "v6", "up-client-v6");
+        machine.hook().must(&strongswan_up());
+        assert!(machine.ours()[1].is_empty());
+        machine.hook().must(&v6);
+        assert!(machine.ours().iter().all(|chains| chains.len() > 5));
+        machine.hook().must(&strongswan_up().opposite());
+        assert!(machine.ours()[0].is_empty() && !machine.ours()[1].is_empty());
+        machine.hook().must(&v6.opposite());
+        machine.assert_as_before(&before);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_family_is_that_of_the_networks_and_not_of_the_verb() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        // A tunnel of IPv6 between hosts of IPv4, in the words of libreswan 4; and the other way round.
+        let inner6 = find("libreswan-4.10", "net-net", "up-client")
+            .with("PLUTO_MY_CLIENT", "fd00:1::/64")
+            .with("PLUTO_PEER_CLIENT", "fd00:2::/64");
+        let inner4 = find("libreswan-4.10", "net-net", "up-client")
+            .saying("up-client-v6")
+            .with("PLUTO_ME", "2001:db8::1")
+            .with("PLUTO_PEER", "2001:db8::2");
+        for (up, family) in [(inner6, 1), (inner4, 0)] {
+            machine.hook().must(&up);
+            let chains = machine.ours();
+            assert!(
+                chains[family].len() > 5 && chains[1 - family].is_empty(),
+                "{variant}: {chains:?}"
+            );
+            machine.hook().must(&up.clone().saying("down-client"));
+            machine.assert_as_before(&before);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_systems_own_iptables_and_the_default_folder_do() {
+    // The machine's /run is its own.
+    let machine = Namespace::new(Variant::Nft);
+    let listings = || [Variant::Nft, Variant::Legacy].map(|variant| ours(&machine.saved_by(variant, Family::Ipv4)));
+    let before = listings();
+    let hook = Hook::new().through(machine.entry());
+    hook.must(&libreswan_up());
+    assert_ne!(listings(), before);
+    assert_eq!(machine.shell("ls /run/pluto-updown | wc -l"), "1\n");
+    hook.must(&libreswan_up().opposite());
+    assert_eq!(listings(), before);
+    assert_eq!(
+        machine.shell("ls -d /run/pluto-updown 2>/dev/null || echo gone"),
+        "gone\n"
+    );
+}

@@ -1,0 +1,56 @@
+//! The calls that real daemons made, from `tests/captures`.
+
+#![allow(dead_code, reason = "each test binary uses its part of this module")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::binary::Call;
+
+/// The files, by the name of the daemon.
+pub const NAMES: [&str; 5] = [
+    "libreswan-4.10",
+    "libreswan-5.2",
+    "libreswan-5.4",
+    "libreswan-5.4-async",
+    "strongswan-6.0.1",
+];
+
+/// Where a file is.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/captures/{name}.calls"))
+}
+
+/// Every call of a file, in its order.
+pub fn calls(name: &str) -> Vec<Call> {
+    let path = path(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.split("\n\n").filter_map(call).collect()
+}
+
+/// The first call about this connection with this verb.
+pub fn find(name: &str, connection: &str, verb: &str) -> Call {
+    let mut found = calls(name).into_iter();
+    found
+        .find(|call| call.get("PLUTO_CONNECTION") == connection && call.get("PLUTO_VERB") == verb)
+        .unwrap_or_else(|| panic!("{name} has no {verb} of {connection}"))
+}
+
+/// A network-to-network tunnel's `up` in the words of libreswan 5.4: one at a time, refused if it fails.
+pub fn libreswan_up() -> Call {
+    find("libreswan-5.4", "net-net", "up-client")
+}
+
+/// The same of strongSwan: counted, and never refused.
+pub fn strongswan_up() -> Call {
+    find("strongswan-6.0.1", "net-net", "up-client")
+}
+
+fn call(block: &str) -> Option<Call> {
+    let mut lines = block.lines().skip_while(|line| !line.starts_with('>'));
+    let words = lines.next()?.split('[').skip(1);
+    let arguments = words.filter_map(|word| Some(word.split_once(']')?.0.into())).collect();
+    let variables = lines.filter_map(|line| line.split_once('='));
+    let variables = variables.map(|(name, value)| (name.into(), value.into())).collect();
+    Some(Call { arguments, variables })
+}

@@ -1,0 +1,315 @@
+//! A machine of its own for a test: a network namespace with real iptables, and a /run that nobody else sees.
+//!
+//! The latter for the xtables lock of iptables-legacy, which is one file for all network namespaces: without it a test that
+//! holds the lock would stop every other one.
+
+#![allow(dead_code, reason = "each test binary uses its part of this module")]
+#![expect(clippy::disallowed_methods, reason = "tests start programs")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+use tempfile::TempDir;
+
+use super::binary::Hook;
+
+/// Both variants that a distribution has.
+pub const VARIANTS: [Variant; 2] = [Variant::Nft, Variant::Legacy];
+
+/// Rules that an administrator has put in before the first tunnel, in all three built-in chains; for both families.
+const BASE: &str = "*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:ADMIN - [0:0]
+:PLUTOCRATS - [0:0]
+-A INPUT -i lo -j ACCEPT
+-A INPUT -p tcp -m tcp --dport 22 -j ADMIN
+-A INPUT -j PLUTOCRATS
+-A FORWARD -i eth1 -o eth0 -j ACCEPT
+-A FORWARD -j ADMIN
+-A OUTPUT -o eth9 -j DROP
+-A OUTPUT -j PLUTOCRATS
+-A ADMIN -i eth1 -j ACCEPT
+COMMIT
+";
+
+/// The names of a family's programs begin with this.
+pub fn prefix(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "iptables",
+        Family::Ipv6 => "ip6tables",
+    }
+}
+
+/// A program of the system; without it there is no test.
+pub fn tool(name: &str) -> PathBuf {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+    let mut paths = folders.iter().map(|folder| Path::new(folder).join(name));
+    paths
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is missing; contrib/test installs what the tests need"))
+}
+
+/// A machine. It is gone when this is dropped, or when the test's process dies.
+pub struct Namespace {
+    holder: Child,
+    folder: TempDir,
+    pub variant: Variant,
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+impl Namespace {
+    /// A machine whose `iptables` is this variant and which has an administrator's rules.
+    pub fn new(variant: Variant) -> Self {
+        let namespace = Self::bare(variant);
+        for family in Family::ALL {
+            namespace.reload(family);
+        }
+        namespace
+    }
+
+    /// A machine without any rules.
+    pub fn bare(variant: Variant) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test needs root; contrib/test runs it"
+        );
+        let folder = TempDir::new().expect("a temporary folder");
+        let namespace = Self {
+            holder: hold(),
+            folder,
+            variant,
+        };
+        link_programs(&namespace.programs(), variant);
+        namespace
+    }
+
+    /// A path in the folder of this test, which is the same inside and outside.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub fn programs(&self) -> PathBuf {
+        self.path("programs")
+    }
+
+    /// The words that go before a command to run it in here.
+    pub fn entry(&self) -> Vec<String> {
+        let pid = self.holder.id().to_string();
+        let nsenter = tool("nsenter").display().to_string();
+        [&nsenter, "--target", &pid, "--net", "--mount", "--"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// The program, to be called in here as the daemon would, with a record and an iptables of this test's own.
+    pub fn hook(&self) -> Hook {
+        self.started_by(&[])
+    }
+
+    /// The same, but started by another program in here.
+    pub fn started_by(&self, words: &[&str]) -> Hook {
+        let hook = Hook::new().through(self.entry()).through(words);
+        hook.option("--state-dir", self.state())
+            .option("--programs", self.programs())
+    }
+
+    /// A command in here.
+    pub fn command<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>) -> Command {
+        let entry = self.entry();
+        let mut command = Command::new(&entry[0]);
+        command.args(&entry[1..]).args(words);
+        command
+    }
+
+    /// Runs a command in here that must succeed, and returns what it prints.
+    pub fn run<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>, input: &str) -> String {
+        let mut command = self.command(words);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let written = child.stdin.take().map(|mut pipe| pipe.write_all(input.as_bytes()));
+        let output = child.wait_with_output().expect("the end of the command");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {complaint}");
+        assert!(matches!(written, Some(Ok(()))), "{command:?} did not read its input");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs lines of shell in here.
+    pub fn shell(&self, script: &str) -> String {
+        self.run(["/bin/sh", "-euc", script], "")
+    }
+
+    /// The iptables of this machine: `iptables -F` and the like.
+    pub fn tables(&self, family: Family, arguments: &[&str]) -> String {
+        let program = tool(&format!("{}-{}", prefix(family), self.variant));
+        let words = arguments.iter().map(OsStr::new);
+        self.run(std::iter::once(program.as_os_str()).chain(words), "")
+    }
+
+    /// What a firewall's reload does: all rules and chains of the table are replaced by the administrator's own.
+    pub fn reload(&self, family: Family) {
+        let program = tool(&format!("{}-{}-restore", prefix(family), self.variant));
+        self.run([program], BASE);
+    }
+
+    /// The filter table of this machine's variant, without what changes by itself.
+    pub fn saved(&self, family: Family) -> String {
+        self.saved_by(self.variant, family)
+    }
+
+    /// That of another variant.
+    pub fn saved_by(&self, variant: Variant, family: Family) -> String {
+        let program = tool(&format!("{}-{variant}-save", prefix(family)));
+        settled(&self.run([program.as_os_str(), OsStr::new("-t"), OsStr::new("filter")], ""))
+    }
+
+    /// The filter tables of both families.
+    pub fn listing(&self) -> [String; 2] {
+        Family::ALL.map(|family| self.saved(family))
+    }
+
+    /// Our chains of both families, and how many rules each has; of a built-in chain how many lead to us.
+    pub fn ours(&self) -> [BTreeMap<String, usize>; 2] {
+        self.listing().map(|text| ours(&text))
+    }
+
+    /// The only namespace folder in the record.
+    pub fn record(&self) -> PathBuf {
+        let mut folders = fs::read_dir(self.state())
+            .expect("a record")
+            .map(|entry| entry.expect("an entry").path());
+        folders.next().expect("a namespace in the record")
+    }
+
+    /// Whether the record has this file.
+    pub fn record_exists(&self, name: &str) -> bool {
+        self.state().exists() && self.record().join(name).exists()
+    }
+
+    /// The record of a tunnel of this connection, if it has one whose rules are in.
+    pub fn recorded(&self, connection: &str) -> Option<String> {
+        let variant = self.variant;
+        let folder = |family: Family| self.record().join(format!("{variant}-{family}/tunnels"));
+        let is_meant = |name: &str| name.starts_with(&format!("{connection}-")) && !name.ends_with(".new");
+        let families = Family::ALL.into_iter().filter(|_| self.state().exists());
+        let entries = families.filter_map(|family| fs::read_dir(folder(family)).ok()).flatten();
+        let mut paths = entries.map(|entry| entry.expect("an entry").path());
+        let path = paths.find(|path| path.file_name().and_then(OsStr::to_str).is_some_and(is_meant))?;
+        Some(fs::read_to_string(path).expect("a readable record"))
+    }
+
+    /// The kernel is as it was, and the record is gone.
+    #[track_caller]
+    pub fn assert_as_before(&self, before: &[String; 2]) {
+        assert_eq!(&self.listing(), before);
+        assert!(!self.state().exists(), "left behind in {}", self.state().display());
+    }
+}
+
+/// Keeps a namespace, until its standard input is closed: also when this process is killed.
+fn hold() -> Child {
+    const SCRIPT: &str = "mount -t tmpfs -o mode=755 tmpfs /run && echo ready && exec cat >/dev/null";
+    let mut holder = Command::new(tool("unshare"))
+        .args(["--net", "--mount", "--propagation", "private", "/bin/sh", "-c", SCRIPT])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starting unshare");
+    let mut line = String::new();
+    let output = holder.stdout.take().expect("its output");
+    BufReader::new(output).read_line(&mut line).expect("reading its output");
+    assert_eq!(line, "ready\n", "no private network and mount namespaces here");
+    holder
+}
+
+/// Fills a folder with links by the plain names, so that the program finds this variant under them.
+pub fn link_programs(folder: &Path, variant: Variant) {
+    fs::create_dir(folder).expect("a folder for the programs");
+    for prefix in Family::ALL.map(prefix) {
+        for action in ["restore", "save"] {
+            let program = tool(&format!("{prefix}-{variant}-{action}"));
+            symlink(program, folder.join(format!("{prefix}-{action}"))).expect("a link to the program");
+        }
+    }
+}
+
+/// A listing without comments and counters.
+fn settled(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split(" [").next().unwrap_or(line).to_owned() + "\n")
+        .collect()
+}
+
+/// Our chains in a listing, and how many rules each has; of a built-in chain how many lead to us.
+pub fn ours(listing: &str) -> BTreeMap<String, usize> {
+    let mut chains = BTreeMap::new();
+    for line in listing.lines() {
+        if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
+            chains.insert(chain.to_owned(), 0);
+        } else if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')) {
+            let counts = chain.starts_with("PLUTO-") || rule.contains("-j PLUTO-") || rule.contains("-g PLUTO-");
+            *chains.entry(chain.to_owned()).or_default() += usize::from(counts);
+        }
+    }
+    chains.retain(|chain, rules| chain.starts_with("PLUTO-") || *rules > 0);
+    chains
+}
+
+/// What in a listing is the administrator's, in its order.
+pub fn the_administrators(listing: &str) -> String {
+    let is_ours = |line: &&str| line.contains(":PLUTO-") || line.contains("-A PLUTO-") || line.contains("-j PLUTO-");
+    listing
+        .lines()
+        .filter(|line| !is_ours(line))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// A listing with the rules of those chains sorted in which the order has no meaning: in the dispatchers and blocks one tunnel or
+/// block stands beside the other, and a rebuild puts them in by name and not by age.
+pub fn timeless(listing: &str) -> String {
+    let mut lines: Vec<_> = listing.lines().collect();
+    let chain = |line: &str| {
+        line.strip_prefix("-A ")
+            .and_then(|rest| rest.split(' ').next())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let has_no_order = |chain: &str| {
+        let stem = chain.strip_prefix("PLUTO-").and_then(|rest| rest.split('-').next());
+        matches!(stem, Some("I" | "O" | "FI" | "FO"))
+    };
+    for group in lines.chunk_by_mut(|a, b| chain(a) == chain(b)) {
+        if has_no_order(&chain(group[0])) {
+            group.sort_unstable();
+        }
+    }
+    lines.into_iter().map(|line| format!("{line}\n")).collect()
+}
