@@ -22,14 +22,7 @@
 //! | [`operator`] | commands for people |
 //! | [`cli`], [`log`] | what is asked for; what is said |
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        reason = "a test that cannot go on stops there"
-    )
-)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod apply;
 pub mod cli;

@@ -172,13 +172,14 @@ fn a_device_named_like_a_tunnels_hides_no_tunnel_from_the_question() {
 fn strongswans_if_id_is_matched_on_the_interface_that_has_it() {
     let up = strongswan("up-client", "ifid", 1, "10.1.0.0/24", "10.2.0.0/24");
     let up = with(&with(&up, "PLUTO_IF_ID_IN", "7"), "PLUTO_IF_ID_OUT", "8");
-    let mut world = World::default();
-    world.interfaces = [("xfrm7", 7), ("xfrm8", 8)]
-        .map(|(name, if_id)| XfrmInterface {
-            device: name.parse().expect("a device"),
-            if_id,
-        })
-        .to_vec();
+    let interface = |name: &str, if_id| XfrmInterface {
+        device: name.parse().expect("a device"),
+        if_id,
+    };
+    let mut world = World {
+        interfaces: vec![interface("xfrm7", 7), interface("xfrm8", 8)],
+        ..World::default()
+    };
     world.up(&tunnel(&up));
     let book = world.tables.book(Family::Ipv4);
     let out = || Packet::between("10.1.0.9", "10.2.0.7").tcp(1, 2).in_by("lan0");

@@ -127,12 +127,16 @@ impl Life {
             Next::Other => was_on_record,
             Next::Again => self.killed.get("PLUTO_VERB").starts_with("up"),
             // Where ups are counted, it is open whether the killed one counts: the record knows.
-            Next::Opposite if self.ups == 1 && self.stands_if_settled == Some(true) => machine.recorded("net-net").is_some(),
+            Next::Opposite if self.ups == 1 && self.stands_if_settled == Some(true) => {
+                machine.recorded("net-net").is_some()
+            }
             Next::Opposite => self.killed.get("PLUTO_VERB").starts_with("down"),
         };
         let holds = table(machine);
         // Of an up that replaces another it is open which of the two stands: the record knows.
-        let replaced = machine.recorded("net-net").is_some_and(|record| record.contains(REPLACING_REQID));
+        let replaced = machine
+            .recorded("net-net")
+            .is_some_and(|record| record.contains(REPLACING_REQID));
         let right = match stands {
             true => &expected.together[usize::from(replaced)],
             false => &expected.alone,

@@ -100,7 +100,7 @@ impl Daemon {
         format!("env -i {}\ncode=$?\n(exit $code)\n", quoted.join(" "))
     }
 
-    fn is_killed(mut self) {
+    fn dies(mut self) {
         self.process.kill().expect("killing the daemon");
         self.process.wait().expect("its end");
     }
@@ -131,7 +131,7 @@ fn what_a_dead_daemon_left_is_gone_at_the_first_call_of_the_next_one() {
             old.calls(&libreswan_up().of_tunnel(3));
             let mut other = Daemon::start(&machine, "charon");
             other.calls(&strongswan_up().of_tunnel(4));
-            old.is_killed();
+            old.dies();
             let mut new = Daemon::start(&machine, "pluto");
             let next = libreswan_up().of_tunnel(5);
             new.calls(&next.clone().saying(first));
@@ -162,7 +162,7 @@ fn a_daemon_is_found_behind_shells() {
             let mut old = Daemon::start(&machine, name);
             old.calls_through(&strongswan_up(), between);
             assert!(stands(&machine, "net-net"));
-            old.is_killed();
+            old.dies();
             let mut new = Daemon::start(&machine, name);
             new.calls_through(&libreswan_up().saying("prepare-client"), between);
             machine.assert_as_before(&before);
@@ -178,7 +178,7 @@ fn a_new_daemon_counts_its_own_ups_only() {
     let before = machine.listing();
     let mut old = Daemon::start(&machine, "charon");
     (0..3).for_each(|_| old.calls(&strongswan_up()));
-    old.is_killed();
+    old.dies();
     let mut new = Daemon::start(&machine, "charon");
     new.calls(&strongswan_up());
     assert!(stands(&machine, "net-net"));
@@ -196,7 +196,7 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
         let mut old = Daemon::start(&machine, "pluto");
         old.calls(&libreswan_up());
         machine.hook().must(&libreswan_up().of_tunnel(3));
-        old.is_killed();
+        old.dies();
         machine.reload(pluto_updown::selector::Family::Ipv4);
         let mut new = Daemon::start(&machine, "pluto");
         new.calls(&libreswan_up().saying("prepare-client"));
@@ -220,7 +220,7 @@ fn calls_by_hand_belong_to_no_daemon_and_stay() {
         let mut daemon = Daemon::start(&machine, name);
         daemon.calls(&libreswan_up().of_tunnel(3));
         assert!(stands(&machine, "net-net"));
-        daemon.is_killed();
+        daemon.dies();
     }
     machine.hook().must(&libreswan_up().opposite());
     machine.assert_as_before(&before);

@@ -134,7 +134,10 @@ fn a_restore_that_outlives_its_call_does_not_undo_what_the_next_call_does() {
         until(|| !restoring(&machine));
         let orderly = Namespace::new(Variant::Legacy);
         let stand = [up.clone(), up.clone().of_tunnel(9)];
-        stand.iter().skip(usize::from(!is_completed)).for_each(|up| orderly.hook().must(up));
+        stand
+            .iter()
+            .skip(usize::from(!is_completed))
+            .for_each(|up| orderly.hook().must(up));
         assert_eq!(machine.ours(), orderly.ours(), "{up}");
         hook.must(&up.clone().opposite());
         hook.must(&up.of_tunnel(9).opposite());

@@ -218,7 +218,9 @@ impl Namespace {
         let folder = |family: Family| self.record().join(format!("{variant}-{family}/tunnels"));
         let is_meant = |name: &str| name.starts_with(&format!("{connection}-")) && !name.ends_with(".new");
         let families = Family::ALL.into_iter().filter(|_| self.state().exists());
-        let entries = families.filter_map(|family| fs::read_dir(folder(family)).ok()).flatten();
+        let entries = families
+            .filter_map(|family| fs::read_dir(folder(family)).ok())
+            .flatten();
         let mut paths = entries.map(|entry| entry.expect("an entry").path());
         let path = paths.find(|path| path.file_name().and_then(OsStr::to_str).is_some_and(is_meant))?;
         Some(fs::read_to_string(path).expect("a readable record"))
