@@ -9,6 +9,7 @@
 mod support;
 
 mod life;
+mod races;
 mod steps;
 
 use life::{Life, Next, REPLACING_REQID};

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::support::binary::{Call, Ending, Hook};
+use crate::support::binary::{Call, Ending, Hook, write_program};
 use crate::support::emulator::Emulator;
 
 /// Notes how it was called and what it was given, then does what the test wants done: `restore` and `save` beside it are shell
@@ -43,7 +43,7 @@ impl Fakes {
             seen: 0,
         };
         fs::create_dir(fakes.programs()).expect("a folder for the programs");
-        write_program(&fakes.path("fake"), FAKE);
+        write_program(&fakes.path("fake"), FAKE.as_bytes());
         for name in FAMILIES
             .iter()
             .flat_map(|family| [format!("{family}-restore"), format!("{family}-save")])
@@ -190,12 +190,6 @@ impl Fakes {
     pub(crate) fn assert_forgotten(&self) {
         assert!(!self.state().exists(), "left behind: {:?}", self.everything());
     }
-}
-
-/// Writes a program that can be run.
-pub(crate) fn write_program(path: &Path, text: &str) {
-    fs::write(path, text).expect("writing a program");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("making a program executable");
 }
 
 /// Every file and folder below a folder, and what is in it: of a long or binary file a summary.

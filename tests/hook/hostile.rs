@@ -7,35 +7,33 @@ use crate::fakes::Fakes;
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
 
-/// Texts that mean something to a shell, to iptables-restore, to a terminal or to a file system.
+/// What means something to a shell, to iptables-restore, to a terminal or to a file system.
+const MEANINGFUL: [&[u8]; 18] = [
+    b"$(touch @X@)",
+    b"`touch @X@`",
+    b";touch @X@;",
+    b"'\"'\"",
+    b"--foo",
+    b"-j ACCEPT",
+    b"a\" -j ACCEPT -m comment --comment \"b",
+    b"a\n-A INPUT -j ACCEPT",
+    b"COMMIT\n*nat\n-F\nCOMMIT\n",
+    b"\r\n",
+    b"\x1b[2J\x1b]0;title\x07",
+    b"\x01",
+    b"\xff\xfe",
+    b"\xc3\xa4\xe2\x80\xae",
+    b"../../../../tmp/x",
+    b"%s%n%x",
+    b"\\x41\\n",
+    b" ",
+];
+
+/// Those, and some that are long.
 fn texts() -> Vec<OsString> {
-    let bytes: [&[u8]; 18] = [
-        b"$(touch @X@)",
-        b"`touch @X@`",
-        b";touch @X@;",
-        b"'\"'\"",
-        b"--foo",
-        b"-j ACCEPT",
-        b"a\" -j ACCEPT -m comment --comment \"b",
-        b"a\n-A INPUT -j ACCEPT",
-        b"COMMIT\n*nat\n-F\nCOMMIT\n",
-        b"\r\n",
-        b"\x1b[2J\x1b]0;title\x07",
-        b"\x01",
-        b"\xff\xfe",
-        b"\xc3\xa4\xe2\x80\xae",
-        b"../../../../tmp/x",
-        b"%s%n%x",
-        b"\\x41\\n",
-        b" ",
-    ];
-    let mut texts: Vec<_> = bytes
-        .into_iter()
-        .map(|text| OsString::from_vec(text.to_vec()))
-        .collect();
-    texts.push("x".repeat(64 << 10).into());
-    texts.push(OsString::from_vec(vec![0xff; 64 << 10]));
-    texts
+    let short = MEANINGFUL.into_iter().map(<[u8]>::to_vec);
+    let long = [b'x', 0xff].map(|byte| vec![byte; 64 << 10]);
+    short.chain(long).map(OsString::from_vec).collect()
 }
 
 /// The same with a file to be made in the place of `@X@`.
@@ -69,42 +67,34 @@ fn restore_text(fakes: &mut Fakes, call: &Call) -> Option<String> {
     inputs.pop().map(|(_, text)| text)
 }
 
+/// What the peer or its administrator chooses, and what no rule depends on.
+const CHOSEN_OF_LIBRESWAN: [&str; 10] = [
+    "PLUTO_PEER_ID",
+    "PLUTO_MY_ID",
+    "PLUTO_USERNAME",
+    "PLUTO_XAUTH_USERNAME",
+    "PLUTO_PEER_DOMAIN_INFO",
+    "PLUTO_PEER_DNS_INFO",
+    "PLUTO_PEER_BANNER",
+    "PLUTO_PEER_CA",
+    "PLUTO_CONN_POLICY",
+    "PATH",
+];
+const CHOSEN_OF_STRONGSWAN: [&str; 5] = [
+    "PLUTO_PEER_ID",
+    "PLUTO_XAUTH_ID",
+    "PLUTO_MY_ID",
+    "PLUTO_DNS4_1",
+    "PLUTO_UDP_ENC",
+];
+
 #[test]
 fn what_the_peer_says_of_itself_changes_not_a_byte_of_the_rules() {
     let mut fakes = Fakes::new();
-    let chosen = [
-        (
-            libreswan_up(),
-            &[
-                "PLUTO_PEER_ID",
-                "PLUTO_MY_ID",
-                "PLUTO_USERNAME",
-                "PLUTO_PEER_DOMAIN_INFO",
-                "PLUTO_PEER_DNS_INFO",
-            ][..],
-        ),
-        (
-            libreswan_up(),
-            &[
-                "PLUTO_PEER_BANNER",
-                "PLUTO_PEER_CA",
-                "PLUTO_XAUTH_USERNAME",
-                "PLUTO_CONN_POLICY",
-                "PATH",
-            ],
-        ),
-        (
-            strongswan_up(),
-            &[
-                "PLUTO_PEER_ID",
-                "PLUTO_XAUTH_ID",
-                "PLUTO_MY_ID",
-                "PLUTO_DNS4_1",
-                "PLUTO_UDP_ENC",
-            ],
-        ),
-    ];
-    for (up, names) in chosen {
+    for (up, names) in [
+        (libreswan_up(), &CHOSEN_OF_LIBRESWAN[..]),
+        (strongswan_up(), &CHOSEN_OF_STRONGSWAN),
+    ] {
         let plain = restore_text(&mut fakes, &up);
         assert!(plain.is_some());
         let texts = texts_touching(&fakes);

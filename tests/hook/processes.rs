@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::fakes::{Fakes, write_program};
-use crate::support::binary::{Call, Ending};
+use crate::fakes::Fakes;
+use crate::support::binary::{Call, Ending, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 
 /// A gateway with one tunnel, of libreswan.
@@ -218,8 +218,8 @@ fn spoil(restore: &Path, how: &str) {
         "a folder" => fs::create_dir(restore).expect("a folder"),
         "not executable" => fs::write(restore, "#!/bin/sh\n").expect("a file"),
         "a link to nothing" => std::os::unix::fs::symlink("/nonexistent", restore).expect("a link"),
-        "without its interpreter" => write_program(restore, "#!/nonexistent\n"),
-        "no program" => write_program(restore, "\0\u{1}nonsense\n"),
+        "without its interpreter" => write_program(restore, b"#!/nonexistent\n"),
+        "no program" => write_program(restore, b"\0\x01nonsense\n"),
         _ => {}
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::fakes::Fakes;
 use crate::support::binary::{Ending, is_printable};
-use crate::support::captures::{NAMES, path};
+use crate::support::captures::{names, path};
 
 fn replay(fakes: &Fakes, content: &[u8]) -> Ending {
     let file = fakes.path("file.calls");
@@ -20,9 +20,9 @@ fn replay(fakes: &Fakes, content: &[u8]) -> Ending {
 
 #[test]
 fn every_capture_replays_with_every_call_good() {
-    for name in NAMES {
+    for name in names() {
         let fakes = Fakes::new();
-        let file = path(name);
+        let file = path(&name);
         let ending = fakes.hook().operate(&["replay", file.to_str().expect("a plain path")]);
         assert_eq!(
             (ending.code, ending.err_text()),
@@ -62,7 +62,7 @@ fn a_file_without_calls_is_wrong_use() {
 fn a_file_that_cannot_be_read_is_wrong_use() {
     let fakes = Fakes::new();
     for name in ["missing.calls", "programs"] {
-        let file = fakes.path(name);
+        let file = fakes.path(&name);
         fakes
             .hook()
             .operate(&["replay", file.to_str().expect("a plain path")])

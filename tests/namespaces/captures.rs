@@ -6,7 +6,7 @@ use std::thread;
 use pluto_updown::netfilter::Variant;
 use pluto_updown::selector::Family;
 
-use crate::support::captures::{NAMES, calls, path};
+use crate::support::captures::{calls, names, path};
 use crate::support::namespace::{Namespace, VARIANTS, ours, the_administrators};
 use crate::support::world::World;
 
@@ -38,7 +38,7 @@ fn every_capture_replays_twice_and_leaves_the_listings_as_they_were() {
         let machine = Namespace::new(variant);
         let before = machine.listing();
         assert!(before.iter().all(|listing| listing.contains("-A ADMIN")));
-        for name in NAMES.iter().flat_map(|name| [name, name]) {
+        for name in names().iter().flat_map(|name| [name, name]) {
             replay(&machine, name);
             machine.assert_as_before(&before);
         }
@@ -50,8 +50,8 @@ fn every_capture_replays_twice_and_leaves_the_listings_as_they_were() {
 fn the_captures_replay_on_a_machine_without_rules() {
     for variant in VARIANTS {
         let machine = Namespace::bare(variant);
-        for name in NAMES {
-            replay(&machine, name);
+        for name in names() {
+            replay(&machine, &name);
             assert_eq!(machine.ours(), [const { std::collections::BTreeMap::new() }; 2]);
             assert!(!machine.state().exists());
         }
@@ -62,10 +62,10 @@ fn the_captures_replay_on_a_machine_without_rules() {
 fn assert_like_the_emulator(variant: Variant) {
     let machine = Namespace::new(variant);
     let before = machine.listing();
-    for name in NAMES {
+    for name in names() {
         let mut world = World::default();
         world.tables.default = variant;
-        for call in calls(name) {
+        for call in calls(&name) {
             machine.hook().must(&call);
             world
                 .call(&call.duty())
@@ -112,8 +112,8 @@ fn at_no_moment_of_a_replay_are_the_administrators_rules_different() {
         let done = AtomicBool::new(false);
         let looks = thread::scope(|scope| {
             let watcher = scope.spawn(|| watch(&machine, &before, &done));
-            for name in NAMES {
-                replay(&machine, name);
+            for name in names() {
+                replay(&machine, &name);
             }
             done.store(true, Ordering::Relaxed);
             watcher.join().expect("nothing was different")

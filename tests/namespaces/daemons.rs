@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use crate::support::binary::{Call, Hook};
+use crate::support::binary::{Call, Hook, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
 
@@ -35,8 +34,7 @@ impl Daemon {
     fn start(machine: &Namespace, name: &str) -> Self {
         let program = machine.path(name);
         if !program.exists() {
-            fs::write(&program, DAEMON).expect("writing the daemon");
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("making it executable");
+            write_program(&program, DAEMON.as_bytes());
         }
         let mut command = machine.command([&program]);
         let mut process = command

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pluto_updown::netfilter::Variant;
 
+use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, tool};
 
@@ -36,19 +37,29 @@ impl Holder {
     }
 }
 
-/// Waits, but not for ever, until this is so.
-fn until(is_so: impl Fn() -> bool) {
+/// Waits, but not for ever, until this is so; says whether it is.
+fn soon(longest: Duration, is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it never came to this");
+    while !is_so() && begun.elapsed() < longest {
         sleep(Duration::from_millis(5));
     }
+    is_so()
 }
 
-/// Whether a restore runs in this machine: the call has got so far.
-fn restoring(machine: &Namespace) -> bool {
+/// Waits until a call has got as far as its restore.
+fn wait_for_a_restore(machine: &Namespace) {
+    assert!(
+        soon(Duration::from_secs(20), || restores(machine) == 1),
+        "no restore was started"
+    );
+}
+
+/// How many restores run in this machine.
+fn restores(machine: &Namespace) -> usize {
     let running = machine.shell("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '");
-    running.contains(&format!("{}/iptables-restore", machine.programs().display()))
+    running
+        .matches(&format!("{}/iptables-restore", machine.programs().display()))
+        .count()
 }
 
 #[test]
@@ -90,7 +101,7 @@ fn a_lock_that_is_released_in_time_is_no_obstacle() {
             .command(&call)
             .spawn()
             .expect("starting the call");
-        until(|| restoring(&machine));
+        wait_for_a_restore(&machine);
         holder.release();
         let output = child.wait_with_output().expect("the end of the call");
         assert!(output.status.success());
@@ -110,6 +121,24 @@ fn nft_needs_no_such_lock() {
     machine.assert_as_before(&before);
 }
 
+/// Kills a call whose restore waits for the lock, and makes another call, which must not come before it.
+fn overtake(machine: &Namespace, killed: &Call, next: &Call) {
+    let hook = machine.hook().option("--wait", "30");
+    let holder = Holder::of(machine);
+    let mut call = hook.command(killed).spawn().expect("starting the call");
+    wait_for_a_restore(machine);
+    call.kill().expect("killing the call");
+    call.wait().expect("its end");
+    let call = hook.command(next).spawn().expect("starting the next call");
+    let overtaken = soon(Duration::from_millis(500), || restores(machine) > 1);
+    holder.release();
+    assert!(call.wait_with_output().expect("its end").status.success());
+    assert!(
+        !overtaken,
+        "the next call did not wait for the restore of the one that was killed"
+    );
+}
+
 /// The restore outlives its call here: it waits for the lock while the call is killed, and commits when the lock is free.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
@@ -117,30 +146,14 @@ fn a_restore_that_outlives_its_call_does_not_undo_what_the_next_call_does() {
     for (up, is_completed) in [(libreswan_up(), false), (strongswan_up(), true)] {
         let machine = Namespace::new(Variant::Legacy);
         let before = machine.listing();
-        let hook = machine.hook().option("--wait", "30");
-        let holder = Holder::of(&machine);
-        let mut killed = hook.command(&up).spawn().expect("starting the call");
-        until(|| restoring(&machine));
-        killed.kill().expect("killing the call");
-        killed.wait().expect("its end");
-        let next = hook
-            .command(&up.clone().of_tunnel(9))
-            .spawn()
-            .expect("starting the next call");
-        // The next call gets as far as it can: to its own restore, or to waiting for the first one's end.
-        sleep(Duration::from_millis(300));
-        holder.release();
-        assert!(next.wait_with_output().expect("its end").status.success());
-        until(|| !restoring(&machine));
+        let next = up.clone().of_tunnel(9);
+        overtake(&machine, &up, &next);
         let orderly = Namespace::new(Variant::Legacy);
-        let stand = [up.clone(), up.clone().of_tunnel(9)];
-        stand
-            .iter()
-            .skip(usize::from(!is_completed))
-            .for_each(|up| orderly.hook().must(up));
+        let stand = [&up, &next].into_iter().skip(usize::from(!is_completed));
+        stand.for_each(|up| orderly.hook().must(up));
         assert_eq!(machine.ours(), orderly.ours(), "{up}");
-        hook.must(&up.clone().opposite());
-        hook.must(&up.of_tunnel(9).opposite());
+        machine.hook().must(&up.opposite());
+        machine.hook().must(&next.opposite());
         machine.assert_as_before(&before);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::support::binary::{Call, Hook, PROGRAM};
+use crate::support::binary::{Call, Hook, PROGRAM, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
@@ -12,20 +12,17 @@ const NOBODY: u32 = 65534;
 
 /// The program, started by `setpriv` with these options. A copy, because that user may not get at cargo's folder.
 fn with_rights(machine: &Namespace, options: &[&str]) -> Hook {
-    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
-    mode(machine.folder(), 0o755);
+    fs::set_permissions(machine.folder(), fs::Permissions::from_mode(0o755)).expect("permissions");
     let copy = machine.path("pluto-updown");
     if !copy.exists() {
-        fs::copy(PROGRAM, &copy).expect("a copy of the program");
-        mode(&copy, 0o755);
+        write_program(&copy, &fs::read(PROGRAM).expect("the program"));
     }
     let setpriv = tool("setpriv").display().to_string();
-    Hook::new()
+    let hook = Hook::new()
         .through(machine.entry())
         .through([&*setpriv])
-        .through(options)
-        .program(copy)
-        .option("--programs", machine.programs())
+        .through(options);
+    hook.program(copy).option("--programs", machine.programs())
 }
 
 fn as_nobody(machine: &Namespace) -> Hook {

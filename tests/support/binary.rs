@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use pluto_updown::contract::{Duty, Snapshot, read};
@@ -226,4 +227,24 @@ impl Ending {
 /// Whether these bytes can go to a terminal: no newline either.
 pub fn is_printable(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| (b' '..=b'~').contains(byte))
+}
+
+/// Writes a program that can be run. A shell does it: were the file open for writing here while another test starts a program, that
+/// one would have it open too for a moment, and the system runs no file that is being written ("Text file busy").
+pub fn write_program(path: &Path, content: &[u8]) {
+    let script = "cat >\"$0\" && chmod 755 \"$0\"";
+    let mut shell = Command::new("/bin/sh");
+    let mut writer = shell
+        .args(["-c", script])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("starting a shell");
+    let written = writer.stdin.take().map(|mut pipe| pipe.write_all(content));
+    assert!(matches!(written, Some(Ok(()))), "writing {}", path.display());
+    assert!(
+        writer.wait().expect("the end of the shell").success(),
+        "writing {}",
+        path.display()
+    );
 }

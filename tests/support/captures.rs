@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 
 use super::binary::Call;
 
-/// The files, by the name of the daemon.
-pub const NAMES: [&str; 5] = [
-    "libreswan-4.10",
-    "libreswan-5.2",
-    "libreswan-5.4",
-    "libreswan-5.4-async",
-    "strongswan-6.0.1",
-];
+/// The files, by the name and version of the daemon.
+pub fn names() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<_> = names
+        .filter_map(|name| Some(name.strip_suffix(".calls")?.to_owned()))
+        .collect();
+    assert!(!names.is_empty(), "no captures in {}", folder.display());
+    names.sort();
+    names
+}
 
 /// Where a file is.
 pub fn path(name: &str) -> PathBuf {

@@ -1,5 +1,5 @@
 # The network of one scenario, in namespaces of the machine. Sourced, not run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 #
 #   client-west -- west --+
 #                         |

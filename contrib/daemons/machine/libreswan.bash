@@ -1,5 +1,5 @@
 # How libreswan is told what scenarios say. Sourced, not run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 
 tools=/usr/libexec/ipsec
 
@@ -26,7 +26,7 @@ CONF
                 case $key in
                 swanctl.*) continue ;;
                 left | right) value=$(address "$value") ;;
-                leftsubnet | rightsubnet) [[ $value != *,* ]] || key+=s value={$value} ;;
+                leftsubnet | rightsubnet) [[ $value != *,* ]] || key+=s value="{$value}" ;;
                 esac
                 printf '    %s=%s\n' "$key" "$value"
             done <<<"${options[i]}"
@@ -67,6 +67,8 @@ stop_daemon() { whack "$1" --shutdown; }
 conn_up() { whack "$1" --initiate --name "$2"; }
 conn_begin() { whack "$1" --initiate --asynchronous --name "$2"; }
 conn_down() { whack "$1" --terminate --name "$2"; }
+# libreswan 4 leaves a trap behind at both ends, and the next packet would bring the tunnel up again.
+conn_forget() { [[ $daemon != libreswan-4* ]] || whack "$1" --unroute --name "$2" || true; }
 conn_route() { whack "$1" --route --name "$2"; }
 conn_unroute() { whack "$1" --unroute --name "$2"; }
 conn_delete() { whack "$1" --delete --name "$2"; }

@@ -1,5 +1,5 @@
 # How strongSwan is told what scenarios say. Sourced, not run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 
 configure_daemon() {
     local gateway=$1 i
@@ -135,6 +135,7 @@ conn_down() {
     local ike=${ike_of[$1/$2]}
     if ((siblings[$1/$ike] == 1)); then control "$1" --terminate --ike "$ike" --timeout 20; else control "$1" --terminate --child "$2" --timeout 20; fi
 }
+conn_forget() { :; }
 conn_route() { control "$1" --install --child "$2"; }
 conn_unroute() { control "$1" --uninstall --child "$2"; }
 conn_delete() { conn_down "$@"; }

@@ -1,5 +1,5 @@
 # What passes and what does not. Sourced, not run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 #
 # A probe is `FROM -> TO ping | tcp PORT | udp PORT`. What must not pass is counted where it would arrive: an answer that does
 # not come back would say less.
@@ -7,8 +7,8 @@
 # Starts a TCP listener where a probe will need one.
 listen() {
     local to=$1 port=$2 key=${ns_of[$1]}/$2
-    [[ -z ${listening[$key]:-} ]] || return 0
-    listening[$key]=yes
+    [[ -z ${listening["$key"]:-} ]] || return 0
+    listening["$key"]=yes
     inside "${ns_of[$to]}" socat -u "TCP6-LISTEN:$port,fork,reuseaddr,ipv6only=0" OPEN:/dev/null >/dev/null 2>&1 &
     # 0A: listening.
     until_true 10 grep -q ":$(printf %04X "$port") 0*:0000 0A" "/proc/${process_of[${ns_of[$to]}]}/net/tcp6"
@@ -121,13 +121,27 @@ must_not_pass() {
 # A flow that goes on while other things happen: 25 packets a second.
 flow_begins() {
     local from=$1 to=$2
+    too_early
+    early_before=$early
     nsenter --net="/run/netns/${ns_of[$from]}" ping -n -i 0.04 -W 2 -I "$(address "$from")" "$(address "$to")" >"$state/flow" 2>&1 &
     flow=$!
     pause 0.3
 }
 
+# Sets early: the packets for which the gateways had no SA. Where a responder uses new keys before the initiator has them
+# (libreswan 4.10, at times), packets are lost so, and no firewall has to do with it.
+too_early() {
+    local gateway name value
+    early=0
+    for gateway in "${gateways[@]}"; do
+        while read -r name value; do
+            [[ $name != XfrmInNoStates ]] || early=$((early + value))
+        done <"/proc/${process_of[$gateway]}/net/xfrm_stat"
+    done
+}
+
 flow_ends() {
-    local summary sent received
+    local summary sent received lost
     pause 0.3
     kill -INT "$flow"
     until_true 5 test ! -e "/proc/$flow/exe" || kill -9 "$flow"
@@ -136,15 +150,17 @@ flow_ends() {
         return 1
     }
     read -r sent _ _ received _ <<<"$summary"
+    too_early
+    lost=$(missing_in_flow)
     # The last one may have been under way.
-    ((sent > 5 && sent - received <= 1)) && [[ -z $(missing_in_flow) ]] || {
-        printf 'lost: %s; numbers %s\n' "$summary" "$(missing_in_flow | tr '\n' ' ')"
+    if ((sent <= 5 || lost > early - early_before || sent - received - lost > 1)); then
+        printf 'lost: %s; %s of them in between, %s for want of an SA\n' "$summary" "$lost" "$((early - early_before))"
         return 1
-    }
+    fi
 }
 
-# The numbers between the first and the last that were not answered.
+# How many between the first and the last were not answered.
 missing_in_flow() {
     sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$state/flow" | sort -n | uniq |
-        awk 'NR > 1 { for (i = last + 1; i < $1; i++) print i } { last = $1 }'
+        awk 'NR > 1 { sum += $1 - last - 1 } { last = $1 } END { print sum + 0 }'
 }
