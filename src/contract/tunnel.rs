@@ -138,12 +138,22 @@ fn host_access(values: Values<'_>, dialect: Dialect) -> Result<HostAccess, Contr
     }
 }
 
-/// strongSwan's only: libreswan says no more of IPComp than that it is configured. It is set to `1`, or not at all.
+/// strongSwan sets `PLUTO_IPCOMP` to `1`, or not at all. libreswan says in a word of the connection's policy that compression is
+/// configured; whether the peer agreed to it, it does not say. That word is the only one that is looked for: the others change with
+/// every version.
 fn compression(values: Values<'_>, dialect: Dialect) -> Result<Compression, ContractError> {
-    match dialect {
-        Dialect::StrongSwan if values.text("PLUTO_IPCOMP")?.is_some() => Ok(Compression::Ipcomp),
-        Dialect::StrongSwan | Dialect::Libreswan(_) | Dialect::Openswan | Dialect::FreesWan => Ok(Compression::None),
-    }
+    let compresses = match dialect {
+        Dialect::StrongSwan => values.text("PLUTO_IPCOMP")?.is_some(),
+        Dialect::Libreswan(_) => values
+            .text("PLUTO_CONN_POLICY")?
+            .is_some_and(|policy| policy.split('+').any(|word| word == "COMPRESS")),
+        Dialect::Openswan | Dialect::FreesWan => false,
+    };
+    Ok(if compresses {
+        Compression::Ipcomp
+    } else {
+        Compression::None
+    })
 }
 
 /// strongSwan's only. Unset where there is none.

@@ -15,7 +15,6 @@ const ROUTES: &str = "concerns routes, and what the firewall lets through does n
 const RESOLVER: &str = "concerns the resolver, not the firewall; the peer chose it";
 const CLIENT_PARTS: &str =
     "says again what PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT say, and not correctly of ranges and NATed peers";
-const WORDS_CHANGE: &str = "its words change with every version";
 const HOST_FAMILY: &str =
     "the family is taken from the networks themselves; this one can be that of the IKE association";
 const COUNTERS: &str = "a count of bytes, for accounting";
@@ -61,7 +60,7 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_CONN_CLIENTFAMILY", Ignored(HOST_FAMILY)),
     ("PLUTO_CONN_ENDFAMILY", Ignored(HOST_FAMILY)),
     ("PLUTO_CONN_KIND", Read),
-    ("PLUTO_CONN_POLICY", Ignored(WORDS_CHANGE)),
+    ("PLUTO_CONN_POLICY", Read),
     ("PLUTO_DNS4_*", Ignored(RESOLVER)),
     ("PLUTO_DNS6_*", Ignored(RESOLVER)),
     ("PLUTO_DNS_RESOLVER", Read),

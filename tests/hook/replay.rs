@@ -62,7 +62,7 @@ fn a_file_without_calls_is_wrong_use() {
 fn a_file_that_cannot_be_read_is_wrong_use() {
     let fakes = Fakes::new();
     for name in ["missing.calls", "programs"] {
-        let file = fakes.path(&name);
+        let file = fakes.path(name);
         fakes
             .hook()
             .operate(&["replay", file.to_str().expect("a plain path")])

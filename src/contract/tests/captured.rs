@@ -25,12 +25,29 @@ const STRONGSWAN: &str = include_str!(concat!(
     "/tests/captures/strongswan-6.0.1.calls"
 ));
 
-const FILES: [(&str, Dialect); 5] = [
+/// Hub and spoke, two road warriors, NAT, MOBIKE, AH and more.
+const MORE_LIBRESWAN_4: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/captures/libreswan-4.10-more.calls"
+));
+const MORE_LIBRESWAN_5: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/captures/libreswan-5.2-more.calls"
+));
+const MORE_STRONGSWAN: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/captures/strongswan-6.0-more.calls"
+));
+
+const FILES: [(&str, Dialect); 8] = [
     (LIBRESWAN_4, Dialect::Libreswan(Libreswan::V4)),
     (LIBRESWAN_5, Dialect::Libreswan(Libreswan::V5)),
     (LIBRESWAN_54, Dialect::Libreswan(Libreswan::V54)),
     (ASYNC, Dialect::Libreswan(Libreswan::V54)),
     (STRONGSWAN, Dialect::StrongSwan),
+    (MORE_LIBRESWAN_4, Dialect::Libreswan(Libreswan::V4)),
+    (MORE_LIBRESWAN_5, Dialect::Libreswan(Libreswan::V5)),
+    (MORE_STRONGSWAN, Dialect::StrongSwan),
 ];
 
 /// The calls of a file: each a `>` with the arguments, then a line for each variable.

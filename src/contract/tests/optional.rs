@@ -38,7 +38,7 @@ fn source_addresses_are_collected_once_each() {
 }
 
 #[test]
-fn only_strongswan_asks_for_host_access_and_tells_of_compression() {
+fn only_strongswan_has_variables_for_host_access_and_compression() {
     let switched = |call: Call, value: &str| {
         let tunnel = call
             .with("PLUTO_HOST_ACCESS", value)
@@ -94,6 +94,20 @@ fn libreswan_names_the_spis_from_the_peers_side() {
         assert_eq!(
             error,
             format!("SPI_IN: \"{text}\": expected 0x and up to 8 hexadecimal digits")
+        );
+    }
+}
+
+#[test]
+fn libreswan_tells_of_compression_by_a_word_of_its_policy() {
+    for call in [libreswan4(), libreswan54()] {
+        let compression = |policy| call.clone().with("PLUTO_CONN_POLICY", policy).tunnel().compression;
+        assert_eq!(compression("IKEv2+PSK+ENCRYPT+COMPRESS+TUNNEL"), Compression::Ipcomp);
+        assert_eq!(compression("IKEv2+PSK+ENCRYPT+TUNNEL"), Compression::None);
+        assert_eq!(compression("IKEv2+NO_COMPRESS"), Compression::None);
+        assert_eq!(
+            call.clone().without("PLUTO_CONN_POLICY").tunnel().compression,
+            Compression::None
         );
     }
 }

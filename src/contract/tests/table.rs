@@ -8,7 +8,7 @@ use crate::contract::variables::treatment;
 use crate::contract::{Treatment, VARIABLES};
 
 /// Values to try in every variable: some are right for some variables, the others are right for none.
-const VALUES: [&str; 12] = [
+const VALUES: [&str; 13] = [
     "",
     "0",
     "1",
@@ -20,6 +20,7 @@ const VALUES: [&str; 12] = [
     "203.0.113.7",
     "ipv6",
     "CK_INSTANCE",
+    "IKEv2+COMPRESS",
     "n\u{4e2d}\n",
 ];
 
