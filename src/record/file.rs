@@ -15,13 +15,23 @@ use super::error::RecordError;
 /// No record of ours comes near this size, in bytes.
 const LARGEST: u64 = 1 << 20;
 
+/// How often a folder is made anew that other calls take away between two looks at it. Each time is another call's last tunnel.
+const RACES: usize = 1000;
+
 /// Makes a folder, unless it is there, and makes sure that it is ours alone.
 pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_folder(path),
-        Err(error) => Err(RecordError::io(path, "make the folder")(error)),
+    for _ in 0..RACES {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(RecordError::io(path, "make the folder")(error)),
+        }
+        match check_folder(path) {
+            Err(error) if error.is_absence() => {}
+            other => return other,
+        }
     }
+    check_folder(path)
 }
 
 /// Makes sure that a folder is one, and ours alone.
