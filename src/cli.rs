@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::words::escaped;
+
 /// Where the record is unless `--state-dir` says otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
 
@@ -87,7 +89,7 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
                 .clone()
                 .or_else(|| rest.next().map(OsStr::to_owned))
                 .ok_or(HookArgumentError::Value {
-                    option: escaped(&name),
+                    option: shown(&name),
                     expected,
                 })
         };
@@ -102,7 +104,7 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
             Some("--programs") => options.programs.push(value("a folder")?.into()),
             Some("--wait") => options.wait = seconds(&value("a number of seconds from 1 to 60")?)?,
             _ if custom => {}
-            _ => return Err(HookArgumentError::Unknown(escaped(word))),
+            _ => return Err(HookArgumentError::Unknown(shown(word))),
         }
     }
     Ok(options)
@@ -131,16 +133,9 @@ fn seconds(value: &OsStr) -> Result<Duration, HookArgumentError> {
     })
 }
 
-fn escaped(word: &OsStr) -> String {
-    let text: String = word
-        .as_encoded_bytes()
-        .iter()
-        .take(60)
-        .copied()
-        .flat_map(std::ascii::escape_default)
-        .map(char::from)
-        .collect();
-    text
+/// A word of the command line in an error.
+fn shown(word: &OsStr) -> String {
+    escaped(word.as_encoded_bytes(), 60)
 }
 
 /// Open the firewall for IPsec tunnels: an _updown hook for libreswan, Openswan, FreeS/WAN and strongSwan

@@ -15,6 +15,7 @@ use crate::preview;
 use crate::record::{Daemon, RecordError, Store};
 use crate::rtnetlink::{XfrmInterface, xfrm_interfaces};
 use crate::settings::{Settings, SettingsError};
+use crate::words::escaped;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
@@ -256,14 +257,7 @@ impl fmt::Display for Told<'_> {
         // Both are the administrator's own words, yet escaped like everything else, and cut: the culprit comes behind them.
         for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
             if let Some(value) = self.snapshot.get(name) {
-                let bytes = value.as_encoded_bytes();
-                let escaped = bytes
-                    .iter()
-                    .copied()
-                    .flat_map(std::ascii::escape_default)
-                    .map(char::from);
-                let text: String = escaped.take(32).collect();
-                write!(f, "{text} ")?;
+                write!(f, "{} ", escaped(value.as_encoded_bytes(), 32))?;
             }
         }
         write!(f, "failed: {}", self.error)

@@ -20,7 +20,8 @@
 //! | [`apply`] | walks a plan: record, kernel, record |
 //! | [`hook`], [`preview`] | one call of a daemon; what it would do |
 //! | [`operator`] | commands for people |
-//! | [`cli`], [`log`] | what is asked for; what is said |
+//! | [`cli`], [`log`], [`words`] | what is asked for; what is said, and how others' words are shown |
+//! | [`rtnetlink`] | devices, asked by netlink |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -39,6 +40,7 @@ pub mod record;
 pub mod rtnetlink;
 pub mod selector;
 pub mod settings;
+pub mod words;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -18,6 +18,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::words::one_line;
+
 /// How much of what a program says on its standard error is kept, from its end, in bytes.
 const KEPT: usize = 1024;
 
@@ -115,7 +117,7 @@ pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
     Ok(Finished {
         ending,
         output,
-        complaint: one_line(&tail),
+        complaint: one_line(&String::from_utf8_lossy(&tail)),
     })
 }
 
@@ -219,23 +221,6 @@ fn kill(child: &mut Child) -> io::Result<Ending> {
         sleep(Duration::from_millis(10));
     }
     Ok(Ending::TimedOut)
-}
-
-/// What a program said, on one line and without anything that a terminal or a log would take for a command.
-fn one_line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines
-        .join("; ")
-        .chars()
-        .flat_map(|c| {
-            if matches!(c, ' '..='~') {
-                vec![c]
-            } else {
-                c.escape_default().collect()
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::cli::Options;
 use crate::contract::Snapshot;
 use crate::hook::{self, Done, HookError};
 use crate::log::Log;
+use crate::words::escaped;
 
 /// One call of a captures file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,14 +94,7 @@ fn one(snapshot: &Snapshot, options: &Options) -> Result<Done, HookError> {
 }
 
 fn shown(snapshot: &Snapshot, name: &str) -> String {
-    let value = snapshot.get(name).map_or(&b"-"[..], |value| value.as_encoded_bytes());
-    value
-        .iter()
-        .take(60)
-        .copied()
-        .flat_map(std::ascii::escape_default)
-        .map(char::from)
-        .collect()
+    escaped(snapshot.get(name).map_or(b"-", |value| value.as_encoded_bytes()), 60)
 }
 
 fn calls(bytes: &[u8]) -> Vec<Call> {

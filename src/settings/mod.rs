@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::words::one_line;
+
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/pluto-updown.toml";
 
@@ -65,23 +67,9 @@ impl Settings {
         toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
             let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
-            (line, printable(error.message()))
+            (line, one_line(error.message()))
         })
     }
-}
-
-fn printable(message: &str) -> String {
-    message
-        .replace('\n', "; ")
-        .chars()
-        .flat_map(|c| {
-            if matches!(c, ' '..='~') {
-                vec![c]
-            } else {
-                c.escape_default().collect()
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
