@@ -139,14 +139,18 @@ fn host_access(values: Values<'_>, dialect: Dialect) -> Result<HostAccess, Contr
 }
 
 /// strongSwan sets `PLUTO_IPCOMP` to `1`, or not at all. libreswan says in a word of the connection's policy that compression is
-/// configured; whether the peer agreed to it, it does not say. That word is the only one that is looked for: the others change with
-/// every version.
+/// configured; whether the peer agreed to it, it does not say. That word is the only one that is looked for, and nothing else there is an
+/// error: the words change with every version.
 fn compression(values: Values<'_>, dialect: Dialect) -> Result<Compression, ContractError> {
     let compresses = match dialect {
         Dialect::StrongSwan => values.text("PLUTO_IPCOMP")?.is_some(),
-        Dialect::Libreswan(_) => values
-            .text("PLUTO_CONN_POLICY")?
-            .is_some_and(|policy| policy.split('+').any(|word| word == "COMPRESS")),
+        Dialect::Libreswan(_) => {
+            let policy = values.raw("PLUTO_CONN_POLICY").unwrap_or_default();
+            policy
+                .as_bytes()
+                .split(|byte| *byte == b'+')
+                .any(|word| word == b"COMPRESS")
+        }
         Dialect::Openswan | Dialect::FreesWan => false,
     };
     Ok(if compresses {
