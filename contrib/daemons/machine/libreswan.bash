@@ -34,12 +34,25 @@ CONF
     } >"$state/$gateway/ipsec.conf"
     printf '%%any %%any : PSK "a secret for tests"\n: PSK "a secret for tests"\n' >"$state/$gateway/ipsec.secrets"
     chmod 600 "$state/$gateway/ipsec.secrets"
-    [[ -d /lab/nss ]] || {
-        mkdir /lab/nss.new
-        ipsec initnss --nssdir /lab/nss.new >/dev/null 2>&1
-        mv /lab/nss.new /lab/nss
-    }
+    [[ -d /lab/nss ]] || make_nss
     cp -r /lab/nss "$state/$gateway/nss"
+}
+
+# An empty database of keys, made once a machine. That fails now and then on a machine that has just booted, and the scenarios are not
+# about it.
+make_nss() {
+    local said='' _
+    for _ in {1..5}; do
+        rm -rf /lab/nss.new
+        mkdir /lab/nss.new
+        if said=$(timeout 60 ipsec initnss --nssdir /lab/nss.new 2>&1); then
+            mv /lab/nss.new /lab/nss
+            return 0
+        fi
+        sleep 1
+    done
+    printf 'ipsec initnss failed: %s\n' "$said" >&2
+    return 1
 }
 
 whack() {
