@@ -257,8 +257,9 @@ step() {
         reauth_ike "$gateway" "${words[1]}" || return 1
         until_true 20 changed_ike "$gateway" "$before" || { echo "the IKE SA is still $before"; return 1; }
         ;;
-    'traffic end') flow_ends ;;
-    'traffic stop') flow_ends || true ;;
+    'traffic end') flow_ends 0 ;;
+    'traffic end but '[0-9]) flow_ends "${words[3]}" ;;
+    'traffic stop') flow_ends 0 || true ;;
     'traffic '*)
         for gateway in "${gateways[@]}"; do refused_before[$gateway]=$(refused "$gateway"); done
         flow_begins "${words[1]}" "${words[3]}"
