@@ -21,7 +21,7 @@
 //! | [`hook`], [`preview`] | one call of a daemon; what it would do |
 //! | [`operator`] | commands for people |
 //! | [`cli`], [`log`], [`words`] | what is asked for; what is said, and how others' words are shown |
-//! | [`rtnetlink`] | devices, asked by netlink |
+//! | [`rtnetlink`] | routes, rules, addresses, devices, by netlink |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 

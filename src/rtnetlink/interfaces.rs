@@ -5,14 +5,13 @@
     reason = "these enums are the kernel's, and grow with it"
 )]
 
-use std::io;
-
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoXfrm, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+use super::error::{Doing, Fault, NetlinkError};
 use crate::selector::Device;
 
 /// An XFRM interface: a device whose packets go through the policies with its number (Linux 4.19 and later).
@@ -22,17 +21,6 @@ pub struct XfrmInterface {
     pub device: Device,
     /// The number, `if_id` in `ip link`. Several devices may have the same.
     pub if_id: u32,
-}
-
-/// Why the kernel did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum NetlinkError {
-    /// The system refused.
-    #[error("netlink: {0}")]
-    Io(#[from] io::Error),
-    /// The kernel answered what cannot be read.
-    #[error("netlink: {0}")]
-    Malformed(#[from] netlink_packet_core::DecodeError),
 }
 
 /// The XFRM interfaces of this network namespace.
@@ -45,7 +33,10 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     request
         .attributes
         .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Xfrm)]));
-    let links = dump(RouteNetlinkMessage::GetLink(request))?;
+    let links = dump(RouteNetlinkMessage::GetLink(request)).map_err(|fault| NetlinkError {
+        doing: Doing::ListLinks,
+        fault,
+    })?;
     Ok(links.iter().filter_map(xfrm_interface).collect())
 }
 
@@ -79,7 +70,7 @@ fn if_id(info: &LinkInfo) -> Option<u32> {
 }
 
 /// Sends a request for a list and reads the list to its end.
-fn dump(request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+fn dump(request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Fault> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -100,7 +91,7 @@ fn dump(request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Netlin
 }
 
 /// Takes the messages out of one datagram; false where the last of them ends the list.
-fn collect(mut datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool, NetlinkError> {
+fn collect(mut datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool, Fault> {
     while !datagram.is_empty() {
         let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)?;
         let length = usize::try_from(message.header.length)

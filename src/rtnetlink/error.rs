@@ -1,0 +1,96 @@
+//! What went wrong between us and the kernel.
+
+use std::io;
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+use super::items::Item;
+use crate::selector::Device;
+
+/// What the kernel did not do, and why; one line.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing}: {fault}")]
+pub struct NetlinkError {
+    /// What was being done.
+    pub doing: Doing,
+    /// Why it was not.
+    #[source]
+    pub fault: Fault,
+}
+
+impl NetlinkError {
+    /// An item could not be put in.
+    #[must_use]
+    pub fn put_in(item: &Item, fault: Fault) -> Self {
+        let command = item.put_in_commands().into_iter().next().unwrap_or_default();
+        Self {
+            doing: Doing::PutIn(command),
+            fault,
+        }
+    }
+
+    /// An item could not be taken out.
+    #[must_use]
+    pub fn take_out(item: &Item, fault: Fault) -> Self {
+        Self {
+            doing: Doing::TakeOut(item.take_out_command()),
+            fault,
+        }
+    }
+}
+
+/// What was being done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Doing {
+    /// Something was put in, as this command line does.
+    #[error("put in {0:?}")]
+    PutIn(String),
+    /// Something was taken out, as this command line does.
+    #[error("take out {0:?}")]
+    TakeOut(String),
+    /// The way to an address was asked for.
+    #[error("look up the way to {0}")]
+    Lookup(IpAddr),
+    /// A device was asked for.
+    #[error("look at the device {0}")]
+    Link(Device),
+    /// Routes were asked for.
+    #[error("list the routes")]
+    ListRoutes,
+    /// Devices were asked for.
+    #[error("list the devices")]
+    ListLinks,
+    /// The kernel was to be spoken to at all.
+    #[error("open a netlink socket")]
+    Open,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The kernel refused it. By number: the texts that go with it are not the same in all kernels.
+    #[error("{}", .0.desc())]
+    Refused(Errno),
+    /// There is no such device.
+    #[error("there is no device {0}")]
+    NoDevice(Device),
+    /// The kernel did not answer within two seconds.
+    #[error("the kernel does not answer")]
+    Silent,
+    /// The kernel answered what cannot be read.
+    #[error("the kernel's answer cannot be read: {0}")]
+    Malformed(#[from] netlink_packet_core::DecodeError),
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Self {
+        Self::Refused(errno)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Refused(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))
+    }
+}

@@ -1,0 +1,266 @@
+//! What can be put into the kernel's network configuration, and taken out again.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::selector::{Device, Family};
+
+/// One thing in the kernel's network configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Item {
+    /// A route, as `ip route` has them.
+    Route(Route),
+    /// A rule that says which table is asked, as `ip rule` has them.
+    Rule(Rule),
+    /// An address of this machine, as `ip address` has them.
+    Address(Address),
+    /// An address that is answered for on a device (proxy ARP, RFC 1027; proxy NDP, RFC 4389), as `ip neigh … proxy` has them.
+    ProxyNeighbour(ProxyNeighbour),
+    /// A tunnel device that is bound to marks.
+    Vti(Vti),
+}
+
+/// A unicast route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Route {
+    /// Where to. Host bits are cleared before it is used: the kernel refuses them.
+    pub destination: IpNet,
+    /// The table it is in.
+    #[serde(default, skip_serializing_if = "Table::is_main")]
+    pub table: Table,
+    /// The next hop; none where the destination is on the device's link. It may be of the other family for an IPv4 destination
+    /// (RFC 5549, Linux 5.2 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    /// The device; none where the next hop says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// The source address of packets that have none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// The longest packet on this way, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The lower one of two routes to a destination is taken. None is 0 in IPv4 and 1024 in IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+    /// What else is said of it; in the order of the command line, no kind twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<RouteOption>,
+}
+
+impl Route {
+    /// A route in the main table, of which nothing else is said yet.
+    #[must_use]
+    pub fn to(destination: IpNet) -> Self {
+        Self {
+            destination: destination.trunc(),
+            table: Table::MAIN,
+            via: None,
+            device: None,
+            source: None,
+            mtu: None,
+            metric: None,
+            options: Vec::new(),
+        }
+    }
+}
+
+/// A lesser property of a route, by its name in `ip route` (ip-route(8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteOption {
+    /// The next hop is on the device's link, though no address of the device says so.
+    Onlink,
+    /// The longest segment that we tell a TCP peer, in bytes.
+    Advmss(u32),
+    /// The largest window that we tell a TCP peer, in bytes.
+    Window(u32),
+    /// The first congestion window of a TCP connection, in segments.
+    Initcwnd(u32),
+    /// The first receive window of a TCP connection, in segments.
+    Initrwnd(u32),
+    /// How many routers a packet may pass: 0 to 255.
+    Hoplimit(u32),
+    /// Whether TCP acknowledges at once: 0 or 1.
+    Quickack(u32),
+}
+
+impl RouteOption {
+    /// The property of this name with this number, if there is one; [`RouteOption::Onlink`] has no number.
+    #[must_use]
+    pub fn numbered(name: &str, number: u32) -> Option<Self> {
+        Some(match name {
+            "advmss" => Self::Advmss(number),
+            "window" => Self::Window(number),
+            "initcwnd" => Self::Initcwnd(number),
+            "initrwnd" => Self::Initrwnd(number),
+            "hoplimit" => Self::Hoplimit(number),
+            "quickack" => Self::Quickack(number),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for RouteOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Onlink => f.write_str("onlink"),
+            Self::Advmss(number) => write!(f, "advmss {number}"),
+            Self::Window(number) => write!(f, "window {number}"),
+            Self::Initcwnd(number) => write!(f, "initcwnd {number}"),
+            Self::Initrwnd(number) => write!(f, "initrwnd {number}"),
+            Self::Hoplimit(number) => write!(f, "hoplimit {number}"),
+            Self::Quickack(number) => write!(f, "quickack {number}"),
+        }
+    }
+}
+
+/// The number of a routing table (ip-route(8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Table(pub u32);
+
+impl Table {
+    /// The table of all routes of which nothing else is said.
+    pub const MAIN: Self = Self(254);
+
+    /// Whether it is the main table.
+    #[must_use]
+    pub fn is_main(&self) -> bool {
+        *self == Self::MAIN
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::MAIN
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Says of marked packets to a network that another table is asked. Its family is the network's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Rule {
+    /// Its place among the rules; the lowest is asked first.
+    pub priority: u32,
+    /// Where the packets go.
+    pub to: IpNet,
+    /// What mark they have.
+    pub mark: Mark,
+    /// The table that is asked.
+    pub table: Table,
+}
+
+/// A mark of a packet, and which bits of it count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// The bits.
+    pub value: u32,
+    /// Those that are compared.
+    pub mask: u32,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}/{:#x}", self.value, self.mask)
+    }
+}
+
+/// An address of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Address {
+    /// The address, and how much of it is the network on the link; host bits are the point of it.
+    pub address: IpNet,
+    /// The device it is on.
+    pub device: Device,
+    /// How far it is valid. The kernel works it out itself in IPv6, and takes no notice of this.
+    #[serde(default, skip_serializing_if = "Scope::is_universe")]
+    pub scope: Scope,
+}
+
+/// How far an address is valid (`rtm_scope`, rtnetlink(7)); 1 to 199 are free for administrators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Scope(pub u8);
+
+impl Scope {
+    /// Everywhere; `ip` calls it `global`.
+    pub const UNIVERSE: Self = Self(0);
+    /// Inside the site.
+    pub const SITE: Self = Self(200);
+    /// On the link.
+    pub const LINK: Self = Self(253);
+    /// Inside this machine.
+    pub const HOST: Self = Self(254);
+
+    /// Whether it is everywhere.
+    #[must_use]
+    pub fn is_universe(&self) -> bool {
+        *self == Self::UNIVERSE
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::UNIVERSE => f.write_str("global"),
+            Self::SITE => f.write_str("site"),
+            Self::LINK => f.write_str("link"),
+            Self::HOST => f.write_str("host"),
+            Self(number) => number.fmt(f),
+        }
+    }
+}
+
+/// An address that we answer for on a device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProxyNeighbour {
+    /// The address.
+    pub address: IpAddr,
+    /// The device on which it is asked for.
+    pub device: Device,
+}
+
+/// A virtual tunnel interface: what goes out through it gets the one mark, what comes in through a policy with the other comes
+/// out of it. It is put in with its policy check and reverse path filter off, forwarding, and up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Vti {
+    /// Its name.
+    pub device: Device,
+    /// Our end.
+    pub local: Ipv4Addr,
+    /// The other end; none where there can be many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Ipv4Addr>,
+    /// The mark of what goes out.
+    pub output_key: u32,
+    /// The mark of what comes in.
+    pub input_key: u32,
+    /// An address to put on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpNet>,
+}
+
+impl Item {
+    /// The family whose configuration it belongs to.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(match self {
+            Self::Route(route) => route.destination.addr(),
+            Self::Rule(rule) => rule.to.addr(),
+            Self::Address(address) => address.address.addr(),
+            Self::ProxyNeighbour(neighbour) => neighbour.address,
+            Self::Vti(vti) => IpAddr::V4(vti.local),
+        })
+    }
+}

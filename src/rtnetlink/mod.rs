@@ -1,0 +1,15 @@
+//! The kernel's network configuration, by netlink (rtnetlink(7)): what is put in and taken out, and what is asked.
+//!
+//! [`items`] says what there is, [`commands`] how `ip` would say it, [`network`] what can be done with it. Netlink answers with
+//! an error number, where `ip` prints a text that differs from version to version, and starts no process for it.
+
+pub mod commands;
+pub mod error;
+pub mod interfaces;
+pub mod items;
+pub mod network;
+
+pub use error::{Doing, Fault, NetlinkError};
+pub use interfaces::{XfrmInterface, xfrm_interfaces};
+pub use items::{Address, Item, Mark, ProxyNeighbour, Route, RouteOption, Rule, Scope, Table, Vti};
+pub use network::{Ends, Link, LinkKind, Lookup, Medium, Network, NoRoute, Put, Taken, VtiEnds, Wanted, Way, WayKind};

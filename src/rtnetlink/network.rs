@@ -1,0 +1,175 @@
+//! What is done to the kernel's network configuration, and asked of it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use super::error::NetlinkError;
+use super::items::{Item, Route};
+use crate::selector::Device;
+
+/// The kernel's network configuration. A trait, so that tests can put an emulator in its place.
+pub trait Network {
+    /// Puts an item in. A route replaces the one to the same destination with the same metric in the same table; anything else
+    /// that is there already stays as it is.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
+    fn put(&mut self, item: &Item) -> Result<Put, NetlinkError>;
+
+    /// Takes an item out, if it is there with all that the item says.
+    ///
+    /// # Errors
+    /// If the kernel refuses that. That there is no such thing is no error.
+    fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError>;
+
+    /// Which way a packet goes that this machine sends, as `ip route get` says it. A source must be an address of this machine.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked. That there is no way is no error.
+    fn lookup(&mut self, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkError>;
+
+    /// A device, if there is one of this name.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    fn link(&mut self, device: &Device) -> Result<Option<Link>, NetlinkError>;
+
+    /// The unicast routes of the main table that are looked for, in the kernel's order. Reads the whole table.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    fn routes(&mut self, wanted: &Wanted) -> Result<Vec<Route>, NetlinkError>;
+}
+
+/// What became of an item that was to be put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is in, by us.
+    New,
+    /// It stood there already, or a device of that name did. Whoever put it in takes it out.
+    Stood,
+}
+
+/// What became of an item that was to be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It was there, and is out.
+    Out,
+    /// It was not there.
+    Absent,
+}
+
+/// Which way a packet goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// This way.
+    Found(Way),
+    /// None.
+    Unreachable(NoRoute),
+}
+
+/// The way of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Who gets it.
+    pub kind: WayKind,
+    /// The device it leaves by.
+    pub device: Option<Device>,
+    /// The next hop; none where its destination is on the device's link.
+    pub via: Option<IpAddr>,
+}
+
+/// Who gets a packet (`rtm_type`, rtnetlink(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayKind {
+    /// This machine.
+    Local,
+    /// Another.
+    Unicast,
+    /// Several others: broadcast, multicast, anycast.
+    Other,
+}
+
+/// Why there is no way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoute {
+    /// No route leads there (`ENETUNREACH`, "Network is unreachable").
+    Network,
+    /// A route says that there is nobody (`EHOSTUNREACH`, "No route to host").
+    Host,
+    /// A route prohibits it (`EACCES`, "Permission denied").
+    Prohibited,
+    /// A route swallows it, or the source is no address of this machine (`EINVAL`, "Invalid argument").
+    Blackhole,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub device: Device,
+    /// Its number.
+    pub index: u32,
+    /// Whether there are neighbours to be asked for.
+    pub medium: Medium,
+    /// What is at the other end.
+    pub ends: Ends,
+    /// Its hardware address; none where it has none. An address all of zeros, as that of the loopback, is one.
+    pub hardware_address: Option<Vec<u8>>,
+    /// What made it.
+    pub kind: LinkKind,
+}
+
+/// What a device's frames are like (`ARPHRD_`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// Ethernet, or made to look like it.
+    Ethernet,
+    /// The loopback.
+    Loopback,
+    /// Another, mostly without frames.
+    Other(u16),
+}
+
+/// What is at the other end of a device (`IFF_POINTOPOINT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// One peer.
+    PointToPoint,
+    /// Any number of neighbours.
+    Many,
+}
+
+/// What made a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A virtual tunnel interface, and what it is bound to.
+    Vti(VtiEnds),
+    /// An XFRM interface.
+    Xfrm,
+    /// Another driver.
+    Other,
+}
+
+/// What a virtual tunnel interface is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VtiEnds {
+    /// Our end; none is any address.
+    pub local: Option<Ipv4Addr>,
+    /// The other end; none is any address.
+    pub remote: Option<Ipv4Addr>,
+    /// The mark of what goes out.
+    pub output_key: u32,
+    /// The mark of what comes in.
+    pub input_key: u32,
+}
+
+/// Which routes are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those to exactly this network; `0.0.0.0/0` is the default route.
+    To(IpNet),
+    /// Those that give packets this source.
+    From(IpAddr),
+}
