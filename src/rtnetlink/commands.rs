@@ -143,7 +143,8 @@ pub(super) fn variable_command(device: &Device, name: &str, value: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtnetlink::{Mark, RouteOption, Scope, Table};
+    use crate::rtnetlink::{RouteOption, Scope, Table};
+    use crate::selector::Mark;
 
     fn full_route() -> Route {
         Route {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::selector::{Device, Family};
+use crate::selector::{Device, Family, Mark};
 
 /// One thing in the kernel's network configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -159,21 +159,6 @@ pub struct Rule {
     pub mark: Mark,
     /// The table that is asked.
     pub table: Table,
-}
-
-/// A mark of a packet, and which bits of it count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Mark {
-    /// The bits.
-    pub value: u32,
-    /// Those that are compared.
-    pub mask: u32,
-}
-
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}/{:#x}", self.value, self.mask)
-    }
 }
 
 /// An address of this machine.

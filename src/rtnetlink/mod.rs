@@ -11,5 +11,5 @@ pub mod network;
 
 pub use error::{Doing, Fault, NetlinkError};
 pub use interfaces::{XfrmInterface, xfrm_interfaces};
-pub use items::{Address, Item, Mark, ProxyNeighbour, Route, RouteOption, Rule, Scope, Table, Vti};
+pub use items::{Address, Item, ProxyNeighbour, Route, RouteOption, Rule, Scope, Table, Vti};
 pub use network::{Ends, Link, LinkKind, Lookup, Medium, Network, NoRoute, Put, Taken, VtiEnds, Wanted, Way, WayKind};

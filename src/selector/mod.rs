@@ -4,10 +4,12 @@
 //! They know nothing of daemons or of iptables: the contract stage makes them out of variables, the plan stage puts them into rules.
 
 mod device;
+mod mark;
 mod network;
 mod traffic;
 
 pub use device::{Device, DeviceClass};
+pub use mark::Mark;
 pub use network::{Family, Network};
 pub use traffic::{Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 

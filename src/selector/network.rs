@@ -82,6 +82,15 @@ impl Network {
         }
     }
 
+    /// Its first address.
+    #[must_use]
+    pub fn first(&self) -> IpAddr {
+        match self {
+            Self::Prefix(prefix) => prefix.network(),
+            Self::Range(first, _) => *first,
+        }
+    }
+
     /// Whether it is this one address and no other.
     #[must_use]
     pub fn is_host(&self, address: IpAddr) -> bool {
