@@ -5,13 +5,11 @@
     reason = "these enums are the kernel's, and grow with it"
 )]
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoXfrm, LinkAttribute, LinkInfo, LinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 
-use super::error::{Doing, Fault, NetlinkError};
+use super::connection::Connection;
+use super::error::{Doing, NetlinkError};
 use crate::selector::Device;
 
 /// An XFRM interface: a device whose packets go through the policies with its number (Linux 4.19 and later).
@@ -33,11 +31,19 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     request
         .attributes
         .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Xfrm)]));
-    let links = dump(RouteNetlinkMessage::GetLink(request)).map_err(|fault| NetlinkError {
-        doing: Doing::ListLinks,
-        fault,
-    })?;
-    Ok(links.iter().filter_map(xfrm_interface).collect())
+    let mut interfaces = Vec::new();
+    let answered = Connection::open().and_then(|mut connection| {
+        connection.list(RouteNetlinkMessage::GetLink(request), |link| {
+            interfaces.extend(xfrm_interface(&link));
+        })
+    });
+    match answered {
+        Ok(()) => Ok(interfaces),
+        Err(fault) => Err(NetlinkError {
+            doing: Doing::ListLinks,
+            fault,
+        }),
+    }
 }
 
 fn xfrm_interface(answer: &RouteNetlinkMessage) -> Option<XfrmInterface> {
@@ -67,48 +73,6 @@ fn if_id(info: &LinkInfo) -> Option<u32> {
         InfoXfrm::IfId(number) => Some(*number),
         _ => None,
     })
-}
-
-/// Sends a request for a list and reads the list to its end.
-fn dump(request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Fault> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = NetlinkMessage::from(request);
-    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    message.header.sequence_number = 1;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut answers = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        if !collect(&datagram, &mut answers)? {
-            return Ok(answers);
-        }
-    }
-}
-
-/// Takes the messages out of one datagram; false where the last of them ends the list.
-fn collect(mut datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool, Fault> {
-    while !datagram.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)?;
-        let length = usize::try_from(message.header.length)
-            .unwrap_or(usize::MAX)
-            .next_multiple_of(4);
-        match message.payload {
-            NetlinkPayload::Done(_) => return Ok(false),
-            NetlinkPayload::Error(error) => match error.code {
-                Some(_) => return Err(error.to_io().into()),
-                None => return Ok(false),
-            },
-            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-            _ => {}
-        }
-        datagram = datagram.get(length..).unwrap_or_default();
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -150,11 +114,14 @@ mod tests {
 
     #[test]
     fn the_kernel_answers_a_request_for_a_list() {
+        let mut links = Vec::new();
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let mut connection = Connection::open().unwrap();
+        connection.list(request, |link| links.push(link)).unwrap();
         let loopback = |answer: &RouteNetlinkMessage| match answer {
             RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&LinkAttribute::IfName("lo".to_owned())),
             _ => false,
         };
-        let links = dump(RouteNetlinkMessage::GetLink(LinkMessage::default())).unwrap();
         assert!(links.iter().any(loopback));
         assert!(xfrm_interfaces().is_ok());
     }

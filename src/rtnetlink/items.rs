@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::network::VtiEnds;
 use crate::selector::{Device, Family, Mark};
 
 /// One thing in the kernel's network configuration.
@@ -234,6 +235,19 @@ pub struct Vti {
     /// An address to put on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpNet>,
+}
+
+impl Vti {
+    /// What it is bound to.
+    #[must_use]
+    pub fn ends(&self) -> VtiEnds {
+        VtiEnds {
+            local: Some(self.local).filter(|local| !local.is_unspecified()),
+            remote: self.remote.filter(|remote| !remote.is_unspecified()),
+            output_key: self.output_key,
+            input_key: self.input_key,
+        }
+    }
 }
 
 impl Item {

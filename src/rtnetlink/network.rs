@@ -8,7 +8,7 @@ use super::error::NetlinkError;
 use super::items::{Item, Route};
 use crate::selector::Device;
 
-/// The kernel's network configuration. A trait, so that tests can put an emulator in its place.
+/// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that tests can put an emulator in its place.
 pub trait Network {
     /// Puts an item in. A route replaces the one to the same destination with the same metric in the same table; anything else
     /// that is there already stays as it is.
@@ -17,7 +17,9 @@ pub trait Network {
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
     fn put(&mut self, item: &Item) -> Result<Put, NetlinkError>;
 
-    /// Takes an item out, if it is there with all that the item says.
+    /// Takes an item out, if it is there with all that the item says, as far as the kernel compares: of an IPv6 route it takes no
+    /// notice of source, MTU and options, of an address none of the scope, and a route of which no metric is said goes whatever
+    /// its metric is.
     ///
     /// # Errors
     /// If the kernel refuses that. That there is no such thing is no error.

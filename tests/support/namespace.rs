@@ -8,12 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sched::{CloneFlags, setns};
 use pluto_updown::netfilter::Variant;
 use pluto_updown::selector::Family;
 use tempfile::TempDir;
@@ -158,6 +159,20 @@ impl Namespace {
         assert!(output.status.success(), "{command:?}: {complaint}");
         assert!(matches!(written, Some(Ok(()))), "{command:?} did not read its input");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs our own code in here. Netlink and `/proc/sys/net` act on the network namespace of the thread that uses them, so it gets
+    /// a thread of its own.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let network = File::open(format!("/proc/{}/ns/net", self.holder.id())).expect("the namespace");
+        let enter_and_work = || {
+            setns(network, CloneFlags::CLONE_NEWNET).expect("entering the namespace");
+            work()
+        };
+        std::thread::scope(|scope| match scope.spawn(enter_and_work).join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
     }
 
     /// Runs lines of shell in here.

@@ -1,0 +1,162 @@
+//! One netlink socket: a request goes in, answers come out.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "these enums are the kernel's, and grow with it"
+)]
+
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{
+    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::error::Fault;
+
+/// How long the kernel may take. It has answered when `send` returns, unless somebody else holds its lock.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The longest datagram that is read, in bytes. The kernel fills 32 KiB when it lists, and much less when it answers.
+const LONGEST: usize = 64 * 1024;
+
+/// The length of a message's header, in bytes.
+const HEADER: usize = 16;
+
+/// A socket to the part of the kernel that knows routes and devices, in the network namespace of the thread that opened it.
+pub(super) struct Connection {
+    socket: Socket,
+    sequence: u32,
+    datagram: Vec<u8>,
+}
+
+impl Connection {
+    /// Opens it.
+    pub(super) fn open() -> Result<Self, Fault> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            datagram: Vec::with_capacity(LONGEST),
+        })
+    }
+
+    /// Has something changed, and waits until it is.
+    pub(super) fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), Fault> {
+        self.exchange(request, flags | NLM_F_ACK, |_| {})
+    }
+
+    /// Asks for one thing.
+    pub(super) fn ask(&mut self, request: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Fault> {
+        let mut answer = None;
+        self.exchange(request, NLM_F_ACK, |message| answer = Some(message))?;
+        answer.ok_or_else(|| DecodeError::from("it is empty").into())
+    }
+
+    /// Asks for a list and hands on what is in it, piece by piece.
+    pub(super) fn list(
+        &mut self,
+        request: RouteNetlinkMessage,
+        each: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<(), Fault> {
+        self.exchange(request, NLM_F_DUMP, each)
+    }
+
+    /// Lets the kernel leave out of a list what was not asked for. Before Linux 4.20 it does not, and lists everything.
+    pub(super) fn filter_in_kernel(&self) {
+        // A saving only: what comes is looked at again.
+        let _ = self.socket.set_netlink_get_strict_chk(true);
+    }
+
+    fn exchange(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        mut each: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<(), Fault> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.receive(deadline)?;
+            if let Progress::Over = collect(&self.datagram, self.sequence, &mut each)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads one datagram.
+    fn receive(&mut self, deadline: Instant) -> Result<(), Fault> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        self.datagram.clear();
+        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => Err(Fault::Silent),
+            Ok(_) => {
+                self.socket.recv(&mut self.datagram, 0)?;
+                Ok(())
+            }
+            // Nothing has come yet; the caller finds an empty datagram, and asks again until the time is over.
+            Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether more is to come.
+enum Progress {
+    Goes,
+    Over,
+}
+
+/// Takes the messages out of one datagram. Those to an earlier request, which was given up, are thrown away.
+fn collect(mut datagram: &[u8], sequence: u32, each: &mut impl FnMut(RouteNetlinkMessage)) -> Result<Progress, Fault> {
+    while !datagram.is_empty() {
+        let NetlinkMessage { header, payload, .. } = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)?;
+        if header.sequence_number == sequence {
+            match payload {
+                NetlinkPayload::Done(done) => return end(done.code),
+                NetlinkPayload::Error(error) => return end(error.raw_code()),
+                NetlinkPayload::InnerMessage(message) => each(message),
+                _ => {}
+            }
+        }
+        datagram = datagram.get(length(&header)..).unwrap_or_default();
+    }
+    Ok(Progress::Goes)
+}
+
+/// How long a message is, in bytes, with what fills it up.
+fn length(header: &NetlinkHeader) -> usize {
+    let length = usize::try_from(header.length).unwrap_or(usize::MAX - HEADER);
+    length.max(HEADER).next_multiple_of(4)
+}
+
+/// The end of an exchange: zero, or an error's number below zero.
+fn end(code: i32) -> Result<Progress, Fault> {
+    match code {
+        0 => Ok(Progress::Over),
+        refused => Err(Errno::from_raw(refused.saturating_neg()).into()),
+    }
+}

@@ -1,0 +1,260 @@
+//! Items as the messages that iproute2 (6.1) sends for the command lines of [`super::commands`].
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVti, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::items::{Address, Item, ProxyNeighbour, Route, RouteOption, Rule, Table, Vti};
+use crate::selector::Family;
+
+/// What becomes of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    PutIn,
+    TakeOut,
+}
+
+/// The request for that. `index` is the number of the item's device, if it has one already.
+pub(super) fn request(action: Action, item: &Item, index: Option<u32>) -> RouteNetlinkMessage {
+    use RouteNetlinkMessage as Message;
+    match (action, item) {
+        (Action::PutIn, Item::Route(it)) => Message::NewRoute(route(action, it, index)),
+        (Action::TakeOut, Item::Route(it)) => Message::DelRoute(route(action, it, index)),
+        (Action::PutIn, Item::Rule(it)) => Message::NewRule(rule(action, it)),
+        (Action::TakeOut, Item::Rule(it)) => Message::DelRule(rule(action, it)),
+        (Action::PutIn, Item::Address(it)) => Message::NewAddress(address(it, index)),
+        (Action::TakeOut, Item::Address(it)) => Message::DelAddress(address(it, index)),
+        (Action::PutIn, Item::ProxyNeighbour(it)) => Message::NewNeighbour(proxy_neighbour(it, index)),
+        (Action::TakeOut, Item::ProxyNeighbour(it)) => Message::DelNeighbour(proxy_neighbour(it, index)),
+        (Action::PutIn, Item::Vti(it)) => Message::NewLink(vti(it)),
+        (Action::TakeOut, Item::Vti(_)) => Message::DelLink(link(index)),
+    }
+}
+
+/// The flags of the request: what stands in the way of a route gives way, what stands in that of anything else stays.
+pub(super) fn flags(action: Action, item: &Item) -> u16 {
+    match (action, item) {
+        (Action::TakeOut, _) => 0,
+        (Action::PutIn, Item::Route(_)) => NLM_F_CREATE | NLM_F_REPLACE,
+        (Action::PutIn, Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) | Item::Vti(_)) => {
+            NLM_F_CREATE | NLM_F_EXCL
+        }
+    }
+}
+
+/// A family as the kernel numbers it.
+pub(super) fn address_family(address: IpAddr) -> AddressFamily {
+    match Family::of(address) {
+        Family::Ipv4 => AddressFamily::Inet,
+        Family::Ipv6 => AddressFamily::Inet6,
+    }
+}
+
+fn route(action: Action, route: &Route, index: Option<u32>) -> RouteMessage {
+    let to = route.destination.trunc().addr();
+    let (table, further_table) = split(route.table);
+    let mut message = RouteMessage::default();
+    message.header = route_header(action, route, table);
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(to.into()));
+    attributes.extend(route.via.map(|via| next_hop(to, via)));
+    attributes.extend(index.map(RouteAttribute::Oif));
+    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    attributes.extend(route.metric.map(RouteAttribute::Priority));
+    attributes.extend(further_table.map(RouteAttribute::Table));
+    let metrics: Vec<_> = metrics(route).collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+fn route_header(action: Action, route: &Route, table: u8) -> RouteHeader {
+    let mut header = RouteHeader {
+        address_family: address_family(route.destination.addr()),
+        destination_prefix_length: route.destination.prefix_len(),
+        table,
+        scope: scope(action, route),
+        ..RouteHeader::default()
+    };
+    if action == Action::PutIn {
+        header.protocol = RouteProtocol::Boot;
+        header.kind = RouteType::Unicast;
+    }
+    if route.options.contains(&RouteOption::Onlink) {
+        header.flags = RouteFlags::Onlink;
+    }
+    header
+}
+
+/// How far the other end of a route is. IPv6 knows no such thing; to take a route out, none is named.
+fn scope(action: Action, route: &Route) -> RouteScope {
+    match (Family::of(route.destination.addr()), action, route.via) {
+        (Family::Ipv6, _, _) => RouteScope::Universe,
+        (Family::Ipv4, Action::TakeOut, _) => RouteScope::NoWhere,
+        (Family::Ipv4, Action::PutIn, None) => RouteScope::Link,
+        (Family::Ipv4, Action::PutIn, Some(_)) => RouteScope::Universe,
+    }
+}
+
+fn next_hop(destination: IpAddr, via: IpAddr) -> RouteAttribute {
+    match Family::of(destination) == Family::of(via) {
+        true => RouteAttribute::Gateway(via.into()),
+        false => RouteAttribute::Via(RouteVia::from(via)),
+    }
+}
+
+fn metrics(route: &Route) -> impl Iterator<Item = RouteMetric> {
+    let numbered = route.options.iter().filter_map(|option| match *option {
+        RouteOption::Onlink => None,
+        RouteOption::Advmss(number) => Some(RouteMetric::Advmss(number)),
+        RouteOption::Window(number) => Some(RouteMetric::Window(number)),
+        RouteOption::Initcwnd(number) => Some(RouteMetric::InitCwnd(number)),
+        RouteOption::Initrwnd(number) => Some(RouteMetric::InitRwnd(number)),
+        RouteOption::Hoplimit(number) => Some(RouteMetric::Hoplimit(number)),
+        RouteOption::Quickack(number) => Some(RouteMetric::QuickAck(number)),
+    });
+    route.mtu.map(RouteMetric::Mtu).into_iter().chain(numbered)
+}
+
+/// A table's number: in the header if that has room for it, else in an attribute.
+fn split(Table(table): Table) -> (u8, Option<u32>) {
+    u8::try_from(table).map_or((0, Some(table)), |small| (small, None))
+}
+
+fn rule(action: Action, rule: &Rule) -> RuleMessage {
+    let to = rule.to.trunc();
+    let (table, further_table) = split(rule.table);
+    let mut message = RuleMessage::default();
+    message.header.family = address_family(to.addr());
+    message.header.dst_len = to.prefix_len();
+    message.header.table = table;
+    if action == Action::PutIn {
+        message.header.action = RuleAction::ToTable;
+    }
+    message.attributes = vec![
+        RuleAttribute::Priority(rule.priority),
+        RuleAttribute::Destination(to.addr()),
+        RuleAttribute::FwMark(rule.mark.value),
+        RuleAttribute::FwMask(rule.mark.mask),
+    ];
+    message.attributes.extend(further_table.map(RuleAttribute::Table));
+    message
+}
+
+fn address(address: &Address, index: Option<u32>) -> AddressMessage {
+    let ip = address.address.addr();
+    let mut message = AddressMessage::default();
+    message.header.family = address_family(ip);
+    message.header.prefix_len = address.address.prefix_len();
+    message.header.scope = address.scope.0.into();
+    message.header.index = index.unwrap_or_default();
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
+}
+
+fn proxy_neighbour(neighbour: &ProxyNeighbour, index: Option<u32>) -> NeighbourMessage {
+    let mut message = asked_neighbour(neighbour, index);
+    message.header.state = NeighbourState::Permanent;
+    message
+}
+
+/// The question whether an address is answered for; it may name no state.
+pub(super) fn asked_neighbour(neighbour: &ProxyNeighbour, index: Option<u32>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = address_family(neighbour.address);
+    message.header.ifindex = index.unwrap_or_default();
+    message.header.flags = NeighbourFlags::Proxy;
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(neighbour.address.into()));
+    message
+}
+
+fn vti(vti: &Vti) -> LinkMessage {
+    let mut ends = vec![
+        InfoVti::IKey(vti.input_key),
+        InfoVti::OKey(vti.output_key),
+        InfoVti::Local(vti.local.into()),
+    ];
+    ends.extend(vti.remote.map(|remote| InfoVti::Remote(remote.into())));
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(vti.device.as_str().to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vti), LinkInfo::Data(InfoData::Vti(ends))]),
+    ];
+    message
+}
+
+fn link(index: Option<u32>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index.unwrap_or_default();
+    message
+}
+
+/// The request that lets packets through a device.
+pub(super) fn activation(index: u32) -> RouteNetlinkMessage {
+    let mut message = link(Some(index));
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable as _;
+
+    use super::*;
+
+    /// An attribute of up to four bytes, as it is laid out on a little-endian machine.
+    fn attribute(kind: u8, value: [u8; 4]) -> Vec<u8> {
+        [&[8, 0, kind, 0][..], &value].concat()
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_vti_is_made_with_its_ends_and_keys() {
+        let vti = Vti {
+            device: "vti01".parse().unwrap(),
+            local: "192.0.2.1".parse().unwrap(),
+            remote: Some("198.51.100.1".parse().unwrap()),
+            output_key: 5,
+            input_key: 0x0600,
+            address: None,
+        };
+        let message = request(Action::PutIn, &Item::Vti(vti), None);
+        let RouteNetlinkMessage::NewLink(message) = message else {
+            panic!("{message:?}");
+        };
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        // include/uapi/linux/if_link.h and if_tunnel.h: IFLA_IFNAME 3; IFLA_LINKINFO 18 with IFLA_INFO_KIND 1 and IFLA_INFO_DATA 2,
+        // which has IFLA_VTI_IKEY 2, OKEY 3, LOCAL 4 and REMOTE 5. Keys are in network order.
+        let expected = [
+            vec![0; 16],
+            vec![10, 0, 3, 0, b'v', b't', b'i', b'0', b'1', 0, 0, 0],
+            vec![48, 0, 18, 0, 8, 0, 1, 0, b'v', b't', b'i', 0],
+            vec![36, 0, 2, 0],
+            attribute(2, [0, 0, 6, 0]),
+            attribute(3, [0, 0, 0, 5]),
+            attribute(4, [192, 0, 2, 1]),
+            attribute(5, [198, 51, 100, 1]),
+        ];
+        assert_eq!(bytes, expected.concat());
+    }
+
+    #[test]
+    fn only_a_route_gives_way() {
+        let route = Item::Route(Route::to("10.2.0.0/24".parse().unwrap()));
+        assert_eq!(flags(Action::PutIn, &route), NLM_F_CREATE | NLM_F_REPLACE);
+        assert_eq!(flags(Action::TakeOut, &route), 0);
+    }
+}

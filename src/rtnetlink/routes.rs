@@ -1,0 +1,178 @@
+//! Questions about routes.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "these enums are the kernel's, and grow with it"
+)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+
+use super::error::Fault;
+use super::items::{Route, RouteOption, Table};
+use super::messages::address_family;
+use super::network::{NoRoute, Wanted, WayKind};
+
+/// The question which way a packet goes.
+pub(super) fn lookup(to: IpAddr, from: Option<IpAddr>) -> RouteNetlinkMessage {
+    let whole = |address: IpAddr| IpNet::from(address).prefix_len();
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(to);
+    message.header.destination_prefix_length = whole(to);
+    message.header.source_prefix_length = from.map_or(0, whole);
+    message.attributes.push(RouteAttribute::Destination(to.into()));
+    message
+        .attributes
+        .extend(from.map(|from| RouteAttribute::Source(from.into())));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// The request for the routes of the main table.
+pub(super) fn main_table(wanted: &Wanted) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(match wanted {
+        Wanted::To(network) => network.addr(),
+        Wanted::From(source) => *source,
+    });
+    message.header.table = u8::try_from(Table::MAIN.0).unwrap_or_default();
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// What a refused lookup says about the way.
+pub(super) fn no_route(fault: &Fault) -> Option<NoRoute> {
+    match fault {
+        Fault::Refused(Errno::ENETUNREACH) => Some(NoRoute::Network),
+        Fault::Refused(Errno::EHOSTUNREACH) => Some(NoRoute::Host),
+        Fault::Refused(Errno::EACCES) => Some(NoRoute::Prohibited),
+        Fault::Refused(Errno::EINVAL) => Some(NoRoute::Blackhole),
+        _ => None,
+    }
+}
+
+/// The kind of way in an answer. Where newer kernels refuse the question, older ones answer in IPv6 with the route that forbids it.
+pub(super) fn way_kind(kind: RouteType) -> Result<WayKind, NoRoute> {
+    match kind {
+        RouteType::Local => Ok(WayKind::Local),
+        RouteType::Unicast => Ok(WayKind::Unicast),
+        RouteType::Unreachable => Err(NoRoute::Host),
+        RouteType::Prohibit => Err(NoRoute::Prohibited),
+        RouteType::BlackHole => Err(NoRoute::Blackhole),
+        RouteType::Throw => Err(NoRoute::Network),
+        _ => Ok(WayKind::Other),
+    }
+}
+
+/// The next hop in an answer, and the number of the device.
+pub(super) fn next_hop(answer: &RouteMessage) -> (Option<IpAddr>, Option<u32>) {
+    let mut via = None;
+    let mut index = None;
+    for attribute in &answer.attributes {
+        match attribute {
+            RouteAttribute::Gateway(gateway) => via = ip(gateway),
+            RouteAttribute::Via(RouteVia::Inet(gateway)) => via = Some(IpAddr::V4(*gateway)),
+            RouteAttribute::Via(RouteVia::Inet6(gateway)) => via = Some(IpAddr::V6(*gateway)),
+            RouteAttribute::Oif(number) => index = Some(*number),
+            _ => {}
+        }
+    }
+    (via, index)
+}
+
+/// A route of the main table, and the number of its device, if it is one of those that are looked for.
+pub(super) fn listed(answer: &RouteMessage, wanted: &Wanted) -> Option<(Route, Option<u32>)> {
+    let cached = answer.header.flags.contains(RouteFlags::Cloned);
+    if cached || answer.header.kind != RouteType::Unicast || table(answer) != Table::MAIN {
+        return None;
+    }
+    let mut route = Route::to(destination(answer)?);
+    let (via, index) = next_hop(answer);
+    route.via = via;
+    for attribute in &answer.attributes {
+        match attribute {
+            RouteAttribute::PrefSource(source) => route.source = ip(source),
+            // IPv4 does not say 0, IPv6 always says a number.
+            RouteAttribute::Priority(metric) => route.metric = Some(*metric),
+            RouteAttribute::Metrics(metrics) => add_metrics(&mut route, metrics),
+            _ => {}
+        }
+    }
+    if answer.header.flags.contains(RouteFlags::Onlink) {
+        route.options.push(RouteOption::Onlink);
+    }
+    is_wanted(&route, wanted).then_some((route, index))
+}
+
+fn is_wanted(route: &Route, wanted: &Wanted) -> bool {
+    match wanted {
+        Wanted::To(network) => route.destination == network.trunc(),
+        Wanted::From(source) => route.source == Some(*source),
+    }
+}
+
+fn add_metrics(route: &mut Route, metrics: &[RouteMetric]) {
+    for metric in metrics {
+        match *metric {
+            RouteMetric::Mtu(number) => route.mtu = Some(number),
+            RouteMetric::Advmss(number) => route.options.push(RouteOption::Advmss(number)),
+            RouteMetric::Window(number) => route.options.push(RouteOption::Window(number)),
+            RouteMetric::InitCwnd(number) => route.options.push(RouteOption::Initcwnd(number)),
+            RouteMetric::InitRwnd(number) => route.options.push(RouteOption::Initrwnd(number)),
+            RouteMetric::Hoplimit(number) => route.options.push(RouteOption::Hoplimit(number)),
+            RouteMetric::QuickAck(number) => route.options.push(RouteOption::Quickack(number)),
+            _ => {}
+        }
+    }
+}
+
+fn table(answer: &RouteMessage) -> Table {
+    let whole = answer.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(number) => Some(*number),
+        _ => None,
+    });
+    Table(whole.unwrap_or(answer.header.table.into()))
+}
+
+/// Where a route leads. To everything the kernel names no address.
+fn destination(answer: &RouteMessage) -> Option<IpNet> {
+    let named = answer.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    let everything = match answer.header.address_family {
+        AddressFamily::Inet => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        AddressFamily::Inet6 => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => None,
+    };
+    IpNet::new(named.or(everything)?, answer.header.destination_prefix_length).ok()
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_forbids_is_no_way() {
+        assert_eq!(way_kind(RouteType::Unreachable), Err(NoRoute::Host));
+        assert_eq!(way_kind(RouteType::Multicast), Ok(WayKind::Other));
+    }
+
+    #[test]
+    fn a_refusal_of_another_kind_says_nothing_of_the_way() {
+        assert_eq!(no_route(&Fault::Refused(Errno::EPERM)), None);
+        assert_eq!(no_route(&Fault::Silent), None);
+    }
+}
