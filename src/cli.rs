@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::plan::{AlwaysRoute, RouteArguments};
+use crate::selector::Expected;
 use crate::words::escaped;
 
 /// Where the record is unless `--state-dir` says otherwise.
@@ -30,6 +32,12 @@ pub struct Options {
     pub wait: Duration,
     /// Whether anything is done.
     pub mode: Mode,
+    /// Whether routes, addresses and devices are set up.
+    pub routing: Duties,
+    /// Whether a tunnel that needs no route gets one all the same; said nothing, the stock scripts' settings file decides.
+    pub route: Option<AlwaysRoute>,
+    /// Further words for routes.
+    pub iproute: RouteArguments,
 }
 
 impl Default for Options {
@@ -40,6 +48,9 @@ impl Default for Options {
             programs: Vec::new(),
             wait: DEFAULT_WAIT,
             mode: Mode::Real,
+            routing: Duties::Ours,
+            route: None,
+            iproute: RouteArguments::default(),
         }
     }
 }
@@ -53,12 +64,21 @@ pub enum Mode {
     DryRun,
 }
 
+/// Whose business something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duties {
+    /// Ours, as it is the stock scripts'.
+    Ours,
+    /// Somebody else's: another hook's that calls us, a routing daemon's.
+    Others,
+}
+
 /// What is wrong with the arguments of a hook call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HookArgumentError {
     /// Not one of those that the stock scripts or this program know.
     #[error(
-        "unknown argument \"{0}\", expected iptables, custom ..., --route yes|no, --iproute ARGS, --config FILE, --state-dir DIR, --programs DIR, --wait SECONDS or --dry-run"
+        "unknown argument \"{0}\", expected iptables, custom ..., --route yes|no, --iproute ARGS, --no-routes, --config FILE, --state-dir DIR, --programs DIR, --wait SECONDS or --dry-run"
     )]
     Unknown(String),
     /// It needs a value.
@@ -73,8 +93,7 @@ pub enum HookArgumentError {
 
 /// Reads the arguments of a hook call: our own options, and those of the stock scripts.
 ///
-/// `iptables` (strongSwan) and `ipfwadm` (FreeS/WAN) ask for what is done in any case. `--route` and `--iproute` (libreswan, Openswan)
-/// concern routes. After `custom` words that nobody knows are the administrator's own, as with every stock script.
+/// `iptables` (strongSwan) and `ipfwadm` (FreeS/WAN) ask for what is done in any case. After `custom` words that nobody knows are the administrator's own, as with every stock script.
 ///
 /// # Errors
 /// If a word is none of these, or a value is missing or malformed.
@@ -96,8 +115,9 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
         match name.to_str() {
             Some("iptables" | "ipfwadm" | "") => {}
             Some("custom") => custom = true,
-            Some("--route") => drop(value("yes or no")?),
-            Some("--iproute") => drop(value("the arguments of ip route")?),
+            Some("--route") => options.route = Some(always_route(&value("yes or no")?)),
+            Some("--iproute") => options.iproute = route_arguments(&value("words of ip route")?)?,
+            Some("--no-routes") => options.routing = Duties::Others,
             Some("--dry-run") => options.mode = Mode::DryRun,
             Some("--config") => options.config = Some(value("a file")?.into()),
             Some("--state-dir") => options.state_dir = value("a folder")?.into(),
@@ -120,6 +140,22 @@ fn split(word: &OsStr) -> (OsString, Option<OsString>) {
         Some((name, value)) => (name.into(), Some(value.into())),
         None => (word.to_owned(), None),
     }
+}
+
+/// As the stock scripts take it: what begins like `yes` is yes.
+fn always_route(value: &OsStr) -> AlwaysRoute {
+    match value.as_encoded_bytes().first() {
+        Some(b'y' | b'Y') => AlwaysRoute::Yes,
+        Some(_) | None => AlwaysRoute::No,
+    }
+}
+
+fn route_arguments(value: &OsStr) -> Result<RouteArguments, HookArgumentError> {
+    let words = value.to_string_lossy();
+    words.parse().map_err(|Expected(expected)| HookArgumentError::Value {
+        option: "--iproute".to_owned(),
+        expected,
+    })
 }
 
 fn seconds(value: &OsStr) -> Result<Duration, HookArgumentError> {
@@ -168,6 +204,9 @@ pub struct Common {
     /// Wait for the xtables lock for SECONDS at most
     #[arg(long, value_name = "SECONDS", global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     wait: u64,
+    /// Leave routes, addresses and devices to others
+    #[arg(long, global = true)]
+    no_routes: bool,
     /// Show what would be done, and do nothing; needs no root
     #[arg(long, global = true)]
     dry_run: bool,
@@ -180,6 +219,7 @@ impl From<Common> for Options {
             state_dir,
             programs,
             wait,
+            no_routes,
             dry_run,
         } = common;
         let mode = if dry_run { Mode::DryRun } else { Mode::Real };
@@ -189,6 +229,8 @@ impl From<Common> for Options {
             programs,
             wait: Duration::from_secs(wait),
             mode,
+            routing: if no_routes { Duties::Others } else { Duties::Ours },
+            ..Self::default()
         }
     }
 }
@@ -213,15 +255,7 @@ mod tests {
 
     #[test]
     fn the_stock_scripts_arguments_are_understood() {
-        for words in [
-            &["iptables"][..],
-            &["ipfwadm"],
-            &["--route", "yes"],
-            &["--route=no"],
-            &["--iproute", "mtu 1400"],
-            &["custom", "a", "--b"],
-            &[""],
-        ] {
+        for words in [&["iptables"][..], &["ipfwadm"], &["custom", "a", "--b"], &[""]] {
             assert_eq!(read(words), Ok(Options::default()), "{words:?}");
         }
     }
@@ -243,6 +277,25 @@ mod tests {
         assert_eq!(options.state_dir, PathBuf::from("/x"));
         assert_eq!(options.config, Some(PathBuf::from("/y")));
         assert_eq!(options.wait, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn the_words_about_routes_are_kept() {
+        for (word, route) in [
+            ("yes", AlwaysRoute::Yes),
+            ("Y", AlwaysRoute::Yes),
+            ("no", AlwaysRoute::No),
+            ("", AlwaysRoute::No),
+        ] {
+            assert_eq!(read(&["--route", word]).unwrap().route, Some(route), "{word}");
+        }
+        let options = read(&["--iproute", "mtu 1400 metric 5"]).unwrap();
+        assert_eq!(options.iproute, "mtu 1400 metric 5".parse().unwrap());
+        let error = read(&["--iproute=mtu; id"]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("--iproute needs words of ip route: via ADDRESS"),
+            "{error}"
+        );
     }
 
     #[test]

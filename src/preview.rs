@@ -2,26 +2,53 @@
 
 use std::fmt::Write as _;
 
-use crate::apply::{ApplyError, Session, Work};
+use crate::apply::{ApplyError, RoutingWork, Session, Work};
 use crate::contract::{Duty, Event};
 use crate::iptables::Tables;
 use crate::netfilter::restore_text;
 use crate::record::TunnelRecord;
+use crate::rtnetlink::Item;
 
-/// The exact text that `iptables-restore --noflush` would get, and the record that would be written or erased.
+/// The exact text that `iptables-restore --noflush` would get, the routes, addresses and devices as lines of `ip`, and the records that
+/// would be written or erased.
 ///
 /// # Errors
 /// If the record cannot be read, or there is no iptables.
-pub fn preview<T: Tables>(event: &Event, session: &Session<'_, T>) -> Result<String, ApplyError> {
-    let work = match &event.duty {
-        Duty::Nothing => return Ok(format!("# {}: nothing to do\n", event.verb)),
-        Duty::Open(tunnel) => Some(session.opening(tunnel)?),
-        Duty::Close(tunnel) => session.closing(tunnel)?,
+pub fn preview<T: Tables>(
+    event: &Event,
+    session: &Session<'_, T>,
+    works: &[RoutingWork],
+) -> Result<String, ApplyError> {
+    let mut text = match &event.duty {
+        Duty::Nothing => String::new(),
+        Duty::Open(tunnel) => show(event, session, &session.opening(tunnel)?)?,
+        Duty::Close(tunnel) => match session.closing(tunnel)? {
+            None => format!("# {}: no such tunnel on record, nothing to do\n", event.verb),
+            Some(work) => show(event, session, &work)?,
+        },
     };
-    match work {
-        None => Ok(format!("# {}: no such tunnel on record, nothing to do\n", event.verb)),
-        Some(work) => show(event, session, &work),
+    for work in works.iter().filter(|work| !work.is_empty()) {
+        text.push_str(&ways(event, work));
     }
+    if text.is_empty() {
+        text = format!("# {}: nothing to do\n", event.verb);
+    }
+    Ok(text)
+}
+
+/// What would become of routes, addresses and devices.
+fn ways(event: &Event, work: &RoutingWork) -> String {
+    let mut text = format!("# {}: would see to the way to {}:\n", event.verb, work.key);
+    let lines = work
+        .after
+        .iter()
+        .flat_map(Item::put_in_commands)
+        .chain(work.outgoing().map(Item::take_out_command));
+    for line in lines {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }
 
 fn show<T: Tables>(event: &Event, session: &Session<'_, T>, work: &Work) -> Result<String, ApplyError> {

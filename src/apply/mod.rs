@@ -5,6 +5,7 @@
 //! the firewall), everything is rebuilt from the record, once.
 
 mod find;
+mod routing;
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,8 @@ use crate::netfilter::{Command, Listing, Rulebook, restore_text};
 use crate::plan::{Change, Fault, TunnelKey, faults, lay_out, rebuild, transition};
 use crate::record::{About, Daemon, FORMAT, Pending, RecordError, Settle, Store, TunnelRecord};
 use crate::rtnetlink::XfrmInterface;
+
+pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
 
 /// What a call found around it.
 #[derive(Debug, Clone)]

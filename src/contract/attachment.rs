@@ -47,11 +47,19 @@ fn libreswan(values: Values<'_>, moment: Moment) -> Result<Attachment, ContractE
         Some(other) => return Err(unexpected("PLUTO_XFRMI_ROUTE", other, "yes or nothing")),
         None => {}
     }
+    if let Some(device) = libreswan_device(values)? {
+        return Ok(device);
+    }
+    libreswan_policy(values, moment)
+}
+
+/// The device of KLIPS under libreswan 3.x; nothing where packets are known by their policy.
+pub(super) fn libreswan_device(values: Values<'_>) -> Result<Option<Attachment>, ContractError> {
     let virtual_device = values.word("PLUTO_VIRT_INTERFACE")?;
     if let Some("klips" | "mast") = values.text("PLUTO_STACK")? {
-        // 3.x only. The KLIPS device is told by the one up to 3.31 and by the other in 3.32.
+        // The KLIPS device is told by the one up to 3.31 and by the other in 3.32.
         let variable = virtual_device.map_or("PLUTO_INTERFACE", |_| "PLUTO_VIRT_INTERFACE");
-        return klips(values, variable);
+        return klips(values, variable).map(Some);
     }
     if let Some(device) = virtual_device {
         // 3.32 to 4.3 give the outer device here when there is no ipsec-interface: the one that carries clear text too.
@@ -60,7 +68,16 @@ fn libreswan(values: Values<'_>, moment: Moment) -> Result<Attachment, ContractE
             return Err(missing("PLUTO_XFRMI_ROUTE"));
         }
     }
-    libreswan_policy(values, moment)
+    Ok(None)
+}
+
+/// By what Openswan's and FreeS/WAN's tunnels are known, at any verb; nothing for the other daemons.
+pub(super) fn older(values: Values<'_>, dialect: Dialect) -> Result<Option<Attachment>, ContractError> {
+    match dialect {
+        Dialect::StrongSwan | Dialect::Libreswan(_) => Ok(None),
+        Dialect::Openswan => openswan(values).map(Some),
+        Dialect::FreesWan => klips(values, "PLUTO_INTERFACE").map(Some),
+    }
 }
 
 /// libreswan 4.x tells the base of the connection's reqids, 5.x the one in use. The kernel holds base, base + 1 and base + 2 for AH, ESP

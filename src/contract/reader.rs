@@ -3,6 +3,7 @@
 use super::dialect::{self, Dialect};
 use super::error::ContractError;
 use super::event::{Duty, Event};
+use super::routing;
 use super::snapshot::Snapshot;
 use super::tunnel::{self, Moment};
 use super::values::{self, Values};
@@ -10,39 +11,34 @@ use super::verb::{Operation, Verb};
 
 /// Reads one call.
 ///
-/// A verb that neither opens nor closes is never refused for what its variables say: only whether those are set that tell the daemons
-/// apart is looked at, and a call without any of them passes for [`Dialect::FreesWan`], whose calls have none.
-///
 /// # Errors
 ///
-/// If `PLUTO_VERB` is missing or unknown, or, at `up` and `down`, a variable is missing, malformed or contradicts another. The error
-/// names it.
+/// If `PLUTO_VERB` is missing or unknown, or a variable that the verb's duties need is missing, malformed or contradicts another. The
+/// error names it. Verbs without a duty here are not looked into.
 pub fn read(snapshot: &Snapshot) -> Result<Event, ContractError> {
     let values = Values::of(snapshot);
     let verb: Verb = values::parse("PLUTO_VERB", values.required("PLUTO_VERB")?)?;
-    let dialect = dialect::detect(values);
-    // A verb asks for one of the two at most: nothing is joined with `down`.
+    let dialect = match dialect::detect(values) {
+        // Nothing here depends on it.
+        Err(_) if verb.operations().iter().all(|operation| operation.is_of_no_concern()) => Dialect::FreesWan,
+        other => other?,
+    };
+    Ok(Event {
+        duty: duty(values, dialect, &verb)?,
+        routing: routing::read(values, dialect, &verb)?,
+        dialect,
+        verb,
+    })
+}
+
+/// A verb asks for one of the two at most: nothing is joined with `down`.
+fn duty(values: Values<'_>, dialect: Dialect, verb: &Verb) -> Result<Duty, ContractError> {
+    let tunnel = |moment| tunnel::read(values, dialect, verb.scope(), moment).map(Box::new);
     if verb.asks(Operation::Up) {
-        let dialect = dialect?;
-        let tunnel = tunnel::read(values, dialect, verb.scope(), Moment::Opening)?;
-        return Ok(Event {
-            dialect,
-            verb,
-            duty: Duty::Open(Box::new(tunnel)),
-        });
+        return tunnel(Moment::Opening).map(Duty::Open);
     }
     if verb.asks(Operation::Down) {
-        let dialect = dialect?;
-        let tunnel = tunnel::read(values, dialect, verb.scope(), Moment::Closing)?;
-        return Ok(Event {
-            dialect,
-            verb,
-            duty: Duty::Close(Box::new(tunnel)),
-        });
+        return tunnel(Moment::Closing).map(Duty::Close);
     }
-    Ok(Event {
-        dialect: dialect.unwrap_or(Dialect::FreesWan),
-        verb,
-        duty: Duty::Nothing,
-    })
+    Ok(Duty::Nothing)
 }

@@ -143,7 +143,10 @@ pub(super) fn libreswan3_klips() -> Call {
 }
 
 pub(super) fn vti() -> Call {
-    libreswan4().with("VTI_IFACE", "vti01")
+    libreswan4()
+        .with("VTI_IFACE", "vti01")
+        .with("CONNMARK_IN", "5/0xffffffff")
+        .with("CONNMARK_OUT", "6/0xffffffff")
 }
 
 pub(super) fn xfrm_interface() -> Call {

@@ -53,14 +53,14 @@ pub(super) fn read(
     })
 }
 
-fn connection(values: Values<'_>) -> Result<ConnectionName, ContractError> {
+pub(super) fn connection(values: Values<'_>) -> Result<ConnectionName, ContractError> {
     const VARIABLE: &str = "PLUTO_CONNECTION";
     let raw = values.bytes(VARIABLE)?.ok_or(missing(VARIABLE))?;
     ConnectionName::new(raw.as_bytes()).map_err(|expected| unexpected(VARIABLE, raw, expected.0))
 }
 
 /// The networks at both ends. Their own text tells their family: the suffix of the verb can be that of the IKE association.
-fn clients(values: Values<'_>) -> Result<(Network, Network), ContractError> {
+pub(super) fn clients(values: Values<'_>) -> Result<(Network, Network), ContractError> {
     const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
     const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
     let my: Network = values.required_place(MY_CLIENT)?;
@@ -72,7 +72,7 @@ fn clients(values: Values<'_>) -> Result<(Network, Network), ContractError> {
 }
 
 /// Where the verb does not say it (libreswan 5.4, asynchronous), as the daemon itself would have decided.
-fn scope_of(my_client: &Network, me: Option<IpAddr>) -> Scope {
+pub(super) fn scope_of(my_client: &Network, me: Option<IpAddr>) -> Scope {
     match me {
         Some(me) if my_client.is_host(me) => Scope::Host,
         Some(_) | None => Scope::Client,

@@ -11,7 +11,6 @@ pub enum Treatment {
 
 use Treatment::{Ignored, Read};
 
-const ROUTES: &str = "concerns routes, and what the firewall lets through does not depend on them";
 const RESOLVER: &str = "concerns the resolver, not the firewall; the peer chose it";
 const CLIENT_PARTS: &str =
     "says again what PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT say, and not correctly of ranges and NATed peers";
@@ -21,7 +20,6 @@ const COUNTERS: &str = "a count of bytes, for accounting";
 const MARKS: &str = "the reqid already tells tunnels with different marks apart";
 const INBOUND_INTERFACE: &str =
     "what comes in by an XFRM interface still bears its policy's reqid, which tells it apart";
-const VTI_SETUP: &str = "concerns how the VTI device is made, and only its name matters to a rule";
 const CONFIG_MODE: &str = "concerns who gives addresses to whom; the networks already hold them";
 const SAREF: &str = "concerns marks on the packets of KLIPS, whose device already tells them apart";
 const DEBUG: &str = "concerns the debugging output of the stock script";
@@ -30,8 +28,8 @@ const DEBUG: &str = "concerns the debugging output of the stock script";
 pub const VARIABLES: &[(&str, Treatment)] = &[
     ("CAT", Ignored("asks for address translation on top of what may pass")),
     ("CONNMARK", Ignored(MARKS)),
-    ("CONNMARK_IN", Ignored(MARKS)),
-    ("CONNMARK_OUT", Ignored(MARKS)),
+    ("CONNMARK_IN", Read),
+    ("CONNMARK_OUT", Read),
     (
         "INTERFACE_IP",
         Ignored("concerns the address of the XFRM interface, not what passes through it"),
@@ -72,19 +70,13 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_INTERFACE", Read),
     ("PLUTO_IN_BYTES", Ignored(COUNTERS)),
     ("PLUTO_IPCOMP", Read),
-    (
-        "PLUTO_IS_PEER_CISCO",
-        Ignored("concerns the resolver and NetworkManager, not the firewall"),
-    ),
+    ("PLUTO_IS_PEER_CISCO", Read),
     ("PLUTO_MARK_IN", Ignored(MARKS)),
     ("PLUTO_MARK_OUT", Ignored(MARKS)),
     ("PLUTO_ME", Read),
-    ("PLUTO_METRIC", Ignored(ROUTES)),
-    (
-        "PLUTO_MOBIKE_EVENT",
-        Ignored("only tells one unroute from others, and an unroute changes nothing in the firewall"),
-    ),
-    ("PLUTO_MTU", Ignored(ROUTES)),
+    ("PLUTO_METRIC", Read),
+    ("PLUTO_MOBIKE_EVENT", Read),
+    ("PLUTO_MTU", Read),
     ("PLUTO_MY_CLIENT", Read),
     ("PLUTO_MY_CLIENT_MASK", Ignored(CLIENT_PARTS)),
     ("PLUTO_MY_CLIENT_NET", Ignored(CLIENT_PARTS)),
@@ -95,7 +87,7 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_MY_SOURCEIP", Read),
     ("PLUTO_MY_SOURCEIP4_*", Read),
     ("PLUTO_MY_SOURCEIP6_*", Read),
-    ("PLUTO_NEXT_HOP", Ignored(ROUTES)),
+    ("PLUTO_NEXT_HOP", Read),
     (
         "PLUTO_NM_CONFIGURED",
         Ignored("concerns NetworkManager, not the firewall"),
@@ -137,15 +129,15 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_VIRT_INTERFACE", Read),
     ("PLUTO_XAUTH_ID", Read),
     ("PLUTO_XAUTH_USERNAME", Read),
-    ("PLUTO_XFRMI_FWMARK", Ignored(ROUTES)),
+    ("PLUTO_XFRMI_FWMARK", Read),
     ("PLUTO_XFRMI_ROUTE", Read),
     ("SPI_IN", Read),
     ("SPI_OUT", Read),
     ("UPDOWN_DEBUG", Ignored(DEBUG)),
     ("VTI_IFACE", Read),
-    ("VTI_IP", Ignored(VTI_SETUP)),
-    ("VTI_ROUTING", Ignored(ROUTES)),
-    ("VTI_SHARED", Ignored(VTI_SETUP)),
+    ("VTI_IP", Read),
+    ("VTI_ROUTING", Read),
+    ("VTI_SHARED", Read),
     (
         "XAUTH_FAILED",
         Ignored("tells of a user who was let in all the same (xauthfail=soft); the daemon has decided that"),

@@ -81,6 +81,14 @@ impl Operation {
         }
     }
 
+    /// Whether it asks for nothing that is done here.
+    pub(super) fn is_of_no_concern(self) -> bool {
+        match self {
+            Self::Prepare | Self::Route | Self::Unroute | Self::Up | Self::Down => false,
+            Self::DisconnectNm | Self::UpdateResolvConf | Self::RestoreResolvConf | Self::SpdAdd | Self::SpdDel => true,
+        }
+    }
+
     fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operation| operation.name() == name)
     }
@@ -122,6 +130,12 @@ impl Verb {
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         self.scope
+    }
+
+    /// Whether the stock scripts of libreswan give the exit status of their route: they do in the branches with `-v6`.
+    #[must_use]
+    pub fn tells_of_routes(&self) -> bool {
+        self.asks(Operation::Route) && self.suffix == Suffix::V6
     }
 
     /// The verb of one operation and a scope.

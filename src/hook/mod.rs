@@ -1,21 +1,26 @@
 //! One hook call, from what the daemon said to the exit code.
 
+mod call;
+mod done;
+
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
-use crate::apply::{ApplyError, Caller, Outcome, Session};
-use crate::cli::{HookArgumentError, Mode, Options, hook_arguments};
-use crate::contract::{ContractError, Duty, Event, Snapshot, read};
-use crate::iptables::Programs;
-use crate::log::{Log, Sign};
-use crate::preview;
-use crate::record::{Daemon, RecordError, Store};
+use crate::apply::{ApplyError, RoutingError};
+use crate::cli::{Duties, HookArgumentError, Mode, Options, hook_arguments};
+use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
+use crate::log::Log;
+use crate::plan::RouteOptions;
+use crate::record::{Daemon, RecordError};
 use crate::rtnetlink::{XfrmInterface, xfrm_interfaces};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, StockSettings};
 use crate::words::escaped;
+
+use call::Call;
+pub use done::Done;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
@@ -44,6 +49,9 @@ pub enum HookError {
     /// The change cannot be made.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// The routes, addresses or devices cannot be set up.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
     /// What would be done cannot be shown.
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -55,7 +63,7 @@ impl HookError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Arguments(_) | Self::Settings(_) => 2,
-            Self::Contract(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Output(_) => 1,
+            Self::Contract(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -90,71 +98,52 @@ pub fn run(snapshot: &Snapshot) -> u8 {
     }
 }
 
-/// What a call came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
-    /// The verb asks nothing of the firewall.
-    NothingToDo,
-    /// This.
-    Firewall(Outcome),
-    /// It was shown and not done.
-    Shown,
-}
-
-impl fmt::Display for Done {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NothingToDo => f.write_str("nothing to do"),
-            Self::Firewall(Outcome::Opened) => f.write_str("opened"),
-            Self::Firewall(Outcome::StoodAlready(1)) => f.write_str("stood already"),
-            Self::Firewall(Outcome::StoodAlready(count)) => write!(f, "stood already, {count} ups open"),
-            Self::Firewall(Outcome::Closed) => f.write_str("closed"),
-            Self::Firewall(Outcome::StillNeeded(count)) => write!(f, "stays, {count} ups open"),
-            Self::Firewall(Outcome::NothingThere) => f.write_str("nothing there"),
-            Self::Shown => f.write_str("shown"),
-        }
-    }
-}
-
 /// Carries out a call.
 ///
 /// # Errors
 /// If its variables or the settings are not understood, or the change cannot be made.
 pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Daemon>) -> Result<Done, HookError> {
-    let event = read(snapshot)?;
-    let namespace = network_namespace()?;
-    let caller = Caller {
-        daemon,
-        now: now(),
-        interfaces: interfaces(&event.duty, log),
-    };
+    let mut event = read(snapshot)?;
+    if options.routing == Duties::Others {
+        event.routing = None;
+    }
     if let Duty::Open(_) = &event.duty {
         // The settings have nothing to say yet; that they are sound is known before anything is changed. Not read for a `down`:
         // what was put in can be taken out, whatever has become of the file.
         let Settings {} = Settings::load(options.config.as_deref())?;
     }
-    if options.mode == Mode::DryRun {
-        return show(&event, options, namespace, caller).map(|()| Done::Shown);
+    let call = Call {
+        snapshot,
+        options,
+        log,
+        namespace: network_namespace()?,
+        daemon,
+        now: now(),
+        routes: route_options(options, &event, log),
+    };
+    match options.mode {
+        Mode::DryRun => call.show(&event),
+        Mode::Real => call.carry_out(&event),
     }
-    match &event.duty {
-        Duty::Nothing => {
-            // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`.
-            // That it fails is no reason to refuse a route.
-            if let Err(error) = look_after(options, namespace, caller) {
-                log.error(&error);
-            }
-            Ok(Done::NothingToDo)
-        }
-        Duty::Open(tunnel) => {
-            let outcome = with_session(options, namespace, caller, |session| session.open(tunnel))?;
-            log.peer(Sign::Up, tunnel);
-            Ok(Done::Firewall(outcome))
-        }
-        Duty::Close(tunnel) => {
-            let outcome = with_session(options, namespace, caller, |session| session.close(tunnel))?;
-            log.peer(Sign::Down, tunnel);
-            Ok(Done::Firewall(outcome))
-        }
+}
+
+/// What the administrator says about routes: on the command line, else in the stock scripts' own file.
+fn route_options(options: &Options, event: &Event, log: Log) -> RouteOptions {
+    if event.routing.is_none() || !event.verb.asks(Operation::Route) {
+        return RouteOptions::default();
+    }
+    let StockSettings {
+        always_route,
+        arguments,
+        warning,
+    } = StockSettings::load();
+    if let Some(warning) = warning {
+        log.warning(&warning);
+    }
+    RouteOptions {
+        always: options.route.unwrap_or(always_route),
+        before: options.iproute.clone(),
+        after: arguments,
     }
 }
 
@@ -187,48 +176,6 @@ pub fn parent_daemon() -> Option<Daemon> {
     Daemon::above(std::os::unix::process::parent_id())
 }
 
-fn look_after(options: &Options, namespace: u64, caller: Caller) -> Result<(), HookError> {
-    if Store::peek(&options.state_dir, namespace).needs_attention()? {
-        with_session(options, namespace, caller, |_| Ok(()))?;
-    }
-    Ok(())
-}
-
-/// Takes the lock, does what is due in any case, then the work, and leaves no empty folder behind.
-fn with_session<R>(
-    options: &Options,
-    namespace: u64,
-    caller: Caller,
-    work: impl FnOnce(&mut Session<'_, Programs<'_>>) -> Result<R, ApplyError>,
-) -> Result<R, HookError> {
-    let deadline = Instant::now() + PATIENCE + options.wait;
-    let store = Store::open(&options.state_dir, namespace, deadline)?;
-    let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
-    let mut session = Session::new(&store, &mut programs, caller);
-    let result = session.housekeep().and_then(|()| work(&mut session));
-    let tidied = store.tidy();
-    let result = result?;
-    tidied?;
-    Ok(result)
-}
-
-fn show(event: &Event, options: &Options, namespace: u64, caller: Caller) -> Result<(), HookError> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut store = Store::peek(&options.state_dir, namespace);
-    let mut text = String::new();
-    if !store.is_readable() {
-        text.push_str("# the record needs root to be read; this is what would be done if no tunnel were up\n");
-        store = Store::peek(Path::new("/nonexistent"), namespace);
-    }
-    if store.needs_attention()? {
-        text.push_str("# before that, what a call or a daemon that died has left would be cleared\n");
-    }
-    let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
-    let session = Session::new(&store, &mut programs, caller);
-    text.push_str(&preview::preview(event, &session)?);
-    io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(HookError::Output)
-}
-
 fn network_namespace() -> Result<u64, HookError> {
     let what = "/proc/self/ns/net";
     fs::metadata(Path::new(what))
@@ -249,7 +196,7 @@ fn now() -> u64 {
 /// An error with the call that it befell.
 struct Told<'a> {
     snapshot: &'a Snapshot,
-    error: &'a HookError,
+    error: &'a dyn fmt::Display,
 }
 
 impl fmt::Display for Told<'_> {

@@ -88,9 +88,14 @@ fn replay(calls: &[Call], options: &Options) -> io::Result<usize> {
 }
 
 fn one(snapshot: &Snapshot, options: &Options) -> Result<Done, HookError> {
-    // The call's own arguments are checked as a daemon's would be; where to work, this command line says.
-    crate::cli::hook_arguments(snapshot.arguments())?;
-    hook::call(snapshot, options, Log::Stderr, hook::parent_daemon())
+    // The call's own arguments are read as a daemon's would be; where to work, this command line says.
+    let Options { route, iproute, .. } = crate::cli::hook_arguments(snapshot.arguments())?;
+    let options = Options {
+        route,
+        iproute,
+        ..options.clone()
+    };
+    hook::call(snapshot, &options, Log::Stderr, hook::parent_daemon())
 }
 
 fn shown(snapshot: &Snapshot, name: &str) -> String {

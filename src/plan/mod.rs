@@ -31,6 +31,7 @@ mod check;
 mod identity;
 mod piece;
 mod rebuild;
+mod routing;
 mod tree;
 mod tunnel;
 
@@ -39,5 +40,6 @@ pub use check::{Fault, faults};
 pub use identity::{TunnelId, TunnelKey};
 pub use piece::Piece;
 pub use rebuild::rebuild;
+pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, Standing, address_slot, items, slot};
 pub use tree::{BLOCK_BITS, Block, Node, Path};
 pub use tunnel::{Layout, lay_out};

@@ -10,6 +10,8 @@
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
 //!       nodes/FI-10.2.0.0-18/…          who needs which shared part of the chain tree: empty files
+//!     network/installed/10.2.0.0-24     the routes, addresses and devices that are in for a far network
+//!     network/holders/address-10.1.0.1/…  for which far networks something is in: empty files
 //! ```
 //!
 //! The folders under `nodes` mirror the chain tree: the first tunnel makes one, the last removes it, and finding out costs the
@@ -24,6 +26,7 @@ mod error;
 mod file;
 mod lock;
 mod pending;
+mod routing;
 mod store;
 mod tunnel;
 
@@ -31,5 +34,6 @@ pub use daemon::Daemon;
 pub use error::RecordError;
 pub use lock::Lock;
 pub use pending::{Pending, Settle};
+pub use routing::RoutingRecord;
 pub use store::{Slot, Store};
 pub use tunnel::{About, FORMAT, TunnelRecord};

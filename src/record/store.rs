@@ -209,7 +209,10 @@ impl Store {
         if self.pending()?.is_some() {
             return Ok(());
         }
-        let mut empty = true;
+        let mut empty = !self.has_routings()?;
+        if empty {
+            file::remove_tree(&self.network())?;
+        }
         for rulebook in Rulebook::all() {
             if self.has_tunnels(rulebook)? {
                 empty = false;

@@ -3,6 +3,8 @@
 //! It has no keys yet. It is read all the same, and a key in it is refused: whoever writes one expects it to have an effect, and
 //! a firewall that ignores what it is told is worse than one that says so.
 
+mod stock;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::words::one_line;
+
+pub use stock::{STOCK_PATHS, StockSettings};
 
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/pluto-updown.toml";

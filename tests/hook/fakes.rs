@@ -85,8 +85,10 @@ impl Fakes {
         fs::write(self.path("save"), script).expect("writing the save's script");
     }
 
+    /// The hook, which leaves this machine's own routes alone.
     pub(crate) fn hook(&self) -> Hook {
         Hook::new()
+            .word("--no-routes")
             .option("--state-dir", self.state())
             .option("--programs", self.programs())
     }

@@ -125,13 +125,19 @@ impl Namespace {
             .to_vec()
     }
 
-    /// The program, to be called in here as the daemon would, with a record and an iptables of this test's own.
+    /// The program, to be called in here as the daemon would, with a record and an iptables of this test's own, and only for the
+    /// firewall: in here there are no ways anywhere.
     pub fn hook(&self) -> Hook {
         self.started_by(&[])
     }
 
     /// The same, but started by another program in here.
     pub fn started_by(&self, words: &[&str]) -> Hook {
+        self.whole_hook(words).word("--no-routes")
+    }
+
+    /// The program with all its duties, started by another program in here.
+    pub fn whole_hook(&self, words: &[&str]) -> Hook {
         let hook = Hook::new().through(self.entry()).through(words);
         hook.option("--state-dir", self.state())
             .option("--programs", self.programs())

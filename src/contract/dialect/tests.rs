@@ -115,20 +115,30 @@ fn variables_of_two_daemons_are_refused() {
 
 #[test]
 fn a_call_that_asks_for_nothing_is_never_refused() {
-    for verb in [
-        "prepare-client",
-        "route-host",
-        "unroute-client-v6",
-        "prepare-route",
-        "disconnectNM",
-        "spdadd-client",
-    ] {
+    for verb in ["disconnectNM", "spdadd-client", "spddel-host-v6"] {
         let call = Call::of("").with("PLUTO_VERB", verb);
         assert_eq!(dialect(&call), Dialect::FreesWan, "{verb}");
         let call = strongswan()
             .with("PLUTO_STACK", "xfrm")
             .with("PLUTO_MY_CLIENT", "nonsense");
         assert!(call.with("PLUTO_VERB", verb).read().is_ok(), "{verb}");
+    }
+}
+
+#[test]
+fn a_call_about_routes_is_refused_where_it_cannot_be_understood() {
+    for verb in ["prepare-client", "route-host", "unroute-client-v6", "prepare-route"] {
+        assert_eq!(
+            Call::of("").with("PLUTO_VERB", verb).error(),
+            "PLUTO_VERSION is missing"
+        );
+        let nonsense = libreswan4()
+            .with("PLUTO_VERB", verb)
+            .with("PLUTO_PEER_CLIENT", "nonsense");
+        assert!(
+            nonsense.error().starts_with("PLUTO_PEER_CLIENT: \"nonsense\""),
+            "{verb}"
+        );
     }
 }
 

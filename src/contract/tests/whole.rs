@@ -36,7 +36,12 @@ fn a_verb_must_be_there_and_known() {
 
 #[test]
 fn a_call_is_understood() {
-    let Event { dialect, verb, duty } = libreswan4().read().unwrap();
+    let Event {
+        dialect,
+        verb,
+        duty,
+        routing,
+    } = libreswan4().read().unwrap();
     assert_eq!(
         (dialect.to_string(), verb.to_string()),
         ("libreswan 3 or 4".into(), "up-client".into())
@@ -48,6 +53,7 @@ fn a_call_is_understood() {
     assert_eq!(tunnel.me, "192.0.2.1".parse().ok());
     assert_eq!(tunnel.peer, "198.51.100.1".parse().ok());
     assert_eq!((tunnel.my_id.as_str(), tunnel.peer_id.as_str()), ("@west", "@east"));
+    assert_eq!(routing.unwrap().peer_client, tunnel.peer_client);
 }
 
 #[test]

@@ -1,0 +1,220 @@
+//! The steps of a call, one for each thing that its verb asks for.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Instant;
+
+use super::{Done, HookError, PATIENCE, Told, interfaces};
+use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
+use crate::cli::Options;
+use crate::contract::{Duty, Event, Operation, Routing, Snapshot};
+use crate::iptables::Programs;
+use crate::log::{Log, Sign};
+use crate::plan::RouteOptions;
+use crate::preview;
+use crate::record::{Daemon, Store};
+use crate::rtnetlink::Kernel;
+
+/// A call, and what it found around it.
+pub(super) struct Call<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) options: &'a Options,
+    pub(super) log: Log,
+    pub(super) namespace: u64,
+    pub(super) daemon: Option<Daemon>,
+    pub(super) now: u64,
+    pub(super) routes: RouteOptions,
+}
+
+impl Call<'_> {
+    /// Carries it out.
+    pub(super) fn carry_out(&self, event: &Event) -> Result<Done, HookError> {
+        let silent = match &event.duty {
+            Duty::Nothing => true,
+            Duty::Open(_) | Duty::Close(_) => false,
+        };
+        // Most calls that ask nothing of the firewall need no route either, and wait for no lock.
+        if silent && self.is_idle(event) {
+            return Ok(Done::default());
+        }
+        match self.in_session(event) {
+            // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`. That
+            // it fails is no reason to refuse a route.
+            Err(error) if silent && !event.verb.tells_of_routes() => {
+                self.complain(&error);
+                Ok(Done::default())
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a call that asks nothing of the firewall finds nothing to do.
+    fn is_idle(&self, event: &Event) -> bool {
+        let store = Store::peek(&self.options.state_dir, self.namespace);
+        let idle = || -> Result<bool, HookError> {
+            Ok(!store.needs_attention()? && self.routing_works(event, &store)?.iter().all(RoutingWork::is_empty))
+        };
+        // What goes wrong here goes wrong again, and is told then.
+        idle().unwrap_or(false)
+    }
+
+    /// What the call comes to for routes, addresses and devices, an operation after another.
+    fn routing_works(&self, event: &Event, store: &Store) -> Result<Vec<RoutingWork>, RoutingError> {
+        let Some(routing) = &event.routing else {
+            return Ok(Vec::new());
+        };
+        let mut kernel = Kernel::open()?;
+        let mut session = RoutingSession::new(store, &mut kernel, self.daemon, self.now);
+        let operations = event.verb.operations().iter();
+        operations
+            .map(|operation| session.work(event, routing, *operation, &self.routes))
+            .collect()
+    }
+
+    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no empty folder behind.
+    fn in_session(&self, event: &Event) -> Result<Done, HookError> {
+        let deadline = Instant::now() + PATIENCE + self.options.wait;
+        let store = Store::open(&self.options.state_dir, self.namespace, deadline)?;
+        let mut programs = self.programs(deadline, &store);
+        let mut session = Session::new(&store, &mut programs, self.caller(event));
+        self.clear_routes(&store);
+        let kept = session.housekeep();
+        let result = match &kept {
+            Err(error) if event.duty == Duty::Nothing => {
+                self.complain(error);
+                self.steps(event, &store, &mut session)
+            }
+            Err(_) => Ok(Done::default()),
+            Ok(()) => self.steps(event, &store, &mut session),
+        };
+        let tidied = store.tidy();
+        let done = result?;
+        match (kept, &event.duty) {
+            // It is told already, and tidying up fails for the same reason.
+            (Err(_), Duty::Nothing) => Ok(done),
+            (Err(error), Duty::Open(_) | Duty::Close(_)) => Err(error.into()),
+            (Ok(()), _) => Ok(tidied.map(|()| done)?),
+        }
+    }
+
+    fn steps(&self, event: &Event, store: &Store, session: &mut Session<'_, Programs<'_>>) -> Result<Done, HookError> {
+        let mut done = Done::default();
+        for operation in event.verb.operations() {
+            match (operation, &event.duty) {
+                (Operation::Up, Duty::Open(tunnel)) => {
+                    done.firewall = Some(session.open(tunnel)?);
+                    self.log.peer(Sign::Up, tunnel);
+                }
+                (Operation::Down, Duty::Close(tunnel)) => {
+                    done.firewall = Some(session.close(tunnel)?);
+                    self.log.peer(Sign::Down, tunnel);
+                }
+                (_, Duty::Open(_) | Duty::Close(_) | Duty::Nothing) => {}
+            }
+            if let Some(routing) = &event.routing {
+                self.route(event, routing, *operation, store, &mut done)?;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Does what an operation asks of routes, addresses and devices. The stock scripts hide that it failed, but in the branches for IPv6;
+    /// to tell more would refuse tunnels that they let stand.
+    fn route(
+        &self,
+        event: &Event,
+        routing: &Routing,
+        operation: Operation,
+        store: &Store,
+        done: &mut Done,
+    ) -> Result<(), HookError> {
+        match self.try_route(event, routing, operation, store, done) {
+            Err(error) if event.verb.tells_of_routes() => Err(error.into()),
+            Err(error) => {
+                self.complain(&error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn try_route(
+        &self,
+        event: &Event,
+        routing: &Routing,
+        operation: Operation,
+        store: &Store,
+        done: &mut Done,
+    ) -> Result<(), RoutingError> {
+        let mut kernel = Kernel::open()?;
+        let mut session = RoutingSession::new(store, &mut kernel, self.daemon, self.now);
+        let work = session.work(event, routing, operation, &self.routes)?;
+        let outcome = session.carry_out(&work)?;
+        outcome.faults.iter().for_each(|fault| self.complain(fault));
+        done.count(&outcome);
+        Ok(())
+    }
+
+    /// Takes out the routes that dead daemons left. Before their tunnels: with those the note of a dead daemon goes.
+    fn clear_routes(&self, store: &Store) {
+        let clear = || -> Result<(), RoutingError> {
+            let dead = store.dead_daemons()?;
+            if dead.is_empty() || !store.has_routings()? {
+                return Ok(());
+            }
+            let mut kernel = Kernel::open()?;
+            let mut session = RoutingSession::new(store, &mut kernel, self.daemon, self.now);
+            for daemon in dead {
+                session.clear(&daemon)?.iter().for_each(|fault| self.complain(fault));
+            }
+            Ok(())
+        };
+        if let Err(error) = clear() {
+            self.complain(&error);
+        }
+    }
+
+    /// Shows what it would do.
+    pub(super) fn show(&self, event: &Event) -> Result<Done, HookError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut store = Store::peek(&self.options.state_dir, self.namespace);
+        let mut text = String::new();
+        if !store.is_readable() {
+            text.push_str("# the record needs root to be read; this is what would be done if no tunnel were up\n");
+            store = Store::peek(Path::new("/nonexistent"), self.namespace);
+        }
+        if store.needs_attention()? {
+            text.push_str("# before that, what a call or a daemon that died has left would be cleared\n");
+        }
+        let mut programs = self.programs(deadline, &store);
+        let session = Session::new(&store, &mut programs, self.caller(event));
+        let works = self.routing_works(event, &store)?;
+        text.push_str(&preview::preview(event, &session, &works)?);
+        io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)?;
+        Ok(Done {
+            shown: true,
+            ..Done::default()
+        })
+    }
+
+    fn programs<'s>(&self, deadline: Instant, store: &'s Store) -> Programs<'s> {
+        Programs::new(self.options.programs.clone(), self.options.wait, deadline, store.lock())
+    }
+
+    fn caller(&self, event: &Event) -> Caller {
+        Caller {
+            daemon: self.daemon,
+            now: self.now,
+            interfaces: interfaces(&event.duty, self.log),
+        }
+    }
+
+    /// Says what went wrong, and with which call, and goes on.
+    fn complain(&self, error: &dyn fmt::Display) {
+        self.log.error(&Told {
+            snapshot: self.snapshot,
+            error,
+        });
+    }
+}

@@ -1,0 +1,152 @@
+//! The words of `ip route` that an administrator can add to our routes.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use crate::rtnetlink::{Route, RouteOption, Table};
+use crate::selector::{Device, Expected};
+
+/// Part of a route, as the words behind `ip route replace NETWORK` say it (ip-route(8)): `via`, `dev`, `src`, `mtu`, `metric` (also
+/// `preference`), `table`, `onlink`, and what [`RouteOption`] has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteArguments {
+    /// The next hop.
+    pub via: Option<IpAddr>,
+    /// The device.
+    pub device: Option<Device>,
+    /// The source address of our own packets.
+    pub source: Option<IpAddr>,
+    /// The greatest packet, in bytes.
+    pub mtu: Option<u32>,
+    /// The preference; lower is better.
+    pub metric: Option<u32>,
+    /// The table; the main one if none is said.
+    pub table: Option<Table>,
+    /// What else is said of it.
+    pub options: Vec<RouteOption>,
+}
+
+const FORM: Expected = Expected(
+    "words of ip route: via ADDRESS, dev DEVICE, src ADDRESS, mtu BYTES, advmss BYTES, metric NUMBER, table NUMBER, onlink",
+);
+
+impl RouteArguments {
+    /// These, and what they do not say from `self`.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        Self {
+            via: later.via.or(self.via),
+            device: later.device.or(self.device),
+            source: later.source.or(self.source),
+            mtu: later.mtu.or(self.mtu),
+            metric: later.metric.or(self.metric),
+            table: later.table.or(self.table),
+            options: [self.options, later.options].concat(),
+        }
+    }
+
+    /// The route to a network.
+    #[must_use]
+    pub fn route(self, destination: IpNet) -> Route {
+        let Self {
+            via,
+            device,
+            source,
+            mtu,
+            metric,
+            table,
+            options,
+        } = self;
+        Route {
+            destination,
+            table: table.unwrap_or_default(),
+            via,
+            device,
+            source,
+            mtu,
+            metric,
+            options,
+        }
+    }
+
+    fn read(&mut self, name: &str, value: &str) -> Option<()> {
+        match name {
+            "via" => self.via = Some(value.parse().ok()?),
+            "dev" => self.device = Some(value.parse().ok()?),
+            "src" => self.source = Some(value.parse().ok()?),
+            "mtu" => self.mtu = Some(value.parse().ok()?),
+            "metric" | "preference" => self.metric = Some(value.parse().ok()?),
+            "table" => self.table = Some(table(value)?),
+            _ => self.options.push(RouteOption::numbered(name, value.parse().ok()?)?),
+        }
+        Some(())
+    }
+}
+
+fn table(text: &str) -> Option<Table> {
+    match text {
+        "main" => Some(Table::MAIN),
+        number => number.parse().ok().map(Table),
+    }
+}
+
+impl FromStr for RouteArguments {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let mut arguments = Self::default();
+        let mut words = text.split_ascii_whitespace();
+        while let Some(word) = words.next() {
+            match word {
+                "onlink" => arguments.options.push(RouteOption::Onlink),
+                _ => words.next().and_then(|value| arguments.read(word, value)).ok_or(FORM)?,
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_ip_route_are_read() {
+        let arguments: RouteArguments = " mtu 1400  metric 5 table 220 onlink ".parse().unwrap();
+        assert_eq!(
+            arguments,
+            RouteArguments {
+                mtu: Some(1400),
+                metric: Some(5),
+                table: Some(Table(220)),
+                options: vec![RouteOption::Onlink],
+                ..RouteArguments::default()
+            }
+        );
+        assert_eq!("".parse(), Ok(RouteArguments::default()));
+    }
+
+    #[test]
+    fn a_word_without_a_value_or_without_a_meaning_is_refused() {
+        for text in [
+            "mtu",
+            "mtu x",
+            "via",
+            "nexthop via 192.0.2.1",
+            "dev $(id)",
+            "table local; id",
+            "10.0.0.0/8",
+        ] {
+            assert_eq!(text.parse::<RouteArguments>(), Err(FORM), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_later_counts() {
+        let early: RouteArguments = "mtu 1400 metric 5".parse().unwrap();
+        let late: RouteArguments = "metric 7".parse().unwrap();
+        assert_eq!(early.then(late), "mtu 1400 metric 7".parse().unwrap());
+    }
+}

@@ -1,0 +1,225 @@
+//! Which routes, addresses and devices a tunnel needs: what libreswan's `_updown.xfrm` puts in for the same call, less what that
+//! gets wrong.
+//!
+//! What is installed belongs to a far network and not to a connection: Pluto routes a network once for all the connections that lead
+//! to it, and the connection that it names when the last of them goes need not be the one that it named when the first came.
+
+mod arguments;
+#[cfg(test)]
+mod tests;
+mod vti;
+mod wish;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{Departure, Dialect, Operation, PeerType, RoutedBy, Routing, Scope, Vti};
+use crate::rtnetlink::{Address, Item, Link, Lookup, ProxyNeighbour, Route, Rule};
+use crate::selector::{Device, Network};
+
+pub use arguments::RouteArguments;
+use wish::Wish;
+
+/// To which far network, and by which device if by one of the tunnels' own, something is installed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RoutingKey {
+    /// The far network.
+    pub peer_client: Network,
+    /// The XFRM interface or VTI device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+}
+
+impl RoutingKey {
+    /// The key of a call.
+    #[must_use]
+    pub fn of(routing: &Routing) -> Self {
+        Self {
+            peer_client: routing.peer_client,
+            device: match &routing.by {
+                RoutedBy::XfrmInterface { device, bypass: _ } | RoutedBy::Vti(Vti { device, .. }) => {
+                    Some(device.clone())
+                }
+                // KLIPS' device is the same for all, and FreeS/WAN may be restarted with another.
+                RoutedBy::Policy | RoutedBy::Klips(_) => None,
+            },
+        }
+    }
+}
+
+/// `10.2.0.0-24`, `10.2.0.0-24@vti01`: also a good name for a file.
+impl fmt::Display for RoutingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.peer_client.to_string().replace('/', "-"))?;
+        self.device.as_ref().map_or(Ok(()), |device| write!(f, "@{device}"))
+    }
+}
+
+/// What of an item excludes any other with the same: a network, a metric and a table of a route, the address of an address. Also a good
+/// name for a file.
+#[must_use]
+pub fn slot(item: &Item) -> String {
+    let text = match item {
+        Item::Route(Route {
+            destination,
+            table,
+            metric,
+            ..
+        }) => {
+            format!("route-{table}-{}-{destination}", metric.unwrap_or_default())
+        }
+        Item::Rule(Rule {
+            priority,
+            to,
+            mark,
+            table,
+        }) => format!("rule-{priority}-{to}-{mark}-{table}"),
+        Item::Address(Address { address, .. }) => return address_slot(address.addr()),
+        Item::ProxyNeighbour(ProxyNeighbour { address, device }) => format!("neighbour-{address}-{device}"),
+        Item::Vti(vti) => format!("vti-{}", vti.device),
+    };
+    text.replace('/', "-")
+}
+
+/// The slot of an address, whatever device it is on.
+#[must_use]
+pub fn address_slot(address: IpAddr) -> String {
+    format!("address-{address}")
+}
+
+/// What the administrator says about routes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteOptions {
+    /// Whether a tunnel that needs no route gets one all the same.
+    pub always: AlwaysRoute,
+    /// Further words for the route which what the daemon says goes before (`--iproute`).
+    pub before: RouteArguments,
+    /// Further words for the route which go before what the daemon says (`IPROUTEARGS`).
+    pub after: RouteArguments,
+}
+
+/// Whether a tunnel that needs no route gets one all the same (`--route yes`, `ROUTE=yes`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AlwaysRoute {
+    /// It does.
+    Yes,
+    /// It does not.
+    #[default]
+    No,
+}
+
+/// What the kernel says about the addresses and devices of a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The way to the far network as it is.
+    pub to_peer: Option<Lookup>,
+    /// The device of that way.
+    pub on_link: Option<Link>,
+    /// The way to the next hop.
+    pub to_next_hop: Option<Lookup>,
+    /// The same for packets with our own address.
+    pub from_me: Option<Lookup>,
+    /// The way to the source address: local, if this machine has it.
+    pub source: Option<Lookup>,
+    /// The device towards the peer.
+    pub outer: Option<Link>,
+    /// The next hop of the default route, and its device.
+    pub gateway: Option<(IpAddr, Device)>,
+}
+
+/// What is installed already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// For the same far network.
+    pub own: Vec<Item>,
+    /// The source address of this call, where we have added it for others.
+    pub source: Option<Item>,
+}
+
+/// Everything that is to be installed for a far network after an operation, in the order in which it is put in.
+#[must_use]
+pub fn items(
+    dialect: Dialect,
+    routing: &Routing,
+    operation: Operation,
+    options: &RouteOptions,
+    facts: &Facts,
+    standing: &Standing,
+) -> Vec<Item> {
+    let wish = Wish {
+        dialect,
+        routing,
+        options,
+        facts,
+        standing,
+    };
+    let keep = |kept: fn(&Item) -> bool| {
+        standing
+            .own
+            .iter()
+            .filter(|item| kept(item))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let mut items = match operation {
+        Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
+        Operation::Up => match routing.scope {
+            Scope::Host => keep(|_| true),
+            Scope::Client => [keep(|_| true), wish.vti_device(), wish.source(), wish.vti_routes()].concat(),
+        },
+        Operation::Route => [keep(outlives_route), wish.all()].concat(),
+        Operation::Unroute => match routing.departure {
+            Departure::ForGood => Vec::new(),
+            Departure::Moving => keep(outlives_route),
+        },
+        Operation::Down => match (routing.peer_type, routing.source) {
+            (PeerType::Cisco, Some(_)) => keep(|item| !is_route(item)),
+            (PeerType::Cisco, None) | (PeerType::Other, _) => keep(|_| true),
+        },
+        Operation::DisconnectNm
+        | Operation::UpdateResolvConf
+        | Operation::RestoreResolvConf
+        | Operation::SpdAdd
+        | Operation::SpdDel => keep(|_| true),
+    };
+    in_order(&mut items);
+    items
+}
+
+/// Sorts, and keeps of two items that exclude each other the one that came last.
+fn in_order(items: &mut Vec<Item>) {
+    let mut seen = BTreeSet::new();
+    items.reverse();
+    items.retain(|item| seen.insert(slot(item)));
+    items.reverse();
+    items.sort_by_key(rank);
+}
+
+/// A device before what stands on it, an address before the routes that have it for their source, a rule after the table that it leads to.
+fn rank(item: &Item) -> u8 {
+    match item {
+        Item::Vti(_) => 0,
+        Item::Address(_) => 1,
+        Item::ProxyNeighbour(_) => 2,
+        Item::Route(_) => 3,
+        Item::Rule(_) => 4,
+    }
+}
+
+/// Whether it stays while a tunnel is routed anew, or moves.
+fn outlives_route(item: &Item) -> bool {
+    match item {
+        Item::Vti(_) | Item::Address(_) => true,
+        Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
+    }
+}
+
+fn is_route(item: &Item) -> bool {
+    match item {
+        Item::Route(_) => true,
+        Item::Vti(_) | Item::Address(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
+    }
+}

@@ -1,0 +1,69 @@
+//! What VTI devices need besides.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::RouteArguments;
+use super::wish::Wish;
+use crate::contract::{RoutedBy, Vti, VtiRouting};
+use crate::rtnetlink::{self, Item};
+use crate::selector::Network;
+
+impl Wish<'_> {
+    /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside, whatever goes through it.
+    pub(super) fn vti_device(self) -> Vec<Item> {
+        match (&self.routing.by, self.routing.me) {
+            (
+                RoutedBy::Vti(Vti {
+                    device,
+                    marks: Some(marks),
+                    routing: _,
+                    remote,
+                    address,
+                }),
+                Some(IpAddr::V4(local)),
+            ) => vec![Item::Vti(rtnetlink::Vti {
+                device: device.clone(),
+                local,
+                remote: *remote,
+                output_key: marks.outbound.value,
+                input_key: marks.inbound.value,
+                address: *address,
+            })],
+            (RoutedBy::Vti(_) | RoutedBy::Policy | RoutedBy::XfrmInterface { .. } | RoutedBy::Klips(_), _) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// The routes into the VTI device, where they are wanted.
+    pub(super) fn vti_routes(self) -> Vec<Item> {
+        match &self.routing.by {
+            RoutedBy::Vti(Vti {
+                routing: VtiRouting::Wanted,
+                marks: Some(_),
+                ..
+            }) => self.routes(),
+            RoutedBy::Vti(_) | RoutedBy::Policy | RoutedBy::XfrmInterface { .. } | RoutedBy::Klips(_) => Vec::new(),
+        }
+    }
+
+    /// A route to the default gateway where that lies in the far network: it would be sought behind the VTI device.
+    pub(super) fn pinned_gateway(self) -> Option<Item> {
+        let RoutedBy::Vti(_) = self.routing.by else { return None };
+        let Network::Prefix(far) = self.routing.peer_client else {
+            return None;
+        };
+        let (gateway, device) = self
+            .facts
+            .gateway
+            .as_ref()
+            .filter(|(gateway, _)| far.contains(gateway))?;
+        let on_link = RouteArguments {
+            device: Some(device.clone()),
+            ..RouteArguments::default()
+        };
+        (far.prefix_len() > 0).then(|| Item::Route(on_link.route(IpNet::from(*gateway))))
+    }
+}

@@ -1,0 +1,330 @@
+//! What one call wants, part by part.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, IpSubnets, Ipv6Net};
+
+use super::{AlwaysRoute, Facts, RouteArguments, RouteOptions, Standing, is_route};
+use crate::contract::{Dialect, Libreswan, RoutedBy, Routing, Vti, VtiRouting};
+use crate::rtnetlink::{self, Address, Ends, Item, Lookup, NoRoute, ProxyNeighbour, Route, Rule, Table, Way, WayKind};
+use crate::selector::{Device, Family, Network};
+
+/// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock script has it.
+const BYPASS_TABLE: Table = Table(50);
+
+/// The place of the rules that lead there, as the stock script has it.
+const BYPASS_PRIORITY: u32 = 100;
+
+/// The scope of a source address in IPv4: by it the stock script knows its own again.
+const SOURCE_SCOPE: rtnetlink::Scope = rtnetlink::Scope(50);
+
+/// The addresses of IPv6 that are given out for the world (RFC 4291, section 2.4), the second half of what 0.0.0.0/1 and 128.0.0.0/1 are to IPv4.
+fn global_unicast() -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3))
+}
+
+/// All that decides.
+#[derive(Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub(super) dialect: Dialect,
+    pub(super) routing: &'a Routing,
+    pub(super) options: &'a RouteOptions,
+    pub(super) facts: &'a Facts,
+    pub(super) standing: &'a Standing,
+}
+
+impl Wish<'_> {
+    /// What `route` asks for.
+    pub(super) fn all(self) -> Vec<Item> {
+        let proxy = self.proxy_neighbour();
+        let routes = if self.needs_route(!proxy.is_empty()) {
+            self.routes()
+        } else {
+            self.vti_routes()
+        };
+        [self.source(), proxy, routes, self.bypass()].concat()
+    }
+
+    /// Whether the packets find into the tunnel only by a route of their own. A policy alone needs none, but that there be one at all:
+    /// the kernel looks for a policy after it has found a route.
+    fn needs_route(self, proxy: bool) -> bool {
+        let Routing {
+            by,
+            source,
+            mtu,
+            peer_client,
+            my_client,
+            ..
+        } = self.routing;
+        let by_option = self.options.always == AlwaysRoute::Yes || self.is_unreachable();
+        let by_way = match by {
+            RoutedBy::Policy | RoutedBy::Vti(_) => by_option,
+            // The administrator's wish for a route does not count here, as in the stock script.
+            RoutedBy::XfrmInterface { bypass: Some(_), .. } => peer_client != my_client,
+            RoutedBy::XfrmInterface { bypass: None, .. } => {
+                peer_client != my_client || self.options.always == AlwaysRoute::Yes
+            }
+            RoutedBy::Klips(_) => true,
+        };
+        by_way || source.is_some() || mtu.is_some() || proxy
+    }
+
+    /// Whether there is no way to the far network, or none but the one that we have made.
+    fn is_unreachable(self) -> bool {
+        let no_route = match &self.facts.to_peer {
+            Some(Lookup::Unreachable(NoRoute::Network | NoRoute::Host)) => true,
+            // Somebody wants nothing sent there, which a tunnel that is down must not change.
+            Some(Lookup::Unreachable(NoRoute::Prohibited | NoRoute::Blackhole) | Lookup::Found(_)) | None => false,
+        };
+        no_route || self.standing.own.iter().any(is_route)
+    }
+
+    pub(super) fn routes(self) -> Vec<Item> {
+        self.destinations()
+            .into_iter()
+            .map(|destination| Item::Route(self.route_to(destination)))
+            .chain(self.pinned_gateway())
+            .collect()
+    }
+
+    fn route_to(self, destination: IpNet) -> Route {
+        let Routing {
+            mtu, metric, source, ..
+        } = self.routing;
+        let via = self.via();
+        // The stock script forgets them where there is a next hop.
+        let before = if via.is_some() {
+            RouteArguments::default()
+        } else {
+            self.options.before.clone()
+        };
+        let said = RouteArguments {
+            via,
+            mtu: *mtu,
+            metric: *metric,
+            ..RouteArguments::default()
+        };
+        let own = RouteArguments {
+            device: self.device(),
+            source: source.filter(|source| Family::of(*source) == self.family()),
+            ..RouteArguments::default()
+        };
+        before
+            .then(said)
+            .then(self.options.after.clone())
+            .then(own)
+            .route(destination)
+    }
+
+    /// The far network, as routes can say it. A default route stays what it is: two halves go before it.
+    fn destinations(self) -> Vec<IpNet> {
+        match self.routing.peer_client {
+            Network::Prefix(prefix) if prefix.prefix_len() == 0 => self.halves(prefix),
+            Network::Prefix(prefix) => vec![prefix],
+            Network::Range(IpAddr::V4(first), IpAddr::V4(last)) => {
+                IpSubnets::V4(ipnet::Ipv4Subnets::new(first, last, 0)).collect()
+            }
+            Network::Range(IpAddr::V6(first), IpAddr::V6(last)) => {
+                IpSubnets::V6(ipnet::Ipv6Subnets::new(first, last, 0)).collect()
+            }
+            Network::Range(IpAddr::V4(_), IpAddr::V6(_)) | Network::Range(IpAddr::V6(_), IpAddr::V4(_)) => Vec::new(),
+        }
+    }
+
+    /// libreswan up to 5.1 takes the global unicast addresses (RFC 4291) for all of IPv6; 5.0 and 5.1 cannot be told from 5.2.
+    fn halves(self, everything: IpNet) -> Vec<IpNet> {
+        let global_only = match self.dialect {
+            Dialect::Libreswan(Libreswan::V4) => true,
+            Dialect::Libreswan(Libreswan::V5 | Libreswan::V54)
+            | Dialect::Openswan
+            | Dialect::FreesWan
+            | Dialect::StrongSwan => false,
+        };
+        match everything {
+            IpNet::V6(_) if global_only => vec![global_unicast()],
+            IpNet::V4(_) | IpNet::V6(_) => everything.subnets(1).map(Iterator::collect).unwrap_or_default(),
+        }
+    }
+
+    fn family(self) -> Family {
+        self.routing.peer_client.family()
+    }
+
+    /// The next hop of a route: not where the peer is on the link, and none over a device with one end only or one of the tunnels' own.
+    fn via(self) -> Option<IpAddr> {
+        let hop = self.routing.next_hop.filter(|hop| Family::of(*hop) == self.family())?;
+        match (&self.routing.by, self.dialect) {
+            (RoutedBy::XfrmInterface { .. } | RoutedBy::Vti(_), _) => None,
+            // route(8) wanted a gateway for every network.
+            (RoutedBy::Klips(_), Dialect::FreesWan) => Some(hop),
+            (RoutedBy::Klips(_), _) => Some(hop).filter(|_| self.has_next_hop()),
+            (RoutedBy::Policy, _) => Some(hop).filter(|_| self.has_next_hop() && !self.is_point_to_point()),
+        }
+    }
+
+    fn has_next_hop(self) -> bool {
+        self.routing.next_hop != self.routing.peer
+    }
+
+    fn is_point_to_point(self) -> bool {
+        self.facts
+            .outer
+            .as_ref()
+            .is_some_and(|link| link.ends == Ends::PointToPoint)
+    }
+
+    /// The device of a route.
+    fn device(self) -> Option<Device> {
+        let outer = || self.routing.interface.clone();
+        match (&self.routing.by, self.dialect) {
+            (
+                RoutedBy::XfrmInterface { device, .. } | RoutedBy::Vti(Vti { device, .. }) | RoutedBy::Klips(device),
+                _,
+            ) => Some(device.clone()),
+            (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => outer(),
+            (RoutedBy::Policy, _) => device_of(self.facts.to_next_hop.as_ref()).or_else(outer),
+        }
+    }
+
+    /// The route and the rule for the tunnel's own packets, which bear a mark: past the XFRM interface that their destination leads to.
+    fn bypass(self) -> Vec<Item> {
+        let RoutedBy::XfrmInterface { bypass: Some(mark), .. } = &self.routing.by else {
+            return Vec::new();
+        };
+        // Only then can the far network hold the peer.
+        let Some(peer) = self.routing.peer.filter(|peer| Family::of(*peer) == self.family()) else {
+            return Vec::new();
+        };
+        let Network::Prefix(to) = self.routing.peer_client else {
+            return Vec::new();
+        };
+        let metric = match self.dialect {
+            Dialect::Libreswan(Libreswan::V4) => None,
+            Dialect::Libreswan(Libreswan::V5 | Libreswan::V54)
+            | Dialect::Openswan
+            | Dialect::FreesWan
+            | Dialect::StrongSwan => self.routing.metric,
+        };
+        let hop = self
+            .routing
+            .next_hop
+            .filter(|_| self.has_next_hop() && !self.is_point_to_point());
+        let route = RouteArguments {
+            via: hop,
+            device: device_of(self.facts.from_me.as_ref()).or_else(|| self.routing.interface.clone()),
+            metric,
+            table: Some(BYPASS_TABLE),
+            ..RouteArguments::default()
+        };
+        let rule = Rule {
+            priority: BYPASS_PRIORITY,
+            to,
+            mark: *mark,
+            table: BYPASS_TABLE,
+        };
+        vec![Item::Route(route.route(IpNet::from(peer))), Item::Rule(rule)]
+    }
+
+    /// The source address, where this machine does not have it or has it from us.
+    pub(super) fn source(self) -> Vec<Item> {
+        let Some(source) = self.routing.source else {
+            return Vec::new();
+        };
+        let held = self.standing.own.iter().find(|item| is_address(item, source));
+        if let Some(item) = held.or(self.standing.source.as_ref()) {
+            return vec![item.clone()];
+        }
+        let has_it = matches!(
+            self.facts.source,
+            Some(Lookup::Found(Way {
+                kind: WayKind::Local,
+                ..
+            }))
+        );
+        let device = if has_it { None } else { self.source_device() };
+        let item = |device| {
+            Item::Address(Address {
+                address: IpNet::from(source),
+                device,
+                scope: match Family::of(source) {
+                    Family::Ipv4 => SOURCE_SCOPE,
+                    Family::Ipv6 => rtnetlink::Scope::UNIVERSE,
+                },
+            })
+        };
+        device.map(item).into_iter().collect()
+    }
+
+    /// The device of the source address; none where Pluto looks after it itself.
+    fn source_device(self) -> Option<Device> {
+        let loopback = "lo".parse().ok();
+        match (&self.routing.by, self.dialect) {
+            (RoutedBy::XfrmInterface { device, .. }, Dialect::Libreswan(Libreswan::V4)) => Some(device.clone()),
+            (RoutedBy::XfrmInterface { .. }, _) => None,
+            (RoutedBy::Vti(vti), _) if vti.routing == VtiRouting::Wanted => Some(vti.device.clone()),
+            (RoutedBy::Klips(device), _) => Some(device.clone()),
+            (RoutedBy::Policy | RoutedBy::Vti(_), Dialect::Openswan) => self.routing.interface.clone(),
+            (RoutedBy::Policy | RoutedBy::Vti(_), _) => loopback,
+        }
+    }
+
+    /// A far host with an address of our own network: we answer for it there.
+    fn proxy_neighbour(self) -> Vec<Item> {
+        // The way to it is ours by now, and says no more on whose link it is.
+        let mut own = self.standing.own.iter();
+        if let Some(item) = own.find(|item| matches!(item, Item::ProxyNeighbour(_))) {
+            return vec![item.clone()];
+        }
+        let Routing {
+            peer_client,
+            my_client,
+            peer,
+            me,
+            ..
+        } = self.routing;
+        let Some(host) = single(peer_client) else {
+            return Vec::new();
+        };
+        let of_gateways = Some(host) == *peer || me.is_some_and(|me| my_client.first() == me);
+        match (&self.facts.to_peer, &self.facts.on_link) {
+            (
+                Some(Lookup::Found(Way {
+                    kind: WayKind::Unicast,
+                    via: None,
+                    ..
+                })),
+                Some(link),
+            ) if !of_gateways && link.hardware_address.is_some() => {
+                vec![Item::ProxyNeighbour(ProxyNeighbour {
+                    address: host,
+                    device: link.device.clone(),
+                })]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn device_of(lookup: Option<&Lookup>) -> Option<Device> {
+    match lookup {
+        Some(Lookup::Found(way)) => way.device.clone(),
+        Some(Lookup::Unreachable(_)) | None => None,
+    }
+}
+
+fn is_address(item: &Item, wanted: IpAddr) -> bool {
+    match item {
+        Item::Address(Address { address, .. }) => address.addr() == wanted,
+        Item::Vti(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
+    }
+}
+
+/// The one address of a network that has no other.
+fn single(network: &Network) -> Option<IpAddr> {
+    match network {
+        Network::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
+            Some(prefix.addr()).filter(|address| !address.is_unspecified())
+        }
+        Network::Prefix(_) | Network::Range(..) => None,
+    }
+}

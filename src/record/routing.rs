@@ -1,0 +1,142 @@
+//! The record of the routes, addresses and devices that are installed for a far network.
+//!
+//! Unlike a firewall's change, theirs is not one transaction. So a record says at any time at least what is installed: what is about to
+//! come is written down before it comes, and what goes is struck off after it has gone. To take out what is not there is no fault.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::daemon::Daemon;
+use super::error::RecordError;
+use super::file;
+use super::store::{Store, absent_is_none};
+use crate::contract::ConnectionName;
+use crate::plan::{RoutingKey, slot as slot_of};
+use crate::rtnetlink::Item;
+
+/// What is installed for one far network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutingRecord {
+    /// The format of this record, [`super::FORMAT`].
+    pub format: u32,
+    /// For what it is.
+    pub key: RoutingKey,
+    /// The connection that the daemon named last.
+    pub connection: ConnectionName,
+    /// The daemon; none for calls made by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Daemon>,
+    /// When something was first installed, in seconds since 1970 (UTC).
+    pub since: u64,
+    /// What is installed, in the order in which it was put in.
+    pub items: Vec<Item>,
+}
+
+impl Store {
+    /// What is installed for a far network.
+    ///
+    /// # Errors
+    /// If the record is there and cannot be read.
+    pub fn routing(&self, key: &RoutingKey) -> Result<Option<RoutingRecord>, RecordError> {
+        self.routing_named(&key.to_string())
+    }
+
+    /// What is installed for any far network.
+    ///
+    /// # Errors
+    /// If one of the records cannot be read.
+    pub fn routings(&self) -> Result<Vec<RoutingRecord>, RecordError> {
+        let mut names: Vec<_> = file::names(&self.networks())?
+            .filter(|name| !name.ends_with(".new"))
+            .collect();
+        names.sort();
+        names
+            .iter()
+            .filter_map(|name| self.routing_named(name).transpose())
+            .collect()
+    }
+
+    /// Whether anything is installed for any far network.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn has_routings(&self) -> Result<bool, RecordError> {
+        Ok(file::names(&self.networks())?.any(|name| !name.ends_with(".new")))
+    }
+
+    /// An item that is installed for another far network and excludes this one, or is the same.
+    ///
+    /// # Errors
+    /// If the record of who holds it cannot be read.
+    pub fn held(&self, slot: &str, except: &RoutingKey) -> Result<Option<Item>, RecordError> {
+        let except = except.to_string();
+        for name in file::names(&self.holders(slot))?.filter(|name| *name != except) {
+            let record = self.routing_named(&name)?;
+            let item = record.and_then(|record| record.items.into_iter().find(|item| slot_of(item) == slot));
+            if item.is_some() {
+                return Ok(item);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes down what is or is about to be installed. `before` is what the record said until now.
+    ///
+    /// # Errors
+    /// If a file cannot be written; what the record said before stands then.
+    pub fn write_routing(&self, before: &[Item], record: &RoutingRecord) -> Result<(), RecordError> {
+        record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
+        for folder in [self.network(), self.networks(), self.network().join("holders")] {
+            file::make_folder(&folder)?;
+        }
+        let name = record.key.to_string();
+        for item in &record.items {
+            let folder = self.holders(&slot_of(item));
+            file::make_folder(&folder)?;
+            file::touch(&folder.join(&name))?;
+        }
+        let new = self.networks().join(format!("{name}.new"));
+        file::write(&new, record).inspect_err(|_| drop(file::remove(&new)))?;
+        file::rename(&new, &self.networks().join(&name))?;
+        self.leave_slots(&name, before, &record.items)
+    }
+
+    /// Strikes off everything for a far network.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn erase_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
+        let name = record.key.to_string();
+        file::remove(&self.networks().join(&name))?;
+        self.leave_slots(&name, &record.items, &[])
+    }
+
+    fn leave_slots(&self, name: &str, before: &[Item], after: &[Item]) -> Result<(), RecordError> {
+        for slot in before.iter().map(slot_of) {
+            if !after.iter().any(|item| slot_of(item) == slot) {
+                let folder = self.holders(&slot);
+                file::remove(&folder.join(name))?;
+                file::remove_if_empty(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn routing_named(&self, name: &str) -> Result<Option<RoutingRecord>, RecordError> {
+        absent_is_none(file::read(&self.networks().join(name)))
+    }
+
+    pub(super) fn network(&self) -> PathBuf {
+        self.folder.join("network")
+    }
+
+    fn networks(&self) -> PathBuf {
+        self.network().join("installed")
+    }
+
+    /// The folder whose files name the far networks that something is installed for.
+    fn holders(&self, slot: &str) -> PathBuf {
+        self.network().join("holders").join(slot)
+    }
+}
