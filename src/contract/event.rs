@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::dialect::Dialect;
+use super::resolver::ResolverDuty;
 use super::text::{ConnectionName, PeerText};
 use super::verb::Verb;
 use crate::selector::{Device, Family, Network, Traffic};
@@ -20,6 +21,8 @@ pub struct Event {
     pub verb: Verb,
     /// What that asks of the firewall.
     pub duty: Duty,
+    /// What it asks of the resolver, under Pluto.
+    pub resolver: Option<Box<ResolverDuty>>,
 }
 
 /// What a call asks of the firewall.

@@ -3,6 +3,7 @@
 use super::dialect::{self, Dialect};
 use super::error::ContractError;
 use super::event::{Duty, Event};
+use super::resolver;
 use super::snapshot::Snapshot;
 use super::tunnel::{self, Moment};
 use super::values::{self, Values};
@@ -27,6 +28,7 @@ pub fn read(snapshot: &Snapshot) -> Result<Event, ContractError> {
         let tunnel = tunnel::read(values, dialect, verb.scope(), Moment::Opening)?;
         return Ok(Event {
             dialect,
+            resolver: resolver::read(values, dialect, &verb, Some(&tunnel)),
             verb,
             duty: Duty::Open(Box::new(tunnel)),
         });
@@ -36,12 +38,15 @@ pub fn read(snapshot: &Snapshot) -> Result<Event, ContractError> {
         let tunnel = tunnel::read(values, dialect, verb.scope(), Moment::Closing)?;
         return Ok(Event {
             dialect,
+            resolver: resolver::read(values, dialect, &verb, Some(&tunnel)),
             verb,
             duty: Duty::Close(Box::new(tunnel)),
         });
     }
+    let dialect = dialect.unwrap_or(Dialect::FreesWan);
     Ok(Event {
-        dialect: dialect.unwrap_or(Dialect::FreesWan),
+        dialect,
+        resolver: resolver::read(values, dialect, &verb, None),
         verb,
         duty: Duty::Nothing,
     })

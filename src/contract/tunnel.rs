@@ -53,14 +53,14 @@ pub(super) fn read(
     })
 }
 
-fn connection(values: Values<'_>) -> Result<ConnectionName, ContractError> {
+pub(super) fn connection(values: Values<'_>) -> Result<ConnectionName, ContractError> {
     const VARIABLE: &str = "PLUTO_CONNECTION";
     let raw = values.bytes(VARIABLE)?.ok_or(missing(VARIABLE))?;
     ConnectionName::new(raw.as_bytes()).map_err(|expected| unexpected(VARIABLE, raw, expected.0))
 }
 
 /// The networks at both ends. Their own text tells their family: the suffix of the verb can be that of the IKE association.
-fn clients(values: Values<'_>) -> Result<(Network, Network), ContractError> {
+pub(super) fn clients(values: Values<'_>) -> Result<(Network, Network), ContractError> {
     const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
     const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
     let my: Network = values.required_place(MY_CLIENT)?;

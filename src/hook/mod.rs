@@ -8,11 +8,12 @@ use std::{fs, io};
 
 use crate::apply::{ApplyError, Caller, Outcome, Session};
 use crate::cli::{HookArgumentError, Mode, Options, hook_arguments};
-use crate::contract::{ContractError, Duty, Event, Snapshot, read};
+use crate::contract::{ContractError, Duty, Event, ResolverDuty, Snapshot, read};
 use crate::iptables::Programs;
 use crate::log::{Log, Sign};
 use crate::preview;
 use crate::record::{Daemon, RecordError, Store};
+use crate::resolver::{self, System, Trouble};
 use crate::rtnetlink::{XfrmInterface, xfrm_interfaces};
 use crate::settings::{Settings, SettingsError};
 use crate::words::escaped;
@@ -20,6 +21,9 @@ use crate::words::escaped;
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the programs of the resolver may take in all, once a call.
+const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a call was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -136,22 +140,26 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
     if options.mode == Mode::DryRun {
         return show(&event, options, namespace, caller).map(|()| Done::Shown);
     }
+    let aside = Aside {
+        resolver: event.resolver.as_deref(),
+        log,
+    };
     match &event.duty {
         Duty::Nothing => {
             // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`.
             // That it fails is no reason to refuse a route.
-            if let Err(error) = look_after(options, namespace, caller) {
+            if let Err(error) = look_after(options, namespace, caller, aside) {
                 log.error(&error);
             }
             Ok(Done::NothingToDo)
         }
         Duty::Open(tunnel) => {
-            let outcome = with_session(options, namespace, caller, |session| session.open(tunnel))?;
+            let outcome = with_session(options, namespace, caller, aside, |session| session.open(tunnel))?;
             log.peer(Sign::Up, tunnel);
             Ok(Done::Firewall(outcome))
         }
         Duty::Close(tunnel) => {
-            let outcome = with_session(options, namespace, caller, |session| session.close(tunnel))?;
+            let outcome = with_session(options, namespace, caller, aside, |session| session.close(tunnel))?;
             log.peer(Sign::Down, tunnel);
             Ok(Done::Firewall(outcome))
         }
@@ -187,11 +195,48 @@ pub fn parent_daemon() -> Option<Daemon> {
     Daemon::above(std::os::unix::process::parent_id())
 }
 
-fn look_after(options: &Options, namespace: u64, caller: Caller) -> Result<(), HookError> {
-    if Store::peek(&options.state_dir, namespace).needs_attention()? {
-        with_session(options, namespace, caller, |_| Ok(()))?;
+fn look_after(options: &Options, namespace: u64, caller: Caller, aside: Aside<'_>) -> Result<(), HookError> {
+    if aside.resolver.is_some() || Store::peek(&options.state_dir, namespace).needs_attention()? {
+        with_session(options, namespace, caller, aside, |_| Ok(()))?;
     }
     Ok(())
+}
+
+/// What is done beside the firewall's work, and never makes a call fail.
+#[derive(Debug, Clone, Copy)]
+struct Aside<'a> {
+    resolver: Option<&'a ResolverDuty>,
+    log: Log,
+}
+
+impl Aside<'_> {
+    /// Takes back what dead daemons and dead calls left of the resolver's.
+    fn housekeep(self, store: &Store, options: &Options) {
+        self.tell(&resolver::housekeep(store, &system(options)));
+    }
+
+    /// Does what this call asks of the resolver: at `up` for a tunnel that is open, at `down` in any case.
+    fn carry_out<R>(self, store: &Store, options: &Options, daemon: Option<Daemon>, firewall: &Result<R, ApplyError>) {
+        let Some(duty) = self.resolver else { return };
+        if firewall.is_ok() || duty.gives_back() {
+            self.tell(&resolver::carry_out(duty, store, &system(options), daemon));
+        }
+    }
+
+    fn tell(self, troubles: &[Trouble]) {
+        for trouble in troubles {
+            self.log.warning(trouble);
+        }
+    }
+}
+
+/// The machine as the resolver's duty sees it, from now on for a bounded time.
+fn system(options: &Options) -> System {
+    System {
+        root: options.root.clone(),
+        programs: options.programs.clone(),
+        deadline: Instant::now() + RESOLVER_PATIENCE,
+    }
 }
 
 /// Takes the lock, does what is due in any case, then the work, and leaves no empty folder behind.
@@ -199,13 +244,17 @@ fn with_session<R>(
     options: &Options,
     namespace: u64,
     caller: Caller,
+    aside: Aside<'_>,
     work: impl FnOnce(&mut Session<'_, Programs<'_>>) -> Result<R, ApplyError>,
 ) -> Result<R, HookError> {
     let deadline = Instant::now() + PATIENCE + options.wait;
     let store = Store::open(&options.state_dir, namespace, deadline)?;
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
+    let daemon = caller.daemon;
     let mut session = Session::new(&store, &mut programs, caller);
+    aside.housekeep(&store, options);
     let result = session.housekeep().and_then(|()| work(&mut session));
+    aside.carry_out(&store, options, daemon, &result);
     let tidied = store.tidy();
     let result = result?;
     tidied?;
@@ -226,6 +275,9 @@ fn show(event: &Event, options: &Options, namespace: u64, caller: Caller) -> Res
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let session = Session::new(&store, &mut programs, caller);
     text.push_str(&preview::preview(event, &session)?);
+    if let Some(duty) = &event.resolver {
+        text.push_str(&resolver::preview(duty, &store, &system(options)));
+    }
     io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(HookError::Output)
 }
 
