@@ -11,14 +11,16 @@
 mod notice;
 pub mod place;
 pub mod plan;
+mod preview;
 mod resolvconf;
 mod session;
 mod system;
 mod trouble;
 
 pub use plan::{Command, Names, Program};
+pub use preview::preview;
 pub use resolvconf::{Author, author, merge};
-pub use session::{carry_out, housekeep, preview};
+pub use session::{carry_out, housekeep};
 pub use system::System;
 pub use trouble::Trouble;
 

@@ -1,8 +1,7 @@
 //! One call at work on the resolver.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use super::notice;
@@ -17,7 +16,7 @@ use crate::selector::Device;
 
 /// What is done about a `resolv.conf` that somebody else has written since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Foreign {
+pub(super) enum Foreign {
     /// It is taken over: somebody needs his name servers in it.
     TakeOver,
     /// It is left as it is: somebody has gone, and what he brought is not in it any more.
@@ -52,37 +51,15 @@ pub fn housekeep(store: &Store, system: &System) -> Vec<Trouble> {
     session.troubles
 }
 
-/// What a call would do, as lines; empty if nothing.
-#[must_use]
-pub fn preview(duty: &ResolverDuty, store: &Store, system: &System) -> String {
-    let mut text = String::new();
-    let mut troubles: Vec<_> = duty.faults.iter().cloned().map(Trouble::LeftOut).collect();
-    if let Some(names) = &duty.names {
-        let mut session = Session::new(store, system, troubles);
-        match session.show(names) {
-            Ok(shown) => text.push_str(&shown),
-            Err(trouble) => session.troubles.push(trouble),
-        }
-        troubles = session.troubles;
-    }
-    // Writing into a String cannot fail.
-    if let Some(notice) = &duty.notice {
-        let _ = writeln!(text, "# would run:\n{}", notice::shown(notice));
-    }
-    for trouble in troubles {
-        let _ = writeln!(text, "# {trouble}");
-    }
-    text
-}
-
-struct Session<'a> {
-    store: &'a Store,
-    system: &'a System,
-    troubles: Vec<Trouble>,
+/// A call at work.
+pub(super) struct Session<'a> {
+    pub(super) store: &'a Store,
+    pub(super) system: &'a System,
+    pub(super) troubles: Vec<Trouble>,
 }
 
 impl<'a> Session<'a> {
-    fn new(store: &'a Store, system: &'a System, troubles: Vec<Trouble>) -> Self {
+    pub(super) fn new(store: &'a Store, system: &'a System, troubles: Vec<Trouble>) -> Self {
         Self {
             store,
             system,
@@ -114,7 +91,12 @@ impl<'a> Session<'a> {
     }
 
     /// Enters a user in the record or strikes it. Nothing, if there is nothing to do then.
-    fn enter(&mut self, record: &mut ResolverRecord, names: &NameService, daemon: Option<Daemon>) -> Option<Foreign> {
+    pub(super) fn enter(
+        &mut self,
+        record: &mut ResolverRecord,
+        names: &NameService,
+        daemon: Option<Daemon>,
+    ) -> Option<Foreign> {
         let position = record.users.iter().position(|user| user.user == names.user);
         match &names.request {
             Request::Use(offer) => {
@@ -306,63 +288,10 @@ impl<'a> Session<'a> {
         record.file = None;
         Ok(self.store.update_resolver(record)?)
     }
-
-    /// The lines of a preview.
-    fn show(&mut self, names: &NameService) -> Result<String, Trouble> {
-        let mut record = self.store.resolver()?;
-        if self.enter(&mut record, names, None).is_none() {
-            return Ok(String::new());
-        }
-        let mut commands = plan::forward_commands(&plan::forwards(&record.users), &record.forwards);
-        let links = plan::links(&record.users);
-        let untouched = untold(LinkSettings::default());
-        for (device, names) in &links {
-            let held = record.links.get(device).unwrap_or(&untouched);
-            commands.extend(plan::link_commands(device, names, held));
-        }
-        for (device, held) in record.links.iter().filter(|(device, _)| !links.contains_key(*device)) {
-            commands.extend(plan::link_commands(device, &Names::default(), held));
-        }
-        let mut text = String::new();
-        // Writing into a String cannot fail.
-        for (position, command) in commands.iter().enumerate() {
-            let heading = if position == 0 { "# would run:\n" } else { "" };
-            let _ = writeln!(text, "{heading}{command}");
-        }
-        if let Some((path, content)) = self.file_to_be(&record)? {
-            let _ = write!(
-                text,
-                "# would write {}:\n{}",
-                path.display(),
-                String::from_utf8_lossy(&content)
-            );
-        }
-        Ok(text)
-    }
-
-    /// What would be written to which file.
-    fn file_to_be(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, Trouble> {
-        let users = plan::in_file(&record.users);
-        let kept = || match &record.file {
-            Some(path) if is_ours(path)? => Ok::<_, Trouble>(Some((path.clone(), self.store.original()?))),
-            Some(_) | None => Ok(None),
-        };
-        if users.is_empty() {
-            return kept();
-        }
-        let Place::Plain(path) = place::locate(&self.system.root)? else {
-            return Ok(None);
-        };
-        let current = place::read(&path)?;
-        let original = kept()?.filter(|(taken, _)| *taken == path);
-        let original = original.map_or_else(|| current.clone(), |(_, original)| original);
-        let merged = merge(&original, &users);
-        Ok((merged != current).then_some((path, merged)))
-    }
 }
 
 /// Whether a file is there and ours.
-fn is_ours(path: &Path) -> Result<bool, Trouble> {
+pub(super) fn is_ours(path: &Path) -> Result<bool, Trouble> {
     match place::read(path) {
         Err(Trouble::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
         other => Ok(author(&other?) == Author::Ours),
@@ -370,7 +299,7 @@ fn is_ours(path: &Path) -> Result<bool, Trouble> {
 }
 
 /// A device that nobody was told anything of yet.
-fn untold(before: LinkSettings) -> LinkRecord {
+pub(super) fn untold(before: LinkSettings) -> LinkRecord {
     LinkRecord {
         before,
         servers: Vec::new(),
