@@ -16,6 +16,9 @@ use crate::words::escaped;
 /// Where the record is unless `--state-dir` says otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
 
+/// Where the system's own files are unless `--root` says otherwise.
+const DEFAULT_ROOT: &str = "/";
+
 /// How long the xtables lock is waited for unless `--wait` says otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
@@ -26,10 +29,12 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Where the record is.
     pub state_dir: PathBuf,
-    /// Where iptables is; empty for the usual places.
+    /// Where iptables and other programs are; empty for the usual places.
     pub programs: Vec<PathBuf>,
     /// How long the xtables lock is waited for.
     pub wait: Duration,
+    /// What the system's own files are below: `/etc/resolv.conf`, `/proc`, `/run/systemd`.
+    pub root: PathBuf,
     /// Whether anything is done.
     pub mode: Mode,
     /// Whether routes, addresses and devices are set up.
@@ -47,6 +52,7 @@ impl Default for Options {
             state_dir: PathBuf::from(DEFAULT_STATE_DIR),
             programs: Vec::new(),
             wait: DEFAULT_WAIT,
+            root: PathBuf::from(DEFAULT_ROOT),
             mode: Mode::Real,
             routing: Duties::Ours,
             route: None,
@@ -78,7 +84,7 @@ pub enum Duties {
 pub enum HookArgumentError {
     /// Not one of those that the stock scripts or this program know.
     #[error(
-        "unknown argument \"{0}\", expected iptables, custom ..., --route yes|no, --iproute ARGS, --no-routes, --config FILE, --state-dir DIR, --programs DIR, --wait SECONDS or --dry-run"
+        "unknown argument \"{0}\", expected iptables, custom ..., --route yes|no, --iproute ARGS, --no-routes, --config FILE, --state-dir DIR, --programs DIR, --root DIR, --wait SECONDS or --dry-run"
     )]
     Unknown(String),
     /// It needs a value.
@@ -122,6 +128,7 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
             Some("--config") => options.config = Some(value("a file")?.into()),
             Some("--state-dir") => options.state_dir = value("a folder")?.into(),
             Some("--programs") => options.programs.push(value("a folder")?.into()),
+            Some("--root") => options.root = value("a folder")?.into(),
             Some("--wait") => options.wait = seconds(&value("a number of seconds from 1 to 60")?)?,
             _ if custom => {}
             _ => return Err(HookArgumentError::Unknown(shown(word))),
@@ -198,9 +205,12 @@ pub struct Common {
     /// Keep the record of what is installed in DIR
     #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
-    /// Look for iptables-restore and iptables-save in DIR only; may be given several times
+    /// Look for iptables-restore and other programs in DIR only; may be given several times
     #[arg(long, value_name = "DIR", global = true)]
     programs: Vec<PathBuf>,
+    /// Take /etc/resolv.conf, /proc and /run/systemd from below DIR
+    #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_ROOT, overrides_with = "root")]
+    root: PathBuf,
     /// Wait for the xtables lock for SECONDS at most
     #[arg(long, value_name = "SECONDS", global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     wait: u64,
@@ -220,6 +230,7 @@ impl From<Common> for Options {
             programs,
             wait,
             no_routes,
+            root,
             dry_run,
         } = common;
         let mode = if dry_run { Mode::DryRun } else { Mode::Real };
@@ -228,6 +239,7 @@ impl From<Common> for Options {
             state_dir,
             programs,
             wait: Duration::from_secs(wait),
+            root,
             mode,
             routing: if no_routes { Duties::Others } else { Duties::Ours },
             ..Self::default()

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -118,10 +117,7 @@ impl<'a> Programs<'a> {
     }
 
     fn find(&self, name: &str) -> Option<PathBuf> {
-        let runs = |path: &PathBuf| {
-            fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-        };
-        self.directories.iter().map(|directory| directory.join(name)).find(runs)
+        process::find(&self.directories, name)
     }
 
     /// The program for a variant: `iptables-nft-restore` before `iptables-restore`, so that a tunnel is taken out with what it was
@@ -159,6 +155,7 @@ impl<'a> Programs<'a> {
         let invocation = Invocation {
             program,
             arguments,
+            environment: &[],
             input: input.as_bytes(),
             output,
             deadline: self.deadline,

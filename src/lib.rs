@@ -18,6 +18,7 @@
 //! | [`record`] | what is installed, in files |
 //! | [`process`], [`iptables`] | running programs; running iptables |
 //! | [`apply`] | walks a plan: record, kernel, record |
+//! | [`resolver`] | a peer's name servers: taken into use and given back |
 //! | [`hook`], [`preview`] | one call of a daemon; what it would do |
 //! | [`operator`] | commands for people |
 //! | [`cli`], [`log`], [`words`] | what is asked for; what is said, and how others' words are shown |
@@ -37,6 +38,7 @@ pub mod plan;
 pub mod preview;
 pub mod process;
 pub mod record;
+pub mod resolver;
 pub mod rtnetlink;
 pub mod selector;
 pub mod settings;

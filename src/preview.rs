@@ -30,9 +30,6 @@ pub fn preview<T: Tables>(
     for work in works.iter().filter(|work| !work.is_empty()) {
         text.push_str(&ways(event, work));
     }
-    if text.is_empty() {
-        text = format!("# {}: nothing to do\n", event.verb);
-    }
     Ok(text)
 }
 

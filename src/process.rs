@@ -1,12 +1,13 @@
 //! Starts programs; nothing else in this crate does.
 //!
-//! Always by absolute path, with an empty environment but for the C locale, with its input in memory and with a bounded wait.
+//! Always by absolute path, with nothing in the environment but the C locale and what the caller puts there, with its input in memory and with a bounded wait.
 //! The daemon reads our output to its end, so that a child which outlived us would stop every tunnel: a program that takes
 //! too long is killed with all its children.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -33,6 +34,8 @@ pub struct Invocation<'a> {
     pub program: &'a Path,
     /// Its arguments.
     pub arguments: &'a [&'a str],
+    /// What is in its environment besides the locale and the path.
+    pub environment: &'a [(&'a str, &'a str)],
     /// What it reads.
     pub input: &'a [u8],
     /// What becomes of what it writes.
@@ -84,6 +87,14 @@ pub struct ProcessError {
     source: io::Error,
 }
 
+/// The first of these folders that has a program of this name.
+#[must_use]
+pub fn find(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+    let runs =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    folders.iter().map(|folder| folder.join(name)).find(runs)
+}
+
 /// Runs a program to its end.
 ///
 /// # Errors
@@ -128,6 +139,7 @@ fn start(invocation: &Invocation<'_>, input: File, stdout: Stdio) -> io::Result<
         .env_clear()
         .env("LC_ALL", "C")
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(invocation.environment.iter().copied())
         .current_dir("/")
         .stdin(input)
         .stdout(stdout)
@@ -231,6 +243,7 @@ mod tests {
         run(&Invocation {
             program: Path::new("/bin/sh"),
             arguments: &["-c", script],
+            environment: &[],
             input,
             output: Output::Kept,
             deadline: Instant::now() + Duration::from_millis(milliseconds),
@@ -244,6 +257,20 @@ mod tests {
         assert_eq!(finished.ending, Ending::Exit(0));
         let output = String::from_utf8(finished.output).unwrap();
         assert_eq!(output, "in\nLC_ALL=C\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/\n/\n");
+    }
+
+    #[test]
+    fn a_program_gets_the_environment_that_it_is_given() {
+        let finished = run(&Invocation {
+            program: Path::new("/bin/sh"),
+            arguments: &["-c", "printf %s \"$WORDS\""],
+            environment: &[("WORDS", "$(id) 'x'\n")],
+            input: b"",
+            output: Output::Kept,
+            deadline: Instant::now() + Duration::from_secs(5),
+        })
+        .unwrap();
+        assert_eq!(finished.output, b"$(id) 'x'\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::dialect::Dialect;
+use super::resolver::ResolverDuty;
 use super::routing::Routing;
 use super::text::{ConnectionName, PeerText};
 use super::verb::Verb;
@@ -23,6 +24,8 @@ pub struct Event {
     pub duty: Duty,
     /// What it asks of routes, addresses and devices (Pluto).
     pub routing: Option<Box<Routing>>,
+    /// What it asks of the resolver, under Pluto.
+    pub resolver: Option<Box<ResolverDuty>>,
 }
 
 /// What a call asks of the firewall.
@@ -78,6 +81,17 @@ pub struct Tunnel {
     pub unique_id: Option<u32>,
     /// The security parameter indexes at the time of the call; a rekey changes them without a call.
     pub spis: Option<Spis>,
+}
+
+impl Duty {
+    /// The tunnel that is opened or closed.
+    #[must_use]
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        match self {
+            Self::Open(tunnel) | Self::Close(tunnel) => Some(tunnel),
+            Self::Nothing => None,
+        }
+    }
 }
 
 impl Tunnel {

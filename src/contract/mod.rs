@@ -5,9 +5,11 @@
 
 mod attachment;
 mod dialect;
+mod domain;
 mod error;
 mod event;
 mod reader;
+mod resolver;
 mod routing;
 mod snapshot;
 mod text;
@@ -18,9 +20,11 @@ mod variables;
 mod verb;
 
 pub use dialect::{Dialect, Libreswan};
+pub use domain::Domain;
 pub use error::{ContractError, Quoted};
 pub use event::{Attachment, Compression, Duty, Event, HostAccess, Multiplicity, SaProtocol, Scope, Spis, Tunnel};
 pub use reader::read;
+pub use resolver::{Means, NameService, NmService, Notice, Offer, Reason, Request, ResolverDuty, ResolverUser};
 pub use routing::{Departure, PeerType, RoutedBy, Routing, Vti, VtiMarks, VtiRouting};
 pub use snapshot::Snapshot;
 pub use text::{ConnectionName, PeerText};

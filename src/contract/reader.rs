@@ -3,6 +3,7 @@
 use super::dialect::{self, Dialect};
 use super::error::ContractError;
 use super::event::{Duty, Event};
+use super::resolver;
 use super::routing;
 use super::snapshot::Snapshot;
 use super::tunnel::{self, Moment};
@@ -19,15 +20,17 @@ pub fn read(snapshot: &Snapshot) -> Result<Event, ContractError> {
     let values = Values::of(snapshot);
     let verb: Verb = values::parse("PLUTO_VERB", values.required("PLUTO_VERB")?)?;
     let dialect = match dialect::detect(values) {
-        // Nothing here depends on it.
-        Err(_) if verb.operations().iter().all(|operation| operation.is_of_no_concern()) => Dialect::FreesWan,
+        // Then it asks for nothing.
+        Err(_) if verb.operations().iter().all(|operation| operation.is_never_refused()) => Dialect::FreesWan,
         other => other?,
     };
+    let duty = duty(values, dialect, &verb)?;
     Ok(Event {
-        duty: duty(values, dialect, &verb)?,
         routing: routing::read(values, dialect, &verb)?,
+        resolver: resolver::read(values, dialect, &verb, duty.tunnel()),
         dialect,
         verb,
+        duty,
     })
 }
 

@@ -3,6 +3,7 @@
 mod arbitrary;
 mod captured;
 mod optional;
+mod resolver;
 mod table;
 mod whole;
 
@@ -170,6 +171,27 @@ pub(super) fn openswan_klips() -> Call {
         .with("PLUTO_INTERFACE", "ipsec0")
 }
 
+/// A client of the config mode.
+pub(super) fn config_client(call: Call) -> Call {
+    call.with("PLUTO_CFG_CLIENT", "1")
+        .with("PLUTO_CFG_SERVER", "0")
+        .with("PLUTO_NM_CONFIGURED", "0")
+        .with("PLUTO_PEER_DNS_INFO", "10.2.0.53 2001:db8::53")
+        .with("PLUTO_PEER_DOMAIN_INFO", "example.test corp.example.test")
+        .with("PLUTO_PEER_BANNER", "")
+}
+
+/// A client of Cisco's, which Openswan tells of by a verb of its own.
+pub(super) fn cisco_client() -> Call {
+    openswan()
+        .with("PLUTO_VERB", "updateresolvconf-client")
+        .with("PLUTO_IS_PEER_CISCO", "1")
+        .with("PLUTO_NM_CONFIGURED", "0")
+        .with("PLUTO_CISCO_DNS_INFO", "10.2.0.53 10.2.0.54")
+        .with("PLUTO_CISCO_DOMAIN_INFO", "example.test")
+        .with("PLUTO_PEER_BANNER", "")
+}
+
 pub(super) fn freeswan() -> Call {
     Call::of(&format!(
         "{COMMON}
@@ -192,5 +214,14 @@ pub(super) fn every_kind() -> Vec<(&'static str, Call)> {
         ("Openswan netkey", openswan()),
         ("Openswan klips", openswan_klips()),
         ("FreeS/WAN", freeswan()),
+        ("config client", config_client(libreswan4())),
+        (
+            "config client by systemd-resolved",
+            config_client(libreswan54()).with("PLUTO_DNS_RESOLVER", "systemd"),
+        ),
+        (
+            "config client by NetworkManager",
+            config_client(libreswan5()).with("PLUTO_NM_CONFIGURED", "1"),
+        ),
     ]
 }

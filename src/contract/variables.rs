@@ -11,7 +11,7 @@ pub enum Treatment {
 
 use Treatment::{Ignored, Read};
 
-const RESOLVER: &str = "concerns the resolver, not the firewall; the peer chose it";
+const RESOLVER: &str = "strongSwan has plugins for the resolver, and its stock script leaves this alone";
 const CLIENT_PARTS: &str =
     "says again what PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT say, and not correctly of ranges and NATed peers";
 const HOST_FAMILY: &str =
@@ -44,10 +44,10 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
         "PLUTO_ADDTIME",
         Ignored("the time of the security association, which a rekey changes without a call"),
     ),
-    ("PLUTO_CFG_CLIENT", Ignored(CONFIG_MODE)),
+    ("PLUTO_CFG_CLIENT", Read),
     ("PLUTO_CFG_SERVER", Ignored(CONFIG_MODE)),
-    ("PLUTO_CISCO_DNS_INFO", Ignored(RESOLVER)),
-    ("PLUTO_CISCO_DOMAIN_INFO", Ignored(RESOLVER)),
+    ("PLUTO_CISCO_DNS_INFO", Read),
+    ("PLUTO_CISCO_DOMAIN_INFO", Read),
     ("PLUTO_CLIENT_FAMILY", Read),
     ("PLUTO_CONNECTION", Read),
     (
@@ -88,14 +88,11 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_MY_SOURCEIP4_*", Read),
     ("PLUTO_MY_SOURCEIP6_*", Read),
     ("PLUTO_NEXT_HOP", Read),
-    (
-        "PLUTO_NM_CONFIGURED",
-        Ignored("concerns NetworkManager, not the firewall"),
-    ),
+    ("PLUTO_NM_CONFIGURED", Read),
     ("PLUTO_OUTBYTES", Ignored(COUNTERS)),
     ("PLUTO_OUT_BYTES", Ignored(COUNTERS)),
     ("PLUTO_PEER", Read),
-    ("PLUTO_PEER_BANNER", Ignored("a greeting of the peer's, for people")),
+    ("PLUTO_PEER_BANNER", Read),
     (
         "PLUTO_PEER_CA",
         Ignored("the daemon has already judged the peer's certificate"),
@@ -103,8 +100,8 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_PEER_CLIENT", Read),
     ("PLUTO_PEER_CLIENT_MASK", Ignored(CLIENT_PARTS)),
     ("PLUTO_PEER_CLIENT_NET", Ignored(CLIENT_PARTS)),
-    ("PLUTO_PEER_DNS_INFO", Ignored(RESOLVER)),
-    ("PLUTO_PEER_DOMAIN_INFO", Ignored(RESOLVER)),
+    ("PLUTO_PEER_DNS_INFO", Read),
+    ("PLUTO_PEER_DOMAIN_INFO", Read),
     ("PLUTO_PEER_ID", Read),
     ("PLUTO_PEER_PORT", Read),
     ("PLUTO_PEER_PROTOCOL", Read),

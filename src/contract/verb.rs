@@ -81,8 +81,8 @@ impl Operation {
         }
     }
 
-    /// Whether it asks for nothing that is done here.
-    pub(super) fn is_of_no_concern(self) -> bool {
+    /// Whether it is done as far as it is understood, and never refused.
+    pub(super) fn is_never_refused(self) -> bool {
         match self {
             Self::Prepare | Self::Route | Self::Unroute | Self::Up | Self::Down => false,
             Self::DisconnectNm | Self::UpdateResolvConf | Self::RestoreResolvConf | Self::SpdAdd | Self::SpdDel => true,

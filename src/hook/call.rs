@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
+use super::aside::Aside;
 use super::{Done, HookError, PATIENCE, Told, interfaces};
 use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
 use crate::cli::Options;
@@ -53,7 +54,9 @@ impl Call<'_> {
     fn is_idle(&self, event: &Event) -> bool {
         let store = Store::peek(&self.options.state_dir, self.namespace);
         let idle = || -> Result<bool, HookError> {
-            Ok(!store.needs_attention()? && self.routing_works(event, &store)?.iter().all(RoutingWork::is_empty))
+            Ok(event.resolver.is_none()
+                && !store.needs_attention()?
+                && self.routing_works(event, &store)?.iter().all(RoutingWork::is_empty))
         };
         // What goes wrong here goes wrong again, and is told then.
         idle().unwrap_or(false)
@@ -78,6 +81,8 @@ impl Call<'_> {
         let store = Store::open(&self.options.state_dir, self.namespace, deadline)?;
         let mut programs = self.programs(deadline, &store);
         let mut session = Session::new(&store, &mut programs, self.caller(event));
+        let aside = self.aside(event);
+        aside.housekeep(&store);
         self.clear_routes(&store);
         let kept = session.housekeep();
         let result = match &kept {
@@ -88,6 +93,11 @@ impl Call<'_> {
             Err(_) => Ok(Done::default()),
             Ok(()) => self.steps(event, &store, &mut session),
         };
+        aside.carry_out(
+            &store,
+            self.daemon,
+            &kept.as_ref().map_or(Err(()), |()| result.as_ref().map_err(drop)),
+        );
         let tidied = store.tidy();
         let done = result?;
         match (kept, &event.duty) {
@@ -190,12 +200,24 @@ impl Call<'_> {
         let mut programs = self.programs(deadline, &store);
         let session = Session::new(&store, &mut programs, self.caller(event));
         let works = self.routing_works(event, &store)?;
-        text.push_str(&preview::preview(event, &session, &works)?);
+        let plan = preview::preview(event, &session, &works)? + &self.aside(event).preview(&store);
+        match plan.is_empty() {
+            true => text.push_str(&format!("# {}: nothing to do\n", event.verb)),
+            false => text.push_str(&plan),
+        }
         io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)?;
         Ok(Done {
             shown: true,
             ..Done::default()
         })
+    }
+
+    fn aside<'s>(&'s self, event: &'s Event) -> Aside<'s> {
+        Aside {
+            duty: event.resolver.as_deref(),
+            options: self.options,
+            log: self.log,
+        }
     }
 
     fn programs<'s>(&self, deadline: Instant, store: &'s Store) -> Programs<'s> {

@@ -1,5 +1,6 @@
 //! One hook call, from what the daemon said to the exit code.
 
+mod aside;
 mod call;
 mod done;
 
@@ -25,6 +26,9 @@ pub use done::Done;
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the programs of the resolver may take in all, once a call.
+const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a call was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +140,7 @@ fn route_options(options: &Options, event: &Event, log: Log) -> RouteOptions {
         always_route,
         arguments,
         warning,
-    } = StockSettings::load();
+    } = StockSettings::load(&options.root);
     if let Some(warning) = warning {
         log.warning(&warning);
     }

@@ -65,9 +65,14 @@ fn untrusted(path: &Path, what: &'static str, expected: &'static str) -> RecordE
 }
 
 /// Reads a file of ours.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+    parse(path, &read_bytes(path)?)
+}
+
+/// Reads a file of ours, byte for byte.
 ///
 /// Follows no symbolic link and waits for nothing: it may have become a named pipe.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RecordError> {
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -87,7 +92,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     file.take(LARGEST)
         .read_to_end(&mut bytes)
         .map_err(RecordError::io(path, "read"))?;
-    parse(path, &bytes)
+    Ok(bytes)
 }
 
 /// What every file says before anything else.
@@ -120,7 +125,12 @@ pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), Record
         reason: error.to_string(),
     })?;
     text.push(b'\n');
-    create(path)?.write_all(&text).map_err(RecordError::io(path, "write"))
+    write_bytes(path, &text)
+}
+
+/// Writes a new file, byte for byte.
+pub(super) fn write_bytes(path: &Path, content: &[u8]) -> Result<(), RecordError> {
+    create(path)?.write_all(content).map_err(RecordError::io(path, "write"))
 }
 
 fn create(path: &Path) -> Result<File, RecordError> {

@@ -6,6 +6,10 @@
 //!     lock                              held for a whole change
 //!     pending                           a change is under way; there after a crash only
 //!     daemons/2817-5120-4026531836      an IKE daemon that has tunnels here
+//!     resolver/                         there as long as a peer's name servers are in use
+//!       state                           by whom, and what they have changed
+//!       original                        resolv.conf as it was, byte for byte
+//!       pending                         a change is under way
 //!     nft-ipv4/                         one rulebook
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
@@ -15,7 +19,7 @@
 //! ```
 //!
 //! The folders under `nodes` mirror the chain tree: the first tunnel makes one, the last removes it, and finding out costs the
-//! same however many tunnels there are. With the last tunnel of all everything goes, down to `/run/pluto-updown` itself.
+//! same however many tunnels there are. With the last tunnel of all (and the last user of name servers) everything goes, down to `/run/pluto-updown` itself.
 //!
 //! Files are written beside and renamed over. A change writes `pending` before it touches the kernel and removes it when the
 //! record is right again, so that a call that finds it knows that another died between the two.
@@ -26,6 +30,7 @@ mod error;
 mod file;
 mod lock;
 mod pending;
+mod resolver;
 mod routing;
 mod store;
 mod tunnel;
@@ -34,6 +39,7 @@ pub use daemon::Daemon;
 pub use error::RecordError;
 pub use lock::Lock;
 pub use pending::{Pending, Settle};
+pub use resolver::{By, LinkRecord, LinkSettings, LinkWord, NameUser, ResolverRecord};
 pub use routing::RoutingRecord;
 pub use store::{Slot, Store};
 pub use tunnel::{About, FORMAT, TunnelRecord};

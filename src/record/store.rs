@@ -85,7 +85,8 @@ impl Store {
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        Ok(self.folder.join("pending").exists() || !self.dead_daemons()?.is_empty())
+        let interrupted = self.folder.join("pending").exists() || self.resolver_was_interrupted();
+        Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 
     /// The daemons that have tunnels here and run no more.
@@ -200,7 +201,8 @@ impl Store {
         )
     }
 
-    /// Removes every folder that holds nothing any more; with the last tunnel everything, the lock included.
+    /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of a peer's name servers, everything,
+    /// the lock included.
     ///
     /// # Errors
     /// If a folder cannot be listed or removed.
@@ -209,10 +211,11 @@ impl Store {
         if self.pending()?.is_some() {
             return Ok(());
         }
-        let mut empty = !self.has_routings()?;
-        if empty {
+        let has_routings = self.has_routings()?;
+        if !has_routings {
             file::remove_tree(&self.network())?;
         }
+        let mut empty = !has_routings && !self.has_resolver();
         for rulebook in Rulebook::all() {
             if self.has_tunnels(rulebook)? {
                 empty = false;

@@ -9,8 +9,8 @@ use std::path::Path;
 use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::words::escaped;
 
-/// Where it is: the first of these that is there.
-pub const STOCK_PATHS: [&str; 2] = ["/etc/sysconfig/pluto_updown", "/etc/default/pluto_updown"];
+/// Where it is, below the root of the file system: the first of these that is there.
+pub const STOCK_PATHS: [&str; 2] = ["etc/sysconfig/pluto_updown", "etc/default/pluto_updown"];
 
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,13 +26,13 @@ pub struct StockSettings {
 impl StockSettings {
     /// Reads the file, if there is one.
     #[must_use]
-    pub fn load() -> Self {
-        for path in STOCK_PATHS {
-            match fs::read(path) {
+    pub fn load(root: &Path) -> Self {
+        for path in STOCK_PATHS.map(|path| root.join(path)) {
+            match fs::read(&path) {
                 Ok(text) => return Self::parse(path, &String::from_utf8_lossy(&text)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    let warning = Some(format!("{path}: cannot read: {error}"));
+                    let warning = Some(format!("{}: cannot read: {error}", path.display()));
                     return Self {
                         warning,
                         ..Self::default()

@@ -14,4 +14,5 @@ mod processes;
 mod programs;
 mod record;
 mod replay;
+mod resolver;
 mod variables;

@@ -9,6 +9,7 @@ mod daemons;
 mod lock;
 mod programs;
 mod reloads;
+mod resolver;
 mod rights;
 mod space;
 mod variants;

@@ -88,11 +88,12 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// The program, which sees none of this machine's own files: no test may change `/etc/resolv.conf`.
     pub fn new() -> Self {
         Self {
             before: Vec::new(),
             program: PROGRAM.into(),
-            options: Vec::new(),
+            options: vec!["--root".into(), "/nonexistent".into()],
         }
     }
 

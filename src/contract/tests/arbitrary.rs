@@ -62,6 +62,9 @@ proptest! {
         let call = changes.iter().fold(call, |call, (name, value)| call.with_bytes(name, value));
         let outcome = call.read();
         prop_assert!(is_fit(&outcome), "{outcome:?}");
+        let resolver = outcome.ok().and_then(|event| event.resolver);
+        let mut faults = resolver.iter().flat_map(|duty| &duty.faults);
+        prop_assert!(faults.all(|fault| is_plain(&fault.to_string())), "{resolver:?}");
     }
 
     #[test]

@@ -29,7 +29,8 @@ fn matters(name: &str) -> bool {
     let calls = every_kind()
         .into_iter()
         .map(|(_, call)| call)
-        .chain(captured::road_warriors());
+        .chain(captured::road_warriors())
+        .chain([cisco_client()]);
     calls.flat_map(|call| [call.clone(), call.down()]).any(|call| {
         let outcome = call.read();
         let changes = |value: &str| call.clone().with(name, value).read() != outcome;

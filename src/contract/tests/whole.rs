@@ -41,6 +41,7 @@ fn a_call_is_understood() {
         verb,
         duty,
         routing,
+        resolver: _,
     } = libreswan4().read().unwrap();
     assert_eq!(
         (dialect.to_string(), verb.to_string()),

@@ -1,0 +1,28 @@
+//! The resolver: a peer's name servers are taken into use as long as its tunnel is up, as libreswan's and Openswan's stock scripts
+//! do it for clients of the config mode.
+//!
+//! Who uses which name servers is on [record](crate::record::ResolverRecord). What `resolv.conf`, unbound and systemd-resolved
+//! should say follows from that ([`plan`], [`merge`]; both pure), and every change brings them from what they were told to what
+//! they should say. So users can come and go in any order, a call that died is made up for by doing the same again, and with the
+//! last user everything is as it was before the first one.
+//!
+//! Nothing of this is worth refusing a tunnel for, as in the stock scripts: what goes wrong is a line in the log.
+
+mod notice;
+pub mod place;
+pub mod plan;
+mod preview;
+mod resolvconf;
+mod session;
+mod system;
+mod trouble;
+
+pub use plan::{Command, Names, Program};
+pub use preview::preview;
+pub use resolvconf::{Author, author, merge};
+pub use session::{carry_out, housekeep};
+pub use system::System;
+pub use trouble::Trouble;
+
+#[cfg(test)]
+mod tests;

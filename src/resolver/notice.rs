@@ -1,0 +1,59 @@
+//! What NetworkManager's service is told: by a program of its plugin, which reads its environment.
+
+use super::plan::{Command, Program};
+use super::system::System;
+use super::trouble::Trouble;
+use crate::contract::{NmService, Notice, Reason};
+
+/// Tells it.
+pub(super) fn tell(notice: &Notice, system: &System) -> Result<(), Trouble> {
+    let environment = environment(notice);
+    let variables: Vec<_> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    system.run(&command(notice), &variables).map(drop)
+}
+
+/// The line that `--dry-run` shows.
+pub(super) fn shown(notice: &Notice) -> String {
+    let quoted = |(name, value): &(&str, String)| format!("{name}='{}' ", value.replace('\'', "'\\''"));
+    let variables: String = environment(notice).iter().map(quoted).collect();
+    format!("{variables}{}", command(notice))
+}
+
+fn command(notice: &Notice) -> Command {
+    let program = match notice.service {
+        NmService::Libreswan => Program::NmLibreswan,
+        NmService::Openswan => Program::NmOpenswan,
+    };
+    Command {
+        program,
+        arguments: Vec::new(),
+    }
+}
+
+/// What the stock scripts export, written anew from what was understood.
+fn environment(notice: &Notice) -> Vec<(&'static str, String)> {
+    let reason = match notice.reason {
+        Reason::Connect => "connect",
+        Reason::Disconnect => "disconnect",
+    };
+    let [about, domains, servers] = match notice.service {
+        NmService::Libreswan => ["libreswan_reason", "PLUTO_PEER_DOMAIN_INFO", "PLUTO_PEER_DNS_INFO"],
+        NmService::Openswan => ["openswan_reason", "PLUTO_CISCO_DOMAIN_INFO", "PLUTO_CISCO_DNS_INFO"],
+    };
+    let mut variables = vec![
+        (about, reason.to_owned()),
+        (domains, words(&notice.domains)),
+        (servers, words(&notice.servers)),
+        ("PLUTO_PEER_BANNER", notice.banner.to_string()),
+    ];
+    variables.extend(notice.source.map(|address| ("PLUTO_MY_SOURCEIP", address.to_string())));
+    variables.extend(notice.peer.map(|address| ("PLUTO_PEER", address.to_string())));
+    variables
+}
+
+fn words(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,184 @@
+//! What the users of name servers come to: what unbound and systemd-resolved are to be told, and by which commands. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::contract::Domain;
+use crate::record::{By, LinkRecord, NameUser};
+use crate::selector::Device;
+
+/// Name servers and the domains that they are for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The name servers.
+    pub servers: Vec<IpAddr>,
+    /// The domains.
+    pub domains: Vec<Domain>,
+}
+
+/// A program that the resolver is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// unbound's.
+    UnboundControl,
+    /// systemd-resolved's.
+    Resolvectl,
+    /// That of NetworkManager-libreswan.
+    NmLibreswan,
+    /// That of NetworkManager-openswan.
+    NmOpenswan,
+}
+
+impl Program {
+    /// The name of its file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnboundControl => "unbound-control",
+            Self::Resolvectl => "resolvectl",
+            Self::NmLibreswan => "nm-libreswan-service-helper",
+            Self::NmOpenswan => "nm-openswan-service-helper",
+        }
+    }
+}
+
+/// A program with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program.
+    pub program: Program,
+    /// Its arguments, all of which come out of closed alphabets.
+    pub arguments: Vec<String>,
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program.name())?;
+        for argument in &self.arguments {
+            let quotes = if argument.is_empty() { "\"\"" } else { "" };
+            write!(f, " {quotes}{argument}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What those users have who go by `resolv.conf`, in the order in which they came.
+#[must_use]
+pub fn in_file(users: &[NameUser]) -> Vec<Names> {
+    let by_file = users.iter().filter(|user| user.by == By::File);
+    by_file.map(names).collect()
+}
+
+/// Where unbound is to ask about which domain. Of two users with one domain the later one's name servers are asked.
+#[must_use]
+pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
+    let by_unbound = users.iter().filter(|user| user.by == By::Unbound);
+    by_unbound
+        .flat_map(|user| user.domains.iter().map(|domain| (domain.clone(), user.servers.clone())))
+        .collect()
+}
+
+/// What systemd-resolved is to have for which device: what all its users have together, the latest one's first.
+#[must_use]
+pub fn links(users: &[NameUser]) -> BTreeMap<Device, Names> {
+    let mut links: BTreeMap<Device, Names> = BTreeMap::new();
+    for user in users.iter().rev() {
+        let device = match &user.by {
+            By::Link(device) => device,
+            By::File | By::Unbound => continue,
+        };
+        let link = links.entry(device.clone()).or_default();
+        add(&mut link.servers, &user.servers);
+        add(&mut link.domains, &user.domains);
+    }
+    links
+}
+
+fn names(user: &NameUser) -> Names {
+    Names {
+        servers: user.servers.clone(),
+        domains: user.domains.clone(),
+    }
+}
+
+fn add<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
+    for item in more {
+        if !list.contains(item) {
+            list.push(item.clone());
+        }
+    }
+}
+
+/// The commands that make unbound forward what is wanted where it forwards what is held. What it has learnt of a domain from others
+/// is forgotten each time.
+#[must_use]
+pub fn forward_commands(wanted: &BTreeMap<Domain, Vec<IpAddr>>, held: &BTreeMap<Domain, Vec<IpAddr>>) -> Vec<Command> {
+    let mut commands = Vec::new();
+    let mut tell = |words: Vec<String>| {
+        commands.push(Command {
+            program: Program::UnboundControl,
+            arguments: words,
+        });
+    };
+    for domain in held.keys().filter(|domain| !wanted.contains_key(*domain)) {
+        tell(vec!["forward_remove".into(), domain.to_string()]);
+        tell(vec!["flush_zone".into(), domain.to_string()]);
+    }
+    for (domain, servers) in wanted
+        .iter()
+        .filter(|(domain, servers)| held.get(*domain) != Some(*servers))
+    {
+        let words = ["forward_add".to_owned(), domain.to_string()];
+        tell(
+            words
+                .into_iter()
+                .chain(servers.iter().map(ToString::to_string))
+                .collect(),
+        );
+        tell(vec!["flush_zone".into(), domain.to_string()]);
+    }
+    if wanted != held {
+        tell(vec!["flush_requestlist".into()]);
+    }
+    commands
+}
+
+/// The commands that give a device what is wanted. What is not, it keeps as it was before the first user.
+#[must_use]
+pub fn link_commands(device: &Device, wanted: &Names, held: &LinkRecord) -> Vec<Command> {
+    let mut commands = Vec::new();
+    if wanted.servers != held.servers {
+        commands.push(link_command("dns", device, &wanted.servers, &held.before.servers));
+    }
+    if wanted.domains != held.domains {
+        commands.push(link_command("domain", device, &wanted.domains, &held.before.domains));
+    }
+    commands
+}
+
+fn link_command(what: &str, device: &Device, wanted: &[impl ToString], before: &[impl ToString]) -> Command {
+    let mut words: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+    if words.is_empty() {
+        words = before.iter().map(ToString::to_string).collect();
+    }
+    if words.is_empty() {
+        // That is how resolvectl is told "none"; without a word it would only show.
+        words.push(String::new());
+    }
+    let mut arguments = vec![what.to_owned(), device.to_string()];
+    arguments.append(&mut words);
+    Command {
+        program: Program::Resolvectl,
+        arguments,
+    }
+}
+
+/// The command that asks what a device has.
+#[must_use]
+pub fn link_question(what: &str, device: &Device) -> Command {
+    Command {
+        program: Program::Resolvectl,
+        arguments: vec![what.to_owned(), device.to_string()],
+    }
+}

@@ -1,0 +1,99 @@
+//! What a call would do, for `--dry-run`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::notice;
+use super::place::{self, Place};
+use super::plan::{self, Command, Names};
+use super::resolvconf::merge;
+use super::session::{Foreign, Session, is_ours, untold};
+use super::system::System;
+use super::trouble::Trouble;
+use crate::contract::{NameService, ResolverDuty};
+use crate::record::{LinkSettings, ResolverRecord, Store};
+
+/// What a call would do, as lines; empty if nothing.
+#[must_use]
+pub fn preview(duty: &ResolverDuty, store: &Store, system: &System) -> String {
+    let mut text = String::new();
+    let mut troubles: Vec<_> = duty.faults.iter().cloned().map(Trouble::LeftOut).collect();
+    if let Some(names) = &duty.names {
+        let mut session = Session::new(store, system, troubles);
+        match session.show(names) {
+            Ok(shown) => text.push_str(&shown),
+            Err(trouble) => session.troubles.push(trouble),
+        }
+        troubles = session.troubles;
+    }
+    // Writing into a String cannot fail.
+    if let Some(notice) = &duty.notice {
+        let _ = writeln!(text, "# would run:\n{}", notice::shown(notice));
+    }
+    for trouble in troubles {
+        let _ = writeln!(text, "# {trouble}");
+    }
+    text
+}
+
+impl Session<'_> {
+    /// The lines of a preview.
+    fn show(&mut self, names: &NameService) -> Result<String, Trouble> {
+        let mut record = self.store.resolver()?;
+        let Some(foreign) = self.enter(&mut record, names, None) else {
+            return Ok(String::new());
+        };
+        let commands = commands(&record);
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        for (position, command) in commands.iter().enumerate() {
+            let heading = if position == 0 { "# would run:\n" } else { "" };
+            let _ = writeln!(text, "{heading}{command}");
+        }
+        if let Some((path, content)) = self.file_to_be(&record, foreign)? {
+            let _ = write!(
+                text,
+                "# would write {}:\n{}",
+                path.display(),
+                String::from_utf8_lossy(&content)
+            );
+        }
+        Ok(text)
+    }
+
+    /// What would be written to which file.
+    fn file_to_be(&self, record: &ResolverRecord, foreign: Foreign) -> Result<Option<(PathBuf, Vec<u8>)>, Trouble> {
+        let users = plan::in_file(&record.users);
+        let kept = match &record.file {
+            Some(path) if is_ours(path)? => Some((path.clone(), self.store.original()?)),
+            Some(_) | None => None,
+        };
+        let is_foreign = record.file.is_some() && kept.is_none();
+        if users.is_empty() || (is_foreign && foreign == Foreign::Leave) {
+            return Ok(kept);
+        }
+        let Place::Plain(path) = place::locate(&self.system.root)? else {
+            return Ok(None);
+        };
+        let current = place::read(&path)?;
+        let original = kept.filter(|(taken, _)| *taken == path);
+        let original = original.map_or_else(|| current.clone(), |(_, original)| original);
+        let merged = merge(&original, &users);
+        Ok((merged != current).then_some((path, merged)))
+    }
+}
+
+/// The commands that would be run.
+fn commands(record: &ResolverRecord) -> Vec<Command> {
+    let mut commands = plan::forward_commands(&plan::forwards(&record.users), &record.forwards);
+    let links = plan::links(&record.users);
+    let untouched = untold(LinkSettings::default());
+    for (device, names) in &links {
+        let held = record.links.get(device).unwrap_or(&untouched);
+        commands.extend(plan::link_commands(device, names, held));
+    }
+    for (device, held) in record.links.iter().filter(|(device, _)| !links.contains_key(*device)) {
+        commands.extend(plan::link_commands(device, &Names::default(), held));
+    }
+    commands
+}

@@ -1,0 +1,415 @@
+//! Users that come and go, on a machine that is a folder.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::contract::{ConnectionName, Means, NameService, Offer, Request, ResolverDuty, ResolverUser};
+use crate::record::{Daemon, ResolverRecord, Store};
+
+/// A machine, and what is said to it.
+struct Machine {
+    folder: TempDir,
+}
+
+/// What an administrator's file says.
+const HOME: &[u8] = b"# by hand\nsearch home.example\nnameserver 192.0.2.1\nnameserver 192.0.2.2\noptions edns0\n\xff";
+
+impl Machine {
+    fn new(resolv_conf: &[u8]) -> Self {
+        let machine = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        fs::create_dir_all(machine.path("etc")).unwrap();
+        fs::create_dir(machine.path("proc")).unwrap();
+        machine.write(resolv_conf);
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path("etc/resolv.conf")
+    }
+
+    fn write(&self, content: &[u8]) {
+        fs::write(self.file(), content).unwrap();
+    }
+
+    fn content(&self) -> Vec<u8> {
+        fs::read(self.file()).unwrap()
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.path("state"), 1, Instant::now() + Duration::from_secs(5)).unwrap()
+    }
+
+    fn system(&self) -> System {
+        System {
+            root: self.folder.path().to_owned(),
+            programs: vec![self.path("programs")],
+            deadline: Instant::now() + Duration::from_secs(5),
+        }
+    }
+
+    /// A call that asks this; returns what went wrong.
+    fn call(&self, user: usize, request: Request, daemon: Option<Daemon>) -> Vec<String> {
+        let names = NameService {
+            user: identity(user),
+            request,
+        };
+        let duty = ResolverDuty {
+            names: Some(names),
+            notice: None,
+            faults: Vec::new(),
+        };
+        let store = self.store();
+        let mut troubles = housekeep(&store, &self.system());
+        troubles.extend(carry_out(&duty, &store, &self.system(), daemon));
+        store.tidy().unwrap();
+        troubles.iter().map(ToString::to_string).collect()
+    }
+
+    fn up(&self, user: usize) -> Vec<String> {
+        self.call(user, Request::Use(offer(user)), None)
+    }
+
+    fn down(&self, user: usize) -> Vec<String> {
+        self.call(user, Request::GiveBack, None)
+    }
+
+    /// A call that asks nothing, as `route` does.
+    fn housekeep(&self) -> Vec<String> {
+        let store = self.store();
+        let troubles = housekeep(&store, &self.system());
+        store.tidy().unwrap();
+        troubles.iter().map(ToString::to_string).collect()
+    }
+
+    #[track_caller]
+    fn assert_forgotten(&self) {
+        assert!(!self.path("state").exists());
+    }
+}
+
+fn identity(user: usize) -> ResolverUser {
+    ResolverUser {
+        connection: ConnectionName::new(format!("road/{user}x1").as_bytes()).unwrap(),
+        my_client: "10.9.0.10/32".parse().unwrap(),
+        peer_client: "0.0.0.0/0".parse().unwrap(),
+    }
+}
+
+fn offer(user: usize) -> Offer {
+    Offer {
+        servers: vec![
+            format!("10.{user}.0.53").parse().unwrap(),
+            "10.99.0.53".parse().unwrap(),
+        ],
+        domains: vec![format!("corp{user}.example").parse().unwrap()],
+        means: Means::File("eth0".parse().ok()),
+    }
+}
+
+fn names(user: usize) -> Names {
+    let Offer { servers, domains, .. } = offer(user);
+    Names { servers, domains }
+}
+
+fn names_of(users: &[usize]) -> Vec<Names> {
+    users.iter().map(|user| names(*user)).collect()
+}
+
+fn nobody() -> Vec<String> {
+    Vec::new()
+}
+
+/// A daemon that runs no more.
+fn dead_daemon() -> Daemon {
+    Daemon {
+        pid: 0x7fff_fff0,
+        started: 1,
+        namespace: fs::metadata("/proc/self/ns/pid").unwrap().ino(),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Up(usize),
+    Down(usize),
+    /// Somebody else writes the file.
+    Rewrite(Vec<u8>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let line = prop_oneof![
+        Just("nameserver 192.0.2.7".to_owned()),
+        Just("search home.example corp1.example".to_owned()),
+        Just("domain home.example".to_owned()),
+        "[a-z#; ]{0,12}",
+    ];
+    let text = (prop::collection::vec(line, 0..4), any::<bool>());
+    let written =
+        text.prop_map(|(lines, end)| Step::Rewrite((lines.join("\n") + if end { "\n" } else { "" }).into_bytes()));
+    prop_oneof![4 => (0..4usize).prop_map(Step::Up), 4 => (0..4usize).prop_map(Step::Down), 1 => written]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn in_any_order_the_file_says_what_its_users_need_and_comes_back(steps in prop::collection::vec(step(), 0..16)) {
+        let machine = Machine::new(HOME);
+        let (mut original, mut users, mut is_ours) = (HOME.to_vec(), Vec::new(), false);
+        let rest = (0..4).map(Step::Down);
+        for step in steps.into_iter().chain(rest) {
+            match step {
+                Step::Up(user) => {
+                    prop_assert_eq!(machine.up(user), nobody());
+                    if !users.contains(&user) {
+                        users.push(user);
+                    }
+                    is_ours = true;
+                }
+                Step::Down(user) => {
+                    prop_assert_eq!(machine.down(user), nobody());
+                    users.retain(|other| *other != user);
+                    is_ours = is_ours && !users.is_empty();
+                }
+                Step::Rewrite(text) => {
+                    machine.write(&text);
+                    (original, is_ours) = (text, false);
+                }
+            }
+            let expected = if is_ours { merge(&original, &names_of(&users)) } else { original.clone() };
+            prop_assert_eq!(machine.content(), expected);
+        }
+        machine.assert_forgotten();
+    }
+}
+
+#[test]
+fn a_second_up_with_another_offer_replaces_the_first() {
+    let machine = Machine::new(HOME);
+    assert_eq!(machine.up(1), nobody());
+    assert_eq!(machine.up(2), nobody());
+    assert_eq!(machine.call(1, Request::Use(offer(3)), None), nobody());
+    assert_eq!(machine.content(), merge(HOME, &[names(3), names(2)]));
+    assert_eq!((machine.down(1), machine.down(2)), (nobody(), nobody()));
+    assert_eq!(machine.content(), HOME);
+}
+
+#[test]
+fn mode_and_link_of_the_file_stay() {
+    let machine = Machine::new(b"");
+    fs::remove_file(machine.file()).unwrap();
+    fs::create_dir_all(machine.path("run/NetworkManager")).unwrap();
+    symlink("/run/NetworkManager/resolv.conf", machine.file()).unwrap();
+    let target = machine.path("run/NetworkManager/resolv.conf");
+    fs::write(&target, HOME).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(machine.up(1), nobody());
+    assert_eq!(fs::read(&target).unwrap(), merge(HOME, &[names(1)]));
+    assert!(machine.file().is_symlink());
+    assert_eq!(machine.down(1), nobody());
+    assert_eq!(fs::read(&target).unwrap(), HOME);
+    assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o640);
+    let beside: Vec<_> = fs::read_dir(machine.path("run/NetworkManager")).unwrap().collect();
+    assert_eq!(beside.len(), 1, "{beside:?}");
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_meanwhile_leaves_no_file_changed() {
+    let machine = Machine::new(HOME);
+    let (old, new) = (machine.path("etc/old"), machine.path("etc/new"));
+    fs::rename(machine.file(), &old).unwrap();
+    fs::write(&new, "nameserver 192.0.2.9\n").unwrap();
+    symlink("old", machine.file()).unwrap();
+    assert_eq!((machine.up(1), machine.up(2)), (nobody(), nobody()));
+    fs::remove_file(machine.file()).unwrap();
+    symlink("../etc/new", machine.file()).unwrap();
+    assert_eq!(machine.down(1), nobody());
+    assert_eq!(fs::read(&old).unwrap(), HOME);
+    assert_eq!(machine.content(), merge(b"nameserver 192.0.2.9\n", &[names(2)]));
+    assert_eq!(machine.down(2), nobody());
+    assert_eq!(fs::read(&new).unwrap(), b"nameserver 192.0.2.9\n");
+    machine.assert_forgotten();
+}
+
+#[test]
+fn where_there_is_no_file_none_is_made() {
+    let machine = Machine::new(b"");
+    fs::remove_file(machine.file()).unwrap();
+    let told = "no /etc/resolv.conf: the peer's name servers are not used";
+    assert_eq!(machine.up(1), [told]);
+    symlink("/run/nowhere", machine.file()).unwrap();
+    assert_eq!(machine.up(1), [told]);
+    fs::remove_file(machine.file()).unwrap();
+    symlink("resolv.conf", machine.file()).unwrap();
+    assert!(machine.up(1)[0].contains("circle of symbolic links"));
+    fs::remove_file(machine.file()).unwrap();
+    fs::create_dir(machine.file()).unwrap();
+    assert!(machine.up(1)[0].contains("not a file"));
+    assert_eq!(machine.down(1), nobody());
+    machine.assert_forgotten();
+}
+
+#[test]
+fn a_file_that_vanishes_meanwhile_does_not_come_back() {
+    let machine = Machine::new(HOME);
+    assert_eq!(machine.up(1), nobody());
+    fs::remove_file(machine.file()).unwrap();
+    assert_eq!(machine.down(1), nobody());
+    assert!(!machine.file().exists());
+    machine.assert_forgotten();
+}
+
+#[test]
+fn a_read_only_file_is_left_alone_and_put_back_once_it_may_be_written() {
+    let machine = Machine::new(HOME);
+    let mode = |mode| fs::set_permissions(machine.file(), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o444);
+    assert!(machine.up(1)[0].contains("read-only by its mode"));
+    assert_eq!(machine.content(), HOME);
+    assert_eq!(machine.down(1), nobody());
+    machine.assert_forgotten();
+    mode(0o644);
+    assert_eq!(machine.up(1), nobody());
+    mode(0o444);
+    assert!(machine.down(1)[0].contains("read-only by its mode"));
+    assert!(machine.housekeep()[0].contains("read-only by its mode"));
+    mode(0o644);
+    assert_eq!(machine.housekeep(), nobody());
+    assert_eq!(machine.content(), HOME);
+    machine.assert_forgotten();
+}
+
+#[test]
+fn a_file_that_a_script_left_comes_back_as_it_was_and_is_told() {
+    for (text, whose) in [
+        (
+            "# Generated by Libreswan (IPsec)\nnameserver 10.2.0.53\n",
+            "a stock script",
+        ),
+        (
+            "# Generated by pluto-updown (IPsec)\nnameserver 10.2.0.53\n",
+            "no record of it",
+        ),
+    ] {
+        let machine = Machine::new(text.as_bytes());
+        let told = machine.up(1);
+        assert!(told.len() == 1 && told[0].contains(whose), "{told:?}");
+        assert_eq!(machine.content(), merge(text.as_bytes(), &[names(1)]));
+        assert_eq!(machine.down(1), nobody());
+        assert_eq!(machine.content(), text.as_bytes());
+    }
+}
+
+#[test]
+fn what_a_dead_daemon_left_is_put_back() {
+    let machine = Machine::new(HOME);
+    assert_eq!(machine.call(1, Request::Use(offer(1)), Some(dead_daemon())), nobody());
+    assert_eq!(machine.content(), merge(HOME, &[names(1)]));
+    assert!(Store::peek(&machine.path("state"), 1).needs_attention().unwrap());
+    assert_eq!(machine.up(2), nobody());
+    assert_eq!(machine.content(), merge(HOME, &[names(2)]));
+    assert_eq!(machine.down(2), nobody());
+    assert_eq!(machine.content(), HOME);
+}
+
+#[test]
+fn a_call_that_died_is_made_up_for() {
+    let machine = Machine::new(HOME);
+    assert_eq!((machine.up(1), machine.up(2)), (nobody(), nobody()));
+    let record = machine.store().resolver().unwrap();
+    for (kept, expected) in [
+        (&record.users[..1], merge(HOME, &[names(1)])),
+        (&record.users[..], merge(HOME, &names_of(&[1, 2]))),
+        (&[], HOME.to_vec()),
+    ] {
+        let shall = ResolverRecord {
+            users: kept.to_vec(),
+            ..record.clone()
+        };
+        machine.store().begin_resolver(&shall).unwrap();
+        assert!(Store::peek(&machine.path("state"), 1).needs_attention().unwrap());
+        assert_eq!(machine.housekeep(), nobody());
+        assert_eq!(machine.content(), expected);
+    }
+    machine.assert_forgotten();
+}
+
+#[test]
+fn an_original_that_was_lost_is_told_once() {
+    let machine = Machine::new(HOME);
+    assert_eq!(machine.up(1), nobody());
+    let merged = machine.content();
+    fs::remove_file(machine.path("state/1/resolver/original")).unwrap();
+    let told = machine.down(1);
+    assert!(
+        told.len() == 1 && told[0].contains("resolver/original: cannot read"),
+        "{told:?}"
+    );
+    assert_eq!(machine.content(), merged);
+    machine.assert_forgotten();
+}
+
+#[test]
+fn systemd_resolveds_file_is_left_alone_where_it_does_not_run() {
+    let machine = Machine::new(b"");
+    fs::remove_file(machine.file()).unwrap();
+    fs::create_dir_all(machine.path("run/systemd/resolve")).unwrap();
+    for name in ["stub-resolv.conf", "resolv.conf"] {
+        fs::write(machine.path("run/systemd/resolve").join(name), HOME).unwrap();
+        let _ = fs::remove_file(machine.file());
+        symlink(format!("../run/systemd/resolve/{name}"), machine.file()).unwrap();
+        let told = machine.up(1);
+        assert!(
+            told.len() == 1 && told[0].contains("systemd-resolved's and does not run"),
+            "{told:?}"
+        );
+        assert_eq!(machine.content(), HOME);
+        machine.assert_forgotten();
+    }
+}
+
+#[test]
+fn a_preview_changes_nothing_and_shows_the_file() {
+    let machine = Machine::new(b"nameserver 192.0.2.1\n");
+    let duty = |request| ResolverDuty {
+        names: Some(NameService {
+            user: identity(1),
+            request,
+        }),
+        notice: None,
+        faults: Vec::new(),
+    };
+    let shown = |request| {
+        let store = Store::peek(&machine.path("state"), 1);
+        preview(&duty(request), &store, &machine.system())
+    };
+    let file = machine.file().canonicalize().unwrap();
+    assert_eq!(
+        shown(Request::Use(offer(1))),
+        format!(
+            "# would write {}:\n# Generated by pluto-updown (IPsec)\nsearch corp1.example\nnameserver 10.1.0.53\n\
+             nameserver 10.99.0.53\nnameserver 192.0.2.1\n",
+            file.display()
+        )
+    );
+    assert_eq!(machine.content(), b"nameserver 192.0.2.1\n");
+    assert_eq!(shown(Request::GiveBack), "");
+    machine.assert_forgotten();
+    assert_eq!(machine.up(1), nobody());
+    assert_eq!(
+        shown(Request::GiveBack),
+        format!("# would write {}:\nnameserver 192.0.2.1\n", file.display())
+    );
+}
