@@ -18,7 +18,10 @@ mod verb;
 
 pub use dialect::{Dialect, Libreswan};
 pub use error::{ContractError, Quoted};
-pub use event::{Attachment, Compression, Duty, Event, HostAccess, Multiplicity, SaProtocol, Scope, Spis, Tunnel};
+pub use event::{
+    Attachment, ClientTranslation, Compression, Duty, Event, HostAccess, LogGroup, Multiplicity, SaProtocol, Scope,
+    Spis, Tunnel,
+};
 pub use reader::read;
 pub use snapshot::Snapshot;
 pub use text::{ConnectionName, PeerText};
