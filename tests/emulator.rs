@@ -162,7 +162,12 @@ fn a_chain_has_a_name_of_up_to_28_bytes_that_is_no_target() {
 
 #[test]
 fn commit_is_required_with_its_newline_and_ends_the_text() {
-    for wrong in ["*filter\n", "*filter\nCOMMIT", ":A - [0:0]\nCOMMIT\n", "*nat\nCOMMIT\n"] {
+    for wrong in [
+        "*filter\n",
+        "*filter\nCOMMIT",
+        ":A - [0:0]\nCOMMIT\n",
+        "*security\nCOMMIT\n",
+    ] {
         assert!(Emulator::new().restore(wrong).is_err(), "{wrong}");
     }
     let behind = "*filter\nCOMMIT\n-A INPUT -j DROP\n";

@@ -1,8 +1,10 @@
 //! A change under way.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::netfilter::Rulebook;
+use crate::netfilter::{Rulebook, Table};
 use crate::plan::TunnelId;
 
 /// What the file `pending` says: which change a call was about to make, and what is to become of it if that call dies.
@@ -12,12 +14,23 @@ pub struct Pending {
     pub format: u32,
     /// The rulebook that changes.
     pub rulebook: Rulebook,
+    /// The tables that change in it.
+    #[serde(default = "filter_only", skip_serializing_if = "is_filter_only")]
+    pub tables: BTreeSet<Table>,
     /// The tunnels that go.
     pub gone: Vec<TunnelId>,
     /// The tunnels that come; the record of each stands beside as `ID.new`.
     pub come: Vec<TunnelId>,
     /// What the next call makes of it.
     pub settle: Settle,
+}
+
+fn filter_only() -> BTreeSet<Table> {
+    BTreeSet::from([Table::Filter])
+}
+
+fn is_filter_only(tables: &BTreeSet<Table>) -> bool {
+    *tables == filter_only()
 }
 
 /// What becomes of a change whose call died on the way.
