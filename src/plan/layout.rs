@@ -103,3 +103,36 @@ impl Layout {
         self.blocks.insert(block);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it was written when there was only the filter table.
+    const OLD: &str = r#"{
+        "piece": {
+            "chains": ["PLUTO-net-abcdefgh-I"],
+            "rules": [
+                {"chain": {"own": "PLUTO-net-abcdefgh-I"}, "place": "tail", "rule": {"verdict": "accept"}},
+                {
+                    "chain": {"own": "PLUTO-I-10.2.0.0-18"},
+                    "place": "head",
+                    "rule": {
+                        "matches": [{"source": "10.2.0.0/24"}, {"policy": {"direction": "in", "reqid": 1}}],
+                        "verdict": {"jump": "PLUTO-net-abcdefgh-I"}
+                    }
+                }
+            ]
+        },
+        "blocks": [{"path": "I", "network": "10.2.0.0/18"}]
+    }"#;
+
+    #[test]
+    fn what_an_older_version_wrote_is_read_and_written_as_it_was() {
+        let layout: Layout = serde_json::from_str(OLD).unwrap();
+        assert_eq!(layout.tables(), BTreeSet::from([Table::Filter]));
+        assert_eq!(layout.piece(Table::Filter).unwrap().rules.len(), 2);
+        let old: serde_json::Value = serde_json::from_str(OLD).unwrap();
+        assert_eq!(serde_json::to_value(&layout).unwrap(), old);
+    }
+}

@@ -43,3 +43,22 @@ pub enum Settle {
     /// It is not made. So it is with Pluto's `up`: a hook that dies has refused the tunnel, and there will be no `down`.
     Abandon,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_names_no_table_was_one_of_the_filter_table() {
+        let old = r#"{"format":1,"rulebook":{"variant":"nft","family":"ipv4"},"gone":[],"come":["net-abcdefgh"],"settle":"abandon"}"#;
+        let pending: Pending = serde_json::from_str(old).unwrap();
+        assert_eq!(pending.tables, filter_only());
+        assert_eq!(serde_json::to_string(&pending).unwrap(), old);
+        let both = Pending {
+            tables: BTreeSet::from([Table::Filter, Table::Nat]),
+            ..pending
+        };
+        let text = serde_json::to_string(&both).unwrap();
+        assert_eq!(serde_json::from_str::<Pending>(&text).unwrap(), both);
+    }
+}

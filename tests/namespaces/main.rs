@@ -11,4 +11,5 @@ mod programs;
 mod reloads;
 mod rights;
 mod space;
+mod tables;
 mod variants;

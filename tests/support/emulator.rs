@@ -43,6 +43,7 @@ pub struct Emulator {
     filter: Table,
     nat: Table,
     failure: Option<(Option<Kind>, String)>,
+    refused: Vec<(Kind, String)>,
     /// The kernel has no nat table.
     pub lacks_nat: bool,
     /// The command dies when it has committed its first table.
@@ -57,6 +58,7 @@ impl Default for Emulator {
             filter: Table::new(Kind::Filter),
             nat: Table::new(Kind::Nat),
             failure: None,
+            refused: Vec::new(),
             lacks_nat: false,
             dies_halfway: false,
             restores: 0,
@@ -101,6 +103,11 @@ impl Emulator {
         if section.kind == Kind::Nat && self.lacks_nat {
             return Err(format!("line {}: can't initialize iptables table `nat'", section.first));
         }
+        let holds = |words: &String| section.lines.iter().any(|line| line.contains(words.as_str()));
+        let mut refused = self.refused.iter();
+        if let Some((_, words)) = refused.find(|(kind, words)| *kind == section.kind && holds(words)) {
+            return Err(format!("line {}: {words}: refused", section.first));
+        }
         let table = self.table_mut(section.kind);
         let mut copy = table.clone();
         copy.apply(section)?;
@@ -142,6 +149,16 @@ impl Emulator {
     /// The next restore fails with this message when it comes to a table, if it does.
     pub fn fail_next_in(&mut self, kind: Kind, message: &str) {
         self.failure = Some((Some(kind), message.to_owned()));
+    }
+
+    /// From now on every section of a table fails that has this in one of its lines.
+    pub fn refuse(&mut self, kind: Kind, words: &str) {
+        self.refused.push((kind, words.to_owned()));
+    }
+
+    /// What was refused is taken again.
+    pub fn relent(&mut self) {
+        self.refused.clear();
     }
 
     /// All chains of the filter table: the built-in ones, then those of users by name.
