@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::netfilter::{Rulebook, Variant};
+use crate::netfilter::{Rulebook, Table, Variant};
 use crate::process::{self, Ending, Finished, Invocation, Output, ProcessError};
 use crate::selector::Family;
 
@@ -20,7 +20,7 @@ pub const DIRECTORIES: [&str; 7] = [
     "/run/current-system/sw/bin",
 ];
 
-/// The filter tables of this network namespace, as [`crate::apply`] needs them. Tests put an emulator here.
+/// The tables of this network namespace, as [`crate::apply`] needs them. Tests put an emulator here.
 pub trait Tables {
     /// The variant that `iptables` is for a family, if nothing of ours says otherwise.
     ///
@@ -28,17 +28,17 @@ pub trait Tables {
     /// If there is no iptables.
     fn default_variant(&self, family: Family) -> Result<Variant, TablesError>;
 
-    /// Carries out a transaction, all of it or nothing.
+    /// Carries out a change, section by section: all of a section or nothing, and after a refusal no further one.
     ///
     /// # Errors
-    /// If the transaction was refused, or it is not known what became of it.
+    /// If a section was refused, or it is not known what became of the change.
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
 
-    /// Lists the filter table, as `iptables-save` does.
+    /// Lists a table, as `iptables-save` does.
     ///
     /// # Errors
     /// If it cannot be listed.
-    fn save(&mut self, rulebook: Rulebook) -> Result<String, TablesError>;
+    fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError>;
 }
 
 /// Why a table was not read or changed.
@@ -55,7 +55,7 @@ pub enum TablesError {
     /// It could not be run.
     #[error(transparent)]
     NotRun(#[from] ProcessError),
-    /// It refused the transaction, and changed nothing.
+    /// It refused a section of the change, and changed nothing there; those before it stand.
     #[error("{program} failed with status {status}: {complaint}")]
     Refused {
         /// The program.
@@ -67,7 +67,7 @@ pub enum TablesError {
         /// Whether what stands in the kernel may be the reason, rather than the system or the rules asked for.
         reason: Reason,
     },
-    /// It ended in a way that leaves open whether the transaction was carried out.
+    /// It ended in a way that leaves open what of the change was carried out.
     #[error("{program} {how}; the next call will find out what it did")]
     Unknown {
         /// The program.
@@ -198,9 +198,9 @@ impl Tables for Programs<'_> {
             .map(drop)
     }
 
-    fn save(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
+    fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
         let program = self.program(rulebook, "save")?;
-        let finished = self.run(&program, &["-t", "filter"], "", Output::Kept)?;
+        let finished = self.run(&program, &["-t", table.name()], "", Output::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
     }
 }

@@ -49,13 +49,19 @@ fn ways(event: &Event, work: &RoutingWork) -> String {
 }
 
 fn show<T: Tables>(event: &Event, session: &Session<'_, T>, work: &Work) -> Result<String, ApplyError> {
-    let mut text = format!("# {}: would change the {} filter table:\n", event.verb, work.rulebook);
-    let commands = session.commands(work)?;
-    // Writing into a String cannot fail.
-    let _ = match commands.is_empty() {
-        true => writeln!(text, "# nothing: the rules stand already, or stay"),
-        false => writeln!(text, "{}", restore_text(&commands).trim_end()),
+    let sections = session.sections(work)?;
+    let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
+    let (verb, rulebook) = (&event.verb, work.rulebook);
+    let mut text = match &tables[..] {
+        [] => format!("# {verb}: would change no table: the rules of {rulebook} stand already, or stay\n"),
+        [table] => format!("# {verb}: would change the {rulebook} {table} table:\n"),
+        several => format!(
+            "# {verb}: would change the {rulebook} tables {}:\n",
+            several.join(" and ")
+        ),
     };
+    text.push_str(&restore_text(&sections));
+    // Writing into a String cannot fail.
     for record in work
         .gone
         .iter()

@@ -5,7 +5,7 @@
 
 mod support;
 
-use support::emulator::{Emulator, ParsedRule};
+use support::emulator::{Emulator, Kind, ParsedRule};
 use support::packet::{AH, From, Packet, To, Trace, Verdict, trace};
 
 /// A text for `iptables-restore` made of these lines.
@@ -162,7 +162,12 @@ fn a_chain_has_a_name_of_up_to_28_bytes_that_is_no_target() {
 
 #[test]
 fn commit_is_required_with_its_newline_and_ends_the_text() {
-    for wrong in ["*filter\n", "*filter\nCOMMIT", ":A - [0:0]\nCOMMIT\n", "*nat\nCOMMIT\n"] {
+    for wrong in [
+        "*filter\n",
+        "*filter\nCOMMIT",
+        ":A - [0:0]\nCOMMIT\n",
+        "*security\nCOMMIT\n",
+    ] {
         assert!(Emulator::new().restore(wrong).is_err(), "{wrong}");
     }
     let behind = "*filter\nCOMMIT\n-A INPUT -j DROP\n";
@@ -391,4 +396,52 @@ fn each_direction_of_a_policy_match_looks_at_its_own_side() {
     assert!(accepts("--dir out --pol ipsec --reqid 9 --proto ah", &packet));
     assert!(!accepts("--dir out --pol ipsec --reqid 7", &packet));
     assert!(accepts("--dir in --pol none", &packet));
+}
+
+#[test]
+fn a_table_that_is_refused_leaves_those_before_it_and_stops_those_behind_it() {
+    let good = |table: &str| format!("*{table}\n:A - [0:0]\nCOMMIT\n");
+    let bad = |table: &str| format!("*{table}\n:A - [0:0]\n-X B\nCOMMIT\n");
+    let stands = |text: String| {
+        let mut tables = Emulator::new();
+        let restored = tables.restore(&text);
+        (
+            restored.is_ok(),
+            Kind::ALL.map(|kind| tables.table(kind).has_chain("A")),
+        )
+    };
+    assert_eq!(stands(good("filter") + &good("nat")), (true, [true, true]));
+    assert_eq!(stands(good("filter") + &bad("nat")), (false, [true, false]));
+    assert_eq!(stands(good("nat") + &bad("filter")), (false, [false, true]));
+    assert_eq!(stands(bad("nat") + &good("filter")), (false, [false, false]));
+    assert_eq!(stands(good("nat") + &good("nat")), (false, [false, false]));
+}
+
+#[test]
+fn a_translation_stands_only_where_it_can_be_made() {
+    let take = |table: &str, from: &str, target: &str| {
+        let text = format!("*{table}\n:A - [0:0]\n-A A -j {target}\n-A {from} -j A\nCOMMIT\n");
+        Emulator::new().restore(&text).is_ok()
+    };
+    let (snat, dnat) = ("SNAT --to-source 10.0.0.1", "DNAT --to-destination 10.0.0.1");
+    assert!(take("nat", "POSTROUTING", snat) && take("nat", "PREROUTING", dnat));
+    assert!(!take("nat", "PREROUTING", snat) && !take("nat", "POSTROUTING", dnat));
+    assert!(!take("filter", "OUTPUT", snat) && !take("filter", "INPUT", dnat));
+}
+
+#[test]
+fn a_target_has_its_own_options_and_no_others() {
+    table("-A INPUT -j NFLOG --nflog-prefix \"a b\" --nflog-group 13");
+    for wrong in [
+        "-j SNAT",
+        "-j DNAT --to-source 10.0.0.1",
+        "-j SNAT --to-source x",
+        "-j NFLOG --nflog-group 65536",
+        "-j LOG --nflog-group 1",
+        "--nflog-group 1",
+    ] {
+        assert!(ParsedRule::parse(wrong).is_err(), "{wrong}");
+    }
+    let long = format!("-j NFLOG --nflog-prefix {}", "a".repeat(64));
+    assert!(ParsedRule::parse(&long).is_err());
 }

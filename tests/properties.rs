@@ -7,11 +7,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
-use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, restore_text};
-use pluto_updown::plan::{Change, Layout, TunnelKey, faults, lay_out, rebuild, transition};
+use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
+use pluto_updown::plan::{Change, Layout, Piece, TunnelKey, faults, lay_out, rebuild, transition};
 use proptest::prelude::*;
-use support::emulator::Emulator;
-use support::world::strongswan;
+use support::emulator::{Emulator, Kind};
+use support::world::{libreswan, strongswan, with};
 
 /// What can stand in a variable: bytes that a shell, a terminal, a log or iptables would take for something else come often.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -45,9 +45,23 @@ fn network_v6() -> impl Strategy<Value = String> {
     (any::<u128>(), 0..=128_u8).prop_map(|(bits, length)| format!("{}/{length}", std::net::Ipv6Addr::from_bits(bits)))
 }
 
-/// A call with these words in every variable that takes words, between these networks.
+/// A call of strongSwan with these words in every variable that takes words, between these networks.
 fn tunnel(words: &[Vec<u8>], networks: &(String, String), reqid: u32) -> Option<Tunnel> {
-    let variables = strongswan("up-client", "name", reqid, &networks.0, &networks.1);
+    worded(words, &strongswan("up-client", "name", reqid, &networks.0, &networks.1))
+}
+
+/// A call of libreswan, perhaps for a tunnel that is logged or translated.
+fn libreswans(words: &[Vec<u8>], networks: &(String, String), reqid: u32, extras: &str) -> Option<Tunnel> {
+    let me = if networks.0.contains(':') {
+        "2001:db8::1"
+    } else {
+        "192.0.2.1"
+    };
+    let variables = libreswan("up-client", "name", reqid, &networks.0, &networks.1);
+    worded(words, &(with(&variables, "PLUTO_ME", me) + extras))
+}
+
+fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
     let mut pairs: Vec<(OsString, OsString)> = variables
         .lines()
         .filter_map(|line| line.split_once('='))
@@ -70,17 +84,38 @@ fn layout(tunnel: &Tunnel) -> Layout {
     lay_out(tunnel, &id, &[])
 }
 
-fn any_tunnel() -> impl Strategy<Value = Tunnel> {
-    let networks = prop_oneof![2 => (network(), network()), 1 => (network_v6(), network_v6())];
-    (prop::collection::vec(bytes(), 4), networks, 1..1000_u32)
-        .prop_filter_map("a tunnel", |(words, networks, reqid)| tunnel(&words, &networks, reqid))
+/// What is a tunnel's own in the filter table.
+fn filter(layout: &Layout) -> &Piece {
+    layout.piece(Table::Filter).expect("every tunnel has something there")
 }
 
-/// The one line that a rule may be: no quote but the two around a comment, no byte that is not printable ASCII.
+fn saved(tables: &Emulator) -> [String; 2] {
+    Kind::ALL.map(|kind| tables.table(kind).save())
+}
+
+fn any_tunnel() -> impl Strategy<Value = Tunnel> {
+    let networks = prop_oneof![2 => (network(), network()), 1 => (network_v6(), network_v6())];
+    let extras = prop::option::of(prop::sample::select(vec![
+        "",
+        "NFLOG=13\n",
+        "CAT=YES\n",
+        "CAT=YES\nNFLOG=65535\n",
+    ]));
+    (prop::collection::vec(bytes(), 4), networks, 1..1000_u32, extras).prop_filter_map(
+        "a tunnel",
+        |(words, networks, reqid, extras)| match extras {
+            None => tunnel(&words, &networks, reqid),
+            Some(extras) => libreswans(&words, &networks, reqid, extras),
+        },
+    )
+}
+
+/// The one line that a rule may be: no quote but the two around a comment or a prefix, no byte that is not printable ASCII.
 fn is_plain(line: &str) -> bool {
     let printable = line.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let quotes = line.matches('"').count();
-    printable && (quotes == 0 || (quotes == 2 && line.contains("--comment \""))) && !line.contains('\\')
+    let is_quoted = line.contains("--comment \"") || line.contains("--nflog-prefix \"");
+    printable && (quotes == 0 || (quotes == 2 && is_quoted)) && !line.contains('\\')
 }
 
 proptest! {
@@ -91,10 +126,12 @@ proptest! {
         let layout = layout(&tunnel);
         let up = transition(&Change { come: vec![layout.clone()], ..Change::default() });
         let down = transition(&Change { gone: vec![layout.clone()], ..Change::default() });
-        let anew = rebuild(&[layout], &Listing::default());
+        let listings = layout.tables().into_iter().map(|table| (table, Listing::default())).collect();
+        let anew = rebuild(&[layout], &listings);
         for commands in [&up, &down, &anew] {
             let text = restore_text(commands);
-            prop_assert_eq!(text.lines().count(), commands.len() + 2);
+            let lines: usize = commands.iter().map(|section| section.commands.len() + 2).sum();
+            prop_assert_eq!(text.lines().count(), lines);
             for line in text.lines() {
                 prop_assert!(is_plain(line), "{}", line);
             }
@@ -107,19 +144,19 @@ proptest! {
         let family = tunnels[0].family();
         let layouts: Vec<_> = tunnels.iter().filter(|tunnel| tunnel.family() == family).map(layout).collect();
         let mut table = Emulator::new();
-        let before = table.save();
+        let before = saved(&table);
         let up = transition(&Change { come: layouts.clone(), ..Change::default() });
         prop_assert_eq!(table.restore(&restore_text(&up)), Ok(()));
         let down = transition(&Change { gone: layouts, ..Change::default() });
         prop_assert_eq!(table.restore(&restore_text(&down)), Ok(()));
-        prop_assert_eq!(table.save(), before);
+        prop_assert_eq!(saved(&table), before);
     }
 
     #[test]
     fn chains_of_unlike_tunnels_have_unlike_names(tunnels in prop::collection::vec(any_tunnel(), 2..30)) {
         let keys: BTreeSet<String> = tunnels.iter().map(|tunnel| format!("{:?}", TunnelKey::of(tunnel))).collect();
         let layouts: Vec<_> = tunnels.iter().map(layout).collect();
-        let own: Vec<BTreeSet<_>> = layouts.iter().map(|layout| layout.piece.chains.iter().cloned().collect()).collect();
+        let own: Vec<BTreeSet<_>> = layouts.iter().map(|layout| filter(layout).chains.iter().cloned().collect()).collect();
         let names: BTreeSet<_> = own.iter().collect();
         prop_assert_eq!(names.len(), keys.len());
         for chain in own.iter().flatten() {
@@ -145,7 +182,7 @@ proptest! {
 fn two_names_that_look_alike_in_a_chain_are_two_chains() {
     let networks = ("10.1.0.0/24".to_owned(), "10.2.0.0/24".to_owned());
     let named = |name: &str| tunnel(&[name.as_bytes().to_vec()], &networks, 1).expect("a tunnel");
-    let chains = |name: &str| layout(&named(name)).piece.chains;
+    let chains = |name: &str| filter(&layout(&named(name))).chains.clone();
     assert_ne!(chains("a/b"), chains("a b"));
     assert_ne!(chains("long-name-of-a-branch-1"), chains("long-name-of-a-branch-2"));
     assert_ne!(chains("a\\x5cb"), chains("a\\b"));
@@ -153,29 +190,39 @@ fn two_names_that_look_alike_in_a_chain_are_two_chains() {
 
 #[test]
 fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
-    use pluto_updown::netfilter::{BuiltIn, Place, Placed, Rule, Verdict};
-    let networks = ("10.1.0.0/24".to_owned(), "10.2.0.0/24".to_owned());
-    let layout = layout(&tunnel(&[b"net".to_vec()], &networks, 1).expect("a tunnel"));
+    use pluto_updown::netfilter::{BuiltIn, Place, Placed, Rule, Section, Verdict};
+    let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
+    let layout = layout(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
     let good = transition(&Change {
         come: vec![layout.clone()],
         ..Change::default()
     });
+    assert_eq!(good.len(), 2);
     assert_eq!(faults(&good), []);
-    let with = |placed: Placed| good.iter().cloned().chain([Command::Put(placed)]).collect::<Vec<_>>();
-    let accept = |chain| Placed {
-        chain,
-        place: Place::Head,
-        rule: Rule::always(Verdict::Accept),
+    // How many faults one more rule makes, in each of the two tables.
+    let more = |table: Table, chain, verdict| {
+        let placed = Placed {
+            chain,
+            place: Place::Head,
+            rule: Rule::always(verdict),
+        };
+        let mut sections: Vec<Section> = good.clone();
+        let mut meant = sections.iter_mut().filter(|section| section.table == table);
+        meant.next().expect("the table").commands.push(Command::Put(placed));
+        faults(&sections).len()
     };
-    assert_eq!(faults(&with(accept(BuiltIn::Forward.into()))).len(), 1);
     let old: ChainName = "PLUTO-old".parse().expect("a name");
-    assert_eq!(faults(&with(accept((&old).into()))).len(), 1);
-    // A way into the tunnel's chain for packets that did not come by IPsec.
-    let target = layout.piece.chains[0].clone();
-    let open = Placed {
-        chain: (&old).into(),
-        place: Place::Head,
-        rule: Rule::always(Verdict::Jump(target)),
-    };
-    assert_eq!(faults(&with(open)).len(), 1);
+    let address = "10.1.0.1".parse().expect("an address");
+    for table in Table::ALL {
+        assert_eq!(more(table, BuiltIn::Forward.into(), Verdict::Accept), 1);
+        assert_eq!(more(table, BuiltIn::PostRouting.into(), Verdict::Snat(address)), 1);
+        assert_eq!(more(table, (&old).into(), Verdict::Accept), 1);
+        assert_eq!(more(table, (&old).into(), Verdict::Dnat(address)), 1);
+        // A way into the tunnel's chain for packets that did not come by IPsec.
+        let own = &layout.piece(table).expect("something there").chains[0];
+        assert_eq!(more(table, (&old).into(), Verdict::Jump(own.clone())), 1);
+        // A translation of the tunnel's own is none in the filter table.
+        let expected = usize::from(table == Table::Filter);
+        assert_eq!(more(table, own.into(), Verdict::Snat(address)), expected);
+    }
 }

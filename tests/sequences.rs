@@ -10,6 +10,7 @@ use pluto_updown::iptables::TablesError;
 use pluto_updown::plan::TunnelKey;
 use pluto_updown::selector::Family;
 use proptest::prelude::*;
+use support::emulator::Kind;
 use support::world::{Death, World, libreswan, strongswan, tunnel, with};
 
 const OURS: &str = "10.1.0.0/24";
@@ -56,10 +57,31 @@ fn tunnels() -> Vec<Tunnel> {
             "PLUTO_CONN_KIND",
             "CK_PERMANENT",
         ),
+        with(&west, "NFLOG", "13"),
+        // Behind a NAT, with an address of the peer's; one is logged too, one has a device.
+        cat(16701, "10.0.10.1/32", "10.2.0.0/24"),
+        with(&cat(16705, "10.0.10.1/32", "10.2.1.0/24"), "NFLOG", "14"),
+        with(&cat(16709, "10.0.10.1/32", "10.2.2.0/24"), "VTI_IFACE", "vti1"),
+        cat(16713, "2001:db8:a::1/128", "2001:db8:2::/64"),
     ]
     .iter()
     .map(|variables| tunnel(variables))
     .collect()
+}
+
+/// A tunnel with client address translation. Its own end is the address that the peer gave.
+fn cat(reqid: u32, assigned: &str, far: &str) -> String {
+    let me = if assigned.contains(':') {
+        "2001:db8::1"
+    } else {
+        "192.0.2.1"
+    };
+    let up = libreswan("up-client", "cat", reqid, assigned, far);
+    with(
+        &with(&with(&up, "PLUTO_ME", me), "CAT", "YES"),
+        "PLUTO_CONN_KIND",
+        "CK_INSTANCE",
+    )
 }
 
 #[derive(Debug, Clone)]
@@ -70,26 +92,30 @@ enum Step {
     DyingUp(usize, Death),
     /// The hook dies in the middle of a down.
     DyingDown(usize, Death),
-    /// Somebody loads another rule set.
-    Reload(Family),
-    /// Somebody empties every chain.
-    Flush(Family),
+    /// Somebody loads another rule set into a table.
+    Reload(Family, Kind),
+    /// Somebody empties every chain of a table.
+    Flush(Family, Kind),
     /// iptables refuses the next transaction, for a reason of its own.
     Refusal(Family),
+    /// It refuses a table of the next transaction, if that comes up.
+    RefusalIn(Family, Kind),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let which = 0..tunnels().len();
-    let death = prop_oneof![Just(Death::Before), Just(Death::After)];
+    let death = prop_oneof![Just(Death::Before), Just(Death::Halfway), Just(Death::After)];
     let family = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)];
+    let kind = prop_oneof![Just(Kind::Filter), Just(Kind::Nat)];
     prop_oneof![
         6 => which.clone().prop_map(Step::Up),
         4 => which.clone().prop_map(Step::Down),
         2 => (which.clone(), death.clone()).prop_map(|(which, death)| Step::DyingUp(which, death)),
         2 => (which, death).prop_map(|(which, death)| Step::DyingDown(which, death)),
-        1 => family.clone().prop_map(Step::Reload),
-        1 => family.clone().prop_map(Step::Flush),
-        1 => family.prop_map(Step::Refusal),
+        1 => (family.clone(), kind.clone()).prop_map(|(family, kind)| Step::Reload(family, kind)),
+        1 => (family.clone(), kind.clone()).prop_map(|(family, kind)| Step::Flush(family, kind)),
+        1 => family.clone().prop_map(Step::Refusal),
+        1 => (family, kind).prop_map(|(family, kind)| Step::RefusalIn(family, kind)),
     ]
 }
 
@@ -107,9 +133,7 @@ impl Run {
             world: World::default(),
             up: BTreeMap::new(),
         };
-        Family::ALL
-            .into_iter()
-            .for_each(|family| administrators_rules(&mut run.world, family));
+        both_tables(&mut run.world);
         run
     }
 
@@ -123,15 +147,19 @@ impl Run {
             Step::Down(which) => self.call(which, false),
             Step::DyingUp(which, death) => self.dying(which, true, death),
             Step::DyingDown(which, death) => self.dying(which, false, death),
-            Step::Reload(family) => {
-                self.world.tables.book(family).wipe();
-                administrators_rules(&mut self.world, family);
+            Step::Reload(family, kind) => {
+                self.world.tables.book(family).table_mut(kind).wipe();
+                administrators_rules(&mut self.world, family, kind);
             }
-            Step::Flush(family) => {
-                self.world.tables.book(family).flush();
-                administrators_rules(&mut self.world, family);
+            Step::Flush(family, kind) => {
+                self.world.tables.book(family).table_mut(kind).flush();
+                administrators_rules(&mut self.world, family, kind);
             }
             Step::Refusal(family) => self.world.tables.book(family).fail_next("line 1 failed: emulated"),
+            Step::RefusalIn(family, kind) => {
+                let book = self.world.tables.book(family);
+                book.fail_next_in(kind, "line 9 failed: emulated");
+            }
         }
     }
 
@@ -198,32 +226,50 @@ impl Run {
     /// One more event in each family, which finds out whatever happened unseen.
     fn come_to_rest(&mut self) {
         while self.world.call(&Duty::Nothing).is_err() {}
-        for (ours, far) in [(OURS, "172.16.0.0/24"), ("2001:db8:1::/64", "2001:db8:f::/64")] {
-            let last = tunnel(&strongswan("up-client", "last", 99, ours, far));
+        for last in [
+            strongswan("up-client", "last", 99, OURS, "172.16.0.0/24"),
+            strongswan("up-client", "last", 99, "2001:db8:1::/64", "2001:db8:f::/64"),
+            cat(16801, "10.0.10.1/32", "172.16.0.0/24"),
+            cat(16805, "2001:db8:a::1/128", "2001:db8:f::/64"),
+        ] {
+            let last = tunnel(&last);
             while self.world.call(&Duty::Open(Box::new(last.clone()))).is_err() {}
             while self.world.call(&Duty::Close(Box::new(last.clone()))).is_err() {}
         }
     }
 }
 
-fn administrators_rules(world: &mut World, family: Family) {
-    let text = "*filter\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n";
+fn both_tables(world: &mut World) {
+    for family in Family::ALL {
+        Kind::ALL
+            .into_iter()
+            .for_each(|kind| administrators_rules(world, family, kind));
+    }
+}
+
+fn administrators_rules(world: &mut World, family: Family, kind: Kind) {
+    let text = match kind {
+        Kind::Filter => "*filter\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n",
+        Kind::Nat => "*nat\n-A PREROUTING -i w0 -j LOG\n-A POSTROUTING -o w0 -j ACCEPT\nCOMMIT\n",
+    };
     // A refusal that waits for the next transaction befalls this one too.
     while world.tables.book(family).restore(text).is_err() {}
 }
 
-/// Every chain with its rules. In which order a block's tunnels stand is nobody's business.
+/// Every chain of both tables with its rules. In which order a block's tunnels stand is nobody's business.
 fn contents(world: &mut World, family: Family) -> BTreeMap<String, Vec<String>> {
     let book = world.tables.book(family);
-    let chains: Vec<_> = book.chains().into_iter().map(str::to_owned).collect();
-    let sorted = |chain: &String| {
-        let mut rules = book.rules(chain).to_vec();
-        if is_sorted_by_nobody(chain) {
-            rules.sort();
-        }
-        rules
+    let of_table = |kind: Kind| {
+        let table = book.table(kind);
+        table.chains().into_iter().map(move |chain| {
+            let mut rules = table.rules(chain).to_vec();
+            if is_sorted_by_nobody(chain) {
+                rules.sort();
+            }
+            (format!("{} {chain}", kind.name()), rules)
+        })
     };
-    chains.iter().map(|chain| (chain.clone(), sorted(chain))).collect()
+    Kind::ALL.into_iter().flat_map(of_table).collect()
 }
 
 /// In our chains tunnels stand beside one another in the order in which they came. Where the order matters, [`order_is_safe`] looks.
@@ -263,7 +309,7 @@ proptest! {
         run.come_to_rest();
 
         let mut fresh = World::default();
-        Family::ALL.into_iter().for_each(|family| administrators_rules(&mut fresh, family));
+        both_tables(&mut fresh);
         for (which, _) in run.up.values() {
             fresh.up(&run.tunnels[*which]);
         }
@@ -280,7 +326,7 @@ proptest! {
             }
         }
         let mut empty = World::default();
-        Family::ALL.into_iter().for_each(|family| administrators_rules(&mut empty, family));
+        both_tables(&mut empty);
         for family in Family::ALL {
             prop_assert_eq!(contents(&mut run.world, family), contents(&mut empty, family));
         }
@@ -338,4 +384,123 @@ fn a_host_tunnel_that_mobike_moved_is_found_by_its_ike_sa() {
     );
     assert_eq!(world.down(&tunnel(&moved)), Outcome::Closed);
     assert!(world.is_forgotten());
+}
+
+/// Gateways on which nothing is up, another tunnel, or one more that is translated.
+fn worlds() -> impl Iterator<Item = World> {
+    let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
+    let too = tunnel(&cat(16717, "10.0.10.1/32", "10.2.3.0/24"));
+    [vec![], vec![stays.clone()], vec![stays, too]].into_iter().map(|ups| {
+        let mut world = World::default();
+        both_tables(&mut world);
+        for up in ups {
+            world.up(&up);
+        }
+        world
+    })
+}
+
+fn translated() -> Tunnel {
+    tunnel(&cat(16701, "10.0.10.1/32", "10.2.0.0/24"))
+}
+
+#[track_caller]
+fn assert_refused(world: &mut World, duty: &Duty) {
+    match world.call(duty) {
+        Err(ApplyError::Tables(TablesError::Refused { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
+    let open = Duty::Open(Box::new(translated()));
+    for kind in Kind::ALL {
+        for mut world in worlds() {
+            let before = contents(&mut world, Family::Ipv4);
+            let forgotten = world.is_forgotten();
+            world.tables.book(Family::Ipv4).refuse(kind, "--reqid 16701");
+            assert_refused(&mut world, &open);
+            assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
+            assert_eq!(world.is_forgotten(), forgotten);
+            assert_eq!(world.down(&translated()), Outcome::NothingThere);
+        }
+    }
+}
+
+#[test]
+fn a_down_of_which_one_table_is_refused_leaves_the_tunnel_as_it_was() {
+    for kind in Kind::ALL {
+        for mut world in worlds() {
+            world.up(&translated());
+            let before = contents(&mut world, Family::Ipv4);
+            let own = "-X PLUTO-cat-";
+            world.tables.book(Family::Ipv4).refuse(kind, own);
+            assert_refused(&mut world, &Duty::Close(Box::new(translated())));
+            assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
+            world.tables.book(Family::Ipv4).relent();
+            assert_eq!(world.down(&translated()), Outcome::Closed);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_cleared_at_once_the_next_call_clears() {
+    for mut world in worlds() {
+        let before = contents(&mut world, Family::Ipv4);
+        let forgotten = world.is_forgotten();
+        let book = world.tables.book(Family::Ipv4);
+        // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
+        book.refuse(Kind::Filter, "--reqid 16701");
+        book.refuse(Kind::Nat, "-X ");
+        assert_refused(&mut world, &Duty::Open(Box::new(translated())));
+        assert!(!world.is_forgotten());
+        assert_refused(&mut world, &Duty::Nothing);
+        world.tables.book(Family::Ipv4).relent();
+        assert!(world.call(&Duty::Nothing).is_ok());
+        assert_eq!(contents(&mut world, Family::Ipv4), before);
+        assert_eq!(world.is_forgotten(), forgotten);
+    }
+}
+
+#[test]
+fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
+    let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
+    let open = Duty::Open(Box::new(translated()));
+    let mut world = World::default();
+    world.tables.book(Family::Ipv4).lacks_nat = true;
+    assert_refused(&mut world, &open);
+    assert!(world.is_forgotten());
+    world.up(&stays);
+    let before = world.tables.book(Family::Ipv4).save();
+    assert_refused(&mut world, &open);
+    assert_eq!(world.tables.book(Family::Ipv4).save(), before);
+    assert_eq!(world.down(&stays), Outcome::Closed);
+    assert!(world.is_forgotten());
+}
+
+#[test]
+fn the_filter_opens_last_and_closes_first() {
+    let mut world = World::default();
+    // The hook dies when the first of the two tables is committed; what stands then?
+    world.tables.death = Some(Death::Halfway);
+    assert!(world.call(&Duty::Open(Box::new(translated()))).is_err());
+    let stand = |world: &mut World, kind| {
+        world
+            .tables
+            .book(Family::Ipv4)
+            .table(kind)
+            .save()
+            .contains("--reqid 16701")
+    };
+    assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
+    // The next call takes it out again: Pluto has given the tunnel up.
+    assert!(world.call(&Duty::Nothing).is_ok());
+    assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
+    world.up(&translated());
+    world.tables.death = Some(Death::Halfway);
+    assert!(world.call(&Duty::Close(Box::new(translated()))).is_err());
+    assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
+    assert!(world.call(&Duty::Nothing).is_ok());
+    assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
 }

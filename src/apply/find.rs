@@ -75,9 +75,9 @@ fn rulebooks(tunnel: &Tunnel) -> impl Iterator<Item = Rulebook> + use<> {
 
 /// One of the paths that a tunnel of this scope is on.
 fn any_path(tunnel: &Tunnel) -> Path {
-    match tunnel.scope {
-        Scope::Host => Path::Input,
-        Scope::Client => Path::ForwardIn,
+    match (tunnel.scope, tunnel.translation) {
+        (Scope::Host, _) | (Scope::Client, Some(_)) => Path::Input,
+        (Scope::Client, None) => Path::ForwardIn,
     }
 }
 

@@ -1,18 +1,21 @@
 //! Walks a plan: record, kernel, record.
 //!
-//! Every change goes one way: it writes down what is about to be done, gives the kernel one
-//! transaction, and sets the record right. If the kernel refuses because it does not hold what the record says (somebody has reloaded
-//! the firewall), everything is rebuilt from the record, once.
+//! Every change goes one way: it writes down what is about to be done, gives the kernel one run of `iptables-restore`, and sets the record
+//! right. If the kernel refuses because it does not hold what the record says (somebody has reloaded the firewall), everything is rebuilt
+//! from the record, once.
+//!
+//! The kernel takes one table or leaves it, but a change of two tables can end between them. The note of what was about to be done stands
+//! until such a remainder is cleared, by this call or by the next.
 
 mod find;
 mod routing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::{Reason, Tables, TablesError};
-use crate::netfilter::{Command, Listing, Rulebook, restore_text};
-use crate::plan::{Change, Fault, TunnelKey, faults, lay_out, rebuild, transition};
+use crate::netfilter::{Listing, Rulebook, Section, Table, restore_text};
+use crate::plan::{Change, Fault, Layout, TunnelKey, faults, lay_out, rebuild, transition};
 use crate::record::{About, Daemon, FORMAT, Pending, RecordError, Settle, Store, TunnelRecord};
 use crate::rtnetlink::XfrmInterface;
 
@@ -96,7 +99,7 @@ impl<'a, T: Tables> Session<'a, T> {
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
         if let Some(pending) = self.store.pending()? {
             self.store.recover(&pending)?;
-            self.rebuild(pending.rulebook, &[], &[])?;
+            self.rebuild(&pending, &[], &[])?;
             self.store.settled()?;
         }
         for daemon in self.store.dead_daemons()? {
@@ -214,11 +217,11 @@ impl<'a, T: Tables> Session<'a, T> {
         }))
     }
 
-    /// The commands that some work takes; none, if only the record changes.
+    /// What some work takes, table by table; nothing, if only the record changes.
     ///
     /// # Errors
     /// If the record cannot be read, or the plan does not stand its own check.
-    pub fn commands(&self, work: &Work) -> Result<Vec<Command>, ApplyError> {
+    pub fn sections(&self, work: &Work) -> Result<Vec<Section>, ApplyError> {
         let layouts: Vec<_> = work
             .gone
             .iter()
@@ -237,30 +240,19 @@ impl<'a, T: Tables> Session<'a, T> {
 
     fn carry_out(&mut self, work: &Work) -> Result<(), ApplyError> {
         let Work {
-            rulebook,
-            gone,
-            come,
-            settle,
-            outcome: _,
+            rulebook, gone, come, ..
         } = work;
-        let commands = self.commands(work)?;
-        if commands.is_empty() {
+        let sections = self.sections(work)?;
+        if sections.is_empty() {
             return Ok(come
                 .iter()
                 .try_for_each(|record| self.store.update(*rulebook, record))?);
         }
-        let ids = |records: &[TunnelRecord]| records.iter().map(|record| record.id.clone()).collect();
-        let pending = Pending {
-            format: FORMAT,
-            rulebook: *rulebook,
-            gone: ids(gone),
-            come: ids(come),
-            settle: *settle,
-        };
+        let pending = pending(work, &sections);
         let stood = self.store.has_tunnels(*rulebook)?;
         self.store.begin(&pending, gone, come)?;
-        let made = match self.tables.restore(*rulebook, &restore_text(&commands)) {
-            Err(error) if stood && may_be_drift(&error) => self.rebuild(*rulebook, gone, come),
+        let made = match self.tables.restore(*rulebook, &restore_text(&sections)) {
+            Err(error) if stood && may_be_drift(&error) => self.rebuild(&pending, gone, come),
             other => other.map_err(ApplyError::from),
         };
         match made {
@@ -269,33 +261,75 @@ impl<'a, T: Tables> Session<'a, T> {
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.abandon(&pending, gone, come)?;
-                if stood && lost_too_much(&error) {
-                    // Not this tunnel then; but the others can have their rules back. If not even that: the error above says why.
-                    let _ = self.rebuild(*rulebook, &[], &[]);
-                }
+                self.clear_up(&pending, stood && lost_too_much(&error))?;
                 Err(error)
             }
         }
     }
 
+    /// Sets the kernel right after a refusal, where there may be something to set right: other tunnels that lost their rules, or the first
+    /// table of a change that got no further. The record already says what it said before.
+    fn clear_up(&mut self, pending: &Pending, lost: bool) -> Result<(), RecordError> {
+        let is_half = pending.tables.len() > 1;
+        let cleared = match lost || is_half {
+            true => self.rebuild(pending, &[], &[]),
+            false => Ok(()),
+        };
+        // Why the change was refused is what the call tells, not why this was too.
+        match cleared {
+            Err(_) if is_half => Ok(()),
+            Ok(()) | Err(_) => self.store.settled(),
+        }
+    }
+
     /// Makes the kernel hold what the record says, less what goes and with what comes.
-    fn rebuild(&mut self, rulebook: Rulebook, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), ApplyError> {
+    fn rebuild(&mut self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), ApplyError> {
+        let rulebook = pending.rulebook;
         let mut records = self.store.tunnels(rulebook)?;
         records.retain(|record| !gone.iter().chain(come).any(|other| other.id == record.id));
         let layouts: Vec<_> = records.iter().chain(come).map(|record| record.layout.clone()).collect();
-        let listing = Listing::of_save(&self.tables.save(rulebook)?);
-        let commands = checked(rebuild(&layouts, &listing))?;
-        if !commands.is_empty() {
-            self.tables.restore(rulebook, &restore_text(&commands))?;
+        let listings = self.listings(pending, &layouts)?;
+        let sections = checked(rebuild(&layouts, &listings))?;
+        if !sections.is_empty() {
+            self.tables.restore(rulebook, &restore_text(&sections))?;
         }
         Ok(())
     }
+
+    /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
+    /// iptables-legacy that alone loads a table into the kernel.
+    fn listings(&mut self, pending: &Pending, layouts: &[Layout]) -> Result<BTreeMap<Table, Listing>, ApplyError> {
+        let mut needed = BTreeSet::from([Table::Filter]);
+        needed.extend(layouts.iter().flat_map(Layout::tables));
+        let mut listings = BTreeMap::new();
+        for table in needed.union(&pending.tables) {
+            match self.tables.save(pending.rulebook, *table) {
+                Ok(text) => drop(listings.insert(*table, Listing::of_save(&text))),
+                // A kernel without the table, most likely. It has refused the change then, and nothing of ours is in there.
+                Err(error) if !needed.contains(table) && may_be_drift(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(listings)
+    }
 }
 
-fn checked(commands: Vec<Command>) -> Result<Vec<Command>, ApplyError> {
-    match faults(&commands).into_iter().next() {
+fn pending(work: &Work, sections: &[Section]) -> Pending {
+    let ids = |records: &[TunnelRecord]| records.iter().map(|record| record.id.clone()).collect();
+    Pending {
+        format: FORMAT,
+        rulebook: work.rulebook,
+        tables: sections.iter().map(|section| section.table).collect(),
+        gone: ids(&work.gone),
+        come: ids(&work.come),
+        settle: work.settle,
+    }
+}
+
+fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
+    match faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
-        None => Ok(commands),
+        None => Ok(sections),
     }
 }
 

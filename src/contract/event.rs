@@ -1,6 +1,7 @@
 //! The typed event: what one call of a daemon says, for the later stages.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,10 @@ pub struct Tunnel {
     pub host_access: HostAccess,
     /// Whether IPComp was negotiated along with ESP or AH.
     pub compression: Compression,
+    /// The NFLOG group that a copy of each of its packets goes to (`nflog=`, libreswan 3.15 and later).
+    pub log_group: Option<LogGroup>,
+    /// Between which addresses its packets are translated (`leftcat=yes`, libreswan 3.18 and later).
+    pub translation: Option<ClientTranslation>,
     /// strongSwan's number of the IKE_SA. It changes when that is rekeyed, without a call.
     pub unique_id: Option<u32>,
     /// The security parameter indexes at the time of the call; a rekey changes them without a call.
@@ -154,6 +159,22 @@ pub enum Compression {
     Ipcomp,
     /// Nothing is compressed.
     None,
+}
+
+/// The number of an NFLOG group, 1 to 65535: whoever listens to it gets the packets. Pluto has no group 0; it is its word for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogGroup(pub NonZeroU16);
+
+/// Client address translation, libreswan's CAT.
+///
+/// The peer gave us an address, but the gateway does not take it for its own and keeps using the one it has. libreswan's policies lead
+/// packets of both addresses into the tunnel; those of our own have to leave with the one that the peer gave us, or it refuses them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientTranslation {
+    /// Our address inside the tunnel, given by the peer.
+    pub assigned: IpAddr,
+    /// Our own address, which it stands for; of the same family, and another one.
+    pub own: IpAddr,
 }
 
 /// The numbers of a tunnel's two security associations.

@@ -22,7 +22,10 @@ mod verb;
 pub use dialect::{Dialect, Libreswan};
 pub use domain::Domain;
 pub use error::{ContractError, Quoted};
-pub use event::{Attachment, Compression, Duty, Event, HostAccess, Multiplicity, SaProtocol, Scope, Spis, Tunnel};
+pub use event::{
+    Attachment, ClientTranslation, Compression, Duty, Event, HostAccess, LogGroup, Multiplicity, SaProtocol, Scope,
+    Spis, Tunnel,
+};
 pub use reader::read;
 pub use resolver::{Means, NameService, NmService, Notice, Offer, Reason, Request, ResolverDuty, ResolverUser};
 pub use routing::{Departure, PeerType, RoutedBy, Routing, Vti, VtiMarks, VtiRouting};

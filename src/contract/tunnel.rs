@@ -1,16 +1,17 @@
 //! The tunnel that an `up` or a `down` is about.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStrExt;
 
 use super::attachment;
 use super::dialect::Dialect;
 use super::error::ContractError;
-use super::event::{Compression, HostAccess, Multiplicity, Scope, Spis, Tunnel};
+use super::event::{ClientTranslation, Compression, HostAccess, LogGroup, Multiplicity, Scope, Spis, Tunnel};
 use super::text::{ConnectionName, PeerText};
 use super::traffic;
 use super::values::{Values, missing, unexpected};
-use crate::selector::Network;
+use crate::selector::{Family, Network};
 
 /// What is done with the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) fn read(
         source_addresses: source_addresses(values, dialect)?,
         host_access: host_access(values, dialect)?,
         compression: compression(values, dialect)?,
+        log_group: log_group(values, dialect)?,
+        translation: translation(values, dialect, moment, &my_client, me)?,
         unique_id: unique_id(values, dialect)?,
         spis: spis(values, dialect)?,
     })
@@ -158,6 +161,44 @@ fn compression(values: Values<'_>, dialect: Dialect) -> Result<Compression, Cont
     } else {
         Compression::None
     })
+}
+
+/// libreswan's only. Unset where there is none.
+fn log_group(values: Values<'_>, dialect: Dialect) -> Result<Option<LogGroup>, ContractError> {
+    match dialect {
+        Dialect::Libreswan(_) => {
+            let number: Option<u16> = values.number("NFLOG", "the number of an NFLOG group, up to 65535")?;
+            Ok(number.and_then(NonZeroU16::new).map(LogGroup))
+        }
+        Dialect::StrongSwan | Dialect::Openswan | Dialect::FreesWan => Ok(None),
+    }
+}
+
+/// libreswan's only, and only its own word for it: the name is one that an environment may well hold for other reasons, and up to 5.3
+/// Pluto hands on all of its own.
+fn translation(
+    values: Values<'_>,
+    dialect: Dialect,
+    moment: Moment,
+    my_client: &Network,
+    me: Option<IpAddr>,
+) -> Result<Option<ClientTranslation>, ContractError> {
+    let asked = match dialect {
+        Dialect::Libreswan(_) => values.raw("CAT").is_some_and(|word| word == "YES"),
+        Dialect::StrongSwan | Dialect::Openswan | Dialect::FreesWan => false,
+    };
+    let assigned = my_client.first();
+    match (me, moment) {
+        _ if !asked || assigned.is_unspecified() => Ok(None),
+        // 5.x also says so where the peer gave us the address that we have.
+        (Some(own), _) if own == assigned => Ok(None),
+        (Some(own), _) if Family::of(own) == Family::of(assigned) => Ok(Some(ClientTranslation { assigned, own })),
+        (Some(_) | None, Moment::Closing) => Ok(None),
+        (Some(_), Moment::Opening) => {
+            Err(values.contradiction("PLUTO_MY_CLIENT", "PLUTO_ME", "addresses of one family, for CAT"))
+        }
+        (None, Moment::Opening) => Err(missing("PLUTO_ME")),
+    }
 }
 
 /// strongSwan's only. Unset where there is none.

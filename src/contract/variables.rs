@@ -26,7 +26,7 @@ const DEBUG: &str = "concerns the debugging output of the stock script";
 
 /// The variables of libreswan 3.8 to 5.4, Openswan, FreeS/WAN and strongSwan 5 and 6, by name; `*` stands for a number from 1.
 pub const VARIABLES: &[(&str, Treatment)] = &[
-    ("CAT", Ignored("asks for address translation on top of what may pass")),
+    ("CAT", Read),
     ("CONNMARK", Ignored(MARKS)),
     ("CONNMARK_IN", Read),
     ("CONNMARK_OUT", Read),
@@ -35,10 +35,7 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
         Ignored("concerns the address of the XFRM interface, not what passes through it"),
     ),
     ("IPSEC_INIT_SCRIPT_DEBUG", Ignored(DEBUG)),
-    (
-        "NFLOG",
-        Ignored("asks for a copy of the packets, not for letting them through"),
-    ),
+    ("NFLOG", Read),
     ("PATH", Ignored("programs are run by absolute path")),
     (
         "PLUTO_ADDTIME",

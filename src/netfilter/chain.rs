@@ -13,7 +13,7 @@ pub const PREFIX: &str = "PLUTO-";
 /// The longest chain name that iptables takes, in bytes (`XT_EXTENSION_MAXNAMELEN` less its NUL).
 pub const LONGEST_CHAIN_NAME: usize = 28;
 
-/// A chain that the kernel made.
+/// A chain that the kernel made. Tables have chains of the same name; which table is meant, what holds this says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum BuiltIn {
@@ -23,11 +23,21 @@ pub enum BuiltIn {
     Forward,
     /// Packets of the gateway itself.
     Output,
+    /// Packets that have come in, before it is decided where they go.
+    PreRouting,
+    /// Packets that are about to leave.
+    PostRouting,
 }
 
 impl BuiltIn {
-    /// The three, in the order of a listing.
-    pub const ALL: [Self; 3] = [Self::Input, Self::Forward, Self::Output];
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Input,
+        Self::Forward,
+        Self::Output,
+        Self::PreRouting,
+        Self::PostRouting,
+    ];
 
     /// Its name.
     #[must_use]
@@ -36,6 +46,8 @@ impl BuiltIn {
             Self::Input => "INPUT",
             Self::Forward => "FORWARD",
             Self::Output => "OUTPUT",
+            Self::PreRouting => "PREROUTING",
+            Self::PostRouting => "POSTROUTING",
         }
     }
 }

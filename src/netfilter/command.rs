@@ -1,9 +1,10 @@
-//! The lines of a restore: what changes, in order, all of it or nothing.
+//! The lines of a restore: what changes, table by table, in order.
 
 use std::fmt::Write as _;
 
 use super::chain::{Chain, ChainName};
 use super::rule::Rule;
+use super::table::Table;
 
 /// A rule and where it is to stand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -43,11 +44,27 @@ pub enum Command {
     Remove(ChainName),
 }
 
-/// The text of a transaction on the filter table, for `iptables-restore --noflush`.
+/// What changes in one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// The table.
+    pub table: Table,
+    /// The commands. The kernel takes all of them or none.
+    pub commands: Vec<Command>,
+}
+
+/// The text of a change, for `iptables-restore --noflush`.
+///
+/// It commits a section before it reads the next one, nft and legacy alike (measured with 1.8.9: whatever is wrong in a second section, the
+/// first one stands). So the order of the sections tells what can come to stand without the rest.
 #[must_use]
-pub fn restore_text(commands: &[Command]) -> String {
-    let mut text = String::from("*filter\n");
-    for command in commands {
+pub fn restore_text(sections: &[Section]) -> String {
+    sections.iter().map(section_text).collect()
+}
+
+fn section_text(section: &Section) -> String {
+    let mut text = format!("*{}\n", section.table);
+    for command in &section.commands {
         // Writing into a String cannot fail.
         let _ = match command {
             Command::Declare(chain) => writeln!(text, ":{chain} - [0:0]"),

@@ -14,7 +14,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Reads the output of `iptables-save -t filter`; what it does not know, it passes over.
+    /// Reads the output of `iptables-save -t TABLE`; what it does not know, it passes over.
     #[must_use]
     pub fn of_save(text: &str) -> Self {
         let mut listing = Self::default();

@@ -1,4 +1,4 @@
-//! The firewall as data: chains, rules, the commands that change them, and their text for `iptables-restore`.
+//! The firewall as data: tables, chains, rules, the commands that change them, and their text for `iptables-restore`.
 //!
 //! Rules are values of closed enums; rendering them decides nothing, and nothing is ever read back as a rule, because iptables
 //! rewrites what it is given. A listing is read for two things only: which chains are ours, and where our jumps stand.
@@ -7,6 +7,8 @@ mod chain;
 mod command;
 mod listing;
 mod rule;
+mod table;
+mod verdict;
 
 use std::fmt;
 
@@ -15,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::selector::Family;
 
 pub use chain::{BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
-pub use command::{Command, Place, Placed, restore_text};
+pub use command::{Command, Place, Placed, Section, restore_text};
 pub use listing::Listing;
-pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Verdict};
+pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
+pub use table::Table;
+pub use verdict::{LogPrefix, LogTarget, Verdict};
 
 /// Which implementation of iptables holds a rule: rules of one are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,7 +50,7 @@ impl fmt::Display for Variant {
     }
 }
 
-/// One filter table: that of one family in one variant. All changes of a call to one of these are one transaction.
+/// The tables of one family in one variant. All changes of a call to them are one run of `iptables-restore`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rulebook {
     /// The implementation that keeps it.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::ChainName;
+use super::verdict::Verdict;
 use crate::selector::{Device, DeviceClass, Expected, Family, Network, PortProtocol, Ports, SaProtocol, Traffic};
 
 /// A rule: everything that must match, and what happens then.
@@ -43,28 +43,6 @@ impl fmt::Display for Rule {
             write!(f, "{matched} ")?;
         }
         write!(f, "{}", self.verdict)
-    }
-}
-
-/// What becomes of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It passes.
-    Accept,
-    /// It goes through another chain and, if nothing there decides, comes back.
-    Jump(ChainName),
-    /// It goes on in another chain and does not come back here: if nothing decides there, it returns to where this chain was called from.
-    Goto(ChainName),
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Accept => f.write_str("-j ACCEPT"),
-            Self::Jump(chain) => write!(f, "-j {chain}"),
-            Self::Goto(chain) => write!(f, "-g {chain}"),
-        }
     }
 }
 
@@ -244,14 +222,19 @@ impl TryFrom<String> for Comment {
     type Error = Expected;
 
     fn try_from(text: String) -> Result<Self, Expected> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" ._@:/#=+,()%-".contains(&byte);
-        if text.is_empty() || text.len() > 128 || !text.bytes().all(plain) {
+        if !is_plain(&text, 128) {
             return Err(Expected(
                 "a comment of up to 128 letters, digits, blanks and ._@:/#=+,()%-",
             ));
         }
         Ok(Self(text))
     }
+}
+
+/// Whether a text can stand between quotes in a rule without an escape.
+pub(super) fn is_plain(text: &str, longest: usize) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" ._@:/#=+,()%-".contains(&byte);
+    (1..=longest).contains(&text.len()) && text.bytes().all(plain)
 }
 
 impl From<Comment> for String {

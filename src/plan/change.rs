@@ -1,11 +1,12 @@
-//! From tunnels that go and tunnels that come to the commands of one transaction.
+//! From tunnels that go and tunnels that come to the commands of one run of `iptables-restore`.
 
 use std::collections::BTreeSet;
 
+use super::layout::Layout;
+use super::path::Path;
 use super::piece::Piece;
 use super::tree::{Node, entrance_jump};
-use super::tunnel::Layout;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Placed};
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Placed, Section, Table};
 
 /// What changes in one rulebook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,27 +19,49 @@ pub struct Change {
     pub staying: BTreeSet<Node>,
 }
 
-/// The commands that make a change. None, if it changes nothing.
+/// What makes a change, table by table. Nothing, if it changes nothing.
 ///
 /// What is taken out must stand exactly so in the kernel, and our jumps in the built-in chains must stand; otherwise the
-/// whole transaction fails, which is how a call learns that somebody has reloaded the firewall.
+/// section fails, which is how a call learns that somebody has reloaded the firewall.
+///
+/// One table can come to stand without the next. So the filter table, the only one that accepts, opens last, when all is there that its
+/// packets need; and it closes first.
 #[must_use]
-pub fn transition(change: &Change) -> Vec<Command> {
-    let before = nodes(&change.gone);
-    let after: BTreeSet<_> = nodes(&change.come).union(&change.staying).cloned().collect();
+pub fn transition(change: &Change) -> Vec<Section> {
+    let opens = !change.come.is_empty();
+    let mut tables = Table::ALL;
+    tables.sort_by_key(|table| (*table == Table::Filter) == opens);
+    let sections = tables.map(|table| Section {
+        table,
+        commands: in_table(change, table),
+    });
+    let changes = |section: &Section| !section.commands.is_empty();
+    sections.into_iter().filter(changes).collect()
+}
+
+fn in_table(change: &Change, table: Table) -> Vec<Command> {
+    let before = nodes(&change.gone, table);
+    let staying: BTreeSet<_> = change
+        .staying
+        .iter()
+        .filter(|node| node.table() == table)
+        .cloned()
+        .collect();
+    let after: BTreeSet<_> = nodes(&change.come, table).union(&staying).cloned().collect();
     let dying = before.difference(&after).map(Node::piece);
     let fresh = after
         .iter()
-        .filter(|node| !before.contains(node) && !change.staying.contains(node))
+        .filter(|node| !before.contains(node) && !staying.contains(node))
         .map(Node::piece);
     // The shared parts first, so that a tunnel's rules find their chains; and out in the opposite order.
-    let gone: Vec<_> = own_pieces(&change.gone, &change.come).chain(dying).collect();
-    let come: Vec<_> = fresh.chain(own_pieces(&change.come, &change.gone)).collect();
+    let gone: Vec<_> = own_pieces(&change.gone, &change.come, table).chain(dying).collect();
+    let come: Vec<_> = fresh.chain(own_pieces(&change.come, &change.gone, table)).collect();
     if gone.is_empty() && come.is_empty() {
         return Vec::new();
     }
-    let mut commands = if before.contains(&Node::Base) || change.staying.contains(&Node::Base) {
-        checks(change, &gone)
+    let base = Node::Base(table);
+    let mut commands = if before.contains(&base) || staying.contains(&base) {
+        checks(change, table, &gone)
     } else {
         Vec::new()
     };
@@ -48,14 +71,16 @@ pub fn transition(change: &Change) -> Vec<Command> {
     commands
 }
 
-fn nodes(layouts: &[Layout]) -> BTreeSet<Node> {
-    layouts.iter().flat_map(Layout::nodes).collect()
+fn nodes(layouts: &[Layout], table: Table) -> BTreeSet<Node> {
+    let nodes = layouts.iter().flat_map(Layout::nodes);
+    nodes.filter(|node| node.table() == table).collect()
 }
 
-/// The pieces of these layouts that the others do not have too: what is to stand as it stood is not touched.
-fn own_pieces<'a>(layouts: &'a [Layout], others: &'a [Layout]) -> impl Iterator<Item = Piece> + 'a {
-    let unlike = |layout: &&Layout| !others.iter().any(|other| other.piece == layout.piece);
-    layouts.iter().filter(unlike).map(|layout| layout.piece.clone())
+/// The pieces of these layouts in a table that the others do not have too: what is to stand as it stood is not touched.
+fn own_pieces<'a>(layouts: &'a [Layout], others: &'a [Layout], table: Table) -> impl Iterator<Item = Piece> + 'a {
+    let pieces = layouts.iter().filter_map(move |layout| layout.piece(table));
+    let unlike = move |piece: &&Piece| !others.iter().any(|other| other.piece(table) == Some(piece));
+    pieces.filter(unlike).cloned()
 }
 
 fn owned(pieces: &[Piece]) -> BTreeSet<&ChainName> {
@@ -64,9 +89,10 @@ fn owned(pieces: &[Piece]) -> BTreeSet<&ChainName> {
 
 /// Tests for the jumps that the change's packets need. A jump that the change itself takes out needs no test: taking out
 /// what does not stand fails as well.
-fn checks(change: &Change, gone: &[Piece]) -> Vec<Command> {
+fn checks(change: &Change, table: Table, gone: &[Piece]) -> Vec<Command> {
     let blocks = change.gone.iter().chain(&change.come).flat_map(|layout| &layout.blocks);
-    let needed: BTreeSet<_> = blocks.map(|block| block.path.built_in()).collect();
+    let paths = blocks.map(|block| block.path).filter(|path| path.table() == table);
+    let needed: BTreeSet<_> = paths.map(Path::built_in).collect();
     let takes_out = |built_in: &BuiltIn| {
         gone.iter()
             .flat_map(|piece| &piece.rules)

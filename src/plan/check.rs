@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::tree::{Path, entrance_jump};
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Match, Placed, Rule, Verdict};
+use super::path::Path;
+use super::tree::entrance_jump;
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Match, Placed, Rule, Section, Table, Verdict};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +28,15 @@ pub enum Fault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule leads to what a tunnel allows without asking for its policy or its device.
+    /// A rule that changes an address stands elsewhere than in a tunnel's own chain of the nat table, filled from the start.
+    #[error("a translation in {chain}: {rule}")]
+    Translation {
+        /// The chain.
+        chain: ChainName,
+        /// The rule.
+        rule: Rule,
+    },
+    /// A rule leads to what a tunnel allows or changes without asking for its policy or its device.
     #[error("a way into {target} that asks for neither a policy nor a device: {rule}")]
     Unguarded {
         /// The tunnel's chain.
@@ -37,44 +46,45 @@ pub enum Fault {
     },
 }
 
-/// Everything that is wrong with these commands.
+/// Everything that is wrong with these sections.
 #[must_use]
-pub fn faults(commands: &[Command]) -> Vec<Fault> {
-    let declared: BTreeSet<_> = commands.iter().filter_map(declared).collect();
-    let puts = || commands.iter().filter_map(put);
-    let tunnels: BTreeSet<_> = declared
-        .iter()
-        .filter(|chain| is_tunnel_chain(chain))
-        .copied()
-        .collect();
-    let mut faults = Vec::new();
-    for Placed { chain, place: _, rule } in puts() {
-        match chain {
-            Chain::BuiltIn(chain) if *rule != entrance_jump(*chain) => {
-                faults.push(Fault::InBuiltIn {
-                    chain: *chain,
-                    rule: rule.clone(),
-                });
-            }
-            Chain::Own(chain) if rule.verdict == Verdict::Accept && !declared.contains(chain) => {
-                faults.push(Fault::AcceptInOldChain {
-                    chain: chain.clone(),
-                    rule: rule.clone(),
-                });
-            }
-            Chain::BuiltIn(_) | Chain::Own(_) => {}
+pub fn faults(sections: &[Section]) -> Vec<Fault> {
+    sections.iter().flat_map(faults_in).collect()
+}
+
+fn faults_in(section: &Section) -> Vec<Fault> {
+    let declared: BTreeSet<_> = section.commands.iter().filter_map(declared).collect();
+    let puts = section.commands.iter().filter_map(put);
+    puts.filter_map(|placed| fault(section.table, &declared, placed))
+        .collect()
+}
+
+fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _, rule }: &Placed) -> Option<Fault> {
+    let is_tunnels = |chain: &ChainName| declared.contains(chain) && is_tunnel_chain(chain);
+    match (chain, &rule.verdict) {
+        (Chain::BuiltIn(chain), _) => (*rule != entrance_jump(*chain)).then(|| Fault::InBuiltIn {
+            chain: *chain,
+            rule: rule.clone(),
+        }),
+        (Chain::Own(chain), Verdict::Accept) => (!declared.contains(chain)).then(|| Fault::AcceptInOldChain {
+            chain: chain.clone(),
+            rule: rule.clone(),
+        }),
+        (Chain::Own(chain), Verdict::Snat(_) | Verdict::Dnat(_)) => {
+            (table != Table::Nat || !is_tunnels(chain)).then(|| Fault::Translation {
+                chain: chain.clone(),
+                rule: rule.clone(),
+            })
         }
-        if let Verdict::Jump(target) | Verdict::Goto(target) = &rule.verdict
-            && tunnels.contains(target)
-            && !rule.matches.iter().any(is_guard)
-        {
-            faults.push(Fault::Unguarded {
+        (Chain::Own(_), Verdict::Jump(target) | Verdict::Goto(target)) => {
+            let is_open = is_tunnels(target) && !rule.matches.iter().any(is_guard);
+            is_open.then(|| Fault::Unguarded {
                 target: target.clone(),
                 rule: rule.clone(),
-            });
+            })
         }
+        (Chain::Own(_), Verdict::Log(_)) => None,
     }
-    faults
 }
 
 fn declared(command: &Command) -> Option<&ChainName> {

@@ -2,7 +2,8 @@
 //!
 //! # The chains
 //!
-//! Four paths lead through a gateway, and each has a dispatcher of its own ([`Path`]):
+//! Four paths lead through a gateway's filter table, and each has a dispatcher of its own ([`Path`]); two more lead through its nat table,
+//! which has chains of ours only while a tunnel needs them:
 //!
 //! | path | packets | comes from | sorted by |
 //! |---|---|---|---|
@@ -10,6 +11,8 @@
 //! | `O`  | of the gateway, into a tunnel | OUTPUT | destination |
 //! | `FI` | out of a tunnel, passing through | FORWARD | source |
 //! | `FO` | passing through, into a tunnel | FORWARD | destination |
+//! | `NI` | out of a tunnel, to wherever | PREROUTING of nat | source |
+//! | `NO` | from wherever, into a tunnel | POSTROUTING of nat | destination |
 //!
 //! ```text
 //! FORWARD ── PLUTO-FORWARD ─┬─ came by IPsec ──────── PLUTO-FI ── PLUTO-FI-10.2.0.0-18 ── PLUTO-net-net-k3f9q2m7-FI ─┐
@@ -29,6 +32,8 @@
 mod change;
 mod check;
 mod identity;
+mod layout;
+mod path;
 mod piece;
 mod rebuild;
 mod routing;
@@ -38,8 +43,10 @@ mod tunnel;
 pub use change::{Change, transition};
 pub use check::{Fault, faults};
 pub use identity::{TunnelId, TunnelKey};
+pub use layout::Layout;
+pub use path::Path;
 pub use piece::Piece;
 pub use rebuild::rebuild;
 pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, Standing, address_slot, items, slot};
-pub use tree::{BLOCK_BITS, Block, Node, Path};
-pub use tunnel::{Layout, lay_out};
+pub use tree::{BLOCK_BITS, Block, Node};
+pub use tunnel::lay_out;

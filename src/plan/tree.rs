@@ -6,112 +6,15 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::identity::short_hash;
+use super::path::Path;
 use super::piece::Piece;
 use crate::netfilter::{
-    BuiltIn, ChainName, Direction, InterfaceMatch, LONGEST_CHAIN_NAME, Match, PREFIX, PolicyMatch, Rule, Verdict,
+    BuiltIn, ChainName, Direction, InterfaceMatch, LONGEST_CHAIN_NAME, Match, PREFIX, PolicyMatch, Rule, Table, Verdict,
 };
 use crate::selector::{Device, DeviceClass, Network};
 
 /// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64 networks of that size.
 pub const BLOCK_BITS: u8 = 6;
-
-/// One of the four ways through a gateway that have to do with a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Path {
-    /// Out of a tunnel, to the gateway itself.
-    #[serde(rename = "I")]
-    Input,
-    /// Of the gateway itself, into a tunnel.
-    #[serde(rename = "O")]
-    Output,
-    /// Out of a tunnel, through the gateway.
-    #[serde(rename = "FI")]
-    ForwardIn,
-    /// Through the gateway, into a tunnel.
-    #[serde(rename = "FO")]
-    ForwardOut,
-}
-
-impl Path {
-    /// All four.
-    pub const ALL: [Self; 4] = [Self::Input, Self::Output, Self::ForwardIn, Self::ForwardOut];
-
-    /// How chain names show it.
-    #[must_use]
-    pub fn tag(self) -> &'static str {
-        match self {
-            Self::Input => "I",
-            Self::Output => "O",
-            Self::ForwardIn => "FI",
-            Self::ForwardOut => "FO",
-        }
-    }
-
-    /// Whether packets come out of the tunnel or go into it.
-    #[must_use]
-    pub fn direction(self) -> Direction {
-        match self {
-            Self::Input | Self::ForwardIn => Direction::In,
-            Self::Output | Self::ForwardOut => Direction::Out,
-        }
-    }
-
-    /// The chain that sorts this path's packets into blocks.
-    #[must_use]
-    pub fn dispatcher(self) -> ChainName {
-        ChainName::literal(match self {
-            Self::Input => "PLUTO-I",
-            Self::Output => "PLUTO-O",
-            Self::ForwardIn => "PLUTO-FI",
-            Self::ForwardOut => "PLUTO-FO",
-        })
-    }
-
-    /// The built-in chain that its packets come through.
-    #[must_use]
-    pub fn built_in(self) -> BuiltIn {
-        match self {
-            Self::Input => BuiltIn::Input,
-            Self::Output => BuiltIn::Output,
-            Self::ForwardIn | Self::ForwardOut => BuiltIn::Forward,
-        }
-    }
-
-    /// What becomes of a packet that its tunnel allows.
-    ///
-    /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
-    #[must_use]
-    pub fn allowed(self) -> Verdict {
-        match self {
-            Self::Input | Self::Output | Self::ForwardOut => Verdict::Accept,
-            Self::ForwardIn => Verdict::Jump(onward()),
-        }
-    }
-
-    /// The match on the far network: packets come from it, or go to it.
-    pub(super) fn far(self, network: Network) -> Match {
-        match self.direction() {
-            Direction::In => Match::Source(network),
-            Direction::Out => Match::Destination(network),
-        }
-    }
-
-    /// The match on the network behind us.
-    pub(super) fn near(self, network: Network) -> Match {
-        match self.direction() {
-            Direction::In => Match::Destination(network),
-            Direction::Out => Match::Source(network),
-        }
-    }
-
-    /// The match on the device that the packet came in or will leave by.
-    pub(super) fn device(self, interface: InterfaceMatch) -> Match {
-        match self.direction() {
-            Direction::In => Match::In(interface),
-            Direction::Out => Match::Out(interface),
-        }
-    }
-}
 
 /// A block: the tunnels of one path whose far networks lie close together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,39 +59,53 @@ impl Block {
 /// One shared part of the tree. The order is that in which parts are put in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Node {
-    /// The jumps in the built-in chains and what every tunnel needs.
-    Base,
-    /// What tunnels with a device of their own need.
+    /// A table's jumps in the built-in chains, and what every tunnel needs that has something in the table.
+    Base(Table),
+    /// What tunnels with a device of their own need in the filter table.
     Devices,
     /// A class of devices, `vti+`.
-    Class(DeviceClass),
-    /// One device.
+    Class(Table, DeviceClass),
+    /// One device, in the filter table.
     Device(Device),
     /// One block.
     Block(Block),
 }
 
 impl Node {
+    /// The table that it is a part of.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Base(table) | Self::Class(table, _) => *table,
+            Self::Devices | Self::Device(_) => Table::Filter,
+            Self::Block(block) => block.path.table(),
+        }
+    }
+
     /// What it consists of.
     #[must_use]
     pub fn piece(&self) -> Piece {
         match self {
-            Self::Base => base(),
+            Self::Base(Table::Filter) => filter_base(),
+            Self::Base(Table::Nat) => nat_base(),
             Self::Devices => devices(),
-            Self::Class(class) => class_piece(class),
+            Self::Class(Table::Filter, class) => filter_class(class),
+            Self::Class(Table::Nat, class) => nat_class(class),
             Self::Device(device) => device_piece(device),
             Self::Block(block) => block_piece(block),
         }
     }
 }
 
-/// What the record calls it: `base`, `devices`, `class-vti+`, `device-vti01`, `FI-10.2.0.0-18`.
+/// What the record calls it: `base`, `nat-base`, `devices`, `class-vti+`, `nat-class-vti+`, `device-vti01`, `FI-10.2.0.0-18`.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Base => f.write_str("base"),
+            Self::Base(Table::Filter) => f.write_str("base"),
+            Self::Base(table @ Table::Nat) => write!(f, "{table}-base"),
             Self::Devices => f.write_str("devices"),
-            Self::Class(class) => write!(f, "class-{}", class.as_str()),
+            Self::Class(Table::Filter, class) => write!(f, "class-{}", class.as_str()),
+            Self::Class(table @ Table::Nat, class) => write!(f, "{table}-class-{}", class.as_str()),
             Self::Device(device) => write!(f, "device-{device}"),
             Self::Block(Block { path, network }) => {
                 write!(f, "{}-{}-{}", path.tag(), network.addr(), network.prefix_len())
@@ -197,7 +114,7 @@ impl fmt::Display for Node {
     }
 }
 
-fn onward() -> ChainName {
+pub(super) fn onward() -> ChainName {
     ChainName::literal("PLUTO-ONWARD")
 }
 
@@ -215,6 +132,8 @@ pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
         BuiltIn::Input => "PLUTO-INPUT",
         BuiltIn::Forward => "PLUTO-FORWARD",
         BuiltIn::Output => "PLUTO-OUTPUT",
+        BuiltIn::PreRouting => "PLUTO-PREROUTING",
+        BuiltIn::PostRouting => "PLUTO-POSTROUTING",
     })
 }
 
@@ -231,30 +150,48 @@ fn by_class(path: Path, class: &DeviceClass, verdict: Verdict) -> Rule {
     Rule::when(path.device(InterfaceMatch::Class(class.clone())), verdict)
 }
 
-fn base() -> Piece {
+fn filter_base() -> Piece {
     let mut piece = Piece::default();
-    let (input, forward, output) = (
-        entrance(BuiltIn::Input),
-        entrance(BuiltIn::Forward),
-        entrance(BuiltIn::Output),
-    );
-    for chain in [&input, &forward, &output, &onward()] {
-        piece.chain(chain);
+    for built_in in Table::Filter.built_in() {
+        piece.chain(&entrance(*built_in));
     }
-    for path in Path::ALL {
+    piece.chain(&onward());
+    for path in Path::of(Table::Filter) {
         piece.chain(&path.dispatcher());
     }
-    piece.tail(&input, by_ipsec(Direction::In, Verdict::Jump(Path::Input.dispatcher())));
-    piece.tail(
-        &output,
-        by_ipsec(Direction::Out, Verdict::Jump(Path::Output.dispatcher())),
-    );
-    forward_rules(&mut piece, &forward);
-    onward_rules(&mut piece, &onward());
-    for built_in in BuiltIn::ALL {
-        piece.head(built_in, entrance_jump(built_in));
+    for path in [Path::Input, Path::Output] {
+        sort_ipsec(&mut piece, path);
     }
+    forward_rules(&mut piece, &entrance(BuiltIn::Forward));
+    onward_rules(&mut piece, &onward());
+    enter(&mut piece, Table::Filter);
     piece
+}
+
+/// Before the administrator's own rules, as everywhere: what a tunnel translates, a MASQUERADE for all that leaves must not get first.
+fn nat_base() -> Piece {
+    let mut piece = Piece::default();
+    for path in Path::of(Table::Nat) {
+        piece.chain(&entrance(path.built_in()));
+        piece.chain(&path.dispatcher());
+        sort_ipsec(&mut piece, path);
+    }
+    enter(&mut piece, Table::Nat);
+    piece
+}
+
+/// Sends what came or will leave by IPsec to the path's dispatcher; the others are through.
+fn sort_ipsec(piece: &mut Piece, path: Path) {
+    piece.tail(
+        &entrance(path.built_in()),
+        by_ipsec(path.direction(), Verdict::Jump(path.dispatcher())),
+    );
+}
+
+fn enter(piece: &mut Piece, table: Table) {
+    for built_in in table.built_in() {
+        piece.head(*built_in, entrance_jump(*built_in));
+    }
 }
 
 /// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that came by IPsec must be
@@ -291,7 +228,7 @@ fn devices() -> Piece {
     piece
 }
 
-fn class_piece(class: &DeviceClass) -> Piece {
+fn filter_class(class: &DeviceClass) -> Piece {
     let (forward, output) = (entrance(BuiltIn::Forward), Path::ForwardOut.dispatcher());
     let mut piece = Piece::default();
     // At the head: a packet of a device tunnel bears no mark of IPsec, and were it tested for leaving by IPsec first, the
@@ -313,13 +250,26 @@ fn class_piece(class: &DeviceClass) -> Piece {
         &onward(),
         by_class(Path::ForwardOut, class, Verdict::Goto(to_devices())),
     );
-    for (built_in, path) in [(BuiltIn::Input, Path::Input), (BuiltIn::Output, Path::Output)] {
-        piece.tail(
-            &entrance(built_in),
-            by_class(path, class, Verdict::Jump(path.dispatcher())),
-        );
+    for path in [Path::Input, Path::Output] {
+        sort_class(&mut piece, path, class);
     }
     piece
+}
+
+fn nat_class(class: &DeviceClass) -> Piece {
+    let mut piece = Piece::default();
+    for path in Path::of(Table::Nat) {
+        sort_class(&mut piece, path, class);
+    }
+    piece
+}
+
+/// Sends what came in or will leave by such a device to the path's dispatcher.
+fn sort_class(piece: &mut Piece, path: Path, class: &DeviceClass) {
+    piece.tail(
+        &entrance(path.built_in()),
+        by_class(path, class, Verdict::Jump(path.dispatcher())),
+    );
 }
 
 fn device_piece(device: &Device) -> Piece {

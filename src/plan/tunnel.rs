@@ -1,60 +1,19 @@
 //! What one tunnel puts into the firewall.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
 use super::identity::TunnelId;
-use super::piece::Piece;
-use super::tree::{Block, Node, Path};
-use crate::contract::{Attachment, Compression, HostAccess, Scope, Tunnel};
-use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, Verdict};
+use super::layout::{Layout, OwnChain};
+use super::path::Path;
+use crate::contract::{Attachment, ClientTranslation, Compression, HostAccess, LogGroup, Scope, Tunnel};
+use crate::netfilter::{
+    ChainName, Comment, Direction, InterfaceMatch, LogPrefix, LogTarget, Match, PREFIX, PolicyMatch, Rule, Table,
+    Verdict,
+};
 use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Device, Family, Network, Protocol, Traffic};
-
-/// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layout {
-    /// Its chains and their rules, and the rules in the blocks that lead to them.
-    pub piece: Piece,
-    /// The blocks that it hangs in.
-    pub blocks: BTreeSet<Block>,
-    /// Its device, if it is known by one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<Device>,
-}
-
-impl Layout {
-    /// Every shared part that must stand for this tunnel, in the order in which they are put in.
-    #[must_use]
-    pub fn nodes(&self) -> BTreeSet<Node> {
-        let mut nodes: BTreeSet<_> = self.blocks.iter().copied().map(Node::Block).collect();
-        nodes.insert(Node::Base);
-        if let Some(device) = &self.device {
-            nodes.insert(Node::Devices);
-            nodes.insert(Node::Class(device.class()));
-            nodes.insert(Node::Device(device.clone()));
-        }
-        nodes
-    }
-
-    /// Hangs a chain with one rule into the block of the far network.
-    fn hang(&mut self, path: Path, chain: &ChainName, far: Network, conditions: Vec<Match>, rule: Rule) {
-        let block = Block::of(path, &far);
-        self.piece.chain(chain);
-        self.piece.tail(chain, rule);
-        self.piece.head(
-            &block.chain(),
-            Rule {
-                matches: conditions,
-                verdict: Verdict::Jump(chain.clone()),
-            },
-        );
-        self.blocks.insert(block);
-    }
-}
 
 /// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less what that gets wrong.
 ///
@@ -63,42 +22,114 @@ impl Layout {
 ///   the tunnel (`leftsourceip=`, virtual addresses) or `hostaccess=yes`, also to and from the gateway.
 /// - IPComp: packets too small to be worth compressing, which arrive as IP in IP from the peer.
 ///
+/// - Client address translation: between our own address, as long as the gateway has the packet in its hands, and the far network; and the
+///   translation itself.
+/// - A log group: copies of all that comes to one of its chains, and of what it does not open to the gateway itself.
+///
 /// Every rule names both networks as well as the reqid or the device: reqids begin again at the same number with every
 /// pluto and are used again by charon, so that a number alone would let a stranger in. `interfaces` are the XFRM interfaces there
 /// are, for tunnels whose daemon tells the number of one.
 #[must_use]
 pub fn lay_out(tunnel: &Tunnel, id: &TunnelId, interfaces: &[XfrmInterface]) -> Layout {
     let exit = exit(tunnel, interfaces);
-    let mut layout = Layout {
-        piece: Piece::default(),
-        blocks: BTreeSet::new(),
-        device: exit.cloned(),
-    };
-    for path in paths(tunnel) {
-        let chain = chain(id, path.tag());
-        let rule = Rule {
-            matches: allowance(tunnel, path.direction()),
-            verdict: path.allowed(),
-        };
-        layout.hang(path, &chain, tunnel.peer_client, conditions(tunnel, path, exit), rule);
+    let mut layout = Layout::new(exit.cloned());
+    for way in ways(tunnel) {
+        layout.hang(OwnChain {
+            path: way.path,
+            name: chain(id, way.path.tag()),
+            far: tunnel.peer_client,
+            conditions: conditions(tunnel, &way, exit),
+            rules: rules(tunnel, way),
+        });
     }
     if let Some((me, peer)) = compressed_between(tunnel) {
-        let rule = Rule {
-            matches: note(tunnel).into_iter().collect(),
-            verdict: Verdict::Accept,
-        };
-        let conditions = compressed(tunnel, me, peer);
-        layout.hang(Path::Input, &chain(id, "C"), Network::host(peer), conditions, rule);
+        layout.hang(OwnChain {
+            path: Path::Input,
+            name: chain(id, "C"),
+            far: Network::host(peer),
+            conditions: compressed(tunnel, me, peer),
+            rules: vec![Rule {
+                matches: note(tunnel).map(Match::Comment).into_iter().collect(),
+                verdict: Verdict::Accept,
+            }],
+        });
     }
     layout
 }
 
+/// A path that a tunnel has a chain on.
+#[derive(Debug)]
+struct Way {
+    path: Path,
+    /// Our end of it.
+    near: Network,
+    /// What becomes of the packets that it allows; nothing, where it only looks at them.
+    verdict: Option<Verdict>,
+}
+
+impl Way {
+    fn open(path: Path, near: Network) -> Self {
+        Self {
+            path,
+            near,
+            verdict: Some(path.allowed()),
+        }
+    }
+}
+
+fn ways(tunnel: &Tunnel) -> Vec<Way> {
+    let mut ways = match tunnel.translation {
+        Some(translation) => translated_ways(translation),
+        None => paths(tunnel)
+            .into_iter()
+            .map(|path| Way::open(path, tunnel.my_client))
+            .collect(),
+    };
+    if tunnel.log_group.is_some() {
+        // libreswan's script logs there whether or not anybody is let in.
+        for path in TO_GATEWAY {
+            if !ways.iter().any(|way| way.path == path) {
+                ways.push(Way {
+                    path,
+                    near: tunnel.my_client,
+                    verdict: None,
+                });
+            }
+        }
+    }
+    ways
+}
+
+/// The ways of a tunnel with client address translation. Its own end is the address that the peer gave us, but the filter never sees that:
+/// PREROUTING has replaced it before INPUT, and POSTROUTING replaces ours after OUTPUT. Nothing passes through the gateway: libreswan has
+/// policies for these two addresses only.
+///
+/// Only what comes from our own address becomes the other one, and only what this tunnel's policy takes: a policy of another tunnel to the
+/// same network has an end of its own.
+fn translated_ways(translation: ClientTranslation) -> Vec<Way> {
+    let ClientTranslation { assigned, own } = translation;
+    let mut ways: Vec<_> = TO_GATEWAY.map(|path| Way::open(path, Network::host(own))).into();
+    ways.push(Way {
+        path: Path::NatIn,
+        near: Network::host(assigned),
+        verdict: Some(Verdict::Dnat(own)),
+    });
+    ways.push(Way {
+        path: Path::NatOut,
+        near: Network::host(own),
+        verdict: Some(Verdict::Snat(assigned)),
+    });
+    ways
+}
+
+/// The paths that end or begin at the gateway itself.
+const TO_GATEWAY: [Path; 2] = [Path::Input, Path::Output];
+
 /// The paths that a tunnel opens.
 fn paths(tunnel: &Tunnel) -> Vec<Path> {
-    let to_gateway = [Path::Input, Path::Output];
     let through_gateway = [Path::ForwardIn, Path::ForwardOut];
     match tunnel.scope {
-        Scope::Host => to_gateway.to_vec(),
+        Scope::Host => TO_GATEWAY.to_vec(),
         Scope::Client => {
             let mut paths = Vec::new();
             // A far network that is nothing but our own address inside the tunnel has nobody behind us to talk to.
@@ -112,7 +143,7 @@ fn paths(tunnel: &Tunnel) -> Vec<Path> {
             let has_address_inside = !tunnel.source_addresses.is_empty();
             match tunnel.host_access {
                 HostAccess::NotAsked if !has_address_inside => {}
-                HostAccess::Asked | HostAccess::NotAsked => paths.extend(to_gateway),
+                HostAccess::Asked | HostAccess::NotAsked => paths.extend(TO_GATEWAY),
             }
             paths
         }
@@ -141,8 +172,9 @@ fn exit<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a D
 }
 
 /// By what a block knows a tunnel's packets.
-fn conditions(tunnel: &Tunnel, path: Path, exit: Option<&Device>) -> Vec<Match> {
-    let mut matches: Vec<_> = [path.far(tunnel.peer_client), path.near(tunnel.my_client)]
+fn conditions(tunnel: &Tunnel, way: &Way, exit: Option<&Device>) -> Vec<Match> {
+    let path = way.path;
+    let mut matches: Vec<_> = [path.far(tunnel.peer_client), path.near(way.near)]
         .into_iter()
         .filter(asks)
         .collect();
@@ -181,10 +213,27 @@ fn by_attachment(attachment: &Attachment, path: Path) -> Match {
     }
 }
 
-/// What of a tunnel's packets its own chain allows.
+/// What a tunnel's own chain does with its packets.
+///
+/// The log comes first: it has everything that came so far, and what is accepted goes no further. In the nat table there is none, since only
+/// the first packet of a connection comes there.
+fn rules(tunnel: &Tunnel, way: Way) -> Vec<Rule> {
+    let log = match way.path.table() {
+        Table::Filter => log(tunnel),
+        Table::Nat => None,
+    };
+    let allowed = way.verdict.map(|verdict| Rule {
+        matches: allowance(tunnel, way.path.direction()),
+        verdict,
+    });
+    log.into_iter().chain(allowed).collect()
+}
+
+/// What of a tunnel's packets its own chain allows, or translates.
 ///
 /// The narrowing holds inbound too: by its manual libreswan's protocol and port filter what goes out, and leave what comes in to
-/// the firewall.
+/// the firewall. It holds for a translation as well: with the peer's address but of another kind a packet would fit no policy any more, and
+/// leave in clear.
 fn allowance(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
     let traffic = match &tunnel.traffic {
         Traffic::Any => None,
@@ -192,12 +241,19 @@ fn allowance(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
             Some(Match::Traffic(direction, tunnel.family(), narrowed.clone()))
         }
     };
-    traffic.into_iter().chain(note(tunnel)).collect()
+    traffic.into_iter().chain(note(tunnel).map(Match::Comment)).collect()
 }
 
 /// The connection's full name, for whoever reads the rules.
-fn note(tunnel: &Tunnel) -> Option<Match> {
-    Comment::try_from(tunnel.connection.comment()).ok().map(Match::Comment)
+fn note(tunnel: &Tunnel) -> Option<Comment> {
+    Comment::try_from(tunnel.connection.comment()).ok()
+}
+
+/// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
+fn log(tunnel: &Tunnel) -> Option<Rule> {
+    let LogGroup(group) = tunnel.log_group?;
+    let prefix = LogPrefix::from(&note(tunnel)?);
+    Some(Rule::always(Verdict::Log(LogTarget { group, prefix })))
 }
 
 /// The two gateways between which a tunnel's packets may arrive as IP in IP.

@@ -7,7 +7,7 @@ use super::file;
 use super::pending::{Pending, Settle};
 use super::store::{Store, absent_is_none};
 use super::tunnel::TunnelRecord;
-use crate::netfilter::Rulebook;
+use crate::netfilter::{Rulebook, Table};
 use crate::plan::Node;
 
 impl Store {
@@ -20,7 +20,7 @@ impl Store {
         if written.is_err() {
             // What stands in the way of undoing this stands in the way of the next call too, which will say so.
             let _ = file::remove(&self.folder.join("pending.new"));
-            let _ = self.abandon(pending, gone, come);
+            let _ = self.abandon(pending, gone, come).and_then(|()| self.settled());
         }
         written
     }
@@ -50,16 +50,16 @@ impl Store {
         self.settled()
     }
 
-    /// Makes the record say what it said before: the kernel took nothing of the change.
+    /// Makes the record say what it said before, since the kernel refused the change. `pending` stands until [`Store::settled`]: a part of
+    /// the change can have been made.
     ///
     /// # Errors
-    /// If a file cannot be changed; `pending` stands then.
+    /// If a file cannot be changed.
     pub fn abandon(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
         for record in come {
             self.leave(pending.rulebook, record, gone)?;
         }
-        self.settle_files(pending, Settle::Abandon)?;
-        self.settled()
+        self.settle_files(pending, Settle::Abandon)
     }
 
     /// The change that a call which died was about to make.
@@ -123,7 +123,12 @@ impl Store {
     /// Enters a tunnel in the folder of each shared part that it needs.
     fn enter(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
         file::make_folder(&self.rulebook_folder(rulebook).join("nodes"))?;
-        for node in record.layout.nodes().into_iter().filter(|node| *node != Node::Base) {
+        for node in record
+            .layout
+            .nodes()
+            .into_iter()
+            .filter(|node| *node != Node::Base(Table::Filter))
+        {
             let folder = self.node_folder(rulebook, &node);
             file::make_folder(&folder)?;
             file::touch(&folder.join(record.id.as_str()))?;
@@ -142,7 +147,7 @@ impl Store {
             .layout
             .nodes()
             .difference(&kept)
-            .filter(|node| **node != Node::Base)
+            .filter(|node| **node != Node::Base(Table::Filter))
         {
             let folder = self.node_folder(rulebook, node);
             file::remove(&folder.join(record.id.as_str()))?;

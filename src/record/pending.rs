@@ -1,8 +1,10 @@
 //! A change under way.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::netfilter::Rulebook;
+use crate::netfilter::{Rulebook, Table};
 use crate::plan::TunnelId;
 
 /// What the file `pending` says: which change a call was about to make, and what is to become of it if that call dies.
@@ -12,12 +14,23 @@ pub struct Pending {
     pub format: u32,
     /// The rulebook that changes.
     pub rulebook: Rulebook,
+    /// The tables that change in it.
+    #[serde(default = "filter_only", skip_serializing_if = "is_filter_only")]
+    pub tables: BTreeSet<Table>,
     /// The tunnels that go.
     pub gone: Vec<TunnelId>,
     /// The tunnels that come; the record of each stands beside as `ID.new`.
     pub come: Vec<TunnelId>,
     /// What the next call makes of it.
     pub settle: Settle,
+}
+
+fn filter_only() -> BTreeSet<Table> {
+    BTreeSet::from([Table::Filter])
+}
+
+fn is_filter_only(tables: &BTreeSet<Table>) -> bool {
+    *tables == filter_only()
 }
 
 /// What becomes of a change whose call died on the way.
@@ -29,4 +42,23 @@ pub enum Settle {
     Complete,
     /// It is not made. So it is with Pluto's `up`: a hook that dies has refused the tunnel, and there will be no `down`.
     Abandon,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_names_no_table_was_one_of_the_filter_table() {
+        let old = r#"{"format":1,"rulebook":{"variant":"nft","family":"ipv4"},"gone":[],"come":["net-abcdefgh"],"settle":"abandon"}"#;
+        let pending: Pending = serde_json::from_str(old).unwrap();
+        assert_eq!(pending.tables, filter_only());
+        assert_eq!(serde_json::to_string(&pending).unwrap(), old);
+        let both = Pending {
+            tables: BTreeSet::from([Table::Filter, Table::Nat]),
+            ..pending
+        };
+        let text = serde_json::to_string(&both).unwrap();
+        assert_eq!(serde_json::from_str::<Pending>(&text).unwrap(), both);
+    }
 }

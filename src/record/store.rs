@@ -10,7 +10,7 @@ use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
 use super::tunnel::TunnelRecord;
-use crate::netfilter::Rulebook;
+use crate::netfilter::{Rulebook, Table};
 use crate::plan::{Layout, Node, TunnelId, TunnelKey};
 
 /// The end of the name of a record whose rules are not yet in.
@@ -272,11 +272,11 @@ impl Store {
         self.tunnels_folder(rulebook).join(format!("{id}{NEW}"))
     }
 
-    /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base.
+    /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
     pub(super) fn node_folder(&self, rulebook: Rulebook, node: &Node) -> PathBuf {
         match node {
-            Node::Base => self.tunnels_folder(rulebook),
-            Node::Devices | Node::Class(_) | Node::Device(_) | Node::Block(_) => {
+            Node::Base(Table::Filter) => self.tunnels_folder(rulebook),
+            Node::Base(Table::Nat) | Node::Devices | Node::Class(..) | Node::Device(_) | Node::Block(_) => {
                 self.rulebook_folder(rulebook).join("nodes").join(node.to_string())
             }
         }

@@ -106,6 +106,24 @@ fn a_dry_run_shows_all_and_does_nothing() {
 }
 
 #[test]
+fn a_dry_run_shows_every_table_that_would_change() {
+    let mut fakes = Fakes::new();
+    let cat = libreswan_up()
+        .with("CAT", "YES")
+        .with("PLUTO_MY_CLIENT", "10.0.10.1/32");
+    let shown = fakes.call(&with_arguments(cat, ["--dry-run"])).out_text();
+    let mut lines = shown.lines();
+    let title = "# up-client: would change the plain-ipv4 tables nat and filter:";
+    assert_eq!(lines.next(), Some(title));
+    let text: String = lines
+        .take_while(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(text.contains("-j SNAT --to-source 10.0.10.1"), "{text}");
+    assert_eq!(fakes.tables[0].clone().restore(&text), Ok(()));
+}
+
+#[test]
 fn a_dry_run_knows_the_record_and_leaves_it() {
     let mut fakes = Fakes::new();
     fakes.must(&libreswan_up());
@@ -116,7 +134,7 @@ fn a_dry_run_knows_the_record_and_leaves_it() {
         fakes.assert_nothing_started();
         ending.out_text()
     };
-    assert!(shows(libreswan_up(), &mut fakes).contains("# nothing: "));
+    assert!(shows(libreswan_up(), &mut fakes).contains("would change no table"));
     assert!(shows(libreswan_up().opposite(), &mut fakes).contains("-X PLUTO-"));
     assert!(shows(libreswan_up().opposite().of_tunnel(3), &mut fakes).contains("nothing to do"));
     assert!(shows(libreswan_up().saying("route-client"), &mut fakes).contains("nothing to do"));

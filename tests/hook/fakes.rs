@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::support::binary::{Call, Ending, Hook, write_program};
-use crate::support::emulator::Emulator;
+use crate::support::emulator::{Emulator, Kind};
 
 /// Notes how it was called and what it was given, then does what the test wants done: `restore` and `save` beside it are shell
 /// commands. The listing that it prints is the test's too.
@@ -20,7 +20,7 @@ echo "$name $*" >>"$dir/log"
 number=$(wc -l <"$dir/log")
 case $name in
 *-restore) cat >"$dir/input.$number" && . "$dir/restore" ;;
-*-save) cat "$dir/listing.$name" && . "$dir/save" ;;
+*-save) cat "$dir/listing.$name.$2" && . "$dir/save" ;;
 esac
 "#;
 
@@ -110,7 +110,10 @@ impl Fakes {
     /// Writes down what a save shall print.
     fn lay_out_listings(&self) {
         for (family, table) in FAMILIES.iter().zip(&self.tables) {
-            fs::write(self.path(&format!("listing.{family}-save")), table.save()).expect("writing the listing");
+            for kind in Kind::ALL {
+                let path = self.path(&format!("listing.{family}-save.{}", kind.name()));
+                fs::write(path, table.table(kind).save()).expect("writing the listing");
+            }
         }
     }
 

@@ -64,6 +64,46 @@ fn strongswans_ups_are_counted_without_a_program() {
 }
 
 #[test]
+fn a_tunnel_with_something_in_two_tables_takes_one_restore_too() {
+    let mut fakes = Fakes::new();
+    let cat = libreswan_up()
+        .with("CAT", "YES")
+        .with("PLUTO_MY_CLIENT", "10.0.10.1/32");
+    for (call, sections) in [
+        (cat.clone(), ["*nat", "*filter"]),
+        (cat.opposite(), ["*filter", "*nat"]),
+    ] {
+        fakes.must(&call);
+        assert_eq!(fakes.started_by_last(), [RESTORE]);
+        let (_, text) = fakes.inputs().remove(0);
+        let begun: Vec<_> = text.lines().filter(|line| line.starts_with('*')).collect();
+        assert_eq!(begun, sections);
+    }
+    fakes.assert_forgotten();
+}
+
+#[test]
+fn only_tables_that_a_tunnel_needs_are_looked_at() {
+    let cat = libreswan_up()
+        .with("CAT", "YES")
+        .with("PLUTO_MY_CLIENT", "10.0.10.1/32");
+    let save = |table: &str| format!("iptables-save -t {table}");
+    for (up, looks) in [
+        (libreswan_up(), vec![save("filter")]),
+        (cat, vec![save("filter"), save("nat")]),
+    ] {
+        let mut fakes = Fakes::new();
+        fakes.must(&up);
+        // Somebody reloads the firewall.
+        fakes.tables = Default::default();
+        fakes.restore_does("grep -q -e '^-C' -e '^-D' \"$dir/input.$number\" && exit 1; exit 0");
+        fakes.call_in_vain(&up.clone().of_tunnel(9)).assert_done();
+        let all = fakes.started_by_last();
+        assert_eq!(all[1..all.len() - 1], looks);
+    }
+}
+
+#[test]
 fn an_up_that_changes_its_tunnel_takes_one_restore() {
     let mut fakes = Fakes::new();
     fakes.must(&libreswan_up());

@@ -137,7 +137,8 @@ fn a_down_whose_reqid_or_peer_is_gone_is_good() {
 
 #[test]
 fn optional_variables_that_are_malformed_are_named() {
-    let libreswan: [(&str, &[&str]); 7] = [
+    let libreswan: [(&str, &[&str]); 8] = [
+        ("NFLOG", &["x", "-1", "65536", "13 -j ACCEPT"]),
         ("PLUTO_PEER", &["x", "1.2.3"]),
         ("PLUTO_MY_SOURCEIP", &["x", "10.1.0.1-10.1.0.2"]),
         ("SPI_IN", &["x", "1", "0x1ffffffff", "0x-1"]),
@@ -183,6 +184,21 @@ fn variables_that_contradict_each_other_are_both_named() {
     fakes
         .call(&daemons)
         .assert_refused(1, &["PLUTO_UNIQUEID", "PLUTO_SA_REQID"]);
+    fakes.assert_forgotten();
+}
+
+#[test]
+fn a_translation_between_nothing_and_something_is_refused() {
+    let mut fakes = Fakes::new();
+    let cat = libreswan_up()
+        .with("CAT", "YES")
+        .with("PLUTO_MY_CLIENT", "10.0.10.1/32");
+    assert_refused(&mut fakes, &cat.clone().without("PLUTO_ME"), "PLUTO_ME");
+    assert_refused(&mut fakes, &cat.clone().with("PLUTO_ME", "%any"), "PLUTO_ME");
+    assert_refused(&mut fakes, &cat.clone().with("PLUTO_ME", "fd00::1"), "PLUTO_ME");
+    fakes.must(&cat);
+    // By now they may be gone.
+    fakes.must(&cat.opposite().without("PLUTO_ME").without("CAT"));
     fakes.assert_forgotten();
 }
 

@@ -12,4 +12,5 @@ mod reloads;
 mod resolver;
 mod rights;
 mod space;
+mod tables;
 mod variants;

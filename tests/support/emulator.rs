@@ -1,8 +1,10 @@
-//! Stands in for `iptables-restore --noflush`: one `filter` table of one family.
+//! Stands in for `iptables-restore --noflush`: the tables `filter` and `nat` of one family.
 //!
 //! A test hands it the text that would go to the command and then looks at the
-//! chains, or sends packets through them (see [`super::packet`]). A text that the
-//! command would refuse is refused here, as a whole, with the number of its line.
+//! chains, or sends packets through them (see [`super::packet`]). A section of a text
+//! that the command would refuse is refused here, as a whole, with the number of its
+//! line; the sections before it stand then, as they do with the command, and those
+//! behind it are not read.
 //!
 //! There are two variants of the command, nft and legacy, and a gateway may have
 //! either. What one of them refuses is refused here:
@@ -13,8 +15,8 @@
 //!   or `!`.
 //!
 //! On purpose it is stricter than both: it knows only the options the project
-//! writes, wants `-p` before the match that needs it, one `-m policy` in a rule, one
-//! table and one `COMMIT` in a text, and no loop even where no packet can come.
+//! writes, wants `-p` before the match that needs it, one `-m policy` in a rule, a
+//! table once in a text, and no loop even where no packet can come.
 //! It keeps a rule in the spelling it got (blanks and the quotes of a comment apart),
 //! where iptables prints `-s 10.0.0.1` as `-s 10.0.0.1/32` and so on.
 
@@ -24,23 +26,44 @@ use super::packet::{AddressRange, DevicePattern, Direction, Family, IcmpPattern,
 use super::packet::{PolicyMatch, PortRange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 
-/// The chains every filter table has, in the order `iptables-save` prints them.
-const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 /// Names a user chain may not have.
-const TARGETS: [&str; 6] = ["ACCEPT", "DROP", "RETURN", "REJECT", "LOG", "QUEUE"];
+const TARGETS: [&str; 9] = [
+    "ACCEPT", "DROP", "RETURN", "REJECT", "LOG", "QUEUE", "NFLOG", "SNAT", "DNAT",
+];
 /// The longest name of a chain, in bytes.
 const LONGEST_NAME: usize = 28;
 /// nft follows a packet through so many user chains, jumps and gotos alike.
 const DEEPEST: usize = 15;
 
-/// A table, and the command that changes it.
-#[derive(Clone, Debug, Default)]
+/// The two tables, and the command that changes them.
+#[derive(Clone, Debug)]
 pub struct Emulator {
-    table: Table,
-    failure: Option<String>,
+    filter: Table,
+    nat: Table,
+    failure: Option<(Option<Kind>, String)>,
+    refused: Vec<(Kind, String)>,
+    /// The kernel has no nat table.
+    pub lacks_nat: bool,
+    /// The command dies when it has committed its first table.
+    pub dies_halfway: bool,
     /// How often [`Emulator::restore`] was called, failures included.
     pub restores: usize,
+}
+
+impl Default for Emulator {
+    fn default() -> Self {
+        Self {
+            filter: Table::new(Kind::Filter),
+            nat: Table::new(Kind::Nat),
+            failure: None,
+            refused: Vec::new(),
+            lacks_nat: false,
+            dies_halfway: false,
+            restores: 0,
+        }
+    }
 }
 
 impl Emulator {
@@ -48,90 +71,198 @@ impl Emulator {
         Self::default()
     }
 
-    /// A table whose built-in chain `chain` ends with `policy`, ACCEPT or DROP.
+    /// A filter table whose built-in chain `chain` ends with `policy`, ACCEPT or DROP.
     pub fn with_policy(mut self, chain: &str, policy: &str) -> Self {
-        let declared = self.table.declare(&format!("{chain} {policy} [0:0]"));
+        let declared = self.filter.declare(&format!("{chain} {policy} [0:0]"));
         assert_eq!(declared, Ok(()), "setting a policy");
         self
     }
 
-    /// `iptables-restore --noflush`: all of the text, or nothing and the reason.
+    /// `iptables-restore --noflush`: table by table all of the text, up to the reason why not.
     pub fn restore(&mut self, text: &str) -> Result<(), String> {
         self.restores += 1;
-        match self.failure.take() {
-            Some(message) => Err(message),
-            None => self.table.apply(text),
+        let dies_halfway = std::mem::take(&mut self.dies_halfway);
+        let failure = self.failure.take();
+        if let Some((None, message)) = failure {
+            return Err(message);
         }
+        for section in sections(text)? {
+            match &failure {
+                Some((Some(kind), message)) if *kind == section.kind => return Err(message.clone()),
+                Some(_) | None => {}
+            }
+            self.section(&section)?;
+            if dies_halfway {
+                return Err("killed".to_owned());
+            }
+        }
+        Ok(())
     }
 
-    /// `iptables-restore`: the text takes the place of all chains and rules.
+    fn section(&mut self, section: &Section<'_>) -> Result<(), String> {
+        if section.kind == Kind::Nat && self.lacks_nat {
+            return Err(format!("line {}: can't initialize iptables table `nat'", section.first));
+        }
+        let holds = |words: &String| section.lines.iter().any(|line| line.contains(words.as_str()));
+        let mut refused = self.refused.iter();
+        if let Some((_, words)) = refused.find(|(kind, words)| *kind == section.kind && holds(words)) {
+            return Err(format!("line {}: {words}: refused", section.first));
+        }
+        let table = self.table_mut(section.kind);
+        let mut copy = table.clone();
+        copy.apply(section)?;
+        *table = copy;
+        Ok(())
+    }
+
+    /// `iptables-restore`: the text takes the place of all chains and rules of its tables.
     pub fn replace(&mut self, text: &str) -> Result<(), String> {
-        let mut table = self.table.clone();
-        table.wipe();
-        table.apply(text)?;
-        self.table = table;
+        let mut copy = self.clone();
+        for section in sections(text)? {
+            copy.table_mut(section.kind).wipe();
+        }
+        copy.restore(text)?;
+        *self = copy;
         Ok(())
     }
 
     /// `iptables-save -t filter`. It can be restored and replaced from.
     pub fn save(&self) -> String {
-        let mut text = "*filter\n".to_owned();
-        for chain in &self.table.chains {
-            let policy = chain.policy.as_deref().unwrap_or("-");
-            let _ = writeln!(text, ":{} {policy} [0:0]", chain.name);
-        }
-        for chain in &self.table.chains {
-            for rule in &chain.texts {
-                let _ = writeln!(text, "{}", append_line(&chain.name, rule));
-            }
-        }
-        text + "COMMIT\n"
+        self.filter.save()
     }
 
-    /// `iptables -F`: the rules of all chains go, the chains stay.
+    /// `iptables -F`: the rules of all chains of the filter table go, the chains stay.
     pub fn flush(&mut self) {
-        self.table.chains.iter_mut().for_each(Chain::clear);
+        self.filter.flush();
     }
 
-    /// A reload of a firewall: all rules and user chains go, the policies stay.
+    /// A reload of a firewall: all rules and user chains of the filter table go, the policies stay.
     pub fn wipe(&mut self) {
-        self.table.wipe();
+        self.filter.wipe();
     }
 
     /// The next restore fails with this message and changes nothing.
     pub fn fail_next(&mut self, message: &str) {
-        self.failure = Some(message.to_owned());
+        self.failure = Some((None, message.to_owned()));
     }
 
-    /// All chains: the built-in ones, then those of users by name.
+    /// The next restore fails with this message when it comes to a table, if it does.
+    pub fn fail_next_in(&mut self, kind: Kind, message: &str) {
+        self.failure = Some((Some(kind), message.to_owned()));
+    }
+
+    /// From now on every section of a table fails that has this in one of its lines.
+    pub fn refuse(&mut self, kind: Kind, words: &str) {
+        self.refused.push((kind, words.to_owned()));
+    }
+
+    /// What was refused is taken again.
+    pub fn relent(&mut self) {
+        self.refused.clear();
+    }
+
+    /// All chains of the filter table: the built-in ones, then those of users by name.
     pub fn chains(&self) -> Vec<&str> {
-        let chains = self.table.chains.iter();
-        chains.map(|chain| chain.name.as_str()).collect()
+        self.filter.chains()
     }
 
     pub fn has_chain(&self, name: &str) -> bool {
-        self.table.position(name).is_ok()
+        self.filter.has_chain(name)
     }
 
-    /// The rules of a chain, each as the text behind `-A CHAIN`. Panics when there is
+    /// The rules of a chain of the filter table, each as the text behind `-A CHAIN`. Panics when there is
     /// no such chain, so that a misspelled name does not pass for an empty chain.
     pub fn rules(&self, chain: &str) -> &[String] {
-        &self.chain(chain).texts
+        self.filter.rules(chain)
     }
 
-    /// The same rules, read.
-    pub fn parsed_rules(&self, chain: &str) -> &[ParsedRule] {
-        &self.chain(chain).rules
+    /// One of the tables.
+    pub fn table(&self, kind: Kind) -> &Table {
+        match kind {
+            Kind::Filter => &self.filter,
+            Kind::Nat => &self.nat,
+        }
     }
 
-    /// The family of the addresses seen so far.
-    pub fn family(&self) -> Option<Family> {
-        self.table.family
+    /// One of the tables, to change it behind everybody's back.
+    pub fn table_mut(&mut self, kind: Kind) -> &mut Table {
+        match kind {
+            Kind::Filter => &mut self.filter,
+            Kind::Nat => &mut self.nat,
+        }
+    }
+}
+
+/// Which table it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Filter,
+    Nat,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::Filter, Self::Nat];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Nat => "nat",
+        }
     }
 
-    fn chain(&self, name: &str) -> &Chain {
-        let at = self.table.position(name);
-        &self.table.chains[at.unwrap_or_else(|_| panic!("no chain {name}"))]
+    /// The chains that every such table has, in the order `iptables-save` prints them.
+    fn built_in(self) -> &'static [&'static str] {
+        match self {
+            Self::Filter => &["INPUT", "FORWARD", "OUTPUT"],
+            Self::Nat => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+        }
+    }
+}
+
+/// The part of a text that is about one table.
+#[derive(Debug)]
+struct Section<'a> {
+    kind: Kind,
+    /// The number of its first line in the text.
+    first: usize,
+    /// The lines behind `*table`, the `COMMIT` included.
+    lines: Vec<&'a str>,
+}
+
+/// The sections of a text. One that does not begin or end as it should is an error of its own, behind those before it; to keep it simple it
+/// is found before any of them is carried out, which a test of a transaction never needs to tell apart.
+fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
+    let mut sections: Vec<Section<'_>> = Vec::new();
+    let mut open = false;
+    let mut number = 0;
+    for line in text.split_inclusive('\n') {
+        number += 1;
+        if line == "\n" || line.starts_with('#') {
+            continue;
+        }
+        let begun = Kind::ALL.into_iter().find(|kind| line == format!("*{}\n", kind.name()));
+        match (open, begun) {
+            (false, Some(kind)) if sections.iter().any(|section| section.kind == kind) => {
+                return Err(format!("line {number} failed: a table twice"));
+            }
+            (false, Some(kind)) => sections.push(Section {
+                kind,
+                first: number,
+                lines: Vec::new(),
+            }),
+            (false, None) if sections.is_empty() => return Err(format!("line {number} failed: no table")),
+            (false, None) => return Err(format!("line {number} failed: text behind COMMIT")),
+            (true, _) => {}
+        }
+        if let (true, Some(section)) = (open, sections.last_mut()) {
+            section.lines.push(line);
+        }
+        open = line != "COMMIT\n";
+    }
+    match open {
+        true => Err(format!("line {} failed: COMMIT expected", number + 1)),
+        false if sections.is_empty() => Err(format!("line {} failed: COMMIT expected", number + 1)),
+        false => Ok(sections),
     }
 }
 
@@ -161,72 +292,93 @@ impl Chain {
     }
 }
 
+/// One table. What changes it from outside does so behind everybody's back.
 #[derive(Clone, Debug)]
-struct Table {
+pub struct Table {
+    kind: Kind,
     /// The built-in chains, then the user chains sorted by name.
     chains: Vec<Chain>,
     family: Option<Family>,
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        let chains = BUILT_IN.map(|name| Chain {
-            name: name.to_owned(),
+impl Table {
+    fn new(kind: Kind) -> Self {
+        let chains = kind.built_in().iter().map(|name| Chain {
+            name: (*name).to_owned(),
             policy: Some("ACCEPT".to_owned()),
             ..Chain::default()
         });
         Self {
-            chains: chains.into(),
+            kind,
+            chains: chains.collect(),
             family: None,
         }
     }
-}
 
-/// How far the reading of a text has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    BeforeTable,
-    InTable,
-    Committed,
-}
-
-impl Table {
-    /// Works on a copy, so that an error leaves everything as it was.
-    fn apply(&mut self, text: &str) -> Result<(), String> {
-        let mut copy = self.clone();
-        let mut stage = Stage::BeforeTable;
-        let mut number = 0;
-        for line in text.split_inclusive('\n') {
-            number += 1;
-            stage = copy
-                .line(line, stage)
-                .map_err(|why| format!("line {number} failed: {why}"))?;
+    /// `iptables-save -t TABLE`.
+    pub fn save(&self) -> String {
+        let mut text = format!("*{}\n", self.kind.name());
+        for chain in &self.chains {
+            let policy = chain.policy.as_deref().unwrap_or("-");
+            let _ = writeln!(text, ":{} {policy} [0:0]", chain.name);
         }
-        if stage != Stage::Committed {
-            return Err(format!("line {} failed: COMMIT expected", number + 1));
+        for chain in &self.chains {
+            for rule in &chain.texts {
+                let _ = writeln!(text, "{}", append_line(&chain.name, rule));
+            }
         }
-        *self = copy;
-        Ok(())
+        text + "COMMIT\n"
     }
 
-    fn line(&mut self, line: &str, stage: Stage) -> Result<Stage, String> {
-        match (stage, line) {
-            (_, "\n") => return Ok(stage),
-            (_, comment) if comment.starts_with('#') => return Ok(stage),
-            (Stage::BeforeTable, "*filter\n") => return Ok(Stage::InTable),
-            (Stage::InTable, "COMMIT\n") => self.check()?,
-            (Stage::InTable, declaration) if declaration.starts_with(':') => {
-                self.declare(&declaration[1..])?;
-                return Ok(stage);
-            }
-            (Stage::InTable, command) => {
-                self.command(command)?;
-                return Ok(stage);
-            }
-            (Stage::BeforeTable, _) => return Err("no table".to_owned()),
-            (Stage::Committed, _) => return Err("text behind COMMIT".to_owned()),
+    pub fn flush(&mut self) {
+        self.chains.iter_mut().for_each(Chain::clear);
+    }
+
+    pub fn wipe(&mut self) {
+        self.chains.truncate(self.kind.built_in().len());
+        self.flush();
+    }
+
+    pub fn chains(&self) -> Vec<&str> {
+        let chains = self.chains.iter();
+        chains.map(|chain| chain.name.as_str()).collect()
+    }
+
+    pub fn has_chain(&self, name: &str) -> bool {
+        self.position(name).is_ok()
+    }
+
+    pub fn rules(&self, chain: &str) -> &[String] {
+        &self.known(chain).texts
+    }
+
+    /// The same rules, read.
+    pub fn parsed_rules(&self, chain: &str) -> &[ParsedRule] {
+        &self.known(chain).rules
+    }
+
+    /// The family of the addresses seen so far.
+    pub fn family(&self) -> Option<Family> {
+        self.family
+    }
+
+    fn known(&self, name: &str) -> &Chain {
+        let at = self.position(name);
+        &self.chains[at.unwrap_or_else(|_| panic!("no chain {name}"))]
+    }
+
+    /// Carries a section out, up to the line that cannot be.
+    fn apply(&mut self, section: &Section<'_>) -> Result<(), String> {
+        for (index, line) in section.lines.iter().enumerate() {
+            let done = match *line {
+                "COMMIT\n" => self.check(),
+                declaration if declaration.starts_with(':') => self.declare(&declaration[1..]),
+                command => self.command(command),
+            };
+            // Skipped lines are not counted: no test of ours has any in a section.
+            done.map_err(|why| format!("line {} failed: {why}", section.first + 1 + index))?;
         }
-        Ok(Stage::Committed)
+        Ok(())
     }
 
     fn command(&mut self, line: &str) -> Result<(), String> {
@@ -264,7 +416,7 @@ impl Table {
             [name, policy] | [name, policy, _] => (*name, *policy),
             _ => return Err(format!("Bad argument `{}'", declaration.trim())),
         };
-        match (BUILT_IN.contains(&name), policy) {
+        match (self.kind.built_in().contains(&name), policy) {
             (false, "-") => match self.chain(name) {
                 Ok(chain) => chain.clear(),
                 Err(_) => self.create(name)?,
@@ -287,8 +439,9 @@ impl Table {
         if TARGETS.contains(&name) {
             return Err("chain name may not clash with target name".to_owned());
         }
-        let users = &self.chains[BUILT_IN.len()..];
-        let at = BUILT_IN.len() + users.partition_point(|chain| chain.name.as_str() < name);
+        let built_in = self.kind.built_in().len();
+        let users = &self.chains[built_in..];
+        let at = built_in + users.partition_point(|chain| chain.name.as_str() < name);
         let name = name.to_owned();
         let chain = Chain {
             name,
@@ -353,14 +506,14 @@ impl Table {
         self.position(chain)?;
         let rule = ParsedRule::from_words(words)?;
         if let Some(target) = rule.leads_to() {
-            let there = self.position(target).is_ok() && !BUILT_IN.contains(&target);
+            let there = self.position(target).is_ok() && !self.kind.built_in().contains(&target);
             there.then_some(()).ok_or(format!("Chain '{target}' does not exist"))?;
         }
-        if chain == "OUTPUT" && rule.in_device.is_some() {
-            return Err("Can't use -i with OUTPUT".to_owned());
+        if ["OUTPUT", "POSTROUTING"].contains(&chain) && rule.in_device.is_some() {
+            return Err(format!("Can't use -i with {chain}"));
         }
-        if chain == "INPUT" && rule.out_device.is_some() {
-            return Err("Can't use -o with INPUT".to_owned());
+        if ["INPUT", "PREROUTING"].contains(&chain) && rule.out_device.is_some() {
+            return Err(format!("Can't use -o with {chain}"));
         }
         Ok(rule)
     }
@@ -374,8 +527,10 @@ impl Table {
                 return Err(format!("Too many links: {} leads {depth} deep", chain.name));
             }
         }
-        self.check_direction("INPUT", Direction::Out)?;
-        self.check_direction("OUTPUT", Direction::In)
+        for name in self.kind.built_in() {
+            self.check_reached(name)?;
+        }
+        Ok(())
     }
 
     /// How many chains deep a packet can get behind this one. A chain that is met
@@ -394,8 +549,13 @@ impl Table {
         Ok(depth)
     }
 
-    /// The kernel refuses a policy match for the direction that a chain can not have.
-    fn check_direction(&self, from: &str, impossible: Direction) -> Result<(), String> {
+    /// The kernel refuses a policy match for the direction that a chain can not have, and a translation where it is not known yet or too late.
+    fn check_reached(&self, from: &str) -> Result<(), String> {
+        let impossible = match from {
+            "INPUT" | "PREROUTING" => Some(Direction::Out),
+            "OUTPUT" | "POSTROUTING" => Some(Direction::In),
+            _ => None,
+        };
         let mut reached = BTreeSet::new();
         let mut ahead = vec![from];
         while let Some(name) = ahead.pop() {
@@ -405,16 +565,19 @@ impl Table {
             let chain = &self.chains[self.position(name)?];
             ahead.extend(chain.leads_to());
             let mut policies = chain.rules.iter().filter_map(|rule| rule.policy);
-            if policies.any(|policy| policy.direction == impossible) {
+            if policies.any(|policy| Some(policy.direction) == impossible) {
                 return Err(format!("--dir {impossible:?} in {name}, reached from {from}"));
+            }
+            let translates = |rule: &ParsedRule| match rule.target {
+                Some(Target::Snat(_)) => self.kind != Kind::Nat || !["POSTROUTING", "INPUT"].contains(&from),
+                Some(Target::Dnat(_)) => self.kind != Kind::Nat || !["PREROUTING", "OUTPUT"].contains(&from),
+                _ => false,
+            };
+            if chain.rules.iter().any(translates) {
+                return Err(format!("a translation in {name}, reached from {from}"));
             }
         }
         Ok(())
-    }
-
-    fn wipe(&mut self) {
-        self.chains.truncate(BUILT_IN.len());
-        self.chains.iter_mut().for_each(Chain::clear);
     }
 
     fn chain(&mut self, name: &str) -> Result<&mut Chain, String> {
@@ -423,12 +586,13 @@ impl Table {
     }
 
     fn position(&self, name: &str) -> Result<usize, String> {
-        if let Some(at) = BUILT_IN.iter().position(|built_in| *built_in == name) {
+        let built_in = self.kind.built_in();
+        if let Some(at) = built_in.iter().position(|known| *known == name) {
             return Ok(at);
         }
-        let users = &self.chains[BUILT_IN.len()..];
+        let users = &self.chains[built_in.len()..];
         let at = users.binary_search_by(|chain| chain.name.as_str().cmp(name));
-        at.map(|at| BUILT_IN.len() + at)
+        at.map(|at| built_in.len() + at)
             .map_err(|_| format!("No chain/target/match by that name: {name}"))
     }
 }
@@ -441,6 +605,10 @@ pub enum Target {
     Return,
     Reject,
     Log,
+    /// A copy of the packet to a group, marked with a prefix.
+    Nflog(u16, String),
+    Snat(IpAddr),
+    Dnat(IpAddr),
     Jump(String),
     Goto(String),
 }
@@ -497,7 +665,14 @@ impl ParsedRule {
     pub fn leads_to(&self) -> Option<&str> {
         match self.target.as_ref()? {
             Target::Jump(chain) | Target::Goto(chain) => Some(chain),
-            Target::Accept | Target::Drop | Target::Return | Target::Reject | Target::Log => None,
+            Target::Accept
+            | Target::Drop
+            | Target::Return
+            | Target::Reject
+            | Target::Log
+            | Target::Nflog(..)
+            | Target::Snat(_)
+            | Target::Dnat(_) => None,
         }
     }
 
@@ -506,8 +681,19 @@ impl ParsedRule {
         let nets = self.source.iter().chain(&self.destination);
         let ranges = self.source_ranges.iter().chain(&self.destination_ranges);
         let addresses = nets.map(|net| net.address).chain(ranges.map(|range| range.first));
+        let translated = self.target.iter().filter_map(|target| match target {
+            Target::Snat(address) | Target::Dnat(address) => Some(*address),
+            Target::Accept
+            | Target::Drop
+            | Target::Return
+            | Target::Reject
+            | Target::Log
+            | Target::Nflog(..)
+            | Target::Jump(_)
+            | Target::Goto(_) => None,
+        });
         let icmp = self.icmp.iter().map(|pattern| pattern.family);
-        addresses.map(Family::of).chain(icmp).collect()
+        addresses.chain(translated).map(Family::of).chain(icmp).collect()
     }
 }
 
@@ -545,6 +731,11 @@ struct Reader {
     loaded: Vec<&'static Match>,
     /// The options so far, those of a match since it was last loaded.
     seen: Vec<String>,
+    /// The target, if it has options of its own, and these.
+    extension: Option<String>,
+    address: Option<IpAddr>,
+    group: Option<u16>,
+    prefix: Option<String>,
     direction: Option<Direction>,
     ipsec: bool,
     reqid: Option<u32>,
@@ -609,11 +800,41 @@ impl Reader {
             "--src-range" => rule.source_ranges.push(AddressRange::parse(value)?),
             "--dst-range" => rule.destination_ranges.push(AddressRange::parse(value)?),
             "--comment" => rule.comments.push(comment(value)?),
+            "-j" if ["NFLOG", "SNAT", "DNAT"].contains(&value) => self.extension = Some(value.to_owned()),
             "-j" => rule.target = Some(target(value)),
             "-g" => rule.target = Some(Target::Goto(value.to_owned())),
+            "--nflog-group" | "--nflog-prefix" | "--to-source" | "--to-destination" => {
+                return self.target_option(option, value);
+            }
             _ => return self.policy_option(option, value),
         }
         Ok(())
+    }
+
+    fn target_option(&mut self, option: &str, value: &str) -> Result<(), String> {
+        let wrong = || format!("unknown option \"{option}\" or its value {value}");
+        match (self.extension.as_deref(), option) {
+            (Some("NFLOG"), "--nflog-group") => self.group = Some(value.parse().map_err(|_| wrong())?),
+            (Some("NFLOG"), "--nflog-prefix") if value.len() <= 63 => self.prefix = Some(value.to_owned()),
+            (Some("SNAT"), "--to-source") | (Some("DNAT"), "--to-destination") => {
+                self.address = Some(value.parse().map_err(|_| wrong())?);
+            }
+            (_, _) => return Err(wrong()),
+        }
+        Ok(())
+    }
+
+    /// The target whose options are complete.
+    fn extended(&mut self) -> Result<Option<Target>, String> {
+        let Some(name) = &self.extension else { return Ok(None) };
+        let address = self
+            .address
+            .ok_or_else(|| format!("{name}: an address must be specified"));
+        Ok(Some(match name.as_str() {
+            "SNAT" => Target::Snat(address?),
+            "DNAT" => Target::Dnat(address?),
+            _ => Target::Nflog(self.group.unwrap_or_default(), self.prefix.take().unwrap_or_default()),
+        }))
     }
 
     fn policy_option(&mut self, option: &str, value: &str) -> Result<(), String> {
@@ -646,6 +867,9 @@ impl Reader {
     fn finish(mut self) -> Result<ParsedRule, String> {
         for one in &self.loaded {
             self.complete(one)?;
+        }
+        if let Some(target) = self.extended()? {
+            self.rule.target = Some(target);
         }
         self.rule.policy = self.direction.map(|direction| PolicyMatch {
             direction,
@@ -733,14 +957,14 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
     Err("quote without an end".to_owned())
 }
 
-/// Writes a rule as `iptables-save` would: single blanks, and quotes around a comment
+/// Writes a rule as `iptables-save` would: single blanks, and quotes around a comment or a prefix
 /// that holds anything but letters, digits, `-` and `_`.
 fn render(words: &[&str]) -> String {
     let mut rendered = Vec::new();
-    let mut is_comment = false;
+    let mut is_free = false;
     for word in words {
         let plain = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
-        if is_comment && (word.is_empty() || !word.chars().all(plain)) {
+        if is_free && (word.is_empty() || !word.chars().all(plain)) {
             let mut escaped = word.replace('\\', r"\\");
             for quote in ['"', '\''] {
                 escaped = escaped.replace(quote, &format!("\\{quote}"));
@@ -749,7 +973,7 @@ fn render(words: &[&str]) -> String {
         } else {
             rendered.push((*word).to_owned());
         }
-        is_comment = *word == "--comment";
+        is_free = ["--comment", "--nflog-prefix"].contains(word);
     }
     rendered.join(" ")
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, setns};
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::{Table, Variant};
 use pluto_updown::selector::Family;
 use tempfile::TempDir;
 
@@ -206,8 +206,13 @@ impl Namespace {
 
     /// That of another variant.
     pub fn saved_by(&self, variant: Variant, family: Family) -> String {
+        self.saved_table(variant, family, Table::Filter)
+    }
+
+    /// A table of a variant. To look at one of legacy's is to load it into the kernel.
+    pub fn saved_table(&self, variant: Variant, family: Family, table: Table) -> String {
         let program = tool(&format!("{}-{variant}-save", prefix(family)));
-        settled(&self.run([program.as_os_str(), OsStr::new("-t"), OsStr::new("filter")], ""))
+        settled(&self.run([program.as_os_str(), OsStr::new("-t"), OsStr::new(table.name())], ""))
     }
 
     /// The filter tables of both families.

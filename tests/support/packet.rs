@@ -17,7 +17,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
-use super::emulator::{Emulator, ParsedRule, Target, append_line};
+use super::emulator::{Emulator, Kind, ParsedRule, Table, Target, append_line};
 use std::net::IpAddr;
 
 pub const ICMP: u8 = 1;
@@ -212,6 +212,8 @@ pub enum Verdict {
     Accept,
     Drop,
     Reject,
+    /// Its source or its destination is this from now on.
+    Translate(Direction, IpAddr),
     /// It came to the end of the built-in chain: the rules leave it to the administrator.
     Policy,
 }
@@ -231,6 +233,11 @@ impl Trace {
     pub fn cost(&self) -> usize {
         self.looked_at.len()
     }
+
+    /// How many copies of the packet went to a log group.
+    pub fn copies(&self) -> usize {
+        self.matched.iter().filter(|rule| rule.contains(" -j NFLOG ")).count()
+    }
 }
 
 /// What the packet does behind a rule that was looked at.
@@ -242,8 +249,35 @@ enum Move {
     End(Verdict),
 }
 
-/// Sends the packet through the table.
-pub fn trace(table: &Emulator, packet: &Packet) -> Trace {
+/// Sends the packet through the filter table.
+pub fn trace(tables: &Emulator, packet: &Packet) -> Trace {
+    walk(tables.table(Kind::Filter), packet.built_in_chain(), packet)
+}
+
+/// The first packet of a connection as it is behind PREROUTING of the nat table: whether it goes to the gateway is decided by the destination
+/// that it has then.
+pub fn before_routing(tables: &Emulator, packet: &Packet) -> Packet {
+    let verdict = walk(tables.table(Kind::Nat), "PREROUTING", packet).verdict;
+    translated(packet, verdict)
+}
+
+/// The first packet of a connection as it is behind POSTROUTING of the nat table.
+pub fn after_routing(tables: &Emulator, packet: &Packet) -> Packet {
+    let verdict = walk(tables.table(Kind::Nat), "POSTROUTING", packet).verdict;
+    translated(packet, verdict)
+}
+
+fn translated(packet: &Packet, verdict: Verdict) -> Packet {
+    let mut packet = packet.clone();
+    match verdict {
+        Verdict::Translate(Direction::In, address) => packet.destination = address,
+        Verdict::Translate(Direction::Out, address) => packet.source = address,
+        Verdict::Accept | Verdict::Drop | Verdict::Reject | Verdict::Policy => {}
+    }
+    packet
+}
+
+fn walk(table: &Table, built_in: &str, packet: &Packet) -> Trace {
     check_family(table, packet);
     let mut trace = Trace {
         verdict: Verdict::Policy,
@@ -253,7 +287,7 @@ pub fn trace(table: &Emulator, packet: &Packet) -> Trace {
     // The return addresses: only -j leaves one. So a chain reached by -g ends as the
     // chain that held the goto would have ended.
     let mut callers = Vec::new();
-    let mut here = (packet.built_in_chain().to_owned(), 0);
+    let mut here = (built_in.to_owned(), 0);
     loop {
         let next = look_at(table, packet, &here, &mut trace);
         here.1 += 1;
@@ -271,7 +305,7 @@ pub fn trace(table: &Emulator, packet: &Packet) -> Trace {
 }
 
 /// Holds the packet against one rule; behind the last rule the chain is left.
-fn look_at(table: &Emulator, packet: &Packet, here: &(String, usize), trace: &mut Trace) -> Move {
+fn look_at(table: &Table, packet: &Packet, here: &(String, usize), trace: &mut Trace) -> Move {
     let (chain, index) = here;
     let Some(rule) = table.parsed_rules(chain).get(*index) else {
         return Move::LeaveChain;
@@ -283,7 +317,9 @@ fn look_at(table: &Emulator, packet: &Packet, here: &(String, usize), trace: &mu
     let text = &table.rules(chain)[*index];
     trace.matched.push(append_line(chain, text));
     match &rule.target {
-        None | Some(Target::Log) => Move::NextRule,
+        None | Some(Target::Log | Target::Nflog(..)) => Move::NextRule,
+        Some(Target::Snat(address)) => Move::End(Verdict::Translate(Direction::Out, *address)),
+        Some(Target::Dnat(address)) => Move::End(Verdict::Translate(Direction::In, *address)),
         Some(Target::Accept) => Move::End(Verdict::Accept),
         Some(Target::Drop) => Move::End(Verdict::Drop),
         Some(Target::Reject) => Move::End(Verdict::Reject),
@@ -294,7 +330,7 @@ fn look_at(table: &Emulator, packet: &Packet, here: &(String, usize), trace: &mu
 }
 
 /// A packet of the other family never meets this table: such a question is a slip.
-fn check_family(table: &Emulator, packet: &Packet) {
+fn check_family(table: &Table, packet: &Packet) {
     let family = Family::of(packet.source);
     assert_eq!(family, Family::of(packet.destination), "a packet has one family");
     if let Some(of_table) = table.family() {

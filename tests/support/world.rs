@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use pluto_updown::apply::{ApplyError, Caller, Outcome, Session};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::iptables::{Reason, Tables, TablesError};
-use pluto_updown::netfilter::{Rulebook, Variant};
+use pluto_updown::netfilter::{Rulebook, Table, Variant};
 use pluto_updown::record::{Daemon, Store};
 use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use tempfile::TempDir;
 
-use super::emulator::Emulator;
+use super::emulator::{Emulator, Kind};
 
 /// What becomes of the process at the next restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Death {
     Before,
     /// It dies when the kernel has just committed it.
     After,
+    /// It dies when the kernel has just committed the first table of it.
+    Halfway,
 }
 
 /// The emulated tables of a machine.
@@ -61,25 +63,36 @@ impl Tables for EmulatedTables {
             program: "emulated".into(),
             how: "died".into(),
         };
-        if death == Some(Death::Before) {
-            return Err(dead());
+        let book = self.books.entry(rulebook).or_default();
+        match death {
+            Some(Death::Before) => return Err(dead()),
+            Some(Death::Halfway) => book.dies_halfway = true,
+            Some(Death::After) | None => {}
         }
-        let refused = |complaint| TablesError::Refused {
-            program: "emulated".into(),
-            status: 1,
-            complaint,
-            reason: Reason::Rules,
-        };
-        self.books.entry(rulebook).or_default().restore(text).map_err(refused)?;
-        if death == Some(Death::After) {
-            Err(dead())
-        } else {
-            Ok(())
+        let restored = book.restore(text);
+        match death {
+            // What was refused did not live to be committed.
+            Some(Death::Halfway | Death::After) if restored.is_ok() || death == Some(Death::Halfway) => Err(dead()),
+            Some(_) | None => restored.map_err(refused),
         }
     }
 
-    fn save(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
-        Ok(self.books.entry(rulebook).or_default().save())
+    fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
+        let book = self.books.entry(rulebook).or_default();
+        match table {
+            Table::Filter => Ok(book.save()),
+            Table::Nat if book.lacks_nat => Err(refused("can't initialize iptables table `nat'".to_owned())),
+            Table::Nat => Ok(book.table(Kind::Nat).save()),
+        }
+    }
+}
+
+fn refused(complaint: String) -> TablesError {
+    TablesError::Refused {
+        program: "emulated".into(),
+        status: 1,
+        complaint,
+        reason: Reason::Rules,
     }
 }
 

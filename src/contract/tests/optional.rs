@@ -1,7 +1,7 @@
 //! What only some daemons tell of a tunnel, and only of some tunnels.
 
 use super::*;
-use crate::contract::{Compression, HostAccess, PeerText, Spis};
+use crate::contract::{ClientTranslation, Compression, HostAccess, LogGroup, PeerText, Spis};
 
 #[test]
 fn the_user_has_a_name_of_its_own_in_each_daemon() {
@@ -110,4 +110,77 @@ fn libreswan_tells_of_compression_by_a_word_of_its_policy() {
             Compression::None
         );
     }
+}
+
+#[test]
+fn only_libreswan_has_a_log_group_and_none_is_zero() {
+    let group = |call: Call, value: &str| call.with("NFLOG", value).tunnel().log_group.map(|LogGroup(n)| n.get());
+    assert_eq!(group(libreswan4(), "13"), Some(13));
+    assert_eq!(group(libreswan54(), "65535"), Some(65535));
+    assert_eq!(group(libreswan54(), "0"), None);
+    assert_eq!(group(libreswan54(), ""), None);
+    for call in [strongswan(), openswan(), freeswan()] {
+        assert_eq!(group(call, "13"), None);
+    }
+    for text in ["65536", "-1", "x", "1 "] {
+        let error = libreswan4().with("NFLOG", text).error();
+        assert_eq!(
+            error,
+            format!("NFLOG: \"{text}\": expected the number of an NFLOG group, up to 65535")
+        );
+    }
+}
+
+/// A call of libreswan behind a NAT, whom the peer gave an address.
+fn translated() -> Call {
+    libreswan4().with("CAT", "YES").with("PLUTO_MY_CLIENT", "10.0.10.1/32")
+}
+
+#[test]
+fn a_translation_is_between_the_address_that_the_peer_gave_and_our_own() {
+    let of = |assigned: &str, own: &str| {
+        Some(ClientTranslation {
+            assigned: assigned.parse().unwrap(),
+            own: own.parse().unwrap(),
+        })
+    };
+    assert_eq!(translated().tunnel().translation, of("10.0.10.1", "192.0.2.1"));
+    let six = translated()
+        .with("PLUTO_MY_CLIENT", "2001:db8:a::1/128")
+        .with("PLUTO_PEER_CLIENT", "2001:db8:b::/64")
+        .with("PLUTO_ME", "2001:db8::1");
+    assert_eq!(six.tunnel().translation, of("2001:db8:a::1", "2001:db8::1"));
+    // The script takes the first address of whatever network there is.
+    let network = translated().with("PLUTO_MY_CLIENT", "10.0.10.8/29");
+    assert_eq!(network.tunnel().translation, of("10.0.10.8", "192.0.2.1"));
+}
+
+#[test]
+fn only_libreswans_own_word_asks_for_a_translation() {
+    for word in ["", "yes", "no", "/bin/cat", "1"] {
+        assert_eq!(translated().with("CAT", word).tunnel().translation, None, "{word}");
+    }
+    assert_eq!(translated().without("CAT").tunnel().translation, None);
+    for call in [strongswan(), openswan(), freeswan()] {
+        assert_eq!(call.with("CAT", "YES").tunnel().translation, None);
+    }
+}
+
+#[test]
+fn where_there_is_nothing_to_translate_nothing_is() {
+    let client = |network: &str| translated().with("PLUTO_MY_CLIENT", network).tunnel().translation;
+    assert_eq!(client("0.0.0.0/0"), None);
+    assert_eq!(client("192.0.2.1/32"), None);
+}
+
+#[test]
+fn a_translation_needs_our_own_address_at_up_and_not_at_down() {
+    assert_eq!(translated().without("PLUTO_ME").error(), "PLUTO_ME is missing");
+    assert_eq!(translated().without("PLUTO_ME").down().tunnel().translation, None);
+    let mixed = translated().with("PLUTO_ME", "2001:db8::1");
+    assert_eq!(
+        mixed.error(),
+        "PLUTO_MY_CLIENT is \"10.0.10.1/32\" and PLUTO_ME is \"2001:db8::1\": expected addresses of one family, for CAT"
+    );
+    assert_eq!(mixed.down().tunnel().translation, None);
 }

@@ -8,12 +8,13 @@ use crate::contract::variables::treatment;
 use crate::contract::{Treatment, VARIABLES};
 
 /// Values to try in every variable: some are right for some variables, the others are right for none.
-const VALUES: [&str; 13] = [
+const VALUES: [&str; 14] = [
     "",
     "0",
     "1",
     "2.0",
     "yes",
+    "YES",
     "NULL",
     "klips",
     "ipsec7",

@@ -1,0 +1,127 @@
+//! What becomes of a packet that a rule matches.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+
+use super::chain::ChainName;
+use super::rule::{Comment, is_plain};
+use crate::selector::Expected;
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It passes; in the nat table: its addresses stay as they are.
+    Accept,
+    /// It goes through another chain and, if nothing there decides, comes back.
+    Jump(ChainName),
+    /// It goes on in another chain and does not come back here: if nothing decides there, it returns to where this chain was called from.
+    Goto(ChainName),
+    /// A copy of it goes to whoever listens, and it goes on to the next rule.
+    Log(LogTarget),
+    /// Its source becomes this address, and that of the connection's later packets. In the nat table only, behind POSTROUTING.
+    Snat(IpAddr),
+    /// Its destination becomes this address, and that of the connection's later packets. In the nat table only, behind PREROUTING.
+    Dnat(IpAddr),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("-j ACCEPT"),
+            Self::Jump(chain) => write!(f, "-j {chain}"),
+            Self::Goto(chain) => write!(f, "-g {chain}"),
+            Self::Log(LogTarget { group, prefix }) => {
+                write!(
+                    f,
+                    "-j NFLOG --nflog-prefix \"{}\" --nflog-group {group}",
+                    prefix.as_str()
+                )
+            }
+            Self::Snat(address) => write!(f, "-j SNAT --to-source {address}"),
+            Self::Dnat(address) => write!(f, "-j DNAT --to-destination {address}"),
+        }
+    }
+}
+
+/// Where copies of packets go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LogTarget {
+    /// The group of the NFLOG family (`nfnetlink_log`) that listeners bind to.
+    pub group: NonZeroU16,
+    /// What each copy is marked with.
+    pub prefix: LogPrefix,
+}
+
+/// The longest prefix, in bytes: the kernel has room for 64 with the NUL (`struct xt_nflog_info`).
+const LONGEST_PREFIX: usize = 63;
+
+/// The mark on a copy of a packet: up to 63 bytes of the alphabet of a [`Comment`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LogPrefix(String);
+
+impl LogPrefix {
+    /// The mark as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// As much of a comment as there is room for.
+impl From<&Comment> for LogPrefix {
+    fn from(comment: &Comment) -> Self {
+        Self(comment.as_str().chars().take(LONGEST_PREFIX).collect())
+    }
+}
+
+impl TryFrom<String> for LogPrefix {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        if !is_plain(&text, LONGEST_PREFIX) {
+            return Err(Expected(
+                "a prefix of up to 63 letters, digits, blanks and ._@:/#=+,()%-",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<LogPrefix> for String {
+    fn from(prefix: LogPrefix) -> Self {
+        prefix.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_the_beginning_of_a_comment_and_can_be_stored() {
+        let comment = Comment::try_from("private-or-clear#10.0.0.0/8 ".repeat(4)).unwrap();
+        let prefix = LogPrefix::from(&comment);
+        assert_eq!(prefix.as_str(), &comment.as_str()[..63]);
+        assert_eq!(LogPrefix::try_from(String::from(prefix.clone())).unwrap(), prefix);
+    }
+
+    #[test]
+    fn a_prefix_that_would_need_an_escape_or_be_cut_is_refused() {
+        for text in ["", "a\"b", "a\\", "a\nb", "$a", &"a".repeat(64)] {
+            assert!(LogPrefix::try_from(text.to_owned()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_translation_is_spelt_by_what_it_changes() {
+        let v4 = "10.0.10.1".parse().unwrap();
+        let v6 = "2001:db8::1".parse().unwrap();
+        assert_eq!(Verdict::Snat(v4).to_string(), "-j SNAT --to-source 10.0.10.1");
+        assert_eq!(Verdict::Dnat(v6).to_string(), "-j DNAT --to-destination 2001:db8::1");
+    }
+}

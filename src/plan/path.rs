@@ -1,0 +1,138 @@
+//! The ways that a tunnel's packets take through the tables.
+
+use serde::{Deserialize, Serialize};
+
+use super::tree::onward;
+use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Verdict};
+use crate::selector::Network;
+
+/// One of the ways through a gateway's tables that have to do with a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Path {
+    /// Out of a tunnel, to the gateway itself.
+    #[serde(rename = "I")]
+    Input,
+    /// Of the gateway itself, into a tunnel.
+    #[serde(rename = "O")]
+    Output,
+    /// Out of a tunnel, through the gateway.
+    #[serde(rename = "FI")]
+    ForwardIn,
+    /// Through the gateway, into a tunnel.
+    #[serde(rename = "FO")]
+    ForwardOut,
+    /// Out of a tunnel, before it is decided where it goes.
+    #[serde(rename = "NI")]
+    NatIn,
+    /// Into a tunnel, from wherever.
+    #[serde(rename = "NO")]
+    NatOut,
+}
+
+impl Path {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Input,
+        Self::Output,
+        Self::ForwardIn,
+        Self::ForwardOut,
+        Self::NatIn,
+        Self::NatOut,
+    ];
+
+    /// Those that lead through a table.
+    pub fn of(table: Table) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |path| path.table() == table)
+    }
+
+    /// The table that it leads through.
+    #[must_use]
+    pub fn table(self) -> Table {
+        match self {
+            Self::Input | Self::Output | Self::ForwardIn | Self::ForwardOut => Table::Filter,
+            Self::NatIn | Self::NatOut => Table::Nat,
+        }
+    }
+
+    /// How chain names show it: one or two letters, unlike in all tables.
+    #[must_use]
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Input => "I",
+            Self::Output => "O",
+            Self::ForwardIn => "FI",
+            Self::ForwardOut => "FO",
+            Self::NatIn => "NI",
+            Self::NatOut => "NO",
+        }
+    }
+
+    /// Whether packets come out of the tunnel or go into it.
+    #[must_use]
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::Input | Self::ForwardIn | Self::NatIn => Direction::In,
+            Self::Output | Self::ForwardOut | Self::NatOut => Direction::Out,
+        }
+    }
+
+    /// The chain that sorts this path's packets into blocks.
+    #[must_use]
+    pub fn dispatcher(self) -> ChainName {
+        ChainName::literal(match self {
+            Self::Input => "PLUTO-I",
+            Self::Output => "PLUTO-O",
+            Self::ForwardIn => "PLUTO-FI",
+            Self::ForwardOut => "PLUTO-FO",
+            Self::NatIn => "PLUTO-NI",
+            Self::NatOut => "PLUTO-NO",
+        })
+    }
+
+    /// The built-in chain that its packets come through.
+    #[must_use]
+    pub fn built_in(self) -> BuiltIn {
+        match self {
+            Self::Input => BuiltIn::Input,
+            Self::Output => BuiltIn::Output,
+            Self::ForwardIn | Self::ForwardOut => BuiltIn::Forward,
+            Self::NatIn => BuiltIn::PreRouting,
+            Self::NatOut => BuiltIn::PostRouting,
+        }
+    }
+
+    /// What becomes of a packet that its tunnel allows.
+    ///
+    /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
+    #[must_use]
+    pub fn allowed(self) -> Verdict {
+        match self {
+            Self::Input | Self::Output | Self::ForwardOut | Self::NatIn | Self::NatOut => Verdict::Accept,
+            Self::ForwardIn => Verdict::Jump(onward()),
+        }
+    }
+
+    /// The match on the far network: packets come from it, or go to it.
+    pub(super) fn far(self, network: Network) -> Match {
+        match self.direction() {
+            Direction::In => Match::Source(network),
+            Direction::Out => Match::Destination(network),
+        }
+    }
+
+    /// The match on the network behind us.
+    pub(super) fn near(self, network: Network) -> Match {
+        match self.direction() {
+            Direction::In => Match::Destination(network),
+            Direction::Out => Match::Source(network),
+        }
+    }
+
+    /// The match on the device that the packet came in or will leave by.
+    pub(super) fn device(self, interface: InterfaceMatch) -> Match {
+        match self.direction() {
+            Direction::In => Match::In(interface),
+            Direction::Out => Match::Out(interface),
+        }
+    }
+}
