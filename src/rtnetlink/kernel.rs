@@ -1,18 +1,26 @@
 //! The kernel that this program runs on.
 
 use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
 use super::connection::Connection;
 use super::error::{Doing, Fault, NetlinkError};
-use super::items::{Item, ProxyNeighbour, Route};
+use super::items::{Address, Item, ProxyNeighbour, Route};
 use super::links::{self, Which};
 use super::messages::{Action, asked_neighbour, flags, request};
-use super::network::{Link, Lookup, Network, Put, Taken, Wanted, Way};
+use super::network::{Link, Lookup, Medium, Network, Put, Taken, Wanted, Way, WayKind};
 use super::{routes, vti};
 use crate::selector::Device;
+
+/// How long a new address may take until it can be used.
+const SETTLING: Duration = Duration::from_millis(500);
+
+/// How long it is left alone between two looks.
+const LOOK: Duration = Duration::from_micros(100);
 
 /// The network configuration of the network namespace in which it was opened.
 #[derive(Debug)]
@@ -73,23 +81,55 @@ impl Network for Kernel {
 
 /// Puts in anything but a VTI.
 pub(super) fn put(connection: &mut Connection, item: &Item) -> Result<Put, Fault> {
-    let index = match device(item) {
+    let link = match device(item) {
         None => None,
         Some(device) => match links::find(connection, Which::Name(device))? {
             None => return Err(Fault::NoDevice(device.clone())),
-            Some(link) => Some(link.index),
+            Some(link) => Some(link),
         },
     };
+    let index = link.as_ref().map(|link| link.index);
     if let Item::ProxyNeighbour(neighbour) = item
         && answers_for(connection, neighbour, index)?
     {
         return Ok(Put::Stood);
     }
     match connection.change(request(Action::PutIn, item, index), flags(Action::PutIn, item)) {
-        Ok(()) => Ok(Put::New),
-        Err(Fault::Refused(Errno::EEXIST)) => Ok(Put::Stood),
-        Err(fault) => Err(fault),
+        Ok(()) => {}
+        Err(Fault::Refused(Errno::EEXIST)) => return Ok(Put::Stood),
+        Err(fault) => return Err(fault),
     }
+    if let (Item::Address(address), Some(link)) = (item, link) {
+        let _usable = wait_for(connection, address, &link);
+    }
+    Ok(Put::New)
+}
+
+/// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the kernel's does the rest
+/// (`addrconf_dad_work`), and until then refuses a route that has it as its source. Measured without this: four of five.
+///
+/// On Ethernet the neighbours are asked first whether the address is theirs (RFC 4862, section 5.4), which takes seconds: that is
+/// not waited for.
+fn wait_for(connection: &mut Connection, address: &Address, link: &Link) -> Result<(), Fault> {
+    let ip = address.address.addr();
+    if ip.is_ipv4() || link.medium == Medium::Ethernet {
+        return Ok(());
+    }
+    let deadline = Instant::now() + SETTLING;
+    while !is_local(&lookup(connection, ip, None)?) && Instant::now() < deadline {
+        sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn is_local(way: &Lookup) -> bool {
+    matches!(
+        way,
+        Lookup::Found(Way {
+            kind: WayKind::Local,
+            ..
+        })
+    )
 }
 
 /// The device that must be there before the item is.

@@ -11,7 +11,7 @@ use crate::selector::Device;
 /// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that tests can put an emulator in its place.
 pub trait Network {
     /// Puts an item in. A route replaces the one to the same destination with the same metric in the same table; anything else
-    /// that is there already stays as it is.
+    /// that is there already stays as it is. An address can be used afterwards, but for an IPv6 one on Ethernet.
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.

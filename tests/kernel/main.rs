@@ -23,6 +23,11 @@ const GATEWAY: &str = "
     ip link add down0 address 02:00:00:00:00:03 type veth peer name down1 address 02:00:00:00:00:04
     ip -4 address add 192.0.2.1/24 dev eth0
     ip -6 address add 2001:db8::1/64 dev eth0 nodad
+    until ip -o route get 2001:db8::1 | grep -q '^local '; do sleep 0.01; done
+    for device in eth0 far; do
+        until ip link show $device | grep -q 'state UP'; do sleep 0.01; done
+        until ip -6 route show table local | grep -q \"ff00::/8 dev $device\"; do sleep 0.01; done
+    done
 ";
 
 fn gateway() -> Namespace {
@@ -52,11 +57,11 @@ fn take_out(namespace: &Namespace, item: &Item) -> Result<Taken, String> {
     })
 }
 
-/// All that the kernel says of its network configuration.
+/// All that the kernel says of its network configuration; routes sorted, because those of a device stand where it came up.
 fn configuration(namespace: &Namespace) -> String {
     namespace.shell(
         "for family in -4 -6; do
-            ip -d $family route show table all
+            ip -d $family route show table all | sort
             ip -d $family rule show
             ip $family neigh show proxy
         done

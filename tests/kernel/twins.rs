@@ -1,8 +1,13 @@
 //! Two machines alike: in one we do it, in the other a root shell does it with the lines that a dry run shows.
 
-use pluto_updown::rtnetlink::{Address, Item, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table, Taken};
+use std::net::IpAddr;
+
+use pluto_updown::rtnetlink::{
+    Address, Item, Kernel, Network as _, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table, Taken,
+};
 use pluto_updown::selector::Mark;
 
+use super::support::namespace::Namespace;
 use super::{configuration, gateway, put, route, take_out};
 
 fn routes(destination: &str, via: &str, source: &str) -> Vec<Route> {
@@ -121,6 +126,17 @@ fn neighbours() -> Vec<ProxyNeighbour> {
     ["192.0.2.77", "2001:db8::77"].map(each).to_vec()
 }
 
+/// The configuration, as soon as the address can be used: the shell does not wait for that, as we do.
+fn settled(machine: &Namespace, item: &Item) -> String {
+    if let Item::Address(Address { address, .. }) = item {
+        let ip = address.addr();
+        machine.shell(&format!(
+            "until ip -o route get {ip} | grep -q '^local '; do sleep 0.01; done"
+        ));
+    }
+    configuration(machine)
+}
+
 /// Each item by us and by the shell, in and out, with everything the same after each step.
 fn assert_alike(items: impl IntoIterator<Item = Item>) {
     let [ours, theirs] = [gateway(), gateway()];
@@ -130,7 +146,7 @@ fn assert_alike(items: impl IntoIterator<Item = Item>) {
         assert_eq!(put(&ours, &item), Ok(Put::New), "{lines}");
         theirs.shell(&lines);
         let with = configuration(&ours);
-        assert_eq!(with, configuration(&theirs), "{lines}");
+        assert_eq!(with, settled(&theirs, &item), "{lines}");
         assert_ne!(with, before, "{lines} changes nothing");
         let line = item.take_out_command();
         assert_eq!(take_out(&ours, &item), Ok(Taken::Out), "{line}");
@@ -207,6 +223,29 @@ fn what_stands_already_is_left_alone() {
         let before = configuration(&machine);
         assert_eq!(put(&machine, &item), Ok(Put::Stood), "{lines}");
         assert_eq!(configuration(&machine), before, "{lines}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_new_address_can_be_the_source_of_a_route_at_once() {
+    let machine = gateway();
+    let mut kernel = machine.inside(|| Kernel::open().unwrap());
+    for number in 1..50 {
+        for (address, destination) in [("10.1.0.", "10.2.0.0/24"), ("2001:db8:1::", "2001:db8:2::/48")] {
+            let source: IpAddr = format!("{address}{number}").parse().unwrap();
+            let address = Address {
+                address: source.into(),
+                device: "lo".parse().unwrap(),
+                scope: Scope::UNIVERSE,
+            };
+            let route = Route {
+                source: Some(source),
+                ..route(destination, "eth0")
+            };
+            assert_eq!(kernel.put(&Item::Address(address)).unwrap(), Put::New);
+            assert_eq!(kernel.put(&Item::Route(route)).unwrap(), Put::New);
+        }
     }
 }
 
