@@ -14,7 +14,7 @@ while read -r file; do . \"$file\" 2>&1; echo \"ended $?\"; done
 ";
 
 /// A process with the name of an IKE daemon.
-struct Daemon {
+pub(crate) struct Daemon {
     process: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -32,6 +32,13 @@ enum Between {
 
 impl Daemon {
     fn start(machine: &Namespace, name: &str) -> Self {
+        let mut daemon = Self::start_whole(machine, name);
+        daemon.hook = daemon.hook.word("--no-routes");
+        daemon
+    }
+
+    /// A daemon whose hook has all its duties.
+    pub(crate) fn start_whole(machine: &Namespace, name: &str) -> Self {
         let program = machine.path(name);
         if !program.exists() {
             write_program(&program, DAEMON.as_bytes());
@@ -69,7 +76,7 @@ impl Daemon {
         assert_eq!(line, "ended 0\n", "{script}");
     }
 
-    fn calls(&mut self, call: &Call) {
+    pub(crate) fn calls(&mut self, call: &Call) {
         self.calls_through(call, Between::Nothing);
     }
 
@@ -98,7 +105,7 @@ impl Daemon {
         format!("env -i {}\ncode=$?\n(exit $code)\n", quoted.join(" "))
     }
 
-    fn dies(mut self) {
+    pub(crate) fn dies(mut self) {
         self.process.kill().expect("killing the daemon");
         self.process.wait().expect("its end");
     }

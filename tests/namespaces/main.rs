@@ -11,6 +11,7 @@ mod programs;
 mod reloads;
 mod resolver;
 mod rights;
+mod routes;
 mod space;
 mod tables;
 mod variants;
