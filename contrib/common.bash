@@ -109,6 +109,52 @@ strongswan() {
 
 unpack_strongswan() (cd "$1" && apt-get -qq download strongswan-libcharon && dpkg -x strongswan-libcharon_*.deb .)
 
+# libreswan FOLDER VERSION: unpacks libreswan's own script of this version out of Debian's package into a folder, unless it is
+# there, and sets `libreswan_script` and `libreswan_version`. Nothing is installed, and it does not matter which Debian this is.
+# DEBIAN_MIRROR is where the package comes from, http://deb.debian.org/debian unless set.
+libreswan() {
+    local work suite
+    case $2 in
+    4.10) suite=bookworm ;;
+    5.2) suite=trixie ;;
+    *) fail "no Debian is known to have libreswan $2" ;;
+    esac
+    if [[ ! -f $1/version ]]; then
+        need apt-get=apt dpkg=dpkg
+        [[ -e $debian_keys ]] || fail "$debian_keys is missing: install debian-archive-keyring"
+        say "getting libreswan's script out of $suite"
+        work=$(mktemp -d)
+        unpack_libreswan "$work" "$suite" || {
+            rm -rf -- "$work"
+            fail "cannot get the package libreswan of $suite from Debian"
+        }
+        libreswan_version=$(dpkg-deb -f "$work"/*.deb Version)
+        [[ $libreswan_version == "$2"[.-]* ]] || {
+            rm -rf -- "$work"
+            fail "$suite has libreswan $libreswan_version, not $2"
+        }
+        mkdir -p -- "$1"
+        install -m 755 -- "$work/usr/libexec/ipsec/_updown.xfrm" "$1/_updown.xfrm"
+        printf '%s\n' "$libreswan_version" >"$1/version"
+        rm -rf -- "$work"
+    fi
+    # shellcheck disable=SC2034 # for those who call this
+    libreswan_script=$1/_updown.xfrm libreswan_version=$(<"$1/version")
+}
+
+debian_keys=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# With an apt of its own: this machine's lists are of another Debian, and root's.
+unpack_libreswan() (
+    cd "$1" && mkdir -p lists/partial cache/archives/partial && : >status
+    printf 'deb [signed-by=%s] %s %s main\n' "$debian_keys" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" "$2" >sources.list
+    apt=(apt-get -qq -o "Dir::Etc::sourcelist=$1/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$1/lists"
+        -o "Dir::State::status=$1/status" -o "Dir::Cache=$1/cache" -o Acquire::Languages=none -o Acquire::Retries=3)
+    # Root's apt would become another user, who may not write here.
+    ((EUID != 0)) || apt+=(-o APT::Sandbox::User=root)
+    "${apt[@]}" update </dev/null && "${apt[@]}" download libreswan </dev/null && dpkg -x libreswan_*.deb .
+)
+
 # call FILE CONNECTION VERB [N]: the environment of the Nth such call in a captures file, a variable a line.
 call() {
     awk -v RS= -v connection="$2" -v verb="$3" -v wanted="${4:-1}" '
