@@ -108,3 +108,19 @@ fn a_difference_needs_a_row_and_a_row_a_difference() {
     );
     assert_eq!(count(Version::V4_10, finding(3, Side::Left, route)), (1, 0));
 }
+
+#[test]
+fn every_row_stands_in_the_documentation() {
+    let document = include_str!("../../docs/differences.md");
+    for row in TABLE {
+        let only = match row.versions {
+            [Version::V4_10] => " (4.10)",
+            [Version::V5_2] => " (5.2)",
+            _ => "",
+        };
+        let line = format!("\n- **{}**{only}: {}\n", row.name, row.why);
+        assert!(document.contains(&line), "not in docs/differences.md:{line}");
+    }
+    let rows = document.lines().filter(|line| line.starts_with("- **")).count();
+    assert_eq!(rows, TABLE.len(), "a row of docs/differences.md is not in the table");
+}
