@@ -46,6 +46,15 @@ pub enum RoutingError {
     Netlink(#[from] NetlinkError),
 }
 
+/// What became of an item that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// It is out, or left to another far network.
+    Out,
+    /// Somebody else's route needs it: it stays, on record.
+    InUse,
+}
+
 /// What came of setting up.
 #[derive(Debug, Default)]
 struct Setup<'w> {
@@ -211,7 +220,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         for item in new.iter().rev() {
             let _ = match work.standing().iter().find(|other| slot(other) == slot(item)) {
                 Some(old) => self.kernel.put(old).map(drop).map_err(RoutingError::from),
-                None => self.remove(&work.key, item),
+                None => self.remove(&work.key, item).map(drop),
             };
         }
         let _ = match &work.before {
@@ -229,7 +238,8 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         let (mut faults, mut stuck) = (Vec::new(), Vec::new());
         for item in outgoing {
             match self.remove(key, item) {
-                Ok(()) => {}
+                Ok(Removal::Out) => {}
+                Ok(Removal::InUse) => stuck.push(item.clone()),
                 Err(RoutingError::Record(error)) => return Err(error),
                 Err(RoutingError::Netlink(error)) => {
                     faults.push(error);
@@ -241,11 +251,21 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     }
 
     /// Takes an item out, unless another far network needs it, or puts that one's in its place.
-    fn remove(&mut self, key: &RoutingKey, item: &Item) -> Result<(), RoutingError> {
+    fn remove(&mut self, key: &RoutingKey, item: &Item) -> Result<Removal, RoutingError> {
         match self.store.held(&slot(item), key)? {
-            Some(other) if other == *item => Ok(()),
-            Some(other) => Ok(self.kernel.put(&other).map(drop)?),
-            None => Ok(self.kernel.take_out(item).map(drop)?),
+            Some(other) if other == *item => {}
+            Some(other) => drop(self.kernel.put(&other)?),
+            None if self.is_in_use(item)? => return Ok(Removal::InUse),
+            None => drop(self.kernel.take_out(item)?),
+        }
+        Ok(Removal::Out)
+    }
+
+    /// Whether a route that is not ours has this address for its source: the kernel would take that one out along with the address.
+    fn is_in_use(&mut self, item: &Item) -> Result<bool, NetlinkError> {
+        match item {
+            Item::Address(address) => Ok(!self.kernel.routes(&Wanted::From(address.address.addr()))?.is_empty()),
+            Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => Ok(false),
         }
     }
 

@@ -116,6 +116,22 @@ fn an_address_of_the_administrators_is_left_alone() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
+fn a_source_address_stays_for_an_administrators_route() {
+    let router = Router::new();
+    router.must(&route());
+    router
+        .machine
+        .run("ip route add 10.77.0.0/16 dev w0 src 10.1.0.1".split(' '), "");
+    router.must(&route().saying("unroute-client"));
+    assert!(router.has("10.77.0.0/16 dev w0 scope link src 10.1.0.1") && router.has("10.1.0.1/32 scope 50 lo"));
+    router.machine.run("ip route del 10.77.0.0/16".split(' '), "");
+    router.must(&route().saying("unroute-client"));
+    assert!(!router.has("10.1.0.1"));
+    assert!(!router.machine.state().exists());
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
 fn a_route_that_the_kernel_refuses_leaves_nothing_and_one_line() {
     let router = Router::new();
     let before = router.state();
