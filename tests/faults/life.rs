@@ -1,12 +1,14 @@
 //! The life of a tunnel one of whose calls is killed.
 
-use pluto_updown::netfilter::Variant;
+use std::collections::BTreeMap;
+
+use pluto_updown::netfilter::{Table, Variant};
 use pluto_updown::selector::Family;
 
 use crate::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
-use crate::support::namespace::{Namespace, timeless};
+use crate::support::namespace::{Namespace, ours, timeless};
 
 /// The call behind the one that was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +45,16 @@ fn bystander() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
 
-fn table(machine: &Namespace) -> String {
-    timeless(&machine.saved(Family::Ipv4))
+/// The filter table, and what of ours is in the nat table.
+fn tables(machine: &Namespace) -> String {
+    timeless(&machine.saved(Family::Ipv4)) + &format!("{:?}", nat(machine))
 }
 
-/// What the table holds with the tunnel and without.
+fn nat(machine: &Namespace) -> BTreeMap<String, usize> {
+    ours(&machine.saved_table(machine.variant, Family::Ipv4, Table::Nat))
+}
+
+/// What the tables hold with the tunnel and without.
 struct Expected {
     before: [String; 2],
     alone: String,
@@ -74,6 +81,7 @@ impl Life {
             }
             self.end(&machine);
             machine.assert_as_before(&expected.before);
+            assert_eq!(nat(&machine), BTreeMap::new(), "left behind by {step}");
         }
         // How often it waits depends on how fast iptables-restore is.
         let waits = steps.iter().filter(|step| step.is_waiting()).count();
@@ -99,12 +107,12 @@ impl Life {
 
     fn expected(&self, machine: &Namespace, before: [String; 2]) -> Expected {
         machine.hook().must(&bystander());
-        let alone = table(machine);
+        let alone = tables(machine);
         machine.hook().must(&self.up);
-        let first = table(machine);
+        let first = tables(machine);
         let as_killed = self.killed.clone().saying("up-client");
         machine.hook().must(&as_killed);
-        let together = [first, table(machine)];
+        let together = [first, tables(machine)];
         self.end(machine);
         Expected {
             before,
@@ -113,7 +121,7 @@ impl Life {
         }
     }
 
-    /// Makes the next call, and looks whether the table holds what it should.
+    /// Makes the next call, and looks whether the tables hold what they should.
     fn go_on(&self, machine: &Namespace, expected: &Expected, next: Next, step: &Step) {
         let pending = machine.record_exists("pending");
         let was_on_record = machine.recorded("net-net").is_some();
@@ -132,7 +140,7 @@ impl Life {
             Some(record) => &expected.together[usize::from(record.contains(REPLACING_REQID))],
             None => &expected.alone,
         };
-        assert_eq!(&table(machine), right, "{what}");
+        assert_eq!(&tables(machine), right, "{what}");
         assert!(!machine.record_exists("pending"), "{what}: still pending");
     }
 

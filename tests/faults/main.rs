@@ -14,6 +14,7 @@ mod steps;
 
 use life::{Life, Next, REPLACING_REQID};
 use pluto_updown::netfilter::Variant;
+use support::binary::Call;
 use support::captures::{libreswan_up, strongswan_up};
 
 /// Kills the call at every step, with every kind of call behind it.
@@ -48,6 +49,31 @@ fn libreswan_replacing_up_killed() -> Life {
         ups: 1,
         killed,
         stands_if_settled: None,
+    }
+}
+
+/// A tunnel that has something in two tables.
+fn translated_up() -> Call {
+    libreswan_up()
+        .with("CAT", "YES")
+        .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
+}
+
+fn translated_up_killed() -> Life {
+    Life {
+        up: translated_up(),
+        ups: 0,
+        killed: translated_up(),
+        stands_if_settled: Some(false),
+    }
+}
+
+fn translated_down_killed() -> Life {
+    Life {
+        up: translated_up(),
+        ups: 1,
+        killed: translated_up().opposite(),
+        stands_if_settled: Some(false),
     }
 }
 
@@ -95,6 +121,8 @@ killed! {
     a_killed_libreswan_down_is_completed_on_legacy: libreswan_down_killed on Legacy;
     a_killed_replacement_leaves_one_of_the_two_on_nft: libreswan_replacing_up_killed on Nft;
     a_killed_replacement_leaves_one_of_the_two_on_legacy: libreswan_replacing_up_killed on Legacy;
+    a_killed_up_of_two_tables_is_undone_on_nft: translated_up_killed on Nft;
+    a_killed_down_of_two_tables_is_completed_on_legacy: translated_down_killed on Legacy;
     a_killed_strongswan_up_is_completed_on_nft: strongswan_up_killed on Nft;
     a_killed_strongswan_up_is_completed_on_legacy: strongswan_up_killed on Legacy;
     a_killed_second_strongswan_up_leaves_the_tunnel_on_nft: strongswan_second_up_killed on Nft;
