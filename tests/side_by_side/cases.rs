@@ -66,30 +66,35 @@ pub fn all(version: Version) -> Vec<Case> {
 /// Every captured call, in order, where the daemons were.
 pub fn captured(version: Version) -> Vec<Case> {
     let (name, _) = version.names();
+    let more = format!("{name}-more");
     let mut cases = Vec::new();
-    for default_route in [DefaultRoute::Present, DefaultRoute::Absent] {
-        for (file, site, device) in [
-            (name.to_owned(), Site::Ethernet, "w0"),
-            (format!("{name}-more"), Site::West, "west-o"),
-            (format!("{name}-more"), Site::East, "east-o"),
-        ] {
-            let made_here = calls(&file)
-                .into_iter()
-                .filter(|call| call.get("PLUTO_INTERFACE") == device);
-            let (vti, others): (Vec<_>, Vec<_>) = made_here.partition(|call| !call.get("VTI_IFACE").is_empty());
-            let world = World {
-                site,
-                default_route,
-                more: "",
-            };
-            let case = |name: String, calls: Vec<Call>| Case::new(name, world, calls);
-            cases.push(case(
-                format!("{file} on {device}, default route {default_route:?}"),
-                others,
+    for (file, site, default_route) in [
+        (name, Site::Ethernet, DefaultRoute::Present),
+        (name, Site::Ethernet, DefaultRoute::Absent),
+        (&more, Site::West, DefaultRoute::Present),
+        (&more, Site::East, DefaultRoute::Present),
+    ] {
+        let device = site.outer_device();
+        let made_here = calls(file)
+            .into_iter()
+            .filter(|call| call.get("PLUTO_INTERFACE") == device);
+        let (vti, others): (Vec<_>, Vec<_>) = made_here.partition(|call| !call.get("VTI_IFACE").is_empty());
+        let world = World {
+            site,
+            default_route,
+            more: "",
+        };
+        cases.push(Case::new(
+            format!("{file} on {device}, default route {default_route:?}"),
+            world,
+            others,
+        ));
+        if !vti.is_empty() {
+            cases.push(Case::new(
+                format!("{file}'s VTI, default route {default_route:?}"),
+                world,
+                vti,
             ));
-            if !vti.is_empty() {
-                cases.push(case(format!("{file}'s VTI, default route {default_route:?}"), vti));
-            }
         }
     }
     cases

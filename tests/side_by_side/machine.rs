@@ -50,9 +50,13 @@ pub const PATIENCE: &str = "/run/patient";
 /// Ends an answer of the shell.
 const END: &str = "=end=";
 
-/// The listings of both families and the devices' settings.
+/// The listings of both families, and those of the devices' settings that decide what becomes of packets; not those of the far ends
+/// of the links, which are called NAME-p.
 const LISTINGS: &str = "ip -4 -d -o -batch /run/listings; echo =v6=; ip -6 -d -o -batch /run/listings; echo =sysctl=
-grep -r . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf 2>/dev/null
+cd /proc/sys/net
+grep . ipv[46]/conf/*[!p]/accept_* ipv[46]/conf/*[!p]/disable_* ipv[46]/conf/*[!p]/forwarding ipv[46]/conf/*[!p]/proxy_* \\
+    ipv4/conf/*[!p]/rp_filter ipv4/conf/*[!p]/arp_* ipv4/conf/*[!p]/*_redirects ipv4/conf/*[!p]/src_valid_mark
+cd /run/pluto
 ";
 
 /// What a machine did after it was told to.

@@ -27,6 +27,11 @@ impl State {
         self.0.difference(&other.0).map(String::as_str)
     }
 
+    /// The fact that is not the machine's but the call's.
+    pub fn exit_code(&self) -> Option<String> {
+        self.0.iter().find(|fact| fact.starts_with("exit ")).cloned()
+    }
+
     /// With one fact more.
     pub fn with(mut self, fact: String) -> Self {
         self.0.insert(fact);
@@ -86,12 +91,12 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
-/// `sysctl v4 eth0 forwarding = 1` from `/proc/sys/net/ipv4/conf/eth0/forwarding:1`.
+/// `sysctl v4 eth0 forwarding = 1` from `ipv4/conf/eth0/forwarding:1`.
 fn setting(line: &str) -> String {
     let (path, value) = line.split_once(':').unwrap_or((line, ""));
     let mut names = path.rsplit('/');
     let (name, device) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
-    let family = if path.contains("/ipv6/") { "v6" } else { "v4" };
+    let family = if path.starts_with("ipv6/") { "v6" } else { "v4" };
     format!("sysctl {family} {device} {name} = {value}")
 }
 
@@ -103,7 +108,7 @@ fn a_listing_is_read_as_facts() {
                    100:\tfrom all to 10.2.0.0/24 fwmark 0x5 lookup 50\n\
                    10.1.0.77 dev lan0  proxy\n=v6=\n\
                    unicast 2000::/3 dev w0 table main metric 1024 expires 17sec pref medium\n\
-                   =sysctl=\n/proc/sys/net/ipv6/conf/vti0/disable_policy:1\n";
+                   =sysctl=\nipv6/conf/vti0/disable_policy:1\n";
     let facts: Vec<_> = State::parse(listing).0.into_iter().collect();
     assert_eq!(
         facts,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
+use std::time::Duration;
 
 use crate::calls::Version;
 use crate::cases::{Case, Step};
@@ -10,6 +11,9 @@ use crate::machine::{Answer, Machine, PATIENCE, quoted};
 use crate::state::State;
 use crate::support::binary::{Call, PROGRAM};
 use crate::world::World;
+
+/// How long a difference must last to be one.
+const SETTLING: Duration = Duration::from_millis(50);
 
 /// What a machine runs on a call.
 #[derive(Debug, Clone)]
@@ -97,7 +101,10 @@ impl Twins {
         let mut before = [BTreeSet::new(), BTreeSet::new()];
         for (index, step) in case.steps.iter().enumerate() {
             let lines = self.hooks.each_ref().map(|hook| step.lines(hook));
-            let done = answers(&mut machines, [&lines[0], &lines[1]]).map(|answer| judge(step, answer));
+            let mut done = answers(&mut machines, [&lines[0], &lines[1]]).map(|answer| judge(step, answer));
+            if beyond(&done) != before {
+                settle(&mut machines, &mut done);
+            }
             let after = beyond(&done);
             match step {
                 Step::Call(call) => findings.extend(new_findings(case, index + 1, call, &before, &after, &done)),
@@ -136,6 +143,16 @@ fn answers(machines: &mut [Machine; 2], lines: [&str; 2]) -> [Answer; 2] {
         machine.tell(lines);
     }
     machines.each_mut().map(Machine::hear)
+}
+
+/// Looks again after a while: the kernel makes the routes to a new IPv6 address in its own time.
+fn settle(machines: &mut [Machine; 2], done: &mut [(State, String); 2]) {
+    std::thread::sleep(SETTLING);
+    let later = answers(machines, ["", ""]).map(|answer| answer.state);
+    for ((state, _), later) in done.iter_mut().zip(later) {
+        let code = state.exit_code();
+        *state = code.into_iter().fold(later, State::with);
+    }
 }
 
 /// The state after a step, and what was said in it. The exit code is a fact too where the daemon acts on it.

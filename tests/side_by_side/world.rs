@@ -79,6 +79,10 @@ impl World {
 }
 
 impl Site {
+    pub fn outer_device(self) -> &'static str {
+        self.outer().0
+    }
+
     fn outer(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::Ethernet => ("w0", &["192.1.2.45/24", "2001:db8:1:2::45/64"]),
