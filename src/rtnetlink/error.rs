@@ -70,7 +70,7 @@ pub enum Doing {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The kernel refused it. By number: the texts that go with it are not the same in all kernels.
-    #[error("{}", .0.desc())]
+    #[error("{}", text(*.0))]
     Refused(Errno),
     /// There is no such device.
     #[error("there is no device {0}")]
@@ -81,6 +81,12 @@ pub enum Fault {
     /// The kernel answered what cannot be read.
     #[error("the kernel's answer cannot be read: {0}")]
     Malformed(#[from] netlink_packet_core::DecodeError),
+}
+
+/// An error as `ip` and every other program says it: `Errno::desc` has words of its own.
+fn text(errno: Errno) -> String {
+    let text = io::Error::from(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 impl From<Errno> for Fault {

@@ -96,13 +96,13 @@ pub enum WayKind {
 /// Why there is no way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoute {
-    /// No route leads there (`ENETUNREACH`, "Network is unreachable").
+    /// No route leads there, or the source is no address of this machine (`ENETUNREACH`, "Network is unreachable").
     Network,
     /// A route says that there is nobody (`EHOSTUNREACH`, "No route to host").
     Host,
     /// A route prohibits it (`EACCES`, "Permission denied").
     Prohibited,
-    /// A route swallows it, or the source is no address of this machine (`EINVAL`, "Invalid argument").
+    /// A route swallows it (`EINVAL`, "Invalid argument"). Older kernels say so too where the source is no address of this machine.
     Blackhole,
 }
 

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod model;
 mod questions;
 mod refusals;
 mod twins;

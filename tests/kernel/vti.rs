@@ -38,9 +38,7 @@ fn a_vti_is_what_its_lines_make() {
         let line = &whole.put_in_commands()[0];
         assert_eq!(
             put(&ours, &whole),
-            Err(format!(
-                "cannot put in {line:?}: Operation not supported on transport endpoint"
-            ))
+            Err(format!("cannot put in {line:?}: Operation not supported"))
         );
         assert_eq!(take_out(&ours, &whole), Ok(Taken::Absent));
         return;

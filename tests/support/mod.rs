@@ -3,6 +3,7 @@
 //! [`emulator`] stands in for `iptables-restore`, [`packet`] asks what the rules it
 //! then holds do to a packet. Both read the text that goes to the command and know
 //! nothing of the code that wrote it: that is what makes them a second opinion.
+//! [`network`] stands in for the kernel's network configuration.
 
 #![allow(
     unreachable_pub,
@@ -13,5 +14,6 @@ pub mod binary;
 pub mod captures;
 pub mod emulator;
 pub mod namespace;
+pub mod network;
 pub mod packet;
 pub mod world;

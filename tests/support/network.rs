@@ -1,0 +1,385 @@
+//! An emulator of the kernel's network configuration, small enough to be read: devices, addresses, routes, rules, neighbours.
+//!
+//! `tests/kernel/model.rs` holds it against the real one.
+
+#![allow(dead_code, reason = "each test binary uses its part of this module")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nix::errno::Errno;
+use pluto_updown::rtnetlink::{
+    Address, Ends, Fault, Item, Link, LinkKind, Lookup, Medium, NetlinkError, Network, NoRoute, Put, Route,
+    RouteOption, Table, Taken, Wanted, Way, WayKind,
+};
+use pluto_updown::selector::{Device, Family};
+
+/// A kernel whose devices are all up, which routes packets that have no mark, and of which somebody else's items are a part.
+#[derive(Debug, Clone, Default)]
+pub struct FakeNetwork {
+    /// The devices.
+    pub links: BTreeMap<Device, Link>,
+    /// Everything that is in, whoever put it in; no VTI, which is a device.
+    pub items: BTreeSet<Item>,
+    /// Networks to which a route of somebody else's forbids the way.
+    pub forbidden: BTreeMap<IpNet, NoRoute>,
+    /// How many changes there were, refused ones too.
+    pub changes: usize,
+    refusals: BTreeMap<usize, Errno>,
+}
+
+impl FakeNetwork {
+    /// A machine with a loopback device and nothing else.
+    pub fn new() -> Self {
+        let mut network = Self::default();
+        network.add_link("lo", Medium::Loopback, Ends::Many);
+        network
+    }
+
+    /// A machine with an address of each family on an Ethernet device `eth0`, as that of `tests/kernel`.
+    pub fn gateway() -> Self {
+        let mut network = Self::new();
+        network.add_link("eth0", Medium::Ethernet, Ends::Many);
+        network.add_address("192.0.2.1/24", "eth0");
+        network.add_address("2001:db8::1/64", "eth0");
+        network
+    }
+
+    /// Adds a device.
+    pub fn add_link(&mut self, name: &str, medium: Medium, ends: Ends) {
+        self.insert_link(name.parse().expect("a device"), medium, ends, LinkKind::Other);
+    }
+
+    fn insert_link(&mut self, device: Device, medium: Medium, ends: Ends, kind: LinkKind) {
+        let index = self.links.values().map(|link| link.index).max().unwrap_or(0) + 1;
+        let hardware_address = match medium {
+            Medium::Ethernet => Some(vec![2, 0, 0, 0, 0, 1]),
+            Medium::Loopback => Some(vec![0; 6]),
+            Medium::Other(_) => None,
+        };
+        let link = Link {
+            device: device.clone(),
+            index,
+            medium,
+            ends,
+            hardware_address,
+            kind,
+        };
+        self.links.insert(device, link);
+    }
+
+    /// Adds an address of the administrator's.
+    pub fn add_address(&mut self, address: &str, device: &str) {
+        let item = Item::Address(Address {
+            address: address.parse().expect("an address"),
+            device: device.parse().expect("a device"),
+            scope: Default::default(),
+        });
+        assert_eq!(self.place(&item).expect("a good address"), Put::New);
+    }
+
+    /// From now on, the change with this number is refused with this error; the next one has the number 1.
+    pub fn refuse(&mut self, number: usize, errno: Errno) {
+        self.refusals.insert(self.changes + number, errno);
+    }
+
+    /// Takes a device away with everything on it, as when its driver goes.
+    pub fn remove_link(&mut self, device: &Device) {
+        self.links.remove(device);
+        let on_it: Vec<_> = self
+            .items
+            .iter()
+            .filter(|item| device_of(item) == Some(device))
+            .cloned()
+            .collect();
+        for item in on_it {
+            self.drop_item(&item);
+        }
+    }
+
+    fn count(&mut self) -> Result<(), Fault> {
+        self.changes += 1;
+        self.refusals
+            .get(&self.changes)
+            .map_or(Ok(()), |errno| Err(Fault::Refused(*errno)))
+    }
+
+    fn place(&mut self, item: &Item) -> Result<Put, Fault> {
+        if let Some(device) = device_of(item)
+            && !self.links.contains_key(device)
+        {
+            return Err(Fault::NoDevice(device.clone()));
+        }
+        match item {
+            Item::Route(route) => return self.place_route(route),
+            Item::Vti(vti) if self.links.contains_key(&vti.device) => return Ok(Put::Stood),
+            Item::Vti(vti) => {
+                let kind = LinkKind::Vti(vti.ends());
+                self.insert_link(vti.device.clone(), Medium::Other(768), Ends::PointToPoint, kind);
+                self.items
+                    .extend(vti.address.map(|address| own_address(address, &vti.device)));
+                return Ok(Put::New);
+            }
+            Item::Address(address) if self.addresses().any(|other| same_address(other, address)) => {
+                return Ok(Put::Stood);
+            }
+            Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) => {}
+        }
+        Ok(match self.items.insert(item.clone()) {
+            true => Put::New,
+            false => Put::Stood,
+        })
+    }
+
+    fn place_route(&mut self, route: &Route) -> Result<Put, Fault> {
+        let family = Family::of(route.destination.addr());
+        let source_is_ours = route
+            .source
+            .is_none_or(|source| self.addresses().any(|it| it.address.addr() == source));
+        if !source_is_ours {
+            return Err(Fault::Refused(Errno::EINVAL));
+        }
+        let device = match (route.via, &route.device) {
+            (None, None) => return Err(Fault::Refused(Errno::ENODEV)),
+            (None, Some(device)) => device.clone(),
+            (Some(_), Some(device)) if route.options.contains(&RouteOption::Onlink) => device.clone(),
+            (Some(via), _) => self.neighbour_device(via, route).ok_or(Fault::Refused(match family {
+                Family::Ipv4 => Errno::ENETUNREACH,
+                Family::Ipv6 => Errno::EHOSTUNREACH,
+            }))?,
+        };
+        let whole = Route {
+            device: Some(device),
+            ..route.clone()
+        };
+        let key = |route: &Route| (route.destination, route.table, metric(route));
+        self.items
+            .retain(|item| !matches!(item, Item::Route(other) if key(other) == key(&whole)));
+        self.items.insert(Item::Route(whole));
+        Ok(Put::New)
+    }
+
+    /// The device on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
+    /// what leads elsewhere, IPv6 takes the best route or none.
+    fn neighbour_device(&self, via: IpAddr, route: &Route) -> Option<Device> {
+        let fits = |way: &Route| way.via.is_none() && (route.device.is_none() || way.device == route.device);
+        let may_be = |way: &Route| via.is_ipv6() || fits(way);
+        let tables = [route.table, Table::MAIN].into_iter().filter(|_| !self.is_local(via));
+        let mut found = tables.filter_map(|table| self.best(table, via, may_be).filter(fits));
+        found.next()?.device
+    }
+
+    fn displace(&mut self, item: &Item) -> Taken {
+        match item {
+            Item::Vti(vti) => match self.links.get(&vti.device).map(|link| link.kind) {
+                Some(LinkKind::Vti(ends)) if ends == vti.ends() => {
+                    self.remove_link(&vti.device);
+                    Taken::Out
+                }
+                Some(_) | None => Taken::Absent,
+            },
+            Item::Route(asked) => {
+                let found = self.routes_put_in().find(|route| goes_with(route, asked)).cloned();
+                self.drop_if_found(found.map(Item::Route))
+            }
+            Item::Address(asked) => {
+                let is_it = |it: &&Address| it.device == asked.device && it.address == asked.address;
+                let found = self.addresses().find(is_it).cloned();
+                self.drop_if_found(found.map(Item::Address))
+            }
+            Item::Rule(_) | Item::ProxyNeighbour(_) => self.drop_if_found(self.items.get(item).cloned()),
+        }
+    }
+
+    fn drop_if_found(&mut self, found: Option<Item>) -> Taken {
+        let Some(item) = found else { return Taken::Absent };
+        self.drop_item(&item);
+        Taken::Out
+    }
+
+    fn drop_item(&mut self, item: &Item) {
+        self.items.remove(item);
+        if let Item::Address(address) = item {
+            let ip = address.address.addr();
+            if !self.addresses().any(|other| other.address.addr() == ip) {
+                self.forget_source(ip);
+            }
+        }
+    }
+
+    /// With an address its IPv4 routes go; the IPv6 routes lose it.
+    fn forget_source(&mut self, source: IpAddr) {
+        let using: Vec<_> = self
+            .routes_put_in()
+            .filter(|route| route.source == Some(source))
+            .cloned()
+            .collect();
+        for route in using {
+            self.items.remove(&Item::Route(route.clone()));
+            if source.is_ipv6() {
+                self.items.insert(Item::Route(Route { source: None, ..route }));
+            }
+        }
+    }
+
+    fn routes_put_in(&self) -> impl Iterator<Item = &Route> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Route(route) => Some(route),
+            Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => None,
+        })
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Address(address) => Some(address),
+            Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => None,
+        })
+    }
+
+    /// Whether an address is this machine's own. On the loopback, IPv4 takes the whole network for its own.
+    fn is_local(&self, ip: IpAddr) -> bool {
+        let whole = |it: &Address| ip.is_ipv4() && it.device.as_str() == "lo" && it.address.contains(&ip);
+        ip.is_loopback() || self.addresses().any(|it| it.address.addr() == ip || whole(it))
+    }
+
+    /// The kernel's own routes to the links: of IPv6 also to a single address, of IPv4 none to the loopback.
+    fn link_routes(&self) -> impl Iterator<Item = Route> {
+        let has_one = |it: &&Address| match it.address {
+            IpNet::V4(network) => network.prefix_len() < 32 && it.device.as_str() != "lo",
+            IpNet::V6(_) => true,
+        };
+        self.addresses().filter(has_one).map(|it| Route {
+            device: Some(it.device.clone()),
+            source: Some(it.address.addr()).filter(IpAddr::is_ipv4),
+            metric: Some(256).filter(|_| it.address.addr().is_ipv6()),
+            ..Route::to(it.address)
+        })
+    }
+
+    fn table(&self, table: Table) -> impl Iterator<Item = Route> {
+        let put_in = self.routes_put_in().filter(move |route| route.table == table).cloned();
+        put_in.chain(self.link_routes().filter(move |_| table.is_main()))
+    }
+
+    fn best(&self, table: Table, to: IpAddr, may_be: impl Fn(&Route) -> bool) -> Option<Route> {
+        let leading = self
+            .table(table)
+            .filter(|route| route.destination.contains(&to) && may_be(route));
+        leading.min_by_key(|route| (u8::MAX - route.destination.prefix_len(), metric(route)))
+    }
+
+    /// The way of a packet without a mark, which no rule of ours sees, by the routes of one table.
+    fn way(&self, to: IpAddr, table: Table) -> Option<Way> {
+        if self.is_local(to) {
+            let device = Some("lo".parse().expect("a device"));
+            return Some(Way {
+                kind: WayKind::Local,
+                device,
+                via: None,
+            });
+        }
+        let best = self.best(table, to, |_| true)?;
+        let stands_before = |network: &IpNet| network.contains(&to) && best.destination.contains(network);
+        let forbidden = self.forbidden.keys().any(stands_before);
+        (!forbidden).then_some(Way {
+            kind: WayKind::Unicast,
+            device: best.device,
+            via: best.via,
+        })
+    }
+
+    fn why_not(&self, to: IpAddr) -> NoRoute {
+        let leading = self.forbidden.iter().filter(|(network, _)| network.contains(&to));
+        let longest = leading.max_by_key(|(network, _)| network.prefix_len());
+        longest.map_or(NoRoute::Network, |(_, reason)| *reason)
+    }
+}
+
+impl Network for FakeNetwork {
+    fn put(&mut self, item: &Item) -> Result<Put, NetlinkError> {
+        let done = self.count().and_then(|()| self.place(item));
+        done.map_err(|fault| NetlinkError::put_in(item, fault))
+    }
+
+    fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {
+        self.count().map_err(|fault| NetlinkError::take_out(item, fault))?;
+        Ok(self.displace(item))
+    }
+
+    fn lookup(&mut self, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkError> {
+        if from.is_some_and(|from| from.is_ipv4() && !self.is_local(from)) {
+            return Ok(Lookup::Unreachable(NoRoute::Network));
+        }
+        Ok(match self.way(to, Table::MAIN) {
+            Some(way) => Lookup::Found(way),
+            None => Lookup::Unreachable(self.why_not(to)),
+        })
+    }
+
+    fn link(&mut self, device: &Device) -> Result<Option<Link>, NetlinkError> {
+        Ok(self.links.get(device).cloned())
+    }
+
+    fn routes(&mut self, wanted: &Wanted) -> Result<Vec<Route>, NetlinkError> {
+        let is_wanted = |route: &Route| match wanted {
+            Wanted::To(network) => route.destination == network.trunc(),
+            Wanted::From(source) => route.source == Some(*source),
+        };
+        // IPv4 does not say a metric of 0, IPv6 says one always.
+        let as_said = |route: Route| Route {
+            metric: Some(metric(&route)).filter(|metric| *metric > 0),
+            ..route
+        };
+        let mut found: Vec<_> = self.table(Table::MAIN).filter(is_wanted).map(as_said).collect();
+        found.sort_by_key(metric);
+        Ok(found)
+    }
+}
+
+/// The device without which an item cannot be.
+fn device_of(item: &Item) -> Option<&Device> {
+    match item {
+        Item::Route(route) => route.device.as_ref(),
+        Item::Address(address) => Some(&address.device),
+        Item::ProxyNeighbour(neighbour) => Some(&neighbour.device),
+        Item::Rule(_) | Item::Vti(_) => None,
+    }
+}
+
+fn own_address(address: IpNet, device: &Device) -> Item {
+    Item::Address(Address {
+        address,
+        device: device.clone(),
+        scope: Default::default(),
+    })
+}
+
+/// Whether one address stands in the way of another: the scope does not tell them apart, and in IPv6 not even the length of the
+/// prefix does.
+fn same_address(one: &Address, other: &Address) -> bool {
+    let same_length = one.address.prefix_len() == other.address.prefix_len();
+    one.device == other.device
+        && one.address.addr() == other.address.addr()
+        && (same_length || one.address.addr().is_ipv6())
+}
+
+fn metric(route: &Route) -> u32 {
+    let usual = match Family::of(route.destination.addr()) {
+        Family::Ipv4 => 0,
+        Family::Ipv6 => 1024,
+    };
+    route.metric.unwrap_or(usual)
+}
+
+/// Whether a route is the one that is to go: what was not said is not compared, and in IPv6 not all that was said.
+fn goes_with(route: &Route, asked: &Route) -> bool {
+    let same = |one: Option<u32>, other: Option<u32>| other.is_none() || one == other;
+    let way = route.destination == asked.destination
+        && route.table == asked.table
+        && (asked.device.is_none() || route.device == asked.device)
+        && (asked.via.is_none() || route.via == asked.via)
+        && same(Some(metric(route)), asked.metric);
+    let rest = same(route.mtu, asked.mtu) && (asked.source.is_none() || route.source == asked.source);
+    way && (rest || route.destination.addr().is_ipv6())
+}
