@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
-    Address, Item, Kernel, Lookup, NetlinkError, Network, NoRoute, ProxyNeighbour, Put, Route, RouteOption, Rule,
-    Scope, Table, Taken, Vti, Wanted,
+    Address, Item, Kernel, Lookup, Network, NoRoute, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table,
+    Taken, Vti, Wanted,
 };
 use pluto_updown::selector::Mark;
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ fn take(network: &mut dyn Network, step: &Step) -> Result {
         Step::Lookup(to, from) => network.lookup(*to, *from).map(Result::Lookup),
         Step::Routes(wanted) => network.routes(wanted).map(sorted),
     };
-    result.unwrap_or_else(|_: NetlinkError| Result::Refused)
+    result.unwrap_or(Result::Refused)
 }
 
 fn sorted(mut routes: Vec<Route>) -> Result {

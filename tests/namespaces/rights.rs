@@ -113,6 +113,9 @@ fn the_capabilities_that_pluto_leaves_are_enough() {
             hook.must(&up.opposite());
             machine.reload(pluto_updown::selector::Family::Ipv4);
             hook.must(&libreswan_up().of_tunnel(3).opposite());
+            // The source address stays until then.
+            hook.must(&libreswan_up().saying("unroute-client"));
+            hook.must(&libreswan_up().of_tunnel(3).saying("unroute-client"));
             machine.assert_as_before(&before);
         }
     }

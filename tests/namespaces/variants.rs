@@ -142,6 +142,8 @@ fn the_systems_own_iptables_and_the_default_folder_do() {
     assert_eq!(machine.shell("ls /run/pluto-updown | wc -l"), "1\n");
     hook.must(&libreswan_up().opposite());
     assert_eq!(listings(), before);
+    // The source address stays until then.
+    hook.must(&libreswan_up().saying("unroute-client"));
     assert_eq!(
         machine.shell("ls -d /run/pluto-updown 2>/dev/null || echo gone"),
         "gone\n"
