@@ -160,3 +160,45 @@ fn end(code: i32) -> Result<Progress, Fault> {
         refused => Err(Errno::from_raw(refused.saturating_neg()).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::{DoneMessage, ErrorMessage};
+
+    use super::*;
+
+    fn bytes(sequence: u32, payload: NetlinkPayload<RouteNetlinkMessage>) -> Vec<u8> {
+        let mut header = NetlinkHeader::default();
+        header.sequence_number = sequence;
+        let mut message = NetlinkMessage::new(header, payload);
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    fn refusal(errno: Errno) -> NetlinkPayload<RouteNetlinkMessage> {
+        let mut error = ErrorMessage::default();
+        error.code = (-(errno as i32)).try_into().ok();
+        NetlinkPayload::Error(error)
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_request_is_not_taken_for_this_ones() {
+        let late = bytes(6, refusal(Errno::EPERM));
+        let ours = bytes(7, refusal(Errno::ENETDOWN));
+        let end = |datagram: &[u8]| collect(datagram, 7, &mut |_| {});
+        assert!(matches!(end(&late), Ok(Progress::Goes)));
+        let both = end(&[late, ours].concat());
+        assert!(matches!(both, Err(Fault::Refused(Errno::ENETDOWN))));
+    }
+
+    #[test]
+    fn a_list_can_end_with_an_error() {
+        let mut done = DoneMessage::default();
+        done.code = -(Errno::ENOENT as i32);
+        let datagram = bytes(7, NetlinkPayload::Done(done));
+        let end = collect(&datagram, 7, &mut |_| {});
+        assert!(matches!(end, Err(Fault::Refused(Errno::ENOENT))));
+    }
+}
