@@ -326,6 +326,35 @@ fn overlapping_peers_with_marks_of_their_own_let_through_what_the_script_does() 
     assert_same(&[first, second], "two peers with one network");
 }
 
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn several_virtual_addresses_of_both_families_let_through_what_the_script_does() {
+    let own = [
+        ("PLUTO_MY_SOURCEIP", "10.9.0.1"),
+        ("PLUTO_MY_SOURCEIP4_1", "10.9.0.1"),
+        ("PLUTO_MY_SOURCEIP4_2", "10.9.0.2"),
+        ("PLUTO_MY_SOURCEIP6_1", "2001:db8:9::1"),
+    ];
+    let mine = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &own);
+    let road_warrior = [
+        mine("10.9.0.1/32", "10.2.0.0/24"),
+        mine("10.9.0.2/32", "10.2.0.0/24"),
+        mine("2001:db8:9::1/128", "2001:db8:0:2::/64"),
+    ];
+    assert_same(&road_warrior, "a road warrior");
+    let given = [
+        ("PLUTO_PEER_SOURCEIP", "203.0.113.9"),
+        ("PLUTO_PEER_SOURCEIP4_1", "203.0.113.9"),
+        ("PLUTO_PEER_SOURCEIP6_1", "2001:db8:77::1"),
+    ];
+    let theirs = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &given);
+    let gateway = [
+        theirs("10.1.0.0/24", "203.0.113.9/32"),
+        theirs("2001:db8:0:1::/64", "2001:db8:77::1/128"),
+    ];
+    assert_same(&gateway, "its gateway");
+}
+
 /// A bug of the script: what it lets through is less than the tunnel is for.
 fn assert_script_forgets(calls: &[String], what: &str) {
     let differences = differences(calls);
