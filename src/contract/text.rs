@@ -157,6 +157,13 @@ impl PeerText {
         &self.0
     }
 
+    /// Whether it may have been cut: what stood behind is unknown then.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        // A byte takes four characters at most, so that no cut text is shorter.
+        self.0.ends_with(CUT) && self.0.len() + 4 > LONGEST_TEXT
+    }
+
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

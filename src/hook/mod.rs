@@ -114,7 +114,7 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
     if let Duty::Open(_) = &event.duty {
         // The settings have nothing to say yet; that they are sound is known before anything is changed. Not read for a `down`:
         // what was put in can be taken out, whatever has become of the file.
-        let Settings {} = Settings::load(options.config.as_deref())?;
+        Settings::load(options.config.as_deref())?;
     }
     let call = Call {
         snapshot,

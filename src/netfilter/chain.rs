@@ -104,6 +104,67 @@ impl From<ChainName> for String {
     }
 }
 
+/// A chain of the administrator's: 1 to 28 bytes of `A-Za-z0-9._-`, not beginning with `-`, and neither a chain of the kernel's, a target nor
+/// one of ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AdministratorChain(String);
+
+/// What a rule can lead to that is no chain.
+const TARGETS: [&str; 12] = [
+    "ACCEPT",
+    "DROP",
+    "RETURN",
+    "REJECT",
+    "QUEUE",
+    "LOG",
+    "NFLOG",
+    "MARK",
+    "SNAT",
+    "DNAT",
+    "MASQUERADE",
+    "TCPMSS",
+];
+
+impl FromStr for AdministratorChain {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let formed =
+            (1..=LONGEST_CHAIN_NAME).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-');
+        let taken = text.starts_with(PREFIX)
+            || TARGETS.contains(&text)
+            || BuiltIn::ALL.iter().any(|chain| chain.name() == text);
+        if !formed || taken {
+            return Err(Expected(
+                "the name of a chain of yours, up to 28 of A-Z a-z 0-9 . _ -, not beginning with PLUTO-",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for AdministratorChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for AdministratorChain {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        text.parse()
+    }
+}
+
+impl From<AdministratorChain> for String {
+    fn from(chain: AdministratorChain) -> Self {
+        chain.0
+    }
+}
+
 /// Where a rule stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,6 +199,23 @@ impl From<&ChainName> for Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chain_of_the_administrators_is_none_of_ours_and_no_target() {
+        assert!("vpn-in".parse::<AdministratorChain>().is_ok());
+        for name in [
+            "",
+            "PLUTO-x",
+            "INPUT",
+            "DROP",
+            "-j",
+            "a b",
+            "a;b",
+            "23456789012345678901234567890",
+        ] {
+            assert!(name.parse::<AdministratorChain>().is_err(), "{name:?}");
+        }
+    }
 
     #[test]
     fn only_short_plain_names_with_our_prefix_are_chains_of_ours() {

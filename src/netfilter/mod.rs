@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::selector::Family;
 
-pub use chain::{BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
+pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
 pub use command::{Command, Place, Placed, Section, restore_text};
 pub use listing::Listing;
 pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule};

@@ -84,6 +84,46 @@ impl DeviceClass {
     }
 }
 
+/// A device by its name, or with a `+` at the end all devices whose names begin so: `eth1`, `ppp+`. Not `+` alone, nor `lo`, over which the
+/// gateway speaks with itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DevicePattern(String);
+
+impl FromStr for DevicePattern {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        const FORM: Expected = Expected("a network device such as eth1, or ppp+ for all whose names begin so");
+        let stem = text.strip_suffix('+').unwrap_or(text);
+        let device: Device = stem.parse().map_err(|_| FORM)?;
+        if device.as_str() != stem || text.len() > LONGEST || text == "lo" {
+            return Err(FORM);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for DevicePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for DevicePattern {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        text.parse()
+    }
+}
+
+impl From<DevicePattern> for String {
+    fn from(pattern: DevicePattern) -> Self {
+        pattern.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +141,16 @@ mod tests {
         assert_eq!(class("tunnel"), "tunnel");
         assert_eq!(class("42"), "42");
         assert_eq!(class("abcdefghijklmn1"), "abcdefghijklmn+");
+    }
+
+    #[test]
+    fn a_pattern_is_a_name_or_the_beginning_of_names() {
+        for text in ["eth1", "ppp+", "ipsec0"] {
+            assert!(text.parse::<DevicePattern>().is_ok(), "{text}");
+        }
+        for text in ["+", "", "lo", "eth0:1", "a b", "eth++", "-i", "abcdefghijklmno+"] {
+            assert!(text.parse::<DevicePattern>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod mark;
 mod network;
 mod traffic;
 
-pub use device::{Device, DeviceClass};
+pub use device::{Device, DeviceClass, DevicePattern};
 pub use mark::Mark;
 pub use network::{Family, Network};
 pub use traffic::{Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};

@@ -45,7 +45,8 @@ pub enum PortProtocol {
 }
 
 impl PortProtocol {
-    const ALL: [Self; 5] = [Self::Tcp, Self::Udp, Self::Dccp, Self::Sctp, Self::UdpLite];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::Udp, Self::Dccp, Self::Sctp, Self::UdpLite];
 
     /// Its IANA number.
     #[must_use]

@@ -1,8 +1,14 @@
 //! The settings file, `/etc/pluto-updown.toml`.
 //!
-//! It has no keys yet. It is read all the same, and a key in it is refused: whoever writes one expects it to have an effect, and
-//! a firewall that ignores what it is told is worse than one that says so.
+//! What it can say is a type for each key, in a module for each part: [`Gateway`] for `[gateway]`, [`Policy`] for `[tunnel]`, and
+//! [`Connection`] for every `[[connection]]`. A key that nobody knows is refused: whoever writes one expects it to have an effect, and a
+//! firewall that ignores what it is told is worse than one that says so.
 
+mod connection;
+mod gateway;
+mod pattern;
+mod policy;
+mod service;
 mod stock;
 
 use std::fs;
@@ -11,17 +17,38 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::contract::Tunnel;
 use crate::words::one_line;
 
+pub use connection::{Connection, Keys, Who};
+pub use gateway::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
+pub use pattern::{IdentityPattern, NamePattern};
+pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+pub use service::Service;
 pub use stock::{STOCK_PATHS, StockSettings};
 
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/pluto-updown.toml";
 
 /// What the administrator has set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {}
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `[gateway]`: what `start` puts in.
+    pub gateway: Gateway,
+    /// `[tunnel]`: what counts for every tunnel.
+    pub tunnel: Policy,
+    /// Every `[[connection]]`, in order: the first that fits counts, over `[tunnel]`.
+    pub connections: Vec<Connection>,
+}
+
+impl Settings {
+    /// What is set for a tunnel.
+    #[must_use]
+    pub fn policy(&self, tunnel: &Tunnel) -> Policy {
+        let entry = self.connections.iter().find(|entry| entry.who.fits(tunnel));
+        entry.map_or_else(|| self.tunnel.clone(), |entry| entry.keys.over(&self.tunnel))
+    }
+}
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +95,10 @@ impl Settings {
     }
 
     fn parse(text: &str) -> Result<Self, (usize, String)> {
-        toml::from_str(text).map_err(|error| {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct NoKeys {}
+        toml::from_str(text).map(|NoKeys {}| Self::default()).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
             let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
             (line, one_line(error.message()))
@@ -89,7 +119,7 @@ mod tests {
 
     #[test]
     fn comments_alone_are_settings() {
-        assert_eq!(Settings::parse("# nothing yet\n"), Ok(Settings {}));
+        assert_eq!(Settings::parse("# nothing yet\n"), Ok(Settings::default()));
     }
 
     #[test]

@@ -1,0 +1,100 @@
+//! Which tunnels an entry `[[connection]]` is about.
+
+use ipnet::IpNet;
+
+use super::pattern::{IdentityPattern, NamePattern};
+use super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+use crate::contract::Tunnel;
+use crate::netfilter::AdministratorChain;
+use crate::selector::Network;
+
+/// An entry `[[connection]]`: for whom it counts, and what it sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// For whom. All that is said must fit; an entry that says nothing is refused by the parser.
+    pub who: Who,
+    /// What it sets besides `[tunnel]`.
+    pub keys: Keys,
+    /// Key `between`: pairs of networks, ours and the far one, that `when-down = "block"` holds apart from `start` on. Pairs of one family.
+    pub between: Vec<(IpNet, IpNet)>,
+}
+
+/// The tunnels that an entry is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Who {
+    /// Key `name`: the connection's name, `PLUTO_CONNECTION`.
+    pub name: Option<NamePattern>,
+    /// Key `peer-id`: the peer's identity, `PLUTO_PEER_ID`.
+    pub peer_id: Option<IdentityPattern>,
+    /// Key `user`: the name of XAUTH or EAP, `PLUTO_USERNAME` or `PLUTO_XAUTH_ID`.
+    pub user: Option<IdentityPattern>,
+    /// Key `peer-network`: the far network lies in it whole; for road warriors with virtual addresses.
+    pub peer_network: Option<IpNet>,
+}
+
+impl Who {
+    /// Whether a tunnel is meant.
+    #[must_use]
+    pub fn fits(&self, tunnel: &Tunnel) -> bool {
+        let Self {
+            name,
+            peer_id,
+            user,
+            peer_network,
+        } = self;
+        name.as_ref().is_none_or(|name| name.fits(&tunnel.connection))
+            && peer_id.as_ref().is_none_or(|pattern| pattern.fits(&tunnel.peer_id))
+            && user
+                .as_ref()
+                .is_none_or(|pattern| tunnel.user.as_ref().is_some_and(|user| pattern.fits(user)))
+            && peer_network.is_none_or(|network| lies_in(&tunnel.peer_client, network))
+    }
+}
+
+fn lies_in(far: &Network, network: IpNet) -> bool {
+    let prefix = match far {
+        Network::Prefix(prefix) => return network.contains(prefix),
+        Network::Range(first, last) => [first, last],
+    };
+    prefix.into_iter().all(|address| network.contains(address))
+}
+
+/// The keys of a tunnel, each set or not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Key `allow`.
+    pub allow: Option<Allow>,
+    /// Key `host-access`.
+    pub host_access: Option<GatewayAccess>,
+    /// Key `nat`.
+    pub nat: Option<Nat>,
+    /// Key `mss`.
+    pub mss: Option<Mss>,
+    /// Key `log`.
+    pub log: Option<PacketLog>,
+    /// Key `when-down`.
+    pub when_down: Option<WhenDown>,
+    /// Key `chain`; set to nothing by an empty text.
+    pub chain: Option<Option<AdministratorChain>>,
+    /// Key `on-error`.
+    pub on_error: Option<OnError>,
+}
+
+impl Keys {
+    /// A policy with what is set here set in it.
+    #[must_use]
+    pub fn over(&self, base: &Policy) -> Policy {
+        let keys = self.clone();
+        let base = base.clone();
+        Policy {
+            allow: keys.allow.unwrap_or(base.allow),
+            host_access: keys.host_access.unwrap_or(base.host_access),
+            nat: keys.nat.unwrap_or(base.nat),
+            mss: keys.mss.unwrap_or(base.mss),
+            log: keys.log.unwrap_or(base.log),
+            when_down: keys.when_down.unwrap_or(base.when_down),
+            chain: keys.chain.unwrap_or(base.chain),
+            on_error: keys.on_error.unwrap_or(base.on_error),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The gateway's own part, which `start` puts in: the keys of `[gateway]`.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::service::Service;
+use crate::selector::DevicePattern;
+
+/// What is set for the gateway. The default is what counts without a file: nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gateway {
+    /// IKE to and from the gateway.
+    pub ike: Ike,
+    /// ESP and AH to and from the gateway.
+    pub esp: Esp,
+    /// The gateways that are known: addresses and prefixes of either family, none twice.
+    pub peers: Vec<IpNet>,
+    /// IPsec of other machines, through the gateway.
+    pub through: Through,
+    /// With whom nothing but IPsec is spoken.
+    pub only_ipsec: Vec<Neighbour>,
+    /// ICMP and ICMPv6.
+    pub icmp: IcmpFilter,
+    /// What is accepted only out of a tunnel.
+    pub inner_only: Vec<Service>,
+    /// Where our jumps stand in the built-in chains.
+    pub place: JumpPlace,
+}
+
+/// IKE, UDP 500 and 4500 and TCP 4500, to and from the gateway: key `ike`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ike {
+    /// With everyone: `"any"`.
+    Any,
+    /// With [`Gateway::peers`]; everything else of it is dropped: `"known"`.
+    Known,
+    /// Other rules decide: `"leave"`.
+    #[default]
+    Leave,
+}
+
+/// ESP and AH to and from the gateway: key `esp`. What comes in UDP or TCP 4500 is IKE to a packet filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Esp {
+    /// With everyone: `"any"`.
+    Any,
+    /// With [`Gateway::peers`]; everything else of it is dropped: `"known"`.
+    Known,
+    /// With the peers of tunnels that are up; everything else of it is dropped: `"negotiated"`.
+    Negotiated,
+    /// Other rules decide: `"leave"`.
+    #[default]
+    Leave,
+}
+
+/// IKE, ESP and AH that the gateway forwards: key `through`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Through {
+    /// It passes: `"allow"`.
+    Allow,
+    /// It is dropped: `"deny"`.
+    Deny,
+    /// Other rules decide: `"leave"`.
+    #[default]
+    Leave,
+    /// It passes from and to these of our machines, and is dropped otherwise: a list of addresses and prefixes.
+    Listed(Vec<IpNet>),
+}
+
+/// With whom nothing but IPsec is spoken: an entry of key `only-ipsec`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
+    Device(DevicePattern),
+    /// These addresses: `"192.0.2.7"`, `"198.51.100.0/24"`.
+    Peer(IpNet),
+}
+
+/// ICMP and ICMPv6: key `icmp`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IcmpFilter {
+    /// Other rules decide: `"leave"`.
+    #[default]
+    Leave,
+    /// Types without use are dropped, those that IPsec and IPv6 need pass: `"safe"`.
+    Safe,
+}
+
+/// Where our jumps stand in the built-in chains: key `place`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JumpPlace {
+    /// Before all other rules: `"first"`.
+    #[default]
+    First,
+    /// Behind all other rules: `"last"`.
+    Last,
+    /// Where the administrator puts them: `"own"`.
+    Own,
+}
