@@ -89,7 +89,7 @@ fn filter(layout: &Layout) -> &Piece {
     layout.piece(Table::Filter).expect("every tunnel has something there")
 }
 
-fn saved(tables: &Emulator) -> [String; 2] {
+fn saved(tables: &Emulator) -> [String; 3] {
     Kind::ALL.map(|kind| tables.table(kind).save())
 }
 

@@ -1,4 +1,4 @@
-//! Stands in for `iptables-restore --noflush`: the tables `filter` and `nat` of one family.
+//! Stands in for `iptables-restore --noflush`: the tables `filter`, `nat` and `mangle` of one family.
 //!
 //! A test hands it the text that would go to the command and then looks at the
 //! chains, or sends packets through them (see [`super::packet`]). A section of a text
@@ -9,43 +9,63 @@
 //! There are two variants of the command, nft and legacy, and a gateway may have
 //! either. What one of them refuses is refused here:
 //!
-//! - legacy: a `COMMIT` without its newline, a policy for a user chain, and
-//!   `--dir out` in a chain that INPUT reaches (`--dir in`, OUTPUT);
-//! - nft: a way of more than 15 user chains, and a chain name that begins with `-`
-//!   or `!`.
+//! - legacy: a `COMMIT` without its newline, a policy for a user chain,
+//!   `--dir out` in a chain that INPUT reaches (`--dir in`, OUTPUT), a change of
+//!   the MSS in a rule that does not ask for a SYN, `--clamp-mss-to-pmtu` in a
+//!   user chain that INPUT or PREROUTING reaches, and a limit with an overflow;
+//! - nft: a way of more than 15 user chains, a chain name that begins with `-`
+//!   or `!`, and the contrary of every address.
 //!
 //! On purpose it is stricter than both: it knows only the options the project
-//! writes, wants `-p` before the match that needs it, one `-m policy` in a rule, a
-//! table once in a text, and no loop even where no packet can come.
+//! writes in the spelling in which they are printed, wants `-p` before the match
+//! that needs it, a table once in a text, the MSS changed in `mangle`, and no loop
+//! even where no packet can come. `tests/strictness.rs` holds that against both.
 //! It keeps a rule in the spelling it got (blanks and the quotes of a comment apart),
 //! where iptables prints `-s 10.0.0.1` as `-s 10.0.0.1/32` and so on.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test binary uses its part of this module"
+)]
 
-use super::packet::{AddressRange, DevicePattern, Direction, Family, IcmpPattern, Net};
-use super::packet::{PolicyMatch, PortRange};
+pub use super::rule::{Mss, ParsedRule, Target};
+
+use super::pattern::{Direction, Family};
+use super::rule::{render, words};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::IpAddr;
 
 /// Names a user chain may not have.
-const TARGETS: [&str; 9] = [
-    "ACCEPT", "DROP", "RETURN", "REJECT", "LOG", "QUEUE", "NFLOG", "SNAT", "DNAT",
+const TARGETS: [&str; 11] = [
+    "ACCEPT",
+    "DROP",
+    "RETURN",
+    "REJECT",
+    "LOG",
+    "QUEUE",
+    "NFLOG",
+    "SNAT",
+    "DNAT",
+    "MASQUERADE",
+    "TCPMSS",
 ];
 /// The longest name of a chain, in bytes.
 const LONGEST_NAME: usize = 28;
 /// nft follows a packet through so many user chains, jumps and gotos alike.
 const DEEPEST: usize = 15;
 
-/// The two tables, and the command that changes them.
+/// The tables, and the command that changes them.
 #[derive(Clone, Debug)]
 pub struct Emulator {
     filter: Table,
     nat: Table,
+    mangle: Table,
     failure: Option<(Option<Kind>, String)>,
     refused: Vec<(Kind, String)>,
-    /// The kernel has no nat table.
-    pub lacks_nat: bool,
+    /// The tables that the kernel does not have.
+    pub lacks: BTreeSet<Kind>,
     /// The command dies when it has committed its first table.
     pub dies_halfway: bool,
     /// How often [`Emulator::restore`] was called, failures included.
@@ -57,9 +77,10 @@ impl Default for Emulator {
         Self {
             filter: Table::new(Kind::Filter),
             nat: Table::new(Kind::Nat),
+            mangle: Table::new(Kind::Mangle),
             failure: None,
             refused: Vec::new(),
-            lacks_nat: false,
+            lacks: BTreeSet::new(),
             dies_halfway: false,
             restores: 0,
         }
@@ -69,6 +90,15 @@ impl Default for Emulator {
 impl Emulator {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Those of `iptables` or of `ip6tables`, which do not wait for an address to know what they are.
+    pub fn of(family: Family) -> Self {
+        let mut tables = Self::new();
+        for kind in Kind::ALL {
+            tables.table_mut(kind).family = Some(family);
+        }
+        tables
     }
 
     /// A filter table whose built-in chain `chain` ends with `policy`, ACCEPT or DROP.
@@ -100,8 +130,12 @@ impl Emulator {
     }
 
     fn section(&mut self, section: &Section<'_>) -> Result<(), String> {
-        if section.kind == Kind::Nat && self.lacks_nat {
-            return Err(format!("line {}: can't initialize iptables table `nat'", section.first));
+        if self.lacks.contains(&section.kind) {
+            let name = section.kind.name();
+            return Err(format!(
+                "line {}: can't initialize iptables table `{name}'",
+                section.first
+            ));
         }
         let holds = |words: &String| section.lines.iter().any(|line| line.contains(words.as_str()));
         let mut refused = self.refused.iter();
@@ -181,6 +215,7 @@ impl Emulator {
         match kind {
             Kind::Filter => &self.filter,
             Kind::Nat => &self.nat,
+            Kind::Mangle => &self.mangle,
         }
     }
 
@@ -189,24 +224,27 @@ impl Emulator {
         match kind {
             Kind::Filter => &mut self.filter,
             Kind::Nat => &mut self.nat,
+            Kind::Mangle => &mut self.mangle,
         }
     }
 }
 
 /// Which table it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Filter,
     Nat,
+    Mangle,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::Filter, Self::Nat];
+    pub const ALL: [Self; 3] = [Self::Filter, Self::Nat, Self::Mangle];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Filter => "filter",
             Self::Nat => "nat",
+            Self::Mangle => "mangle",
         }
     }
 
@@ -215,7 +253,44 @@ impl Kind {
         match self {
             Self::Filter => &["INPUT", "FORWARD", "OUTPUT"],
             Self::Nat => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+            Self::Mangle => &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
         }
+    }
+
+    /// Whether a rule in any of its chains may have this target. Both variants change the MSS in the other tables too, which is not
+    /// what those are for.
+    fn takes(self, target: &Target) -> bool {
+        match target {
+            Target::Drop => self != Self::Nat,
+            Target::Reject => self == Self::Filter,
+            Target::Snat(_) | Target::Dnat(_) | Target::Masquerade => self == Self::Nat,
+            Target::TcpMss(_) => self == Self::Mangle,
+            Target::Accept
+            | Target::Return
+            | Target::Log(_)
+            | Target::Nflog(..)
+            | Target::Jump(_)
+            | Target::Goto(_) => true,
+        }
+    }
+}
+
+/// Whether a packet of this built-in chain may get there. nft looks at the chain of the rule only when it is a change of the MSS.
+fn stands_behind(built_in: &str, target: &Target) -> bool {
+    match target {
+        Target::Snat(_) => ["POSTROUTING", "INPUT"].contains(&built_in),
+        Target::Dnat(_) => ["PREROUTING", "OUTPUT"].contains(&built_in),
+        Target::Masquerade => built_in == "POSTROUTING",
+        Target::TcpMss(Mss::Clamped) => ["FORWARD", "OUTPUT", "POSTROUTING"].contains(&built_in),
+        Target::TcpMss(Mss::Set(_))
+        | Target::Accept
+        | Target::Drop
+        | Target::Return
+        | Target::Reject
+        | Target::Log(_)
+        | Target::Nflog(..)
+        | Target::Jump(_)
+        | Target::Goto(_) => true,
     }
 }
 
@@ -348,6 +423,10 @@ impl Table {
         self.position(name).is_ok()
     }
 
+    pub fn is_built_in(&self, chain: &str) -> bool {
+        self.kind.built_in().contains(&chain)
+    }
+
     pub fn rules(&self, chain: &str) -> &[String] {
         &self.known(chain).texts
     }
@@ -355,6 +434,12 @@ impl Table {
     /// The same rules, read.
     pub fn parsed_rules(&self, chain: &str) -> &[ParsedRule] {
         &self.known(chain).rules
+    }
+
+    /// ACCEPT or DROP: what becomes of what comes to the end of a built-in chain.
+    pub fn policy(&self, built_in: &str) -> &str {
+        let policy = self.known(built_in).policy.as_deref();
+        policy.unwrap_or_else(|| panic!("{built_in} has no policy"))
     }
 
     /// The family of the addresses seen so far.
@@ -505,6 +590,9 @@ impl Table {
     fn read(&self, chain: &str, words: &[&str]) -> Result<ParsedRule, String> {
         self.position(chain)?;
         let rule = ParsedRule::from_words(words)?;
+        if let Some(target) = rule.target.as_ref().filter(|target| !self.kind.takes(target)) {
+            return Err(format!("{target:?} in the table {}", self.kind.name()));
+        }
         if let Some(target) = rule.leads_to() {
             let there = self.position(target).is_ok() && !self.kind.built_in().contains(&target);
             there.then_some(()).ok_or(format!("Chain '{target}' does not exist"))?;
@@ -564,17 +652,13 @@ impl Table {
             }
             let chain = &self.chains[self.position(name)?];
             ahead.extend(chain.leads_to());
-            let mut policies = chain.rules.iter().filter_map(|rule| rule.policy);
+            let mut policies = chain.rules.iter().flat_map(ParsedRule::policies);
             if policies.any(|policy| Some(policy.direction) == impossible) {
                 return Err(format!("--dir {impossible:?} in {name}, reached from {from}"));
             }
-            let translates = |rule: &ParsedRule| match rule.target {
-                Some(Target::Snat(_)) => self.kind != Kind::Nat || !["POSTROUTING", "INPUT"].contains(&from),
-                Some(Target::Dnat(_)) => self.kind != Kind::Nat || !["PREROUTING", "OUTPUT"].contains(&from),
-                _ => false,
-            };
-            if chain.rules.iter().any(translates) {
-                return Err(format!("a translation in {name}, reached from {from}"));
+            let mut targets = chain.rules.iter().filter_map(|rule| rule.target.as_ref());
+            if let Some(target) = targets.find(|target| !stands_behind(from, target)) {
+                return Err(format!("{target:?} in {name}, reached from {from}"));
             }
         }
         Ok(())
@@ -595,385 +679,4 @@ impl Table {
         at.map(|at| built_in.len() + at)
             .map_err(|_| format!("No chain/target/match by that name: {name}"))
     }
-}
-
-/// What a rule does with a packet that matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    Accept,
-    Drop,
-    Return,
-    Reject,
-    Log,
-    /// A copy of the packet to a group, marked with a prefix.
-    Nflog(u16, String),
-    Snat(IpAddr),
-    Dnat(IpAddr),
-    Jump(String),
-    Goto(String),
-}
-
-/// A rule as it was read. All conditions must hold; what is empty is no condition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ParsedRule {
-    pub source: Option<Net>,
-    pub destination: Option<Net>,
-    pub in_device: Option<DevicePattern>,
-    pub out_device: Option<DevicePattern>,
-    pub protocol: Option<u8>,
-    /// `--sport` and `--sports`.
-    pub source_ports: Vec<PortRange>,
-    /// `--dport` and `--dports`.
-    pub destination_ports: Vec<PortRange>,
-    pub source_ranges: Vec<AddressRange>,
-    pub destination_ranges: Vec<AddressRange>,
-    pub icmp: Option<IcmpPattern>,
-    /// There is a match on ports or on ICMP.
-    pub reads_transport_header: bool,
-    pub policy: Option<PolicyMatch>,
-    pub comments: Vec<String>,
-    pub target: Option<Target>,
-}
-
-impl ParsedRule {
-    /// Reads the part of a rule behind `-A CHAIN`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let words = words(text)?;
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        Self::from_words(&words)
-    }
-
-    fn from_words(words: &[&str]) -> Result<Self, String> {
-        let mut reader = Reader::default();
-        for pair in words.chunks(2) {
-            match pair {
-                [option, _] if !option.starts_with('-') => {
-                    return Err(format!("Bad argument `{option}'"));
-                }
-                ["-m", name] => reader.load(name)?,
-                [option, value] => {
-                    reader.admit(option)?;
-                    reader.option(option, value)?;
-                }
-                _ => return Err(format!("option {pair:?} requires an argument")),
-            }
-        }
-        reader.finish()
-    }
-
-    /// The chain the rule jumps or goes to.
-    pub fn leads_to(&self) -> Option<&str> {
-        match self.target.as_ref()? {
-            Target::Jump(chain) | Target::Goto(chain) => Some(chain),
-            Target::Accept
-            | Target::Drop
-            | Target::Return
-            | Target::Reject
-            | Target::Log
-            | Target::Nflog(..)
-            | Target::Snat(_)
-            | Target::Dnat(_) => None,
-        }
-    }
-
-    /// The families that parts of the rule belong to.
-    fn families(&self) -> Vec<Family> {
-        let nets = self.source.iter().chain(&self.destination);
-        let ranges = self.source_ranges.iter().chain(&self.destination_ranges);
-        let addresses = nets.map(|net| net.address).chain(ranges.map(|range| range.first));
-        let translated = self.target.iter().filter_map(|target| match target {
-            Target::Snat(address) | Target::Dnat(address) => Some(*address),
-            Target::Accept
-            | Target::Drop
-            | Target::Return
-            | Target::Reject
-            | Target::Log
-            | Target::Nflog(..)
-            | Target::Jump(_)
-            | Target::Goto(_) => None,
-        });
-        let icmp = self.icmp.iter().map(|pattern| pattern.family);
-        addresses.chain(translated).map(Family::of).chain(icmp).collect()
-    }
-}
-
-/// A match that `-m` loads.
-#[derive(Debug)]
-struct Match {
-    name: &'static str,
-    /// The protocols it works with; empty for any, also none.
-    protocols: &'static [u8],
-    options: &'static [&'static str],
-    /// Of each of these groups an option must be given.
-    needs: &'static [&'static [&'static str]],
-}
-
-#[rustfmt::skip]
-const MATCHES: [Match; 8] = [
-    Match { name: "tcp", protocols: &[6], options: &["--sport", "--dport"], needs: &[] },
-    Match { name: "udp", protocols: &[17], options: &["--sport", "--dport"], needs: &[] },
-    Match { name: "multiport", protocols: &[6, 17, 33, 132, 136],
-            options: &["--sports", "--dports"], needs: &[&["--sports", "--dports"]] },
-    Match { name: "icmp", protocols: &[1], options: &["--icmp-type"], needs: &[&["--icmp-type"]] },
-    Match { name: "icmp6", protocols: &[58],
-            options: &["--icmpv6-type"], needs: &[&["--icmpv6-type"]] },
-    Match { name: "iprange", protocols: &[], options: &["--src-range", "--dst-range"],
-            needs: &[&["--src-range", "--dst-range"]] },
-    Match { name: "policy", protocols: &[], options: &["--dir", "--pol", "--reqid", "--proto"],
-            needs: &[&["--dir"], &["--pol"]] },
-    Match { name: "comment", protocols: &[], options: &["--comment"], needs: &[&["--comment"]] },
-];
-
-/// A rule on the way to being read.
-#[derive(Debug, Default)]
-struct Reader {
-    rule: ParsedRule,
-    loaded: Vec<&'static Match>,
-    /// The options so far, those of a match since it was last loaded.
-    seen: Vec<String>,
-    /// The target, if it has options of its own, and these.
-    extension: Option<String>,
-    address: Option<IpAddr>,
-    group: Option<u16>,
-    prefix: Option<String>,
-    direction: Option<Direction>,
-    ipsec: bool,
-    reqid: Option<u32>,
-    protocol: Option<u8>,
-}
-
-impl Reader {
-    fn load(&mut self, name: &str) -> Result<(), String> {
-        let known = MATCHES.iter().find(|known| known.name == name);
-        let new = known.ok_or_else(|| format!("Couldn't load match `{name}'"))?;
-        let fits = |protocol| new.protocols.contains(&protocol);
-        if !new.protocols.is_empty() && !self.rule.protocol.is_some_and(fits) {
-            return Err(format!("match {name} needs its -p in front of it"));
-        }
-        self.rule.reads_transport_header |= !new.protocols.is_empty();
-        // A second -m of the same name is one more match, with options of its own.
-        if self.loaded.iter().any(|loaded| loaded.name == name) {
-            if name == "policy" {
-                return Err("-m policy twice".to_owned());
-            }
-            self.complete(new)?;
-            self.seen.retain(|seen| !new.options.contains(&seen.as_str()));
-        }
-        self.loaded.push(new);
-        Ok(())
-    }
-
-    /// Whether the option may stand here: once, and behind the match it belongs to.
-    fn admit(&mut self, option: &str) -> Result<(), String> {
-        let owns = |one: &Match| one.options.contains(&option);
-        let loaded = self.loaded.iter().any(|one| owns(one));
-        if MATCHES.iter().any(owns) && !loaded {
-            return Err(format!("unknown option \"{option}\""));
-        }
-        // These exclude each other.
-        let name = match option {
-            "-g" => "-j",
-            "--sports" => "--dports",
-            other => other,
-        };
-        if self.seen.iter().any(|seen| seen == name) {
-            return Err(format!("multiple {option} flags not allowed"));
-        }
-        self.seen.push(name.to_owned());
-        Ok(())
-    }
-
-    fn option(&mut self, option: &str, value: &str) -> Result<(), String> {
-        let rule = &mut self.rule;
-        match option {
-            "-s" => rule.source = Some(Net::parse(value)?),
-            "-d" => rule.destination = Some(Net::parse(value)?),
-            "-i" => rule.in_device = Some(DevicePattern::parse(value)?),
-            "-o" => rule.out_device = Some(DevicePattern::parse(value)?),
-            "-p" => rule.protocol = Some(protocol(value)?),
-            "--sport" => rule.source_ports.push(PortRange::parse(value)?),
-            "--dport" => rule.destination_ports.push(PortRange::parse(value)?),
-            "--sports" => rule.source_ports.push(PortRange::parse_multiport(value)?),
-            "--dports" => rule.destination_ports.push(PortRange::parse_multiport(value)?),
-            "--icmp-type" => rule.icmp = Some(IcmpPattern::parse(Family::V4, value)?),
-            "--icmpv6-type" => rule.icmp = Some(IcmpPattern::parse(Family::V6, value)?),
-            "--src-range" => rule.source_ranges.push(AddressRange::parse(value)?),
-            "--dst-range" => rule.destination_ranges.push(AddressRange::parse(value)?),
-            "--comment" => rule.comments.push(comment(value)?),
-            "-j" if ["NFLOG", "SNAT", "DNAT"].contains(&value) => self.extension = Some(value.to_owned()),
-            "-j" => rule.target = Some(target(value)),
-            "-g" => rule.target = Some(Target::Goto(value.to_owned())),
-            "--nflog-group" | "--nflog-prefix" | "--to-source" | "--to-destination" => {
-                return self.target_option(option, value);
-            }
-            _ => return self.policy_option(option, value),
-        }
-        Ok(())
-    }
-
-    fn target_option(&mut self, option: &str, value: &str) -> Result<(), String> {
-        let wrong = || format!("unknown option \"{option}\" or its value {value}");
-        match (self.extension.as_deref(), option) {
-            (Some("NFLOG"), "--nflog-group") => self.group = Some(value.parse().map_err(|_| wrong())?),
-            (Some("NFLOG"), "--nflog-prefix") if value.len() <= 63 => self.prefix = Some(value.to_owned()),
-            (Some("SNAT"), "--to-source") | (Some("DNAT"), "--to-destination") => {
-                self.address = Some(value.parse().map_err(|_| wrong())?);
-            }
-            (_, _) => return Err(wrong()),
-        }
-        Ok(())
-    }
-
-    /// The target whose options are complete.
-    fn extended(&mut self) -> Result<Option<Target>, String> {
-        let Some(name) = &self.extension else { return Ok(None) };
-        let address = self
-            .address
-            .ok_or_else(|| format!("{name}: an address must be specified"));
-        Ok(Some(match name.as_str() {
-            "SNAT" => Target::Snat(address?),
-            "DNAT" => Target::Dnat(address?),
-            _ => Target::Nflog(self.group.unwrap_or_default(), self.prefix.take().unwrap_or_default()),
-        }))
-    }
-
-    fn policy_option(&mut self, option: &str, value: &str) -> Result<(), String> {
-        match (option, value) {
-            ("--dir", "in") => self.direction = Some(Direction::In),
-            ("--dir", "out") => self.direction = Some(Direction::Out),
-            ("--pol", "ipsec") => self.ipsec = true,
-            ("--pol", "none") => self.ipsec = false,
-            ("--reqid", reqid) => match reqid.parse() {
-                Ok(reqid) => self.reqid = Some(reqid),
-                Err(_) => return Err(format!("bad value for option \"--reqid\": {reqid}")),
-            },
-            ("--proto", "esp") => self.protocol = Some(50),
-            ("--proto", "ah") => self.protocol = Some(51),
-            ("--proto", "ipcomp") => self.protocol = Some(108),
-            (_, _) => return Err(format!("unknown option \"{option}\" or its value {value}")),
-        }
-        Ok(())
-    }
-
-    fn complete(&self, one: &Match) -> Result<(), String> {
-        let given = |option: &&str| self.seen.iter().any(|seen| seen == option);
-        let missing = |group: &&&[&str]| !group.iter().any(given);
-        match one.needs.iter().find(missing) {
-            Some(group) => Err(format!("{}: one of {group:?} must be specified", one.name)),
-            None => Ok(()),
-        }
-    }
-
-    fn finish(mut self) -> Result<ParsedRule, String> {
-        for one in &self.loaded {
-            self.complete(one)?;
-        }
-        if let Some(target) = self.extended()? {
-            self.rule.target = Some(target);
-        }
-        self.rule.policy = self.direction.map(|direction| PolicyMatch {
-            direction,
-            ipsec: self.ipsec,
-            reqid: self.reqid,
-            protocol: self.protocol,
-        });
-        Ok(self.rule)
-    }
-}
-
-fn target(name: &str) -> Target {
-    match name {
-        "ACCEPT" => Target::Accept,
-        "DROP" => Target::Drop,
-        "RETURN" => Target::Return,
-        "REJECT" => Target::Reject,
-        "LOG" => Target::Log,
-        chain => Target::Jump(chain.to_owned()),
-    }
-}
-
-fn protocol(name: &str) -> Result<u8, String> {
-    Ok(match name {
-        "icmp" => 1,
-        "ipencap" => 4,
-        "tcp" => 6,
-        "udp" => 17,
-        "dccp" => 33,
-        "ipv6" => 41,
-        "gre" => 47,
-        "esp" => 50,
-        "ah" => 51,
-        "ipv6-icmp" => 58,
-        "sctp" => 132,
-        "udplite" => 136,
-        number => number
-            .parse()
-            .map_err(|_| format!("unknown protocol \"{number}\" specified"))?,
-    })
-}
-
-/// A comment; the kernel has room for 255 bytes and would cut off the rest.
-fn comment(text: &str) -> Result<String, String> {
-    if text.len() > 255 {
-        return Err("comment longer than 255 bytes".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// The words of a line. A quoted word may hold blanks, and a backslash in it stands
-/// for the character behind it.
-fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut rest = line.trim_start_matches([' ', '\t', '\n']);
-    while let Some(first) = rest.chars().next() {
-        if first == '"' {
-            let (word, behind) = quoted(&rest[1..])?;
-            words.push(word);
-            rest = behind;
-        } else {
-            let end = rest.find([' ', '\t', '\n', '"']).unwrap_or(rest.len());
-            words.push(rest[..end].to_owned());
-            rest = &rest[end..];
-        }
-        rest = rest.trim_start_matches([' ', '\t', '\n']);
-    }
-    Ok(words)
-}
-
-/// A word up to its closing quote, and what follows it.
-fn quoted(text: &str) -> Result<(String, &str), String> {
-    let mut word = String::new();
-    let mut escaped = false;
-    for (at, character) in text.char_indices() {
-        match (escaped, character) {
-            (false, '\\') => escaped = true,
-            (false, '"') => return Ok((word, &text[at + 1..])),
-            (_, _) => {
-                escaped = false;
-                word.push(character);
-            }
-        }
-    }
-    Err("quote without an end".to_owned())
-}
-
-/// Writes a rule as `iptables-save` would: single blanks, and quotes around a comment or a prefix
-/// that holds anything but letters, digits, `-` and `_`.
-fn render(words: &[&str]) -> String {
-    let mut rendered = Vec::new();
-    let mut is_free = false;
-    for word in words {
-        let plain = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
-        if is_free && (word.is_empty() || !word.chars().all(plain)) {
-            let mut escaped = word.replace('\\', r"\\");
-            for quote in ['"', '\''] {
-                escaped = escaped.replace(quote, &format!("\\{quote}"));
-            }
-            rendered.push(format!("\"{escaped}\""));
-        } else {
-            rendered.push((*word).to_owned());
-        }
-        is_free = ["--comment", "--nflog-prefix"].contains(word);
-    }
-    rendered.join(" ")
 }

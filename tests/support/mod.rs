@@ -16,4 +16,7 @@ pub mod emulator;
 pub mod namespace;
 pub mod network;
 pub mod packet;
+pub mod pattern;
+pub mod rule;
+pub mod trace;
 pub mod world;

@@ -81,7 +81,9 @@ impl Tables for EmulatedTables {
         let book = self.books.entry(rulebook).or_default();
         match table {
             Table::Filter => Ok(book.save()),
-            Table::Nat if book.lacks_nat => Err(refused("can't initialize iptables table `nat'".to_owned())),
+            Table::Nat if book.lacks.contains(&Kind::Nat) => {
+                Err(refused("can't initialize iptables table `nat'".to_owned()))
+            }
             Table::Nat => Ok(book.table(Kind::Nat).save()),
         }
     }
