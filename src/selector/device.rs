@@ -84,8 +84,8 @@ impl DeviceClass {
     }
 }
 
-/// A device by its name, or with a `+` at the end all devices whose names begin so: `eth1`, `ppp+`. Not `+` alone, nor `lo`, over which the
-/// gateway speaks with itself.
+/// A device by its name, or with a `+` at the end all devices whose names begin so: `eth1`, `ppp+`. Not `+` alone, and not `lo`,
+/// over which the gateway speaks with itself, nor a beginning of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DevicePattern(String);
@@ -97,7 +97,12 @@ impl FromStr for DevicePattern {
         const FORM: Expected = Expected("a network device such as eth1, or ppp+ for all whose names begin so");
         let stem = text.strip_suffix('+').unwrap_or(text);
         let device: Device = stem.parse().map_err(|_| FORM)?;
-        if device.as_str() != stem || text.len() > LONGEST || text == "lo" {
+        let meets_loopback = if stem == text {
+            stem == "lo"
+        } else {
+            "lo".starts_with(stem)
+        };
+        if device.as_str() != stem || text.len() > LONGEST || meets_loopback {
             return Err(FORM);
         }
         Ok(Self(text.to_owned()))
@@ -148,7 +153,18 @@ mod tests {
         for text in ["eth1", "ppp+", "ipsec0"] {
             assert!(text.parse::<DevicePattern>().is_ok(), "{text}");
         }
-        for text in ["+", "", "lo", "eth0:1", "a b", "eth++", "-i", "abcdefghijklmno+"] {
+        for text in [
+            "+",
+            "",
+            "lo",
+            "lo+",
+            "l+",
+            "eth0:1",
+            "a b",
+            "eth++",
+            "-i",
+            "abcdefghijklmno+",
+        ] {
             assert!(text.parse::<DevicePattern>().is_err(), "{text}");
         }
     }

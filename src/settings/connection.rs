@@ -20,7 +20,7 @@ pub struct Connection {
 }
 
 /// The tunnels that an entry is about.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Who {
     /// Key `name`: the connection's name, `PLUTO_CONNECTION`.
     pub name: Option<NamePattern>,
@@ -48,6 +48,19 @@ impl Who {
                 .as_ref()
                 .is_none_or(|pattern| tunnel.user.as_ref().is_some_and(|user| pattern.fits(user)))
             && peer_network.is_none_or(|network| lies_in(&tunnel.peer_client, network))
+    }
+
+    /// Whether every tunnel is meant, whatever it is called.
+    #[must_use]
+    pub fn is_everyone(&self) -> bool {
+        let Self {
+            name,
+            peer_id,
+            user,
+            peer_network,
+        } = self;
+        let name = name.as_ref().is_some_and(NamePattern::fits_all);
+        name && peer_id.is_none() && user.is_none() && peer_network.is_none()
     }
 }
 

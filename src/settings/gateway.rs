@@ -68,7 +68,7 @@ pub enum Through {
 }
 
 /// With whom nothing but IPsec is spoken: an entry of key `only-ipsec`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Neighbour {
     /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
     Device(DevicePattern),

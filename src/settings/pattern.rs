@@ -12,7 +12,7 @@ const LONGEST: usize = 512;
 /// A pattern for the name of a connection. The administrator chose the names, so a star stands for anything.
 ///
 /// 1 to 512 bytes of printable ASCII; compared with the escaped name byte for byte, upper and lower case unlike.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NamePattern(String);
 
 /// A pattern for an identity, which the peer chose.
@@ -22,7 +22,7 @@ pub struct NamePattern(String);
 /// `*@staff.example` asks for, nor one part of a distinguished name for two; and a byte that was escaped is never taken for a letter.
 ///
 /// The `@` that libreswan writes before a host name, and strongSwan does not, counts for nothing at the beginning.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdentityPattern(String);
 
 impl NamePattern {
@@ -30,6 +30,12 @@ impl NamePattern {
     #[must_use]
     pub fn fits(&self, name: &ConnectionName) -> bool {
         fits(self.0.as_bytes(), name.as_str().as_bytes(), |_| true)
+    }
+
+    /// Whether every connection is meant.
+    #[must_use]
+    pub fn fits_all(&self) -> bool {
+        self.0.bytes().all(|byte| byte == b'*')
     }
 }
 

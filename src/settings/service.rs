@@ -71,6 +71,20 @@ impl Service {
     /// The words that need no number.
     pub const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
 
+    /// Every spelling that needs no number.
+    pub(super) fn spellings() -> Vec<String> {
+        let protocols = PROTOCOLS.map(|(name, _)| name.to_owned());
+        let types = ICMP_TYPES.map(|(name, _)| format!("icmp/{name}"));
+        let types_of_ipv6 = ICMPV6_TYPES.map(|(name, _)| format!("icmpv6/{name}"));
+        let words = Self::WORDS.map(str::to_owned);
+        words
+            .into_iter()
+            .chain(protocols)
+            .chain(types)
+            .chain(types_of_ipv6)
+            .collect()
+    }
+
     /// The traffic that comes out of a tunnel of this family for it, seen from our end. Nothing, if it is a service of the other family.
     #[must_use]
     pub fn traffic(&self, family: Family) -> Vec<Traffic> {

@@ -1,8 +1,9 @@
 //! What stands on the command line, and the settings file.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::fakes::Fakes;
 use crate::support::binary::{Call, is_printable};
@@ -156,34 +157,50 @@ fn a_dry_run_shows_nothing_that_a_terminal_would_obey() {
     }
 }
 
-/// What stands in a settings file, the line that is at fault, and the word in it.
+/// What stands in a settings file, the line that is at fault, and what is told of it.
 const SETTINGS: [(&str, usize, &str); 6] = [
-    ("\n\nallow = \"all\"\n", 3, "allow"),
-    ("[tunnel]\nallow = 1\n", 1, "tunnel"),
-    ("# a\n[[connection]]\n", 2, "connection"),
-    ("\"\\u001b[31m\" = 1\n", 1, "[31m"),
-    ("= 1\n", 1, ""),
-    ("a = \"\n", 1, ""),
+    ("\n\nallow = \"all\"\n", 3, "allow: found an unknown key"),
+    ("[tunnel]\nallow = 1\n", 2, "tunnel.allow: found the number 1"),
+    ("# a\n[[connection]]\n", 2, "connection[1]: found nobody"),
+    ("\"\\u001b[31m\" = 1\n", 1, "\"\\x1b[31m\": found an unknown key"),
+    ("= 1\n", 1, "not TOML: "),
+    ("a = \"\n", 1, "not TOML: "),
 ];
 
 #[test]
-fn settings_with_a_key_refuse_an_up_by_file_line_and_key_and_no_down() {
+fn settings_with_an_error_refuse_an_up_by_file_line_and_key_and_no_down() {
     let mut fakes = Fakes::new();
     let file = fakes.path("settings.toml");
     let config = ["--config".into(), file.clone().into_os_string()];
     fs::write(&file, "# nothing yet\n").expect("writing the settings");
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("setting the mode of the settings");
     fakes.must(&with_arguments(libreswan_up(), config.clone()));
-    for (content, line, key) in SETTINGS {
+    for (content, line, told) in SETTINGS {
         fs::write(&file, content).expect("writing the settings");
         let other = with_arguments(libreswan_up().of_tunnel(3), config.clone());
-        let at = format!("{}:{line}: ", file.display());
-        fakes.call(&other).assert_refused(2, &[&at, key]);
+        let at = format!("{}:{line}: {told}", file.display());
+        fakes.call(&other).assert_refused(2, &[&at]);
         fakes.assert_nothing_started();
     }
     fs::write(&file, [0xff, 0xfe]).expect("writing the settings");
     fakes
         .call(&with_arguments(libreswan_up(), config.clone()))
-        .assert_refused(2, &["settings.toml"]);
+        .assert_refused(2, &["settings.toml:1: found bytes that are no text"]);
+    fakes.must(&with_arguments(libreswan_up().opposite(), config));
+    fakes.assert_forgotten();
+}
+
+#[test]
+fn settings_that_others_may_write_refuse_an_up_and_no_down() {
+    let mut fakes = Fakes::new();
+    let file = fakes.path("settings.toml");
+    let config = ["--config".into(), file.clone().into_os_string()];
+    fs::write(&file, "").expect("writing the settings");
+    fs::set_permissions(&file, Permissions::from_mode(0o666)).expect("setting the mode of the settings");
+    fakes
+        .call(&with_arguments(libreswan_up(), config.clone()))
+        .assert_refused(2, &["settings.toml: found a file that others may write (mode 0666)"]);
+    fakes.assert_nothing_started();
     fakes.must(&with_arguments(libreswan_up().opposite(), config));
     fakes.assert_forgotten();
 }

@@ -1,0 +1,244 @@
+//! The file itself: found, trusted, and read whole.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::unistd::geteuid;
+
+use super::{Malformed, Settings};
+
+/// Where the settings are unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/pluto-updown.toml";
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("{}: cannot read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is none that decides about a firewall.
+    #[error("{}: found {found}, expected {expected}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// The file says something that nobody understands.
+    #[error("{}:{line}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong in it.
+        message: String,
+    },
+}
+
+impl Settings {
+    /// Reads the settings. Without a file at [`DEFAULT_PATH`] there are none; a file that `--config` names must be there.
+    ///
+    /// # Errors
+    /// If the file cannot be read, if somebody but root and us may write it, or if it holds what is no setting.
+    pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
+        let path = config.unwrap_or(Path::new(DEFAULT_PATH));
+        match open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && config.is_none() => Ok(Self::default()),
+            other => read(path, other),
+        }
+    }
+}
+
+/// Follows symbolic links: the file that is opened is the one that is looked at. Waits for nothing: it may be a named pipe.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+fn read(path: &Path, opened: io::Result<File>) -> Result<Settings, SettingsError> {
+    let io = |source| SettingsError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = opened.map_err(io)?;
+    let unfit = |(found, expected)| SettingsError::Unfit {
+        path: path.to_owned(),
+        found,
+        expected,
+    };
+    check(&file.metadata().map_err(io)?).map_err(unfit)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(io)?;
+    // Looked at again: it may have grown.
+    if bytes.len() as u64 > LARGEST {
+        return Err(unfit(too_large()));
+    }
+    text(&bytes)
+        .and_then(Settings::parse)
+        .map_err(|Malformed { line, message }| SettingsError::Malformed {
+            path: path.to_owned(),
+            line,
+            message,
+        })
+}
+
+/// What the file is, and what it must be, if it is not that: whoever can write it decides about the firewall.
+fn check(metadata: &Metadata) -> Result<(), (String, &'static str)> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if !metadata.is_file() {
+        return Err(("no plain file".to_owned(), "a plain file"));
+    }
+    if owner != 0 && owner != geteuid().as_raw() {
+        return Err((format!("a file of the user {owner}"), "one of root's (chown root)"));
+    }
+    if mode & 0o022 != 0 {
+        return Err((
+            format!("a file that others may write (mode {mode:04o})"),
+            "one that only its owner may (chmod go-w)",
+        ));
+    }
+    if metadata.len() > LARGEST {
+        return Err(too_large());
+    }
+    Ok(())
+}
+
+fn too_large() -> (String, &'static str) {
+    ("more than 1 MiB".to_owned(), "at most that")
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.iter().take(error.valid_up_to());
+        Malformed {
+            line: before.filter(|byte| **byte == b'\n').count() + 1,
+            message: "found bytes that are no text, expected text in UTF-8".to_owned(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A file with the mode that it has on most systems, whatever the umask is here.
+    fn file(content: &[u8]) -> (TempDir, PathBuf) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("f.toml");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        (folder, path)
+    }
+
+    fn refusal(path: &Path) -> String {
+        let told = Settings::load(Some(path)).unwrap_err().to_string();
+        let at = path.display().to_string();
+        told.strip_prefix(&at).expect(&told).to_owned()
+    }
+
+    #[test]
+    fn a_file_is_read_through_a_symbolic_link() {
+        let (folder, path) = file(b"[tunnel]\nlog = \"new\"\n");
+        let link = folder.path().join("link");
+        symlink(&path, &link).unwrap();
+        let settings = Settings::load(Some(&link)).unwrap();
+        assert_eq!(settings, Settings::load(Some(&path)).unwrap());
+        assert_ne!(settings, Settings::default());
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_refused_also_behind_a_link() {
+        let (folder, path) = file(b"");
+        let link = folder.path().join("link");
+        symlink(&path, &link).unwrap();
+        for (mode, refused) in [(0o664, "0664"), (0o646, "0646"), (0o1777, "1777")] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let expected = format!(
+                ": found a file that others may write (mode {refused}), expected one that only its owner may (chmod go-w)"
+            );
+            assert_eq!(refusal(&path), expected);
+            assert_eq!(refusal(&link), expected);
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(Settings::load(Some(&path)).unwrap(), Settings::default());
+    }
+
+    #[test]
+    #[ignore = "needs root to give a file away: run by contrib/test"]
+    fn a_file_of_somebody_else_is_refused() {
+        let (_folder, path) = file(b"");
+        std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
+        assert_eq!(
+            refusal(&path),
+            ": found a file of the user 4711, expected one of root's (chown root)"
+        );
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_refused_and_not_waited_for() {
+        let (folder, _path) = file(b"");
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for path in [pipe.as_path(), folder.path()] {
+            assert_eq!(refusal(path), ": found no plain file, expected a plain file");
+        }
+    }
+
+    #[test]
+    fn a_file_beyond_all_measure_is_refused() {
+        let (_folder, path) = file(&vec![b'\n'; 1 << 20]);
+        assert_eq!(Settings::load(Some(&path)).unwrap(), Settings::default());
+        fs::write(&path, vec![b'\n'; (1 << 20) + 1]).unwrap();
+        assert_eq!(refusal(&path), ": found more than 1 MiB, expected at most that");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_with_their_line() {
+        let (_folder, path) = file(b"# one\n# \xff\n");
+        assert_eq!(
+            refusal(&path),
+            ":2: found bytes that are no text, expected text in UTF-8"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let (folder, _path) = file(b"");
+        let missing = folder.path().join("missing");
+        assert_eq!(
+            refusal(&missing),
+            ": cannot read: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_the_line() {
+        let (_folder, path) = file(b"\n[tunnel]\nalow = \"all\"\n");
+        assert!(
+            refusal(&path).starts_with(":3: tunnel.alow: found "),
+            "{}",
+            refusal(&path)
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! What the keys of a file say together.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use toml::de::DeTable;
+
+use super::super::gateway::{Esp, Ike, JumpPlace};
+use super::super::policy::WhenDown;
+use super::super::{Connection, Settings};
+use super::found::{Found, Table, find};
+use super::report::{Fault, line};
+
+/// Where the tables of a file are.
+#[derive(Debug, Default)]
+pub(super) struct Shape<'a> {
+    pub(super) gateway: Option<&'a DeTable<'a>>,
+    /// Each with the place of its header, in bytes.
+    pub(super) connections: Vec<(usize, &'a DeTable<'a>)>,
+}
+
+impl<'a> Shape<'a> {
+    fn gateway_key(&self, name: &str) -> Option<Found<'a>> {
+        find(Table::Gateway, self.gateway?, name)
+    }
+}
+
+/// How a `[[connection]]` is called in messages.
+pub(super) fn label<'a>(number: usize, content: &'a DeTable<'a>) -> Table<'a> {
+    let name = content.get("name").and_then(|name| name.get_ref().as_str());
+    Table::Connection(number, name.filter(|name| !name.is_empty()))
+}
+
+/// Whether the keys go together.
+pub(super) fn check(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+    known_peers_are_listed(shape, settings)?;
+    each_connection_can_count(text, shape, settings)?;
+    only_what_is_blocked_has_pairs(shape, settings)?;
+    nothing_goes_before_what_must_drop(shape, settings)
+}
+
+fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+    let gateway = &settings.gateway;
+    let ike = (gateway.ike == Ike::Known).then_some("ike");
+    let esp = (gateway.esp == Esp::Known).then_some("esp");
+    let key = ike.or(esp).and_then(|name| shape.gateway_key(name));
+    match key {
+        Some(key) if gateway.peers.is_empty() => Err(Fault::new(
+            key.at,
+            key.key,
+            "\"known\" without peers",
+            "peers = [\"192.0.2.1\", ...] beside it",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The first entry that fits a tunnel counts: one behind the same, or behind one for every tunnel, never does.
+fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+    let mut seen = HashMap::new();
+    let mut everyone = None;
+    for (number, (connection, (at, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
+        let never = |found: &str, first: usize, expected: &str| {
+            let found = format!("{found} in line {}", line(text, first));
+            let expected = format!("{expected}: the first that fits counts");
+            Err(Fault::new(*at, label(number, content), found, expected))
+        };
+        if let Some(first) = everyone {
+            return never("it behind the one for every tunnel", first, "it before that one");
+        }
+        match seen.entry(&connection.who) {
+            Entry::Occupied(first) => return never("the same tunnels as", *first.get(), "other tunnels"),
+            Entry::Vacant(place) => place.insert(*at),
+        };
+        everyone = connection.who.is_everyone().then_some(*at);
+    }
+    Ok(())
+}
+
+fn only_what_is_blocked_has_pairs(shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+    for (number, (connection, (_, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
+        let key = find(label(number, content), content, "between");
+        match key {
+            Some(key) if !connection.between.is_empty() && when_down(connection, settings) != WhenDown::Block => {
+                return Err(Fault::new(
+                    key.at,
+                    key.key,
+                    "networks without when-down = \"block\"",
+                    "when-down = \"block\" beside it",
+                ));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
+fn when_down(connection: &Connection, settings: &Settings) -> WhenDown {
+    connection.keys.when_down.unwrap_or(settings.tunnel.when_down)
+}
+
+/// Behind all other rules nothing of ours can drop what one of them has accepted.
+fn nothing_goes_before_what_must_drop(shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+    let Settings {
+        gateway,
+        tunnel,
+        connections,
+    } = settings;
+    let Some(place) = shape.gateway_key("place").filter(|_| gateway.place == JumpPlace::Last) else {
+        return Ok(());
+    };
+    let blocks = tunnel.when_down == WhenDown::Block
+        || connections
+            .iter()
+            .any(|connection| when_down(connection, settings) == WhenDown::Block);
+    let beside = match (gateway.only_ipsec.is_empty(), gateway.inner_only.is_empty()) {
+        (false, _) => "only-ipsec",
+        (true, false) => "inner-only",
+        (true, true) if blocks => "when-down = \"block\"",
+        (true, true) => return Ok(()),
+    };
+    Err(Fault::new(
+        place.at,
+        place.key,
+        format_args!("\"last\" beside {beside}"),
+        "\"first\" or \"own\": an ACCEPT before it would win",
+    ))
+}

@@ -1,0 +1,160 @@
+//! From the text of a settings file to [`Settings`]. The parser of TOML gives a tree in which everything has its place; it is walked in
+//! the order of the file, so that the first error in the file is the one that is told.
+
+mod checks;
+mod found;
+mod gateway;
+mod nearest;
+mod network;
+mod policy;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use toml::de::{DeTable, DeValue};
+
+use super::{Connection, Keys, Malformed, Policy, Settings, Who};
+use checks::Shape;
+use found::{Found, Table, entries};
+use report::{Fault, alternatives};
+
+/// The tables of the file.
+const TABLES: [&str; 3] = ["gateway", "tunnel", "connection"];
+
+/// The keys of `[gateway]`.
+const GATEWAY: [&str; 8] = [
+    "ike",
+    "esp",
+    "peers",
+    "through",
+    "only-ipsec",
+    "icmp",
+    "inner-only",
+    "place",
+];
+
+/// The keys of `[tunnel]`, and of `[[connection]]` besides [`CONNECTION`].
+const TUNNEL: [&str; 8] = [
+    "allow",
+    "host-access",
+    "nat",
+    "mss",
+    "log",
+    "when-down",
+    "chain",
+    "on-error",
+];
+
+/// The keys of `[[connection]]` alone.
+const CONNECTION: [&str; 5] = ["name", "peer-id", "user", "peer-network", "between"];
+
+/// Reads a settings file. Takes time in its length, but for the one error.
+pub(super) fn read(text: &str) -> Result<Settings, Malformed> {
+    let root = DeTable::parse(text).map_err(|error| Fault::syntax(text, &error).in_text(text))?;
+    settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))
+}
+
+fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, Fault> {
+    let mut settings = Settings::default();
+    let mut shape = Shape::default();
+    for entry in entries(Table::Root, root) {
+        match (entry.key.name, entry.value) {
+            ("gateway", DeValue::Table(content)) => {
+                shape.gateway = Some(content);
+                settings.gateway = gateway::read(content)?;
+            }
+            ("tunnel", DeValue::Table(content)) => settings.tunnel = tunnel(content)?,
+            ("connection", DeValue::Array(_)) => {
+                for (number, item) in (1..).zip(entry.list("")?) {
+                    let content = table(item)?;
+                    settings.connections.push(connection(number, item, content)?);
+                    shape.connections.push((item.at, content));
+                }
+            }
+            _ => return Err(misplaced(entry)),
+        }
+    }
+    checks::check(text, &shape, &settings)?;
+    Ok(settings)
+}
+
+/// What is wrong with something at the outermost level.
+fn misplaced(entry: Found<'_>) -> Fault {
+    let form = match entry.key.name {
+        "gateway" => "one table [gateway]",
+        "tunnel" => "one table [tunnel]",
+        "connection" => "tables [[connection]], in double brackets",
+        _ => return unknown(entry, &TABLES),
+    };
+    entry.refused(form)
+}
+
+fn table(item: Found<'_>) -> Result<&DeTable<'_>, Fault> {
+    match item.value {
+        DeValue::Table(content) => Ok(content),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_) => Err(item.refused("tables [[connection]]")),
+    }
+}
+
+fn tunnel(content: &DeTable<'_>) -> Result<Policy, Fault> {
+    let mut keys = Keys::default();
+    for entry in entries(Table::Tunnel, content) {
+        if !policy::read(entry, &mut keys)? {
+            return Err(unknown(entry, &TUNNEL));
+        }
+    }
+    Ok(keys.over(&Policy::default()))
+}
+
+fn connection<'a>(number: usize, item: Found<'a>, content: &'a DeTable<'a>) -> Result<Connection, Fault> {
+    let mut connection = Connection::default();
+    let table = checks::label(number, content);
+    for entry in entries(table, content) {
+        let Who {
+            name,
+            peer_id,
+            user,
+            peer_network,
+        } = &mut connection.who;
+        match entry.key.name {
+            "name" => *name = Some(entry.parsed()?),
+            "peer-id" => *peer_id = Some(entry.parsed()?),
+            "user" => *user = Some(entry.parsed()?),
+            "peer-network" => *peer_network = Some(network::network(entry, network::FORM)?),
+            "between" => connection.between = entry.each_once(policy::PAIRS, policy::pair)?,
+            _ if policy::read(entry, &mut connection.keys)? => {}
+            _ => return Err(unknown(entry, &[&CONNECTION[..], &TUNNEL[..]].concat())),
+        }
+    }
+    if connection.who == Who::default() {
+        let expected = "for whom it counts: name, peer-id, user or peer-network";
+        return Err(Fault::new(item.at, table, "nobody", expected));
+    }
+    Ok(connection)
+}
+
+/// That there is no such key here. Tells where it belongs, or what may have been meant.
+fn unknown(entry: Found<'_>, known: &[&str]) -> Fault {
+    let name = entry.key.name;
+    let expected = match entry.key.table {
+        Table::Root => "[gateway], [tunnel] or [[connection]]".to_owned(),
+        Table::Gateway | Table::Tunnel | Table::Connection(..) => {
+            alternatives(&known.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>())
+        }
+    };
+    let fault = Fault::new(entry.key_at, entry.key, "an unknown key", expected);
+    let homes = [
+        ("[gateway]", &GATEWAY[..]),
+        ("[tunnel]", &TUNNEL),
+        ("[[connection]]", &CONNECTION),
+    ];
+    match homes.into_iter().find(|(_, keys)| keys.contains(&name)) {
+        Some((home, _)) => fault.hint(Some(format!("{name} belongs in {home}"))),
+        None => fault.near(name, known),
+    }
+}

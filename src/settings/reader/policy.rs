@@ -1,0 +1,173 @@
+//! The keys of `[tunnel]` and `[[connection]]`.
+
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use toml::de::{DeInteger, DeValue};
+
+use super::super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, WhenDown};
+use super::super::{Keys, Service};
+use super::found::Found;
+use super::network::{self, network};
+use super::report::{Fault, choice, meant};
+use crate::selector::{Expected, Family};
+
+pub(super) const ALLOW: [(&str, Allow); 3] = [("all", Allow::All), ("replies", Allow::Replies), ("none", Allow::None)];
+
+pub(super) const HOST_ACCESS: [(&str, GatewayAccess); 3] = [
+    ("auto", GatewayAccess::Auto),
+    ("yes", GatewayAccess::Yes),
+    ("no", GatewayAccess::No),
+];
+
+pub(super) const NAT: [(&str, Nat); 3] = [
+    ("exempt", Nat::Exempt),
+    ("masquerade", Nat::Masquerade),
+    ("leave", Nat::Leave),
+];
+
+pub(super) const MSS: [(&str, Mss); 2] = [("leave", Mss::Leave), ("pmtu", Mss::PathMtu)];
+
+pub(super) const LOG: [(&str, PacketLog); 4] = [
+    ("leave", PacketLog::Leave),
+    ("new", PacketLog::New),
+    ("denied", PacketLog::Denied),
+    ("all", PacketLog::All),
+];
+
+pub(super) const WHEN_DOWN: [(&str, WhenDown); 2] = [("leave", WhenDown::Leave), ("block", WhenDown::Block)];
+
+pub(super) const ON_ERROR: [(&str, OnError); 3] = [
+    ("refuse", OnError::Refuse),
+    ("continue", OnError::Continue),
+    ("auto", OnError::Auto),
+];
+
+/// The segment sizes that iptables takes and IPv4 allows (RFC 9293: 536 is what every host can take).
+const SEGMENT: RangeInclusive<u16> = 536..=65495;
+
+/// Reads a key, if it is one of these.
+pub(super) fn read(entry: Found<'_>, keys: &mut Keys) -> Result<bool, Fault> {
+    match entry.key.name {
+        "allow" => keys.allow = Some(allow(entry)?),
+        "host-access" => keys.host_access = Some(entry.word(&HOST_ACCESS, None)?),
+        "nat" => keys.nat = Some(nat(entry)?),
+        "mss" => keys.mss = Some(mss(entry)?),
+        "log" => keys.log = Some(entry.word(&LOG, None)?),
+        "when-down" => keys.when_down = Some(entry.word(&WHEN_DOWN, None)?),
+        "chain" => {
+            keys.chain = Some(match entry.value.as_str() {
+                Some("") => None,
+                Some(_) | None => Some(entry.parsed()?),
+            });
+        }
+        "on-error" => keys.on_error = Some(entry.word(&ON_ERROR, None)?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+const SERVICES: &str = "a list of services such as [\"tcp/22\", \"ping\"]";
+
+fn allow(entry: Found<'_>) -> Result<Allow, Fault> {
+    match entry.value {
+        DeValue::Array(services) if services.is_empty() => {
+            Err(entry.refused("services in the list, or \"none\" without one"))
+        }
+        DeValue::Array(_) => entry.each_once(SERVICES, service).map(Allow::Services),
+        DeValue::String(text) if text.parse::<Service>().is_ok() => {
+            let words = ALLOW.map(|(word, _)| word);
+            let hint = meant(&format!("[\"{text}\"]"));
+            Err(entry.refused(choice(&words, Some(SERVICES))).hint(Some(hint)))
+        }
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_) => entry.word(&ALLOW, Some(SERVICES)),
+    }
+}
+
+/// A service in a list.
+pub(super) fn service(item: Found<'_>) -> Result<Service, Fault> {
+    let text = item.text("a service in quotes, such as \"tcp/22\"")?;
+    text.parse().map_err(|expected: Expected| {
+        let fault = item.refused(expected.0);
+        let alone = ALLOW.iter().find(|(word, _)| item.key.name == "allow" && *word == text);
+        match (alone, respelt(text)) {
+            (Some((word, _)), _) => fault.hint(Some(meant(&format!("\"{word}\" without a list")))),
+            (None, Some(service)) => fault.hint(Some(meant(&format!("\"{service}\"")))),
+            (None, None) => {
+                let spellings = Service::spellings();
+                fault.near(text, &spellings.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+        }
+    })
+}
+
+/// A service as other programs write it: `22/tcp`, `tcp:22`, `TCP 22`.
+fn respelt(text: &str) -> Option<Service> {
+    let text = text.trim().to_ascii_lowercase();
+    let turned = text.split_once('/').map(|(one, other)| format!("{other}/{one}"));
+    let parted = text.replacen([':', ' ', '-'], "/", 1);
+    [Some(text), turned, Some(parted)]
+        .into_iter()
+        .flatten()
+        .find_map(|text| text.parse().ok())
+}
+
+fn nat(entry: Found<'_>) -> Result<Nat, Fault> {
+    let address = entry
+        .value
+        .as_str()
+        .map(|text| network::machine(entry, text))
+        .transpose()?;
+    match address.flatten() {
+        Some(address) => Ok(Nat::Address(address)),
+        None => entry.word(&NAT, Some("one address such as \"10.9.9.1\"")),
+    }
+}
+
+fn mss(entry: Found<'_>) -> Result<Mss, Fault> {
+    let size = |size: Option<u16>| size.filter(|size| SEGMENT.contains(size)).and_then(NonZeroU16::new);
+    let bytes = entry.value.as_integer().and_then(|number| size(small(number)));
+    let form = format!("a number from {} to {}", SEGMENT.start(), SEGMENT.end());
+    let quoted = entry.value.as_str().and_then(|text| size(text.parse().ok()));
+    match bytes {
+        Some(bytes) => Ok(Mss::Fixed(bytes)),
+        None => entry
+            .word(&MSS, Some(&form))
+            .map_err(|fault| fault.hint(quoted.map(|bytes| meant(&format!("{bytes} without quotes"))))),
+    }
+}
+
+fn small(number: &DeInteger<'_>) -> Option<u16> {
+    u16::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// What `between` is written as.
+pub(super) const PAIRS: &str = "a list of pairs such as [[\"10.1.0.0/24\", \"10.2.0.0/24\"]], ours first";
+
+/// Our network and the far one.
+pub(super) fn pair(item: Found<'_>) -> Result<(IpNet, IpNet), Fault> {
+    let mut ends = item.list(PAIRS)?;
+    let (Some(ours), Some(theirs), None) = (ends.next(), ends.next(), ends.next()) else {
+        return Err(item.refused(PAIRS));
+    };
+    let (ours, far) = (network(ours, network::FORM)?, network(theirs, network::FORM)?);
+    let pair = format!("\"{ours}\" and \"{far}\"");
+    if Family::of(ours.addr()) != Family::of(far.addr()) {
+        return Err(Fault::new(theirs.at, item.key, pair, "two networks of one family"));
+    }
+    if ours == far {
+        return Err(Fault::new(
+            theirs.at,
+            item.key,
+            pair,
+            "two networks that are not the same",
+        ));
+    }
+    Ok((ours, far))
+}

@@ -1,0 +1,273 @@
+//! Properties over generated settings and texts.
+
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::rendered::rendered;
+use super::*;
+use crate::settings::gateway::{Gateway, JumpPlace, Neighbour, Through};
+use crate::settings::{Allow, Keys, Mss, Nat, WhenDown};
+
+fn one_of<T: Clone + std::fmt::Debug + 'static>(words: &'static [(&'static str, T)]) -> impl Strategy<Value = T> {
+    select(words).prop_map(|(_, meaning)| meaning)
+}
+
+/// Some of some texts, each once.
+fn some<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>(
+    texts: &'static [&'static str],
+    least: usize,
+) -> impl Strategy<Value = Vec<T>> {
+    subsequence(texts, least..=texts.len())
+        .prop_shuffle()
+        .prop_map(|texts| texts.into_iter().map(|text| text.parse().unwrap()).collect())
+}
+
+const NETWORKS: [&str; 6] = [
+    "192.0.2.1/32",
+    "198.51.100.0/24",
+    "0.0.0.0/0",
+    "2001:db8::/32",
+    "fd00::1/128",
+    "::/0",
+];
+
+const SERVICES: [&str; 9] = [
+    "tcp/22",
+    "udp/33434:33633",
+    "icmp/8",
+    "icmpv6/128",
+    "gre",
+    "protocol/89",
+    "ping",
+    "l2tp",
+    "ipsec",
+];
+
+fn gateways() -> impl Strategy<Value = Gateway> {
+    let through = prop_oneof![one_of(&gateway::THROUGH), some(&NETWORKS, 1).prop_map(Through::Listed)];
+    let devices = some(&["eth1", "ppp+", "br-lan"], 0);
+    let words = (
+        one_of(&gateway::IKE),
+        one_of(&gateway::ESP),
+        one_of(&gateway::ICMP),
+        one_of(&gateway::PLACE),
+    );
+    let lists = (
+        some(&NETWORKS, 1),
+        some::<IpNet>(&NETWORKS, 0),
+        devices,
+        some(&["l2tp", "gre", "tcp/22"], 0),
+    );
+    (words, through, lists).prop_map(
+        |((ike, esp, icmp, place), through, (peers, only, devices, inner_only))| {
+            let devices = devices.into_iter().map(Neighbour::Device);
+            Gateway {
+                ike,
+                esp,
+                peers,
+                through,
+                only_ipsec: devices.chain(only.into_iter().map(Neighbour::Peer)).collect(),
+                icmp,
+                inner_only,
+                place,
+            }
+        },
+    )
+}
+
+fn keys() -> impl Strategy<Value = Keys> {
+    let allow = prop_oneof![one_of(&policy::ALLOW), some(&SERVICES, 1).prop_map(Allow::Services)];
+    let address = select(&["10.9.9.1", "fd00::9"][..]).prop_map(|text| Nat::Address(text.parse().unwrap()));
+    let nat = prop_oneof![one_of(&policy::NAT), address];
+    let size = (536..=65495u16).prop_map(|bytes| Mss::Fixed(bytes.try_into().unwrap()));
+    let mss = prop_oneof![one_of(&policy::MSS), size];
+    let chain =
+        option::of("[A-Za-z0-9_][A-Za-z0-9._-]{0,10}x").prop_map(|chain| chain.map(|name| name.parse().unwrap()));
+    let words: (_, _, _, _) = (
+        option::of(one_of(&policy::HOST_ACCESS)),
+        option::of(one_of(&policy::LOG)),
+        option::of(one_of(&policy::WHEN_DOWN)),
+        option::of(one_of(&policy::ON_ERROR)),
+    );
+    let others = (option::of(allow), option::of(nat), option::of(mss), option::of(chain));
+    (words, others).prop_map(
+        |((host_access, log, when_down, on_error), (allow, nat, mss, chain))| Keys {
+            allow,
+            host_access,
+            nat,
+            mss,
+            log,
+            when_down,
+            chain,
+            on_error,
+        },
+    )
+}
+
+fn connections() -> impl Strategy<Value = Connection> {
+    // Printable, with everything that TOML escapes.
+    let pattern = || option::of("[ -~]{1,12}");
+    let network = option::of(select(&NETWORKS[..]).prop_map(|text| text.parse().unwrap()));
+    let pair = |ours: &str, far: &str| (ours.parse().unwrap(), far.parse().unwrap());
+    let pairs = vec![pair("10.1.0.0/24", "10.2.0.0/24"), pair("fd01::/64", "::/0")];
+    let between = subsequence(pairs, 0..=2);
+    (pattern(), pattern(), pattern(), network, keys(), between).prop_map(
+        |(name, peer_id, user, peer_network, keys, between)| Connection {
+            who: Who {
+                name: name.map(|text| text.parse().unwrap()),
+                peer_id: peer_id.map(|text| text.parse().unwrap()),
+                user: user.map(|text| text.parse().unwrap()),
+                peer_network,
+            },
+            keys,
+            between,
+        },
+    )
+}
+
+/// Settings that a file can have: what the checks refuse is mended.
+fn all_settings() -> impl Strategy<Value = Settings> {
+    (gateways(), keys(), vec(connections(), 0..6)).prop_map(|(mut gateway, keys, mut connections)| {
+        let tunnel = keys.over(&Policy::default());
+        let mut seen = std::collections::HashSet::new();
+        connections
+            .retain(|entry| entry.who != Who::default() && !entry.who.is_everyone() && seen.insert(entry.who.clone()));
+        let down = |keys: &Keys| keys.over(&tunnel).when_down;
+        for entry in &mut connections {
+            if down(&entry.keys) == WhenDown::Leave {
+                entry.between.clear();
+            }
+        }
+        let blocks =
+            tunnel.when_down == WhenDown::Block || connections.iter().any(|entry| down(&entry.keys) == WhenDown::Block);
+        if gateway.place == JumpPlace::Last
+            && (blocks || !gateway.only_ipsec.is_empty() || !gateway.inner_only.is_empty())
+        {
+            gateway.place = JumpPlace::First;
+        }
+        Settings {
+            gateway,
+            tunnel,
+            connections,
+        }
+    })
+}
+
+/// A piece of a file, right or wrong.
+fn pieces() -> impl Strategy<Value = String> {
+    let names = [&GATEWAY[..], &TUNNEL, &CONNECTION, &TABLES].concat();
+    let values = [
+        "\"all\"",
+        "\"block\"",
+        "\"last\"",
+        "\"known\"",
+        "\"*\"",
+        "[]",
+        "[[]]",
+        "{}",
+        "1360",
+        "-1",
+        "1.5",
+        "true",
+        "1979-05-27",
+        "\"192.0.2.1\"",
+        "[\"192.0.2.1/24\"]",
+        "[\"tcp/22\", \"ping\"]",
+        "[[\"10.1.0.0/24\", \"10.2.0.0/24\"]]",
+        "'\u{9b}'",
+        "\"\\u0000\"",
+        "all",
+        "\"",
+    ];
+    let header = select(
+        &[
+            "[gateway]\n",
+            "[tunnel]\n",
+            "[[connection]]\n",
+            "[connection]\n",
+            "[\u{e4}]\n",
+        ][..],
+    );
+    let line = (select(names), select(values.to_vec())).prop_map(|(name, value)| format!("{name} = {value}\n"));
+    prop_oneof![
+        2 => header.prop_map(str::to_owned),
+        6 => line,
+        1 => ".{0,20}\n",
+    ]
+}
+
+fn assert_told_well(text: &str) {
+    if let Err(Malformed { line, message }) = Settings::parse(text) {
+        assert!(message.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{message:?}");
+        assert!(
+            message.contains("expected ") || message.contains("not TOML: "),
+            "{message}"
+        );
+        assert!(
+            (1..=text.matches('\n').count() + 1).contains(&line),
+            "line {line} of {text:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn settings_are_read_as_they_are_written(settings in all_settings()) {
+        let text = rendered(&settings);
+        prop_assert_eq!(Settings::parse(&text), Ok(settings), "{}", text);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_in_one_line(text in any::<String>()) {
+        assert_told_well(&text);
+    }
+
+    #[test]
+    fn any_pieces_are_read_or_refused_in_one_line(pieces in vec(pieces(), 0..12)) {
+        assert_told_well(&pieces.concat());
+    }
+
+    #[test]
+    fn a_file_that_was_cut_or_garbled_is_read_or_refused_in_one_line(
+        settings in all_settings(),
+        cut in any::<prop::sample::Index>(),
+        put in "[ -~\n]{0,2}",
+    ) {
+        let mut text = rendered(&settings);
+        // All of it is ASCII.
+        text.insert_str(cut.index(text.len()), &put);
+        assert_told_well(&text);
+        assert_told_well(&text[..cut.index(text.len())]);
+    }
+}
+
+fn time_for(connections: usize) -> Duration {
+    let entry = |number: usize| {
+        format!("[[connection]]\nname = \"road-{number}\"\nallow = [\"tcp/22\", \"ping\"]\nlog = \"new\"\n")
+    };
+    let peers: Vec<_> = (0..connections)
+        .map(|number| format!("\"10.{}.{}.1\"", number / 256, number % 256))
+        .collect();
+    let entries: String = (0..connections).map(entry).collect();
+    let text = format!("[gateway]\npeers = [{}]\n{entries}", peers.join(", "));
+    let time = || {
+        let begin = Instant::now();
+        Settings::parse(&text).unwrap();
+        begin.elapsed()
+    };
+    (0..7).map(|_| time()).min().unwrap()
+}
+
+#[test]
+fn eight_times_the_connections_take_about_eight_times_as_long() {
+    let (few, many) = (time_for(250), time_for(2000));
+    assert!(
+        many < few * 24,
+        "{few:?} {many:?}: sixty-four times would be the square"
+    );
+}
