@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::apply::{ApplyError, RoutingWork, Session, Work};
+use crate::apply::{ApplyError, Course, RoutingWork, Session, Work};
 use crate::contract::{Duty, Event};
 use crate::iptables::Tables;
 use crate::netfilter::restore_text;
-use crate::record::TunnelRecord;
+use crate::record::Entry;
 use crate::rtnetlink::Item;
 
 /// The exact text that `iptables-restore --noflush` would get, the routes, addresses and devices as lines of `ip`, and the records that
@@ -21,10 +21,12 @@ pub fn preview<T: Tables>(
 ) -> Result<String, ApplyError> {
     let mut text = match &event.duty {
         Duty::Nothing => String::new(),
-        Duty::Open(tunnel) => show(event, session, &session.opening(tunnel)?)?,
+        Duty::Open(tunnel) => show_all(event, session, &session.opening(tunnel)?)?,
         Duty::Close(tunnel) => match session.closing(tunnel)? {
-            None => format!("# {}: no such tunnel on record, nothing to do\n", event.verb),
-            Some(work) => show(event, session, &work)?,
+            Course { works, .. } if works.is_empty() => {
+                format!("# {}: no such tunnel on record, nothing to do\n", event.verb)
+            }
+            course => show_all(event, session, &course)?,
         },
     };
     for work in works.iter().filter(|work| !work.is_empty()) {
@@ -48,6 +50,10 @@ fn ways(event: &Event, work: &RoutingWork) -> String {
     text
 }
 
+fn show_all<T: Tables>(event: &Event, session: &Session<'_, T>, course: &Course) -> Result<String, ApplyError> {
+    course.works.iter().map(|work| show(event, session, work)).collect()
+}
+
 fn show<T: Tables>(event: &Event, session: &Session<'_, T>, work: &Work) -> Result<String, ApplyError> {
     let sections = session.sections(work)?;
     let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
@@ -65,16 +71,16 @@ fn show<T: Tables>(event: &Event, session: &Session<'_, T>, work: &Work) -> Resu
     for record in work
         .gone
         .iter()
-        .filter(|record| !work.come.iter().any(|other| other.id == record.id))
+        .filter(|record| !work.come.iter().any(|other| other.id() == record.id()))
     {
-        let _ = writeln!(text, "# would erase the record {}", record.id);
+        let _ = writeln!(text, "# would erase the record {}", record.id());
     }
     for record in &work.come {
-        let _ = writeln!(text, "# would write the record {}:\n{}", record.id, json(record));
+        let _ = writeln!(text, "# would write the record {}:\n{}", record.id(), json(record));
     }
     Ok(text)
 }
 
-fn json(record: &TunnelRecord) -> String {
+fn json(record: &Entry) -> String {
     serde_json::to_string_pretty(record).unwrap_or_else(|error| format!("# {error}"))
 }

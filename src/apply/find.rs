@@ -89,7 +89,7 @@ fn single(mut records: Vec<TunnelRecord>) -> Option<TunnelRecord> {
 
 fn is_moved_host(record: &TunnelRecord, tunnel: &Tunnel) -> bool {
     record.key.connection == tunnel.connection
-        && record.about.scope == Scope::Host
-        && record.about.unique_id == tunnel.unique_id
+        && record.tunnel.scope == Scope::Host
+        && record.tunnel.unique_id == tunnel.unique_id
         && record.key.traffic == tunnel.traffic
 }

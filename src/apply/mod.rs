@@ -8,21 +8,26 @@
 //! until such a remainder is cleared, by this call or by the next.
 
 mod find;
+mod gateway;
 mod routing;
+mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
 
-use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{Listing, Rulebook, Section, Table, restore_text};
-use crate::plan::{Change, Fault, Layout, TunnelKey, faults, lay_out, rebuild, transition};
-use crate::record::{About, Daemon, FORMAT, Pending, RecordError, Settle, Store, TunnelRecord};
+use crate::plan::{Change, Fault, Layout, PolicyError, Site, faults, rebuild, transition};
+use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
+use crate::settings::Settings;
 
+pub use gateway::{Standing, Started};
 pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
 
 /// What a call found around it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Caller {
     /// The daemon that called; none if somebody calls by hand.
     pub daemon: Option<Daemon>,
@@ -30,6 +35,10 @@ pub struct Caller {
     pub now: u64,
     /// The XFRM interfaces there are; needed only for a tunnel whose daemon tells the number of one.
     pub interfaces: Vec<XfrmInterface>,
+    /// The largest packets that the paths to peers take, in bytes; needed only where segments are to fit them.
+    pub path_mtus: BTreeMap<IpAddr, u16>,
+    /// What the administrator has set.
+    pub settings: Settings,
 }
 
 /// One call at work: the record, locked, and the tables.
@@ -38,6 +47,25 @@ pub struct Session<'a, T: Tables> {
     store: &'a Store,
     tables: &'a mut T,
     caller: Caller,
+    notes: Vec<Note>,
+}
+
+/// What whoever runs this machine should know of a change that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The nat table of this rulebook takes no rules of ours, so that no tunnel's packets are exempted there.
+    NotExempt(Rulebook),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotExempt(rulebook) => write!(
+                f,
+                "the nat table of {rulebook} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
+            ),
+        }
+    }
 }
 
 /// What came of a call.
@@ -67,6 +95,9 @@ pub enum ApplyError {
     /// The plan is wrong. A mistake in this program.
     #[error("refused by its own check, please report this: {0}")]
     Faulty(Fault),
+    /// What is set for the tunnel does not go with what it is.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 /// What a call comes to in one rulebook: which records go and which come.
@@ -75,19 +106,37 @@ pub struct Work {
     /// The rulebook.
     pub rulebook: Rulebook,
     /// The records that go.
-    pub gone: Vec<TunnelRecord>,
+    pub gone: Vec<Entry>,
     /// The records that come; one that also goes is replaced.
-    pub come: Vec<TunnelRecord>,
+    pub come: Vec<Entry>,
     /// What becomes of it if this call dies.
     pub settle: Settle,
-    /// What to say when it is done.
+}
+
+/// What a call comes to: some work in each rulebook concerned, in this order, and what to say when it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// The work.
+    pub works: Vec<Work>,
+    /// What to say.
     pub outcome: Outcome,
 }
 
 impl<'a, T: Tables> Session<'a, T> {
     /// Begins to work on a record.
     pub fn new(store: &'a Store, tables: &'a mut T, caller: Caller) -> Self {
-        Self { store, tables, caller }
+        Self {
+            store,
+            tables,
+            caller,
+            notes: Vec::new(),
+        }
+    }
+
+    /// What whoever runs this machine should know of the changes that were made.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// Does what no daemon calls for: settles a change whose call died, and clears what dead daemons left.
@@ -104,17 +153,16 @@ impl<'a, T: Tables> Session<'a, T> {
         }
         for daemon in self.store.dead_daemons()? {
             for rulebook in Rulebook::all() {
-                let tunnels = self.store.tunnels(rulebook)?;
-                let gone: Vec<_> = tunnels
+                let entries = self.store.entries(rulebook)?;
+                let gone: Vec<_> = entries
                     .into_iter()
-                    .filter(|record| record.daemon == Some(daemon))
+                    .filter(|entry| entry.daemon() == Some(daemon))
                     .collect();
                 let work = Work {
                     rulebook,
                     gone,
                     come: Vec::new(),
                     settle: Settle::Complete,
-                    outcome: Outcome::Closed,
                 };
                 self.carry_out(&work)?;
             }
@@ -123,98 +171,14 @@ impl<'a, T: Tables> Session<'a, T> {
         Ok(())
     }
 
-    /// Opens the firewall for a tunnel.
-    ///
-    /// # Errors
-    /// If that is not possible; nothing of it is left then.
-    pub fn open(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
-        let work = self.opening(tunnel)?;
-        self.carry_out(&work)?;
-        Ok(work.outcome)
-    }
-
-    /// Closes the firewall for a tunnel, by its record.
-    ///
-    /// # Errors
-    /// If that is not possible; the record stands then.
-    pub fn close(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
-        let Some(work) = self.closing(tunnel)? else {
-            return Ok(Outcome::NothingThere);
+    /// Where the rules of a rulebook stand: where those do that are in, or where the next ones are to.
+    fn site(&self, rulebook: Rulebook) -> Result<Site, RecordError> {
+        let place = match self.store.has_entries(rulebook)? {
+            true => self.store.place(rulebook)?,
+            false => self.caller.settings.gateway.place,
         };
-        self.carry_out(&work)?;
-        Ok(work.outcome)
-    }
-
-    /// What opening the firewall for a tunnel comes to.
-    ///
-    /// # Errors
-    /// If the record cannot be read, or there is no iptables.
-    pub fn opening(&self, tunnel: &Tunnel) -> Result<Work, ApplyError> {
-        let key = TunnelKey::of(tunnel);
-        let (rulebook, old, id) = match self.find(tunnel, &key)? {
-            Some((rulebook, old)) => (rulebook, Some(old.clone()), old.id),
-            None => self.place(tunnel, &key)?,
-        };
-        let (count, settle) = match tunnel.multiplicity {
-            Multiplicity::Counted => (
-                old.as_ref().map_or(1, |old| old.count.saturating_add(1)),
-                Settle::Complete,
-            ),
-            Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
-        };
-        let layout = lay_out(tunnel, &id, &self.caller.interfaces);
-        let stood = old.as_ref().filter(|old| old.layout == layout);
-        let outcome = if stood.is_some() {
-            Outcome::StoodAlready(count)
-        } else {
-            Outcome::Opened
-        };
-        let new = TunnelRecord {
-            format: FORMAT,
-            id,
-            key,
-            multiplicity: tunnel.multiplicity,
-            count,
-            since: stood.map_or(self.caller.now, |old| old.since),
-            daemon: self.caller.daemon,
-            about: About::from(tunnel),
-            layout,
-        };
-        Ok(Work {
-            rulebook,
-            gone: old.into_iter().collect(),
-            come: vec![new],
-            settle,
-            outcome,
-        })
-    }
-
-    /// What closing it comes to; nothing, if the tunnel is not on record.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn closing(&self, tunnel: &Tunnel) -> Result<Option<Work>, ApplyError> {
-        let Some((rulebook, record)) = self.find_open(tunnel)? else {
-            return Ok(None);
-        };
-        let left = record.count.saturating_sub(1);
-        let (come, outcome) = match left {
-            0 => (Vec::new(), Outcome::Closed),
-            1.. => (
-                vec![TunnelRecord {
-                    count: left,
-                    ..record.clone()
-                }],
-                Outcome::StillNeeded(left),
-            ),
-        };
-        Ok(Some(Work {
-            rulebook,
-            gone: vec![record],
-            come,
-            settle: Settle::Complete,
-            outcome,
-        }))
+        let family = rulebook.family;
+        Ok(Site { family, place })
     }
 
     /// What some work takes, table by table; nothing, if only the record changes.
@@ -222,34 +186,47 @@ impl<'a, T: Tables> Session<'a, T> {
     /// # Errors
     /// If the record cannot be read, or the plan does not stand its own check.
     pub fn sections(&self, work: &Work) -> Result<Vec<Section>, ApplyError> {
-        let layouts: Vec<_> = work
-            .gone
-            .iter()
-            .chain(&work.come)
-            .map(|record| &record.layout)
-            .collect();
-        let ids: BTreeSet<_> = work.gone.iter().chain(&work.come).map(|record| &record.id).collect();
+        let entries = || work.gone.iter().chain(&work.come);
+        let layouts: Vec<_> = entries().map(Entry::layout).collect();
+        let ids: BTreeSet<_> = entries().map(Entry::id).collect();
         let staying = self.store.staying(work.rulebook, &layouts, &ids)?;
-        let layouts_of = |records: &[TunnelRecord]| records.iter().map(|record| record.layout.clone()).collect();
+        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.layout().clone()).collect();
         checked(transition(&Change {
             gone: layouts_of(&work.gone),
             come: layouts_of(&work.come),
             staying,
+            site: self.site(work.rulebook)?,
         }))
     }
 
+    /// Carries out some work. Where the kernel has no nat table, nobody's packets are translated: what only exempts them is left out then.
     fn carry_out(&mut self, work: &Work) -> Result<(), ApplyError> {
+        match self.attempt(work) {
+            Err(ApplyError::Tables(error)) if may_be_drift(&error) => match without_nat(work) {
+                None => Err(error.into()),
+                Some(spared) => {
+                    self.attempt(&spared).map_err(|_| error)?;
+                    self.notes.push(Note::NotExempt(work.rulebook));
+                    Ok(())
+                }
+            },
+            other => other,
+        }
+    }
+
+    fn attempt(&mut self, work: &Work) -> Result<(), ApplyError> {
         let Work {
             rulebook, gone, come, ..
         } = work;
         let sections = self.sections(work)?;
         if sections.is_empty() {
-            return Ok(come
-                .iter()
-                .try_for_each(|record| self.store.update(*rulebook, record))?);
+            return Ok(come.iter().try_for_each(|entry| self.store.update(*rulebook, entry))?);
         }
         let pending = pending(work, &sections);
-        let stood = self.store.has_tunnels(*rulebook)?;
+        let stood = self.store.has_entries(*rulebook)?;
+        if !stood {
+            self.store.set_place(*rulebook, self.caller.settings.gateway.place)?;
+        }
         self.store.begin(&pending, gone, come)?;
         let made = match self.tables.restore(*rulebook, &restore_text(&sections)) {
             Err(error) if stood && may_be_drift(&error) => self.rebuild(&pending, gone, come),
@@ -283,13 +260,17 @@ impl<'a, T: Tables> Session<'a, T> {
     }
 
     /// Makes the kernel hold what the record says, less what goes and with what comes.
-    fn rebuild(&mut self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), ApplyError> {
+    fn rebuild(&mut self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), ApplyError> {
         let rulebook = pending.rulebook;
-        let mut records = self.store.tunnels(rulebook)?;
-        records.retain(|record| !gone.iter().chain(come).any(|other| other.id == record.id));
-        let layouts: Vec<_> = records.iter().chain(come).map(|record| record.layout.clone()).collect();
+        let mut entries = self.store.entries(rulebook)?;
+        entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
+        let layouts: Vec<_> = entries.iter().chain(come).map(|entry| entry.layout().clone()).collect();
         let listings = self.listings(pending, &layouts)?;
-        let sections = checked(rebuild(&layouts, &listings))?;
+        let site = Site {
+            family: rulebook.family,
+            place: self.store.place(rulebook)?,
+        };
+        let sections = checked(rebuild(&layouts, &listings, site))?;
         if !sections.is_empty() {
             self.tables.restore(rulebook, &restore_text(&sections))?;
         }
@@ -314,10 +295,25 @@ impl<'a, T: Tables> Session<'a, T> {
     }
 }
 
+/// The same work without what only exempts packets in the nat table; nothing, if it has nothing to do there, or more than that.
+fn without_nat(work: &Work) -> Option<Work> {
+    let has_nat = |entry: &&Entry| entry.layout().tables().contains(&Table::Nat);
+    let mut in_nat = work.come.iter().filter(has_nat).peekable();
+    in_nat.peek()?;
+    if !in_nat.all(|entry| entry.layout().can_spare_nat()) {
+        return None;
+    }
+    let mut spared = work.clone();
+    for entry in &mut spared.come {
+        *entry.layout_mut() = entry.layout().clone().without_nat();
+    }
+    Some(spared)
+}
+
 fn pending(work: &Work, sections: &[Section]) -> Pending {
-    let ids = |records: &[TunnelRecord]| records.iter().map(|record| record.id.clone()).collect();
+    let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id().clone()).collect();
     Pending {
-        format: FORMAT,
+        format: crate::record::FORMAT,
         rulebook: work.rulebook,
         tables: sections.iter().map(|section| section.table).collect(),
         gone: ids(&work.gone),
@@ -345,6 +341,6 @@ fn may_be_drift(error: &TablesError) -> bool {
 fn lost_too_much(error: &ApplyError) -> bool {
     match error {
         ApplyError::Tables(error) => may_be_drift(error),
-        ApplyError::Record(_) | ApplyError::Faulty(_) => false,
+        ApplyError::Record(_) | ApplyError::Faulty(_) | ApplyError::Policy(_) => false,
     }
 }

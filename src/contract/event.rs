@@ -43,7 +43,7 @@ pub enum Duty {
 /// One tunnel as its daemon describes it: one connection and one pair of traffic selectors.
 ///
 /// At `down` much of it can differ from what `up` said (peer, own address, reqid), so it serves there only to find the record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tunnel {
     /// `PLUTO_CONNECTION`: the connection under Pluto, the CHILD_SA's configuration under strongSwan.
     pub connection: ConnectionName,
@@ -61,16 +61,20 @@ pub struct Tunnel {
     pub attachment: Attachment,
     /// The number of the XFRM interface that its packets leave by (strongSwan's `if_id_out`). The daemon does not tell which device
     /// that is. What comes in by such a device still bears the mark of its policy; what leaves by it does not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_id_out: Option<u32>,
     /// Our own address of the IKE association, where it is known. Moves with MOBIKE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub me: Option<IpAddr>,
     /// The peer's address of the IKE association, where it is known. Moves with MOBIKE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<IpAddr>,
     /// Our own identity.
     pub my_id: PeerText,
     /// The identity that the peer showed. The peer chose it.
     pub peer_id: PeerText,
     /// The user name of XAUTH or EAP. The peer chose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<PeerText>,
     /// Our own addresses inside the tunnel: `leftsourceip=`, or the virtual addresses that the peer assigned.
     pub source_addresses: Vec<IpAddr>,
@@ -79,12 +83,16 @@ pub struct Tunnel {
     /// Whether IPComp was negotiated along with ESP or AH.
     pub compression: Compression,
     /// The NFLOG group that a copy of each of its packets goes to (`nflog=`, libreswan 3.15 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroup>,
     /// Between which addresses its packets are translated (`leftcat=yes`, libreswan 3.18 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<ClientTranslation>,
     /// strongSwan's number of the IKE_SA. It changes when that is rekeyed, without a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_id: Option<u32>,
     /// The security parameter indexes at the time of the call; a rekey changes them without a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spis: Option<Spis>,
 }
 
@@ -130,7 +138,8 @@ pub enum Scope {
 }
 
 /// By what a tunnel's packets are known, besides their addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Attachment {
     /// By the IPsec policy that they came by or will leave by.
     Policy {
@@ -144,7 +153,8 @@ pub enum Attachment {
 }
 
 /// Whether the daemon asked that the gateway itself be reached through the tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HostAccess {
     /// It did (`hostaccess=yes`).
     Asked,
@@ -153,7 +163,8 @@ pub enum HostAccess {
 }
 
 /// Whether packets are compressed before they are encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// IPComp was negotiated.
     Ipcomp,
@@ -162,14 +173,14 @@ pub enum Compression {
 }
 
 /// The number of an NFLOG group, 1 to 65535: whoever listens to it gets the packets. Pluto has no group 0; it is its word for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogGroup(pub NonZeroU16);
 
 /// Client address translation, libreswan's CAT.
 ///
 /// The peer gave us an address, but the gateway does not take it for its own and keeps using the one it has. libreswan's policies lead
 /// packets of both addresses into the tunnel; those of our own have to leave with the one that the peer gave us, or it refuses them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientTranslation {
     /// Our address inside the tunnel, given by the peer.
     pub assigned: IpAddr,

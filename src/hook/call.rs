@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::aside::Aside;
-use super::{Done, HookError, PATIENCE, Told, interfaces};
+use super::{Done, HookError, PATIENCE, Told, interfaces, path_mtus};
 use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
 use crate::cli::Options;
 use crate::contract::{Duty, Event, Operation, Routing, Snapshot};
@@ -16,6 +16,7 @@ use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{Daemon, Store};
 use crate::rtnetlink::Kernel;
+use crate::settings::Settings;
 
 /// A call, and what it found around it.
 pub(super) struct Call<'a> {
@@ -26,6 +27,7 @@ pub(super) struct Call<'a> {
     pub(super) daemon: Option<Daemon>,
     pub(super) now: u64,
     pub(super) routes: RouteOptions,
+    pub(super) settings: Settings,
 }
 
 impl Call<'_> {
@@ -46,7 +48,17 @@ impl Call<'_> {
                 self.complain(&error);
                 Ok(Done::default())
             }
-            other => other,
+            other => other.map_err(|error| self.judged(event, error)),
+        }
+    }
+
+    /// What it means that a tunnel's rules could not be put in: that is for the administrator to say.
+    fn judged(&self, event: &Event, error: HookError) -> HookError {
+        match (error, &event.duty) {
+            (HookError::Apply(error), Duty::Open(tunnel)) if !self.settings.policy(tunnel).refuses_on_error() => {
+                HookError::Tolerated(error)
+            }
+            (error, Duty::Open(_) | Duty::Close(_) | Duty::Nothing) => error,
         }
     }
 
@@ -114,6 +126,7 @@ impl Call<'_> {
             match (operation, &event.duty) {
                 (Operation::Up, Duty::Open(tunnel)) => {
                     done.firewall = Some(session.open(tunnel)?);
+                    session.notes().iter().for_each(|note| self.log.warning(note));
                     self.log.peer(Sign::Up, tunnel);
                 }
                 (Operation::Down, Duty::Close(tunnel)) => {
@@ -229,6 +242,8 @@ impl Call<'_> {
             daemon: self.daemon,
             now: self.now,
             interfaces: interfaces(&event.duty, self.log),
+            path_mtus: path_mtus(&event.duty, &self.settings),
+            settings: self.settings.clone(),
         }
     }
 

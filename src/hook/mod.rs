@@ -4,7 +4,9 @@ mod aside;
 mod call;
 mod done;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,8 +18,8 @@ use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
 use crate::log::Log;
 use crate::plan::RouteOptions;
 use crate::record::{Daemon, RecordError};
-use crate::rtnetlink::{XfrmInterface, xfrm_interfaces};
-use crate::settings::{Settings, SettingsError, StockSettings};
+use crate::rtnetlink::{XfrmInterface, path_mtu, xfrm_interfaces};
+use crate::settings::{Mss, Settings, SettingsError, StockSettings};
 use crate::words::escaped;
 
 use call::Call;
@@ -53,6 +55,9 @@ pub enum HookError {
     /// The change cannot be made.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// A tunnel's rules cannot be put in, and that is no reason to refuse it (`on-error`).
+    #[error("{0}; the tunnel stands without its rules")]
+    Tolerated(ApplyError),
     /// The routes, addresses or devices cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
@@ -62,10 +67,11 @@ pub enum HookError {
 }
 
 impl HookError {
-    /// 2 where the administrator has to mend the call or the settings, 1 otherwise.
+    /// 0 where the failure is no reason to refuse the tunnel, 2 where the administrator has to mend the call or the settings, 1 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Tolerated(_) => 0,
             Self::Arguments(_) | Self::Settings(_) => 2,
             Self::Contract(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
         }
@@ -111,11 +117,12 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
     if options.routing == Duties::Others {
         event.routing = None;
     }
-    if let Duty::Open(_) = &event.duty {
-        // The settings have nothing to say yet; that they are sound is known before anything is changed. Not read for a `down`:
-        // what was put in can be taken out, whatever has become of the file.
-        Settings::load(options.config.as_deref())?;
-    }
+    let settings = match &event.duty {
+        // That they are sound is known before anything is changed.
+        Duty::Open(_) => Settings::load(options.config.as_deref())?,
+        // What was put in can be taken out, whatever has become of the file.
+        Duty::Close(_) | Duty::Nothing => Settings::default(),
+    };
     let call = Call {
         snapshot,
         options,
@@ -124,6 +131,7 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
         daemon,
         now: now(),
         routes: route_options(options, &event, log),
+        settings,
     };
     match options.mode {
         Mode::DryRun => call.show(&event),
@@ -172,6 +180,17 @@ fn interfaces(duty: &Duty, log: Log) -> Vec<XfrmInterface> {
             Vec::new()
         }
     }
+}
+
+/// What fits the path to the peer of the tunnel to be opened, where that matters.
+fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
+    let Duty::Open(tunnel) = duty else {
+        return BTreeMap::new();
+    };
+    let peer = tunnel.peer.filter(|_| settings.policy(tunnel).mss == Mss::PathMtu);
+    peer.and_then(|peer| Some((peer, path_mtu(peer)?)))
+        .into_iter()
+        .collect()
 }
 
 /// The daemon that this process is the hook of.

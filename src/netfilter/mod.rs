@@ -19,9 +19,9 @@ use crate::selector::Family;
 pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
 pub use command::{Command, Place, Placed, Section, restore_text};
 pub use listing::Listing;
-pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
+pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, State};
 pub use table::Table;
-pub use verdict::{LogPrefix, LogTarget, Verdict};
+pub use verdict::{KernelLogPrefix, LogPrefix, LogTarget, Verdict};
 
 /// Which implementation of iptables holds a rule: rules of one are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

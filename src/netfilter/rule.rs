@@ -1,11 +1,14 @@
 //! One rule, and its text in the order and spelling in which `iptables -S` shows it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::verdict::Verdict;
-use crate::selector::{Device, DeviceClass, Expected, Family, Network, PortProtocol, Ports, SaProtocol, Traffic};
+use crate::selector::{
+    Device, DeviceClass, DevicePattern, Expected, Family, Network, PortProtocol, Ports, SaProtocol, Traffic,
+};
 
 /// A rule: everything that must match, and what happens then.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,8 +63,24 @@ pub enum Match {
     Out(InterfaceMatch),
     /// It is of this kind, which is seen from the gateway: for a packet that comes in, the peer's ports are the source.
     Traffic(Direction, Family, Traffic),
+    /// It did not come in by this device.
+    NotIn(Device),
+    /// It will not leave by this device.
+    NotOut(Device),
     /// It came by IPsec, or will leave by IPsec.
     Policy(PolicyMatch),
+    /// It came in clear, or will leave in clear. What comes in by a tunnel's device is in clear too, to the device's eyes.
+    Clear(Direction),
+    /// What connection tracking says of it.
+    State(State),
+    /// It belongs to a connection that was translated: what answers it goes to this address, before it is translated back.
+    Behind(IpAddr),
+    /// Its source is no address of this machine.
+    Foreign,
+    /// It begins a TCP connection, or accepts one: the packets with a maximum segment size.
+    Syn,
+    /// No more than ten a minute, after a burst of five.
+    Rate,
     /// Matches every packet; a note for whoever reads the rule.
     Comment(Comment),
 }
@@ -76,7 +95,15 @@ impl fmt::Display for Match {
             Self::In(interface) => write!(f, "-i {interface}"),
             Self::Out(interface) => write!(f, "-o {interface}"),
             Self::Traffic(direction, family, traffic) => write_traffic(f, *direction, *family, traffic),
+            Self::NotIn(device) => write!(f, "! -i {device}"),
+            Self::NotOut(device) => write!(f, "! -o {device}"),
             Self::Policy(policy) => write!(f, "{policy}"),
+            Self::Clear(direction) => write!(f, "-m policy --dir {direction} --pol none"),
+            Self::State(state) => write!(f, "-m conntrack --ctstate {state}"),
+            Self::Behind(address) => write!(f, "-m conntrack --ctstate {} --ctrepldst {address}", State::Ongoing),
+            Self::Foreign => f.write_str("-m addrtype ! --src-type LOCAL"),
+            Self::Syn => f.write_str("-p tcp -m tcp --tcp-flags SYN,RST SYN"),
+            Self::Rate => f.write_str("-m limit --limit 10/min"),
             Self::Comment(comment) => write!(f, "-m comment --comment \"{}\"", comment.as_str()),
         }
     }
@@ -145,6 +172,31 @@ impl fmt::Display for Direction {
     }
 }
 
+/// What connection tracking says of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is the first of its connection, or nobody has answered yet.
+    New,
+    /// It belongs to a connection that both ends have sent on.
+    Established,
+    /// It is about such a connection, as an ICMP error is, or was announced in one.
+    Related,
+    /// One of the last two.
+    Ongoing,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "NEW",
+            Self::Established => "ESTABLISHED",
+            Self::Related => "RELATED",
+            Self::Ongoing => "RELATED,ESTABLISHED",
+        })
+    }
+}
+
 /// A device, or all devices of a class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -154,6 +206,10 @@ pub enum InterfaceMatch {
     /// Every one whose name begins alike.
     #[serde(skip)]
     Class(DeviceClass),
+    /// Every one that the administrator means.
+    Pattern(DevicePattern),
+    /// The one by which the machine speaks with itself.
+    Loopback,
 }
 
 impl fmt::Display for InterfaceMatch {
@@ -161,6 +217,8 @@ impl fmt::Display for InterfaceMatch {
         match self {
             Self::Device(device) => f.write_str(device.as_str()),
             Self::Class(class) => f.write_str(class.as_str()),
+            Self::Pattern(pattern) => write!(f, "{pattern}"),
+            Self::Loopback => f.write_str("lo"),
         }
     }
 }

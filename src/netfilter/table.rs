@@ -14,11 +14,13 @@ pub enum Table {
     Filter,
     /// What becomes of the addresses. Sees the first packet of a connection only; the others follow it.
     Nat,
+    /// What is changed in packets besides. Comes before the others on every way.
+    Mangle,
 }
 
 impl Table {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Filter, Self::Nat];
+    pub const ALL: [Self; 3] = [Self::Filter, Self::Nat, Self::Mangle];
 
     /// Its name.
     #[must_use]
@@ -26,6 +28,7 @@ impl Table {
         match self {
             Self::Filter => "filter",
             Self::Nat => "nat",
+            Self::Mangle => "mangle",
         }
     }
 
@@ -34,7 +37,7 @@ impl Table {
     pub fn built_in(self) -> &'static [BuiltIn] {
         match self {
             Self::Filter => &[BuiltIn::Input, BuiltIn::Forward, BuiltIn::Output],
-            Self::Nat => &[BuiltIn::PreRouting, BuiltIn::PostRouting],
+            Self::Nat | Self::Mangle => &[BuiltIn::PreRouting, BuiltIn::PostRouting],
         }
     }
 }

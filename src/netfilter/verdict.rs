@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::ChainName;
+use super::chain::{AdministratorChain, ChainName};
 use super::rule::{Comment, is_plain};
 use crate::selector::Expected;
 
@@ -16,12 +16,25 @@ use crate::selector::Expected;
 pub enum Verdict {
     /// It passes; in the nat table: its addresses stay as they are.
     Accept,
+    /// It is gone, and nobody is told.
+    Drop,
+    /// It goes back to where this chain was called from.
+    Return,
     /// It goes through another chain and, if nothing there decides, comes back.
     Jump(ChainName),
+    /// The same with a chain of the administrator's.
+    Consult(AdministratorChain),
     /// It goes on in another chain and does not come back here: if nothing decides there, it returns to where this chain was called from.
     Goto(ChainName),
     /// A copy of it goes to whoever listens, and it goes on to the next rule.
     Log(LogTarget),
+    /// A line about it goes to the kernel's log, and it goes on to the next rule.
+    KernelLog(KernelLogPrefix),
+    /// The maximum segment size that it tells becomes this, unless it is smaller already. In the mangle table only.
+    SegmentSize(NonZeroU16),
+    /// The maximum segment size that it tells becomes what fits the path that it takes, unless it is smaller already. In the mangle table
+    /// only, and not behind PREROUTING or INPUT, where the path is not known.
+    SegmentSizeOfPath,
     /// Its source becomes this address, and that of the connection's later packets. In the nat table only, behind POSTROUTING.
     Snat(IpAddr),
     /// Its destination becomes this address, and that of the connection's later packets. In the nat table only, behind PREROUTING.
@@ -32,6 +45,12 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accept => f.write_str("-j ACCEPT"),
+            Self::Drop => f.write_str("-j DROP"),
+            Self::Return => f.write_str("-j RETURN"),
+            Self::Consult(chain) => write!(f, "-j {chain}"),
+            Self::KernelLog(prefix) => write!(f, "-j LOG --log-prefix \"{} \"", prefix.as_str()),
+            Self::SegmentSize(size) => write!(f, "-j TCPMSS --set-mss {size}"),
+            Self::SegmentSizeOfPath => f.write_str("-j TCPMSS --clamp-mss-to-pmtu"),
             Self::Jump(chain) => write!(f, "-j {chain}"),
             Self::Goto(chain) => write!(f, "-g {chain}"),
             Self::Log(LogTarget { group, prefix }) => {
@@ -94,6 +113,42 @@ impl TryFrom<String> for LogPrefix {
 
 impl From<LogPrefix> for String {
     fn from(prefix: LogPrefix) -> Self {
+        prefix.0
+    }
+}
+
+/// The longest prefix of a line in the kernel's log without the blank behind it, in bytes: the kernel has room for 30 with the NUL
+/// (`struct xt_log_info`).
+const LONGEST_LOG_PREFIX: usize = 28;
+
+/// What a line in the kernel's log begins with, up to 28 bytes of the alphabet of a [`Comment`]; a blank follows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KernelLogPrefix(String);
+
+impl KernelLogPrefix {
+    /// The prefix as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for KernelLogPrefix {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        if !is_plain(&text, LONGEST_LOG_PREFIX) {
+            return Err(Expected(
+                "a prefix of up to 28 letters, digits, blanks and ._@:/#=+,()%-",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<KernelLogPrefix> for String {
+    fn from(prefix: KernelLogPrefix) -> Self {
         prefix.0
     }
 }

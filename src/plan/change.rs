@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::layout::Layout;
 use super::path::Path;
 use super::piece::Piece;
-use super::tree::{Node, entrance_jump};
+use super::shared::{Site, jump_check};
+use super::tree::Node;
 use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Placed, Section, Table};
 
 /// What changes in one rulebook.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// What the tunnels that go have installed, by their records.
     pub gone: Vec<Layout>,
@@ -17,6 +18,21 @@ pub struct Change {
     pub come: Vec<Layout>,
     /// The shared parts that other tunnels need as well; of those that `gone` and `come` need, at least.
     pub staying: BTreeSet<Node>,
+    /// Where the tree stands.
+    pub site: Site,
+}
+
+impl Change {
+    /// No change of a tree that stands here.
+    #[must_use]
+    pub fn at(site: Site) -> Self {
+        Self {
+            gone: Vec::new(),
+            come: Vec::new(),
+            staying: BTreeSet::new(),
+            site,
+        }
+    }
 }
 
 /// What makes a change, table by table. Nothing, if it changes nothing.
@@ -48,11 +64,11 @@ fn in_table(change: &Change, table: Table) -> Vec<Command> {
         .cloned()
         .collect();
     let after: BTreeSet<_> = nodes(&change.come, table).union(&staying).cloned().collect();
-    let dying = before.difference(&after).map(Node::piece);
+    let dying = before.difference(&after).map(|node| node.piece(change.site));
     let fresh = after
         .iter()
         .filter(|node| !before.contains(node) && !staying.contains(node))
-        .map(Node::piece);
+        .map(|node| node.piece(change.site));
     // The shared parts first, so that a tunnel's rules find their chains; and out in the opposite order.
     let gone: Vec<_> = own_pieces(&change.gone, &change.come, table).chain(dying).collect();
     let come: Vec<_> = fresh.chain(own_pieces(&change.come, &change.gone, table)).collect();
@@ -67,7 +83,7 @@ fn in_table(change: &Change, table: Table) -> Vec<Command> {
     };
     take_out(&mut commands, &gone, &come);
     put_in(&mut commands, &come);
-    remove_chains(&mut commands, &gone, &come);
+    remove_chains(&mut commands, table, change.site, &gone, &come);
     commands
 }
 
@@ -92,7 +108,7 @@ fn owned(pieces: &[Piece]) -> BTreeSet<&ChainName> {
 fn checks(change: &Change, table: Table, gone: &[Piece]) -> Vec<Command> {
     let blocks = change.gone.iter().chain(&change.come).flat_map(|layout| &layout.blocks);
     let paths = blocks.map(|block| block.path).filter(|path| path.table() == table);
-    let needed: BTreeSet<_> = paths.map(Path::built_in).collect();
+    let needed: BTreeSet<_> = paths.flat_map(Path::built_in).copied().collect();
     let takes_out = |built_in: &BuiltIn| {
         gone.iter()
             .flat_map(|piece| &piece.rules)
@@ -101,7 +117,7 @@ fn checks(change: &Change, table: Table, gone: &[Piece]) -> Vec<Command> {
     needed
         .into_iter()
         .filter(|built_in| !takes_out(built_in))
-        .map(|built_in| Command::Check(built_in.into(), entrance_jump(built_in)))
+        .map(|built_in| jump_check(table, built_in, change.site))
         .collect()
 }
 
@@ -133,7 +149,9 @@ fn put_in(commands: &mut Vec<Command>, come: &[Piece]) {
 }
 
 /// Empties all the chains that nobody needs any more before it removes the first: they name one another.
-fn remove_chains(commands: &mut Vec<Command>, gone: &[Piece], come: &[Piece]) {
+///
+/// The chains that the administrator's own jumps lead to stay, empty: his rules name them.
+fn remove_chains(commands: &mut Vec<Command>, table: Table, site: Site, gone: &[Piece], come: &[Piece]) {
     let declared = owned(come);
     let dead: Vec<_> = owned(gone)
         .into_iter()
@@ -141,5 +159,6 @@ fn remove_chains(commands: &mut Vec<Command>, gone: &[Piece], come: &[Piece]) {
         .cloned()
         .collect();
     commands.extend(dead.iter().cloned().map(Command::Flush));
-    commands.extend(dead.into_iter().map(Command::Remove));
+    let removed = dead.into_iter().filter(|chain| !site.keeps(table, chain));
+    commands.extend(removed.map(Command::Remove));
 }

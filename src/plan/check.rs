@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::path::Path;
-use super::tree::entrance_jump;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Match, Placed, Rule, Section, Table, Verdict};
+use super::shared::entrance_jump;
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Placed, Rule, Section, Table, Verdict};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum Fault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule that changes an address stands elsewhere than in a tunnel's own chain of the nat table, filled from the start.
+    /// A rule that changes a packet stands elsewhere than in a tunnel's own chain of the table that is for it, filled from the start.
     #[error("a translation in {chain}: {rule}")]
     Translation {
         /// The chain.
@@ -66,10 +66,13 @@ fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _
             chain: *chain,
             rule: rule.clone(),
         }),
-        (Chain::Own(chain), Verdict::Accept) => (!declared.contains(chain)).then(|| Fault::AcceptInOldChain {
-            chain: chain.clone(),
-            rule: rule.clone(),
-        }),
+        (Chain::Own(chain), Verdict::Accept) => {
+            let may_be_old = table != Table::Filter || is_peer(chain, rule);
+            (!may_be_old && !declared.contains(chain)).then(|| Fault::AcceptInOldChain {
+                chain: chain.clone(),
+                rule: rule.clone(),
+            })
+        }
         (Chain::Own(chain), Verdict::Snat(_) | Verdict::Dnat(_)) => {
             (table != Table::Nat || !is_tunnels(chain)).then(|| Fault::Translation {
                 chain: chain.clone(),
@@ -77,13 +80,22 @@ fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _
             })
         }
         (Chain::Own(_), Verdict::Jump(target) | Verdict::Goto(target)) => {
-            let is_open = is_tunnels(target) && !rule.matches.iter().any(is_guard);
+            let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_guard(table, matched));
             is_open.then(|| Fault::Unguarded {
                 target: target.clone(),
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(_), Verdict::Log(_)) => None,
+        (Chain::Own(chain), Verdict::SegmentSize(_) | Verdict::SegmentSizeOfPath) => {
+            (table != Table::Mangle || !is_tunnels(chain)).then(|| Fault::Translation {
+                chain: chain.clone(),
+                rule: rule.clone(),
+            })
+        }
+        (
+            Chain::Own(_),
+            Verdict::Log(_) | Verdict::KernelLog(_) | Verdict::Drop | Verdict::Return | Verdict::Consult(_),
+        ) => None,
     }
 }
 
@@ -103,7 +115,7 @@ fn put(command: &Command) -> Option<&Placed> {
 
 /// Whether a chain is one tunnel's: by its name, since the plan says no more.
 fn is_tunnel_chain(chain: &ChainName) -> bool {
-    let tags = Path::ALL.map(Path::tag).into_iter().chain(["C"]);
+    let tags = Path::ALL.map(Path::tag).into_iter().chain(["C", "H"]);
     let is_dispatcher = Path::ALL.into_iter().any(|path| path.dispatcher() == *chain);
     !is_dispatcher
         && chain
@@ -112,9 +124,32 @@ fn is_tunnel_chain(chain: &ChainName) -> bool {
             .is_some_and(|(_, tag)| tags.into_iter().any(|known| known == tag))
 }
 
-fn is_guard(matched: &Match) -> bool {
+/// Whether a rule lets in the ESP of one peer: its chain is one that only ESP and AH come to.
+fn is_peer(chain: &ChainName, rule: &Rule) -> bool {
+    let of_peers = chain
+        .as_str()
+        .strip_prefix(Path::Peer.dispatcher().as_str())
+        .is_some_and(|rest| rest.starts_with('-'));
+    of_peers && matches!(rule.matches[..], [Match::Source(_)])
+}
+
+/// Whether it asks for a policy or a device. Before its source is hidden a packet has neither: in the nat table, where nothing is let
+/// through, it is enough that it is in clear.
+fn is_guard(table: Table, matched: &Match) -> bool {
     match matched {
         Match::Policy(_) | Match::In(_) | Match::Out(_) => true,
-        Match::Source(_) | Match::Destination(_) | Match::Traffic(..) | Match::Comment(_) => false,
+        Match::Clear(Direction::Out) => table == Table::Nat,
+        Match::Clear(Direction::In)
+        | Match::Source(_)
+        | Match::Destination(_)
+        | Match::NotIn(_)
+        | Match::NotOut(_)
+        | Match::Traffic(..)
+        | Match::State(_)
+        | Match::Behind(_)
+        | Match::Foreign
+        | Match::Syn
+        | Match::Rate
+        | Match::Comment(_) => false,
     }
 }

@@ -85,12 +85,36 @@ impl TunnelKey {
 }
 
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of `A-Za-z0-9._-`. It is the
-/// middle of its chains' names and the name of its file.
+/// middle of its chains' names and the name of its file. What is on record besides tunnels has a name of the same form that begins with `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TunnelId(String);
 
 impl TunnelId {
+    /// The name of what is on record for the gateway itself. No tunnel's begins so.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self("_gateway".to_owned())
+    }
+
+    /// The name of what holds two networks apart.
+    #[must_use]
+    pub fn guard(near: &Network, far: &Network) -> Self {
+        Self(format!("_guard-{}", short_hash(&format!("{near} {far}"), HASH)))
+    }
+
+    /// The name of what lets in ESP for a tunnel whose packets are of the other family.
+    #[must_use]
+    pub fn outer(tunnel: &Self) -> Self {
+        Self(format!("_outer-{}", short_hash(&tunnel.0, HASH)))
+    }
+
+    /// Whether it is a tunnel's.
+    #[must_use]
+    pub fn is_tunnels(&self) -> bool {
+        !self.0.starts_with('_')
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -109,7 +133,8 @@ impl FromStr for TunnelId {
 
     fn from_str(text: &str) -> Result<Self, Expected> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let starts_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
+        let first = text.strip_prefix('_').unwrap_or(text).bytes().next();
+        let starts_well = first.is_some_and(|first| first.is_ascii_alphanumeric());
         if !starts_well || text.len() > SLUG + 1 + HASH || !text.bytes().all(plain) {
             return Err(Expected("a tunnel's short name, up to 19 of A-Z a-z 0-9 . _ -"));
         }

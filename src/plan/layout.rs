@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::path::Path;
 use super::piece::Piece;
-use super::tree::{Block, Node};
-use crate::netfilter::{ChainName, Match, Rule, Table, Verdict};
+use super::tree::{Block, Node, Shared};
+use crate::netfilter::{Chain, ChainName, Match, Place, Rule, Table, Verdict};
 use crate::selector::{Device, Network};
 
 /// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
@@ -23,6 +23,9 @@ pub struct Layout {
     /// Its device, if it is known by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// The other shared parts that it needs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shared: BTreeSet<Shared>,
 }
 
 /// A chain of a tunnel's own, and how packets get there.
@@ -34,8 +37,8 @@ pub(super) struct OwnChain {
     pub(super) name: ChainName,
     /// The far end, which says which block it hangs in.
     pub(super) far: Network,
-    /// By what the block knows its packets.
-    pub(super) conditions: Vec<Match>,
+    /// By what the block knows its packets. Each of these leads into the chain; without any it is not hung up.
+    pub(super) conditions: Vec<Vec<Match>>,
     /// Its rules.
     pub(super) rules: Vec<Rule>,
 }
@@ -48,6 +51,7 @@ impl Layout {
             elsewhere: BTreeMap::new(),
             blocks: BTreeSet::new(),
             device,
+            shared: BTreeSet::new(),
         }
     }
 
@@ -56,7 +60,7 @@ impl Layout {
     pub fn piece(&self, table: Table) -> Option<&Piece> {
         match table {
             Table::Filter => Some(&self.piece),
-            Table::Nat => self.elsewhere.get(&table),
+            Table::Nat | Table::Mangle => self.elsewhere.get(&table),
         }
     }
 
@@ -64,7 +68,29 @@ impl Layout {
     #[must_use]
     pub fn tables(&self) -> BTreeSet<Table> {
         let elsewhere = self.elsewhere.keys().copied();
-        elsewhere.chain([Table::Filter]).collect()
+        let shared = self.shared.iter().map(|part| Node::Shared(part.clone()).table());
+        elsewhere.chain(shared).chain([Table::Filter]).collect()
+    }
+
+    /// Whether it has nothing in a table but what keeps other rules from translating its packets: without the table nobody does.
+    #[must_use]
+    pub fn can_spare_nat(&self) -> bool {
+        let is_nat = |part: &&Shared| Node::Shared((*part).clone()).table() == Table::Nat;
+        let mut parts = self.shared.iter().filter(is_nat).peekable();
+        let keeps = |part| match part {
+            &Shared::Exempt | &Shared::ExemptDevice(_) => true,
+            &(Shared::Clear | Shared::Hiding | Shared::Guards | Shared::Peers | Shared::Peer(_)) => false,
+        };
+        !self.elsewhere.contains_key(&Table::Nat) && parts.peek().is_some() && parts.all(keeps)
+    }
+
+    /// The same without what it has in the nat table.
+    #[must_use]
+    pub fn without_nat(mut self) -> Self {
+        self.elsewhere.remove(&Table::Nat);
+        self.shared
+            .retain(|part| Node::Shared(part.clone()).table() != Table::Nat);
+        self
     }
 
     /// Every shared part that must stand for this tunnel, in the order in which they are put in.
@@ -78,29 +104,63 @@ impl Layout {
         if let Some(device) = &self.device {
             nodes.insert(Node::Devices);
             nodes.insert(Node::Device(device.clone()));
+            nodes.insert(Node::Shared(Shared::Clear));
         }
+        nodes.extend(self.shared.iter().cloned().map(Node::Shared));
         nodes
     }
 
     /// Hangs a chain into the block of its far network.
     pub(super) fn hang(&mut self, own: OwnChain) {
         let block = Block::of(own.path, &own.far);
-        let piece = match own.path.table() {
-            Table::Filter => &mut self.piece,
-            table @ Table::Nat => self.elsewhere.entry(table).or_default(),
-        };
+        let piece = self.piece_mut(own.path.table());
         piece.chain(&own.name);
         for rule in own.rules {
             piece.tail(&own.name, rule);
         }
-        piece.head(
-            &block.chain(),
-            Rule {
-                matches: own.conditions,
-                verdict: Verdict::Jump(own.name),
-            },
-        );
+        for matches in own.conditions {
+            piece.head(
+                &block.chain(),
+                Rule {
+                    matches,
+                    verdict: Verdict::Jump(own.name.clone()),
+                },
+            );
+        }
         self.blocks.insert(block);
+    }
+
+    /// Puts a rule into the block of a far network.
+    pub(super) fn put_in_block(&mut self, path: Path, far: &Network, place: Place, rule: Rule) {
+        let block = Block::of(path, far);
+        let chain = block.chain();
+        self.put(path.table(), &chain, place, rule);
+        self.blocks.insert(block);
+    }
+
+    /// Puts a rule into a chain that some shared part brings.
+    pub(super) fn put(&mut self, table: Table, chain: impl Into<Chain>, place: Place, rule: Rule) {
+        let piece = self.piece_mut(table);
+        match place {
+            Place::Head => piece.head(chain, rule),
+            Place::Tail => piece.tail(chain, rule),
+        }
+    }
+
+    /// Adds a chain of its own with its rules, that other rules of its lead to.
+    pub(super) fn fill(&mut self, table: Table, chain: &ChainName, rules: impl IntoIterator<Item = Rule>) {
+        let piece = self.piece_mut(table);
+        piece.chain(chain);
+        for rule in rules {
+            piece.tail(chain, rule);
+        }
+    }
+
+    fn piece_mut(&mut self, table: Table) -> &mut Piece {
+        match table {
+            Table::Filter => &mut self.piece,
+            Table::Nat | Table::Mangle => self.elsewhere.entry(table).or_default(),
+        }
     }
 }
 

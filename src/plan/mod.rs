@@ -29,24 +29,32 @@
 //! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
 //! not allow never reaches the second one's rules.
 
+mod allowance;
 mod change;
 mod check;
+mod gateway;
+mod guard;
 mod identity;
 mod layout;
+mod nat;
 mod path;
 mod piece;
 mod rebuild;
 mod routing;
+mod shared;
 mod tree;
 mod tunnel;
 
 pub use change::{Change, transition};
 pub use check::{Fault, faults};
+pub use gateway::lay_out_gateway;
+pub use guard::lay_out_guard;
 pub use identity::{TunnelId, TunnelKey};
 pub use layout::Layout;
 pub use path::Path;
 pub use piece::Piece;
-pub use rebuild::rebuild;
+pub use rebuild::{holds, move_jumps, rebuild};
 pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, Standing, address_slot, items, slot};
-pub use tree::{BLOCK_BITS, Block, Node};
-pub use tunnel::lay_out;
+pub use shared::Site;
+pub use tree::{BLOCK_BITS, Block, Node, Shared};
+pub use tunnel::{Exempting, PolicyError, Terms, lay_out, lay_out_peer};

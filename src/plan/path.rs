@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tree::onward;
+use super::shared::onward;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Verdict};
 use crate::selector::Network;
 
@@ -27,30 +27,62 @@ pub enum Path {
     /// Into a tunnel, from wherever.
     #[serde(rename = "NO")]
     NatOut,
+    /// Out of a tunnel, to wherever: the beginnings of TCP connections.
+    #[serde(rename = "MI")]
+    SizeIn,
+    /// Into a tunnel, from wherever: the same.
+    #[serde(rename = "MO")]
+    SizeOut,
+    /// In clear, from the far network of a tunnel that is blocked while it is down.
+    #[serde(rename = "BI")]
+    BlockIn,
+    /// In clear, to such a network.
+    #[serde(rename = "BO")]
+    BlockOut,
+    /// ESP and AH of a tunnel's peer, to the gateway.
+    #[serde(rename = "E")]
+    Peer,
 }
 
 impl Path {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::Input,
         Self::Output,
         Self::ForwardIn,
         Self::ForwardOut,
         Self::NatIn,
         Self::NatOut,
+        Self::SizeIn,
+        Self::SizeOut,
+        Self::BlockIn,
+        Self::BlockOut,
+        Self::Peer,
     ];
 
-    /// Those that lead through a table.
-    pub fn of(table: Table) -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(move |path| path.table() == table)
+    /// Those of a tunnel's packets that lead through a table. They stand as long as any tunnel has something in it.
+    #[must_use]
+    pub fn of_tunnels(table: Table) -> &'static [Self] {
+        match table {
+            Table::Filter => &[Self::Input, Self::Output, Self::ForwardIn, Self::ForwardOut],
+            Table::Nat => &[Self::NatIn, Self::NatOut],
+            Table::Mangle => &[Self::SizeIn, Self::SizeOut],
+        }
     }
 
     /// The table that it leads through.
     #[must_use]
     pub fn table(self) -> Table {
         match self {
-            Self::Input | Self::Output | Self::ForwardIn | Self::ForwardOut => Table::Filter,
+            Self::Input
+            | Self::Output
+            | Self::ForwardIn
+            | Self::ForwardOut
+            | Self::BlockIn
+            | Self::BlockOut
+            | Self::Peer => Table::Filter,
             Self::NatIn | Self::NatOut => Table::Nat,
+            Self::SizeIn | Self::SizeOut => Table::Mangle,
         }
     }
 
@@ -64,6 +96,11 @@ impl Path {
             Self::ForwardOut => "FO",
             Self::NatIn => "NI",
             Self::NatOut => "NO",
+            Self::SizeIn => "MI",
+            Self::SizeOut => "MO",
+            Self::BlockIn => "BI",
+            Self::BlockOut => "BO",
+            Self::Peer => "E",
         }
     }
 
@@ -71,8 +108,8 @@ impl Path {
     #[must_use]
     pub fn direction(self) -> Direction {
         match self {
-            Self::Input | Self::ForwardIn | Self::NatIn => Direction::In,
-            Self::Output | Self::ForwardOut | Self::NatOut => Direction::Out,
+            Self::Input | Self::ForwardIn | Self::NatIn | Self::SizeIn | Self::BlockIn | Self::Peer => Direction::In,
+            Self::Output | Self::ForwardOut | Self::NatOut | Self::SizeOut | Self::BlockOut => Direction::Out,
         }
     }
 
@@ -86,18 +123,25 @@ impl Path {
             Self::ForwardOut => "PLUTO-FO",
             Self::NatIn => "PLUTO-NI",
             Self::NatOut => "PLUTO-NO",
+            Self::SizeIn => "PLUTO-MI",
+            Self::SizeOut => "PLUTO-MO",
+            Self::BlockIn => "PLUTO-BI",
+            Self::BlockOut => "PLUTO-BO",
+            Self::Peer => "PLUTO-E",
         })
     }
 
-    /// The built-in chain that its packets come through.
+    /// The built-in chains that its packets come through.
     #[must_use]
-    pub fn built_in(self) -> BuiltIn {
+    pub fn built_in(self) -> &'static [BuiltIn] {
         match self {
-            Self::Input => BuiltIn::Input,
-            Self::Output => BuiltIn::Output,
-            Self::ForwardIn | Self::ForwardOut => BuiltIn::Forward,
-            Self::NatIn => BuiltIn::PreRouting,
-            Self::NatOut => BuiltIn::PostRouting,
+            Self::Input | Self::Peer => &[BuiltIn::Input],
+            Self::Output => &[BuiltIn::Output],
+            Self::ForwardIn | Self::ForwardOut => &[BuiltIn::Forward],
+            Self::NatIn | Self::SizeIn => &[BuiltIn::PreRouting],
+            Self::NatOut | Self::SizeOut => &[BuiltIn::PostRouting],
+            Self::BlockIn => &[BuiltIn::Input, BuiltIn::Forward],
+            Self::BlockOut => &[BuiltIn::Forward, BuiltIn::Output],
         }
     }
 
@@ -107,7 +151,16 @@ impl Path {
     #[must_use]
     pub fn allowed(self) -> Verdict {
         match self {
-            Self::Input | Self::Output | Self::ForwardOut | Self::NatIn | Self::NatOut => Verdict::Accept,
+            Self::Input
+            | Self::Output
+            | Self::ForwardOut
+            | Self::NatIn
+            | Self::NatOut
+            | Self::SizeIn
+            | Self::SizeOut
+            | Self::BlockIn
+            | Self::BlockOut
+            | Self::Peer => Verdict::Accept,
             Self::ForwardIn => Verdict::Jump(onward()),
         }
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Layout;
 use super::piece::Piece;
-use super::tree::{Node, entrance_jump};
+use super::shared::{Site, entrance, entrance_jump};
 use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Listing, Place, Placed, Section, Table};
+use crate::settings::JumpPlace;
 
 /// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of these tables; a table that is not listed is
 /// not touched.
@@ -14,19 +15,82 @@ use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Listing, Place, Place
 /// built-in chains are left where they stand; only a missing one is put in and a second one taken out. The filter table comes first: what it
 /// lets in by mistake must not wait for the others.
 #[must_use]
-pub fn rebuild(layouts: &[Layout], listings: &BTreeMap<Table, Listing>) -> Vec<Section> {
+pub fn rebuild(layouts: &[Layout], listings: &BTreeMap<Table, Listing>, site: Site) -> Vec<Section> {
     let sections = listings.iter().map(|(table, listing)| Section {
         table: *table,
-        commands: in_table(layouts, *table, listing),
+        commands: in_table(layouts, *table, listing, site),
     });
     sections.filter(|section| !section.commands.is_empty()).collect()
 }
 
-fn in_table(layouts: &[Layout], table: Table, listing: &Listing) -> Vec<Command> {
+/// The same, but our jumps go from where they stand to another place. One of the administrator's stays.
+#[must_use]
+pub fn move_jumps(layouts: &[Layout], listings: &BTreeMap<Table, Listing>, from: Site, to: Site) -> Vec<Section> {
+    let mut sections = rebuild(
+        layouts,
+        listings,
+        Site {
+            place: JumpPlace::Own,
+            ..to
+        },
+    );
+    let standing = listings.get(&Table::Filter).cloned().unwrap_or_default();
+    let filter = sections.iter_mut().find(|section| section.table == Table::Filter);
+    if let Some(section) = filter {
+        for built_in in Table::Filter.built_in() {
+            move_jump(&mut section.commands, *built_in, &standing, from, to);
+        }
+    }
+    sections
+}
+
+fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing, from: Site, to: Site) {
+    let rule = entrance_jump(built_in);
+    let put = |place| {
+        Command::Put(Placed {
+            chain: built_in.into(),
+            place,
+            rule: entrance_jump(built_in),
+        })
+    };
+    if from.place(Table::Filter) != JumpPlace::Own && standing.jumps(built_in, &entrance(built_in)) > 0 {
+        commands.push(Command::Delete(built_in.into(), rule));
+    }
+    match to.place(Table::Filter) {
+        JumpPlace::First => commands.push(put(Place::Head)),
+        JumpPlace::Last => commands.push(put(Place::Tail)),
+        JumpPlace::Own => {}
+    }
+}
+
+/// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as a listing tells.
+#[must_use]
+pub fn holds(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> bool {
     let nodes: BTreeSet<_> = layouts.iter().flat_map(Layout::nodes).collect();
     let nodes = nodes.iter().filter(|node| node.table() == table);
     let own = layouts.iter().filter_map(|layout| layout.piece(table));
-    let pieces: Vec<_> = nodes.map(Node::piece).chain(own.cloned()).collect();
+    let pieces: Vec<_> = nodes.map(|node| node.piece(site)).chain(own.cloned()).collect();
+    let wanted: BTreeSet<&ChainName> = pieces.iter().flat_map(|piece| &piece.chains).collect();
+    let standing: BTreeSet<_> = listing.chains().filter(|chain| !site.keeps(table, chain)).collect();
+    let has_jumps = |built_in: &BuiltIn| match site.place(table) {
+        JumpPlace::Own => true,
+        JumpPlace::First | JumpPlace::Last => {
+            listing.jumps(*built_in, &entrance(*built_in)) == usize::from(!pieces.is_empty())
+        }
+    };
+    wanted
+        .into_iter()
+        .filter(|chain| !site.keeps(table, chain))
+        .collect::<BTreeSet<_>>()
+        == standing
+        && table.built_in().iter().all(has_jumps)
+}
+
+fn in_table(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> Vec<Command> {
+    let nodes: BTreeSet<_> = layouts.iter().flat_map(Layout::nodes).collect();
+    let nodes = nodes.iter().filter(|node| node.table() == table);
+    let own = layouts.iter().filter_map(|layout| layout.piece(table));
+    let pieces: Vec<_> = nodes.map(|node| node.piece(site)).chain(own.cloned()).collect();
     let wanted: BTreeSet<&ChainName> = pieces.iter().flat_map(|piece| &piece.chains).collect();
     let stray: Vec<_> = listing
         .chains()
@@ -38,9 +102,14 @@ fn in_table(layouts: &[Layout], table: Table, listing: &Listing) -> Vec<Command>
     commands.extend(stray.iter().cloned().map(Command::Flush));
     commands.extend(pieces.iter().flat_map(own_rules).cloned().map(Command::Put));
     for built_in in table.built_in() {
-        mend_jump(&mut commands, *built_in, usize::from(!pieces.is_empty()), listing);
+        match site.place(table) {
+            JumpPlace::Own => {}
+            JumpPlace::First => mend_jump(&mut commands, *built_in, Place::Head, !pieces.is_empty(), listing),
+            JumpPlace::Last => mend_jump(&mut commands, *built_in, Place::Tail, !pieces.is_empty(), listing),
+        }
     }
-    commands.extend(stray.into_iter().map(Command::Remove));
+    let removed = stray.into_iter().filter(|chain| !site.keeps(table, chain));
+    commands.extend(removed.map(Command::Remove));
     commands
 }
 
@@ -51,16 +120,17 @@ fn own_rules(piece: &Piece) -> impl Iterator<Item = &Placed> {
     })
 }
 
-fn mend_jump(commands: &mut Vec<Command>, built_in: BuiltIn, wanted: usize, listing: &Listing) {
+fn mend_jump(commands: &mut Vec<Command>, built_in: BuiltIn, place: Place, is_wanted: bool, listing: &Listing) {
+    let wanted = usize::from(is_wanted);
     let rule = entrance_jump(built_in);
-    let standing = listing.jumps(built_in, &super::tree::entrance(built_in));
+    let standing = listing.jumps(built_in, &entrance(built_in));
     for _ in wanted..standing {
         commands.push(Command::Delete(built_in.into(), rule.clone()));
     }
     for _ in standing..wanted {
         commands.push(Command::Put(Placed {
             chain: built_in.into(),
-            place: Place::Head,
+            place,
             rule: rule.clone(),
         }));
     }

@@ -1,6 +1,7 @@
 //! The parts of the chain tree that tunnels share. Each stands as long as a tunnel needs it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -8,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::identity::short_hash;
 use super::path::Path;
 use super::piece::Piece;
-use crate::netfilter::{
-    BuiltIn, ChainName, Direction, InterfaceMatch, LONGEST_CHAIN_NAME, Match, PREFIX, PolicyMatch, Rule, Table, Verdict,
-};
+use super::shared::{self, Site};
+use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Table};
 use crate::selector::{Device, DeviceClass, Network};
 
 /// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64 networks of that size.
@@ -56,6 +56,26 @@ impl Block {
     }
 }
 
+/// A shared part of the tree that some tunnels need by what is set for them, and some gateways by what is set for those.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shared {
+    /// What sorts forwarded packets in clear further, in the filter table.
+    Clear,
+    /// What keeps the addresses of packets that will leave by IPsec as they are.
+    Exempt,
+    /// The same for those that will leave by a tunnel's device.
+    ExemptDevice(Device),
+    /// What leads packets in clear to the tunnels that hide their sources.
+    Hiding,
+    /// What leads packets in clear to the blocks of the networks that are held apart.
+    Guards,
+    /// The chain that knows the peers whose ESP and AH is accepted.
+    Peers,
+    /// One of them.
+    Peer(IpAddr),
+}
+
 /// One shared part of the tree. The order is that in which parts are put in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Node {
@@ -69,6 +89,8 @@ pub enum Node {
     Device(Device),
     /// One block.
     Block(Block),
+    /// What depends on the settings.
+    Shared(Shared),
 }
 
 impl Node {
@@ -79,216 +101,54 @@ impl Node {
             Self::Base(table) | Self::Class(table, _) => *table,
             Self::Devices | Self::Device(_) => Table::Filter,
             Self::Block(block) => block.path.table(),
+            Self::Shared(Shared::Clear | Shared::Guards | Shared::Peers | Shared::Peer(_)) => Table::Filter,
+            Self::Shared(Shared::Exempt | Shared::ExemptDevice(_) | Shared::Hiding) => Table::Nat,
         }
     }
 
     /// What it consists of.
     #[must_use]
-    pub fn piece(&self) -> Piece {
+    pub fn piece(&self, site: Site) -> Piece {
         match self {
-            Self::Base(Table::Filter) => filter_base(),
-            Self::Base(Table::Nat) => nat_base(),
-            Self::Devices => devices(),
-            Self::Class(Table::Filter, class) => filter_class(class),
-            Self::Class(Table::Nat, class) => nat_class(class),
-            Self::Device(device) => device_piece(device),
-            Self::Block(block) => block_piece(block),
+            Self::Base(table) => shared::base(*table, site),
+            Self::Devices => shared::devices(),
+            Self::Class(table, class) => shared::class(*table, class),
+            Self::Device(device) => shared::device(device),
+            Self::Block(block) => shared::block(block),
+            Self::Shared(part) => shared::part(part, site),
         }
     }
 }
 
-/// What the record calls it: `base`, `nat-base`, `devices`, `class-vti+`, `nat-class-vti+`, `device-vti01`, `FI-10.2.0.0-18`.
+/// What the record calls it: `base`, `nat-base`, `devices`, `class-vti+`, `nat-class-vti+`, `device-vti01`, `FI-10.2.0.0-18`, `exempt`,
+/// `peer-192.0.2.1`.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base(Table::Filter) => f.write_str("base"),
-            Self::Base(table @ Table::Nat) => write!(f, "{table}-base"),
+            Self::Base(table @ (Table::Nat | Table::Mangle)) => write!(f, "{table}-base"),
             Self::Devices => f.write_str("devices"),
             Self::Class(Table::Filter, class) => write!(f, "class-{}", class.as_str()),
-            Self::Class(table @ Table::Nat, class) => write!(f, "{table}-class-{}", class.as_str()),
+            Self::Class(table @ (Table::Nat | Table::Mangle), class) => write!(f, "{table}-class-{}", class.as_str()),
             Self::Device(device) => write!(f, "device-{device}"),
             Self::Block(Block { path, network }) => {
                 write!(f, "{}-{}-{}", path.tag(), network.addr(), network.prefix_len())
             }
+            Self::Shared(part) => write!(f, "{part}"),
         }
     }
 }
 
-pub(super) fn onward() -> ChainName {
-    ChainName::literal("PLUTO-ONWARD")
-}
-
-fn from_devices() -> ChainName {
-    ChainName::literal("PLUTO-FROM")
-}
-
-fn to_devices() -> ChainName {
-    ChainName::literal("PLUTO-TO")
-}
-
-/// The chain that a built-in chain jumps to.
-pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
-    ChainName::literal(match built_in {
-        BuiltIn::Input => "PLUTO-INPUT",
-        BuiltIn::Forward => "PLUTO-FORWARD",
-        BuiltIn::Output => "PLUTO-OUTPUT",
-        BuiltIn::PreRouting => "PLUTO-PREROUTING",
-        BuiltIn::PostRouting => "PLUTO-POSTROUTING",
-    })
-}
-
-/// The rule that a built-in chain holds for us.
-pub(super) fn entrance_jump(built_in: BuiltIn) -> Rule {
-    Rule::always(Verdict::Jump(entrance(built_in)))
-}
-
-fn by_ipsec(direction: Direction, verdict: Verdict) -> Rule {
-    Rule::when(Match::Policy(PolicyMatch::any(direction)), verdict)
-}
-
-fn by_class(path: Path, class: &DeviceClass, verdict: Verdict) -> Rule {
-    Rule::when(path.device(InterfaceMatch::Class(class.clone())), verdict)
-}
-
-fn filter_base() -> Piece {
-    let mut piece = Piece::default();
-    for built_in in Table::Filter.built_in() {
-        piece.chain(&entrance(*built_in));
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clear => f.write_str("clear"),
+            Self::Exempt => f.write_str("exempt"),
+            Self::ExemptDevice(device) => write!(f, "exempt-device-{device}"),
+            Self::Hiding => f.write_str("hiding"),
+            Self::Guards => f.write_str("guards"),
+            Self::Peers => f.write_str("peers"),
+            Self::Peer(address) => write!(f, "peer-{address}"),
+        }
     }
-    piece.chain(&onward());
-    for path in Path::of(Table::Filter) {
-        piece.chain(&path.dispatcher());
-    }
-    for path in [Path::Input, Path::Output] {
-        sort_ipsec(&mut piece, path);
-    }
-    forward_rules(&mut piece, &entrance(BuiltIn::Forward));
-    onward_rules(&mut piece, &onward());
-    enter(&mut piece, Table::Filter);
-    piece
-}
-
-/// Before the administrator's own rules, as everywhere: what a tunnel translates, a MASQUERADE for all that leaves must not get first.
-fn nat_base() -> Piece {
-    let mut piece = Piece::default();
-    for path in Path::of(Table::Nat) {
-        piece.chain(&entrance(path.built_in()));
-        piece.chain(&path.dispatcher());
-        sort_ipsec(&mut piece, path);
-    }
-    enter(&mut piece, Table::Nat);
-    piece
-}
-
-/// Sends what came or will leave by IPsec to the path's dispatcher; the others are through.
-fn sort_ipsec(piece: &mut Piece, path: Path) {
-    piece.tail(
-        &entrance(path.built_in()),
-        by_ipsec(path.direction(), Verdict::Jump(path.dispatcher())),
-    );
-}
-
-fn enter(piece: &mut Piece, table: Table) {
-    for built_in in table.built_in() {
-        piece.head(*built_in, entrance_jump(*built_in));
-    }
-}
-
-/// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that came by IPsec must be
-/// allowed by the tunnel that it came from, and what that refuses must not be taken for clear text going into a tunnel.
-fn forward_rules(piece: &mut Piece, chain: &ChainName) {
-    piece.tail(
-        chain,
-        by_ipsec(Direction::In, Verdict::Goto(Path::ForwardIn.dispatcher())),
-    );
-    piece.tail(
-        chain,
-        by_ipsec(Direction::Out, Verdict::Goto(Path::ForwardOut.dispatcher())),
-    );
-}
-
-/// Decides about what a first tunnel has allowed. Both ends must agree: what leaves by IPsec again is for the second tunnel to
-/// allow, and goes there for good, so that its refusal does not end at the ACCEPT.
-fn onward_rules(piece: &mut Piece, chain: &ChainName) {
-    piece.tail(
-        chain,
-        by_ipsec(Direction::Out, Verdict::Goto(Path::ForwardOut.dispatcher())),
-    );
-    piece.tail(chain, Rule::always(Verdict::Accept));
-}
-
-/// `PLUTO-FROM` sorts packets from a device that is named like a tunnel's; those that are not from one of ours after all go
-/// the way of all others. `PLUTO-TO` does the same for what a first tunnel has allowed and leaves by such a device.
-fn devices() -> Piece {
-    let mut piece = Piece::default();
-    piece.chain(&from_devices());
-    piece.chain(&to_devices());
-    forward_rules(&mut piece, &from_devices());
-    onward_rules(&mut piece, &to_devices());
-    piece
-}
-
-fn filter_class(class: &DeviceClass) -> Piece {
-    let (forward, output) = (entrance(BuiltIn::Forward), Path::ForwardOut.dispatcher());
-    let mut piece = Piece::default();
-    // At the head: a packet of a device tunnel bears no mark of IPsec, and were it tested for leaving by IPsec first, the
-    // second tunnel alone would decide.
-    piece.head(
-        &forward,
-        by_class(Path::ForwardIn, class, Verdict::Goto(from_devices())),
-    );
-    piece.tail(
-        &forward,
-        by_class(Path::ForwardOut, class, Verdict::Goto(output.clone())),
-    );
-    piece.tail(
-        &from_devices(),
-        by_class(Path::ForwardOut, class, Verdict::Goto(output)),
-    );
-    // At the head, before the ACCEPT.
-    piece.head(
-        &onward(),
-        by_class(Path::ForwardOut, class, Verdict::Goto(to_devices())),
-    );
-    for path in [Path::Input, Path::Output] {
-        sort_class(&mut piece, path, class);
-    }
-    piece
-}
-
-fn nat_class(class: &DeviceClass) -> Piece {
-    let mut piece = Piece::default();
-    for path in Path::of(Table::Nat) {
-        sort_class(&mut piece, path, class);
-    }
-    piece
-}
-
-/// Sends what came in or will leave by such a device to the path's dispatcher.
-fn sort_class(piece: &mut Piece, path: Path, class: &DeviceClass) {
-    piece.tail(
-        &entrance(path.built_in()),
-        by_class(path, class, Verdict::Jump(path.dispatcher())),
-    );
-}
-
-fn device_piece(device: &Device) -> Piece {
-    let mut piece = Piece::default();
-    for (chain, path) in [(from_devices(), Path::ForwardIn), (to_devices(), Path::ForwardOut)] {
-        let matched = path.device(InterfaceMatch::Device(device.clone()));
-        piece.head(&chain, Rule::when(matched, Verdict::Goto(path.dispatcher())));
-    }
-    piece
-}
-
-fn block_piece(block: &Block) -> Piece {
-    let mut piece = Piece::default();
-    let jump = Verdict::Jump(block.chain());
-    let rule = match block.network.prefix_len() {
-        0 => Rule::always(jump),
-        1.. => Rule::when(block.path.far(Network::Prefix(block.network)), jump),
-    };
-    piece.chain(&block.chain());
-    piece.tail(&block.path.dispatcher(), rule);
-    piece
 }

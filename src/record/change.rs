@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::entry::Entry;
 use super::error::RecordError;
 use super::file;
 use super::pending::{Pending, Settle};
 use super::store::{Store, absent_is_none};
-use super::tunnel::TunnelRecord;
 use crate::netfilter::{Rulebook, Table};
 use crate::plan::Node;
 
@@ -15,7 +15,7 @@ impl Store {
     ///
     /// # Errors
     /// If something cannot be written, as on a full file system; nothing is left of it then.
-    pub fn begin(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+    pub fn begin(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
         let written = self.write_begin(pending, come);
         if written.is_err() {
             // What stands in the way of undoing this stands in the way of the next call too, which will say so.
@@ -27,10 +27,10 @@ impl Store {
 
     /// The whole records first: once `pending` stands, a later call may complete the change from them. The entries under `nodes`
     /// last: a call that dies before `pending` stands must not have made any.
-    fn write_begin(&self, pending: &Pending, come: &[TunnelRecord]) -> Result<(), RecordError> {
+    fn write_begin(&self, pending: &Pending, come: &[Entry]) -> Result<(), RecordError> {
         for record in come {
             self.write_new(pending.rulebook, record)?;
-            record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
+            record.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         }
         file::write(&self.folder.join("pending.new"), pending)?;
         file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))?;
@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be changed; `pending` stands then, and the next call completes or undoes the change.
-    pub fn commit(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+    pub fn commit(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
         let rulebook = pending.rulebook;
         for record in gone {
             self.leave(rulebook, record, come)?;
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be changed.
-    pub fn abandon(&self, pending: &Pending, gone: &[TunnelRecord], come: &[TunnelRecord]) -> Result<(), RecordError> {
+    pub fn abandon(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
         for record in come {
             self.leave(pending.rulebook, record, gone)?;
         }
@@ -78,7 +78,7 @@ impl Store {
     pub fn recover(&self, pending: &Pending) -> Result<(), RecordError> {
         self.settle_files(pending, pending.settle)?;
         file::remove_tree(&self.rulebook_folder(pending.rulebook).join("nodes"))?;
-        for record in self.tunnels(pending.rulebook)? {
+        for record in self.entries(pending.rulebook)? {
             self.enter(pending.rulebook, &record)?;
         }
         Ok(())
@@ -121,36 +121,36 @@ impl Store {
     }
 
     /// Enters a tunnel in the folder of each shared part that it needs.
-    fn enter(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
+    fn enter(&self, rulebook: Rulebook, record: &Entry) -> Result<(), RecordError> {
         file::make_folder(&self.rulebook_folder(rulebook).join("nodes"))?;
         for node in record
-            .layout
+            .layout()
             .nodes()
             .into_iter()
             .filter(|node| *node != Node::Base(Table::Filter))
         {
             let folder = self.node_folder(rulebook, &node);
             file::make_folder(&folder)?;
-            file::touch(&folder.join(record.id.as_str()))?;
+            file::touch(&folder.join(record.id().as_str()))?;
         }
         Ok(())
     }
 
     /// Strikes a tunnel from the folders of the shared parts that it needs no more, and removes those that nobody needs.
-    fn leave(&self, rulebook: Rulebook, record: &TunnelRecord, stays: &[TunnelRecord]) -> Result<(), RecordError> {
+    fn leave(&self, rulebook: Rulebook, record: &Entry, stays: &[Entry]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
-            .filter(|other| other.id == record.id)
-            .flat_map(|other| other.layout.nodes())
+            .filter(|other| other.id() == record.id())
+            .flat_map(|other| other.layout().nodes())
             .collect();
         for node in record
-            .layout
+            .layout()
             .nodes()
             .difference(&kept)
             .filter(|node| **node != Node::Base(Table::Filter))
         {
             let folder = self.node_folder(rulebook, node);
-            file::remove(&folder.join(record.id.as_str()))?;
+            file::remove(&folder.join(record.id().as_str()))?;
             file::remove_if_empty(&folder)?;
         }
         Ok(())

@@ -11,7 +11,9 @@
 //!       original                        resolv.conf as it was, byte for byte
 //!       pending                         a change is under way
 //!     nft-ipv4/                         one rulebook
+//!       place                           where our jumps stand, if not first
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
+//!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
 //!       nodes/FI-10.2.0.0-18/…          who needs which shared part of the chain tree: empty files
 //!     network/installed/10.2.0.0-24     the routes, addresses and devices that are in for a far network
@@ -26,6 +28,7 @@
 
 mod change;
 mod daemon;
+mod entry;
 mod error;
 mod file;
 mod lock;
@@ -36,10 +39,11 @@ mod store;
 mod tunnel;
 
 pub use daemon::Daemon;
+pub use entry::{Entry, GatewayRecord, GuardRecord, OuterRecord};
 pub use error::RecordError;
 pub use lock::Lock;
 pub use pending::{Pending, Settle};
 pub use resolver::{By, LinkRecord, LinkSettings, LinkWord, NameUser, ResolverRecord};
 pub use routing::RoutingRecord;
 pub use store::{Slot, Store};
-pub use tunnel::{About, FORMAT, TunnelRecord};
+pub use tunnel::{FORMAT, TunnelRecord};

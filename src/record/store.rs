@@ -5,13 +5,17 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::daemon::Daemon;
+use super::entry::Entry;
 use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
-use super::tunnel::TunnelRecord;
+use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Rulebook, Table};
 use crate::plan::{Layout, Node, TunnelId, TunnelKey};
+use crate::settings::JumpPlace;
 
 /// The end of the name of a record whose rules are not yet in.
 const NEW: &str = ".new";
@@ -24,6 +28,13 @@ pub struct Store {
     top: PathBuf,
     pub(super) folder: PathBuf,
     lock: Option<Lock>,
+}
+
+/// Where our jumps stand.
+#[derive(Debug, Serialize, Deserialize)]
+struct PlaceNote {
+    format: u32,
+    place: JumpPlace,
 }
 
 /// Where the record of a tunnel is or would be.
@@ -116,11 +127,11 @@ impl Store {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
-    /// Whether any tunnel is on record in this rulebook.
+    /// Whether anything is on record in this rulebook.
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn has_tunnels(&self, rulebook: Rulebook) -> Result<bool, RecordError> {
+    pub fn has_entries(&self, rulebook: Rulebook) -> Result<bool, RecordError> {
         Ok(file::names(&self.tunnels_folder(rulebook))?.any(|name| !name.ends_with(NEW)))
     }
 
@@ -131,8 +142,8 @@ impl Store {
     pub fn slot(&self, rulebook: Rulebook, key: &TunnelKey) -> Result<Slot, RecordError> {
         let mut free = None;
         for id in key.ids() {
-            match self.read(rulebook, &id)? {
-                Some(record) if record.key == *key => return Ok(Slot::Taken(Box::new(record))),
+            match self.entry(rulebook, &id)? {
+                Some(Entry::Tunnel(record)) if record.key == *key => return Ok(Slot::Taken(record)),
                 Some(_) => {}
                 None => free = free.or(Some(id)),
             }
@@ -142,16 +153,25 @@ impl Store {
         })
     }
 
-    /// Every tunnel on record in a rulebook.
+    /// Everything on record in a rulebook.
     ///
     /// # Errors
     /// If one of the records cannot be read: to go on without it would take its rules away.
-    pub fn tunnels(&self, rulebook: Rulebook) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub fn entries(&self, rulebook: Rulebook) -> Result<Vec<Entry>, RecordError> {
         let mut ids = self.members(&self.tunnels_folder(rulebook))?;
         ids.sort();
         ids.iter()
-            .filter_map(|id| self.read(rulebook, id).transpose())
+            .filter_map(|id| self.entry(rulebook, id).transpose())
             .collect()
+    }
+
+    /// Every tunnel on record in a rulebook.
+    ///
+    /// # Errors
+    /// If one of the records cannot be read.
+    pub fn tunnels(&self, rulebook: Rulebook) -> Result<Vec<TunnelRecord>, RecordError> {
+        let entries = self.entries(rulebook)?.into_iter();
+        Ok(entries.filter_map(Entry::into_tunnel).collect())
     }
 
     /// The tunnels that need a shared part of the tree.
@@ -160,9 +180,42 @@ impl Store {
     /// If one of their records cannot be read.
     pub fn tunnels_at(&self, rulebook: Rulebook, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
         let ids = self.members(&self.node_folder(rulebook, node))?;
-        ids.iter()
-            .filter_map(|id| self.read(rulebook, id).transpose())
-            .collect()
+        let entries: Result<Vec<_>, _> = ids
+            .iter()
+            .filter(|id| id.is_tunnels())
+            .filter_map(|id| self.entry(rulebook, id).transpose())
+            .collect();
+        Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
+    }
+
+    /// Where our jumps stand in the built-in chains of a rulebook's filter table.
+    ///
+    /// # Errors
+    /// If the note of it cannot be read.
+    pub fn place(&self, rulebook: Rulebook) -> Result<JumpPlace, RecordError> {
+        let note: Option<PlaceNote> = absent_is_none(file::read(&self.place_file(rulebook)))?;
+        Ok(note.map_or(JumpPlace::First, |note| note.place))
+    }
+
+    /// Notes where our jumps stand from now on.
+    ///
+    /// # Errors
+    /// If the note cannot be written.
+    pub fn set_place(&self, rulebook: Rulebook, place: JumpPlace) -> Result<(), RecordError> {
+        let path = self.place_file(rulebook);
+        match place {
+            JumpPlace::First => file::remove(&path),
+            JumpPlace::Last | JumpPlace::Own => {
+                let new = self.rulebook_folder(rulebook).join("place.new");
+                file::make_folder(&self.rulebook_folder(rulebook))?;
+                file::write(&new, &PlaceNote { format: FORMAT, place })?;
+                file::rename(&new, &path)
+            }
+        }
+    }
+
+    fn place_file(&self, rulebook: Rulebook) -> PathBuf {
+        self.rulebook_folder(rulebook).join("place")
     }
 
     /// Those of the shared parts that `layouts` need which tunnels other than `ids` need too.
@@ -192,12 +245,12 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
-        record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
-        self.write_new(rulebook, record)?;
+    pub fn update(&self, rulebook: Rulebook, entry: &Entry) -> Result<(), RecordError> {
+        entry.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
+        self.write_new(rulebook, entry)?;
         file::rename(
-            &self.new_file(rulebook, &record.id),
-            &self.tunnel_file(rulebook, &record.id),
+            &self.new_file(rulebook, entry.id()),
+            &self.tunnel_file(rulebook, entry.id()),
         )
     }
 
@@ -217,7 +270,7 @@ impl Store {
         }
         let mut empty = !has_routings && !self.has_resolver();
         for rulebook in Rulebook::all() {
-            if self.has_tunnels(rulebook)? {
+            if self.has_entries(rulebook)? {
                 empty = false;
             } else {
                 file::remove_tree(&self.rulebook_folder(rulebook))?;
@@ -234,18 +287,22 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn write_new(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<(), RecordError> {
+    pub(super) fn write_new(&self, rulebook: Rulebook, entry: &Entry) -> Result<(), RecordError> {
         file::make_folder(&self.rulebook_folder(rulebook))?;
         file::make_folder(&self.tunnels_folder(rulebook))?;
-        let path = self.new_file(rulebook, &record.id);
-        let written = file::write(&path, record);
+        let path = self.new_file(rulebook, entry.id());
+        let written = file::write(&path, entry);
         if written.is_err() {
             let _ = file::remove(&path);
         }
         written
     }
 
-    fn read(&self, rulebook: Rulebook, id: &TunnelId) -> Result<Option<TunnelRecord>, RecordError> {
+    /// One thing on record.
+    ///
+    /// # Errors
+    /// If its record cannot be read.
+    pub fn entry(&self, rulebook: Rulebook, id: &TunnelId) -> Result<Option<Entry>, RecordError> {
         absent_is_none(file::read(&self.tunnel_file(rulebook, id)))
     }
 
@@ -276,9 +333,12 @@ impl Store {
     pub(super) fn node_folder(&self, rulebook: Rulebook, node: &Node) -> PathBuf {
         match node {
             Node::Base(Table::Filter) => self.tunnels_folder(rulebook),
-            Node::Base(Table::Nat) | Node::Devices | Node::Class(..) | Node::Device(_) | Node::Block(_) => {
-                self.rulebook_folder(rulebook).join("nodes").join(node.to_string())
-            }
+            Node::Base(Table::Nat | Table::Mangle)
+            | Node::Devices
+            | Node::Class(..)
+            | Node::Device(_)
+            | Node::Block(_)
+            | Node::Shared(_) => self.rulebook_folder(rulebook).join("nodes").join(node.to_string()),
         }
     }
 }

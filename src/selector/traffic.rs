@@ -159,6 +159,68 @@ impl fmt::Display for Traffic {
     }
 }
 
+impl Ports {
+    /// The ports that both have; nothing, if there are none.
+    fn and(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Any, ports) | (ports, Self::Any) => Some(ports.clone()),
+            (Self::Range(a), Self::Range(b)) => {
+                let (first, last) = (*a.start().max(b.start()), *a.end().min(b.end()));
+                (first <= last).then_some(Self::Range(first..=last))
+            }
+        }
+    }
+}
+
+impl Icmp {
+    fn and(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Type(a), Self::Type(b)) => (a == b).then_some(self),
+            (Self::Type(kind), both @ Self::Code(other, _)) | (both @ Self::Code(other, _), Self::Type(kind)) => {
+                (kind == other).then_some(both)
+            }
+            (Self::Code(..), Self::Code(..)) => (self == other).then_some(self),
+        }
+    }
+}
+
+impl Traffic {
+    /// What is of both kinds, between networks of this family; nothing, if no packet is.
+    #[must_use]
+    pub fn and(&self, other: &Self, family: Family) -> Option<Self> {
+        match (self, other) {
+            (Self::Any, traffic) | (traffic, Self::Any) => Some(traffic.clone()),
+            (Self::Protocol(protocol), traffic) | (traffic, Self::Protocol(protocol)) => {
+                (traffic.protocol(family) == Some(protocol.number())).then(|| traffic.clone())
+            }
+            (Self::Icmp(a), Self::Icmp(b)) => a.and(*b).map(Self::Icmp),
+            (
+                Self::Ports { protocol, my, peer },
+                Self::Ports {
+                    protocol: of,
+                    my: ours,
+                    peer: theirs,
+                },
+            ) if protocol == of => Some(Self::Ports {
+                protocol: *protocol,
+                my: my.and(ours)?,
+                peer: peer.and(theirs)?,
+            }),
+            (Self::Icmp(_) | Self::Ports { .. }, Self::Icmp(_) | Self::Ports { .. }) => None,
+        }
+    }
+
+    /// The number of its protocol, if it is of one.
+    fn protocol(&self, family: Family) -> Option<u8> {
+        match self {
+            Self::Any => None,
+            Self::Protocol(protocol) => Some(protocol.number()),
+            Self::Ports { protocol, .. } => Some(protocol.number()),
+            Self::Icmp(_) => Some(Protocol::icmp(family)),
+        }
+    }
+}
+
 /// The protocol of a security association.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -178,5 +240,45 @@ impl fmt::Display for SaProtocol {
             Self::Ah => "ah",
             Self::Ipcomp => "ipcomp",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(my: Ports, peer: Ports) -> Traffic {
+        Traffic::Ports {
+            protocol: PortProtocol::Tcp,
+            my,
+            peer,
+        }
+    }
+
+    fn protocol(number: u8) -> Traffic {
+        Traffic::Protocol(Protocol(number.try_into().unwrap()))
+    }
+
+    #[test]
+    fn what_two_kinds_of_traffic_have_in_common_is_of_both() {
+        let ssh = tcp(Ports::single(22), Ports::Any);
+        let from_high = tcp(Ports::Any, Ports::Range(1024..=65535));
+        let both = tcp(Ports::single(22), Ports::Range(1024..=65535));
+        let and = |a: &Traffic, b: &Traffic| {
+            let common = a.and(b, Family::Ipv4);
+            assert_eq!(common, b.and(a, Family::Ipv4), "{a} {b}");
+            common
+        };
+        assert_eq!(and(&ssh, &from_high), Some(both));
+        assert_eq!(and(&ssh, &Traffic::Any), Some(ssh.clone()));
+        assert_eq!(and(&ssh, &protocol(6)), Some(ssh.clone()));
+        assert_eq!(and(&ssh, &protocol(17)), None);
+        assert_eq!(and(&ssh, &tcp(Ports::single(23), Ports::Any)), None);
+        let (kind, code) = (Traffic::Icmp(Icmp::Type(3)), Traffic::Icmp(Icmp::Code(3, 4)));
+        assert_eq!(and(&kind, &code), Some(code.clone()));
+        assert_eq!(and(&code, &Traffic::Icmp(Icmp::Code(3, 1))), None);
+        assert_eq!(and(&code, &protocol(1)), Some(code.clone()));
+        assert_eq!(and(&code, &ssh), None);
+        assert_eq!(code.and(&protocol(1), Family::Ipv6), None);
     }
 }

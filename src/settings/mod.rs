@@ -35,6 +35,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the addresses of every tunnel's packets are left to other rules, so that the nat table is none of our business.
+    #[must_use]
+    pub fn leaves_nat_alone(&self) -> bool {
+        let others = self.connections.iter().filter_map(|entry| entry.keys.nat);
+        others.chain([self.tunnel.nat]).all(|nat| nat == Nat::Leave)
+    }
+
     /// What is set for a tunnel.
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {

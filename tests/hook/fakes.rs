@@ -50,6 +50,7 @@ impl Fakes {
         {
             symlink("../fake", fakes.programs().join(name)).expect("a link to the program");
         }
+        fakes.settings("[tunnel]\nnat = \"leave\"\non-error = \"refuse\"\n");
         fakes.restore_does("exit 0");
         fakes.save_does("exit 0");
         fakes.lay_out_listings();
@@ -76,6 +77,12 @@ impl Fakes {
         folders.next().expect("a namespace in the record")
     }
 
+    /// What the administrator has set: unless a test says otherwise, that failures are told to the daemon, and that the nat table is left
+    /// alone.
+    pub(crate) fn settings(&self, text: &str) {
+        fs::write(self.path("settings.toml"), text).expect("writing the settings");
+    }
+
     /// What a restore does when it has read its input: a line of shell.
     pub(crate) fn restore_does(&self, script: &str) {
         fs::write(self.path("restore"), script).expect("writing the restore's script");
@@ -90,6 +97,7 @@ impl Fakes {
         Hook::new()
             .word("--no-routes")
             .option("--state-dir", self.state())
+            .option("--config", self.path("settings.toml"))
             .option("--programs", self.programs())
     }
 

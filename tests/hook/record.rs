@@ -37,12 +37,13 @@ fn replace(path: &Path, how: &str) {
     let content = fs::read(path).expect("the file as it was");
     let write = |bytes: &[u8]| fs::write(path, bytes).expect("writing the file");
     let text = String::from_utf8_lossy(&content).into_owned();
+    let format = format!("\"format\": {}", pluto_updown::record::FORMAT);
     match how {
         "truncated" => write(&content[..content.len() / 2]),
         "empty" => write(b""),
         "binary" => write(&[0, 0xff, 0x1b, b'\n']),
-        "newer" => write(text.replacen("\"format\": 1", "\"format\": 999", 1).as_bytes()),
-        "without its format" => write(text.replacen("\"format\": 1,", "", 1).as_bytes()),
+        "newer" => write(text.replacen(&format, "\"format\": 999", 1).as_bytes()),
+        "without its format" => write(text.replacen(&format!("{format},"), "", 1).as_bytes()),
         "hostile" => write(
             text.replacen("PLUTO-", "PLUTO \\n-A INPUT -j ACCEPT\\u001b", 1)
                 .as_bytes(),

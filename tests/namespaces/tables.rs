@@ -36,7 +36,7 @@ fn machine(variant: Variant) -> Namespace {
     machine
 }
 
-fn saved(machine: &Namespace, family: Family) -> [String; 2] {
+fn saved(machine: &Namespace, family: Family) -> [String; 3] {
     Table::ALL.map(|table| machine.saved_table(machine.variant, family, table))
 }
 
@@ -111,7 +111,7 @@ fn a_tunnel_that_needs_no_nat_table_loads_none() {
 }
 
 /// What a table looks like on which nothing else ever happened than these calls.
-fn orderly(variant: Variant, family: Family, calls: &[Call]) -> [String; 2] {
+fn orderly(variant: Variant, family: Family, calls: &[Call]) -> [String; 3] {
     let machine = machine(variant);
     calls.iter().for_each(|call| machine.hook().must(call));
     saved(&machine, family).map(|listing| timeless(&listing))

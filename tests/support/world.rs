@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pluto_updown::apply::{ApplyError, Caller, Outcome, Session};
@@ -13,6 +14,7 @@ use pluto_updown::netfilter::{Rulebook, Table, Variant};
 use pluto_updown::record::{Daemon, Store};
 use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
+use pluto_updown::settings::{Nat, Policy, Settings};
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};
@@ -79,12 +81,14 @@ impl Tables for EmulatedTables {
 
     fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
         let book = self.books.entry(rulebook).or_default();
-        match table {
-            Table::Filter => Ok(book.save()),
-            Table::Nat if book.lacks.contains(&Kind::Nat) => {
-                Err(refused("can't initialize iptables table `nat'".to_owned()))
-            }
-            Table::Nat => Ok(book.table(Kind::Nat).save()),
+        let kind = match table {
+            Table::Filter => Kind::Filter,
+            Table::Nat => Kind::Nat,
+            Table::Mangle => Kind::Mangle,
+        };
+        match book.lacks.contains(&kind) {
+            true => Err(refused(format!("can't initialize iptables table `{table}'"))),
+            false => Ok(book.table(kind).save()),
         }
     }
 }
@@ -105,6 +109,9 @@ pub struct World {
     pub tables: EmulatedTables,
     pub daemon: Option<Daemon>,
     pub interfaces: Vec<XfrmInterface>,
+    pub path_mtus: BTreeMap<IpAddr, u16>,
+    /// What the administrator has set. The nat table is left alone unless a test says otherwise: most of them are about the others.
+    pub settings: Settings,
 }
 
 impl Default for World {
@@ -119,6 +126,8 @@ impl Default for World {
             tables,
             daemon: None,
             interfaces: Vec::new(),
+            path_mtus: BTreeMap::new(),
+            settings: nat_left_alone(),
         }
     }
 }
@@ -132,6 +141,8 @@ impl World {
             daemon: self.daemon,
             now: 1_700_000_000,
             interfaces: self.interfaces.clone(),
+            path_mtus: self.path_mtus.clone(),
+            settings: self.settings.clone(),
         };
         let mut session = Session::new(&store, &mut self.tables, caller);
         let result = session.housekeep().and_then(|()| match duty {
@@ -158,6 +169,17 @@ impl World {
     /// Whether the record has vanished without a trace.
     pub fn is_forgotten(&self) -> bool {
         !self.folder.path().join("state").exists()
+    }
+}
+
+/// Settings by which everything is allowed and the nat table is none of our business.
+pub fn nat_left_alone() -> Settings {
+    Settings {
+        tunnel: Policy {
+            nat: Nat::Leave,
+            ..Policy::default()
+        },
+        ..Settings::default()
     }
 }
 

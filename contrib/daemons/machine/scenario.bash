@@ -119,7 +119,7 @@ tunnels() {
     local file
     have=0
     for file in "/run/pluto-updown/${inode_of[$1]}"/*/tunnels/*; do
-        [[ ! -e $file || $file == *.new ]] || have=$((have + 1))
+        [[ ! -e $file || $file == *.new || ${file##*/} == _* ]] || have=$((have + 1))
     done
 }
 

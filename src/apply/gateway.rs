@@ -1,0 +1,351 @@
+//! `start`, `stop` and `unblock`: the gateway's own part, and what holds networks apart; and what changed settings do to tunnels that stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tunnel::{guard, outer};
+use super::{ApplyError, Session, Work, checked, pending};
+use crate::iptables::{Tables, TablesError};
+use crate::netfilter::{Listing, Rulebook, Table, restore_text};
+use crate::plan::{Layout, Site, TunnelId, holds, lay_out_gateway, lay_out_guard, move_jumps};
+use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
+use crate::selector::{Family, Network};
+use crate::settings::WhenDown;
+
+/// What `start` or `stop` came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Started {
+    /// The rulebooks that something was changed in.
+    pub changed: BTreeSet<Rulebook>,
+    /// What stands now.
+    pub standing: Standing,
+}
+
+/// How much is on record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Tunnels.
+    pub tunnels: usize,
+    /// Families with a gateway's part.
+    pub gateways: usize,
+    /// Pairs of networks that are held apart.
+    pub guards: usize,
+}
+
+impl<T: Tables> Session<'_, T> {
+    /// Makes everything as it is set: the gateway's own part, the networks that are held apart, and the rules of tunnels that stand.
+    ///
+    /// Everything in a table changes at once, so that there is no moment in which a restricted tunnel is open or an open one closed.
+    /// What is in already is not touched. Chains of ours that nobody has put in, as after a boot with rules that were saved while tunnels
+    /// were up, are cleared.
+    ///
+    /// # Errors
+    /// If something set does not go with a tunnel that stands, before anything is changed; or if it cannot be done.
+    pub fn start(&mut self) -> Result<Started, ApplyError> {
+        let wanted = self.wanted()?;
+        let mut started = Started::default();
+        for rulebook in Rulebook::all() {
+            let wanted = wanted.get(&rulebook).map_or(&[][..], Vec::as_slice);
+            if self.make(rulebook, wanted)? {
+                started.changed.insert(rulebook);
+            }
+        }
+        started.standing = self.standing()?;
+        Ok(started)
+    }
+
+    /// Takes the gateway's own part out. Tunnels stay as long as they are up, and networks that are held apart stay so.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub fn stop(&mut self) -> Result<Started, ApplyError> {
+        self.remove(|entry| matches!(entry, Entry::Gateway(_)))
+    }
+
+    /// Holds no networks apart any more, or only not those of a connection.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub fn unblock(&mut self, connection: Option<&str>) -> Result<Started, ApplyError> {
+        self.remove(|entry| match (entry, connection) {
+            (Entry::Guard(_), None) => true,
+            (Entry::Guard(guard), Some(name)) => {
+                guard.connection().is_some_and(|connection| connection.as_str() == name)
+            }
+            (Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_), _) => false,
+        })
+    }
+
+    fn remove(&mut self, is_meant: impl Fn(&Entry) -> bool) -> Result<Started, ApplyError> {
+        let mut started = Started::default();
+        for rulebook in Rulebook::all() {
+            let gone: Vec<_> = self.store.entries(rulebook)?.into_iter().filter(&is_meant).collect();
+            if gone.is_empty() {
+                continue;
+            }
+            self.carry_out(&Work {
+                rulebook,
+                gone,
+                come: Vec::new(),
+                settle: Settle::Complete,
+            })?;
+            started.changed.insert(rulebook);
+        }
+        started.standing = self.standing()?;
+        Ok(started)
+    }
+
+    /// What is on record.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn standing(&self) -> Result<Standing, ApplyError> {
+        let mut standing = Standing::default();
+        for rulebook in Rulebook::all() {
+            for entry in self.store.entries(rulebook)? {
+                match entry {
+                    Entry::Tunnel(_) => standing.tunnels += 1,
+                    Entry::Gateway(_) => standing.gateways += 1,
+                    Entry::Guard(_) => standing.guards += 1,
+                    Entry::Outer(_) => {}
+                }
+            }
+        }
+        Ok(standing)
+    }
+
+    /// What is to be in, rulebook by rulebook, by the settings and the tunnels on record.
+    fn wanted(&self) -> Result<BTreeMap<Rulebook, Vec<Entry>>, ApplyError> {
+        let mut wanted: BTreeMap<Rulebook, BTreeMap<TunnelId, Entry>> = BTreeMap::new();
+        let mut add = |rulebook: Rulebook, entry: Entry| {
+            wanted.entry(rulebook).or_default().insert(entry.id().clone(), entry);
+        };
+        let ours = self.default_rulebooks();
+        for rulebook in ours.values() {
+            for entry in self.named_guards(*rulebook) {
+                add(*rulebook, entry);
+            }
+            if let Some(gateway) = self.gateway(*rulebook)? {
+                add(*rulebook, gateway);
+            }
+        }
+        for rulebook in Rulebook::all() {
+            for entry in self.store.entries(rulebook)? {
+                if let Entry::Guard(guard) = &entry
+                    && self.still_blocks(guard)
+                {
+                    add(rulebook, entry);
+                }
+            }
+            for record in self.store.tunnels(rulebook)? {
+                let record = self.laid_out_anew(record)?;
+                if record.policy.when_down == WhenDown::Block {
+                    add(
+                        rulebook,
+                        Entry::Guard(Box::new(self.kept_since(rulebook, guard(&record, self.caller.now))?)),
+                    );
+                }
+                if let Some((family, outer)) = outer(&record, &self.caller.settings)
+                    && let Some(rulebook) = ours.get(&family)
+                {
+                    add(*rulebook, Entry::Outer(outer));
+                }
+                add(rulebook, record.into());
+            }
+        }
+        let entries = wanted.into_iter();
+        Ok(entries
+            .map(|(rulebook, entries)| (rulebook, entries.into_values().collect()))
+            .collect())
+    }
+
+    /// The rulebooks that something new goes to, family by family. Without the programs of a family nothing does.
+    fn default_rulebooks(&self) -> BTreeMap<Family, Rulebook> {
+        let rulebooks = Family::ALL.into_iter().filter_map(|family| {
+            let variant = self.tables.default_variant(family).ok()?;
+            Some((family, Rulebook { variant, family }))
+        });
+        rulebooks.collect()
+    }
+
+    fn gateway(&self, rulebook: Rulebook) -> Result<Option<Entry>, ApplyError> {
+        let Some(layout) = lay_out_gateway(&self.caller.settings.gateway, rulebook.family) else {
+            return Ok(None);
+        };
+        let id = TunnelId::gateway();
+        let since = match self.store.entry(rulebook, &id)? {
+            Some(Entry::Gateway(old)) if old.layout == layout => old.since,
+            Some(_) | None => self.caller.now,
+        };
+        Ok(Some(Entry::Gateway(GatewayRecord {
+            format: FORMAT,
+            id,
+            since,
+            layout,
+        })))
+    }
+
+    /// What holds the networks apart that the settings name.
+    fn named_guards(&self, rulebook: Rulebook) -> Vec<Entry> {
+        let settings = &self.caller.settings;
+        let blocking = settings
+            .connections
+            .iter()
+            .filter(|entry| entry.keys.over(&settings.tunnel).when_down == WhenDown::Block);
+        let pairs = blocking.flat_map(|entry| &entry.between);
+        let pairs = pairs.map(|(near, far)| (Network::Prefix(*near), Network::Prefix(*far)));
+        let guards = pairs
+            .filter(|(near, _)| near.family() == rulebook.family)
+            .map(|(near, far)| {
+                let id = TunnelId::guard(&near, &far);
+                let layout = lay_out_guard(&near, &far, None);
+                let old = match self.store.entry(rulebook, &id) {
+                    Ok(Some(Entry::Guard(old))) => Some(*old),
+                    Ok(_) | Err(_) => None,
+                };
+                // One that a tunnel has brought knows the tunnel's device.
+                let kept = old.filter(|old| old.tunnel.is_some() || old.layout == layout);
+                kept.unwrap_or(GuardRecord {
+                    format: FORMAT,
+                    id,
+                    near,
+                    far,
+                    tunnel: None,
+                    since: self.caller.now,
+                    layout,
+                })
+            });
+        guards.map(|guard| Entry::Guard(Box::new(guard))).collect()
+    }
+
+    /// Whether what a tunnel once brought is still set for it.
+    fn still_blocks(&self, guard: &GuardRecord) -> bool {
+        let policy = guard.tunnel.as_ref().map(|tunnel| self.caller.settings.policy(tunnel));
+        policy.is_some_and(|policy| policy.when_down == WhenDown::Block)
+    }
+
+    fn kept_since(&self, rulebook: Rulebook, new: GuardRecord) -> Result<GuardRecord, ApplyError> {
+        Ok(match self.store.entry(rulebook, &new.id)? {
+            Some(Entry::Guard(old)) if old.layout == new.layout => GuardRecord {
+                since: old.since,
+                ..new
+            },
+            Some(_) | None => new,
+        })
+    }
+
+    /// A tunnel as it is to be by the settings.
+    fn laid_out_anew(&self, record: TunnelRecord) -> Result<TunnelRecord, ApplyError> {
+        let policy = self.caller.settings.policy(&record.tunnel);
+        let layout = self.layout(&record.tunnel, &record.id, &policy, Some(&record))?;
+        Ok(TunnelRecord {
+            policy,
+            layout,
+            ..record
+        })
+    }
+
+    /// Makes a rulebook hold these entries and no others. Says whether that changed anything.
+    fn make(&mut self, rulebook: Rulebook, wanted: &[Entry]) -> Result<bool, ApplyError> {
+        let entries = self.store.entries(rulebook)?;
+        let (gone, come): (Vec<_>, Vec<_>) = (
+            entries
+                .iter()
+                .filter(|entry| !wanted.contains(entry))
+                .cloned()
+                .collect(),
+            wanted
+                .iter()
+                .filter(|entry| !entries.contains(entry))
+                .cloned()
+                .collect(),
+        );
+        let place = self.caller.settings.gateway.place;
+        let moved = !entries.is_empty() && self.store.place(rulebook)? != place;
+        let work = Work {
+            rulebook,
+            gone,
+            come,
+            settle: Settle::Complete,
+        };
+        let has_work = !work.gone.is_empty() || !work.come.is_empty();
+        if moved {
+            self.move_jumps(&work, wanted)?;
+        } else if has_work {
+            self.carry_out(&work)?;
+        }
+        let mended = self.clear_strays(rulebook)?;
+        Ok(has_work || moved || mended)
+    }
+
+    /// The same where our jumps move to another place: everything is put in anew, in one change of the table.
+    fn move_jumps(&mut self, work: &Work, wanted: &[Entry]) -> Result<(), ApplyError> {
+        let rulebook = work.rulebook;
+        let (old, new) = (self.store.place(rulebook)?, self.caller.settings.gateway.place);
+        let layouts: Vec<_> = wanted.iter().map(|entry| entry.layout().clone()).collect();
+        let pending = pending(work, &[]);
+        self.store.begin(&pending, &work.gone, &work.come)?;
+        self.store.set_place(rulebook, new)?;
+        let made = self.listings(&pending, &layouts).and_then(|listings| {
+            let site = |place| Site {
+                family: rulebook.family,
+                place,
+            };
+            let sections = checked(move_jumps(&layouts, &listings, site(old), site(new)))?;
+            Ok(self.tables.restore(rulebook, &restore_text(&sections))?)
+        });
+        match made {
+            Ok(()) => Ok(self.store.commit(&pending, &work.gone, &work.come)?),
+            Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
+            Err(error) => {
+                self.store.set_place(rulebook, old)?;
+                self.store.abandon(&pending, &work.gone, &work.come)?;
+                self.store.settled()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts everything in anew where chains of ours stand that nobody has put in, or others are missing. Says whether it did.
+    fn clear_strays(&mut self, rulebook: Rulebook) -> Result<bool, ApplyError> {
+        let entries = self.store.entries(rulebook)?;
+        let is_default = self.tables.default_variant(rulebook.family).ok() == Some(rulebook.variant);
+        if entries.is_empty() && !is_default {
+            return Ok(false);
+        }
+        let layouts: Vec<_> = entries.iter().map(|entry| entry.layout().clone()).collect();
+        let mut all = BTreeSet::from([Table::Filter]);
+        all.extend(layouts.iter().flat_map(Layout::tables));
+        if self.stands_as_it_should(rulebook, &layouts, &all)? {
+            return Ok(false);
+        }
+        let work = Work {
+            rulebook,
+            gone: Vec::new(),
+            come: Vec::new(),
+            settle: Settle::Complete,
+        };
+        let mut pending = pending(&work, &[]);
+        pending.tables = Table::ALL.into_iter().collect();
+        self.store.begin(&pending, &[], &[])?;
+        self.rebuild(&pending, &[], &[])?;
+        self.store.settled()?;
+        Ok(true)
+    }
+
+    fn stands_as_it_should(
+        &mut self,
+        rulebook: Rulebook,
+        layouts: &[Layout],
+        tables: &BTreeSet<Table>,
+    ) -> Result<bool, ApplyError> {
+        let family = rulebook.family;
+        let place = self.store.place(rulebook)?;
+        for table in tables {
+            let listing = Listing::of_save(&self.tables.save(rulebook, *table)?);
+            if !holds(layouts, *table, &listing, Site { family, place }) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

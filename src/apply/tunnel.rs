@@ -1,0 +1,255 @@
+//! What opening and closing the firewall for a tunnel comes to.
+
+use super::{ApplyError, Course, Outcome, Session, Work};
+use crate::contract::{Multiplicity, Tunnel};
+use crate::iptables::Tables;
+use crate::netfilter::Rulebook;
+use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_guard, lay_out_peer};
+use crate::record::{Entry, FORMAT, GuardRecord, OuterRecord, Settle, TunnelRecord};
+use crate::selector::Family;
+use crate::settings::{Esp, Policy, Settings, WhenDown};
+
+impl<T: Tables> Session<'_, T> {
+    /// Opens the firewall for a tunnel.
+    ///
+    /// # Errors
+    /// If that is not possible; nothing of it is left then.
+    pub fn open(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
+        let course = self.opening(tunnel)?;
+        for (index, work) in course.works.iter().enumerate() {
+            if let Err(error) = self.carry_out(work) {
+                // What was done in the other family's rulebook goes again. If that fails, the next `down` finds it.
+                for done in course.works[..index].iter().rev() {
+                    let _ = self.carry_out(&reversed(done));
+                }
+                return Err(error);
+            }
+        }
+        Ok(course.outcome)
+    }
+
+    /// Closes the firewall for a tunnel, by its record.
+    ///
+    /// # Errors
+    /// If that is not possible; the record stands then.
+    pub fn close(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
+        let course = self.closing(tunnel)?;
+        let results: Vec<_> = course.works.iter().map(|work| self.carry_out(work)).collect();
+        results.into_iter().collect::<Result<(), _>>()?;
+        Ok(course.outcome)
+    }
+
+    /// What opening the firewall for a tunnel comes to.
+    ///
+    /// # Errors
+    /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not go with it.
+    pub fn opening(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
+        let key = TunnelKey::of(tunnel);
+        let (rulebook, old, id) = match self.find(tunnel, &key)? {
+            Some((rulebook, old)) => (rulebook, Some(old.clone()), old.id),
+            None => self.place(tunnel, &key)?,
+        };
+        let (count, settle) = match tunnel.multiplicity {
+            Multiplicity::Counted => (
+                old.as_ref().map_or(1, |old| old.count.saturating_add(1)),
+                Settle::Complete,
+            ),
+            Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
+        };
+        let policy = self.caller.settings.policy(tunnel);
+        let layout = self.layout(tunnel, &id, &policy, old.as_ref())?;
+        let stood = old.as_ref().filter(|old| old.layout == layout);
+        let outcome = if stood.is_some() {
+            Outcome::StoodAlready(count)
+        } else {
+            Outcome::Opened
+        };
+        let new = TunnelRecord {
+            format: FORMAT,
+            id,
+            key,
+            multiplicity: tunnel.multiplicity,
+            count,
+            since: stood.map_or(self.caller.now, |old| old.since),
+            daemon: self.caller.daemon,
+            tunnel: tunnel.clone(),
+            policy,
+            layout,
+        };
+        let mut works = Vec::from_iter(self.outer_opening(&new, settle)?);
+        let mut work = Work {
+            rulebook,
+            gone: old.map(Entry::from).into_iter().collect(),
+            come: Vec::new(),
+            settle,
+        };
+        self.add_guard(&mut work, &new)?;
+        work.come.push(new.into());
+        works.push(work);
+        Ok(Course { works, outcome })
+    }
+
+    /// The rules of a tunnel. One whose nat table takes none of ours goes on without.
+    pub(super) fn layout(
+        &self,
+        tunnel: &Tunnel,
+        id: &TunnelId,
+        policy: &Policy,
+        old: Option<&TunnelRecord>,
+    ) -> Result<Layout, ApplyError> {
+        let settings = &self.caller.settings;
+        let terms = Terms {
+            policy,
+            esp: settings.gateway.esp,
+            exempting: match settings.leaves_nat_alone() {
+                true => Exempting::Nobody,
+                false => Exempting::Some,
+            },
+            interfaces: &self.caller.interfaces,
+            path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
+        };
+        let layout = lay_out(tunnel, id, &terms)?;
+        let spared = old.is_some_and(|old| old.layout == layout.clone().without_nat());
+        match spared && layout.can_spare_nat() {
+            true => Ok(layout.without_nat()),
+            false => Ok(layout),
+        }
+    }
+
+    /// What lets in the ESP of a tunnel whose packets are of the other family. Before the tunnel itself, which nothing comes by without it.
+    fn outer_opening(&self, record: &TunnelRecord, settle: Settle) -> Result<Option<Work>, ApplyError> {
+        let Some((family, new)) = outer(record, &self.caller.settings) else {
+            return Ok(None);
+        };
+        let rulebook = Rulebook {
+            variant: self.tables.default_variant(family)?,
+            family,
+        };
+        let old = self.store.entry(rulebook, &new.id)?;
+        Ok(Some(Work {
+            rulebook,
+            gone: old.into_iter().collect(),
+            come: vec![Entry::Outer(new)],
+            settle,
+        }))
+    }
+
+    /// Has a tunnel's networks held apart, if that is set for it. The guard stays when the tunnel goes.
+    fn add_guard(&self, work: &mut Work, record: &TunnelRecord) -> Result<(), ApplyError> {
+        match record.policy.when_down {
+            WhenDown::Leave => return Ok(()),
+            WhenDown::Block => {}
+        }
+        let new = guard(record, self.caller.now);
+        let old = self.store.entry(work.rulebook, &new.id)?;
+        if let Some(Entry::Guard(old)) = &old
+            && old.layout == new.layout
+            && old.tunnel.is_some()
+        {
+            return Ok(());
+        }
+        work.gone.extend(old);
+        work.come.push(Entry::Guard(Box::new(new)));
+        Ok(())
+    }
+
+    /// What closing it comes to; no work, if the tunnel is not on record.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    pub fn closing(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
+        let Some((rulebook, record)) = self.find_open(tunnel)? else {
+            return Ok(Course {
+                works: match crosses(tunnel) {
+                    true => self.outer_closing(TunnelKey::of(tunnel).ids())?,
+                    false => Vec::new(),
+                },
+                outcome: Outcome::NothingThere,
+            });
+        };
+        let (id, crosses) = (record.id.clone(), crosses(&record.tunnel));
+        let left = record.count.saturating_sub(1);
+        let (come, outcome) = match left {
+            0 => (Vec::new(), Outcome::Closed),
+            1.. => (
+                vec![Entry::from(TunnelRecord {
+                    count: left,
+                    ..record.clone()
+                })],
+                Outcome::StillNeeded(left),
+            ),
+        };
+        let mut works = vec![Work {
+            rulebook,
+            gone: vec![record.into()],
+            come,
+            settle: Settle::Complete,
+        }];
+        if outcome == Outcome::Closed && crosses {
+            works.extend(self.outer_closing([id])?);
+        }
+        Ok(Course { works, outcome })
+    }
+
+    fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
+        let mut works = Vec::new();
+        for outer in ids.into_iter().map(|id| TunnelId::outer(&id)) {
+            for rulebook in Rulebook::all() {
+                if let Some(entry) = self.store.entry(rulebook, &outer)? {
+                    works.push(Work {
+                        rulebook,
+                        gone: vec![entry],
+                        come: Vec::new(),
+                        settle: Settle::Complete,
+                    });
+                }
+            }
+        }
+        Ok(works)
+    }
+}
+
+/// Whether a tunnel's packets are of another family than what they are sent in.
+fn crosses(tunnel: &Tunnel) -> bool {
+    tunnel.peer.is_some_and(|peer| Family::of(peer) != tunnel.family())
+}
+
+/// What undoes some work.
+fn reversed(work: &Work) -> Work {
+    Work {
+        rulebook: work.rulebook,
+        gone: work.come.clone(),
+        come: work.gone.clone(),
+        settle: Settle::Complete,
+    }
+}
+
+/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its rulebook; nothing, if that is not asked for.
+pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Family, OuterRecord)> {
+    match settings.gateway.esp {
+        Esp::Negotiated => {}
+        Esp::Any | Esp::Known | Esp::Leave => return None,
+    }
+    let peer = record.tunnel.peer.filter(|_| crosses(&record.tunnel))?;
+    let new = OuterRecord {
+        format: FORMAT,
+        id: TunnelId::outer(&record.id),
+        daemon: record.daemon,
+        layout: lay_out_peer(peer),
+    };
+    Some((Family::of(peer), new))
+}
+
+/// What holds a tunnel's two networks apart.
+pub(super) fn guard(record: &TunnelRecord, now: u64) -> GuardRecord {
+    let (near, far) = (record.tunnel.my_client, record.tunnel.peer_client);
+    GuardRecord {
+        format: FORMAT,
+        id: TunnelId::guard(&near, &far),
+        near,
+        far,
+        tunnel: Some(record.tunnel.clone()),
+        since: now,
+        layout: lay_out_guard(&near, &far, record.layout.device.as_ref()),
+    }
+}

@@ -1,0 +1,133 @@
+//! The rules of a tunnel's own chains in the filter table: what of its packets passes.
+
+use super::identity::TunnelId;
+use super::tunnel::{Passes, Way, note};
+use crate::contract::{LogGroup, Tunnel};
+use crate::netfilter::{Direction, KernelLogPrefix, LogPrefix, LogTarget, Match, Rule, State, Verdict};
+use crate::selector::Traffic;
+use crate::settings::{Policy, Service};
+
+/// What a tunnel's chain on a way does with its packets.
+///
+/// The copies of libreswan's log group come first: they have everything that came so far, and what is accepted goes no further. Then the
+/// administrator's chain, which has the first word. What restricts ends with a DROP: what it does not allow must not come to
+/// rules that allow more, such as one for everything from a network that the peer has taken its addresses from.
+pub(super) fn rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way) -> Vec<Rule> {
+    let copies = copies(tunnel);
+    let consult = policy.chain.clone().map(|chain| Rule::always(Verdict::Consult(chain)));
+    let log = Log { id, policy };
+    let decide = match &way.passes {
+        Passes::Unknown => return copies.into_iter().collect(),
+        Passes::All => all(tunnel, way, &log),
+        Passes::Replies => restricted(tunnel, way, &log, &[]),
+        Passes::Services(services) => restricted(tunnel, way, &log, services),
+        Passes::Nothing => shut(tunnel, way, &log),
+    };
+    copies.into_iter().chain(consult).chain(decide).collect()
+}
+
+/// What the tunnel was made for, of packets in one direction.
+///
+/// The narrowing holds inbound too: by its manual libreswan's protocol and port filter what goes out, and leave what comes in to
+/// the firewall. It holds for a translation as well: with the peer's address but of another kind a packet would fit no policy any more, and
+/// leave in clear.
+pub(super) fn selected(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
+    let traffic = kind(tunnel, direction, &tunnel.traffic);
+    traffic.into_iter().chain(note(tunnel).map(Match::Comment)).collect()
+}
+
+fn kind(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Match> {
+    match traffic {
+        Traffic::Any => None,
+        narrowed @ (Traffic::Protocol(_) | Traffic::Ports { .. } | Traffic::Icmp(_)) => {
+            Some(Match::Traffic(direction, tunnel.family(), narrowed.clone()))
+        }
+    }
+}
+
+fn all(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
+    let direction = way.path.direction();
+    let allowed = Rule {
+        matches: selected(tunnel, direction),
+        verdict: way.path.allowed(),
+    };
+    log.first(kind(tunnel, direction, &tunnel.traffic))
+        .into_iter()
+        .chain([allowed])
+        .collect()
+}
+
+/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no look at
+/// the table of connections, and goes on when that has forgotten the connection.
+fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -> Vec<Rule> {
+    let direction = way.path.direction();
+    let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
+    let offered = offered.filter_map(|traffic| traffic.and(&tunnel.traffic, tunnel.family()));
+    let mut rules = Vec::new();
+    for traffic in offered {
+        let kind = kind(tunnel, direction, &traffic);
+        rules.extend(log.first(kind.clone()));
+        rules.push(Rule {
+            matches: kind.into_iter().collect(),
+            verdict: way.path.allowed(),
+        });
+    }
+    let replies = kind(tunnel, direction, &tunnel.traffic)
+        .into_iter()
+        .chain([Match::State(State::Ongoing)]);
+    rules.push(Rule {
+        matches: replies.collect(),
+        verdict: way.path.allowed(),
+    });
+    rules.extend(shut(tunnel, way, log));
+    rules
+}
+
+fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
+    let direction = way.path.direction();
+    let dropped = Rule {
+        matches: selected(tunnel, direction),
+        verdict: Verdict::Drop,
+    };
+    log.denied(kind(tunnel, direction, &tunnel.traffic))
+        .into_iter()
+        .chain([dropped])
+        .collect()
+}
+
+/// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
+fn copies(tunnel: &Tunnel) -> Option<Rule> {
+    let LogGroup(group) = tunnel.log_group?;
+    let prefix = LogPrefix::from(&note(tunnel)?);
+    Some(Rule::always(Verdict::Log(LogTarget { group, prefix })))
+}
+
+/// What goes to the kernel's log.
+struct Log<'a> {
+    id: &'a TunnelId,
+    policy: &'a Policy,
+}
+
+impl Log<'_> {
+    fn first(&self, kind: Option<Match>) -> Option<Rule> {
+        let matches = kind.into_iter().chain([Match::State(State::New)]);
+        self.policy.log.has_new().then(|| self.rule("new", matches)).flatten()
+    }
+
+    fn denied(&self, kind: Option<Match>) -> Option<Rule> {
+        self.policy
+            .log
+            .has_denied()
+            .then(|| self.rule("denied", kind))
+            .flatten()
+    }
+
+    /// Rate limited, since the peer decides how often it is met.
+    fn rule(&self, what: &str, matches: impl IntoIterator<Item = Match>) -> Option<Rule> {
+        let prefix = KernelLogPrefix::try_from(format!("{} {what}", self.id)).ok()?;
+        Some(Rule {
+            matches: matches.into_iter().chain([Match::Rate]).collect(),
+            verdict: Verdict::KernelLog(prefix),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! Everything that has rules of its own in a rulebook: tunnels, and what there is besides.
+
+use serde::{Deserialize, Serialize};
+
+use super::daemon::Daemon;
+use super::tunnel::TunnelRecord;
+use crate::contract::{ConnectionName, Tunnel};
+use crate::plan::{Layout, TunnelId};
+use crate::selector::Network;
+
+/// One thing on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Entry {
+    /// A tunnel that is up.
+    Tunnel(Box<TunnelRecord>),
+    /// The gateway's own part, from `start` to `stop`.
+    Gateway(GatewayRecord),
+    /// What holds two networks apart, from `start` or the first `up` until it is lifted.
+    Guard(Box<GuardRecord>),
+    /// What lets in ESP for a tunnel whose packets are of the other family, and which is on record there under the same name.
+    Outer(OuterRecord),
+}
+
+/// The gateway's own part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayRecord {
+    /// The format of this record, [`super::FORMAT`].
+    pub format: u32,
+    /// Its name, [`TunnelId::gateway`].
+    pub id: TunnelId,
+    /// When it was put in, in seconds since 1970 (UTC).
+    pub since: u64,
+    /// Its rules.
+    pub layout: Layout,
+}
+
+/// What holds two networks apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardRecord {
+    /// The format of this record, [`super::FORMAT`].
+    pub format: u32,
+    /// Its name, [`TunnelId::guard`].
+    pub id: TunnelId,
+    /// The network behind us.
+    pub near: Network,
+    /// The one behind the peer.
+    pub far: Network,
+    /// The tunnel that brought it, as its last `up` described it; none if only the settings name these networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+    /// When it was put in, in seconds since 1970 (UTC).
+    pub since: u64,
+    /// Its rules.
+    pub layout: Layout,
+}
+
+/// What lets in ESP for a tunnel of the other family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OuterRecord {
+    /// The format of this record, [`super::FORMAT`].
+    pub format: u32,
+    /// The tunnel's name.
+    pub id: TunnelId,
+    /// The tunnel's daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Daemon>,
+    /// Its rules.
+    pub layout: Layout,
+}
+
+impl Entry {
+    /// Its name, the only one such in its rulebook.
+    #[must_use]
+    pub fn id(&self) -> &TunnelId {
+        match self {
+            Self::Tunnel(record) => &record.id,
+            Self::Gateway(record) => &record.id,
+            Self::Guard(record) => &record.id,
+            Self::Outer(record) => &record.id,
+        }
+    }
+
+    /// Every rule that is in for it.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        match self {
+            Self::Tunnel(record) => &record.layout,
+            Self::Gateway(record) => &record.layout,
+            Self::Guard(record) => &record.layout,
+            Self::Outer(record) => &record.layout,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn layout_mut(&mut self) -> &mut Layout {
+        match self {
+            Self::Tunnel(record) => &mut record.layout,
+            Self::Gateway(record) => &mut record.layout,
+            Self::Guard(record) => &mut record.layout,
+            Self::Outer(record) => &mut record.layout,
+        }
+    }
+
+    /// The daemon with whose end it ends.
+    #[must_use]
+    pub fn daemon(&self) -> Option<Daemon> {
+        match self {
+            Self::Tunnel(record) => record.daemon,
+            Self::Outer(record) => record.daemon,
+            Self::Gateway(_) | Self::Guard(_) => None,
+        }
+    }
+
+    /// The tunnel that it is.
+    #[must_use]
+    pub fn into_tunnel(self) -> Option<TunnelRecord> {
+        match self {
+            Self::Tunnel(record) => Some(*record),
+            Self::Gateway(_) | Self::Guard(_) | Self::Outer(_) => None,
+        }
+    }
+}
+
+impl GuardRecord {
+    /// The connection that it was put in for; none if only the settings name its networks.
+    #[must_use]
+    pub fn connection(&self) -> Option<&ConnectionName> {
+        self.tunnel.as_ref().map(|tunnel| &tunnel.connection)
+    }
+}
+
+impl From<TunnelRecord> for Entry {
+    fn from(record: TunnelRecord) -> Self {
+        Self::Tunnel(Box::new(record))
+    }
+}

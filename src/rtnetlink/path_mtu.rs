@@ -1,0 +1,73 @@
+//! How large a packet may be on its way to somebody.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "these enums are the kernel's, and grow with it"
+)]
+
+use std::net::IpAddr;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMetric};
+
+use super::connection::Connection;
+use super::error::Fault;
+use super::routes::lookup;
+
+/// The largest packet that this machine sends to an address whole, in bytes: what the route says or has learnt, or else what its device
+/// takes. None if that cannot be found out, as where there is no way.
+#[must_use]
+pub fn path_mtu(to: IpAddr) -> Option<u16> {
+    let size = Connection::open()
+        .and_then(|mut connection| ask(&mut connection, to))
+        .ok()??;
+    Some(u16::try_from(size).unwrap_or(u16::MAX))
+}
+
+fn ask(connection: &mut Connection, to: IpAddr) -> Result<Option<u32>, Fault> {
+    let RouteNetlinkMessage::NewRoute(route) = connection.ask(lookup(to, None))? else {
+        return Ok(None);
+    };
+    let mut device = None;
+    for attribute in route.attributes {
+        match attribute {
+            RouteAttribute::Metrics(metrics) => {
+                let said = metrics.into_iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(size) if size > 0 => Some(size),
+                    _ => None,
+                });
+                if said.is_some() {
+                    return Ok(said);
+                }
+            }
+            RouteAttribute::Oif(index) => device = Some(index),
+            _ => {}
+        }
+    }
+    device.map_or(Ok(None), |index| of_device(connection, index))
+}
+
+fn of_device(connection: &mut Connection, index: u32) -> Result<Option<u32>, Fault> {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    let RouteNetlinkMessage::NewLink(link) = connection.ask(RouteNetlinkMessage::GetLink(request))? else {
+        return Ok(None);
+    };
+    Ok(link.attributes.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(size) => Some(size),
+        _ => None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_this_machine_itself_takes_large_packets() {
+        // The loopback takes 65536 bytes, one more than an IP packet can have. In a namespace where it is down there is no way.
+        let size = path_mtu("127.0.0.1".parse().unwrap());
+        assert!(size.is_none_or(|size| size == u16::MAX), "{size:?}");
+    }
+}
