@@ -1,12 +1,13 @@
 //! Tests of the two support modules that other tests lean on: does the emulator take
 //! and refuse what `iptables-restore` does, and does a packet go through the chains
 //! as it goes through the kernel? What is stated here was compared with iptables
-//! 1.8.9, both variants.
+//! 1.8.9, both variants; `strictness.rs` and `counters.rs` do it again each time.
 
 mod support;
 
-use support::emulator::{Emulator, Kind, ParsedRule};
-use support::packet::{AH, From, Packet, To, Trace, Verdict, trace};
+use support::emulator::{Emulator, Kind, Mss, ParsedRule};
+use support::packet::{AH, ConnectionState, From, Journey, Packet, To, Trace, Translation, Verdict};
+use support::packet::{after_routing, journey, trace, trace_chain};
 
 /// A text for `iptables-restore` made of these lines.
 fn text(lines: &str) -> String {
@@ -444,4 +445,264 @@ fn a_target_has_its_own_options_and_no_others() {
     }
     let long = format!("-j NFLOG --nflog-prefix {}", "a".repeat(64));
     assert!(ParsedRule::parse(&long).is_err());
+}
+
+/// Tables that took these lines, each `table: line`, in this order.
+fn tables(lines: &[&str]) -> Emulator {
+    let mut tables = Emulator::new();
+    for line in lines {
+        let (table, line) = line.split_once(": ").expect("a table");
+        assert_eq!(tables.restore(&format!("*{table}\n{line}\nCOMMIT\n")), Ok(()), "{line}");
+    }
+    tables
+}
+
+/// Something in clear from one network to the other.
+fn passing() -> Packet {
+    let packet = Packet::between("10.2.0.7", "10.1.0.9").tcp(40000, 443).syn();
+    packet.in_by("eth0").out_by("eth1")
+}
+
+#[test]
+fn a_rule_asks_for_the_state_of_the_connection() {
+    let known = incoming().state(ConnectionState::Established);
+    let related = incoming().state(ConnectionState::Related);
+    for (words, matching) in [
+        ("NEW", [true, false, false]),
+        ("ESTABLISHED", [false, true, false]),
+        ("RELATED,ESTABLISHED", [false, true, true]),
+        ("INVALID", [false, false, false]),
+        ("SNAT,DNAT", [false, false, false]),
+    ] {
+        let conditions = format!("-m conntrack --ctstate {words}");
+        let packets = [&incoming(), &known, &related];
+        assert_eq!(packets.map(|packet| matches(&conditions, packet)), matching, "{words}");
+    }
+    let twice = "-m conntrack --ctstate ESTABLISHED -m conntrack --ctstate SNAT";
+    assert!(!matches(twice, &known) && matches(twice, &known.source_translated("192.0.2.1")));
+}
+
+#[test]
+fn a_rule_asks_for_the_way_in_the_connection_and_for_where_its_replies_go() {
+    let answer = incoming().reply();
+    assert!(matches("-m conntrack --ctdir REPLY", &answer) && !matches("-m conntrack --ctdir ORIGINAL", &answer));
+    assert!(matches("-m conntrack --ctrepldst 10.1.0.1", &answer));
+    assert!(matches("-m conntrack --ctrepldst 10.2.0.7", &incoming()));
+    let translated = answer.source_translated("192.0.2.1");
+    let all = "-m conntrack --ctstate SNAT --ctrepldst 192.0.2.1 --ctdir REPLY";
+    assert!(matches(all, &translated) && !matches(all, &incoming().source_translated("192.0.2.1")));
+}
+
+#[test]
+fn what_belongs_to_no_connection_is_asked_for_its_state_only() {
+    let stray = incoming().state(ConnectionState::Invalid);
+    assert!(matches("-m conntrack --ctstate INVALID --ctdir REPLY", &stray));
+    assert!(!matches("-m conntrack --ctdir ORIGINAL", &stray));
+    assert!(!matches("-m conntrack --ctstate NEW", &stray));
+}
+
+#[test]
+fn a_contrary_holds_where_the_condition_does_not() {
+    for (conditions, expected) in [
+        ("! -i eth0", false),
+        ("! -i eth1", true),
+        ("! -i eth+", false),
+        ("! -s 10.2.0.0/16", false),
+        ("! -s 10.3.0.0/16 ! -d 10.1.0.2", true),
+        ("! -s 10.3.0.0/16 ! -d 10.1.0.1", false),
+        ("-m addrtype --src-type LOCAL", false),
+        ("-m addrtype ! --src-type LOCAL", true),
+    ] {
+        assert_eq!(matches(conditions, &incoming()), expected, "{conditions}");
+    }
+    let ours = incoming().with_our_source();
+    assert!(matches("-m addrtype --src-type LOCAL", &ours) && !matches("-m addrtype ! --src-type LOCAL", &ours));
+    let made_here = incoming().made_here().out_by("eth0");
+    let line = "-A OUTPUT -m addrtype --src-type LOCAL -j DROP";
+    assert_eq!(trace_of(line, &made_here).verdict, Verdict::Drop);
+}
+
+#[test]
+fn flags_match_when_those_of_the_mask_are_as_said() {
+    let conditions = "-p tcp -m tcp --tcp-flags SYN,RST SYN";
+    for (flags, expected) in [("SYN", true), ("SYN,ACK", true), ("ACK", false), ("SYN,RST", false)] {
+        assert_eq!(matches(conditions, &incoming().flags(flags)), expected, "{flags}");
+    }
+    assert!(!matches(conditions, &incoming().syn().later_fragment()));
+}
+
+#[test]
+fn a_port_of_the_list_is_enough() {
+    let ike = |port| incoming().udp(port, 4500);
+    assert!(matches("-p udp -m multiport --dports 500,4500", &ike(1)));
+    assert!(!matches("-p udp -m multiport --sports 500,4500", &ike(1)));
+    assert!(matches(
+        "-p udp -m multiport --sports 500,4500:4600 -m multiport --dports 1:9,4500",
+        &ike(4501)
+    ));
+}
+
+#[test]
+fn a_log_line_and_a_limit_are_told_and_the_packet_goes_on() {
+    let lines = "-A INPUT -m limit --limit 10/min -j LOG --log-prefix \"denied: \"\n-A INPUT -j LOG\n-A INPUT -j DROP";
+    let trace = trace_of(lines, &incoming());
+    assert_eq!(
+        (trace.verdict, trace.logs),
+        (Verdict::Drop, vec!["denied: ".to_owned(), String::new()])
+    );
+    let limited = "-A INPUT -m limit --limit 10/min -j LOG --log-prefix \"denied: \"";
+    assert_eq!(trace.limited, [limited]);
+    assert_eq!(trace.decided_by.as_deref(), Some("-A INPUT -j DROP"));
+}
+
+#[test]
+fn a_walk_that_begins_in_a_user_chain_says_when_it_gives_the_packet_back() {
+    let tables =
+        table(":A - [0:0]\n-A A -s 10.2.0.0/16 -j RETURN\n-A A -p tcp -j ACCEPT\n-A A -j LOG\n-A INPUT -j RETURN");
+    let walk = |packet: &Packet| trace_chain(&tables, Kind::Filter, "A", packet);
+    let other = Packet::between("10.3.0.1", "10.1.0.1").in_by("eth0").for_gateway();
+    let returned = walk(&incoming());
+    assert_eq!(returned.verdict, Verdict::Return);
+    assert_eq!(returned.decided_by.as_deref(), Some("-A A -s 10.2.0.0/16 -j RETURN"));
+    assert_eq!((walk(&other).verdict, walk(&other).decided_by), (Verdict::Return, None));
+    assert_eq!(walk(&other.tcp(1, 2)).verdict, Verdict::Accept);
+    let fallen = trace(&tables, &incoming());
+    assert_eq!(
+        (fallen.verdict, fallen.decided_by.as_deref()),
+        (Verdict::Policy, Some("-A INPUT -j RETURN"))
+    );
+}
+
+fn chains(journey: &Journey) -> Vec<(&'static str, &'static str)> {
+    let stations = journey.stations.iter();
+    stations.map(|station| (station.kind.name(), station.chain)).collect()
+}
+
+#[test]
+fn a_journey_visits_the_tables_in_the_kernels_order() {
+    let untouched = Emulator::new();
+    let stops = |packet: &Packet| chains(&journey(&untouched, packet));
+    let (mangle, nat, filter) = ("mangle", "nat", "filter");
+    let [before, last] = ["PREROUTING", "POSTROUTING"];
+    assert_eq!(
+        stops(&passing()),
+        [
+            (mangle, before),
+            (nat, before),
+            (mangle, "FORWARD"),
+            (filter, "FORWARD"),
+            (mangle, last),
+            (nat, last)
+        ]
+    );
+    assert_eq!(
+        stops(&incoming()),
+        [
+            (mangle, before),
+            (nat, before),
+            (mangle, "INPUT"),
+            (filter, "INPUT"),
+            (nat, "INPUT")
+        ]
+    );
+    assert_eq!(
+        stops(&incoming().made_here().out_by("eth0")),
+        [
+            (mangle, "OUTPUT"),
+            (nat, "OUTPUT"),
+            (filter, "OUTPUT"),
+            (mangle, last),
+            (nat, last)
+        ]
+    );
+    let without_nat = [
+        (mangle, before),
+        (mangle, "FORWARD"),
+        (filter, "FORWARD"),
+        (mangle, last),
+    ];
+    assert_eq!(stops(&passing().state(ConnectionState::Established)), without_nat);
+    assert_eq!(stops(&passing().reply()), without_nat);
+}
+
+#[test]
+fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
+    let dropped = journey(
+        &tables(&["mangle: -A FORWARD -j DROP", "filter: -A FORWARD -j ACCEPT"]),
+        &passing(),
+    );
+    assert_eq!((dropped.verdict, dropped.passes), (Verdict::Drop, false));
+    assert_eq!(
+        (dropped.decided_by.kind, dropped.decided_by.chain),
+        (Kind::Mangle, "FORWARD")
+    );
+    assert_eq!(dropped.decided_by.rule.as_deref(), Some("-A FORWARD -j DROP"));
+    assert_eq!(dropped.stations.len(), 3);
+    let rules = [
+        "mangle: -A FORWARD -j ACCEPT",
+        "filter: -A FORWARD -p tcp",
+        "filter: -A FORWARD -j ACCEPT",
+    ];
+    let passed = journey(&tables(&rules), &passing());
+    assert_eq!(
+        (passed.verdict, passed.passes, passed.cost()),
+        (Verdict::Accept, true, 3)
+    );
+    assert_eq!(passed.decided_by.rule.as_deref(), Some("-A FORWARD -j ACCEPT"));
+}
+
+#[test]
+fn a_journey_that_is_left_to_a_policy_passes_as_the_policy_says() {
+    for (policy, passes) in [("ACCEPT", true), ("DROP", false)] {
+        let left = journey(&Emulator::new().with_policy("FORWARD", policy), &passing());
+        assert_eq!((left.verdict, left.passes), (Verdict::Policy, passes));
+        assert_eq!((left.decided_by.kind, left.decided_by.rule), (Kind::Filter, None));
+    }
+    let mangled = journey(
+        &tables(&["mangle: :PREROUTING DROP [0:0]", "filter: -A FORWARD -j ACCEPT"]),
+        &passing(),
+    );
+    assert_eq!((mangled.decided_by.kind, mangled.passes), (Kind::Mangle, false));
+}
+
+#[test]
+fn a_journey_carries_translations_on() {
+    let rules = [
+        "nat: -A PREROUTING -d 192.0.2.1 -j DNAT --to-destination 10.1.0.9",
+        "filter: -A FORWARD -d 10.1.0.9 -m conntrack --ctstate DNAT -j ACCEPT",
+        "nat: -A POSTROUTING -o eth1 -j MASQUERADE",
+    ];
+    let packet = Packet::between("10.2.0.7", "192.0.2.1").in_by("eth0").out_by("eth1");
+    let journey = journey(&tables(&rules), &packet.device_address("10.1.0.1"));
+    let address = "10.1.0.9".parse().expect("an address");
+    assert_eq!(journey.verdict, Verdict::Accept);
+    assert_eq!(
+        journey.translations(),
+        [Translation::Destination(address), Translation::Masquerade]
+    );
+    assert_eq!(journey.packet.source.to_string(), "10.1.0.1");
+    assert_eq!(after_routing(&tables(&rules[2..]), &passing()).source, passing().source);
+}
+
+#[test]
+fn a_journey_tells_what_became_of_the_mss() {
+    let syn = "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS";
+    let set = format!("mangle: -A FORWARD {syn} --set-mss 1360");
+    let clamp = format!("mangle: -A POSTROUTING {syn} --clamp-mss-to-pmtu");
+    let rules = [set.as_str(), clamp.as_str(), "filter: -A FORWARD -j LOG --log-prefix x"];
+    let tables = tables(&rules);
+    let first = journey(&tables, &passing());
+    assert_eq!(first.mss(), [Mss::Set(1360), Mss::Clamped]);
+    assert_eq!((first.logs(), first.verdict), (vec!["x"], Verdict::Policy));
+    assert_eq!(first.at(Kind::Mangle, "FORWARD").map(Trace::cost), Some(1));
+    assert!(journey(&tables, &passing().flags("ACK")).mss().is_empty());
+}
+
+#[test]
+fn a_table_that_the_kernel_lacks_refuses_its_section_only() {
+    let mut tables = Emulator::new();
+    tables.lacks.insert(Kind::Mangle);
+    assert_eq!(tables.restore("*nat\n:A - [0:0]\nCOMMIT\n"), Ok(()));
+    let why = tables.restore("*mangle\n:A - [0:0]\nCOMMIT\n");
+    assert_eq!(why, Err("line 1: can't initialize iptables table `mangle'".to_owned()));
 }

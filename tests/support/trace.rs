@@ -354,11 +354,15 @@ fn way(packet: &Packet) -> &'static [(Kind, &'static str)] {
     }
 }
 
-/// The packet as a hook sees it: before the routing nobody knows by which device it will leave.
+/// The packet as a hook sees it. Before the routing nobody knows by which device it will leave, and the first to see an answer see
+/// it before the translation back.
 fn seen_by(chain: &str, packet: &Packet) -> Packet {
     let mut seen = packet.clone();
     if chain == "PREROUTING" {
         seen.to = To::Local;
+        if seen.direction == ConnectionDirection::Reply {
+            seen.destination = seen.reply_destination();
+        }
     }
     seen
 }
@@ -367,7 +371,7 @@ fn seen_by(chain: &str, packet: &Packet) -> Packet {
 ///
 /// The tables of nat see the first packet of a connection only. For the others it is said in the packet what was done to their
 /// connection, and their addresses are those inside the gateway. Where the packet goes is said in it too, whatever nat makes of its
-/// destination.
+/// destination. (With nft the kernel looks into nat only when some rule or translation asks for connections.)
 pub fn journey(tables: &Emulator, packet: &Packet) -> Journey {
     let is_first = packet.state == ConnectionState::New && packet.direction == ConnectionDirection::Original;
     let mut journey = Journey {
