@@ -250,6 +250,15 @@ impl From<Common> for Options {
 /// The commands for people.
 #[derive(Debug, Subcommand)]
 pub enum Operation {
+    /// Make everything as it is set: the gateway's own rules, networks that are held apart, and tunnels that are up
+    Start,
+    /// Take the gateway's own rules out; tunnels that are up keep theirs
+    Stop,
+    /// Let packets in clear pass again between networks that `when-down = "block"` holds apart
+    Unblock {
+        /// Only those of this connection
+        connection: Option<String>,
+    },
     /// Run every call in a captures file, one line each and a summary
     Replay {
         /// The captures file: `> [ARGUMENT] …` begins a call, the lines to the next blank one are its environment

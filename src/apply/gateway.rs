@@ -53,6 +53,21 @@ impl<T: Tables> Session<'_, T> {
         Ok(started)
     }
 
+    /// What `start` comes to in each rulebook where something changes, apart from jumps that move and chains that nobody has put in.
+    ///
+    /// # Errors
+    /// If a record cannot be read, or something set does not go with a tunnel that stands.
+    pub fn starting(&self) -> Result<Vec<Work>, ApplyError> {
+        let wanted = self.wanted()?;
+        let works = Rulebook::all().map(|rulebook| {
+            let wanted = wanted.get(&rulebook).map_or(&[][..], Vec::as_slice);
+            Ok(difference(rulebook, &self.store.entries(rulebook)?, wanted))
+        });
+        let has_work = |work: &Work| !work.gone.is_empty() || !work.come.is_empty();
+        let works = works.collect::<Result<Vec<_>, ApplyError>>()?;
+        Ok(works.into_iter().filter(has_work).collect())
+    }
+
     /// Takes the gateway's own part out. Tunnels stay as long as they are up, and networks that are held apart stay so.
     ///
     /// # Errors
@@ -247,26 +262,9 @@ impl<T: Tables> Session<'_, T> {
     /// Makes a rulebook hold these entries and no others. Says whether that changed anything.
     fn make(&mut self, rulebook: Rulebook, wanted: &[Entry]) -> Result<bool, ApplyError> {
         let entries = self.store.entries(rulebook)?;
-        let (gone, come): (Vec<_>, Vec<_>) = (
-            entries
-                .iter()
-                .filter(|entry| !wanted.contains(entry))
-                .cloned()
-                .collect(),
-            wanted
-                .iter()
-                .filter(|entry| !entries.contains(entry))
-                .cloned()
-                .collect(),
-        );
+        let work = difference(rulebook, &entries, wanted);
         let place = self.caller.settings.gateway.place;
         let moved = !entries.is_empty() && self.store.place(rulebook)? != place;
-        let work = Work {
-            rulebook,
-            gone,
-            come,
-            settle: Settle::Complete,
-        };
         let has_work = !work.gone.is_empty() || !work.come.is_empty();
         if moved {
             self.move_jumps(&work, wanted)?;
@@ -347,5 +345,20 @@ impl<T: Tables> Session<'_, T> {
             }
         }
         Ok(true)
+    }
+}
+
+/// What makes these entries of those.
+fn difference(rulebook: Rulebook, entries: &[Entry], wanted: &[Entry]) -> Work {
+    let without = |all: &[Entry], others: &[Entry]| {
+        let others: BTreeMap<_, _> = others.iter().map(|entry| (entry.id(), entry)).collect();
+        let unlike = all.iter().filter(|entry| others.get(entry.id()) != Some(entry));
+        unlike.cloned().collect()
+    };
+    Work {
+        rulebook,
+        gone: without(entries, wanted),
+        come: without(wanted, entries),
+        settle: Settle::Complete,
     }
 }

@@ -1,0 +1,181 @@
+//! `start`, `stop` and `unblock`: the gateway's own part, and networks that are held apart.
+//!
+//! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever the settings have changed: it makes
+//! everything as it is set, tunnels that are up included. `stop` is for after the daemon has ended.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::ground::{Ground, print};
+use crate::apply::{Caller, Session, Standing, Started};
+use crate::cli::{Mode, Options};
+use crate::hook::HookError;
+use crate::netfilter::{Rulebook, restore_text};
+use crate::record::{Store, TunnelRecord};
+use crate::rtnetlink::{path_mtu, xfrm_interfaces};
+use crate::settings::{Mss, Settings};
+
+/// Makes everything as it is set, and says what stands. Returns the exit code.
+pub(super) fn start(options: &Options) -> Result<u8, HookError> {
+    let settings = Settings::load(options.config.as_deref())?;
+    let ground = Ground::new(options)?;
+    match options.mode {
+        Mode::DryRun => rehearse(&ground, &ground.peek(), settings)?,
+        Mode::Real => {
+            let started = in_session(&ground, settings, |session| session.start())?;
+            let standing = words(&started.standing);
+            let standing = if standing.is_empty() {
+                "nothing is set to be put in"
+            } else {
+                &standing
+            };
+            print(&match changed(&started) {
+                None => format!("nothing to change: {standing}\n"),
+                Some(rulebooks) => format!("changed {rulebooks}: {standing}\n"),
+            })?;
+        }
+    }
+    Ok(0)
+}
+
+/// Takes the gateway's own part out, and says what stays. Returns the exit code.
+pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
+    let ground = Ground::new(options)?;
+    let started = in_session(&ground, Settings::default(), |session| session.stop())?;
+    let mut text = match changed(&started) {
+        None => "the gateway's rules are not in\n".to_owned(),
+        Some(rulebooks) => format!("the gateway's rules are out of {rulebooks}\n"),
+    };
+    // Writing into a String cannot fail.
+    if started.standing.tunnels > 0 {
+        let _ = writeln!(
+            text,
+            "{} until `down`, or `pluto-updown flush`",
+            match started.standing.tunnels {
+                1 => "1 tunnel keeps its rules".to_owned(),
+                number => format!("{number} tunnels keep their rules"),
+            }
+        );
+    }
+    if started.standing.guards > 0 {
+        let _ = writeln!(
+            text,
+            "{} held apart until `pluto-updown unblock`",
+            pairs(started.standing.guards)
+        );
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+/// Lets packets in clear between networks again, and says what stays. Returns the exit code: 1 if nothing was held apart by that name.
+pub(super) fn unblock(options: &Options, connection: Option<&str>) -> Result<u8, HookError> {
+    let ground = Ground::new(options)?;
+    let started = in_session(&ground, Settings::default(), |session| session.unblock(connection))?;
+    let left = pairs(started.standing.guards);
+    let none = changed(&started).is_none();
+    print(&match (none, connection) {
+        (true, Some(name)) => format!("no networks are held apart for {}\n", crate::words::one_line(name)),
+        (true, None) => "no networks are held apart\n".to_owned(),
+        (false, _) => format!("lifted; {left} held apart\n"),
+    })?;
+    Ok(u8::from(none && connection.is_some()))
+}
+
+/// Settles what a call that died has left, does the work, and leaves no empty folder behind.
+fn in_session(
+    ground: &Ground<'_>,
+    settings: Settings,
+    work: impl FnOnce(&mut Session<'_, crate::iptables::Programs<'_>>) -> Result<Started, crate::apply::ApplyError>,
+) -> Result<Started, HookError> {
+    let store = ground.open()?;
+    let mut programs = ground.programs(&store);
+    let caller = caller(ground, &store, settings)?;
+    let mut session = Session::new(&store, &mut programs, caller);
+    let started = session.housekeep().and_then(|()| work(&mut session));
+    let tidied = store.tidy();
+    let started = started?;
+    tidied?;
+    Ok(started)
+}
+
+/// Shows what `start` would change.
+fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<(), HookError> {
+    let mut programs = ground.programs(store);
+    let caller = caller(ground, store, settings)?;
+    let session = Session::new(store, &mut programs, caller);
+    let mut text = String::new();
+    for work in session.starting()? {
+        let sections = session.sections(&work)?;
+        if !sections.is_empty() {
+            // Writing into a String cannot fail.
+            let _ = write!(
+                text,
+                "# start: would change {}:\n{}",
+                work.rulebook,
+                restore_text(&sections)
+            );
+        }
+    }
+    if text.is_empty() {
+        text.push_str("# start: nothing to change\n");
+    }
+    print(&text)
+}
+
+/// What the work needs to know of the machine, for the tunnels on record.
+fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Caller, HookError> {
+    let mut records: Vec<TunnelRecord> = Vec::new();
+    for rulebook in Rulebook::all() {
+        records.extend(store.tunnels(rulebook)?);
+    }
+    let numbered = records.iter().any(|record| record.tunnel.if_id_out.is_some());
+    let interfaces = match numbered {
+        // Without them such a tunnel is laid out as when there is no such device.
+        true => xfrm_interfaces().unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let clamped = records
+        .iter()
+        .filter(|record| settings.policy(&record.tunnel).mss == Mss::PathMtu);
+    let mut path_mtus = BTreeMap::new();
+    for peer in clamped.filter_map(|record| record.tunnel.peer) {
+        if let (false, Some(size)) = (path_mtus.contains_key(&peer), path_mtu(peer)) {
+            path_mtus.insert(peer, size);
+        }
+    }
+    Ok(Caller {
+        daemon: None,
+        now: ground.now,
+        interfaces,
+        path_mtus,
+        settings,
+    })
+}
+
+fn changed(started: &Started) -> Option<String> {
+    let names: Vec<_> = started.changed.iter().map(Rulebook::to_string).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn words(standing: &Standing) -> String {
+    let gateway = (standing.gateways > 0).then(|| "the gateway's rules".to_owned());
+    let guards = (standing.guards > 0).then(|| format!("{} held apart", pairs(standing.guards)));
+    let up = (standing.tunnels > 0).then(|| format!("{} as set", tunnels(standing.tunnels)));
+    let words: Vec<_> = gateway.into_iter().chain(guards).chain(up).collect();
+    words.join(", ")
+}
+
+fn tunnels(number: usize) -> String {
+    match number {
+        1 => "1 tunnel".to_owned(),
+        _ => format!("{number} tunnels"),
+    }
+}
+
+fn pairs(number: usize) -> String {
+    match number {
+        1 => "1 pair of networks".to_owned(),
+        _ => format!("{number} pairs of networks"),
+    }
+}
