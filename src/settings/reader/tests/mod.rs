@@ -2,6 +2,7 @@
 
 mod accepted;
 mod arbitrary;
+mod documents;
 mod messages;
 mod rendered;
 
