@@ -13,6 +13,7 @@ pub mod kernel;
 mod links;
 mod messages;
 pub mod network;
+mod origin;
 mod routes;
 mod vti;
 
@@ -21,3 +22,4 @@ pub use interfaces::{XfrmInterface, xfrm_interfaces};
 pub use items::{Address, Item, ProxyNeighbour, Route, RouteOption, Rule, Scope, Table, Vti};
 pub use kernel::Kernel;
 pub use network::{Ends, Link, LinkKind, Lookup, Medium, Network, NoRoute, Put, Taken, VtiEnds, Wanted, Way, WayKind};
+pub use origin::Origin;
