@@ -87,6 +87,14 @@ impl Store {
     /// If a file cannot be written; what the record said before stands then.
     pub fn write_routing(&self, before: &[Item], record: &RoutingRecord) -> Result<(), RecordError> {
         record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
+        let name = record.key.to_string();
+        // What failed holds nothing: for want of space, say, of which its files would take more.
+        self.put_routing(record)
+            .inspect_err(|_| drop(self.leave_slots(&name, &record.items, before)))?;
+        self.leave_slots(&name, before, &record.items)
+    }
+
+    fn put_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
         for folder in [self.network(), self.networks(), self.network().join("holders")] {
             file::make_folder(&folder)?;
         }
@@ -98,8 +106,7 @@ impl Store {
         }
         let new = self.networks().join(format!("{name}.new"));
         file::write(&new, record).inspect_err(|_| drop(file::remove(&new)))?;
-        file::rename(&new, &self.networks().join(&name))?;
-        self.leave_slots(&name, before, &record.items)
+        file::rename(&new, &self.networks().join(&name))
     }
 
     /// Strikes off everything for a far network.
@@ -112,6 +119,7 @@ impl Store {
         self.leave_slots(&name, &record.items, &[])
     }
 
+    /// Gives up the slots of what was, unless it is among what is.
     fn leave_slots(&self, name: &str, before: &[Item], after: &[Item]) -> Result<(), RecordError> {
         for slot in before.iter().map(slot_of) {
             if !after.iter().any(|item| slot_of(item) == slot) {

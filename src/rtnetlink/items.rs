@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::network::VtiEnds;
+use super::origin::Origin;
 use crate::selector::{Device, Family, Mark};
 
 /// One thing in the kernel's network configuration.
@@ -55,6 +56,22 @@ pub struct Route {
 }
 
 impl Route {
+    /// Who has put it in, or is to be taken for it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let mut named = self.options.iter().filter_map(|option| match option {
+            RouteOption::Proto(origin) => Some(*origin),
+            RouteOption::Onlink
+            | RouteOption::Advmss(_)
+            | RouteOption::Window(_)
+            | RouteOption::Initcwnd(_)
+            | RouteOption::Initrwnd(_)
+            | RouteOption::Hoplimit(_)
+            | RouteOption::Quickack(_) => None,
+        });
+        named.next().unwrap_or_default()
+    }
+
     /// A route in the main table, of which nothing else is said yet.
     #[must_use]
     pub fn to(destination: IpNet) -> Self {
@@ -89,10 +106,12 @@ pub enum RouteOption {
     Hoplimit(u32),
     /// Whether TCP acknowledges at once: 0 or 1.
     Quickack(u32),
+    /// Who has put it in; [`Origin::BOOT`] if nobody is named.
+    Proto(Origin),
 }
 
 impl RouteOption {
-    /// The property of this name with this number, if there is one; [`RouteOption::Onlink`] has no number.
+    /// The property of this name with this number, if there is one; [`RouteOption::Onlink`] has no number, [`RouteOption::Proto`] names.
     #[must_use]
     pub fn numbered(name: &str, number: u32) -> Option<Self> {
         Some(match name {
@@ -117,6 +136,7 @@ impl fmt::Display for RouteOption {
             Self::Initrwnd(number) => write!(f, "initrwnd {number}"),
             Self::Hoplimit(number) => write!(f, "hoplimit {number}"),
             Self::Quickack(number) => write!(f, "quickack {number}"),
+            Self::Proto(origin) => write!(f, "proto {origin}"),
         }
     }
 }

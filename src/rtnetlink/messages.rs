@@ -7,12 +7,13 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVti, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::items::{Address, Item, ProxyNeighbour, Route, RouteOption, Rule, Table, Vti};
+use super::origin::Origin;
 use crate::selector::Family;
 
 /// What becomes of an item.
@@ -85,14 +86,22 @@ fn route_header(action: Action, route: &Route, table: u8) -> RouteHeader {
         scope: scope(action, route),
         ..RouteHeader::default()
     };
+    header.protocol = origin(action, route).0.into();
     if action == Action::PutIn {
-        header.protocol = RouteProtocol::Boot;
         header.kind = RouteType::Unicast;
     }
     if route.options.contains(&RouteOption::Onlink) {
         header.flags = RouteFlags::Onlink;
     }
     header
+}
+
+/// Who is named as the one who puts a route in. Nobody is named to take one out, unless the route says who: then only his goes.
+fn origin(action: Action, route: &Route) -> Origin {
+    match (action, route.origin()) {
+        (Action::TakeOut, Origin::BOOT) => Origin(0),
+        (Action::PutIn | Action::TakeOut, origin) => origin,
+    }
 }
 
 /// How far the other end of a route is. IPv6 knows no such thing; to take a route out, none is named.
@@ -114,7 +123,7 @@ fn next_hop(destination: IpAddr, via: IpAddr) -> RouteAttribute {
 
 fn metrics(route: &Route) -> impl Iterator<Item = RouteMetric> {
     let numbered = route.options.iter().filter_map(|option| match *option {
-        RouteOption::Onlink => None,
+        RouteOption::Onlink | RouteOption::Proto(_) => None,
         RouteOption::Advmss(number) => Some(RouteMetric::Advmss(number)),
         RouteOption::Window(number) => Some(RouteMetric::Window(number)),
         RouteOption::Initcwnd(number) => Some(RouteMetric::InitCwnd(number)),

@@ -18,6 +18,7 @@ use super::error::Fault;
 use super::items::{Route, RouteOption, Table};
 use super::messages::address_family;
 use super::network::{NoRoute, Wanted, WayKind};
+use super::origin::Origin;
 
 /// The question which way a packet goes.
 pub(super) fn lookup(to: IpAddr, from: Option<IpAddr>) -> RouteNetlinkMessage {
@@ -104,6 +105,10 @@ pub(super) fn listed(answer: &RouteMessage, wanted: &Wanted) -> Option<(Route, O
     }
     if answer.header.flags.contains(RouteFlags::Onlink) {
         route.options.push(RouteOption::Onlink);
+    }
+    let origin = Origin(answer.header.protocol.into());
+    if origin != Origin::BOOT {
+        route.options.push(RouteOption::Proto(origin));
     }
     is_wanted(&route, wanted).then_some((route, index))
 }

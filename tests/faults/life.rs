@@ -68,14 +68,14 @@ impl Life {
         let machine = Namespace::new(variant);
         let before = machine.listing();
         self.begin(&machine);
-        let steps = live(&machine, &self.killed);
+        let steps = live(&machine, Namespace::started_by, &self.killed);
         self.end(&machine);
         machine.assert_as_before(&before);
         let expected = self.expected(&machine, before);
         let mut deaths = 0;
         for step in &steps {
             self.begin(&machine);
-            if die(&machine, &self.killed, step) {
+            if die(&machine, Namespace::started_by, &self.killed, step) {
                 deaths += 1;
                 self.go_on(&machine, &expected, next, step);
             }

@@ -3,13 +3,15 @@
 //! strace kills the program, and nothing else, at each of its system calls in turn that can change something. One more call
 //! follows, then the rest of the tunnel's life. Semantics on purpose: Pluto takes a hook that dies for a refusal and never calls
 //! `down`, so a killed `up` of libreswan's is undone; charon does not care and calls `down` one day, so strongSwan's is
-//! completed; and every killed `down` is completed.
+//! completed; and every killed `down` is completed. Of a killed `route` or `unroute` the record knows at least what is in, so that
+//! the next call about that network goes on from there.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod life;
 mod races;
+mod routes;
 mod steps;
 
 use life::{Life, Next, REPLACING_REQID};

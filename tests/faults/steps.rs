@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
-use crate::support::binary::Call;
+use crate::support::binary::{Call, Ending, Hook};
 use crate::support::namespace::{Namespace, tool};
 
 /// The system calls by which the program changes anything, starts anything, waits for it, or ends. Those behind a question mark
 /// are not on every machine.
 const STEPS: &str = "openat,?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,unlinkat,?rmdir,write,ftruncate,flock,\
-                     memfd_create,clone,?clone3,?vfork,?poll,ppoll,wait4,kill,exit_group";
+                     memfd_create,sendto,clone,?clone3,?vfork,?poll,ppoll,wait4,kill,exit_group";
 
 /// One of a call's steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,25 +34,40 @@ impl Step {
         ["poll", "ppoll", "wait4"].contains(&self.system_call.as_str())
     }
 
-    /// Opening a file that is not made by it changes nothing, so to die there is to die at the step before.
+    /// Whether it asks the kernel for a change of its network configuration.
+    pub(crate) fn asks_the_kernel(&self) -> bool {
+        self.system_call == "sendto" && !self.changes_nothing()
+    }
+
+    /// Opening a file that is not made by it changes nothing, and neither does a question to the kernel, so to die there is to die
+    /// at the step before.
     fn changes_nothing(&self) -> bool {
-        self.system_call == "openat" && !self.shown.contains("O_CREAT")
+        let says = |word| self.shown.contains(word);
+        match self.system_call.as_str() {
+            "openat" => !says("O_CREAT"),
+            "sendto" => !says("nlmsg_type=RTM_NEW") && !says("nlmsg_type=RTM_DEL"),
+            _ => false,
+        }
     }
 }
 
+/// How the program is started by another one in a machine: for the firewall alone ([`Namespace::started_by`]) or with all its
+/// duties ([`Namespace::whole_hook`]).
+pub(crate) type Start = fn(&Namespace, &[&str]) -> Hook;
+
 /// Starts a call by strace with these options and returns how it ended.
-fn traced(machine: &Namespace, call: &Call, options: &[&str]) -> crate::support::binary::Ending {
+fn traced(machine: &Namespace, start: Start, call: &Call, options: &[&str]) -> Ending {
     let strace = tool("strace").display().to_string();
     let words: Vec<_> = [strace.as_str(), "-qq"]
         .into_iter()
         .chain(options.iter().copied())
         .chain(["--"])
         .collect();
-    machine.started_by(&words).call(call)
+    start(machine, &words).call(call)
 }
 
 /// Makes a call and lets it live; returns its steps from the first one that has to do with the record.
-pub(crate) fn live(machine: &Namespace, call: &Call) -> Vec<Step> {
+pub(crate) fn live(machine: &Namespace, start: Start, call: &Call) -> Vec<Step> {
     let log = machine.path("steps");
     let trace = format!("trace={STEPS}");
     let options = [
@@ -65,7 +80,7 @@ pub(crate) fn live(machine: &Namespace, call: &Call) -> Vec<Step> {
         "-o",
         log.to_str().expect("a plain path"),
     ];
-    traced(machine, call, &options).assert_done();
+    traced(machine, start, call, &options).assert_done();
     let text = fs::read_to_string(&log).expect("what strace has written");
     let mut numbers = BTreeMap::new();
     let steps = text.lines().filter_map(|line| Some((line.split_once('(')?.0, line)));
@@ -86,13 +101,13 @@ pub(crate) fn live(machine: &Namespace, call: &Call) -> Vec<Step> {
 }
 
 /// Makes a call and kills it when it enters this step; says whether it came so far.
-pub(crate) fn die(machine: &Namespace, call: &Call, step: &Step) -> bool {
+pub(crate) fn die(machine: &Namespace, start: Start, call: &Call, step: &Step) -> bool {
     let Step {
         system_call, number, ..
     } = step;
     let trace = format!("trace={system_call}");
     let inject = format!("inject={system_call}:signal=SIGKILL:when={number}");
-    let ending = traced(machine, call, &["-o", "/dev/null", "-e", &trace, "-e", &inject]);
+    let ending = traced(machine, start, call, &["-o", "/dev/null", "-e", &trace, "-e", &inject]);
     match (ending.signal, ending.code) {
         (Some(9), _) => true,
         (None, Some(0)) => false,

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
-    Address, Item, Kernel, Lookup, Network, NoRoute, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table,
-    Taken, Vti, Wanted,
+    Address, Item, Kernel, Lookup, Network, NoRoute, Origin, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope,
+    Table, Taken, Vti, Wanted,
 };
 use pluto_updown::selector::Mark;
 use proptest::prelude::*;
@@ -80,14 +80,18 @@ fn any_route() -> impl Strategy<Value = Route> {
     let table = prop::sample::select(vec![Table::MAIN, Table::MAIN, Table(50)]);
     let device = prop::sample::select(vec!["eth0", "eth0", "eth0", "eth7"]);
     let options = prop::sample::select(vec![vec![], vec![], vec![RouteOption::Onlink]]);
+    let origin = prop::option::weighted(0.2, prop::sample::select(vec![Origin(4), Origin(99)]));
+    let options = (options, origin);
     (prop_oneof![v4, v6], metric, mtu, table, device, options).prop_map(
-        |((to, via, source), metric, mtu, table, device, options)| Route {
+        |((to, via, source), metric, mtu, table, device, (options, origin))| Route {
             via: via.map(|via| via.parse().unwrap()),
             source: source.map(|source| source.parse().unwrap()),
             metric,
             mtu,
             table,
-            options: if via.is_some() { options } else { vec![] },
+            options: (options.into_iter().filter(|_| via.is_some()))
+                .chain(origin.map(RouteOption::Proto))
+                .collect(),
             ..route(to, device)
         },
     )

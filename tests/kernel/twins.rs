@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use pluto_updown::rtnetlink::{
-    Address, Item, Kernel, Network as _, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table, Taken,
+    Address, Item, Kernel, Network as _, Origin, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table, Taken,
 };
 use pluto_updown::selector::Mark;
 
@@ -54,6 +54,14 @@ fn routes(destination: &str, via: &str, source: &str) -> Vec<Route> {
         Route {
             options,
             ..plain.clone()
+        },
+        Route {
+            options: vec![RouteOption::Proto(Origin(4))],
+            ..plain.clone()
+        },
+        Route {
+            options: vec![RouteOption::Proto(Origin(99))],
+            ..full.clone()
         },
         plain,
         by_router,
@@ -245,6 +253,31 @@ fn a_new_address_can_be_the_source_of_a_route_at_once() {
             };
             assert_eq!(kernel.put(&Item::Address(address)).unwrap(), Put::New);
             assert_eq!(kernel.put(&Item::Route(route)).unwrap(), Put::New);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_kernel_holds_who_has_put_a_route_in() {
+    let machine = gateway();
+    let of = |destination, origin| {
+        Item::Route(Route {
+            options: vec![RouteOption::Proto(Origin(origin))],
+            ..route(destination, "eth0")
+        })
+    };
+    for (family, destination) in [(4, "10.2.0.0/24"), (6, "2001:db8:2::/48")] {
+        for (origin, shown) in [(4, "proto static"), (3, "proto boot"), (77, "proto 77")] {
+            assert_eq!(put(&machine, &of(destination, origin)), Ok(Put::New));
+            let listed = machine.shell(&format!("ip -d -{family} route show {destination}"));
+            assert!(listed.contains(shown), "{listed}");
+            assert_eq!(
+                take_out(&machine, &of(destination, 16)),
+                Ok(Taken::Absent),
+                "dhcp's is another"
+            );
+            assert_eq!(take_out(&machine, &of(destination, origin)), Ok(Taken::Out));
         }
     }
 }

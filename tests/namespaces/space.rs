@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::routes::{Router, route};
 use crate::support::binary::{Call, Ending};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
@@ -18,13 +19,21 @@ enum Resource {
 /// A machine whose record is on a small file system of its own; that can only be seen from inside.
 fn with_small_record(variant: pluto_updown::netfilter::Variant) -> Namespace {
     let machine = Namespace::new(variant);
+    shrink_record(&machine);
+    machine
+}
+
+fn shrink_record(machine: &Namespace) {
     let state = machine.state();
     fs::create_dir(&state).expect("a folder");
     machine.shell(&format!(
         "mount -t tmpfs -o size=128k,nr_inodes=64,mode=700 tmpfs {}",
         state.display()
     ));
-    machine
+}
+
+fn remount(machine: &Namespace, how: &str) {
+    machine.shell(&format!("mount -o remount,{how} {}", machine.state().display()));
 }
 
 /// Fills it until this much is left.
@@ -152,17 +161,16 @@ fn a_read_only_record_refuses_every_change() {
     for variant in VARIANTS {
         let machine = with_small_record(variant);
         let before = machine.listing();
-        let remount = |how: &str| machine.shell(&format!("mount -o remount,{how} {}", machine.state().display()));
-        remount("ro");
+        remount(&machine, "ro");
         for up in [libreswan_up(), strongswan_up()] {
             machine.hook().call(&up).assert_refused(1, &["state", "Read-only"]);
             machine.hook().must(&up.saying("prepare-client"));
         }
         assert_eq!(machine.listing(), before);
-        remount("rw");
+        remount(&machine, "rw");
         machine.hook().must(&libreswan_up());
         let up = machine.listing();
-        remount("ro");
+        remount(&machine, "ro");
         machine
             .hook()
             .call(&libreswan_up().opposite())
@@ -173,9 +181,111 @@ fn a_read_only_record_refuses_every_change() {
             .assert_refused(1, &["state", "Read-only"]);
         machine.hook().must(&libreswan_up().saying("unroute-client"));
         assert_eq!(machine.listing(), up);
-        remount("rw");
+        remount(&machine, "rw");
         machine.hook().must(&libreswan_up().opposite());
         assert_eq!(machine.listing(), before);
         assert_eq!(contents(&machine), ".\n");
     }
+}
+
+/// A router whose record is small, and that has a route to another network.
+fn small_router() -> Router {
+    let router = Router::new();
+    shrink_record(&router.machine);
+    router.must(&route().of_tunnel(9));
+    router
+}
+
+fn unroute() -> Call {
+    route().saying("unroute-client")
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_route_without_space_is_made_whole_or_not_at_all() {
+    let router = small_router();
+    let (before, record) = (router.state(), contents(&router.machine));
+    router.must(&route());
+    let routed = router.state();
+    router.must(&unroute());
+    for (resource, most) in [(Resource::Inodes, 16), (Resource::Pages, 5)] {
+        let mut refused = Vec::new();
+        for left in 0..=most {
+            fill(&router.machine, resource, left);
+            let ending = router.hook().call(&route());
+            refused.push(!ending.err.is_empty());
+            if ending.err.is_empty() {
+                ending.assert_done();
+                assert_eq!(router.state(), routed, "with {left} {resource:?} left");
+                router.must(&unroute());
+            } else {
+                // The stock scripts hide it from the daemon, and so do we, but in the log.
+                ending.assert_refused(0, &["route-client", "No space left"]);
+            }
+            empty(&router.machine);
+            assert_eq!(router.state(), before, "with {left} {resource:?} left");
+            assert_eq!(contents(&router.machine), record, "with {left} {resource:?} left");
+        }
+        assert!(refused.is_sorted_by(|a, b| a >= b), "{resource:?}: {refused:?}");
+        assert_eq!(
+            (refused.first(), refused.last()),
+            (Some(&true), Some(&false)),
+            "{resource:?}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_unroute_needs_no_space() {
+    let router = small_router();
+    let before = router.state();
+    for resource in [Resource::Inodes, Resource::Pages] {
+        router.must(&route());
+        fill(&router.machine, resource, 0);
+        router.must(&unroute());
+        assert_eq!(router.state(), before, "{resource:?}");
+        empty(&router.machine);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_move_without_space_is_known_to_the_next_call() {
+    let router = small_router();
+    let before = router.state();
+    router.must(&route());
+    let routed = router.state();
+    let moving = unroute().with("PLUTO_MOBIKE_EVENT", "yes");
+    fill(&router.machine, Resource::Pages, 0);
+    router.hook().call(&moving).assert_refused(0, &["No space left"]);
+    empty(&router.machine);
+    router.must(&route());
+    assert_eq!(router.state(), routed);
+    router.must(&unroute());
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_read_only_record_refuses_a_route_and_forgets_none() {
+    let router = small_router();
+    let before = router.state();
+    remount(&router.machine, "ro");
+    router
+        .hook()
+        .call(&route())
+        .assert_refused(0, &["route-client", "Read-only"]);
+    let with_status = route().saying("route-client-v6");
+    router.hook().call(&with_status).assert_refused(1, &["Read-only"]);
+    assert_eq!(router.state(), before);
+    remount(&router.machine, "rw");
+    router.must(&route());
+    remount(&router.machine, "ro");
+    router.hook().call(&unroute()).assert_refused(0, &["Read-only"]);
+    remount(&router.machine, "rw");
+    router.must(&unroute());
+    assert_eq!(router.state(), before);
+    router.must(&unroute().of_tunnel(9));
+    assert_eq!(contents(&router.machine), ".\n");
 }

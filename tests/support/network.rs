@@ -10,10 +10,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
-    Address, Ends, Fault, Item, Link, LinkKind, Lookup, Medium, NetlinkError, Network, NoRoute, Put, Route,
+    Address, Ends, Fault, Item, Link, LinkKind, Lookup, Medium, NetlinkError, Network, NoRoute, Origin, Put, Route,
     RouteOption, Table, Taken, Wanted, Way, WayKind,
 };
 use pluto_updown::selector::{Device, Family};
+
+/// Who has put the routes to the links in.
+const KERNEL: Origin = Origin(2);
 
 /// A kernel whose devices are all up, which routes packets that have no mark, and of which somebody else's items are a part.
 #[derive(Debug, Clone, Default)]
@@ -253,6 +256,7 @@ impl FakeNetwork {
             device: Some(it.device.clone()),
             source: Some(it.address.addr()).filter(IpAddr::is_ipv4),
             metric: Some(256).filter(|_| it.address.addr().is_ipv6()),
+            options: vec![RouteOption::Proto(KERNEL)],
             ..Route::to(it.address)
         })
     }
@@ -379,7 +383,8 @@ fn goes_with(route: &Route, asked: &Route) -> bool {
         && route.table == asked.table
         && (asked.device.is_none() || route.device == asked.device)
         && (asked.via.is_none() || route.via == asked.via)
-        && same(Some(metric(route)), asked.metric);
+        && same(Some(metric(route)), asked.metric)
+        && (asked.origin() == Origin::BOOT || asked.origin() == route.origin());
     let rest = same(route.mtu, asked.mtu) && (asked.source.is_none() || route.source == asked.source);
     way && (rest || route.destination.addr().is_ipv6())
 }

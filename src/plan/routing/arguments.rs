@@ -1,5 +1,6 @@
 //! The words of `ip route` that an administrator can add to our routes.
 
+use std::mem::discriminant;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -29,7 +30,7 @@ pub struct RouteArguments {
 }
 
 const FORM: Expected = Expected(
-    "words of ip route: via ADDRESS, dev DEVICE, src ADDRESS, mtu BYTES, advmss BYTES, metric NUMBER, table NUMBER, onlink",
+    "words of ip route: via ADDRESS, dev DEVICE, src ADDRESS, mtu BYTES, advmss BYTES, metric NUMBER, table NUMBER, proto NAME, onlink",
 );
 
 impl RouteArguments {
@@ -43,7 +44,7 @@ impl RouteArguments {
             mtu: later.mtu.or(self.mtu),
             metric: later.metric.or(self.metric),
             table: later.table.or(self.table),
-            options: [self.options, later.options].concat(),
+            options: later.options.into_iter().fold(self.options, said_last),
         }
     }
 
@@ -79,10 +80,22 @@ impl RouteArguments {
             "mtu" => self.mtu = Some(value.parse().ok()?),
             "metric" | "preference" => self.metric = Some(value.parse().ok()?),
             "table" => self.table = Some(table(value)?),
-            _ => self.options.push(RouteOption::numbered(name, value.parse().ok()?)?),
+            "proto" | "protocol" => self.say(RouteOption::Proto(value.parse().ok()?)),
+            _ => self.say(RouteOption::numbered(name, value.parse().ok()?)?),
         }
         Some(())
     }
+
+    fn say(&mut self, option: RouteOption) {
+        self.options = said_last(std::mem::take(&mut self.options), option);
+    }
+}
+
+/// Adds an option, which counts instead of an earlier one of its kind.
+fn said_last(mut options: Vec<RouteOption>, option: RouteOption) -> Vec<RouteOption> {
+    options.retain(|other| discriminant(other) != discriminant(&option));
+    options.push(option);
+    options
 }
 
 fn table(text: &str) -> Option<Table> {
@@ -100,7 +113,7 @@ impl FromStr for RouteArguments {
         let mut words = text.split_ascii_whitespace();
         while let Some(word) = words.next() {
             match word {
-                "onlink" => arguments.options.push(RouteOption::Onlink),
+                "onlink" => arguments.say(RouteOption::Onlink),
                 _ => words.next().and_then(|value| arguments.read(word, value)).ok_or(FORM)?,
             }
         }
@@ -111,6 +124,7 @@ impl FromStr for RouteArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtnetlink::Origin;
 
     #[test]
     fn words_of_ip_route_are_read() {
@@ -137,6 +151,9 @@ mod tests {
             "nexthop via 192.0.2.1",
             "dev $(id)",
             "table local; id",
+            "proto",
+            "proto 256",
+            "proto nobody",
             "10.0.0.0/8",
         ] {
             assert_eq!(text.parse::<RouteArguments>(), Err(FORM), "{text:?}");
@@ -145,8 +162,18 @@ mod tests {
 
     #[test]
     fn what_is_said_later_counts() {
-        let early: RouteArguments = "mtu 1400 metric 5".parse().unwrap();
-        let late: RouteArguments = "metric 7".parse().unwrap();
-        assert_eq!(early.then(late), "mtu 1400 metric 7".parse().unwrap());
+        let early: RouteArguments = "mtu 1400 metric 5 proto static".parse().unwrap();
+        let late: RouteArguments = "metric 7 proto dhcp".parse().unwrap();
+        assert_eq!(early.then(late), "mtu 1400 metric 7 proto dhcp".parse().unwrap());
+        let twice: RouteArguments = "advmss 1300 proto static advmss 1200".parse().unwrap();
+        assert_eq!(twice, "proto 4 advmss 1200".parse().unwrap());
+    }
+
+    #[test]
+    fn who_has_put_the_route_in_is_said_by_name_or_number() {
+        for text in ["proto static", "proto 4", "protocol static"] {
+            let arguments: RouteArguments = text.parse().unwrap();
+            assert_eq!(arguments.options, [RouteOption::Proto(Origin(4))], "{text}");
+        }
     }
 }

@@ -96,7 +96,7 @@ const AXES: &[&[Setting]] = &[
         }),
         ("--route no", |draft| draft.connection.arguments = vec!["--route", "no"]),
         ("--iproute", |draft| {
-            draft.connection.arguments = vec!["--route", "yes", "--iproute", "advmss 1300"];
+            draft.connection.arguments = vec!["--route", "yes", "--iproute", "advmss 1300 proto static"];
         }),
     ],
 ];

@@ -288,8 +288,7 @@ fn others(version: Version) -> Vec<Case> {
         ..World::ORDINARY
     };
     cases.push(life("no way to the next hop", world, &unlucky));
-    let settings =
-        "echo 'ROUTE=yes' >/etc/default/pluto_updown; echo 'IPROUTEARGS=\"table 7\"' >>/etc/default/pluto_updown";
+    let settings = "printf '%s\\n' 'ROUTE=yes' 'IPROUTEARGS=\"table 7 proto 77\"' >/etc/default/pluto_updown";
     cases.push(life("settings of the distribution", within(settings), &plain));
     let taken = |what: &str, connection: &Connection, lines| {
         Case::new(format!("meanwhile {what}"), World::ORDINARY, connection.comes_up())
