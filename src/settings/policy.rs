@@ -32,7 +32,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether it keeps something from flowing that the daemon has agreed on with the peer.
+    /// Whether it keeps something from flowing that the daemon has agreed on with the peer, or may: what a chain of the administrator's does
+    /// is not known.
     #[must_use]
     pub fn restricts(&self) -> bool {
         let gateway_is_closed = match self.host_access {
@@ -43,7 +44,7 @@ impl Policy {
             WhenDown::Block => true,
             WhenDown::Leave => false,
         };
-        self.allow != Allow::All || gateway_is_closed || blocks
+        self.allow != Allow::All || gateway_is_closed || blocks || self.chain.is_some()
     }
 
     /// Whether an `up` whose rules cannot be put in is to fail.
@@ -185,4 +186,45 @@ pub enum OnError {
     /// `refuse` where the policy restricts, otherwise `continue`: `"auto"`.
     #[default]
     Auto,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_up_is_refused_where_something_would_be_open_that_should_not_be() {
+        assert!(!Policy::default().refuses_on_error());
+        let restricting = [
+            Policy {
+                allow: Allow::Replies,
+                ..Policy::default()
+            },
+            Policy {
+                host_access: GatewayAccess::No,
+                ..Policy::default()
+            },
+            Policy {
+                when_down: WhenDown::Block,
+                ..Policy::default()
+            },
+            Policy {
+                chain: "vpn-in".parse().ok(),
+                ..Policy::default()
+            },
+        ];
+        for policy in restricting {
+            assert!(policy.refuses_on_error(), "{policy:?}");
+            let continuing = Policy {
+                on_error: OnError::Continue,
+                ..policy
+            };
+            assert!(!continuing.refuses_on_error());
+        }
+        let refusing = Policy {
+            on_error: OnError::Refuse,
+            ..Policy::default()
+        };
+        assert!(refusing.refuses_on_error());
+    }
 }
