@@ -256,8 +256,9 @@ pub enum Operation {
     Stop,
     /// Let packets in clear pass again between networks that `when-down = "block"` holds apart
     Unblock {
-        /// Only those of this connection
-        connection: Option<String>,
+        /// Only those of this connection, or those of which one is this network
+        #[arg(value_name = "CONNECTION|NETWORK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        which: Option<String>,
     },
     /// Run every call in a captures file, one line each and a summary
     Replay {

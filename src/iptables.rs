@@ -52,6 +52,9 @@ pub enum TablesError {
         /// Where it was looked for.
         directories: String,
     },
+    /// This kernel has no such family, so that there are no packets of it.
+    #[error("this kernel has no {0}")]
+    NoFamily(Family),
     /// It could not be run.
     #[error(transparent)]
     NotRun(#[from] ProcessError),
@@ -178,6 +181,9 @@ impl<'a> Programs<'a> {
 
 impl Tables for Programs<'_> {
     fn default_variant(&self, family: Family) -> Result<Variant, TablesError> {
+        if family == Family::Ipv6 && !Path::new("/proc/self/net/if_inet6").exists() {
+            return Err(TablesError::NoFamily(family));
+        }
         let name = format!("{}-restore", prefix(family));
         let program = self.find(&name).ok_or_else(|| self.missing(&name))?;
         // Debian and Fedora keep `iptables-restore` as a link that ends at xtables-nft-multi or xtables-legacy-multi. To ask

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tunnel::{guard, outer};
 use super::{ApplyError, Session, Work, checked, pending};
+use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Rulebook, Table, restore_text};
 use crate::plan::{Layout, Site, TunnelId, holds, lay_out_gateway, lay_out_guard, move_jumps};
@@ -29,6 +30,27 @@ pub struct Standing {
     pub gateways: usize,
     /// Pairs of networks that are held apart.
     pub guards: usize,
+}
+
+/// Which networks are not to be held apart any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// All.
+    All,
+    /// Those of a connection.
+    Of(ConnectionName),
+    /// Those of which one is this.
+    From(Network),
+}
+
+impl Blocked {
+    fn means(&self, guard: &GuardRecord) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(connection) => guard.connection() == Some(connection),
+            Self::From(network) => guard.near == *network || guard.far == *network,
+        }
+    }
 }
 
 impl<T: Tables> Session<'_, T> {
@@ -76,17 +98,14 @@ impl<T: Tables> Session<'_, T> {
         self.remove(|entry| matches!(entry, Entry::Gateway(_)))
     }
 
-    /// Holds no networks apart any more, or only not those of a connection.
+    /// Holds these networks apart no more.
     ///
     /// # Errors
     /// If it cannot be done.
-    pub fn unblock(&mut self, connection: Option<&str>) -> Result<Started, ApplyError> {
-        self.remove(|entry| match (entry, connection) {
-            (Entry::Guard(_), None) => true,
-            (Entry::Guard(guard), Some(name)) => {
-                guard.connection().is_some_and(|connection| connection.as_str() == name)
-            }
-            (Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_), _) => false,
+    pub fn unblock(&mut self, blocked: &Blocked) -> Result<Started, ApplyError> {
+        self.remove(|entry| match entry {
+            Entry::Guard(guard) => blocked.means(guard),
+            Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_) => false,
         })
     }
 
@@ -134,7 +153,7 @@ impl<T: Tables> Session<'_, T> {
         let mut add = |rulebook: Rulebook, entry: Entry| {
             wanted.entry(rulebook).or_default().insert(entry.id().clone(), entry);
         };
-        let ours = self.default_rulebooks();
+        let ours = self.default_rulebooks()?;
         for rulebook in ours.values() {
             for entry in self.named_guards(*rulebook) {
                 add(*rulebook, entry);
@@ -173,13 +192,26 @@ impl<T: Tables> Session<'_, T> {
             .collect())
     }
 
-    /// The rulebooks that something new goes to, family by family. Without the programs of a family nothing does.
-    fn default_rulebooks(&self) -> BTreeMap<Family, Rulebook> {
-        let rulebooks = Family::ALL.into_iter().filter_map(|family| {
-            let variant = self.tables.default_variant(family).ok()?;
-            Some((family, Rulebook { variant, family }))
-        });
-        rulebooks.collect()
+    /// The rulebooks that something new goes to, family by family. It is no fault that there is none for a family that nothing is set for,
+    /// or that the kernel does not know.
+    fn default_rulebooks(&self) -> Result<BTreeMap<Family, Rulebook>, ApplyError> {
+        let mut rulebooks = BTreeMap::new();
+        for family in Family::ALL {
+            match self.tables.default_variant(family) {
+                Ok(variant) => drop(rulebooks.insert(family, Rulebook { variant, family })),
+                Err(TablesError::NoFamily(_)) => {}
+                Err(error) if self.is_set_for(family) => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(rulebooks)
+    }
+
+    fn is_set_for(&self, family: Family) -> bool {
+        let settings = &self.caller.settings;
+        let mut pairs = settings.connections.iter().flat_map(|entry| &entry.between);
+        lay_out_gateway(&settings.gateway, family).is_some()
+            || pairs.any(|(near, _)| Network::Prefix(*near).family() == family)
     }
 
     fn gateway(&self, rulebook: Rulebook) -> Result<Option<Entry>, ApplyError> {

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{Listing, Rulebook, Section, Table, restore_text};
 use crate::plan::{Change, Fault, Layout, PolicyError, Site, faults, rebuild, transition};
@@ -23,7 +24,7 @@ use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
 
-pub use gateway::{Standing, Started};
+pub use gateway::{Blocked, Standing, Started};
 pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
 
 /// What a call found around it.
@@ -95,9 +96,14 @@ pub enum ApplyError {
     /// The plan is wrong. A mistake in this program.
     #[error("refused by its own check, please report this: {0}")]
     Faulty(Fault),
-    /// What is set for the tunnel does not go with what it is.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
+    /// What is set for a tunnel does not go with what it is.
+    #[error("{connection}: {fault}")]
+    Policy {
+        /// The tunnel's connection.
+        connection: ConnectionName,
+        /// What does not go.
+        fault: PolicyError,
+    },
 }
 
 /// What a call comes to in one rulebook: which records go and which come.
@@ -333,7 +339,10 @@ fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
 fn may_be_drift(error: &TablesError) -> bool {
     match error {
         TablesError::Refused { reason, .. } => *reason == Reason::Rules,
-        TablesError::Missing { .. } | TablesError::NotRun(_) | TablesError::Unknown { .. } => false,
+        TablesError::Missing { .. }
+        | TablesError::NoFamily(_)
+        | TablesError::NotRun(_)
+        | TablesError::Unknown { .. } => false,
     }
 }
 
@@ -341,6 +350,6 @@ fn may_be_drift(error: &TablesError) -> bool {
 fn lost_too_much(error: &ApplyError) -> bool {
     match error {
         ApplyError::Tables(error) => may_be_drift(error),
-        ApplyError::Record(_) | ApplyError::Faulty(_) | ApplyError::Policy(_) => false,
+        ApplyError::Record(_) | ApplyError::Faulty(_) | ApplyError::Policy { .. } => false,
     }
 }

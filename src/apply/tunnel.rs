@@ -108,7 +108,10 @@ impl<T: Tables> Session<'_, T> {
             interfaces: &self.caller.interfaces,
             path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
         };
-        let layout = lay_out(tunnel, id, &terms)?;
+        let layout = lay_out(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
+            connection: tunnel.connection.clone(),
+            fault,
+        })?;
         let spared = old.is_some_and(|old| old.layout == layout.clone().without_nat());
         match spared && layout.can_spare_nat() {
             true => Ok(layout.without_nat()),

@@ -17,7 +17,7 @@ pub fn run(line: CommandLine) -> u8 {
         Operation::Replay { file } => replay::run(&file, &options),
         Operation::Start => told("start", start::start(&options)),
         Operation::Stop => told("stop", start::stop(&options)),
-        Operation::Unblock { connection } => told("unblock", start::unblock(&options, connection.as_deref())),
+        Operation::Unblock { which } => told("unblock", start::unblock(&options, which.as_deref())),
     }
 }
 

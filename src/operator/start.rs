@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::ground::{Ground, print};
-use crate::apply::{Caller, Session, Standing, Started};
+use crate::apply::{Blocked, Caller, Session, Standing, Started};
 use crate::cli::{Mode, Options};
+use crate::contract::ConnectionName;
 use crate::hook::HookError;
 use crate::netfilter::{Rulebook, restore_text};
 use crate::record::{Store, TunnelRecord};
@@ -69,17 +70,25 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 }
 
 /// Lets packets in clear between networks again, and says what stays. Returns the exit code: 1 if nothing was held apart by that name.
-pub(super) fn unblock(options: &Options, connection: Option<&str>) -> Result<u8, HookError> {
+pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = Ground::new(options)?;
-    let started = in_session(&ground, Settings::default(), |session| session.unblock(connection))?;
+    let blocked = match which.map(|text| (text, text.parse(), ConnectionName::new(text.as_bytes()))) {
+        Some((_, Ok(network), _)) => Blocked::From(network),
+        Some((_, Err(_), Ok(connection))) => Blocked::Of(connection),
+        Some((_, Err(_), Err(_))) | None => Blocked::All,
+    };
+    let started = in_session(&ground, Settings::default(), |session| session.unblock(&blocked))?;
     let left = pairs(started.standing.guards);
     let none = changed(&started).is_none();
-    print(&match (none, connection) {
-        (true, Some(name)) => format!("no networks are held apart for {}\n", crate::words::one_line(name)),
+    print(&match (none, which) {
+        (true, Some(name)) => format!(
+            "no networks are held apart by the name {}\n",
+            crate::words::one_line(name)
+        ),
         (true, None) => "no networks are held apart\n".to_owned(),
         (false, _) => format!("lifted; {left} held apart\n"),
     })?;
-    Ok(u8::from(none && connection.is_some()))
+    Ok(u8::from(none && which.is_some()))
 }
 
 /// Settles what a call that died has left, does the work, and leaves no empty folder behind.
