@@ -18,6 +18,9 @@ const SLUG: usize = 10;
 /// How many characters of five bits tell short names with one slug apart.
 const HASH: usize = 8;
 
+/// How many such characters tell apart what is on record besides tunnels. As many as fit: nothing is tried here if two meet.
+const LONG_HASH: usize = 12;
+
 /// How many short names are tried for one tunnel before it is refused. A peer that can choose its address could search for
 /// one that meets the name of another's tunnel (2^40 tries); with this it gains nothing.
 const ATTEMPTS: u8 = 4;
@@ -100,13 +103,13 @@ impl TunnelId {
     /// The name of what holds two networks apart.
     #[must_use]
     pub fn guard(near: &Network, far: &Network) -> Self {
-        Self(format!("_guard-{}", short_hash(&format!("{near} {far}"), HASH)))
+        Self(format!("_guard-{}", short_hash(&format!("{near} {far}"), LONG_HASH)))
     }
 
     /// The name of what lets in ESP for a tunnel whose packets are of the other family.
     #[must_use]
     pub fn outer(tunnel: &Self) -> Self {
-        Self(format!("_outer-{}", short_hash(&tunnel.0, HASH)))
+        Self(format!("_outer-{}", short_hash(&tunnel.0, LONG_HASH)))
     }
 
     /// Whether it is a tunnel's.

@@ -21,13 +21,16 @@ pub(super) fn lay_out(
     terms: &Terms<'_>,
     exit: Option<&Device>,
 ) -> Result<(), PolicyError> {
+    let hides = terms.policy.allow != Allow::None && tunnel.translation.is_none();
     match terms.policy.nat {
         Nat::Exempt => exempt(layout, exit),
+        // Nothing goes into a tunnel that allows nothing. And where libreswan translates itself, both ends are single addresses.
+        Nat::Masquerade | Nat::Address(_) if !hides => exempt(layout, exit),
         Nat::Leave => match terms.exempting {
             Exempting::Some => leave(layout, tunnel, exit),
             Exempting::Nobody => {}
         },
-        Nat::Masquerade => hide(layout, tunnel, id, terms, exit, own_address(tunnel)?),
+        Nat::Masquerade => hide(layout, tunnel, id, exit, own_address(tunnel)?),
         // An address of the other family is for other tunnels of the connection.
         Nat::Address(address) if Family::of(address) != tunnel.family() => exempt(layout, exit),
         Nat::Address(address) if !contains(&tunnel.my_client, address) => {
@@ -36,7 +39,7 @@ pub(super) fn lay_out(
                 near: tunnel.my_client,
             });
         }
-        Nat::Address(address) => hide(layout, tunnel, id, terms, exit, address),
+        Nat::Address(address) => hide(layout, tunnel, id, exit, address),
     }
     Ok(())
 }
@@ -79,14 +82,7 @@ fn contains(network: &Network, address: IpAddr) -> bool {
 ///
 /// New connections that they begin are for other rules to forward, where their own addresses are not in the tunnel: whoever can send to
 /// the gateway could use the tunnel otherwise.
-fn hide(
-    layout: &mut Layout,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    terms: &Terms<'_>,
-    exit: Option<&Device>,
-    address: IpAddr,
-) {
+fn hide(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
     exempt(layout, exit);
     layout.shared.insert(Shared::Hiding);
     let rule = Rule {
@@ -100,9 +96,7 @@ fn hide(
         conditions: hidden(tunnel, exit),
         rules: vec![rule],
     });
-    if terms.policy.allow != Allow::None {
-        answers(layout, tunnel, id, exit, address);
-    }
+    answers(layout, tunnel, id, exit, address);
 }
 
 /// By what a packet is known whose source is to be hidden: its own address is in the tunnel already, or it is in clear on its way to the

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pluto_updown::apply::{ApplyError, Caller, Outcome, Session};
+use pluto_updown::apply::{ApplyError, Blocked, Caller, Outcome, Session, Started};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::iptables::{Reason, Tables, TablesError};
 use pluto_updown::netfilter::{Rulebook, Table, Variant};
@@ -135,23 +135,21 @@ impl Default for World {
 impl World {
     /// One hook call, as the program makes it.
     pub fn call(&mut self, duty: &Duty) -> Result<Option<Outcome>, ApplyError> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
-        let caller = Caller {
+        self.work(|session| match duty {
+            Duty::Open(tunnel) => session.open(tunnel).map(Some),
+            Duty::Close(tunnel) => session.close(tunnel).map(Some),
+            Duty::Nothing => Ok(None),
+        })
+    }
+
+    fn caller(&self) -> Caller {
+        Caller {
             daemon: self.daemon,
             now: 1_700_000_000,
             interfaces: self.interfaces.clone(),
             path_mtus: self.path_mtus.clone(),
             settings: self.settings.clone(),
-        };
-        let mut session = Session::new(&store, &mut self.tables, caller);
-        let result = session.housekeep().and_then(|()| match duty {
-            Duty::Open(tunnel) => session.open(tunnel).map(Some),
-            Duty::Close(tunnel) => session.close(tunnel).map(Some),
-            Duty::Nothing => Ok(None),
-        });
-        store.tidy()?;
-        result
+        }
     }
 
     pub fn up(&mut self, tunnel: &Tunnel) -> Outcome {
@@ -164,6 +162,34 @@ impl World {
         self.call(&Duty::Close(Box::new(tunnel.clone())))
             .expect("a down")
             .expect("an outcome")
+    }
+
+    /// `pluto-updown start`.
+    pub fn start(&mut self) -> Result<Started, ApplyError> {
+        self.work(|session| session.start())
+    }
+
+    /// `pluto-updown stop`.
+    pub fn stop(&mut self) -> Result<Started, ApplyError> {
+        self.work(|session| session.stop())
+    }
+
+    /// `pluto-updown unblock`.
+    pub fn unblock(&mut self, blocked: &Blocked) -> Result<Started, ApplyError> {
+        self.work(|session| session.unblock(blocked))
+    }
+
+    fn work<R>(
+        &mut self,
+        work: impl FnOnce(&mut Session<'_, EmulatedTables>) -> Result<R, ApplyError>,
+    ) -> Result<R, ApplyError> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
+        let caller = self.caller();
+        let mut session = Session::new(&store, &mut self.tables, caller);
+        let result = session.housekeep().and_then(|()| work(&mut session));
+        store.tidy()?;
+        result
     }
 
     /// Whether the record has vanished without a trace.

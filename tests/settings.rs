@@ -1,0 +1,100 @@
+//! What is set for tunnels and for the gateway, on emulated tables: what stands, what passes, and what is left.
+
+mod support;
+
+use std::net::IpAddr;
+
+use pluto_updown::selector::Family;
+use pluto_updown::settings::Settings;
+use support::emulator::Kind;
+use support::world::{World, libreswan, strongswan, tunnel, with};
+
+fn set(text: &str) -> Settings {
+    Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+}
+
+fn world(text: &str) -> World {
+    World {
+        settings: set(text),
+        ..World::default()
+    }
+}
+
+fn rules(world: &mut World, kind: Kind) -> String {
+    world.tables.book(Family::Ipv4).table(kind).save()
+}
+
+#[test]
+fn a_tunnel_that_allows_nothing_hides_nobody() {
+    let mut world = world("[tunnel]\nallow = \"none\"\nnat = \"masquerade\"\n");
+    world.up(&tunnel(&strongswan(
+        "up-client",
+        "net",
+        1,
+        "10.1.0.1/32",
+        "10.2.0.0/24",
+    )));
+    assert!(!rules(&mut world, Kind::Nat).contains("SNAT"));
+}
+
+#[test]
+fn what_libreswan_translates_itself_is_not_hidden_once_more() {
+    let mut world = world("[tunnel]\nnat = \"masquerade\"\n");
+    let cat = with(
+        &libreswan("up-client", "road", 16389, "10.0.10.1/32", "10.2.0.0/24"),
+        "CAT",
+        "YES",
+    );
+    world.up(&tunnel(&cat));
+    let nat = rules(&mut world, Kind::Nat);
+    assert_eq!(nat.matches("SNAT").count(), 1, "{nat}");
+}
+
+#[test]
+fn the_esp_of_a_peer_of_the_other_family_is_let_in_with_its_tunnel_and_no_longer() {
+    let mut world = world("[gateway]\nesp = \"negotiated\"\n");
+    world.start().expect("a start");
+    let up = with(
+        &strongswan("up-client", "six", 1, "2001:db8:1::/64", "2001:db8:2::/64"),
+        "PLUTO_PEER",
+        "198.51.100.7",
+    );
+    world.up(&tunnel(&up));
+    assert!(rules(&mut world, Kind::Filter).contains("-s 198.51.100.7/32 -j ACCEPT"));
+    world.down(&tunnel(&with(&up, "PLUTO_VERB", "down-client-v6")));
+    assert!(!rules(&mut world, Kind::Filter).contains("198.51.100.7"));
+    world.stop().expect("a stop");
+    assert!(world.is_forgotten());
+}
+
+#[test]
+fn a_tunnel_is_refused_whose_hiding_address_is_not_in_it() {
+    let mut world = world("[tunnel]\nnat = \"10.9.9.1\"\n");
+    let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    let error = world
+        .call(&pluto_updown::contract::Duty::Open(Box::new(tunnel)))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "net: nat = \"10.9.9.1\": not an address in 10.1.0.0/24, so that nothing from it would go into the tunnel"
+    );
+    assert!(world.is_forgotten());
+}
+
+#[test]
+fn segments_fit_the_path_in_both_directions() {
+    let mut world = world("[tunnel]\nmss = \"pmtu\"\n");
+    let peer: IpAddr = "192.0.2.2".parse().expect("an address");
+    world.path_mtus.insert(peer, 1420);
+    world.up(&tunnel(&strongswan(
+        "up-client",
+        "net",
+        1,
+        "10.1.0.0/24",
+        "10.2.0.0/24",
+    )));
+    let mangle = rules(&mut world, Kind::Mangle);
+    // 1420 less 121 for IPsec and 40 for IPv4 and TCP.
+    assert!(mangle.contains("-j TCPMSS --set-mss 1259"), "{mangle}");
+    assert!(mangle.contains("-j TCPMSS --clamp-mss-to-pmtu"), "{mangle}");
+}
