@@ -1,7 +1,7 @@
 //! What passes with strongSwan's own script passes with us, and nothing else does.
 //!
 //! The script runs on a call in a network namespace with real iptables; its rules and ours are then asked about the same packets. Where
-//! the two differ on purpose, the script has a bug: those are the last tests here, and the README lists them.
+//! the two differ on purpose, the script has a bug: those are the last tests here, and docs/differences.md lists them.
 //!
 //! The script is `/usr/lib/ipsec/_updown` of Debian's package strongswan-libcharon. `contrib/test` unpacks it and says where in
 //! the variable `STRONGSWAN_UPDOWN`.
@@ -15,6 +15,7 @@ mod support;
 
 use std::process::Command;
 
+use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use support::emulator::Emulator;
 use support::packet::{Packet, Verdict, trace};
@@ -264,6 +265,11 @@ fn every_documented_kind_of_tunnel_lets_through_what_the_script_does() {
         ),
         ("IPComp", with(&net, "PLUTO_IPCOMP", "1")),
         ("IPComp, host", with(&host, "PLUTO_IPCOMP", "1")),
+        ("IPComp, IPv6", with(&net6, "PLUTO_IPCOMP", "1")),
+        (
+            "IPComp and host access",
+            with_all(&net, &[("PLUTO_IPCOMP", "1"), ("PLUTO_HOST_ACCESS", "1")]),
+        ),
         ("port", ports("0", "8080")),
         ("ports", ports("22", "1000:2000")),
         (
@@ -274,6 +280,10 @@ fn every_documented_kind_of_tunnel_lets_through_what_the_script_does() {
         ("ICMP type", icmp(&net, "1", "8", "0")),
         ("ICMP type and code", icmp(&net, "1", "3", "4")),
         ("ICMPv6 type", icmp(&net6, "58", "128", "0")),
+        (
+            "ICMP type and host access",
+            with(&icmp(&net, "1", "8", "0"), "PLUTO_HOST_ACCESS", "1"),
+        ),
         (
             "marks",
             with_all(
@@ -399,4 +409,39 @@ fn a_tunnel_whose_interface_is_unknown_is_closed_to_the_script() {
         "unknown",
     );
     assert_script_forgets(&[unknown], "interface unknown");
+}
+
+/// The packets of a tunnel with an interface number: they come by that device, and leave by it in clear, to be encrypted behind it.
+fn packets_by(device: &str) -> [Packet; 2] {
+    let inward = Packet::between("10.2.0.7", "10.1.0.9").tcp(8080, 40000);
+    let outward = Packet::between("10.1.0.9", "10.2.0.7").tcp(40000, 8080);
+    [
+        inward.in_by_ipsec(device, 1).out_by("lan0"),
+        outward.in_by("lan0").out_by(device),
+    ]
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
+    let net = call("up-client", "10.1.0.0/24", "10.2.0.0/24");
+    let calls = [with_all(&net, &[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")])];
+    let interface = |device: &str, if_id| XfrmInterface {
+        device: device.parse().expect("a device"),
+        if_id,
+    };
+    let mut world = World {
+        interfaces: vec![interface("xfrm7", 7), interface("xfrm8", 8)],
+        ..World::default()
+    };
+    world.up(&tunnel(&calls[0]));
+    let ours = world.tables.book(Family::Ipv4);
+    let verdicts = |table: &Emulator, device| packets_by(device).map(|packet| trace(table, &packet).verdict);
+    let theirs = &script(&calls)[0];
+    assert!(
+        !verdicts(theirs, "xfrm7").contains(&Verdict::Accept),
+        "the script has learned it"
+    );
+    assert_eq!(verdicts(ours, "xfrm7"), [Verdict::Accept; 2]);
+    assert_ne!(verdicts(ours, "xfrm8")[1], Verdict::Accept, "that is another tunnel's");
 }

@@ -7,6 +7,7 @@
 //! The kernel takes one table or leaves it, but a change of two tables can end between them. The note of what was about to be done stands
 //! until such a remainder is cleared, by this call or by the next.
 
+mod facts;
 mod find;
 mod gateway;
 mod routing;

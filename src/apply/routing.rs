@@ -5,13 +5,11 @@
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
-use crate::contract::{Event, Operation, RoutedBy, Routing};
-use crate::plan::{Facts, RouteOptions, RoutingKey, Standing, address_slot, items, slot};
+use super::facts::facts;
+use crate::contract::{Event, Operation, Routing};
+use crate::plan::{Facts, RouteOptions, RoutingKey, Standing, address_slot, device_slot, items, rank, slot};
 use crate::record::{Daemon, FORMAT, RecordError, RoutingRecord, Store};
-use crate::rtnetlink::{Item, Lookup, NetlinkError, Network, Put, Wanted};
-use crate::selector::{Device, Family};
+use crate::rtnetlink::{Item, NetlinkError, Network, Put, Vti, Wanted};
 
 /// One call at work on routes: the record, and the kernel.
 #[derive(Debug)]
@@ -47,21 +45,32 @@ pub enum RoutingError {
 }
 
 /// What became of an item that was to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Removal {
     /// It is out, or left to another far network.
     Out,
-    /// Somebody else's route needs it: it stays, on record.
+    /// It is out, but what another far network has in its slot could not be put in its place.
+    Bare(NetlinkError),
+    /// Somebody else's route needs it, or what could not be taken out: it stays, on record.
     InUse,
 }
 
 /// What came of setting up.
 #[derive(Debug, Default)]
-struct Setup<'w> {
+struct Setup {
     /// How many items are in that were not on record.
     put: usize,
-    /// Those that stood there and are nobody's of ours.
-    foreign: Vec<&'w Item>,
+    /// What is in now, less what stood there and is nobody's of ours.
+    ours: Vec<Item>,
+}
+
+/// What could not be taken out.
+#[derive(Debug, Default)]
+struct Rest {
+    /// It stays on record.
+    stuck: Vec<Item>,
+    /// Why, where the kernel refused it.
+    faults: Vec<NetlinkError>,
 }
 
 /// What came of it.
@@ -86,6 +95,14 @@ impl RoutingWork {
     pub fn outgoing(&self) -> impl Iterator<Item = &Item> {
         let stays = |item: &Item| self.after.iter().any(|other| slot(other) == slot(item));
         self.standing().iter().rev().filter(move |item| !stays(item))
+    }
+
+    /// Everything that may be in while it is done: what comes, what goes, and what gives way to something in its slot.
+    fn both(&self) -> Vec<Item> {
+        let besides = self.standing().iter().filter(|item| !self.after.contains(item));
+        let mut both: Vec<_> = besides.chain(&self.after).cloned().collect();
+        both.sort_by_key(rank);
+        both
     }
 
     /// Whether there is nothing to do: nothing is installed, and nothing is to be.
@@ -146,12 +163,17 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         })
     }
 
-    /// The source address, if it is there for another far network.
-    fn held_source(&self, routing: &Routing, key: &RoutingKey) -> Result<Option<Item>, RecordError> {
-        match routing.source {
-            Some(source) => self.store.held(&address_slot(source), key),
-            None => Ok(None),
-        }
+    /// The source address, if it is there for another far network, behind the device that it is on if that is there for one too.
+    fn held_source(&self, routing: &Routing, key: &RoutingKey) -> Result<Vec<Item>, RecordError> {
+        let Some(source) = routing.source else {
+            return Ok(Vec::new());
+        };
+        let held = self.store.held(&address_slot(source), key)?;
+        let device = match &held {
+            Some(Item::Address(address)) => self.store.held(&device_slot(&address.device), key)?,
+            Some(Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_)) | None => None,
+        };
+        Ok(device.into_iter().chain(held).collect())
     }
 
     /// Does it.
@@ -164,36 +186,35 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         }
         let outgoing: Vec<_> = work.outgoing().cloned().collect();
         // At first what comes besides what stands, so that nothing is ever installed that no record tells of.
-        let both = self.record(work, work.after.iter().chain(outgoing.iter().rev()));
+        let both = self.record(work, work.both());
         if work.before.as_ref() != Some(&both) {
             self.store.write_routing(work.standing(), &both)?;
         }
-        let Setup { put, foreign } = self.set_up(work, &both)?;
-        let (faults, stuck) = self.take_down(&work.key, &outgoing)?;
-        let ours = work.after.iter().filter(|item| !foreign.contains(item));
-        let left = self.record(work, ours.chain(stuck.iter().rev()));
+        let Setup { put, ours } = self.set_up(work, &both)?;
+        let Rest { faults, stuck } = self.take_down(&work.key, &outgoing)?;
+        let taken_out = outgoing.len() - stuck.len();
+        let left = self.record(work, ours.into_iter().chain(stuck.into_iter().rev()).collect());
         match left.items.is_empty() {
             true => self.store.erase_routing(&both)?,
             false if left != both => self.store.write_routing(&both.items, &left)?,
             false => {}
         }
-        let taken_out = outgoing.len() - stuck.len();
         Ok(RoutingOutcome { put, taken_out, faults })
     }
 
-    fn record<'i>(&self, work: &RoutingWork, items: impl Iterator<Item = &'i Item>) -> RoutingRecord {
+    fn record(&self, work: &RoutingWork, items: Vec<Item>) -> RoutingRecord {
         RoutingRecord {
             format: FORMAT,
             key: work.key.clone(),
             connection: work.connection.clone(),
             daemon: self.daemon,
             since: work.before.as_ref().map_or(self.now, |record| record.since),
-            items: items.cloned().collect(),
+            items,
         }
     }
 
     /// Puts in what is to be there, what stood included: somebody may have taken it away.
-    fn set_up<'w>(&mut self, work: &'w RoutingWork, both: &RoutingRecord) -> Result<Setup<'w>, RoutingError> {
+    fn set_up(&mut self, work: &RoutingWork, both: &RoutingRecord) -> Result<Setup, RoutingError> {
         let mut setup = Setup::default();
         let mut new = Vec::new();
         for item in &work.after {
@@ -202,10 +223,9 @@ impl<'a, N: Network> RoutingSession<'a, N> {
                 Ok(Put::New) => {
                     setup.put += usize::from(!stood);
                     new.push(item);
+                    setup.ours.push(item.clone());
                 }
-                Ok(Put::Stood) if stood || self.store.held(&slot(item), &work.key)?.is_some() => {}
-                // Somebody else's: not ours to take out.
-                Ok(Put::Stood) => setup.foreign.push(item),
+                Ok(Put::Stood) => setup.ours.extend(self.what_stood(work, item)?),
                 Err(error) => {
                     self.roll_back(work, &new, both);
                     return Err(error.into());
@@ -215,57 +235,91 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         Ok(setup)
     }
 
+    /// What was there where an item was to be put in; nothing if it is somebody else's, which is not ours to take out.
+    fn what_stood(&self, work: &RoutingWork, item: &Item) -> Result<Option<Item>, RecordError> {
+        let standing = work.standing();
+        let same = standing.iter().find(|other| *other == item);
+        match same.or_else(|| standing.iter().find(|other| slot(other) == slot(item))) {
+            Some(stood) => Ok(Some(stood.clone())),
+            None => self.store.held(&slot(item), &work.key),
+        }
+    }
+
     /// Goes back to what was. The first error is the one that is told; those of this would say the same.
     fn roll_back(&mut self, work: &RoutingWork, new: &[&Item], both: &RoutingRecord) {
+        let mut rest = Rest::default();
         for item in new.iter().rev() {
-            let _ = match work.standing().iter().find(|other| slot(other) == slot(item)) {
+            let done = match work.standing().iter().find(|other| slot(other) == slot(item)) {
                 Some(old) => self.kernel.put(old).map(drop).map_err(RoutingError::from),
-                None => self.remove(&work.key, item).map(drop),
+                None => self.take_away(&work.key, item, &mut rest).map_err(RoutingError::from),
             };
+            if done.is_err() {
+                rest.stuck.push((*item).clone());
+            }
         }
+        // As long as something cannot be taken back, what is on record now is what may be in.
         let _ = match &work.before {
+            _ if !rest.stuck.is_empty() => Ok(()),
             Some(before) => self.store.write_routing(&both.items, before),
             None => self.store.erase_routing(both),
         };
     }
 
     /// Takes out what goes, and returns what could not be taken out, with the reasons.
-    fn take_down(
-        &mut self,
-        key: &RoutingKey,
-        outgoing: &[Item],
-    ) -> Result<(Vec<NetlinkError>, Vec<Item>), RecordError> {
-        let (mut faults, mut stuck) = (Vec::new(), Vec::new());
+    fn take_down(&mut self, key: &RoutingKey, outgoing: &[Item]) -> Result<Rest, RecordError> {
+        let mut rest = Rest::default();
         for item in outgoing {
-            match self.remove(key, item) {
-                Ok(Removal::Out) => {}
-                Ok(Removal::InUse) => stuck.push(item.clone()),
-                Err(RoutingError::Record(error)) => return Err(error),
-                Err(RoutingError::Netlink(error)) => {
-                    faults.push(error);
-                    stuck.push(item.clone());
-                }
+            self.take_away(key, item, &mut rest)?;
+        }
+        Ok(rest)
+    }
+
+    fn take_away(&mut self, key: &RoutingKey, item: &Item, rest: &mut Rest) -> Result<(), RecordError> {
+        let removal = match rest.stuck.iter().any(|other| stands_on(other, item)) {
+            true => Ok(Removal::InUse),
+            false => self.remove(key, item),
+        };
+        match removal {
+            Ok(Removal::Out) => {}
+            Ok(Removal::Bare(error)) => rest.faults.push(error),
+            Ok(Removal::InUse) => rest.stuck.push(item.clone()),
+            Err(RoutingError::Record(error)) => return Err(error),
+            Err(RoutingError::Netlink(error)) => {
+                rest.faults.push(error);
+                rest.stuck.push(item.clone());
             }
         }
-        Ok((faults, stuck))
+        Ok(())
     }
 
     /// Takes an item out, unless another far network needs it, or puts that one's in its place.
     fn remove(&mut self, key: &RoutingKey, item: &Item) -> Result<Removal, RoutingError> {
         match self.store.held(&slot(item), key)? {
             Some(other) if other == *item => {}
-            Some(other) => drop(self.kernel.put(&other)?),
+            Some(other) => {
+                if let Err(error) = self.kernel.put(&other) {
+                    self.kernel.take_out(item)?;
+                    return Ok(Removal::Bare(error));
+                }
+            }
             None if self.is_in_use(item)? => return Ok(Removal::InUse),
             None => drop(self.kernel.take_out(item)?),
         }
         Ok(Removal::Out)
     }
 
-    /// Whether a route that is not ours has this address for its source: the kernel would take that one out along with the address.
+    /// Whether a route that is not ours has this address for its source, or one that would go with this device: the kernel would take
+    /// that route out along with the address. A route into the device itself goes with it in any case.
     fn is_in_use(&mut self, item: &Item) -> Result<bool, NetlinkError> {
+        let mut users = |address: IpAddr| self.kernel.routes(&Wanted::From(address));
         match item {
-            Item::Address(address) => Ok(!self.kernel.routes(&Wanted::From(address.address.addr()))?.is_empty()),
-            Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => Ok(false),
+            Item::Address(address) => Ok(!users(address.address.addr())?.is_empty()),
+            Item::Vti(Vti {
+                device,
+                address: Some(address),
+                ..
+            }) => Ok((users(address.addr())?.iter()).any(|route| route.device.as_ref() != Some(device))),
+            Item::Vti(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => Ok(false),
         }
     }
 
@@ -293,49 +347,13 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     }
 }
 
-/// Asks the kernel all that a plan depends on.
-fn facts<N: Network>(kernel: &mut N, routing: &Routing) -> Result<Facts, NetlinkError> {
-    let to_peer = kernel.lookup(routing.peer_client.first(), None)?;
-    let on_link = match &to_peer {
-        Lookup::Found(way) => way
-            .device
-            .as_ref()
-            .map(|device| kernel.link(device))
-            .transpose()?
-            .flatten(),
-        Lookup::Unreachable(_) => None,
-    };
-    let mut lookup = |to: Option<_>, from| to.map(|to| kernel.lookup(to, from)).transpose();
-    let to_next_hop = lookup(routing.next_hop, None)?;
-    let from_me = lookup(routing.next_hop, routing.me)?;
-    let source = lookup(routing.source, None)?;
-    let outer = routing
-        .interface
-        .as_ref()
-        .map(|device| kernel.link(device))
-        .transpose()?
-        .flatten();
-    let gateway = match routing.by {
-        RoutedBy::Vti(_) => default_gateway(kernel, routing.peer_client.family())?,
-        RoutedBy::Policy | RoutedBy::XfrmInterface { .. } | RoutedBy::Klips(_) => None,
-    };
-    Ok(Facts {
-        to_peer: Some(to_peer),
-        on_link,
-        to_next_hop,
-        from_me,
-        source,
-        outer,
-        gateway,
-    })
-}
-
-/// The next hop of the default route, and its device.
-fn default_gateway<N: Network>(kernel: &mut N, family: Family) -> Result<Option<(IpAddr, Device)>, NetlinkError> {
-    let everywhere = match family {
-        Family::Ipv4 => IpNet::V4(Ipv4Net::default()),
-        Family::Ipv6 => IpNet::V6(Ipv6Net::default()),
-    };
-    let routes = kernel.routes(&Wanted::To(everywhere))?;
-    Ok(routes.into_iter().find_map(|route| route.via.zip(route.device)))
+/// Whether the kernel takes an item out along with another: a route with its source, anything with its device.
+fn stands_on(item: &Item, other: &Item) -> bool {
+    match (item, other) {
+        (Item::Route(route), Item::Address(address)) => route.source == Some(address.address.addr()),
+        (Item::Route(route), Item::Vti(vti)) => route.device.as_ref() == Some(&vti.device),
+        (Item::Address(address), Item::Vti(vti)) => address.device == vti.device,
+        (Item::ProxyNeighbour(neighbour), Item::Vti(vti)) => neighbour.device == vti.device,
+        (Item::Address(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_), _) => false,
+    }
 }

@@ -87,6 +87,11 @@ impl FakeNetwork {
         self.refusals.insert(self.changes + number, errno);
     }
 
+    /// Forgets what it was to refuse and has not refused yet.
+    pub fn refuse_no_more(&mut self) {
+        self.refusals.clear();
+    }
+
     /// Takes a device away with everything on it, as when its driver goes.
     pub fn remove_link(&mut self, device: &Device) {
         self.links.remove(device);

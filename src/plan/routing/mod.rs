@@ -79,7 +79,7 @@ pub fn slot(item: &Item) -> String {
         }) => format!("rule-{priority}-{to}-{mark}-{table}"),
         Item::Address(Address { address, .. }) => return address_slot(address.addr()),
         Item::ProxyNeighbour(ProxyNeighbour { address, device }) => format!("neighbour-{address}-{device}"),
-        Item::Vti(vti) => format!("vti-{}", vti.device),
+        Item::Vti(vti) => return device_slot(&vti.device),
     };
     text.replace('/', "-")
 }
@@ -88,6 +88,12 @@ pub fn slot(item: &Item) -> String {
 #[must_use]
 pub fn address_slot(address: IpAddr) -> String {
     format!("address-{address}")
+}
+
+/// The slot of a tunnel device of ours.
+#[must_use]
+pub fn device_slot(device: &Device) -> String {
+    format!("vti-{device}")
 }
 
 /// What the administrator says about routes.
@@ -135,8 +141,8 @@ pub struct Facts {
 pub struct Standing {
     /// For the same far network.
     pub own: Vec<Item>,
-    /// The source address of this call, where we have added it for others.
-    pub source: Option<Item>,
+    /// The source address of this call, where we have added it for others, behind the device of ours that it is on.
+    pub source: Vec<Item>,
 }
 
 /// Everything that is to be installed for a far network after an operation, in the order in which it is put in.
@@ -170,7 +176,8 @@ pub fn items(
             Scope::Host => keep(|_| true),
             Scope::Client => [keep(|_| true), wish.vti_device(), wish.source(), wish.vti_routes()].concat(),
         },
-        Operation::Route => [keep(outlives_route), wish.all()].concat(),
+        // The device too: whoever routes into one that another connection has made needs it as long as that one.
+        Operation::Route => [keep(outlives_route), wish.vti_device(), wish.all()].concat(),
         Operation::Unroute => match routing.departure {
             Departure::ForGood => Vec::new(),
             Departure::Moving => keep(outlives_route),
@@ -198,8 +205,9 @@ fn in_order(items: &mut Vec<Item>) {
     items.sort_by_key(rank);
 }
 
-/// A device before what stands on it, an address before the routes that have it for their source, a rule after the table that it leads to.
-fn rank(item: &Item) -> u8 {
+/// The place in the order of putting in: a device before what stands on it, an address before the routes that have it for their source, a rule after the table that it leads to.
+#[must_use]
+pub fn rank(item: &Item) -> u8 {
     match item {
         Item::Vti(_) => 0,
         Item::Address(_) => 1,

@@ -231,8 +231,11 @@ impl Wish<'_> {
             return Vec::new();
         };
         let held = self.standing.own.iter().find(|item| is_address(item, source));
-        if let Some(item) = held.or(self.standing.source.as_ref()) {
+        if let Some(item) = held {
             return vec![item.clone()];
+        }
+        if !self.standing.source.is_empty() {
+            return self.standing.source.clone();
         }
         let has_it = matches!(
             self.facts.source,
