@@ -250,6 +250,8 @@ impl From<Common> for Options {
 /// The commands for people.
 #[derive(Debug, Subcommand)]
 pub enum Operation {
+    /// Forget the tunnels on record that the kernel has no IPsec policy of any more: their daemon died and calls nobody
+    Prune,
     /// Run every call in a captures file, one line each and a summary
     Replay {
         /// The captures file: `> [ARGUMENT] …` begins a call, the lines to the next blank one are its environment

@@ -8,6 +8,7 @@
 //! until such a remainder is cleared, by this call or by the next.
 
 mod find;
+mod forget;
 mod gateway;
 mod routing;
 mod tunnel;
@@ -146,11 +147,7 @@ impl<'a, T: Tables> Session<'a, T> {
     /// # Errors
     /// If that is not possible; the record says so to the next call too.
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
-        if let Some(pending) = self.store.pending()? {
-            self.store.recover(&pending)?;
-            self.rebuild(&pending, &[], &[])?;
-            self.store.settled()?;
-        }
+        self.settle()?;
         for daemon in self.store.dead_daemons()? {
             for rulebook in Rulebook::all() {
                 let entries = self.store.entries(rulebook)?;

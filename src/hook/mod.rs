@@ -27,10 +27,10 @@ pub use done::Done;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the programs of the resolver may take in all, once a call.
-const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a call was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +199,7 @@ pub fn parent_daemon() -> Option<Daemon> {
     Daemon::above(std::os::unix::process::parent_id())
 }
 
-fn network_namespace() -> Result<u64, HookError> {
+pub(crate) fn network_namespace() -> Result<u64, HookError> {
     let what = "/proc/self/ns/net";
     fs::metadata(Path::new(what))
         .map(|metadata| metadata.ino())
@@ -210,7 +210,7 @@ fn network_namespace() -> Result<u64, HookError> {
     clippy::disallowed_methods,
     reason = "the time of a call is taken here and nowhere else"
 )]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

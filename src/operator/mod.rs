@@ -1,8 +1,12 @@
 //! Commands for people, one file each.
 
+mod ground;
+mod prune;
 mod replay;
 
 use crate::cli::{CommandLine, Operation, Options};
+use crate::hook::HookError;
+use crate::log::Log;
 
 /// Carries out a command and returns the exit code.
 #[must_use]
@@ -11,5 +15,14 @@ pub fn run(line: CommandLine) -> u8 {
     let options = Options::from(common);
     match command {
         Operation::Replay { file } => replay::run(&file, &options),
+        Operation::Prune => told("prune", prune::run(&options)),
     }
+}
+
+/// The exit code of a command; of one that failed, when the reason has been told.
+fn told(command: &str, done: Result<u8, HookError>) -> u8 {
+    done.unwrap_or_else(|error| {
+        Log::Stderr.error(&format_args!("{command} failed: {error}"));
+        error.exit_code()
+    })
 }

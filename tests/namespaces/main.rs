@@ -8,6 +8,7 @@ mod concurrency;
 mod daemons;
 mod lock;
 mod programs;
+mod prune;
 mod reloads;
 mod resolver;
 mod rights;

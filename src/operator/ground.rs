@@ -1,0 +1,74 @@
+//! What the commands that work on the record stand on.
+
+use std::io::{self, Write as _};
+use std::time::Instant;
+
+use crate::apply::Caller;
+use crate::cli::Options;
+use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, network_namespace, now};
+use crate::iptables::Programs;
+use crate::record::Store;
+use crate::resolver::System;
+
+/// Where a command works, and until when.
+#[derive(Debug)]
+pub(super) struct Ground<'a> {
+    pub(super) options: &'a Options,
+    pub(super) namespace: u64,
+    pub(super) now: u64,
+    deadline: Instant,
+}
+
+impl<'a> Ground<'a> {
+    /// Looks around.
+    pub(super) fn new(options: &'a Options) -> Result<Self, HookError> {
+        Ok(Self {
+            options,
+            namespace: network_namespace()?,
+            now: now(),
+            deadline: Instant::now() + PATIENCE + options.wait,
+        })
+    }
+
+    /// The record, locked: no call of a daemon comes between.
+    pub(super) fn open(&self) -> Result<Store, HookError> {
+        Ok(Store::open(&self.options.state_dir, self.namespace, self.deadline)?)
+    }
+
+    /// The record, to be looked at.
+    pub(super) fn peek(&self) -> Store {
+        Store::peek(&self.options.state_dir, self.namespace)
+    }
+
+    /// The iptables of this machine.
+    pub(super) fn programs<'s>(&self, store: &'s Store) -> Programs<'s> {
+        Programs::new(
+            self.options.programs.clone(),
+            self.options.wait,
+            self.deadline,
+            store.lock(),
+        )
+    }
+
+    /// Nobody calls: an administrator is no daemon.
+    pub(super) fn caller(&self) -> Caller {
+        Caller {
+            now: self.now,
+            ..Caller::default()
+        }
+    }
+
+    /// The machine, as the resolver needs it.
+    pub(super) fn system(&self) -> System {
+        System {
+            root: self.options.root.clone(),
+            programs: self.options.programs.clone(),
+            deadline: Instant::now() + RESOLVER_PATIENCE,
+        }
+    }
+}
+
+/// Prints what a command has to say.
+pub(super) fn print(text: &str) -> Result<(), HookError> {
+    io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)
+}
