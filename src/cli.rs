@@ -250,6 +250,12 @@ impl From<Common> for Options {
 /// The commands for people.
 #[derive(Debug, Subcommand)]
 pub enum Operation {
+    /// Remove everything of ours from the firewall, whether or not it is on record, and all else that is on record
+    Flush {
+        /// Also remove rules of the administrator's that lead to a chain of ours
+        #[arg(long)]
+        force: bool,
+    },
     /// Forget the tunnels on record that the kernel has no IPsec policy of any more: their daemon died and calls nobody
     Prune,
     /// Run every call in a captures file, one line each and a summary

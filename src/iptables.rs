@@ -1,5 +1,6 @@
 //! Finds `iptables-restore` and `iptables-save` in their variants, and runs them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,15 @@ pub trait Tables {
     /// # Errors
     /// If it cannot be listed.
     fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError>;
+
+    /// Lists all the tables that the kernel has loaded, with counters, as `iptables-save -c` does. It loads none.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError>;
+
+    /// The variants that can be looked at: the one that `iptables` is, and those that have programs of their own name.
+    fn variants(&self, family: Family) -> BTreeSet<Variant>;
 }
 
 /// Why a table was not read or changed.
@@ -202,6 +212,19 @@ impl Tables for Programs<'_> {
         let program = self.program(rulebook, "save")?;
         let finished = self.run(&program, &["-t", table.name()], "", Output::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
+    }
+
+    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
+        let program = self.program(rulebook, "save")?;
+        let finished = self.run(&program, &["-c"], "", Output::Kept)?;
+        Ok(String::from_utf8_lossy(&finished.output).into_owned())
+    }
+
+    fn variants(&self, family: Family) -> BTreeSet<Variant> {
+        let named = [Variant::Nft, Variant::Legacy]
+            .into_iter()
+            .filter(|variant| self.find(&format!("{}-{variant}-save", prefix(family))).is_some());
+        named.chain(self.default_variant(family)).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Commands for people, one file each.
 
+mod flush;
 mod ground;
 mod prune;
 mod replay;
@@ -7,6 +8,7 @@ mod replay;
 use crate::cli::{CommandLine, Operation, Options};
 use crate::hook::HookError;
 use crate::log::Log;
+use crate::netfilter::Others;
 
 /// Carries out a command and returns the exit code.
 #[must_use]
@@ -15,6 +17,10 @@ pub fn run(line: CommandLine) -> u8 {
     let options = Options::from(common);
     match command {
         Operation::Replay { file } => replay::run(&file, &options),
+        Operation::Flush { force } => {
+            let others = if force { Others::Go } else { Others::Stay };
+            told("flush", flush::run(&options, others))
+        }
         Operation::Prune => told("prune", prune::run(&options)),
     }
 }

@@ -6,6 +6,7 @@ mod support;
 mod captures;
 mod concurrency;
 mod daemons;
+mod flush;
 mod lock;
 mod programs;
 mod prune;
