@@ -3,10 +3,9 @@
 //! Rules stay text here. iptables rewrites what it is given, so that a rule read back would be a guess; what it lists it takes again.
 
 use std::collections::BTreeMap;
-use std::iter::Peekable;
-use std::str::Chars;
 
 use super::chain::ChainName;
+use super::spelling::words;
 use super::table::Table;
 
 /// What a rule has counted.
@@ -53,33 +52,6 @@ impl SavedRule {
         }
         None
     }
-}
-
-/// The words of a rule. What stands in quotes is one; a backslash in it stands for the character behind it.
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut rest = text.chars().peekable();
-    while rest.peek().is_some() {
-        let word = match rest.next_if_eq(&'"') {
-            Some(_) => quoted(&mut rest),
-            None => std::iter::from_fn(|| rest.next_if(|c| *c != ' ')).collect(),
-        };
-        words.push(word);
-        while rest.next_if_eq(&' ').is_some() {}
-    }
-    words
-}
-
-fn quoted(rest: &mut Peekable<Chars<'_>>) -> String {
-    let mut word = String::new();
-    while let Some(c) = rest.next() {
-        match c {
-            '"' => break,
-            '\\' => word.extend(rest.next()),
-            c => word.push(c),
-        }
-    }
-    word
 }
 
 /// One table.

@@ -32,10 +32,12 @@
 mod allowance;
 mod change;
 mod check;
+mod drift;
 mod gateway;
 mod guard;
 mod identity;
 mod layout;
+mod mend;
 mod nat;
 mod path;
 mod piece;
@@ -44,13 +46,16 @@ mod routing;
 mod shared;
 mod tree;
 mod tunnel;
+mod wanted;
 
 pub use change::{Change, transition};
 pub use check::{Fault, faults};
+pub use drift::{Drift, DriftKind, Question, drift, questions};
 pub use gateway::lay_out_gateway;
 pub use guard::lay_out_guard;
 pub use identity::{TunnelId, TunnelKey};
 pub use layout::Layout;
+pub use mend::mend;
 pub use path::Path;
 pub use piece::Piece;
 pub use rebuild::{holds, move_jumps, rebuild};
@@ -58,3 +63,4 @@ pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, 
 pub use shared::Site;
 pub use tree::{BLOCK_BITS, Block, Node, Shared};
 pub use tunnel::{Exempting, PolicyError, Terms, lay_out, lay_out_peer};
+pub use wanted::{Wanted, WantedChain};

@@ -15,5 +15,6 @@ mod resolver;
 mod rights;
 mod routes;
 mod space;
+mod spelling;
 mod tables;
 mod variants;
