@@ -258,6 +258,8 @@ pub enum Operation {
     },
     /// Forget the tunnels on record that the kernel has no IPsec policy of any more: their daemon died and calls nobody
     Prune,
+    /// Put back what is on record and stands no more, as after a reload of the firewall, and nothing else
+    Restore,
     /// Run every call in a captures file, one line each and a summary
     Replay {
         /// The captures file: `> [ARGUMENT] …` begins a call, the lines to the next blank one are its environment

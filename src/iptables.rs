@@ -35,6 +35,12 @@ pub trait Tables {
     /// If a section was refused, or it is not known what became of the change.
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
 
+    /// The same, where the rules bring with them what they have counted.
+    ///
+    /// # Errors
+    /// The same.
+    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
+
     /// Lists a table, as `iptables-save` does.
     ///
     /// # Errors
@@ -179,6 +185,12 @@ impl<'a> Programs<'a> {
         }
     }
 
+    fn change(&self, rulebook: Rulebook, arguments: &[&str], text: &str) -> Result<(), TablesError> {
+        let program = self.program(rulebook, "restore")?;
+        let output = self.held.map_or(Output::Dropped, Output::Holding);
+        self.run(&program, arguments, text, output).map(drop)
+    }
+
     /// How long a program may wait for the xtables lock, in whole seconds: not beyond the deadline, but at least one.
     fn lock_wait(&self) -> String {
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -202,10 +214,11 @@ impl Tables for Programs<'_> {
     }
 
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
-        let program = self.program(rulebook, "restore")?;
-        let output = self.held.map_or(Output::Dropped, Output::Holding);
-        self.run(&program, &["--noflush", "-w", &self.lock_wait()], text, output)
-            .map(drop)
+        self.change(rulebook, &["--noflush", "-w", &self.lock_wait()], text)
+    }
+
+    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        self.change(rulebook, &["--noflush", "--counters", "-w", &self.lock_wait()], text)
     }
 
     fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {

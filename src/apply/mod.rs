@@ -10,6 +10,7 @@
 mod find;
 mod forget;
 mod gateway;
+mod restore;
 mod routing;
 mod tunnel;
 
@@ -25,6 +26,7 @@ use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
 
 pub use gateway::{Standing, Started};
+pub use restore::Comparison;
 pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
 
 /// What a call found around it.

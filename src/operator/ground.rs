@@ -1,14 +1,18 @@
 //! What the commands that work on the record stand on.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::time::Instant;
 
 use crate::apply::Caller;
 use crate::cli::Options;
 use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, network_namespace, now};
-use crate::iptables::Programs;
+use crate::iptables::{Programs, Tables};
+use crate::netfilter::Rulebook;
 use crate::record::Store;
 use crate::resolver::System;
+use crate::selector::Family;
+use crate::settings::Settings;
 
 /// Where a command works, and until when.
 #[derive(Debug)]
@@ -50,10 +54,11 @@ impl<'a> Ground<'a> {
         )
     }
 
-    /// Nobody calls: an administrator is no daemon.
+    /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no part in it.
     pub(super) fn caller(&self) -> Caller {
         Caller {
             now: self.now,
+            settings: Settings::load(self.options.config.as_deref()).unwrap_or_default(),
             ..Caller::default()
         }
     }
@@ -66,6 +71,21 @@ impl<'a> Ground<'a> {
             deadline: Instant::now() + RESOLVER_PATIENCE,
         }
     }
+}
+
+/// Every rulebook that can be looked at, and those that something is on record in.
+pub(super) fn rulebooks<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Rulebook>, HookError> {
+    let mut rulebooks = BTreeSet::new();
+    for family in Family::ALL {
+        let variants = tables.variants(family).into_iter();
+        rulebooks.extend(variants.map(|variant| Rulebook { variant, family }));
+    }
+    for rulebook in Rulebook::all() {
+        if store.has_entries(rulebook)? {
+            rulebooks.insert(rulebook);
+        }
+    }
+    Ok(rulebooks)
 }
 
 /// Prints what a command has to say.

@@ -4,6 +4,7 @@ mod flush;
 mod ground;
 mod prune;
 mod replay;
+mod restore;
 
 use crate::cli::{CommandLine, Operation, Options};
 use crate::hook::HookError;
@@ -21,6 +22,7 @@ pub fn run(line: CommandLine) -> u8 {
             let others = if force { Others::Go } else { Others::Stay };
             told("flush", flush::run(&options, others))
         }
+        Operation::Restore => told("restore", restore::run(&options)),
         Operation::Prune => told("prune", prune::run(&options)),
     }
 }

@@ -12,6 +12,7 @@ mod programs;
 mod prune;
 mod reloads;
 mod resolver;
+mod restore;
 mod rights;
 mod routes;
 mod space;

@@ -79,6 +79,10 @@ impl Tables for EmulatedTables {
         }
     }
 
+    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        self.restore(rulebook, text)
+    }
+
     fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
         let book = self.books.entry(rulebook).or_default();
         let kind = match table {
