@@ -250,6 +250,12 @@ impl From<Common> for Options {
 /// The commands for people.
 #[derive(Debug, Subcommand)]
 pub enum Operation {
+    /// Look for what would go wrong, before it does, and say how to mend it; changes nothing
+    Check {
+        /// With the rights that we have, and only what depends on them: how `check` runs itself
+        #[arg(long, hide = true)]
+        as_daemon: bool,
+    },
     /// Remove everything of ours from the firewall, whether or not it is on record, and all else that is on record
     Flush {
         /// Also remove rules of the administrator's that lead to a chain of ours

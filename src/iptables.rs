@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::netfilter::{Rulebook, Table, Variant};
 use crate::process::{self, Ending, Finished, Invocation, Output, ProcessError};
 use crate::selector::Family;
+use crate::words::one_line;
 
 /// Where iptables is looked for, in this order. Not in `PATH`: the daemon's may be empty, or `(null)`.
 pub const DIRECTORIES: [&str; 7] = [
@@ -183,6 +184,26 @@ impl<'a> Programs<'a> {
             Ending::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
             Ending::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
         }
+    }
+
+    /// Whether a change would be taken. It is read, and what it needs is looked for, but nothing is done.
+    ///
+    /// # Errors
+    /// If it would not be.
+    pub fn rehearse(&self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        let program = self.program(rulebook, "restore")?;
+        self.run(&program, &["--test", "--noflush"], text, Output::Dropped)
+            .map(drop)
+    }
+
+    /// What iptables says that it is, `iptables-restore v1.8.9 (nf_tables)`.
+    ///
+    /// # Errors
+    /// If there is none, or it says nothing.
+    pub fn version(&self, rulebook: Rulebook) -> Result<String, TablesError> {
+        let program = self.program(rulebook, "restore")?;
+        let finished = self.run(&program, &["--version"], "", Output::Kept)?;
+        Ok(one_line(&String::from_utf8_lossy(&finished.output)))
     }
 
     fn change(&self, rulebook: Rulebook, arguments: &[&str], text: &str) -> Result<(), TablesError> {

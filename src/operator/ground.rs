@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::apply::Caller;
 use crate::cli::Options;
@@ -32,6 +32,11 @@ impl<'a> Ground<'a> {
             now: now(),
             deadline: Instant::now() + PATIENCE + options.wait,
         })
+    }
+
+    /// When something that takes so long at most must be over.
+    pub(super) fn until(&self, patience: Duration) -> Instant {
+        self.deadline.max(Instant::now() + patience)
     }
 
     /// The record, locked: no call of a daemon comes between.

@@ -1,10 +1,13 @@
 //! Commands for people, one file each.
 
+mod check;
 mod flush;
 mod ground;
 mod prune;
 mod replay;
 mod restore;
+
+use check::As;
 
 use crate::cli::{CommandLine, Operation, Options};
 use crate::hook::HookError;
@@ -18,6 +21,10 @@ pub fn run(line: CommandLine) -> u8 {
     let options = Options::from(common);
     match command {
         Operation::Replay { file } => replay::run(&file, &options),
+        Operation::Check { as_daemon } => {
+            let rights = if as_daemon { As::Daemon } else { As::Administrator };
+            told("check", check::run(&options, rights))
+        }
         Operation::Flush { force } => {
             let others = if force { Others::Go } else { Others::Stay };
             told("flush", flush::run(&options, others))

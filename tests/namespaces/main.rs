@@ -4,6 +4,7 @@
 mod support;
 
 mod captures;
+mod check;
 mod concurrency;
 mod daemons;
 mod flush;
