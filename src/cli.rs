@@ -260,6 +260,22 @@ pub enum Operation {
         #[arg(value_name = "CONNECTION|NETWORK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         which: Option<String>,
     },
+    /// Look for what would go wrong, before it does, and say how to mend it; changes nothing
+    Check {
+        /// With the rights that we have, and only what depends on them: how `check` runs itself
+        #[arg(long, hide = true)]
+        as_daemon: bool,
+    },
+    /// Remove everything of ours from the firewall, whether or not it is on record, and all else that is on record
+    Flush {
+        /// Also remove rules of the administrator's that lead to a chain of ours
+        #[arg(long)]
+        force: bool,
+    },
+    /// Forget the tunnels on record that the kernel has no IPsec policy of any more: their daemon died and calls nobody
+    Prune,
+    /// Put back what is on record and stands no more, as after a reload of the firewall, and nothing else
+    Restore,
     /// Run every call in a captures file, one line each and a summary
     Replay {
         /// The captures file: `> [ARGUMENT] …` begins a call, the lines to the next blank one are its environment

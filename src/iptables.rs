@@ -1,5 +1,6 @@
 //! Finds `iptables-restore` and `iptables-save` in their variants, and runs them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::netfilter::{Rulebook, Table, Variant};
 use crate::process::{self, Ending, Finished, Invocation, Output, ProcessError};
 use crate::selector::Family;
+use crate::words::one_line;
 
 /// Where iptables is looked for, in this order. Not in `PATH`: the daemon's may be empty, or `(null)`.
 pub const DIRECTORIES: [&str; 7] = [
@@ -34,11 +36,26 @@ pub trait Tables {
     /// If a section was refused, or it is not known what became of the change.
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
 
+    /// The same, where the rules bring with them what they have counted.
+    ///
+    /// # Errors
+    /// The same.
+    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
+
     /// Lists a table, as `iptables-save` does.
     ///
     /// # Errors
     /// If it cannot be listed.
     fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError>;
+
+    /// Lists all the tables that the kernel has loaded, with counters, as `iptables-save -c` does. It loads none.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError>;
+
+    /// The variants that can be looked at: the one that `iptables` is, and those that have programs of their own name.
+    fn variants(&self, family: Family) -> BTreeSet<Variant>;
 }
 
 /// Why a table was not read or changed.
@@ -172,6 +189,32 @@ impl<'a> Programs<'a> {
         }
     }
 
+    /// Whether a change would be taken. It is read, and what it needs is looked for, but nothing is done.
+    ///
+    /// # Errors
+    /// If it would not be.
+    pub fn rehearse(&self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        let program = self.program(rulebook, "restore")?;
+        self.run(&program, &["--test", "--noflush"], text, Output::Dropped)
+            .map(drop)
+    }
+
+    /// What iptables says that it is, `iptables-restore v1.8.9 (nf_tables)`.
+    ///
+    /// # Errors
+    /// If there is none, or it says nothing.
+    pub fn version(&self, rulebook: Rulebook) -> Result<String, TablesError> {
+        let program = self.program(rulebook, "restore")?;
+        let finished = self.run(&program, &["--version"], "", Output::Kept)?;
+        Ok(one_line(&String::from_utf8_lossy(&finished.output)))
+    }
+
+    fn change(&self, rulebook: Rulebook, arguments: &[&str], text: &str) -> Result<(), TablesError> {
+        let program = self.program(rulebook, "restore")?;
+        let output = self.held.map_or(Output::Dropped, Output::Holding);
+        self.run(&program, arguments, text, output).map(drop)
+    }
+
     /// How long a program may wait for the xtables lock, in whole seconds: not beyond the deadline, but at least one.
     fn lock_wait(&self) -> String {
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -198,16 +241,30 @@ impl Tables for Programs<'_> {
     }
 
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
-        let program = self.program(rulebook, "restore")?;
-        let output = self.held.map_or(Output::Dropped, Output::Holding);
-        self.run(&program, &["--noflush", "-w", &self.lock_wait()], text, output)
-            .map(drop)
+        self.change(rulebook, &["--noflush", "-w", &self.lock_wait()], text)
+    }
+
+    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        self.change(rulebook, &["--noflush", "--counters", "-w", &self.lock_wait()], text)
     }
 
     fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
         let program = self.program(rulebook, "save")?;
         let finished = self.run(&program, &["-t", table.name()], "", Output::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
+    }
+
+    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
+        let program = self.program(rulebook, "save")?;
+        let finished = self.run(&program, &["-c"], "", Output::Kept)?;
+        Ok(String::from_utf8_lossy(&finished.output).into_owned())
+    }
+
+    fn variants(&self, family: Family) -> BTreeSet<Variant> {
+        let named = [Variant::Nft, Variant::Legacy]
+            .into_iter()
+            .filter(|variant| self.find(&format!("{}-{variant}-save", prefix(family))).is_some());
+        named.chain(self.default_variant(family)).collect()
     }
 }
 

@@ -22,7 +22,7 @@
 //! | [`hook`], [`preview`] | one call of a daemon; what it would do |
 //! | [`operator`] | commands for people |
 //! | [`cli`], [`log`], [`words`] | what is asked for; what is said, and how others' words are shown |
-//! | [`rtnetlink`] | routes, rules, addresses, devices, by netlink |
+//! | [`rtnetlink`], [`xfrm`] | routes, rules, addresses, devices; IPsec policies: by netlink |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -43,6 +43,7 @@ pub mod rtnetlink;
 pub mod selector;
 pub mod settings;
 pub mod words;
+pub mod xfrm;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -9,7 +9,9 @@
 
 mod facts;
 mod find;
+mod forget;
 mod gateway;
+mod restore;
 mod routing;
 mod tunnel;
 
@@ -26,6 +28,7 @@ use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
 
 pub use gateway::{Blocked, Standing, Started};
+pub use restore::Comparison;
 pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
 
 /// What a call found around it.
@@ -153,11 +156,7 @@ impl<'a, T: Tables> Session<'a, T> {
     /// # Errors
     /// If that is not possible; the record says so to the next call too.
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
-        if let Some(pending) = self.store.pending()? {
-            self.store.recover(&pending)?;
-            self.rebuild(&pending, &[], &[])?;
-            self.store.settled()?;
-        }
+        self.settle()?;
         for daemon in self.store.dead_daemons()? {
             for rulebook in Rulebook::all() {
                 let entries = self.store.entries(rulebook)?;

@@ -323,6 +323,22 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         }
     }
 
+    /// Puts back whatever is on record and not there any more, and returns what that was and what could not be put back.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    pub fn restore(&mut self) -> Result<(Vec<Item>, Vec<NetlinkError>), RecordError> {
+        let (mut restored, mut faults) = (Vec::new(), Vec::new());
+        for item in self.store.routings()?.into_iter().flat_map(|record| record.items) {
+            match self.kernel.put(&item) {
+                Ok(Put::New) => restored.push(item),
+                Ok(Put::Stood) => {}
+                Err(error) => faults.push(error),
+            }
+        }
+        Ok((restored, faults))
+    }
+
     /// Takes out what a dead daemon left.
     ///
     /// # Errors

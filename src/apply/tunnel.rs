@@ -194,7 +194,7 @@ impl<T: Tables> Session<'_, T> {
         Ok(Course { works, outcome })
     }
 
-    fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
+    pub(super) fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
         let mut works = Vec::new();
         for outer in ids.into_iter().map(|id| TunnelId::outer(&id)) {
             for rulebook in Rulebook::all() {
@@ -213,7 +213,7 @@ impl<T: Tables> Session<'_, T> {
 }
 
 /// Whether a tunnel's packets are of another family than what they are sent in.
-fn crosses(tunnel: &Tunnel) -> bool {
+pub(super) fn crosses(tunnel: &Tunnel) -> bool {
     tunnel.peer.is_some_and(|peer| Family::of(peer) != tunnel.family())
 }
 

@@ -30,7 +30,7 @@ pub use done::Done;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the programs of the resolver may take in all, once a call.
-const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a call was not carried out.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::chain::{Chain, ChainName};
 use super::rule::Rule;
+use super::saved::Counters;
 use super::table::Table;
 
 /// A rule and where it is to stand.
@@ -36,6 +37,8 @@ pub enum Command {
     Check(Chain, Rule),
     /// Puts a rule in.
     Put(Placed),
+    /// Puts a rule in that has counted already, behind all that is in the chain. Restored without counters it begins at zero.
+    Resume(ChainName, Rule, Counters),
     /// Takes one rule out, which must stand.
     Delete(Chain, Rule),
     /// Takes all rules out of a chain.
@@ -79,6 +82,9 @@ fn section_text(section: &Section) -> String {
                 place: Place::Tail,
                 rule,
             }) => writeln!(text, "-A {chain} {rule}"),
+            Command::Resume(chain, rule, Counters { packets, bytes }) => {
+                writeln!(text, "[{packets}:{bytes}] -A {chain} {rule}")
+            }
             Command::Delete(chain, rule) => writeln!(text, "-D {chain} {rule}"),
             Command::Flush(chain) => writeln!(text, "-F {chain}"),
             Command::Remove(chain) => writeln!(text, "-X {chain}"),

@@ -7,6 +7,9 @@ mod chain;
 mod command;
 mod listing;
 mod rule;
+mod saved;
+mod spelling;
+mod sweep;
 mod table;
 mod verdict;
 
@@ -20,6 +23,9 @@ pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAM
 pub use command::{Command, Place, Placed, Section, restore_text};
 pub use listing::Listing;
 pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, State};
+pub use saved::{Counters, Saved, SavedRule, SavedTable};
+pub use spelling::spelling;
+pub use sweep::{Others, Sweep, sweep};
 pub use table::Table;
 pub use verdict::{KernelLogPrefix, LogPrefix, LogTarget, Verdict};
 

@@ -85,6 +85,30 @@ pub enum Match {
     Comment(Comment),
 }
 
+impl Match {
+    /// The number of the policy that it asks for.
+    #[must_use]
+    pub fn reqid(&self) -> Option<u32> {
+        match self {
+            Self::Policy(policy) => policy.reqid,
+            Self::Source(_)
+            | Self::Destination(_)
+            | Self::In(_)
+            | Self::Out(_)
+            | Self::Traffic(..)
+            | Self::NotIn(_)
+            | Self::NotOut(_)
+            | Self::Clear(_)
+            | Self::State(_)
+            | Self::Behind(_)
+            | Self::Foreign
+            | Self::Syn
+            | Self::Rate
+            | Self::Comment(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,12 +1,18 @@
 //! What the commands that work on the record stand on.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::apply::Caller;
 use crate::cli::Options;
-use crate::hook::{HookError, PATIENCE, network_namespace, now};
-use crate::iptables::Programs;
+use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, network_namespace, now};
+use crate::iptables::{Programs, Tables};
+use crate::netfilter::Rulebook;
 use crate::record::Store;
+use crate::resolver::System;
+use crate::selector::Family;
+use crate::settings::Settings;
 
 /// Where a command works, and until when.
 #[derive(Debug)]
@@ -28,6 +34,11 @@ impl<'a> Ground<'a> {
         })
     }
 
+    /// When something that takes so long at most must be over.
+    pub(super) fn until(&self, patience: Duration) -> Instant {
+        self.deadline.max(Instant::now() + patience)
+    }
+
     /// The record, locked: no call of a daemon comes between.
     pub(super) fn open(&self) -> Result<Store, HookError> {
         Ok(Store::open(&self.options.state_dir, self.namespace, self.deadline)?)
@@ -47,6 +58,39 @@ impl<'a> Ground<'a> {
             store.lock(),
         )
     }
+
+    /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no part in it.
+    pub(super) fn caller(&self) -> Caller {
+        Caller {
+            now: self.now,
+            settings: Settings::load(self.options.config.as_deref()).unwrap_or_default(),
+            ..Caller::default()
+        }
+    }
+
+    /// The machine, as the resolver needs it.
+    pub(super) fn system(&self) -> System {
+        System {
+            root: self.options.root.clone(),
+            programs: self.options.programs.clone(),
+            deadline: Instant::now() + RESOLVER_PATIENCE,
+        }
+    }
+}
+
+/// Every rulebook that can be looked at, and those that something is on record in.
+pub(super) fn rulebooks<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Rulebook>, HookError> {
+    let mut rulebooks = BTreeSet::new();
+    for family in Family::ALL {
+        let variants = tables.variants(family).into_iter();
+        rulebooks.extend(variants.map(|variant| Rulebook { variant, family }));
+    }
+    for rulebook in Rulebook::all() {
+        if store.has_entries(rulebook)? {
+            rulebooks.insert(rulebook);
+        }
+    }
+    Ok(rulebooks)
 }
 
 /// Prints what a command has to say.

@@ -1,12 +1,19 @@
 //! Commands for people, one file each.
 
+mod check;
+mod flush;
 mod ground;
+mod prune;
 mod replay;
+mod restore;
 mod start;
+
+use check::As;
 
 use crate::cli::{CommandLine, Operation, Options};
 use crate::hook::HookError;
 use crate::log::Log;
+use crate::netfilter::Others;
 
 /// Carries out a command and returns the exit code.
 #[must_use]
@@ -18,6 +25,16 @@ pub fn run(line: CommandLine) -> u8 {
         Operation::Start => told("start", start::start(&options)),
         Operation::Stop => told("stop", start::stop(&options)),
         Operation::Unblock { which } => told("unblock", start::unblock(&options, which.as_deref())),
+        Operation::Check { as_daemon } => {
+            let rights = if as_daemon { As::Daemon } else { As::Administrator };
+            told("check", check::run(&options, rights))
+        }
+        Operation::Flush { force } => {
+            let others = if force { Others::Go } else { Others::Stay };
+            told("flush", flush::run(&options, others))
+        }
+        Operation::Restore => told("restore", restore::run(&options)),
+        Operation::Prune => told("prune", prune::run(&options)),
     }
 }
 

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use super::path::Path;
 use super::shared::entrance_jump;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Placed, Rule, Section, Table, Verdict};
+use crate::netfilter::{
+    BuiltIn, Chain, ChainName, Command, Direction, Match, Place, Placed, Rule, Section, Table, Verdict,
+};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +57,7 @@ pub fn faults(sections: &[Section]) -> Vec<Fault> {
 fn faults_in(section: &Section) -> Vec<Fault> {
     let declared: BTreeSet<_> = section.commands.iter().filter_map(declared).collect();
     let puts = section.commands.iter().filter_map(put);
-    puts.filter_map(|placed| fault(section.table, &declared, placed))
+    puts.filter_map(|placed| fault(section.table, &declared, &placed))
         .collect()
 }
 
@@ -102,13 +104,23 @@ fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _
 fn declared(command: &Command) -> Option<&ChainName> {
     match command {
         Command::Declare(chain) => Some(chain),
-        Command::Check(..) | Command::Put(_) | Command::Delete(..) | Command::Flush(_) | Command::Remove(_) => None,
+        Command::Check(..)
+        | Command::Put(_)
+        | Command::Resume(..)
+        | Command::Delete(..)
+        | Command::Flush(_)
+        | Command::Remove(_) => None,
     }
 }
 
-fn put(command: &Command) -> Option<&Placed> {
+fn put(command: &Command) -> Option<Placed> {
     match command {
-        Command::Put(placed) => Some(placed),
+        Command::Put(placed) => Some(placed.clone()),
+        Command::Resume(chain, rule, _) => Some(Placed {
+            chain: chain.into(),
+            place: Place::Tail,
+            rule: rule.clone(),
+        }),
         Command::Declare(_) | Command::Check(..) | Command::Delete(..) | Command::Flush(_) | Command::Remove(_) => None,
     }
 }

@@ -29,6 +29,7 @@
 mod change;
 mod daemon;
 mod entry;
+mod erase;
 mod error;
 mod file;
 mod lock;

@@ -20,7 +20,7 @@ mod trouble;
 pub use plan::{Command, Names, Program};
 pub use preview::preview;
 pub use resolvconf::{Author, author, merge};
-pub use session::{carry_out, housekeep};
+pub use session::{carry_out, give_back_all, housekeep};
 pub use system::System;
 pub use trouble::Trouble;
 

@@ -51,6 +51,16 @@ pub fn housekeep(store: &Store, system: &System) -> Vec<Trouble> {
     session.troubles
 }
 
+/// Gives everything back, whoever still uses it. Returns what went wrong.
+#[must_use]
+pub fn give_back_all(store: &Store, system: &System) -> Vec<Trouble> {
+    let mut session = Session::new(store, system, Vec::new());
+    if let Err(trouble) = session.give_back_all() {
+        session.troubles.push(trouble);
+    }
+    session.troubles
+}
+
 /// A call at work.
 pub(super) struct Session<'a> {
     pub(super) store: &'a Store,
@@ -88,6 +98,15 @@ impl<'a> Session<'a> {
             true => Ok(()),
             false => self.reconcile(record, Foreign::Leave),
         }
+    }
+
+    fn give_back_all(&mut self) -> Result<(), Trouble> {
+        let mut record = self.store.resolver()?;
+        if record == ResolverRecord::default() && !self.store.resolver_was_interrupted() {
+            return Ok(());
+        }
+        record.users.clear();
+        self.reconcile(record, Foreign::Leave)
     }
 
     /// Enters a user in the record or strikes it. Nothing, if there is nothing to do then.

@@ -9,10 +9,10 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_XFRM};
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -28,45 +28,69 @@ const LONGEST: usize = 64 * 1024;
 /// The length of a message's header, in bytes.
 const HEADER: usize = 16;
 
-/// A socket to the part of the kernel that knows routes and devices, in the network namespace of the thread that opened it.
-pub(super) struct Connection {
+/// A socket to a part of the kernel, in the network namespace of the thread that opened it.
+pub(crate) struct Connection {
     socket: Socket,
     sequence: u32,
     datagram: Vec<u8>,
+    torn: Torn,
+}
+
+/// What becomes of a list that changed while it was made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Torn {
+    /// It is as good as any: it would be another one in the next moment anyway.
+    Taken,
+    /// It is of no use.
+    Refused,
 }
 
 impl Connection {
-    /// Opens it.
+    /// Opens one to the part that knows routes and devices.
     pub(super) fn open() -> Result<Self, Fault> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::open_to(NETLINK_ROUTE)
+    }
+
+    /// Opens one to the part that knows IPsec policies.
+    pub(crate) fn open_xfrm() -> Result<Self, Fault> {
+        Self::open_to(NETLINK_XFRM)
+    }
+
+    fn open_to(part: isize) -> Result<Self, Fault> {
+        let mut socket = Socket::new(part)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self {
             socket,
             sequence: 0,
             datagram: Vec::with_capacity(LONGEST),
+            torn: Torn::Taken,
         })
     }
 
     /// Has something changed, and waits until it is.
-    pub(super) fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), Fault> {
+    pub(super) fn change<M: Message>(&mut self, request: M, flags: u16) -> Result<(), Fault> {
         self.exchange(request, flags | NLM_F_ACK, |_| {})
     }
 
     /// Asks for one thing.
-    pub(super) fn ask(&mut self, request: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Fault> {
+    pub(super) fn ask<M: Message>(&mut self, request: M) -> Result<M, Fault> {
         let mut answer = None;
         self.exchange(request, NLM_F_ACK, |message| answer = Some(message))?;
         answer.ok_or_else(|| DecodeError::from("it is empty").into())
     }
 
     /// Asks for a list and hands on what is in it, piece by piece.
-    pub(super) fn list(
-        &mut self,
-        request: RouteNetlinkMessage,
-        each: impl FnMut(RouteNetlinkMessage),
-    ) -> Result<(), Fault> {
+    pub(super) fn list<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), Fault> {
         self.exchange(request, NLM_F_DUMP, each)
+    }
+
+    /// The same, where nothing may be missing: a list that changed while it was made is an error.
+    pub(crate) fn list_whole<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), Fault> {
+        self.torn = Torn::Refused;
+        let listed = self.exchange(request, NLM_F_DUMP, each);
+        self.torn = Torn::Taken;
+        listed
     }
 
     /// Lets the kernel leave out of a list what was not asked for. Before Linux 4.20 it does not, and lists everything.
@@ -75,14 +99,9 @@ impl Connection {
         let _ = self.socket.set_netlink_get_strict_chk(true);
     }
 
-    fn exchange(
-        &mut self,
-        request: RouteNetlinkMessage,
-        flags: u16,
-        mut each: impl FnMut(RouteNetlinkMessage),
-    ) -> Result<(), Fault> {
+    fn exchange<M: Message>(&mut self, request: M, flags: u16, mut each: impl FnMut(M)) -> Result<(), Fault> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut message = NetlinkMessage::from(request);
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(request));
         message.header.flags = NLM_F_REQUEST | flags;
         message.header.sequence_number = self.sequence;
         message.finalize();
@@ -92,7 +111,7 @@ impl Connection {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.receive(deadline)?;
-            if let Progress::Over = collect(&self.datagram, self.sequence, &mut each)? {
+            if let Progress::Over = collect(&self.datagram, self.sequence, self.torn, &mut each)? {
                 return Ok(());
             }
         }
@@ -116,6 +135,11 @@ impl Connection {
     }
 }
 
+/// What is said to a part of the kernel, and what it answers.
+pub(crate) trait Message: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug {}
+
+impl<M: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug> Message for M {}
+
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
@@ -131,10 +155,18 @@ enum Progress {
 }
 
 /// Takes the messages out of one datagram. Those to an earlier request, which was given up, are thrown away.
-fn collect(mut datagram: &[u8], sequence: u32, each: &mut impl FnMut(RouteNetlinkMessage)) -> Result<Progress, Fault> {
+fn collect<M: Message>(
+    mut datagram: &[u8],
+    sequence: u32,
+    torn: Torn,
+    each: &mut impl FnMut(M),
+) -> Result<Progress, Fault> {
     while !datagram.is_empty() {
-        let NetlinkMessage { header, payload, .. } = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)?;
+        let NetlinkMessage { header, payload, .. } = NetlinkMessage::<M>::deserialize(datagram)?;
         if header.sequence_number == sequence {
+            if torn == Torn::Refused && header.flags & NLM_F_DUMP_INTR != 0 {
+                return Err(Fault::Interrupted);
+            }
             match payload {
                 NetlinkPayload::Done(done) => return end(done.code),
                 NetlinkPayload::Error(error) => return end(error.raw_code()),
@@ -164,6 +196,7 @@ fn end(code: i32) -> Result<Progress, Fault> {
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::{DoneMessage, ErrorMessage};
+    use netlink_packet_route::RouteNetlinkMessage;
 
     use super::*;
 
@@ -187,7 +220,7 @@ mod tests {
     fn an_answer_to_an_earlier_request_is_not_taken_for_this_ones() {
         let late = bytes(6, refusal(Errno::EPERM));
         let ours = bytes(7, refusal(Errno::ENETDOWN));
-        let end = |datagram: &[u8]| collect(datagram, 7, &mut |_| {});
+        let end = |datagram: &[u8]| collect(datagram, 7, Torn::Taken, &mut |_: RouteNetlinkMessage| {});
         assert!(matches!(end(&late), Ok(Progress::Goes)));
         let both = end(&[late, ours].concat());
         assert!(matches!(both, Err(Fault::Refused(Errno::ENETDOWN))));
@@ -198,7 +231,21 @@ mod tests {
         let mut done = DoneMessage::default();
         done.code = -(Errno::ENOENT as i32);
         let datagram = bytes(7, NetlinkPayload::Done(done));
-        let end = collect(&datagram, 7, &mut |_| {});
+        let end = collect(&datagram, 7, Torn::Taken, &mut |_: RouteNetlinkMessage| {});
         assert!(matches!(end, Err(Fault::Refused(Errno::ENOENT))));
+    }
+
+    #[test]
+    fn a_list_that_changed_meanwhile_is_not_taken_where_it_must_be_whole() {
+        let mut header = NetlinkHeader::default();
+        header.sequence_number = 7;
+        header.flags = NLM_F_DUMP_INTR;
+        let mut message = NetlinkMessage::<RouteNetlinkMessage>::new(header, NetlinkPayload::Noop);
+        message.finalize();
+        let mut datagram = vec![0; message.buffer_len()];
+        message.serialize(&mut datagram);
+        let end = |torn| collect(&datagram, 7, torn, &mut |_: RouteNetlinkMessage| {});
+        assert!(matches!(end(Torn::Refused), Err(Fault::Interrupted)));
+        assert!(matches!(end(Torn::Taken), Ok(Progress::Goes)));
     }
 }

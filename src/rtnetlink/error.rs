@@ -61,6 +61,9 @@ pub enum Doing {
     /// Devices were asked for.
     #[error("list the devices")]
     ListLinks,
+    /// IPsec policies were asked for.
+    #[error("list the IPsec policies")]
+    ListPolicies,
     /// The kernel was to be spoken to at all.
     #[error("open a netlink socket")]
     Open,
@@ -78,6 +81,9 @@ pub enum Fault {
     /// The kernel did not answer within two seconds.
     #[error("the kernel does not answer")]
     Silent,
+    /// What the kernel listed changed meanwhile, so that something may be missing in the list.
+    #[error("it changed while it was listed")]
+    Interrupted,
     /// The kernel answered what cannot be read.
     #[error("the kernel's answer cannot be read: {0}")]
     Malformed(#[from] netlink_packet_core::DecodeError),

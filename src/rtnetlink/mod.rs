@@ -5,7 +5,7 @@
 //! an error number, where `ip` prints a text that differs from version to version, and starts no process for it.
 
 pub mod commands;
-mod connection;
+pub(crate) mod connection;
 pub mod error;
 pub mod interfaces;
 pub mod items;

@@ -4,6 +4,7 @@
 mod support;
 
 mod model;
+mod policies;
 mod questions;
 mod refusals;
 mod twins;

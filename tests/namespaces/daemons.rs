@@ -31,7 +31,7 @@ enum Between {
 }
 
 impl Daemon {
-    fn start(machine: &Namespace, name: &str) -> Self {
+    pub(crate) fn start(machine: &Namespace, name: &str) -> Self {
         let mut daemon = Self::start_whole(machine, name);
         daemon.hook = daemon.hook.word("--no-routes");
         daemon

@@ -4,14 +4,19 @@
 mod support;
 
 mod captures;
+mod check;
 mod concurrency;
 mod daemons;
+mod flush;
 mod lock;
 mod programs;
+mod prune;
 mod reloads;
 mod resolver;
+mod restore;
 mod rights;
 mod routes;
 mod space;
+mod spelling;
 mod tables;
 mod variants;

@@ -469,7 +469,12 @@ impl Table {
     fn command(&mut self, line: &str) -> Result<(), String> {
         let words = words(line)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words.as_slice() {
+        let words = match words.as_slice() {
+            // What it has counted, with which nothing is done here.
+            [counted, rest @ ..] if counted.starts_with('[') && rest.first() == Some(&"-A") => rest,
+            whole => whole,
+        };
+        match words {
             ["-A", chain, rule @ ..] => {
                 let end = self.chain(chain)?.texts.len();
                 self.insert(chain, end, rule)

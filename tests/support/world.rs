@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -79,6 +79,10 @@ impl Tables for EmulatedTables {
         }
     }
 
+    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        self.restore(rulebook, text)
+    }
+
     fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
         let book = self.books.entry(rulebook).or_default();
         let kind = match table {
@@ -90,6 +94,16 @@ impl Tables for EmulatedTables {
             true => Err(refused(format!("can't initialize iptables table `{table}'"))),
             false => Ok(book.table(kind).save()),
         }
+    }
+
+    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
+        let book = self.books.entry(rulebook).or_default();
+        Ok(Kind::ALL.map(|kind| book.table(kind).save()).concat())
+    }
+
+    fn variants(&self, _family: Family) -> BTreeSet<Variant> {
+        let used = self.books.keys().map(|rulebook| rulebook.variant);
+        used.chain([self.default]).collect()
     }
 }
 

@@ -1,0 +1,220 @@
+//! A whole listing by `iptables-save -c`: every chain and rule, with what it has counted.
+//!
+//! Rules stay text here. iptables rewrites what it is given, so that a rule read back would be a guess; what it lists it takes again.
+
+use std::collections::BTreeMap;
+
+use super::chain::ChainName;
+use super::spelling::words;
+use super::table::Table;
+
+/// What a rule has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_add(other.packets),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
+/// A rule as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedRule {
+    /// What it has counted; nothing, where the listing does not tell.
+    pub counters: Counters,
+    /// What stands behind `-A CHAIN `.
+    pub text: String,
+}
+
+impl SavedRule {
+    /// The chain or target that it sends packets to.
+    #[must_use]
+    pub fn leads_to(&self) -> Option<String> {
+        let mut words = words(&self.text).into_iter();
+        while let Some(word) = words.next() {
+            match &*word {
+                // The only free words that are not in quotes when they need none.
+                "--comment" | "--nflog-prefix" | "--log-prefix" => drop(words.next()),
+                "-j" | "-g" => return words.next(),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// One table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SavedTable {
+    chains: BTreeMap<String, Vec<SavedRule>>,
+}
+
+impl SavedTable {
+    /// Its chains by name, the kernel's, the administrator's and ours.
+    pub fn chains(&self) -> impl Iterator<Item = (&str, &[SavedRule])> {
+        self.chains.iter().map(|(name, rules)| (&**name, &**rules))
+    }
+
+    /// The rules of a chain; none, where there is no such chain.
+    #[must_use]
+    pub fn rules(&self, chain: &str) -> &[SavedRule] {
+        self.chains.get(chain).map_or(&[], |rules| rules)
+    }
+
+    /// Whether there is such a chain.
+    #[must_use]
+    pub fn has(&self, chain: &str) -> bool {
+        self.chains.contains_key(chain)
+    }
+
+    /// Our chains.
+    pub fn ours(&self) -> impl Iterator<Item = ChainName> {
+        self.chains.keys().filter_map(|name| name.parse().ok())
+    }
+
+    /// The rules in chains that are not ours which lead to chains that are: the chain, the rule, where it leads.
+    pub fn ways_in(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
+        let theirs = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
+        theirs.flat_map(|(name, rules)| {
+            let leads = |rule| Some((rule, SavedRule::leads_to(rule)?.parse().ok()?));
+            rules
+                .iter()
+                .filter_map(leads)
+                .map(move |(rule, target): (&SavedRule, _)| (name, rule, target))
+        })
+    }
+}
+
+/// The tables of one rulebook that we can have something in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saved {
+    tables: BTreeMap<Table, SavedTable>,
+}
+
+impl Saved {
+    /// Reads the output of `iptables-save -c`. What is none of our tables is passed over.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let mut saved = Self::default();
+        let mut current = None;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                current = Table::ALL.into_iter().find(|table| table.name() == name);
+            }
+            let Some(table) = current.map(|table| saved.tables.entry(table).or_default()) else {
+                continue;
+            };
+            if let Some(declared) = line.strip_prefix(':') {
+                let name = declared.split(' ').next().unwrap_or_default();
+                table.chains.entry(name.to_owned()).or_default();
+            } else if let Some((chain, rule)) = rule(line) {
+                table.chains.entry(chain.to_owned()).or_default().push(rule);
+            }
+        }
+        saved
+    }
+
+    /// The tables that are listed.
+    pub fn tables(&self) -> impl Iterator<Item = (Table, &SavedTable)> {
+        self.tables.iter().map(|(table, saved)| (*table, saved))
+    }
+
+    /// A table, where it is listed.
+    #[must_use]
+    pub fn table(&self, table: Table) -> Option<&SavedTable> {
+        self.tables.get(&table)
+    }
+
+    /// Whether a chain of ours stands in any of them.
+    #[must_use]
+    pub fn has_ours(&self) -> bool {
+        self.tables.values().any(|table| table.ours().next().is_some())
+    }
+}
+
+/// `[1:60] -A CHAIN REST`, or without the counters.
+fn rule(line: &str) -> Option<(&str, SavedRule)> {
+    let (counters, rest) = match line.strip_prefix('[') {
+        Some(counted) => {
+            let (counters, rest) = counted.split_once("] ")?;
+            let (packets, bytes) = counters.split_once(':')?;
+            let counters = Counters {
+                packets: packets.parse().ok()?,
+                bytes: bytes.parse().ok()?,
+            };
+            (counters, rest)
+        }
+        None => (Counters::default(), line),
+    };
+    let rule = rest.strip_prefix("-A ")?.trim_end();
+    let (chain, text) = rule.split_once(' ').unwrap_or((rule, ""));
+    let text = text.to_owned();
+    Some((chain, SavedRule { counters, text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAVE: &str = r#"# Generated by iptables-save v1.8.9
+*raw
+:PREROUTING ACCEPT [0:0]
+:PLUTO-RAW - [0:0]
+COMMIT
+*filter
+:INPUT DROP [3:180]
+:PLUTO-INPUT - [0:0]
+:PLUTOCRATS - [0:0]
+[1:60] -A INPUT -j PLUTO-INPUT
+[0:0] -A INPUT -m comment --comment "a \"-j PLUTO-INPUT\" b" -j ACCEPT
+[0:0] -A INPUT -m comment --comment -j -g PLUTO-INPUT
+[0:0] -A INPUT -j PLUTOCRATS
+[0:0] -A INPUT
+[7:8] -A PLUTO-INPUT -m policy --dir in --pol ipsec -j PLUTO-I
+COMMIT
+"#;
+
+    #[test]
+    fn chains_rules_and_counters_are_read() {
+        let saved = Saved::read(SAVE);
+        let filter = saved.table(Table::Filter).unwrap();
+        assert_eq!(saved.tables().count(), 1);
+        assert_eq!(filter.ours().map(String::from).collect::<Vec<_>>(), ["PLUTO-INPUT"]);
+        let [rule] = filter.rules("PLUTO-INPUT") else {
+            panic!("one rule")
+        };
+        assert_eq!(rule.text, "-m policy --dir in --pol ipsec -j PLUTO-I");
+        assert_eq!(rule.counters, Counters { packets: 7, bytes: 8 });
+        assert_eq!(filter.rules("INPUT").len(), 5);
+    }
+
+    #[test]
+    fn a_way_in_is_a_target_and_no_word_of_a_comment() {
+        let saved = Saved::read(SAVE);
+        let ways: Vec<_> = saved
+            .table(Table::Filter)
+            .unwrap()
+            .ways_in()
+            .map(|(_, rule, target)| (rule.text.clone(), target.to_string()))
+            .collect();
+        let target = "PLUTO-INPUT".to_owned();
+        assert_eq!(
+            ways,
+            [
+                ("-j PLUTO-INPUT".to_owned(), target.clone()),
+                ("-m comment --comment -j -g PLUTO-INPUT".to_owned(), target)
+            ]
+        );
+    }
+}

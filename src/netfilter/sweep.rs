@@ -1,0 +1,134 @@
+//! Everything of ours out of the tables, by what they list and not by any record.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::chain::{BuiltIn, ChainName};
+use super::saved::{Saved, SavedTable};
+use super::table::Table;
+
+/// What becomes of rules that an administrator has written which lead to chains of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// They stay, and so do the chains that they lead to, empty: a packet comes back from there and goes on.
+    Stay,
+    /// They go.
+    Go,
+}
+
+/// What takes everything of ours out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// For `iptables-restore --noflush`; empty, where there is nothing of ours.
+    pub text: String,
+    /// How many chains go.
+    pub chains: usize,
+    /// How many of our jumps go.
+    pub jumps: usize,
+    /// The rules that are not ours and lead to a chain of ours: table, chain, rule.
+    pub others: Vec<(Table, String, String)>,
+}
+
+/// Plans it.
+#[must_use]
+pub fn sweep(saved: &Saved, others: Others) -> Sweep {
+    let mut sweep = Sweep::default();
+    for (table, listed) in saved.tables() {
+        sweep_table(&mut sweep, table, listed, others);
+    }
+    sweep
+}
+
+fn sweep_table(sweep: &mut Sweep, table: Table, listed: &SavedTable, others: Others) {
+    let ours: BTreeSet<_> = listed.ours().collect();
+    if ours.is_empty() {
+        return;
+    }
+    let mut kept = BTreeSet::new();
+    // Writing into a String cannot fail.
+    let _ = writeln!(sweep.text, "*{table}");
+    for (chain, rule, target) in listed.ways_in() {
+        let is_ours = is_jump(chain, &rule.text, &target);
+        if !is_ours {
+            sweep.others.push((table, chain.to_owned(), rule.text.clone()));
+        }
+        if is_ours || others == Others::Go {
+            sweep.jumps += usize::from(is_ours);
+            let _ = writeln!(sweep.text, "-D {chain} {}", rule.text);
+        } else {
+            kept.insert(target);
+        }
+    }
+    // All of them before the first one goes: they name one another.
+    for chain in &ours {
+        let _ = writeln!(sweep.text, "-F {chain}");
+    }
+    for chain in ours.difference(&kept) {
+        sweep.chains += 1;
+        let _ = writeln!(sweep.text, "-X {chain}");
+    }
+    sweep.text.push_str("COMMIT\n");
+}
+
+/// Whether a rule is one that we put into a built-in chain: a jump without any condition.
+fn is_jump(chain: &str, rule: &str, target: &ChainName) -> bool {
+    BuiltIn::ALL.into_iter().any(|built_in| built_in.name() == chain) && rule == format!("-j {target}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAVE: &str = "*nat
+:POSTROUTING ACCEPT [0:0]
+COMMIT
+*filter
+:INPUT DROP [0:0]
+:ADMIN - [0:0]
+:PLUTO-INPUT - [0:0]
+:PLUTO-I - [0:0]
+:PLUTO-left-behind - [0:0]
+[0:0] -A INPUT -j PLUTO-INPUT
+[0:0] -A INPUT -j PLUTO-INPUT
+[0:0] -A ADMIN -i eth0 -j PLUTO-INPUT
+[0:0] -A PLUTO-INPUT -j PLUTO-I
+COMMIT
+";
+
+    #[test]
+    fn every_chain_of_ours_goes_known_or_not_and_a_chain_that_is_led_to_stays_empty() {
+        let swept = sweep(&Saved::read(SAVE), Others::Stay);
+        let text = "*filter
+-D INPUT -j PLUTO-INPUT
+-D INPUT -j PLUTO-INPUT
+-F PLUTO-I
+-F PLUTO-INPUT
+-F PLUTO-left-behind
+-X PLUTO-I
+-X PLUTO-left-behind
+COMMIT
+";
+        assert_eq!(swept.text, text);
+        assert_eq!((swept.chains, swept.jumps), (2, 2));
+        let other = (Table::Filter, "ADMIN".to_owned(), "-i eth0 -j PLUTO-INPUT".to_owned());
+        assert_eq!(swept.others, [other]);
+    }
+
+    #[test]
+    fn an_administrators_rule_goes_where_that_is_asked_for() {
+        let swept = sweep(&Saved::read(SAVE), Others::Go);
+        assert!(
+            swept.text.contains("-D ADMIN -i eth0 -j PLUTO-INPUT\n"),
+            "{}",
+            swept.text
+        );
+        assert!(swept.text.contains("-X PLUTO-INPUT\n"), "{}", swept.text);
+        assert_eq!((swept.chains, swept.others.len()), (3, 1));
+    }
+
+    #[test]
+    fn tables_without_anything_of_ours_are_not_touched() {
+        let saved = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j PLUTOCRATS\nCOMMIT\n";
+        assert_eq!(sweep(&Saved::read(saved), Others::Go), Sweep::default());
+    }
+}

@@ -1,0 +1,169 @@
+//! `check`: what would go wrong, before it does.
+//!
+//! It changes nothing. Each finding says what there is, why it matters, and how to mend it.
+
+mod configuration;
+mod confinement;
+mod firewall;
+mod rights;
+
+use std::fmt;
+
+use super::ground::{Ground, print};
+use crate::cli::Options;
+use crate::hook::HookError;
+use crate::settings::{DEFAULT_PATH, Settings, StockSettings};
+use crate::words::one_line;
+
+/// Whose rights the checks are made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum As {
+    /// The administrator's.
+    Administrator,
+    /// Those that Pluto leaves its hook: asked by ourselves, of ourselves.
+    Daemon,
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// As it should be.
+    Fine,
+    /// Worth knowing; it need not be wrong.
+    Note,
+    /// It is wrong, or will go wrong.
+    Wrong,
+}
+
+/// What a check has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) weight: Weight,
+    pub(super) what: String,
+    /// Why it matters and how to mend it, where it has to be.
+    pub(super) advice: Option<(String, String)>,
+}
+
+impl Finding {
+    pub(super) fn fine(what: impl fmt::Display) -> Self {
+        Self {
+            weight: Weight::Fine,
+            what: one_line(&what.to_string()),
+            advice: None,
+        }
+    }
+
+    pub(super) fn note(what: impl fmt::Display, why: &str, mend: &str) -> Self {
+        Self::advising(Weight::Note, &what, why, mend)
+    }
+
+    pub(super) fn wrong(what: impl fmt::Display, why: &str, mend: &str) -> Self {
+        Self::advising(Weight::Wrong, &what, why, mend)
+    }
+
+    fn advising(weight: Weight, what: &dyn fmt::Display, why: &str, mend: &str) -> Self {
+        Self {
+            weight,
+            what: one_line(&what.to_string()),
+            advice: Some((one_line(why), one_line(mend))),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.weight {
+            Weight::Fine => "ok",
+            Weight::Note => "note",
+            Weight::Wrong => "WRONG",
+        };
+        writeln!(f, "{mark:<6}{}", self.what)?;
+        match &self.advice {
+            None => Ok(()),
+            Some((why, mend)) => {
+                folded(f, "why:  ", why)?;
+                folded(f, "mend: ", mend)
+            }
+        }
+    }
+}
+
+/// A text under what it is about, in lines of at most 80 columns where its words allow it.
+fn folded(f: &mut fmt::Formatter<'_>, heading: &str, text: &str) -> fmt::Result {
+    const WIDTH: usize = 68;
+    let mut line = String::new();
+    let mut heading = heading;
+    for word in text.split(' ') {
+        if !line.is_empty() && line.len() + 1 + word.len() > WIDTH {
+            writeln!(f, "      {heading:<6}{line}")?;
+            heading = "";
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    writeln!(f, "      {heading:<6}{line}")
+}
+
+/// Makes all checks, and returns 1 if something is wrong.
+pub(super) fn run(options: &Options, rights: As) -> Result<u8, HookError> {
+    let ground = Ground::new(options)?;
+    let mut findings = settings(options);
+    findings.extend(firewall::findings(&ground));
+    findings.extend(rights::findings(&ground));
+    if rights == As::Administrator {
+        let of_daemon = rights::as_daemon(&ground, &findings);
+        findings.extend(of_daemon);
+        findings.extend(configuration::findings(&options.root));
+        findings.extend(confinement::findings(&options.root));
+    }
+    let text: String = findings.iter().map(ToString::to_string).collect();
+    print(&text)?;
+    let wrong = findings
+        .iter()
+        .filter(|finding| finding.weight == Weight::Wrong)
+        .count();
+    if rights == As::Administrator {
+        print(&format!("{} checks, {wrong} wrong\n", findings.len()))?;
+    }
+    Ok(u8::from(wrong > 0))
+}
+
+fn settings(options: &Options) -> Vec<Finding> {
+    let own = match (Settings::load(options.config.as_deref()), &options.config) {
+        (Ok(_), Some(path)) => Finding::fine(format_args!("{}: understood", path.display())),
+        (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: understood, or not there")),
+        (Err(error), _) => Finding::wrong(
+            error,
+            "no tunnel is opened as long as its settings are not understood; none that is open is closed",
+            "correct this line, or take it out",
+        ),
+    };
+    let stock = StockSettings::load(&options.root).warning.map(|warning| {
+        Finding::note(
+            warning,
+            "the stock scripts run this file as shell; here only ROUTE= and IPROUTEARGS= are understood",
+            "move what it does elsewhere, or take the line out",
+        )
+    });
+    std::iter::once(own).chain(stock).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_folded_below_what_it_is_about() {
+        let why = "word ".repeat(30);
+        let text = Finding::wrong("one\ntwo\u{1b}", why.trim(), "do").to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "WRONG one; two\\u{1b}");
+        assert!(lines[1].starts_with("      why:  word word"));
+        assert!(lines[2].starts_with("            word"));
+        assert_eq!(lines[lines.len() - 1], "      mend: do");
+        assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
+    }
+}

@@ -1,0 +1,193 @@
+//! Whether a daemon's configuration names this program, and a program that is there.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+
+/// The files of the daemons, and the folders of such files.
+const PLACES: [&str; 10] = [
+    "etc/ipsec.conf",
+    "etc/ipsec.d",
+    "etc/swanctl/swanctl.conf",
+    "etc/swanctl/conf.d",
+    "etc/strongswan/ipsec.conf",
+    "etc/strongswan/swanctl/swanctl.conf",
+    "etc/strongswan/swanctl/conf.d",
+    "etc/strongswan.d/swanctl",
+    "usr/local/etc/swanctl/swanctl.conf",
+    "usr/local/etc/swanctl/conf.d",
+];
+
+/// How much of a file is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// A line that says which hook a daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Setting {
+    file: PathBuf,
+    line: usize,
+    program: PathBuf,
+}
+
+/// All that is found below a root.
+pub(super) fn findings(root: &Path) -> Vec<Finding> {
+    let files = files(root);
+    let (mut settings, mut findings) = (Vec::new(), Vec::new());
+    for file in &files {
+        let Ok(text) = fs::read_to_string(file) else {
+            continue;
+        };
+        settings.extend(read(file, &text));
+        findings.extend(both(file, &text));
+    }
+    if settings.is_empty() && !files.is_empty() {
+        findings.push(Finding::note(
+            format_args!("no file of a daemon names pluto-updown, of {} that there are", files.len()),
+            "a daemon runs its own script, unless a connection says otherwise",
+            "set leftupdown=/usr/local/libexec/pluto-updown in ipsec.conf, or updown = in swanctl.conf, in each connection",
+        ));
+    }
+    findings.extend(settings.iter().map(|setting| program(root, setting)));
+    findings
+}
+
+fn files(root: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for place in PLACES.map(|place| root.join(place)) {
+        match fs::read_dir(&place) {
+            Ok(entries) => {
+                let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+                files.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "conf")));
+            }
+            Err(_) => files.push(place),
+        }
+    }
+    files.retain(|path| fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= LARGEST));
+    files.sort();
+    files
+}
+
+/// The settings of a hook in a file that name us.
+fn read(file: &Path, text: &str) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for (line, (key, value)) in assignments(text) {
+        let is_hook = ["leftupdown", "rightupdown", "updown"].contains(&key);
+        let word = value.trim_matches(['"', '\'']).split_ascii_whitespace().next();
+        if let (true, Some(program)) = (is_hook, word.map(PathBuf::from))
+            && program.file_name().is_some_and(|name| name == "pluto-updown")
+        {
+            settings.push(Setting {
+                file: file.to_owned(),
+                line,
+                program,
+            });
+        }
+    }
+    settings
+}
+
+/// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with the number of its line; not what is behind a `#`.
+fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
+    (1..).zip(text.lines()).filter_map(|(number, line)| {
+        let code = line.split('#').next()?;
+        let (left, value) = code.split_once('=')?;
+        let key = left.rsplit(['{', '\t', ' ']).find(|word| !word.is_empty())?;
+        Some((number, (key, value.trim())))
+    })
+}
+
+/// Where a daemon's own script runs beside us: strongSwan's `leftfirewall=yes` together with a hook of one's own.
+fn both(file: &Path, text: &str) -> Option<Finding> {
+    let yes = |key: &str, value: &str| ["leftfirewall", "rightfirewall"].contains(&key) && value == "yes";
+    let (line, _) = assignments(text).find(|(_, (key, value))| yes(key, value))?;
+    let ours = !read(file, text).is_empty();
+    ours.then(|| {
+        Finding::note(
+            format_args!("{}:{line}: leftfirewall=yes beside leftupdown=", file.display()),
+            "in one connection only one of the two counts; leftfirewall=yes means the stock script",
+            "take leftfirewall= out of the connections that have leftupdown=",
+        )
+    })
+}
+
+fn program(root: &Path, setting: &Setting) -> Finding {
+    let Setting { file, line, program } = setting;
+    let at = format!("{}:{line}: {}", file.display(), program.display());
+    let inside = root.join(program.strip_prefix("/").unwrap_or(program));
+    let mend = "install it there, owned by root and with mode 0755: install -m 755 pluto-updown PLACE";
+    let wrong = |what: &str| {
+        Finding::wrong(
+            format_args!("{at}: {what}"),
+            "libreswan takes a tunnel down whose hook cannot be run; strongSwan goes on without any rule",
+            mend,
+        )
+    };
+    if !program.is_absolute() {
+        return wrong("not named from the root");
+    }
+    match fs::metadata(&inside) {
+        Err(error) => wrong(&error.to_string()),
+        Ok(file) if !file.is_file() || file.mode() & 0o111 == 0 => wrong("not a program"),
+        Ok(file) if file.uid() != 0 || file.mode() & 0o022 != 0 => Finding::wrong(
+            format_args!("{at}: others can write it"),
+            "a daemon runs it as root",
+            mend,
+        ),
+        Ok(_) => Finding::fine(at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::check::Weight;
+
+    fn programs(text: &str) -> Vec<(usize, PathBuf)> {
+        read(Path::new("/f"), text)
+            .into_iter()
+            .map(|setting| (setting.line, setting.program))
+            .collect()
+    }
+
+    #[test]
+    fn a_hook_is_found_in_the_spelling_of_every_daemon() {
+        let ours = PathBuf::from("/usr/local/libexec/pluto-updown");
+        for text in [
+            "conn a\n    leftupdown=/usr/local/libexec/pluto-updown\n",
+            "conn a\n\tleftupdown=\"/usr/local/libexec/pluto-updown --route yes\" # mine\n",
+            "x {\n    updown = /usr/local/libexec/pluto-updown iptables\n}\n",
+            "x\n y { updown = /usr/local/libexec/pluto-updown\n}\n",
+        ] {
+            assert_eq!(programs(text), [(2, ours.clone())], "{text}");
+        }
+        for text in [
+            "#leftupdown=/usr/local/libexec/pluto-updown\n",
+            "leftupdown=\"ipsec _updown\"\n",
+            "leftid=pluto-updown\n",
+            "# updown = /x/pluto-updown",
+        ] {
+            assert_eq!(programs(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_wrong_and_no_configuration_is_nothing() {
+        let root = tempfile::TempDir::new().unwrap();
+        assert_eq!(findings(root.path()), []);
+        fs::create_dir_all(root.path().join("etc/ipsec.d")).unwrap();
+        let file = root.path().join("etc/ipsec.d/mine.conf");
+        fs::write(&file, "conn a\n leftupdown=/opt/pluto-updown\n").unwrap();
+        let [finding] = &*findings(root.path()) else {
+            panic!("one finding")
+        };
+        assert_eq!(finding.weight, Weight::Wrong);
+        assert!(
+            finding.what.contains("mine.conf:2: /opt/pluto-updown: No such file"),
+            "{finding}"
+        );
+        fs::write(&file, "conn a\n").unwrap();
+        assert_eq!(findings(root.path())[0].weight, Weight::Note);
+    }
+}

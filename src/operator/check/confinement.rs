@@ -1,0 +1,101 @@
+//! SELinux and AppArmor: what keeps a daemon from running its hook, or the hook from running iptables.
+
+use std::fs;
+use std::path::Path;
+
+use super::Finding;
+
+/// AppArmor's profiles for IKE daemons, and where an administrator adds to each.
+const PROFILES: [(&str, &str); 4] = [
+    ("/usr/lib/ipsec/charon", "etc/apparmor.d/local/usr.lib.ipsec.charon"),
+    (
+        "/usr/sbin/charon-systemd",
+        "etc/apparmor.d/local/usr.sbin.charon-systemd",
+    ),
+    (
+        "/usr/libexec/ipsec/pluto",
+        "etc/apparmor.d/local/usr.libexec.ipsec.pluto",
+    ),
+    ("/usr/lib/ipsec/pluto", "etc/apparmor.d/local/usr.lib.ipsec.pluto"),
+];
+
+/// All that is found below a root.
+pub(super) fn findings(root: &Path) -> Vec<Finding> {
+    let mut findings: Vec<_> = selinux(root).into_iter().collect();
+    let profiles = fs::read_to_string(root.join("sys/kernel/security/apparmor/profiles")).unwrap_or_default();
+    for (daemon, local) in PROFILES {
+        let enforced = profiles.lines().any(|line| line == format!("{daemon} (enforce)"));
+        if enforced {
+            findings.push(apparmor(root, daemon, local));
+        }
+    }
+    findings
+}
+
+fn selinux(root: &Path) -> Option<Finding> {
+    let enforce = fs::read_to_string(root.join("sys/fs/selinux/enforce")).ok()?;
+    (enforce.trim() == "1").then(|| {
+        Finding::note(
+            "SELinux is enforcing",
+            "a daemon's domain (ipsec_t) may run programs labelled bin_t, and a hook of another label is refused with status 126",
+            "look at it with ls -Z; restorecon -v sets it for files below /usr/local/libexec. What is refused: ausearch -m avc -ts recent",
+        )
+    })
+}
+
+fn apparmor(root: &Path, daemon: &str, local: &str) -> Finding {
+    let added = fs::read_to_string(root.join(local)).unwrap_or_default();
+    let code = |line: &&str| !line.trim_start().starts_with('#');
+    match added.lines().filter(code).any(|line| line.contains("pluto-updown")) {
+        true => Finding::fine(format_args!("AppArmor: /{local} lets {daemon} run pluto-updown")),
+        false => Finding::wrong(
+            format_args!("AppArmor confines {daemon}, and /{local} does not name pluto-updown"),
+            "the daemon may not run it, and strongSwan says no more than that the updown script failed",
+            &format!(
+                "add to /{local}: /usr/local/libexec/pluto-updown Ux, and load it: apparmor_parser -r /etc/apparmor.d/{}",
+                local.rsplit('/').next().unwrap_or_default()
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::check::Weight;
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_confined_daemon_must_be_allowed_to_run_us() {
+        let root = tempfile::TempDir::new().unwrap();
+        assert_eq!(findings(root.path()), []);
+        let profiles = "sys/kernel/security/apparmor/profiles";
+        put(
+            root.path(),
+            profiles,
+            "/usr/lib/ipsec/charon (complain)\n/usr/lib/ipsec/stroke (enforce)\n",
+        );
+        assert_eq!(findings(root.path()), []);
+        put(root.path(), profiles, "/usr/lib/ipsec/charon (enforce)\n");
+        assert_eq!(findings(root.path())[0].weight, Weight::Wrong);
+        let local = "etc/apparmor.d/local/usr.lib.ipsec.charon";
+        put(root.path(), local, "# /usr/local/libexec/pluto-updown Ux,\n");
+        assert_eq!(findings(root.path())[0].weight, Weight::Wrong);
+        put(root.path(), local, "/usr/local/libexec/pluto-updown Ux,\n");
+        assert_eq!(findings(root.path())[0].weight, Weight::Fine);
+    }
+
+    #[test]
+    fn selinux_is_told_of_where_it_enforces() {
+        let root = tempfile::TempDir::new().unwrap();
+        put(root.path(), "sys/fs/selinux/enforce", "0");
+        assert_eq!(findings(root.path()), []);
+        put(root.path(), "sys/fs/selinux/enforce", "1");
+        assert_eq!(findings(root.path())[0].weight, Weight::Note);
+    }
+}

@@ -1,0 +1,328 @@
+//! iptables: which one, what it knows, and what stands in the way of our rules.
+
+use super::super::ground::{Ground, rulebooks};
+use super::Finding;
+use crate::apply::{Comparison, Session};
+use crate::iptables::{Programs, Tables};
+use crate::netfilter::{Rulebook, SavedRule, SavedTable, Table, Variant};
+use crate::plan::DriftKind;
+use crate::record::Store;
+use crate::selector::Family;
+
+/// All that is found.
+pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
+    let store = ground.peek();
+    let mut programs = ground.programs(&store);
+    let mut findings = variants(&programs);
+    for family in Family::ALL {
+        if let Ok(variant) = programs.default_variant(family) {
+            findings.extend(needs(&programs, Rulebook { variant, family }));
+        }
+    }
+    let known = rulebooks(&programs, &store).unwrap_or_default();
+    let mut books = Vec::new();
+    for rulebook in known {
+        let on_record = store.has_entries(rulebook).unwrap_or(true);
+        let mut session = Session::new(&store, &mut programs, ground.caller());
+        match session.compare(rulebook) {
+            Ok(comparison) => {
+                findings.extend(standing(rulebook, &comparison, on_record));
+                books.push((rulebook, comparison));
+            }
+            Err(error) => findings.push(unreadable(&error)),
+        }
+    }
+    findings.extend(mixed(&programs, &store, &books));
+    findings
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> Finding {
+    Finding::wrong(
+        error,
+        "what cannot be read cannot be changed or compared",
+        "run this as root; if you do, mend what the message names",
+    )
+}
+
+/// Which iptables there is, of which version.
+fn variants(programs: &Programs<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut found = Vec::new();
+    for family in Family::ALL {
+        match programs.default_variant(family) {
+            Ok(variant) => {
+                found.push(variant);
+                findings.push(version(programs, Rulebook { variant, family }));
+            }
+            Err(error) => findings.push(Finding::wrong(
+                error,
+                "no tunnel of this family can be opened",
+                "install the package iptables, or name its folder with --programs",
+            )),
+        }
+    }
+    if let [four, six] = found[..]
+        && four != six
+    {
+        findings.push(Finding::wrong(
+            format_args!("iptables is {four}, ip6tables is {six}"),
+            "rules of one family stand where nobody looks for them",
+            "set both alike: update-alternatives --config iptables, and ip6tables",
+        ));
+    }
+    findings
+}
+
+fn version(programs: &Programs<'_>, rulebook: Rulebook) -> Finding {
+    /// The first whose iptables-restore waits for the lock.
+    const FIRST: [u32; 3] = [1, 6, 2];
+    match programs.version(rulebook) {
+        Err(error) => unreadable(&error),
+        Ok(text) => match numbers(&text) {
+            Some(numbers) if numbers < FIRST => Finding::wrong(
+                format_args!("{}: {text}", rulebook.family),
+                "its iptables-restore does not know -w, which waits while another program changes the firewall",
+                "install iptables 1.6.2 or newer",
+            ),
+            Some(_) => Finding::fine(format_args!("{}: {text}, {}", rulebook.family, rulebook.variant)),
+            None => Finding::note(
+                format_args!("{}: {text}", rulebook.family),
+                "its version is not understood, so that it is not known whether it is new enough",
+                "see to it that it is 1.6.2 or newer",
+            ),
+        },
+    }
+}
+
+/// The numbers in `iptables-restore v1.8.9 (nf_tables)`.
+fn numbers(text: &str) -> Option<[u32; 3]> {
+    let word = text.split(' ').find_map(|word| word.strip_prefix('v'))?;
+    let mut parts = word.split('.').map(str::parse);
+    let mut next = || parts.next()?.ok();
+    Some([next()?, next()?, next().unwrap_or_default()])
+}
+
+/// What our rules need: a table, a rule that needs it, and what for.
+const NEEDS: [(Table, &str, &str); 15] = [
+    (
+        Table::Filter,
+        "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
+        "every tunnel",
+    ),
+    (Table::Filter, "-m comment --comment probe", "every tunnel"),
+    (Table::Filter, "-p tcp -m tcp --dport 22", "tunnels narrowed to ports"),
+    (Table::Filter, "-p udp -m udp --dport 53", "tunnels narrowed to ports"),
+    (
+        Table::Filter,
+        "-p sctp -m multiport --dports 7",
+        "tunnels narrowed to ports of SCTP, DCCP or UDP-Lite",
+    ),
+    (
+        Table::Filter,
+        "-m iprange --src-range FIRST-LAST",
+        "tunnels between ranges of addresses",
+    ),
+    (Table::Filter, "-j NFLOG --nflog-group 1", "libreswan's nflog="),
+    (
+        Table::Filter,
+        "-m conntrack --ctstate RELATED,ESTABLISHED",
+        "allow = \"replies\" and other restrictions",
+    ),
+    (Table::Filter, "-m limit --limit 10/min", "log = ..."),
+    (Table::Filter, "-j LOG --log-prefix probe", "log = ..."),
+    (Table::Nat, "-m addrtype ! --src-type LOCAL", "nat = \"masquerade\""),
+    (
+        Table::Mangle,
+        "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1360",
+        "mss = ...",
+    ),
+    (
+        Table::Mangle,
+        "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
+        "mss = \"pmtu\"",
+    ),
+    (Table::Nat, "-j SNAT --to-source FIRST", "libreswan's leftcat=yes"),
+    (Table::Nat, "-j DNAT --to-destination FIRST", "libreswan's leftcat=yes"),
+];
+
+/// Whether iptables takes all of that; nothing is changed.
+///
+/// With iptables-legacy to look at another table than filter would be to load it, and connection tracking with nat.
+fn needs(programs: &Programs<'_>, rulebook: Rulebook) -> Vec<Finding> {
+    let lacks =
+        |(table, rule, _): &&(Table, &str, &str)| programs.rehearse(rulebook, &probe(rulebook, *table, rule)).err();
+    let looked_at = |(table, ..): &&(Table, &str, &str)| rulebook.variant == Variant::Nft || *table == Table::Filter;
+    let mut findings: Vec<_> = NEEDS
+        .iter()
+        .filter(looked_at)
+        .filter_map(|need| Some((need, lacks(&need)?)))
+        .map(|((_, rule, purpose), error)| {
+            Finding::wrong(
+                format_args!("{rulebook}: {rule}: {error}"),
+                &format!("it is needed for {purpose}"),
+                "install the package with iptables' extensions, and the kernel's module (modprobe xt_NAME)",
+            )
+        })
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::fine(format_args!(
+            "{rulebook}: knows every match and target that is needed"
+        )));
+    }
+    findings
+}
+
+fn probe(rulebook: Rulebook, table: Table, rule: &str) -> String {
+    let (first, last) = match rulebook.family {
+        Family::Ipv4 => ("192.0.2.1", "192.0.2.9"),
+        Family::Ipv6 => ("2001:db8::1", "2001:db8::9"),
+    };
+    let rule = rule.replace("FIRST", first).replace("LAST", last);
+    format!("*{table}\n:PLUTO-PROBE - [0:0]\n-A PLUTO-PROBE {rule}\nCOMMIT\n")
+}
+
+/// What stands, and whether it does so in its place.
+fn standing(rulebook: Rulebook, comparison: &Comparison, on_record: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut other = 0;
+    for drift in &comparison.drifts {
+        match drift.kind {
+            DriftKind::Misplaced(..) => findings.push(Finding::wrong(
+                format_args!("{rulebook} {drift}"),
+                "it decides before we do, or we before it, also about packets of tunnels",
+                "pluto-updown restore puts our jump in its place again; see who puts rules on that side of it",
+            )),
+            DriftKind::NotLedTo(_) => findings.push(Finding::wrong(
+                format_args!("{rulebook} {drift}"),
+                "no packet comes to the rules of any tunnel there",
+                "put the jump into your own rules, or take place = \"own\" out of the settings",
+            )),
+            DriftKind::Nothing(_)
+            | DriftKind::NoChain(_)
+            | DriftKind::Stray(_)
+            | DriftKind::NoRule(..)
+            | DriftKind::Foreign(..)
+            | DriftKind::Order(_)
+            | DriftKind::NoJump(_)
+            | DriftKind::Jumps(..) => other += 1,
+        }
+    }
+    if other > 0 {
+        findings.push(Finding::wrong(
+            format_args!("{rulebook}: {other} things are not as on record"),
+            "packets of tunnels may be refused, or others accepted",
+            "pluto-updown status lists them, pluto-updown restore mends them",
+        ));
+    } else if on_record && findings.is_empty() {
+        findings.push(Finding::fine(format_args!("{rulebook}: stands as it is on record")));
+    }
+    if let (true, Some(nat)) = (on_record, comparison.saved.table(Table::Nat)) {
+        findings.extend(translating(rulebook, nat));
+    }
+    findings
+}
+
+/// A rule that gives packets another source before they are looked at by our own.
+fn translating(rulebook: Rulebook, nat: &SavedTable) -> Option<Finding> {
+    let first = nat
+        .rules("POSTROUTING")
+        .iter()
+        .take_while(|rule| rule.text != "-j PLUTO-POSTROUTING");
+    let catches = |rule: &&SavedRule| {
+        let translates = rule
+            .leads_to()
+            .is_some_and(|target| ["MASQUERADE", "SNAT", "NETMAP"].contains(&&*target));
+        translates && !rule.text.contains("--pol none")
+    };
+    let rule = first.into_iter().find(catches)?;
+    Some(Finding::wrong(
+        format_args!("{rulebook} nat: POSTROUTING: {}", rule.text),
+        "what it gives another source to fits the tunnel's policy no more, and leaves in clear or not at all",
+        "add -m policy --dir out --pol none to this rule",
+    ))
+}
+
+/// Rules in the one iptables while `iptables` is the other.
+fn mixed(programs: &Programs<'_>, store: &Store, books: &[(Rulebook, Comparison)]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (rulebook, comparison) in books {
+        let Ok(default) = programs.default_variant(rulebook.family) else {
+            continue;
+        };
+        if *rulebook
+            == (Rulebook {
+                variant: default,
+                ..*rulebook
+            })
+        {
+            continue;
+        }
+        let ours = comparison.saved.has_ours() || store.has_entries(*rulebook).unwrap_or_default();
+        let theirs = comparison.saved.tables().any(|(_, table)| has_rules(table));
+        if ours {
+            findings.push(Finding::note(
+                format_args!("{rulebook} holds chains of ours, and iptables is {default} by now"),
+                "tunnels stay where they came up; iptables -S does not show them",
+                "nothing: they go when they go down. What is left of none goes with pluto-updown restore",
+            ));
+        }
+        if theirs {
+            findings.push(Finding::note(
+                format_args!("{rulebook} holds rules that are not ours, and iptables is {default}"),
+                "a packet has to pass both, and what drops it in the other is not seen in this one",
+                "move these rules to the one that iptables is, and flush the other",
+            ));
+        }
+    }
+    findings
+}
+
+/// Whether somebody else has rules there.
+fn has_rules(table: &SavedTable) -> bool {
+    table.chains().any(|(name, rules)| {
+        let ours = name.starts_with("PLUTO-");
+        !ours
+            && rules
+                .iter()
+                .any(|rule| !rule.leads_to().is_some_and(|target| target.starts_with("PLUTO-")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::Saved;
+
+    #[test]
+    fn versions_are_read_from_what_iptables_says() {
+        assert_eq!(numbers("iptables-restore v1.8.9 (nf_tables)"), Some([1, 8, 9]));
+        assert_eq!(numbers("iptables-restore v1.4"), Some([1, 4, 0]));
+        assert_eq!(numbers("BusyBox"), None);
+        assert!(numbers("x v1.4.21").unwrap() < [1, 6, 2]);
+    }
+
+    #[test]
+    fn a_translation_before_our_jump_is_found_unless_it_leaves_ipsec_alone() {
+        let rulebook = Rulebook {
+            variant: Variant::Nft,
+            family: Family::Ipv4,
+        };
+        let found = |rules: &str| {
+            let saved = Saved::read(&format!("*nat\n:POSTROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n"));
+            translating(rulebook, saved.table(Table::Nat).unwrap()).is_some()
+        };
+        assert!(found("-A POSTROUTING -o eth0 -j MASQUERADE"));
+        assert!(found(
+            "-A POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.1\n-A POSTROUTING -j PLUTO-POSTROUTING"
+        ));
+        assert!(!found(
+            "-A POSTROUTING -j PLUTO-POSTROUTING\n-A POSTROUTING -o eth0 -j MASQUERADE"
+        ));
+        assert!(!found(
+            "-A POSTROUTING -o eth0 -m policy --dir out --pol none -j MASQUERADE"
+        ));
+        assert!(!found(
+            "-A POSTROUTING -o eth0 -m comment --comment MASQUERADE -j ACCEPT"
+        ));
+    }
+}

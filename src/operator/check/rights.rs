@@ -1,0 +1,179 @@
+//! What a daemon leaves its hook: no environment and three capabilities.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::super::ground::Ground;
+use super::Finding;
+use crate::iptables::DIRECTORIES;
+use crate::process::{self, Ending, Invocation, Output};
+use crate::xfrm::policies;
+
+/// What Pluto leaves.
+const LEFT: &str = "--bounding-set=-all,+net_admin,+net_raw,+dac_read_search";
+
+/// How long the whole program may take with these rights.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What can be done with the rights that we have.
+pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
+    vec![record(ground), lock(&ground.options.root), kernel()]
+}
+
+/// Whether the record can be locked and written: it is, and what was made for it goes again.
+fn record(ground: &Ground<'_>) -> Finding {
+    let folder = ground.options.state_dir.display();
+    match ground.open().and_then(|store| Ok(store.tidy()?)) {
+        Ok(()) => Finding::fine(format_args!("{folder}: the record can be locked")),
+        Err(error) => Finding::wrong(
+            error,
+            "a call that cannot write down what it does does nothing",
+            "the folder must belong to root alone (mode 0700), and so must all in it; what no other program has made can be removed",
+        ),
+    }
+}
+
+/// The lock of iptables-legacy, one file for the whole machine.
+fn lock(root: &Path) -> Finding {
+    let path = root.join("run/xtables.lock");
+    let shown = path.display();
+    let file = match fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Finding::fine(format_args!("{shown}: not there yet; iptables-legacy makes it"));
+        }
+        Err(error) => {
+            return Finding::wrong(
+                format_args!("{shown}: {error}"),
+                "iptables-legacy changes nothing without it",
+                "it should be a file of root's",
+            );
+        }
+    };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(_) => Finding::fine(format_args!("{shown}: free")),
+        Err(_) => Finding::note(
+            format_args!("{shown}: another program holds it just now"),
+            "while it is held no iptables-legacy changes anything; each call waits for 5 seconds, or as --wait says",
+            "if it is always held, see who does: lsof /run/xtables.lock",
+        ),
+    }
+}
+
+fn kernel() -> Finding {
+    match policies() {
+        Ok(policies) => Finding::fine(format_args!("the kernel has {} IPsec policies", policies.len())),
+        Err(error) => Finding::wrong(
+            error,
+            "rules that ask for IPsec match nothing then, and prune cannot tell which tunnels are up",
+            "run this as root; a kernel needs CONFIG_XFRM_USER",
+        ),
+    }
+}
+
+/// Makes the same checks with the rights that Pluto leaves, and tells what is wrong only then.
+pub(super) fn as_daemon(ground: &Ground<'_>, before: &[Finding]) -> Vec<Finding> {
+    let folders: Vec<_> = DIRECTORIES.iter().map(PathBuf::from).collect();
+    let Some(setpriv) = process::find(&folders, "setpriv") else {
+        return vec![Finding::note(
+            "setpriv is not here (package util-linux)",
+            "without it a hook's rights cannot be tried out",
+            "install it, or make a tunnel and read the log",
+        )];
+    };
+    match tried(ground, &setpriv) {
+        Err(error) => vec![Finding::wrong(
+            error,
+            "a hook runs with three capabilities and an empty environment, and this is what became of it then",
+            "see that the program is where it can be run, and not in a file system mounted noexec",
+        )],
+        Ok(said) => compared(&said, before),
+    }
+}
+
+fn tried(ground: &Ground<'_>, setpriv: &Path) -> Result<String, String> {
+    let program = fs::canonicalize("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
+    let arguments = arguments(ground, &program);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let finished = process::run(&Invocation {
+        program: setpriv,
+        arguments: &arguments,
+        environment: &[],
+        input: b"",
+        output: Output::Kept,
+        deadline: ground.until(PATIENCE),
+    });
+    let finished = finished.map_err(|error| error.to_string())?;
+    match finished.ending {
+        Ending::Exit(0 | 1) if !finished.output.is_empty() => {
+            Ok(String::from_utf8_lossy(&finished.output).into_owned())
+        }
+        Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut => {
+            Err(format!("setpriv {}: {}", program.display(), finished.complaint))
+        }
+    }
+}
+
+/// Ourselves, with the options that we were given.
+fn arguments(ground: &Ground<'_>, program: &Path) -> Vec<String> {
+    let options = ground.options;
+    let path = |path: &Path| path.display().to_string();
+    let mut words = vec![LEFT.to_owned(), "--inh-caps=-all".to_owned(), path(program)];
+    words.extend([
+        "--state-dir".to_owned(),
+        path(&options.state_dir),
+        "--root".to_owned(),
+        path(&options.root),
+    ]);
+    words.extend(["--wait".to_owned(), options.wait.as_secs().to_string()]);
+    for folder in &options.programs {
+        words.extend(["--programs".to_owned(), path(folder)]);
+    }
+    if let Some(config) = &options.config {
+        words.extend(["--config".to_owned(), path(config)]);
+    }
+    words.extend(["check".to_owned(), "--as-daemon".to_owned()]);
+    words
+}
+
+/// What is wrong with a daemon's rights, and not with ours.
+fn compared(said: &str, before: &[Finding]) -> Vec<Finding> {
+    let known = |what: &str| before.iter().any(|finding| finding.what == what);
+    let wrong = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("WRONG "))
+        .filter(|what| !known(what));
+    let findings: Vec<_> = wrong
+        .map(|what| {
+            Finding::wrong(
+                format_args!("with a daemon's rights: {what}"),
+                "a hook has three capabilities (net_admin, net_raw, dac_read_search) and an empty environment",
+                "see who owns the files that are named, and that a daemon's hook may run iptables",
+            )
+        })
+        .collect();
+    match findings.is_empty() {
+        true => vec![Finding::fine(
+            "the same with a daemon's rights and an empty environment",
+        )],
+        false => findings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_in_any_case_is_not_told_twice() {
+        let before = [Finding::wrong("a", "b", "c")];
+        let same = compared("ok    x\nWRONG a\n      why:  b\n", &before);
+        assert!(same[0].what.starts_with("the same"), "{same:?}");
+        let other = compared("WRONG a\nWRONG d\n", &before);
+        assert_eq!(other.len(), 1);
+        assert_eq!(other[0].what, "with a daemon's rights: d");
+    }
+}

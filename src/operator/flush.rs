@@ -1,0 +1,199 @@
+//! `flush`: removes everything of ours.
+//!
+//! From the firewall what the kernel lists, in both variants and both families: the record may be lost, or a reload may have put back what
+//! was saved while tunnels were up. All else, routes, addresses, devices, name servers, by the record, which alone knows what is ours.
+//! What could not be removed stays on record.
+
+use std::fmt::{self, Write as _};
+
+use super::ground::{Ground, print};
+use crate::apply::{RoutingError, RoutingSession, RoutingWork};
+use crate::cli::{Mode, Options};
+use crate::hook::HookError;
+use crate::iptables::{Tables, TablesError};
+use crate::netfilter::{Others, Rulebook, Saved, Sweep, sweep};
+use crate::record::Store;
+use crate::resolver;
+use crate::rtnetlink::{self, Item};
+use crate::selector::Family;
+
+/// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
+pub(super) fn run(options: &Options, others: Others) -> Result<u8, HookError> {
+    let ground = Ground::new(options)?;
+    let report = match options.mode {
+        Mode::DryRun => rehearse(&ground, &ground.peek(), others),
+        Mode::Real => {
+            let store = ground.open()?;
+            let report = flush(&ground, &store, others);
+            store.tidy()?;
+            report
+        }
+    };
+    print(&report.text())?;
+    Ok(u8::from(!report.complaints.is_empty()))
+}
+
+/// What was done, and what could not be.
+#[derive(Debug, Default)]
+struct Report {
+    done: String,
+    complaints: Vec<String>,
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let complaints: String = self.complaints.iter().map(|line| format!("{line}\n")).collect();
+        match self.done.is_empty() && complaints.is_empty() {
+            true => "nothing of ours is here\n".to_owned(),
+            false => format!("{}{complaints}", self.done),
+        }
+    }
+
+    fn say(&mut self, line: fmt::Arguments<'_>) {
+        // Writing into a String cannot fail.
+        let _ = writeln!(self.done, "{line}");
+    }
+
+    fn complain(&mut self, what: &dyn fmt::Display) {
+        self.complaints.push(what.to_string());
+    }
+}
+
+/// The firewall last: it is the one part that can be found without the record, so that a flush which dies is made up for by the next.
+fn flush(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
+    let mut report = Report::default();
+    if let Err(error) = take_out_routes(ground, store, &mut report) {
+        report.complain(&error);
+    }
+    for trouble in resolver::give_back_all(store, &ground.system()) {
+        report.complain(&trouble);
+    }
+    let mut programs = ground.programs(store);
+    let known = rulebooks(&programs);
+    for rulebook in Rulebook::all().filter(|rulebook| !known.contains(rulebook)) {
+        if store.has_entries(rulebook).unwrap_or(true) {
+            report.complain(&format_args!(
+                "{rulebook}: something is on record there, and there is no such iptables any more"
+            ));
+        }
+    }
+    for rulebook in known {
+        match take_out_chains(&mut programs, rulebook, others) {
+            Ok(swept) => {
+                tell(rulebook, &swept, others, &mut report);
+                if let Err(error) = store.erase(rulebook) {
+                    report.complain(&error);
+                }
+            }
+            Err(error) => report.complain(&error),
+        }
+    }
+    report
+}
+
+/// Every rulebook that can be looked at.
+fn rulebooks<T: Tables>(tables: &T) -> Vec<Rulebook> {
+    let of_family = |family| {
+        tables
+            .variants(family)
+            .into_iter()
+            .map(move |variant| Rulebook { variant, family })
+    };
+    Family::ALL.into_iter().flat_map(of_family).collect()
+}
+
+fn take_out_chains<T: Tables>(tables: &mut T, rulebook: Rulebook, others: Others) -> Result<Sweep, TablesError> {
+    let swept = sweep(&Saved::read(&tables.save_all(rulebook)?), others);
+    if !swept.text.is_empty() {
+        tables.restore(rulebook, &swept.text)?;
+    }
+    Ok(swept)
+}
+
+fn tell(rulebook: Rulebook, swept: &Sweep, others: Others, report: &mut Report) {
+    if !swept.text.is_empty() {
+        let (chains, jumps) = (swept.chains, swept.jumps);
+        report.say(format_args!(
+            "{rulebook}: removed {chains} chains, and {jumps} jumps to them"
+        ));
+    }
+    for (table, chain, rule) in &swept.others {
+        match others {
+            Others::Go => report.say(format_args!("{rulebook} {table}: removed from {chain}, which is not ours: {rule}")),
+            Others::Stay => report.complain(&format_args!(
+                "{rulebook} {table}: left in {chain}, because it is not ours: {rule} (its chain stays, empty; --force removes both)"
+            )),
+        }
+    }
+}
+
+fn take_out_routes(ground: &Ground<'_>, store: &Store, report: &mut Report) -> Result<(), RoutingError> {
+    if !store.has_routings()? {
+        return Ok(());
+    }
+    let mut kernel = rtnetlink::Kernel::open()?;
+    let mut session = RoutingSession::new(store, &mut kernel, None, ground.now);
+    for work in departures(store)? {
+        let outcome = session.carry_out(&work)?;
+        outcome.faults.iter().for_each(|fault| report.complain(fault));
+        let count = outcome.taken_out;
+        report.say(format_args!(
+            "way to {}: removed {count} routes, addresses or devices",
+            work.key
+        ));
+    }
+    Ok(())
+}
+
+/// What it takes to go back on each far network.
+fn departures(store: &Store) -> Result<Vec<RoutingWork>, RoutingError> {
+    let records = store.routings()?.into_iter();
+    let works = records.map(|record| RoutingWork {
+        key: record.key.clone(),
+        connection: record.connection.clone(),
+        before: Some(record),
+        after: Vec::new(),
+    });
+    Ok(works.collect())
+}
+
+/// What it would do.
+fn rehearse(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
+    let mut report = Report::default();
+    match departures(store) {
+        Ok(works) => {
+            for line in works.iter().flat_map(RoutingWork::outgoing).map(Item::take_out_command) {
+                report.say(format_args!("{line}"));
+            }
+        }
+        Err(error) => report.complain(&error),
+    }
+    match store.resolver() {
+        Ok(record) => {
+            for user in &record.users {
+                let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();
+                report.say(format_args!(
+                    "# would give back the name servers {}",
+                    servers.join(", ")
+                ));
+            }
+        }
+        Err(error) => report.complain(&error),
+    }
+    let mut programs = ground.programs(store);
+    for rulebook in rulebooks(&programs) {
+        match programs.save_all(rulebook) {
+            Ok(listing) => {
+                let swept = sweep(&Saved::read(&listing), others);
+                if !swept.text.is_empty() {
+                    report.say(format_args!(
+                        "# would change the {rulebook} tables:\n{}",
+                        swept.text.trim_end()
+                    ));
+                }
+            }
+            Err(error) => report.complain(&error),
+        }
+    }
+    report
+}

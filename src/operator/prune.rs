@@ -1,0 +1,206 @@
+//! `prune`: forgets tunnels that are up no more, though no daemon said so.
+//!
+//! A daemon that is killed calls nobody. What it left is cleared at the first call of the next one; where there is none, the rules stay.
+//! What says whether a tunnel is up is the kernel: its policies outlive their daemon, and carry packets.
+
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::ground::{Ground, print};
+use crate::apply::{RoutingError, RoutingSession, Session};
+use crate::cli::{Mode, Options};
+use crate::hook::HookError;
+use crate::netfilter::{Rulebook, restore_text};
+use crate::record::{Daemon, Store, TunnelRecord};
+use crate::resolver;
+use crate::rtnetlink::{self, LinkKind, Network as _, xfrm_interfaces};
+use crate::selector::Device;
+use crate::xfrm::policies;
+use standing::{Kernel, Life, Standing, Tag, reqid, standing};
+
+/// Forgets what has to be forgotten, and says what. Returns the exit code.
+pub(super) fn run(options: &Options) -> Result<u8, HookError> {
+    let ground = Ground::new(options)?;
+    match options.mode {
+        Mode::DryRun => show(&ground, &ground.peek()),
+        Mode::Real => prune(&ground, &ground.open()?),
+    }
+}
+
+fn prune(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
+    let done = prune_locked(ground, store);
+    let tidied = store.tidy();
+    let text = done?;
+    tidied?;
+    print(&text)?;
+    Ok(0)
+}
+
+fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
+    let mut programs = ground.programs(store);
+    let mut session = Session::new(store, &mut programs, ground.caller());
+    session.settle()?;
+    let judged = judge(store)?;
+    let mut text = judged.text("forgotten");
+    let works = session.forgetting(judged.gone)?;
+    session.forget(&works)?;
+    text.push_str(&clear_dead(ground, store)?);
+    Ok(text)
+}
+
+fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
+    let mut programs = ground.programs(store);
+    let session = Session::new(store, &mut programs, ground.caller());
+    let judged = judge(store)?;
+    let mut text = judged.text("would be forgotten");
+    for work in session.forgetting(judged.gone)? {
+        let rulebook = work.rulebook;
+        let sections = session.sections(&work)?;
+        // Writing into a String cannot fail.
+        let _ = write!(
+            text,
+            "# would change the {rulebook} tables:\n{}",
+            restore_text(&sections)
+        );
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+/// What was decided about all tunnels on record.
+struct Judged {
+    /// How many there are.
+    total: usize,
+    gone: Vec<(Rulebook, TunnelRecord)>,
+    doubtful: Vec<(TunnelRecord, standing::Doubt)>,
+}
+
+impl Judged {
+    fn text(&self, word: &str) -> String {
+        let mut text = String::new();
+        for (_, record) in &self.gone {
+            let _ = writeln!(
+                text,
+                "{}: {word}: the kernel has no policy of it ({})",
+                record.key.connection,
+                told(record)
+            );
+        }
+        for (record, doubt) in &self.doubtful {
+            let _ = writeln!(text, "{}: kept: {doubt} ({})", record.key.connection, told(record));
+        }
+        let gone = self.gone.len();
+        let doubtful = self.doubtful.len();
+        let _ = writeln!(
+            text,
+            "{} tunnels on record, {gone} {word}, {doubtful} kept in doubt",
+            self.total
+        );
+        text
+    }
+}
+
+/// A tunnel, for people.
+fn told(record: &TunnelRecord) -> String {
+    let number = match (reqid(record), &record.layout.device) {
+        (Some(reqid), _) => format!(", reqid {reqid}"),
+        (None, Some(device)) => format!(", device {device}"),
+        (None, None) => String::new(),
+    };
+    format!("{} to {}{number}", record.key.my_client, record.key.peer_client)
+}
+
+/// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it calls `up`, so that whoever is on record
+/// by now has them.
+fn judge(store: &Store) -> Result<Judged, HookError> {
+    let mut records = Vec::new();
+    for rulebook in Rulebook::all() {
+        records.extend(store.tunnels(rulebook)?.into_iter().map(|record| (rulebook, record)));
+    }
+    let mut judged = Judged {
+        total: records.len(),
+        gone: Vec::new(),
+        doubtful: Vec::new(),
+    };
+    if records.is_empty() {
+        return Ok(judged);
+    }
+    let kernel = kernel(&records)?;
+    for (rulebook, record) in records {
+        match standing(&record, life(&record), &kernel) {
+            Standing::Up => {}
+            Standing::Gone => judged.gone.push((rulebook, record)),
+            Standing::Doubtful(doubt) => judged.doubtful.push((record, doubt)),
+        }
+    }
+    Ok(judged)
+}
+
+fn life(record: &TunnelRecord) -> Life {
+    match &record.daemon {
+        Some(daemon) if !daemon.is_dead() => Life::Alive,
+        Some(_) | None => Life::Gone,
+    }
+}
+
+fn kernel(records: &[(Rulebook, TunnelRecord)]) -> Result<Kernel, HookError> {
+    let policies = policies().map_err(RoutingError::from)?;
+    let devices: BTreeSet<_> = records
+        .iter()
+        .filter_map(|(_, record)| record.layout.device.as_ref())
+        .collect();
+    let tags = match devices.is_empty() {
+        true => BTreeMap::new(),
+        false => tags(&devices)?,
+    };
+    Ok(Kernel { policies, tags })
+}
+
+fn tags(devices: &BTreeSet<&Device>) -> Result<BTreeMap<Device, Tag>, HookError> {
+    let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
+    let interfaces = xfrm_interfaces().map_err(RoutingError::from)?;
+    let mut tags = BTreeMap::new();
+    for device in devices {
+        if let Some(interface) = interfaces.iter().find(|interface| interface.device == **device) {
+            tags.insert((*device).clone(), Tag::IfId(interface.if_id));
+        } else if let Some(LinkKind::Vti(ends)) = kernel.link(device).map_err(RoutingError::from)?.map(|link| link.kind)
+        {
+            tags.insert((*device).clone(), Tag::Marks(ends.output_key, ends.input_key));
+        }
+    }
+    Ok(tags)
+}
+
+/// Clears what else dead daemons have left: routes, addresses, devices, name servers. Not as long as a tunnel of theirs is up, which may
+/// need it.
+fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
+    let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
+    let mut with_tunnels = BTreeSet::new();
+    for rulebook in Rulebook::all() {
+        with_tunnels.extend(store.tunnels(rulebook)?.into_iter().filter_map(|record| record.daemon));
+    }
+    let bereft: Vec<_> = dead.difference(&with_tunnels).collect();
+    let mut text = String::new();
+    for daemon in &bereft {
+        text.push_str(&clear_routes(ground, store, daemon)?);
+    }
+    if bereft.len() == dead.len() {
+        for trouble in resolver::housekeep(store, &ground.system()) {
+            let _ = writeln!(text, "{trouble}");
+        }
+        bereft.into_iter().try_for_each(|daemon| store.unregister(daemon))?;
+    }
+    Ok(text)
+}
+
+fn clear_routes(ground: &Ground<'_>, store: &Store, daemon: &Daemon) -> Result<String, HookError> {
+    if !store.has_routings()? {
+        return Ok(String::new());
+    }
+    let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
+    let mut session = RoutingSession::new(store, &mut kernel, None, ground.now);
+    let faults = session.clear(daemon)?;
+    Ok(faults.iter().map(|fault| format!("{fault}\n")).collect())
+}

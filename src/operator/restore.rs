@@ -1,0 +1,120 @@
+//! `restore`: puts back what is on record and stands no more.
+//!
+//! A reload of the firewall takes our rules away, and calls nobody. What is right is not touched, so that it can be run at any time, as
+//! often as one likes, and beside the calls of a daemon.
+
+use std::fmt::Write as _;
+
+use super::ground::{Ground, print, rulebooks};
+use crate::apply::{RoutingError, RoutingSession, Session};
+use crate::cli::{Duties, Mode, Options};
+use crate::hook::HookError;
+use crate::netfilter::{Rulebook, restore_text};
+use crate::plan::Drift;
+use crate::record::Store;
+use crate::rtnetlink;
+use crate::words::one_line;
+
+/// How many things of a rulebook are told one by one.
+const TOLD: usize = 20;
+
+/// Puts back what has to be put back, and says what. Returns the exit code: 1 where something could not be.
+pub(super) fn run(options: &Options) -> Result<u8, HookError> {
+    let ground = Ground::new(options)?;
+    let restored = match options.mode {
+        Mode::DryRun => rehearse(&ground, &ground.peek())?,
+        Mode::Real => {
+            let store = ground.open()?;
+            let restored = restore(&ground, &store);
+            store.tidy()?;
+            restored?
+        }
+    };
+    print(&restored.text())?;
+    Ok(u8::from(restored.failed > 0))
+}
+
+/// What was put back, and how much could not be.
+#[derive(Debug, Default)]
+struct Restored {
+    text: String,
+    failed: usize,
+}
+
+impl Restored {
+    fn text(&self) -> String {
+        match self.text.is_empty() {
+            true => "everything stands as it is on record\n".to_owned(),
+            false => self.text.clone(),
+        }
+    }
+
+    fn fail(&mut self, why: &dyn std::fmt::Display) {
+        self.failed += 1;
+        // Writing into a String cannot fail.
+        let _ = writeln!(self.text, "failed: {why}");
+    }
+}
+
+/// That one rulebook cannot be set right keeps none of the others from it.
+fn restore(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
+    let mut restored = Restored::default();
+    let mut programs = ground.programs(store);
+    let rulebooks = rulebooks(&programs, store)?;
+    let mut session = Session::new(store, &mut programs, ground.caller());
+    session.settle()?;
+    for rulebook in rulebooks {
+        match session.restore(rulebook) {
+            Ok(drifts) => restored.text.push_str(&told(rulebook, &drifts, "mended")),
+            Err(error) => restored.fail(&error),
+        }
+    }
+    if ground.options.routing == Duties::Ours && store.has_routings()? {
+        restore_routes(ground, store, &mut restored)?;
+    }
+    Ok(restored)
+}
+
+fn restore_routes(ground: &Ground<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {
+    let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
+    let mut session = RoutingSession::new(store, &mut kernel, None, ground.now);
+    let (items, faults) = session.restore()?;
+    for command in items.iter().flat_map(rtnetlink::Item::put_in_commands) {
+        let _ = writeln!(restored.text, "mended: {command}");
+    }
+    faults.iter().for_each(|fault| restored.fail(fault));
+    Ok(())
+}
+
+/// What it would do.
+fn rehearse(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
+    let mut restored = Restored::default();
+    let mut programs = ground.programs(store);
+    let rulebooks = rulebooks(&programs, store)?;
+    let mut session = Session::new(store, &mut programs, ground.caller());
+    for rulebook in rulebooks {
+        let comparison = session.compare(rulebook)?;
+        let sections = session.mending(&comparison)?;
+        if !sections.is_empty() {
+            restored
+                .text
+                .push_str(&told(rulebook, &comparison.drifts, "would be mended"));
+            let text = restore_text(&sections);
+            let _ = write!(restored.text, "# would change the {rulebook} tables:\n{text}");
+        }
+    }
+    Ok(restored)
+}
+
+/// What was wrong with a rulebook.
+fn told(rulebook: Rulebook, drifts: &[Drift], word: &str) -> String {
+    let mut text = String::new();
+    for drift in drifts.iter().take(TOLD) {
+        let word = if drift.is_mendable() { word } else { "left to you" };
+        let _ = writeln!(text, "{word}: {rulebook} {}", one_line(&drift.to_string()));
+    }
+    if drifts.len() > TOLD {
+        let _ = writeln!(text, "{word}: {rulebook} and {} more", drifts.len() - TOLD);
+    }
+    text
+}

@@ -1,0 +1,279 @@
+//! What of ours in the kernel is not as the record says.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+
+use super::shared::entrance;
+use super::wanted::{Region, Wanted, WantedChain};
+use crate::netfilter::{BuiltIn, ChainName, Counters, Rule, Saved, SavedRule, SavedTable, Table, spelling};
+use crate::settings::JumpPlace;
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// In which table.
+    pub table: Table,
+    /// What.
+    pub kind: DriftKind,
+}
+
+/// What can be otherwise than it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriftKind {
+    /// Nothing of ours stands, though so many chains should.
+    Nothing(usize),
+    /// A chain does not stand.
+    NoChain(ChainName),
+    /// A chain stands that nothing on record needs.
+    Stray(ChainName),
+    /// A rule does not stand in its chain.
+    NoRule(ChainName, Rule),
+    /// A rule stands in a chain of ours that we have not put there, or a second time.
+    Foreign(ChainName, String),
+    /// The rules of a chain stand in another order.
+    Order(ChainName),
+    /// A built-in chain does not lead to us.
+    NoJump(BuiltIn),
+    /// It leads to us so many times.
+    Jumps(BuiltIn, usize),
+    /// Our jump stands in it at another place than it should: so many rules of others are on the wrong side of it, of which this is the
+    /// first.
+    Misplaced(BuiltIn, JumpPlace, usize, String),
+    /// No rule of the administrator's leads there from anywhere, who wanted to put one in himself.
+    NotLedTo(ChainName),
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.table)?;
+        match &self.kind {
+            DriftKind::Nothing(chains) => write!(f, "missing: everything of ours, {chains} chains"),
+            DriftKind::NoChain(chain) => write!(f, "missing: chain {chain}"),
+            DriftKind::Stray(chain) => write!(f, "foreign: chain {chain}, which nothing on record needs"),
+            DriftKind::NoRule(chain, rule) => write!(f, "missing: in {chain}: {rule}"),
+            DriftKind::Foreign(chain, rule) => write!(f, "foreign: in {chain}: {rule}"),
+            DriftKind::Order(chain) => write!(f, "changed: the order of the rules in {chain}"),
+            DriftKind::NoJump(chain) => write!(f, "missing: the jump from {} to us", chain.name()),
+            DriftKind::Jumps(chain, times) => write!(f, "changed: {} leads to us {times} times", chain.name()),
+            DriftKind::Misplaced(chain, place, rules, rule) => {
+                let side = match place {
+                    JumpPlace::First | JumpPlace::Own => "before",
+                    JumpPlace::Last => "behind",
+                };
+                let (count, more) = match rules {
+                    1 => ("a rule stands".to_owned(), ""),
+                    rules => (format!("{rules} rules stand"), " ..."),
+                };
+                write!(f, "changed: in {} {count} {side} our jump: {rule}{more}", chain.name())
+            }
+            DriftKind::NotLedTo(chain) => write!(f, "missing: a jump of yours to {chain} (place = \"own\")"),
+        }
+    }
+}
+
+impl Drift {
+    /// Whether it can be mended without the administrator.
+    #[must_use]
+    pub fn is_mendable(&self) -> bool {
+        !matches!(self.kind, DriftKind::NotLedTo(_))
+    }
+}
+
+/// A rule of which the listing does not tell whether it stands; the kernel itself has to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// In which table.
+    pub table: Table,
+    /// In which chain.
+    pub chain: ChainName,
+    /// Whether this stands there.
+    pub rule: Rule,
+}
+
+/// What has to be asked before the two can be compared: iptables rewrites what it is given, and another version of it may do so otherwise.
+#[must_use]
+pub fn questions(wanted: &Wanted, saved: &Saved) -> Vec<Question> {
+    let mut questions = Vec::new();
+    for (table, listed) in saved.tables() {
+        for (name, chain) in wanted.chains(table) {
+            let matched = Matched::of(chain, listed.rules(name.as_str()), &[]);
+            if matched.foreign().next().is_some() {
+                questions.extend(matched.missing.into_iter().map(|rule| Question {
+                    table,
+                    chain: name.clone(),
+                    rule,
+                }));
+            }
+        }
+    }
+    questions
+}
+
+/// Compares what should stand with what a listing shows. `stands` are those of the [`questions`] that the kernel has answered with yes.
+#[must_use]
+pub fn drift(wanted: &Wanted, saved: &Saved, stands: &[Question]) -> Vec<Drift> {
+    let nothing = SavedTable::default();
+    let mut found = Vec::new();
+    for table in Table::ALL {
+        let listed = saved.table(table).unwrap_or(&nothing);
+        let kinds = in_table(wanted, table, listed, stands);
+        found.extend(kinds.into_iter().map(|kind| Drift { table, kind }));
+    }
+    found
+}
+
+fn in_table(wanted: &Wanted, table: Table, listed: &SavedTable, stands: &[Question]) -> Vec<DriftKind> {
+    let mut kinds = Vec::new();
+    let chains = wanted.chains(table).count();
+    if wanted.needs(table) && listed.ours().next().is_none() {
+        return vec![DriftKind::Nothing(chains)];
+    }
+    for built_in in table.built_in() {
+        kinds.extend(match wanted.site.place(table) {
+            JumpPlace::Own => own_jump(*built_in, listed, wanted.needs(table)),
+            place @ (JumpPlace::First | JumpPlace::Last) => jump(*built_in, place, listed, wanted.needs(table)),
+        });
+    }
+    for (name, chain) in wanted.chains(table) {
+        if listed.has(name.as_str()) {
+            let answers: Vec<_> = stands
+                .iter()
+                .filter(|question| question.table == table && question.chain == *name)
+                .map(|question| &question.rule)
+                .collect();
+            let matched = Matched::of(chain, listed.rules(name.as_str()), &answers);
+            kinds.extend(in_chain(name, chain, &matched));
+        } else {
+            kinds.push(DriftKind::NoChain(name.clone()));
+        }
+    }
+    // One that is kept for the administrator's jump is as it should be when it is empty.
+    let is_kept = |name: &ChainName| wanted.site.keeps(table, name) && listed.rules(name.as_str()).is_empty();
+    let stray = listed
+        .ours()
+        .filter(|name| wanted.chain(table, name).is_none() && !is_kept(name));
+    kinds.extend(stray.map(DriftKind::Stray));
+    kinds
+}
+
+fn jump(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, wanted: bool) -> Option<DriftKind> {
+    let text = format!("-j {}", entrance(built_in));
+    let rules = listed.rules(built_in.name());
+    let times = rules.iter().filter(|rule| rule.text == text).count();
+    match (times, wanted) {
+        (0, true) => return Some(DriftKind::NoJump(built_in)),
+        (0, false) => return None,
+        (1, true) => {}
+        (times, _) => return Some(DriftKind::Jumps(built_in, times)),
+    }
+    let at = rules.iter().position(|rule| rule.text == text)?;
+    let wrong = match place {
+        JumpPlace::First | JumpPlace::Own => &rules[..at],
+        JumpPlace::Last => &rules[at + 1..],
+    };
+    let first = wrong.first()?.text.clone();
+    Some(DriftKind::Misplaced(built_in, place, wrong.len(), first))
+}
+
+/// Of a jump that the administrator puts in nothing is known but where it leads.
+fn own_jump(built_in: BuiltIn, listed: &SavedTable, wanted: bool) -> Option<DriftKind> {
+    let entrance = entrance(built_in);
+    let is_led_to = listed.ways_in().any(|(_, _, target)| target == entrance);
+    (wanted && !is_led_to).then_some(DriftKind::NotLedTo(entrance))
+}
+
+fn in_chain(name: &ChainName, chain: &WantedChain, matched: &Matched<'_>) -> Vec<DriftKind> {
+    let missing = matched
+        .missing
+        .iter()
+        .map(|rule| DriftKind::NoRule(name.clone(), rule.clone()));
+    let foreign = matched
+        .foreign()
+        .map(|line| DriftKind::Foreign(name.clone(), line.text.clone()));
+    let mut kinds: Vec<_> = missing.chain(foreign).collect();
+    if kinds.is_empty() && !matched.is_in_order(chain) {
+        kinds.push(DriftKind::Order(name.clone()));
+    }
+    kinds
+}
+
+/// Which line of a chain is which rule.
+#[derive(Debug)]
+pub(super) struct Matched<'s> {
+    lines: &'s [SavedRule],
+    /// For each line the number of its rule, as [`WantedChain::rules`] counts.
+    rules: Vec<Option<usize>>,
+    /// The rules that no line is.
+    missing: Vec<Rule>,
+}
+
+impl<'s> Matched<'s> {
+    /// Matches them. `stands` are rules that the kernel says stand in the chain, however they are listed.
+    pub(super) fn of(chain: &WantedChain, lines: &'s [SavedRule], stands: &[&Rule]) -> Self {
+        let mut by_spelling: HashMap<_, VecDeque<usize>> = HashMap::new();
+        for (at, line) in lines.iter().enumerate() {
+            by_spelling.entry(spelling(&line.text)).or_default().push_back(at);
+        }
+        let mut rules = vec![None; lines.len()];
+        let mut left = Vec::new();
+        for (number, rule) in chain.rules().enumerate() {
+            match by_spelling
+                .get_mut(&spelling(&rule.to_string()))
+                .and_then(VecDeque::pop_front)
+            {
+                Some(at) => rules[at] = Some(number),
+                None => left.push((number, rule)),
+            }
+        }
+        let mut missing = Vec::new();
+        for (number, rule) in left {
+            let is_asked = stands.contains(&rule);
+            match is_asked.then(|| likeliest(rule, lines, &rules)).flatten() {
+                Some(at) => rules[at] = Some(number),
+                None => missing.push(rule.clone()),
+            }
+        }
+        Self { lines, rules, missing }
+    }
+
+    fn foreign(&self) -> impl Iterator<Item = &'s SavedRule> {
+        let unmatched = self.lines.iter().zip(&self.rules).filter(|(_, rule)| rule.is_none());
+        unmatched.map(|(line, _)| line)
+    }
+
+    /// What each rule has counted.
+    pub(super) fn counters(&self) -> BTreeMap<usize, Counters> {
+        let counted = self.rules.iter().zip(self.lines);
+        counted
+            .filter_map(|(rule, line)| Some(((*rule)?, line.counters)))
+            .collect()
+    }
+
+    /// Whether what should stand before the chain's own rules does, what should stand behind them too, and each part in its order.
+    fn is_in_order(&self, chain: &WantedChain) -> bool {
+        let places = chain.places();
+        let mut farthest = Region::Head;
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        self.rules.iter().flatten().all(|rule| {
+            let (region, part) = places[*rule];
+            let follows = region >= farthest && last.insert(part, *rule).is_none_or(|before| before < *rule);
+            farthest = region;
+            follows
+        })
+    }
+}
+
+/// Of the lines that are nobody's yet, the one that has most words in common with a rule.
+fn likeliest(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
+    let words = spelling(&rule.to_string());
+    let common = |at: &usize| {
+        spelling(&lines[*at].text)
+            .iter()
+            .filter(|word| words.contains(word))
+            .count()
+    };
+    (0..lines.len()).filter(|at| rules[*at].is_none()).max_by_key(common)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+use super::super::mend::mend;
+use super::*;
+use crate::contract::{Duty, Snapshot, read};
+use crate::netfilter::{Command, restore_text};
+use crate::plan::{Exempting, Layout, Site, Terms, TunnelKey, lay_out};
+use crate::selector::Family;
+use crate::settings::{Esp, Nat, Policy};
+
+const SITE: Site = Site {
+    family: Family::Ipv4,
+    place: JumpPlace::First,
+};
+
+fn layout(connection: &str, changes: &[(&str, &str)]) -> Layout {
+    const VARIABLES: &str = "PLUTO_VERB=up-client PLUTO_CONN_KIND=CK_PERMANENT PLUTO_STACK=xfrm PLUTO_INTERFACE=eth0 \
+        PLUTO_CLIENT_FAMILY=ipv4 PLUTO_VIRT_INTERFACE=NULL PLUTO_XFRMI_ROUTE= VTI_IFACE= PLUTO_ME=192.0.2.1 PLUTO_MY_ID=@a \
+        PLUTO_MY_CLIENT=10.1.0.0/24 PLUTO_MY_PORT=0 PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 PLUTO_PEER_ID=@b \
+        PLUTO_PEER_PORT=0 PLUTO_PEER_PROTOCOL=0 PLUTO_SA_REQID=16389 PLUTO_SA_TYPE=ESP SPI_IN=0x1 SPI_OUT=0x2";
+    let pairs = VARIABLES
+        .split_ascii_whitespace()
+        .filter_map(|word| word.split_once('='));
+    let pairs = pairs
+        .chain([("PLUTO_CONNECTION", connection)])
+        .chain(changes.iter().copied());
+    let event = read(&Snapshot::new(
+        [],
+        pairs.map(|(name, value)| (name.into(), value.into())),
+    ))
+    .unwrap();
+    let Duty::Open(tunnel) = event.duty else {
+        panic!("an up")
+    };
+    let id = TunnelKey::of(&tunnel).ids().next().unwrap();
+    let policy = Policy {
+        nat: Nat::Leave,
+        ..Policy::default()
+    };
+    let terms = Terms {
+        policy: &policy,
+        esp: Esp::default(),
+        exempting: Exempting::Nobody,
+        interfaces: &[],
+        path_mtu: None,
+    };
+    lay_out(&tunnel, &id, &terms).unwrap()
+}
+
+/// Two tunnels in one block, one with a device.
+fn layouts() -> [Layout; 3] {
+    [
+        layout("a", &[("PLUTO_PEER_CLIENT", "10.2.0.0/24")]),
+        layout(
+            "b",
+            &[("PLUTO_PEER_CLIENT", "10.2.1.0/24"), ("PLUTO_SA_REQID", "16393")],
+        ),
+        layout("c", &[("PLUTO_PEER_CLIENT", "10.3.0.0/24"), ("VTI_IFACE", "vti1")]),
+    ]
+}
+
+/// A listing that holds what is wanted, each rule with as many packets as it has lines before it.
+fn listing(wanted: &Wanted) -> String {
+    let mut text = String::from("*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n");
+    for (name, _) in wanted.chains(Table::Filter) {
+        text += &format!(":{name} - [0:0]\n");
+    }
+    for built_in in Table::Filter.built_in() {
+        text += &format!("[0:0] -A {} -j {}\n", built_in.name(), entrance(*built_in));
+    }
+    for (name, chain) in wanted.chains(Table::Filter) {
+        for rule in chain.rules() {
+            text += &format!("[{}:1] -A {name} {rule}\n", text.lines().count());
+        }
+    }
+    text + "COMMIT\n"
+}
+
+fn compare(wanted: &Wanted, listing: &str) -> Vec<String> {
+    let drifts = drift(wanted, &Saved::read(listing), &[]);
+    drifts.iter().map(ToString::to_string).collect()
+}
+
+fn mended(wanted: &Wanted, listing: &str) -> String {
+    let saved = Saved::read(listing);
+    let drifts = drift(wanted, &saved, &[]);
+    restore_text(&mend(wanted, &saved, &[], &drifts))
+}
+
+/// The listing without the lines that hold this, or with another one after them.
+fn without(listing: &str, words: &str) -> String {
+    listing
+        .lines()
+        .filter(|line| !line.contains(words))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn before(listing: &str, words: &str, line: &str) -> String {
+    let at = listing.find(words).unwrap();
+    let start = listing[..at].rfind('\n').unwrap() + 1;
+    format!("{}{line}\n{}", &listing[..start], &listing[start..])
+}
+
+#[test]
+fn what_is_as_it_should_be_is_no_drift_and_needs_no_command() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    assert_eq!(compare(&wanted, &listing(&wanted)), [""; 0]);
+    assert_eq!(mended(&wanted, &listing(&wanted)), "");
+    assert_eq!(
+        compare(&Wanted::of(&[], SITE), "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n"),
+        [""; 0]
+    );
+}
+
+#[test]
+fn the_order_in_which_tunnels_came_is_no_drift() {
+    let [a, b, c] = layouts();
+    let one = Wanted::of(&[a.clone(), b.clone(), c.clone()], SITE);
+    let other = Wanted::of(&[c, b, a], SITE);
+    assert_ne!(listing(&one), listing(&other));
+    assert_eq!(compare(&one, &listing(&other)), [""; 0]);
+}
+
+#[test]
+fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let chains = wanted.chains(Table::Filter).count();
+    let told = [format!("filter: missing: everything of ours, {chains} chains")];
+    for empty in ["", "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"] {
+        assert_eq!(compare(&wanted, empty), told);
+        let text = mended(&wanted, empty);
+        assert_eq!(text.lines().filter(|line| line.starts_with(':')).count(), chains);
+        assert_eq!(text.lines().filter(|line| line.starts_with("-I ")).count(), 3);
+    }
+}
+
+#[test]
+fn a_missing_rule_has_its_chain_filled_again_with_what_the_others_have_counted() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let (chain, rule) = ("PLUTO-FI-10.2.0.0-18", "-s 10.2.1.0/24");
+    let all = listing(&wanted);
+    let stays = all
+        .lines()
+        .find(|line| line.contains(&format!("-A {chain} -s 10.2.0.0/24")))
+        .unwrap();
+    let spoilt: String = all
+        .lines()
+        .filter(|line| !line.contains(&format!("-A {chain} {rule}")))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let [told] = &*compare(&wanted, &spoilt) else {
+        panic!("one drift")
+    };
+    assert!(
+        told.starts_with(&format!("filter: missing: in {chain}: {rule}")),
+        "{told}"
+    );
+    let text = mended(&wanted, &spoilt);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[..2], ["*filter", &format!(":{chain} - [0:0]")]);
+    assert_eq!(lines.len(), 5, "{text}");
+    assert!(lines.contains(&stays), "{text}");
+    assert!(text.contains(&format!("\n-A {chain} {rule}")), "{text}");
+}
+
+#[test]
+fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let all = listing(&wanted);
+    for line in [
+        "[0:0] -A PLUTO-ONWARD -s 10.66.0.0/16 -j DROP",
+        // A second time.
+        "[9:9] -A PLUTO-ONWARD -j ACCEPT",
+    ] {
+        let spoilt = before(&all, "-A PLUTO-ONWARD", line);
+        let rule = line.split_once("PLUTO-ONWARD ").unwrap().1;
+        assert_eq!(
+            compare(&wanted, &spoilt),
+            [format!("filter: foreign: in PLUTO-ONWARD: {rule}")]
+        );
+        let text = mended(&wanted, &spoilt);
+        assert!(!text.contains("DROP"), "{text}");
+        assert_eq!(text.matches(" -j ACCEPT").count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn an_order_that_decides_is_drift() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let all = listing(&wanted);
+    // The goto stands before the ACCEPT for a reason.
+    let accept = all
+        .lines()
+        .find(|line| line.ends_with("-A PLUTO-ONWARD -j ACCEPT"))
+        .unwrap();
+    let spoilt = before(&without(&all, accept), "-A PLUTO-ONWARD", accept);
+    assert_eq!(
+        compare(&wanted, &spoilt),
+        ["filter: changed: the order of the rules in PLUTO-ONWARD"]
+    );
+    let text = mended(&wanted, &spoilt);
+    assert!(text.ends_with(&format!("{accept}\nCOMMIT\n")), "{text}");
+}
+
+#[test]
+fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let all = listing(&wanted);
+    let jump = "-A INPUT -j PLUTO-INPUT";
+    let gone = without(&all, jump);
+    assert_eq!(compare(&wanted, &gone), ["filter: missing: the jump from INPUT to us"]);
+    assert_eq!(mended(&wanted, &gone), "*filter\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n");
+    let double = before(&all, jump, "[0:0] -A INPUT -j PLUTO-INPUT");
+    assert_eq!(
+        compare(&wanted, &double),
+        ["filter: changed: INPUT leads to us 2 times"]
+    );
+    assert_eq!(
+        mended(&wanted, &double),
+        "*filter\n-D INPUT -j PLUTO-INPUT\n-D INPUT -j PLUTO-INPUT\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n"
+    );
+    let behind = before(
+        &all,
+        jump,
+        "[0:0] -A INPUT -p tcp -j f2b\n[0:0] -A INPUT -i lo -j ACCEPT",
+    );
+    assert_eq!(
+        compare(&wanted, &behind),
+        ["filter: changed: in INPUT 2 rules stand before our jump: -p tcp -j f2b ..."]
+    );
+    assert_eq!(
+        mended(&wanted, &behind),
+        "*filter\n-D INPUT -j PLUTO-INPUT\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n"
+    );
+}
+
+#[test]
+fn chains_that_nothing_needs_go_and_the_jumps_to_them() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let all = listing(&wanted);
+    let chains = wanted.chains(Table::Filter).count();
+    let told = compare(&Wanted::of(&[], SITE), &all);
+    assert_eq!(told.len(), chains + 3, "{told:?}");
+    let text = mended(&Wanted::of(&[], SITE), &all);
+    assert_eq!(text.matches("\n-X ").count(), chains);
+    assert_eq!(text.matches("\n-D ").count(), 3);
+    // A rule of the administrator's keeps its chain.
+    let led_to = before(&all, "-A INPUT", "[0:0] -A INPUT -i eth0 -j PLUTO-I");
+    let text = mended(&Wanted::of(&[], SITE), &led_to);
+    assert!(
+        text.contains("\n-F PLUTO-I\n") && !text.contains("\n-X PLUTO-I\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let all = listing(&wanted).replace("-j ACCEPT", "-j ACCEPT --as-a-later-version-says");
+    let saved = Saved::read(&all);
+    let asked = questions(&wanted, &saved);
+    assert!(!asked.is_empty());
+    assert_eq!(drift(&wanted, &saved, &asked), []);
+    assert_eq!(mend(&wanted, &saved, &asked, &[]), []);
+    let told = drift(&wanted, &saved, &[]);
+    assert_eq!(told.len(), 2 * asked.len(), "missing and foreign: {told:?}");
+    // And what it has counted is not lost, should its chain have to be filled again.
+    let spoilt = before(&all, "-A PLUTO-ONWARD", "[0:0] -A PLUTO-ONWARD -j DROP");
+    let saved = Saved::read(&spoilt);
+    let drifts = drift(&wanted, &saved, &asked);
+    assert_eq!(drifts.len(), 1, "{drifts:?}");
+    let sections = mend(&wanted, &saved, &asked, &drifts);
+    let resumed = sections[0]
+        .commands
+        .iter()
+        .filter(|command| matches!(command, Command::Resume(..)));
+    assert_eq!(resumed.count(), 3);
+}
+
+#[test]
+fn a_jump_that_is_to_be_last_is_put_behind_what_came_later() {
+    let site = Site {
+        place: JumpPlace::Last,
+        ..SITE
+    };
+    let wanted = Wanted::of(&layouts(), site);
+    let all = listing(&wanted);
+    let before_us = before(&all, "-A INPUT -j", "[0:0] -A INPUT -i lo -j ACCEPT");
+    assert_eq!(compare(&wanted, &before_us), [""; 0]);
+    let later = before(&all, "-A FORWARD", "[0:0] -A INPUT -i lo -j ACCEPT");
+    assert_eq!(
+        compare(&wanted, &later),
+        ["filter: changed: in INPUT a rule stands behind our jump: -i lo -j ACCEPT"]
+    );
+    assert_eq!(
+        mended(&wanted, &later),
+        "*filter\n-D INPUT -j PLUTO-INPUT\n-A INPUT -j PLUTO-INPUT\nCOMMIT\n"
+    );
+}
+
+#[test]
+fn of_a_jump_that_the_administrator_puts_in_only_its_absence_is_told() {
+    let site = Site {
+        place: JumpPlace::Own,
+        ..SITE
+    };
+    let wanted = Wanted::of(&layouts(), site);
+    let all = listing(&wanted);
+    let own = all.replace("-A INPUT -j PLUTO-INPUT", "-A INPUT -i eth0 -j PLUTO-INPUT");
+    let twice = before(&own, "-A OUTPUT", "[0:0] -A INPUT -i eth1 -j PLUTO-INPUT");
+    for good in [&all, &own, &twice] {
+        assert_eq!(compare(&wanted, good), [""; 0]);
+    }
+    let gone = without(&all, "-A INPUT -j PLUTO-INPUT");
+    assert_eq!(
+        compare(&wanted, &gone),
+        ["filter: missing: a jump of yours to PLUTO-INPUT (place = \"own\")"]
+    );
+    assert_eq!(mended(&wanted, &gone), "");
+    // And its chain stays when nothing needs it any more, empty.
+    let nothing = Wanted::of(&[], site);
+    let text = mended(&nothing, &all);
+    assert!(
+        text.contains("\n-F PLUTO-INPUT\n") && !text.contains("-X PLUTO-INPUT\n"),
+        "{text}"
+    );
+    assert!(!text.contains("-D "), "{text}");
+    let kept = "*filter\n:INPUT ACCEPT [0:0]\n:PLUTO-INPUT - [0:0]\n-A INPUT -j PLUTO-INPUT\nCOMMIT\n";
+    assert_eq!(compare(&nothing, kept), [""; 0]);
+}

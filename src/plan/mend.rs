@@ -1,0 +1,166 @@
+//! From what is not as it should be to the commands that set it right, and nothing else.
+
+use std::collections::BTreeSet;
+
+use super::drift::{Drift, DriftKind, Matched, Question};
+use super::shared::{entrance, entrance_jump};
+use super::wanted::Wanted;
+use crate::netfilter::{BuiltIn, ChainName, Command, Counters, Place, Placed, Saved, SavedTable, Section, Table};
+use crate::settings::JumpPlace;
+
+/// What sets these tables right. A chain in which something is wrong is emptied and filled again, with what its rules have counted; all
+/// others, and the administrator's rules, are not touched. A chain that nobody needs goes, unless a rule of the administrator's leads to
+/// it: then it stays, empty.
+///
+/// The filter table comes first: what it lets in by mistake must not wait for the others.
+#[must_use]
+pub fn mend(wanted: &Wanted, saved: &Saved, stands: &[Question], drifts: &[Drift]) -> Vec<Section> {
+    let nothing = SavedTable::default();
+    let sections = Table::ALL.map(|table| {
+        let kinds: Vec<_> = drifts
+            .iter()
+            .filter(|drift| drift.table == table)
+            .map(|drift| &drift.kind)
+            .collect();
+        let listed = saved.table(table).unwrap_or(&nothing);
+        let commands = in_table(wanted, table, listed, stands, &kinds);
+        Section { table, commands }
+    });
+    sections
+        .into_iter()
+        .filter(|section| !section.commands.is_empty())
+        .collect()
+}
+
+fn in_table(
+    wanted: &Wanted,
+    table: Table,
+    listed: &SavedTable,
+    stands: &[Question],
+    kinds: &[&DriftKind],
+) -> Vec<Command> {
+    let broken = broken(wanted, table, kinds);
+    let stray: BTreeSet<_> = kinds.iter().filter_map(|kind| stray(kind)).collect();
+    let mut commands: Vec<_> = broken.iter().cloned().map(Command::Declare).collect();
+    commands.extend(stray.iter().copied().cloned().map(Command::Flush));
+    for name in &broken {
+        commands.extend(refill(wanted, table, name, listed, stands));
+    }
+    commands.extend(kinds.iter().flat_map(|kind| jumps(wanted, table, kind)));
+    let led_to: BTreeSet<_> = listed
+        .ways_in()
+        .filter(|(chain, rule, target)| !is_our_jump(table, chain, &rule.text, target))
+        .map(|(_, _, target)| target)
+        .collect();
+    let removed = stray
+        .into_iter()
+        .filter(|chain| !led_to.contains(*chain) && !wanted.site.keeps(table, chain));
+    commands.extend(removed.cloned().map(Command::Remove));
+    commands
+}
+
+/// The chains in which something is wrong.
+fn broken(wanted: &Wanted, table: Table, kinds: &[&DriftKind]) -> BTreeSet<ChainName> {
+    let mut broken = BTreeSet::new();
+    for kind in kinds {
+        match kind {
+            DriftKind::Nothing(_) => broken.extend(wanted.chains(table).map(|(name, _)| name.clone())),
+            DriftKind::NoChain(name)
+            | DriftKind::NoRule(name, _)
+            | DriftKind::Foreign(name, _)
+            | DriftKind::Order(name) => drop(broken.insert(name.clone())),
+            DriftKind::Stray(_)
+            | DriftKind::NoJump(_)
+            | DriftKind::Jumps(..)
+            | DriftKind::Misplaced(..)
+            | DriftKind::NotLedTo(_) => {}
+        }
+    }
+    broken
+}
+
+fn stray(kind: &DriftKind) -> Option<&ChainName> {
+    match kind {
+        DriftKind::Stray(name) => Some(name),
+        DriftKind::Nothing(_)
+        | DriftKind::NoChain(_)
+        | DriftKind::NoRule(..)
+        | DriftKind::Foreign(..)
+        | DriftKind::Order(_)
+        | DriftKind::NoJump(_)
+        | DriftKind::Jumps(..)
+        | DriftKind::Misplaced(..)
+        | DriftKind::NotLedTo(_) => None,
+    }
+}
+
+/// All the rules of a chain. What stood in it goes on counting from what it had when it was listed.
+fn refill(wanted: &Wanted, table: Table, name: &ChainName, listed: &SavedTable, stands: &[Question]) -> Vec<Command> {
+    let Some(chain) = wanted.chain(table, name) else {
+        return Vec::new();
+    };
+    let answers: Vec<_> = stands
+        .iter()
+        .filter(|question| question.table == table && question.chain == *name)
+        .map(|question| &question.rule)
+        .collect();
+    let counters = Matched::of(chain, listed.rules(name.as_str()), &answers).counters();
+    chain
+        .rules()
+        .enumerate()
+        .map(|(number, rule)| {
+            let counted = counters.get(&number).copied().unwrap_or_default();
+            match counted == Counters::default() {
+                true => Command::Put(Placed {
+                    chain: name.into(),
+                    place: Place::Tail,
+                    rule: rule.clone(),
+                }),
+                false => Command::Resume(name.clone(), rule.clone(), counted),
+            }
+        })
+        .collect()
+}
+
+/// Sets the jump from a built-in chain right. One that has to move, or that stands several times, is taken out and put in anew. One of
+/// the administrator's is not touched.
+fn jumps(wanted: &Wanted, table: Table, kind: &DriftKind) -> Vec<Command> {
+    let place = match wanted.site.place(table) {
+        JumpPlace::First => Place::Head,
+        JumpPlace::Last => Place::Tail,
+        JumpPlace::Own => return Vec::new(),
+    };
+    let anew = |built_in: BuiltIn, standing, needed| {
+        let rule = entrance_jump(built_in);
+        let mut commands = vec![Command::Delete(built_in.into(), rule.clone()); standing];
+        let put = Command::Put(Placed {
+            chain: built_in.into(),
+            place,
+            rule,
+        });
+        commands.extend(vec![put; needed]);
+        commands
+    };
+    match kind {
+        DriftKind::Nothing(_) => table
+            .built_in()
+            .iter()
+            .flat_map(|built_in| anew(*built_in, 0, 1))
+            .collect(),
+        DriftKind::NoJump(built_in) => anew(*built_in, 0, 1),
+        DriftKind::Misplaced(built_in, ..) => anew(*built_in, 1, 1),
+        DriftKind::Jumps(built_in, times) => anew(*built_in, *times, usize::from(wanted.needs(table))),
+        DriftKind::NoChain(_)
+        | DriftKind::Stray(_)
+        | DriftKind::NoRule(..)
+        | DriftKind::Foreign(..)
+        | DriftKind::Order(_)
+        | DriftKind::NotLedTo(_) => Vec::new(),
+    }
+}
+
+/// Whether a rule is the one that we put into a built-in chain.
+fn is_our_jump(table: Table, chain: &str, rule: &str, target: &ChainName) -> bool {
+    let meant = table.built_in().iter().find(|built_in| built_in.name() == chain);
+    meant.is_some_and(|built_in| entrance(*built_in) == *target) && rule == format!("-j {target}")
+}

@@ -1,0 +1,261 @@
+//! Which IPsec policies the kernel holds, by netlink (`NETLINK_XFRM`), as `ip xfrm policy` lists them.
+//!
+//! A policy says which packets IPsec takes; it stands as long as its tunnel is up, whoever has died meanwhile. The kernel's
+//! structures (`linux/xfrm.h`) have a fixed layout, which is read here field by field. No crate: the one there is reads them all, and
+//! writes them, for a list of six fields.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+
+use crate::rtnetlink::connection::Connection;
+use crate::rtnetlink::{Doing, Fault, NetlinkError};
+use crate::selector::Mark;
+
+/// `XFRM_MSG_GETPOLICY`
+const GET_POLICY: u16 = 0x15;
+
+/// `XFRM_MSG_NEWPOLICY`, also the type of each policy in a list
+const NEW_POLICY: u16 = 0x13;
+
+/// The length of `struct xfrm_userpolicy_id`, which a request consists of, in bytes
+const REQUEST: usize = 64;
+
+/// The length of `struct xfrm_userpolicy_info`, in bytes; attributes follow it
+const POLICY: usize = 168;
+
+/// The length of `struct xfrm_user_tmpl`, in bytes
+const TEMPLATE: usize = 64;
+
+/// `XFRMA_TMPL`
+const TEMPLATES: u16 = 5;
+
+/// `XFRMA_MARK`
+const MARK: u16 = 21;
+
+/// `XFRMA_IF_ID`
+const IF_ID: u16 = 31;
+
+/// How often a list is asked for that changes while it is made.
+const TRIES: usize = 5;
+
+/// One policy of the kernel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Which packets it is for.
+    pub way: Way,
+    /// Where they come from. IPv4 or IPv6, the same as `destination`.
+    pub source: IpNet,
+    /// Where they go.
+    pub destination: IpNet,
+    /// The IP protocol; 0 for any.
+    pub protocol: u8,
+    /// The source port and its mask; 0 and 0 for any. With ICMP it is the type.
+    pub source_port: (u16, u16),
+    /// The destination port and its mask; 0 and 0 for any. With ICMP it is the code.
+    pub destination_port: (u16, u16),
+    /// The reqids of the transformations that it asks for, in their order; 0 where any will do. None, where it lets packets pass in clear or
+    /// drops them.
+    pub reqids: Vec<u32>,
+    /// The mark that a packet must bear, where it must.
+    pub mark: Option<Mark>,
+    /// The number of the XFRM interfaces that it is for; 0 for all others.
+    pub if_id: u32,
+}
+
+/// Which packets a policy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// Those that have come in, for the gateway itself.
+    In,
+    /// Those that leave.
+    Out,
+    /// Those that have come in, and go on.
+    Forward,
+}
+
+/// The policies of this network namespace. Those of single sockets, by which IKE daemons except themselves, are not among them.
+///
+/// # Errors
+/// If the kernel cannot be asked; without `CAP_NET_ADMIN` it refuses. A list that changed while it was made is asked for again, and is an
+/// error in the end: a policy could be missing in it.
+pub fn policies() -> Result<Vec<Policy>, NetlinkError> {
+    let mut answer = Err(Fault::Interrupted);
+    for _ in 0..TRIES {
+        answer = list();
+        match &answer {
+            Err(Fault::Interrupted) => {}
+            Ok(_) | Err(Fault::Refused(_) | Fault::NoDevice(_) | Fault::Silent | Fault::Malformed(_)) => break,
+        }
+    }
+    answer.map_err(|fault| NetlinkError {
+        doing: Doing::ListPolicies,
+        fault,
+    })
+}
+
+fn list() -> Result<Vec<Policy>, Fault> {
+    let mut policies = Vec::new();
+    Connection::open_xfrm()?.list_whole(Message::Request, |message| match message {
+        Message::Policy(policy) => policies.extend(policy),
+        Message::Request | Message::Other => {}
+    })?;
+    Ok(policies)
+}
+
+/// What goes to the kernel and what comes back.
+#[derive(Debug)]
+enum Message {
+    /// All policies are asked for.
+    Request,
+    /// One of them; nothing, where it is a socket's.
+    Policy(Option<Policy>),
+    /// Something else.
+    Other,
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        GET_POLICY
+    }
+
+    fn buffer_len(&self) -> usize {
+        REQUEST
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.fill(0);
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        match header.message_type {
+            NEW_POLICY => policy(payload)
+                .map(Self::Policy)
+                .ok_or_else(|| DecodeError::from("a policy that is too short")),
+            _ => Ok(Self::Other),
+        }
+    }
+}
+
+/// Reads a `struct xfrm_userpolicy_info` and what follows it.
+fn policy(bytes: &[u8]) -> Option<Option<Policy>> {
+    let (fixed, attributes) = bytes.split_at_checked(POLICY)?;
+    let way = match fixed[160] {
+        0 => Way::In,
+        1 => Way::Out,
+        2 => Way::Forward,
+        _ => return Some(None),
+    };
+    let family = native_u16(fixed, 40)?;
+    let mut policy = Policy {
+        way,
+        destination: network(family, fixed.get(..16)?, fixed[42])?,
+        source: network(family, fixed.get(16..32)?, fixed[43])?,
+        protocol: fixed[44],
+        destination_port: (port(fixed, 32)?, port(fixed, 34)?),
+        source_port: (port(fixed, 36)?, port(fixed, 38)?),
+        reqids: Vec::new(),
+        mark: None,
+        if_id: 0,
+    };
+    read_attributes(&mut policy, attributes)?;
+    Some(Some(policy))
+}
+
+fn read_attributes(policy: &mut Policy, mut bytes: &[u8]) -> Option<()> {
+    while bytes.len() >= 4 {
+        let length = usize::from(native_u16(bytes, 0)?);
+        let kind = native_u16(bytes, 2)?;
+        let value = bytes.get(4..length)?;
+        match kind {
+            TEMPLATES => {
+                let reqids = value.chunks_exact(TEMPLATE).map(|template| native_u32(template, 44));
+                policy.reqids = reqids.collect::<Option<_>>()?;
+            }
+            MARK => {
+                let mark = Mark {
+                    value: native_u32(value, 0)?,
+                    mask: native_u32(value, 4)?,
+                };
+                policy.mark = (mark.mask != 0).then_some(mark);
+            }
+            IF_ID => policy.if_id = native_u32(value, 0)?,
+            _ => {}
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(())
+}
+
+/// An address in 16 bytes, of which IPv4 needs the first four. A selector that names no family is one for both, which only means
+/// anything with no address in it; it is taken for IPv4.
+fn network(family: u16, bytes: &[u8], length: u8) -> Option<IpNet> {
+    const INET6: u16 = 10;
+    let bytes: [u8; 16] = bytes.try_into().ok()?;
+    let [a, b, c, d, ..] = bytes;
+    let address = match family {
+        INET6 => IpAddr::V6(Ipv6Addr::from(bytes)),
+        _ => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+    };
+    IpNet::new(address, length).ok().map(|network| network.trunc())
+}
+
+fn port(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn native_u16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn native_u32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_short_is_refused_and_never_read_beyond() {
+        let mut whole = vec![0; POLICY];
+        whole[160] = 1;
+        assert!(matches!(policy(&whole), Some(Some(Policy { way: Way::Out, .. }))));
+        for length in 0..POLICY {
+            assert_eq!(policy(&whole[..length]), None);
+        }
+        for (length, kind, value) in [
+            (8, MARK, 0),
+            (3, TEMPLATES, 0),
+            (12, IF_ID, 1),
+            (6, IF_ID, 2),
+            (11, MARK, 7),
+        ] {
+            let attribute = attribute(length, kind, &vec![1; value]);
+            assert_eq!(policy(&[&*whole, &attribute].concat()), None, "{attribute:?}");
+        }
+    }
+
+    fn attribute(length: u16, kind: u16, value: &[u8]) -> Vec<u8> {
+        [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+    }
+
+    #[test]
+    fn a_prefix_that_no_family_has_is_refused() {
+        let mut bytes = vec![0; POLICY];
+        bytes[42] = 33;
+        assert_eq!(policy(&bytes), None);
+    }
+
+    #[test]
+    fn the_policy_of_a_socket_is_left_out() {
+        let mut bytes = vec![0; POLICY];
+        bytes[160] = 3;
+        assert_eq!(policy(&bytes), Some(None));
+    }
+}

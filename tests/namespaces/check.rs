@@ -1,0 +1,176 @@
+//! What would go wrong, found before it does.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+
+use crate::support::binary::{Hook, write_program};
+use crate::support::captures::libreswan_up;
+use crate::support::namespace::{Namespace, VARIANTS, link_programs, tool};
+
+/// What `check` finds wrong, and all that it says.
+fn check(hook: &Hook) -> (Vec<String>, String) {
+    let ending = hook.operate(&["check"]);
+    let text = ending.out_text();
+    assert_eq!(ending.err_text(), "");
+    let wrong: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("WRONG "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(ending.code, Some(i32::from(!wrong.is_empty())), "{text}");
+    assert!(text.ends_with(&format!(" checks, {} wrong\n", wrong.len())), "{text}");
+    (wrong, text)
+}
+
+#[track_caller]
+fn assert_finds(hook: &Hook, words: &[&str]) {
+    let (wrong, text) = check(hook);
+    for words in words {
+        assert!(wrong.iter().any(|line| line.contains(words)), "{words} in:\n{text}");
+    }
+    assert_eq!(wrong.len(), words.len(), "{text}");
+    assert!(
+        text.contains("\n      why:  ") && text.contains("\n      mend: "),
+        "{text}"
+    );
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        let loaded = || machine.shell("cat /proc/net/ip_tables_names; nft list tables");
+        let tables = loaded();
+        let (wrong, text) = check(&machine.hook());
+        assert_eq!(wrong, [""; 0], "{text}");
+        assert!(
+            text.contains("ok    ipv4: ") && text.contains(&format!(", {variant}\n")),
+            "{text}"
+        );
+        assert!(text.contains("the same with a daemon's rights"), "{text}");
+        assert_eq!(loaded(), tables, "{variant}");
+        machine.assert_as_before(&before);
+        machine.hook().must(&libreswan_up());
+        let stands = machine.listing();
+        let (wrong, text) = check(&machine.hook());
+        assert_eq!(wrong, [""; 0], "{text}");
+        assert!(
+            text.contains(&format!("ok    {variant}-ipv4: stands as it is on record")),
+            "{text}"
+        );
+        assert_eq!(machine.listing(), stands);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn rules_that_are_in_the_way_are_named() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        machine.hook().must(&libreswan_up());
+        machine.tables(Family::Ipv4, &["-I", "FORWARD", "-i", "eth7", "-j", "DROP"]);
+        assert_finds(
+            &machine.hook(),
+            &["in FORWARD a rule stands before our jump: -i eth7 -j DROP"],
+        );
+        machine.tables(
+            Family::Ipv4,
+            &["-t", "nat", "-I", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE"],
+        );
+        machine.tables(Family::Ipv4, &["-D", "OUTPUT", "-j", "PLUTO-OUTPUT"]);
+        let found = [
+            "in FORWARD a rule stands before our jump",
+            "in POSTROUTING a rule stands before our jump",
+            "nat: POSTROUTING: -o eth0 -j MASQUERADE",
+            "1 things are not as on record",
+        ];
+        assert_finds(&machine.hook(), &found);
+        machine.hook().operate(&["restore"]);
+        assert_eq!(check(&machine.hook()).0, [""; 0]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_is_missing_or_mixed_is_named() {
+    let machine = Namespace::new(Variant::Legacy);
+    machine.hook().must(&libreswan_up());
+    let mixed = machine.path("mixed");
+    link_programs(&mixed, Variant::Nft);
+    for action in ["restore", "save"] {
+        let name = format!("iptables-legacy-{action}");
+        symlink(tool(&name), mixed.join(&name)).expect("a link");
+    }
+    let hook = Hook::new()
+        .through(machine.entry())
+        .option("--state-dir", machine.state())
+        .option("--programs", &mixed);
+    let (_, text) = check(&hook);
+    assert!(
+        text.contains("note  legacy-ipv4 holds chains of ours, and iptables is nft by now"),
+        "{text}"
+    );
+    assert!(
+        text.contains("note  legacy-ipv4 holds rules that are not ours"),
+        "{text}"
+    );
+    fs::remove_file(mixed.join("ip6tables-restore")).expect("removing it");
+    assert_finds(&hook, &["ip6tables-restore not found in "]);
+    symlink(tool("ip6tables-legacy-restore"), mixed.join("ip6tables-restore")).expect("a link");
+    assert_finds(&hook, &["iptables is nft, ip6tables is legacy"]);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_match_that_iptables_does_not_know_is_named_with_what_needs_it() {
+    let machine = Namespace::new(Variant::Nft);
+    let real = tool("iptables-nft-restore").display().to_string();
+    let script = format!(
+        "#!/bin/sh\ninput=$(cat)\ncase $input in *iprange*) echo 'no iprange here' >&2; exit 2 ;; esac\necho \"$input\" | exec {real} \"$@\"\n"
+    );
+    let fake = machine.path("fake-nft-restore");
+    write_program(&fake, script.as_bytes());
+    let link = machine.programs().join("iptables-restore");
+    fs::remove_file(&link).expect("removing the link");
+    symlink(&fake, &link).expect("a link");
+    assert_finds(&machine.hook(), &["-m iprange --src-range FIRST-LAST"]);
+    let (_, text) = check(&machine.hook());
+    assert!(
+        text.contains("needed for tunnels between ranges of addresses"),
+        "{text}"
+    );
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_only_a_daemon_may_not_is_found_by_its_rights() {
+    let machine = Namespace::new(Variant::Nft);
+    // Root writes there by its own capability only, which Pluto drops.
+    let closed = machine.path("closed");
+    fs::create_dir(&closed).expect("a folder");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).expect("permissions");
+    let hook = Hook::new()
+        .through(machine.entry())
+        .option("--state-dir", closed.join("state"))
+        .option("--programs", machine.programs());
+    let (wrong, text) = check(&hook);
+    assert_eq!(wrong.len(), 1, "{text}");
+    assert!(wrong[0].starts_with("with a daemon's rights: "), "{text}");
+    assert!(wrong[0].contains("Permission denied"), "{text}");
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn settings_that_are_not_understood_are_named() {
+    let machine = Namespace::new(Variant::Nft);
+    fs::write(machine.path("settings"), "nonsense = 1\n").expect("writing it");
+    assert_finds(
+        &machine.hook().option("--config", machine.path("settings")),
+        &["settings:1: "],
+    );
+}

@@ -1,0 +1,184 @@
+//! Everything of ours out, whatever the record says.
+
+use std::fs;
+
+use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::selector::Family;
+
+use crate::support::binary::{Call, Hook};
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours};
+
+fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
+    let ending = machine.hook().operate(&[&["flush"], words].concat());
+    assert_eq!(ending.err_text(), "");
+    (ending.code, ending.out_text())
+}
+
+/// Tunnels of both families, one with a device, one with something in the nat table.
+fn tunnels() -> [Call; 4] {
+    [
+        strongswan_up(),
+        find("libreswan-5.4", "vti", "up-client"),
+        find("libreswan-5.4", "v6", "up-client-v6"),
+        libreswan_up()
+            .with("PLUTO_CONNECTION", "private")
+            .with("PLUTO_ME", "192.0.2.1")
+            .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
+            .with("CAT", "YES"),
+    ]
+}
+
+/// A machine whose nat tables are there, since they stay when the first tunnel has made them.
+fn machine(variant: Variant) -> Namespace {
+    let machine = Namespace::new(variant);
+    for family in Family::ALL {
+        machine.tables(
+            family,
+            &["-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "ACCEPT"],
+        );
+    }
+    machine
+}
+
+fn everything(machine: &Namespace) -> Vec<String> {
+    let both = Family::ALL
+        .into_iter()
+        .flat_map(|family| Table::ALL.map(|table| (family, table)));
+    both.map(|(family, table)| machine.saved_table(machine.variant, family, table))
+        .collect()
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn afterwards_everything_is_as_before_the_first_tunnel() {
+    for variant in VARIANTS {
+        let machine = machine(variant);
+        let before = everything(&machine);
+        assert_eq!(flush(&machine, &[]), (Some(0), "nothing of ours is here\n".to_owned()));
+        tunnels().iter().for_each(|up| machine.hook().must(up));
+        let stands = everything(&machine);
+        let (code, text) = flush(&machine, &["--dry-run"]);
+        assert_eq!(code, Some(0));
+        assert!(
+            text.contains(&format!("# would change the {variant}-ipv6 tables:\n*filter\n")),
+            "{text}"
+        );
+        assert_eq!(everything(&machine), stands);
+        let (code, text) = flush(&machine, &[]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(
+            text.contains(&format!("{variant}-ipv4: removed ")) && text.contains("and 5 jumps"),
+            "{text}"
+        );
+        assert_eq!(everything(&machine), before, "{variant}");
+        assert!(!machine.state().exists());
+        // The daemon knows nothing of it.
+        tunnels()
+            .iter()
+            .for_each(|up| machine.hook().must(&up.clone().opposite()));
+        tunnels().iter().for_each(|up| machine.hook().must(up));
+        assert_eq!(everything(&machine), stands, "{variant}");
+    }
+}
+
+/// What an administrator saved while tunnels were up, and loaded at the next boot.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_no_record_knows_goes_too() {
+    for variant in VARIANTS {
+        let machine = machine(variant);
+        let before = everything(&machine);
+        tunnels().iter().for_each(|up| machine.hook().must(up));
+        fs::remove_dir_all(machine.state()).expect("losing the record");
+        machine.tables(Family::Ipv4, &["-N", "PLUTO-of-an-older-version"]);
+        machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
+        let (code, text) = flush(&machine, &[]);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(everything(&machine), before, "{variant}");
+        assert!(!machine.state().exists());
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_record_that_cannot_be_read_is_no_obstacle() {
+    let machine = Namespace::new(Variant::Nft);
+    let before = machine.listing();
+    machine.hook().must(&libreswan_up());
+    for entry in fs::read_dir(machine.record().join("nft-ipv4/tunnels")).expect("the tunnels") {
+        fs::write(entry.expect("an entry").path(), "nonsense").expect("spoiling it");
+    }
+    fs::write(machine.record().join("pending"), "nonsense").expect("spoiling it");
+    assert_eq!(flush(&machine, &[]).0, Some(0));
+    machine.assert_as_before(&before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        machine.hook().must(&libreswan_up());
+        let rule = [
+            "-A",
+            "ADMIN",
+            "-i",
+            "eth7",
+            "-m",
+            "comment",
+            "--comment",
+            "mine, all mine",
+            "-j",
+            "PLUTO-INPUT",
+        ];
+        machine.tables(Family::Ipv4, &rule);
+        let (code, text) = flush(&machine, &[]);
+        assert_eq!(code, Some(1), "{text}");
+        let told =
+            "left in ADMIN, because it is not ours: -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
+        assert!(text.contains(told), "{text}");
+        let expected = [("ADMIN".to_owned(), 1), ("PLUTO-INPUT".to_owned(), 0)];
+        assert_eq!(ours(&machine.saved(Family::Ipv4)), expected.into(), "{variant}");
+        assert!(!machine.state().exists());
+        let (code, text) = flush(&machine, &["--force"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(machine.listing(), before, "{variant}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn both_variants_are_looked_at() {
+    let machine = Namespace::new(Variant::Legacy);
+    let other = machine.path("nft");
+    link_programs(&other, Variant::Nft);
+    machine.hook().must(&libreswan_up());
+    // A hook of another machine's, so to speak: its record is lost.
+    let elsewhere = Hook::new()
+        .through(machine.entry())
+        .option("--state-dir", machine.path("lost"))
+        .option("--programs", &other)
+        .word("--no-routes");
+    elsewhere.must(&strongswan_up());
+    let all = Hook::new()
+        .through(machine.entry())
+        .option("--state-dir", machine.state());
+    let ending = all.operate(&["flush"]);
+    assert_eq!(
+        (ending.code, ending.err_text()),
+        (Some(0), String::new()),
+        "{}",
+        ending.out_text()
+    );
+    for variant in VARIANTS {
+        assert!(
+            ending.out_text().contains(&format!("{variant}-ipv4: removed")),
+            "{}",
+            ending.out_text()
+        );
+        assert!(!machine.saved_by(variant, Family::Ipv4).contains("PLUTO-"), "{variant}");
+    }
+    assert!(!machine.state().exists());
+}

@@ -1,0 +1,220 @@
+//! What a reload of a firewall has taken, put back from the record.
+
+use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::selector::Family;
+
+use crate::support::binary::Call;
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, timeless, tool};
+
+const NOTHING: &str = "everything stands as it is on record\n";
+
+/// Tunnels of both families: two in one block, one with a device, one with something in the nat table.
+fn tunnels() -> [Call; 6] {
+    [
+        strongswan_up().with("PLUTO_CONNECTION", "first"),
+        libreswan_up(),
+        libreswan_up().of_tunnel(3),
+        find("libreswan-5.4", "vti", "up-client"),
+        find("libreswan-5.4", "v6", "up-client-v6"),
+        libreswan_up()
+            .with("PLUTO_CONNECTION", "private")
+            .with("PLUTO_ME", "192.0.2.1")
+            .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
+            .with("CAT", "YES"),
+    ]
+}
+
+fn living(variant: Variant) -> Namespace {
+    let machine = Namespace::new(variant);
+    tunnels().iter().for_each(|up| machine.hook().must(up));
+    machine
+}
+
+/// Every table of both families, with counters, if they are to be seen.
+fn everything(machine: &Namespace) -> Vec<String> {
+    let both = Family::ALL
+        .into_iter()
+        .flat_map(|family| Table::ALL.map(|table| (family, table)));
+    both.map(|(family, table)| timeless(&machine.saved_table(machine.variant, family, table)))
+        .collect()
+}
+
+fn restore(machine: &Namespace, words: &[&str]) -> String {
+    let ending = machine.hook().operate(&[&["restore"], words].concat());
+    assert_eq!(
+        (ending.code, ending.err_text()),
+        (Some(0), String::new()),
+        "{}",
+        ending.out_text()
+    );
+    ending.out_text()
+}
+
+/// What administrators and other programs do: in words, and as commands of `iptables` for both families.
+const WAYS: [(&str, &[&str]); 9] = [
+    ("flushed", &["-F"]),
+    ("flushed and chains removed", &["-F", ";", "-X"]),
+    ("FORWARD flushed", &["-F", "FORWARD"]),
+    ("nat flushed", &["-t nat -F"]),
+    ("a jump taken out", &["-D FORWARD -j PLUTO-FORWARD"]),
+    ("a jump twice", &["-A INPUT -j PLUTO-INPUT"]),
+    ("a rule first", &["-I INPUT -p icmp -j DROP"]),
+    ("a foreign rule", &["-I PLUTO-ONWARD -j DROP"]),
+    ("a foreign chain", &["-N PLUTO-mine", ";", "-A PLUTO-mine -j ACCEPT"]),
+];
+
+fn spoil(machine: &Namespace, commands: &[&str]) {
+    for command in commands.join(" ").split(';') {
+        for family in Family::ALL {
+            let words: Vec<_> = command.split_ascii_whitespace().collect();
+            machine.tables(family, &words);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
+    for variant in VARIANTS {
+        let expected = everything(&living(variant));
+        for (how, commands) in WAYS {
+            let machine = living(variant);
+            let what = format!("{variant}, {how}");
+            assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
+            spoil(&machine, commands);
+            let theirs: Vec<_> = everything(&machine)
+                .iter()
+                .map(|text| the_administrators(text))
+                .collect();
+            let spoilt = everything(&machine);
+            let shown = restore(&machine, &["--dry-run"]);
+            assert!(
+                shown.contains("would be mended: ") && shown.contains("\nCOMMIT\n"),
+                "{what}: {shown}"
+            );
+            assert_eq!(everything(&machine), spoilt, "{what}");
+            let told = restore(&machine, &[]);
+            assert!(told.contains(&format!("mended: {variant}-ipv4 ")), "{what}: {told}");
+            let mended = everything(&machine);
+            // Of shared parts that do not depend on one another the order tells which came first.
+            let ours = |texts: &[String]| {
+                let lines = texts
+                    .iter()
+                    .flat_map(|text| text.lines())
+                    .filter(|line| line.contains("PLUTO-"));
+                let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            assert_eq!(ours(&mended), ours(&expected), "{what}");
+            let now: Vec<_> = mended.iter().map(|text| the_administrators(text)).collect();
+            assert_eq!(now, theirs, "{what}");
+            assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
+            tunnels()
+                .iter()
+                .for_each(|up| machine.hook().must(&up.clone().opposite()));
+            assert!(!machine.state().exists(), "{what}");
+        }
+    }
+}
+
+/// The listing with counters, of which each has something to count.
+fn count(machine: &Namespace, family: Family) -> String {
+    let name = |action| {
+        tool(&format!("{}-{}-{action}", prefix(family), machine.variant))
+            .display()
+            .to_string()
+    };
+    let listing = machine.run([&*name("save"), "-c", "-t", "filter"], "");
+    machine.run(
+        [&*name("restore"), "--counters"],
+        &listing.replace("\n[0:0] -A", "\n[7:777] -A"),
+    );
+    machine.run([&*name("save"), "-c", "-t", "filter"], "")
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_stands_goes_on_counting() {
+    for variant in VARIANTS {
+        let machine = living(variant);
+        let before = count(&machine, Family::Ipv4);
+        let block = before
+            .lines()
+            .find(|line| line.contains("-A PLUTO-FI-") && line.contains("-j PLUTO-first-"))
+            .expect("a rule of the first tunnel");
+        let rule = block.split_once("-A ").expect("a rule").1;
+        machine.tables(Family::Ipv4, &[&["-D"], &*rule.split(' ').collect::<Vec<_>>()].concat());
+        assert!(restore(&machine, &[]).starts_with(&format!("mended: {variant}-ipv4 filter: missing: in PLUTO-FI-")));
+        let save = tool(&format!("iptables-{variant}-save")).display().to_string();
+        let after = machine.run([&*save, "-c", "-t", "filter"], "");
+        let sorted = |text: &str| {
+            let mut lines: Vec<_> = text
+                .lines()
+                .filter(|line| line.contains("-A "))
+                .map(str::to_owned)
+                .collect();
+            lines.sort();
+            lines
+        };
+        let expected = before.replace(block, &block.replace("[7:777]", "[0:0]"));
+        assert_eq!(sorted(&after), sorted(&expected), "{variant}");
+    }
+}
+
+/// The restore of a reload runs while a daemon calls.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn beside_calls_and_reloads_nothing_is_lost() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let numbers = 3..15;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        // That somebody reloads right between listing and change may be told.
+                        machine.hook().operate(&["restore"]);
+                    }
+                });
+            }
+            scope.spawn(|| (0..6).for_each(|_| machine.reload(Family::Ipv4)));
+            for number in numbers.clone() {
+                let machine = &machine;
+                scope.spawn(move || machine.hook().must(&libreswan_up().of_tunnel(number)));
+            }
+        });
+        restore(&machine, &[]);
+        let calm = Namespace::new(variant);
+        numbers.for_each(|number| calm.hook().must(&libreswan_up().of_tunnel(number)));
+        assert_eq!(
+            timeless(&machine.saved(Family::Ipv4)),
+            timeless(&calm.saved(Family::Ipv4)),
+            "{variant}"
+        );
+        assert_eq!(restore(&machine, &[]), NOTHING);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn without_anything_on_record_what_is_left_of_ours_goes() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        assert_eq!(restore(&machine, &[]), NOTHING);
+        machine.hook().must(&libreswan_up());
+        let save = tool(&format!("iptables-{variant}-save")).display().to_string();
+        let load = tool(&format!("iptables-{variant}-restore")).display().to_string();
+        let saved = machine.run([&*save], "");
+        machine.hook().must(&libreswan_up().opposite());
+        machine.run([&*load], &saved);
+        let told = restore(&machine, &[]);
+        assert!(
+            told.contains("foreign: chain PLUTO-I, which nothing on record needs"),
+            "{told}"
+        );
+        machine.assert_as_before(&before);
+    }
+}
