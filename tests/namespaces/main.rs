@@ -6,6 +6,7 @@ mod support;
 mod captures;
 mod concurrency;
 mod daemons;
+mod defaults;
 mod lock;
 mod programs;
 mod reloads;
