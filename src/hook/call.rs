@@ -9,7 +9,7 @@ use super::aside::Aside;
 use super::{Done, HookError, PATIENCE, Told, interfaces, path_mtus};
 use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
 use crate::cli::Options;
-use crate::contract::{Duty, Event, Operation, Routing, Snapshot};
+use crate::contract::{Duty, Event, Operation, Routing, Snapshot, Tunnel};
 use crate::iptables::Programs;
 use crate::log::{Log, Sign};
 use crate::plan::RouteOptions;
@@ -55,11 +55,13 @@ impl Call<'_> {
     /// What it means that a tunnel's rules could not be put in: that is for the administrator to say.
     fn judged(&self, event: &Event, error: HookError) -> HookError {
         match (error, &event.duty) {
-            (HookError::Apply(error), Duty::Open(tunnel)) if !self.settings.policy(tunnel).refuses_on_error() => {
-                HookError::Tolerated(error)
-            }
+            (HookError::Apply(error), Duty::Open(tunnel)) if self.tolerates(tunnel) => HookError::Tolerated(error),
             (error, Duty::Open(_) | Duty::Close(_) | Duty::Nothing) => error,
         }
+    }
+
+    fn tolerates(&self, tunnel: &Tunnel) -> bool {
+        !self.settings.policy(tunnel).refuses_on_error()
     }
 
     /// Whether a call that asks nothing of the firewall finds nothing to do.
@@ -105,11 +107,11 @@ impl Call<'_> {
             Err(_) => Ok(Done::default()),
             Ok(()) => self.steps(event, &store, &mut session),
         };
-        aside.carry_out(
-            &store,
-            self.daemon,
-            &kept.as_ref().map_or(Err(()), |()| result.as_ref().map_err(drop)),
-        );
+        let stands = match (&kept, &result) {
+            (Ok(()), Ok(_) | Err(HookError::Tolerated(_))) => Ok(()),
+            (Ok(()), Err(_)) | (Err(_), _) => Err(()),
+        };
+        aside.carry_out(&store, self.daemon, &stands);
         let tidied = store.tidy();
         let done = result?;
         match (kept, &event.duty) {
@@ -120,15 +122,21 @@ impl Call<'_> {
         }
     }
 
+    /// A tunnel that stands without its rules gets all the same what else it needs.
     fn steps(&self, event: &Event, store: &Store, session: &mut Session<'_, Programs<'_>>) -> Result<Done, HookError> {
         let mut done = Done::default();
+        let mut tolerated = None;
         for operation in event.verb.operations() {
             match (operation, &event.duty) {
-                (Operation::Up, Duty::Open(tunnel)) => {
-                    done.firewall = Some(session.open(tunnel)?);
-                    session.notes().iter().for_each(|note| self.log.warning(note));
-                    self.log.peer(Sign::Up, tunnel);
-                }
+                (Operation::Up, Duty::Open(tunnel)) => match session.open(tunnel) {
+                    Ok(outcome) => {
+                        done.firewall = Some(outcome);
+                        session.notes().iter().for_each(|note| self.log.warning(note));
+                        self.log.peer(Sign::Up, tunnel);
+                    }
+                    Err(error) if self.tolerates(tunnel) => tolerated = Some(error),
+                    Err(error) => return Err(error.into()),
+                },
                 (Operation::Down, Duty::Close(tunnel)) => {
                     done.firewall = Some(session.close(tunnel)?);
                     self.log.peer(Sign::Down, tunnel);
@@ -139,7 +147,7 @@ impl Call<'_> {
                 self.route(event, routing, *operation, store, &mut done)?;
             }
         }
-        Ok(done)
+        tolerated.map_or(Ok(done), |error| Err(HookError::Tolerated(error)))
     }
 
     /// Does what an operation asks of routes, addresses and devices. The stock scripts hide that it failed, but in the branches for IPv6;

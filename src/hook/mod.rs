@@ -55,8 +55,9 @@ pub enum HookError {
     /// The change cannot be made.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A tunnel's rules cannot be put in, and that is no reason to refuse it (`on-error`).
-    #[error("{0}; the tunnel stands without its rules")]
+    /// A tunnel's rules cannot be put in, and that is no reason to refuse it (`on-error`). What became of it comes first: the reason can be
+    /// long, and a line is cut.
+    #[error("the tunnel stands without its rules: {0}")]
     Tolerated(ApplyError),
     /// The routes, addresses or devices cannot be set up.
     #[error(transparent)]

@@ -263,3 +263,58 @@ fn a_family_whose_program_is_missing_does_not_stop_the_other() {
     fakes.must(&libreswan_up().opposite());
     fakes.assert_forgotten();
 }
+
+/// Settings, and how an `up` ends by them that cannot be carried out.
+const POLICIES: [(&str, i32); 7] = [
+    ("", 0),
+    ("[tunnel]\nallow = \"replies\"\n", 1),
+    ("[tunnel]\nhost-access = \"no\"\n", 1),
+    ("[tunnel]\nwhen-down = \"block\"\n", 1),
+    ("[tunnel]\non-error = \"refuse\"\n", 1),
+    ("[tunnel]\nallow = \"none\"\non-error = \"continue\"\n", 0),
+    ("[[connection]]\nname = \"net-net\"\nallow = \"none\"\n", 1),
+];
+
+/// What breaks something that a call needs.
+type Breakage = (&'static str, fn(&Fakes));
+
+const BREAKAGES: [Breakage; 4] = [
+    ("a refusal", |fakes| fakes.restore_does("exit 2")),
+    ("a killed program", |fakes| fakes.restore_does("kill -9 $$")),
+    ("no programs", |fakes| {
+        fs::remove_file(fakes.programs().join("iptables-restore")).expect("a program");
+    }),
+    ("a record that cannot be", |fakes| {
+        fs::write(fakes.state(), "").expect("a file in its place");
+    }),
+];
+
+#[test]
+fn an_up_that_cannot_be_carried_out_is_refused_where_the_policy_restricts() {
+    for (what, break_it) in BREAKAGES {
+        for (settings, code) in POLICIES {
+            for up in [libreswan_up(), strongswan_up()] {
+                let mut fakes = Fakes::new();
+                fakes.settings(settings);
+                break_it(&fakes);
+                let ending = fakes.call_in_vain(&up);
+                ending.assert_refused(code, &["up-client net-net failed: "]);
+                let stands = ending.err_text().contains("the tunnel stands without its rules");
+                assert_eq!(stands, code == 0, "{what}, {settings}: {}", ending.err_text());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_down_that_cannot_be_carried_out_fails_whatever_the_policy_is() {
+    for (settings, _) in POLICIES {
+        let mut fakes = Fakes::new();
+        fakes.settings(settings);
+        fakes.must(&libreswan_up());
+        fakes.restore_does("exit 2");
+        fakes
+            .call_in_vain(&libreswan_up().opposite())
+            .assert_refused(1, &["down-client net-net failed: "]);
+    }
+}

@@ -422,6 +422,19 @@ fn a_tunnel_that_is_refused_gets_no_name_servers_and_a_down_gives_them_back_in_a
 }
 
 #[test]
+fn a_tunnel_that_stands_without_its_rules_gets_its_name_servers() {
+    let client = Client::new();
+    client.fakes.settings("");
+    client.fakes.restore_does("exit 4");
+    client
+        .call(&up())
+        .assert_refused(0, &["the tunnel stands without its rules", "iptables-restore"]);
+    assert_ne!(client.content(), HOME);
+    client.told(&up().opposite());
+    assert_eq!(client.content(), HOME);
+}
+
+#[test]
 fn a_broken_record_of_the_resolver_leaves_firewall_and_file_alone() {
     let client = Client::new();
     client.told(&up());

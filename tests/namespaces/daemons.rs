@@ -53,6 +53,7 @@ impl Daemon {
         let output = BufReader::new(process.stdout.take().expect("its output"));
         let hook = Hook::new()
             .option("--state-dir", machine.state())
+            .option("--config", machine.config())
             .option("--programs", machine.programs());
         let mut daemon = Self {
             process,

@@ -8,6 +8,7 @@ mod check;
 mod concurrency;
 mod daemons;
 mod flush;
+mod defaults;
 mod lock;
 mod programs;
 mod prune;

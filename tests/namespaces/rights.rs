@@ -22,7 +22,9 @@ fn with_rights(machine: &Namespace, options: &[&str]) -> Hook {
         .through(machine.entry())
         .through([&*setpriv])
         .through(options);
-    hook.program(copy).option("--programs", machine.programs())
+    hook.program(copy)
+        .option("--config", machine.config())
+        .option("--programs", machine.programs())
 }
 
 fn as_nobody(machine: &Namespace) -> Hook {

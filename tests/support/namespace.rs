@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -41,6 +41,8 @@ const BASE: &str = "*filter
 -A ADMIN -i eth1 -j ACCEPT
 COMMIT
 ";
+
+const MOST_ARE_ABOUT_THE_FILTER_TABLE: &str = "[tunnel]\nnat = \"leave\"\non-error = \"refuse\"\n";
 
 /// The names of a family's programs begin with this.
 pub fn prefix(family: Family) -> &'static str {
@@ -96,7 +98,20 @@ impl Namespace {
             variant,
         };
         link_programs(&namespace.programs(), variant);
+        namespace.settings(MOST_ARE_ABOUT_THE_FILTER_TABLE);
         namespace
+    }
+
+    /// The file of what the administrator has set.
+    pub fn config(&self) -> PathBuf {
+        self.path("settings.toml")
+    }
+
+    /// What the administrator has set: unless a test says otherwise, that failures are told to the daemon, and that the nat table is left
+    /// alone.
+    pub fn settings(&self, text: &str) {
+        fs::write(self.config(), text).expect("writing the settings");
+        fs::set_permissions(self.config(), fs::Permissions::from_mode(0o644)).expect("permissions");
     }
 
     /// A path in the folder of this test, which is the same inside and outside.
@@ -140,6 +155,7 @@ impl Namespace {
     pub fn whole_hook(&self, words: &[&str]) -> Hook {
         let hook = Hook::new().through(self.entry()).through(words);
         hook.option("--state-dir", self.state())
+            .option("--config", self.config())
             .option("--programs", self.programs())
     }
 
