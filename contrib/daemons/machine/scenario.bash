@@ -9,7 +9,7 @@
 # shellcheck source-path=SCRIPTDIR source=libreswan.bash
 . "/lab/${daemon%%-*}.bash"
 
-connection=() on=() options=() steps=() numbers=() gateways=(west east) places=()
+connection=() on=() options=() settings=() steps=() numbers=() gateways=(west east) places=()
 behind_nat=''
 declare -A listening=() allowed=() refused_before=()
 flow=''
@@ -19,19 +19,23 @@ wrong() {
     exit 1
 }
 
-# Reads a scenario file into connection, on, options, steps and numbers.
+# Reads a scenario file into connection, on, options, settings, steps and numbers. Writing settings is a step: its last word says which.
 read_scenario() {
-    local line n=0 tag words at=-1
+    local line n=0 tag words at=-1 block=''
     while IFS= read -r line || [[ $line ]]; do
         n=$((n + 1))
         line=${line%%$'\r'}
         [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
         # [libreswan-4.10] at the head of a line: for that daemon only; [libreswan], for all of its versions.
-        if [[ $line =~ ^([[:space:]]*)\[([a-z0-9. -]+)\][[:space:]]*(.*)$ ]]; then
-            tag=${BASH_REMATCH[2]} line=${BASH_REMATCH[1]}${BASH_REMATCH[3]}
+        if [[ $line =~ ^([[:space:]]*)\[((libreswan|strongswan)[a-z0-9. -]*)\][[:space:]]*(.*)$ ]]; then
+            tag=${BASH_REMATCH[2]} line=${BASH_REMATCH[1]}${BASH_REMATCH[4]}
             local mine=no
             for words in $tag; do [[ $words == "$daemon" || $words == "${daemon%%-*}" ]] && mine=yes; done
             [[ $mine == yes ]] || continue
+        fi
+        if [[ $block == settings && $line == [[:space:]]* ]]; then
+            settings[${#settings[@]} - 1]+=${line#"${line%%[![:space:]]*}"}$'\n'
+            continue
         fi
         if [[ $line =~ ^[[:space:]]+([^=]+)=(.*)$ ]]; then
             ((at >= 0)) || wrong "$n" "an option without a connection"
@@ -39,7 +43,8 @@ read_scenario() {
             continue
         fi
         read -r -a words <<<"$line"
-        case ${words[0]} in
+        block=${words[0]}
+        case $block in
         daemons | variants) ;; # the runner's
         gateways) gateways=("${words[@]:1}") ;;
         nat) behind_nat=west ;;
@@ -48,6 +53,12 @@ read_scenario() {
             connection+=("${words[1]}")
             at=$((${#connection[@]} - 1))
             on[at]="${words[*]:3}" options[at]=''
+            ;;
+        settings)
+            [[ ${words[1]:-} == on && ${words[2]:-} ]] || wrong "$n" 'expected "settings on GATEWAY"'
+            steps+=("${words[*]} (${#settings[@]})")
+            numbers+=("$n")
+            settings+=('')
             ;;
         *)
             steps+=("${words[*]}")
@@ -172,6 +183,64 @@ is_dead() { [[ ! -e /proc/$(daemon_pid "$1")/exe ]]; }
 # What a gateway's FORWARD has dropped so far.
 refused() { inside "$1" iptables-save -c -t filter | grep '^:FORWARD'; }
 
+# The settings of a gateway's hook and of our commands there, if the scenario says any.
+settings_file() { printf '%s' "$state/$1/settings.toml"; }
+has_settings() { [[ " ${steps[*]} " == *" settings on $1 ("* ]]; }
+
+# command_of_ours WORD... GATEWAY...: `firewall start GATEWAY`, `firewall stop GATEWAY` or `unblock GATEWAY [CONNECTION]`.
+command_of_ours() {
+    local gateway command
+    case $1 in
+    firewall) command=("$2") gateway=$3 ;;
+    *) command=("$1" "${@:3}") gateway=$2 ;;
+    esac
+    ! has_settings "$gateway" || command+=(--config "$(settings_file "$gateway")")
+    inside "$gateway" /lab/pluto-updown "${command[@]}"
+}
+
+# esp_by_hand ONE OTHER: gives two machines what a daemon of their own would agree on, transport mode for all that they send one another.
+esp_by_hand() {
+    local from to source destination ns spi direction
+    for ns in "${ns_of[$1]}" "${ns_of[$2]}"; do
+        while read -r from to; do
+            source=$(address "$from") destination=$(address "$to")
+            # shellcheck disable=SC2086 # four numbers
+            printf -v spi '0x%02x%02x%02x%02x' ${source//./ }
+            ip -n "$ns" xfrm state add src "$source" dst "$destination" proto esp spi "$spi" mode transport \
+                aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0f10111213 128
+            direction=in
+            [[ $ns != "${ns_of[$from]}" ]] || direction=out
+            ip -n "$ns" xfrm policy add src "$source" dst "$destination" dir "$direction" tmpl proto esp mode transport
+        done <<<"$1 $2"$'\n'"$2 $1"
+    done
+}
+
+# watch GATEWAY: from now on, counts wherever it arrives what the gateway sends by its outer device in clear, from or to the networks behind
+# gateways. What comes out of a tunnel has the same Ethernet address, and is no clear text.
+watch() {
+    local mac place
+    mac=$(ip -n "$1" -o link show "${device_of[$1]}" | sed 's/.*link\/ether \([^ ]*\).*/\1/')
+    for place in net "${gateways[@]}"; do
+        watchers 10.0.0.0/8 | inside "$place" iptables-restore --noflush
+        watchers 2001:db8::/46 | inside "$place" ip6tables-restore --noflush
+    done
+}
+
+watchers() {
+    local clear="-A PREROUTING -m mac --mac-source $mac -m policy --dir in --pol none"
+    printf '%s\n' '*raw' '-F PREROUTING' "$clear -s $1" "$clear -d $1" COMMIT
+}
+
+# How many packets that was. Neighbours' questions for an inner address are from an outer one, and of the other kind.
+seen_in_clear() {
+    local place program
+    for place in net "${gateways[@]}"; do
+        for program in iptables-save ip6tables-save; do
+            inside "$place" "$program" -c -t raw | sed -n 's/^\[\([0-9]*\):.*--mac-source.*/\1/p'
+        done
+    done | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
 hook_was_killed() { [[ -z $(<"$state/$1/iptables/how") ]]; }
 
 # What a hook said that nobody expected.
@@ -188,7 +257,7 @@ note() {
     local gateway
     [[ $record == yes ]] || return 0
     case $1 in
-    *' holds '* | *' is clean' | *' says '* | *' refused nothing' | *' hook was killed' | 'wait '* | 'in '* | 'everywhere '* | 'traffic '*) return 0 ;;
+    *' holds '* | *' is clean' | *' says '* | *' refused nothing' | *' hook was killed' | 'wait '* | 'in '* | 'everywhere '* | 'traffic '* | 'settings '* | 'watch '* | *' sent nothing in clear') return 0 ;;
     esac
     for gateway in "${gateways[@]}"; do printf '# %s\n\n' "$*" >>"$state/$gateway/calls"; done
 }
@@ -198,7 +267,7 @@ changed_spis() { [[ $(inbound_spis "$1") != "$2" ]]; }
 changed_ike() { local now; now=$(ike_numbers "$1"); [[ $now && $now != "$2" ]]; }
 
 step() {
-    local words gateway before end have
+    local words gateway before end have i arrived
     read -r -a words <<<"$1"
     case $1 in
     'up '*)
@@ -299,6 +368,20 @@ step() {
         ip -n "$gateway" route replace default via 192.0.2.254
         place "$gateway" "$gateway" "${words[2]}"
         ;;
+    'settings on '*)
+        gateway=${words[2]} i=${words[3]}
+        printf '%s' "${settings[${i//[()]/}]}" >"$(settings_file "$gateway")"
+        ;;
+    'firewall start '* | 'firewall stop '* | 'unblock '*) command_of_ours "${words[@]}" ;;
+    'by hand '*) esp_by_hand "${words[2]}" "${words[3]}" ;;
+    'watch '*) watch "${words[1]}" ;;
+    *' sent nothing in clear')
+        arrived=$(seen_in_clear)
+        [[ $arrived == 0 ]] || {
+            echo "packets in clear that it has sent: $arrived"
+            return 1
+        }
+        ;;
     'in '*) inside "${words[1]}" bash -c "${words[*]:2}" ;;
     'everywhere '*)
         for gateway in "${gateways[@]}"; do inside "$gateway" bash -c "${words[*]:1}"; done
@@ -346,7 +429,11 @@ probes() {
     for probe in "${passes[@]}" "${refusals[@]#* }"; do
         read -r -a words <<<"$probe"
         [[ ${ns_of[${words[0]}]:-} && ${ns_of[${words[1]}]:-} ]] || { echo "no such host: ${words[*]:0:2}"; return 1; }
-        [[ ${words[2]} != tcp ]] || listen "${words[1]}" "${words[3]}" || return 1
+        case ${words[2]} in
+        tcp) listen "${words[1]}" "${words[3]}" || return 1 ;;
+        # Before there is any tunnel, nobody counts it.
+        esp) modprobe -a esp4 esp6 || return 1 ;;
+        esac
     done
     for probe in "${passes[@]}"; do
         # shellcheck disable=SC2086 # four words
@@ -449,8 +536,13 @@ scenario() {
     carry_out && finally
 }
 
-# The hook that a gateway's connections name: ours, or one that stands before it.
+# The hook that a gateway's connections name: ours, or one that stands before it; with the gateway's settings.
 hook_of() {
+    programs_of_hook "$1"
+    ! has_settings "$1" || printf ' --config %s' "$(settings_file "$1")"
+}
+
+programs_of_hook() {
     local folder=$state/$1/iptables name
     case $hook_kind in
     own)
@@ -488,8 +580,9 @@ aftermath() {
         [[ -d $state/$gateway ]] || continue
         for program in iptables-save ip6tables-save; do
             printf -- '--- %s: %s\n' "$gateway" "$program"
-            inside "$gateway" "$program" -t filter || true
+            inside "$gateway" "$program" -c | grep -v '^#' || true
         done
+        [[ ! -e $(settings_file "$gateway") ]] || { printf -- '--- %s: settings\n' "$gateway" && cat "$(settings_file "$gateway")"; }
         printf -- '--- %s: record\n' "$gateway"
         find "/run/pluto-updown/$(stat -L -c %i "/run/netns/$gateway")" -type f -path '*/tunnels/*' -exec sh -c 'echo "$1"; tr -d "\n " <"$1"; echo' - {} \; 2>/dev/null || echo none
         printf -- '--- %s: policies\n' "$gateway"

@@ -1,7 +1,7 @@
 # What passes and what does not. Sourced, not run.
 # shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 #
-# A probe is `FROM -> TO ping | tcp PORT | udp PORT`. What must not pass is counted where it would arrive: an answer that does
+# A probe is `FROM -> TO ping | tcp PORT | udp PORT | esp | icmp TYPE`. What must not pass is counted where it would arrive: an answer that does
 # not come back would say less.
 
 # Starts a TCP listener where a probe will need one.
@@ -22,19 +22,22 @@ counter() {
     local -a names values
     [[ $family-$protocol == 6-udp || $family-$protocol == 6-ping ]] && file=snmp6
     count=0
+    [[ $protocol != esp ]] || file=xfrm_stat
     while read -r line; do
         case $file-$protocol-$line in
         snmp6-udp-Udp6InDatagrams* | snmp6-udp-Udp6NoPorts* | snmp6-ping-Icmp6InEchos[[:space:]]*)
             read -r name value <<<"$line"
             count=$((count + value))
             ;;
-        snmp-tcp-Tcp:* | snmp-udp-Udp:* | snmp-ping-Icmp:*)
+        # No end of a tunnel knows its number.
+        xfrm_stat-esp-XfrmInNoStates*) count=${line##*[[:space:]]} ;;
+        snmp-tcp-Tcp:* | snmp-udp-Udp:* | snmp-ping-Icmp:* | snmp-icmp-Icmp:*)
             if [[ ! $head ]]; then head=$line && continue; fi
             read -r -a names <<<"$head"
             read -r -a values <<<"$line"
             for i in "${!names[@]}"; do
                 case $protocol-${names[i]} in
-                tcp-InSegs | udp-InDatagrams | udp-NoPorts | ping-InEchos) count=$((count + values[i])) ;;
+                tcp-InSegs | udp-InDatagrams | udp-NoPorts | ping-InEchos | icmp-InMsgs) count=$((count + values[i])) ;;
                 esac
             done
             ;;
@@ -44,14 +47,22 @@ counter() {
 
 family() { case $1 in *:*) echo 6 ;; *) echo 4 ;; esac }
 
-# try NAMESPACE SOURCE DESTINATION PROTOCOL PORT: sends once, and is true if it is answered within half a second (UDP is not).
+# try NAMESPACE SOURCE DESTINATION PROTOCOL PORT: sends once, and is true if it is answered within half a second (ping and TCP) or sent.
 try() {
     local ns=$1 source=$2 destination=$3 protocol=$4 port=$5
     case $protocol in
     ping) inside "$ns" ping -n -q -c 1 -W 0.5 -I "$source" "$destination" ;;
     tcp) inside "$ns" socat -u OPEN:/dev/null "TCP:$(bracket "$destination"):$port,bind=$(bracket "$source"),connect-timeout=0.5" ;;
     udp) inside "$ns" socat -u STDIN "UDP:$(bracket "$destination"):$port,bind=$(bracket "$source")" <<<probe ;;
+    esp) printf 'spi.number..' | inside "$ns" socat -u STDIN "IP-SENDTO:$(bracket "$destination"):50,bind=$(bracket "$source")" ;;
+    icmp) icmp_message "$port" | inside "$ns" socat -u STDIN "IP-SENDTO:$(bracket "$destination"):1,bind=$(bracket "$source")" ;;
     esac 2>&1
+}
+
+# Type, code 0, checksum, and four bytes of nothing.
+icmp_message() {
+    # shellcheck disable=SC2059 # bytes by their numbers
+    printf "\\x$(printf %02x "$1")\\0\\x$(printf %02x $((255 - $1)))\\xff\\0\\0\\0\\0"
 }
 
 # must_pass FROM TO PROTOCOL PORT: tries for a while, since the far side's hook may still be at work. What is lost in a tunnel
@@ -63,9 +74,9 @@ must_pass() {
     before=$count
     for _ in {1..12}; do
         if said=$(try "${ns_of[$from]}" "$source" "$destination" "$protocol" "$port"); then
-            [[ $protocol == udp ]] || return 0
+            case $protocol in ping | tcp) return 0 ;; esac
             pause 0.1
-            counter "${ns_of[$to]}" "$(family "$destination")" udp
+            counter "${ns_of[$to]}" "$(family "$destination")" "$protocol"
             ((count == before)) || return 0
         fi
         pause 0.3
