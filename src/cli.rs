@@ -276,6 +276,15 @@ pub enum Operation {
     Prune,
     /// Put back what is on record and stands no more, as after a reload of the firewall, and nothing else
     Restore,
+    /// Show the tunnels and what passes through them, and whether the kernel holds what is on record
+    Status {
+        /// In JSON, for programs; docs/status.md tells what it says
+        #[arg(long)]
+        json: bool,
+        /// Show it anew every SECONDS, with what passes a second
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+    },
     /// Run every call in a captures file, one line each and a summary
     Replay {
         /// The captures file: `> [ARGUMENT] …` begins a call, the lines to the next blank one are its environment

@@ -255,6 +255,9 @@ impl Tables for Programs<'_> {
     }
 
     fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
+        if rulebook.variant == Variant::Legacy && has_no_legacy_tables(rulebook.family) {
+            return Ok(String::new());
+        }
         let program = self.program(rulebook, "save")?;
         let finished = self.run(&program, &["-c"], "", Output::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
@@ -265,6 +268,18 @@ impl Tables for Programs<'_> {
             .into_iter()
             .filter(|variant| self.find(&format!("{}-{variant}-save", prefix(family))).is_some());
         named.chain(self.default_variant(family)).collect()
+    }
+}
+
+/// Whether the kernel says that it has loaded no table of iptables-legacy, which saves a process. To whom it does not tell, it may have.
+fn has_no_legacy_tables(family: Family) -> bool {
+    let names = fs::read(match family {
+        Family::Ipv4 => "/proc/self/net/ip_tables_names",
+        Family::Ipv6 => "/proc/self/net/ip6_tables_names",
+    });
+    match names {
+        Ok(names) => names.is_empty(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 

@@ -58,7 +58,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
         return hook::run(&snapshot);
     }
     match cli::CommandLine::try_parse_from(arguments) {
-        Ok(line) => operator::run(line),
+        Ok(line) => operator::run(line, colours(&snapshot)),
         Err(error) => {
             let text = error.render().to_string();
             // Asked for with --help or --version it is what was wanted; otherwise it is a complaint.
@@ -68,5 +68,15 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
             };
             written.map_or(1, |()| code)
         }
+    }
+}
+
+/// Whether a terminal is to show colours (no-color.org).
+fn colours(snapshot: &contract::Snapshot) -> operator::Colours {
+    let is_set = snapshot.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_plain = snapshot.get("TERM").is_none_or(|terminal| terminal == "dumb");
+    match is_set || is_plain {
+        true => operator::Colours::Unwanted,
+        false => operator::Colours::Wanted,
     }
 }

@@ -41,6 +41,8 @@ pub enum Command {
     Resume(ChainName, Rule, Counters),
     /// Takes one rule out, which must stand.
     Delete(Chain, Rule),
+    /// Takes out a rule that is not ours, by what it is listed as.
+    Strike(ChainName, String),
     /// Takes all rules out of a chain.
     Flush(ChainName),
     /// Takes away a chain, which must be empty and which nothing may name.
@@ -86,6 +88,7 @@ fn section_text(section: &Section) -> String {
                 writeln!(text, "[{packets}:{bytes}] -A {chain} {rule}")
             }
             Command::Delete(chain, rule) => writeln!(text, "-D {chain} {rule}"),
+            Command::Strike(chain, rule) => writeln!(text, "-D {chain} {rule}"),
             Command::Flush(chain) => writeln!(text, "-F {chain}"),
             Command::Remove(chain) => writeln!(text, "-X {chain}"),
         };

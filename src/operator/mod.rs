@@ -7,8 +7,13 @@ mod prune;
 mod replay;
 mod restore;
 mod start;
+mod status;
+
+use std::time::Duration;
 
 use check::As;
+pub use status::Colours;
+use status::Form;
 
 use crate::cli::{CommandLine, Operation, Options};
 use crate::hook::HookError;
@@ -17,7 +22,7 @@ use crate::netfilter::Others;
 
 /// Carries out a command and returns the exit code.
 #[must_use]
-pub fn run(line: CommandLine) -> u8 {
+pub fn run(line: CommandLine, colours: Colours) -> u8 {
     let CommandLine { common, command } = line;
     let options = Options::from(common);
     match command {
@@ -34,6 +39,11 @@ pub fn run(line: CommandLine) -> u8 {
             told("flush", flush::run(&options, others))
         }
         Operation::Restore => told("restore", restore::run(&options)),
+        Operation::Status { json, watch } => {
+            let form = if json { Form::Json } else { Form::Table };
+            let every = watch.map(Duration::from_secs);
+            told("status", status::run(&options, form, every, colours))
+        }
         Operation::Prune => told("prune", prune::run(&options)),
     }
 }

@@ -18,7 +18,7 @@ use crate::resolver;
 use crate::rtnetlink::{self, LinkKind, Network as _, xfrm_interfaces};
 use crate::selector::Device;
 use crate::xfrm::policies;
-use standing::{Kernel, Life, Standing, Tag, reqid, standing};
+use standing::{Kernel, Life, Standing, Tag, standing};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
@@ -104,7 +104,7 @@ impl Judged {
 
 /// A tunnel, for people.
 fn told(record: &TunnelRecord) -> String {
-    let number = match (reqid(record), &record.layout.device) {
+    let number = match (record.reqid(), &record.layout.device) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
         (None, Some(device)) => format!(", device {device}"),
         (None, None) => String::new(),

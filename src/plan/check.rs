@@ -108,6 +108,7 @@ fn declared(command: &Command) -> Option<&ChainName> {
         | Command::Put(_)
         | Command::Resume(..)
         | Command::Delete(..)
+        | Command::Strike(..)
         | Command::Flush(_)
         | Command::Remove(_) => None,
     }
@@ -121,7 +122,12 @@ fn put(command: &Command) -> Option<Placed> {
             place: Place::Tail,
             rule: rule.clone(),
         }),
-        Command::Declare(_) | Command::Check(..) | Command::Delete(..) | Command::Flush(_) | Command::Remove(_) => None,
+        Command::Declare(_)
+        | Command::Check(..)
+        | Command::Delete(..)
+        | Command::Strike(..)
+        | Command::Flush(_)
+        | Command::Remove(_) => None,
     }
 }
 

@@ -204,7 +204,7 @@ pub(super) struct Matched<'s> {
     /// For each line the number of its rule, as [`WantedChain::rules`] counts.
     rules: Vec<Option<usize>>,
     /// The rules that no line is.
-    missing: Vec<Rule>,
+    pub(super) missing: Vec<Rule>,
 }
 
 impl<'s> Matched<'s> {
@@ -236,7 +236,7 @@ impl<'s> Matched<'s> {
         Self { lines, rules, missing }
     }
 
-    fn foreign(&self) -> impl Iterator<Item = &'s SavedRule> {
+    pub(super) fn foreign(&self) -> impl Iterator<Item = &'s SavedRule> {
         let unmatched = self.lines.iter().zip(&self.rules).filter(|(_, rule)| rule.is_none());
         unmatched.map(|(line, _)| line)
     }
@@ -250,7 +250,7 @@ impl<'s> Matched<'s> {
     }
 
     /// Whether what should stand before the chain's own rules does, what should stand behind them too, and each part in its order.
-    fn is_in_order(&self, chain: &WantedChain) -> bool {
+    pub(super) fn is_in_order(&self, chain: &WantedChain) -> bool {
         let places = chain.places();
         let mut farthest = Region::Head;
         let mut last: BTreeMap<usize, usize> = BTreeMap::new();

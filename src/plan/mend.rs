@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use super::drift::{Drift, DriftKind, Matched, Question};
 use super::shared::{entrance, entrance_jump};
 use super::wanted::Wanted;
-use crate::netfilter::{BuiltIn, ChainName, Command, Counters, Place, Placed, Saved, SavedTable, Section, Table};
+use crate::netfilter::{
+    BuiltIn, ChainName, Command, Counters, Place, Placed, Rule, Saved, SavedRule, SavedTable, Section, Table, Verdict,
+    spelling,
+};
 use crate::settings::JumpPlace;
 
-/// What sets these tables right. A chain in which something is wrong is emptied and filled again, with what its rules have counted; all
-/// others, and the administrator's rules, are not touched. A chain that nobody needs goes, unless a rule of the administrator's leads to
+/// What sets these tables right. From a chain of ours what is foreign is taken out, and what is missing is put in; if that will not do, it
+/// is emptied and filled again, with what its rules have counted (ip6tables-nft 1.8.9 and older begins at zero there, whatever it is told).
+/// All others, and the administrator's rules, are not touched. A chain that nobody needs goes, unless a rule of the administrator's leads to
 /// it: then it stays, empty.
 ///
 /// The filter table comes first: what it lets in by mistake must not wait for the others.
@@ -39,13 +43,18 @@ fn in_table(
     stands: &[Question],
     kinds: &[&DriftKind],
 ) -> Vec<Command> {
-    let broken = broken(wanted, table, kinds);
     let stray: BTreeSet<_> = kinds.iter().filter_map(|kind| stray(kind)).collect();
-    let mut commands: Vec<_> = broken.iter().cloned().map(Command::Declare).collect();
-    commands.extend(stray.iter().copied().cloned().map(Command::Flush));
-    for name in &broken {
-        commands.extend(refill(wanted, table, name, listed, stands));
+    let (mut commands, mut rules) = (Vec::new(), Vec::new());
+    for name in broken(wanted, table, kinds) {
+        if let Some(patch) = patch(wanted, table, &name, listed, stands) {
+            rules.extend(patch);
+        } else {
+            commands.push(Command::Declare(name.clone()));
+            rules.extend(refill(wanted, table, &name, listed, stands));
+        }
     }
+    commands.extend(stray.iter().copied().cloned().map(Command::Flush));
+    commands.append(&mut rules);
     commands.extend(kinds.iter().flat_map(|kind| jumps(wanted, table, kind)));
     let led_to: BTreeSet<_> = listed
         .ways_in()
@@ -94,16 +103,55 @@ fn stray(kind: &DriftKind) -> Option<&ChainName> {
     }
 }
 
+/// What takes foreign rules out of a chain and puts those in that others have put before or behind the chain's own; what stands is not
+/// touched then. Nothing, where that would not do: where the chain's own rules are missing, or the order has to change.
+fn patch(
+    wanted: &Wanted,
+    table: Table,
+    name: &ChainName,
+    listed: &SavedTable,
+    stands: &[Question],
+) -> Option<Vec<Command>> {
+    let chain = wanted.chain(table, name).filter(|_| listed.has(name.as_str()))?;
+    let matched = Matched::of(chain, listed.rules(name.as_str()), &answers(table, name, stands));
+    if !matched.is_in_order(chain) {
+        return None;
+    }
+    // To take out one of two alike would take the first, which may be ours.
+    let ours: BTreeSet<_> = chain.rules().map(|rule| spelling(&rule.to_string())).collect();
+    let strike = |line: &SavedRule| {
+        let is_double = ours.contains(&spelling(&line.text));
+        (!is_double).then(|| Command::Strike(name.clone(), line.text.clone()))
+    };
+    // What opens something is only put into a chain that is filled from the start.
+    let opens = |rule: &Rule| matches!(rule.verdict, Verdict::Accept | Verdict::Snat(_) | Verdict::Dnat(_));
+    let put = |rule: &Rule| {
+        (!opens(rule)).then_some(())?;
+        Some(Command::Put(Placed {
+            chain: name.into(),
+            place: chain.place_of(rule)?,
+            rule: rule.clone(),
+        }))
+    };
+    let strikes = matched.foreign().map(strike);
+    strikes.chain(matched.missing.iter().map(put)).collect()
+}
+
+/// The rules of a chain that the kernel says stand, however it lists them.
+fn answers<'s>(table: Table, name: &ChainName, stands: &'s [Question]) -> Vec<&'s Rule> {
+    stands
+        .iter()
+        .filter(|question| question.table == table && question.chain == *name)
+        .map(|question| &question.rule)
+        .collect()
+}
+
 /// All the rules of a chain. What stood in it goes on counting from what it had when it was listed.
 fn refill(wanted: &Wanted, table: Table, name: &ChainName, listed: &SavedTable, stands: &[Question]) -> Vec<Command> {
     let Some(chain) = wanted.chain(table, name) else {
         return Vec::new();
     };
-    let answers: Vec<_> = stands
-        .iter()
-        .filter(|question| question.table == table && question.chain == *name)
-        .map(|question| &question.rule)
-        .collect();
+    let answers = answers(table, name, stands);
     let counters = Matched::of(chain, listed.rules(name.as_str()), &answers).counters();
     chain
         .rules()

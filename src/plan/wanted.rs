@@ -58,6 +58,16 @@ impl WantedChain {
             .collect()
     }
 
+    /// Where one of its rules goes that is missing; nothing, where that depends on others.
+    pub(super) fn place_of(&self, rule: &Rule) -> Option<Place> {
+        let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
+        match (self.heads.iter().any(is_alone), self.tails.iter().any(is_alone)) {
+            (true, _) => Some(Place::Head),
+            (false, true) => Some(Place::Tail),
+            (false, false) => None,
+        }
+    }
+
     fn add(&mut self, piece: &Piece, name: &ChainName) {
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         for placed in &piece.rules {

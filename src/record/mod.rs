@@ -26,6 +26,7 @@
 //! Files are written beside and renamed over. A change writes `pending` before it touches the kernel and removes it when the
 //! record is right again, so that a call that finds it knows that another died between the two.
 
+mod called;
 mod change;
 mod daemon;
 mod entry;
@@ -34,6 +35,7 @@ mod error;
 mod file;
 mod lock;
 mod pending;
+mod reqid;
 mod resolver;
 mod routing;
 mod store;

@@ -19,5 +19,6 @@ mod rights;
 mod routes;
 mod space;
 mod spelling;
+mod status;
 mod tables;
 mod variants;

@@ -6,7 +6,6 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::contract::Scope;
-use crate::netfilter::Match;
 use crate::plan::TunnelKey;
 use crate::record::TunnelRecord;
 use crate::selector::{Device, Network};
@@ -90,7 +89,7 @@ pub(super) fn standing(record: &TunnelRecord, life: Life, kernel: &Kernel) -> St
         .iter()
         .filter(|policy| is_between(&record.key, policy))
         .collect();
-    let stands = match (reqid(record), &record.layout.device) {
+    let stands = match (record.reqid(), &record.layout.device) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
         (Some(reqid), _) => return without(record, reqid, life, &between, kernel),
         (None, Some(device)) => {
@@ -129,15 +128,6 @@ fn gone(life: Life, kernel: &Kernel) -> Standing {
         Life::Alive if kernel.policies.is_empty() => Standing::Doubtful(Doubt::NoPolicies),
         Life::Alive | Life::Gone => Standing::Gone,
     }
-}
-
-/// The number by which a tunnel's rules know its packets.
-pub(super) fn reqid(record: &TunnelRecord) -> Option<u32> {
-    let tables = record.layout.tables().into_iter();
-    let rules = tables
-        .filter_map(|table| record.layout.piece(table))
-        .flat_map(|piece| &piece.rules);
-    rules.flat_map(|placed| &placed.rule.matches).find_map(Match::reqid)
 }
 
 fn is_between(key: &TunnelKey, policy: &Policy) -> bool {

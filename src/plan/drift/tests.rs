@@ -134,53 +134,61 @@ fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
 }
 
 #[test]
-fn a_missing_rule_has_its_chain_filled_again_with_what_the_others_have_counted() {
+fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
     let wanted = Wanted::of(&layouts(), SITE);
     let (chain, rule) = ("PLUTO-FI-10.2.0.0-18", "-s 10.2.1.0/24");
-    let all = listing(&wanted);
-    let stays = all
-        .lines()
-        .find(|line| line.contains(&format!("-A {chain} -s 10.2.0.0/24")))
-        .unwrap();
-    let spoilt: String = all
-        .lines()
-        .filter(|line| !line.contains(&format!("-A {chain} {rule}")))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let spoilt = without(&listing(&wanted), &format!("-A {chain} {rule}"));
     let [told] = &*compare(&wanted, &spoilt) else {
         panic!("one drift")
     };
-    assert!(
-        told.starts_with(&format!("filter: missing: in {chain}: {rule}")),
-        "{told}"
+    let whole = told.strip_prefix(&format!("filter: missing: in {chain}: ")).unwrap();
+    assert!(whole.starts_with(rule), "{told}");
+    assert_eq!(
+        mended(&wanted, &spoilt),
+        format!("*filter\n-I {chain} {whole}\nCOMMIT\n")
     );
-    let text = mended(&wanted, &spoilt);
-    let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines[..2], ["*filter", &format!(":{chain} - [0:0]")]);
-    assert_eq!(lines.len(), 5, "{text}");
-    assert!(lines.contains(&stays), "{text}");
-    assert!(text.contains(&format!("\n-A {chain} {rule}")), "{text}");
+}
+
+#[test]
+fn a_missing_rule_of_a_chains_own_has_the_chain_filled_again_with_what_the_others_have_counted() {
+    let wanted = Wanted::of(&layouts(), SITE);
+    let all = listing(&wanted);
+    let line = |words: &str| all.lines().find(|line| line.contains(words)).unwrap();
+    let (gone, stays) = (
+        line("-A PLUTO-FORWARD -m policy --dir in"),
+        line("-A PLUTO-FORWARD -m policy --dir out"),
+    );
+    let text = mended(&wanted, &without(&all, gone));
+    assert!(text.starts_with("*filter\n:PLUTO-FORWARD - [0:0]\n"), "{text}");
+    assert!(
+        text.contains(&format!("\n-A {}\n{stays}\n", gone.split_once("-A ").unwrap().1)),
+        "{text}"
+    );
 }
 
 #[test]
 fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
     let wanted = Wanted::of(&layouts(), SITE);
     let all = listing(&wanted);
-    for line in [
-        "[0:0] -A PLUTO-ONWARD -s 10.66.0.0/16 -j DROP",
-        // A second time.
-        "[9:9] -A PLUTO-ONWARD -j ACCEPT",
-    ] {
-        let spoilt = before(&all, "-A PLUTO-ONWARD", line);
-        let rule = line.split_once("PLUTO-ONWARD ").unwrap().1;
-        assert_eq!(
-            compare(&wanted, &spoilt),
-            [format!("filter: foreign: in PLUTO-ONWARD: {rule}")]
-        );
-        let text = mended(&wanted, &spoilt);
-        assert!(!text.contains("DROP"), "{text}");
-        assert_eq!(text.matches(" -j ACCEPT").count(), 1, "{text}");
-    }
+    let rule = "-s 10.66.0.0/16 -j DROP";
+    let spoilt = before(&all, "-A PLUTO-ONWARD", &format!("[0:0] -A PLUTO-ONWARD {rule}"));
+    assert_eq!(
+        compare(&wanted, &spoilt),
+        [format!("filter: foreign: in PLUTO-ONWARD: {rule}")]
+    );
+    assert_eq!(
+        mended(&wanted, &spoilt),
+        format!("*filter\n-D PLUTO-ONWARD {rule}\nCOMMIT\n")
+    );
+    // One of ours a second time: to take it out would take the first.
+    let spoilt = before(&all, "-A PLUTO-ONWARD", "[9:9] -A PLUTO-ONWARD -j ACCEPT");
+    assert_eq!(
+        compare(&wanted, &spoilt),
+        ["filter: foreign: in PLUTO-ONWARD: -j ACCEPT"]
+    );
+    let text = mended(&wanted, &spoilt);
+    assert_eq!(text.matches(" -j ACCEPT").count(), 1, "{text}");
+    assert!(text.contains("\n:PLUTO-ONWARD - [0:0]\n"), "{text}");
 }
 
 #[test]
@@ -264,8 +272,11 @@ fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
     let told = drift(&wanted, &saved, &[]);
     assert_eq!(told.len(), 2 * asked.len(), "missing and foreign: {told:?}");
     // And what it has counted is not lost, should its chain have to be filled again.
-    let spoilt = before(&all, "-A PLUTO-ONWARD", "[0:0] -A PLUTO-ONWARD -j DROP");
-    let saved = Saved::read(&spoilt);
+    let gone = all
+        .lines()
+        .find(|line| line.contains("-A PLUTO-ONWARD -m policy"))
+        .unwrap();
+    let saved = Saved::read(&without(&all, gone));
     let drifts = drift(&wanted, &saved, &asked);
     assert_eq!(drifts.len(), 1, "{drifts:?}");
     let sections = mend(&wanted, &saved, &asked, &drifts);
@@ -273,7 +284,7 @@ fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
         .commands
         .iter()
         .filter(|command| matches!(command, Command::Resume(..)));
-    assert_eq!(resumed.count(), 3);
+    assert_eq!(resumed.count(), 2);
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! `status`: which tunnels are open, what passes through them, and whether the kernel holds what the record says.
+//!
+//! It takes no lock and changes nothing. A daemon's call can come between its looks; what differs only for that reason is looked at once
+//! more.
+
+mod gather;
+mod json;
+mod table;
+
+use std::io::{self, IsTerminal as _};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::ground::{Ground, print};
+use crate::cli::Options;
+use crate::hook::HookError;
+use gather::{Report, gather};
+
+/// How the report looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Whether colours are wanted where a terminal shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// They are.
+    Wanted,
+    /// `NO_COLOR` is set, or the terminal is a plain one.
+    Unwanted,
+}
+
+/// Reports once, or again and again. Returns 1 if something is not as it should be.
+pub(super) fn run(options: &Options, form: Form, every: Option<Duration>, colours: Colours) -> Result<u8, HookError> {
+    let terminal = io::stdout().is_terminal();
+    let colours = if terminal { colours } else { Colours::Unwanted };
+    let mut before: Option<(Instant, Report)> = None;
+    loop {
+        let begun = Instant::now();
+        let report = gather(&Ground::new(options)?)?;
+        let since = before
+            .as_ref()
+            .map(|(then, report)| (begun.duration_since(*then), report));
+        if every.is_some() && terminal && form == Form::Table {
+            // The cursor home, and the screen cleared.
+            print("\u{1b}[H\u{1b}[2J")?;
+        }
+        print(&match form {
+            Form::Table => table::text(&report, since, colours),
+            Form::Json => json::text(&report),
+        })?;
+        let Some(every) = every else {
+            return Ok(u8::from(!report.problems.is_empty()));
+        };
+        before = Some((begun, report));
+        sleep(every);
+    }
+}

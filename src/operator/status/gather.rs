@@ -1,0 +1,246 @@
+//! Everything that a report says, from the record and the kernel.
+
+use std::collections::BTreeMap;
+
+use super::super::ground::{Ground, rulebooks};
+use crate::apply::{Comparison, Session};
+use crate::hook::HookError;
+use crate::netfilter::{Counters, Rulebook, Saved, Table, Verdict, spelling};
+use crate::plan::{Drift, DriftKind, Layout, Path};
+use crate::record::{Entry, GuardRecord, Store, TunnelRecord};
+use crate::words::one_line;
+
+/// What is, at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// When, in seconds since 1970 (UTC).
+    pub(super) now: u64,
+    /// The network namespace, by inode.
+    pub(super) namespace: u64,
+    /// The tunnels on record, by name.
+    pub(super) tunnels: Vec<Tunnel>,
+    /// The gateway's own part, family by family.
+    pub(super) gateways: Vec<Gateway>,
+    /// The networks that are held apart.
+    pub(super) apart: Vec<Apart>,
+    /// What is not as it should be.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// One tunnel.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) rulebook: Rulebook,
+    pub(super) record: TunnelRecord,
+    /// When a daemon last called about it, in seconds since 1970 (UTC).
+    pub(super) last_call: Option<u64>,
+    /// What came out of it and went into it; nothing, where the firewall cannot be listed.
+    pub(super) traffic: Option<Traffic>,
+    /// Whether its daemon runs; nothing, where it is not known which one it was.
+    pub(super) daemon_runs: Option<bool>,
+}
+
+/// The gateway's own part in a rulebook.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    pub(super) rulebook: Rulebook,
+    /// When it was put in, in seconds since 1970 (UTC).
+    pub(super) since: u64,
+}
+
+/// Two networks that are held apart.
+#[derive(Debug)]
+pub(super) struct Apart {
+    pub(super) rulebook: Rulebook,
+    pub(super) record: GuardRecord,
+    /// What was dropped between them; nothing, where the firewall cannot be listed.
+    pub(super) dropped: Option<Counters>,
+}
+
+/// What a tunnel's rules have counted since it came up, or since somebody set the counters back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Traffic {
+    pub(super) inbound: Counters,
+    pub(super) outbound: Counters,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) rulebook: Option<Rulebook>,
+    pub(super) table: Option<Table>,
+    pub(super) kind: &'static str,
+    /// What is wrong, in a line.
+    pub(super) text: String,
+    /// The command that mends it.
+    pub(super) mend: &'static str,
+}
+
+const RESTORE: &str = "pluto-updown restore";
+const OWN: &str = "put it into your own rules";
+const PRUNE: &str = "pluto-updown prune";
+const CHECK: &str = "pluto-updown check";
+
+/// Looks at everything: one listing for each rulebook at most, a second one where something seems wrong.
+pub(super) fn gather(ground: &Ground<'_>) -> Result<Report, HookError> {
+    let first = look(ground)?;
+    // A call may have changed what we had only half looked at.
+    match first.problems.is_empty() {
+        true => Ok(first),
+        false => look(ground),
+    }
+}
+
+fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
+    let store = ground.peek();
+    let mut programs = ground.programs(&store);
+    let rulebooks = rulebooks(&programs, &store)?;
+    let mut session = Session::new(&store, &mut programs, ground.caller());
+    let mut report = Report {
+        now: ground.now,
+        namespace: ground.namespace,
+        ..Report::default()
+    };
+    report.problems.extend(interrupted(&store)?);
+    for rulebook in rulebooks {
+        let comparison = match session.compare(rulebook) {
+            Ok(comparison) => Some(comparison),
+            Err(error) => {
+                report.problems.push(unreadable(rulebook, &error));
+                None
+            }
+        };
+        let saved = comparison.as_ref().map(|comparison| &comparison.saved);
+        add_entries(&mut report, &store, rulebook, saved)?;
+        report
+            .problems
+            .extend(comparison.iter().flat_map(|found| drifted(rulebook, found)));
+    }
+    report
+        .tunnels
+        .sort_by(|a, b| (&a.record.key.connection, &a.record.id).cmp(&(&b.record.key.connection, &b.record.id)));
+    let orphans: Vec<_> = report.tunnels.iter().filter_map(orphan).collect();
+    report.problems.extend(orphans);
+    Ok(report)
+}
+
+fn add_entries(report: &mut Report, store: &Store, rulebook: Rulebook, saved: Option<&Saved>) -> Result<(), HookError> {
+    let counted = saved.map(counted);
+    for entry in store.entries(rulebook)? {
+        match entry {
+            Entry::Tunnel(record) => report.tunnels.push(Tunnel {
+                rulebook,
+                last_call: store.last_call(rulebook, &record.id),
+                traffic: counted.as_ref().map(|counted| traffic(&record.layout, counted)),
+                daemon_runs: record.daemon.map(|daemon| !daemon.is_dead()),
+                record: *record,
+            }),
+            Entry::Gateway(record) => report.gateways.push(Gateway {
+                rulebook,
+                since: record.since,
+            }),
+            Entry::Guard(record) => report.apart.push(Apart {
+                rulebook,
+                dropped: saved.map(|saved| dropped(&record.layout, saved)),
+                record: *record,
+            }),
+            // A part of its tunnel.
+            Entry::Outer(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a guard's own rules have dropped.
+fn dropped(layout: &Layout, saved: &Saved) -> Counters {
+    let rules = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
+    let drops = rules.filter(|placed| placed.rule.verdict == Verdict::Drop);
+    let counters = drops.filter_map(|placed| {
+        let text = spelling(&placed.rule.to_string());
+        let listed = saved.table(Table::Filter)?.rules(&placed.chain.to_string());
+        Some(listed.iter().find(|line| spelling(&line.text) == text)?.counters)
+    });
+    counters.fold(Counters::default(), |sum, counters| sum + counters)
+}
+
+/// How much each chain of ours in the filter table was sent.
+fn counted(saved: &Saved) -> BTreeMap<String, Counters> {
+    let mut counted: BTreeMap<String, Counters> = BTreeMap::new();
+    let chains = saved.table(Table::Filter).into_iter().flat_map(|table| table.chains());
+    for rule in chains.flat_map(|(_, rules)| rules) {
+        if let Some(target) = rule.leads_to() {
+            let sum = counted.entry(target).or_default();
+            *sum = *sum + rule.counters;
+        }
+    }
+    counted
+}
+
+/// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
+/// compressing, comes by once more as what it is, and is counted then.
+fn traffic(layout: &Layout, counted: &BTreeMap<String, Counters>) -> Traffic {
+    let mut traffic = Traffic::default();
+    let chains = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
+    for chain in chains {
+        let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
+        let is = |path: Path| path.tag() == tag;
+        let sum = if is(Path::Input) || is(Path::ForwardIn) {
+            &mut traffic.inbound
+        } else if is(Path::Output) || is(Path::ForwardOut) {
+            &mut traffic.outbound
+        } else {
+            continue;
+        };
+        *sum = *sum + counted.get(chain.as_str()).copied().unwrap_or_default();
+    }
+    traffic
+}
+
+fn drifted(rulebook: Rulebook, found: &Comparison) -> Vec<Problem> {
+    let problem = |drift: &Drift| Problem {
+        rulebook: Some(rulebook),
+        table: Some(drift.table),
+        kind: match drift.kind {
+            DriftKind::Nothing(_)
+            | DriftKind::NoChain(_)
+            | DriftKind::NoRule(..)
+            | DriftKind::NoJump(_)
+            | DriftKind::NotLedTo(_) => "missing",
+            DriftKind::Stray(_) | DriftKind::Foreign(..) => "foreign",
+            DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
+        },
+        text: one_line(&format!("{rulebook} {drift}")),
+        mend: if drift.is_mendable() { RESTORE } else { OWN },
+    };
+    found.drifts.iter().map(problem).collect()
+}
+
+fn unreadable(rulebook: Rulebook, error: &dyn std::fmt::Display) -> Problem {
+    Problem {
+        rulebook: Some(rulebook),
+        table: None,
+        kind: "unreadable",
+        text: one_line(&format!("{rulebook}: {error}")),
+        mend: CHECK,
+    }
+}
+
+fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
+    Ok(store.pending()?.map(|pending| Problem {
+        rulebook: Some(pending.rulebook),
+        table: None,
+        kind: "interrupted",
+        text: format!("{}: a call died before it was through", pending.rulebook),
+        mend: RESTORE,
+    }))
+}
+
+fn orphan(tunnel: &Tunnel) -> Option<Problem> {
+    (tunnel.daemon_runs == Some(false)).then(|| Problem {
+        rulebook: Some(tunnel.rulebook),
+        table: None,
+        kind: "stale",
+        text: format!("{}: its daemon runs no more", tunnel.record.key.connection),
+        mend: PRUNE,
+    })
+}

@@ -1,0 +1,168 @@
+//! A report for programs. What it says is in `docs/status.md`; a field that goes or changes its meaning raises the version.
+
+use serde::Serialize;
+
+use super::gather::{Apart, Gateway, Report, Traffic, Tunnel};
+use crate::netfilter::Counters;
+
+/// The version of the schema.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    time: u64,
+    namespace: u64,
+    ok: bool,
+    tunnels: Vec<TunnelObject<'a>>,
+    gateway: Vec<GatewayObject>,
+    apart: Vec<ApartObject<'a>>,
+    problems: Vec<ProblemObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct TunnelObject<'a> {
+    id: &'a str,
+    connection: &'a str,
+    variant: String,
+    family: String,
+    me: Option<String>,
+    peer: Option<String>,
+    peer_id: &'a str,
+    user: Option<&'a str>,
+    my_network: String,
+    peer_network: String,
+    traffic: String,
+    allowed: String,
+    reqid: Option<u32>,
+    device: Option<&'a str>,
+    ups: u32,
+    since: u64,
+    last_call: Option<u64>,
+    daemon: Option<DaemonObject>,
+    #[serde(rename = "in")]
+    inbound: Option<CountersObject>,
+    #[serde(rename = "out")]
+    outbound: Option<CountersObject>,
+}
+
+#[derive(Serialize)]
+struct DaemonObject {
+    pid: u32,
+    runs: bool,
+}
+
+#[derive(Serialize)]
+struct CountersObject {
+    packets: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct GatewayObject {
+    variant: String,
+    family: String,
+    since: u64,
+}
+
+#[derive(Serialize)]
+struct ApartObject<'a> {
+    variant: String,
+    family: String,
+    my_network: String,
+    peer_network: String,
+    connection: Option<&'a str>,
+    since: u64,
+    dropped: Option<CountersObject>,
+}
+
+#[derive(Serialize)]
+struct ProblemObject<'a> {
+    kind: &'a str,
+    rulebook: Option<String>,
+    table: Option<&'a str>,
+    text: &'a str,
+    mend: &'a str,
+}
+
+/// The report on one line.
+pub(super) fn text(report: &Report) -> String {
+    let document = Document {
+        version: VERSION,
+        time: report.now,
+        namespace: report.namespace,
+        ok: report.problems.is_empty(),
+        tunnels: report.tunnels.iter().map(tunnel).collect(),
+        gateway: report.gateways.iter().map(gateway).collect(),
+        apart: report.apart.iter().map(apart).collect(),
+        problems: report
+            .problems
+            .iter()
+            .map(|problem| ProblemObject {
+                kind: problem.kind,
+                rulebook: problem.rulebook.map(|rulebook| rulebook.to_string()),
+                table: problem.table.map(|table| table.name()),
+                text: &problem.text,
+                mend: problem.mend,
+            })
+            .collect(),
+    };
+    // Nothing in it can fail to be written.
+    serde_json::to_string(&document).unwrap_or_default() + "\n"
+}
+
+impl From<Counters> for CountersObject {
+    fn from(Counters { packets, bytes }: Counters) -> Self {
+        Self { packets, bytes }
+    }
+}
+
+fn gateway(Gateway { rulebook, since }: &Gateway) -> GatewayObject {
+    GatewayObject {
+        variant: rulebook.variant.to_string(),
+        family: rulebook.family.to_string(),
+        since: *since,
+    }
+}
+
+fn apart(apart: &Apart) -> ApartObject<'_> {
+    ApartObject {
+        variant: apart.rulebook.variant.to_string(),
+        family: apart.rulebook.family.to_string(),
+        my_network: apart.record.near.to_string(),
+        peer_network: apart.record.far.to_string(),
+        connection: apart.record.connection().map(|connection| connection.as_str()),
+        since: apart.record.since,
+        dropped: apart.dropped.map(CountersObject::from),
+    }
+}
+
+fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
+    let record = &tunnel.record;
+    let counters = |of: fn(&Traffic) -> Counters| tunnel.traffic.as_ref().map(of).map(CountersObject::from);
+    TunnelObject {
+        id: record.id.as_str(),
+        connection: record.key.connection.as_str(),
+        variant: tunnel.rulebook.variant.to_string(),
+        family: tunnel.rulebook.family.to_string(),
+        me: record.tunnel.me.map(|me| me.to_string()),
+        peer: record.tunnel.peer.map(|peer| peer.to_string()),
+        peer_id: record.tunnel.peer_id.as_str(),
+        user: record.tunnel.user.as_ref().map(|user| user.as_str()),
+        my_network: record.key.my_client.to_string(),
+        peer_network: record.key.peer_client.to_string(),
+        traffic: record.key.traffic.to_string(),
+        allowed: record.policy.allow.to_string(),
+        reqid: record.reqid(),
+        device: record.layout.device.as_ref().map(|device| device.as_str()),
+        ups: record.count,
+        since: record.since,
+        last_call: tunnel.last_call,
+        daemon: record.daemon.map(|daemon| DaemonObject {
+            pid: daemon.pid,
+            runs: tunnel.daemon_runs.unwrap_or_default(),
+        }),
+        inbound: counters(|traffic| traffic.inbound),
+        outbound: counters(|traffic| traffic.outbound),
+    }
+}

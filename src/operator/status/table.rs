@@ -1,0 +1,284 @@
+//! A report for people, 80 columns wide.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Colours;
+use super::gather::{Apart, Report, Traffic as Passed, Tunnel};
+use crate::netfilter::Counters;
+use crate::selector::Traffic;
+use crate::settings::{Nat, WhenDown};
+
+/// How wide each column is; the last three stand at the right of theirs.
+const WIDTHS: [usize; 5] = [18, 37, 7, 7, 7];
+
+/// A row: what stands in each column, line by line.
+type Row = [Vec<String>; 5];
+
+/// The whole report. With an earlier one it shows what came and went meanwhile, a second.
+pub(super) fn text(report: &Report, before: Option<(Duration, &Report)>, colours: Colours) -> String {
+    let mut text = String::new();
+    if report.tunnels.is_empty() {
+        text.push_str("no tunnels\n");
+    } else {
+        let units = before.map_or(["IN", "OUT", "bytes", "bytes"], |_| ["IN/s", "OUT/s", "bytes", "bytes"]);
+        text.push_str(&lines(&header(units)));
+    }
+    for tunnel in &report.tunnels {
+        text.push_str(&lines(&row(report, tunnel, before)));
+    }
+    for gateway in &report.gateways {
+        let since = span(report.now.saturating_sub(gateway.since));
+        let _ = writeln!(text, "gateway's own rules, {}: since {since}", gateway.rulebook);
+    }
+    for apart in &report.apart {
+        text.push_str(&held_apart(report, apart));
+    }
+    for problem in &report.problems {
+        let line = format!("{} -- mend: {}", problem.text, problem.mend);
+        let _ = writeln!(text, "{}", painted(&line, "31", colours));
+    }
+    let summary = match (report.problems.len(), report.tunnels.len()) {
+        (0, tunnels) => painted(&format!("{tunnels} tunnels, all as on record"), "32", colours),
+        (problems, tunnels) => format!("{tunnels} tunnels, {problems} things not as they should be"),
+    };
+    let _ = writeln!(text, "{summary}");
+    text
+}
+
+/// `held apart: 10.1.0.0/24 - 10.2.0.0/24 (office), since 2h13m, dropped 12 packets`
+fn held_apart(report: &Report, apart: &Apart) -> String {
+    let record = &apart.record;
+    let whose = record
+        .connection()
+        .map_or_else(String::new, |connection| format!(" ({connection})"));
+    let since = span(report.now.saturating_sub(record.since));
+    let dropped = apart.dropped.map_or_else(String::new, |counters| {
+        format!(", dropped {} packets", short(counters.packets))
+    });
+    let text = format!(
+        "held apart: {} - {}{whose}, since {since}{dropped}",
+        record.near, record.far
+    );
+    wrapped(&[text], 80).iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn header([inbound, outbound, ..]: [&str; 4]) -> Row {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    [
+        words(&["TUNNEL"]),
+        words(&["NETWORKS", "peer, what is allowed"]),
+        words(&["SINCE", "called"]),
+        words(&[inbound, "bytes"]),
+        words(&[outbound, "bytes"]),
+    ]
+}
+
+fn row(report: &Report, tunnel: &Tunnel, before: Option<(Duration, &Report)>) -> Row {
+    let record = &tunnel.record;
+    let earlier = before.and_then(|(passed, report)| {
+        let same = |other: &&Tunnel| other.rulebook == tunnel.rulebook && other.record.id == record.id;
+        Some((passed, report.tunnels.iter().find(same)?.traffic?))
+    });
+    let ago = |time: u64| span(report.now.saturating_sub(time));
+    let numbers = |of: fn(&Passed) -> Counters| match (tunnel.traffic, earlier) {
+        (None, _) => vec!["?".to_owned(), "?".to_owned()],
+        (Some(now), None) if before.is_none() => amounts(of(&now)),
+        (Some(_), None) => vec!["-".to_owned(), "-".to_owned()],
+        (Some(now), Some((passed, then))) => amounts(rate(of(&now), of(&then), passed)),
+    };
+    [
+        wrapped(&[record.tunnel.connection.to_string()], WIDTHS[0]),
+        wrapped(&middle(tunnel), WIDTHS[1]),
+        vec![ago(record.since), tunnel.last_call.map_or_else(|| "?".to_owned(), ago)],
+        numbers(|traffic| traffic.inbound),
+        numbers(|traffic| traffic.outbound),
+    ]
+}
+
+/// The networks, the peer and what is allowed.
+fn middle(tunnel: &Tunnel) -> Vec<String> {
+    let about = &tunnel.record.tunnel;
+    let peer = about.peer.map_or_else(|| "%any".to_owned(), |peer| peer.to_string());
+    let user = about
+        .user
+        .as_ref()
+        .map_or_else(String::new, |user| format!(" ({user})"));
+    vec![
+        format!("{} - {}", about.my_client, about.peer_client),
+        format!("{peer} {}{user}", about.peer_id).trim_end().to_owned(),
+        format!("allowed: {}", allowed(tunnel)),
+    ]
+}
+
+/// What a tunnel allows and what else is done with its packets, in the words of the settings.
+fn allowed(tunnel: &Tunnel) -> String {
+    let (policy, traffic) = (&tunnel.record.policy, &tunnel.record.key.traffic);
+    let mut words = vec![policy.allow.to_string()];
+    match traffic {
+        Traffic::Any => {}
+        Traffic::Protocol(_) | Traffic::Ports { .. } | Traffic::Icmp(_) => words.push(format!("of {traffic}")),
+    }
+    match policy.nat {
+        Nat::Exempt => {}
+        Nat::Leave => words.push("nat leave".to_owned()),
+        Nat::Masquerade => words.push("nat masquerade".to_owned()),
+        Nat::Address(address) => words.push(format!("nat {address}")),
+    }
+    match policy.when_down {
+        WhenDown::Leave => {}
+        WhenDown::Block => words.push("when-down block".to_owned()),
+    }
+    words.join(", ")
+}
+
+fn rate(now: Counters, then: Counters, passed: Duration) -> Counters {
+    let millis = passed.as_millis().max(1);
+    let each = |now: u64, then: u64| {
+        let per_second = u128::from(now.saturating_sub(then)) * 1000 / millis;
+        u64::try_from(per_second).unwrap_or(u64::MAX)
+    };
+    Counters {
+        packets: each(now.packets, then.packets),
+        bytes: each(now.bytes, then.bytes),
+    }
+}
+
+fn amounts(counters: Counters) -> Vec<String> {
+    vec![short(counters.packets), short(counters.bytes)]
+}
+
+/// A number in at most five characters: `999`, `12.3k`, `1.2M`; by thousands.
+fn short(number: u64) -> String {
+    let mut unit = 1_u64;
+    for letter in ["", "k", "M", "G", "T", "P"] {
+        let whole = number / unit;
+        if whole < 1000 {
+            let tenth = number % unit / (unit / 10).max(1);
+            return match (letter, whole) {
+                ("", whole) => whole.to_string(),
+                (letter, whole @ 0..100) => format!("{whole}.{tenth}{letter}"),
+                (letter, whole) => format!("{whole}{letter}"),
+            };
+        }
+        unit = unit.saturating_mul(1000);
+    }
+    format!("{}E", number / 1_000_000_000_000_000_000)
+}
+
+/// A span of time in at most six characters: `59s`, `12m`, `2h13m`, `3d04h`, `120d`.
+fn span(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, minutes) => format!("{hours}h{:02}m", minutes % 60),
+        (days @ 1..100, hours, _) => format!("{days}d{:02}h", hours % 24),
+        (days, ..) => format!("{days}d"),
+    }
+}
+
+/// Lines of at most so many characters, broken at blanks where there are any. Nothing is cut off: a network that is not shown whole is
+/// another network.
+fn wrapped(texts: &[String], width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for text in texts {
+        let mut line = String::new();
+        for word in text.split(' ') {
+            let mut word = word;
+            if !line.is_empty() && line.len() + 1 + word.len() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            // All of it is ASCII: names and identities are escaped when they are read.
+            while word.len() > width {
+                let (first, rest) = word.split_at_checked(width).unwrap_or((word, ""));
+                lines.push(first.to_owned());
+                word = rest;
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+fn lines(row: &Row) -> String {
+    let height = row.iter().map(Vec::len).max().unwrap_or_default();
+    let mut text = String::new();
+    for number in 0..height {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(WIDTHS).enumerate() {
+            let word = cell.get(number).map_or("", String::as_str);
+            let _ = match column {
+                0 | 1 => write!(line, "{word:<width$} "),
+                _ => write!(line, "{word:>width$}"),
+            };
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+fn painted(text: &str, colour: &str, colours: Colours) -> String {
+    match colours {
+        Colours::Wanted => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+        Colours::Unwanted => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_spans_are_short() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1.0k"),
+            (12_345, "12.3k"),
+            (123_456, "123k"),
+            (1_250_000, "1.2M"),
+            (u64::MAX, "18E"),
+        ] {
+            assert_eq!(short(number), text);
+        }
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (3599, "59m"),
+            (7980, "2h13m"),
+            (86_400 + 7200, "1d02h"),
+            (86_400 * 120, "120d"),
+        ] {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_goes_on_in_the_next_line_and_is_never_cut() {
+        let texts = ["10.1.0.0/24 - 2001:db8:aaaa:bbbb:cccc::/80".to_owned(), "x".repeat(25)];
+        let lines = wrapped(&texts, 20);
+        assert_eq!(
+            lines,
+            [
+                "10.1.0.0/24 -",
+                "2001:db8:aaaa:bbbb:c",
+                "ccc::/80",
+                &"x".repeat(20),
+                "xxxxx"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rate_is_what_came_meanwhile_a_second_and_none_after_a_reset() {
+        let counters = |packets, bytes| Counters { packets, bytes };
+        let passed = Duration::from_millis(2000);
+        assert_eq!(rate(counters(30, 3000), counters(10, 1000), passed), counters(10, 1000));
+        assert_eq!(rate(counters(3, 3), counters(10, 1000), passed), counters(0, 0));
+    }
+}
