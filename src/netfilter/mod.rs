@@ -25,7 +25,7 @@ pub use listing::Listing;
 pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, State};
 pub use saved::{Counters, Saved, SavedRule, SavedTable};
 pub use spelling::spelling;
-pub use sweep::{Others, Sweep, sweep};
+pub use sweep::{Jumps, Others, Sweep, sweep};
 pub use table::Table;
 pub use verdict::{KernelLogPrefix, LogPrefix, LogTarget, Verdict};
 

@@ -16,6 +16,15 @@ pub enum Others {
     Go,
 }
 
+/// Whose the jumps without any condition are that lead from built-in chains of the filter table to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jumps {
+    /// Ours, as in the other tables.
+    Ours,
+    /// The administrator's, who wants them where he has put them.
+    Theirs,
+}
+
 /// What takes everything of ours out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sweep {
@@ -31,15 +40,19 @@ pub struct Sweep {
 
 /// Plans it.
 #[must_use]
-pub fn sweep(saved: &Saved, others: Others) -> Sweep {
+pub fn sweep(saved: &Saved, jumps: Jumps, others: Others) -> Sweep {
     let mut sweep = Sweep::default();
     for (table, listed) in saved.tables() {
-        sweep_table(&mut sweep, table, listed, others);
+        let jumps = match table {
+            Table::Filter => jumps,
+            Table::Nat | Table::Mangle => Jumps::Ours,
+        };
+        sweep_table(&mut sweep, table, listed, jumps, others);
     }
     sweep
 }
 
-fn sweep_table(sweep: &mut Sweep, table: Table, listed: &SavedTable, others: Others) {
+fn sweep_table(sweep: &mut Sweep, table: Table, listed: &SavedTable, jumps: Jumps, others: Others) {
     let ours: BTreeSet<_> = listed.ours().collect();
     if ours.is_empty() {
         return;
@@ -48,7 +61,7 @@ fn sweep_table(sweep: &mut Sweep, table: Table, listed: &SavedTable, others: Oth
     // Writing into a String cannot fail.
     let _ = writeln!(sweep.text, "*{table}");
     for (chain, rule, target) in listed.ways_in() {
-        let is_ours = is_jump(chain, &rule.text, &target);
+        let is_ours = jumps == Jumps::Ours && is_jump(chain, &rule.text, &target);
         if !is_ours {
             sweep.others.push((table, chain.to_owned(), rule.text.clone()));
         }
@@ -97,7 +110,7 @@ COMMIT
 
     #[test]
     fn every_chain_of_ours_goes_known_or_not_and_a_chain_that_is_led_to_stays_empty() {
-        let swept = sweep(&Saved::read(SAVE), Others::Stay);
+        let swept = sweep(&Saved::read(SAVE), Jumps::Ours, Others::Stay);
         let text = "*filter
 -D INPUT -j PLUTO-INPUT
 -D INPUT -j PLUTO-INPUT
@@ -116,7 +129,7 @@ COMMIT
 
     #[test]
     fn an_administrators_rule_goes_where_that_is_asked_for() {
-        let swept = sweep(&Saved::read(SAVE), Others::Go);
+        let swept = sweep(&Saved::read(SAVE), Jumps::Ours, Others::Go);
         assert!(
             swept.text.contains("-D ADMIN -i eth0 -j PLUTO-INPUT\n"),
             "{}",
@@ -129,6 +142,13 @@ COMMIT
     #[test]
     fn tables_without_anything_of_ours_are_not_touched() {
         let saved = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j PLUTOCRATS\nCOMMIT\n";
-        assert_eq!(sweep(&Saved::read(saved), Others::Go), Sweep::default());
+        assert_eq!(sweep(&Saved::read(saved), Jumps::Ours, Others::Go), Sweep::default());
+    }
+
+    #[test]
+    fn a_jump_that_the_administrator_has_put_in_is_his() {
+        let swept = sweep(&Saved::read(SAVE), Jumps::Theirs, Others::Stay);
+        assert!(!swept.text.contains("-D "), "{}", swept.text);
+        assert_eq!((swept.jumps, swept.others.len()), (0, 3));
     }
 }

@@ -11,11 +11,12 @@ use crate::apply::{RoutingError, RoutingSession, RoutingWork};
 use crate::cli::{Mode, Options};
 use crate::hook::HookError;
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Others, Rulebook, Saved, Sweep, sweep};
+use crate::netfilter::{Jumps, Others, Rulebook, Saved, Sweep, sweep};
 use crate::record::Store;
 use crate::resolver;
 use crate::rtnetlink::{self, Item};
 use crate::selector::Family;
+use crate::settings::JumpPlace;
 
 /// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
 pub(super) fn run(options: &Options, others: Others) -> Result<u8, HookError> {
@@ -78,7 +79,7 @@ fn flush(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
         }
     }
     for rulebook in known {
-        match take_out_chains(&mut programs, rulebook, others) {
+        match take_out_chains(&mut programs, rulebook, jumps(store, rulebook), others) {
             Ok(swept) => {
                 tell(rulebook, &swept, others, &mut report);
                 if let Err(error) = store.erase(rulebook) {
@@ -102,8 +103,21 @@ fn rulebooks<T: Tables>(tables: &T) -> Vec<Rulebook> {
     Family::ALL.into_iter().flat_map(of_family).collect()
 }
 
-fn take_out_chains<T: Tables>(tables: &mut T, rulebook: Rulebook, others: Others) -> Result<Sweep, TablesError> {
-    let swept = sweep(&Saved::read(&tables.save_all(rulebook)?), others);
+/// Whose our jumps are, by the record. What cannot be read says that they are ours.
+fn jumps(store: &Store, rulebook: Rulebook) -> Jumps {
+    match store.place(rulebook) {
+        Ok(JumpPlace::Own) => Jumps::Theirs,
+        Ok(JumpPlace::First | JumpPlace::Last) | Err(_) => Jumps::Ours,
+    }
+}
+
+fn take_out_chains<T: Tables>(
+    tables: &mut T,
+    rulebook: Rulebook,
+    jumps: Jumps,
+    others: Others,
+) -> Result<Sweep, TablesError> {
+    let swept = sweep(&Saved::read(&tables.save_all(rulebook)?), jumps, others);
     if !swept.text.is_empty() {
         tables.restore(rulebook, &swept.text)?;
     }
@@ -184,7 +198,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
     for rulebook in rulebooks(&programs) {
         match programs.save_all(rulebook) {
             Ok(listing) => {
-                let swept = sweep(&Saved::read(&listing), others);
+                let swept = sweep(&Saved::read(&listing), jumps(store, rulebook), others);
                 if !swept.text.is_empty() {
                     report.say(format_args!(
                         "# would change the {rulebook} tables:\n{}",

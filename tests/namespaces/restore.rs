@@ -218,3 +218,49 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
         machine.assert_as_before(&before);
     }
 }
+
+/// `place = "own"`: where our chains are called from is the administrator's business, and he may have a condition there.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        std::fs::write(machine.path("settings"), "[gateway]\nplace = \"own\"\n").expect("writing the settings");
+        let hook = || machine.hook().option("--config", machine.path("settings"));
+        let run = |words: &[&str]| {
+            let ending = hook().operate(words);
+            assert_eq!(ending.err_text(), "");
+            (ending.code, ending.out_text())
+        };
+        hook().must(&strongswan_up());
+        let (code, text) = run(&["status"]);
+        assert_eq!(code, Some(1), "{text}");
+        for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+            let line = format!("filter: missing: a jump of yours to PLUTO-{chain} (place = \"own\") -- mend: put it");
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(run(&["restore"]).1.contains("left to you: "), "{variant}");
+        for (chain, condition) in [
+            ("INPUT", ["-i", "eth0"]),
+            ("FORWARD", ["-i", "eth0"]),
+            ("OUTPUT", ["-o", "eth0"]),
+        ] {
+            let jump = format!("PLUTO-{chain}");
+            machine.tables(Family::Ipv4, &[&["-A", chain], &condition[..], &["-j", &jump]].concat());
+        }
+        machine.tables(Family::Ipv4, &["-A", "FORWARD", "-j", "PLUTO-FORWARD"]);
+        let stands = machine.listing();
+        assert_eq!(run(&["status"]).0, Some(0), "{variant}");
+        assert_eq!(run(&["restore"]), (Some(0), NOTHING.to_owned()), "{variant}");
+        assert_eq!(machine.listing(), stands, "{variant}");
+        let (code, text) = run(&["flush"]);
+        assert_eq!((code, text.matches("left in ").count()), (Some(1), 4), "{text}");
+        assert_eq!(
+            the_administrators(&machine.listing()[0]),
+            the_administrators(&stands[0]),
+            "{variant}"
+        );
+        assert_eq!(run(&["flush", "--force"]).0, Some(0));
+        assert!(!machine.listing()[0].contains("PLUTO-I"), "{variant}");
+    }
+}
