@@ -200,7 +200,7 @@ pub struct CommandLine {
 #[derive(Debug, Args)]
 pub struct Common {
     /// Read the settings from FILE [default: /etc/pluto-updown.toml, if there is one]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, overrides_with = "config")]
     config: Option<PathBuf>,
     /// Keep the record of what is installed in DIR
     #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_STATE_DIR)]

@@ -72,6 +72,7 @@ fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
 fn rules_that_are_in_the_way_are_named() {
     for variant in VARIANTS {
         let machine = Namespace::new(variant);
+        machine.settings("");
         machine.hook().must(&libreswan_up());
         machine.tables(Family::Ipv4, &["-I", "FORWARD", "-i", "eth7", "-j", "DROP"]);
         assert_finds(
