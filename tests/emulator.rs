@@ -325,6 +325,8 @@ fn version_six_matches_as_version_four_does() {
     assert!(!matches("-s fd00:2::8/125 -p tcp", &incoming_v6().udp(1, 2)));
     assert!(!matches("-s fd00:2::8/128", &incoming_v6()));
     assert!(matches("-m iprange --src-range fd00:2::1-fd00:2::9", &incoming_v6()));
+    assert!(!matches("-m iprange ! --src-range 10.2.0.1-10.2.0.9", &incoming()));
+    assert!(matches("-m iprange ! --src-range 10.2.0.8-10.2.0.9", &incoming()));
     let echo = incoming_v6().icmp(128, 0);
     assert!(matches("-p ipv6-icmp -m icmp6 --icmpv6-type 128/0", &echo));
     assert!(!matches("-p icmp", &echo));

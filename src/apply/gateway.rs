@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tunnel::{guard, outer};
+use super::tunnel::outer;
 use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Rulebook, Table, restore_text};
-use crate::plan::{Layout, Site, TunnelId, holds, lay_out_gateway, lay_out_guard, move_jumps};
+use crate::plan::{Layout, Site, TunnelId, holds, lay_out_gateway, move_jumps};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
-use crate::settings::WhenDown;
 
 /// What `start` or `stop` came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +46,7 @@ impl Blocked {
     fn means(&self, guard: &GuardRecord) -> bool {
         match self {
             Self::All => true,
-            Self::Of(connection) => guard.connection() == Some(connection),
+            Self::Of(connection) => guard.is_for(connection),
             Self::From(network) => guard.near == *network || guard.far == *network,
         }
     }
@@ -155,7 +154,7 @@ impl<T: Tables> Session<'_, T> {
         };
         let ours = self.default_rulebooks()?;
         for rulebook in ours.values() {
-            for entry in self.named_guards(*rulebook) {
+            for entry in self.named_guards(*rulebook)? {
                 add(*rulebook, entry);
             }
             if let Some(gateway) = self.gateway(*rulebook)? {
@@ -172,11 +171,8 @@ impl<T: Tables> Session<'_, T> {
             }
             for record in self.store.tunnels(rulebook)? {
                 let record = self.laid_out_anew(record)?;
-                if record.policy.when_down == WhenDown::Block {
-                    add(
-                        rulebook,
-                        Entry::Guard(Box::new(self.kept_since(rulebook, guard(&record, self.caller.now))?)),
-                    );
+                for guard in self.guards(rulebook, &record)? {
+                    add(rulebook, guard);
                 }
                 if let Some((family, outer)) = outer(&record, &self.caller.settings)
                     && let Some(rulebook) = ours.get(&family)
@@ -231,55 +227,6 @@ impl<T: Tables> Session<'_, T> {
         })))
     }
 
-    /// What holds the networks apart that the settings name.
-    fn named_guards(&self, rulebook: Rulebook) -> Vec<Entry> {
-        let settings = &self.caller.settings;
-        let blocking = settings
-            .connections
-            .iter()
-            .filter(|entry| entry.keys.over(&settings.tunnel).when_down == WhenDown::Block);
-        let pairs = blocking.flat_map(|entry| &entry.between);
-        let pairs = pairs.map(|(near, far)| (Network::Prefix(*near), Network::Prefix(*far)));
-        let guards = pairs
-            .filter(|(near, _)| near.family() == rulebook.family)
-            .map(|(near, far)| {
-                let id = TunnelId::guard(&near, &far);
-                let layout = lay_out_guard(&near, &far, None);
-                let old = match self.store.entry(rulebook, &id) {
-                    Ok(Some(Entry::Guard(old))) => Some(*old),
-                    Ok(_) | Err(_) => None,
-                };
-                // One that a tunnel has brought knows the tunnel's device.
-                let kept = old.filter(|old| old.tunnel.is_some() || old.layout == layout);
-                kept.unwrap_or(GuardRecord {
-                    format: FORMAT,
-                    id,
-                    near,
-                    far,
-                    tunnel: None,
-                    since: self.caller.now,
-                    layout,
-                })
-            });
-        guards.map(|guard| Entry::Guard(Box::new(guard))).collect()
-    }
-
-    /// Whether what a tunnel once brought is still set for it.
-    fn still_blocks(&self, guard: &GuardRecord) -> bool {
-        let policy = guard.tunnel.as_ref().map(|tunnel| self.caller.settings.policy(tunnel));
-        policy.is_some_and(|policy| policy.when_down == WhenDown::Block)
-    }
-
-    fn kept_since(&self, rulebook: Rulebook, new: GuardRecord) -> Result<GuardRecord, ApplyError> {
-        Ok(match self.store.entry(rulebook, &new.id)? {
-            Some(Entry::Guard(old)) if old.layout == new.layout => GuardRecord {
-                since: old.since,
-                ..new
-            },
-            Some(_) | None => new,
-        })
-    }
-
     /// A tunnel as it is to be by the settings.
     fn laid_out_anew(&self, record: TunnelRecord) -> Result<TunnelRecord, ApplyError> {
         let policy = self.caller.settings.policy(&record.tunnel);
@@ -312,7 +259,9 @@ impl<T: Tables> Session<'_, T> {
         let rulebook = work.rulebook;
         let (old, new) = (self.store.place(rulebook)?, self.caller.settings.gateway.place);
         let layouts: Vec<_> = wanted.iter().map(|entry| entry.layout().clone()).collect();
-        let pending = pending(work, &[]);
+        let mut pending = pending(work, &[]);
+        // What goes may have been in other tables than what stays.
+        pending.tables = work.gone.iter().flat_map(|entry| entry.layout().tables()).collect();
         self.store.begin(&pending, &work.gone, &work.come)?;
         self.store.set_place(rulebook, new)?;
         let made = self.listings(&pending, &layouts).and_then(|listings| {
@@ -329,7 +278,7 @@ impl<T: Tables> Session<'_, T> {
             Err(error) => {
                 self.store.set_place(rulebook, old)?;
                 self.store.abandon(&pending, &work.gone, &work.come)?;
-                self.store.settled()?;
+                self.clear_up(&pending, false)?;
                 Err(error)
             }
         }

@@ -11,6 +11,7 @@ mod facts;
 mod find;
 mod forget;
 mod gateway;
+mod guards;
 mod restore;
 mod routing;
 mod tunnel;
@@ -225,7 +226,7 @@ impl<'a, T: Tables> Session<'a, T> {
             rulebook, gone, come, ..
         } = work;
         let sections = self.sections(work)?;
-        if sections.is_empty() {
+        if sections.is_empty() && changes_no_rule(work) {
             return Ok(come.iter().try_for_each(|entry| self.store.update(*rulebook, entry))?);
         }
         let pending = pending(work, &sections);
@@ -234,7 +235,7 @@ impl<'a, T: Tables> Session<'a, T> {
             self.store.set_place(*rulebook, self.caller.settings.gateway.place)?;
         }
         self.store.begin(&pending, gone, come)?;
-        let made = match self.tables.restore(*rulebook, &restore_text(&sections)) {
+        let made = match self.give(*rulebook, &sections) {
             Err(error) if stood && may_be_drift(&error) => self.rebuild(&pending, gone, come),
             other => other.map_err(ApplyError::from),
         };
@@ -247,6 +248,14 @@ impl<'a, T: Tables> Session<'a, T> {
                 self.clear_up(&pending, stood && lost_too_much(&error))?;
                 Err(error)
             }
+        }
+    }
+
+    /// Gives the kernel what it is to change, if that is anything: an entry can have nothing but parts that others share.
+    fn give(&mut self, rulebook: Rulebook, sections: &[Section]) -> Result<(), TablesError> {
+        match sections.is_empty() {
+            true => Ok(()),
+            false => self.tables.restore(rulebook, &restore_text(sections)),
         }
     }
 
@@ -277,10 +286,7 @@ impl<'a, T: Tables> Session<'a, T> {
             place: self.store.place(rulebook)?,
         };
         let sections = checked(rebuild(&layouts, &listings, site))?;
-        if !sections.is_empty() {
-            self.tables.restore(rulebook, &restore_text(&sections))?;
-        }
-        Ok(())
+        Ok(self.give(rulebook, &sections)?)
     }
 
     /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
@@ -314,6 +320,17 @@ fn without_nat(work: &Work) -> Option<Work> {
         *entry.layout_mut() = entry.layout().clone().without_nat();
     }
     Some(spared)
+}
+
+/// Whether every entry of some work stands for the same rules before and after it.
+fn changes_no_rule(work: &Work) -> bool {
+    let laid_out = |entries: &[Entry]| -> BTreeMap<_, _> {
+        let entries = entries.iter();
+        entries
+            .map(|entry| (entry.id().clone(), entry.layout().clone()))
+            .collect()
+    };
+    laid_out(&work.gone) == laid_out(&work.come)
 }
 
 fn pending(work: &Work, sections: &[Section]) -> Pending {

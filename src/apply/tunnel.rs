@@ -4,10 +4,10 @@ use super::{ApplyError, Course, Outcome, Session, Work};
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::Tables;
 use crate::netfilter::Rulebook;
-use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_guard, lay_out_peer};
-use crate::record::{Entry, FORMAT, GuardRecord, OuterRecord, Settle, TunnelRecord};
+use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_peer};
+use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
 use crate::selector::Family;
-use crate::settings::{Esp, Policy, Settings, WhenDown};
+use crate::settings::{Esp, Policy, Settings};
 
 impl<T: Tables> Session<'_, T> {
     /// Opens the firewall for a tunnel.
@@ -83,7 +83,7 @@ impl<T: Tables> Session<'_, T> {
             come: Vec::new(),
             settle,
         };
-        self.add_guard(&mut work, &new)?;
+        self.add_guards(&mut work, &new)?;
         work.come.push(new.into());
         works.push(work);
         Ok(Course { works, outcome })
@@ -137,22 +137,19 @@ impl<T: Tables> Session<'_, T> {
         }))
     }
 
-    /// Has a tunnel's networks held apart, if that is set for it. The guard stays when the tunnel goes.
-    fn add_guard(&self, work: &mut Work, record: &TunnelRecord) -> Result<(), ApplyError> {
-        match record.policy.when_down {
-            WhenDown::Leave => return Ok(()),
-            WhenDown::Block => {}
+    /// Has a tunnel's networks held apart, if that is set for it. That stays when the tunnel goes.
+    fn add_guards(&self, work: &mut Work, record: &TunnelRecord) -> Result<(), ApplyError> {
+        for new in self.guards(work.rulebook, record)? {
+            let old = self.store.entry(work.rulebook, new.id())?;
+            if let Some(Entry::Guard(old)) = &old
+                && old.layout == *new.layout()
+                && old.tunnel.is_some()
+            {
+                continue;
+            }
+            work.gone.extend(old);
+            work.come.push(new);
         }
-        let new = guard(record, self.caller.now);
-        let old = self.store.entry(work.rulebook, &new.id)?;
-        if let Some(Entry::Guard(old)) = &old
-            && old.layout == new.layout
-            && old.tunnel.is_some()
-        {
-            return Ok(());
-        }
-        work.gone.extend(old);
-        work.come.push(Entry::Guard(Box::new(new)));
         Ok(())
     }
 
@@ -241,18 +238,4 @@ pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Famil
         layout: lay_out_peer(peer),
     };
     Some((Family::of(peer), new))
-}
-
-/// What holds a tunnel's two networks apart.
-pub(super) fn guard(record: &TunnelRecord, now: u64) -> GuardRecord {
-    let (near, far) = (record.tunnel.my_client, record.tunnel.peer_client);
-    GuardRecord {
-        format: FORMAT,
-        id: TunnelId::guard(&near, &far),
-        near,
-        far,
-        tunnel: Some(record.tunnel.clone()),
-        since: now,
-        layout: lay_out_guard(&near, &far, record.layout.device.as_ref()),
-    }
 }

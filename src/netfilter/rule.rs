@@ -63,10 +63,10 @@ pub enum Match {
     Out(InterfaceMatch),
     /// It is of this kind, which is seen from the gateway: for a packet that comes in, the peer's ports are the source.
     Traffic(Direction, Family, Traffic),
-    /// It did not come in by this device.
-    NotIn(Device),
-    /// It will not leave by this device.
-    NotOut(Device),
+    /// It does not come from there.
+    NotSource(Network),
+    /// It does not go there.
+    NotDestination(Network),
     /// It came by IPsec, or will leave by IPsec.
     Policy(PolicyMatch),
     /// It came in clear, or will leave in clear. What comes in by a tunnel's device is in clear too, to the device's eyes.
@@ -119,8 +119,9 @@ impl fmt::Display for Match {
             Self::In(interface) => write!(f, "-i {interface}"),
             Self::Out(interface) => write!(f, "-o {interface}"),
             Self::Traffic(direction, family, traffic) => write_traffic(f, *direction, *family, traffic),
-            Self::NotIn(device) => write!(f, "! -i {device}"),
-            Self::NotOut(device) => write!(f, "! -o {device}"),
+            // Beside a match on where it does come from, which takes the place of `-s`.
+            Self::NotSource(network) => write!(f, "-m iprange ! --src-range {}", Ends(network)),
+            Self::NotDestination(network) => write!(f, "-m iprange ! --dst-range {}", Ends(network)),
             Self::Policy(policy) => write!(f, "{policy}"),
             Self::Clear(direction) => write!(f, "-m policy --dir {direction} --pol none"),
             Self::State(state) => write!(f, "-m conntrack --ctstate {state}"),
@@ -130,6 +131,15 @@ impl fmt::Display for Match {
             Self::Rate => f.write_str("-m limit --limit 10/min"),
             Self::Comment(comment) => write!(f, "-m comment --comment \"{}\"", comment.as_str()),
         }
+    }
+}
+
+/// A network as its first and its last address.
+struct Ends<'a>(&'a Network);
+
+impl fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.first(), self.0.last())
     }
 }
 
@@ -344,6 +354,16 @@ mod tests {
         let text = |direction| Match::Traffic(direction, Family::Ipv4, traffic.clone()).to_string();
         assert_eq!(text(Direction::In), "-p tcp -m tcp --sport 1000:2000 --dport 22");
         assert_eq!(text(Direction::Out), "-p tcp -m tcp --sport 22 --dport 1000:2000");
+    }
+
+    #[test]
+    fn where_a_packet_does_not_come_from_is_a_range() {
+        let text = |network: &str| Match::NotSource(network.parse().unwrap()).to_string();
+        assert_eq!(text("10.1.0.0/24"), "-m iprange ! --src-range 10.1.0.0-10.1.0.255");
+        assert_eq!(
+            text("2001:db8::/127"),
+            "-m iprange ! --src-range 2001:db8::-2001:db8::1"
+        );
     }
 
     #[test]

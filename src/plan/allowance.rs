@@ -17,7 +17,7 @@ pub(super) fn rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way) 
     let consult = policy.chain.clone().map(|chain| Rule::always(Verdict::Consult(chain)));
     let log = Log { id, policy };
     let decide = match &way.passes {
-        Passes::Unknown => return copies.into_iter().collect(),
+        Passes::Unknown => Vec::new(),
         Passes::All => all(tunnel, way, &log),
         Passes::Replies => restricted(tunnel, way, &log, &[]),
         Passes::Services(services) => restricted(tunnel, way, &log, services),
@@ -95,6 +95,13 @@ fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
         .collect()
 }
 
+/// The rules that drop a tunnel's packets by which it is known, and log them where that is asked for.
+pub(super) fn denied(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
+    let logged = Log { id, policy }.denied(matches.clone());
+    let verdict = Verdict::Drop;
+    logged.into_iter().chain([Rule { matches, verdict }]).collect()
+}
+
 /// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
 fn copies(tunnel: &Tunnel) -> Option<Rule> {
     let LogGroup(group) = tunnel.log_group?;
@@ -114,7 +121,7 @@ impl Log<'_> {
         self.policy.log.has_new().then(|| self.rule("new", matches)).flatten()
     }
 
-    fn denied(&self, kind: Option<Match>) -> Option<Rule> {
+    fn denied(&self, kind: impl IntoIterator<Item = Match>) -> Option<Rule> {
         self.policy
             .log
             .has_denied()

@@ -1,9 +1,9 @@
 //! The gateway's own rules, which `start` puts in: about packets in clear, to and from the gateway and through it.
 //!
 //! ```text
-//! PLUTO-INPUT ──▶ PLUTO-GATEWAY-IN    inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-KNOWN-IN, PLUTO-E) · only-ipsec (▶ PLUTO-ONLY-IN) · ICMP
-//! PLUTO-OUTPUT ─▶ PLUTO-GATEWAY-OUT   the same
-//! PLUTO-CLEAR ──▶ PLUTO-GATEWAY-FWD   inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-THROUGH) · only-ipsec · ICMP errors
+//! PLUTO-CLEAR-IN ──▶ PLUTO-GATEWAY-IN    inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-KNOWN-IN, PLUTO-E) · only-ipsec (▶ PLUTO-ONLY-IN) · ICMP
+//! PLUTO-CLEAR-OUT ─▶ PLUTO-GATEWAY-OUT   the same
+//! PLUTO-CLEAR ─────▶ PLUTO-GATEWAY-FWD   inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-THROUGH) · only-ipsec · ICMP errors
 //! ```
 //!
 //! What comes out of a tunnel never meets them: there the tunnel's own rules decide.
@@ -14,13 +14,13 @@ use ipnet::IpNet;
 
 use super::layout::Layout;
 use super::path::Path;
-use super::shared::{NEIGHBOURS, PROTOCOLS, addresses_and_neighbours, clear, entrance, ike, ipsec};
+use super::shared::{NEIGHBOURS, PROTOCOLS, addresses_and_neighbours, clear, clear_here, entrance, ike, ipsec, itself};
 use super::tree::Shared;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Place, Rule, State, Table, Verdict};
 use crate::selector::{DevicePattern, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
-use crate::settings::{Esp, Gateway, IcmpFilter, Ike, Neighbour, Through};
+use crate::settings::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
 
-/// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them.
+/// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them and nobody waits for our chains.
 #[must_use]
 pub fn lay_out_gateway(gateway: &Gateway, family: Family) -> Option<Layout> {
     let part = Part { gateway, family };
@@ -34,17 +34,19 @@ pub fn lay_out_gateway(gateway: &Gateway, family: Family) -> Option<Layout> {
         for (chain, rules) in part.further(way) {
             layout.fill(Table::Filter, &chain, rules);
         }
-        let (chain, matches) = way.entry();
-        let verdict = Verdict::Jump(way.chain());
         // Behind the tunnels: what comes by a tunnel's device is in clear, to this chain's eyes.
-        layout.put(Table::Filter, &chain, Place::Tail, Rule { matches, verdict });
-        layout.shared.extend(way.needs());
+        for (chain, rule) in way.entries() {
+            layout.put(Table::Filter, &chain, Place::Tail, rule);
+        }
+        layout.shared.insert(way.needs());
     }
     let is_empty = layout.piece(Table::Filter).is_none_or(|piece| piece.chains.is_empty());
     if !is_empty && gateway.esp == Esp::Negotiated {
         layout.shared.insert(Shared::Peers);
     }
-    (!is_empty).then_some(layout)
+    // Chains that the administrator's own jumps are to lead to must be there for his rules to be loaded.
+    let is_awaited = gateway.place == JumpPlace::Own;
+    (!is_empty || is_awaited).then_some(layout)
 }
 
 /// Which packets a chain of the gateway is about.
@@ -67,19 +69,27 @@ impl Way {
         })
     }
 
-    /// Which of our chains leads there, and for what.
-    fn entry(self) -> (ChainName, Vec<Match>) {
+    /// The rules that lead there, each with the chain that it stands in.
+    fn entries(self) -> Vec<(ChainName, Rule)> {
+        let last = Rule::always(Verdict::Jump(self.chain()));
+        let here = |direction, built_in| {
+            let to_clear = Verdict::Jump(clear_here(direction));
+            vec![
+                (entrance(built_in), Rule::when(Match::Clear(direction), to_clear)),
+                (clear_here(direction), last.clone()),
+            ]
+        };
         match self {
-            Self::In => (entrance(BuiltIn::Input), vec![Match::Clear(Direction::In)]),
-            Self::Out => (entrance(BuiltIn::Output), vec![Match::Clear(Direction::Out)]),
-            Self::Through => (clear(), Vec::new()),
+            Self::In => here(Direction::In, BuiltIn::Input),
+            Self::Out => here(Direction::Out, BuiltIn::Output),
+            Self::Through => vec![(clear(), last)],
         }
     }
 
-    fn needs(self) -> Option<Shared> {
+    fn needs(self) -> Shared {
         match self {
-            Self::In | Self::Out => None,
-            Self::Through => Some(Shared::Clear),
+            Self::In | Self::Out => Shared::Apart,
+            Self::Through => Shared::Clear,
         }
     }
 
@@ -140,6 +150,10 @@ impl Part<'_> {
     /// clear.
     fn rules(self, way: Way) -> Vec<Rule> {
         let mut rules = self.inner_only(way);
+        if let (Some(direction), false) = (way.direction(), rules.is_empty()) {
+            // What the machine says to itself never was in a tunnel.
+            rules.insert(0, Rule::when(itself(direction), Verdict::Return));
+        }
         rules.extend(self.useless_icmp(way));
         rules.extend(match way.direction() {
             Some(direction) => self.ipsec_here(direction),

@@ -79,7 +79,9 @@ impl Layout {
         let mut parts = self.shared.iter().filter(is_nat).peekable();
         let keeps = |part| match part {
             &Shared::Exempt | &Shared::ExemptDevice(_) => true,
-            &(Shared::Clear | Shared::Hiding | Shared::Guards | Shared::Peers | Shared::Peer(_)) => false,
+            &(Shared::Clear | Shared::Apart | Shared::Hiding | Shared::Guards | Shared::Peers | Shared::Peer(_)) => {
+                false
+            }
         };
         !self.elsewhere.contains_key(&Table::Nat) && parts.peek().is_some() && parts.all(keeps)
     }
@@ -105,6 +107,7 @@ impl Layout {
             nodes.insert(Node::Devices);
             nodes.insert(Node::Device(device.clone()));
             nodes.insert(Node::Shared(Shared::Clear));
+            nodes.insert(Node::Shared(Shared::Apart));
         }
         nodes.extend(self.shared.iter().cloned().map(Node::Shared));
         nodes

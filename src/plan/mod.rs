@@ -52,7 +52,7 @@ pub use change::{Change, transition};
 pub use check::{Fault, faults};
 pub use drift::{Drift, DriftKind, Question, drift, questions};
 pub use gateway::lay_out_gateway;
-pub use guard::lay_out_guard;
+pub use guard::{can_be_apart, lay_out_guard};
 pub use identity::{TunnelId, TunnelKey};
 pub use layout::Layout;
 pub use mend::mend;

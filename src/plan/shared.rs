@@ -1,10 +1,13 @@
 //! The rules of the parts that tunnels share. Each order that carries security has its reason beside it.
 //!
 //! ```text
-//! INPUT ─── PLUTO-INPUT ─── guards · devices · by IPsec ─▶ PLUTO-I · gateway (clear)
-//! OUTPUT ── PLUTO-OUTPUT ── guards · devices · by IPsec ─▶ PLUTO-O · gateway (clear)
+//! INPUT ─── PLUTO-INPUT ─── guards · devices · by IPsec ─▶ PLUTO-I · clear ─▶ PLUTO-CLEAR-IN ─── gateway
+//! OUTPUT ── PLUTO-OUTPUT ── guards · devices · by IPsec ─▶ PLUTO-O · clear ─▶ PLUTO-CLEAR-OUT ── gateway
 //! FORWARD ─ PLUTO-FORWARD ─ devices · by IPsec ─▶ PLUTO-FI · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
 //! ```
+//!
+//! Guards and devices come and go, and which of them stands first is nobody's business: a guard lets by what comes by a tunnel's device
+//! or leaves by one, and a packet that no tunnel's device takes comes back to the guards.
 
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -30,8 +33,20 @@ fn to_devices() -> ChainName {
     ChainName::literal("PLUTO-TO")
 }
 
+fn into_devices() -> ChainName {
+    ChainName::literal("PLUTO-INTO")
+}
+
 pub(super) fn clear() -> ChainName {
     ChainName::literal("PLUTO-CLEAR")
+}
+
+/// Packets in clear to or from the gateway itself, on their way to the gateway's own rules.
+pub(super) fn clear_here(direction: Direction) -> ChainName {
+    ChainName::literal(match direction {
+        Direction::In => "PLUTO-CLEAR-IN",
+        Direction::Out => "PLUTO-CLEAR-OUT",
+    })
 }
 
 /// Packets in clear to or from the gateway itself, on their way to the blocks of networks that are held apart.
@@ -203,12 +218,15 @@ fn onward_rules(piece: &mut Piece, chain: &ChainName) {
 }
 
 /// `PLUTO-FROM` sorts packets from a device that is named like a tunnel's; those that are not from one of ours after all go
-/// the way of all others. `PLUTO-TO` does the same for what a first tunnel has allowed and leaves by such a device.
+/// the way of all others. `PLUTO-TO` does the same for what a first tunnel has allowed and leaves by such a device, `PLUTO-INTO` for what
+/// came in clear.
 pub(super) fn devices() -> Piece {
     let mut piece = Piece::default();
     piece.chain(&from_devices());
     piece.chain(&to_devices());
+    piece.chain(&into_devices());
     forward_rules(&mut piece, &from_devices());
+    piece.tail(&from_devices(), Rule::always(Verdict::Goto(clear())));
     onward_rules(&mut piece, &to_devices());
     piece
 }
@@ -241,19 +259,14 @@ pub(super) fn class(table: Table, class: &DeviceClass) -> Piece {
 }
 
 fn filter_class(piece: &mut Piece, class: &DeviceClass) {
-    let output = Path::ForwardOut.dispatcher();
     piece.head(
         &entrance(BuiltIn::Forward),
         by_class(Path::ForwardIn, class, Verdict::Goto(from_devices())),
     );
-    // At the head, before the gateway's own rules: it does not leave in clear.
+    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all.
     piece.head(
         &clear(),
-        by_class(Path::ForwardOut, class, Verdict::Goto(output.clone())),
-    );
-    piece.tail(
-        &from_devices(),
-        by_class(Path::ForwardOut, class, Verdict::Goto(output)),
+        by_class(Path::ForwardOut, class, Verdict::Jump(into_devices())),
     );
     // At the head, before the ACCEPT.
     piece.head(
@@ -278,9 +291,23 @@ fn sort_class(piece: &mut Piece, path: Path, class: &DeviceClass) {
 
 pub(super) fn device(device: &Device) -> Piece {
     let mut piece = Piece::default();
-    for (chain, path) in [(from_devices(), Path::ForwardIn), (to_devices(), Path::ForwardOut)] {
+    for (chain, path) in [
+        (from_devices(), Path::ForwardIn),
+        (to_devices(), Path::ForwardOut),
+        (into_devices(), Path::ForwardOut),
+    ] {
         let matched = path.device(InterfaceMatch::Device(device.clone()));
         piece.head(&chain, Rule::when(matched, Verdict::Goto(path.dispatcher())));
+    }
+    // To the device's eyes all of it is in clear.
+    for (chain, path) in [
+        (Path::BlockIn.dispatcher(), Path::BlockIn),
+        (Path::BlockOut.dispatcher(), Path::BlockOut),
+        (clear_here(Direction::In), Path::Input),
+        (clear_here(Direction::Out), Path::Output),
+    ] {
+        let matched = path.device(InterfaceMatch::Device(device.clone()));
+        piece.head(&chain, Rule::when(matched, Verdict::Return));
     }
     piece
 }
@@ -300,6 +327,7 @@ pub(super) fn block(block: &Block) -> Piece {
 pub(super) fn part(part: &Shared, site: Site) -> Piece {
     match part {
         Shared::Clear => clear_part(),
+        Shared::Apart => apart_part(),
         Shared::Exempt => exempt(Match::Policy(PolicyMatch::any(Direction::Out))),
         Shared::ExemptDevice(device) => exempt(Match::Out(InterfaceMatch::Device(device.clone()))),
         Shared::Hiding => hiding(),
@@ -319,6 +347,18 @@ fn clear_part() -> Piece {
     let mut piece = Piece::default();
     piece.chain(&clear());
     piece.tail(&entrance(BuiltIn::Forward), Rule::always(Verdict::Goto(clear())));
+    piece
+}
+
+/// The chains that packets in clear come to, and that tunnels' devices are told to.
+fn apart_part() -> Piece {
+    let mut piece = Piece::default();
+    for direction in [Direction::In, Direction::Out] {
+        piece.chain(&clear_here(direction));
+    }
+    for path in [Path::BlockIn, Path::BlockOut] {
+        piece.chain(&path.dispatcher());
+    }
     piece
 }
 
@@ -353,8 +393,7 @@ fn peer(address: IpAddr) -> Piece {
     piece
 }
 
-/// Leads packets in clear to the blocks, before anybody can accept them: at the head, before the tunnels, whose devices' packets are
-/// told apart by the guards themselves, and before the gateway's own rules.
+/// Leads packets in clear to the blocks, before anybody can accept them: at the head, before the tunnels and the gateway's own rules.
 fn guards(family: Family) -> Piece {
     let mut piece = Piece::default();
     for (direction, path, built_in) in [
@@ -362,7 +401,6 @@ fn guards(family: Family) -> Piece {
         (Direction::Out, Path::BlockOut, BuiltIn::Output),
     ] {
         let (apart, blocks) = (apart(direction), Verdict::Jump(path.dispatcher()));
-        piece.chain(&path.dispatcher());
         piece.chain(&apart);
         for matches in indispensable(direction, family) {
             piece.tail(
@@ -379,25 +417,35 @@ fn guards(family: Family) -> Piece {
         // What is forwarded is in clear in both directions where it comes here.
         piece.head(&clear(), Rule::always(blocks));
     }
-    // What comes out of one tunnel must not go on in clear to a network that another tunnel leads to.
-    piece.head(
-        &onward(),
-        Rule::when(Match::Clear(Direction::Out), Verdict::Jump(Path::BlockOut.dispatcher())),
-    );
+    // What comes out of one tunnel must not go on in clear to a network that another tunnel leads to, and what comes in clear from there
+    // must not go on into another tunnel. Before the tunnels: a chain of the administrator's may accept.
+    for (tunnels, clear, blocks) in [
+        (Path::ForwardIn, Direction::Out, Path::BlockOut),
+        (Path::ForwardOut, Direction::In, Path::BlockIn),
+    ] {
+        piece.head(
+            &tunnels.dispatcher(),
+            Rule::when(Match::Clear(clear), Verdict::Jump(blocks.dispatcher())),
+        );
+    }
     piece
 }
 
 /// What the gateway itself cannot do without for a tunnel to come up: IKE, ESP and AH, an address (DHCP) and neighbours (RFC 4861); errors
 /// about what it has sent; and what it says to itself.
 pub(super) fn indispensable(direction: Direction, family: Family) -> Vec<Vec<Match>> {
-    let itself = match direction {
-        Direction::In => Match::In(InterfaceMatch::Loopback),
-        Direction::Out => Match::Out(InterfaceMatch::Loopback),
-    };
-    let mut all = vec![vec![itself]];
+    let mut all = vec![vec![itself(direction)]];
     all.extend(ipsec(direction, family));
     all.extend(addresses_and_neighbours(direction, family));
     all
+}
+
+/// What the machine says to itself.
+pub(super) fn itself(direction: Direction) -> Match {
+    match direction {
+        Direction::In => Match::In(InterfaceMatch::Loopback),
+        Direction::Out => Match::Out(InterfaceMatch::Loopback),
+    }
 }
 
 /// IKE, ESP and AH between this machine and another, as in RFC 7296, RFC 9329 (TCP), RFC 4303 and RFC 4302.

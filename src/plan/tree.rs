@@ -62,13 +62,16 @@ impl Block {
 pub enum Shared {
     /// What sorts forwarded packets in clear further, in the filter table.
     Clear,
+    /// The chains by which packets in clear come to the gateway's own rules and to the networks that are held apart. They know tunnels'
+    /// devices, by which nothing comes in clear.
+    Apart,
     /// What keeps the addresses of packets that will leave by IPsec as they are.
     Exempt,
     /// The same for those that will leave by a tunnel's device.
     ExemptDevice(Device),
     /// What leads packets in clear to the tunnels that hide their sources.
     Hiding,
-    /// What leads packets in clear to the blocks of the networks that are held apart.
+    /// What leads packets in clear to these chains.
     Guards,
     /// The chain that knows the peers whose ESP and AH is accepted.
     Peers,
@@ -101,7 +104,9 @@ impl Node {
             Self::Base(table) | Self::Class(table, _) => *table,
             Self::Devices | Self::Device(_) => Table::Filter,
             Self::Block(block) => block.path.table(),
-            Self::Shared(Shared::Clear | Shared::Guards | Shared::Peers | Shared::Peer(_)) => Table::Filter,
+            Self::Shared(Shared::Clear | Shared::Apart | Shared::Guards | Shared::Peers | Shared::Peer(_)) => {
+                Table::Filter
+            }
             Self::Shared(Shared::Exempt | Shared::ExemptDevice(_) | Shared::Hiding) => Table::Nat,
         }
     }
@@ -143,6 +148,7 @@ impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Clear => f.write_str("clear"),
+            Self::Apart => f.write_str("apart"),
             Self::Exempt => f.write_str("exempt"),
             Self::ExemptDevice(device) => write!(f, "exempt-device-{device}"),
             Self::Hiding => f.write_str("hiding"),

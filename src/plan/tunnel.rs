@@ -43,7 +43,7 @@ pub fn lay_out(tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>) -> Result<Layo
         let rules = allowance::rules(tunnel, id, terms.policy, &way);
         open(&mut layout, tunnel, id, way.path, way.near, rules, exit);
         if way.is_restricted() && tunnel.traffic != Traffic::Any {
-            shut(&mut layout, tunnel, &way, exit);
+            shut(&mut layout, tunnel, id, terms.policy, &way, exit);
         }
     }
     if let Some(translation) = tunnel.translation {
@@ -112,6 +112,14 @@ pub enum PolicyError {
         /// What is behind us by the tunnel's selector.
         near: Network,
     },
+    /// Its two ends are one network.
+    #[error(
+        "when-down = \"block\": both networks of the tunnel are {network}; say which are to be held apart, between = [[\"OURS\", \"THEIRS\"]]"
+    )]
+    NotApart {
+        /// The network.
+        network: Network,
+    },
 }
 
 /// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another rulebook.
@@ -155,12 +163,11 @@ fn open(
 ///
 /// At the tail of the block: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
 /// and every one of them has been asked by then.
-fn shut(layout: &mut Layout, tunnel: &Tunnel, way: &Way, exit: Option<&Device>) {
-    let rule = Rule {
-        matches: conditions(tunnel, way.path, Some(way.near), exit),
-        verdict: Verdict::Drop,
-    };
-    layout.put_in_block(way.path, &tunnel.peer_client, Place::Tail, rule);
+fn shut(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way, exit: Option<&Device>) {
+    let matches = conditions(tunnel, way.path, Some(way.near), exit);
+    for rule in allowance::denied(id, policy, matches) {
+        layout.put_in_block(way.path, &tunnel.peer_client, Place::Tail, rule);
+    }
 }
 
 /// A path of the filter table that a tunnel has a chain on.
@@ -207,8 +214,8 @@ fn filter_ways(tunnel: &Tunnel, policy: &Policy) -> Vec<Way> {
         passes.push((Path::ForwardOut, outbound(&policy.allow)));
     }
     passes.extend(to_gateway(tunnel, policy));
-    if tunnel.log_group.is_some() {
-        // libreswan's script logs there whether or not anybody is let in.
+    if tunnel.log_group.is_some() || policy.chain.is_some() {
+        // libreswan's script logs there whether or not anybody is let in; and the administrator's chain has the first word everywhere.
         for path in TO_GATEWAY {
             if !passes.iter().any(|(taken, _)| *taken == path) {
                 passes.push((path, Passes::Unknown));
@@ -395,8 +402,8 @@ pub(super) fn asks(matched: &Match) -> bool {
         | Match::Destination(Network::Range(..))
         | Match::In(_)
         | Match::Out(_)
-        | Match::NotIn(_)
-        | Match::NotOut(_)
+        | Match::NotSource(_)
+        | Match::NotDestination(_)
         | Match::Traffic(..)
         | Match::Policy(_)
         | Match::Clear(_)

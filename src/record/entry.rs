@@ -7,6 +7,7 @@ use super::tunnel::TunnelRecord;
 use crate::contract::{ConnectionName, Tunnel};
 use crate::plan::{Layout, TunnelId};
 use crate::selector::Network;
+use crate::settings::NamePattern;
 
 /// One thing on record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,9 @@ pub struct GuardRecord {
     /// The tunnel that brought it, as its last `up` described it; none if only the settings name these networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Tunnel>,
+    /// The name by which the settings know the connections that it is for, if they name these networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<NamePattern>,
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
@@ -127,6 +131,14 @@ impl GuardRecord {
     #[must_use]
     pub fn connection(&self) -> Option<&ConnectionName> {
         self.tunnel.as_ref().map(|tunnel| &tunnel.connection)
+    }
+}
+
+impl GuardRecord {
+    /// Whether it is for a connection, or would be.
+    #[must_use]
+    pub fn is_for(&self, connection: &ConnectionName) -> bool {
+        self.connection() == Some(connection) || self.name.as_ref().is_some_and(|name| name.fits(connection))
     }
 }
 

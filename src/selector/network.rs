@@ -91,6 +91,21 @@ impl Network {
         }
     }
 
+    /// Its last address.
+    #[must_use]
+    pub fn last(&self) -> IpAddr {
+        match self {
+            Self::Prefix(prefix) => prefix.broadcast(),
+            Self::Range(_, last) => *last,
+        }
+    }
+
+    /// Whether every address of another network is one of this one, too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.family() == other.family() && self.first() <= other.first() && other.last() <= self.last()
+    }
+
     /// Whether it is this one address and no other.
     #[must_use]
     pub fn is_host(&self, address: IpAddr) -> bool {
@@ -203,6 +218,22 @@ mod tests {
             network("2001:db8::1-2001:db8::5").to_string(),
             "2001:db8::1-2001:db8::5"
         );
+    }
+
+    #[test]
+    fn a_network_covers_what_lies_in_it() {
+        for (outer, inner, covers) in [
+            ("0.0.0.0/0", "10.1.0.0/24", true),
+            ("10.1.0.0/24", "10.1.0.0/24", true),
+            ("10.1.0.0/24", "10.0.0.0/8", false),
+            ("10.1.0.0/24", "10.1.0.5-10.1.0.9", true),
+            ("10.1.0.5-10.1.0.9", "10.1.0.9/32", true),
+            ("10.1.0.5-10.1.0.9", "10.1.0.10/32", false),
+            ("::/0", "10.1.0.0/24", false),
+            ("2001:db8::/32", "2001:db8:7::/48", true),
+        ] {
+            assert_eq!(network(outer).covers(&network(inner)), covers, "{outer} {inner}");
+        }
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub struct Connection {
     pub between: Vec<(IpNet, IpNet)>,
 }
 
+impl Connection {
+    /// The networks that are named to be held apart, ours first.
+    pub fn pairs(&self) -> impl Iterator<Item = (Network, Network)> + '_ {
+        let pairs = self.between.iter();
+        pairs.map(|(near, far)| (Network::Prefix(*near), Network::Prefix(*far)))
+    }
+}
+
 /// The tunnels that an entry is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Who {

@@ -14,6 +14,7 @@ mod service;
 mod stock;
 
 use crate::contract::Tunnel;
+use crate::selector::{Family, Network};
 
 pub use connection::{Connection, Keys, Who};
 pub use file::{DEFAULT_PATH, SettingsError};
@@ -45,8 +46,36 @@ impl Settings {
     /// What is set for a tunnel.
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {
-        let entry = self.connections.iter().find(|entry| entry.who.fits(tunnel));
+        let entry = self.connection(tunnel);
         entry.map_or_else(|| self.tunnel.clone(), |entry| entry.keys.over(&self.tunnel))
+    }
+
+    /// The networks that are named to be held apart for a tunnel, ours first, as far as they are of its family.
+    #[must_use]
+    pub fn between(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
+        let entry = self.connection(tunnel);
+        let pairs = entry.into_iter().flat_map(Connection::pairs);
+        pairs.filter(|(near, _)| near.family() == tunnel.family()).collect()
+    }
+
+    /// Every two networks of a family that are named to be held apart.
+    #[must_use]
+    pub fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
+        let blocks = |entry: &&Connection| entry.keys.over(&self.tunnel).when_down == WhenDown::Block;
+        let pairs = self.connections.iter().filter(blocks).flat_map(Connection::pairs);
+        pairs.filter(|(near, _)| near.family() == family).collect()
+    }
+
+    /// The name of the connections for which two networks are named.
+    #[must_use]
+    pub fn named_between(&self, pair: &(Network, Network)) -> Option<&NamePattern> {
+        let mut entries = self.connections.iter();
+        let entry = entries.find(|entry| entry.pairs().any(|other| other == *pair))?;
+        entry.who.name.as_ref()
+    }
+
+    fn connection(&self, tunnel: &Tunnel) -> Option<&Connection> {
+        self.connections.iter().find(|entry| entry.who.fits(tunnel))
     }
 }
 

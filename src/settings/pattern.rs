@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::contract::{ConnectionName, PeerText};
 use crate::selector::Expected;
 
@@ -12,7 +14,8 @@ const LONGEST: usize = 512;
 /// A pattern for the name of a connection. The administrator chose the names, so a star stands for anything.
 ///
 /// 1 to 512 bytes of printable ASCII; compared with the escaped name byte for byte, upper and lower case unlike.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct NamePattern(String);
 
 /// A pattern for an identity, which the peer chose.
@@ -110,6 +113,20 @@ impl FromStr for NamePattern {
 
     fn from_str(text: &str) -> Result<Self, Expected> {
         checked(text).map(Self)
+    }
+}
+
+impl TryFrom<String> for NamePattern {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        text.parse()
+    }
+}
+
+impl From<NamePattern> for String {
+    fn from(pattern: NamePattern) -> Self {
+        pattern.0
     }
 }
 

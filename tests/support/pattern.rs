@@ -396,8 +396,8 @@ pub enum Match {
     DestinationPorts(Vec<PortRange>),
     Icmp(IcmpPattern),
     Addresses {
-        source: Option<AddressRange>,
-        destination: Option<AddressRange>,
+        source: Option<Asked<AddressRange>>,
+        destination: Option<Asked<AddressRange>>,
     },
     Policy(PolicyMatch),
     Connection(ConnectionMatch),
@@ -427,8 +427,11 @@ impl Match {
             Self::DestinationPorts(ranges) => !packet.later_fragment && any_of(ranges, packet.destination_port),
             Self::Icmp(pattern) => !packet.later_fragment && pattern.matches(packet.icmp),
             Self::Addresses { source, destination } => {
-                source.is_none_or(|range| range.contains(packet.source))
-                    && destination.is_none_or(|range| range.contains(packet.destination))
+                let holds = |asked: &Option<Asked<AddressRange>>, address| {
+                    let asked = asked.as_ref();
+                    asked.is_none_or(|asked| asked.holds(|range| range.contains(address)))
+                };
+                holds(source, packet.source) && holds(destination, packet.destination)
             }
             Self::Policy(policy) => policy.matches(packet),
             Self::Connection(connection) => connection.matches(packet),
@@ -450,7 +453,7 @@ impl Match {
             Self::Icmp(pattern) => vec![pattern.family],
             Self::Addresses { source, destination } => {
                 let ranges = source.iter().chain(destination);
-                ranges.map(|range| Family::of(range.first)).collect()
+                ranges.map(|range| Family::of(range.value().first)).collect()
             }
             Self::Connection(connection) => {
                 let net = connection.reply_destination.iter();

@@ -160,7 +160,9 @@ const MATCHES: [Extension; 11] = [
     Extension { name: "multiport", protocols: &[6, 17, 33, 132, 136], options: &[one("--sports"), one("--dports")] },
     Extension { name: "icmp", protocols: &[1], options: &[one("--icmp-type")] },
     Extension { name: "icmp6", protocols: &[58], options: &[one("--icmpv6-type")] },
-    Extension { name: "iprange", protocols: &[], options: &[one("--src-range"), one("--dst-range")] },
+    Extension { name: "iprange", protocols: &[], options: &[
+        Shape { name: "--src-range", values: 1, has_contrary: true },
+        Shape { name: "--dst-range", values: 1, has_contrary: true }] },
     Extension { name: "policy", protocols: &[], options: &[one("--dir"), one("--pol"), one("--reqid"), one("--proto")] },
     Extension { name: "conntrack", protocols: &[], options: &[one("--ctstate"), one("--ctrepldst"), one("--ctdir")] },
     Extension { name: "addrtype", protocols: &[],
@@ -255,8 +257,8 @@ impl Loaded {
             "iprange" => {
                 self.some_option()?;
                 Match::Addresses {
-                    source: self.read("--src-range", AddressRange::parse)?,
-                    destination: self.read("--dst-range", AddressRange::parse)?,
+                    source: self.range("--src-range")?,
+                    destination: self.range("--dst-range")?,
                 }
             }
             "policy" => self.policy()?,
@@ -290,6 +292,14 @@ impl Loaded {
             states: self.read("--ctstate", ConnectionMatch::parse_states)?,
             reply_destination: self.read("--ctrepldst", Net::parse)?,
             direction: self.read("--ctdir", direction)?,
+        }))
+    }
+
+    fn range(&self, option: &str) -> Result<Option<Asked<AddressRange>>, String> {
+        let range = self.read(option, AddressRange::parse)?;
+        Ok(range.map(|range| match self.asked(option) {
+            Some(Asked::IsNot(_)) => Asked::IsNot(range),
+            Some(Asked::Is(_)) | None => Asked::Is(range),
         }))
     }
 

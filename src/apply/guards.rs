@@ -1,0 +1,76 @@
+//! What holds networks apart: by a tunnel that has come up, and by what the settings name.
+
+use super::{ApplyError, Session};
+use crate::contract::Tunnel;
+use crate::iptables::Tables;
+use crate::netfilter::Rulebook;
+use crate::plan::{PolicyError, TunnelId, can_be_apart, lay_out_guard};
+use crate::record::{Entry, FORMAT, GuardRecord, RecordError, TunnelRecord};
+use crate::selector::Network;
+use crate::settings::WhenDown;
+
+impl<T: Tables> Session<'_, T> {
+    /// What holds networks apart for a tunnel that is up: its own two, and those that are named for it.
+    ///
+    /// # Errors
+    /// If its own two are the same and none are named; or if a record cannot be read.
+    pub(super) fn guards(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<Vec<Entry>, ApplyError> {
+        match record.policy.when_down {
+            WhenDown::Leave => return Ok(Vec::new()),
+            WhenDown::Block => {}
+        }
+        let tunnel = &record.tunnel;
+        let mut pairs = self.caller.settings.between(tunnel);
+        let own = (tunnel.my_client, tunnel.peer_client);
+        if can_be_apart(&own.0, &own.1) {
+            pairs.push(own);
+        } else if pairs.is_empty() {
+            return Err(PolicyError::NotApart { network: own.0 }.into());
+        }
+        let guards = pairs.into_iter().map(|pair| self.guard(rulebook, pair, Some(tunnel)));
+        Ok(guards.collect::<Result<_, _>>()?)
+    }
+
+    /// What holds the networks apart that the settings name.
+    pub(super) fn named_guards(&self, rulebook: Rulebook) -> Result<Vec<Entry>, ApplyError> {
+        let pairs = self.caller.settings.held_apart(rulebook.family);
+        let guards = pairs.into_iter().map(|pair| self.guard(rulebook, pair, None));
+        Ok(guards.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether what a tunnel once brought is still set for it.
+    pub(super) fn still_blocks(&self, guard: &GuardRecord) -> bool {
+        let settings = &self.caller.settings;
+        let pair = (guard.near, guard.far);
+        guard.tunnel.as_ref().is_some_and(|tunnel| {
+            let is_meant = pair == (tunnel.my_client, tunnel.peer_client) || settings.between(tunnel).contains(&pair);
+            is_meant && settings.policy(tunnel).when_down == WhenDown::Block
+        })
+    }
+
+    /// What holds two networks apart, with what is on record of it: since when, and for which tunnel.
+    fn guard(
+        &self,
+        rulebook: Rulebook,
+        (near, far): (Network, Network),
+        tunnel: Option<&Tunnel>,
+    ) -> Result<Entry, RecordError> {
+        let id = TunnelId::guard(&near, &far);
+        let layout = lay_out_guard(&near, &far);
+        let old = match self.store.entry(rulebook, &id)? {
+            Some(Entry::Guard(old)) => Some(*old),
+            Some(Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_)) | None => None,
+        };
+        let stood = old.as_ref().filter(|old| old.layout == layout);
+        Ok(Entry::Guard(Box::new(GuardRecord {
+            format: FORMAT,
+            since: stood.map_or(self.caller.now, |old| old.since),
+            tunnel: tunnel.cloned().or_else(|| old.and_then(|old| old.tunnel)),
+            name: self.caller.settings.named_between(&(near, far)).cloned(),
+            id,
+            near,
+            far,
+            layout,
+        })))
+    }
+}

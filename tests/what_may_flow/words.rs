@@ -1,0 +1,219 @@
+//! Packets in words, and what became of them.
+//!
+//! ```text
+//! FROM SOURCE -> TO DESTINATION WHAT [STATE]: VERDICT[, MORE]...
+//! ```
+//!
+//! FROM and TO are `gateway`, `clear(DEVICE)` or `tunnel(NAME)`, WHAT is `tcp SOURCE-PORT DESTINATION-PORT`, `udp ...`, `icmp NAME` or
+//! `protocol NUMBER`, STATE is `new` (if nothing is said), `syn`, `reply`, `related`, or `reply to ADDRESS` where the connection's source
+//! was hidden behind that.
+
+use std::net::IpAddr;
+
+use pluto_updown::contract::{Attachment, Tunnel};
+use pluto_updown::selector::Family;
+
+use crate::support::emulator::{Emulator, Mss};
+use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation, Verdict, journey};
+
+/// The IPv6 address or network that stands for an IPv4 one in a test of both families: `fd00::` and the old one's bits.
+pub(crate) fn in_ipv6(text: &str) -> String {
+    let mut told = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|letter: char| letter.is_ascii_digit()) {
+        let word = &rest[start..];
+        let end = word
+            .find(|letter: char| !(letter.is_ascii_hexdigit() || ".:/".contains(letter)))
+            .unwrap_or(word.len());
+        // What ends a sentence or begins a verdict is no part of an address.
+        let word = word[..end].trim_end_matches([':', '.']);
+        told.push_str(&rest[..start]);
+        told.push_str(&embedded(word).unwrap_or_else(|| word.to_owned()));
+        rest = &rest[start + word.len()..];
+    }
+    told + rest
+}
+
+fn embedded(word: &str) -> Option<String> {
+    let (address, length) = word.split_once('/').map_or((word, None), |(a, l)| (a, Some(l)));
+    let address: std::net::Ipv4Addr = address.parse().ok()?;
+    let six = std::net::Ipv6Addr::from_bits((0xfd00 << 112) | u128::from(address.to_bits()));
+    match length {
+        None => Some(six.to_string()),
+        Some("0") => Some("::/0".to_owned()),
+        Some(length) => Some(format!("{six}/{}", length.parse::<u8>().ok()? + 96)),
+    }
+}
+
+/// The types of ICMP that have a name here, in both families: type and code.
+const ICMP: [(&str, (u8, u8), (u8, u8)); 8] = [
+    ("echo-request", (8, 0), (128, 0)),
+    ("echo-reply", (0, 0), (129, 0)),
+    ("too-big", (3, 4), (2, 0)),
+    ("unreachable", (3, 1), (1, 0)),
+    ("time-exceeded", (11, 0), (3, 0)),
+    ("parameter-problem", (12, 0), (4, 0)),
+    ("redirect", (5, 0), (137, 0)),
+    ("neighbour-solicitation", (255, 0), (135, 0)),
+];
+
+/// Reads a packet. `tunnel` finds a tunnel by its name.
+pub(crate) fn packet(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Packet {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let [from, source, "->", to, destination, what @ ..] = &words[..] else {
+        panic!("{text}")
+    };
+    let mut packet = Packet::between(source, destination);
+    packet.from = match place(from, &tunnel) {
+        Place::Gateway => From::Local,
+        Place::Clear(device) => From::Device(device),
+        Place::Tunnel(reqid) => From::Ipsec {
+            device: "w0".to_owned(),
+            reqid,
+            protocol: ESP,
+        },
+    };
+    packet.to = match place(to, &tunnel) {
+        Place::Gateway => To::Local,
+        Place::Clear(device) => To::Device(device),
+        Place::Tunnel(reqid) => To::Ipsec {
+            device: "w0".to_owned(),
+            reqid,
+            protocol: ESP,
+        },
+    };
+    packet.device_address = Some(outer_address(packet.source));
+    in_state(kind(packet, what, text), what, text)
+}
+
+/// What MASQUERADE makes of a source.
+fn outer_address(source: IpAddr) -> IpAddr {
+    let text = match source {
+        IpAddr::V4(_) => "192.0.2.1".to_owned(),
+        IpAddr::V6(_) => in_ipv6("192.0.2.1"),
+    };
+    text.parse().expect("an address")
+}
+
+fn kind(packet: Packet, what: &[&str], text: &str) -> Packet {
+    let number = |index: usize| what[index].parse::<u16>().unwrap_or_else(|_| panic!("{text}"));
+    match what[0] {
+        "tcp" => packet.tcp(number(1), number(2)),
+        "udp" => packet.udp(number(1), number(2)),
+        "protocol" => packet.protocol(u8::try_from(number(1)).expect("a protocol")),
+        "icmp" => {
+            let known = ICMP.iter().find(|(name, ..)| *name == what[1]);
+            let (_, four, six) = known.unwrap_or_else(|| panic!("{text}"));
+            let (kind, code) = if packet.source.is_ipv4() { *four } else { *six };
+            packet.icmp(kind, code)
+        }
+        other => panic!("{text}: {other}"),
+    }
+}
+
+fn in_state(packet: Packet, what: &[&str], text: &str) -> Packet {
+    let said = match what[0] {
+        "tcp" | "udp" => &what[3..],
+        _ => &what[2..],
+    };
+    match said {
+        [] | ["new"] => packet,
+        ["syn"] => packet.syn(),
+        ["reply"] => packet.reply(),
+        ["reply", "syn"] => packet.reply().flags("SYN,ACK"),
+        ["related"] => packet.state(ConnectionState::Related),
+        ["reply", "to", hidden] => packet.reply().source_translated(hidden),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+enum Place {
+    Gateway,
+    Clear(String),
+    Tunnel(u32),
+}
+
+fn place(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Place {
+    let (kind, inner) = match text.trim_end_matches(')').split_once('(') {
+        Some((kind, inner)) => (kind, inner),
+        None => (text, ""),
+    };
+    match kind {
+        "gateway" => Place::Gateway,
+        "clear" => Place::Clear(inner.to_owned()),
+        "tunnel" => match tunnel(inner).attachment {
+            Attachment::Device(device) => Place::Clear(device.as_str().to_owned()),
+            Attachment::Policy { reqid, .. } => Place::Tunnel(reqid.expect("a tunnel with a number")),
+        },
+        other => panic!("{text}: {other}"),
+    }
+}
+
+/// The tables that a packet comes through.
+pub(crate) fn family(packet: &Packet) -> Family {
+    Family::of(packet.source)
+}
+
+/// What becomes of a packet, in words.
+pub(crate) fn fate(tables: &Emulator, packet: &Packet) -> String {
+    let journey = journey(tables, packet);
+    let verdict = match (journey.verdict, decider(journey.decided_by.rule.as_deref())) {
+        (Verdict::Policy | Verdict::Return, _) | (_, Decider::Administrator) => "is left".to_owned(),
+        (Verdict::Accept, Decider::Ours) => "passes".to_owned(),
+        (Verdict::Drop, Decider::Ours) => "is dropped".to_owned(),
+        (Verdict::Accept, Decider::Consulted(chain)) => format!("is accepted by {chain}"),
+        (Verdict::Drop, Decider::Consulted(chain)) => format!("is dropped by {chain}"),
+        (other, _) => panic!("{other:?} by {:?}", journey.decided_by),
+    };
+    let translations = journey.translations().into_iter().map(|translation| match translation {
+        Translation::Source(address) => format!("as from {address}"),
+        Translation::Destination(address) => format!("as to {address}"),
+        Translation::Masquerade => "masqueraded".to_owned(),
+    });
+    let sizes = journey.mss().into_iter().map(|mss| match mss {
+        Mss::Set(size) => format!("with segments of {size}"),
+        Mss::Clamped => "with segments for the path".to_owned(),
+    });
+    let logs = journey
+        .logs()
+        .into_iter()
+        .map(|prefix| format!("logged as {}", shown(prefix)));
+    let logs: Vec<_> = logs.collect();
+    std::iter::once(verdict)
+        .chain(translations)
+        .chain(sizes)
+        .chain(logs)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+enum Decider {
+    Ours,
+    Administrator,
+    Consulted(String),
+}
+
+fn decider(rule: Option<&str>) -> Decider {
+    match rule.and_then(|rule| rule.split(' ').nth(1)) {
+        None | Some("INPUT" | "FORWARD" | "OUTPUT" | "PREROUTING" | "POSTROUTING") => Decider::Administrator,
+        Some(chain) if chain.starts_with("PLUTO-") => Decider::Ours,
+        Some(chain) => Decider::Consulted(chain.to_owned()),
+    }
+}
+
+/// A prefix of the log without the hash behind the connection's name.
+fn shown(prefix: &str) -> String {
+    let (id, what) = prefix.trim_end().split_once(' ').expect("a name and a word");
+    let (name, _) = id.rsplit_once('-').expect("a name and a hash");
+    format!("{name} {what}")
+}
+
+#[test]
+fn addresses_are_told_in_the_other_family() {
+    assert_eq!(in_ipv6("x = [\"10.1.0.0/24\"]"), "x = [\"fd00::a01:0/120\"]");
+    assert_eq!(
+        in_ipv6("-> clear(w0) 0.0.0.0/0 tcp 4 80: passes, as from 10.9.9.1"),
+        "-> clear(w0) ::/0 tcp 4 80: passes, as from fd00::a09:901"
+    );
+    assert_eq!(in_ipv6("udp/33434:33633 fd00:1::/64"), "udp/33434:33633 fd00:1::/64");
+}
