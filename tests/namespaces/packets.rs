@@ -1,0 +1,128 @@
+//! Real packets in clear, at a gateway between two machines: `packets.txt` says what must become of each.
+//!
+//! Every packet has a length of its own, by which nft counts it: where it comes in, and behind all of iptables' filter rules. There it
+//! bears a mark if it came to the administrator's own rules.
+
+mod lab;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+
+use crate::support::namespace::VARIANTS;
+use lab::{Fate, Lab, Way};
+use wire::{Content, Names};
+
+/// A line of the table.
+#[derive(Debug)]
+enum Line {
+    /// A case begins, with these settings.
+    Case(String),
+    /// Something is done.
+    Action(String),
+    /// A packet is sent.
+    Packet {
+        text: &'static str,
+        way: Way,
+        from: &'static str,
+        to: &'static str,
+        content: Content,
+        fate: Fate,
+    },
+}
+
+/// The lines of the table for a family.
+fn lines(family: Family) -> Vec<Line> {
+    let names = Names::of(family);
+    let digit = match family {
+        Family::Ipv4 => "4 ",
+        Family::Ipv6 => "6 ",
+    };
+    let lines = include_str!("packets.txt").lines();
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = lines.filter_map(|line| match line.strip_prefix(['4', '6']) {
+        Some(rest) => line.starts_with(digit).then(|| rest.trim_start()),
+        None => Some(line),
+    });
+    lines.map(|line| read(line, family, &names)).collect()
+}
+
+fn read(line: &'static str, family: Family, names: &Names) -> Line {
+    if let Some(settings) = line.strip_prefix("== ") {
+        return Line::Case(names.put_into(settings).replace("; ", "\n"));
+    }
+    let Some((packet, verdict)) = line.split_once(": ") else {
+        return Line::Action(line.to_owned());
+    };
+    let words: Vec<_> = packet.split(' ').collect();
+    let [way, from, to, content @ ..] = &words[..] else {
+        panic!("{line}")
+    };
+    Line::Packet {
+        text: line,
+        way: Way::parse(way).unwrap_or_else(|| panic!("{line}")),
+        from: names.address(from),
+        to: names.address(to),
+        content: Content::parse(content, family).unwrap_or_else(|| panic!("{line}")),
+        fate: Fate::parse(verdict).unwrap_or_else(|| panic!("{line}")),
+    }
+}
+
+/// Carries out the table, and returns every line that is wrong.
+fn wrong(variant: Variant, family: Family) -> Vec<String> {
+    let mut lab = Lab::new(variant, family);
+    let mut wrong = Vec::new();
+    let mut case = String::new();
+    let mut sent: BTreeMap<u16, (&str, Way, Fate)> = BTreeMap::new();
+    let mut judge = |lab: &mut Lab, sent: &mut BTreeMap<u16, (&'static str, Way, Fate)>, case: &str| {
+        let lengths: Vec<_> = sent.iter().map(|(length, (_, way, _))| (*length, *way)).collect();
+        let fates = lab.fates(&lengths);
+        for ((_, (text, _, expected)), fate) in std::mem::take(sent).into_iter().zip(fates) {
+            if fate != Some(expected) {
+                wrong.push(format!("{variant} {family}: {text}, but {fate:?} with {case:?}"));
+            }
+        }
+    };
+    for line in lines(family) {
+        match line {
+            Line::Case(settings) => {
+                judge(&mut lab, &mut sent, &case);
+                lab.begin(&settings);
+                case = settings;
+            }
+            // What is under way must not meet other rules.
+            Line::Action(action) => {
+                lab.wait();
+                lab.act(&action);
+            }
+            Line::Packet {
+                text,
+                way,
+                from,
+                to,
+                content,
+                fate,
+            } => {
+                let length = lab.send(way, from, to, &content);
+                sent.insert(length, (text, way, fate));
+            }
+        }
+    }
+    judge(&mut lab, &mut sent, &case);
+    lab.begin("");
+    wrong
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn real_packets_in_clear_pass_and_are_dropped_as_the_table_says() {
+    let mut all = Vec::new();
+    for variant in VARIANTS {
+        for family in Family::ALL {
+            all.extend(wrong(variant, family));
+        }
+    }
+    assert!(all.is_empty(), "{} wrong:\n{}", all.len(), all.join("\n"));
+}

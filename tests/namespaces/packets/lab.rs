@@ -1,0 +1,351 @@
+//! A gateway between two machines, who send it packets, and what became of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+
+use super::wire::{Content, Names};
+use crate::support::binary::Call;
+use crate::support::captures::strongswan_up;
+use crate::support::namespace::{Namespace, prefix, tool};
+
+/// The way of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    In,
+    LanIn,
+    Out,
+    Back,
+    Through,
+}
+
+impl Way {
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "in" => Self::In,
+            "lanin" => Self::LanIn,
+            "out" => Self::Out,
+            "back" => Self::Back,
+            "through" => Self::Through,
+            _ => return None,
+        })
+    }
+
+    /// The hook of the filter table that it comes through.
+    fn hook(self) -> &'static str {
+        match self {
+            Self::In | Self::LanIn => "input",
+            Self::Out => "output",
+            Self::Back | Self::Through => "forward",
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It came through the filter table, and not to the administrator's rules.
+    Passes,
+    /// It did not come through.
+    Dropped,
+    /// It came through, by the administrator's rules.
+    Left,
+}
+
+impl Fate {
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "passes" => Self::Passes,
+            "dropped" => Self::Dropped,
+            "left" => Self::Left,
+            _ => return None,
+        })
+    }
+}
+
+/// Sends what it is told: an address, and a packet in hexadecimal. What a firewall refuses is no error.
+const SENDER: &str = "use Socket qw(:DEFAULT inet_pton pack_sockaddr_in6 AF_INET6); $| = 1;
+socket(my $four, AF_INET, SOCK_RAW, 255) or die $!; socket(my $six, AF_INET6, SOCK_RAW, 255) or die $!;
+while (<STDIN>) { my ($to, $hex) = split;
+    my $at = $to =~ /:/ ? pack_sockaddr_in6(0, inet_pton(AF_INET6, $to)) : pack_sockaddr_in(0, inet_aton($to));
+    send($to =~ /:/ ? $six : $four, pack('H*', $hex), 0, $at); print \"sent\\n\" }";
+
+/// Somebody in a machine who sends packets.
+struct Sender {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Sender {
+    fn of(machine: &Namespace) -> Self {
+        let perl = tool("perl").display().to_string();
+        let mut command = machine.command([&perl, "-e", SENDER]);
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starting perl");
+        let input = process.stdin.take().expect("its input");
+        let output = BufReader::new(process.stdout.take().expect("its output"));
+        Self { process, input, output }
+    }
+
+    fn send(&mut self, to: &str, packet: &[u8]) {
+        let hex: String = packet.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(self.input, "{to} {hex}").expect("telling the sender");
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("its answer");
+        assert_eq!(line, "sent\n");
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The gateway and its neighbours.
+pub(super) struct Lab {
+    gateway: Namespace,
+    family: Family,
+    senders: [Sender; 3],
+    /// Only to keep them.
+    _neighbours: [Namespace; 2],
+    last: Option<usize>,
+    sent: BTreeMap<u16, Way>,
+    next: u16,
+    case: u16,
+}
+
+/// What the administrator has, but for what a case adds: everything that comes to his rules is marked, and connections go on.
+const ADMINISTRATOR: &str = "*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -j MARK --set-mark 1
+-A INPUT -s FRIEND -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -j MARK --set-mark 1
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A OUTPUT -j MARK --set-mark 1
+-A OUTPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+";
+
+const OWN_JUMPS: &str = "*filter
+:PLUTO-INPUT - [0:0]
+:PLUTO-FORWARD - [0:0]
+:PLUTO-OUTPUT - [0:0]
+-I INPUT -i eth1 -j PLUTO-INPUT
+-I FORWARD -i eth1 -j PLUTO-FORWARD
+COMMIT
+";
+
+/// The lengths of packets of the gateway itself are from here on: no error that it sends is so long.
+const FIRST_OUT: u16 = 1300;
+
+impl Lab {
+    pub(super) fn new(variant: Variant, family: Family) -> Self {
+        let [gateway, outside, inside] = [(); 3].map(|()| Namespace::bare(variant));
+        let names = Names::of(family);
+        let (flag, nodad, length) = match family {
+            Family::Ipv4 => ("-4", "", 32),
+            Family::Ipv6 => ("-6", "nodad", 128),
+        };
+        let pid = |machine: &Namespace| machine.entry()[2].clone();
+        gateway.shell(&format!(
+            "ip link set lo up
+             ip link add eth1 address 02:00:00:00:00:01 type veth peer name eth0 address 02:00:00:00:00:01 netns {}
+             ip link add lan0 address 02:00:00:00:00:02 type veth peer name eth0 address 02:00:00:00:00:02 netns {}
+             sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.netfilter.nf_conntrack_checksum=0
+             for device in all eth1 lan0; do sysctl -qw net.ipv4.conf.$device.rp_filter=0; done
+             for device in eth1 lan0; do ip link set $device arp off addrgenmode none; ip link set $device up; done
+             ip addr add {}/{length} dev eth1 {nodad}; ip addr add {}/{length} dev lan0 {nodad}
+             ip {flag} route add default dev eth1; ip {flag} route add {} dev lan0",
+            pid(&outside),
+            pid(&inside),
+            names.address("gate"),
+            names.address("gatelan"),
+            names.address("lannet"),
+        ));
+        for (machine, own) in [(&outside, "known"), (&inside, "lan")] {
+            machine.shell(&format!(
+                "ip link set lo up; ip link set eth0 arp off addrgenmode none; ip link set eth0 up
+                 ip addr add {}/{length} dev eth0 {nodad}; ip {flag} route add default dev eth0
+                 nft add table inet quiet
+                 nft add chain inet quiet in '{{ type filter hook input priority 0; policy drop; }}'",
+                names.address(own)
+            ));
+        }
+        let senders = [&gateway, &outside, &inside].map(Sender::of);
+        Self {
+            gateway,
+            family,
+            senders,
+            _neighbours: [outside, inside],
+            last: None,
+            sent: BTreeMap::new(),
+            next: 0,
+            case: 0,
+        }
+    }
+
+    /// Leaves nothing of the case before, and begins another, with these settings. Connections of the former are not known to it.
+    pub(super) fn begin(&mut self, settings: &str) {
+        let downs = [self.up().opposite(), self.up().opposite()];
+        downs.iter().for_each(|down| self.gateway.hook().must(down));
+        self.act("stop");
+        self.act("unblock");
+        assert!(!self.gateway.state().exists(), "left behind before {settings}");
+        self.gateway.settings(settings);
+        self.case += 1;
+        self.next = 0;
+        self.sent.clear();
+        let friend = Names::of(self.family).address("friend");
+        self.restore(&ADMINISTRATOR.replace("FRIEND", friend), &[]);
+        self.gateway.run(["nft", "-f", "-"], &watch(self.case));
+    }
+
+    fn restore(&self, text: &str, words: &[&str]) {
+        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.gateway.variant));
+        let program = program.display().to_string();
+        self.gateway
+            .run(std::iter::once(&*program).chain(words.iter().copied()), text);
+    }
+
+    /// A tunnel with the known peer.
+    fn up(&self) -> Call {
+        let names = Names::of(self.family);
+        let up = strongswan_up()
+            .with("PLUTO_ME", names.address("gate"))
+            .with("PLUTO_PEER", names.address("known"))
+            .with("PLUTO_MY_CLIENT", names.address("lannet"))
+            .with("PLUTO_PEER_CLIENT", names.address("farnet"));
+        match self.family {
+            Family::Ipv4 => up,
+            Family::Ipv6 => up.saying("up-client-v6"),
+        }
+    }
+
+    pub(super) fn act(&self, action: &str) {
+        let hook = self.gateway.hook();
+        match action {
+            "start" | "stop" | "unblock" => {
+                let ending = hook.operate(&[action]);
+                assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{action}");
+            }
+            "up" => hook.must(&self.up()),
+            "down" => hook.must(&self.up().opposite()),
+            "policy DROP" => {
+                for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+                    self.gateway.tables(self.family, &["-P", chain, "DROP"]);
+                }
+            }
+            "own jumps" => self.restore(OWN_JUMPS, &["--noflush"]),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Sends a packet, and returns its length, which no other has.
+    pub(super) fn send(&mut self, way: Way, from: &str, to: &str, content: &Content) -> u16 {
+        let (sender, base) = match way {
+            Way::Out => (0, FIRST_OUT),
+            Way::In | Way::Back => (1, 200),
+            Way::LanIn | Way::Through => (2, 200),
+        };
+        if self.last.is_some_and(|last| last != sender) {
+            self.wait();
+        }
+        self.last = Some(sender);
+        self.next += 1;
+        let length = base + self.next;
+        self.sent.insert(length, way);
+        let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        self.senders[sender].send(to, &content.packet(address(from), address(to), length));
+        length
+    }
+
+    /// Waits until everything that was sent has come to the gateway.
+    pub(super) fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let missing = || -> Vec<u16> {
+            let seen = self.counted().remove("seen").unwrap_or_default();
+            self.sent
+                .keys()
+                .filter(|length| !seen.contains(length))
+                .copied()
+                .collect()
+        };
+        while !missing().is_empty() && Instant::now() < deadline {
+            sleep(Duration::from_millis(5));
+        }
+        assert_eq!(missing(), [0; 0], "never came to the gateway");
+    }
+
+    /// What became of the packets of these lengths.
+    pub(super) fn fates(&self, packets: &[(u16, Way)]) -> Vec<Option<Fate>> {
+        if packets.is_empty() {
+            return Vec::new();
+        }
+        self.wait();
+        // Those that came in last may be on their way yet.
+        sleep(Duration::from_millis(5));
+        let counted = self.counted();
+        let fates = packets.iter().map(|(length, way)| {
+            let is_in = |set: &str| counted.get(set).is_some_and(|set| set.contains(length));
+            match (is_in(way.hook()), is_in("marked")) {
+                (true, true) => Some(Fate::Left),
+                (true, false) => Some(Fate::Passes),
+                (false, false) => Some(Fate::Dropped),
+                (false, true) => None,
+            }
+        });
+        fates.collect()
+    }
+
+    /// The lengths that nft has counted, set by set.
+    fn counted(&self) -> BTreeMap<String, BTreeSet<u16>> {
+        let listing = self.gateway.run(["nft", "list", "table", "inet", "watch"], "");
+        let mut counted = BTreeMap::new();
+        for set in listing.split("\tset ").skip(1) {
+            let set = set.split("\n\t}").next().expect("a set");
+            let (name, rest) = set.split_once(' ').expect("a name");
+            let elements = rest.split_once("elements = {").map_or("", |(_, elements)| elements);
+            let numbers = elements.split(|c: char| !c.is_ascii_digit());
+            counted.insert(
+                name.to_owned(),
+                numbers.filter_map(|number| number.parse().ok()).collect(),
+            );
+        }
+        counted
+    }
+}
+
+/// Rules of nft that note the lengths of packets, and keep the connections of this case apart from others.
+fn watch(case: u16) -> String {
+    let mut text = "table inet watch\ndelete table inet watch\ntable inet watch {\n".to_owned();
+    for set in ["seen", "marked", "input", "forward", "output"] {
+        text += &format!("set {set} {{\ntypeof meta length\nsize 4096\nflags dynamic\n}}\n");
+    }
+    for hook in ["prerouting", "output"] {
+        text += &format!(
+            "chain before_{hook} {{\ntype filter hook {hook} priority -300\nct zone set {case}\nadd @seen {{ meta length }}\n}}\n"
+        );
+    }
+    for hook in ["input", "forward", "output"] {
+        text += &format!(
+            "chain behind_{hook} {{\ntype filter hook {hook} priority 100\nadd @{hook} {{ meta length }}\n\
+             meta mark 1 add @marked {{ meta length }}\n}}\n"
+        );
+    }
+    text + "}\n"
+}
