@@ -75,8 +75,10 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
             .map(|tunnel| tunnel["connection"].as_str().expect("a name"))
             .collect();
         assert_eq!(names, ["net-net", "tunnel-3", "v6"]);
-        // The second has an address of the gateway's in the tunnel, and with it two chains each way.
-        for (tunnel, chains) in tunnels.iter().zip([1, 2, 1]) {
+        // The second has an address of the gateway's in the tunnel, and with it two chains each way. The third has counted nothing under
+        // nft: ip6tables-nft-restore 1.8.9 takes no counters.
+        let third = if variant == Variant::Nft { 0 } else { 1 };
+        for (tunnel, chains) in tunnels.iter().zip([1, 2, third]) {
             assert_eq!(tunnel["variant"], variant.to_string());
             for way in ["in", "out"] {
                 assert_eq!(tunnel[way]["packets"], 7 * chains, "{variant}: {tunnel}");
