@@ -153,7 +153,7 @@ struct Extension {
 const PORTS: [Shape; 2] = [one("--sport"), one("--dport")];
 
 #[rustfmt::skip]
-const MATCHES: [Extension; 13] = [
+const MATCHES: [Extension; 12] = [
     Extension { name: "tcp", protocols: &[6], options: &[one("--sport"), one("--dport"),
         Shape { name: "--tcp-flags", values: 2, has_contrary: false }] },
     Extension { name: "udp", protocols: &[17], options: &PORTS },

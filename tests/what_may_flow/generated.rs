@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pluto_updown::apply::ApplyError;
+use pluto_updown::apply::{ApplyError, Blocked};
 use pluto_updown::contract::{Duty, Tunnel};
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Policy, Service, Settings, WhenDown};
@@ -163,7 +163,7 @@ fn restore(world: &mut World, family: Family, text: &str) {
 pub(crate) fn comes_up(world: &mut World, tunnel: &Tunnel) -> bool {
     match world.call(&Duty::Open(Box::new(tunnel.clone()))) {
         Ok(_) => true,
-        Err(ApplyError::Policy(_)) => false,
+        Err(ApplyError::Policy { .. }) => false,
         Err(error) => panic!("{error}"),
     }
 }
@@ -506,7 +506,7 @@ impl Stand {
             let of_tunnel = SIDES.iter().any(|side| chain.contains(side.name));
             assert!(!of_tunnel && !chain.contains("GATEWAY"), "{}: {chain}", self.file);
         }
-        self.world.unblock(None).expect("an unblock");
+        self.world.unblock(&Blocked::All).expect("an unblock");
         let mut fresh = gateway(self.world.settings.clone(), self.family);
         fresh.stop().expect("a stop");
         let mut fresh = Stand {
