@@ -708,12 +708,3 @@ fn a_table_that_the_kernel_lacks_refuses_its_section_only() {
     let why = tables.restore("*mangle\n:A - [0:0]\nCOMMIT\n");
     assert_eq!(why, Err("line 1: can't initialize iptables table `mangle'".to_owned()));
 }
-
-#[test]
-fn ah_of_ipv6_is_found_by_its_own_match_only() {
-    let v6 = Packet::between("2001:db8::7", "2001:db8::1").protocol(AH);
-    let v6 = v6.in_by("eth0").for_gateway();
-    assert!(matches("-m ah", &v6) && !matches("-p 51", &v6));
-    let v4 = incoming().protocol(AH);
-    assert!(matches("-p 51", &v4));
-}

@@ -25,7 +25,10 @@ impl<T: Tables> Session<'_, T> {
         if can_be_apart(&own.0, &own.1) {
             pairs.push(own);
         } else if pairs.is_empty() {
-            return Err(PolicyError::NotApart { network: own.0 }.into());
+            return Err(ApplyError::Policy {
+                connection: tunnel.connection.clone(),
+                fault: PolicyError::NotApart { network: own.0 },
+            });
         }
         let guards = pairs.into_iter().map(|pair| self.guard(rulebook, pair, Some(tunnel)));
         Ok(guards.collect::<Result<_, _>>()?)

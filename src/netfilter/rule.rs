@@ -96,8 +96,8 @@ impl Match {
             | Self::In(_)
             | Self::Out(_)
             | Self::Traffic(..)
-            | Self::NotIn(_)
-            | Self::NotOut(_)
+            | Self::NotSource(_)
+            | Self::NotDestination(_)
             | Self::Clear(_)
             | Self::State(_)
             | Self::Behind(_)
@@ -143,15 +143,10 @@ impl fmt::Display for Ends<'_> {
     }
 }
 
-/// Authentication Header, RFC 4302
-const AH: u8 = 51;
-
 fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Family, traffic: &Traffic) -> fmt::Result {
     match traffic {
         // What iptables takes for no `-p` at all. The plan leaves the match out instead.
         Traffic::Any => f.write_str("-p all"),
-        // ip6tables-legacy takes AH for one of the headers that it looks behind, and never finds it by `-p`.
-        Traffic::Protocol(protocol) if family == Family::Ipv6 && protocol.number() == AH => f.write_str("-m ah"),
         Traffic::Protocol(protocol) => write!(f, "-p {}", protocol.number()),
         Traffic::Icmp(icmp) => match family {
             Family::Ipv4 => write!(f, "-p icmp -m icmp --icmp-type {icmp}"),
@@ -377,14 +372,6 @@ mod tests {
         let text = |family| Match::Traffic(Direction::In, family, traffic.clone()).to_string();
         assert_eq!(text(Family::Ipv4), "-p icmp -m icmp --icmp-type 3/4");
         assert_eq!(text(Family::Ipv6), "-p ipv6-icmp -m icmp6 --icmpv6-type 3/4");
-    }
-
-    #[test]
-    fn ah_is_found_in_ipv6_too() {
-        let traffic = Traffic::Protocol(crate::selector::Protocol(std::num::NonZeroU8::new(AH).unwrap()));
-        let text = |family| Match::Traffic(Direction::In, family, traffic.clone()).to_string();
-        assert_eq!(text(Family::Ipv4), "-p 51");
-        assert_eq!(text(Family::Ipv6), "-m ah");
     }
 
     #[test]

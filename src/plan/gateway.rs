@@ -16,7 +16,6 @@ use super::layout::Layout;
 use super::path::Path;
 use super::shared::{NEIGHBOURS, PROTOCOLS, addresses_and_neighbours, clear, clear_here, entrance, ike, ipsec, itself};
 use super::tree::Shared;
-use super::tunnel::asks;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Place, Rule, State, Table, Verdict};
 use crate::selector::{DevicePattern, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
@@ -266,7 +265,7 @@ impl Part<'_> {
             return None;
         }
         let peers = self.of_family(&self.gateway.peers);
-        let accepted = peers.map(|peer| when(at(direction, peer), Verdict::Accept));
+        let accepted = peers.map(|peer| Rule::when(at(direction, peer), Verdict::Accept));
         Some((
             known(direction),
             accepted.chain([Rule::always(Verdict::Drop)]).collect(),
@@ -307,7 +306,7 @@ impl Part<'_> {
             Through::Allow | Through::Deny | Through::Leave => return None,
         };
         let both = self.of_family(machines).flat_map(|machine| {
-            [Direction::In, Direction::Out].map(|direction| when(at(direction, machine), Verdict::Accept))
+            [Direction::In, Direction::Out].map(|direction| Rule::when(at(direction, machine), Verdict::Accept))
         });
         Some((through(), both.chain([Rule::always(Verdict::Drop)]).collect()))
     }
@@ -327,7 +326,7 @@ impl Part<'_> {
         let rules = neighbours.flat_map(|neighbour| {
             directions
                 .iter()
-                .map(|direction| when(beside(neighbour, *direction), verdict.clone()))
+                .map(|direction| Rule::when(beside(neighbour, *direction), verdict.clone()))
         });
         let rules: Vec<_> = rules.collect();
         // What other rules may let through is IPsec, too.
@@ -394,12 +393,6 @@ fn with_each(conditions: impl IntoIterator<Item = Vec<Match>>, verdicts: Vec<Ver
 }
 
 /// Packets from there, or to there.
-/// A rule for a match that may ask nothing, as that of everybody's addresses does.
-fn when(matched: Match, verdict: Verdict) -> Rule {
-    let matches = std::iter::once(matched).filter(asks).collect();
-    Rule { matches, verdict }
-}
-
 fn at(direction: Direction, network: IpNet) -> Match {
     match direction {
         Direction::In => Match::Source(Network::Prefix(network)),

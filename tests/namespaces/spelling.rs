@@ -107,8 +107,8 @@ fn kind(matched: &Match) -> &'static str {
         Match::In(_) => "in",
         Match::Out(_) => "out",
         Match::Traffic(..) => "traffic",
-        Match::NotIn(_) => "not in",
-        Match::NotOut(_) => "not out",
+        Match::NotSource(_) => "not source",
+        Match::NotDestination(_) => "not destination",
         Match::Clear(_) => "clear",
         Match::State(_) => "state",
         Match::Behind(_) => "behind",
@@ -126,6 +126,7 @@ fn matches(family: Family) -> Vec<Match> {
     let mut matches = Vec::new();
     for network in networks(family) {
         matches.extend([Match::Source(network), Match::Destination(network)]);
+        matches.extend([Match::NotSource(network), Match::NotDestination(network)]);
     }
     for interface in [
         InterfaceMatch::Device(device()),
@@ -135,7 +136,6 @@ fn matches(family: Family) -> Vec<Match> {
     ] {
         matches.extend([Match::In(interface.clone()), Match::Out(interface)]);
     }
-    matches.extend([Match::NotIn(device()), Match::NotOut(device())]);
     matches.extend([Match::Clear(Direction::In), Match::Clear(Direction::Out)]);
     matches.extend([State::New, State::Established, State::Related, State::Ongoing].map(Match::State));
     matches.extend([Match::Behind(address(family)), Match::Foreign, Match::Syn, Match::Rate]);

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
-use super::packet::{AH, ConnectionDirection, ConnectionState, Packet};
+use super::packet::{ConnectionDirection, ConnectionState, Packet};
 use std::net::IpAddr;
 
 /// A condition, or with a `!` in front of it the contrary.
@@ -395,8 +395,6 @@ pub enum Match {
     /// `multiport --dports`.
     DestinationPorts(Vec<PortRange>),
     Icmp(IcmpPattern),
-    /// `ah`, of IPv6.
-    Authentication,
     Addresses {
         source: Option<Asked<AddressRange>>,
         destination: Option<Asked<AddressRange>>,
@@ -428,7 +426,6 @@ impl Match {
             Self::SourcePorts(ranges) => !packet.later_fragment && any_of(ranges, packet.source_port),
             Self::DestinationPorts(ranges) => !packet.later_fragment && any_of(ranges, packet.destination_port),
             Self::Icmp(pattern) => !packet.later_fragment && pattern.matches(packet.icmp),
-            Self::Authentication => packet.protocol == AH,
             Self::Addresses { source, destination } => {
                 let holds = |asked: &Option<Asked<AddressRange>>, address| {
                     let asked = asked.as_ref();
@@ -454,7 +451,6 @@ impl Match {
     pub fn families(&self) -> Vec<Family> {
         match self {
             Self::Icmp(pattern) => vec![pattern.family],
-            Self::Authentication => vec![Family::V6],
             Self::Addresses { source, destination } => {
                 let ranges = source.iter().chain(destination);
                 ranges.map(|range| Family::of(range.value().first)).collect()

@@ -153,14 +153,13 @@ struct Extension {
 const PORTS: [Shape; 2] = [one("--sport"), one("--dport")];
 
 #[rustfmt::skip]
-const MATCHES: [Extension; 13] = [
+const MATCHES: [Extension; 11] = [
     Extension { name: "tcp", protocols: &[6], options: &[one("--sport"), one("--dport"),
         Shape { name: "--tcp-flags", values: 2, has_contrary: false }] },
     Extension { name: "udp", protocols: &[17], options: &PORTS },
     Extension { name: "multiport", protocols: &[6, 17, 33, 132, 136], options: &[one("--sports"), one("--dports")] },
     Extension { name: "icmp", protocols: &[1], options: &[one("--icmp-type")] },
     Extension { name: "icmp6", protocols: &[58], options: &[one("--icmpv6-type")] },
-    Extension { name: "ah", protocols: &[], options: &[] },
     Extension { name: "iprange", protocols: &[], options: &[
         Shape { name: "--src-range", values: 1, has_contrary: true },
         Shape { name: "--dst-range", values: 1, has_contrary: true }] },
@@ -255,7 +254,6 @@ impl Loaded {
             },
             "icmp" => Match::Icmp(IcmpPattern::parse(Family::V4, self.needed("--icmp-type")?)?),
             "icmp6" => Match::Icmp(IcmpPattern::parse(Family::V6, self.needed("--icmpv6-type")?)?),
-            "ah" => Match::Authentication,
             "iprange" => {
                 self.some_option()?;
                 Match::Addresses {

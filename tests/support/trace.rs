@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 use super::emulator::{Emulator, Kind, Table, append_line};
-use super::packet::{AH, ConnectionDirection, ConnectionState, Packet, To};
+use super::packet::{ConnectionDirection, ConnectionState, Packet, To};
 use super::pattern::{Direction, Family};
 use super::rule::{Mss, ParsedRule, Target};
 use std::net::IpAddr;
@@ -216,13 +216,11 @@ fn check_family(table: &Table, packet: &Packet) {
 fn matches(rule: &ParsedRule, packet: &Packet) -> bool {
     // -p 0 is how iptables writes "any protocol".
     let protocol = rule.protocol.filter(|protocol| *protocol != 0);
-    // ip6tables-legacy takes AH for one of the headers that it looks behind.
-    let is_seen = packet.protocol != AH || Family::of(packet.source) == Family::V4;
     let source = rule.source.as_ref();
     let destination = rule.destination.as_ref();
     let in_device = rule.in_device.as_ref();
     let out_device = rule.out_device.as_ref();
-    protocol.is_none_or(|protocol| protocol == packet.protocol && is_seen)
+    protocol.is_none_or(|protocol| protocol == packet.protocol)
         && source.is_none_or(|net| net.holds(|net| net.contains(packet.source)))
         && destination.is_none_or(|net| net.holds(|net| net.contains(packet.destination)))
         && in_device.is_none_or(|device| device.holds(|device| device.matches(packet.in_device())))

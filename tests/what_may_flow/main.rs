@@ -3,8 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod generated;
 mod page;
 mod scenario;
-mod sequences;
 mod words;

@@ -36,7 +36,7 @@ fn blocks() -> Vec<Block<'static>> {
     let mut blocks: Vec<Block<'_>> = Vec::new();
     for line in TABLE
         .lines()
-        .filter(|line| !line.is_empty() && !(line.starts_with('#') || line.starts_with("tunnel ")))
+        .filter(|line| !(line.is_empty() || line.starts_with('#') || line.starts_with("tunnel ")))
     {
         match (numbered(line), blocks.last_mut()) {
             (Some((number, sentence)), _) => blocks.push(Block {

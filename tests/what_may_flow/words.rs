@@ -45,8 +45,11 @@ fn embedded(word: &str) -> Option<String> {
     }
 }
 
-/// The types of ICMP that have a name here, in both families: type and code.
-const ICMP: [(&str, (u8, u8), (u8, u8)); 8] = [
+/// A type of ICMP and its code.
+type Kind = (u8, u8);
+
+/// The types of ICMP that have a name here, in both families.
+const ICMP: [(&str, Kind, Kind); 8] = [
     ("echo-request", (8, 0), (128, 0)),
     ("echo-reply", (0, 0), (129, 0)),
     ("too-big", (3, 4), (2, 0)),
