@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod generated;
 mod page;
 mod scenario;
+mod sequences;
 mod words;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pluto_updown::apply::ApplyError;
+use pluto_updown::apply::{ApplyError, Blocked};
 use pluto_updown::contract::{Duty, Tunnel};
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Settings, WhenDown};
@@ -111,7 +111,7 @@ impl Run {
             Step::Start => drop(self.start()),
             Step::Stop => drop(self.world.stop().expect("a stop")),
             Step::Unblock => {
-                self.world.unblock(None).expect("an unblock");
+                self.world.unblock(&Blocked::All).expect("an unblock");
                 self.brought.clear();
             }
             Step::Reload => load(&mut self.world),
@@ -144,7 +144,7 @@ impl Run {
         let before = contents(&mut self.world);
         match self.world.start() {
             Ok(_) => {}
-            Err(ApplyError::Policy(_)) => {
+            Err(ApplyError::Policy { .. }) => {
                 assert_eq!(contents(&mut self.world), before);
                 return false;
             }
