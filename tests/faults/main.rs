@@ -12,6 +12,7 @@ mod support;
 mod life;
 mod races;
 mod routes;
+mod settings;
 mod steps;
 
 use life::{Life, Next, REPLACING_REQID};

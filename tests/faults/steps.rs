@@ -80,7 +80,8 @@ pub(crate) fn live(machine: &Namespace, start: Start, call: &Call) -> Vec<Step> 
         "-o",
         log.to_str().expect("a plain path"),
     ];
-    traced(machine, start, call, &options).assert_done();
+    let ending = traced(machine, start, call, &options);
+    assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{call}");
     let text = fs::read_to_string(&log).expect("what strace has written");
     let mut numbers = BTreeMap::new();
     let steps = text.lines().filter_map(|line| Some((line.split_once('(')?.0, line)));

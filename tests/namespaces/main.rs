@@ -21,6 +21,7 @@ mod routes;
 mod settings;
 mod space;
 mod spelling;
+mod starts;
 mod status;
 mod tables;
 mod variants;

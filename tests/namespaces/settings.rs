@@ -107,14 +107,14 @@ fn ups(family: Family) -> [Call; 3] {
 }
 
 /// A machine and the emulator's idea of it, which get the same calls.
-struct Pair {
-    machine: Namespace,
+pub(crate) struct Pair {
+    pub(crate) machine: Namespace,
     world: World,
     before: [[String; 3]; 2],
 }
 
 impl Pair {
-    fn new(variant: Variant) -> Self {
+    pub(crate) fn new(variant: Variant) -> Self {
         let machine = machine(variant);
         let mut world = World::default();
         world.tables.default = variant;
@@ -127,18 +127,18 @@ impl Pair {
         Self { machine, world, before }
     }
 
-    fn set(&mut self, text: &str) {
+    pub(crate) fn set(&mut self, text: &str) {
         self.machine.settings(text);
         self.world.settings = Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
     }
 
-    fn call(&mut self, call: &Call) {
+    pub(crate) fn call(&mut self, call: &Call) {
         self.machine.hook().must(call);
         self.world.call(&call.duty()).expect("a good call");
     }
 
     /// A command, on both sides.
-    fn operate(&mut self, command: &str) -> Ending {
+    pub(crate) fn operate(&mut self, command: &str) -> Ending {
         let done = match command {
             "start" => self.world.start(),
             "stop" => self.world.stop(),
@@ -158,7 +158,7 @@ impl Pair {
 
     /// Every rule of ours in every table stands as we write it, in our order, and no other.
     #[track_caller]
-    fn assert_alike(&mut self, what: &str) {
+    pub(crate) fn assert_alike(&mut self, what: &str) {
         for family in Family::ALL {
             for (kind, real) in Kind::ALL.into_iter().zip(saved(&self.machine, family)) {
                 let emulated = self.world.tables.book(family).table(kind).save();
@@ -173,7 +173,7 @@ impl Pair {
 
     /// Everything is as before the first call.
     #[track_caller]
-    fn assert_nothing_left(&self, what: &str) {
+    pub(crate) fn assert_nothing_left(&self, what: &str) {
         let now = Family::ALL.map(|family| saved(&self.machine, family));
         assert_eq!(now, self.before, "{what}");
         assert!(

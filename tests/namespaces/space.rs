@@ -134,6 +134,57 @@ fn a_replacing_up_without_space_leaves_the_old_one() {
     }
 }
 
+/// Settings that change the tunnel that stands, and bring a gateway's part and a guard.
+const SETTINGS: &str = "[gateway]\nike = \"any\"\n[[connection]]\nname = \"net-net\"\nallow = \"replies\"\nwhen-down = \"block\"\n\
+                        nat = \"leave\"\n[tunnel]\nnat = \"leave\"\n";
+
+/// Has everything made as these settings say, and returns the tables of both families.
+fn start_with(machine: &Namespace, settings: &str) -> [String; 2] {
+    machine.settings(settings);
+    assert_eq!(machine.hook().operate(&["start"]).code, Some(0), "{settings}");
+    machine.listing()
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_start_without_space_changes_a_family_whole_or_not_at_all() {
+    const PLAIN: &str = "[tunnel]\nnat = \"leave\"\n";
+    for variant in VARIANTS {
+        let machine = with_small_record(variant);
+        machine.settings(PLAIN);
+        machine.hook().must(&libreswan_up());
+        let new = start_with(&machine, SETTINGS);
+        let old = start_with(&machine, PLAIN);
+        for (resource, most) in [(Resource::Inodes, 40), (Resource::Pages, 12)] {
+            let before = contents(&machine);
+            let mut codes = Vec::new();
+            for left in 0..=most {
+                machine.settings(SETTINGS);
+                fill(&machine, resource, left);
+                let ending = machine.hook().operate(&["start"]);
+                empty(&machine);
+                codes.push(ending.code);
+                let what = format!("{variant} {left} {resource:?} left: {ending:?}");
+                for (now, (old, new)) in machine.listing().iter().zip(old.iter().zip(&new)) {
+                    assert!(now == old || now == new, "{what}: {now}");
+                }
+                match ending.code {
+                    Some(0) => assert_eq!(machine.listing(), new, "{what}"),
+                    _ => ending.assert_refused(1, &["No space left"]),
+                }
+                assert_eq!(start_with(&machine, PLAIN), old, "{what}");
+                assert_eq!(contents(&machine), before, "{what}");
+            }
+            assert_eq!(
+                (codes.first(), codes.last()),
+                (Some(&Some(1)), Some(&Some(0))),
+                "{codes:?}"
+            );
+            assert!(codes.is_sorted_by(|a, b| a >= b), "more space, yet refused: {codes:?}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_down_without_space_is_refused_whole() {

@@ -41,7 +41,7 @@ fn ports(protocol: PortProtocol, my: Ports, peer: Ports) -> Traffic {
 
 /// Traffic of every kind. What is any is no match.
 fn traffics() -> Vec<Traffic> {
-    let mut traffics: Vec<_> = [2, 4, 6, 17, 41, 47, 50, 58, 89, 255]
+    let mut traffics: Vec<_> = [2, 4, 6, 17, 41, 47, 50, 51, 58, 89, 255]
         .map(|number| Traffic::Protocol(Protocol(number.try_into().unwrap())))
         .into();
     traffics.extend([

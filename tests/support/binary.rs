@@ -24,6 +24,14 @@ pub struct Call {
 }
 
 impl Call {
+    /// No daemon's, but a command for people.
+    pub fn command(words: &[&str]) -> Self {
+        Self {
+            arguments: words.iter().map(OsString::from).collect(),
+            variables: BTreeMap::new(),
+        }
+    }
+
     /// The same call with a variable set, byte for byte.
     pub fn with(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.variables.insert(name.into(), value.as_ref().to_owned());
@@ -75,6 +83,9 @@ impl Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.variables.is_empty() {
+            return write!(f, "{:?}", self.arguments);
+        }
         write!(f, "{} {}", self.get("PLUTO_VERB"), self.get("PLUTO_CONNECTION"))
     }
 }
@@ -159,11 +170,7 @@ impl Hook {
 
     /// Runs a command for people.
     pub fn operate(&self, words: &[&str]) -> Ending {
-        let arguments: Vec<_> = words.iter().map(OsString::from).collect();
-        self.call(&Call {
-            arguments,
-            variables: BTreeMap::new(),
-        })
+        self.call(&Call::command(words))
     }
 }
 
