@@ -98,3 +98,28 @@ fn segments_fit_the_path_in_both_directions() {
     assert!(mangle.contains("-j TCPMSS --set-mss 1259"), "{mangle}");
     assert!(mangle.contains("-j TCPMSS --clamp-mss-to-pmtu"), "{mangle}");
 }
+
+#[test]
+fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
+    let mut world = world("[gateway]\nplace = \"own\"\n");
+    let started = world.start().expect("a start");
+    assert_eq!(started.standing.gateways, 2);
+    let jump = "*filter\n-A FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
+    world.tables.book(Family::Ipv4).restore(jump).expect("a jump");
+    let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    world.up(&tunnel);
+    world.down(&tunnel);
+    let standing = rules(&mut world, Kind::Filter);
+    for chain in [":PLUTO-INPUT ", ":PLUTO-FORWARD ", ":PLUTO-OUTPUT "] {
+        assert!(standing.contains(chain), "{standing}");
+    }
+    // What a rule names cannot go; it stands empty.
+    world.stop().expect("a stop");
+    let standing = rules(&mut world, Kind::Filter);
+    assert_eq!(standing.matches("PLUTO").count(), 2, "{standing}");
+    let no_jump = "*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
+    world.tables.book(Family::Ipv4).restore(no_jump).expect("no jump");
+    world.stop().expect("a stop");
+    assert!(!rules(&mut world, Kind::Filter).contains("PLUTO"));
+    assert!(world.is_forgotten());
+}

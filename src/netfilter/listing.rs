@@ -11,6 +11,7 @@ use super::chain::{BuiltIn, ChainName};
 pub struct Listing {
     chains: BTreeSet<ChainName>,
     jumps: BTreeMap<(BuiltIn, ChainName), usize>,
+    named: BTreeSet<ChainName>,
 }
 
 impl Listing {
@@ -24,6 +25,7 @@ impl Listing {
             } else if let Some(jump) = jump(line) {
                 *listing.jumps.entry(jump).or_default() += 1;
             }
+            listing.named.extend(named(line));
         }
         listing
     }
@@ -31,6 +33,12 @@ impl Listing {
     /// Our chains.
     pub fn chains(&self) -> impl Iterator<Item = &ChainName> {
         self.chains.iter()
+    }
+
+    /// Whether a rule leads to this chain of ours, wherever that rule stands. One whose comment only looks so counts, too.
+    #[must_use]
+    pub fn names(&self, chain: &ChainName) -> bool {
+        self.named.contains(chain)
     }
 
     /// How often the built-in chain jumps to this chain of ours.
@@ -51,6 +59,19 @@ fn jump(line: &str) -> Option<(BuiltIn, ChainName)> {
     let (from, to) = rule.split_once(" -j ")?;
     let from = BuiltIn::ALL.into_iter().find(|chain| chain.name() == from)?;
     Some((from, to.trim_end().parse().ok()?))
+}
+
+/// The chains of ours that a rule may lead to.
+fn named(line: &str) -> Vec<ChainName> {
+    let Some((_, rule)) = line.split_once("-A ") else {
+        return Vec::new();
+    };
+    let words: Vec<_> = rule.split_whitespace().collect();
+    let leads = words.windows(2).filter_map(|pair| match pair {
+        ["-j" | "-g", chain] => chain.parse().ok(),
+        _ => None,
+    });
+    leads.collect()
 }
 
 #[cfg(test)]
@@ -85,5 +106,19 @@ COMMIT
         let listing = Listing::of_save(SAVE);
         assert_eq!(listing.jumps(BuiltIn::Input, &"PLUTO-INPUT".parse().unwrap()), 2);
         assert_eq!(listing.jumps(BuiltIn::Forward, &"PLUTO-INPUT".parse().unwrap()), 0);
+    }
+
+    #[test]
+    fn a_rule_of_any_form_that_leads_to_a_chain_of_ours_names_it() {
+        for line in [
+            "-A INPUT -j PLUTO-X",
+            "[1:60] -A MINE -s 10.0.0.0/8 -g PLUTO-X",
+            "-A MINE -p tcp -j PLUTO-X",
+        ] {
+            assert!(Listing::of_save(line).names(&"PLUTO-X".parse().unwrap()), "{line}");
+        }
+        for line in [":PLUTO-X - [0:0]", "-A PLUTO-X -j ACCEPT", "-A INPUT -j PLUTO-XY"] {
+            assert!(!Listing::of_save(line).names(&"PLUTO-X".parse().unwrap()), "{line}");
+        }
     }
 }

@@ -18,9 +18,10 @@ use super::shared::{NEIGHBOURS, PROTOCOLS, addresses_and_neighbours, clear, entr
 use super::tree::Shared;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Place, Rule, State, Table, Verdict};
 use crate::selector::{DevicePattern, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
-use crate::settings::{Esp, Gateway, IcmpFilter, Ike, Neighbour, Through};
+use crate::settings::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
 
-/// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them.
+/// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them, not even that jumps of the
+/// administrator's lead to our chains.
 #[must_use]
 pub fn lay_out_gateway(gateway: &Gateway, family: Family) -> Option<Layout> {
     let part = Part { gateway, family };
@@ -44,7 +45,12 @@ pub fn lay_out_gateway(gateway: &Gateway, family: Family) -> Option<Layout> {
     if !is_empty && gateway.esp == Esp::Negotiated {
         layout.shared.insert(Shared::Peers);
     }
-    (!is_empty).then_some(layout)
+    // Without any rule there is still what the administrator's own jumps lead to.
+    let is_led_to = match gateway.place {
+        JumpPlace::Own => true,
+        JumpPlace::First | JumpPlace::Last => false,
+    };
+    (!is_empty || is_led_to).then_some(layout)
 }
 
 /// Which packets a chain of the gateway is about.

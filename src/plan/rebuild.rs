@@ -63,6 +63,23 @@ fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing,
     }
 }
 
+/// What takes away the chains that stood only for jumps of the administrator's, where no rule leads to them any more.
+#[must_use]
+pub fn give_up_entrances(filter: &Listing) -> Vec<Section> {
+    let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(entrance).collect();
+    let left = filter.chains().filter(|chain| entrances.contains(chain));
+    let unnamed: Vec<_> = left.filter(|chain| !filter.names(chain)).cloned().collect();
+    let emptied = unnamed.iter().cloned().map(Command::Flush);
+    let commands: Vec<_> = emptied.chain(unnamed.iter().cloned().map(Command::Remove)).collect();
+    let section = Section {
+        table: Table::Filter,
+        commands,
+    };
+    std::iter::once(section)
+        .filter(|section| !section.commands.is_empty())
+        .collect()
+}
+
 /// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as a listing tells.
 #[must_use]
 pub fn holds(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> bool {
