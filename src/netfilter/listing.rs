@@ -11,6 +11,8 @@ use super::chain::{BuiltIn, ChainName};
 pub struct Listing {
     chains: BTreeSet<ChainName>,
     jumps: BTreeMap<(BuiltIn, ChainName), usize>,
+    /// What the first rule of a built-in chain jumps to, if it is a whole rule of that form.
+    heads: BTreeMap<BuiltIn, Option<ChainName>>,
     named: BTreeSet<ChainName>,
 }
 
@@ -25,6 +27,10 @@ impl Listing {
             } else if let Some(jump) = jump(line) {
                 *listing.jumps.entry(jump).or_default() += 1;
             }
+            if let Some(chain) = holder(line) {
+                let target = jump(line).map(|(_, target)| target);
+                listing.heads.entry(chain).or_insert(target);
+            }
             listing.named.extend(named(line));
         }
         listing
@@ -33,6 +39,12 @@ impl Listing {
     /// Our chains.
     pub fn chains(&self) -> impl Iterator<Item = &ChainName> {
         self.chains.iter()
+    }
+
+    /// Whether the built-in chain's first rule is the jump to this chain of ours.
+    #[must_use]
+    pub fn begins_with(&self, from: BuiltIn, to: &ChainName) -> bool {
+        self.heads.get(&from).is_some_and(|target| target.as_ref() == Some(to))
     }
 
     /// Whether a rule leads to this chain of ours, wherever that rule stands. One whose comment only looks so counts, too.
@@ -59,6 +71,12 @@ fn jump(line: &str) -> Option<(BuiltIn, ChainName)> {
     let (from, to) = rule.split_once(" -j ")?;
     let from = BuiltIn::ALL.into_iter().find(|chain| chain.name() == from)?;
     Some((from, to.trim_end().parse().ok()?))
+}
+
+/// The built-in chain that a line such as `-A INPUT -i lo -j ACCEPT` puts a rule into.
+fn holder(line: &str) -> Option<BuiltIn> {
+    let name = line.split_once("-A ")?.1.split(' ').next()?;
+    BuiltIn::ALL.into_iter().find(|chain| chain.name() == name)
 }
 
 /// The chains of ours that a rule may lead to.
@@ -106,6 +124,15 @@ COMMIT
         let listing = Listing::of_save(SAVE);
         assert_eq!(listing.jumps(BuiltIn::Input, &"PLUTO-INPUT".parse().unwrap()), 2);
         assert_eq!(listing.jumps(BuiltIn::Forward, &"PLUTO-INPUT".parse().unwrap()), 0);
+    }
+
+    #[test]
+    fn only_the_first_rule_of_a_built_in_chain_begins_it() {
+        let chain = "PLUTO-INPUT".parse().unwrap();
+        assert!(Listing::of_save(SAVE).begins_with(BuiltIn::Input, &chain));
+        assert!(!Listing::of_save(SAVE).begins_with(BuiltIn::Output, &chain));
+        let below = Listing::of_save("-A INPUT -i lo -j ACCEPT\n-A INPUT -j PLUTO-INPUT\n");
+        assert!(!below.begins_with(BuiltIn::Input, &chain));
     }
 
     #[test]
