@@ -98,3 +98,55 @@ fn segments_fit_the_path_in_both_directions() {
     assert!(mangle.contains("-j TCPMSS --set-mss 1259"), "{mangle}");
     assert!(mangle.contains("-j TCPMSS --clamp-mss-to-pmtu"), "{mangle}");
 }
+
+#[test]
+fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
+    let mut world = world("[gateway]\nplace = \"own\"\n");
+    let started = world.start().expect("a start");
+    assert_eq!(started.standing.gateways, 2);
+    let jump = "*filter\n-A FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
+    world.tables.book(Family::Ipv4).restore(jump).expect("a jump");
+    let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    world.up(&tunnel);
+    world.down(&tunnel);
+    let standing = rules(&mut world, Kind::Filter);
+    for chain in [":PLUTO-INPUT ", ":PLUTO-FORWARD ", ":PLUTO-OUTPUT "] {
+        assert!(standing.contains(chain), "{standing}");
+    }
+    // What a rule names cannot go; it stands empty.
+    world.stop().expect("a stop");
+    let standing = rules(&mut world, Kind::Filter);
+    assert_eq!(standing.matches("PLUTO").count(), 2, "{standing}");
+    let no_jump = "*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
+    world.tables.book(Family::Ipv4).restore(no_jump).expect("no jump");
+    world.stop().expect("a stop");
+    assert!(!rules(&mut world, Kind::Filter).contains("PLUTO"));
+    assert!(world.is_forgotten());
+}
+
+#[test]
+fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
+    let mut world = world("[gateway]\ninner-only = [\"l2tp\"]\n");
+    world.start().expect("a start");
+    world.up(&tunnel(&strongswan(
+        "up-client",
+        "net",
+        1,
+        "10.1.0.0/24",
+        "10.2.0.0/24",
+    )));
+    let before: Vec<_> = [Kind::Filter, Kind::Nat].map(|kind| rules(&mut world, kind)).into();
+    let above = "*filter\n-I INPUT 1 -j ACCEPT\nCOMMIT\n*nat\n-I POSTROUTING 1 -j MASQUERADE\nCOMMIT\n";
+    world.tables.book(Family::Ipv4).restore(above).expect("rules above");
+    assert!(!world.start().expect("a start").changed.is_empty());
+    for (kind, chain, before) in [
+        (Kind::Filter, "INPUT", &before[0]),
+        (Kind::Nat, "POSTROUTING", &before[1]),
+    ] {
+        let now = rules(&mut world, kind);
+        let first = now.lines().find(|line| line.starts_with(&format!("-A {chain} ")));
+        assert_eq!(first, Some(&*format!("-A {chain} -j PLUTO-{chain}")), "{now}");
+        assert_eq!(now.lines().count(), before.lines().count() + 1, "{now}");
+    }
+    assert!(world.start().expect("a start").changed.is_empty());
+}

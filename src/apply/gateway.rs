@@ -7,7 +7,7 @@ use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Rulebook, Table, restore_text};
-use crate::plan::{Layout, Site, TunnelId, holds, lay_out_gateway, move_jumps};
+use crate::plan::{Layout, Site, TunnelId, give_up_entrances, holds, lay_out_gateway, move_jumps};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
 
@@ -89,12 +89,32 @@ impl<T: Tables> Session<'_, T> {
         Ok(works.into_iter().filter(has_work).collect())
     }
 
-    /// Takes the gateway's own part out. Tunnels stay as long as they are up, and networks that are held apart stay so.
+    /// Takes the gateway's own part out, and chains of ours that stand empty for jumps that are gone. Tunnels stay as long as they are up, and networks that are held apart stay so.
     ///
     /// # Errors
     /// If it cannot be done.
     pub fn stop(&mut self) -> Result<Started, ApplyError> {
-        self.remove(|entry| matches!(entry, Entry::Gateway(_)))
+        let mut started = self.remove(|entry| matches!(entry, Entry::Gateway(_)))?;
+        for rulebook in self.default_rulebooks()?.into_values() {
+            if !self.store.has_entries(rulebook)? && self.give_up_entrances(rulebook)? {
+                started.changed.insert(rulebook);
+            }
+        }
+        Ok(started)
+    }
+
+    /// Takes away the chains that stay, with `place = "own"`, while there is nothing in them. Those that a rule still leads to it leaves.
+    fn give_up_entrances(&mut self, rulebook: Rulebook) -> Result<bool, ApplyError> {
+        // Where there is no such table, nothing of ours is in it.
+        let Ok(listing) = self.tables.save(rulebook, Table::Filter) else {
+            return Ok(false);
+        };
+        let sections = checked(give_up_entrances(&Listing::of_save(&listing)))?;
+        if sections.is_empty() {
+            return Ok(false);
+        }
+        self.tables.restore(rulebook, &restore_text(&sections))?;
+        Ok(true)
     }
 
     /// Holds these networks apart no more.

@@ -11,6 +11,9 @@ use super::chain::{BuiltIn, ChainName};
 pub struct Listing {
     chains: BTreeSet<ChainName>,
     jumps: BTreeMap<(BuiltIn, ChainName), usize>,
+    /// What the first rule of a built-in chain jumps to, if it is a whole rule of that form.
+    heads: BTreeMap<BuiltIn, Option<ChainName>>,
+    named: BTreeSet<ChainName>,
 }
 
 impl Listing {
@@ -24,6 +27,11 @@ impl Listing {
             } else if let Some(jump) = jump(line) {
                 *listing.jumps.entry(jump).or_default() += 1;
             }
+            if let Some(chain) = holder(line) {
+                let target = jump(line).map(|(_, target)| target);
+                listing.heads.entry(chain).or_insert(target);
+            }
+            listing.named.extend(named(line));
         }
         listing
     }
@@ -31,6 +39,18 @@ impl Listing {
     /// Our chains.
     pub fn chains(&self) -> impl Iterator<Item = &ChainName> {
         self.chains.iter()
+    }
+
+    /// Whether the built-in chain's first rule is the jump to this chain of ours.
+    #[must_use]
+    pub fn begins_with(&self, from: BuiltIn, to: &ChainName) -> bool {
+        self.heads.get(&from).is_some_and(|target| target.as_ref() == Some(to))
+    }
+
+    /// Whether a rule leads to this chain of ours, wherever that rule stands. One whose comment only looks so counts, too.
+    #[must_use]
+    pub fn names(&self, chain: &ChainName) -> bool {
+        self.named.contains(chain)
     }
 
     /// How often the built-in chain jumps to this chain of ours.
@@ -51,6 +71,25 @@ fn jump(line: &str) -> Option<(BuiltIn, ChainName)> {
     let (from, to) = rule.split_once(" -j ")?;
     let from = BuiltIn::ALL.into_iter().find(|chain| chain.name() == from)?;
     Some((from, to.trim_end().parse().ok()?))
+}
+
+/// The built-in chain that a line such as `-A INPUT -i lo -j ACCEPT` puts a rule into.
+fn holder(line: &str) -> Option<BuiltIn> {
+    let name = line.split_once("-A ")?.1.split(' ').next()?;
+    BuiltIn::ALL.into_iter().find(|chain| chain.name() == name)
+}
+
+/// The chains of ours that a rule may lead to.
+fn named(line: &str) -> Vec<ChainName> {
+    let Some((_, rule)) = line.split_once("-A ") else {
+        return Vec::new();
+    };
+    let words: Vec<_> = rule.split_whitespace().collect();
+    let leads = words.windows(2).filter_map(|pair| match pair {
+        ["-j" | "-g", chain] => chain.parse().ok(),
+        _ => None,
+    });
+    leads.collect()
 }
 
 #[cfg(test)]
@@ -85,5 +124,28 @@ COMMIT
         let listing = Listing::of_save(SAVE);
         assert_eq!(listing.jumps(BuiltIn::Input, &"PLUTO-INPUT".parse().unwrap()), 2);
         assert_eq!(listing.jumps(BuiltIn::Forward, &"PLUTO-INPUT".parse().unwrap()), 0);
+    }
+
+    #[test]
+    fn only_the_first_rule_of_a_built_in_chain_begins_it() {
+        let chain = "PLUTO-INPUT".parse().unwrap();
+        assert!(Listing::of_save(SAVE).begins_with(BuiltIn::Input, &chain));
+        assert!(!Listing::of_save(SAVE).begins_with(BuiltIn::Output, &chain));
+        let below = Listing::of_save("-A INPUT -i lo -j ACCEPT\n-A INPUT -j PLUTO-INPUT\n");
+        assert!(!below.begins_with(BuiltIn::Input, &chain));
+    }
+
+    #[test]
+    fn a_rule_of_any_form_that_leads_to_a_chain_of_ours_names_it() {
+        for line in [
+            "-A INPUT -j PLUTO-X",
+            "[1:60] -A MINE -s 10.0.0.0/8 -g PLUTO-X",
+            "-A MINE -p tcp -j PLUTO-X",
+        ] {
+            assert!(Listing::of_save(line).names(&"PLUTO-X".parse().unwrap()), "{line}");
+        }
+        for line in [":PLUTO-X - [0:0]", "-A PLUTO-X -j ACCEPT", "-A INPUT -j PLUTO-XY"] {
+            assert!(!Listing::of_save(line).names(&"PLUTO-X".parse().unwrap()), "{line}");
+        }
     }
 }

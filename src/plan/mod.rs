@@ -58,7 +58,7 @@ pub use layout::Layout;
 pub use mend::mend;
 pub use path::Path;
 pub use piece::Piece;
-pub use rebuild::{holds, move_jumps, rebuild};
+pub use rebuild::{give_up_entrances, holds, move_jumps, rebuild};
 pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
 pub use routing::{address_slot, device_slot, items, rank, slot};
 pub use shared::Site;

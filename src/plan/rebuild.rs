@@ -11,8 +11,8 @@ use crate::settings::JumpPlace;
 /// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of these tables; a table that is not listed is
 /// not touched.
 ///
-/// Chains of ours that stand are emptied and filled again, those that belong to no tunnel are removed, and our jumps in the
-/// built-in chains are left where they stand; only a missing one is put in and a second one taken out. The filter table comes first: what it
+/// Chains of ours that stand are emptied and filled again, and those that belong to no tunnel are removed. In the built-in chains a missing
+/// jump of ours is put in, a second one taken out, and one that is to come first put first again if others have been put before it. The filter table comes first: what it
 /// lets in by mistake must not wait for the others.
 #[must_use]
 pub fn rebuild(layouts: &[Layout], listings: &BTreeMap<Table, Listing>, site: Site) -> Vec<Section> {
@@ -63,6 +63,23 @@ fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing,
     }
 }
 
+/// What takes away the chains that stood only for jumps of the administrator's, where no rule leads to them any more.
+#[must_use]
+pub fn give_up_entrances(filter: &Listing) -> Vec<Section> {
+    let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(entrance).collect();
+    let left = filter.chains().filter(|chain| entrances.contains(chain));
+    let unnamed: Vec<_> = left.filter(|chain| !filter.names(chain)).cloned().collect();
+    let emptied = unnamed.iter().cloned().map(Command::Flush);
+    let commands: Vec<_> = emptied.chain(unnamed.iter().cloned().map(Command::Remove)).collect();
+    let section = Section {
+        table: Table::Filter,
+        commands,
+    };
+    std::iter::once(section)
+        .filter(|section| !section.commands.is_empty())
+        .collect()
+}
+
 /// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as a listing tells.
 #[must_use]
 pub fn holds(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> bool {
@@ -74,8 +91,10 @@ pub fn holds(layouts: &[Layout], table: Table, listing: &Listing, site: Site) ->
     let standing: BTreeSet<_> = listing.chains().filter(|chain| !site.keeps(table, chain)).collect();
     let has_jumps = |built_in: &BuiltIn| match site.place(table) {
         JumpPlace::Own => true,
-        JumpPlace::First | JumpPlace::Last => {
-            listing.jumps(*built_in, &entrance(*built_in)) == usize::from(!pieces.is_empty())
+        place @ (JumpPlace::First | JumpPlace::Last) => {
+            let wanted = !pieces.is_empty();
+            let number = listing.jumps(*built_in, &entrance(*built_in));
+            number == usize::from(wanted) && !(wanted && is_overtaken(*built_in, place, listing))
         }
     };
     wanted
@@ -104,8 +123,9 @@ fn in_table(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> 
     for built_in in table.built_in() {
         match site.place(table) {
             JumpPlace::Own => {}
-            JumpPlace::First => mend_jump(&mut commands, *built_in, Place::Head, !pieces.is_empty(), listing),
-            JumpPlace::Last => mend_jump(&mut commands, *built_in, Place::Tail, !pieces.is_empty(), listing),
+            place @ (JumpPlace::First | JumpPlace::Last) => {
+                mend_jump(&mut commands, *built_in, place, !pieces.is_empty(), listing);
+            }
         }
     }
     let removed = stray.into_iter().filter(|chain| !site.keeps(table, chain));
@@ -120,14 +140,29 @@ fn own_rules(piece: &Piece) -> impl Iterator<Item = &Placed> {
     })
 }
 
-fn mend_jump(commands: &mut Vec<Command>, built_in: BuiltIn, place: Place, is_wanted: bool, listing: &Listing) {
-    let wanted = usize::from(is_wanted);
+/// Whether our jump is to come before all other rules, and somebody has put one before it since.
+fn is_overtaken(built_in: BuiltIn, place: JumpPlace, listing: &Listing) -> bool {
+    match place {
+        JumpPlace::First => !listing.begins_with(built_in, &entrance(built_in)),
+        // Rules are added behind it all the time.
+        JumpPlace::Last | JumpPlace::Own => false,
+    }
+}
+
+/// Leaves one jump if it is wanted, at its place, and none otherwise.
+fn mend_jump(commands: &mut Vec<Command>, built_in: BuiltIn, place: JumpPlace, is_wanted: bool, listing: &Listing) {
     let rule = entrance_jump(built_in);
     let standing = listing.jumps(built_in, &entrance(built_in));
-    for _ in wanted..standing {
+    let kept = usize::from(is_wanted && standing > 0 && !is_overtaken(built_in, place, listing));
+    for _ in kept..standing {
         commands.push(Command::Delete(built_in.into(), rule.clone()));
     }
-    for _ in standing..wanted {
+    let place = match place {
+        JumpPlace::First => Place::Head,
+        JumpPlace::Last => Place::Tail,
+        JumpPlace::Own => return,
+    };
+    for _ in kept..usize::from(is_wanted) {
         commands.push(Command::Put(Placed {
             chain: built_in.into(),
             place,

@@ -32,7 +32,7 @@ CONF
             done <<<"${options[i]}"
         done
     } >"$state/$gateway/ipsec.conf"
-    printf '%%any %%any : PSK "a secret for tests"\n: PSK "a secret for tests"\n' >"$state/$gateway/ipsec.secrets"
+    printf '%s\n' '%any %any : PSK "a secret for tests"' ': PSK "a secret for tests"' '@anna : XAUTH "a secret for tests"' >"$state/$gateway/ipsec.secrets"
     chmod 600 "$state/$gateway/ipsec.secrets"
     [[ -d /lab/nss ]] || make_nss
     cp -r /lab/nss "$state/$gateway/nss"
