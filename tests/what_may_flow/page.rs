@@ -11,9 +11,9 @@ const PAGE: &str = include_str!("../../docs/what-may-flow.md");
 const TABLE: &str = include_str!("table.txt");
 
 /// What the table has for a sentence.
-struct Block<'a> {
+pub(crate) struct Block<'a> {
     number: u32,
-    sentence: &'a str,
+    pub(crate) sentence: &'a str,
     /// Its lines, without their indentation.
     lines: Vec<&'a str>,
 }
@@ -24,17 +24,19 @@ fn numbered(line: &str) -> Option<(u32, &str)> {
     Some((number.parse().ok()?, sentence))
 }
 
-fn tunnels() -> Tunnels {
-    let declared = TABLE.lines().filter_map(|line| line.strip_prefix("tunnel "));
+/// The tunnels that a table declares.
+pub(crate) fn tunnels_of(table: &str) -> Tunnels {
+    let declared = table.lines().filter_map(|line| line.strip_prefix("tunnel "));
     let declared = declared.filter_map(|line| line.split_once(": "));
     declared
         .map(|(name, line)| (name.to_owned(), line.to_owned()))
         .collect()
 }
 
-fn blocks() -> Vec<Block<'static>> {
+/// What a table has, sentence by sentence.
+pub(crate) fn of_table(table: &str) -> Vec<Block<'_>> {
     let mut blocks: Vec<Block<'_>> = Vec::new();
-    for line in TABLE
+    for line in table
         .lines()
         .filter(|line| !(line.is_empty() || line.starts_with('#') || line.starts_with("tunnel ")))
     {
@@ -83,13 +85,13 @@ fn is_row(line: &str) -> bool {
 #[test]
 fn every_sentence_has_its_rows_and_every_row_its_sentence() {
     let sentences = sentences();
-    let blocks = blocks();
-    let of_table: Vec<_> = blocks
+    let blocks = of_table(TABLE);
+    let told: Vec<_> = blocks
         .iter()
         .map(|block| (block.number, block.sentence.to_owned()))
         .collect();
     let of_page: Vec<_> = sentences.into_iter().collect();
-    assert_eq!(of_table, of_page);
+    assert_eq!(told, of_page);
     for block in blocks {
         let rows = block.lines.iter().filter(|line| is_row(line)).count();
         assert!(rows > 0, "{}. {}: no row", block.number, block.sentence);
@@ -98,20 +100,21 @@ fn every_sentence_has_its_rows_and_every_row_its_sentence() {
 
 #[test]
 fn every_packet_of_the_table_has_the_fate_that_the_page_tells() {
-    let tunnels = tunnels();
+    let tunnels = tunnels_of(TABLE);
     let mut wrong = Vec::new();
-    for block in blocks() {
+    for block in of_table(TABLE) {
         for family in Family::ALL {
-            wrong.extend(differences(&block, family, &tunnels));
+            wrong.extend(differences(&block, family, &tunnels, None));
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The rows of a block that come out otherwise in a family.
-fn differences(block: &Block<'_>, family: Family, tunnels: &Tunnels) -> Vec<String> {
+/// The rows of a block that come out otherwise in a family, on a gateway that begins with a settings file.
+pub(crate) fn differences(block: &Block<'_>, family: Family, tunnels: &Tunnels, file: Option<&str>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut scenario = Scenario::new(family, tunnels);
+    file.into_iter().for_each(|text| scenario.file(text));
     let mut counts = true;
     for line in &block.lines {
         match *line {

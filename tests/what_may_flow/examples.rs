@@ -1,0 +1,54 @@
+//! The settings files in `contrib/examples`: each is read, and does what it says.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use pluto_updown::selector::Family;
+use pluto_updown::settings::Settings;
+
+use crate::page::{differences, of_table, tunnels_of};
+
+const TABLE: &str = include_str!("examples.txt");
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/examples");
+
+/// Has every key at its default, which is the business of another test.
+const DEFAULTS: &str = "pluto-updown.toml";
+
+fn text(name: &str) -> String {
+    fs::read_to_string(format!("{FOLDER}/{name}")).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn every_example_has_its_packets() {
+    let files = fs::read_dir(FOLDER).expect("a folder");
+    let names = files.map(|file| file.expect("a file").file_name().into_string().expect("a name"));
+    let examples: BTreeSet<_> = names
+        .filter(|name| name.ends_with(".toml") && name != DEFAULTS)
+        .collect();
+    let blocks: BTreeSet<_> = of_table(TABLE).iter().map(|block| block.sentence.to_owned()).collect();
+    assert_eq!(blocks, examples);
+}
+
+#[test]
+fn every_example_does_what_it_says() {
+    let tunnels = tunnels_of(TABLE);
+    let mut wrong = Vec::new();
+    for block in of_table(TABLE) {
+        for family in Family::ALL {
+            wrong.extend(differences(&block, family, &tunnels, Some(&text(block.sentence))));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_an_example_has_in_comments_can_be_written() {
+    let text = text("block-new-from-tunnels.toml");
+    let (_, commented) = text.split_once("more:\n#\n").expect("an entry in comments");
+    let entry: String = commented
+        .lines()
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    Settings::parse(&format!("{text}{entry}")).unwrap_or_else(|error| panic!("{error}"));
+}
