@@ -52,3 +52,21 @@ fn what_an_example_has_in_comments_can_be_written() {
         .collect();
     Settings::parse(&format!("{text}{entry}")).unwrap_or_else(|error| panic!("{error}"));
 }
+
+#[test]
+fn what_readme_shows_can_be_written_and_every_example_is_named_there() {
+    let readme = include_str!("../../README.md");
+    let shown: Vec<_> = readme
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().expect("an end"))
+        .collect();
+    assert!(shown.len() >= 3);
+    for text in shown {
+        Settings::parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    }
+    for block in of_table(TABLE) {
+        let link = format!("(contrib/examples/{})", block.sentence);
+        assert!(readme.contains(&link), "{link}");
+    }
+}
