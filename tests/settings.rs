@@ -150,3 +150,22 @@ fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
     }
     assert!(world.start().expect("a start").changed.is_empty());
 }
+
+#[test]
+fn networks_that_a_tunnel_joins_and_the_settings_name_are_held_apart_once() {
+    let mut world = world(
+        "[[connection]]\nname = \"net\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]\n",
+    );
+    world.up(&tunnel(&strongswan(
+        "up-client",
+        "net",
+        1,
+        "10.1.0.0/24",
+        "10.2.0.0/24",
+    )));
+    let filter = rules(&mut world, Kind::Filter);
+    let dropped = "-s 10.2.0.0/24 -d 10.1.0.0/24 -j DROP";
+    assert_eq!(filter.matches(dropped).count(), 1, "{filter}");
+    world.start().expect("a start");
+    assert_eq!(rules(&mut world, Kind::Filter), filter);
+}

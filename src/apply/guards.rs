@@ -1,5 +1,7 @@
 //! What holds networks apart: by a tunnel that has come up, and by what the settings name.
 
+use std::collections::BTreeSet;
+
 use super::{ApplyError, Session};
 use crate::contract::Tunnel;
 use crate::iptables::Tables;
@@ -30,6 +32,8 @@ impl<T: Tables> Session<'_, T> {
                 fault: PolicyError::NotApart { network: own.0 },
             });
         }
+        // Its own may be among those that are named.
+        let pairs: BTreeSet<_> = pairs.into_iter().collect();
         let guards = pairs.into_iter().map(|pair| self.guard(rulebook, pair, Some(tunnel)));
         Ok(guards.collect::<Result<_, _>>()?)
     }
