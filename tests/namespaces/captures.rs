@@ -96,11 +96,20 @@ fn watch(machine: &Namespace, before: &[String; 2], done: &AtomicBool) -> usize 
     let mut looks = 0;
     while !done.load(Ordering::Relaxed) {
         for (family, before) in Family::ALL.into_iter().zip(before) {
-            assert_eq!(&the_administrators(&machine.saved(family)), before);
+            let listing = the_administrators(&machine.saved(family));
+            assert_eq!(without_repeats(&listing), without_repeats(before));
         }
         looks += 1;
     }
     looks
+}
+
+/// iptables-nft-save reads a table in pieces, and begins anew where it changes meanwhile; 1.8.9 then lists a rule twice that it had read
+/// already. What is missing or out of order is not forgiven.
+fn without_repeats(listing: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = listing.lines().collect();
+    lines.dedup();
+    lines
 }
 
 #[test]
