@@ -337,7 +337,8 @@ pub fn the_administrators(listing: &str) -> String {
 }
 
 /// A listing with the rules of those chains sorted in which the order has no meaning: in the dispatchers and blocks one tunnel or
-/// block stands beside the other, and a rebuild puts them in by name and not by age.
+/// block stands beside the other, and a rebuild puts them in by name and not by age. What leads to the networks that are held apart keeps
+/// its place among them.
 pub fn timeless(listing: &str) -> String {
     let mut lines: Vec<_> = listing.lines().collect();
     let chain = |line: &str| {
@@ -350,7 +351,8 @@ pub fn timeless(listing: &str) -> String {
         let stem = chain.strip_prefix("PLUTO-").and_then(|rest| rest.split('-').next());
         matches!(stem, Some("I" | "O" | "FI" | "FO"))
     };
-    for group in lines.chunk_by_mut(|a, b| chain(a) == chain(b)) {
+    let holds_apart = |line: &str| line.ends_with("-j PLUTO-BI") || line.ends_with("-j PLUTO-BO");
+    for group in lines.chunk_by_mut(|a, b| chain(a) == chain(b) && holds_apart(a) == holds_apart(b)) {
         if has_no_order(&chain(group[0])) {
             group.sort_unstable();
         }
