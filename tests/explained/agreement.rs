@@ -1,13 +1,15 @@
 //! What the tracer says, and what the emulator does.
 
 use pluto_updown::netfilter::{Table, Verdict as RuleVerdict, spelling};
-use pluto_updown::plan::{End, Journey, Rules, Station, Walk};
+use pluto_updown::plan::{Assumption, End, Journey, Rules, Station, Walk};
 use pluto_updown::selector::Family;
 use proptest::prelude::*;
 
 use crate::packets::{ignorance, is_so, known, packets, vague};
 use crate::support::emulator::{Emulator, Kind, Mss};
-use crate::support::packet::{ConnectionState, Direction, Packet, Trace, Verdict, before_routing, journey, trace};
+use crate::support::packet::{
+    ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
+};
 use crate::worlds::{calls, files, wanted, world};
 
 fn kind(table: Table) -> Kind {
@@ -90,8 +92,8 @@ fn of_first(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), Te
 /// What becomes of a packet that is not the first of its connection: what nat has made of the first one was made of it, too.
 fn of_later(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), TestCaseError> {
     let inside = match packet.from {
-        crate::support::packet::From::Local => packet.clone(),
-        _ => {
+        From::Local => packet.clone(),
+        From::Device(_) | From::Ipsec { .. } => {
             let first = Packet {
                 state: ConnectionState::New,
                 ..packet.clone()
@@ -117,6 +119,13 @@ fn agree(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), TestC
         ConnectionState::Established | ConnectionState::Related | ConnectionState::Invalid => {
             of_later(tables, packet, ours)
         }
+    }
+}
+
+fn is_denied(assumption: &Assumption) -> bool {
+    match assumption {
+        Assumption::Holds(_) => false,
+        Assumption::Fails(_) => true,
     }
 }
 
@@ -163,6 +172,10 @@ proptest! {
             let journeys = rules.journeys(vague(whole.clone(), *ignorance));
             let so = journeys.iter().filter(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole)));
             one_agrees(tables, packet, &so.collect::<Vec<_>>())?;
+            // What is told of each way is only what must be so; the first that fits has to be right.
+            let asked = |journey: &&Journey| journey.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
+            let first = journeys.iter().find(asked);
+            prop_assert!(first.is_some_and(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole))), "{:?} {:?}", first, packet);
         }
     }
 }

@@ -32,13 +32,12 @@ pub(super) struct Doubts(pub(super) Vec<Assumption>);
 
 impl Doubts {
     fn settled(&self, holds: bool) -> impl Iterator<Item = &Doubt> {
-        let settled = self.0.iter().flat_map(move |assumption| match (assumption, holds) {
+        self.0.iter().flat_map(move |assumption| match (assumption, holds) {
             (Assumption::Holds(doubts), true) => &doubts[..],
             // That not all of several things hold does not say which.
             (Assumption::Fails(doubts), false) if doubts.len() == 1 => &doubts[..],
             (Assumption::Holds(_) | Assumption::Fails(_), _) => &[],
-        });
-        settled
+        })
     }
 
     /// Whether the same was taken for granted, in whatever order.

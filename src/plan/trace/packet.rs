@@ -196,7 +196,8 @@ fn tcp() -> Option<Traffic> {
 }
 
 /// A kind of traffic as it is seen from the destination of packets in one direction.
-fn from_its_destination(direction: Direction, traffic: &Traffic) -> Traffic {
+#[must_use]
+pub fn from_its_destination(direction: Direction, traffic: &Traffic) -> Traffic {
     match (direction, traffic) {
         (Direction::Out, Traffic::Ports { protocol, my, peer }) => Traffic::Ports {
             protocol: *protocol,
