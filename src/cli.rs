@@ -272,6 +272,19 @@ pub enum Operation {
         #[arg(long)]
         force: bool,
     },
+    /// Tell in words and in a picture what may flow through a tunnel, and which chains a packet comes through; or what becomes of one packet
+    Explain {
+        /// The connection, or a tunnel's short name as in its chains
+        #[arg(value_name = "CONNECTION", required_unless_present = "packet", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        name: Option<String>,
+        /// Tell what becomes of a packet, in clear and through every tunnel that its addresses fit. PROTOCOL and PORT may be left out;
+        /// PROTOCOL can be a service as in the settings file: tcp/22, ping
+        #[arg(long, num_args = 2..=4, value_names = ["SOURCE", "DESTINATION", "PROTOCOL", "PORT"])]
+        packet: Option<Vec<String>>,
+        /// Draw the picture as SVG, and nothing else
+        #[arg(long, conflicts_with = "packet")]
+        svg: bool,
+    },
     /// Forget the tunnels on record that the kernel has no IPsec policy of any more: their daemon died and calls nobody
     Prune,
     /// Put back what is on record and stands no more, as after a reload of the firewall, and nothing else

@@ -1,4 +1,8 @@
-//! Other people's words, made fit for one line of a log or a terminal.
+//! Words for people: others' ones made fit for one line of a log or a terminal, and our own.
+
+mod nearest;
+
+pub use nearest::nearest;
 
 /// Bytes as printable ASCII, everything else escaped as in a string literal of Rust; at most `longest` bytes of it, cut between two
 /// escapes.
@@ -28,6 +32,47 @@ pub fn one_line(text: &str) -> String {
     lines.join("; ").chars().map(escape).collect()
 }
 
+/// A span of time in at most six characters: `59s`, `12m`, `2h13m`, `3d04h`, `120d`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, minutes) => format!("{hours}h{:02}m", minutes % 60),
+        (days @ 1..100, hours, _) => format!("{days}d{:02}h", hours % 24),
+        (days, ..) => format!("{days}d"),
+    }
+}
+
+/// Lines of at most so many characters, broken at blanks where there are any. Nothing is cut off: a network that is not shown whole is
+/// another network.
+#[must_use]
+pub fn wrapped(texts: &[String], width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for text in texts {
+        let mut line = String::new();
+        for word in text.split(' ') {
+            let mut word = word;
+            if !line.is_empty() && line.len() + 1 + word.len() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            // All of it is ASCII: names and identities are escaped when they are read.
+            while word.len() > width {
+                let (first, rest) = word.split_at_checked(width).unwrap_or((word, ""));
+                lines.push(first.to_owned());
+                word = rest;
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +87,35 @@ mod tests {
     #[test]
     fn many_lines_become_one() {
         assert_eq!(one_line("one \n\n  two\u{1b}\u{e4}\n"), "one; two\\u{1b}\\u{e4}");
+    }
+
+    #[test]
+    fn spans_are_short() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (3599, "59m"),
+            (7980, "2h13m"),
+            (86_400 + 7200, "1d02h"),
+            (86_400 * 120, "120d"),
+        ] {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_goes_on_in_the_next_line_and_is_never_cut() {
+        let texts = ["10.1.0.0/24 - 2001:db8:aaaa:bbbb:cccc::/80".to_owned(), "x".repeat(25)];
+        let lines = wrapped(&texts, 20);
+        assert_eq!(
+            lines,
+            [
+                "10.1.0.0/24 -",
+                "2001:db8:aaaa:bbbb:c",
+                "ccc::/80",
+                &"x".repeat(20),
+                "xxxxx"
+            ]
+        );
     }
 }

@@ -41,6 +41,27 @@ pub enum Verdict {
     Dnat(IpAddr),
 }
 
+impl Verdict {
+    /// What a packet's source becomes, if that is changed.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        match self {
+            Self::Snat(address) => Some(*address),
+            Self::Accept
+            | Self::Drop
+            | Self::Return
+            | Self::Jump(_)
+            | Self::Consult(_)
+            | Self::Goto(_)
+            | Self::Log(_)
+            | Self::KernelLog(_)
+            | Self::SegmentSize(_)
+            | Self::SegmentSizeOfPath
+            | Self::Dnat(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

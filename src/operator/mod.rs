@@ -1,6 +1,7 @@
 //! Commands for people, one file each.
 
 mod check;
+mod explain;
 mod flush;
 mod ground;
 mod prune;
@@ -33,6 +34,15 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
         Operation::Check { as_daemon } => {
             let rights = if as_daemon { As::Daemon } else { As::Administrator };
             told("check", check::run(&options, rights))
+        }
+        Operation::Explain { name, packet, svg } => {
+            let form = if svg {
+                explain::Form::Picture
+            } else {
+                explain::Form::Words
+            };
+            let asked = explain::Asked { name, packet, form };
+            told("explain", explain::run(&options, &asked))
         }
         Operation::Flush { force } => {
             let others = if force { Others::Go } else { Others::Stay };

@@ -44,6 +44,7 @@ mod piece;
 mod rebuild;
 mod routing;
 mod shared;
+mod trace;
 mod tree;
 mod tunnel;
 mod wanted;
@@ -62,6 +63,9 @@ pub use rebuild::{give_up_entrances, holds, move_jumps, rebuild};
 pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
 pub use routing::{address_slot, device_slot, items, rank, slot};
 pub use shared::Site;
+pub use trace::{
+    Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Packet, Rules, Station, Walk, from_its_destination,
+};
 pub use tree::{BLOCK_BITS, Block, Node, Shared};
-pub use tunnel::{Exempting, PolicyError, Terms, lay_out, lay_out_peer};
+pub use tunnel::{Exempting, Passes, PolicyError, Terms, Way, lay_out, lay_out_peer, ways};
 pub use wanted::{Wanted, WantedChain};

@@ -33,7 +33,7 @@ pub(super) fn lay_out(
         Nat::Masquerade => hide(layout, tunnel, id, exit, own_address(tunnel)?),
         // An address of the other family is for other tunnels of the connection.
         Nat::Address(address) if Family::of(address) != tunnel.family() => exempt(layout, exit),
-        Nat::Address(address) if !contains(&tunnel.my_client, address) => {
+        Nat::Address(address) if !tunnel.my_client.contains(address) => {
             return Err(PolicyError::AddressOutside {
                 address,
                 near: tunnel.my_client,
@@ -66,15 +66,8 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
         return Ok(near.first());
     }
     given
-        .find(|address| contains(&near, *address))
+        .find(|address| near.contains(*address))
         .ok_or(PolicyError::NoOwnAddress { near })
-}
-
-fn contains(network: &Network, address: IpAddr) -> bool {
-    match network {
-        Network::Prefix(prefix) => prefix.contains(&address),
-        Network::Range(first, last) => Family::of(*first) == Family::of(address) && (first..=last).contains(&&address),
-    }
 }
 
 /// Hides the machines behind us: what they send to the far network leaves from this address, and so goes into the tunnel whatever address

@@ -39,7 +39,7 @@ use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 pub fn lay_out(tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>) -> Result<Layout, PolicyError> {
     let exit = exit(tunnel, terms.interfaces);
     let mut layout = Layout::new(exit.cloned());
-    for way in filter_ways(tunnel, terms.policy) {
+    for way in ways(tunnel, terms.policy) {
         let rules = allowance::rules(tunnel, id, terms.policy, &way);
         open(&mut layout, tunnel, id, way.path, way.near, rules, exit);
         if way.is_restricted() && tunnel.traffic != Traffic::Any {
@@ -172,16 +172,18 @@ fn shut(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, policy: &Policy, wa
 
 /// A path of the filter table that a tunnel has a chain on.
 #[derive(Debug)]
-pub(super) struct Way {
-    pub(super) path: Path,
+pub struct Way {
+    /// The path.
+    pub path: Path,
     /// Our end of it.
-    pub(super) near: Network,
-    pub(super) passes: Passes,
+    pub near: Network,
+    /// What passes.
+    pub passes: Passes,
 }
 
 /// What of a tunnel's packets passes on a way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Passes {
+pub enum Passes {
     /// All.
     All,
     /// What belongs to connections from the other side of the gateway.
@@ -203,7 +205,9 @@ impl Way {
     }
 }
 
-fn filter_ways(tunnel: &Tunnel, policy: &Policy) -> Vec<Way> {
+/// The paths of the filter table that a tunnel has a chain on. On others its packets are left to other rules.
+#[must_use]
+pub fn ways(tunnel: &Tunnel, policy: &Policy) -> Vec<Way> {
     let near = tunnel.translation.map_or(tunnel.my_client, |translation| {
         // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT, and POSTROUTING replaces ours after OUTPUT.
         Network::host(translation.own)

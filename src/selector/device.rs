@@ -82,6 +82,12 @@ impl DeviceClass {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether iptables takes a device for one of the class: it does so with every name that begins alike.
+    #[must_use]
+    pub fn fits(&self, device: &Device) -> bool {
+        is_meant(&self.0, device)
+    }
 }
 
 /// A device by its name, or with a `+` at the end all devices whose names begin so: `eth1`, `ppp+`. Not `+` alone, and not `lo`,
@@ -89,6 +95,42 @@ impl DeviceClass {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DevicePattern(String);
+
+/// Whether iptables takes a device for one that a name, or the beginning of names, stands for.
+fn is_meant(pattern: &str, device: &Device) -> bool {
+    match pattern.strip_suffix('+') {
+        Some(stem) => device.as_str().starts_with(stem),
+        None => device.as_str() == pattern,
+    }
+}
+
+impl DevicePattern {
+    /// What all its names begin with, if it is no single name.
+    fn stem(&self) -> Option<&str> {
+        self.0.strip_suffix('+')
+    }
+
+    /// Whether a device is meant.
+    #[must_use]
+    pub fn fits(&self, device: &Device) -> bool {
+        is_meant(&self.0, device)
+    }
+
+    /// Whether a device that this one means is one that another means; nothing, if it may be.
+    #[must_use]
+    pub fn answers(&self, other: &Self) -> Option<bool> {
+        let meets = |longer: &str, stem: &str| longer.starts_with(stem);
+        match (self.stem(), other.stem()) {
+            (None, None) => Some(self.0 == other.0),
+            (None, Some(stem)) => Some(meets(&self.0, stem)),
+            (Some(stem), None) if meets(&other.0, stem) => None,
+            (Some(_), None) => Some(false),
+            (Some(stem), Some(asked)) if meets(stem, asked) => Some(true),
+            (Some(stem), Some(asked)) if meets(asked, stem) => None,
+            (Some(_), Some(_)) => Some(false),
+        }
+    }
+}
 
 impl FromStr for DevicePattern {
     type Err = Expected;

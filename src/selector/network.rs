@@ -112,6 +112,15 @@ impl Network {
         *self == Self::host(address)
     }
 
+    /// Whether an address lies in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Prefix(prefix) => prefix.contains(&address),
+            Self::Range(first, last) => Family::of(*first) == Family::of(address) && (first..=last).contains(&&address),
+        }
+    }
+
     /// The longest prefix that covers the network, made `shorter` bits shorter. Everything (`0.0.0.0/0`, `::/0`) covers itself only.
     #[must_use]
     pub fn cover(&self, shorter: u8) -> IpNet {

@@ -8,6 +8,7 @@ use super::gather::{Apart, Report, Traffic as Passed, Tunnel};
 use crate::netfilter::Counters;
 use crate::selector::Traffic;
 use crate::settings::{Nat, WhenDown};
+use crate::words::{span, wrapped};
 
 /// How wide each column is; the last three stand at the right of theirs.
 const WIDTHS: [usize; 5] = [18, 37, 7, 7, 7];
@@ -166,45 +167,6 @@ fn short(number: u64) -> String {
     format!("{}E", number / 1_000_000_000_000_000_000)
 }
 
-/// A span of time in at most six characters: `59s`, `12m`, `2h13m`, `3d04h`, `120d`.
-fn span(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, minutes) => format!("{minutes}m"),
-        (0, hours, minutes) => format!("{hours}h{:02}m", minutes % 60),
-        (days @ 1..100, hours, _) => format!("{days}d{:02}h", hours % 24),
-        (days, ..) => format!("{days}d"),
-    }
-}
-
-/// Lines of at most so many characters, broken at blanks where there are any. Nothing is cut off: a network that is not shown whole is
-/// another network.
-fn wrapped(texts: &[String], width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    for text in texts {
-        let mut line = String::new();
-        for word in text.split(' ') {
-            let mut word = word;
-            if !line.is_empty() && line.len() + 1 + word.len() > width {
-                lines.push(std::mem::take(&mut line));
-            }
-            // All of it is ASCII: names and identities are escaped when they are read.
-            while word.len() > width {
-                let (first, rest) = word.split_at_checked(width).unwrap_or((word, ""));
-                lines.push(first.to_owned());
-                word = rest;
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        lines.push(line);
-    }
-    lines
-}
-
 fn lines(row: &Row) -> String {
     let height = row.iter().map(Vec::len).max().unwrap_or_default();
     let mut text = String::new();
@@ -234,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_spans_are_short() {
+    fn numbers_are_short() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),
@@ -246,32 +208,6 @@ mod tests {
         ] {
             assert_eq!(short(number), text);
         }
-        for (seconds, text) in [
-            (0, "0s"),
-            (59, "59s"),
-            (3599, "59m"),
-            (7980, "2h13m"),
-            (86_400 + 7200, "1d02h"),
-            (86_400 * 120, "120d"),
-        ] {
-            assert_eq!(span(seconds), text);
-        }
-    }
-
-    #[test]
-    fn what_is_too_long_goes_on_in_the_next_line_and_is_never_cut() {
-        let texts = ["10.1.0.0/24 - 2001:db8:aaaa:bbbb:cccc::/80".to_owned(), "x".repeat(25)];
-        let lines = wrapped(&texts, 20);
-        assert_eq!(
-            lines,
-            [
-                "10.1.0.0/24 -",
-                "2001:db8:aaaa:bbbb:c",
-                "ccc::/80",
-                &"x".repeat(20),
-                "xxxxx"
-            ]
-        );
     }
 
     #[test]

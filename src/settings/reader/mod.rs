@@ -4,7 +4,6 @@
 mod checks;
 mod found;
 mod gateway;
-mod nearest;
 mod network;
 mod policy;
 mod report;

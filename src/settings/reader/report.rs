@@ -5,8 +5,7 @@ use std::fmt;
 use toml::de::DeValue;
 
 use super::super::Malformed;
-use super::nearest::nearest;
-use crate::words::{escaped, one_line};
+use crate::words::{escaped, nearest, one_line};
 
 /// How much of a text is shown, in bytes.
 const SHOWN: usize = 60;

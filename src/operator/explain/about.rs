@@ -1,0 +1,270 @@
+//! `explain CONNECTION`: a tunnel in sentences.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::find::Found;
+use super::kinds;
+use super::lanes::{Lane, sentence};
+use super::scene::{Book, Scene};
+use super::verdict::{brief, on_the_way, protocol};
+use crate::contract::{Attachment, Compression, Tunnel};
+use crate::netfilter::{BuiltIn, Rule, Table};
+use crate::plan::{Connection, Leg, Packet, Shared};
+use crate::record::{GuardRecord, TunnelRecord};
+use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
+use crate::settings::Nat;
+use crate::words::{span, wrapped};
+
+/// How wide a line is, in characters.
+const WIDTH: usize = 80;
+
+/// All sentences about a tunnel.
+pub(super) fn text(scene: &Scene, found: &Found<'_>) -> String {
+    let Found { book, record } = found;
+    let mut text = format!("{} ({}, {})\n", record.key.connection, record.id, book.rulebook);
+    text.push_str(&section("", &who(scene, record)));
+    text.push_str(&section("WHAT MAY FLOW", &flows(book, record)));
+    text.push_str(&section("BESIDES", &besides(record)));
+    text.push_str(&section("IN CLEAR", &in_clear(scene, found)));
+    text
+}
+
+fn section(title: &str, sentences: &[String]) -> String {
+    let mut text = String::new();
+    if !title.is_empty() && !sentences.is_empty() {
+        let _ = writeln!(text, "\n{title}");
+    }
+    for sentence in sentences {
+        for (number, line) in wrapped(std::slice::from_ref(sentence), WIDTH - 4).iter().enumerate() {
+            let indentation = if number == 0 { "  " } else { "    " };
+            let _ = writeln!(text, "{indentation}{line}");
+        }
+    }
+    text
+}
+
+/// Who is at the other end, and since when.
+fn who(scene: &Scene, record: &TunnelRecord) -> Vec<String> {
+    let tunnel = &record.tunnel;
+    let known = |address: Option<IpAddr>| address.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
+    let named = |id: &dyn std::fmt::Display| match id.to_string() {
+        id if id.is_empty() => String::new(),
+        id => format!(", {id}"),
+    };
+    let user = tunnel
+        .user
+        .as_ref()
+        .map_or_else(String::new, |user| format!(", user {user}"));
+    let mut sentences = vec![
+        format!("Between {} here and {} there.", tunnel.my_client, tunnel.peer_client),
+        format!("Peer: {}{}{user}", known(tunnel.peer), named(&tunnel.peer_id)),
+        format!("Gateway: {}{}", known(tunnel.me), named(&tunnel.my_id)),
+        format!("Up for {}.", span(scene.now.saturating_sub(record.since))),
+        format!("{}.", attached(tunnel)),
+    ];
+    if record.key.traffic != Traffic::Any {
+        let made_for = kinds::of_tunnel(&record.key.traffic, tunnel.family());
+        sentences.push(format!("Made for {made_for} only."));
+    }
+    sentences
+}
+
+/// By what its packets are known.
+pub(super) fn attached(tunnel: &Tunnel) -> String {
+    match &tunnel.attachment {
+        Attachment::Device(device) => format!("Known by its device {device}, and by its networks"),
+        Attachment::Policy { reqid, protocol } => {
+            let protocol = protocol.map_or_else(|| "IPsec".to_owned(), |sa| sa.to_string().to_uppercase());
+            let number = reqid.map_or_else(String::new, |reqid| format!(" with reqid {reqid}"));
+            format!("Known by its policy ({protocol}{number}), and by its networks")
+        }
+    }
+}
+
+fn flows(book: &Book, record: &TunnelRecord) -> Vec<String> {
+    let lanes = Lane::ALL.map(|lane| sentence(record, lane));
+    let both = "Out of this tunnel and into another, or the other way round: only what both allow.".to_owned();
+    let place = Table::Filter
+        .built_in()
+        .iter()
+        .find_map(|built_in| book.before(*built_in));
+    let place = place.map(|place| format!("Mind that {place}."));
+    lanes.into_iter().chain([both]).chain(place).collect()
+}
+
+fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
+    let piece = record.layout.piece(table);
+    piece
+        .into_iter()
+        .flat_map(|piece| &piece.rules)
+        .map(|placed| &placed.rule)
+}
+
+/// The address that machines behind us are hidden behind, if they are.
+pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
+    if record.tunnel.translation.is_some() {
+        return None;
+    }
+    rules(record, Table::Nat).find_map(|rule| rule.verdict.source())
+}
+
+/// What is done with its packets besides letting them pass or not.
+fn besides(record: &TunnelRecord) -> Vec<String> {
+    let (tunnel, policy) = (&record.tunnel, &record.policy);
+    let mut sentences = vec![addresses(record)];
+    if let Some(chain) = &policy.chain {
+        sentences.push(format!(
+            "Your chain {chain} is asked first wherever the tunnel has a chain; what it decides counts."
+        ));
+    }
+    let sizes: Vec<_> = rules(record, Table::Mangle)
+        .filter_map(|rule| on_the_way(&rule.verdict))
+        .collect();
+    if let [inbound, outbound] = &sizes[..] {
+        sentences.push(format!("On the way in {inbound}; on the way out {outbound}."));
+    }
+    if let Some(group) = tunnel.log_group {
+        sentences.push(format!("A copy of each packet goes to NFLOG group {}.", group.0));
+    }
+    let logged = [
+        (policy.log.has_new(), "the first packets of connections that pass"),
+        (policy.log.has_denied(), "packets that are dropped"),
+    ];
+    for (_, what) in logged.iter().filter(|(is_set, _)| *is_set) {
+        sentences.push(format!(
+            "In the kernel's log: {what}, ten a minute at most for each rule."
+        ));
+    }
+    if tunnel.compression == Compression::Ipcomp {
+        sentences.push("IP in IP from the peer out of the tunnel is let in: packets too small for IPComp.".to_owned());
+    }
+    sentences
+}
+
+fn addresses(record: &TunnelRecord) -> String {
+    if let Some(translation) = record.tunnel.translation {
+        return format!(
+            "Addresses: {} becomes {} on the way in, and the other way round.",
+            translation.own, translation.assigned
+        );
+    }
+    let is_exempt = record.layout.shared.contains(&Shared::Exempt);
+    match (hidden_behind(record), record.policy.nat) {
+        (Some(address), _) => format!(
+            "Addresses: machines behind the gateway leave with {address}, and what answers them comes back to them. New connections of machines outside {} are let through by your own rules, or not at all.",
+            record.tunnel.my_client
+        ),
+        (None, _) if is_exempt => "Addresses: they stay, whatever SNAT or MASQUERADE rules you have.".to_owned(),
+        (None, Nat::Leave) => "Addresses: your own NAT rules decide.".to_owned(),
+        (None, _) => "Addresses: we change nothing.".to_owned(),
+    }
+}
+
+/// The gateway's own rules and the guards, as far as they concern the tunnel.
+fn in_clear(scene: &Scene, found: &Found<'_>) -> Vec<String> {
+    let Found { book, record } = found;
+    let mut sentences = match book.gateway() {
+        Some(gateway) => vec![format!(
+            "The gateway's own rules are in for {}. They are about packets in clear only; what comes out of the tunnel never meets them.",
+            span(scene.now.saturating_sub(gateway.since))
+        )],
+        None => vec!["The gateway's own rules are not in (pluto-updown start puts in what is set).".to_owned()],
+    };
+    sentences.extend(outer(scene, found));
+    sentences.extend(between_networks(book, &record.tunnel));
+    let concerned = book.guards().filter(|guard| concerns(guard, record));
+    sentences.extend(concerned.map(|guard| held_apart(scene, guard)));
+    sentences
+}
+
+/// IKE and ESP with the peer.
+fn outer(scene: &Scene, found: &Found<'_>) -> Vec<String> {
+    let tunnel = &found.record.tunnel;
+    let (Some(me), Some(peer)) = (tunnel.me, tunnel.peer) else {
+        return vec!["IKE and ESP: the daemon did not say between which addresses.".to_owned()];
+    };
+    let kinds = [
+        (
+            "IKE (UDP 500)",
+            Traffic::Ports {
+                protocol: PortProtocol::Udp,
+                my: Ports::single(500),
+                peer: Ports::single(500),
+            },
+        ),
+        ("ESP", protocol(ESP)),
+    ];
+    let told = kinds.map(|(name, kind)| {
+        let [comes, leaves] = closed(scene, found, me, peer, &kind);
+        format!("{name} from {peer} {comes}; to {peer} it {leaves}.")
+    });
+    told.into()
+}
+
+/// Encapsulating Security Payload, RFC 4303
+pub(super) const ESP: u8 = 50;
+
+/// What becomes of a packet from the peer to the gateway, and of one to the peer.
+pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr, kind: &Traffic) -> [String; 2] {
+    let family = Family::of(peer);
+    let packet = |source, destination, from, to| Packet {
+        source,
+        destination,
+        kind: kind.clone(),
+        from,
+        to,
+        connection: Connection::New,
+        answered_at: None,
+    };
+    let comes = (packet(peer, me, Leg::Clear(None), Leg::Gateway), BuiltIn::Input);
+    let leaves = (packet(me, peer, Leg::Gateway, Leg::Clear(None)), BuiltIn::Output);
+    [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.rulebook, peer) {
+        Some(book) => brief(&book.journeys(packet), family),
+        None => format!("is left to your own rules in {}", built_in.name()),
+    })
+}
+
+/// What becomes of packets in clear between the two networks, by an address of each.
+fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
+    let (near, far) = (sample(&tunnel.my_client), sample(&tunnel.peer_client));
+    let told = [(far, near), (near, far)].map(|(source, destination)| {
+        let packet = Packet {
+            source,
+            destination,
+            kind: Traffic::Any,
+            from: Leg::Clear(None),
+            to: Leg::Clear(None),
+            connection: Connection::New,
+            answered_at: None,
+        };
+        let fate = brief(&book.journeys(packet), tunnel.family());
+        format!("Between the networks in clear, through the gateway, as {source} -> {destination}: {fate}.")
+    });
+    told.into()
+}
+
+/// An address that a machine of a network may have.
+fn sample(network: &Network) -> IpAddr {
+    match network {
+        Network::Prefix(prefix) => prefix.hosts().next().unwrap_or_else(|| prefix.addr()),
+        Network::Range(first, _) => *first,
+    }
+}
+
+/// Whether a guard holds back what the tunnel is for, or what comes out of it.
+fn concerns(guard: &GuardRecord, record: &TunnelRecord) -> bool {
+    let tunnel = &record.tunnel;
+    let meet = |one: &Network, other: &Network| one.covers(other) || other.covers(one);
+    let is_its = meet(&guard.near, &tunnel.my_client) && meet(&guard.far, &tunnel.peer_client);
+    is_its || guard.is_for(&tunnel.connection)
+}
+
+fn held_apart(scene: &Scene, guard: &GuardRecord) -> String {
+    let (near, far) = (guard.near, guard.far);
+    let since = span(scene.now.saturating_sub(guard.since));
+    let unblock = guard.connection().map_or_else(|| far.to_string(), ToString::to_string);
+    format!(
+        "Held apart for {since}: packets in clear between {near} and {far} are dropped, also while no tunnel is up, until `pluto-updown unblock {unblock}`."
+    )
+}

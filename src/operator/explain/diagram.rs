@@ -1,0 +1,216 @@
+//! The way of a tunnel's packets within this machine, as a picture made of boxes. How it is drawn is another matter.
+
+use super::about::{self, closed};
+use super::find::Found;
+use super::lanes::{Lane, Told, told};
+use super::scene::Scene;
+use super::verdict::protocol;
+use crate::contract::{Attachment, Tunnel};
+use crate::netfilter::{BuiltIn, ChainName, Direction, Table};
+use crate::plan::{Block, Passes, Path};
+use crate::record::TunnelRecord;
+
+/// A picture: what all packets come through first, the two ways between which it is decided, and what all come through last.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Diagram {
+    pub(super) title: String,
+    pub(super) before: Vec<Stop>,
+    pub(super) ways: [Branch; 2],
+    pub(super) after: Vec<Stop>,
+}
+
+/// One of two ways.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Branch {
+    /// Whose packets take it.
+    pub(super) whose: String,
+    pub(super) stops: Vec<Stop>,
+}
+
+/// A place in the kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    pub(super) title: String,
+    pub(super) lines: Vec<String>,
+    pub(super) tone: Tone,
+}
+
+/// What a place does to packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// Nothing that is ours to say.
+    Kernel,
+    /// Everything passes.
+    Open,
+    /// Some pass.
+    Narrow,
+    /// None pass.
+    Shut,
+    /// Other rules decide.
+    Left,
+}
+
+impl Stop {
+    fn kernel(title: &str, lines: impl Into<Vec<String>>) -> Self {
+        Self {
+            title: title.to_owned(),
+            lines: lines.into(),
+            tone: Tone::Kernel,
+        }
+    }
+}
+
+/// Out of the tunnel.
+pub(super) fn inbound(scene: &Scene, found: &Found<'_>) -> Diagram {
+    let record = found.record;
+    let tunnel = &record.tunnel;
+    let [closed, _] = esp(scene, found);
+    let clear = format!("{} -> {}, in clear", tunnel.peer_client, tunnel.my_client);
+    let opened = match &tunnel.attachment {
+        Attachment::Policy { .. } => format!("to rules it came by policy (--dir in --pol ipsec{})", numbered(tunnel)),
+        Attachment::Device(device) => format!("it appears on the device {device}, and bears no policy"),
+    };
+    Diagram {
+        title: format!("OUT OF THE TUNNEL {}", tunnel.connection),
+        before: vec![
+            Stop::kernel("PREROUTING, INPUT: the ESP packet, closed", [closed]),
+            Stop::kernel("the kernel takes ESP off: the packet begins anew", [clear, opened]),
+            station(record, BuiltIn::PreRouting, Direction::In),
+        ],
+        ways: [
+            Branch {
+                whose: "for the gateway itself".to_owned(),
+                stops: vec![decision(record, Lane::Here)],
+            },
+            Branch {
+                whose: "for somebody behind it".to_owned(),
+                stops: vec![
+                    decision(record, Lane::Through),
+                    Stop::kernel("POSTROUTING", ["leaves by its route".to_owned()]),
+                ],
+            },
+        ],
+        after: Vec::new(),
+    }
+}
+
+/// Into the tunnel.
+pub(super) fn outbound(scene: &Scene, found: &Found<'_>) -> Diagram {
+    let record = found.record;
+    let tunnel = &record.tunnel;
+    let [_, closed] = esp(scene, found);
+    let routed = match &record.layout.device {
+        Some(device) => format!("the route leads into {device}"),
+        None => "routing finds the policy".to_owned(),
+    };
+    Diagram {
+        title: format!("INTO THE TUNNEL {}", tunnel.connection),
+        before: Vec::new(),
+        ways: [
+            Branch {
+                whose: "from the gateway itself".to_owned(),
+                stops: vec![Stop::kernel(&routed, []), decision(record, Lane::HereOut)],
+            },
+            Branch {
+                whose: "from somebody behind it".to_owned(),
+                stops: vec![
+                    Stop::kernel(&format!("PREROUTING; {routed}"), []),
+                    decision(record, Lane::ThroughOut),
+                ],
+            },
+        ],
+        after: vec![
+            station(record, BuiltIn::PostRouting, Direction::Out),
+            Stop::kernel("the kernel puts ESP on", []),
+            Stop::kernel("OUTPUT, POSTROUTING: the ESP packet, closed", [closed]),
+        ],
+    }
+}
+
+/// The number of its policies, as rules ask for it.
+fn numbered(tunnel: &Tunnel) -> String {
+    match &tunnel.attachment {
+        Attachment::Policy { reqid: Some(reqid), .. } => format!(" --reqid {reqid}"),
+        Attachment::Policy { reqid: None, .. } | Attachment::Device(_) => String::new(),
+    }
+}
+
+/// What becomes of ESP from the peer, and to it.
+fn esp(scene: &Scene, found: &Found<'_>) -> [String; 2] {
+    let tunnel = &found.record.tunnel;
+    let (Some(me), Some(peer)) = (tunnel.me, tunnel.peer) else {
+        return ["from the peer", "to the peer"].map(str::to_owned);
+    };
+    let [comes, leaves] = closed(scene, found, me, peer, &protocol(about::ESP));
+    [
+        format!("from {peer} to {me}: {comes}"),
+        format!("from {me} to {peer}: {leaves}"),
+    ]
+}
+
+/// A place where the filter table decides.
+fn decision(record: &TunnelRecord, lane: Lane) -> Stop {
+    let way = told(record, lane);
+    let (tone, words) = match &way.passes {
+        None => (Tone::Left, "left to your own rules"),
+        Some(Passes::Unknown) => (Tone::Left, "looked at, then left to your own rules"),
+        Some(Passes::All) => (Tone::Open, "passes, new connections too"),
+        Some(Passes::Replies) => (Tone::Narrow, "answers pass, all else is dropped"),
+        Some(Passes::Services(_)) => (Tone::Narrow, "services and answers pass, else dropped"),
+        Some(Passes::Nothing) => (Tone::Shut, "dropped"),
+    };
+    let mut lines = chains(record, &way);
+    lines.push(words.to_owned());
+    Stop {
+        title: lane.built_in().name().to_owned(),
+        lines,
+        tone,
+    }
+}
+
+/// Our chains on a way that the tunnel has one on.
+fn chains(record: &TunnelRecord, way: &Told) -> Vec<String> {
+    if way.passes.is_none() {
+        return Vec::new();
+    }
+    let path = way.lane.path();
+    let block = Block::of(path, &record.tunnel.peer_client);
+    let own = own_chain(record, path);
+    let chains = [path.dispatcher(), block.chain()].into_iter().chain(own);
+    chains.map(|chain| format!("> {chain}")).collect()
+}
+
+fn own_chain(record: &TunnelRecord, path: Path) -> Option<ChainName> {
+    let chains = record
+        .layout
+        .piece(path.table())
+        .into_iter()
+        .flat_map(|piece| &piece.chains);
+    let tag = format!("-{}", path.tag());
+    chains.into_iter().find(|chain| chain.as_str().ends_with(&tag)).cloned()
+}
+
+/// What the mangle and nat tables do at one of their places.
+fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> Stop {
+    let clear = match direction {
+        Direction::In => "the packet in clear",
+        Direction::Out => "the packet in clear, to rules on its way into the tunnel",
+    };
+    let paths = [Table::Mangle, Table::Nat].into_iter().flat_map(Path::of_tunnels);
+    let own = paths
+        .filter(|path| path.direction() == direction)
+        .filter_map(|path| Some(format!("{} > {}", path.table(), own_chain(record, *path)?)));
+    let mut lines: Vec<_> = own.collect();
+    let exempt = record.layout.shared.contains(&crate::plan::Shared::Exempt);
+    match (direction, about::hidden_behind(record)) {
+        (Direction::Out, Some(address)) => lines.push(format!(
+            "nat: what is in clear and not in {} becomes {address}, and goes in then",
+            record.tunnel.my_client
+        )),
+        (Direction::Out, None) if exempt => {
+            lines.push("nat: its addresses stay, whatever your own rules say".to_owned());
+        }
+        (Direction::In | Direction::Out, _) => {}
+    }
+    Stop::kernel(&format!("{}: {clear}", built_in.name()), lines)
+}

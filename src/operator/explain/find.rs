@@ -1,0 +1,94 @@
+//! Which tunnels a name means.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{Book, Scene};
+use crate::contract::ConnectionName;
+use crate::record::TunnelRecord;
+use crate::words::{escaped, nearest};
+
+/// A tunnel on record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) book: &'a Book,
+    pub(super) record: &'a TunnelRecord,
+}
+
+/// No tunnel bears a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoTunnel {
+    /// As it was asked for, escaped.
+    name: String,
+    meant: Option<String>,
+    names: BTreeSet<String>,
+}
+
+/// How many names are told.
+const TOLD: usize = 20;
+
+/// The tunnels of a connection, or the one with a short name.
+pub(super) fn find<'a>(scene: &'a Scene, name: &str) -> Result<Vec<Found<'a>>, NoTunnel> {
+    let connection = ConnectionName::new(name.as_bytes()).ok();
+    let found: Vec<_> = all(scene)
+        .filter(|found| {
+            let record = found.record;
+            let spelt = connection.as_ref() == Some(&record.key.connection);
+            spelt || record.key.connection.as_str() == name || record.id.as_str() == name
+        })
+        .collect();
+    match found.is_empty() {
+        true => Err(NoTunnel::of(scene, name)),
+        false => Ok(found),
+    }
+}
+
+/// Every tunnel on record.
+pub(super) fn all(scene: &Scene) -> impl Iterator<Item = Found<'_>> {
+    scene
+        .books
+        .iter()
+        .flat_map(|book| book.tunnels().map(move |record| Found { book, record }))
+}
+
+impl NoTunnel {
+    fn of(scene: &Scene, name: &str) -> Self {
+        let names: BTreeSet<_> = all(scene)
+            .map(|found| found.record.key.connection.to_string())
+            .collect();
+        let ids = all(scene).map(|found| found.record.id.to_string());
+        let known: Vec<_> = names.iter().cloned().chain(ids).collect();
+        // In lower case, as what was written is compared.
+        let lower: Vec<_> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let lower: Vec<_> = lower.iter().map(String::as_str).collect();
+        let meant = nearest(name, &lower).and_then(|word| {
+            let index = lower.iter().position(|other| *other == word)?;
+            known.get(index).cloned()
+        });
+        Self {
+            name: escaped(name.as_bytes(), 60),
+            meant,
+            names,
+        }
+    }
+}
+
+impl fmt::Display for NoTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no tunnel \"{}\" is up", self.name)?;
+        if self.names.is_empty() {
+            return f.write_str(", nor any other");
+        }
+        if let Some(meant) = &self.meant {
+            write!(f, "; did you mean \"{meant}\"?")?;
+        } else {
+            f.write_str(".")?;
+        }
+        let told: Vec<_> = self.names.iter().take(TOLD).map(String::as_str).collect();
+        write!(f, " There are: {}", told.join(", "))?;
+        match self.names.len().saturating_sub(TOLD) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The four ways of a tunnel's packets through the filter table, and what passes on each.
+
+use crate::netfilter::BuiltIn;
+use crate::plan::{Passes, Path, ways};
+use crate::record::TunnelRecord;
+use crate::selector::Traffic;
+use crate::settings::Service;
+
+/// One of the four ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Out of the tunnel, through the gateway.
+    Through,
+    /// Out of the tunnel, to the gateway itself.
+    Here,
+    /// Through the gateway, into the tunnel.
+    ThroughOut,
+    /// Of the gateway itself, into the tunnel.
+    HereOut,
+}
+
+/// A way, and what passes there.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) lane: Lane,
+    /// From where to where.
+    between: String,
+    /// Nothing, where the tunnel has no chain.
+    pub(super) passes: Option<Passes>,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 4] = [Self::Through, Self::ThroughOut, Self::Here, Self::HereOut];
+
+    pub(super) fn path(self) -> Path {
+        match self {
+            Self::Through => Path::ForwardIn,
+            Self::Here => Path::Input,
+            Self::ThroughOut => Path::ForwardOut,
+            Self::HereOut => Path::Output,
+        }
+    }
+
+    pub(super) fn built_in(self) -> BuiltIn {
+        match self {
+            Self::Through | Self::ThroughOut => BuiltIn::Forward,
+            Self::Here => BuiltIn::Input,
+            Self::HereOut => BuiltIn::Output,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Through => "In, through the gateway",
+            Self::Here => "In, to the gateway itself",
+            Self::ThroughOut => "Out, through the gateway",
+            Self::HereOut => "Out, from the gateway itself",
+        }
+    }
+}
+
+/// What passes on a way.
+pub(super) fn told(record: &TunnelRecord, lane: Lane) -> Told {
+    let tunnel = &record.tunnel;
+    let way = ways(tunnel, &record.policy)
+        .into_iter()
+        .find(|way| way.path == lane.path());
+    let far = tunnel.peer_client;
+    let near = way.as_ref().map_or(tunnel.my_client, |way| way.near);
+    let between = match lane {
+        Lane::Through => format!("{far} to {near}"),
+        Lane::ThroughOut => format!("{near} to {far}"),
+        Lane::Here => format!("from {far}"),
+        Lane::HereOut => format!("to {far}"),
+    };
+    let passes = way.map(|way| way.passes);
+    Told { lane, between, passes }
+}
+
+/// What passes on a way, in a sentence.
+pub(super) fn sentence(record: &TunnelRecord, lane: Lane) -> String {
+    let told = told(record, lane);
+    let allowed = allowed(&told, record.key.traffic != Traffic::Any);
+    format!("{} ({}): {allowed}", lane.title(), told.between)
+}
+
+fn allowed(told: &Told, is_narrow: bool) -> String {
+    let chain = told.lane.built_in().name();
+    let ours = "connections that were begun on this side";
+    match &told.passes {
+        None => format!("left to your own rules in {chain}."),
+        Some(Passes::Unknown) => format!("looked at, and left to your own rules in {chain}."),
+        Some(Passes::All) if is_narrow => format!(
+            "everything that it was made for passes, new connections too. All else is left to your own rules in {chain}."
+        ),
+        Some(Passes::All) => "everything passes, new connections too.".to_owned(),
+        Some(Passes::Replies) => format!("only what belongs to {ours}. All else is dropped."),
+        Some(Passes::Services(services)) => {
+            let services: Vec<_> = services.iter().map(Service::to_string).collect();
+            let services = services.join(", ");
+            format!("{services}, and what belongs to {ours}. All else is dropped.")
+        }
+        Some(Passes::Nothing) => "nothing. It is dropped.".to_owned(),
+    }
+}

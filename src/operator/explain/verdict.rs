@@ -1,0 +1,279 @@
+//! What becomes of a packet, in words.
+
+use super::kinds;
+use crate::netfilter::{BuiltIn, Direction, Table, Verdict};
+use crate::plan::{Assumption, Connection, Deciding, Doubt, End, Journey, Station, Walk};
+use crate::selector::{Family, Icmp, Protocol, Traffic};
+use crate::words::wrapped;
+
+/// The ways of a packet that end alike, by the same rule.
+#[derive(Debug)]
+pub(super) struct Fate {
+    pub(super) end: End,
+    /// The first of them.
+    pub(super) journey: Journey,
+    /// What must be so, way by way; nothing for a way that nothing need be so for.
+    ifs: Vec<Option<String>>,
+}
+
+/// How wide a line is, in characters.
+const WIDTH: usize = 80;
+
+/// How wide the words at the beginning of a line are.
+const LABEL: usize = 12;
+
+/// How many conditions are told of one fate.
+const TOLD: usize = 12;
+
+/// Which packets are worth asking about: the first of a connection and those that follow; or an error about one, which begins none.
+pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [Connection] {
+    let errors: &[u8] = match family {
+        Family::Ipv4 => &[3, 11, 12],
+        Family::Ipv6 => &[1, 2, 3, 4],
+    };
+    match kind {
+        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => &[Connection::Related],
+        Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => {
+            &[Connection::New, Connection::Established]
+        }
+    }
+}
+
+/// What a packet is to its connection.
+pub(super) fn moment(connection: Connection) -> &'static str {
+    match connection {
+        Connection::New => "as the first of a connection",
+        Connection::Established => "as an answer, or later in a connection",
+        Connection::Related => "as an error about a connection that passed",
+    }
+}
+
+/// How finely fates are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grain {
+    /// By the rule that decides.
+    Rule,
+    /// By what becomes of the packet.
+    End,
+}
+
+/// What becomes of a packet, in an order in which the first that fits counts.
+///
+/// Ways come in the order of the rules, each behind those that ask for more. So what a way takes for granted not to be is what was told before
+/// it; and only neighbours may be put together.
+pub(super) fn fates(journeys: &[Journey], family: Family, grain: Grain) -> Vec<Fate> {
+    let mut fates: Vec<Fate> = Vec::new();
+    for journey in journeys {
+        let condition = condition(journey, family);
+        let is_told = fates
+            .iter()
+            .any(|fate| fate.is_as(journey, grain) && fate.ifs.contains(&condition));
+        match fates.last_mut().filter(|fate| fate.is_as(journey, grain)) {
+            _ if is_told => {}
+            Some(fate) => fate.add(condition, journey),
+            None => fates.push(Fate {
+                end: journey.end(),
+                journey: journey.clone(),
+                ifs: vec![condition],
+            }),
+        }
+    }
+    fates
+}
+
+/// Whether more than one thing can become of a packet by the order in which tunnels came up.
+pub(super) fn depends_on_order(fates: &[Fate]) -> bool {
+    fates.iter().enumerate().any(|(number, fate)| {
+        let others = fates.iter().skip(number + 1);
+        others
+            .flat_map(|other| &other.ifs)
+            .any(|other| fate.ifs.contains(other))
+    })
+}
+
+impl Fate {
+    fn add(&mut self, condition: Option<String>, journey: &Journey) {
+        if condition.is_none() {
+            self.journey = journey.clone();
+        }
+        self.ifs.push(condition);
+    }
+
+    /// Whether another way ends so, too.
+    fn is_as(&self, journey: &Journey, grain: Grain) -> bool {
+        let by_rule = grain == Grain::End || decided_by(&self.journey) == decided_by(journey);
+        self.end == journey.end() && by_rule
+    }
+
+    /// Whether it needs no condition.
+    pub(super) fn is_rest(&self) -> bool {
+        self.ifs.contains(&None)
+    }
+
+    /// When it is so, if not always.
+    pub(super) fn condition(&self, is_only: bool) -> Option<String> {
+        let ifs: Vec<_> = self.ifs.iter().flatten().cloned().collect();
+        match (self.is_rest(), is_only) {
+            (true, true) => None,
+            (true, false) => Some("otherwise".to_owned()),
+            (false, _) => {
+                let more = ifs.len().saturating_sub(TOLD);
+                let more = if more > 0 {
+                    format!(", and {more} more")
+                } else {
+                    String::new()
+                };
+                Some(format!("if {}{more}", ifs[..ifs.len().min(TOLD)].join(", or ")))
+            }
+        }
+    }
+
+    /// `passes`, `is dropped`, `is left to your own rules in FORWARD`
+    pub(super) fn words(&self) -> String {
+        let built_in = self
+            .journey
+            .station()
+            .map_or(BuiltIn::Forward, |station| station.built_in);
+        words(self.end, built_in)
+    }
+}
+
+pub(super) fn words(end: End, built_in: BuiltIn) -> String {
+    match end {
+        End::Accepted | End::Source(_) | End::Destination(_) => "passes".to_owned(),
+        End::Dropped => "is dropped".to_owned(),
+        End::Left => format!("is left to your own rules in {}", built_in.name()),
+    }
+}
+
+/// What becomes of a packet, with the condition if there is one.
+pub(super) fn told(fate: &Fate, is_only: bool) -> String {
+    match fate.condition(is_only) {
+        None => fate.words(),
+        Some(condition) => format!("{condition}: {}", fate.words()),
+    }
+}
+
+/// All fates of a packet in one line.
+pub(super) fn brief(journeys: &[Journey], family: Family) -> String {
+    let fates = fates(journeys, family, Grain::End);
+    let is_only = fates.len() == 1;
+    let told = fates.iter().map(|fate| told(fate, is_only));
+    told.collect::<Vec<_>>().join("; ")
+}
+
+fn decided_by(journey: &Journey) -> Option<&Deciding> {
+    journey.station()?.walk.as_ref()?.decided_by.as_ref()
+}
+
+/// What of all that was taken for granted is said; that the rest is not so follows from what else is said.
+fn condition(journey: &Journey, family: Family) -> Option<String> {
+    let held = || {
+        journey.assumed.iter().flat_map(|assumption| match assumption {
+            Assumption::Holds(doubts) => &doubts[..],
+            Assumption::Fails(_) => &[],
+        })
+    };
+    let is_narrowed = held().any(|doubt| matches!(doubt, Doubt::Kind(_)));
+    let kind = is_narrowed.then(|| format!("it is {}", kinds::packets(&journey.packet.kind, family)));
+    let words: Vec<_> = kind.into_iter().chain(held().filter_map(doubtful)).collect();
+    (!words.is_empty()).then(|| words.join(" and "))
+}
+
+/// A doubt about anything but the kind.
+fn doubtful(doubt: &Doubt) -> Option<String> {
+    match doubt {
+        Doubt::Kind(_) => None,
+        Doubt::Device(Direction::In, pattern) => Some(format!("it comes in by {pattern}")),
+        Doubt::Device(Direction::Out, pattern) => Some(format!("it leaves by {pattern}")),
+        Doubt::Behind(address) => Some(format!("it answers a machine that is hidden behind {address}")),
+    }
+}
+
+/// A line that begins with a word of ours, as many lines as it takes.
+pub(super) fn line(label: &str, text: &str) -> String {
+    let width = WIDTH - LABEL - 4;
+    let lines = wrapped(&[text.to_owned()], width);
+    let lines = lines.iter().enumerate().map(|(number, line)| {
+        let label = if number == 0 { label } else { "" };
+        format!("    {label:<LABEL$}{line}\n")
+    });
+    lines.collect()
+}
+
+/// What decided, by which chains, and what is done on the way.
+pub(super) fn details(journey: &Journey) -> String {
+    let mut text = String::new();
+    if let Some(Deciding { chain, rule }) = decided_by(journey) {
+        text.push_str(&line("rule", &format!("-A {chain} {rule}")));
+    }
+    for station in &journey.stations {
+        if let Some(walk) = &station.walk {
+            text.push_str(&passed(station, walk));
+        }
+    }
+    text
+}
+
+fn passed(station: &Station, walk: &Walk) -> String {
+    let mut text = String::new();
+    if station.table == Table::Filter {
+        let chains = walk.path.iter().map(ToString::to_string);
+        let chains: Vec<_> = std::iter::once(station.built_in.name().to_owned())
+            .chain(chains)
+            .collect();
+        text.push_str(&line("chains", &chains.join(" > ")));
+    }
+    for met in &walk.met {
+        if let Some(told) = on_the_way(&met.rule.verdict) {
+            text.push_str(&line("also", &format!("{told} ({})", met.chain)));
+        }
+    }
+    text.push_str(&translated(station, walk));
+    text
+}
+
+fn translated(station: &Station, walk: &Walk) -> String {
+    let by = walk.path.last().map_or_else(String::new, |chain| format!(" ({chain})"));
+    match walk.end {
+        End::Source(address) => line(
+            "nat",
+            &format!("its source becomes {address}, and the kernel looks for a policy once more{by}"),
+        ),
+        End::Destination(address) => line("nat", &format!("its destination becomes {address}{by}")),
+        End::Accepted if station.table == Table::Nat => line(
+            "nat",
+            &format!(
+                "its addresses stay, whatever your own rules in {} say",
+                station.built_in.name()
+            ),
+        ),
+        End::Accepted | End::Dropped | End::Left => String::new(),
+    }
+}
+
+/// What a rule does to a packet that goes on.
+pub(super) fn on_the_way(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Consult(chain) => Some(format!("your chain {chain} is asked first; what it decides counts")),
+        Verdict::Log(target) => Some(format!("a copy goes to NFLOG group {}", target.group)),
+        Verdict::KernelLog(prefix) => Some(format!(
+            "a line \"{}\" in the kernel's log, ten a minute at most",
+            prefix.as_str()
+        )),
+        Verdict::SegmentSize(size) => Some(format!("TCP segments are made no larger than {size} bytes")),
+        Verdict::SegmentSizeOfPath => Some("TCP segments are made no larger than fits the path".to_owned()),
+        Verdict::Accept
+        | Verdict::Drop
+        | Verdict::Return
+        | Verdict::Jump(_)
+        | Verdict::Goto(_)
+        | Verdict::Snat(_)
+        | Verdict::Dnat(_) => None,
+    }
+}
+
+/// The number of a protocol without ports, as a kind of traffic.
+pub(super) fn protocol(number: u8) -> Traffic {
+    std::num::NonZeroU8::new(number).map_or(Traffic::Any, |number| Traffic::Protocol(Protocol(number)))
+}

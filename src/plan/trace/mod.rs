@@ -1,0 +1,16 @@
+//! What our rules do to a packet, as far as they are known: from the record, not from the kernel.
+//!
+//! Not everything about a packet need be known. Where a rule asks for what is not, both answers are followed, and every way that comes of it
+//! says which answers it took for granted.
+//! Nor is it known in which order tunnels came up; where that decides, every way is told, too, and these take the same for granted.
+
+mod doubt;
+mod journey;
+mod order;
+mod packet;
+mod walk;
+
+pub use doubt::{Assumption, Doubt};
+pub use journey::{Journey, Rules, Station};
+pub use packet::{Connection, Leg, Packet, from_its_destination};
+pub use walk::{Deciding, End, Walk};

@@ -1,0 +1,53 @@
+//! In which order the rules of a chain may stand.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use crate::netfilter::Rule;
+use crate::plan::wanted::{Region, WantedChain};
+
+/// The rules of a chain.
+#[derive(Debug)]
+pub(super) struct Listed<'a> {
+    pub(super) rules: Vec<&'a Rule>,
+    /// Where each stands to the chain's own rules, and which part it belongs to.
+    places: Vec<(Region, usize)>,
+}
+
+impl<'a> Listed<'a> {
+    pub(super) fn of(chain: &'a WantedChain) -> Self {
+        Self {
+            rules: chain.rules().collect(),
+            places: chain.places(),
+        }
+    }
+
+    /// The orders that make a difference to a packet, given which rules are for it.
+    ///
+    /// The record does not say in which order parts were put in. Where several of them are for the packet, the first that decides is as good
+    /// as all before it were not there: it is enough that each is the first once.
+    pub(super) fn orders(&self, is_asked: impl Fn(&Rule) -> bool) -> Vec<Rc<[usize]>> {
+        let asked: BTreeSet<_> = (self.places.iter().zip(&self.rules))
+            .filter(|(_, rule)| is_asked(rule))
+            .map(|(place, _)| *place)
+            .collect();
+        let firsts = |region: Region| {
+            let parts: Vec<_> = asked.iter().filter(|(of, _)| *of == region).map(Some).collect();
+            if parts.is_empty() { vec![None] } else { parts }
+        };
+        let tails = firsts(Region::Tail);
+        let pairs = firsts(Region::Head)
+            .into_iter()
+            .flat_map(|head| tails.iter().map(move |tail| [head, *tail]));
+        pairs.map(|firsts| self.with_first(firsts)).collect()
+    }
+
+    fn with_first(&self, firsts: [Option<&(Region, usize)>; 2]) -> Rc<[usize]> {
+        let mut order: Vec<_> = (0..self.rules.len()).collect();
+        order.sort_by_key(|index| {
+            let place = self.places.get(*index);
+            (place.map(|(region, _)| *region), !firsts.contains(&place), *index)
+        });
+        order.into()
+    }
+}

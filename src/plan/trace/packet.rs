@@ -1,0 +1,211 @@
+//! A packet, and what a match makes of it.
+
+use std::net::IpAddr;
+use std::num::NonZeroU8;
+
+use super::doubt::{Doubt, Doubts};
+use crate::netfilter::{Direction, InterfaceMatch, Match, PolicyMatch, State};
+use crate::selector::{Device, Family, PortProtocol, Protocol, SaProtocol, Traffic};
+
+/// A packet at the moment at which the tables see it: decapsulated, not yet encapsulated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Where it goes; of the same family.
+    pub destination: IpAddr,
+    /// Of what kind it is, seen from its destination: `my` are the ports that it goes to. As narrow as is known.
+    pub kind: Traffic,
+    /// How it came to the tables.
+    pub from: Leg,
+    /// How it leaves them.
+    pub to: Leg,
+    /// Its place in its connection. In a TCP connection it is the first one of its direction.
+    pub connection: Connection,
+    /// Where the answers of its connection go, which tells whether its source was translated; none if that is not known.
+    pub answered_at: Option<IpAddr>,
+}
+
+/// One side of a packet's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leg {
+    /// The gateway itself made it, or gets it.
+    Gateway,
+    /// By a device, in clear to the tables' eyes; none for one that is no tunnel's, and not known.
+    Clear(Option<Device>),
+    /// By IPsec.
+    Ipsec {
+        /// The tunnel's own device, or that to the peer if it is known.
+        device: Option<Device>,
+        /// The number of its policies; none if it is not known, and then it is no number that a rule asks for.
+        reqid: Option<u32>,
+        /// ESP, AH or IPComp; none if it is not known, and then it is what a rule asks for.
+        protocol: Option<SaProtocol>,
+    },
+}
+
+/// A packet's place in its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// It begins one.
+    New,
+    /// It belongs to one that both ends have sent on.
+    Established,
+    /// It is an error about such a one.
+    Related,
+}
+
+/// What a match makes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Yes,
+    No,
+    /// It depends on this.
+    Unknown(Doubt),
+}
+
+impl From<bool> for Answer {
+    fn from(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+}
+
+impl Packet {
+    /// The family of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.destination)
+    }
+
+    fn leg(&self, direction: Direction) -> &Leg {
+        match direction {
+            Direction::In => &self.from,
+            Direction::Out => &self.to,
+        }
+    }
+
+    /// Whether it has what a rule asks for, given what was taken for granted before.
+    pub(super) fn answer(&self, matched: &Match, doubts: &Doubts) -> Answer {
+        match matched {
+            Match::Source(network) => network.contains(self.source).into(),
+            Match::Destination(network) => network.contains(self.destination).into(),
+            Match::In(interface) => self.device(Direction::In, interface, doubts),
+            Match::Out(interface) => self.device(Direction::Out, interface, doubts),
+            Match::NotSource(network) => (!network.contains(self.source)).into(),
+            Match::NotDestination(network) => (!network.contains(self.destination)).into(),
+            Match::Traffic(direction, _, traffic) => self.is_of(&from_its_destination(*direction, traffic), doubts),
+            Match::Policy(policy) => self.leg(policy.direction).fits(policy).into(),
+            Match::Clear(direction) => (!self.leg(*direction).is_ipsec()).into(),
+            Match::State(state) => self.connection.is(*state).into(),
+            Match::Behind(address) => self.is_behind(*address, doubts),
+            Match::Foreign => (self.from != Leg::Gateway).into(),
+            Match::Syn => tcp().map_or(Answer::No, |tcp| self.is_of(&tcp, doubts)),
+            // One packet never comes too often.
+            Match::Rate | Match::Comment(_) => Answer::Yes,
+        }
+    }
+
+    fn is_of(&self, asked: &Traffic, doubts: &Doubts) -> Answer {
+        match self.kind.and(asked, self.family()) {
+            None => Answer::No,
+            Some(common) if common == self.kind => Answer::Yes,
+            Some(common) if doubts.rules_out_kind(&common, self.family()) => Answer::No,
+            Some(_) => Answer::Unknown(Doubt::Kind(asked.clone())),
+        }
+    }
+
+    fn is_behind(&self, address: IpAddr, doubts: &Doubts) -> Answer {
+        match (self.connection, self.answered_at) {
+            (Connection::New, _) => Answer::No,
+            (Connection::Established | Connection::Related, Some(known)) => (known == address).into(),
+            (Connection::Established | Connection::Related, None) => doubts.about(Doubt::Behind(address)),
+        }
+    }
+
+    fn device(&self, direction: Direction, interface: &InterfaceMatch, doubts: &Doubts) -> Answer {
+        match (interface, self.leg(direction).device()) {
+            (InterfaceMatch::Device(asked), device) => (device == Some(asked)).into(),
+            (InterfaceMatch::Class(class), device) => device.is_some_and(|device| class.fits(device)).into(),
+            (InterfaceMatch::Loopback, device) => device.is_some_and(|device| device.as_str() == "lo").into(),
+            (InterfaceMatch::Pattern(pattern), Some(device)) => pattern.fits(device).into(),
+            (InterfaceMatch::Pattern(pattern), None) => match self.leg(direction) {
+                Leg::Gateway => Answer::No,
+                Leg::Clear(_) | Leg::Ipsec { .. } => doubts.about(Doubt::Device(direction, pattern.clone())),
+            },
+        }
+    }
+
+    /// Takes for granted that it has this.
+    pub(super) fn assume(&mut self, doubt: &Doubt) {
+        match doubt {
+            Doubt::Kind(kind) => {
+                if let Some(common) = self.kind.and(kind, self.family()) {
+                    self.kind = common;
+                }
+            }
+            Doubt::Behind(address) => self.answered_at = Some(*address),
+            // What is known of its device is what was assumed.
+            Doubt::Device(..) => {}
+        }
+    }
+}
+
+impl Leg {
+    /// The device, where it is known.
+    #[must_use]
+    pub fn device(&self) -> Option<&Device> {
+        match self {
+            Self::Gateway => None,
+            Self::Clear(device) | Self::Ipsec { device, .. } => device.as_ref(),
+        }
+    }
+
+    /// Whether a policy of IPsec applies to it.
+    #[must_use]
+    pub fn is_ipsec(&self) -> bool {
+        match self {
+            Self::Ipsec { .. } => true,
+            Self::Gateway | Self::Clear(_) => false,
+        }
+    }
+
+    fn fits(&self, asked: &PolicyMatch) -> bool {
+        match self {
+            Self::Gateway | Self::Clear(_) => false,
+            Self::Ipsec { reqid, protocol, .. } => {
+                let same_protocol = |asked: SaProtocol| protocol.is_none_or(|protocol| protocol == asked);
+                asked.reqid.is_none_or(|asked| *reqid == Some(asked)) && asked.protocol.is_none_or(same_protocol)
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn is(self, state: State) -> bool {
+        match (self, state) {
+            (Self::New, State::New)
+            | (Self::Established, State::Established | State::Ongoing)
+            | (Self::Related, State::Related | State::Ongoing) => true,
+            (Self::New | Self::Established | Self::Related, _) => false,
+        }
+    }
+}
+
+fn tcp() -> Option<Traffic> {
+    NonZeroU8::new(PortProtocol::Tcp.number()).map(|number| Traffic::Protocol(Protocol(number)))
+}
+
+/// A kind of traffic as it is seen from the destination of packets in one direction.
+#[must_use]
+pub fn from_its_destination(direction: Direction, traffic: &Traffic) -> Traffic {
+    match (direction, traffic) {
+        (Direction::Out, Traffic::Ports { protocol, my, peer }) => Traffic::Ports {
+            protocol: *protocol,
+            my: peer.clone(),
+            peer: my.clone(),
+        },
+        (Direction::In, Traffic::Ports { .. }) | (_, Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_)) => {
+            traffic.clone()
+        }
+    }
+}

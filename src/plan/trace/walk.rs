@@ -1,0 +1,257 @@
+//! The way of a packet through the chains of one table.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::doubt::{Assumption, Doubt, Doubts};
+use super::order::Listed;
+use super::packet::{Answer, Packet};
+use crate::netfilter::{ChainName, Rule, Verdict};
+
+/// The chains of a table.
+pub(super) type Chains<'a> = BTreeMap<&'a ChainName, Listed<'a>>;
+
+/// How a packet's way through our chains ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It passes; in the nat table: its addresses stay as they are.
+    Accepted,
+    /// It is gone.
+    Dropped,
+    /// It came back to the built-in chain: other rules decide.
+    Left,
+    /// Its source is this from now on.
+    Source(IpAddr),
+    /// Its destination is this from now on.
+    Destination(IpAddr),
+}
+
+/// A rule, and the chain that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deciding {
+    /// The chain.
+    pub chain: ChainName,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// A packet's way through our chains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walk {
+    /// How it ended.
+    pub end: End,
+    /// What ended it; nothing, where it came to the end of a chain.
+    pub decided_by: Option<Deciding>,
+    /// The chains that led to the end; where it came back, all that it went through, in this order.
+    pub path: Vec<ChainName>,
+    /// The rules that it matched and that let it go on: what is logged, what is clamped, what another chain is asked.
+    pub met: Vec<Deciding>,
+}
+
+/// A packet on its way, and what was taken for granted about it.
+#[derive(Debug, Clone)]
+pub(super) struct Traveller {
+    pub(super) packet: Packet,
+    pub(super) doubts: Doubts,
+}
+
+/// Where it is.
+#[derive(Debug, Clone)]
+struct State {
+    traveller: Traveller,
+    here: Place,
+    /// Where it goes back to.
+    callers: Vec<Place>,
+    trail: Vec<ChainName>,
+    entered: Vec<ChainName>,
+    met: Vec<Deciding>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    chain: ChainName,
+    /// In which order its rules stand.
+    order: Rc<[usize]>,
+    next: usize,
+    /// How long the trail is as far as this chain: what was entered from it is left when the packet comes back.
+    trail: usize,
+}
+
+/// What a packet does at a rule.
+enum Step {
+    On,
+    Into(ChainName),
+    Ended(Walk),
+}
+
+/// How many ways are followed at a time, so that nobody's settings take the rest of the day. They come from the settings, a few for each
+/// device or kind of traffic that is named there.
+const MOST: usize = 1000;
+
+/// Every way that a packet can take from a chain on. What comes to the same in another order of the rules is told once.
+pub(super) fn walk(chains: &Chains<'_>, first: &ChainName, traveller: Traveller) -> Vec<(Traveller, Walk)> {
+    let mut open = Vec::new();
+    State::before(first, traveller).enter(first, chains, &mut open);
+    let mut done: Vec<(Traveller, Walk)> = Vec::new();
+    while let Some(state) = open.pop() {
+        let Some((traveller, walk)) = state.run(chains, &mut open) else {
+            continue;
+        };
+        if !done.iter().any(|done| is_same(done, &traveller, &walk)) {
+            done.push((traveller, walk));
+        }
+        if done.len() + open.len() > MOST {
+            break;
+        }
+    }
+    done
+}
+
+fn is_same((traveller, walk): &(Traveller, Walk), other: &Traveller, another: &Walk) -> bool {
+    traveller.doubts.are(&other.doubts) && (walk.end, &walk.decided_by) == (another.end, &another.decided_by)
+}
+
+impl State {
+    fn before(chain: &ChainName, traveller: Traveller) -> Self {
+        Self {
+            traveller,
+            here: Place {
+                chain: chain.clone(),
+                order: Rc::from([]),
+                next: 0,
+                trail: 0,
+            },
+            callers: Vec::new(),
+            trail: Vec::new(),
+            entered: Vec::new(),
+            met: Vec::new(),
+        }
+    }
+
+    /// Goes into a chain, once for every order in which its rules may stand.
+    fn enter(mut self, chain: &ChainName, chains: &Chains<'_>, open: &mut Vec<Self>) {
+        self.trail.push(chain.clone());
+        self.entered.push(chain.clone());
+        let is_asked = |rule: &Rule| self.asked(rule).is_some();
+        let orders = chains.get(chain).map(|listed| listed.orders(is_asked));
+        for order in orders.unwrap_or_else(|| vec![Rc::from([])]) {
+            let here = Place {
+                chain: chain.clone(),
+                order,
+                next: 0,
+                trail: self.trail.len(),
+            };
+            open.push(Self { here, ..self.clone() });
+        }
+    }
+
+    /// Goes on until the way ends, or forks.
+    fn run(mut self, chains: &Chains<'_>, open: &mut Vec<Self>) -> Option<(Traveller, Walk)> {
+        loop {
+            let step = match self.next(chains) {
+                None => self.leave(None),
+                Some(rule) => self.meet(rule, open),
+            };
+            match step {
+                Step::On => {}
+                Step::Into(chain) => {
+                    self.enter(&chain, chains, open);
+                    return None;
+                }
+                Step::Ended(walk) => return Some((self.traveller, walk)),
+            }
+        }
+    }
+
+    fn next<'a>(&mut self, chains: &Chains<'a>) -> Option<&'a Rule> {
+        let index = self.here.order.get(self.here.next).copied();
+        self.here.next += 1;
+        chains.get(&self.here.chain)?.rules.get(index?).copied()
+    }
+
+    fn meet(&mut self, rule: &Rule, open: &mut Vec<Self>) -> Step {
+        let Some(doubts) = self.asked(rule) else {
+            return Step::On;
+        };
+        if !doubts.is_empty() {
+            let mut other = self.clone();
+            other.traveller.doubts.0.push(Assumption::Fails(doubts.clone()));
+            open.push(other);
+            for doubt in &doubts {
+                self.traveller.packet.assume(doubt);
+            }
+            self.traveller.doubts.0.push(Assumption::Holds(doubts));
+        }
+        self.obey(rule)
+    }
+
+    /// What it depends on whether a rule is for the packet; nothing, if it is not.
+    fn asked(&self, rule: &Rule) -> Option<Vec<Doubt>> {
+        let Traveller { packet, doubts } = &self.traveller;
+        let mut open = Vec::new();
+        for matched in &rule.matches {
+            match packet.answer(matched, doubts) {
+                Answer::Yes => {}
+                Answer::No => return None,
+                Answer::Unknown(doubt) => open.push(doubt),
+            }
+        }
+        (open.is_empty() || !doubts.deny(&open)).then_some(open)
+    }
+
+    fn obey(&mut self, rule: &Rule) -> Step {
+        match &rule.verdict {
+            Verdict::Accept => self.end(End::Accepted, rule),
+            Verdict::Drop => self.end(End::Dropped, rule),
+            Verdict::Snat(address) => self.end(End::Source(*address), rule),
+            Verdict::Dnat(address) => self.end(End::Destination(*address), rule),
+            Verdict::Return => self.leave(Some(rule)),
+            Verdict::Jump(chain) => {
+                self.callers.push(self.here.clone());
+                Step::Into(chain.clone())
+            }
+            Verdict::Goto(chain) => Step::Into(chain.clone()),
+            Verdict::Consult(_)
+            | Verdict::Log(_)
+            | Verdict::KernelLog(_)
+            | Verdict::SegmentSize(_)
+            | Verdict::SegmentSizeOfPath => {
+                self.met.push(self.deciding(rule));
+                Step::On
+            }
+        }
+    }
+
+    fn deciding(&self, rule: &Rule) -> Deciding {
+        Deciding {
+            chain: self.here.chain.clone(),
+            rule: rule.clone(),
+        }
+    }
+
+    fn leave(&mut self, rule: Option<&Rule>) -> Step {
+        match self.callers.pop() {
+            Some(caller) => {
+                self.trail.truncate(caller.trail);
+                self.here = caller;
+                Step::On
+            }
+            None => Step::Ended(Walk {
+                end: End::Left,
+                decided_by: rule.map(|rule| self.deciding(rule)),
+                path: std::mem::take(&mut self.entered),
+                met: std::mem::take(&mut self.met),
+            }),
+        }
+    }
+
+    fn end(&mut self, end: End, rule: &Rule) -> Step {
+        Step::Ended(Walk {
+            end,
+            decided_by: Some(self.deciding(rule)),
+            path: std::mem::take(&mut self.trail),
+            met: std::mem::take(&mut self.met),
+        })
+    }
+}
