@@ -64,7 +64,8 @@ pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, 
 pub use routing::{address_slot, device_slot, items, rank, slot};
 pub use shared::Site;
 pub use trace::{
-    Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Packet, Rules, Station, Walk, from_its_destination,
+    Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Order, Packet, Rules, Station, Walk,
+    from_its_destination,
 };
 pub use tree::{BLOCK_BITS, Block, Node, Shared};
 pub use tunnel::{Exempting, Passes, PolicyError, Terms, Way, lay_out, lay_out_peer, ways};

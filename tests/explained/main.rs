@@ -6,4 +6,5 @@ mod support;
 
 mod agreement;
 mod packets;
+mod sentences;
 mod worlds;

@@ -8,6 +8,7 @@ mod support;
 
 mod arguments;
 mod dialects;
+mod explain;
 mod fakes;
 mod hostile;
 mod processes;

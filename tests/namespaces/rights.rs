@@ -165,3 +165,19 @@ fn a_folder_that_somebody_else_has_laid_out_beforehand_is_not_used() {
         assert_eq!(fs::read_dir(machine.state()).expect("the folder").count(), 0);
     }
 }
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn without_rights_explain_says_in_one_line_who_can_read_the_record() {
+    let machine = Namespace::new(VARIANTS[0]);
+    machine.hook().must(&libreswan_up());
+    let nobody = as_nobody(&machine).option("--state-dir", machine.state());
+    for words in [
+        &["explain", "net-net"][..],
+        &["explain", "--packet", "10.1.0.9", "10.2.0.7"],
+    ] {
+        nobody
+            .operate(words)
+            .assert_refused(1, &["the record, which only root can read", "ermission denied"]);
+    }
+}

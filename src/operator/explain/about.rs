@@ -121,8 +121,10 @@ fn besides(record: &TunnelRecord) -> Vec<String> {
     let sizes: Vec<_> = rules(record, Table::Mangle)
         .filter_map(|rule| on_the_way(&rule.verdict))
         .collect();
-    if let [inbound, outbound] = &sizes[..] {
-        sentences.push(format!("On the way in {inbound}; on the way out {outbound}."));
+    match &sizes[..] {
+        [one, other] if one == other => sentences.push(format!("Both ways {one}.")),
+        [inbound, outbound] => sentences.push(format!("On the way in {inbound}; on the way out {outbound}.")),
+        _ => {}
     }
     if let Some(group) = tunnel.log_group {
         sentences.push(format!("A copy of each packet goes to NFLOG group {}.", group.0));

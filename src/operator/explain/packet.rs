@@ -7,7 +7,7 @@ use super::find::{Found, all};
 use super::kinds;
 use super::question::Question;
 use super::scene::{Book, Scene, is_ours};
-use super::verdict::{Grain, depends_on_order, details, fates, line, moment, moments, told};
+use super::verdict::{Grain, details, fates, line, moment, moments, others, rule, told};
 use crate::contract::Attachment;
 use crate::netfilter::{BuiltIn, Direction};
 use crate::plan::{Connection, Journey, Leg, Packet, from_its_destination};
@@ -78,6 +78,9 @@ pub(super) fn in_book(scene: &Scene, book: &Book, question: &Question, named: &[
 fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> String {
     let mut text = format!("\n{}\n", way.title);
     text.push_str(&line("kernel", &hooks(way)));
+    for note in notes(book, question, kind, way) {
+        text.push_str(&line("note", &note));
+    }
     let mut before: Option<String> = None;
     for connection in moments(kind, book.rulebook.family) {
         let told = told_moment(book, question, kind, way, *connection);
@@ -86,9 +89,6 @@ fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> 
             Some(_) | None => write!(text, "  {}:\n{told}", moment(*connection)),
         };
         before = Some(told);
-    }
-    for note in notes(book, question, kind, way) {
-        text.push_str(&line("note", &note));
     }
     text
 }
@@ -115,11 +115,11 @@ fn told_moment(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, 
     }
     if is_vague {
         text.push_str(&line("note", "say PROTOCOL and PORT, and the rule is told, too"));
-    } else if depends_on_order(&fates) {
-        text.push_str(&line(
-            "note",
-            "which of these it is depends on which tunnel came up last",
-        ));
+    }
+    for other in others(&journeys, family) {
+        let by = rule(&other.journey).map_or_else(String::new, |rule| format!(" by {rule}"));
+        let told = format!("{}{by}, had tunnels come up in another order", told(&other, true));
+        text.push_str(&line("or", &told));
     }
     text
 }

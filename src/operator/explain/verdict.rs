@@ -2,7 +2,7 @@
 
 use super::kinds;
 use crate::netfilter::{BuiltIn, Direction, Table, Verdict};
-use crate::plan::{Assumption, Connection, Deciding, Doubt, End, Journey, Station, Walk};
+use crate::plan::{Assumption, Connection, Deciding, Doubt, End, Journey, Order, Station, Walk};
 use crate::selector::{Family, Icmp, Protocol, Traffic};
 use crate::words::wrapped;
 
@@ -63,13 +63,9 @@ pub(super) enum Grain {
 /// it; and only neighbours may be put together.
 pub(super) fn fates(journeys: &[Journey], family: Family, grain: Grain) -> Vec<Fate> {
     let mut fates: Vec<Fate> = Vec::new();
-    for journey in journeys {
+    for journey in journeys.iter().filter(|journey| journey.order == Order::First) {
         let condition = condition(journey, family);
-        let is_told = fates
-            .iter()
-            .any(|fate| fate.is_as(journey, grain) && fate.ifs.contains(&condition));
         match fates.last_mut().filter(|fate| fate.is_as(journey, grain)) {
-            _ if is_told => {}
             Some(fate) => fate.add(condition, journey),
             None => fates.push(Fate {
                 end: journey.end(),
@@ -81,14 +77,42 @@ pub(super) fn fates(journeys: &[Journey], family: Family, grain: Grain) -> Vec<F
     fates
 }
 
-/// Whether more than one thing can become of a packet by the order in which tunnels came up.
-pub(super) fn depends_on_order(fates: &[Fate]) -> bool {
-    fates.iter().enumerate().any(|(number, fate)| {
-        let others = fates.iter().skip(number + 1);
-        others
-            .flat_map(|other| &other.ifs)
-            .any(|other| fate.ifs.contains(other))
-    })
+/// What may become of it instead, had tunnels come up in another order.
+pub(super) fn others(journeys: &[Journey], family: Family) -> Vec<Fate> {
+    let mut others: Vec<Fate> = Vec::new();
+    let is_first = |journey: &&Journey| journey.order == Order::First;
+    for journey in journeys.iter().filter(|journey| journey.order == Order::Other) {
+        let is_other = |first: &Journey| first.end() != journey.end() || decided_by(first) != decided_by(journey);
+        let mut firsts = journeys.iter().filter(is_first);
+        let differs = firsts.any(|first| is_other(first) && can_be_one(first, journey, family));
+        let is_told = others.iter().any(|other| other.is_as(journey, Grain::Rule));
+        if differs && !is_told && others.len() < OTHERS {
+            others.push(Fate {
+                end: journey.end(),
+                journey: journey.clone(),
+                ifs: vec![condition(journey, family)],
+            });
+        }
+    }
+    others
+}
+
+/// How many of these are told.
+const OTHERS: usize = 3;
+
+/// Whether one packet can be on either of two ways, as far as its kind tells.
+fn can_be_one(one: &Journey, other: &Journey, family: Family) -> bool {
+    let Some(both) = one.packet.kind.and(&other.packet.kind, family) else {
+        return false;
+    };
+    let is_ruled_out = |assumption: &Assumption| match assumption {
+        Assumption::Holds(_) => false,
+        Assumption::Fails(doubts) => match &doubts[..] {
+            [Doubt::Kind(kind)] => both.and(kind, family).as_ref() == Some(&both),
+            _ => false,
+        },
+    };
+    !one.assumed.iter().chain(&other.assumed).any(is_ruled_out)
 }
 
 impl Fate {
@@ -201,11 +225,17 @@ pub(super) fn line(label: &str, text: &str) -> String {
     lines.collect()
 }
 
+/// The rule that decided, if one did.
+pub(super) fn rule(journey: &Journey) -> Option<String> {
+    let Deciding { chain, rule } = decided_by(journey)?;
+    Some(format!("-A {chain} {rule}"))
+}
+
 /// What decided, by which chains, and what is done on the way.
 pub(super) fn details(journey: &Journey) -> String {
     let mut text = String::new();
-    if let Some(Deciding { chain, rule }) = decided_by(journey) {
-        text.push_str(&line("rule", &format!("-A {chain} {rule}")));
+    if let Some(rule) = rule(journey) {
+        text.push_str(&line("rule", &rule));
     }
     for station in &journey.stations {
         if let Some(walk) = &station.walk {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::doubt::{Assumption, Doubts};
 use super::order::Listed;
 use super::packet::{Leg, Packet};
-use super::walk::{Chains, End, Traveller, Walk, walk};
+use super::walk::{Chains, End, Order, Traveller, Walk, walk};
 use crate::netfilter::{BuiltIn, Table};
 use crate::plan::shared::entrance;
 use crate::plan::wanted::Wanted;
@@ -21,6 +21,8 @@ pub struct Rules<'a> {
 pub struct Journey {
     /// What was taken for granted.
     pub assumed: Vec<Assumption>,
+    /// In which order the rules of unlike tunnels stood.
+    pub order: Order,
     /// The tables on its way that have chains of ours, and the filter table in any case.
     pub stations: Vec<Station>,
     /// The packet as it is at the end.
@@ -83,14 +85,23 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Every way that a packet can take. What the nat table would do to the first packet of a connection is done to the others too.
+    /// Every way that a packet can take, in the order of the rules: behind each that asks for something come those where that is not so.
+    ///
+    /// What the nat table would do to the first packet of a connection is done to the others too.
     ///
     /// A table without chains of ours leaves it alone, and so do other people's rules: it is traced as if they let it pass.
     #[must_use]
     pub fn journeys(&self, packet: Packet) -> Vec<Journey> {
         let stations = stations(&packet);
         let doubts = Doubts::default();
-        let mut open = vec![(Traveller { packet, doubts }, Vec::new())];
+        let mut open = vec![(
+            Traveller {
+                packet,
+                doubts,
+                order: Order::First,
+            },
+            Vec::new(),
+        )];
         for (table, built_in) in stations {
             let ways = open.into_iter();
             open = ways
@@ -99,6 +110,7 @@ impl<'a> Rules<'a> {
         }
         let journey = |(traveller, stations): (Traveller, Vec<Station>)| Journey {
             assumed: traveller.doubts.0,
+            order: traveller.order,
             stations,
             packet: traveller.packet,
         };

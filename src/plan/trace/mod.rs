@@ -2,7 +2,7 @@
 //!
 //! Not everything about a packet need be known. Where a rule asks for what is not, both answers are followed, and every way that comes of it
 //! says which answers it took for granted.
-//! Nor is it known in which order tunnels came up; where that decides, every way is told, too, and these take the same for granted.
+//! Nor is it known in which order tunnels came up; where that decides, what it comes to in another order is told, too.
 
 mod doubt;
 mod journey;
@@ -13,4 +13,4 @@ mod walk;
 pub use doubt::{Assumption, Doubt};
 pub use journey::{Journey, Rules, Station};
 pub use packet::{Connection, Leg, Packet, from_its_destination};
-pub use walk::{Deciding, End, Walk};
+pub use walk::{Deciding, End, Order, Walk};

@@ -54,6 +54,16 @@ pub struct Walk {
 pub(super) struct Traveller {
     pub(super) packet: Packet,
     pub(super) doubts: Doubts,
+    pub(super) order: Order,
+}
+
+/// In which order the rules of unlike tunnels stood on a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// In one that is as good as any. These ways alone tell everything, if the order does not matter.
+    First,
+    /// In another, which tells something else.
+    Other,
 }
 
 /// Where it is.
@@ -109,7 +119,9 @@ pub(super) fn walk(chains: &Chains<'_>, first: &ChainName, traveller: Traveller)
 }
 
 fn is_same((traveller, walk): &(Traveller, Walk), other: &Traveller, another: &Walk) -> bool {
-    traveller.doubts.are(&other.doubts) && (walk.end, &walk.decided_by) == (another.end, &another.decided_by)
+    other.order == Order::Other
+        && traveller.doubts.are(&other.doubts)
+        && (walk.end, &walk.decided_by) == (another.end, &another.decided_by)
 }
 
 impl State {
@@ -135,14 +147,20 @@ impl State {
         self.entered.push(chain.clone());
         let is_asked = |rule: &Rule| self.asked(rule).is_some();
         let orders = chains.get(chain).map(|listed| listed.orders(is_asked));
-        for order in orders.unwrap_or_else(|| vec![Rc::from([])]) {
+        let orders = orders.unwrap_or_else(|| vec![Rc::from([])]);
+        // The last that is pushed is followed first.
+        for (number, order) in orders.into_iter().enumerate().rev() {
             let here = Place {
                 chain: chain.clone(),
                 order,
                 next: 0,
                 trail: self.trail.len(),
             };
-            open.push(Self { here, ..self.clone() });
+            let mut state = Self { here, ..self.clone() };
+            if number > 0 {
+                state.traveller.order = Order::Other;
+            }
+            open.push(state);
         }
     }
 
@@ -188,7 +206,7 @@ impl State {
 
     /// What it depends on whether a rule is for the packet; nothing, if it is not.
     fn asked(&self, rule: &Rule) -> Option<Vec<Doubt>> {
-        let Traveller { packet, doubts } = &self.traveller;
+        let Traveller { packet, doubts, .. } = &self.traveller;
         let mut open = Vec::new();
         for matched in &rule.matches {
             match packet.answer(matched, doubts) {
