@@ -8,7 +8,7 @@ use super::kinds;
 use super::lanes::{Lane, sentence};
 use super::scene::{Book, Scene};
 use super::verdict::{brief, on_the_way, protocol};
-use crate::contract::{Attachment, Compression, Tunnel};
+use crate::contract::{Attachment, Compression, Scope, Tunnel};
 use crate::netfilter::{BuiltIn, Rule, Table};
 use crate::plan::{Connection, Leg, Packet, Shared};
 use crate::record::{GuardRecord, TunnelRecord};
@@ -230,18 +230,26 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
 /// What becomes of packets in clear between the two networks, by an address of each.
 fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
     let (near, far) = (sample(&tunnel.my_client), sample(&tunnel.peer_client));
-    let told = [(far, near), (near, far)].map(|(source, destination)| {
+    let (ours, how) = match tunnel.scope {
+        Scope::Host => (Leg::Gateway, "to or from the gateway"),
+        Scope::Client => (Leg::Clear(None), "through the gateway"),
+    };
+    let ways = [
+        (far, near, Leg::Clear(None), ours.clone()),
+        (near, far, ours, Leg::Clear(None)),
+    ];
+    let told = ways.map(|(source, destination, from, to)| {
         let packet = Packet {
             source,
             destination,
             kind: Traffic::Any,
-            from: Leg::Clear(None),
-            to: Leg::Clear(None),
+            from,
+            to,
             connection: Connection::New,
             answered_at: None,
         };
         let fate = brief(&book.journeys(packet), tunnel.family());
-        format!("Between the networks in clear, through the gateway, as {source} -> {destination}: {fate}.")
+        format!("Between the networks in clear, {how}, as {source} -> {destination}: {fate}.")
     });
     told.into()
 }

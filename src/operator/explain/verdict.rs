@@ -136,19 +136,28 @@ impl Fate {
 
     /// When it is so, if not always.
     pub(super) fn condition(&self, is_only: bool) -> Option<String> {
-        let ifs: Vec<_> = self.ifs.iter().flatten().cloned().collect();
         match (self.is_rest(), is_only) {
             (true, true) => None,
             (true, false) => Some("otherwise".to_owned()),
-            (false, _) => {
-                let more = ifs.len().saturating_sub(TOLD);
-                let more = if more > 0 {
-                    format!(", and {more} more")
-                } else {
-                    String::new()
-                };
-                Some(format!("if {}{more}", ifs[..ifs.len().min(TOLD)].join(", or ")))
-            }
+            (false, _) => Some(format!("if {}", self.any())),
+        }
+    }
+
+    /// `it is ESP, AH, or it comes in by eth1`
+    fn any(&self) -> String {
+        let mut text = String::new();
+        for condition in self.ifs.iter().flatten().take(TOLD) {
+            let kind = condition.strip_prefix("it is ").filter(|_| !text.is_empty());
+            text.push_str(match (text.is_empty(), kind) {
+                (true, _) => "",
+                (false, Some(_)) => ", ",
+                (false, None) => ", or ",
+            });
+            text.push_str(kind.unwrap_or(condition));
+        }
+        match self.ifs.len().saturating_sub(TOLD) {
+            0 => text,
+            more => format!("{text}, and {more} more"),
         }
     }
 
