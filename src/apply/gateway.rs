@@ -84,12 +84,12 @@ impl<T: Tables> Session<'_, T> {
             let wanted = wanted.get(&rulebook).map_or(&[][..], Vec::as_slice);
             Ok(difference(rulebook, &self.store.entries(rulebook)?, wanted))
         });
-        let has_work = |work: &Work| !work.gone.is_empty() || !work.come.is_empty();
         let works = works.collect::<Result<Vec<_>, ApplyError>>()?;
-        Ok(works.into_iter().filter(has_work).collect())
+        Ok(works.into_iter().filter(|work| !work.is_empty()).collect())
     }
 
-    /// Takes the gateway's own part out, and chains of ours that stand empty for jumps that are gone. Tunnels stay as long as they are up, and networks that are held apart stay so.
+    /// Takes the gateway's own part out, and chains of ours that stand empty for jumps that are gone. Tunnels stay as long as they are up, and
+    /// networks that are held apart stay so.
     ///
     /// # Errors
     /// If it cannot be done.
@@ -182,14 +182,15 @@ impl<T: Tables> Session<'_, T> {
             }
         }
         for rulebook in Rulebook::all() {
-            for entry in self.store.entries(rulebook)? {
-                if let Entry::Guard(guard) = &entry
+            let entries = self.store.entries(rulebook)?;
+            for entry in &entries {
+                if let Entry::Guard(guard) = entry
                     && self.still_blocks(guard)
                 {
-                    add(rulebook, entry);
+                    add(rulebook, entry.clone());
                 }
             }
-            for record in self.store.tunnels(rulebook)? {
+            for record in entries.into_iter().filter_map(Entry::into_tunnel) {
                 let record = self.laid_out_anew(record)?;
                 for guard in self.guards(rulebook, &record)? {
                     add(rulebook, guard);
@@ -264,7 +265,7 @@ impl<T: Tables> Session<'_, T> {
         let work = difference(rulebook, &entries, wanted);
         let place = self.caller.settings.gateway.place;
         let moved = !entries.is_empty() && self.store.place(rulebook)? != place;
-        let has_work = !work.gone.is_empty() || !work.come.is_empty();
+        let has_work = !work.is_empty();
         if moved {
             self.move_jumps(&work, wanted)?;
         } else if has_work {

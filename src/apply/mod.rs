@@ -124,6 +124,14 @@ pub struct Work {
     pub settle: Settle,
 }
 
+impl Work {
+    /// Whether nothing goes and nothing comes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.gone.is_empty() && self.come.is_empty()
+    }
+}
+
 /// What a call comes to: some work in each rulebook concerned, in this order, and what to say when it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Course {

@@ -72,12 +72,10 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 /// Lets packets in clear between networks again, and says what stays. Returns the exit code: 1 if nothing was held apart by that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = Ground::new(options)?;
-    let blocked = match which.map(|text| (text, text.parse(), ConnectionName::new(text.as_bytes()))) {
-        Some((_, Ok(network), _)) => Blocked::From(network),
-        Some((_, Err(_), Ok(connection))) => Blocked::Of(connection),
-        Some((_, Err(_), Err(_))) | None => Blocked::All,
+    let started = match blocked(which) {
+        Some(blocked) => in_session(&ground, Settings::default(), |session| session.unblock(&blocked))?,
+        None => Started::default(),
     };
-    let started = in_session(&ground, Settings::default(), |session| session.unblock(&blocked))?;
     let left = pairs(started.standing.guards);
     let none = changed(&started).is_none();
     print(&match (none, which) {
@@ -89,6 +87,15 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
         (false, _) => format!("lifted; {left} held apart\n"),
     })?;
     Ok(u8::from(none && which.is_some()))
+}
+
+/// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
+fn blocked(which: Option<&str>) -> Option<Blocked> {
+    let Some(text) = which else { return Some(Blocked::All) };
+    match text.parse() {
+        Ok(network) => Some(Blocked::From(network)),
+        Err(_) => ConnectionName::new(text.as_bytes()).ok().map(Blocked::Of),
+    }
 }
 
 /// Settles what a call that died has left, does the work, and leaves no empty folder behind.
@@ -186,5 +193,21 @@ fn pairs(number: usize) -> String {
     match number {
         1 => "1 pair of networks".to_owned(),
         _ => format!("{number} pairs of networks"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_can_have_lifts_nothing() {
+        assert_eq!(blocked(Some(&"a".repeat(1025))), None);
+        assert_eq!(blocked(Some("")), None);
+        assert_eq!(blocked(None), Some(Blocked::All));
+        let network = "10.2.0.0/24".parse().unwrap();
+        assert_eq!(blocked(Some("10.2.0.0/24")), Some(Blocked::From(network)));
+        let name = ConnectionName::new(b"office").unwrap();
+        assert_eq!(blocked(Some("office")), Some(Blocked::Of(name)));
     }
 }
