@@ -18,6 +18,8 @@ mod resolver;
 mod restore;
 mod rights;
 mod routes;
+#[cfg(target_arch = "x86_64")]
+mod seccomp;
 mod settings;
 mod space;
 mod spelling;
