@@ -170,6 +170,18 @@ fn life() -> [Call; 5] {
 }
 
 #[test]
+fn the_manual_page_names_what_we_need_of_a_filter() {
+    let page = include_str!("../../contrib/man/pluto-updown.8");
+    let times = ["clock_nanosleep", "kill"];
+    for name in NEEDED.iter().map(|(name, _)| *name).chain(times) {
+        assert!(
+            page.lines().any(|line| line.starts_with(&format!(".Li {name}"))),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 #[ignore = "needs root, iptables and perl: run by contrib/test"]
 fn libreswans_filter_and_what_the_manual_page_names_are_enough() {
     for variant in VARIANTS {

@@ -198,6 +198,27 @@ command_of_ours() {
     inside "$gateway" /lab/pluto-updown "${command[@]}"
 }
 
+# The hook's AppArmor profile, with this machine's paths; it holds for every call from now on.
+confine() {
+    [[ -e /sys/kernel/security/apparmor ]] || mount -t securityfs none /sys/kernel/security
+    sed -E 's|^(profile pluto-updown) [^ ]+|\1 /lab/pluto-updown|' /lab/apparmor >"$state/profile"
+    mkdir -p /etc/apparmor.d/local
+    # The scenarios' settings are where no administrator has them.
+    printf '%s r,\n' "$state/*/settings.toml" >/etc/apparmor.d/local/pluto-updown
+    apparmor_parser --replace --skip-cache "$state/profile"
+    grep -qx 'pluto-updown (enforce)' /sys/kernel/security/apparmor/profiles
+    # A profile that lets everything be would pass all that follows.
+    : >/etc/forbidden
+    local said
+    ! said=$(inside "${gateways[0]}" /lab/pluto-updown --config /etc/forbidden start 2>&1) && [[ $said == *'Permission denied'* ]] || {
+        echo "the hook is not confined: $said"
+        return 1
+    }
+}
+
+# What a profile has refused since the machine came up, but for the question above.
+refused_by_profile() { dmesg | grep 'apparmor="DENIED".*profile="pluto-updown"' | grep -v 'name="/etc/forbidden"' || true; }
+
 # esp_by_hand ONE OTHER: gives two machines what a daemon of their own would agree on, transport mode for all that they send one another.
 esp_by_hand() {
     local from to source destination ns spi direction
@@ -356,6 +377,7 @@ step() {
         stop_daemon "${words[1]}"
         until_true 30 is_dead "${words[1]}"
         ;;
+    confine) confine ;;
     'flush '*)
         # What iptables-restore does when it is not told --noflush: ours goes with the rest.
         firewall "${words[1]}"
@@ -497,6 +519,14 @@ finally() {
             status=1
         }
     done
+    [[ " ${steps[*]} " != *' confine '* ]] || {
+        lines=$(refused_by_profile)
+        apparmor_parser --remove "$state/profile"
+        [[ -z $lines ]] || {
+            printf 'the profile refuses what the hook does:\n%s\n' "$lines"
+            status=1
+        }
+    }
     tell_time 'shut down'
     note 'shut down'
     for gateway in "${gateways[@]}"; do is_dead "$gateway" || stop_daemon "$gateway" >/dev/null || true; done

@@ -52,7 +52,7 @@ fn apparmor(root: &Path, daemon: &str, local: &str) -> Finding {
             format_args!("AppArmor confines {daemon}, and /{local} does not name pluto-updown"),
             "the daemon may not run it, and strongSwan says no more than that the updown script failed",
             &format!(
-                "add to /{local}: /usr/local/libexec/pluto-updown Ux, and load it: apparmor_parser -r /etc/apparmor.d/{}",
+                "add to /{local}: /usr/{{,local/}}libexec/pluto-updown PUx, and load it: apparmor_parser -r /etc/apparmor.d/{}",
                 local.rsplit('/').next().unwrap_or_default()
             ),
         ),
@@ -84,9 +84,9 @@ mod tests {
         put(root.path(), profiles, "/usr/lib/ipsec/charon (enforce)\n");
         assert_eq!(findings(root.path())[0].weight, Weight::Wrong);
         let local = "etc/apparmor.d/local/usr.lib.ipsec.charon";
-        put(root.path(), local, "# /usr/local/libexec/pluto-updown Ux,\n");
+        put(root.path(), local, "# /usr/local/libexec/pluto-updown PUx,\n");
         assert_eq!(findings(root.path())[0].weight, Weight::Wrong);
-        put(root.path(), local, "/usr/local/libexec/pluto-updown Ux,\n");
+        put(root.path(), local, "/usr/local/libexec/pluto-updown PUx,\n");
         assert_eq!(findings(root.path())[0].weight, Weight::Fine);
     }
 
