@@ -45,7 +45,7 @@ read_scenario() {
         read -r -a words <<<"$line"
         block=${words[0]}
         case $block in
-        daemons | variants) ;; # the runner's
+        daemons | variants | calls) ;; # the runner's
         gateways) gateways=("${words[@]:1}") ;;
         nat) behind_nat=west ;;
         host) places+=("${words[*]:1}") ;;
