@@ -271,6 +271,11 @@ impl<'a, T: Tables> Session<'a, T> {
     /// table of a change that got no further. The record already says what it said before.
     fn clear_up(&mut self, pending: &Pending, lost: bool) -> Result<(), RecordError> {
         let is_half = pending.tables.len() > 1;
+        if is_half {
+            // The daemon hears that nothing was changed, and whoever finds the note must not make the change after all. If there is no
+            // space to say so, it may be cleared all the same.
+            let _ = self.store.give_up(pending);
+        }
         let cleared = match lost || is_half {
             true => self.rebuild(pending, &[], &[]),
             false => Ok(()),

@@ -4,6 +4,7 @@
 //! the dialect that it is written in, or says which variable is at fault. After that nobody reads a variable again.
 
 mod attachment;
+mod captures;
 mod dialect;
 mod domain;
 mod error;
@@ -19,6 +20,7 @@ mod values;
 mod variables;
 mod verb;
 
+pub use captures::{CapturedCall, captured_calls};
 pub use dialect::{Dialect, Libreswan};
 pub use domain::Domain;
 pub use error::{ContractError, Quoted};

@@ -13,6 +13,7 @@ mod status;
 use std::time::Duration;
 
 use check::As;
+pub use explain::{NoPacket, Question};
 pub use status::Colours;
 use status::Form;
 

@@ -32,9 +32,27 @@ impl Store {
             self.write_new(pending.rulebook, record)?;
             record.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         }
-        file::write(&self.folder.join("pending.new"), pending)?;
-        file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))?;
+        self.note(pending)?;
         come.iter().try_for_each(|record| self.enter(pending.rulebook, record))
+    }
+
+    fn note(&self, pending: &Pending) -> Result<(), RecordError> {
+        file::write(&self.folder.join("pending.new"), pending)?;
+        file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
+    }
+
+    /// Makes the note of a change that was abandoned say that nothing goes and nothing comes, but that its tables may hold a part of it.
+    ///
+    /// # Errors
+    /// If it cannot be written; it says what it said before then.
+    pub fn give_up(&self, pending: &Pending) -> Result<(), RecordError> {
+        let given_up = Pending {
+            gone: Vec::new(),
+            come: Vec::new(),
+            ..pending.clone()
+        };
+        self.note(&given_up)
+            .inspect_err(|_| drop(file::remove(&self.folder.join("pending.new"))))
     }
 
     /// Makes the record say what the kernel now holds.

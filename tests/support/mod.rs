@@ -13,10 +13,12 @@
 pub mod binary;
 pub mod captures;
 pub mod emulator;
+pub mod figures;
 pub mod namespace;
 pub mod network;
 pub mod packet;
 pub mod pattern;
+pub mod random;
 pub mod rule;
 pub mod trace;
 pub mod world;

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use pluto_updown::apply::{ApplyError, Blocked, Caller, Outcome, Session, Started
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::iptables::{Reason, Tables, TablesError};
 use pluto_updown::netfilter::{Rulebook, Table, Variant};
+use pluto_updown::plan::Drift;
 use pluto_updown::record::{Daemon, Store};
 use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
@@ -18,6 +19,7 @@ use pluto_updown::settings::{Nat, Policy, Settings};
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};
+use super::random::Random;
 
 /// What becomes of the process at the next restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,58 @@ pub enum Death {
     Halfway,
 }
 
+/// How a restore fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// It refuses, as it does what does not fit what the kernel holds, and changes nothing.
+    Refused,
+    /// It refuses for a reason that has nothing to do with rules, and changes nothing.
+    RefusedBySystem,
+    /// It refuses its second table; the first one is committed.
+    RefusedHalfway,
+    /// It says that it failed, and has committed everything.
+    RefusedAfter,
+    /// It is killed before it commits anything.
+    KilledBefore,
+    /// It is killed when it has committed its first table.
+    KilledHalfway,
+    /// It is killed when it has committed everything.
+    KilledAfter,
+}
+
+impl Fate {
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::RefusedBySystem,
+        Self::RefusedHalfway,
+        Self::RefusedAfter,
+        Self::KilledBefore,
+        Self::KilledHalfway,
+        Self::KilledAfter,
+    ];
+}
+
+/// Restores that fail by chance.
+#[derive(Debug)]
+pub struct Chance {
+    pub random: Random,
+    /// One restore in so many fails.
+    pub one_in: usize,
+    /// How often each fate was met.
+    pub met: BTreeMap<Fate, usize>,
+}
+
+impl Chance {
+    fn draw(&mut self) -> Option<Fate> {
+        if self.random.below(self.one_in) != 0 {
+            return None;
+        }
+        let fate = self.random.pick(&Fate::ALL);
+        *self.met.entry(fate).or_default() += 1;
+        Some(fate)
+    }
+}
+
 /// The emulated tables of a machine.
 #[derive(Debug)]
 pub struct EmulatedTables {
@@ -38,6 +92,10 @@ pub struct EmulatedTables {
     pub default: Variant,
     /// What happens at the next restore.
     pub death: Option<Death>,
+    /// How the restores after that fail, one after the other.
+    pub fates: VecDeque<Fate>,
+    /// What may happen at every restore.
+    pub chance: Option<Chance>,
 }
 
 impl EmulatedTables {
@@ -52,6 +110,29 @@ impl EmulatedTables {
     pub fn restores(&self) -> usize {
         self.books.values().map(|book| book.restores).sum()
     }
+
+    fn fail(&mut self, rulebook: Rulebook, text: &str, fate: Fate) -> TablesError {
+        let book = self.books.entry(rulebook).or_default();
+        book.dies_halfway = matches!(fate, Fate::RefusedHalfway | Fate::KilledHalfway);
+        let restored = match fate {
+            Fate::Refused | Fate::RefusedBySystem | Fate::KilledBefore => Ok(()),
+            Fate::RefusedHalfway | Fate::RefusedAfter | Fate::KilledHalfway | Fate::KilledAfter => book.restore(text),
+        };
+        book.dies_halfway = false;
+        let reason = match fate {
+            Fate::RefusedBySystem => Reason::System,
+            Fate::Refused | Fate::RefusedHalfway | Fate::RefusedAfter => Reason::Rules,
+            Fate::KilledBefore => return dead(),
+            // What it would have refused it did not live to commit, and has said so.
+            Fate::KilledHalfway | Fate::KilledAfter => {
+                return match restored {
+                    Err(complaint) if complaint != "killed" => refused(complaint, Reason::Rules),
+                    Ok(()) | Err(_) => dead(),
+                };
+            }
+        };
+        refused(format!("{fate:?}: emulated"), reason)
+    }
 }
 
 impl Tables for EmulatedTables {
@@ -60,11 +141,11 @@ impl Tables for EmulatedTables {
     }
 
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        let fate = self.fates.pop_front();
+        if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
+            return Err(self.fail(rulebook, text, fate));
+        }
         let death = self.death.take();
-        let dead = || TablesError::Unknown {
-            program: "emulated".into(),
-            how: "died".into(),
-        };
         let book = self.books.entry(rulebook).or_default();
         match death {
             Some(Death::Before) => return Err(dead()),
@@ -75,7 +156,7 @@ impl Tables for EmulatedTables {
         match death {
             // What was refused did not live to be committed.
             Some(Death::Halfway | Death::After) if restored.is_ok() || death == Some(Death::Halfway) => Err(dead()),
-            Some(_) | None => restored.map_err(refused),
+            Some(_) | None => restored.map_err(|complaint| refused(complaint, Reason::Rules)),
         }
     }
 
@@ -91,7 +172,10 @@ impl Tables for EmulatedTables {
             Table::Mangle => Kind::Mangle,
         };
         match book.lacks.contains(&kind) {
-            true => Err(refused(format!("can't initialize iptables table `{table}'"))),
+            true => Err(refused(
+                format!("can't initialize iptables table `{table}'"),
+                Reason::Rules,
+            )),
             false => Ok(book.table(kind).save()),
         }
     }
@@ -107,12 +191,19 @@ impl Tables for EmulatedTables {
     }
 }
 
-fn refused(complaint: String) -> TablesError {
+fn refused(complaint: String, reason: Reason) -> TablesError {
     TablesError::Refused {
         program: "emulated".into(),
         status: 1,
         complaint,
-        reason: Reason::Rules,
+        reason,
+    }
+}
+
+fn dead() -> TablesError {
+    TablesError::Unknown {
+        program: "emulated".into(),
+        how: "died".into(),
     }
 }
 
@@ -126,6 +217,8 @@ pub struct World {
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set. The nat table is left alone unless a test says otherwise: most of them are about the others.
     pub settings: Settings,
+    /// Whether the last call came to its own work: what earlier calls left behind is settled before.
+    pub began: bool,
 }
 
 impl Default for World {
@@ -134,6 +227,8 @@ impl Default for World {
             books: BTreeMap::new(),
             default: Variant::Nft,
             death: None,
+            fates: VecDeque::new(),
+            chance: None,
         };
         Self {
             folder: TempDir::new().expect("a temporary folder"),
@@ -142,6 +237,7 @@ impl Default for World {
             interfaces: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
+            began: false,
         }
     }
 }
@@ -193,6 +289,29 @@ impl World {
         self.work(|session| session.unblock(blocked))
     }
 
+    /// `pluto-updown restore`: what was wrong in the tables of this machine.
+    pub fn restore(&mut self) -> Result<Vec<Drift>, ApplyError> {
+        let rulebooks: Vec<_> = self.tables.books.keys().copied().collect();
+        self.work(|session| {
+            let found: Result<Vec<_>, _> = rulebooks
+                .into_iter()
+                .map(|rulebook| session.restore(rulebook))
+                .collect();
+            Ok(found?.concat())
+        })
+    }
+
+    /// Every tunnel on record, by its name, and how many times it is up.
+    pub fn recorded(&self) -> BTreeMap<String, u32> {
+        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let tunnels = self
+            .tables
+            .books
+            .keys()
+            .flat_map(|rulebook| store.tunnels(*rulebook).expect("a record"));
+        tunnels.map(|record| (record.id.to_string(), record.count)).collect()
+    }
+
     fn work<R>(
         &mut self,
         work: impl FnOnce(&mut Session<'_, EmulatedTables>) -> Result<R, ApplyError>,
@@ -201,7 +320,9 @@ impl World {
         let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
         let caller = self.caller();
         let mut session = Session::new(&store, &mut self.tables, caller);
-        let result = session.housekeep().and_then(|()| work(&mut session));
+        let kept = session.housekeep();
+        self.began = kept.is_ok();
+        let result = kept.and_then(|()| work(&mut session));
         store.tidy()?;
         result
     }

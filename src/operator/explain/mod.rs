@@ -22,8 +22,9 @@ use crate::cli::Options;
 use crate::hook::HookError;
 use crate::log::Log;
 use find::Found;
-use question::Question;
 use scene::{Book, Scene};
+
+pub use question::{NoPacket, Question};
 
 /// What is asked for.
 #[derive(Debug)]

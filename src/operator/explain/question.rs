@@ -8,31 +8,46 @@ use crate::words::escaped;
 
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Question {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
+pub struct Question {
+    /// Where the packet comes from.
+    pub source: IpAddr,
+    /// Where it goes; of the same family.
+    pub destination: IpAddr,
     /// Of what kinds, seen from the destination. Several, where a word stands for several.
-    pub(super) kinds: Vec<Traffic>,
+    pub kinds: Vec<Traffic>,
 }
 
 /// Why some words are no packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoPacket {
+pub enum NoPacket {
+    /// A word is no address.
     #[error("--packet: {0}: expected an address")]
     Address(String),
+    /// The two addresses do not go together.
     #[error("--packet: an IPv4 and an IPv6 address, expected two of one family")]
     Families,
+    /// A word is no kind of packet; and what else is one.
     #[error("--packet: {0}: expected tcp or udp and a port, icmp and a type, the number of a protocol, or {1}")]
     Kind(String, &'static str),
+    /// The kind is one of the other family.
     #[error("--packet: no {family} packet is of the kind {word}")]
-    OtherFamily { word: String, family: &'static str },
+    OtherFamily {
+        /// The kind.
+        word: String,
+        /// The family of the two addresses.
+        family: &'static str,
+    },
+    /// They are too few.
     #[error("--packet: expected SOURCE DESTINATION [PROTOCOL [PORT]]")]
     Form,
 }
 
 impl Question {
-    /// `SOURCE DESTINATION [PROTOCOL [PORT]]`
-    pub(super) fn read(words: &[String]) -> Result<Self, NoPacket> {
+    /// Reads `SOURCE DESTINATION [PROTOCOL [PORT]]`.
+    ///
+    /// # Errors
+    /// If these words are no packet.
+    pub fn read(words: &[String]) -> Result<Self, NoPacket> {
         let [source, destination, kind @ ..] = words else {
             return Err(NoPacket::Form);
         };

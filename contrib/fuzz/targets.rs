@@ -1,0 +1,310 @@
+//! What must hold whatever the bytes are: one function for each place where the program reads what it has not written itself, or may find
+//! garbled. libFuzzer calls them with what it makes up (`contrib/fuzz/run`), `tests/fuzzed.rs` with everything in `contrib/fuzz/corpus`.
+
+#![allow(dead_code, unreachable_pub, reason = "a fuzz target calls one of these")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::os::unix::ffi::OsStringExt as _;
+
+use pluto_updown::contract::{Duty, Event, Multiplicity, Snapshot, Tunnel, captured_calls, read};
+use pluto_updown::netfilter::{Jumps, Listing, Others, Saved, Section, Table, restore_text, sweep};
+use pluto_updown::operator::Question;
+use pluto_updown::plan::{
+    Change, Exempting, Layout, Site, Terms, TunnelKey, Wanted, drift, faults, lay_out, lay_out_peer, mend, questions,
+    rebuild, transition,
+};
+use pluto_updown::record::{Entry, FORMAT, Pending, ResolverRecord, RoutingRecord, TunnelRecord};
+use pluto_updown::resolver::{Author, Names, author, merge};
+use pluto_updown::selector::Family;
+use pluto_updown::settings::{Esp, JumpPlace, Policy, Settings};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// One that panics at bytes at which something does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("captures", captures),
+    ("environment", environment),
+    ("listing", listing),
+    ("packet", packet),
+    ("record", record),
+    ("resolv_conf", resolv_conf),
+    ("settings", settings),
+];
+
+/// An environment as in `/proc/PID/environ`, `NAME=value` and a NUL: read or refused in one line, and what comes of a tunnel is rules that
+/// hold nobody's words.
+pub fn environment(bytes: &[u8]) {
+    call(&Snapshot::new([], bytes.split(|byte| *byte == 0).filter_map(variable)));
+}
+
+/// A captures file: every call of it is read or refused, as from an environment.
+pub fn captures(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').count();
+    for captured in captured_calls(bytes) {
+        assert!((1..=lines).contains(&captured.line));
+        assert!(
+            captured
+                .fault
+                .is_none_or(|line| (captured.line + 1..=lines).contains(&line))
+        );
+        call(&captured.snapshot());
+    }
+}
+
+/// The text of a settings file: read, or refused in one line that names a line of the file.
+pub fn settings(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Settings::parse(text) {
+        Ok(settings) => assert_eq!(Settings::parse(text), Ok(settings)),
+        Err(malformed) => {
+            assert_plain(&malformed.message);
+            let told = ["expected ", "not TOML: "]
+                .iter()
+                .any(|word| malformed.message.contains(word));
+            assert!(told, "{malformed}");
+            let lines = text.matches('\n').count() + 1;
+            assert!((1..=lines).contains(&malformed.line), "{malformed} of {lines} lines");
+        }
+    }
+}
+
+/// A file of the record, of any kind: what is read is written the same again, and its rules can be put in, taken out and put back.
+pub fn record(bytes: &[u8]) {
+    comes_back::<Pending>(bytes);
+    comes_back::<RoutingRecord>(bytes);
+    comes_back::<ResolverRecord>(bytes);
+    if let Some(entry) = comes_back::<Entry>(bytes) {
+        // What somebody has changed in it may be no good plan. That is found out before it is carried out.
+        Family::ALL
+            .into_iter()
+            .flat_map(|family| life(entry.layout(), family))
+            .for_each(|sections| assert_plain_rules(&sections));
+    }
+}
+
+/// What `iptables-save` prints, or something in its place: whatever stands there, what we do about it is a good plan.
+pub fn listing(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (saved, listed) = (Saved::read(&text), Listing::of_save(&text));
+    for others in [Others::Stay, Others::Go] {
+        for jumps in [Jumps::Ours, Jumps::Theirs] {
+            assert_restorable(&sweep(&saved, jumps, others).text);
+        }
+    }
+    let layouts = [tunnels_layout(), lay_out_peer("192.0.2.2".parse().expect("an address"))];
+    let wanted = Wanted::of(&layouts, site(Family::Ipv4));
+    let asked = questions(&wanted, &saved);
+    for stands in [&asked[..], &[]] {
+        let found = drift(&wanted, &saved, stands);
+        // It takes rules out in the words in which they are listed.
+        let mended = mend(&wanted, &saved, stands, &found);
+        assert_eq!(faults(&mended), []);
+        assert_restorable(&restore_text(&mended));
+    }
+    let listings: BTreeMap<_, _> = Table::ALL.map(|table| (table, listed.clone())).into();
+    let anew = rebuild(&layouts, &listings, site(Family::Ipv4));
+    assert_eq!(faults(&anew), []);
+    assert_plain_rules(&anew);
+}
+
+/// A `resolv.conf`: with a peer's name servers in it, it is ours; and they stand before its own.
+pub fn resolv_conf(bytes: &[u8]) {
+    let names = [
+        Names {
+            servers: vec!["192.0.2.53".parse().expect("an address")],
+            domains: vec!["corp.example".parse().expect("a domain")],
+        },
+        Names {
+            servers: vec!["2001:db8::53".parse().expect("an address")],
+            domains: Vec::new(),
+        },
+    ];
+    let (before, merged) = (author(bytes), merge(bytes, &names));
+    assert_eq!(author(&merged), Author::Ours);
+    assert!(merged.ends_with(b"\n"));
+    let servers = |text: &[u8]| -> Vec<Vec<u8>> {
+        let lines = text.split(|byte| *byte == b'\n');
+        lines
+            .filter_map(|line| Some(line.strip_prefix(b"nameserver ")?.to_vec()))
+            .collect()
+    };
+    assert_eq!(
+        servers(&merged)[..2],
+        [b"2001:db8::53".to_vec(), b"192.0.2.53".to_vec()]
+    );
+    // To merge what is merged already finds nothing new.
+    if before != Author::Ours {
+        assert_eq!(servers(&merge(&merged, &names)), servers(&merged));
+    }
+}
+
+/// The words behind `explain --packet`.
+pub fn packet(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let words: Vec<_> = text.split([' ', '\n', '\0']).map(str::to_owned).collect();
+    match Question::read(&words) {
+        Ok(question) => {
+            assert_eq!(Family::of(question.source), Family::of(question.destination));
+            assert!(!question.kinds.is_empty());
+        }
+        Err(error) => assert_plain(&error.to_string()),
+    }
+}
+
+fn variable(text: &[u8]) -> Option<(OsString, OsString)> {
+    let equals = text.iter().position(|byte| *byte == b'=')?;
+    let own = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    Some((own(&text[..equals]), own(&text[equals + 1..])))
+}
+
+/// A call is read or refused.
+fn call(snapshot: &Snapshot) {
+    match read(snapshot) {
+        Err(error) => assert_plain(&error.to_string()),
+        Ok(Event {
+            duty,
+            routing,
+            resolver,
+            ..
+        }) => {
+            let told = resolver.iter().flat_map(|duty| &duty.faults);
+            told.for_each(|fault| assert_plain(&fault.to_string()));
+            drop(routing);
+            match duty {
+                Duty::Open(tunnel) | Duty::Close(tunnel) => opened(&tunnel),
+                Duty::Nothing => {}
+            }
+        }
+    }
+}
+
+/// What becomes of a tunnel: its rules, and its record.
+fn opened(tunnel: &Tunnel) {
+    let policy = Policy::default();
+    let key = TunnelKey::of(tunnel);
+    let id = key.ids().next().expect("a first name");
+    let terms = Terms {
+        policy: &policy,
+        esp: Esp::Negotiated,
+        exempting: Exempting::Some,
+        interfaces: &[],
+        path_mtu: Some(1400),
+    };
+    let layout = match lay_out(tunnel, &id, &terms) {
+        Ok(layout) => layout,
+        Err(error) => return assert_plain(&error.to_string()),
+    };
+    for sections in life(&layout, tunnel.family()) {
+        assert_eq!(faults(&sections), []);
+        assert_plain_rules(&sections);
+    }
+    let record = Entry::from(TunnelRecord {
+        format: FORMAT,
+        id,
+        key,
+        multiplicity: Multiplicity::Counted,
+        count: 1,
+        since: 0,
+        daemon: None,
+        tunnel: tunnel.clone(),
+        policy,
+        layout,
+    });
+    let text = serde_json::to_vec(&record).expect("JSON");
+    assert_eq!(comes_back::<Entry>(&text), Some(record));
+}
+
+/// In, out, and back.
+fn life(layout: &Layout, family: Family) -> [Vec<Section>; 3] {
+    let site = site(family);
+    let listings = layout
+        .tables()
+        .into_iter()
+        .map(|table| (table, Listing::default()))
+        .collect();
+    [
+        transition(&Change {
+            come: vec![layout.clone()],
+            ..Change::at(site)
+        }),
+        transition(&Change {
+            gone: vec![layout.clone()],
+            ..Change::at(site)
+        }),
+        rebuild(std::slice::from_ref(layout), &listings, site),
+    ]
+}
+
+fn site(family: Family) -> Site {
+    let place = JumpPlace::First;
+    Site { family, place }
+}
+
+/// That of a tunnel between two networks.
+fn tunnels_layout() -> Layout {
+    const UP: &str = "PLUTO_VERSION=1.1\nPLUTO_VERB=up-client\nPLUTO_CONNECTION=net\nPLUTO_INTERFACE=eth0\nPLUTO_REQID=1\nPLUTO_PROTO=esp\n\
+                      PLUTO_UNIQUEID=1\nPLUTO_ME=192.0.2.1\nPLUTO_MY_ID=hub\nPLUTO_MY_CLIENT=10.1.0.0/24\nPLUTO_MY_PORT=0\n\
+                      PLUTO_MY_PROTOCOL=0\nPLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=spoke\nPLUTO_PEER_CLIENT=10.2.0.0/24\nPLUTO_PEER_PORT=0\n\
+                      PLUTO_PEER_PROTOCOL=0";
+    let snapshot = Snapshot::new([], UP.lines().filter_map(|line| variable(line.as_bytes())));
+    let Duty::Open(tunnel) = read(&snapshot).expect("a call").duty else {
+        panic!("an up")
+    };
+    let key = TunnelKey::of(&tunnel);
+    let terms = Terms {
+        policy: &Policy::default(),
+        esp: Esp::Negotiated,
+        exempting: Exempting::Some,
+        interfaces: &[],
+        path_mtu: None,
+    };
+    lay_out(&tunnel, &key.ids().next().expect("a name"), &terms).expect("nothing is set")
+}
+
+/// What is read from these bytes, if anything is; it is written so that the same is read again.
+fn comes_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
+    let value: T = serde_json::from_slice(bytes).ok()?;
+    let written = serde_json::to_vec(&value).expect("JSON");
+    let again: T = serde_json::from_slice(&written).expect("what we wrote");
+    assert_eq!(again, value);
+    Some(value)
+}
+
+/// A text with a line for each command, in which there is nothing that iptables-restore could take for anything else.
+fn assert_plain_rules(sections: &[Section]) {
+    let text = restore_text(sections);
+    let lines: usize = sections.iter().map(|section| section.commands.len() + 2).sum();
+    assert_eq!(text.lines().count(), lines);
+    for line in text.lines() {
+        assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");
+        let quotes = line.matches('"').count();
+        let is_quoted = ["--comment \"", "-prefix \""].iter().any(|word| line.contains(word));
+        assert!(quotes == 0 || (quotes == 2 && is_quoted), "{line:?}");
+        assert!(!line.contains('\\'), "{line:?}");
+    }
+}
+
+/// A text in the form of iptables-restore's.
+fn assert_restorable(text: &str) {
+    let mut open = false;
+    for line in text.lines() {
+        match (open, line.chars().next()) {
+            (false, Some('*')) => open = true,
+            (true, Some(':' | '-' | '[')) => {}
+            (true, Some('C')) if line == "COMMIT" => open = false,
+            _ => panic!("{line:?} in {text:?}"),
+        }
+    }
+    assert!(!open, "{text:?}");
+}
+
+/// One line that a log and a terminal can show.
+fn assert_plain(line: &str) {
+    let is_printable = line.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    assert!(is_printable && !line.is_empty() && line.len() < 1000, "{line:?}");
+}
