@@ -7,11 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::selector::Expected;
-use crate::words::escaped;
+use crate::words::{escaped, nearest};
 
 /// Where the record is unless `--state-dir` says otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
@@ -335,6 +336,21 @@ pub enum Operation {
         /// `> [ARGUMENT] ...` begins a call; its environment, up to a blank line
         file: PathBuf,
     },
+}
+
+/// What is printed for a command line that asks for help, or is not understood: then with the command that was meant, if one is near.
+#[must_use]
+pub fn answer(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return text;
+    };
+    let line = CommandLine::command();
+    let names: Vec<_> = line.get_subcommands().map(clap::Command::get_name).collect();
+    match nearest(word, &names) {
+        Some(meant) => format!("{}\n\ndid you mean \"{meant}\"?\n", text.trim_end()),
+        None => text,
+    }
 }
 
 /// What `--packet` takes.
