@@ -7,11 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::selector::Expected;
-use crate::words::escaped;
+use crate::words::{escaped, nearest};
 
 /// Where the record is unless `--state-dir` says otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
@@ -181,12 +182,25 @@ fn shown(word: &OsStr) -> String {
     escaped(word.as_encoded_bytes(), 60)
 }
 
-/// Open the firewall for IPsec tunnels: an _updown hook for libreswan, Openswan, FreeS/WAN and strongSwan
-///
-/// Set it as leftupdown= or rightupdown= in ipsec.conf, or as updown = in swanctl.conf. The daemon then runs it with PLUTO_VERB set;
-/// run by hand without PLUTO_VERB it takes the commands below.
+/// How every help looks: it fits a screen of 80 columns and 24 lines. Lines are broken by hand, since nothing here asks how wide the
+/// terminal is.
+const HELP: &str = "{about}\n{usage-heading} {usage}\n{all-args}{after-help}";
+
+/// The same for the program itself.
+const PROGRAM_HELP: &str = "\
+{about}
+Set as leftupdown= in ipsec.conf or updown = in swanctl.conf, a daemon runs it
+with PLUTO_VERB set. Without, it takes a command. Manual: man 8 pluto-updown
+{usage-heading} {usage}
+Commands:
+{subcommands}
+Options:
+{options}";
+
+// Of a doc comment below only the first paragraph is shown, so that -h and --help are the same.
+/// Open the firewall for IPsec tunnels, as the hook of libreswan or strongSwan.
 #[derive(Debug, Parser)]
-#[command(name = "pluto-updown", version, max_term_width = 100)]
+#[command(name = "pluto-updown", version, disable_help_subcommand = true, help_template = PROGRAM_HELP)]
 pub struct CommandLine {
     /// What every command can be told.
     #[command(flatten)]
@@ -199,26 +213,33 @@ pub struct CommandLine {
 /// The options of every command.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// Read the settings from FILE [default: /etc/pluto-updown.toml, if there is one]
-    #[arg(long, value_name = "FILE", global = true, overrides_with = "config")]
+    /// Settings [default: /etc/pluto-updown.toml]
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        display_order = 100,
+        overrides_with = "config"
+    )]
     config: Option<PathBuf>,
-    /// Keep the record of what is installed in DIR
-    #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_STATE_DIR)]
+    /// The record's [default: /run/pluto-updown]
+    #[arg(long, display_order = 101, hide_default_value = true, value_name = "DIR", global = true, default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
-    /// Look for iptables-restore and other programs in DIR only; may be given several times
-    #[arg(long, value_name = "DIR", global = true)]
+    /// Look for iptables and other programs in DIR only
+    #[arg(long, display_order = 102, value_name = "DIR", global = true)]
     programs: Vec<PathBuf>,
     /// Take /etc/resolv.conf, /proc and /run/systemd from below DIR
-    #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_ROOT, overrides_with = "root")]
+    // For tests; the manual page has it.
+    #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_ROOT, overrides_with = "root", hide = true)]
     root: PathBuf,
-    /// Wait for the xtables lock for SECONDS at most
-    #[arg(long, value_name = "SECONDS", global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    /// Wait so long for the xtables lock
+    #[arg(long, display_order = 103, value_name = "SECONDS", global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     wait: u64,
     /// Leave routes, addresses and devices to others
-    #[arg(long, global = true)]
+    #[arg(long, display_order = 104, global = true)]
     no_routes: bool,
-    /// Show what would be done, and do nothing; needs no root
-    #[arg(long, global = true)]
+    /// Show what would be done, and do nothing
+    #[arg(long, display_order = 105, global = true)]
     dry_run: bool,
 }
 
@@ -250,60 +271,93 @@ impl From<Common> for Options {
 /// The commands for people.
 #[derive(Debug, Subcommand)]
 pub enum Operation {
-    /// Make everything as it is set: the gateway's own rules, networks that are held apart, and tunnels that are up
+    /// Make all as it is set: the gateway's rules, and tunnels that are up
+    #[command(help_template = HELP)]
     Start,
     /// Take the gateway's own rules out; tunnels that are up keep theirs
+    #[command(help_template = HELP)]
     Stop,
-    /// Let packets in clear pass again between networks that `when-down = "block"` holds apart
+    /// Let packets in clear pass again that when-down = "block" keeps back
+    #[command(help_template = HELP)]
     Unblock {
-        /// Only those of this connection, or those of which one is this network
+        /// Only those of this connection or network
         #[arg(value_name = "CONNECTION|NETWORK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         which: Option<String>,
     },
-    /// Look for what would go wrong, before it does, and say how to mend it; changes nothing
+    /// Find what would go wrong, before it does, and say how to mend it
+    #[command(help_template = HELP)]
     Check {
         /// With the rights that we have, and only what depends on them: how `check` runs itself
         #[arg(long, hide = true)]
         as_daemon: bool,
     },
-    /// Remove everything of ours from the firewall, whether or not it is on record, and all else that is on record
+    /// Remove everything of ours, whether or not it is on record
+    #[command(help_template = HELP)]
     Flush {
-        /// Also remove rules of the administrator's that lead to a chain of ours
+        /// Also remove rules of yours that lead to a chain of ours
         #[arg(long)]
         force: bool,
     },
-    /// Tell in words and in a picture what may flow through a tunnel, and which chains a packet comes through; or what becomes of one packet
+    /// Tell what may flow through a tunnel, or what becomes of a packet
+    #[command(help_template = HELP, after_help = PACKET_HELP)]
     Explain {
         /// The connection, or a tunnel's short name as in its chains
         #[arg(value_name = "CONNECTION", required_unless_present = "packet", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         name: Option<String>,
-        /// Tell what becomes of a packet, in clear and through every tunnel that its addresses fit. PROTOCOL and PORT may be left out;
-        /// PROTOCOL can be a service as in the settings file: tcp/22, ping
-        #[arg(long, num_args = 2..=4, value_names = ["SOURCE", "DESTINATION", "PROTOCOL", "PORT"])]
+        /// Tell what becomes of a packet; see below
+        #[arg(long, num_args = 2..=4, value_names = ["FROM", "TO"])]
         packet: Option<Vec<String>>,
         /// Draw the picture as SVG, and nothing else
         #[arg(long, conflicts_with = "packet")]
         svg: bool,
     },
-    /// Forget the tunnels on record that the kernel has no IPsec policy of any more: their daemon died and calls nobody
+    /// Forget tunnels that the kernel has no IPsec policy of any more
+    #[command(help_template = HELP)]
     Prune,
-    /// Put back what is on record and stands no more, as after a reload of the firewall, and nothing else
+    /// Put back what a reload of the firewall took away, and nothing else
+    #[command(help_template = HELP)]
     Restore,
-    /// Show the tunnels and what passes through them, and whether the kernel holds what is on record
+    /// Show the tunnels, what passes through them, and whether all stands
+    #[command(help_template = HELP)]
     Status {
-        /// In JSON, for programs; docs/status.md tells what it says
+        /// In JSON, for programs (docs/status.md)
         #[arg(long)]
         json: bool,
+        /// Only the names of connections that are up
+        #[arg(long, conflicts_with_all = ["json", "watch"])]
+        names: bool,
         /// Show it anew every SECONDS, with what passes a second
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
     },
-    /// Run every call in a captures file, one line each and a summary
+    /// Run every call in a captures file: one line each, and a summary
+    #[command(help_template = HELP)]
     Replay {
-        /// The captures file: `> [ARGUMENT] …` begins a call, the lines to the next blank one are its environment
+        /// `> [ARGUMENT] ...` begins a call; its environment, up to a blank line
         file: PathBuf,
     },
 }
+
+/// What is printed for a command line that asks for help, or is not understood: then with the command that was meant, if one is near.
+#[must_use]
+pub fn answer(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return text;
+    };
+    let line = CommandLine::command();
+    let names: Vec<_> = line.get_subcommands().map(clap::Command::get_name).collect();
+    match nearest(word, &names) {
+        Some(meant) => format!("{}\n\ndid you mean \"{meant}\"?\n", text.trim_end()),
+        None => text,
+    }
+}
+
+/// What `--packet` takes.
+const PACKET_HELP: &str = "\
+The packet: --packet FROM TO [PROTOCOL|SERVICE] [PORT]. A service is as in the
+settings file: tcp/22, ping. It is followed in clear, and through every tunnel
+that its addresses fit, to the rule that decides.";
 
 #[cfg(test)]
 mod tests {

@@ -60,7 +60,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
     match cli::CommandLine::try_parse_from(arguments) {
         Ok(line) => operator::run(line, colours(&snapshot)),
         Err(error) => {
-            let text = error.render().to_string();
+            let text = cli::answer(&error);
             // Asked for with --help or --version it is what was wanted; otherwise it is a complaint.
             let (written, code) = match error.use_stderr() {
                 true => (std::io::stderr().write_all(text.as_bytes()), 2),

@@ -50,7 +50,8 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             told("flush", flush::run(&options, others))
         }
         Operation::Restore => told("restore", restore::run(&options)),
-        Operation::Status { json, watch } => {
+        Operation::Status { names: true, .. } => told("status", status::names(&options)),
+        Operation::Status { json, watch, .. } => {
             let form = if json { Form::Json } else { Form::Table };
             let every = watch.map(Duration::from_secs);
             told("status", status::run(&options, form, every, colours))

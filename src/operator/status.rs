@@ -7,6 +7,7 @@ mod gather;
 mod json;
 mod table;
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::ground::{Ground, print};
 use crate::cli::Options;
 use crate::hook::HookError;
+use crate::netfilter::Rulebook;
 use gather::{Report, gather};
 
 /// How the report looks.
@@ -32,6 +34,19 @@ pub enum Colours {
     Wanted,
     /// `NO_COLOR` is set, or the terminal is a plain one.
     Unwanted,
+}
+
+/// Prints the name of every connection that has a tunnel on record, one a line. It starts no program: a shell asks for them while
+/// somebody types.
+pub(super) fn names(options: &Options) -> Result<u8, HookError> {
+    let store = Ground::new(options)?.peek();
+    let mut names = BTreeSet::new();
+    for rulebook in Rulebook::all() {
+        let tunnels = store.tunnels(rulebook)?;
+        names.extend(tunnels.into_iter().map(|record| record.key.connection.to_string()));
+    }
+    print(&names.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+    Ok(0)
 }
 
 /// Reports once, or again and again. Returns 1 if something is not as it should be.

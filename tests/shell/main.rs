@@ -1,0 +1,10 @@
+//! The program as somebody meets it who types: help, manual, completion, colours; and the page about the tree.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architecture;
+mod completions;
+mod help;
+mod manual;
+mod terminal;

@@ -1,0 +1,52 @@
+//! Colours come on a terminal, and nowhere else.
+
+#![expect(clippy::disallowed_methods, reason = "tests start programs")]
+
+use std::process::{Command, Stdio};
+
+use crate::support::binary::PROGRAM;
+
+/// What `status` writes where there are no tunnels and no iptables: one line, which is green where colours are wanted.
+fn status(on_terminal: bool, variables: &[(&str, &str)]) -> String {
+    let folder = tempfile::TempDir::new().unwrap();
+    let empty = folder.path().display();
+    let line = format!("{PROGRAM} --programs {empty} --state-dir {empty}/none status");
+    let mut command = if on_terminal {
+        // It gives the command a pseudo terminal, and copies what comes there.
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        script
+    } else {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]);
+        shell
+    };
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh");
+    let output = command
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn colours_come_on_a_terminal_that_has_them() {
+    assert!(status(true, &[("TERM", "xterm")]).contains("\u{1b}[32m"));
+    assert!(status(true, &[("TERM", "xterm"), ("NO_COLOR", "")]).contains("\u{1b}[32m"));
+}
+
+#[test]
+fn colours_come_nowhere_else() {
+    for (on_terminal, variables) in [
+        (false, &[("TERM", "xterm")][..]),
+        (true, &[("TERM", "xterm"), ("NO_COLOR", "1")]),
+        (true, &[("TERM", "dumb")]),
+        (true, &[]),
+    ] {
+        let text = status(on_terminal, variables);
+        assert!(!text.contains('\u{1b}'), "{on_terminal} {variables:?}: {text:?}");
+        assert!(text.contains("0 tunnels, all as on record"), "{text}");
+    }
+}
