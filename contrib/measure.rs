@@ -1,71 +1,166 @@
-//! Measures hook calls. usage: measure RUNS CALLS PROGRAM [ARGUMENT ...]
+//! Measures hook calls, one way against another. usage: measure RUNS WAYS
 //!
-//! Makes the calls in a file like those in tests/captures, one after another, RUNS times and once more before that for the caches.
-//! Prints the median of what each call took, in µs, a line for each, and in the last line that of all of them together.
+//! WAYS is a file with a line for each way: `NAME NAMESPACE CALLS PROGRAM [ARGUMENT ...]`, separated by blanks. NAMESPACE is the path of a
+//! network namespace, or `-` for this one. CALLS is a file like those in tests/captures; a line `< FILE` in a call is what its program
+//! reads. The calls of a way are made one after another; the ways take turns, so that whatever else this machine does falls upon all of
+//! them alike. The first turn is not counted: its caches are cold.
+//!
+//! Prints a line for each way: its name, the median of what each of its calls took, in µs, and in the end that of all of them together.
 //! `contrib/bench` builds it with rustc and runs it.
 
 use std::env;
 use std::error::Error;
-use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
-    let [runs, calls, program @ ..] = words.as_slice() else {
-        return Err("usage: measure RUNS CALLS PROGRAM [ARGUMENT ...]".into());
-    };
-    let text = fs::read_to_string(calls)?;
-    let calls: Vec<Vec<(&str, &str)>> = text
-        .split("\n\n")
-        .map(variables)
-        .filter(|call| !call.is_empty())
-        .collect();
-    let mut times = vec![Vec::new(); calls.len() + 1];
-    for run in 0..=runs.parse()? {
-        let mut whole = Duration::ZERO;
-        for (index, call) in calls.iter().enumerate() {
-            let took = time(program, call)?;
-            whole += took;
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--serve", calls, ref program @ ..] => serve(calls, program),
+        [runs, ways] => compare(runs.parse()?, &fs::read_to_string(ways)?),
+        _ => Err("usage: measure RUNS WAYS".into()),
+    }
+}
+
+fn compare(runs: usize, ways: &str) -> Result<()> {
+    let mut ways = ways.lines().map(Way::start).collect::<Result<Vec<_>>>()?;
+    for run in 0..=runs {
+        for way in &mut ways {
+            let times = way.turn()?;
             if run > 0 {
-                times[index].push(took);
+                way.times.push(times);
             }
         }
-        if run > 0 {
-            times[calls.len()].push(whole);
-        }
     }
-    for mut times in times {
-        times.sort();
-        println!("{}", times[times.len() / 2].as_micros());
+    for way in &mut ways {
+        way.tell();
     }
     Ok(())
 }
 
-fn variables(block: &str) -> Vec<(&str, &str)> {
-    block.lines().filter_map(|line| line.split_once('=')).collect()
+/// A way to make some calls, in a process of its own, which stays in its network namespace.
+struct Way {
+    name: String,
+    server: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    times: Vec<Vec<u128>>,
 }
 
-/// What one call takes, from the start of the process until it has ended. It must succeed.
-fn time(program: &[String], call: &[(&str, &str)]) -> Result<Duration> {
-    let (path, arguments) = program.split_first().ok_or("no program")?;
-    let mut command = Command::new(path);
-    command.args(arguments).env_clear().envs(call.iter().copied());
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit());
-    let begin = Instant::now();
-    let status = command.status()?;
-    let took = begin.elapsed();
-    match status.success() {
-        true => Ok(took),
-        false => Err(format!(
-            "{path}, {:?}: {status}",
-            call.iter().find(|(name, _)| *name == "PLUTO_VERB")
-        )
-        .into()),
+impl Way {
+    fn start(line: &str) -> Result<Self> {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(namespace)) = (words.next(), words.next()) else {
+            return Err(format!("not a way: {line}").into());
+        };
+        let this = env::current_exe()?;
+        let mut command = match namespace {
+            "-" => Command::new(this),
+            path => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={path}")).arg(this);
+                command
+            }
+        };
+        let mut server = command
+            .arg("--serve")
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pipes = server.stdin.take().zip(server.stdout.take());
+        let (orders, answers) = pipes.ok_or("no pipes")?;
+        Ok(Self {
+            name: name.to_owned(),
+            server,
+            orders,
+            answers: BufReader::new(answers),
+            times: Vec::new(),
+        })
+    }
+
+    fn turn(&mut self) -> Result<Vec<u128>> {
+        self.orders.write_all(b"go\n")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.is_empty() {
+            return Err(format!("{}: {}", self.name, self.server.wait()?).into());
+        }
+        let mut times = line
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<std::result::Result<Vec<u128>, _>>()?;
+        times.push(times.iter().sum());
+        Ok(times)
+    }
+
+    fn tell(&self) {
+        let calls = self.times.first().map_or(0, Vec::len);
+        let median = |call: usize| {
+            let mut times: Vec<_> = self.times.iter().map(|turn| turn[call]).collect();
+            times.sort_unstable();
+            times[times.len() / 2].to_string()
+        };
+        let medians: Vec<_> = (0..calls).map(median).collect();
+        println!("{} {}", self.name, medians.join(" "));
+    }
+}
+
+/// Makes the calls each time that a line comes in, and answers with what each of them took.
+fn serve(calls: &str, program: &[&str]) -> Result<()> {
+    let text = fs::read_to_string(calls)?;
+    let calls: Vec<Call> = text
+        .split("\n\n")
+        .map(Call::read)
+        .filter(|call| !call.is_empty())
+        .collect();
+    for line in io::stdin().lines() {
+        line?;
+        let times = calls.iter().map(|call| call.time(program)).collect::<Result<Vec<_>>>()?;
+        println!("{}", times.join(" "));
+    }
+    Ok(())
+}
+
+struct Call<'a> {
+    variables: Vec<(&'a str, &'a str)>,
+    input: Option<&'a str>,
+}
+
+impl<'a> Call<'a> {
+    fn read(block: &'a str) -> Self {
+        Self {
+            variables: block.lines().filter_map(|line| line.split_once('=')).collect(),
+            input: block.lines().find_map(|line| line.strip_prefix("< ")),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.variables.is_empty() && self.input.is_none()
+    }
+
+    /// From the start of the process until it has ended, in µs. It must succeed.
+    fn time(&self, program: &[&str]) -> Result<String> {
+        let (path, arguments) = program.split_first().ok_or("no program")?;
+        let input = self.input.map_or(Ok(Stdio::null()), |file| File::open(file).map(Stdio::from))?;
+        let mut command = Command::new(path);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.variables.iter().copied())
+            .stdin(input)
+            .stdout(Stdio::null());
+        let begin = Instant::now();
+        let status = command.status()?;
+        let took = begin.elapsed().as_micros().to_string();
+        if status.success() {
+            return Ok(took);
+        }
+        let verb = self.variables.iter().find(|(name, _)| *name == "PLUTO_VERB");
+        Err(format!("{path}, {verb:?}: {status}").into())
     }
 }

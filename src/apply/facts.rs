@@ -1,49 +1,54 @@
 //! What a plan of routes, addresses and devices depends on.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::contract::{RoutedBy, Routing};
-use crate::plan::Facts;
-use crate::rtnetlink::{Lookup, NetlinkError, Network, Wanted};
+use crate::contract::Routing;
+use crate::plan::{Fact, Facts};
+use crate::rtnetlink::{Link, Lookup, NetlinkError, Network, Wanted};
 use crate::selector::{Device, Family};
 
-/// Asks the kernel all that a plan depends on.
-pub(super) fn facts<N: Network>(kernel: &mut N, routing: &Routing) -> Result<Facts, NetlinkError> {
-    let to_peer = kernel.lookup(routing.peer_client.first(), None)?;
-    let on_link = match &to_peer {
-        Lookup::Found(way) => way
-            .device
-            .as_ref()
-            .map(|device| kernel.link(device))
-            .transpose()?
-            .flatten(),
-        Lookup::Unreachable(_) => None,
-    };
-    let mut lookup = |to: Option<_>, from| to.map(|to| kernel.lookup(to, from)).transpose();
-    let to_next_hop = lookup(routing.next_hop, None)?;
-    let from_me = lookup(routing.next_hop, routing.me)?;
-    let source = lookup(routing.source, None)?;
-    let outer = routing
-        .interface
-        .as_ref()
-        .map(|device| kernel.link(device))
-        .transpose()?
-        .flatten();
-    let gateway = match routing.by {
-        RoutedBy::Vti(_) => default_gateway(kernel, routing.peer_client.family())?,
-        RoutedBy::Policy | RoutedBy::XfrmInterface { .. } | RoutedBy::Klips(_) => None,
-    };
-    Ok(Facts {
-        to_peer: Some(to_peer),
-        on_link,
-        to_next_hop,
-        from_me,
-        source,
-        outer,
-        gateway,
-    })
+/// Asks the kernel what a plan depends on, and no more: the daemon waits for every answer.
+pub(super) fn facts<N: Network>(
+    kernel: &mut N,
+    routing: &Routing,
+    needed: &BTreeSet<Fact>,
+) -> Result<Facts, NetlinkError> {
+    let mut facts = Facts::default();
+    for fact in needed {
+        match fact {
+            Fact::ToPeer => facts.to_peer = Some(kernel.lookup(routing.peer_client.first(), None)?),
+            Fact::OnLink => facts.on_link = link_of(kernel, facts.to_peer.as_ref())?,
+            Fact::ToNextHop => facts.to_next_hop = lookup(kernel, routing.next_hop, None)?,
+            Fact::FromMe => facts.from_me = lookup(kernel, routing.next_hop, routing.me)?,
+            Fact::Source => facts.source = lookup(kernel, routing.source, None)?,
+            Fact::Outer => facts.outer = link(kernel, routing.interface.as_ref())?,
+            Fact::Gateway => facts.gateway = default_gateway(kernel, routing.peer_client.family())?,
+        }
+    }
+    Ok(facts)
+}
+
+fn lookup<N: Network>(
+    kernel: &mut N,
+    to: Option<IpAddr>,
+    from: Option<IpAddr>,
+) -> Result<Option<Lookup>, NetlinkError> {
+    to.map(|to| kernel.lookup(to, from)).transpose()
+}
+
+fn link<N: Network>(kernel: &mut N, device: Option<&Device>) -> Result<Option<Link>, NetlinkError> {
+    device.map_or(Ok(None), |device| kernel.link(device))
+}
+
+/// The device of a way.
+fn link_of<N: Network>(kernel: &mut N, way: Option<&Lookup>) -> Result<Option<Link>, NetlinkError> {
+    match way {
+        Some(Lookup::Found(way)) => link(kernel, way.device.as_ref()),
+        Some(Lookup::Unreachable(_)) | None => Ok(None),
+    }
 }
 
 /// The next hop of the default route, and its device.

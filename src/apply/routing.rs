@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::facts::facts;
 use crate::contract::{Event, Operation, Routing};
-use crate::plan::{Facts, RouteOptions, RoutingKey, Standing, address_slot, device_slot, items, rank, slot};
+use crate::plan::{RouteOptions, RoutingKey, Standing, address_slot, device_slot, items, needed, rank, slot};
 use crate::record::{Daemon, FORMAT, RecordError, RoutingRecord, Store};
 use crate::rtnetlink::{Item, NetlinkError, Network, Put, Vti, Wanted};
 
@@ -141,20 +141,8 @@ impl<'a, N: Network> RoutingSession<'a, N> {
             source: self.held_source(routing, &key)?,
             own,
         };
-        let after = match operation {
-            Operation::Prepare | Operation::Route | Operation::Up => {
-                let facts = facts(self.kernel, routing)?;
-                items(event.dialect, routing, operation, options, &facts, &standing)
-            }
-            // Nothing that the kernel says matters to what goes.
-            Operation::Unroute
-            | Operation::Down
-            | Operation::DisconnectNm
-            | Operation::UpdateResolvConf
-            | Operation::RestoreResolvConf
-            | Operation::SpdAdd
-            | Operation::SpdDel => items(event.dialect, routing, operation, options, &Facts::default(), &standing),
-        };
+        let facts = facts(self.kernel, routing, &needed(event.dialect, routing, operation))?;
+        let after = items(event.dialect, routing, operation, options, &facts, &standing);
         Ok(RoutingWork {
             key,
             before,

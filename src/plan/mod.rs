@@ -60,8 +60,8 @@ pub use mend::mend;
 pub use path::Path;
 pub use piece::Piece;
 pub use rebuild::{give_up_entrances, holds, move_jumps, rebuild};
-pub use routing::{AlwaysRoute, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
-pub use routing::{address_slot, device_slot, items, rank, slot};
+pub use routing::{AlwaysRoute, Fact, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
+pub use routing::{address_slot, device_slot, items, needed, rank, slot};
 pub use shared::Site;
 pub use trace::{
     Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Order, Packet, Rules, Station, Walk,

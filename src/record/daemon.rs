@@ -1,7 +1,8 @@
 //! Which IKE daemon a tunnel belongs to.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
@@ -11,6 +12,9 @@ use crate::selector::Expected;
 
 /// The names that IKE daemons have as processes, as `/proc/PID/stat` shows them (cut to 15 bytes).
 const NAMES: [&str; 4] = ["pluto", "charon", "charon-systemd", "charon-nm"];
+
+/// More than a process says in `/proc/PID/stat`, in bytes: 52 numbers of 20 digits at most, and a name.
+const LONGEST_STAT: usize = 2048;
 
 /// How far up from the hook a daemon is looked for: between the two stand a shell or two (`sh -c`, `ipsec`, a script of the
 /// administrator's that calls us).
@@ -70,7 +74,10 @@ fn own_namespace() -> Option<u64> {
 impl Process {
     /// Reads `/proc/PID/stat`; nothing where there is no such process.
     fn read(pid: u32) -> Option<Self> {
-        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+        // In one go: the kernel writes the line anew for each read.
+        let mut line = [0; LONGEST_STAT];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+        Self::parse(&String::from_utf8_lossy(line.get(..length)?))
     }
 
     /// The name stands in brackets and may itself hold blanks and brackets, so the line is read from its last bracket.

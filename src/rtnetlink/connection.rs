@@ -70,25 +70,25 @@ impl Connection {
 
     /// Has something changed, and waits until it is.
     pub(super) fn change<M: Message>(&mut self, request: M, flags: u16) -> Result<(), Fault> {
-        self.exchange(request, flags | NLM_F_ACK, |_| {})
+        self.exchange(request, flags | NLM_F_ACK, Until::Told, |_| {})
     }
 
-    /// Asks for one thing.
+    /// Asks for one thing. The answer is the end: an acknowledgement behind it would be one more wait.
     pub(super) fn ask<M: Message>(&mut self, request: M) -> Result<M, Fault> {
         let mut answer = None;
-        self.exchange(request, NLM_F_ACK, |message| answer = Some(message))?;
+        self.exchange(request, 0, Until::Answered, |message| answer = Some(message))?;
         answer.ok_or_else(|| DecodeError::from("it is empty").into())
     }
 
     /// Asks for a list and hands on what is in it, piece by piece.
     pub(super) fn list<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), Fault> {
-        self.exchange(request, NLM_F_DUMP, each)
+        self.exchange(request, NLM_F_DUMP, Until::Told, each)
     }
 
     /// The same, where nothing may be missing: a list that changed while it was made is an error.
     pub(crate) fn list_whole<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), Fault> {
         self.torn = Torn::Refused;
-        let listed = self.exchange(request, NLM_F_DUMP, each);
+        let listed = self.exchange(request, NLM_F_DUMP, Until::Told, each);
         self.torn = Torn::Taken;
         listed
     }
@@ -99,7 +99,13 @@ impl Connection {
         let _ = self.socket.set_netlink_get_strict_chk(true);
     }
 
-    fn exchange<M: Message>(&mut self, request: M, flags: u16, mut each: impl FnMut(M)) -> Result<(), Fault> {
+    fn exchange<M: Message>(
+        &mut self,
+        request: M,
+        flags: u16,
+        until: Until,
+        mut each: impl FnMut(M),
+    ) -> Result<(), Fault> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(request));
         message.header.flags = NLM_F_REQUEST | flags;
@@ -111,8 +117,9 @@ impl Connection {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.receive(deadline)?;
-            if let Progress::Over = collect(&self.datagram, self.sequence, self.torn, &mut each)? {
-                return Ok(());
+            match (collect(&self.datagram, self.sequence, self.torn, &mut each)?, until) {
+                (Progress::Over, _) | (Progress::Answered, Until::Answered) => return Ok(()),
+                (Progress::Answered, Until::Told) | (Progress::Silent, _) => {}
             }
         }
     }
@@ -148,9 +155,22 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Whether more is to come.
+/// When an exchange is over.
+#[derive(Clone, Copy)]
+enum Until {
+    /// With the first answer.
+    Answered,
+    /// When the kernel says so.
+    Told,
+}
+
+/// What has come.
 enum Progress {
-    Goes,
+    /// Nothing of this exchange.
+    Silent,
+    /// An answer.
+    Answered,
+    /// The end.
     Over,
 }
 
@@ -161,6 +181,7 @@ fn collect<M: Message>(
     torn: Torn,
     each: &mut impl FnMut(M),
 ) -> Result<Progress, Fault> {
+    let mut progress = Progress::Silent;
     while !datagram.is_empty() {
         let NetlinkMessage { header, payload, .. } = NetlinkMessage::<M>::deserialize(datagram)?;
         if header.sequence_number == sequence {
@@ -170,13 +191,16 @@ fn collect<M: Message>(
             match payload {
                 NetlinkPayload::Done(done) => return end(done.code),
                 NetlinkPayload::Error(error) => return end(error.raw_code()),
-                NetlinkPayload::InnerMessage(message) => each(message),
+                NetlinkPayload::InnerMessage(message) => {
+                    each(message);
+                    progress = Progress::Answered;
+                }
                 _ => {}
             }
         }
         datagram = datagram.get(length(&header)..).unwrap_or_default();
     }
-    Ok(Progress::Goes)
+    Ok(progress)
 }
 
 /// How long a message is, in bytes, with what fills it up.
@@ -221,7 +245,7 @@ mod tests {
         let late = bytes(6, refusal(Errno::EPERM));
         let ours = bytes(7, refusal(Errno::ENETDOWN));
         let end = |datagram: &[u8]| collect(datagram, 7, Torn::Taken, &mut |_: RouteNetlinkMessage| {});
-        assert!(matches!(end(&late), Ok(Progress::Goes)));
+        assert!(matches!(end(&late), Ok(Progress::Silent)));
         let both = end(&[late, ours].concat());
         assert!(matches!(both, Err(Fault::Refused(Errno::ENETDOWN))));
     }
@@ -246,6 +270,6 @@ mod tests {
         message.serialize(&mut datagram);
         let end = |torn| collect(&datagram, 7, torn, &mut |_: RouteNetlinkMessage| {});
         assert!(matches!(end(Torn::Refused), Err(Fault::Interrupted)));
-        assert!(matches!(end(Torn::Taken), Ok(Progress::Goes)));
+        assert!(matches!(end(Torn::Taken), Ok(Progress::Silent)));
     }
 }

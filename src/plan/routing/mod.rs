@@ -5,6 +5,7 @@
 //! to it, and the connection that it names when the last of them goes need not be the one that it named when the first came.
 
 mod arguments;
+mod facts;
 #[cfg(test)]
 mod tests;
 mod vti;
@@ -17,10 +18,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Departure, Dialect, Operation, PeerType, RoutedBy, Routing, Scope, Vti};
-use crate::rtnetlink::{Address, Item, Link, Lookup, ProxyNeighbour, Route, Rule};
+use crate::rtnetlink::{Address, Item, ProxyNeighbour, Route, Rule};
 use crate::selector::{Device, Network};
 
 pub use arguments::RouteArguments;
+pub use facts::{Fact, Facts, needed};
 use wish::Wish;
 
 /// To which far network, and by which device if by one of the tunnels' own, something is installed.
@@ -115,25 +117,6 @@ pub enum AlwaysRoute {
     /// It does not.
     #[default]
     No,
-}
-
-/// What the kernel says about the addresses and devices of a call.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The way to the far network as it is.
-    pub to_peer: Option<Lookup>,
-    /// The device of that way.
-    pub on_link: Option<Link>,
-    /// The way to the next hop.
-    pub to_next_hop: Option<Lookup>,
-    /// The same for packets with our own address.
-    pub from_me: Option<Lookup>,
-    /// The way to the source address: local, if this machine has it.
-    pub source: Option<Lookup>,
-    /// The device towards the peer.
-    pub outer: Option<Link>,
-    /// The next hop of the default route, and its device.
-    pub gateway: Option<(IpAddr, Device)>,
 }
 
 /// What is installed already.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::contract::{Event, Snapshot, read};
 use crate::rtnetlink::{Ends, LinkKind, Medium, NoRoute, Way, WayKind};
+use crate::rtnetlink::{Link, Lookup};
 
 /// A call of libreswan 4, a network behind each end and the peer behind a next hop.
 const LIBRESWAN_4: &[(&str, &str)] = &[
@@ -84,18 +85,41 @@ fn case(changes: &[(&str, &str)]) -> Case {
     }
 }
 
+fn only(facts: &Facts, needed: &BTreeSet<Fact>) -> Facts {
+    let mut asked = Facts::default();
+    for fact in needed {
+        match fact {
+            Fact::ToPeer => asked.to_peer.clone_from(&facts.to_peer),
+            Fact::OnLink => asked.on_link.clone_from(&facts.on_link),
+            Fact::ToNextHop => asked.to_next_hop.clone_from(&facts.to_next_hop),
+            Fact::FromMe => asked.from_me.clone_from(&facts.from_me),
+            Fact::Source => asked.source.clone_from(&facts.source),
+            Fact::Outer => asked.outer.clone_from(&facts.outer),
+            Fact::Gateway => asked.gateway.clone_from(&facts.gateway),
+        }
+    }
+    asked
+}
+
 impl Case {
+    /// What it comes to. It must come to the same if the kernel was asked only for what is needed.
     fn items(&self) -> Vec<Item> {
         let routing = self.event.routing.as_ref().unwrap();
         let operation = self.event.verb.operations()[0];
-        items(
-            self.event.dialect,
-            routing,
-            operation,
-            &self.options,
-            &self.facts,
-            &self.standing,
-        )
+        let by = |facts: &Facts| {
+            items(
+                self.event.dialect,
+                routing,
+                operation,
+                &self.options,
+                facts,
+                &self.standing,
+            )
+        };
+        let all = by(&self.facts);
+        let asked = only(&self.facts, &needed(self.event.dialect, routing, operation));
+        assert_eq!(by(&asked), all, "{operation:?}, and only {asked:?}");
+        all
     }
 
     fn lines(&self) -> Vec<String> {

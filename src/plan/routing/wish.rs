@@ -323,7 +323,7 @@ fn is_address(item: &Item, wanted: IpAddr) -> bool {
 }
 
 /// The one address of a network that has no other.
-fn single(network: &Network) -> Option<IpAddr> {
+pub(super) fn single(network: &Network) -> Option<IpAddr> {
     match network {
         Network::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
             Some(prefix.addr()).filter(|address| !address.is_unspecified())

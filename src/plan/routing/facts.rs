@@ -1,0 +1,92 @@
+//! What a plan of routes, addresses and devices depends on.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::wish::single;
+use crate::contract::{Dialect, Libreswan, Operation, RoutedBy, Routing, Scope};
+use crate::rtnetlink::{Link, Lookup};
+use crate::selector::Device;
+
+/// What the kernel says about the addresses and devices of a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The way to the far network as it is.
+    pub to_peer: Option<Lookup>,
+    /// The device of that way.
+    pub on_link: Option<Link>,
+    /// The way to the next hop.
+    pub to_next_hop: Option<Lookup>,
+    /// The same for packets with our own address.
+    pub from_me: Option<Lookup>,
+    /// The way to the source address: local, if this machine has it.
+    pub source: Option<Lookup>,
+    /// The device towards the peer.
+    pub outer: Option<Link>,
+    /// The next hop of the default route, and its device.
+    pub gateway: Option<(IpAddr, Device)>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fact {
+    /// [`Facts::to_peer`].
+    ToPeer,
+    /// [`Facts::on_link`]; the way itself is to be known before it.
+    OnLink,
+    /// [`Facts::to_next_hop`].
+    ToNextHop,
+    /// [`Facts::from_me`].
+    FromMe,
+    /// [`Facts::source`].
+    Source,
+    /// [`Facts::outer`].
+    Outer,
+    /// [`Facts::gateway`].
+    Gateway,
+}
+
+/// What [`super::items`] looks at for an operation, in the order in which it can be asked for.
+#[must_use]
+pub fn needed(dialect: Dialect, routing: &Routing, operation: Operation) -> BTreeSet<Fact> {
+    let mut needed = BTreeSet::new();
+    match operation {
+        Operation::Route => {
+            needed.insert(Fact::ToPeer);
+            needed.extend(single(&routing.peer_client).map(|_| Fact::OnLink));
+            needed.extend(routing.source.map(|_| Fact::Source));
+            needed.extend(of_way(dialect, &routing.by));
+        }
+        Operation::Up => match (routing.scope, &routing.by) {
+            (Scope::Host, _) => {}
+            (Scope::Client, by) => {
+                needed.extend(routing.source.map(|_| Fact::Source));
+                // It has routes of its own at `up`.
+                if let RoutedBy::Vti(_) = by {
+                    needed.extend(of_way(dialect, by));
+                }
+            }
+        },
+        // Nothing that the kernel says matters to a device, nor to what goes.
+        Operation::Prepare
+        | Operation::Unroute
+        | Operation::Down
+        | Operation::DisconnectNm
+        | Operation::UpdateResolvConf
+        | Operation::RestoreResolvConf
+        | Operation::SpdAdd
+        | Operation::SpdDel => {}
+    }
+    needed
+}
+
+/// What the routes themselves depend on.
+fn of_way(dialect: Dialect, by: &RoutedBy) -> Vec<Fact> {
+    match (by, dialect) {
+        (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => vec![Fact::Outer],
+        (RoutedBy::Policy, _) => vec![Fact::ToNextHop, Fact::Outer],
+        (RoutedBy::XfrmInterface { bypass: Some(_), .. }, _) => vec![Fact::FromMe, Fact::Outer],
+        (RoutedBy::Vti(_), _) => vec![Fact::Gateway],
+        (RoutedBy::XfrmInterface { bypass: None, .. } | RoutedBy::Klips(_), _) => Vec::new(),
+    }
+}
