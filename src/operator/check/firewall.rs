@@ -103,7 +103,7 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 15] = [
+const NEEDS: [(Table, &str, &str); 18] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
@@ -128,6 +128,13 @@ const NEEDS: [(Table, &str, &str); 15] = [
         "-m conntrack --ctstate RELATED,ESTABLISHED",
         "allow = \"replies\" and other restrictions",
     ),
+    (
+        Table::Filter,
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST",
+        "nat = \"masquerade\" and an address beside allow = ...",
+    ),
+    (Table::Filter, "ICMP", "tunnels and services of ICMP"),
+    (Table::Filter, "AH", "peers that use AH"),
     (Table::Filter, "-m limit --limit 10/min", "log = ..."),
     (Table::Filter, "-j LOG --log-prefix probe", "log = ..."),
     (Table::Nat, "-m addrtype ! --src-type LOCAL", "nat = \"masquerade\""),
@@ -158,7 +165,7 @@ fn needs(programs: &Programs<'_>, rulebook: Rulebook) -> Vec<Finding> {
         .filter_map(|need| Some((need, lacks(&need)?)))
         .map(|((_, rule, purpose), error)| {
             Finding::wrong(
-                format_args!("{rulebook}: {rule}: {error}"),
+                format_args!("{rulebook}: {}: {error}", spelt(rulebook.family, rule)),
                 &format!("it is needed for {purpose}"),
                 "install the package with iptables' extensions, and the kernel's module (modprobe xt_NAME)",
             )
@@ -173,12 +180,29 @@ fn needs(programs: &Programs<'_>, rulebook: Rulebook) -> Vec<Finding> {
 }
 
 fn probe(rulebook: Rulebook, table: Table, rule: &str) -> String {
-    let (first, last) = match rulebook.family {
-        Family::Ipv4 => ("192.0.2.1", "192.0.2.9"),
-        Family::Ipv6 => ("2001:db8::1", "2001:db8::9"),
-    };
-    let rule = rule.replace("FIRST", first).replace("LAST", last);
+    let rule = spelt(rulebook.family, rule);
     format!("*{table}\n:PLUTO-PROBE - [0:0]\n-A PLUTO-PROBE {rule}\nCOMMIT\n")
+}
+
+/// What is needed, as this family's iptables has it.
+fn spelt(family: Family, rule: &str) -> String {
+    let words = match family {
+        Family::Ipv4 => [
+            ("FIRST", "192.0.2.1"),
+            ("LAST", "192.0.2.9"),
+            ("ICMP", "-p icmp -m icmp --icmp-type 8"),
+            ("AH", "-p 51"),
+        ],
+        Family::Ipv6 => [
+            ("FIRST", "2001:db8::1"),
+            ("LAST", "2001:db8::9"),
+            ("ICMP", "-p ipv6-icmp -m icmp6 --icmpv6-type 128"),
+            ("AH", "-m ah"),
+        ],
+    };
+    words
+        .iter()
+        .fold(rule.to_owned(), |rule, (word, text)| rule.replace(word, text))
 }
 
 /// What stands, and whether it does so in its place.
@@ -291,7 +315,69 @@ fn has_rules(table: &SavedTable) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::Saved;
+    use crate::netfilter::{Match, Saved, Verdict};
+
+    /// What a rule with this match asks of iptables beyond what every iptables has. A match that is new belongs into `NEEDS`.
+    fn asked_by_match(matching: &Match) -> &'static [&'static str] {
+        match matching {
+            Match::Source(_) | Match::Destination(_) | Match::NotSource(_) | Match::NotDestination(_) => {
+                &["-m iprange"]
+            }
+            Match::In(_) | Match::Out(_) => &[],
+            Match::Traffic(..) => &["-m tcp --dport", "-m udp --dport", "-m multiport", "ICMP", "AH"],
+            Match::Policy(_) | Match::Clear(_) => &["-m policy"],
+            Match::State(_) => &["-m conntrack --ctstate"],
+            Match::Behind(_) => &["--ctrepldst"],
+            Match::Foreign => &["-m addrtype"],
+            Match::Syn => &["--tcp-flags"],
+            Match::Rate => &["-m limit"],
+            Match::Comment(_) => &["-m comment"],
+        }
+    }
+
+    fn asked_by_verdict(verdict: &Verdict) -> &'static [&'static str] {
+        match verdict {
+            Verdict::Accept | Verdict::Drop | Verdict::Return => &[],
+            Verdict::Jump(_) | Verdict::Consult(_) | Verdict::Goto(_) => &[],
+            Verdict::Log(_) => &["-j NFLOG"],
+            Verdict::KernelLog(_) => &["-j LOG"],
+            Verdict::SegmentSize(_) => &["--set-mss"],
+            Verdict::SegmentSizeOfPath => &["--clamp-mss-to-pmtu"],
+            Verdict::Snat(_) => &["-j SNAT"],
+            Verdict::Dnat(_) => &["-j DNAT"],
+        }
+    }
+
+    #[test]
+    fn every_extension_that_a_rule_may_name_is_asked_for() {
+        let address = "192.0.2.1".parse().unwrap();
+        // One of each that names an extension; the functions above are what must be complete.
+        let matches = [
+            Match::Traffic(
+                crate::netfilter::Direction::In,
+                Family::Ipv4,
+                crate::selector::Traffic::Any,
+            ),
+            Match::Source("192.0.2.0/24".parse().unwrap()),
+            Match::Clear(crate::netfilter::Direction::In),
+            Match::Behind(address),
+            Match::Foreign,
+            Match::Syn,
+            Match::Rate,
+        ];
+        let verdicts = [
+            Verdict::Snat(address),
+            Verdict::Dnat(address),
+            Verdict::SegmentSizeOfPath,
+            Verdict::SegmentSize(std::num::NonZeroU16::MIN),
+        ];
+        const ALWAYS: [&str; 4] = ["-m comment", "-m conntrack --ctstate", "-j NFLOG", "-j LOG"];
+        let asked = matches.iter().flat_map(asked_by_match);
+        let asked = asked.chain(verdicts.iter().flat_map(asked_by_verdict)).chain(&ALWAYS);
+        for words in asked {
+            assert!(NEEDS.iter().any(|(_, rule, _)| rule.contains(words)), "{words}");
+        }
+    }
 
     #[test]
     fn versions_are_read_from_what_iptables_says() {
