@@ -139,7 +139,7 @@ fn a_match_that_iptables_does_not_know_is_named_with_what_needs_it() {
     let link = machine.programs().join("iptables-restore");
     fs::remove_file(&link).expect("removing the link");
     symlink(&fake, &link).expect("a link");
-    assert_finds(&machine.hook(), &["-m iprange --src-range FIRST-LAST"]);
+    assert_finds(&machine.hook(), &["-m iprange --src-range 192.0.2.1-192.0.2.9"]);
     let (_, text) = check(&machine.hook());
     assert!(
         text.contains("needed for tunnels between ranges of addresses"),
