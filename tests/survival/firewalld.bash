@@ -1,0 +1,71 @@
+# firewalld as it is: a table of its own in nftables.
+# variants: nft
+# shellcheck shell=bash
+
+stage_1() {
+    must firewall-offline-cmd --zone=internal --add-interface=inside
+    must firewall-offline-cmd --zone=external --add-interface=outside
+    must systemctl enable firewalld
+    must restart_firewalld
+    gateway
+    refuted "its own table drops what ours accepts" passes
+    must "$contrib/firewalld/allow-ipsec" 10.2.0.0/24 10.3.0.0/24 fd00:2::/64 fd00:3::/64
+    must "$hook" restore
+    check "with allow-ipsec it passes" soon passes
+    check "allow-ipsec can be run again" "$contrib/firewalld/allow-ipsec" 10.2.0.0/24
+    must "$hook" restore
+
+    # The zone external hides what leaves by it.
+    must firewall-cmd --zone=external --add-interface=ipsec5
+    must soon masquerades
+    check "what goes to a network that allow-ipsec was told of keeps its source" test "$(seen left 10.2.0.9)" = ::ffff:10.1.0.5
+
+    # It empties the tables of iptables too.
+    loses "firewall-cmd --reload" firewall-cmd --reload
+    loses "firewall-cmd --complete-reload" firewall-cmd --complete-reload
+    loses "systemctl reload firewalld" systemctl reload firewalld
+    loses "systemctl restart firewalld" restart_firewalld
+    keeps "firewall-cmd --add-service" firewall-cmd --add-service=http
+    must firewall-cmd --remove-service=http
+
+    unit systemd/pluto-updown.service systemd/pluto-updown-restore.service firewalld/pluto-updown-firewalld.service
+    # It listens.
+    sleep 1
+    survives_after 1 "firewall-cmd --reload" firewall-cmd --reload
+    survives_after 2 "firewall-cmd --complete-reload" firewall-cmd --complete-reload
+    survives_after 1 "systemctl reload firewalld" systemctl reload firewalld
+    survives_after 1 "systemctl restart firewalld" restart_firewalld
+    sleep 1
+    survives_after 1 "firewall-cmd --reload after the restart" firewall-cmd --reload
+    must systemctl stop firewalld
+    check "systemctl stop firewalld: our rules are lost" lost
+    must restart_firewalld
+    check "systemctl stop and start: our rules stand" soon whole
+    check "systemctl stop and start: the gateway's own too" gateway_stands
+
+    place systemd/firewall.conf /etc/systemd/system/firewalld.service.d/pluto-updown.conf
+    must systemctl daemon-reload
+    must systemctl stop firewalld
+    check "systemctl stop firewalld, with firewall.conf: our rules stand" soon whole
+    must restart_firewalld
+
+    # What ours drop is dropped, whatever firewalld allows.
+    printf '[tunnel]\nallow = "none"\n' >>/etc/pluto-updown.toml
+    must "$hook" start
+    refuted "what the settings deny is denied beside allow-ipsec" reaches far 10.1.0.5
+}
+
+stage_2() {
+    must soon systemctl is-active firewalld pluto-updown pluto-updown-firewalld
+    check "no unit was given up for its order" no_cycle
+    must rm /etc/pluto-updown.toml
+    must tunnel up
+    check "after the next boot what goes through the tunnels passes" soon passes
+    sleep 1
+    survives_after 1 "firewall-cmd --reload after a boot" firewall-cmd --reload
+}
+
+masquerades() { nft list chain inet firewalld nat_POST_external_allow | grep masquerade && nft list ruleset | grep 'oifname "ipsec5" .*nat_POST_external'; }
+
+# It is active before it has loaded anything, and answers when it has.
+restart_firewalld() { systemctl restart firewalld && firewall-cmd --state; }
