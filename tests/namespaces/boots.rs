@@ -1,0 +1,179 @@
+//! A boot with rules that `iptables-save` wrote while tunnels were up: they are in the kernel, and no record knows them.
+
+use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::selector::Family;
+
+use crate::support::binary::Call;
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, tool};
+
+/// Tunnels that were up when the rules were saved: by policy and by device, in both families.
+fn dead() -> [Call; 3] {
+    [
+        strongswan_up().with("PLUTO_CONNECTION", "dead"),
+        find("libreswan-5.4", "vti", "up-client"),
+        find("libreswan-5.4", "v6", "up-client-v6"),
+    ]
+}
+
+/// Loads what was saved, as a unit does at boot: into a machine that has no record.
+fn boot(variant: Variant, saved: &[String; 2]) -> Namespace {
+    let machine = Namespace::new(variant);
+    for (family, text) in Family::ALL.into_iter().zip(saved) {
+        let load = tool(&format!("{}-{variant}-restore", prefix(family)));
+        machine.run([load], text);
+    }
+    machine
+}
+
+/// What the administrator saved while the tunnels were up.
+fn saved(variant: Variant) -> [String; 2] {
+    let machine = Namespace::new(variant);
+    dead().iter().for_each(|up| machine.hook().must(up));
+    Family::ALL.map(|family| {
+        let save = tool(&format!("{}-{variant}-save", prefix(family)));
+        machine.run([save], "")
+    })
+}
+
+/// Every table of both families.
+fn everything(machine: &Namespace) -> Vec<String> {
+    let both = Family::ALL
+        .into_iter()
+        .flat_map(|family| Table::ALL.map(|table| (family, table)));
+    both.map(|(family, table)| machine.saved_table(machine.variant, family, table))
+        .collect()
+}
+
+/// The tables of a machine that never had a tunnel.
+fn clean(saved: &[String; 2], variant: Variant) -> Vec<String> {
+    let theirs = saved.clone().map(|text| {
+        let lines = text.lines().filter(|line| !line.contains("PLUTO-"));
+        lines.fold(String::new(), |text, line| text + line + "\n")
+    });
+    everything(&boot(variant, &theirs))
+}
+
+/// What `status` and `check` say of it, for which they end with 1.
+fn told(machine: &Namespace) -> (String, String) {
+    let [status, check] = ["status", "check"].map(|command| {
+        let ending = machine.hook().operate(&[command]);
+        assert_eq!(ending.code, Some(1), "{command}: {}", ending.out_text());
+        ending.out_text()
+    });
+    (status, check)
+}
+
+fn says_so(machine: &Namespace, family: Family) {
+    let (status, check) = told(machine);
+    let rulebook = format!("{}-{family}", machine.variant);
+    let line = format!("{rulebook} filter: foreign: chain PLUTO-");
+    assert!(
+        status.contains(&line) && status.contains("which nothing on record needs -- mend: pluto-updown restore"),
+        "{status}"
+    );
+    assert!(check.contains(&format!("WRONG {rulebook}: ")), "{check}");
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn status_and_check_tell_of_rules_that_were_saved_while_tunnels_were_up() {
+    for variant in VARIANTS {
+        let machine = boot(variant, &saved(variant));
+        Family::ALL.into_iter().for_each(|family| says_so(&machine, family));
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn start_and_restore_take_out_what_was_saved_while_tunnels_were_up() {
+    for variant in VARIANTS {
+        let saved = saved(variant);
+        for command in ["start", "restore"] {
+            let machine = boot(variant, &saved);
+            let ending = machine.hook().operate(&[command]);
+            assert_eq!(ending.code, Some(0), "{variant}, {command}: {}", ending.out_text());
+            assert_eq!(everything(&machine), clean(&saved, variant), "{variant}, {command}");
+            assert!(!machine.state().exists());
+            assert_eq!(
+                machine.hook().operate(&["status"]).code,
+                Some(0),
+                "{variant}, {command}"
+            );
+        }
+    }
+}
+
+/// The chains that a packet can come to from the built-in ones.
+fn reachable(listing: &str) -> Vec<&str> {
+    let mut chains = vec!["INPUT", "FORWARD", "OUTPUT"];
+    let mut next = 0;
+    while let Some(chain) = chains.get(next).copied() {
+        next += 1;
+        let start = format!("-A {chain} ");
+        for line in listing.lines().filter(|line| line.starts_with(&start)) {
+            let mut words = line.split(' ').skip_while(|word| !["-j", "-g"].contains(word));
+            if let Some(target) = words.nth(1).filter(|target| !chains.contains(target)) {
+                chains.push(target);
+            }
+        }
+    }
+    chains
+}
+
+/// Without `start`: the first call writes the chains that its tunnel shares with others anew, and so leaves no way to a dead one.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
+    for variant in VARIANTS {
+        let saved = saved(variant);
+        // In the block of the dead tunnel, and in another.
+        for living in [libreswan_up(), libreswan_up().of_tunnel(3)] {
+            let machine = boot(variant, &saved);
+            machine.hook().must(&living);
+            let listing = machine.saved(Family::Ipv4);
+            let dead = |chain: &&&str| chain.starts_with("PLUTO-dead-") || chain.starts_with("PLUTO-vti-");
+            let open: Vec<_> = reachable(&listing)
+                .iter()
+                .filter(dead)
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(open, Vec::<String>::new(), "{variant}: {listing}");
+            // The call has nothing to do with IPv6.
+            says_so(&machine, Family::Ipv6);
+            assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
+            let calm = Namespace::new(variant);
+            calm.hook().must(&living);
+            assert_eq!(machine.ours(), calm.ours(), "{variant}");
+            machine.hook().must(&living.opposite());
+            assert_eq!(everything(&machine), clean(&saved, variant), "{variant}");
+            assert!(!machine.state().exists());
+        }
+    }
+}
+
+/// A saved file that lost the rules of our chains, as the plugin for netfilter-persistent leaves it, opens nothing.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn chains_of_ours_that_were_loaded_empty_are_no_obstacle() {
+    for variant in VARIANTS {
+        let saved = saved(variant);
+        let emptied = saved.clone().map(|text| {
+            let lines = text.lines().filter(|line| !line.starts_with("-A PLUTO-"));
+            lines.fold(String::new(), |text, line| text + line + "\n")
+        });
+        let machine = boot(variant, &emptied);
+        let theirs = Family::ALL.map(|family| the_administrators(&machine.saved(family)));
+        machine.hook().must(&libreswan_up());
+        assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
+        let calm = Namespace::new(variant);
+        calm.hook().must(&libreswan_up());
+        assert_eq!(machine.ours(), calm.ours(), "{variant}");
+        assert_eq!(
+            Family::ALL.map(|family| the_administrators(&machine.saved(family))),
+            theirs
+        );
+        machine.hook().must(&libreswan_up().opposite());
+        assert_eq!(everything(&machine), clean(&saved, variant), "{variant}");
+    }
+}
