@@ -1,17 +1,23 @@
 //! Measures hook calls, one way against another. usage: measure RUNS WAYS
 //!
-//! WAYS is a file with a line for each way: `NAME NAMESPACE CALLS PROGRAM [ARGUMENT ...]`, separated by blanks. NAMESPACE is the path of a
-//! network namespace, or `-` for this one. CALLS is a file like those in tests/captures; a line `< FILE` in a call is what its program
-//! reads. The calls of a way are made one after another; the ways take turns, so that whatever else this machine does falls upon all of
-//! them alike. The first turn is not counted: its caches are cold.
+//! WAYS is a file with a line for each way, words separated by blanks:
 //!
-//! Prints a line for each way: its name, the median of what each of its calls took, in µs, and in the end that of all of them together.
-//! `contrib/bench` builds it with rustc and runs it.
+//! - `NAME NAMESPACE calls FILE PROGRAM [ARGUMENT ...]` makes the calls in a file like those in tests/captures, one after another. A line
+//!   `< FILE` in a call is what its program reads.
+//! - `NAME NAMESPACE packets FROM TO COUNT` sends so many short UDP packets from one address to another. Where both ends and what is
+//!   between them are namespaces of this machine, the sender's time is that of the whole way.
+//!
+//! NAMESPACE is the path of a network namespace, or `-` for this one. The ways take turns, so that whatever else this machine does falls
+//! upon all of them alike. The first turn is not counted: its caches are cold.
+//!
+//! Prints a line for each way: its name, the median of what each of its calls took, in ns, and in the end that of all of them together;
+//! or what a packet took. `contrib/bench` builds it with rustc and runs it.
 
 use std::env;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::UdpSocket;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
@@ -20,7 +26,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--serve", calls, ref program @ ..] => serve(calls, program),
+        ["--serve", "calls", file, ref program @ ..] => make_calls(file, program),
+        ["--serve", "packets", from, to, count] => send_packets(from, to, count.parse()?),
         [runs, ways] => compare(runs.parse()?, &fs::read_to_string(ways)?),
         _ => Err("usage: measure RUNS WAYS".into()),
     }
@@ -42,7 +49,7 @@ fn compare(runs: usize, ways: &str) -> Result<()> {
     Ok(())
 }
 
-/// A way to make some calls, in a process of its own, which stays in its network namespace.
+/// A way to do something, in a process of its own, which stays in its network namespace.
 struct Way {
     name: String,
     server: Child,
@@ -111,8 +118,8 @@ impl Way {
 }
 
 /// Makes the calls each time that a line comes in, and answers with what each of them took.
-fn serve(calls: &str, program: &[&str]) -> Result<()> {
-    let text = fs::read_to_string(calls)?;
+fn make_calls(file: &str, program: &[&str]) -> Result<()> {
+    let text = fs::read_to_string(file)?;
     let calls: Vec<Call> = text
         .split("\n\n")
         .map(Call::read)
@@ -122,6 +129,21 @@ fn serve(calls: &str, program: &[&str]) -> Result<()> {
         line?;
         let times = calls.iter().map(|call| call.time(program)).collect::<Result<Vec<_>>>()?;
         println!("{}", times.join(" "));
+    }
+    Ok(())
+}
+
+/// Sends packets each time that a line comes in, and answers with what one of them took.
+fn send_packets(from: &str, to: &str, count: u32) -> Result<()> {
+    let socket = UdpSocket::bind((from, 0))?;
+    socket.connect((to, 9))?;
+    for line in io::stdin().lines() {
+        line?;
+        let begin = Instant::now();
+        for _ in 0..count {
+            socket.send(&[0])?;
+        }
+        println!("{}", begin.elapsed().as_nanos() / u128::from(count));
     }
     Ok(())
 }
@@ -143,7 +165,7 @@ impl<'a> Call<'a> {
         self.variables.is_empty() && self.input.is_none()
     }
 
-    /// From the start of the process until it has ended, in µs. It must succeed.
+    /// From the start of the process until it has ended, in ns. It must succeed.
     fn time(&self, program: &[&str]) -> Result<String> {
         let (path, arguments) = program.split_first().ok_or("no program")?;
         let input = self.input.map_or(Ok(Stdio::null()), |file| File::open(file).map(Stdio::from))?;
@@ -156,7 +178,7 @@ impl<'a> Call<'a> {
             .stdout(Stdio::null());
         let begin = Instant::now();
         let status = command.status()?;
-        let took = begin.elapsed().as_micros().to_string();
+        let took = begin.elapsed().as_nanos().to_string();
         if status.success() {
             return Ok(took);
         }

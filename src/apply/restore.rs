@@ -1,12 +1,14 @@
 //! What the kernel holds, brought to what the record says.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
+use std::thread;
 
 use super::{ApplyError, Session, checked, may_be_drift};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Chain, Command, Rulebook, Saved, Section, Table, restore_text};
 use crate::plan::{Drift, Layout, Question, Wanted, drift, mend, questions};
-use crate::record::{FORMAT, Pending, Settle};
+use crate::record::{Entry, FORMAT, Pending, RecordError, Settle};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
 const TRIES: usize = 3;
@@ -18,6 +20,8 @@ const ASKED: usize = 64;
 /// What the record wants of a rulebook beside what the kernel lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
+    /// What is on record.
+    pub entries: Vec<Entry>,
     /// What the record wants.
     pub wanted: Wanted,
     /// What the kernel lists.
@@ -33,8 +37,19 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read, or the tables not be listed.
     pub fn compare(&mut self, rulebook: Rulebook) -> Result<Comparison, ApplyError> {
-        let wanted = Wanted::of(&self.layouts(rulebook)?, self.site(rulebook)?);
-        let saved = Saved::read(&self.tables.save_all(rulebook)?);
+        let (store, site) = (self.store, self.site(rulebook)?);
+        // Both take long with many tunnels, and neither waits for the other.
+        let (read, listed) = thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let entries = store.entries(rulebook)?;
+                let wanted = Wanted::of(&layouts(&entries), site);
+                Ok::<_, RecordError>((entries, wanted))
+            });
+            let listed = self.tables.save_all(rulebook);
+            (reading.join().unwrap_or_else(|panic| resume_unwind(panic)), listed)
+        });
+        let (entries, wanted) = read?;
+        let saved = Saved::read(&listed?);
         let mut stands = Vec::new();
         for question in questions(&wanted, &saved).into_iter().take(ASKED) {
             if self.holds(rulebook, &question)? {
@@ -43,6 +58,7 @@ impl<T: Tables> Session<'_, T> {
         }
         let drifts = drift(&wanted, &saved, &stands);
         Ok(Comparison {
+            entries,
             wanted,
             saved,
             drifts,
@@ -83,18 +99,13 @@ impl<T: Tables> Session<'_, T> {
     /// If the plan does not stand its own check.
     pub fn mending(&self, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
         let Comparison {
+            entries: _,
             wanted,
             saved,
             drifts,
             stands,
         } = comparison;
         checked(mend(wanted, saved, stands, drifts))
-    }
-
-    /// All that is on record in a rulebook.
-    fn layouts(&self, rulebook: Rulebook) -> Result<Vec<Layout>, ApplyError> {
-        let entries = self.store.entries(rulebook)?;
-        Ok(entries.iter().map(|entry| entry.layout().clone()).collect())
     }
 
     /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test` would not do: the one of nft looks at no
@@ -111,6 +122,10 @@ impl<T: Tables> Session<'_, T> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn layouts(entries: &[Entry]) -> Vec<Layout> {
+    entries.iter().map(|entry| entry.layout().clone()).collect()
 }
 
 /// A change of everything in these tables.

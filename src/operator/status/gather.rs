@@ -110,8 +110,11 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
                 None
             }
         };
-        let saved = comparison.as_ref().map(|comparison| &comparison.saved);
-        add_entries(&mut report, &store, rulebook, saved)?;
+        let (entries, saved) = match &comparison {
+            Some(comparison) => (comparison.entries.clone(), Some(&comparison.saved)),
+            None => (store.entries(rulebook)?, None),
+        };
+        add_entries(&mut report, &store, rulebook, entries, saved);
         report
             .problems
             .extend(comparison.iter().flat_map(|found| drifted(rulebook, found)));
@@ -124,15 +127,18 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
     Ok(report)
 }
 
-fn add_entries(report: &mut Report, store: &Store, rulebook: Rulebook, saved: Option<&Saved>) -> Result<(), HookError> {
+fn add_entries(report: &mut Report, store: &Store, rulebook: Rulebook, entries: Vec<Entry>, saved: Option<&Saved>) {
     let counted = saved.map(counted);
-    for entry in store.entries(rulebook)? {
+    let mut runs = BTreeMap::new();
+    for entry in entries {
         match entry {
             Entry::Tunnel(record) => report.tunnels.push(Tunnel {
                 rulebook,
                 last_call: store.last_call(rulebook, &record.id),
                 traffic: counted.as_ref().map(|counted| traffic(&record.layout, counted)),
-                daemon_runs: record.daemon.map(|daemon| !daemon.is_dead()),
+                daemon_runs: record
+                    .daemon
+                    .map(|daemon| *runs.entry(daemon).or_insert_with(|| !daemon.is_dead())),
                 record: *record,
             }),
             Entry::Gateway(record) => report.gateways.push(Gateway {
@@ -148,7 +154,6 @@ fn add_entries(report: &mut Report, store: &Store, rulebook: Rulebook, saved: Op
             Entry::Outer(_) => {}
         }
     }
-    Ok(())
 }
 
 /// What a guard's own rules have dropped.
