@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use crate::selector::Expected;
@@ -58,8 +60,14 @@ impl Daemon {
     /// Whether it is certain that this daemon runs no more.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        own_namespace() == Some(self.namespace)
-            && Process::read(self.pid).is_none_or(|process| process.started != self.started)
+        if own_namespace() != Some(self.namespace) {
+            return false;
+        }
+        match Process::look(self.pid) {
+            Ok(process) => process.is_none_or(|process| process.started != self.started),
+            // It ended while it was looked at (ESRCH), or before.
+            Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+        }
     }
 }
 
@@ -70,7 +78,13 @@ fn own_namespace() -> Option<u64> {
 impl Process {
     /// Reads `/proc/PID/stat`; nothing where there is no such process.
     fn read(pid: u32) -> Option<Self> {
-        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+        Self::look(pid).ok()?
+    }
+
+    /// The same, where it matters why nothing was read; nothing where it says what nobody understands.
+    fn look(pid: u32) -> io::Result<Option<Self>> {
+        let stat = fs::read(format!("/proc/{pid}/stat"))?;
+        Ok(Self::parse(&String::from_utf8_lossy(&stat)))
     }
 
     /// The name stands in brackets and may itself hold blanks and brackets, so the line is read from its last bracket.
