@@ -186,6 +186,7 @@ impl<'a> Programs<'a> {
             Ending::Exit(status) => Err(refused(program, status, finished.complaint)),
             Ending::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
             Ending::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
+            Ending::Lost => Err(unknown(program, format_args!("ended unseen (is SIGCHLD ignored?)"))),
         }
     }
 

@@ -14,6 +14,8 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
@@ -76,6 +78,8 @@ pub enum Ending {
     Signal(i32),
     /// By us: it took longer than it was given.
     TimedOut,
+    /// Somehow: the system does not say.
+    Lost,
 }
 
 /// Why a program was not run at all.
@@ -98,7 +102,8 @@ pub fn find(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// Runs a program to its end.
 ///
 /// # Errors
-/// If it cannot be started or waited for. That it failed is no error here.
+/// If it cannot be started, or its output not be read. That it failed is no error here, nor that it is not known how it ended: it may have
+/// done its work.
 pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
     let failed = |action| {
         move |source: io::Error| ProcessError {
@@ -121,7 +126,7 @@ pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
     let mut child = start(invocation, input, stdout).map_err(failed("start it"))?;
     let mut stderr = child.stderr.take();
     let mut tail = Vec::new();
-    let ending = wait(&mut child, stderr.as_mut(), &mut tail, invocation.deadline).map_err(failed("wait for it"))?;
+    let ending = wait(&mut child, stderr.as_mut(), &mut tail, invocation.deadline);
     let output = output
         .map_or_else(|| Ok(Vec::new()), written)
         .map_err(failed("read its output"))?;
@@ -162,18 +167,18 @@ fn written(mut file: File) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn wait(
-    child: &mut Child,
-    mut stderr: Option<&mut ChildStderr>,
-    tail: &mut Vec<u8>,
-    deadline: Instant,
-) -> io::Result<Ending> {
+fn wait(child: &mut Child, mut stderr: Option<&mut ChildStderr>, tail: &mut Vec<u8>, deadline: Instant) -> Ending {
     loop {
-        if let Some(status) = child.try_wait()? {
-            if let Some(stderr) = stderr {
-                while listen(stderr, tail, Duration::ZERO)? == Heard::Something {}
+        match child.try_wait() {
+            Ok(Some(status)) => {
+                if let Some(stderr) = stderr {
+                    while listen(stderr, tail, Duration::ZERO) == Heard::Something {}
+                }
+                return ending(status);
             }
-            return Ok(ending(status));
+            // It has ended, and somebody else has heard how: whoever ignores SIGCHLD, for one.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ending::Lost,
+            Ok(None) | Err(_) => {}
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -181,7 +186,7 @@ fn wait(
         }
         match &mut stderr {
             Some(open) => {
-                if listen(open, tail, left.min(LOOK))? == Heard::End {
+                if listen(open, tail, left.min(LOOK)) == Heard::End {
                     stderr = None;
                 }
             }
@@ -199,18 +204,25 @@ enum Heard {
     End,
 }
 
-/// Waits for a program to say something, and keeps the end of it.
-fn listen(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> io::Result<Heard> {
+/// Waits for a program to say something, and keeps the end of it. Where that fails it has said nothing more: how it ends is what counts.
+fn listen(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> Heard {
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
     let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut watched, timeout)? == 0 {
-        return Ok(Heard::Nothing);
+    match poll(&mut watched, timeout) {
+        Ok(0) | Err(Errno::EINTR) => return Heard::Nothing,
+        Ok(_) => {}
+        Err(_) => return Heard::End,
     }
     let mut chunk = [0; 4096];
-    let length = stderr.read(&mut chunk)?;
-    tail.extend_from_slice(&chunk[..length]);
-    tail.drain(..tail.len().saturating_sub(KEPT));
-    Ok(if length == 0 { Heard::End } else { Heard::Something })
+    match stderr.read(&mut chunk) {
+        Ok(length @ 1..) => {
+            tail.extend_from_slice(&chunk[..length]);
+            tail.drain(..tail.len().saturating_sub(KEPT));
+            Heard::Something
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Heard::Nothing,
+        Ok(0) | Err(_) => Heard::End,
+    }
 }
 
 fn ending(status: ExitStatus) -> Ending {
@@ -221,18 +233,18 @@ fn ending(status: ExitStatus) -> Ending {
 }
 
 /// Kills a program and its children, and does not wait for long: one that sleeps in the kernel cannot be killed.
-fn kill(child: &mut Child) -> io::Result<Ending> {
+fn kill(child: &mut Child) -> Ending {
     if let Ok(group) = i32::try_from(child.id()) {
         // Gone in this very moment, or about to go.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
     for _ in 0..50 {
-        if child.try_wait()?.is_some() {
+        if matches!(child.try_wait(), Ok(Some(_))) {
             break;
         }
         sleep(Duration::from_millis(10));
     }
-    Ok(Ending::TimedOut)
+    Ending::TimedOut
 }
 
 #[cfg(test)]

@@ -118,7 +118,11 @@ impl Call<'_> {
             // It is told already, and tidying up fails for the same reason.
             (Err(_), Duty::Nothing) => Ok(done),
             (Err(error), Duty::Open(_) | Duty::Close(_)) => Err(error.into()),
-            (Ok(()), _) => Ok(tidied.map(|()| done)?),
+            (Ok(()), _) => {
+                // What was asked for is done, and the next call tidies up.
+                tidied.unwrap_or_else(|error| self.complain(&error));
+                Ok(done)
+            }
         }
     }
 

@@ -118,11 +118,9 @@ impl Store {
                     file::remove(&self.tunnel_file(rulebook, id))?;
                 }
                 for id in &pending.come {
-                    let new = self.new_file(rulebook, id);
                     // Not there where an earlier try got further than this one has to.
-                    if new.exists() {
-                        file::rename(&new, &self.tunnel_file(rulebook, id))?;
-                    }
+                    let renamed = file::rename(&self.new_file(rulebook, id), &self.tunnel_file(rulebook, id));
+                    absent_is_none(renamed)?;
                 }
             }
             Settle::Abandon => {

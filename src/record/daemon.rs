@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use crate::selector::Expected;
@@ -62,8 +63,14 @@ impl Daemon {
     /// Whether it is certain that this daemon runs no more.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        own_namespace() == Some(self.namespace)
-            && Process::read(self.pid).is_none_or(|process| process.started != self.started)
+        if own_namespace() != Some(self.namespace) {
+            return false;
+        }
+        match Process::look(self.pid) {
+            Ok(process) => process.is_none_or(|process| process.started != self.started),
+            // It ended while it was looked at (ESRCH), or before.
+            Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+        }
     }
 }
 
@@ -74,10 +81,22 @@ fn own_namespace() -> Option<u64> {
 impl Process {
     /// Reads `/proc/PID/stat`; nothing where there is no such process.
     fn read(pid: u32) -> Option<Self> {
-        // In one go: the kernel writes the line anew for each read.
+        Self::look(pid).ok()?
+    }
+
+    /// The same, where it matters why nothing was read; nothing where it says what nobody understands.
+    fn look(pid: u32) -> io::Result<Option<Self>> {
+        let mut file = File::open(format!("/proc/{pid}/stat"))?;
         let mut line = [0; LONGEST_STAT];
-        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
-        Self::parse(&String::from_utf8_lossy(line.get(..length)?))
+        // In one go: the kernel writes the line anew for each read.
+        let length = loop {
+            match file.read(&mut line) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        let line = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
+        Ok(Self::parse(&line))
     }
 
     /// The name stands in brackets and may itself hold blanks and brackets, so the line is read from its last bracket.

@@ -18,10 +18,20 @@ const LARGEST: u64 = 1 << 20;
 /// How often a folder is made anew that other calls take away between two looks at it. Each time is another call's last tunnel.
 const RACES: usize = 1000;
 
+/// Does it again where it was interrupted. The standard library does so only for some system calls, and on some file systems every one can be.
+fn retried<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match work() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 /// Makes a folder, unless it is there, and makes sure that it is ours alone.
 pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
     for _ in 0..RACES {
-        match DirBuilder::new().mode(0o700).create(path) {
+        match retried(|| DirBuilder::new().mode(0o700).create(path)) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(RecordError::io(path, "make the folder")(error)),
@@ -36,7 +46,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
 
 /// Makes sure that a folder is one, and ours alone.
 pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
-    let metadata = fs::symlink_metadata(path).map_err(RecordError::io(path, "look at it"))?;
+    let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "look at it"))?;
     if metadata.is_symlink() {
         return Err(untrusted(path, "a symbolic link", "a folder"));
     }
@@ -157,22 +167,22 @@ pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
 
 /// Puts a file in the place of another, or where there is none.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RecordError> {
-    fs::rename(from, to).map_err(RecordError::io(from, "rename"))
+    retried(|| fs::rename(from, to)).map_err(RecordError::io(from, "rename"))
 }
 
 /// Removes a file, if it is there.
 pub(super) fn remove(path: &Path) -> Result<(), RecordError> {
-    absent_is_fine(fs::remove_file(path)).map_err(RecordError::io(path, "remove"))
+    absent_is_fine(retried(|| fs::remove_file(path))).map_err(RecordError::io(path, "remove"))
 }
 
 /// Removes a folder and all that is in it, if it is there. Follows no symbolic link.
 pub(super) fn remove_tree(path: &Path) -> Result<(), RecordError> {
-    absent_is_fine(fs::remove_dir_all(path)).map_err(RecordError::io(path, "remove"))
+    absent_is_fine(retried(|| fs::remove_dir_all(path))).map_err(RecordError::io(path, "remove"))
 }
 
 /// Removes a folder if it is there and empty.
 pub(super) fn remove_if_empty(path: &Path) -> Result<(), RecordError> {
-    match fs::remove_dir(path) {
+    match retried(|| fs::remove_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         other => absent_is_fine(other).map_err(RecordError::io(path, "remove")),
     }
@@ -186,13 +196,17 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// The names in a folder, none where there is no folder. Names that are not UTF-8 are none of ours.
-pub(super) fn names(path: &Path) -> Result<impl Iterator<Item = String> + use<>, RecordError> {
-    let entries = match fs::read_dir(path) {
+///
+/// To take a folder that could not be read to its end for one that holds no more would take away what others need.
+pub(super) fn names(path: &Path) -> Result<impl Iterator<Item = Result<String, RecordError>> + use<>, RecordError> {
+    let entries = match retried(|| fs::read_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         other => Some(other.map_err(RecordError::io(path, "list"))?),
     };
-    Ok(entries
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()))
+    let folder = path.to_owned();
+    let name = move |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+        Err(error) => Some(Err(RecordError::io(&folder, "list")(error))),
+    };
+    Ok(entries.into_iter().flatten().filter_map(name))
 }

@@ -1,6 +1,6 @@
 //! One change at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,26 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The lock of one network namespace's record, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    held: Flock<File>,
+    /// There until it is dropped.
+    held: Option<Flock<File>>,
+}
+
+/// Left to itself, `Flock` panics where it cannot be given back.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut held = self.held.take();
+        while let Some(lock) = held {
+            held = match lock.unlock() {
+                Err((lock, Errno::EINTR)) => Some(lock),
+                // The end of this process gives it back.
+                Err((lock, _)) => {
+                    std::mem::forget(lock);
+                    None
+                }
+                Ok(_) => None,
+            };
+        }
+    }
 }
 
 impl Lock {
@@ -33,8 +52,8 @@ impl Lock {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(held) = attempt(top, folder, &path)? {
-                return Ok(Self { held });
+            if let Some(lock) = attempt(top, folder, &path)? {
+                return Ok(lock);
             }
             if Instant::now() >= deadline {
                 return Err(RecordError::Locked {
@@ -50,12 +69,12 @@ impl Lock {
 
 impl Lock {
     /// The locked file. A program that has it open holds the lock along with us.
-    pub(super) fn file(&self) -> &File {
-        &self.held
+    pub(super) fn file(&self) -> Option<&File> {
+        self.held.as_deref()
     }
 }
 
-fn attempt(top: &Path, folder: &Path, path: &PathBuf) -> Result<Option<Flock<File>>, RecordError> {
+fn attempt(top: &Path, folder: &Path, path: &PathBuf) -> Result<Option<Lock>, RecordError> {
     make_folder(top)?;
     // What is not there any more when it is needed went with another call's last tunnel.
     match make_folder(folder) {
@@ -66,14 +85,20 @@ fn attempt(top: &Path, folder: &Path, path: &PathBuf) -> Result<Option<Flock<Fil
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(RecordError::io(path, "open"))?,
     };
-    let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(held) => held,
-        Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Lock { held: Some(held) },
+        Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
         Err((_, error)) => return Err(RecordError::io(path, "lock")(error.into())),
     };
-    let ours = held.metadata().map_err(RecordError::io(path, "look at it"))?.ino();
-    let current = fs::symlink_metadata(path).ok().map(|metadata| metadata.ino());
-    Ok((current == Some(ours)).then_some(held))
+    let looked_at = |metadata: io::Result<Metadata>| metadata.map_err(RecordError::io(path, "look at it"));
+    let ours = match lock.file() {
+        Some(file) => looked_at(file.metadata())?.ino(),
+        None => return Ok(None),
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        current => Ok((looked_at(current)?.ino() == ours).then_some(lock)),
+    }
 }
 
 /// Opens the file, or makes it; not for writing, because programs that hold it open have it for their standard output.

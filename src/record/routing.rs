@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::daemon::Daemon;
 use super::error::RecordError;
 use super::file;
-use super::store::{Store, absent_is_none};
+use super::store::{Store, absent_is_none, is_any};
 use crate::contract::ConnectionName;
 use crate::plan::{RoutingKey, slot as slot_of};
 use crate::rtnetlink::Item;
@@ -47,9 +47,8 @@ impl Store {
     /// # Errors
     /// If one of the records cannot be read.
     pub fn routings(&self) -> Result<Vec<RoutingRecord>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.networks())?
-            .filter(|name| !name.ends_with(".new"))
-            .collect();
+        let mut names: Vec<_> = file::names(&self.networks())?.collect::<Result<_, _>>()?;
+        names.retain(|name| !name.ends_with(".new"));
         names.sort();
         names
             .iter()
@@ -62,7 +61,7 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_routings(&self) -> Result<bool, RecordError> {
-        Ok(file::names(&self.networks())?.any(|name| !name.ends_with(".new")))
+        is_any(file::names(&self.networks())?, |name| !name.ends_with(".new"))
     }
 
     /// An item that is installed for another far network and excludes this one, or is the same.
@@ -71,7 +70,11 @@ impl Store {
     /// If the record of who holds it cannot be read.
     pub fn held(&self, slot: &str, except: &RoutingKey) -> Result<Option<Item>, RecordError> {
         let except = except.to_string();
-        for name in file::names(&self.holders(slot))?.filter(|name| *name != except) {
+        for name in file::names(&self.holders(slot))? {
+            let name = name?;
+            if name == except {
+                continue;
+            }
             let record = self.routing_named(&name)?;
             let item = record.and_then(|record| record.items.into_iter().find(|item| slot_of(item) == slot));
             if item.is_some() {

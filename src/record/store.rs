@@ -79,7 +79,7 @@ impl Store {
     /// The locked file, if the lock is held.
     #[must_use]
     pub fn lock(&self) -> Option<&File> {
-        self.lock.as_ref().map(Lock::file)
+        self.lock.as_ref().and_then(Lock::file)
     }
 
     /// Whether the record can be read, or there is none.
@@ -105,7 +105,8 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn dead_daemons(&self) -> Result<Vec<Daemon>, RecordError> {
-        let daemons = file::names(&self.folder.join("daemons"))?.filter_map(|name| name.parse::<Daemon>().ok());
+        let names: Vec<_> = file::names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
+        let daemons = names.iter().filter_map(|name| name.parse::<Daemon>().ok());
         Ok(daemons.filter(Daemon::is_dead).collect())
     }
 
@@ -132,7 +133,9 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_entries(&self, rulebook: Rulebook) -> Result<bool, RecordError> {
-        Ok(file::names(&self.tunnels_folder(rulebook))?.any(|name| !name.ends_with(NEW)))
+        is_any(file::names(&self.tunnels_folder(rulebook))?, |name| {
+            !name.ends_with(NEW)
+        })
     }
 
     /// Finds a tunnel's record, or a name for it.
@@ -231,10 +234,9 @@ impl Store {
         let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.nodes()).collect();
         let mut staying = BTreeSet::new();
         for node in nodes {
-            let mut others = file::names(&self.node_folder(rulebook, &node))?
-                .filter_map(|name| name.parse::<TunnelId>().ok())
-                .filter(|id| !id.as_str().ends_with(NEW) && !ids.contains(id));
-            if others.next().is_some() {
+            let is_other =
+                |name: &str| !name.ends_with(NEW) && name.parse().is_ok_and(|id: TunnelId| !ids.contains(&id));
+            if is_any(file::names(&self.node_folder(rulebook, &node))?, is_other)? {
                 staying.insert(node);
             }
         }
@@ -307,10 +309,9 @@ impl Store {
     }
 
     fn members(&self, folder: &Path) -> Result<Vec<TunnelId>, RecordError> {
-        Ok(file::names(folder)?
-            .filter(|name| !name.ends_with(NEW))
-            .filter_map(|name| name.parse().ok())
-            .collect())
+        let names: Vec<_> = file::names(folder)?.collect::<Result<_, _>>()?;
+        let names = names.iter().filter(|name| !name.ends_with(NEW));
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
     pub(super) fn rulebook_folder(&self, rulebook: Rulebook) -> PathBuf {
@@ -341,6 +342,19 @@ impl Store {
             | Node::Shared(_) => self.rulebook_folder(rulebook).join("nodes").join(node.to_string()),
         }
     }
+}
+
+/// Whether one of these names is meant. Looks no further than to the first one.
+pub(super) fn is_any(
+    names: impl Iterator<Item = Result<String, RecordError>>,
+    is_meant: impl Fn(&str) -> bool,
+) -> Result<bool, RecordError> {
+    for name in names {
+        if is_meant(&name?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn absent_is_none<T>(result: Result<T, RecordError>) -> Result<Option<T>, RecordError> {

@@ -53,6 +53,7 @@ impl System {
             Ending::Exit(status) => format!("failed with status {status}: {}", finished.complaint),
             Ending::Signal(signal) => format!("was killed by signal {signal}"),
             Ending::TimedOut => "took too long and was killed".to_owned(),
+            Ending::Lost => "ended unseen (is SIGCHLD ignored?)".to_owned(),
         };
         Err(Trouble::Failed {
             command: command.to_string(),

@@ -5,6 +5,7 @@
     reason = "these enums are the kernel's, and grow with it"
 )]
 
+use std::io;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -113,7 +114,7 @@ impl Connection {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
+        interruptible(|| self.socket.send(&bytes, 0))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.receive(deadline)?;
@@ -132,12 +133,23 @@ impl Connection {
         match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(0) => Err(Fault::Silent),
             Ok(_) => {
-                self.socket.recv(&mut self.datagram, 0)?;
+                let Self { socket, datagram, .. } = self;
+                interruptible(|| socket.recv(datagram, 0))?;
                 Ok(())
             }
             // Nothing has come yet; the caller finds an empty datagram, and asks again until the time is over.
             Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Does it again where it was interrupted.
+fn interruptible<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match work() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }

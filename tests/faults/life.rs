@@ -8,6 +8,7 @@ use pluto_updown::selector::Family;
 use crate::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
+use crate::support::figures::tell;
 use crate::support::namespace::{Namespace, ours, timeless};
 
 /// The call behind the one that was killed.
@@ -85,6 +86,11 @@ impl Life {
         }
         // How often it waits depends on how fast iptables-restore is.
         let waits = steps.iter().filter(|step| step.is_waiting()).count();
+        tell(format_args!(
+            "{} killed on {variant}, then {next:?}: {} steps, {deaths} deaths, {deaths} right",
+            self.killed,
+            steps.len()
+        ));
         assert!(
             deaths + waits >= steps.len(),
             "{deaths} deaths in {} steps",

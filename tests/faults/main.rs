@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod errors;
 mod life;
 mod races;
 mod routes;

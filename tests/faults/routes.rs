@@ -8,6 +8,7 @@ use crate::life::Next;
 use crate::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
+use crate::support::figures::tell;
 use crate::support::namespace::Namespace;
 
 /// A gateway with a way out.
@@ -82,6 +83,11 @@ impl Life {
                 self.end(&machine, &expected.before, &format!("{step}, then {next:?}"));
             }
             let waits = steps.iter().filter(|step| step.is_waiting()).count();
+            tell(format_args!(
+                "{} killed, then {next:?}: {} steps, {deaths} deaths, {deaths} right",
+                self.killed,
+                steps.len()
+            ));
             assert!(deaths + waits >= steps.len(), "{deaths} deaths in {}", steps.len());
         }
     }

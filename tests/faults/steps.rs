@@ -56,7 +56,7 @@ impl Step {
 pub(crate) type Start = fn(&Namespace, &[&str]) -> Hook;
 
 /// Starts a call by strace with these options and returns how it ended.
-fn traced(machine: &Namespace, start: Start, call: &Call, options: &[&str]) -> Ending {
+pub(crate) fn traced(machine: &Namespace, start: Start, call: &Call, options: &[&str]) -> Ending {
     let strace = tool("strace").display().to_string();
     let words: Vec<_> = [strace.as_str(), "-qq"]
         .into_iter()

@@ -9,6 +9,7 @@ use pluto_updown::netfilter::Variant;
 
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
+use crate::support::figures::tell;
 use crate::support::namespace::{Namespace, tool};
 
 /// Somebody who holds the lock.
@@ -70,7 +71,12 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
     let hook = machine.hook().option("--wait", "1");
     let holder = Holder::of(&machine);
     for up in [libreswan_up(), strongswan_up()] {
+        let begun = Instant::now();
         hook.call(&up).assert_refused(1, &["iptables-restore", "xtables lock"]);
+        tell(format_args!(
+            "{up} with --wait 1 and the xtables lock held: refused after {:.1?}",
+            begun.elapsed()
+        ));
         machine.assert_as_before(&before);
     }
     holder.release();

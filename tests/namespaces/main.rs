@@ -26,5 +26,6 @@ mod space;
 mod spelling;
 mod starts;
 mod status;
+mod storm;
 mod tables;
 mod variants;

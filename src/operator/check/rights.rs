@@ -111,7 +111,7 @@ fn tried(ground: &Ground<'_>, setpriv: &Path) -> Result<String, String> {
         Ending::Exit(0 | 1) if !finished.output.is_empty() => {
             Ok(String::from_utf8_lossy(&finished.output).into_owned())
         }
-        Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut => {
+        Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut | Ending::Lost => {
             Err(format!("setpriv {}: {}", program.display(), finished.complaint))
         }
     }
