@@ -318,13 +318,25 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     pub fn restore(&mut self) -> Result<(Vec<Item>, Vec<NetlinkError>), RecordError> {
         let (mut restored, mut faults) = (Vec::new(), Vec::new());
         for item in self.store.routings()?.into_iter().flat_map(|record| record.items) {
-            match self.kernel.put(&item) {
+            match self.put_back(&item) {
                 Ok(Put::New) => restored.push(item),
                 Ok(Put::Stood) => {}
                 Err(error) => faults.push(error),
             }
         }
         Ok((restored, faults))
+    }
+
+    /// Puts an item in unless it stands. A route is put in by replacing what is there, and the kernel then does not tell whether that was
+    /// the same; so it is looked for first. Of other tables than the main one nothing is listed.
+    fn put_back(&mut self, item: &Item) -> Result<Put, NetlinkError> {
+        if let Item::Route(route) = item
+            && route.table.is_main()
+            && (self.kernel.routes(&Wanted::To(route.destination))?.iter()).any(|listed| route.is_listed_as(listed))
+        {
+            return Ok(Put::Stood);
+        }
+        self.kernel.put(item)
     }
 
     /// Takes out what a dead daemon left.

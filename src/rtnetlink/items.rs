@@ -72,6 +72,22 @@ impl Route {
         named.next().unwrap_or_default()
     }
 
+    /// Whether the kernel lists this route as that one: it names a device and, in IPv6, a metric that need not have been said, and has an
+    /// order of its own for options.
+    #[must_use]
+    pub fn is_listed_as(&self, listed: &Self) -> bool {
+        let spelt = |route: &Self| {
+            let mut route = route.clone();
+            route.destination = route.destination.trunc();
+            route.device = route.device.or_else(|| listed.device.clone());
+            let unsaid = if route.destination.addr().is_ipv6() { 1024 } else { 0 };
+            route.metric = Some(route.metric.unwrap_or(unsaid));
+            route.options.sort();
+            route
+        };
+        spelt(self) == spelt(listed)
+    }
+
     /// A route in the main table, of which nothing else is said yet.
     #[must_use]
     pub fn to(destination: IpNet) -> Self {

@@ -344,3 +344,25 @@ fn a_dry_run_shows_lines_that_do_the_same() {
     router.machine.run(["sh", "-e"], &shown);
     assert_eq!(router.state(), before);
 }
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn restore_says_nothing_of_routes_that_stand() {
+    let router = Router::new();
+    router.must(&route());
+    let stands = "everything stands as it is on record\n";
+    router.must(&route().saying("up-client"));
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    // One of another kind.
+    let plain = route()
+        .of_tunnel(7)
+        .without("PLUTO_MY_SOURCEIP")
+        .with("PLUTO_MTU", "1400")
+        .saying("route-client");
+    router.must(&plain.with("PLUTO_NEXT_HOP", "192.1.2.254"));
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    router.machine.run(["ip", "route", "del", "10.7.0.0/24"], "");
+    let said = router.hook().operate(&["restore"]).out_text();
+    assert!(said.starts_with("mended: ip -4 route replace 10.7.0.0/24"), "{said}");
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+}

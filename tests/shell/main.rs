@@ -5,6 +5,7 @@ mod support;
 
 mod architecture;
 mod completions;
+mod guides;
 mod help;
 mod manual;
 mod terminal;

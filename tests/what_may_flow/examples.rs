@@ -63,7 +63,14 @@ fn what_readme_shows_can_be_written_and_every_example_is_named_in_the_documents(
         .map(|rest| rest.split("```").next().expect("an end"))
         .collect();
     assert!(shown.len() >= 3);
-    for text in shown {
+    let guides = [
+        include_str!("../../docs/changing-over.md"),
+        include_str!("../../docs/cloud-gateways.md"),
+        include_str!("../../docs/road-warriors.md"),
+    ];
+    let of_guides = guides.iter().flat_map(|page| page.split("```toml\n").skip(1));
+    let of_guides = of_guides.map(|rest| rest.split("```").next().expect("an end"));
+    for text in shown.into_iter().chain(of_guides) {
         Settings::parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     }
     for block in of_table(TABLE) {

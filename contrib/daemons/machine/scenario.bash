@@ -45,7 +45,7 @@ read_scenario() {
         read -r -a words <<<"$line"
         block=${words[0]}
         case $block in
-        daemons | variants | calls) ;; # the runner's
+        daemons | variants | calls | package) ;; # the runner's
         gateways) gateways=("${words[@]:1}") ;;
         nat) behind_nat=west ;;
         host) places+=("${words[*]:1}") ;;
@@ -582,7 +582,8 @@ programs_of_hook() {
         }
         # Only where a step kills it: else there is nothing between it and iptables.
         [[ " ${steps[*]} " == *' kill-hook '* ]] || {
-            printf '/lab/pluto-updown'
+            # A package brings a hook of its own.
+            if [[ -e /lab/package.deb ]]; then printf '/usr/libexec/pluto-updown'; else printf '/lab/pluto-updown'; fi
             return
         }
         ;;

@@ -1,0 +1,25 @@
+//! The drawings in docs/packet-flow.md are what `explain` draws.
+
+use pluto_updown::netfilter::Variant;
+
+use crate::support::captures::find;
+use crate::support::namespace::Namespace;
+
+const PAGE: &str = include_str!("../../docs/packet-flow.md");
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_page_draws_what_the_program_draws() {
+    for (connection, verb) in [("net-net", "up-client"), ("host-host", "up-host"), ("vti", "up-client")] {
+        let machine = Namespace::new(Variant::Nft);
+        let up = find("libreswan-5.2", connection, verb);
+        machine.hook().word("--no-routes").must(&up);
+        let text = machine.hook().operate(&["explain", connection]).out_text();
+        let from = text.find("OUT OF THE TUNNEL").expect("a drawing");
+        assert!(
+            PAGE.contains(text[from..].trim_end()),
+            "docs/packet-flow.md should have:\n{}",
+            &text[from..]
+        );
+    }
+}
