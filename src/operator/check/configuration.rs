@@ -46,11 +46,20 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
         findings.push(Finding::note(
             format_args!("no file of a daemon names pluto-updown, of {} that there are", files.len()),
             "a daemon runs its own script, unless a connection says otherwise",
-            "set leftupdown=/usr/local/libexec/pluto-updown in ipsec.conf, or updown = in swanctl.conf, in each connection",
+            &format!(
+                "set leftupdown={} in ipsec.conf, or updown = in swanctl.conf, in each connection",
+                own_path()
+            ),
         ));
     }
     findings.extend(settings.iter().map(|setting| program(root, setting)));
     findings
+}
+
+/// Where this program is, behind all links: a package has it elsewhere than a build.
+fn own_path() -> String {
+    let path = fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::from("/usr/libexec/pluto-updown"));
+    path.display().to_string()
 }
 
 fn files(root: &Path) -> Vec<PathBuf> {

@@ -38,7 +38,7 @@ fn selinux(root: &Path) -> Option<Finding> {
         Finding::note(
             "SELinux is enforcing",
             "a daemon's domain (ipsec_t) may run programs labelled bin_t, and a hook of another label is refused with status 126",
-            "look at it with ls -Z; restorecon -v sets it for files below /usr/local/libexec. What is refused: ausearch -m avc -ts recent",
+            "look at it with ls -Z; restorecon -v sets it for files below /usr/libexec and /usr/local/libexec. What is refused: ausearch -m avc -ts recent",
         )
     })
 }
