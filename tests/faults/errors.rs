@@ -14,7 +14,7 @@ use crate::support::binary::{Call, Ending};
 use crate::support::captures::libreswan_up;
 use crate::support::figures::tell;
 use crate::support::namespace::{Namespace, timeless};
-use crate::support::random::told;
+use crate::support::random::{Random, seed, told};
 
 /// The system calls that are made to fail. Those behind a question mark are not on every machine.
 const FAILING: &str = "openat,?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,unlinkat,?rmdir,write,read,ftruncate,?fsync,flock,\
@@ -129,8 +129,8 @@ impl Life {
         machine.hook().must(&bystander().opposite());
     }
 
-    /// Fails at one point in so many; tells the figures, and what went wrong.
-    fn with_an_error_at_every_point(&self, variant: Variant, stride: usize) {
+    /// Fails at one point in so many, of which the seed says the first; tells the figures, and what went wrong.
+    fn with_an_error_at_every_point(&self, variant: Variant, stride: usize, seed: u64) {
         let machine = Namespace::new(variant);
         let empty = machine.listing();
         self.begin(&machine);
@@ -141,7 +141,8 @@ impl Life {
         machine.assert_as_before(&empty);
         let mut came: BTreeMap<(&str, Came), usize> = BTreeMap::new();
         let (mut met, mut faults) = (0, Vec::new());
-        for point in points.iter().step_by(stride) {
+        let first = Random::seeded(seed).below(stride);
+        for point in points.iter().skip(first).step_by(stride) {
             self.begin(&machine);
             if let Some(ending) = failing(&machine, &self.call, point) {
                 met += 1;
@@ -164,10 +165,10 @@ impl Life {
             "{} on {variant}: {met} injected errors, {right} right: {came:?}",
             self.call
         ));
-        assert!(met > 0, "nothing was injected");
+        assert!(met > 0, "nothing was injected, seed {seed}");
         assert!(
             faults.is_empty(),
-            "{} of {met} are wrong:\n{}",
+            "seed {seed}: {} of {met} are wrong:\n{}",
             faults.len(),
             faults.join("\n")
         );
@@ -225,7 +226,7 @@ fn tables(machine: &Namespace) -> String {
     timeless(&machine.saved(Family::Ipv4))
 }
 
-/// How many points are passed over for each that is tried, unless `FAULTS_STRIDE` says otherwise.
+/// One point in so many is tried, unless `FAULTS_STRIDE` says otherwise; another set of them each time.
 const STRIDE: usize = 9;
 
 fn every_point(stands: bool, variant: Variant) {
@@ -234,7 +235,7 @@ fn every_point(stands: bool, variant: Variant) {
     } else {
         libreswan_up()
     };
-    Life { stands, call }.with_an_error_at_every_point(variant, told("FAULTS_STRIDE", STRIDE));
+    Life { stands, call }.with_an_error_at_every_point(variant, told("FAULTS_STRIDE", STRIDE), seed());
 }
 
 #[test]

@@ -36,3 +36,23 @@ fn a_slow_call_gets_its_lock_while_others_make_and_remove_the_folders() {
     });
     machine.assert_as_before(&before);
 }
+
+/// A process that ignores SIGCHLD leaves that to the programs that it starts, who then never hear how theirs ended.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_restore_whose_end_nobody_tells_is_found_out_by_the_next_call() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        let perl = tool("perl").display().to_string();
+        let deaf = machine.started_by(&[&perl, "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"]);
+        deaf.call(&libreswan_up()).assert_refused(1, &["ended unseen"]);
+        machine.hook().must(&libreswan_up().saying("route-client"));
+        machine.assert_as_before(&before);
+        machine.hook().must(&libreswan_up());
+        deaf.call(&libreswan_up().opposite())
+            .assert_refused(1, &["ended unseen"]);
+        machine.hook().must(&libreswan_up().saying("unroute-client"));
+        machine.assert_as_before(&before);
+    }
+}
