@@ -13,7 +13,8 @@ fn the_page_draws_what_the_program_draws() {
     for (connection, verb) in [("net-net", "up-client"), ("host-host", "up-host"), ("vti", "up-client")] {
         let machine = Namespace::new(Variant::Nft);
         let up = find("libreswan-5.2", connection, verb);
-        machine.hook().word("--no-routes").must(&up);
+        machine.settings("");
+        machine.hook().must(&up);
         let text = machine.hook().operate(&["explain", connection]).out_text();
         let from = text.find("OUT OF THE TUNNEL").expect("a drawing");
         assert!(

@@ -44,7 +44,10 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     }
     if settings.is_empty() && !files.is_empty() {
         findings.push(Finding::note(
-            format_args!("no file of a daemon names pluto-updown, of {} that there are", files.len()),
+            format_args!(
+                "no file of a daemon names pluto-updown, of {} that there are",
+                files.len()
+            ),
             "a daemon runs its own script, unless a connection says otherwise",
             &format!(
                 "set leftupdown={} in ipsec.conf, or updown = in swanctl.conf, in each connection",
