@@ -59,10 +59,22 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Where this program is, behind all links: a package has it elsewhere than a build.
+/// Where the hook is: beside this program, which an administrator calls from a folder for programs, or else this program itself.
 fn own_path() -> String {
-    let path = fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::from("/usr/libexec/pluto-updown"));
-    path.display().to_string()
+    let program = fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::from("/usr/libexec/pluto-updown"));
+    hook_beside(&program).display().to_string()
+}
+
+/// `/usr/libexec/pluto-updown` for `/usr/sbin/pluto-updown`, if it is there.
+fn hook_beside(program: &Path) -> PathBuf {
+    let beside = program
+        .parent()
+        .and_then(Path::parent)
+        .map(|prefix| prefix.join("libexec/pluto-updown"));
+    match beside {
+        Some(hook) if hook.is_file() => hook,
+        Some(_) | None => program.to_owned(),
+    }
 }
 
 fn files(root: &Path) -> Vec<PathBuf> {
@@ -182,6 +194,17 @@ mod tests {
         ] {
             assert_eq!(programs(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn the_hook_is_named_and_not_the_copy_that_an_administrator_calls() {
+        let root = tempfile::TempDir::new().unwrap();
+        let [program, hook] = ["sbin", "libexec"].map(|folder| root.path().join(folder).join("pluto-updown"));
+        assert_eq!(hook_beside(&program), program);
+        fs::create_dir(root.path().join("libexec")).unwrap();
+        fs::write(&hook, "").unwrap();
+        assert_eq!(hook_beside(&program), hook);
+        assert_eq!(hook_beside(&hook), hook);
     }
 
     #[test]
