@@ -14,6 +14,10 @@ use crate::resolver::System;
 use crate::selector::Family;
 use crate::settings::Settings;
 
+/// How long iptables may take for a person: of 40 000 chains iptables-nft-save alone sorts the names for 14 s. A daemon's
+/// call gives up on the lock before that.
+const LISTING: Duration = Duration::from_secs(120);
+
 /// Where a command works, and until when.
 #[derive(Debug)]
 pub(super) struct Ground<'a> {
@@ -54,7 +58,7 @@ impl<'a> Ground<'a> {
         Programs::new(
             self.options.programs.clone(),
             self.options.wait,
-            self.deadline,
+            self.until(LISTING),
             store.lock(),
         )
     }
