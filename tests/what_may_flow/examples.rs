@@ -12,6 +12,8 @@ const TABLE: &str = include_str!("examples.txt");
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/examples");
 
+const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemons/scenarios");
+
 /// Has every key at its default, which is the business of another test.
 const DEFAULTS: &str = "pluto-updown.toml";
 
@@ -40,6 +42,32 @@ fn every_example_does_what_it_says() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_end_of_a_pair_has_settings_that_can_be_written_and_is_brought_up_by_a_scenario() {
+    let folders = |path: &str| -> Vec<String> {
+        let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let entries = entries.map(|entry| entry.expect("an entry"));
+        let folders = entries.filter(|entry| entry.path().is_dir());
+        folders
+            .map(|entry| entry.file_name().into_string().expect("a name"))
+            .collect()
+    };
+    let pairs = folders(&format!("{FOLDER}/pairs"));
+    assert!(!pairs.is_empty());
+    for pair in pairs {
+        let scenario = format!("{SCENARIOS}/example-{pair}");
+        let scenario = fs::read_to_string(&scenario).unwrap_or_else(|error| panic!("{scenario}: {error}"));
+        for end in folders(&format!("{FOLDER}/pairs/{pair}")) {
+            let settings = text(&format!("pairs/{pair}/{end}/pluto-updown.toml"));
+            Settings::parse(&settings).unwrap_or_else(|error| panic!("{pair}/{end}: {error}"));
+            assert!(
+                scenario.contains(&format!("\nexample {pair}/{end} on ")),
+                "{pair}/{end}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -34,8 +34,19 @@ CONF
     } >"$state/$gateway/ipsec.conf"
     printf '%s\n' '%any %any : PSK "a secret for tests"' ': PSK "a secret for tests"' '@anna : XAUTH "a secret for tests"' >"$state/$gateway/ipsec.secrets"
     chmod 600 "$state/$gateway/ipsec.secrets"
+    give_nss "$gateway"
+}
+
+# configure_example GATEWAY FOLDER: with the files of an example, as they stand.
+configure_example() {
+    cp "$2/ipsec.conf" "$state/$1/ipsec.conf"
+    install -m 600 "$2/ipsec.secrets" "$state/$1/ipsec.secrets"
+    give_nss "$1"
+}
+
+give_nss() {
     [[ -d /lab/nss ]] || make_nss
-    cp -r /lab/nss "$state/$gateway/nss"
+    cp -r /lab/nss "$state/$1/nss"
 }
 
 # An empty database of keys, made once a machine. That fails now and then on a machine that has just booted, and the scenarios are not
@@ -68,6 +79,11 @@ start_daemon() {
     launch "$gateway" "$tools/pluto" --nofork --config "$state/$gateway/ipsec.conf" --secretsfile "$state/$gateway/ipsec.secrets" \
         --nssdir "$state/$gateway/nss" --rundir "$state/$gateway/run" --logfile "$state/$gateway/log"
     until_true 20 test -S "$state/$gateway/run/pluto.ctl"
+    # What has an auto= Pluto loads by itself. Loaded a second time, it would end what has just been begun.
+    if [[ ${example[$gateway]:-} ]]; then
+        until_true 20 has_loaded "$gateway"
+        return
+    fi
     for i in "${!connection[@]}"; do
         concerns "$i" "$gateway" || continue
         names+=("${connection[i]}")
@@ -76,6 +92,7 @@ start_daemon() {
     whack "$gateway" --listen
 }
 
+has_loaded() { whack "$1" --connectionstatus | grep -q '^"\|^000 "'; }
 stop_daemon() { whack "$1" --shutdown; }
 conn_up() { whack "$1" --initiate --name "$2"; }
 conn_begin() { whack "$1" --initiate --asynchronous --name "$2"; }

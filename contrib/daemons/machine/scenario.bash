@@ -11,7 +11,7 @@
 
 connection=() on=() options=() settings=() steps=() numbers=() gateways=(west east) places=()
 behind_nat=''
-declare -A listening=() allowed=() refused_before=()
+declare -A listening=() allowed=() refused_before=() example=()
 flow=''
 
 wrong() {
@@ -53,6 +53,11 @@ read_scenario() {
             connection+=("${words[1]}")
             at=$((${#connection[@]} - 1))
             on[at]="${words[*]:3}" options[at]=''
+            ;;
+        example)
+            [[ -d /lab/examples/${words[1]:-} && ${words[2]:-} == on && ${words[3]:-} ]] ||
+                wrong "$n" 'expected "example FOLDER on GATEWAY", with a folder of contrib/examples/pairs'
+            example[${words[3]}]=${words[1]}
             ;;
         settings)
             [[ ${words[1]:-} == on && ${words[2]:-} ]] || wrong "$n" 'expected "settings on GATEWAY"'
@@ -116,6 +121,11 @@ initiator() {
 # The gateways between which a gateway's connection is.
 ends() {
     local i side value
+    # Those of an example have one connection, between them.
+    if [[ ${example[$2]:-} ]]; then
+        printf '%s\n' "${!example[@]}"
+        return
+    fi
     i=$(find_connection "$1" "$2")
     for side in left right; do
         option "$i" $side
@@ -166,7 +176,9 @@ launch() {
     local gateway=$1
     shift
     # shellcheck disable=SC2016 # for the inner shell
-    inside "$gateway" unshare --mount bash -c 'mount --bind "$1/devlog" /dev/log; echo $$ >"$1/pid"; shift; exec env -i PATH="$PATH" "$@"' - \
+    inside "$gateway" unshare --mount bash -c 'mount --bind "$1/devlog" /dev/log
+        [[ ! -e $1/example.toml ]] || mount --bind "$1/example.toml" /etc/pluto-updown.toml
+        echo $$ >"$1/pid"; shift; exec env -i PATH="$PATH" "$@"' - \
         "$state/$gateway" "$@" >>"$state/$gateway/console" 2>&1 </dev/null &
 }
 
@@ -175,6 +187,16 @@ prepare_gateway() {
     mkdir "$state/$gateway"
     socat -u "UNIX-RECV:$state/$gateway/devlog" "OPEN:$state/$gateway/syslog,append,creat" &
     until_true 10 test -S "$state/$gateway/devlog"
+}
+
+# prepare_example GATEWAY: its files, and the hook at the place that they name. The settings lie in the gateway's own /etc: the file
+# that is made here is only what they are mounted on.
+prepare_example() {
+    local from=/lab/examples/${example[$1]}
+    [[ -e /usr/libexec/pluto-updown ]] || install -D /lab/pluto-updown /usr/libexec/pluto-updown
+    : >/etc/pluto-updown.toml
+    install -m 644 "$from/pluto-updown.toml" "$state/$1/example.toml"
+    configure_example "$1" "$from"
 }
 
 daemon_pid() { cat "$state/$1/pid"; }
@@ -194,6 +216,11 @@ command_of_ours() {
     firewall) command=("$2") gateway=$3 ;;
     *) command=("$1" "${@:3}") gateway=$2 ;;
     esac
+    # An example's settings are in the /etc that its daemon sees.
+    if [[ ${example[$gateway]:-} ]]; then
+        nsenter --target "$(daemon_pid "$gateway")" --net --mount /usr/libexec/pluto-updown "${command[@]}"
+        return
+    fi
     ! has_settings "$gateway" || command+=(--config "$(settings_file "$gateway")")
     inside "$gateway" /lab/pluto-updown "${command[@]}"
 }
@@ -554,16 +581,30 @@ scenario() {
     tell_time 'configure'
     for gateway in "${gateways[@]}"; do
         prepare_gateway "$gateway"
+        if [[ ${example[$gateway]:-} ]]; then
+            prepare_example "$gateway"
+            continue
+        fi
         hook=$(hook_of "$gateway")
         configure_daemon "$gateway"
     done
     tell_time 'start the daemons'
     for gateway in "${gateways[@]}"; do
         start_daemon "$gateway" >"$state/$gateway/started" 2>&1 &
-        starters+=($!)
+        if [[ ${example[$gateway]:-} ]]; then
+            # One after another: it may begin a connection by itself, and must find the other end there.
+            wait "$!" || { tell_of_start; return 1; }
+        else
+            starters+=($!)
+        fi
     done
-    for pid in "${starters[@]}"; do wait "$pid" || { echo "a daemon does not start"; cat "$state"/*/started; return 1; }; done
+    for pid in "${starters[@]}"; do wait "$pid" || { tell_of_start; return 1; }; done
     carry_out && finally
+}
+
+tell_of_start() {
+    echo 'a daemon does not start'
+    cat "$state"/*/started
 }
 
 # The hook that a gateway's connections name: ours, or one that stands before it; with the gateway's settings.
@@ -603,7 +644,7 @@ programs_of_hook() {
 
 # What is to be seen of a scenario that failed.
 aftermath() {
-    local gateway program
+    local gateway program file
     cat "$state/said"
     # It shows what there is, and much may be missing.
     set +e
@@ -613,7 +654,9 @@ aftermath() {
             printf -- '--- %s: %s\n' "$gateway" "$program"
             inside "$gateway" "$program" -c | grep -v '^#' || true
         done
-        [[ ! -e $(settings_file "$gateway") ]] || { printf -- '--- %s: settings\n' "$gateway" && cat "$(settings_file "$gateway")"; }
+        for file in "$(settings_file "$gateway")" "$state/$gateway/example.toml"; do
+            [[ ! -e $file ]] || { printf -- '--- %s: settings\n' "$gateway" && cat "$file"; }
+        done
         printf -- '--- %s: record\n' "$gateway"
         find "/run/pluto-updown/$(stat -L -c %i "/run/netns/$gateway")" -type f -path '*/tunnels/*' -exec sh -c 'echo "$1"; tr -d "\n " <"$1"; echo' - {} \; 2>/dev/null || echo none
         printf -- '--- %s: policies\n' "$gateway"

@@ -1,8 +1,15 @@
 # How strongSwan is told what scenarios say. Sourced, not run.
 # shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 
-configure_daemon() {
-    local gateway=$1 i
+# configure_example GATEWAY FOLDER: with the files of an example, as they stand.
+configure_example() {
+    configure_charon "$1"
+    install -m 600 "$2/swanctl.conf" "$state/$1/swanctl/swanctl.conf"
+}
+
+# What is the same for every connection.
+configure_charon() {
+    local gateway=$1
     mkdir -p "$state/$gateway/swanctl" "$state/$gateway/run"
     cat >"$state/$gateway/strongswan.conf" <<CONF
 swanctl {
@@ -29,6 +36,11 @@ charon-systemd {
     }
 }
 CONF
+}
+
+configure_daemon() {
+    local gateway=$1 i
+    configure_charon "$gateway"
     # Between the same two peers there is one IKE SA, with a child for each connection: strongSwan looks no further than the first
     # connection that fits the peer. It is called as the first of them.
     local head child_text pools='' name first
@@ -53,7 +65,8 @@ CONF
     } >"$state/$gateway/swanctl/swanctl.conf"
 }
 
-# The IKE connection of a gateway's connection, by gateway/connection, and how many share it.
+# The IKE connection of a gateway's connection, by gateway/connection, and how many share it. An example's have one child, of the
+# same name.
 declare -A ike_of siblings
 
 # translate NUMBER GATEWAY: a connection in the words of ipsec.conf, in those of swanctl.conf: sets head, the connection's part,
@@ -132,8 +145,8 @@ stop_daemon() { kill -TERM "$(cat "$state/$1/pid")"; }
 conn_up() { control "$1" --initiate --child "$2" --timeout 40; }
 conn_begin() { control "$1" --initiate --child "$2" --timeout -1; }
 conn_down() {
-    local ike=${ike_of[$1/$2]}
-    if ((siblings[$1/$ike] == 1)); then control "$1" --terminate --ike "$ike" --timeout 20; else control "$1" --terminate --child "$2" --timeout 20; fi
+    local ike=${ike_of[$1/$2]:-$2}
+    if ((${siblings[$1/$ike]:-1} == 1)); then control "$1" --terminate --ike "$ike" --timeout 20; else control "$1" --terminate --child "$2" --timeout 20; fi
 }
 conn_forget() { :; }
 conn_route() { control "$1" --install --child "$2"; }
