@@ -1,6 +1,6 @@
 //! A boot with rules that `iptables-save` wrote while tunnels were up: they are in the kernel, and no record knows them.
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::Variant;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
@@ -36,22 +36,13 @@ fn saved(variant: Variant) -> [String; 2] {
     })
 }
 
-/// Every table of both families.
-fn everything(machine: &Namespace) -> Vec<String> {
-    let both = Family::ALL
-        .into_iter()
-        .flat_map(|family| Table::ALL.map(|table| (family, table)));
-    both.map(|(family, table)| machine.saved_table(machine.variant, family, table))
-        .collect()
-}
-
 /// The tables of a machine that never had a tunnel.
 fn clean(saved: &[String; 2], variant: Variant) -> Vec<String> {
     let theirs = saved.clone().map(|text| {
         let lines = text.lines().filter(|line| !line.contains("PLUTO-"));
         lines.fold(String::new(), |text, line| text + line + "\n")
     });
-    everything(&boot(variant, &theirs))
+    boot(variant, &theirs).everything()
 }
 
 /// What `status` and `check` say of it, for which they end with 1.
@@ -93,7 +84,7 @@ fn start_and_restore_take_out_what_was_saved_while_tunnels_were_up() {
             let machine = boot(variant, &saved);
             let ending = machine.hook().operate(&[command]);
             assert_eq!(ending.code, Some(0), "{variant}, {command}: {}", ending.out_text());
-            assert_eq!(everything(&machine), clean(&saved, variant), "{variant}, {command}");
+            assert_eq!(machine.everything(), clean(&saved, variant), "{variant}, {command}");
             assert!(!machine.state().exists());
             assert_eq!(
                 machine.hook().operate(&["status"]).code,
@@ -146,7 +137,7 @@ fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
             calm.hook().must(&living);
             assert_eq!(machine.ours(), calm.ours(), "{variant}");
             machine.hook().must(&living.opposite());
-            assert_eq!(everything(&machine), clean(&saved, variant), "{variant}");
+            assert_eq!(machine.everything(), clean(&saved, variant), "{variant}");
             assert!(!machine.state().exists());
         }
     }
@@ -174,6 +165,6 @@ fn chains_of_ours_that_were_loaded_empty_are_no_obstacle() {
             theirs
         );
         machine.hook().must(&libreswan_up().opposite());
-        assert_eq!(everything(&machine), clean(&saved, variant), "{variant}");
+        assert_eq!(machine.everything(), clean(&saved, variant), "{variant}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::Variant;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
@@ -41,44 +41,36 @@ fn machine(variant: Variant) -> Namespace {
     machine
 }
 
-fn everything(machine: &Namespace) -> Vec<String> {
-    let both = Family::ALL
-        .into_iter()
-        .flat_map(|family| Table::ALL.map(|table| (family, table)));
-    both.map(|(family, table)| machine.saved_table(machine.variant, family, table))
-        .collect()
-}
-
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn afterwards_everything_is_as_before_the_first_tunnel() {
     for variant in VARIANTS {
         let machine = machine(variant);
-        let before = everything(&machine);
+        let before = machine.everything();
         assert_eq!(flush(&machine, &[]), (Some(0), "nothing of ours is here\n".to_owned()));
         tunnels().iter().for_each(|up| machine.hook().must(up));
-        let stands = everything(&machine);
+        let stands = machine.everything();
         let (code, text) = flush(&machine, &["--dry-run"]);
         assert_eq!(code, Some(0));
         assert!(
             text.contains(&format!("# would change the {variant}-ipv6 tables:\n*filter\n")),
             "{text}"
         );
-        assert_eq!(everything(&machine), stands);
+        assert_eq!(machine.everything(), stands);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(0), "{text}");
         assert!(
             text.contains(&format!("{variant}-ipv4: removed ")) && text.contains("and 5 jumps"),
             "{text}"
         );
-        assert_eq!(everything(&machine), before, "{variant}");
+        assert_eq!(machine.everything(), before, "{variant}");
         assert!(!machine.state().exists());
         // The daemon knows nothing of it.
         tunnels()
             .iter()
             .for_each(|up| machine.hook().must(&up.clone().opposite()));
         tunnels().iter().for_each(|up| machine.hook().must(up));
-        assert_eq!(everything(&machine), stands, "{variant}");
+        assert_eq!(machine.everything(), stands, "{variant}");
     }
 }
 
@@ -88,14 +80,14 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
 fn what_no_record_knows_goes_too() {
     for variant in VARIANTS {
         let machine = machine(variant);
-        let before = everything(&machine);
+        let before = machine.everything();
         tunnels().iter().for_each(|up| machine.hook().must(up));
         fs::remove_dir_all(machine.state()).expect("losing the record");
         machine.tables(Family::Ipv4, &["-N", "PLUTO-of-an-older-version"]);
         machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(0), "{text}");
-        assert_eq!(everything(&machine), before, "{variant}");
+        assert_eq!(machine.everything(), before, "{variant}");
         assert!(!machine.state().exists());
     }
 }

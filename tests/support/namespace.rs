@@ -231,6 +231,15 @@ impl Namespace {
         settled(&self.run([program.as_os_str(), OsStr::new("-t"), OsStr::new(table.name())], ""))
     }
 
+    /// Every table of both families, as this variant lists it.
+    pub fn everything(&self) -> Vec<String> {
+        let both = Family::ALL
+            .into_iter()
+            .flat_map(|family| Table::ALL.map(|table| (family, table)));
+        both.map(|(family, table)| self.saved_table(self.variant, family, table))
+            .collect()
+    }
+
     /// The filter tables of both families.
     pub fn listing(&self) -> [String; 2] {
         Family::ALL.map(|family| self.saved(family))
