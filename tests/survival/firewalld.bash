@@ -3,11 +3,7 @@
 # shellcheck shell=bash
 
 stage_1() {
-    must firewall-offline-cmd --zone=internal --add-interface=inside
-    must firewall-offline-cmd --zone=external --add-interface=outside
-    must systemctl enable firewalld
-    must restart_firewalld
-    gateway
+    firewalld_starts
     refuted "its own table drops what ours accepts" passes
     must "$contrib/firewalld/allow-ipsec" 10.2.0.0/24 10.3.0.0/24 fd00:2::/64 fd00:3::/64
     must "$hook" restore
@@ -21,26 +17,7 @@ stage_1() {
     check "what goes to a network that allow-ipsec was told of keeps its source" test "$(seen left 10.2.0.9)" = ::ffff:10.1.0.5
 
     # It empties the tables of iptables too.
-    loses "firewall-cmd --reload" firewall-cmd --reload
-    loses "firewall-cmd --complete-reload" firewall-cmd --complete-reload
-    loses "systemctl reload firewalld" systemctl reload firewalld
-    loses "systemctl restart firewalld" restart_firewalld
-    keeps "firewall-cmd --add-service" firewall-cmd --add-service=http
-    must firewall-cmd --remove-service=http
-
-    unit systemd/pluto-updown.service systemd/pluto-updown-restore.service firewalld/pluto-updown-firewalld.service
-    # It listens.
-    sleep 1
-    survives_after 1 "firewall-cmd --reload" firewall-cmd --reload
-    survives_after 2 "firewall-cmd --complete-reload" firewall-cmd --complete-reload
-    survives_after 1 "systemctl reload firewalld" systemctl reload firewalld
-    survives_after 1 "systemctl restart firewalld" restart_firewalld
-    sleep 1
-    survives_after 1 "firewall-cmd --reload after the restart" firewall-cmd --reload
-    must systemctl stop firewalld
-    check "systemctl stop firewalld: our rules are lost" lost
-    must restart_firewalld
-    check "systemctl stop and start: our rules stand" soon whole
+    firewalld_reloads
     check "systemctl stop and start: the gateway's own too" gateway_stands
 
     place systemd/firewall.conf /etc/systemd/system/firewalld.service.d/pluto-updown.conf
@@ -66,6 +43,3 @@ stage_2() {
 }
 
 masquerades() { nft list chain inet firewalld nat_POST_external_allow | grep masquerade && nft list ruleset | grep 'oifname "ipsec5" .*nat_POST_external'; }
-
-# It is active before it has loaded anything, and answers when it has.
-restart_firewalld() { systemctl restart firewalld && firewall-cmd --state; }

@@ -275,6 +275,43 @@ TOML
     must whole
 }
 
+# firewalld, with either backend.
+
+firewalld_starts() {
+    must firewall-offline-cmd --zone=internal --add-interface=inside
+    must firewall-offline-cmd --zone=external --add-interface=outside
+    must systemctl enable firewalld
+    must restart_firewalld
+    gateway
+}
+
+# What each of its reloads takes, and that the units put it back.
+firewalld_reloads() {
+    loses "firewall-cmd --reload" firewall-cmd --reload
+    loses "firewall-cmd --complete-reload" firewall-cmd --complete-reload
+    loses "systemctl reload firewalld" systemctl reload firewalld
+    loses "systemctl restart firewalld" restart_firewalld
+    keeps "firewall-cmd --add-service" firewall-cmd --add-service=http
+    must firewall-cmd --remove-service=http
+
+    unit systemd/pluto-updown.service systemd/pluto-updown-restore.service firewalld/pluto-updown-firewalld.service
+    # It listens.
+    sleep 1
+    survives_after 1 "firewall-cmd --reload" firewall-cmd --reload
+    survives_after 2 "firewall-cmd --complete-reload" firewall-cmd --complete-reload
+    survives_after 1 "systemctl reload firewalld" systemctl reload firewalld
+    survives_after 1 "systemctl restart firewalld" restart_firewalld
+    sleep 1
+    survives_after 1 "firewall-cmd --reload after the restart" firewall-cmd --reload
+    must systemctl stop firewalld
+    check "systemctl stop firewalld: our rules are lost" lost
+    must restart_firewalld
+    check "systemctl stop and start: our rules stand" soon whole
+}
+
+# It is active before it has loaded anything, and answers when it has.
+restart_firewalld() { systemctl restart firewalld && firewall-cmd --state; }
+
 for tool in iptables ip6tables; do
     update-alternatives --set "$tool" "/usr/sbin/$tool-$variant" >/dev/null 2>&1
 done
