@@ -9,6 +9,7 @@ use std::str::FromStr;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
+use super::file::retried;
 use crate::selector::Expected;
 
 /// The names that IKE daemons have as processes, as `/proc/PID/stat` shows them (cut to 15 bytes).
@@ -89,12 +90,7 @@ impl Process {
         let mut file = File::open(format!("/proc/{pid}/stat"))?;
         let mut line = [0; LONGEST_STAT];
         // In one go: the kernel writes the line anew for each read.
-        let length = loop {
-            match file.read(&mut line) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
+        let length = retried(|| file.read(&mut line))?;
         let line = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
         Ok(Self::parse(&line))
     }

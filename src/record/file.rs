@@ -19,7 +19,7 @@ const LARGEST: u64 = 1 << 20;
 const RACES: usize = 1000;
 
 /// Does it again where it was interrupted. The standard library does so only for some system calls, and on some file systems every one can be.
-fn retried<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn retried<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match work() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
