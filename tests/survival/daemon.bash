@@ -48,5 +48,5 @@ killed() {
 started_anew() {
     local now
     now=$(systemctl show -P MainPID ipsec)
-    [[ $now != 0 && $now != "$1" ]] && systemctl is-active ipsec
+    [[ $now != 0 && $now != "$1" ]] && active ipsec
 }

@@ -22,7 +22,7 @@ stage_1() {
     must docker network create second
     survives "docker network create, and the watch" systemctl start pluto-updown-watch
     check "docker network create, and the watch: its MASQUERADE stands behind our jump" masquerade_is_behind
-    check "the watch runs by its timer" systemctl is-active pluto-updown-watch.timer
+    check "the watch runs by its timer" active pluto-updown-watch.timer
 }
 
 # The order in the nat table: what containers send into a tunnel must keep its source.

@@ -48,7 +48,7 @@ must() {
 # soon COMMAND...: waits until it succeeds, some seconds at most. The last time it may be heard.
 soon() {
     local _
-    for _ in {1..60}; do
+    for _ in {1..200}; do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.1
     done
@@ -258,6 +258,12 @@ verify() {
     text=$(systemd-analyze verify --man=no "$1" 2>&1 | grep -F "${1##*/}")
     echo "$text"
     [[ -z $text ]]
+}
+
+# active UNIT...: whether all of them are; systemctl is content with one.
+active() {
+    local name
+    for name; do systemctl is-active "$name" || return; done
 }
 
 # no_cycle: whether systemd could keep the order of all units at boot.

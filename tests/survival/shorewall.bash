@@ -67,7 +67,7 @@ stage_1() {
 
 # Shorewall's unit waits for the network, and ours is before it.
 stage_2() {
-    must soon systemctl is-active shorewall shorewall6 pluto-updown
+    must soon active shorewall shorewall6 pluto-updown
     check "no unit was given up for its order" no_cycle
     check "after a boot the gateway's own rules stand" whole
     must tunnel up
