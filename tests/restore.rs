@@ -12,7 +12,7 @@ use pluto_updown::plan::Drift;
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use support::emulator::{Emulator, Kind};
-use support::world::{World, libreswan, strongswan, tunnel, with};
+use support::world::{Fate, World, libreswan, strongswan, tunnel, with};
 
 const BOOK: Rulebook = Rulebook {
     variant: Variant::Nft,
@@ -206,4 +206,51 @@ fn a_refusal_that_passes_is_tried_again() {
     book(&mut world).fail_next("somebody was faster");
     assert_ne!(restore(&mut world), []);
     assert_eq!(whose(&sorted(&mut world), true), whose(&sorted(&mut living()), true));
+}
+
+/// So many tunnels that their chains are made in several commits.
+fn crowd() -> World {
+    let mut world = World::default();
+    for number in 0..300 {
+        let (name, far) = (
+            format!("branch-{number}"),
+            format!("10.{}.{}.0/24", 100 + number / 16, number % 16),
+        );
+        world.up(&tunnel(&strongswan(
+            "up-client",
+            &name,
+            number + 1,
+            "10.1.0.0/24",
+            &far,
+        )));
+    }
+    world
+}
+
+#[test]
+fn where_the_restore_of_many_tunnels_ends_halfway_nothing_leads_to_them_and_the_next_one_completes_it() {
+    let mut world = crowd();
+    let before = sorted(&mut world);
+    book(&mut world).wipe();
+    world.tables.fates.push_back(Fate::KilledHalfway);
+    try_restore(&mut world).expect_err("the killed one");
+    let chains = book(&mut world).chains().len();
+    assert!((100..800).contains(&chains), "{chains} chains");
+    for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+        assert!(book(&mut world).rules(chain).is_empty(), "{chain}");
+    }
+    restore(&mut world);
+    assert_eq!(sorted(&mut world), before);
+    assert_eq!(restore(&mut world), []);
+}
+
+#[test]
+fn a_call_puts_many_tunnels_back_after_a_reload() {
+    let mut world = crowd();
+    let before = sorted(&mut world);
+    book(&mut world).wipe();
+    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    world.up(&late);
+    world.down(&late);
+    assert_eq!(sorted(&mut world), before);
 }

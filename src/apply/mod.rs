@@ -22,8 +22,8 @@ use std::net::IpAddr;
 
 use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
-use crate::netfilter::{Listing, Rulebook, Section, Table, restore_text};
-use crate::plan::{Change, Fault, Layout, PolicyError, Site, faults, rebuild, transition};
+use crate::netfilter::{ChainName, Listing, Rulebook, Section, Table, Variant, restore_text};
+use crate::plan::{Change, Fault, Layout, PolicyError, Site, faults, in_stages, rebuild, transition};
 use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
@@ -299,7 +299,8 @@ impl<'a, T: Tables> Session<'a, T> {
             place: self.store.place(rulebook)?,
         };
         let sections = checked(rebuild(&layouts, &listings, site))?;
-        Ok(self.give(rulebook, &sections)?)
+        let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has(chain));
+        Ok(self.give(rulebook, &staged(rulebook, sections, stands))?)
     }
 
     /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
@@ -362,6 +363,14 @@ fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
     match faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(sections),
+    }
+}
+
+/// In as many commits as this iptables is quick with. The legacy one writes the whole table at each: it gets one.
+fn staged(rulebook: Rulebook, sections: Vec<Section>, stands: impl Fn(Table, &ChainName) -> bool) -> Vec<Section> {
+    match rulebook.variant {
+        Variant::Nft => in_stages(sections, |section, chain| stands(section.table, chain)),
+        Variant::Legacy | Variant::Plain => sections,
     }
 }
 

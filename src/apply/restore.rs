@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::thread;
 
-use super::{ApplyError, Session, checked, may_be_drift};
+use super::{ApplyError, Session, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Chain, Command, Rulebook, Saved, Section, Table, restore_text};
+use crate::netfilter::{Chain, ChainName, Command, Rulebook, Saved, Section, Table, restore_text};
 use crate::plan::{Drift, Layout, Question, Wanted, drift, mend, questions};
 use crate::record::{Entry, FORMAT, Pending, RecordError, Settle};
 
@@ -66,7 +66,9 @@ impl<T: Tables> Session<'_, T> {
         })
     }
 
-    /// Brings a rulebook to what the record says, in one transaction, and returns what was wrong with it. What is right is not touched.
+    /// Brings a rulebook to what the record says, and returns what was wrong with it. What is right is not touched.
+    ///
+    /// It takes one run of `iptables-restore`, and of what that commits for a table only the last thing lets anything through.
     ///
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
@@ -83,6 +85,11 @@ impl<T: Tables> Session<'_, T> {
             if sections.is_empty() {
                 return Ok(found);
             }
+            let stands = |table, chain: &ChainName| {
+                let listed = comparison.saved.table(table);
+                listed.is_some_and(|listed| listed.has(chain.as_str()))
+            };
+            let sections = staged(rulebook, sections, stands);
             match self.tables.resume(rulebook, &restore_text(&sections)) {
                 // Somebody has changed what was listed.
                 Err(error) if may_be_drift(&error) => {}

@@ -41,6 +41,12 @@ impl Listing {
         self.chains.iter()
     }
 
+    /// Whether this chain of ours stands.
+    #[must_use]
+    pub fn has(&self, chain: &ChainName) -> bool {
+        self.chains.contains(chain)
+    }
+
     /// Whether the built-in chain's first rule is the jump to this chain of ours.
     #[must_use]
     pub fn begins_with(&self, from: BuiltIn, to: &ChainName) -> bool {

@@ -44,6 +44,7 @@ mod piece;
 mod rebuild;
 mod routing;
 mod shared;
+mod stages;
 mod trace;
 mod tree;
 mod tunnel;
@@ -63,6 +64,7 @@ pub use rebuild::{give_up_entrances, holds, move_jumps, rebuild};
 pub use routing::{AlwaysRoute, Fact, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
 pub use routing::{address_slot, device_slot, items, needed, rank, slot};
 pub use shared::Site;
+pub use stages::in_stages;
 pub use trace::{
     Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Order, Packet, Rules, Station, Walk,
     from_its_destination,

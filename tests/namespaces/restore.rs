@@ -264,3 +264,31 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
         assert!(!machine.listing()[0].contains("PLUTO-I"), "{variant}");
     }
 }
+
+/// The same, whatever order tunnels have in their block and chains were made in.
+fn sorted(machine: &Namespace) -> Vec<Vec<String>> {
+    let lines = |table: &String| {
+        let mut lines: Vec<_> = table.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    everything(machine).iter().map(lines).collect()
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn tunnels_whose_chains_take_several_commits_are_restored_to_the_last_rule() {
+    for variant in VARIANTS {
+        let machine = Namespace::bare(variant);
+        for number in 1..=150 {
+            let up = strongswan_up().of_tunnel(number).with("PLUTO_HOST_ACCESS", "1");
+            machine.hook().must(&up.with("PLUTO_REQID", number.to_string()));
+        }
+        let before = sorted(&machine);
+        spoil(&machine, &["-F", ";", "-X"]);
+        let told = restore(&machine, &[]);
+        assert!(told.contains("missing: everything of ours, 1208 chains"), "{told}");
+        assert_eq!(sorted(&machine), before, "{variant}");
+        assert_eq!(restore(&machine, &[]), NOTHING);
+    }
+}

@@ -317,9 +317,6 @@ fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
         }
         let begun = Kind::ALL.into_iter().find(|kind| line == format!("*{}\n", kind.name()));
         match (open, begun) {
-            (false, Some(kind)) if sections.iter().any(|section| section.kind == kind) => {
-                return Err(format!("line {number} failed: a table twice"));
-            }
             (false, Some(kind)) => sections.push(Section {
                 kind,
                 first: number,
