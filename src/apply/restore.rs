@@ -50,13 +50,16 @@ impl<T: Tables> Session<'_, T> {
         });
         let (entries, wanted) = read?;
         let saved = Saved::read(&listed?);
+        let mut drifts = drift(&wanted, &saved, &[]);
         let mut stands = Vec::new();
-        for question in questions(&wanted, &saved).into_iter().take(ASKED) {
-            if self.holds(rulebook, &question)? {
-                stands.push(question);
+        if !drifts.is_empty() {
+            for question in questions(&wanted, &saved).into_iter().take(ASKED) {
+                if self.holds(rulebook, &question)? {
+                    stands.push(question);
+                }
             }
+            drifts = drift(&wanted, &saved, &stands);
         }
-        let drifts = drift(&wanted, &saved, &stands);
         Ok(Comparison {
             entries,
             wanted,
@@ -81,15 +84,10 @@ impl<T: Tables> Session<'_, T> {
             if found.is_empty() {
                 found.clone_from(&comparison.drifts);
             }
-            let sections = self.mending(&comparison)?;
+            let sections = self.mending(rulebook, &comparison)?;
             if sections.is_empty() {
                 return Ok(found);
             }
-            let stands = |table, chain: &ChainName| {
-                let listed = comparison.saved.table(table);
-                listed.is_some_and(|listed| listed.has(chain.as_str()))
-            };
-            let sections = staged(rulebook, sections, stands);
             match self.tables.resume(rulebook, &restore_text(&sections)) {
                 // Somebody has changed what was listed.
                 Err(error) if may_be_drift(&error) => {}
@@ -104,7 +102,7 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If the plan does not stand its own check.
-    pub fn mending(&self, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
+    pub fn mending(&self, rulebook: Rulebook, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
         let Comparison {
             entries: _,
             wanted,
@@ -112,7 +110,9 @@ impl<T: Tables> Session<'_, T> {
             drifts,
             stands,
         } = comparison;
-        checked(mend(wanted, saved, stands, drifts))
+        let sections = checked(mend(wanted, saved, stands, drifts))?;
+        let has = |table, chain: &ChainName| saved.table(table).is_some_and(|listed| listed.has(chain.as_str()));
+        Ok(staged(rulebook, sections, has))
     }
 
     /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test` would not do: the one of nft looks at no

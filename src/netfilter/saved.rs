@@ -2,6 +2,7 @@
 //!
 //! Rules stay text here. iptables rewrites what it is given, so that a rule read back would be a guess; what it lists it takes again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::chain::ChainName;
@@ -40,8 +41,8 @@ pub struct SavedRule {
 impl SavedRule {
     /// The chain or target that it sends packets to.
     #[must_use]
-    pub fn leads_to(&self) -> Option<String> {
-        let mut words = words(&self.text).into_iter();
+    pub fn leads_to(&self) -> Option<Cow<'_, str>> {
+        let mut words = words(&self.text);
         while let Some(word) = words.next() {
             match &*word {
                 // The only free words that are not in quotes when they need none.

@@ -94,7 +94,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut session = Session::new(store, &mut programs, ground.caller());
     for rulebook in rulebooks {
         let comparison = session.compare(rulebook)?;
-        let sections = session.mending(&comparison)?;
+        let sections = session.mending(rulebook, &comparison)?;
         if !sections.is_empty() {
             restored
                 .text

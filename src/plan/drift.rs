@@ -96,7 +96,11 @@ pub fn questions(wanted: &Wanted, saved: &Saved) -> Vec<Question> {
     let mut questions = Vec::new();
     for (table, listed) in saved.tables() {
         for (name, chain) in wanted.chains(table) {
-            let matched = Matched::of(chain, listed.rules(name.as_str()), &[]);
+            let lines = listed.rules(name.as_str());
+            if lines.is_empty() {
+                continue;
+            }
+            let matched = Matched::of(chain, lines, &[]);
             if matched.foreign().next().is_some() {
                 questions.extend(matched.missing.into_iter().map(|rule| Question {
                     table,
@@ -210,17 +214,23 @@ pub(super) struct Matched<'s> {
 impl<'s> Matched<'s> {
     /// Matches them. `stands` are rules that the kernel says stand in the chain, however they are listed.
     pub(super) fn of(chain: &WantedChain, lines: &'s [SavedRule], stands: &[&Rule]) -> Self {
+        if lines.is_empty() {
+            let missing = chain.rules().cloned().collect();
+            return Self {
+                lines,
+                rules: Vec::new(),
+                missing,
+            };
+        }
+        let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
         let mut by_spelling: HashMap<_, VecDeque<usize>> = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
             by_spelling.entry(spelling(&line.text)).or_default().push_back(at);
         }
         let mut rules = vec![None; lines.len()];
         let mut left = Vec::new();
-        for (number, rule) in chain.rules().enumerate() {
-            match by_spelling
-                .get_mut(&spelling(&rule.to_string()))
-                .and_then(VecDeque::pop_front)
-            {
+        for (number, (rule, text)) in chain.rules().zip(&texts).enumerate() {
+            match by_spelling.get_mut(&spelling(text)).and_then(VecDeque::pop_front) {
                 Some(at) => rules[at] = Some(number),
                 None => left.push((number, rule)),
             }
@@ -265,7 +275,8 @@ impl<'s> Matched<'s> {
 
 /// Of the lines that are nobody's yet, the one that has most words in common with a rule.
 fn likeliest(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
-    let words = spelling(&rule.to_string());
+    let text = rule.to_string();
+    let words = spelling(&text);
     let common = |at: &usize| {
         spelling(&lines[*at].text)
             .iter()

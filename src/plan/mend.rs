@@ -118,7 +118,8 @@ fn patch(
         return None;
     }
     // To take out one of two alike would take the first, which may be ours.
-    let ours: BTreeSet<_> = chain.rules().map(|rule| spelling(&rule.to_string())).collect();
+    let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
+    let ours: BTreeSet<_> = texts.iter().map(|text| spelling(text)).collect();
     let strike = |line: &SavedRule| {
         let is_double = ours.contains(&spelling(&line.text));
         (!is_double).then(|| Command::Strike(name.clone(), line.text.clone()))

@@ -1,5 +1,7 @@
 //! What the tracer says, and what the emulator does.
 
+use std::borrow::Cow;
+
 use pluto_updown::netfilter::{Table, Verdict as RuleVerdict, spelling};
 use pluto_updown::plan::{Assumption, End, Journey, Order, Rules, Station, Walk};
 use pluto_updown::selector::Family;
@@ -33,16 +35,20 @@ fn verdict(end: End) -> Verdict {
 /// A rule's chain, and its words as a listing spells them.
 type Spelt = (String, Vec<String>);
 
+fn words(rule: &str) -> Vec<String> {
+    spelling(rule).into_iter().map(Cow::into_owned).collect()
+}
+
 fn decided_by(walk: &Walk) -> Option<Spelt> {
     let deciding = walk.decided_by.as_ref()?;
-    Some((deciding.chain.to_string(), spelling(&deciding.rule.to_string())))
+    Some((deciding.chain.to_string(), words(&deciding.rule.to_string())))
 }
 
 /// The same of `-A CHAIN rule`.
 fn spelt(line: &str) -> Spelt {
-    let mut words = line.splitn(3, ' ').skip(1);
-    let chain = words.next().unwrap_or_default().to_owned();
-    (chain, spelling(words.next().unwrap_or_default()))
+    let mut line = line.splitn(3, ' ').skip(1);
+    let chain = line.next().unwrap_or_default().to_owned();
+    (chain, words(line.next().unwrap_or_default()))
 }
 
 fn sizes(walk: &Walk) -> Vec<Mss> {

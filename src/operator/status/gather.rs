@@ -1,11 +1,12 @@
 //! Everything that a report says, from the record and the kernel.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use super::super::ground::{Ground, rulebooks};
 use crate::apply::{Comparison, Session};
 use crate::hook::HookError;
-use crate::netfilter::{Counters, Rulebook, Saved, Table, Verdict, spelling};
+use crate::netfilter::{Counters, Rulebook, Saved, SavedRule, Table, Verdict, spelling};
 use crate::plan::{Drift, DriftKind, Layout, Path};
 use crate::record::{Entry, GuardRecord, Store, TunnelRecord};
 use crate::words::one_line;
@@ -103,17 +104,18 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
     };
     report.problems.extend(interrupted(&store)?);
     for rulebook in rulebooks {
-        let comparison = match session.compare(rulebook) {
+        let mut comparison = match session.compare(rulebook) {
             Ok(comparison) => Some(comparison),
             Err(error) => {
                 report.problems.push(unreadable(rulebook, &error));
                 None
             }
         };
-        let (entries, saved) = match &comparison {
-            Some(comparison) => (comparison.entries.clone(), Some(&comparison.saved)),
-            None => (store.entries(rulebook)?, None),
+        let entries = match &mut comparison {
+            Some(comparison) => std::mem::take(&mut comparison.entries),
+            None => store.entries(rulebook)?,
         };
+        let saved = comparison.as_ref().map(|comparison| &comparison.saved);
         add_entries(&mut report, &store, rulebook, entries, saved);
         report
             .problems
@@ -161,16 +163,17 @@ fn dropped(layout: &Layout, saved: &Saved) -> Counters {
     let rules = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
     let drops = rules.filter(|placed| placed.rule.verdict == Verdict::Drop);
     let counters = drops.filter_map(|placed| {
-        let text = spelling(&placed.rule.to_string());
+        let text = placed.rule.to_string();
         let listed = saved.table(Table::Filter)?.rules(&placed.chain.to_string());
-        Some(listed.iter().find(|line| spelling(&line.text) == text)?.counters)
+        let is_it = |line: &&SavedRule| spelling(&line.text) == spelling(&text);
+        Some(listed.iter().find(is_it)?.counters)
     });
     counters.fold(Counters::default(), |sum, counters| sum + counters)
 }
 
 /// How much each chain of ours in the filter table was sent.
-fn counted(saved: &Saved) -> BTreeMap<String, Counters> {
-    let mut counted: BTreeMap<String, Counters> = BTreeMap::new();
+fn counted(saved: &Saved) -> HashMap<Cow<'_, str>, Counters> {
+    let mut counted: HashMap<_, Counters> = HashMap::new();
     let chains = saved.table(Table::Filter).into_iter().flat_map(|table| table.chains());
     for rule in chains.flat_map(|(_, rules)| rules) {
         if let Some(target) = rule.leads_to() {
@@ -183,7 +186,7 @@ fn counted(saved: &Saved) -> BTreeMap<String, Counters> {
 
 /// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
 /// compressing, comes by once more as what it is, and is counted then.
-fn traffic(layout: &Layout, counted: &BTreeMap<String, Counters>) -> Traffic {
+fn traffic(layout: &Layout, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
     let mut traffic = Traffic::default();
     let chains = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
     for chain in chains {
