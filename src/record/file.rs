@@ -83,6 +83,13 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
 ///
 /// Follows no symbolic link and waits for nothing: it may have become a named pipe.
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RecordError> {
+    let mut bytes = Vec::new();
+    read_into(path, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same into what another file has been read into before: to make room for each of ten thousand files anew takes longer than to read it.
+pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordError> {
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -100,11 +107,12 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RecordError> {
     check_owner(path, &metadata)?;
     // Room for all of it, and for the look that finds the end: read in pieces it takes ten calls.
     let length = usize::try_from(metadata.len().min(LARGEST)).unwrap_or_default();
-    let mut bytes = Vec::with_capacity(length + 1);
+    bytes.clear();
+    bytes.reserve(length + 1);
     file.take(LARGEST)
-        .read_to_end(&mut bytes)
+        .read_to_end(bytes)
         .map_err(RecordError::io(path, "read"))?;
-    Ok(bytes)
+    Ok(())
 }
 
 /// What every file says before anything else.
@@ -114,6 +122,15 @@ struct Format {
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RecordError> {
+    parse_by(path, bytes, |bytes| serde_json::from_slice(bytes))
+}
+
+/// What a file says, read so, unless it was written by a newer version of this program.
+pub(super) fn parse_by<T>(
+    path: &Path,
+    bytes: &[u8],
+    read: impl FnOnce(&[u8]) -> serde_json::Result<T>,
+) -> Result<T, RecordError> {
     let malformed = |error: serde_json::Error| RecordError::Malformed {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -127,7 +144,7 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RecordErro
             known,
         });
     }
-    serde_json::from_slice(bytes).map_err(malformed)
+    read(bytes).map_err(malformed)
 }
 
 /// Writes a new file; one that an earlier call left there is replaced.

@@ -163,8 +163,9 @@ impl Store {
     pub fn entries(&self, rulebook: Rulebook) -> Result<Vec<Entry>, RecordError> {
         let mut ids = self.members(&self.tunnels_folder(rulebook))?;
         ids.sort();
+        let mut room = Vec::new();
         ids.iter()
-            .filter_map(|id| self.entry(rulebook, id).transpose())
+            .filter_map(|id| self.read_entry(rulebook, id, &mut room).transpose())
             .collect()
     }
 
@@ -305,7 +306,13 @@ impl Store {
     /// # Errors
     /// If its record cannot be read.
     pub fn entry(&self, rulebook: Rulebook, id: &TunnelId) -> Result<Option<Entry>, RecordError> {
-        absent_is_none(file::read(&self.tunnel_file(rulebook, id)))
+        self.read_entry(rulebook, id, &mut Vec::new())
+    }
+
+    fn read_entry(&self, rulebook: Rulebook, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Entry>, RecordError> {
+        let path = self.tunnel_file(rulebook, id);
+        let read = file::read_into(&path, room).and_then(|()| file::parse_by(&path, room, Entry::of_json));
+        absent_is_none(read)
     }
 
     fn members(&self, folder: &Path) -> Result<Vec<TunnelId>, RecordError> {
