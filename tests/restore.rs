@@ -12,7 +12,7 @@ use pluto_updown::plan::Drift;
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use support::emulator::{Emulator, Kind};
-use support::world::{Fate, World, libreswan, strongswan, tunnel, with};
+use support::world::{Fate, World, duty, libreswan, strongswan, tunnel, with};
 
 const BOOK: Rulebook = Rulebook {
     variant: Variant::Nft,
@@ -253,4 +253,46 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
     world.up(&late);
     world.down(&late);
     assert_eq!(sorted(&mut world), before);
+}
+
+#[test]
+fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
+    let mut world = crowd();
+    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let before = book(&mut world).save();
+    change(book(&mut world), "filter", "-D FORWARD -j PLUTO-FORWARD").expect("the jump");
+    world.up(&late);
+    world.down(&late);
+    // The order of the rules in a block is that in which the tunnels came: nothing was written anew.
+    assert_eq!(book(&mut world).save(), before);
+}
+
+#[test]
+fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
+    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let mut world = crowd();
+    let without = sorted(&mut world);
+    world.up(&late);
+    let with = sorted(&mut world);
+    for fate in Fate::ALL {
+        world.down(&late);
+        book(&mut world).wipe();
+        world.tables.fates.extend([Fate::Refused, fate]);
+        let _ = world.call(&duty(&strongswan(
+            "up-client",
+            "late",
+            999,
+            "10.1.0.0/24",
+            "10.99.0.0/24",
+        )));
+        world.tables.fates.clear();
+        try_restore(&mut world).expect("a restore");
+        let expected = match world.recorded().keys().any(|name| name.starts_with("late")) {
+            true => &with,
+            false => &without,
+        };
+        assert_eq!(&sorted(&mut world), expected, "{fate:?}");
+        world.up(&late);
+        assert_eq!(sorted(&mut world), with, "{fate:?}");
+    }
 }

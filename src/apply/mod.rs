@@ -2,7 +2,7 @@
 //!
 //! Every change goes one way: it writes down what is about to be done, gives the kernel one run of `iptables-restore`, and sets the record
 //! right. If the kernel refuses because it does not hold what the record says (somebody has reloaded the firewall), everything is rebuilt
-//! from the record, once.
+//! from the record, once; among very many tunnels, what is missing.
 //!
 //! The kernel takes one table or leaves it, but a change of two tables can end between them. The note of what was about to be done stands
 //! until such a remainder is cleared, by this call or by the next.
@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{ChainName, Listing, Rulebook, Section, Table, Variant, restore_text};
-use crate::plan::{Change, Fault, Layout, PolicyError, Site, faults, in_stages, rebuild, transition};
+use crate::plan::{Change, Fault, Layout, PolicyError, Site, Wanted, faults, in_stages, rebuild, transition};
 use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
@@ -31,6 +31,11 @@ use crate::settings::Settings;
 pub use gateway::{Blocked, Standing, Started};
 pub use restore::Comparison;
 pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
+
+/// From so many tunnels on a call that finds something missing compares all with what stands, and writes only what is not as it should be.
+/// Fewer are written anew, which needs no comparison and takes no time; but to write the chains of ten thousand that stand takes iptables-nft
+/// longer than a call may (see [`in_stages`]).
+const CROWD: usize = 256;
 
 /// What a call found around it.
 #[derive(Debug, Clone, Default)]
@@ -293,11 +298,18 @@ impl<'a, T: Tables> Session<'a, T> {
         let mut entries = self.store.entries(rulebook)?;
         entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
         let layouts: Vec<_> = entries.iter().chain(come).map(|entry| entry.layout().clone()).collect();
-        let listings = self.listings(pending, &layouts)?;
         let site = Site {
             family: rulebook.family,
             place: self.store.place(rulebook)?,
         };
+        if layouts.len() >= CROWD {
+            match self.bring_to(rulebook, Wanted::of(&layouts, site)) {
+                // It does not hold what it lists, or not any more.
+                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
+                other => return other,
+            }
+        }
+        let listings = self.listings(pending, &layouts)?;
         let sections = checked(rebuild(&layouts, &listings, site))?;
         let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has(chain));
         Ok(self.give(rulebook, &staged(rulebook, sections, stands))?)

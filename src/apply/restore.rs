@@ -49,7 +49,17 @@ impl<T: Tables> Session<'_, T> {
             (reading.join().unwrap_or_else(|panic| resume_unwind(panic)), listed)
         });
         let (entries, wanted) = read?;
-        let saved = Saved::read(&listed?);
+        self.compared(rulebook, entries, wanted, &listed?)
+    }
+
+    fn compared(
+        &mut self,
+        rulebook: Rulebook,
+        entries: Vec<Entry>,
+        wanted: Wanted,
+        listed: &str,
+    ) -> Result<Comparison, ApplyError> {
+        let saved = Saved::read(listed);
         let mut drifts = drift(&wanted, &saved, &[]);
         let mut stands = Vec::new();
         if !drifts.is_empty() {
@@ -96,6 +106,17 @@ impl<T: Tables> Session<'_, T> {
         }
         self.rebuild(&whole(rulebook, tables), &[], &[])?;
         Ok(found)
+    }
+
+    /// Brings a rulebook to what is wanted. What is right is not touched.
+    pub(super) fn bring_to(&mut self, rulebook: Rulebook, wanted: Wanted) -> Result<(), ApplyError> {
+        let listed = self.tables.save_all(rulebook)?;
+        let comparison = self.compared(rulebook, Vec::new(), wanted, &listed)?;
+        let sections = self.mending(rulebook, &comparison)?;
+        match sections.is_empty() {
+            true => Ok(()),
+            false => Ok(self.tables.resume(rulebook, &restore_text(&sections))?),
+        }
     }
 
     /// What sets right what a comparison has found.

@@ -7,7 +7,8 @@ use crate::netfilter::{Chain, ChainName, Command, Placed, Rule, Section, Verdict
 /// How many chains a commit makes at most.
 ///
 /// iptables-nft keeps the names that a commit mentions in a sorted list, and walks through it for each one that it reads (`nft-cache.c`,
-/// 1.8.3 to 1.8.11): 40 000 chains in one commit take it 12 s, and in pieces of 500 not 2. Pieces of 100 and of 2000 take longer than those.
+/// 1.8.9 and 1.8.11): 40 000 chains in one commit took it 36 s where commits of 500 took 4.5, of 100 6.5
+/// and of 2000 5.3.
 const STAGE: usize = 500;
 
 /// The same sections, but chains that do not stand yet are made and filled first, so many at a time, each behind what it leads to. No

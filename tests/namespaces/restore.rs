@@ -277,18 +277,29 @@ fn sorted(machine: &Namespace) -> Vec<Vec<String>> {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn tunnels_whose_chains_take_several_commits_are_restored_to_the_last_rule() {
+fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
     for variant in VARIANTS {
         let machine = Namespace::bare(variant);
-        for number in 1..=150 {
-            let up = strongswan_up().of_tunnel(number).with("PLUTO_HOST_ACCESS", "1");
+        for number in 1..=260 {
+            let far = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
+            let up = strongswan_up().with("PLUTO_CONNECTION", format!("branch-{number}"));
+            let up = up.with("PLUTO_PEER_CLIENT", far);
             machine.hook().must(&up.with("PLUTO_REQID", number.to_string()));
         }
         let before = sorted(&machine);
         spoil(&machine, &["-F", ";", "-X"]);
         let told = restore(&machine, &[]);
-        assert!(told.contains("missing: everything of ours, 1208 chains"), "{told}");
+        assert!(told.contains("missing: everything of ours, 538 chains"), "{told}");
         assert_eq!(sorted(&machine), before, "{variant}");
         assert_eq!(restore(&machine, &[]), NOTHING);
+
+        // A call that finds something missing mends that, and nothing else.
+        for damage in [&["-F", "FORWARD"][..], &["-F"]] {
+            machine.tables(Family::Ipv4, damage);
+            let late = libreswan_up();
+            machine.hook().must(&late);
+            machine.hook().must(&late.opposite());
+            assert_eq!(sorted(&machine), before, "{variant}: {damage:?}");
+        }
     }
 }
