@@ -33,7 +33,7 @@ pub use restore::Comparison;
 pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
 
 /// From so many tunnels on a call that finds something missing compares all with what stands, and writes only what is not as it should be.
-/// Fewer are written anew, which needs no comparison and takes no time; but to write the chains of ten thousand that stand takes iptables-nft
+/// Fewer are written anew, which needs no comparison; but to write the chains of ten thousand that stand takes iptables-nft
 /// longer than a call may (see [`in_stages`]).
 const CROWD: usize = 256;
 

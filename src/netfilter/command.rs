@@ -49,6 +49,23 @@ pub enum Command {
     Remove(ChainName),
 }
 
+impl Command {
+    /// The chain that it makes, or empties where it exists.
+    #[must_use]
+    pub fn declared(&self) -> Option<&ChainName> {
+        match self {
+            Self::Declare(chain) => Some(chain),
+            Self::Check(..)
+            | Self::Put(_)
+            | Self::Resume(..)
+            | Self::Delete(..)
+            | Self::Strike(..)
+            | Self::Flush(_)
+            | Self::Remove(_) => None,
+        }
+    }
+}
+
 /// What changes in one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {

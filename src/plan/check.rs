@@ -55,7 +55,7 @@ pub fn faults(sections: &[Section]) -> Vec<Fault> {
 }
 
 fn faults_in(section: &Section) -> Vec<Fault> {
-    let declared: BTreeSet<_> = section.commands.iter().filter_map(declared).collect();
+    let declared: BTreeSet<_> = section.commands.iter().filter_map(Command::declared).collect();
     let puts = section.commands.iter().filter_map(put);
     puts.filter_map(|placed| fault(section.table, &declared, &placed))
         .collect()
@@ -98,19 +98,6 @@ fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _
             Chain::Own(_),
             Verdict::Log(_) | Verdict::KernelLog(_) | Verdict::Drop | Verdict::Return | Verdict::Consult(_),
         ) => None,
-    }
-}
-
-fn declared(command: &Command) -> Option<&ChainName> {
-    match command {
-        Command::Declare(chain) => Some(chain),
-        Command::Check(..)
-        | Command::Put(_)
-        | Command::Resume(..)
-        | Command::Delete(..)
-        | Command::Strike(..)
-        | Command::Flush(_)
-        | Command::Remove(_) => None,
     }
 }
 

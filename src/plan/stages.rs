@@ -18,7 +18,7 @@ const STAGE: usize = 500;
 #[must_use]
 pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
-        let declared = section.commands.iter().filter_map(declared);
+        let declared = section.commands.iter().filter_map(Command::declared);
         let fresh: BTreeSet<_> = declared.filter(|chain| !stands(&section, chain)).cloned().collect();
         match fresh.len() > STAGE {
             true => stages(section, &fresh),
@@ -54,7 +54,7 @@ fn stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
 fn stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<Command> {
     let (mut made, mut rules) = (Vec::new(), Vec::new());
     for command in chains.iter().filter_map(|chain| filling.remove(chain)).flatten() {
-        match declared(&command) {
+        match command.declared() {
             Some(_) => made.push(command),
             None => rules.push(command),
         }
@@ -91,19 +91,6 @@ fn visit<'a>(
         visit(target, filling, seen, order);
     }
     order.push(chain);
-}
-
-fn declared(command: &Command) -> Option<&ChainName> {
-    match command {
-        Command::Declare(chain) => Some(chain),
-        Command::Check(..)
-        | Command::Put(_)
-        | Command::Resume(..)
-        | Command::Delete(..)
-        | Command::Strike(..)
-        | Command::Flush(_)
-        | Command::Remove(_) => None,
-    }
 }
 
 /// The chain that a command makes, or puts a rule into.
@@ -194,7 +181,7 @@ mod tests {
     fn many_chains_are_made_in_commits_of_so_many_at_most_and_nothing_is_lost() {
         let sections = staged(3 * STAGE);
         assert_eq!(sections.len(), 5);
-        let made = |section: &Section| section.commands.iter().filter_map(declared).count();
+        let made = |section: &Section| section.commands.iter().filter_map(Command::declared).count();
         assert!(sections.iter().all(|section| made(section) <= STAGE));
         let key = |command: &Command| format!("{command:?}");
         let mut staged: Vec<_> = sections.iter().flat_map(|section| &section.commands).map(key).collect();
@@ -208,7 +195,7 @@ mod tests {
     fn each_chain_is_made_before_it_is_filled_and_before_a_rule_leads_to_it() {
         let mut made = BTreeSet::new();
         for command in staged(3 * STAGE).iter().flat_map(|section| &section.commands) {
-            match declared(command) {
+            match command.declared() {
                 Some(chain) => assert!(made.insert(chain.clone()), "{chain} is made twice"),
                 None => {
                     let named = [filled(command), target(command)];

@@ -89,8 +89,7 @@ struct Tag {
 }
 
 impl Entry {
-    /// Reads one, in two goes: where its kind stands among its fields, one go would keep all of them aside until it is known, which takes
-    /// three times as long.
+    /// Reads one, in two goes: where its kind stands among its fields, one go would keep all of them aside until it is known.
     ///
     /// # Errors
     /// If it is none.

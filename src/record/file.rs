@@ -88,7 +88,7 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RecordError> {
     Ok(bytes)
 }
 
-/// The same into what another file has been read into before: to make room for each of ten thousand files anew takes longer than to read it.
+/// The same into what another file has been read into before, which saves making room for each of ten thousand files anew.
 pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordError> {
     let opened = OpenOptions::new()
         .read(true)
