@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tunnel::outer;
-use super::{ApplyError, Session, Work, checked, pending};
+use super::{ApplyError, Session, Work, checked, may_be_drift, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Rulebook, Table, restore_text};
-use crate::plan::{Layout, Site, TunnelId, give_up_entrances, holds, lay_out_gateway, move_jumps};
-use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
-use crate::selector::{Family, Network};
+use crate::plan::{Layout, TunnelId, Wanted, give_up_entrances, holds, lay_out_gateway, move_jumps};
+use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Installed, Pending, Settle, TunnelRecord};
+use crate::selector::{Family, MarkBit, Network};
 
 /// What `start` or `stop` came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -251,7 +251,8 @@ impl<T: Tables> Session<'_, T> {
     /// A tunnel as it is to be by the settings.
     fn laid_out_anew(&self, record: TunnelRecord) -> Result<TunnelRecord, ApplyError> {
         let policy = self.caller.settings.policy(&record.tunnel);
-        let layout = self.layout(&record.tunnel, &record.id, &policy, Some(&record))?;
+        let mark = self.caller.settings.gateway.mark;
+        let layout = self.layout(&record.tunnel, &record.id, &policy, Some(&record), mark)?;
         Ok(TunnelRecord {
             policy,
             layout,
@@ -263,11 +264,10 @@ impl<T: Tables> Session<'_, T> {
     fn make(&mut self, rulebook: Rulebook, wanted: &[Entry]) -> Result<bool, ApplyError> {
         let entries = self.store.entries(rulebook)?;
         let work = difference(rulebook, &entries, wanted);
-        let place = self.caller.settings.gateway.place;
-        let moved = !entries.is_empty() && self.store.place(rulebook)? != place;
         let has_work = !work.is_empty();
+        let moved = self.moves(rulebook)?;
         if moved {
-            self.move_jumps(&work, wanted)?;
+            self.carry_over(&work, wanted, self.as_set())?;
         } else if has_work {
             self.carry_out(&work)?;
         }
@@ -275,34 +275,98 @@ impl<T: Tables> Session<'_, T> {
         Ok(has_work || moved || mended)
     }
 
-    /// The same where our jumps move to another place: everything is put in anew, in one change of the table.
-    fn move_jumps(&mut self, work: &Work, wanted: &[Entry]) -> Result<(), ApplyError> {
+    /// Whether `start` changes what holds for all rules of a rulebook: where our jumps stand, the bit of the mark, or how the chains hang
+    /// together.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    pub fn moves(&self, rulebook: Rulebook) -> Result<bool, ApplyError> {
+        Ok(self.installed(rulebook)? != self.as_set())
+    }
+
+    /// Writes rules anew that an older version of this program has put in: in one commit a table, as the tunnels were set when they came up.
+    /// Until then they stand as they are, and open nothing that was closed. What the settings say of tunnels and of the gateway by now takes
+    /// effect with the next `start`, as always. Returns the rulebooks that it changed.
+    ///
+    /// # Errors
+    /// If it cannot be done; the older rules stand then.
+    pub fn upgrade(&mut self) -> Result<Vec<Rulebook>, ApplyError> {
+        let mut upgraded = Vec::new();
+        for rulebook in Rulebook::all() {
+            let installed = self.installed(rulebook)?;
+            if !installed.is_older() {
+                continue;
+            }
+            let new = Installed {
+                place: installed.place,
+                ..self.as_set()
+            };
+            let entries = self.store.entries(rulebook)?;
+            let wanted: Vec<_> = entries.iter().map(|entry| self.upgraded(entry, new.mark)).collect();
+            self.carry_over(&difference(rulebook, &entries, &wanted), &wanted, new)?;
+            upgraded.push(rulebook);
+        }
+        Ok(upgraded)
+    }
+
+    /// An entry in the present layout. What cannot be laid out any more stays as it is on record: its chains still fit, and let nothing
+    /// more through.
+    fn upgraded(&self, entry: &Entry, mark: MarkBit) -> Entry {
+        let Entry::Tunnel(record) = entry else {
+            return entry.clone();
+        };
+        let layout = self.layout(&record.tunnel, &record.id, &record.policy, Some(record), mark);
+        let mut upgraded = entry.clone();
+        if let Ok(layout) = layout {
+            *upgraded.layout_mut() = layout;
+        }
+        upgraded
+    }
+
+    /// Makes a rulebook hold these entries, and no others, where what holds for all its rules changes: in one change of each table.
+    fn carry_over(&mut self, work: &Work, wanted: &[Entry], new: Installed) -> Result<(), ApplyError> {
         let rulebook = work.rulebook;
-        let (old, new) = (self.store.place(rulebook)?, self.caller.settings.gateway.place);
+        let old = self.store.installed(rulebook)?;
         let layouts: Vec<_> = wanted.iter().map(|entry| entry.layout().clone()).collect();
         let mut pending = pending(work, &[]);
         // What goes may have been in other tables than what stays.
         pending.tables = work.gone.iter().flat_map(|entry| entry.layout().tables()).collect();
         self.store.begin(&pending, &work.gone, &work.come)?;
-        self.store.set_place(rulebook, new)?;
-        let made = self.listings(&pending, &layouts).and_then(|listings| {
-            let site = |place| Site {
-                family: rulebook.family,
-                place,
-            };
-            let sections = checked(move_jumps(&layouts, &listings, site(old), site(new)))?;
-            Ok(self.tables.restore(rulebook, &restore_text(&sections))?)
-        });
+        self.store.set_installed(rulebook, new)?;
+        let made = match old.place == new.place {
+            // Most chains stay as they are: with very many tunnels to write them anew takes longer than a call may.
+            true => match self.bring_to(rulebook, Wanted::of(&layouts, new.site(rulebook))) {
+                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
+                    self.move_jumps(&pending, &layouts, old, new)
+                }
+                other => other,
+            },
+            false => self.move_jumps(&pending, &layouts, old, new),
+        };
         match made {
             Ok(()) => Ok(self.store.commit(&pending, &work.gone, &work.come)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
-                self.store.set_place(rulebook, old)?;
+                self.store.set_installed(rulebook, old)?;
                 self.store.abandon(&pending, &work.gone, &work.come)?;
                 self.clear_up(&pending, false)?;
                 Err(error)
             }
         }
+    }
+
+    /// Puts everything in anew, with our jumps at another place.
+    fn move_jumps(
+        &mut self,
+        pending: &Pending,
+        layouts: &[Layout],
+        old: Installed,
+        new: Installed,
+    ) -> Result<(), ApplyError> {
+        let rulebook = pending.rulebook;
+        let listings = self.listings(pending, layouts)?;
+        let sections = checked(move_jumps(layouts, &listings, old.site(rulebook), new.site(rulebook)))?;
+        Ok(self.tables.restore(rulebook, &restore_text(&sections))?)
     }
 
     /// Puts everything in anew where chains of ours stand that nobody has put in, or others are missing. Says whether it did.
@@ -338,11 +402,10 @@ impl<T: Tables> Session<'_, T> {
         layouts: &[Layout],
         tables: &BTreeSet<Table>,
     ) -> Result<bool, ApplyError> {
-        let family = rulebook.family;
-        let place = self.store.place(rulebook)?;
+        let site = self.store.installed(rulebook)?.site(rulebook);
         for table in tables {
             let listing = Listing::of_save(&self.tables.save(rulebook, *table)?);
-            if !holds(layouts, *table, &listing, Site { family, place }) {
+            if !holds(layouts, *table, &listing, site) {
                 return Ok(false);
             }
         }

@@ -24,7 +24,7 @@ use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{ChainName, Listing, Rulebook, Section, Table, Variant, restore_text};
 use crate::plan::{Change, Fault, Layout, PolicyError, Site, Wanted, faults, in_stages, rebuild, transition};
-use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
+use crate::record::{Daemon, Entry, Installed, LayoutVersion, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
 
@@ -163,7 +163,8 @@ impl<'a, T: Tables> Session<'a, T> {
         &self.notes
     }
 
-    /// Does what no daemon calls for: settles a change whose call died, and clears what dead daemons left.
+    /// Does what no daemon calls for: settles a change whose call died, writes rules anew that an older version has put in, and clears what
+    /// dead daemons left.
     ///
     /// The latter is a matter of security: a new daemon gives the dead one's reqids to other tunnels.
     ///
@@ -171,6 +172,7 @@ impl<'a, T: Tables> Session<'a, T> {
     /// If that is not possible; the record says so to the next call too.
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
         self.settle()?;
+        self.upgrade()?;
         for daemon in self.store.dead_daemons()? {
             for rulebook in Rulebook::all() {
                 let entries = self.store.entries(rulebook)?;
@@ -191,14 +193,27 @@ impl<'a, T: Tables> Session<'a, T> {
         Ok(())
     }
 
+    /// What holds for the rules of a rulebook: for those that are in, or for the next ones.
+    fn installed(&self, rulebook: Rulebook) -> Result<Installed, RecordError> {
+        match self.store.has_entries(rulebook)? {
+            true => self.store.installed(rulebook),
+            false => Ok(self.as_set()),
+        }
+    }
+
+    /// What is to hold for rules that are put in anew.
+    fn as_set(&self) -> Installed {
+        let gateway = &self.caller.settings.gateway;
+        Installed {
+            place: gateway.place,
+            mark: gateway.mark,
+            layout: LayoutVersion::CURRENT,
+        }
+    }
+
     /// Where the rules of a rulebook stand: where those do that are in, or where the next ones are to.
     fn site(&self, rulebook: Rulebook) -> Result<Site, RecordError> {
-        let place = match self.store.has_entries(rulebook)? {
-            true => self.store.place(rulebook)?,
-            false => self.caller.settings.gateway.place,
-        };
-        let family = rulebook.family;
-        Ok(Site { family, place })
+        Ok(self.installed(rulebook)?.site(rulebook))
     }
 
     /// What some work takes, table by table; nothing, if only the record changes.
@@ -245,7 +260,7 @@ impl<'a, T: Tables> Session<'a, T> {
         let pending = pending(work, &sections);
         let stood = self.store.has_entries(*rulebook)?;
         if !stood {
-            self.store.set_place(*rulebook, self.caller.settings.gateway.place)?;
+            self.store.set_installed(*rulebook, self.as_set())?;
         }
         self.store.begin(&pending, gone, come)?;
         let made = match self.give(*rulebook, &sections) {
@@ -298,10 +313,7 @@ impl<'a, T: Tables> Session<'a, T> {
         let mut entries = self.store.entries(rulebook)?;
         entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
         let layouts: Vec<_> = entries.iter().chain(come).map(|entry| entry.layout().clone()).collect();
-        let site = Site {
-            family: rulebook.family,
-            place: self.store.place(rulebook)?,
-        };
+        let site = self.store.installed(rulebook)?.site(rulebook);
         if layouts.len() >= CROWD {
             match self.bring_to(rulebook, Wanted::of(&layouts, site)) {
                 // It does not hold what it lists, or not any more.

@@ -7,7 +7,7 @@ use std::thread;
 use super::{ApplyError, Session, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Chain, ChainName, Command, Rulebook, Saved, Section, Table, restore_text};
-use crate::plan::{Drift, Layout, Question, Wanted, drift, mend, questions};
+use crate::plan::{Drift, DriftKind, Layout, Question, Wanted, drift, mend, questions};
 use crate::record::{Entry, FORMAT, Pending, RecordError, Settle};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
@@ -37,18 +37,21 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read, or the tables not be listed.
     pub fn compare(&mut self, rulebook: Rulebook) -> Result<Comparison, ApplyError> {
-        let (store, site) = (self.store, self.site(rulebook)?);
+        let (store, installed) = (self.store, self.installed(rulebook)?);
         // Both take long with many tunnels, and neither waits for the other.
         let (read, listed) = thread::scope(|scope| {
             let reading = scope.spawn(|| {
                 let entries = store.entries(rulebook)?;
-                let wanted = Wanted::of(&layouts(&entries), site);
+                let wanted = Wanted::of(&layouts(&entries), installed.site(rulebook));
                 Ok::<_, RecordError>((entries, wanted))
             });
             let listed = self.tables.save_all(rulebook);
             (reading.join().unwrap_or_else(|panic| resume_unwind(panic)), listed)
         });
         let (entries, wanted) = read?;
+        if installed.is_older() {
+            return Ok(Comparison::older(entries, wanted, &listed?));
+        }
         self.compared(rulebook, entries, wanted, &listed?)
     }
 
@@ -148,6 +151,22 @@ impl<T: Tables> Session<'_, T> {
             Ok(()) => Ok(true),
             Err(error @ TablesError::Refused { .. }) if may_be_drift(&error) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Comparison {
+    /// What an older version has put in is not compared, rule by rule, with what this one would.
+    fn older(entries: Vec<Entry>, wanted: Wanted, listed: &str) -> Self {
+        Self {
+            entries,
+            wanted,
+            saved: Saved::read(listed),
+            drifts: vec![Drift {
+                table: Table::Filter,
+                kind: DriftKind::OlderLayout,
+            }],
+            stands: Vec::new(),
         }
     }
 }

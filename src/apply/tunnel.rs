@@ -6,7 +6,7 @@ use crate::iptables::Tables;
 use crate::netfilter::Rulebook;
 use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_peer};
 use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
-use crate::selector::Family;
+use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Policy, Settings};
 
 impl<T: Tables> Session<'_, T> {
@@ -57,7 +57,7 @@ impl<T: Tables> Session<'_, T> {
             Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
         };
         let policy = self.caller.settings.policy(tunnel);
-        let layout = self.layout(tunnel, &id, &policy, old.as_ref())?;
+        let layout = self.layout(tunnel, &id, &policy, old.as_ref(), self.installed(rulebook)?.mark)?;
         let stood = old.as_ref().filter(|old| old.layout == layout);
         let outcome = if stood.is_some() {
             Outcome::StoodAlready(count)
@@ -96,6 +96,7 @@ impl<T: Tables> Session<'_, T> {
         id: &TunnelId,
         policy: &Policy,
         old: Option<&TunnelRecord>,
+        mark: MarkBit,
     ) -> Result<Layout, ApplyError> {
         let settings = &self.caller.settings;
         let terms = Terms {
@@ -105,6 +106,7 @@ impl<T: Tables> Session<'_, T> {
                 true => Exempting::Nobody,
                 false => Exempting::Some,
             },
+            mark,
             interfaces: &self.caller.interfaces,
             path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
         };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::verdict::Verdict;
 use crate::selector::{
-    Device, DeviceClass, DevicePattern, Expected, Family, Network, PortProtocol, Ports, SaProtocol, Traffic,
+    Device, DeviceClass, DevicePattern, Expected, Family, MarkBit, Network, PortProtocol, Ports, SaProtocol, Traffic,
 };
 
 /// A rule: everything that must match, and what happens then.
@@ -77,6 +77,10 @@ pub enum Match {
     Behind(IpAddr),
     /// Its source is no address of this machine.
     Foreign,
+    /// Its mark has this bit.
+    Mark(MarkBit),
+    /// Its mark does not have this bit.
+    NotMark(MarkBit),
     /// It begins a TCP connection, or accepts one: the packets with a maximum segment size.
     Syn,
     /// No more than ten a minute, after a burst of five.
@@ -102,6 +106,8 @@ impl Match {
             | Self::State(_)
             | Self::Behind(_)
             | Self::Foreign
+            | Self::Mark(_)
+            | Self::NotMark(_)
             | Self::Syn
             | Self::Rate
             | Self::Comment(_) => None,
@@ -127,6 +133,8 @@ impl fmt::Display for Match {
             Self::State(state) => write!(f, "-m conntrack --ctstate {state}"),
             Self::Behind(address) => write!(f, "-m conntrack --ctstate {} --ctrepldst {address}", State::Ongoing),
             Self::Foreign => f.write_str("-m addrtype ! --src-type LOCAL"),
+            Self::Mark(bit) => write!(f, "-m mark --mark {bit}/{bit}"),
+            Self::NotMark(bit) => write!(f, "-m mark ! --mark {bit}/{bit}"),
             Self::Syn => f.write_str("-p tcp -m tcp --tcp-flags SYN,RST SYN"),
             Self::Rate => f.write_str("-m limit --limit 10/min"),
             Self::Comment(comment) => write!(f, "-m comment --comment \"{}\"", comment.as_str()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{AdministratorChain, ChainName};
 use super::rule::{Comment, is_plain};
-use crate::selector::Expected;
+use crate::selector::{Expected, MarkBit};
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub enum Verdict {
     Log(LogTarget),
     /// A line about it goes to the kernel's log, and it goes on to the next rule.
     KernelLog(KernelLogPrefix),
+    /// This bit of its mark is set, and it goes on to the next rule.
+    SetMark(MarkBit),
+    /// This bit of its mark is cleared, and it goes on to the next rule.
+    ClearMark(MarkBit),
     /// The maximum segment size that it tells becomes this, unless it is smaller already. In the mangle table only.
     SegmentSize(NonZeroU16),
     /// The maximum segment size that it tells becomes what fits the path that it takes, unless it is smaller already. In the mangle table
@@ -55,6 +59,8 @@ impl Verdict {
             | Self::Goto(_)
             | Self::Log(_)
             | Self::KernelLog(_)
+            | Self::SetMark(_)
+            | Self::ClearMark(_)
             | Self::SegmentSize(_)
             | Self::SegmentSizeOfPath
             | Self::Dnat(_) => None,
@@ -70,6 +76,8 @@ impl fmt::Display for Verdict {
             Self::Return => f.write_str("-j RETURN"),
             Self::Consult(chain) => write!(f, "-j {chain}"),
             Self::KernelLog(prefix) => write!(f, "-j LOG --log-prefix \"{} \"", prefix.as_str()),
+            Self::SetMark(bit) => write!(f, "-j MARK --set-xmark {bit}/{bit}"),
+            Self::ClearMark(bit) => write!(f, "-j MARK --set-xmark 0x0/{bit}"),
             Self::SegmentSize(size) => write!(f, "-j TCPMSS --set-mss {size}"),
             Self::SegmentSizeOfPath => f.write_str("-j TCPMSS --clamp-mss-to-pmtu"),
             Self::Jump(chain) => write!(f, "-j {chain}"),

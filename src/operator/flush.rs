@@ -105,7 +105,7 @@ fn rulebooks<T: Tables>(tables: &T) -> Vec<Rulebook> {
 
 /// Whose our jumps are, by the record. What cannot be read says that they are ours.
 fn jumps(store: &Store, rulebook: Rulebook) -> Jumps {
-    match store.place(rulebook) {
+    match store.installed(rulebook).map(|installed| installed.place) {
         Ok(JumpPlace::Own) => Jumps::Theirs,
         Ok(JumpPlace::First | JumpPlace::Last) | Err(_) => Jumps::Ours,
     }

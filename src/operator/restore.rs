@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::ground::{Ground, print, rulebooks};
 use crate::apply::{RoutingError, RoutingSession, Session};
 use crate::cli::{Duties, Mode, Options};
-use crate::hook::HookError;
+use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Rulebook, restore_text};
 use crate::plan::Drift;
 use crate::record::Store;
@@ -61,8 +61,16 @@ fn restore(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulebooks = rulebooks(&programs, store)?;
-    let mut session = Session::new(store, &mut programs, ground.caller());
+    let mut caller = ground.caller();
+    if store.has_older_layout()? {
+        know_recorded_tunnels(&mut caller, store)?;
+    }
+    let mut session = Session::new(store, &mut programs, caller);
     session.settle()?;
+    for rulebook in session.upgrade()? {
+        // Writing into a String cannot fail.
+        let _ = writeln!(restored.text, "mended: {rulebook} older layout");
+    }
     for rulebook in rulebooks {
         match session.restore(rulebook) {
             Ok(drifts) => restored.text.push_str(&told(rulebook, &drifts, "mended")),

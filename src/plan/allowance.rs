@@ -69,7 +69,7 @@ fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -
         rules.extend(log.first(kind.clone()));
         rules.push(Rule {
             matches: kind.into_iter().collect(),
-            verdict: way.path.allowed(),
+            verdict: way.path.allowed_before_drop(),
         });
     }
     let replies = kind(tunnel, direction, &tunnel.traffic)
@@ -77,7 +77,7 @@ fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -
         .chain([Match::State(State::Ongoing)]);
     rules.push(Rule {
         matches: replies.collect(),
-        verdict: way.path.allowed(),
+        verdict: way.path.allowed_before_drop(),
     });
     rules.extend(shut(tunnel, way, log));
     rules

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::path::Path;
-use super::shared::entrance_jump;
+use super::shared::{clear, decrypted, entrance, entrance_jump, interfaces, mark, onward};
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, Direction, Match, Place, Placed, Rule, Section, Table, Verdict,
 };
@@ -33,6 +33,22 @@ pub enum Fault {
     /// A rule that changes a packet stands elsewhere than in a tunnel's own chain of the table that is for it, filled from the start.
     #[error("a translation in {chain}: {rule}")]
     Translation {
+        /// The chain.
+        chain: ChainName,
+        /// The rule.
+        rule: Rule,
+    },
+    /// A rule sets or clears a bit of the mark elsewhere than where the consent of a first tunnel is noted and asked for.
+    #[error("a change of the mark in {chain}: {rule}")]
+    Mark {
+        /// The chain.
+        chain: ChainName,
+        /// The rule.
+        rule: Rule,
+    },
+    /// A rule leads from a chain that there is for each tunnel or block to one that leads to all of them.
+    #[error("a way from {chain} to all tunnels: {rule}")]
+    NoTree {
         /// The chain.
         chain: ChainName,
         /// The rule.
@@ -81,13 +97,17 @@ fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(_), Verdict::Jump(target) | Verdict::Goto(target)) => {
+        (Chain::Own(chain), Verdict::Jump(target) | Verdict::Goto(target)) => {
             let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_guard(table, matched));
-            is_open.then(|| Fault::Unguarded {
-                target: target.clone(),
-                rule: rule.clone(),
-            })
+            is_open
+                .then(|| Fault::Unguarded {
+                    target: target.clone(),
+                    rule: rule.clone(),
+                })
+                .or_else(|| no_tree(chain, rule, target))
         }
+        (Chain::Own(chain), Verdict::SetMark(_)) => misplaced_mark(chain, rule, &[onward(), mark()]),
+        (Chain::Own(chain), Verdict::ClearMark(_)) => misplaced_mark(chain, rule, &[decrypted(), interfaces()]),
         (Chain::Own(chain), Verdict::SegmentSize(_) | Verdict::SegmentSizeOfPath) => {
             (table != Table::Mangle || !is_tunnels(chain)).then(|| Fault::Translation {
                 chain: chain.clone(),
@@ -99,6 +119,25 @@ fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _
             Verdict::Log(_) | Verdict::KernelLog(_) | Verdict::Drop | Verdict::Return | Verdict::Consult(_),
         ) => None,
     }
+}
+
+fn misplaced_mark(chain: &ChainName, rule: &Rule, places: &[ChainName]) -> Option<Fault> {
+    (!places.contains(chain)).then(|| Fault::Mark {
+        chain: chain.clone(),
+        rule: rule.clone(),
+    })
+}
+
+/// Whether a rule leads to all tunnels from a chain that is not one of a fixed number.
+fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<Fault> {
+    let mut dispatchers = Table::ALL.into_iter().flat_map(Path::of_tunnels).map(|path| path.dispatcher());
+    let leads_to_all = *target == decrypted() || dispatchers.any(|dispatcher| dispatcher == *target);
+    let mut entrances = BuiltIn::ALL.into_iter().map(entrance);
+    let is_fixed = [decrypted(), clear()].contains(chain) || entrances.any(|entrance| entrance == *chain);
+    (leads_to_all && !is_fixed).then(|| Fault::NoTree {
+        chain: chain.clone(),
+        rule: rule.clone(),
+    })
 }
 
 fn put(command: &Command) -> Option<Placed> {
@@ -153,6 +192,8 @@ fn is_guard(table: Table, matched: &Match) -> bool {
         | Match::State(_)
         | Match::Behind(_)
         | Match::Foreign
+        | Match::Mark(_)
+        | Match::NotMark(_)
         | Match::Syn
         | Match::Rate
         | Match::Comment(_) => false,

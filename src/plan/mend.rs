@@ -78,7 +78,8 @@ fn broken(wanted: &Wanted, table: Table, kinds: &[&DriftKind]) -> BTreeSet<Chain
             | DriftKind::NoRule(name, _)
             | DriftKind::Foreign(name, _)
             | DriftKind::Order(name) => drop(broken.insert(name.clone())),
-            DriftKind::Stray(_)
+            DriftKind::OlderLayout
+            | DriftKind::Stray(_)
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..)
             | DriftKind::Misplaced(..)
@@ -91,7 +92,8 @@ fn broken(wanted: &Wanted, table: Table, kinds: &[&DriftKind]) -> BTreeSet<Chain
 fn stray(kind: &DriftKind) -> Option<&ChainName> {
     match kind {
         DriftKind::Stray(name) => Some(name),
-        DriftKind::Nothing(_)
+        DriftKind::OlderLayout
+        | DriftKind::Nothing(_)
         | DriftKind::NoChain(_)
         | DriftKind::NoRule(..)
         | DriftKind::Foreign(..)
@@ -125,7 +127,12 @@ fn patch(
         (!is_double).then(|| Command::Strike(name.clone(), line.text.clone()))
     };
     // What opens something is only put into a chain that is filled from the start.
-    let opens = |rule: &Rule| matches!(rule.verdict, Verdict::Accept | Verdict::Snat(_) | Verdict::Dnat(_));
+    let opens = |rule: &Rule| {
+        matches!(
+            rule.verdict,
+            Verdict::Accept | Verdict::SetMark(_) | Verdict::Snat(_) | Verdict::Dnat(_)
+        )
+    };
     let put = |rule: &Rule| {
         (!opens(rule)).then_some(())?;
         Some(Command::Put(Placed {
@@ -199,7 +206,8 @@ fn jumps(wanted: &Wanted, table: Table, kind: &DriftKind) -> Vec<Command> {
         DriftKind::NoJump(built_in) => anew(*built_in, 0, 1),
         DriftKind::Misplaced(built_in, ..) => anew(*built_in, 1, 1),
         DriftKind::Jumps(built_in, times) => anew(*built_in, *times, usize::from(wanted.needs(table))),
-        DriftKind::NoChain(_)
+        DriftKind::OlderLayout
+        | DriftKind::NoChain(_)
         | DriftKind::Stray(_)
         | DriftKind::NoRule(..)
         | DriftKind::Foreign(..)

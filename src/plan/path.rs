@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::onward;
+use super::shared;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Verdict};
-use crate::selector::Network;
+use crate::selector::{MarkBit, Network};
 
 /// One of the ways through a gateway's tables that have to do with a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -145,11 +145,22 @@ impl Path {
         }
     }
 
-    /// What becomes of a packet that its tunnel allows.
+    /// What becomes of a packet that its tunnel allows, by the last rule of the tunnel's chain.
     ///
     /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
     #[must_use]
     pub fn allowed(self) -> Verdict {
+        self.consent(Verdict::Jump)
+    }
+
+    /// The same in a chain that goes on to a DROP. What the tunnel consents to comes back from `PLUTO-ONWARD` with the bit set if it goes into
+    /// a second tunnel. It must not come back into this chain, or the first tunnel would drop what it has consented to.
+    #[must_use]
+    pub fn allowed_before_drop(self) -> Verdict {
+        self.consent(Verdict::Goto)
+    }
+
+    fn consent(self, onward: impl FnOnce(ChainName) -> Verdict) -> Verdict {
         match self {
             Self::Input
             | Self::Output
@@ -161,7 +172,25 @@ impl Path {
             | Self::BlockIn
             | Self::BlockOut
             | Self::Peer => Verdict::Accept,
-            Self::ForwardIn => Verdict::Jump(onward()),
+            Self::ForwardIn => onward(shared::onward()),
+        }
+    }
+
+    /// What a DROP behind all tunnels of a block asks besides: a packet that one of them has consented to, and that another has to consent to as
+    /// well, is not its own. Everywhere but on this path consent is an ACCEPT, and such a packet never comes there.
+    pub(super) fn undecided(self, bit: MarkBit) -> Option<Match> {
+        match self {
+            Self::ForwardIn => Some(Match::NotMark(bit)),
+            Self::Input
+            | Self::Output
+            | Self::ForwardOut
+            | Self::NatIn
+            | Self::NatOut
+            | Self::SizeIn
+            | Self::SizeOut
+            | Self::BlockIn
+            | Self::BlockOut
+            | Self::Peer => None,
         }
     }
 

@@ -3,8 +3,25 @@
 //! ```text
 //! INPUT ─── PLUTO-INPUT ─── guards · devices · by IPsec ─▶ PLUTO-I · clear ─▶ PLUTO-CLEAR-IN ─── gateway
 //! OUTPUT ── PLUTO-OUTPUT ── guards · devices · by IPsec ─▶ PLUTO-O · clear ─▶ PLUTO-CLEAR-OUT ── gateway
-//! FORWARD ─ PLUTO-FORWARD ─ devices · by IPsec ─▶ PLUTO-FI · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
+//! FORWARD ─ PLUTO-FORWARD ─ devices, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
+//!
+//! PLUTO-DECRYPTED ── clear the bit · PLUTO-FI ── ... ── a tunnel's chain ─▶ PLUTO-ONWARD: ACCEPT, or set the bit
+//!                    without the bit: RETURN · clear the bit ─▶ PLUTO-FO
 //! ```
+//!
+//! # The chains are a tree
+//!
+//! No chain of a tunnel leads to a dispatcher. Kernels without upstream commit 8e1a1bc4f5a4 (before 6.6.121, 6.12.66 and 6.18.6) validate a
+//! chain again for each jump to it, at every commit that adds a rule: were the second tunnel asked from the first one's chain, an `up` would
+//! cost the square of the number of tunnels. So the first tunnel's consent is a bit of the packet's mark, and `PLUTO-DECRYPTED` asks
+//! the second one.
+//!
+//! # What the bit means, and where
+//!
+//! It means "a tunnel that the packet came out of consents", and only between two rules of `PLUTO-DECRYPTED`: it is cleared before the first
+//! tunnel is asked, whoever has set it, and before the second one is. No other rule of ours trusts it, but for the one that asks which
+//! interface a packet came in by, and clears it before. Without the bit a packet returns to the administrator's rules: "not mine" never means
+//! "yes".
 //!
 //! Guards and devices come and go, and which of them stands first is nobody's business: a guard lets by what comes by a tunnel's device
 //! or leaves by one, and a packet that no tunnel's device takes comes back to the guards.
@@ -18,23 +35,26 @@ use super::tree::{Block, Shared};
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, Direction, InterfaceMatch, Match, PolicyMatch, Rule, State, Table, Verdict,
 };
-use crate::selector::{Device, DeviceClass, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
+use crate::selector::{Device, DeviceClass, Family, Icmp, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::JumpPlace;
 
 pub(super) fn onward() -> ChainName {
     ChainName::literal("PLUTO-ONWARD")
 }
 
-fn from_devices() -> ChainName {
-    ChainName::literal("PLUTO-FROM")
+/// What came by IPsec, or by a tunnel's interface, and is forwarded.
+pub(super) fn decrypted() -> ChainName {
+    ChainName::literal("PLUTO-DECRYPTED")
 }
 
-fn to_devices() -> ChainName {
-    ChainName::literal("PLUTO-TO")
+/// The interfaces that packets of tunnels come in by.
+pub(super) fn interfaces() -> ChainName {
+    ChainName::literal("PLUTO-INTERFACES")
 }
 
-fn into_devices() -> ChainName {
-    ChainName::literal("PLUTO-INTO")
+/// Sets the bit, and nothing else: `-g` to it says yes and ends the chain that holds the `-g`.
+pub(super) fn mark() -> ChainName {
+    ChainName::literal("PLUTO-MARK")
 }
 
 pub(super) fn clear() -> ChainName {
@@ -88,6 +108,8 @@ pub struct Site {
     pub family: Family,
     /// Where our jumps stand in the built-in chains of the filter table.
     pub place: JumpPlace,
+    /// The bit that carries the consent of a first tunnel to a second one.
+    pub mark: MarkBit,
 }
 
 impl Site {
@@ -128,7 +150,7 @@ pub(super) fn jump_check(table: Table, built_in: BuiltIn, site: Site) -> Command
 
 pub(super) fn base(table: Table, site: Site) -> Piece {
     let mut piece = match table {
-        Table::Filter => filter_base(),
+        Table::Filter => filter_base(site.mark),
         Table::Nat | Table::Mangle => sorted_base(table),
     };
     for built_in in table.built_in() {
@@ -141,20 +163,23 @@ pub(super) fn base(table: Table, site: Site) -> Piece {
     piece
 }
 
-fn filter_base() -> Piece {
+fn filter_base(bit: MarkBit) -> Piece {
     let mut piece = Piece::default();
     for built_in in Table::Filter.built_in() {
         piece.chain(&entrance(*built_in));
     }
-    piece.chain(&onward());
+    for chain in [decrypted(), onward()] {
+        piece.chain(&chain);
+    }
     for path in Path::of_tunnels(Table::Filter) {
         piece.chain(&path.dispatcher());
     }
     for path in [Path::Input, Path::Output] {
         sort_ipsec(&mut piece, path);
     }
-    forward_rules(&mut piece, &entrance(BuiltIn::Forward));
-    onward_rules(&mut piece, &onward());
+    forward_rules(&mut piece);
+    decrypted_rules(&mut piece, bit);
+    onward_rules(&mut piece, bit);
     piece
 }
 
@@ -196,49 +221,59 @@ fn only_first(table: Table, matched: Match) -> Vec<Match> {
 
 /// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that came by IPsec must be
 /// allowed by the tunnel that it came from, and what that refuses must not be taken for clear text going into a tunnel.
-fn forward_rules(piece: &mut Piece, chain: &ChainName) {
+fn forward_rules(piece: &mut Piece) {
+    let chain = entrance(BuiltIn::Forward);
+    piece.tail(&chain, by_ipsec(Direction::In, Verdict::Goto(decrypted())));
     piece.tail(
-        chain,
-        by_ipsec(Direction::In, Verdict::Goto(Path::ForwardIn.dispatcher())),
-    );
-    piece.tail(
-        chain,
+        &chain,
         by_ipsec(Direction::Out, Verdict::Goto(Path::ForwardOut.dispatcher())),
     );
 }
 
-/// Decides about what a first tunnel has allowed. Both ends must agree: what leaves by IPsec again is for the second tunnel to
-/// allow, and goes there for good, so that its refusal does not end at the ACCEPT.
-fn onward_rules(piece: &mut Piece, chain: &ChainName) {
-    piece.tail(
-        chain,
-        by_ipsec(Direction::Out, Verdict::Goto(Path::ForwardOut.dispatcher())),
-    );
-    piece.tail(chain, Rule::always(Verdict::Accept));
+/// Asks the tunnel that a packet came out of and, where that consents and does not decide alone, the one that it goes into.
+fn decrypted_rules(piece: &mut Piece, bit: MarkBit) {
+    let chain = decrypted();
+    let mut rule = |rule| piece.tail(&chain, rule);
+    // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for consent.
+    rule(Rule::always(Verdict::ClearMark(bit)));
+    rule(Rule::always(Verdict::Jump(Path::ForwardIn.dispatcher())));
+    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do.
+    rule(Rule::when(Match::NotMark(bit), Verdict::Return));
+    // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the administrator's.
+    rule(Rule::always(Verdict::ClearMark(bit)));
+    // For good: what the second tunnel does not take is for the administrator's rules.
+    rule(Rule::always(Verdict::Goto(Path::ForwardOut.dispatcher())));
 }
 
-/// `PLUTO-FROM` sorts packets from a device that is named like a tunnel's; those that are not from one of ours after all go
-/// the way of all others. `PLUTO-TO` does the same for what a first tunnel has allowed and leaves by such a device, `PLUTO-INTO` for what
-/// came in clear.
-pub(super) fn devices() -> Piece {
+/// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and passes; by a tunnel's interface it goes
+/// into one although no policy says so (see [`class`]).
+fn onward_rules(piece: &mut Piece, bit: MarkBit) {
+    piece.tail(
+        &onward(),
+        Rule::when(Match::Clear(Direction::Out), Verdict::Accept),
+    );
+    piece.tail(&onward(), Rule::always(Verdict::SetMark(bit)));
+}
+
+/// `PLUTO-INTERFACES` says with the bit whether a packet came in by a tunnel's interface. It clears it first: without that, a bit that
+/// somebody else has set would make a tunnel's interface of every one that is named alike.
+pub(super) fn devices(bit: MarkBit) -> Piece {
     let mut piece = Piece::default();
-    piece.chain(&from_devices());
-    piece.chain(&to_devices());
-    piece.chain(&into_devices());
-    forward_rules(&mut piece, &from_devices());
-    piece.tail(&from_devices(), Rule::always(Verdict::Goto(clear())));
-    onward_rules(&mut piece, &to_devices());
+    piece.chain(&interfaces());
+    piece.chain(&mark());
+    piece.tail(&interfaces(), Rule::always(Verdict::ClearMark(bit)));
+    piece.tail(&mark(), Rule::always(Verdict::SetMark(bit)));
     piece
 }
 
 /// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is asked for first: were it tested for
 /// leaving by IPsec first, the second tunnel alone would decide. The device that it leaves by is asked for last, when it is known that it
 /// came neither by IPsec nor by a device.
-pub(super) fn class(table: Table, class: &DeviceClass) -> Piece {
+pub(super) fn class(table: Table, class: &DeviceClass, bit: MarkBit) -> Piece {
     let mut piece = Piece::default();
     match table {
         Table::Filter => {
-            filter_class(&mut piece, class);
+            filter_class(&mut piece, class, bit);
             // Before the gateway's own rules, to which what comes by such a device is in clear.
             for path in [Path::Input, Path::Output] {
                 for built_in in path.built_in() {
@@ -258,21 +293,32 @@ pub(super) fn class(table: Table, class: &DeviceClass) -> Piece {
     piece
 }
 
-fn filter_class(piece: &mut Piece, class: &DeviceClass) {
+fn filter_class(piece: &mut Piece, class: &DeviceClass, bit: MarkBit) {
+    let forward = entrance(BuiltIn::Forward);
+    let came_by = Path::ForwardIn.device(InterfaceMatch::Class(class.clone()));
+    // The second of the two is put at the head first. It asks for the class as well: of another packet nobody has cleared the bit.
     piece.head(
-        &entrance(BuiltIn::Forward),
-        by_class(Path::ForwardIn, class, Verdict::Goto(from_devices())),
+        &forward,
+        Rule {
+            matches: vec![came_by.clone(), Match::Mark(bit)],
+            verdict: Verdict::Goto(decrypted()),
+        },
     );
-    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all.
+    piece.head(&forward, Rule::when(came_by, Verdict::Jump(interfaces())));
+    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all; the
+    // tunnels ask for their own by name, and no other rule there takes a packet without a policy.
     piece.head(
         &clear(),
-        by_class(Path::ForwardOut, class, Verdict::Jump(into_devices())),
+        by_class(
+            Path::ForwardOut,
+            class,
+            Verdict::Jump(Path::ForwardOut.dispatcher()),
+        ),
     );
-    // At the head, before the ACCEPT.
-    piece.head(
-        &onward(),
-        by_class(Path::ForwardOut, class, Verdict::Goto(to_devices())),
-    );
+    // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An interface that is named like a tunnel's
+    // and is none of ours may lead into somebody else's tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours
+    // takes it, and the administrator's rules decide.
+    piece.head(&onward(), by_class(Path::ForwardOut, class, Verdict::Goto(mark())));
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
@@ -291,14 +337,14 @@ fn sort_class(piece: &mut Piece, path: Path, class: &DeviceClass) {
 
 pub(super) fn device(device: &Device) -> Piece {
     let mut piece = Piece::default();
-    for (chain, path) in [
-        (from_devices(), Path::ForwardIn),
-        (to_devices(), Path::ForwardOut),
-        (into_devices(), Path::ForwardOut),
-    ] {
-        let matched = path.device(InterfaceMatch::Device(device.clone()));
-        piece.head(&chain, Rule::when(matched, Verdict::Goto(path.dispatcher())));
-    }
+    // Behind the rule that clears the bit.
+    piece.tail(
+        &interfaces(),
+        Rule::when(
+            Path::ForwardIn.device(InterfaceMatch::Device(device.clone())),
+            Verdict::Goto(mark()),
+        ),
+    );
     // To the device's eyes all of it is in clear.
     for (chain, path) in [
         (Path::BlockIn.dispatcher(), Path::BlockIn),

@@ -127,6 +127,8 @@ fn target(command: &Command) -> Option<&ChainName> {
         | Verdict::Consult(_)
         | Verdict::Snat(_)
         | Verdict::Dnat(_)
+        | Verdict::SetMark(_)
+        | Verdict::ClearMark(_)
         | Verdict::SegmentSize(_)
         | Verdict::SegmentSizeOfPath => None,
     }

@@ -116,8 +116,8 @@ impl Node {
     pub fn piece(&self, site: Site) -> Piece {
         match self {
             Self::Base(table) => shared::base(*table, site),
-            Self::Devices => shared::devices(),
-            Self::Class(table, class) => shared::class(*table, class),
+            Self::Devices => shared::devices(site.mark),
+            Self::Class(table, class) => shared::class(*table, class, site.mark),
             Self::Device(device) => shared::device(device),
             Self::Block(block) => shared::block(block),
             Self::Shared(part) => shared::part(part, site),

@@ -16,7 +16,7 @@ use crate::netfilter::{
     ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, Place, PolicyMatch, Rule, Verdict,
 };
 use crate::rtnetlink::XfrmInterface;
-use crate::selector::{Device, Family, Network, Protocol, Traffic};
+use crate::selector::{Device, Family, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 
 /// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less what that gets wrong, and less what the
@@ -43,7 +43,7 @@ pub fn lay_out(tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>) -> Result<Layo
         let rules = allowance::rules(tunnel, id, terms.policy, &way);
         open(&mut layout, tunnel, id, way.path, way.near, rules, exit);
         if way.is_restricted() && tunnel.traffic != Traffic::Any {
-            shut(&mut layout, tunnel, id, terms.policy, &way, exit);
+            shut(&mut layout, tunnel, id, terms, &way, exit);
         }
     }
     if let Some(translation) = tunnel.translation {
@@ -78,6 +78,8 @@ pub struct Terms<'a> {
     pub esp: Esp,
     /// Whether there is anything that a tunnel whose addresses are left to other rules has to be led past.
     pub exempting: Exempting,
+    /// The bit that carries the consent of a first tunnel to a second one.
+    pub mark: MarkBit,
     /// The XFRM interfaces there are, for tunnels whose daemon tells the number of one.
     pub interfaces: &'a [XfrmInterface],
     /// The largest packet that the path to the peer takes, in bytes, where it is known.
@@ -162,10 +164,11 @@ fn open(
 /// Drops what comes by a restricted tunnel and is of a kind that the tunnel was not made for; libreswan's kernel policies do not.
 ///
 /// At the tail of the block: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
-/// and every one of them has been asked by then.
-fn shut(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way, exit: Option<&Device>) {
-    let matches = conditions(tunnel, way.path, Some(way.near), exit);
-    for rule in allowance::denied(id, policy, matches) {
+/// and every one of them has been asked by then. What one of them consents to into a second tunnel comes by here too, with the bit set.
+fn shut(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>, way: &Way, exit: Option<&Device>) {
+    let mut matches = conditions(tunnel, way.path, Some(way.near), exit);
+    matches.extend(way.path.undecided(terms.mark));
+    for rule in allowance::denied(id, terms.policy, matches) {
         layout.put_in_block(way.path, &tunnel.peer_client, Place::Tail, rule);
     }
 }
@@ -414,6 +417,8 @@ pub(super) fn asks(matched: &Match) -> bool {
         | Match::State(_)
         | Match::Behind(_)
         | Match::Foreign
+        | Match::Mark(_)
+        | Match::NotMark(_)
         | Match::Syn
         | Match::Rate
         | Match::Comment(_) => true,

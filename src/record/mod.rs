@@ -11,7 +11,7 @@
 //!       original                        resolv.conf as it was, byte for byte
 //!       pending                         a change is under way
 //!     nft-ipv4/                         one rulebook
-//!       place                           where our jumps stand, if not first
+//!       place                           where our jumps stand, the bit of the mark, how the chains hang together
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
 //!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
@@ -48,5 +48,5 @@ pub use lock::Lock;
 pub use pending::{Pending, Settle};
 pub use resolver::{By, LinkRecord, LinkSettings, LinkWord, NameUser, ResolverRecord};
 pub use routing::RoutingRecord;
-pub use store::{Slot, Store};
+pub use store::{Installed, LayoutVersion, Slot, Store};
 pub use tunnel::{FORMAT, TunnelRecord};

@@ -160,6 +160,7 @@ pub(crate) fn known(packet: &emulated::Packet) -> Packet {
             ConnectionState::Related => Connection::Related,
             ConnectionState::Invalid => panic!("no packet of these"),
         },
+        consented: false,
         answered_at: Some(packet.reply_destination()),
     }
 }

@@ -69,6 +69,7 @@ fn packet(record: &TunnelRecord, path: Path, near: &Network, kind: Traffic, conn
         from,
         to,
         connection,
+        consented: false,
         answered_at: Some(source),
     }
 }

@@ -103,13 +103,19 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 18] = [
+const NEEDS: [(Table, &str, &str); 20] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
         "every tunnel",
     ),
     (Table::Filter, "-m comment --comment probe", "every tunnel"),
+    (Table::Filter, "-m mark --mark 0x1/0x1", "what goes from one tunnel into another"),
+    (
+        Table::Filter,
+        "-j MARK --set-xmark 0x0/0x1",
+        "what goes from one tunnel into another",
+    ),
     (Table::Filter, "-p tcp -m tcp --dport 22", "tunnels narrowed to ports"),
     (Table::Filter, "-p udp -m udp --dport 53", "tunnels narrowed to ports"),
     (
@@ -221,6 +227,11 @@ fn standing(rulebook: Rulebook, comparison: &Comparison, on_record: bool) -> Vec
                 "no packet comes to the rules of any tunnel there",
                 "put the jump into your own rules, or take place = \"own\" out of the settings",
             )),
+            DriftKind::OlderLayout => findings.push(Finding::note(
+                format_args!("{rulebook}: older layout"),
+                "an older version of pluto-updown has put the rules in; they hold until a daemon calls, and one more call takes longer then",
+                "pluto-updown start",
+            )),
             DriftKind::Nothing(_)
             | DriftKind::NoChain(_)
             | DriftKind::Stray(_)
@@ -316,6 +327,7 @@ fn has_rules(table: &SavedTable) -> bool {
 mod tests {
     use super::*;
     use crate::netfilter::{Match, Saved, Verdict};
+    use crate::selector::MarkBit;
 
     /// What a rule with this match asks of iptables beyond what every iptables has. A match that is new belongs into `NEEDS`.
     fn asked_by_match(matching: &Match) -> &'static [&'static str] {
@@ -329,6 +341,7 @@ mod tests {
             Match::State(_) => &["-m conntrack --ctstate"],
             Match::Behind(_) => &["--ctrepldst"],
             Match::Foreign => &["-m addrtype"],
+            Match::Mark(_) | Match::NotMark(_) => &["-m mark --mark"],
             Match::Syn => &["--tcp-flags"],
             Match::Rate => &["-m limit"],
             Match::Comment(_) => &["-m comment"],
@@ -341,6 +354,7 @@ mod tests {
             Verdict::Jump(_) | Verdict::Consult(_) | Verdict::Goto(_) => &[],
             Verdict::Log(_) => &["-j NFLOG"],
             Verdict::KernelLog(_) => &["-j LOG"],
+            Verdict::SetMark(_) | Verdict::ClearMark(_) => &["-j MARK --set-xmark"],
             Verdict::SegmentSize(_) => &["--set-mss"],
             Verdict::SegmentSizeOfPath => &["--clamp-mss-to-pmtu"],
             Verdict::Snat(_) => &["-j SNAT"],
@@ -361,11 +375,13 @@ mod tests {
             Match::Source("192.0.2.0/24".parse().unwrap()),
             Match::Clear(crate::netfilter::Direction::In),
             Match::Behind(address),
+            Match::Mark(MarkBit::default()),
             Match::Foreign,
             Match::Syn,
             Match::Rate,
         ];
         let verdicts = [
+            Verdict::SetMark(MarkBit::default()),
             Verdict::Snat(address),
             Verdict::Dnat(address),
             Verdict::SegmentSizeOfPath,

@@ -217,6 +217,7 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         from,
         to,
         connection: Connection::New,
+        consented: false,
         answered_at: None,
     };
     let comes = (packet(peer, me, Leg::Clear(None), Leg::Gateway), BuiltIn::Input);
@@ -246,6 +247,7 @@ fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
             from,
             to,
             connection: Connection::New,
+            consented: false,
             answered_at: None,
         };
         let fate = brief(&book.journeys(packet), tunnel.family());

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::super::ground::Ground;
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Rulebook};
-use crate::plan::{Journey, Layout, Packet, Rules, Site, Wanted};
-use crate::record::{Entry, GatewayRecord, GuardRecord, TunnelRecord};
+use crate::plan::{Journey, Layout, Packet, Rules, Wanted};
+use crate::record::{Entry, GatewayRecord, GuardRecord, Installed, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, Network as _, WayKind};
 use crate::selector::Family;
 use crate::settings::JumpPlace;
@@ -44,7 +44,7 @@ impl Scene {
         for rulebook in Rulebook::all() {
             let entries = store.entries(rulebook)?;
             if !entries.is_empty() {
-                books.push(Book::of(rulebook, store.place(rulebook)?, entries));
+                books.push(Book::of(rulebook, store.installed(rulebook)?, entries));
             }
         }
         Ok(Self { now: ground.now, books })
@@ -59,14 +59,13 @@ impl Scene {
 }
 
 impl Book {
-    pub(super) fn of(rulebook: Rulebook, place: JumpPlace, entries: Vec<Entry>) -> Self {
+    pub(super) fn of(rulebook: Rulebook, installed: Installed, entries: Vec<Entry>) -> Self {
         let layouts: Vec<Layout> = entries.iter().map(|entry| entry.layout().clone()).collect();
-        let family = rulebook.family;
         Self {
             rulebook,
-            place,
+            place: installed.place,
             entries,
-            wanted: Wanted::of(&layouts, Site { family, place }),
+            wanted: Wanted::of(&layouts, installed.site(rulebook)),
         }
     }
 

@@ -307,6 +307,8 @@ pub(super) fn on_the_way(verdict: &Verdict) -> Option<String> {
         | Verdict::Return
         | Verdict::Jump(_)
         | Verdict::Goto(_)
+        | Verdict::SetMark(_)
+        | Verdict::ClearMark(_)
         | Verdict::Snat(_)
         | Verdict::Dnat(_) => None,
     }

@@ -78,6 +78,7 @@ pub(super) struct Problem {
 }
 
 const RESTORE: &str = "pluto-updown restore";
+const START: &str = "pluto-updown start";
 const OWN: &str = "put it into your own rules";
 const PRUNE: &str = "pluto-updown prune";
 const CHECK: &str = "pluto-updown check";
@@ -216,9 +217,14 @@ fn drifted(rulebook: Rulebook, found: &Comparison) -> Vec<Problem> {
             | DriftKind::NotLedTo(_) => "missing",
             DriftKind::Stray(_) | DriftKind::Foreign(..) => "foreign",
             DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
+            DriftKind::OlderLayout => "older",
         },
         text: one_line(&format!("{rulebook} {drift}")),
-        mend: if drift.is_mendable() { RESTORE } else { OWN },
+        mend: match drift.kind {
+            DriftKind::OlderLayout => START,
+            _ if drift.is_mendable() => RESTORE,
+            _ => OWN,
+        },
     };
     found.drifts.iter().map(problem).collect()
 }

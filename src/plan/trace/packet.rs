@@ -22,6 +22,8 @@ pub struct Packet {
     pub to: Leg,
     /// Its place in its connection. In a TCP connection it is the first one of its direction.
     pub connection: Connection,
+    /// Whether it has the bit by which a first tunnel consents, the only one that our rules ask for.
+    pub consented: bool,
     /// Where the answers of its connection go, which tells whether its source was translated; none if that is not known.
     pub answered_at: Option<IpAddr>,
 }
@@ -99,6 +101,8 @@ impl Packet {
             Match::State(state) => self.connection.is(*state).into(),
             Match::Behind(address) => self.is_behind(*address, doubts),
             Match::Foreign => (self.from != Leg::Gateway).into(),
+            Match::Mark(_) => self.consented.into(),
+            Match::NotMark(_) => (!self.consented).into(),
             Match::Syn => tcp().map_or(Answer::No, |tcp| self.is_of(&tcp, doubts)),
             // One packet never comes too often.
             Match::Rate | Match::Comment(_) => Answer::Yes,

@@ -230,6 +230,8 @@ impl State {
                 Step::Into(chain.clone())
             }
             Verdict::Goto(chain) => Step::Into(chain.clone()),
+            Verdict::SetMark(_) => self.mark(true),
+            Verdict::ClearMark(_) => self.mark(false),
             Verdict::Consult(_)
             | Verdict::Log(_)
             | Verdict::KernelLog(_)
@@ -239,6 +241,11 @@ impl State {
                 Step::On
             }
         }
+    }
+
+    fn mark(&mut self, consented: bool) -> Step {
+        self.traveller.packet.consented = consented;
+        Step::On
     }
 
     fn deciding(&self, rule: &Rule) -> Deciding {
