@@ -17,7 +17,7 @@ use pluto_updown::plan::{
 };
 use pluto_updown::record::{Entry, FORMAT, Pending, ResolverRecord, RoutingRecord, TunnelRecord};
 use pluto_updown::resolver::{Author, Names, author, merge};
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace, Policy, Settings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -192,6 +192,7 @@ fn opened(tunnel: &Tunnel) {
         policy: &policy,
         esp: Esp::Negotiated,
         exempting: Exempting::Some,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: Some(1400),
     };
@@ -241,8 +242,8 @@ fn life(layout: &Layout, family: Family) -> [Vec<Section>; 3] {
 }
 
 fn site(family: Family) -> Site {
-    let place = JumpPlace::First;
-    Site { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    Site { family, place, mark }
 }
 
 /// That of a tunnel between two networks.
@@ -260,6 +261,7 @@ fn tunnels_layout() -> Layout {
         policy: &Policy::default(),
         esp: Esp::Negotiated,
         exempting: Exempting::Some,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };

@@ -336,9 +336,7 @@ impl<T: Tables> Session<'_, T> {
         let made = match old.place == new.place {
             // Most chains stay as they are: with very many tunnels to write them anew takes longer than a call may.
             true => match self.bring_to(rulebook, Wanted::of(&layouts, new.site(rulebook))) {
-                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
-                    self.move_jumps(&pending, &layouts, old, new)
-                }
+                Err(ApplyError::Tables(error)) if may_be_drift(&error) => self.move_jumps(&pending, &layouts, old, new),
                 other => other,
             },
             false => self.move_jumps(&pending, &layouts, old, new),

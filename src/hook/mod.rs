@@ -206,10 +206,13 @@ pub(crate) fn know_recorded_tunnels(caller: &mut Caller, store: &Store) -> Resul
         caller.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &caller.settings;
-    let is_clamped = |record: &&TunnelRecord| {
-        [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu)
-    };
-    for peer in records.iter().filter(is_clamped).filter_map(|record| record.tunnel.peer) {
+    let is_clamped =
+        |record: &&TunnelRecord| [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu);
+    for peer in records
+        .iter()
+        .filter(is_clamped)
+        .filter_map(|record| record.tunnel.peer)
+    {
         if let (false, Some(size)) = (caller.path_mtus.contains_key(&peer), path_mtu(peer)) {
             caller.path_mtus.insert(peer, size);
         }

@@ -40,8 +40,9 @@ fn prune(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
 
 fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
     let mut programs = ground.programs(store);
-    let mut session = Session::new(store, &mut programs, ground.caller());
+    let mut session = Session::new(store, &mut programs, ground.changing_caller(store)?);
     session.settle()?;
+    session.upgrade()?;
     let judged = judge(store)?;
     let mut text = judged.text("forgotten");
     let works = session.forgetting(judged.gone)?;

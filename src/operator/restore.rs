@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::ground::{Ground, print, rulebooks};
 use crate::apply::{RoutingError, RoutingSession, Session};
 use crate::cli::{Duties, Mode, Options};
-use crate::hook::{HookError, know_recorded_tunnels};
+use crate::hook::HookError;
 use crate::netfilter::{Rulebook, restore_text};
 use crate::plan::Drift;
 use crate::record::Store;
@@ -61,11 +61,7 @@ fn restore(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulebooks = rulebooks(&programs, store)?;
-    let mut caller = ground.caller();
-    if store.has_older_layout()? {
-        know_recorded_tunnels(&mut caller, store)?;
-    }
-    let mut session = Session::new(store, &mut programs, caller);
+    let mut session = Session::new(store, &mut programs, ground.changing_caller(store)?);
     session.settle()?;
     for rulebook in session.upgrade()? {
         // Writing into a String cannot fail.

@@ -130,7 +130,10 @@ fn misplaced_mark(chain: &ChainName, rule: &Rule, places: &[ChainName]) -> Optio
 
 /// Whether a rule leads to all tunnels from a chain that is not one of a fixed number.
 fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<Fault> {
-    let mut dispatchers = Table::ALL.into_iter().flat_map(Path::of_tunnels).map(|path| path.dispatcher());
+    let mut dispatchers = Table::ALL
+        .into_iter()
+        .flat_map(Path::of_tunnels)
+        .map(|path| path.dispatcher());
     let leads_to_all = *target == decrypted() || dispatchers.any(|dispatcher| dispatcher == *target);
     let mut entrances = BuiltIn::ALL.into_iter().map(entrance);
     let is_fixed = [decrypted(), clear()].contains(chain) || entrances.any(|entrance| entrance == *chain);

@@ -49,7 +49,9 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.table)?;
         match &self.kind {
-            DriftKind::OlderLayout => f.write_str("older layout: an older version of pluto-updown has put the rules in"),
+            DriftKind::OlderLayout => {
+                f.write_str("older layout: an older version of pluto-updown has put the rules in")
+            }
             DriftKind::Nothing(chains) => write!(f, "missing: everything of ours, {chains} chains"),
             DriftKind::NoChain(chain) => write!(f, "missing: chain {chain}"),
             DriftKind::Stray(chain) => write!(f, "foreign: chain {chain}, which nothing on record needs"),

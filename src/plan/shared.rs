@@ -248,10 +248,7 @@ fn decrypted_rules(piece: &mut Piece, bit: MarkBit) {
 /// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and passes; by a tunnel's interface it goes
 /// into one although no policy says so (see [`class`]).
 fn onward_rules(piece: &mut Piece, bit: MarkBit) {
-    piece.tail(
-        &onward(),
-        Rule::when(Match::Clear(Direction::Out), Verdict::Accept),
-    );
+    piece.tail(&onward(), Rule::when(Match::Clear(Direction::Out), Verdict::Accept));
     piece.tail(&onward(), Rule::always(Verdict::SetMark(bit)));
 }
 
@@ -309,11 +306,7 @@ fn filter_class(piece: &mut Piece, class: &DeviceClass, bit: MarkBit) {
     // tunnels ask for their own by name, and no other rule there takes a packet without a policy.
     piece.head(
         &clear(),
-        by_class(
-            Path::ForwardOut,
-            class,
-            Verdict::Jump(Path::ForwardOut.dispatcher()),
-        ),
+        by_class(Path::ForwardOut, class, Verdict::Jump(Path::ForwardOut.dispatcher())),
     );
     // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An interface that is named like a tunnel's
     // and is none of ours may lead into somebody else's tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours

@@ -53,6 +53,10 @@ impl fmt::Display for Mark {
 pub struct MarkBit(u32);
 
 impl MarkBit {
+    /// Bit 28. Unique marks of libreswan and strongSwan count from below, kube-proxy has 0x4000 and 0x8000, Tailscale 0xff0000; Calico by
+    /// default 0xffff0000, which has it.
+    pub const DEFAULT: Self = Self(0x1000_0000);
+
     /// The mask with this bit alone.
     #[must_use]
     pub fn mask(self) -> u32 {
@@ -60,11 +64,9 @@ impl MarkBit {
     }
 }
 
-/// Bit 28. Unique marks of libreswan and strongSwan count from below, kube-proxy has 0x4000 and 0x8000, Tailscale 0xff0000; Calico by default
-/// 0xffff0000, which has it.
 impl Default for MarkBit {
     fn default() -> Self {
-        Self(0x1000_0000)
+        Self::DEFAULT
     }
 }
 

@@ -496,6 +496,7 @@ impl Match {
             | Self::DestinationPorts(_)
             | Self::Policy(_)
             | Self::SourceIsLocal(_)
+            | Self::Mark(_)
             | Self::Limit(_)
             | Self::Comment(_) => Vec::new(),
         }

@@ -133,7 +133,11 @@ fn translated(packet: &Packet, verdict: Verdict) -> Packet {
 fn walk(table: &Table, first: &str, packet: &Packet) -> Trace {
     let mut walker = packet.clone();
     let trace = walk_on(table, first, &mut walker);
-    assert_eq!(walker.mark & !packet.mark, 0, "nobody behind us meets a bit of ours: {packet:#?}");
+    assert_eq!(
+        walker.mark & !packet.mark,
+        0,
+        "nobody behind us meets a bit of ours: {packet:#?}"
+    );
     trace
 }
 
@@ -196,7 +200,9 @@ fn look_at(table: &Table, packet: &mut Packet, here: &(String, usize), trace: &m
         trace.limited.push(text.clone());
     }
     trace.matched.push(text);
-    rule.target.as_ref().map_or(Move::NextRule, |target| act(target, packet, trace))
+    rule.target
+        .as_ref()
+        .map_or(Move::NextRule, |target| act(target, packet, trace))
 }
 
 fn act(target: &Target, packet: &mut Packet, trace: &mut Trace) -> Move {

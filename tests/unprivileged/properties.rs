@@ -11,7 +11,7 @@ use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, T
 use pluto_updown::plan::{
     Change, Exempting, Layout, Piece, Site, Terms, TunnelKey, faults, lay_out, rebuild, transition,
 };
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace};
 use proptest::prelude::*;
 
@@ -87,6 +87,7 @@ fn layout(tunnel: &Tunnel) -> Layout {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
         exempting: Exempting::Nobody,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
@@ -128,8 +129,8 @@ fn is_plain(line: &str) -> bool {
 }
 
 fn site(family: Family) -> Site {
-    let place = JumpPlace::First;
-    Site { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    Site { family, place, mark }
 }
 
 proptest! {

@@ -110,7 +110,11 @@ const NEEDS: [(Table, &str, &str); 20] = [
         "every tunnel",
     ),
     (Table::Filter, "-m comment --comment probe", "every tunnel"),
-    (Table::Filter, "-m mark --mark 0x1/0x1", "what goes from one tunnel into another"),
+    (
+        Table::Filter,
+        "-m mark --mark 0x1/0x1",
+        "what goes from one tunnel into another",
+    ),
     (
         Table::Filter,
         "-j MARK --set-xmark 0x0/0x1",

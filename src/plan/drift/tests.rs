@@ -3,12 +3,13 @@ use super::*;
 use crate::contract::{Duty, Snapshot, read};
 use crate::netfilter::{Command, restore_text};
 use crate::plan::{Exempting, Layout, Site, Terms, TunnelKey, lay_out};
-use crate::selector::Family;
+use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Nat, Policy};
 
 const SITE: Site = Site {
     family: Family::Ipv4,
     place: JumpPlace::First,
+    mark: MarkBit::DEFAULT,
 };
 
 fn layout(connection: &str, changes: &[(&str, &str)]) -> Layout {
@@ -39,6 +40,7 @@ fn layout(connection: &str, changes: &[(&str, &str)]) -> Layout {
         policy: &policy,
         esp: Esp::default(),
         exempting: Exempting::Nobody,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };

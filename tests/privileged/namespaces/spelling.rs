@@ -8,7 +8,9 @@ use pluto_updown::netfilter::{
     BuiltIn, ChainName, Comment, Direction, InterfaceMatch, KernelLogPrefix, LogPrefix, LogTarget, Match, PolicyMatch,
     Rule, Saved, State, Table, Verdict, spelling,
 };
-use pluto_updown::selector::{Device, Family, Icmp, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
+use pluto_updown::selector::{
+    Device, Family, Icmp, MarkBit, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic,
+};
 
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
@@ -113,6 +115,8 @@ fn kind(matched: &Match) -> &'static str {
         Match::State(_) => "state",
         Match::Behind(_) => "behind",
         Match::Foreign => "foreign",
+        Match::Mark(_) => "mark",
+        Match::NotMark(_) => "not mark",
         Match::Syn => "syn",
         Match::Rate => "rate",
         Match::Policy(_) => "policy",
@@ -120,7 +124,11 @@ fn kind(matched: &Match) -> &'static str {
     }
 }
 
-const KINDS: usize = 17;
+const KINDS: usize = 19;
+
+fn bits() -> [MarkBit; 3] {
+    ["0x1", "0x10000000", "0x80000000"].map(|bit| bit.parse().unwrap())
+}
 
 fn matches(family: Family) -> Vec<Match> {
     let mut matches = Vec::new();
@@ -139,6 +147,9 @@ fn matches(family: Family) -> Vec<Match> {
     matches.extend([Match::Clear(Direction::In), Match::Clear(Direction::Out)]);
     matches.extend([State::New, State::Established, State::Related, State::Ongoing].map(Match::State));
     matches.extend([Match::Behind(address(family)), Match::Foreign, Match::Syn, Match::Rate]);
+    for bit in bits() {
+        matches.extend([Match::Mark(bit), Match::NotMark(bit)]);
+    }
     for direction in [Direction::In, Direction::Out] {
         matches.extend(
             traffics()
@@ -164,12 +175,14 @@ fn table_of(verdict: &Verdict) -> (&'static str, Table) {
         Verdict::Return => ("return", Table::Filter),
         Verdict::Consult(_) => ("consult", Table::Filter),
         Verdict::KernelLog(_) => ("kernel log", Table::Filter),
+        Verdict::SetMark(_) => ("set mark", Table::Filter),
+        Verdict::ClearMark(_) => ("clear mark", Table::Filter),
         Verdict::SegmentSize(_) => ("segment size", Table::Mangle),
         Verdict::SegmentSizeOfPath => ("segment size of path", Table::Mangle),
     }
 }
 
-const VERDICTS: usize = 12;
+const VERDICTS: usize = 14;
 
 fn address(family: Family) -> IpAddr {
     match family {
@@ -192,6 +205,11 @@ fn verdicts(family: Family) -> Vec<Verdict> {
         Verdict::SegmentSize(1360.try_into().unwrap()),
         Verdict::SegmentSizeOfPath,
     ];
+    verdicts.extend(
+        bits()
+            .into_iter()
+            .flat_map(|bit| [Verdict::SetMark(bit), Verdict::ClearMark(bit)]),
+    );
     verdicts.extend(comments().iter().flat_map(|comment| {
         [1, 65535].map(|group| {
             Verdict::Log(LogTarget {

@@ -62,6 +62,8 @@ fn sizes(walk: &Walk) -> Vec<Mss> {
         | RuleVerdict::Jump(_)
         | RuleVerdict::Consult(_)
         | RuleVerdict::Goto(_)
+        | RuleVerdict::SetMark(_)
+        | RuleVerdict::ClearMark(_)
         | RuleVerdict::Log(_)
         | RuleVerdict::KernelLog(_)
         | RuleVerdict::Snat(_)

@@ -5,7 +5,7 @@ use std::path::Path;
 use pluto_updown::apply::ApplyError;
 use pluto_updown::contract::Duty;
 use pluto_updown::netfilter::{Rulebook, Variant};
-use pluto_updown::plan::{Layout, Site, Wanted};
+use pluto_updown::plan::{Layout, Wanted};
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
@@ -152,7 +152,6 @@ pub(crate) fn wanted(folder: &Path) -> Wanted {
     let store = Store::peek(&folder.join("state"), 1);
     let entries = store.entries(rulebook).expect("a record");
     let layouts: Vec<Layout> = entries.iter().map(|entry| entry.layout().clone()).collect();
-    let place = store.place(rulebook).expect("a place");
-    let family = rulebook.family;
-    Wanted::of(&layouts, Site { family, place })
+    let installed = store.installed(rulebook).expect("a note");
+    Wanted::of(&layouts, installed.site(rulebook))
 }
