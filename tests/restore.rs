@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use pluto_updown::apply::{ApplyError, Caller, Session};
 use pluto_updown::contract::Tunnel;
-use pluto_updown::netfilter::{Rulebook, Variant};
+use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::Drift;
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use support::emulator::{Emulator, Kind};
 use support::world::{Fate, World, duty, libreswan, strongswan, tunnel, with};
 
-const BOOK: Rulebook = Rulebook {
-    variant: Variant::Nft,
+const BOOK: Ruleset = Ruleset {
+    backend: Backend::Nft,
     family: Family::Ipv4,
 };
 

@@ -10,7 +10,7 @@ mod refusals;
 mod twins;
 mod vti;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::rtnetlink::{Item, Kernel, Network as _, Put, Route, Taken};
 use support::namespace::Namespace;
 
@@ -33,7 +33,7 @@ const GATEWAY: &str = "
 ";
 
 fn gateway() -> Namespace {
-    let namespace = Namespace::bare(Variant::Nft);
+    let namespace = Namespace::bare(Backend::Nft);
     namespace.shell(GATEWAY);
     namespace
 }
