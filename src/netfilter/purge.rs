@@ -41,7 +41,7 @@ pub struct Purge {
 /// Plans it.
 #[must_use]
 pub fn purge(saved: &IptablesSave, jumps: JumpOwner, others: UserRules) -> Purge {
-    let mut purge = Purge::default();
+    let mut purged = Purge::default();
     for (table, listed) in saved.tables() {
         let jumps = match table {
             Table::Filter => jumps,
