@@ -294,7 +294,7 @@ impl Part<'_> {
         let answered = ports.map(|(protocol, port)| {
             let (my, peer) = (Ports::Any, Ports::single(port));
             let kind = self.kind(Direction::In, Traffic::Ports { protocol, my, peer });
-            vec![kind, Match::State(State::Established)]
+            vec![kind, Match::State(State::Reply)]
         });
         let protocols = PROTOCOLS.into_iter().flat_map(NonZeroU8::new);
         let protocols = protocols.map(|number| vec![self.kind(Direction::In, Traffic::Protocol(Protocol(number)))]);

@@ -483,7 +483,7 @@ pub(super) fn ike(direction: Direction, family: Family) -> Vec<Vec<Match>> {
         vec![at(ours(PortProtocol::Udp, 4500))],
         vec![at(ours(PortProtocol::Tcp, 4500))],
         match direction {
-            Direction::In => vec![at(theirs), Match::State(State::Established)],
+            Direction::In => vec![at(theirs), Match::State(State::Reply)],
             Direction::Out => vec![at(theirs)],
         },
     ]

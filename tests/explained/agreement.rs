@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::packets::{ignorance, is_so, known, packets, vague};
 use crate::support::emulator::{Emulator, Kind, Mss};
 use crate::support::packet::{
-    ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
+    ConnectionDirection, ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
 };
 use crate::worlds::{calls, files, wanted, world};
 
@@ -102,6 +102,7 @@ fn of_later(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), Te
         From::Device(_) | From::Ipsec { .. } => {
             let first = Packet {
                 state: ConnectionState::New,
+                direction: ConnectionDirection::Original,
                 ..packet.clone()
             };
             Packet {

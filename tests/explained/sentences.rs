@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pluto_updown::contract::Attachment;
 use pluto_updown::netfilter::{Direction, Rulebook, Variant};
-use pluto_updown::plan::{Connection, End, Leg, Packet, Passes, Path, Rules, ways};
+use pluto_updown::plan::{Connection, ConnectionDirection, End, Leg, Packet, Passes, Path, Rules, ways};
 use pluto_updown::record::{Store, TunnelRecord};
 use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
 use proptest::prelude::*;
@@ -110,7 +110,11 @@ proptest! {
             let near = way.map_or(record.tunnel.my_client, |way| way.near);
             let is_in_clear = matches!(leg(&record), Leg::Clear(_));
             for kind in kinds() {
-                for connection in [Connection::New, Connection::Established] {
+                for connection in [
+                    Connection::New,
+                    Connection::Established(ConnectionDirection::Original),
+                    Connection::Established(ConnectionDirection::Reply),
+                ] {
                     // What a tunnel's device leaves alone is in clear to the gateway's own rules.
                     let Some(end) = promised(way.map(|way| &way.passes), &record, &kind, connection)
                         .filter(|end| *end != End::Left || !is_in_clear) else { continue };
