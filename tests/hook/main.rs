@@ -16,4 +16,5 @@ mod programs;
 mod record;
 mod replay;
 mod resolver;
+mod stderr;
 mod variables;
