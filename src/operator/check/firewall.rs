@@ -115,7 +115,7 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 18] = [
+const NEEDS: [(Table, &str, &str); 19] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
@@ -137,12 +137,17 @@ const NEEDS: [(Table, &str, &str); 18] = [
     (Table::Filter, "-j NFLOG --nflog-group 1", "libreswan's nflog="),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY",
         "allow = \"replies\" and other restrictions",
     ),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctstatus EXPECTED",
+        "allow = \"replies\" and other restrictions",
+    ),
+    (
+        Table::Filter,
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST --ctdir REPLY",
         "nat = \"masquerade\" and an address beside allow = ...",
     ),
     (Table::Filter, "ICMP", "tunnels and services of ICMP"),
@@ -338,8 +343,8 @@ mod tests {
             Match::In(_) | Match::Out(_) => &[],
             Match::Traffic(..) => &["-m tcp --dport", "-m udp --dport", "-m multiport", "ICMP", "AH"],
             Match::Policy(_) | Match::PolicyNone(_) => &["-m policy"],
-            Match::CtState(_) => &["-m conntrack --ctstate"],
-            Match::CtReplDst(_) => &["--ctrepldst"],
+            Match::CtState(_) => &["-m conntrack --ctstate", "--ctdir REPLY", "--ctstatus EXPECTED"],
+            Match::CtReplDst(_) => &["--ctrepldst", "--ctdir REPLY"],
             Match::SrcNotLocal => &["-m addrtype"],
             Match::Syn => &["--tcp-flags"],
             Match::Limit => &["-m limit"],
@@ -372,6 +377,7 @@ mod tests {
             ),
             Match::Source("192.0.2.0/24".parse().unwrap()),
             Match::PolicyNone(crate::netfilter::Direction::In),
+            Match::CtState(crate::netfilter::CtState::Reply),
             Match::CtReplDst(address),
             Match::SrcNotLocal,
             Match::Syn,
