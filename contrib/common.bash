@@ -228,6 +228,39 @@ unpack_libreswan() (
     "${apt[@]}" update </dev/null && "${apt[@]}" download libreswan </dev/null && dpkg -x libreswan_*.deb .
 )
 
+# debian SUITE [OPTION...]: sets image, the packed root of a fresh Debian with the archives that an installed one has. mmdebstrap makes
+# it, with these options of its own, and it is kept in ${XDG_CACHE_HOME:-$HOME/.cache}/pluto-updown. DEBIAN_MIRROR and
+# DEBIAN_SECURITY_MIRROR are where its packages come from, deb.debian.org unless set.
+debian() {
+    local suite=$1 key cache=${XDG_CACHE_HOME:-$HOME/.cache}/pluto-updown archive=${DEBIAN_MIRROR:-http://deb.debian.org/debian} lines
+    shift
+    lines=("deb $archive $suite main" "deb $archive $suite-updates main"
+        "deb ${DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security} $suite-security main")
+    key=$(printf '%s\n' "$suite" "${lines[@]}" "$@" | sha256sum | cut -c1-12)
+    image=$cache/system-$suite-$key.tar
+    [[ ! -e $image ]] || return 0
+    need mmdebstrap=mmdebstrap
+    say "making a fresh $suite; this usually takes half a minute"
+    mkdir -p -- "$cache"
+    mmdebstrap --quiet --format=tar --variant=minbase --aptopt='Acquire::Retries "3"' "$@" "$suite" "$image.new.$$" "${lines[@]}"
+    mv -- "$image.new.$$" "$image"
+}
+
+# mount_system FOLDER: makes an unpacked root one that programs run in, in a mount and pid namespace of our own.
+mount_system() {
+    local system=$1 name
+    mount --bind "$system" "$system"
+    mount -t proc proc "$system/proc"
+    mount -t sysfs -o ro sys "$system/sys" 2>/dev/null || true
+    mount -t tmpfs -o mode=755 run "$system/run"
+    mount -t tmpfs -o mode=755 dev "$system/dev"
+    ln -s /proc/self/fd "$system/dev/fd"
+    for name in null zero urandom random tty; do
+        : >"$system/dev/$name"
+        mount --bind "/dev/$name" "$system/dev/$name"
+    done
+}
+
 # call FILE CONNECTION VERB [N]: the environment of the Nth such call in a captures file, a variable a line.
 call() {
     awk -v RS= -v connection="$2" -v verb="$3" -v wanted="${4:-1}" '
