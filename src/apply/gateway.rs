@@ -215,13 +215,7 @@ impl<T: Tables> Session<'_, T> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
             match self.tables.default_backend(family) {
-                Ok(backend) => drop(rulesets.insert(
-                    family,
-                    Ruleset {
-                        backend: backend,
-                        family,
-                    },
-                )),
+                Ok(backend) => drop(rulesets.insert(family, Ruleset { backend, family })),
                 Err(TablesError::NoFamily(_)) => {}
                 Err(error) if self.is_set_for(family) => return Err(error.into()),
                 Err(_) => {}

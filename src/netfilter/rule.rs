@@ -27,7 +27,7 @@ impl Rule {
     pub fn always(target: Target) -> Self {
         Self {
             matches: Vec::new(),
-            target: target,
+            target,
         }
     }
 
@@ -36,7 +36,7 @@ impl Rule {
     pub fn when(matched: Match, target: Target) -> Self {
         Self {
             matches: vec![matched],
-            target: target,
+            target,
         }
     }
 }

@@ -120,13 +120,7 @@ fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
 pub(super) fn denied(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
     let logged = Log { id, policy }.denied(matches.clone());
     let target = Target::Drop;
-    logged
-        .into_iter()
-        .chain([Rule {
-            matches,
-            target: target,
-        }])
-        .collect()
+    logged.into_iter().chain([Rule { matches, target }]).collect()
 }
 
 /// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.

@@ -418,7 +418,7 @@ fn with_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec<Targ
         targets
             .map(|target| Rule {
                 matches: matches.clone(),
-                target: target,
+                target,
             })
             .collect::<Vec<_>>()
     });
@@ -429,10 +429,7 @@ fn with_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec<Targ
 /// A rule for a match that may ask nothing, as that of everybody's addresses does.
 fn when(matched: Match, target: Target) -> Rule {
     let matches = std::iter::once(matched).filter(asks).collect();
-    Rule {
-        matches,
-        target: target,
-    }
+    Rule { matches, target }
 }
 
 fn at(direction: Direction, network: IpNet) -> Match {

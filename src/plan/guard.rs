@@ -37,15 +37,7 @@ pub fn lay_out_guard(near: &Network, far: &Network) -> Layout {
             });
         }
         let target = Target::Drop;
-        layout.put_in_block(
-            path,
-            far,
-            RulePosition::Head,
-            Rule {
-                matches,
-                target: target,
-            },
-        );
+        layout.put_in_block(path, far, RulePosition::Head, Rule { matches, target });
     }
     layout
 }

@@ -303,7 +303,7 @@ fn translate(
     ] {
         let rule = Rule {
             matches: allowance::selected(tunnel, path.direction()),
-            target: target,
+            target,
         };
         open(layout, tunnel, id, path, Network::host(near), vec![rule], exit);
     }
@@ -346,7 +346,7 @@ fn clamp(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>,
             matches: std::iter::once(Match::Syn)
                 .chain(note(tunnel).map(Match::Comment))
                 .collect(),
-            target: target,
+            target,
         });
         open(
             layout,

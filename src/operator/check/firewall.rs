@@ -16,13 +16,7 @@ pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
     let mut findings = backends(&programs);
     for family in Family::ALL {
         if let Ok(backend) = programs.default_backend(family) {
-            findings.extend(needs(
-                &programs,
-                Ruleset {
-                    backend: backend,
-                    family,
-                },
-            ));
+            findings.extend(needs(&programs, Ruleset { backend, family }));
         }
     }
     let known = rulesets(&programs, &store).unwrap_or_default();
@@ -58,13 +52,7 @@ fn backends(programs: &Programs<'_>) -> Vec<Finding> {
         match programs.default_backend(family) {
             Ok(backend) => {
                 found.push(backend);
-                findings.push(version(
-                    programs,
-                    Ruleset {
-                        backend: backend,
-                        family,
-                    },
-                ));
+                findings.push(version(programs, Ruleset { backend, family }));
             }
             Err(error) => findings.push(Finding::wrong(
                 error,
