@@ -10,7 +10,7 @@ use crate::apply::{Blocked, Caller, Session, Standing, Started};
 use crate::cli::{Mode, Options};
 use crate::contract::ConnectionName;
 use crate::hook::{HookError, know_recorded_tunnels};
-use crate::netfilter::{Rulebook, restore_text};
+use crate::netfilter::{Ruleset, restore_text};
 use crate::record::Store;
 use crate::settings::Settings;
 
@@ -30,7 +30,7 @@ pub(super) fn start(options: &Options) -> Result<u8, HookError> {
             };
             print(&match changed(&started) {
                 None => format!("nothing to change: {standing}\n"),
-                Some(rulebooks) => format!("changed {rulebooks}: {standing}\n"),
+                Some(rulesets) => format!("changed {rulesets}: {standing}\n"),
             })?;
         }
     }
@@ -43,7 +43,7 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let started = in_session(&ground, nothing_set(options), |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
-        Some(rulebooks) => format!("the gateway's rules are out of {rulebooks}\n"),
+        Some(rulesets) => format!("the gateway's rules are out of {rulesets}\n"),
     };
     // Writing into a String cannot fail.
     if started.standing.tunnels > 0 {
@@ -127,12 +127,12 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
     let caller = caller(ground, store, settings)?;
     let session = Session::new(store, &mut programs, caller);
     let mut text = String::new();
-    for rulebook in Rulebook::all() {
-        if session.moves(rulebook)? {
+    for ruleset in Ruleset::all() {
+        if session.moves(ruleset)? {
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
-                "# start: would write all rules of {rulebook} anew: place, mark or the layout changes"
+                "# start: would write all rules of {ruleset} anew: place, mark or the layout changes"
             );
         }
     }
@@ -143,7 +143,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
             let _ = write!(
                 text,
                 "# start: would change {}:\n{}",
-                work.rulebook,
+                work.ruleset,
                 restore_text(&sections)
             );
         }
@@ -167,7 +167,7 @@ fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Call
 }
 
 fn changed(started: &Started) -> Option<String> {
-    let names: Vec<_> = started.changed.iter().map(Rulebook::to_string).collect();
+    let names: Vec<_> = started.changed.iter().map(Ruleset::to_string).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::shared;
-use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Verdict};
+use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Target};
 use crate::selector::{MarkBit, Network};
 
 /// One of the ways through a gateway's tables that have to do with a tunnel.
@@ -149,18 +149,18 @@ impl Path {
     ///
     /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
     #[must_use]
-    pub fn allowed(self) -> Verdict {
-        self.consent(Verdict::Jump)
+    pub fn allowed(self) -> Target {
+        self.consent(Target::Jump)
     }
 
     /// The same in a chain that goes on to a DROP. What the tunnel consents to comes back from `PLUTO-ONWARD` with the bit set if it goes into
     /// a second tunnel. It must not come back into this chain, or the first tunnel would drop what it has consented to.
     #[must_use]
-    pub fn allowed_before_drop(self) -> Verdict {
-        self.consent(Verdict::Goto)
+    pub fn allowed_before_drop(self) -> Target {
+        self.consent(Target::Goto)
     }
 
-    fn consent(self, onward: impl FnOnce(ChainName) -> Verdict) -> Verdict {
+    fn consent(self, onward: impl FnOnce(ChainName) -> Target) -> Target {
         match self {
             Self::Input
             | Self::Output
@@ -171,7 +171,7 @@ impl Path {
             | Self::SizeOut
             | Self::BlockIn
             | Self::BlockOut
-            | Self::Peer => Verdict::Accept,
+            | Self::Peer => Target::Accept,
             Self::ForwardIn => onward(shared::onward()),
         }
     }

@@ -33,7 +33,7 @@ use super::path::Path;
 use super::piece::Piece;
 use super::tree::{Block, Shared};
 use crate::netfilter::{
-    BuiltIn, Chain, ChainName, Command, Direction, InterfaceMatch, Match, PolicyMatch, Rule, State, Table, Verdict,
+    BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
 use crate::selector::{Device, DeviceClass, Family, Icmp, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::JumpPlace;
@@ -77,6 +77,15 @@ fn apart(direction: Direction) -> ChainName {
     })
 }
 
+/// Packets that pass between a tunnel and the unencrypted world, on their way to the gateway's `only-ipsec`: those that arrived unencrypted
+/// and go into a tunnel, or those that came out of one and leave unencrypted.
+pub(super) fn only_beside_tunnels(unencrypted: Direction) -> ChainName {
+    ChainName::literal(match unencrypted {
+        Direction::In => "PLUTO-ONLY-FROM",
+        Direction::Out => "PLUTO-ONLY-TO",
+    })
+}
+
 /// The chain that a built-in chain jumps to.
 pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
     ChainName::literal(match built_in {
@@ -90,15 +99,15 @@ pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
 
 /// The rule that a built-in chain holds for us.
 pub(super) fn entrance_jump(built_in: BuiltIn) -> Rule {
-    Rule::always(Verdict::Jump(entrance(built_in)))
+    Rule::always(Target::Jump(entrance(built_in)))
 }
 
-pub(super) fn by_ipsec(direction: Direction, verdict: Verdict) -> Rule {
-    Rule::when(Match::Policy(PolicyMatch::any(direction)), verdict)
+pub(super) fn by_ipsec(direction: Direction, target: Target) -> Rule {
+    Rule::when(Match::Policy(PolicyMatch::any_ipsec(direction)), target)
 }
 
-fn by_class(path: Path, class: &DeviceClass, verdict: Verdict) -> Rule {
-    Rule::when(path.device(InterfaceMatch::Class(class.clone())), verdict)
+fn by_class(path: Path, class: &DeviceClass, target: Target) -> Rule {
+    Rule::when(path.device(InterfaceMatch::Wildcard(class.clone())), target)
 }
 
 /// Where a tree stands, as far as its rules depend on that.
@@ -198,12 +207,12 @@ fn sorted_base(table: Table) -> Piece {
 /// Sends what came or will leave by IPsec to the path's dispatcher; the others are through.
 fn sort_ipsec(piece: &mut Piece, path: Path) {
     for built_in in path.built_in() {
-        let ipsec = Match::Policy(PolicyMatch::any(path.direction()));
+        let ipsec = Match::Policy(PolicyMatch::any_ipsec(path.direction()));
         piece.tail(
             &entrance(*built_in),
             Rule {
                 matches: only_first(path.table(), ipsec),
-                verdict: Verdict::Jump(path.dispatcher()),
+                target: Target::Jump(path.dispatcher()),
             },
         );
     }
@@ -223,10 +232,10 @@ fn only_first(table: Table, matched: Match) -> Vec<Match> {
 /// allowed by the tunnel that it came from, and what that refuses must not be taken for clear text going into a tunnel.
 fn forward_rules(piece: &mut Piece) {
     let chain = entrance(BuiltIn::Forward);
-    piece.tail(&chain, by_ipsec(Direction::In, Verdict::Goto(decrypted())));
+    piece.tail(&chain, by_ipsec(Direction::In, Target::Goto(decrypted())));
     piece.tail(
         &chain,
-        by_ipsec(Direction::Out, Verdict::Goto(Path::ForwardOut.dispatcher())),
+        by_ipsec(Direction::Out, Target::Goto(Path::ForwardOut.dispatcher())),
     );
 }
 
@@ -235,21 +244,21 @@ fn decrypted_rules(piece: &mut Piece, bit: MarkBit) {
     let chain = decrypted();
     let mut rule = |rule| piece.tail(&chain, rule);
     // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for consent.
-    rule(Rule::always(Verdict::ClearMark(bit)));
-    rule(Rule::always(Verdict::Jump(Path::ForwardIn.dispatcher())));
+    rule(Rule::always(Target::ClearMark(bit)));
+    rule(Rule::always(Target::Jump(Path::ForwardIn.dispatcher())));
     // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do.
-    rule(Rule::when(Match::NotMark(bit), Verdict::Return));
+    rule(Rule::when(Match::NotMark(bit), Target::Return));
     // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the administrator's.
-    rule(Rule::always(Verdict::ClearMark(bit)));
+    rule(Rule::always(Target::ClearMark(bit)));
     // For good: what the second tunnel does not take is for the administrator's rules.
-    rule(Rule::always(Verdict::Goto(Path::ForwardOut.dispatcher())));
+    rule(Rule::always(Target::Goto(Path::ForwardOut.dispatcher())));
 }
 
 /// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and passes; by a tunnel's interface it goes
 /// into one although no policy says so (see [`class`]).
 fn onward_rules(piece: &mut Piece, bit: MarkBit) {
-    piece.tail(&onward(), Rule::when(Match::Clear(Direction::Out), Verdict::Accept));
-    piece.tail(&onward(), Rule::always(Verdict::SetMark(bit)));
+    piece.tail(&onward(), Rule::when(Match::PolicyNone(Direction::Out), Target::Accept));
+    piece.tail(&onward(), Rule::always(Target::SetMark(bit)));
 }
 
 /// `PLUTO-INTERFACES` says with the bit whether a packet came in by a tunnel's interface. It clears it first: without that, a bit that
@@ -258,8 +267,8 @@ pub(super) fn devices(bit: MarkBit) -> Piece {
     let mut piece = Piece::default();
     piece.chain(&interfaces());
     piece.chain(&mark());
-    piece.tail(&interfaces(), Rule::always(Verdict::ClearMark(bit)));
-    piece.tail(&mark(), Rule::always(Verdict::SetMark(bit)));
+    piece.tail(&interfaces(), Rule::always(Target::ClearMark(bit)));
+    piece.tail(&mark(), Rule::always(Target::SetMark(bit)));
     piece
 }
 
@@ -276,7 +285,7 @@ pub(super) fn class(table: Table, class: &DeviceClass, bit: MarkBit) -> Piece {
                 for built_in in path.built_in() {
                     piece.head(
                         &entrance(*built_in),
-                        by_class(path, class, Verdict::Jump(path.dispatcher())),
+                        by_class(path, class, Target::Jump(path.dispatcher())),
                     );
                 }
             }
@@ -292,37 +301,37 @@ pub(super) fn class(table: Table, class: &DeviceClass, bit: MarkBit) -> Piece {
 
 fn filter_class(piece: &mut Piece, class: &DeviceClass, bit: MarkBit) {
     let forward = entrance(BuiltIn::Forward);
-    let came_by = Path::ForwardIn.device(InterfaceMatch::Class(class.clone()));
+    let came_by = Path::ForwardIn.device(InterfaceMatch::Wildcard(class.clone()));
     // The second of the two is put at the head first. It asks for the class as well: of another packet nobody has cleared the bit.
     piece.head(
         &forward,
         Rule {
             matches: vec![came_by.clone(), Match::Mark(bit)],
-            verdict: Verdict::Goto(decrypted()),
+            target: Target::Goto(decrypted()),
         },
     );
-    piece.head(&forward, Rule::when(came_by, Verdict::Jump(interfaces())));
+    piece.head(&forward, Rule::when(came_by, Target::Jump(interfaces())));
     // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all; the
     // tunnels ask for their own by name, and no other rule there takes a packet without a policy.
     piece.head(
         &clear(),
-        by_class(Path::ForwardOut, class, Verdict::Jump(Path::ForwardOut.dispatcher())),
+        by_class(Path::ForwardOut, class, Target::Jump(Path::ForwardOut.dispatcher())),
     );
     // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An interface that is named like a tunnel's
     // and is none of ours may lead into somebody else's tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours
     // takes it, and the administrator's rules decide.
-    piece.head(&onward(), by_class(Path::ForwardOut, class, Verdict::Goto(mark())));
+    piece.head(&onward(), by_class(Path::ForwardOut, class, Target::Goto(mark())));
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
 fn sort_class(piece: &mut Piece, path: Path, class: &DeviceClass) {
-    let matched = path.device(InterfaceMatch::Class(class.clone()));
+    let matched = path.device(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
         piece.tail(
             &entrance(*built_in),
             Rule {
                 matches: only_first(path.table(), matched.clone()),
-                verdict: Verdict::Jump(path.dispatcher()),
+                target: Target::Jump(path.dispatcher()),
             },
         );
     }
@@ -334,8 +343,8 @@ pub(super) fn device(device: &Device) -> Piece {
     piece.tail(
         &interfaces(),
         Rule::when(
-            Path::ForwardIn.device(InterfaceMatch::Device(device.clone())),
-            Verdict::Goto(mark()),
+            Path::ForwardIn.device(InterfaceMatch::Interface(device.clone())),
+            Target::Goto(mark()),
         ),
     );
     // To the device's eyes all of it is in clear.
@@ -344,16 +353,18 @@ pub(super) fn device(device: &Device) -> Piece {
         (Path::BlockOut.dispatcher(), Path::BlockOut),
         (clear_here(Direction::In), Path::Input),
         (clear_here(Direction::Out), Path::Output),
+        (only_beside_tunnels(Direction::In), Path::ForwardIn),
+        (only_beside_tunnels(Direction::Out), Path::ForwardOut),
     ] {
-        let matched = path.device(InterfaceMatch::Device(device.clone()));
-        piece.head(&chain, Rule::when(matched, Verdict::Return));
+        let matched = path.device(InterfaceMatch::Interface(device.clone()));
+        piece.head(&chain, Rule::when(matched, Target::Return));
     }
     piece
 }
 
 pub(super) fn block(block: &Block) -> Piece {
     let mut piece = Piece::default();
-    let jump = Verdict::Jump(block.chain());
+    let jump = Target::Jump(block.chain());
     let rule = match block.network.prefix_len() {
         0 => Rule::always(jump),
         1.. => Rule::when(block.path.far(Network::Prefix(block.network)), jump),
@@ -367,8 +378,8 @@ pub(super) fn part(part: &Shared, site: Site) -> Piece {
     match part {
         Shared::Clear => clear_part(),
         Shared::Apart => apart_part(),
-        Shared::Exempt => exempt(Match::Policy(PolicyMatch::any(Direction::Out))),
-        Shared::ExemptDevice(device) => exempt(Match::Out(InterfaceMatch::Device(device.clone()))),
+        Shared::Exempt => exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
+        Shared::ExemptDevice(device) => exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
         Shared::Hiding => hiding(),
         Shared::Guards => guards(site.family),
         Shared::Peers => {
@@ -385,7 +396,7 @@ pub(super) fn part(part: &Shared, site: Site) -> Piece {
 fn clear_part() -> Piece {
     let mut piece = Piece::default();
     piece.chain(&clear());
-    piece.tail(&entrance(BuiltIn::Forward), Rule::always(Verdict::Goto(clear())));
+    piece.tail(&entrance(BuiltIn::Forward), Rule::always(Target::Goto(clear())));
     piece
 }
 
@@ -394,6 +405,7 @@ fn apart_part() -> Piece {
     let mut piece = Piece::default();
     for direction in [Direction::In, Direction::Out] {
         piece.chain(&clear_here(direction));
+        piece.chain(&only_beside_tunnels(direction));
     }
     for path in [Path::BlockIn, Path::BlockOut] {
         piece.chain(&path.dispatcher());
@@ -404,7 +416,7 @@ fn apart_part() -> Piece {
 /// At the tail, behind the tunnels that translate and those that leave it to others.
 fn exempt(matched: Match) -> Piece {
     let mut piece = Piece::default();
-    piece.tail(&entrance(BuiltIn::PostRouting), Rule::when(matched, Verdict::Accept));
+    piece.tail(&entrance(BuiltIn::PostRouting), Rule::when(matched, Target::Accept));
     piece
 }
 
@@ -415,8 +427,8 @@ fn hiding() -> Piece {
     piece.tail(
         &entrance(BuiltIn::PostRouting),
         Rule {
-            matches: vec![Match::Foreign, Match::Clear(Direction::Out)],
-            verdict: Verdict::Jump(Path::NatOut.dispatcher()),
+            matches: vec![Match::SrcNotLocal, Match::PolicyNone(Direction::Out)],
+            target: Target::Jump(Path::NatOut.dispatcher()),
         },
     );
     piece
@@ -427,7 +439,7 @@ fn peer(address: IpAddr) -> Piece {
     let mut piece = Piece::default();
     piece.head(
         &Block::of(Path::Peer, &network).chain(),
-        Rule::when(Match::Source(network), Verdict::Accept),
+        Rule::when(Match::Source(network), Target::Accept),
     );
     piece
 }
@@ -439,19 +451,19 @@ fn guards(family: Family) -> Piece {
         (Direction::In, Path::BlockIn, BuiltIn::Input),
         (Direction::Out, Path::BlockOut, BuiltIn::Output),
     ] {
-        let (apart, blocks) = (apart(direction), Verdict::Jump(path.dispatcher()));
+        let (apart, blocks) = (apart(direction), Target::Jump(path.dispatcher()));
         piece.chain(&apart);
         for matches in indispensable(direction, family) {
             piece.tail(
                 &apart,
                 Rule {
                     matches,
-                    verdict: Verdict::Return,
+                    target: Target::Return,
                 },
             );
         }
         piece.tail(&apart, Rule::always(blocks.clone()));
-        let entry = Rule::when(Match::Clear(direction), Verdict::Jump(apart));
+        let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(apart));
         piece.head(&entrance(built_in), entry);
         // What is forwarded is in clear in both directions where it comes here.
         piece.head(&clear(), Rule::always(blocks));
@@ -464,7 +476,7 @@ fn guards(family: Family) -> Piece {
     ] {
         piece.head(
             &tunnels.dispatcher(),
-            Rule::when(Match::Clear(clear), Verdict::Jump(blocks.dispatcher())),
+            Rule::when(Match::PolicyNone(clear), Target::Jump(blocks.dispatcher())),
         );
     }
     piece
@@ -522,7 +534,7 @@ pub(super) fn ike(direction: Direction, family: Family) -> Vec<Vec<Match>> {
         vec![at(ours(PortProtocol::Udp, 4500))],
         vec![at(ours(PortProtocol::Tcp, 4500))],
         match direction {
-            Direction::In => vec![at(theirs), Match::State(State::Established)],
+            Direction::In => vec![at(theirs), Match::CtState(CtState::Reply)],
             Direction::Out => vec![at(theirs)],
         },
     ]
@@ -546,7 +558,7 @@ pub(super) fn addresses_and_neighbours(direction: Direction, family: Family) -> 
     }
     if let Some(number) = NonZeroU8::new(Protocol::icmp(family)) {
         let errors = of(Traffic::Protocol(Protocol(number)));
-        all.push(vec![errors, Match::State(State::Related)]);
+        all.push(vec![errors, Match::CtState(CtState::Related)]);
     }
     all
 }

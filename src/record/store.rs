@@ -13,7 +13,7 @@ use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
-use crate::netfilter::{Rulebook, Table};
+use crate::netfilter::{Ruleset, Table};
 use crate::plan::{Layout, Node, Site, TunnelId, TunnelKey};
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
@@ -31,7 +31,7 @@ pub struct Store {
     lock: Option<Lock>,
 }
 
-/// What holds for all rules of a rulebook.
+/// What holds for all rules of a ruleset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
     /// Where our jumps stand.
@@ -44,7 +44,7 @@ pub struct Installed {
     pub layout: LayoutVersion,
 }
 
-/// How the chains of a rulebook hang together.
+/// How the chains of a ruleset hang together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub enum LayoutVersion {
@@ -82,11 +82,11 @@ impl From<LayoutVersion> for u32 {
 }
 
 impl Installed {
-    /// Where the rules of a rulebook stand, to the plan.
+    /// Where the rules of a ruleset stand, to the plan.
     #[must_use]
-    pub fn site(self, rulebook: Rulebook) -> Site {
+    pub fn site(self, ruleset: Ruleset) -> Site {
         Site {
-            family: rulebook.family,
+            family: ruleset.family,
             place: self.place,
             mark: self.mark,
         }
@@ -206,24 +206,22 @@ impl Store {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
-    /// Whether anything is on record in this rulebook.
+    /// Whether anything is on record in this ruleset.
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn has_entries(&self, rulebook: Rulebook) -> Result<bool, RecordError> {
-        is_any(file::names(&self.tunnels_folder(rulebook))?, |name| {
-            !name.ends_with(NEW)
-        })
+    pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
+        is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW))
     }
 
     /// Finds a tunnel's record, or a name for it.
     ///
     /// # Errors
     /// If a record that might be its own cannot be read, or every name that it could bear is taken.
-    pub fn slot(&self, rulebook: Rulebook, key: &TunnelKey) -> Result<Slot, RecordError> {
+    pub fn slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<Slot, RecordError> {
         let mut free = None;
         for id in key.ids() {
-            match self.entry(rulebook, &id)? {
+            match self.entry(ruleset, &id)? {
                 Some(Entry::Tunnel(record)) if record.key == *key => return Ok(Slot::Taken(record)),
                 Some(_) => {}
                 None => free = free.or(Some(id)),
@@ -234,25 +232,25 @@ impl Store {
         })
     }
 
-    /// Everything on record in a rulebook.
+    /// Everything on record in a ruleset.
     ///
     /// # Errors
     /// If one of the records cannot be read: to go on without it would take its rules away.
-    pub fn entries(&self, rulebook: Rulebook) -> Result<Vec<Entry>, RecordError> {
-        let mut ids = self.members(&self.tunnels_folder(rulebook))?;
+    pub fn entries(&self, ruleset: Ruleset) -> Result<Vec<Entry>, RecordError> {
+        let mut ids = self.members(&self.tunnels_folder(ruleset))?;
         ids.sort();
         let mut room = Vec::new();
         ids.iter()
-            .filter_map(|id| self.read_entry(rulebook, id, &mut room).transpose())
+            .filter_map(|id| self.read_entry(ruleset, id, &mut room).transpose())
             .collect()
     }
 
-    /// Every tunnel on record in a rulebook.
+    /// Every tunnel on record in a ruleset.
     ///
     /// # Errors
     /// If one of the records cannot be read.
-    pub fn tunnels(&self, rulebook: Rulebook) -> Result<Vec<TunnelRecord>, RecordError> {
-        let entries = self.entries(rulebook)?.into_iter();
+    pub fn tunnels(&self, ruleset: Ruleset) -> Result<Vec<TunnelRecord>, RecordError> {
+        let entries = self.entries(ruleset)?.into_iter();
         Ok(entries.filter_map(Entry::into_tunnel).collect())
     }
 
@@ -260,22 +258,22 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn tunnels_at(&self, rulebook: Rulebook, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
-        let ids = self.members(&self.node_folder(rulebook, node))?;
+    pub fn tunnels_at(&self, ruleset: Ruleset, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
+        let ids = self.members(&self.node_folder(ruleset, node))?;
         let entries: Result<Vec<_>, _> = ids
             .iter()
             .filter(|id| id.is_tunnels())
-            .filter_map(|id| self.entry(rulebook, id).transpose())
+            .filter_map(|id| self.entry(ruleset, id).transpose())
             .collect();
         Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
     }
 
-    /// What holds for all rules of a rulebook, if anything is on record there.
+    /// What holds for all rules of a ruleset, if anything is on record there.
     ///
     /// # Errors
     /// If the note of it cannot be read.
-    pub fn installed(&self, rulebook: Rulebook) -> Result<Installed, RecordError> {
-        let note: Option<InstalledNote> = absent_is_none(file::read(&self.place_file(rulebook)))?;
+    pub fn installed(&self, ruleset: Ruleset) -> Result<Installed, RecordError> {
+        let note: Option<InstalledNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
         // Versions before the second layout wrote it only where the place was not the first.
         Ok(note.map_or_else(Installed::before_notes, |note| note.installed))
     }
@@ -284,9 +282,9 @@ impl Store {
     ///
     /// # Errors
     /// If the note cannot be written.
-    pub fn set_installed(&self, rulebook: Rulebook, installed: Installed) -> Result<(), RecordError> {
-        let new = self.rulebook_folder(rulebook).join("place.new");
-        file::make_folder(&self.rulebook_folder(rulebook))?;
+    pub fn set_installed(&self, ruleset: Ruleset, installed: Installed) -> Result<(), RecordError> {
+        let new = self.ruleset_folder(ruleset).join("place.new");
+        file::make_folder(&self.ruleset_folder(ruleset))?;
         file::write(
             &new,
             &InstalledNote {
@@ -294,7 +292,7 @@ impl Store {
                 installed,
             },
         )?;
-        file::rename(&new, &self.place_file(rulebook))
+        file::rename(&new, &self.place_file(ruleset))
     }
 
     /// Whether an older version of this program has put rules in that are still to be written anew.
@@ -302,16 +300,16 @@ impl Store {
     /// # Errors
     /// If a folder cannot be listed, or a note not be read.
     pub fn has_older_layout(&self) -> Result<bool, RecordError> {
-        for rulebook in Rulebook::all() {
-            if self.has_entries(rulebook)? && self.installed(rulebook)?.is_older() {
+        for ruleset in Ruleset::all() {
+            if self.has_entries(ruleset)? && self.installed(ruleset)?.is_older() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn place_file(&self, rulebook: Rulebook) -> PathBuf {
-        self.rulebook_folder(rulebook).join("place")
+    fn place_file(&self, ruleset: Ruleset) -> PathBuf {
+        self.ruleset_folder(ruleset).join("place")
     }
 
     /// Those of the shared parts that `layouts` need which tunnels other than `ids` need too.
@@ -320,7 +318,7 @@ impl Store {
     /// If a folder cannot be listed.
     pub fn staying(
         &self,
-        rulebook: Rulebook,
+        ruleset: Ruleset,
         layouts: &[&Layout],
         ids: &BTreeSet<&TunnelId>,
     ) -> Result<BTreeSet<Node>, RecordError> {
@@ -329,7 +327,7 @@ impl Store {
         for node in nodes {
             let is_other =
                 |name: &str| !name.ends_with(NEW) && name.parse().is_ok_and(|id: TunnelId| !ids.contains(&id));
-            if is_any(file::names(&self.node_folder(rulebook, &node))?, is_other)? {
+            if is_any(file::names(&self.node_folder(ruleset, &node))?, is_other)? {
                 staying.insert(node);
             }
         }
@@ -340,12 +338,12 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, rulebook: Rulebook, entry: &Entry) -> Result<(), RecordError> {
+    pub fn update(&self, ruleset: Ruleset, entry: &Entry) -> Result<(), RecordError> {
         entry.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
-        self.write_new(rulebook, entry)?;
+        self.write_new(ruleset, entry)?;
         file::rename(
-            &self.new_file(rulebook, entry.id()),
-            &self.tunnel_file(rulebook, entry.id()),
+            &self.new_file(ruleset, entry.id()),
+            &self.tunnel_file(ruleset, entry.id()),
         )
     }
 
@@ -364,11 +362,11 @@ impl Store {
             file::remove_tree(&self.network())?;
         }
         let mut empty = !has_routings && !self.has_resolver();
-        for rulebook in Rulebook::all() {
-            if self.has_entries(rulebook)? {
+        for ruleset in Ruleset::all() {
+            if self.has_entries(ruleset)? {
                 empty = false;
             } else {
-                file::remove_tree(&self.rulebook_folder(rulebook))?;
+                file::remove_tree(&self.ruleset_folder(ruleset))?;
             }
         }
         if empty {
@@ -382,10 +380,10 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn write_new(&self, rulebook: Rulebook, entry: &Entry) -> Result<(), RecordError> {
-        file::make_folder(&self.rulebook_folder(rulebook))?;
-        file::make_folder(&self.tunnels_folder(rulebook))?;
-        let path = self.new_file(rulebook, entry.id());
+    pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Entry) -> Result<(), RecordError> {
+        file::make_folder(&self.ruleset_folder(ruleset))?;
+        file::make_folder(&self.tunnels_folder(ruleset))?;
+        let path = self.new_file(ruleset, entry.id());
         let written = file::write(&path, entry);
         if written.is_err() {
             let _ = file::remove(&path);
@@ -397,12 +395,12 @@ impl Store {
     ///
     /// # Errors
     /// If its record cannot be read.
-    pub fn entry(&self, rulebook: Rulebook, id: &TunnelId) -> Result<Option<Entry>, RecordError> {
-        self.read_entry(rulebook, id, &mut Vec::new())
+    pub fn entry(&self, ruleset: Ruleset, id: &TunnelId) -> Result<Option<Entry>, RecordError> {
+        self.read_entry(ruleset, id, &mut Vec::new())
     }
 
-    fn read_entry(&self, rulebook: Rulebook, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Entry>, RecordError> {
-        let path = self.tunnel_file(rulebook, id);
+    fn read_entry(&self, ruleset: Ruleset, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Entry>, RecordError> {
+        let path = self.tunnel_file(ruleset, id);
         let read = file::read_into(&path, room).and_then(|()| file::parse_by(&path, room, Entry::of_json));
         absent_is_none(read)
     }
@@ -413,32 +411,32 @@ impl Store {
         Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
-    pub(super) fn rulebook_folder(&self, rulebook: Rulebook) -> PathBuf {
-        self.folder.join(rulebook.to_string())
+    pub(super) fn ruleset_folder(&self, ruleset: Ruleset) -> PathBuf {
+        self.folder.join(ruleset.to_string())
     }
 
-    fn tunnels_folder(&self, rulebook: Rulebook) -> PathBuf {
-        self.rulebook_folder(rulebook).join("tunnels")
+    fn tunnels_folder(&self, ruleset: Ruleset) -> PathBuf {
+        self.ruleset_folder(ruleset).join("tunnels")
     }
 
-    pub(super) fn tunnel_file(&self, rulebook: Rulebook, id: &TunnelId) -> PathBuf {
-        self.tunnels_folder(rulebook).join(id.as_str())
+    pub(super) fn tunnel_file(&self, ruleset: Ruleset, id: &TunnelId) -> PathBuf {
+        self.tunnels_folder(ruleset).join(id.as_str())
     }
 
-    pub(super) fn new_file(&self, rulebook: Rulebook, id: &TunnelId) -> PathBuf {
-        self.tunnels_folder(rulebook).join(format!("{id}{NEW}"))
+    pub(super) fn new_file(&self, ruleset: Ruleset, id: &TunnelId) -> PathBuf {
+        self.tunnels_folder(ruleset).join(format!("{id}{NEW}"))
     }
 
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
-    pub(super) fn node_folder(&self, rulebook: Rulebook, node: &Node) -> PathBuf {
+    pub(super) fn node_folder(&self, ruleset: Ruleset, node: &Node) -> PathBuf {
         match node {
-            Node::Base(Table::Filter) => self.tunnels_folder(rulebook),
+            Node::Base(Table::Filter) => self.tunnels_folder(ruleset),
             Node::Base(Table::Nat | Table::Mangle)
             | Node::Devices
             | Node::Class(..)
             | Node::Device(_)
             | Node::Block(_)
-            | Node::Shared(_) => self.rulebook_folder(rulebook).join("nodes").join(node.to_string()),
+            | Node::Shared(_) => self.ruleset_folder(ruleset).join("nodes").join(node.to_string()),
         }
     }
 }
