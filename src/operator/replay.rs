@@ -1,18 +1,21 @@
 //! `replay FILE`: every call of a captures file, as if its daemon made it now.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::cli::Options;
 use crate::contract::{CapturedCall, Snapshot, captured_calls};
+use crate::files::read_plain;
 use crate::hook::{self, Done, HookError};
 use crate::log::Log;
 use crate::words::escaped;
 
+/// A call is a kilobyte or two: thousands of them, in bytes.
+const LARGEST: u64 = 64 << 20;
+
 /// Replays the calls of a file, prints a line for each and a summary, and returns 0 if all of them went well.
 pub(super) fn run(file: &Path, options: &Options) -> u8 {
-    let bytes = match fs::read(file) {
+    let bytes = match read_plain(file, LARGEST) {
         Ok(bytes) => bytes,
         Err(error) => {
             Log::Stderr.error(&format_args!("{}: cannot read: {error}", file.display()));

@@ -8,4 +8,5 @@ mod completions;
 mod guides;
 mod help;
 mod manual;
+mod pieces;
 mod terminal;

@@ -187,7 +187,7 @@ fn lines(row: &Row) -> String {
 fn painted(text: &str, colour: &str, colours: Colours) -> String {
     match colours {
         Colours::Wanted => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
-        Colours::Unwanted => text.to_owned(),
+        Colours::Unwanted | Colours::Unknown => text.to_owned(),
     }
 }
 
