@@ -1,5 +1,5 @@
 //! What must hold whatever the bytes are: one function for each place where the program reads what it has not written itself, or may find
-//! garbled. libFuzzer calls them with what it makes up (`contrib/fuzz/run`), `tests/fuzzed.rs` with everything in `contrib/fuzz/corpus`.
+//! garbled. libFuzzer calls them with what it makes up (`contrib/fuzz/run`), `tests/unprivileged/fuzzed.rs` with everything in `contrib/fuzz/corpus`.
 
 #![allow(dead_code, unreachable_pub, reason = "a fuzz target calls one of these")]
 

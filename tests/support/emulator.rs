@@ -19,7 +19,7 @@
 //! On purpose it is stricter than both: it knows only the options the project
 //! writes in the spelling in which they are printed, wants `-p` before the match
 //! that needs it, a table once in a text, the MSS changed in `mangle`, and no loop
-//! even where no packet can come. `tests/strictness.rs` holds that against both.
+//! even where no packet can come. `tests/privileged/strictness.rs` holds that against both.
 //! It keeps a rule in the spelling it got (blanks and the quotes of a comment apart),
 //! where iptables prints `-s 10.0.0.1` as `-s 10.0.0.1/32` and so on.
 

@@ -1,6 +1,6 @@
 //! An emulator of the kernel's network configuration, small enough to be read: devices, addresses, routes, rules, neighbours.
 //!
-//! `tests/kernel/model.rs` holds it against the real one.
+//! `tests/privileged/kernel/model.rs` holds it against the real one.
 
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
@@ -40,7 +40,7 @@ impl FakeNetwork {
         network
     }
 
-    /// A machine with an address of each family on an Ethernet device `eth0`, as that of `tests/kernel`.
+    /// A machine with an address of each family on an Ethernet device `eth0`, as that of `tests/privileged/kernel`.
     pub fn gateway() -> Self {
         let mut network = Self::new();
         network.add_link("eth0", Medium::Ethernet, Ends::Many);

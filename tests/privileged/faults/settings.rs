@@ -1,0 +1,175 @@
+//! An `up` by settings that need every table and a guard, and a `start` that changes all there is, killed at any step.
+
+use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::selector::Family;
+
+use super::steps::{Step, die, live};
+use crate::support::binary::Call;
+use crate::support::captures::{libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, timeless};
+
+/// Everything for one connection.
+const ALL: &str = "[[connection]]\nname = \"net-net\"\nallow = [\"tcp/22\"]\nhost-access = \"no\"\nnat = \"masquerade\"\nmss = 1300\n\
+                   log = \"all\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]\n";
+
+const GATEWAY: &str = "[gateway]\nike = \"any\"\nesp = \"negotiated\"\nthrough = \"deny\"\nicmp = \"safe\"\n";
+
+fn restricted(up: Call) -> Call {
+    up.with("PLUTO_MY_SOURCEIP", "10.1.0.1")
+}
+
+/// A tunnel in the same block that stood before and is not concerned.
+fn bystander() -> Call {
+    libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
+}
+
+/// All tables of IPv4.
+fn tables(machine: &Namespace) -> String {
+    Table::ALL
+        .map(|table| timeless(&machine.saved_table(machine.variant, Family::Ipv4, table)))
+        .concat()
+}
+
+fn command(machine: &Namespace, word: &str) {
+    let ending = machine.hook().operate(&[word]);
+    assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{word}");
+}
+
+/// A machine with a bystander and these settings.
+fn begin(machine: &Namespace, settings: &str) {
+    machine.hook().must(&bystander());
+    machine.settings(settings);
+}
+
+/// Takes everything down that may be up.
+fn end(machine: &Namespace, before: &str, up: &Call, what: &str) {
+    for _ in 0..4 {
+        machine.hook().must(&up.clone().saying("down-client"));
+    }
+    machine.hook().must(&bystander().opposite());
+    command(machine, "stop");
+    command(machine, "unblock");
+    machine.settings("");
+    assert_eq!(tables(machine), before, "left behind: {what}");
+    assert!(!machine.state().exists(), "a record: {what}");
+}
+
+/// Kills a call at every step. What it is about stands behind the next call as it did before, or as it would had the call gone well, and as
+/// the record says.
+struct Death<'a> {
+    machine: &'a Namespace,
+    settings: &'a str,
+    /// What is done before the call that is killed, with settings of its own.
+    first: &'a dyn Fn(&Namespace),
+    killed: Call,
+    up: Call,
+    /// Whether it is gone wholly, or there wholly, when a call that asks nothing of the firewall has settled it; nothing, if either may be.
+    settles_as: Option<bool>,
+}
+
+impl Death<'_> {
+    fn prepare(&self) {
+        self.machine.settings("");
+        (self.first)(self.machine);
+        begin(self.machine, self.settings);
+    }
+
+    fn at_every_step(&self) {
+        let machine = self.machine;
+        let before = tables(machine);
+        self.prepare();
+        let old = tables(machine);
+        let steps = live(machine, Namespace::started_by, &self.killed);
+        let new = tables(machine);
+        assert_ne!(old, new);
+        end(machine, &before, &self.up, "no death");
+        let mut deaths = 0;
+        for step in &steps {
+            self.prepare();
+            if die(machine, Namespace::started_by, &self.killed, step) {
+                deaths += 1;
+                self.go_on([&old, &new], step);
+            }
+            end(machine, &before, &self.up, &step.to_string());
+        }
+        let waits = steps.iter().filter(|step| step.is_waiting()).count();
+        assert!(deaths + waits >= steps.len(), "{deaths} deaths in {}", steps.len());
+    }
+
+    fn go_on(&self, [old, new]: [&String; 2], step: &Step) {
+        let machine = self.machine;
+        let pending = machine.record_exists("pending");
+        machine.hook().must(&bystander().saying("route-client"));
+        let what = format!("{} killed at {step} (pending: {pending})", self.killed);
+        assert!(!machine.record_exists("pending"), "{what}: still pending");
+        let now = tables(machine);
+        assert!(
+            now == *old || now == *new,
+            "{what}: neither as before nor as wanted:\n{now}"
+        );
+        if let (true, Some(stands)) = (pending, self.settles_as) {
+            assert_eq!(now == *new, stands, "{what}");
+        }
+        // The same call again does it.
+        let ending = machine.hook().call(&self.killed);
+        assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{what}");
+        assert_eq!(&tables(machine), new, "{what}, again");
+    }
+}
+
+fn killed_up(up: Call, settles_as: bool, variant: Variant) {
+    Death {
+        machine: &Namespace::new(variant),
+        settings: ALL,
+        first: &|_| (),
+        killed: restricted(up.clone()),
+        up: restricted(up),
+        settles_as: Some(settles_as),
+    }
+    .at_every_step();
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_guard_on_nft() {
+    killed_up(libreswan_up(), false, Variant::Nft);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_guard_on_legacy() {
+    killed_up(libreswan_up(), false, Variant::Legacy);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_killed_up_of_strongswans_that_restricts_is_completed_in_every_table_with_its_guard() {
+    killed_up(strongswan_up(), true, Variant::Nft);
+}
+
+/// A `start` that puts the gateway's part and a guard in and changes a tunnel that stands.
+fn killed_start(variant: Variant) {
+    let up = restricted(strongswan_up());
+    let stands = up.clone();
+    Death {
+        machine: &Namespace::new(variant),
+        settings: &format!("{GATEWAY}{ALL}"),
+        first: &move |machine: &Namespace| machine.hook().must(&stands),
+        killed: Call::command(&["start"]),
+        up,
+        settles_as: Some(true),
+    }
+    .at_every_step();
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_killed_start_is_completed_by_the_next_call_on_nft() {
+    killed_start(Variant::Nft);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_killed_start_is_completed_by_the_next_call_on_legacy() {
+    killed_start(Variant::Legacy);
+}

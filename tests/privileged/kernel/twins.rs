@@ -1,0 +1,309 @@
+//! Two machines alike: in one we do it, in the other a root shell does it with the lines that a dry run shows.
+
+use std::net::IpAddr;
+
+use pluto_updown::rtnetlink::{
+    Address, Item, Kernel, Network as _, Origin, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table, Taken,
+};
+use pluto_updown::selector::Mark;
+
+use super::{configuration, gateway, put, route, take_out};
+use crate::support::namespace::Namespace;
+
+fn routes(destination: &str, via: &str, source: &str) -> Vec<Route> {
+    let plain = route(destination, "eth0");
+    let by_router = Route {
+        via: Some(via.parse().unwrap()),
+        ..plain.clone()
+    };
+    let full = Route {
+        source: Some(source.parse().unwrap()),
+        mtu: Some(1400),
+        metric: Some(5),
+        ..by_router.clone()
+    };
+    let options = vec![
+        RouteOption::Advmss(1300),
+        RouteOption::Window(8000),
+        RouteOption::Initcwnd(20),
+        RouteOption::Initrwnd(30),
+        RouteOption::Hoplimit(9),
+        RouteOption::Quickack(1),
+    ];
+    vec![
+        Route {
+            mtu: Some(1380),
+            ..plain.clone()
+        },
+        Route {
+            device: None,
+            ..by_router.clone()
+        },
+        Route {
+            table: Table(50),
+            ..full.clone()
+        },
+        Route {
+            table: Table(5000),
+            ..plain.clone()
+        },
+        Route {
+            options: vec![RouteOption::Onlink],
+            ..by_router.clone()
+        },
+        Route {
+            options,
+            ..plain.clone()
+        },
+        Route {
+            options: vec![RouteOption::Proto(Origin(4))],
+            ..plain.clone()
+        },
+        Route {
+            options: vec![RouteOption::Proto(Origin(99))],
+            ..full.clone()
+        },
+        plain,
+        by_router,
+        full,
+    ]
+}
+
+fn all_routes() -> Vec<Route> {
+    let mut all = routes("10.2.0.0/24", "192.0.2.254", "192.0.2.1");
+    all.extend(routes("10.2.0.7/32", "192.0.2.254", "192.0.2.1"));
+    all.extend(routes("2001:db8:2::/48", "2001:db8::fe", "2001:db8::1"));
+    all.extend(routes("2001:db8:2::7/128", "2001:db8::fe", "2001:db8::1"));
+    all.extend(["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "2000::/3"].map(|half| route(half, "eth0")));
+    all.extend(["0.0.0.0/0", "::/0"].map(|everything| route(everything, "eth0")));
+    all.push(Route {
+        via: Some("2001:db8::fe".parse().unwrap()),
+        ..route("10.2.0.0/24", "eth0")
+    });
+    all
+}
+
+fn rules() -> Vec<Rule> {
+    let networks = [
+        "10.2.0.0/24",
+        "10.2.0.7/32",
+        "0.0.0.0/0",
+        "2001:db8:2::/48",
+        "2001:db8::7/128",
+        "::/0",
+    ];
+    let tables = [Table(50), Table(254), Table(5000)];
+    let masks = [u32::MAX, 0xff];
+    let each = |(network, (table, mask)): (&str, (Table, u32))| Rule {
+        priority: 100,
+        to: network.parse().unwrap(),
+        mark: Mark { value: 5, mask },
+        table,
+    };
+    networks
+        .into_iter()
+        .zip(tables.into_iter().cycle().zip(masks.into_iter().cycle()))
+        .map(each)
+        .collect()
+}
+
+fn addresses() -> Vec<Address> {
+    let each = |(address, device, scope): (&str, &str, Scope)| Address {
+        address: address.parse().unwrap(),
+        device: device.parse().unwrap(),
+        scope,
+    };
+    [
+        ("10.1.0.1/32", "lo", Scope(50)),
+        ("10.1.0.1/32", "lo", Scope::UNIVERSE),
+        ("10.9.0.1/30", "eth0", Scope::LINK),
+        ("10.9.0.1/24", "far", Scope::HOST),
+        ("127.0.0.9/32", "lo", Scope::UNIVERSE),
+        ("2001:db8:1::1/128", "lo", Scope::UNIVERSE),
+        ("2001:db8:1::1/128", "lo", Scope(50)),
+    ]
+    .map(each)
+    .to_vec()
+}
+
+fn neighbours() -> Vec<ProxyNeighbour> {
+    let each = |address: &str| ProxyNeighbour {
+        address: address.parse().unwrap(),
+        device: "eth0".parse().unwrap(),
+    };
+    ["192.0.2.77", "2001:db8::77"].map(each).to_vec()
+}
+
+/// The configuration, as soon as the address can be used: the shell does not wait for that, as we do.
+fn settled(machine: &Namespace, item: &Item) -> String {
+    if let Item::Address(Address { address, .. }) = item {
+        let ip = address.addr();
+        machine.shell(&format!(
+            "until ip -o route get {ip} | grep -q '^local '; do sleep 0.01; done"
+        ));
+    }
+    configuration(machine)
+}
+
+/// Each item by us and by the shell, in and out, with everything the same after each step.
+fn assert_alike(items: impl IntoIterator<Item = Item>) {
+    let [ours, theirs] = [gateway(), gateway()];
+    let before = configuration(&ours);
+    for item in items {
+        let lines = item.put_in_commands().join("\n");
+        assert_eq!(put(&ours, &item), Ok(Put::New), "{lines}");
+        theirs.shell(&lines);
+        let with = configuration(&ours);
+        assert_eq!(with, settled(&theirs, &item), "{lines}");
+        assert_ne!(with, before, "{lines} changes nothing");
+        let line = item.take_out_command();
+        assert_eq!(take_out(&ours, &item), Ok(Taken::Out), "{line}");
+        theirs.shell(&line);
+        let without = configuration(&ours);
+        assert_eq!(without, configuration(&theirs), "{line}");
+        assert_eq!(without, before, "{line} leaves something behind");
+        assert_eq!(take_out(&ours, &item), Ok(Taken::Absent), "{line}, a second time");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_route_is_what_its_lines_make() {
+    assert_alike(all_routes().into_iter().map(Item::Route));
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_rule_is_what_its_lines_make() {
+    assert_alike(rules().into_iter().map(Item::Rule));
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_address_is_what_its_lines_make() {
+    assert_alike(addresses().into_iter().map(Item::Address));
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_proxy_neighbour_is_what_its_lines_make() {
+    assert_alike(neighbours().into_iter().map(Item::ProxyNeighbour));
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_route_takes_the_place_of_the_one_that_was_there() {
+    for (destination, via) in [("10.2.0.0/24", "192.0.2.254"), ("2001:db8:2::/48", "2001:db8::fe")] {
+        let [ours, theirs] = [gateway(), gateway()];
+        let plain = route(destination, "eth0");
+        let via = Route {
+            via: Some(via.parse().unwrap()),
+            ..plain.clone()
+        };
+        for item in [
+            plain,
+            via.clone(),
+            Route {
+                mtu: Some(1400),
+                ..via.clone()
+            },
+            via,
+        ]
+        .map(Item::Route)
+        {
+            let lines = item.put_in_commands().join("\n");
+            assert_eq!(put(&ours, &item), Ok(Put::New), "{lines}");
+            theirs.shell(&lines);
+            assert_eq!(configuration(&ours), configuration(&theirs), "{lines}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_stands_already_is_left_alone() {
+    let machine = gateway();
+    let items = rules().into_iter().map(Item::Rule);
+    let items = items.chain(addresses().into_iter().step_by(2).map(Item::Address));
+    for item in items.chain(neighbours().into_iter().map(Item::ProxyNeighbour)) {
+        let lines = item.put_in_commands().join("\n");
+        machine.shell(&lines);
+        let before = configuration(&machine);
+        assert_eq!(put(&machine, &item), Ok(Put::Stood), "{lines}");
+        assert_eq!(configuration(&machine), before, "{lines}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_new_address_can_be_the_source_of_a_route_at_once() {
+    let machine = gateway();
+    let mut kernel = machine.inside(|| Kernel::open().unwrap());
+    for number in 1..50 {
+        for (address, destination) in [("10.1.0.", "10.2.0.0/24"), ("2001:db8:1::", "2001:db8:2::/48")] {
+            let source: IpAddr = format!("{address}{number}").parse().unwrap();
+            let address = Address {
+                address: source.into(),
+                device: "lo".parse().unwrap(),
+                scope: Scope::UNIVERSE,
+            };
+            let route = Route {
+                source: Some(source),
+                ..route(destination, "eth0")
+            };
+            assert_eq!(kernel.put(&Item::Address(address)).unwrap(), Put::New);
+            assert_eq!(kernel.put(&Item::Route(route)).unwrap(), Put::New);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_kernel_holds_who_has_put_a_route_in() {
+    let machine = gateway();
+    let of = |destination, origin| {
+        Item::Route(Route {
+            options: vec![RouteOption::Proto(Origin(origin))],
+            ..route(destination, "eth0")
+        })
+    };
+    for (family, destination) in [(4, "10.2.0.0/24"), (6, "2001:db8:2::/48")] {
+        for (origin, shown) in [(4, "proto static"), (3, "proto boot"), (77, "proto 77")] {
+            assert_eq!(put(&machine, &of(destination, origin)), Ok(Put::New));
+            let listed = machine.shell(&format!("ip -d -{family} route show {destination}"));
+            assert!(listed.contains(shown), "{listed}");
+            assert_eq!(
+                take_out(&machine, &of(destination, 16)),
+                Ok(Taken::Absent),
+                "dhcp's is another"
+            );
+            assert_eq!(take_out(&machine, &of(destination, origin)), Ok(Taken::Out));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn somebody_elses_route_stays() {
+    let machine = gateway();
+    let ours = Route {
+        mtu: Some(1400),
+        ..route("10.2.0.0/24", "eth0")
+    };
+    for theirs in [
+        "dev far",
+        "via 192.0.2.9 dev eth0",
+        "dev eth0 mtu 1200",
+        "dev eth0 mtu 1400 table 60",
+    ] {
+        machine.shell(&format!("ip -4 route add 10.2.0.0/24 {theirs}"));
+        let before = configuration(&machine);
+        let ours = Route {
+            via: Some("192.0.2.254".parse().unwrap()),
+            ..ours.clone()
+        };
+        assert_eq!(take_out(&machine, &Item::Route(ours)), Ok(Taken::Absent), "{theirs}");
+        assert_eq!(configuration(&machine), before, "{theirs}");
+        machine.shell(&format!("ip -4 route del 10.2.0.0/24 {theirs}"));
+    }
+}

@@ -1,0 +1,323 @@
+//! What counts without a settings file: tunnels' packets are exempted from NAT, and a tunnel whose rules cannot be put in stands without.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::selector::Family;
+
+use super::routes::{Router, route};
+use super::tables::{both, machine, repair, saved, spoil};
+use crate::support::binary::Call;
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::emulator::Kind;
+use crate::support::namespace::{Namespace, ours, prefix, tool};
+use crate::support::world::World;
+
+/// A machine whose administrator has rules in two tables and no settings.
+fn unset(variant: Variant) -> Namespace {
+    let machine = machine(variant);
+    machine.settings("");
+    machine
+}
+
+/// A tunnel between two networks of a family.
+fn net_net(family: Family) -> Call {
+    match family {
+        Family::Ipv4 => libreswan_up(),
+        Family::Ipv6 => libreswan_up()
+            .with("PLUTO_MY_CLIENT", "fd00:1::/64")
+            .with("PLUTO_PEER_CLIENT", "fd00:2::/64"),
+    }
+}
+
+/// The same with a device of its own.
+fn by_device(family: Family) -> Call {
+    net_net(family)
+        .with("PLUTO_CONNECTION", "device")
+        .with("VTI_IFACE", "vti1")
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
+    for (variant, family) in both() {
+        let machine = unset(variant);
+        let before = saved(&machine, family);
+        let mut world = World {
+            settings: Default::default(),
+            ..World::default()
+        };
+        let ups = [
+            net_net(family),
+            net_net(family).with("PLUTO_CONNECTION", "other"),
+            by_device(family),
+        ];
+        for call in ups.clone().into_iter().chain(ups.map(Call::opposite)) {
+            machine.hook().must(&call);
+            world.call(&call.duty()).expect("a good call");
+            let now = saved(&machine, family);
+            for (kind, now) in Kind::ALL.into_iter().zip(&now) {
+                let emulated = world.tables.book(family).table(kind).save();
+                assert_eq!(ours(now), ours(&emulated), "{variant} {family}: {call}");
+            }
+            if machine.state().exists() {
+                let [_, nat, _] = &now;
+                let first = nat.lines().find(|line| line.starts_with("-A POSTROUTING"));
+                assert_eq!(first, Some("-A POSTROUTING -j PLUTO-POSTROUTING"), "{variant} {family}");
+            }
+        }
+        assert_eq!(saved(&machine, family), before, "{variant} {family}");
+        assert!(!machine.state().exists());
+    }
+}
+
+/// The order of the tables in what [`saved`] returns, which the test above leans on.
+#[test]
+fn the_nat_table_is_the_second() {
+    assert_eq!(Table::ALL, [Table::Filter, Table::Nat, Table::Mangle]);
+}
+
+/// A machine behind the gateway, one behind the peer, and a device between gateway and peer that stands in for a tunnel's. Whatever leaves
+/// the gateway is masqueraded.
+struct Site {
+    machine: Namespace,
+    family: Family,
+    near: &'static str,
+    far: &'static str,
+}
+
+impl Site {
+    fn new(variant: Variant, family: Family) -> Self {
+        let machine = machine(variant);
+        machine.settings("");
+        machine.tables(family, &["-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"]);
+        machine.tables(family, &["-P", "FORWARD", "ACCEPT"]);
+        let (near, far, own, at_lan) = match family {
+            Family::Ipv4 => ("10.1.0.9", "10.2.0.7", "192.0.2.1/32", "10.1.0.1/24"),
+            Family::Ipv6 => ("fd00:1::9", "fd00:2::7", "2001:db8::1/128", "fd00:1::1/64"),
+        };
+        let length = if family == Family::Ipv4 { 32 } else { 128 };
+        let nodad = if family == Family::Ipv6 { "nodad" } else { "" };
+        machine.shell(&format!(
+            "mkdir -p /run/netns; ip netns add peer; ip netns add lan; ip link set lo up
+             ip link add vti1 address 02:00:00:00:00:01 type veth peer name v0 address 02:00:00:00:00:01 netns peer
+             ip link add lan0 address 02:00:00:00:00:02 type veth peer name v0 address 02:00:00:00:00:02 netns lan
+             sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0
+             sysctl -qw net.ipv4.conf.vti1.rp_filter=0 net.ipv4.conf.lan0.rp_filter=0
+             for device in vti1 lan0; do ip link set $device arp off; ip link set $device up; done
+             ip addr add {own} dev vti1 {nodad}; ip addr add {at_lan} dev lan0 {nodad}
+             end() {{ ip netns exec $1 sh -euc \"ip link set v0 arp off; ip link set v0 up; ip link set lo up
+                      ip addr add $2/{length} dev lo {nodad}; ip route add default dev v0 $3\"; }}
+             end peer {far} ''; end lan {near} 'src {near}'
+             ip route add {far} dev vti1
+             ip route replace {near} dev lan0",
+        ));
+        Self {
+            machine,
+            family,
+            near,
+            far,
+        }
+    }
+
+    /// Sends a packet through the gateway, and says from whom the other side got one: us, or the gateway in our place.
+    fn source_seen(&self) -> &'static str {
+        let iptables = tool(&format!("{}-nft", prefix(self.family))).display().to_string();
+        let bash = tool("bash").display().to_string();
+        let (near, far) = (self.near, self.far);
+        // A new connection each time, by a port of its own.
+        let listing = self.machine.shell(&format!(
+            "in_peer='ip netns exec peer {iptables}'
+             $in_peer -F; $in_peer -A INPUT -p udp -s {near}; $in_peer -A INPUT -p udp
+             ip netns exec lan {bash} -c 'echo hello >/dev/udp/{far}/4711'
+             for try in 1 2 3 4 5 6 7 8 9 10; do
+                 counts=$($in_peer -nvxL INPUT | tail -n 2 | while read -r packets rest; do echo $packets; done)
+                 [ \"$counts\" = '0
+0' ] || break; sleep 0.05
+             done; echo $counts",
+        ));
+        match listing.trim() {
+            "1 1" => "machine",
+            "0 1" => "gateway",
+            other => panic!("packets counted: {other}"),
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded() {
+    for (variant, family) in both() {
+        let site = Site::new(variant, family);
+        let what = format!("{variant} {family}");
+        assert_eq!(site.source_seen(), "gateway", "{what}");
+        let up = by_device(family);
+        site.machine.hook().must(&up);
+        assert_eq!(site.source_seen(), "machine", "{what}");
+        // Whoever masquerades later, and in the first place.
+        site.machine
+            .tables(family, &["-t", "nat", "-I", "PREROUTING", "-j", "ADMIN"]);
+        site.machine.tables(
+            family,
+            &["-t", "nat", "-A", "POSTROUTING", "-o", "vti1", "-j", "MASQUERADE"],
+        );
+        assert_eq!(site.source_seen(), "machine", "{what}");
+        site.machine.hook().must(&up.opposite());
+        assert_eq!(site.source_seen(), "gateway", "{what}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_is_left_to_other_rules_is_masqueraded_by_them() {
+    for (variant, family) in both() {
+        let site = Site::new(variant, family);
+        site.machine.settings("[tunnel]\nnat = \"leave\"\n");
+        site.machine.hook().must(&by_device(family));
+        assert_eq!(site.source_seen(), "gateway", "{variant} {family}");
+        // Beside one that is exempted too.
+        site.machine
+            .settings("[[connection]]\nname = \"device\"\nnat = \"leave\"\n");
+        site.machine.hook().must(&net_net(family));
+        site.machine.hook().must(&by_device(family));
+        assert_eq!(site.source_seen(), "gateway", "{variant} {family}");
+    }
+}
+
+/// What goes to syslog in a machine, from now on.
+struct Syslog(UnixDatagram);
+
+impl Syslog {
+    fn of(machine: &Namespace) -> Self {
+        let path = machine.path("syslog");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .expect("a timeout");
+        machine.shell(&format!(
+            "mount -t tmpfs -o mode=755 tmpfs /dev; mknod -m 666 /dev/null c 1 3; ln -s {} /dev/log",
+            path.display()
+        ));
+        Self(socket)
+    }
+
+    /// The warnings and errors (daemon.warning is 28, daemon.err 27) that have come.
+    fn complaints(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut buffer = [0; 2048];
+        while let Ok(length) = self.0.recv(&mut buffer) {
+            lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        lines.retain(|line| line.starts_with("<28>") || line.starts_with("<27>"));
+        lines
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
+    for (variant, family) in both() {
+        let machine = unset(variant);
+        let syslog = Syslog::of(&machine);
+        let before = saved(&machine, family);
+        spoil(&machine, family, Table::Nat, "-j ACCEPT");
+        for up in [net_net(family), by_device(family)] {
+            machine.hook().must(&up);
+            let complaints = syslog.complaints();
+            assert_eq!(complaints.len(), 1, "{variant} {family}: {complaints:?}");
+            let expected = format!("the nat table of {variant}-{family} takes no rules: tunnels are not exempted");
+            assert!(complaints[0].contains(&expected), "{complaints:?}");
+            // Nothing is tried again for a tunnel that stands.
+            machine.hook().must(&up);
+            assert_eq!(syslog.complaints(), [""; 0], "{variant} {family}: {up}");
+        }
+        let stand = saved(&machine, family);
+        assert!(ours(&stand[0]).len() > 5, "{variant} {family}");
+        assert_eq!(stand[1..], before[1..], "{variant} {family}");
+        machine.hook().must(&net_net(family).opposite());
+        machine.hook().must(&by_device(family).opposite());
+        assert_eq!(saved(&machine, family), before, "{variant} {family}");
+        assert!(!machine.state().exists());
+        // The table takes rules again.
+        repair(&machine, family);
+        machine.hook().must(&net_net(family));
+        assert_ne!(saved(&machine, family)[1], before[1]);
+        machine.hook().must(&net_net(family).opposite());
+        assert_eq!(saved(&machine, family), before, "{variant} {family}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
+    let ups = [
+        libreswan_up(),
+        strongswan_up(),
+        find("libreswan-5.4-async", "net-net", "prepare-route-up"),
+    ];
+    for (variant, up) in [Variant::Nft, Variant::Legacy]
+        .into_iter()
+        .flat_map(|variant| ups.clone().map(|up| (variant, up)))
+    {
+        let machine = unset(variant);
+        let before = saved(&machine, Family::Ipv4);
+        spoil(&machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
+        for (settings, code) in POLICIES {
+            machine.settings(settings);
+            let ending = machine.hook().call(&up);
+            ending.assert_refused(code, &["iptables-restore", "failed"]);
+            let stands = ending
+                .err_text()
+                .contains(" failed: the tunnel stands without its rules: ");
+            assert_eq!(stands, code == 0, "{settings}: {}", ending.err_text());
+            assert_eq!(saved(&machine, Family::Ipv4), before, "{variant} {settings}");
+            assert!(!machine.state().exists(), "{settings}");
+            machine.hook().must(&up.clone().saying("down-client"));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_that_stands_without_its_rules_gets_its_source_address_all_the_same() {
+    let router = Router::new();
+    let machine = &router.machine;
+    machine.settings("");
+    let before = router.state();
+    spoil(machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
+    let up = route().saying("up-client");
+    router.hook().call(&up).assert_refused(0, &["without its rules"]);
+    assert!(router.has("inet 10.1.0.1/32 scope 50 lo"), "{}", router.state());
+    for verb in ["down-client", "unroute-client"] {
+        router.must(&up.clone().saying(verb));
+    }
+    assert_eq!(router.state(), before);
+    assert!(!machine.state().exists());
+}
+
+/// Settings, and how an `up` ends by them that cannot be carried out.
+const POLICIES: [(&str, i32); 7] = [
+    ("", 0),
+    ("[tunnel]\nallow = \"replies\"\n", 1),
+    ("[tunnel]\nhost-access = \"no\"\n", 1),
+    ("[tunnel]\nwhen-down = \"block\"\n", 1),
+    ("[tunnel]\non-error = \"refuse\"\n", 1),
+    ("[tunnel]\nallow = [\"tcp/22\"]\non-error = \"continue\"\n", 0),
+    ("[[connection]]\nname = \"net-net\"\nallow = \"none\"\n", 1),
+];
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_rulebook_of_the_other_family_is_not_touched() {
+    for (variant, family) in both() {
+        let machine = unset(variant);
+        let other = Family::ALL.into_iter().find(|other| *other != family).expect("two");
+        let before = saved(&machine, other);
+        machine.hook().must(&net_net(family));
+        assert_eq!(saved(&machine, other), before, "{variant} {family}");
+        machine.hook().must(&net_net(family).opposite());
+        assert_eq!(ours(&saved(&machine, family)[1]), BTreeMap::new());
+    }
+}

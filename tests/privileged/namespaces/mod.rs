@@ -1,0 +1,28 @@
+//! Calls of the program on real iptables, each test on a machine of its own. They need root.
+
+mod boots;
+mod captures;
+mod check;
+mod concurrency;
+mod daemons;
+mod defaults;
+mod flush;
+mod lock;
+mod packets;
+mod programs;
+mod prune;
+mod reloads;
+mod resolver;
+mod restore;
+mod rights;
+mod routes;
+#[cfg(target_arch = "x86_64")]
+mod seccomp;
+mod settings;
+mod space;
+mod spelling;
+mod starts;
+mod status;
+mod storm;
+mod tables;
+mod variants;

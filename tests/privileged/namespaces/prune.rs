@@ -1,0 +1,185 @@
+//! Tunnels that are up no more, though nobody said so.
+
+use pluto_updown::netfilter::Variant;
+
+use super::daemons::Daemon;
+use crate::support::binary::{Call, Hook};
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, tool};
+
+/// Puts in what a daemon has put in before it makes this call.
+fn add_policies(machine: &Namespace, up: &Call) {
+    policies(machine, "add", up);
+}
+
+fn policies(machine: &Namespace, action: &str, up: &Call) {
+    let (near, far) = (up.get("PLUTO_MY_CLIENT"), up.get("PLUTO_PEER_CLIENT"));
+    let number = ["PLUTO_SA_REQID", "PLUTO_REQID"]
+        .into_iter()
+        .find(|name| up.variables.contains_key(std::ffi::OsStr::new(name)))
+        .map(|name| up.get(name).to_owned())
+        .expect("a number");
+    let template = match action {
+        "add" => format!(
+            "tmpl src {} dst {} proto esp reqid {number} mode tunnel",
+            up.get("PLUTO_ME"),
+            up.get("PLUTO_PEER")
+        ),
+        _ => String::new(),
+    };
+    let ip = tool("ip").display().to_string();
+    for (source, destination, way) in [(near, far, "out"), (far, near, "in"), (far, near, "fwd")] {
+        machine.shell(&format!(
+            "{ip} xfrm policy {action} src {source} dst {destination} dir {way} {template}"
+        ));
+    }
+}
+
+fn prune(hook: &Hook, words: &[&str]) -> String {
+    let ending = hook.operate(&[&["prune"], words].concat());
+    assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()));
+    ending.out_text()
+}
+
+fn v6() -> Call {
+    find("libreswan-5.4", "v6", "up-client-v6")
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_has_its_policy_stays_and_what_has_none_goes() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        let goes = [libreswan_up().of_tunnel(3), libreswan_up().of_tunnel(4), v6()];
+        let stays = [libreswan_up(), strongswan_up().of_tunnel(5)];
+        for up in &stays {
+            add_policies(&machine, up);
+            machine.hook().must(up);
+        }
+        let kept = machine.listing();
+        for up in &goes {
+            add_policies(&machine, up);
+            machine.hook().must(up);
+        }
+        let all = machine.listing();
+        assert_eq!(
+            prune(&machine.hook(), &[]),
+            "5 tunnels on record, 0 forgotten, 0 kept in doubt\n"
+        );
+        assert_eq!(machine.listing(), all);
+        goes.iter().for_each(|up| policies(&machine, "delete", up));
+        let text = prune(&machine.hook(), &["--dry-run"]);
+        assert!(
+            text.contains("tunnel-3: would be forgotten: the kernel has no policy of it (10."),
+            "{text}"
+        );
+        assert!(
+            text.contains("5 tunnels on record, 3 would be forgotten, 0 kept in doubt"),
+            "{text}"
+        );
+        assert!(
+            text.contains("*filter\n") && text.contains("\n-X PLUTO-tunnel-3-"),
+            "{text}"
+        );
+        assert_eq!(machine.listing(), all);
+        let text = prune(&machine.hook(), &[]);
+        assert!(
+            text.ends_with("5 tunnels on record, 3 forgotten, 0 kept in doubt\n"),
+            "{text}"
+        );
+        assert_eq!(machine.listing(), kept, "{variant}");
+        assert_eq!(
+            prune(&machine.hook(), &[]),
+            "2 tunnels on record, 0 forgotten, 0 kept in doubt\n"
+        );
+        // What the daemon says of them later is no fault.
+        goes.iter().for_each(|up| machine.hook().must(&up.clone().opposite()));
+        stays.iter().for_each(|up| policies(&machine, "delete", up));
+        prune(&machine.hook(), &[]);
+        machine.assert_as_before(&before);
+        assert_eq!(
+            prune(&machine.hook(), &[]),
+            "0 tunnels on record, 0 forgotten, 0 kept in doubt\n"
+        );
+        assert!(!machine.state().exists());
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
+    let machine = Namespace::new(Variant::Nft);
+    let up = strongswan_up();
+    machine.hook().must(&up);
+    let stands = machine.listing();
+    add_policies(&machine, &up.with("PLUTO_REQID", "77"));
+    let text = prune(&machine.hook(), &[]);
+    assert!(
+        text.contains(": kept: the kernel has a policy between its networks, but of another tunnel (reqid 77)"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("1 tunnels on record, 0 forgotten, 1 kept in doubt\n"),
+        "{text}"
+    );
+    assert_eq!(machine.listing(), stands);
+}
+
+/// A rule that a reload has taken away is no obstacle.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_reload_before_leaves_the_living_ones_rules_right() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let (stays, goes) = (libreswan_up(), libreswan_up().of_tunnel(3));
+        add_policies(&machine, &stays);
+        machine.hook().must(&stays);
+        let alone = machine.listing();
+        machine.hook().must(&goes);
+        machine.reload(pluto_updown::selector::Family::Ipv4);
+        let text = prune(&machine.hook(), &[]);
+        assert!(text.contains("tunnel-3: forgotten"), "{text}");
+        assert_eq!(machine.listing(), alone, "{variant}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn without_the_right_to_ask_the_kernel_nothing_is_forgotten() {
+    let machine = Namespace::new(Variant::Nft);
+    machine.hook().must(&libreswan_up());
+    let stands = machine.listing();
+    let setpriv = tool("setpriv").display().to_string();
+    let hook = machine.started_by(&[&*setpriv, "--bounding-set=-net_admin", "--inh-caps=-all"]);
+    let ending = hook.operate(&["prune"]);
+    ending.assert_refused(1, &["cannot list the IPsec policies", "not permitted"]);
+    assert_eq!(machine.listing(), stands);
+    assert!(machine.recorded("net-net").is_some());
+}
+
+/// The next call of a daemon would clear both; no call comes.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn of_a_daemon_that_was_killed_what_still_has_its_policy_stays() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        let before = machine.listing();
+        let (stays, goes) = (libreswan_up(), libreswan_up().of_tunnel(3));
+        add_policies(&machine, &stays);
+        let mut daemon = Daemon::start(&machine, "pluto");
+        daemon.calls(&stays);
+        let alone = machine.listing();
+        daemon.calls(&goes);
+        daemon.dies();
+        let text = prune(&machine.hook(), &[]);
+        assert!(
+            text.ends_with("2 tunnels on record, 1 forgotten, 0 kept in doubt\n"),
+            "{text}"
+        );
+        assert_eq!(machine.listing(), alone, "{variant}");
+        policies(&machine, "delete", &stays);
+        prune(&machine.hook(), &[]);
+        machine.assert_as_before(&before);
+    }
+}

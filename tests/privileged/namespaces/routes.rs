@@ -1,0 +1,368 @@
+//! Routes, addresses and what goes with them: who holds them, and what is left of them.
+
+use std::fs;
+
+use super::daemons::Daemon;
+use crate::support::binary::{Call, Hook};
+use crate::support::captures::libreswan_up;
+use crate::support::namespace::Namespace;
+use pluto_updown::netfilter::Variant;
+
+/// A machine with a way out: an outer network and a default route.
+pub(crate) struct Router {
+    pub(crate) machine: Namespace,
+}
+
+impl Router {
+    pub(crate) fn new() -> Self {
+        let machine = Namespace::new(Variant::Nft);
+        for line in [
+            "link set lo up",
+            "link add w0 type veth peer name outside",
+            "link set outside up",
+            "link set w0 up",
+            "addr add 192.1.2.45/24 dev w0",
+            "route add default via 192.1.2.254",
+        ] {
+            machine.run(["ip"].into_iter().chain(line.split(' ')), "");
+        }
+        Self { machine }
+    }
+
+    pub(crate) fn hook(&self) -> Hook {
+        self.machine.whole_hook(&[])
+    }
+
+    /// Everything that `ip` knows of routes, addresses, rules and proxy neighbours.
+    pub(crate) fn state(&self) -> String {
+        let show = |words: &str| self.machine.run(["ip"].into_iter().chain(words.split(' ')), "");
+        [
+            "-4 route show table all",
+            "-4 -o address",
+            "-4 rule",
+            "-4 neigh show proxy",
+        ]
+        .map(show)
+        .join("\n")
+    }
+
+    pub(crate) fn must(&self, call: &Call) {
+        self.hook().must(call);
+    }
+
+    pub(crate) fn has(&self, line: &str) -> bool {
+        self.state().contains(line)
+    }
+}
+
+/// A connection with a source address that is not local.
+pub(crate) fn route() -> Call {
+    libreswan_up()
+        .saying("route-client")
+        .with("PLUTO_MY_SOURCEIP", "10.1.0.1")
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_life_leaves_nothing() {
+    let router = Router::new();
+    let before = router.state();
+    for verb in ["up-client", "prepare-client", "route-client"] {
+        router.must(&route().saying(verb));
+    }
+    assert!(
+        router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.1"),
+        "{}",
+        router.state()
+    );
+    assert!(router.has("inet 10.1.0.1/32 scope 50 lo"), "{}", router.state());
+    router.must(&route().saying("down-client"));
+    assert!(router.has("10.2.0.0/24 dev w0"), "the route outlives the tunnel");
+    router.must(&route().saying("unroute-client"));
+    assert_eq!(router.state(), before);
+    assert!(!router.machine.state().exists());
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_source_address_stays_as_long_as_a_network_needs_it() {
+    let router = Router::new();
+    let before = router.state();
+    router.must(&route());
+    router.must(&route().of_tunnel(3));
+    router.must(&route().saying("unroute-client"));
+    assert!(router.has("10.1.0.1/32 scope 50 lo"));
+    // The connection that is named last is another than the one that was named first.
+    router.must(
+        &route()
+            .of_tunnel(3)
+            .with("PLUTO_CONNECTION", "other")
+            .saying("unroute-client"),
+    );
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_address_of_the_administrators_is_left_alone() {
+    let router = Router::new();
+    router.machine.run("ip addr add 10.1.0.1/24 dev w0".split(' '), "");
+    let before = router.state();
+    router.must(&route());
+    assert!(router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.1"));
+    router.must(&route().saying("unroute-client"));
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_source_address_stays_for_an_administrators_route() {
+    let router = Router::new();
+    router.must(&route());
+    router
+        .machine
+        .run("ip route add 10.77.0.0/16 dev w0 src 10.1.0.1".split(' '), "");
+    router.must(&route().saying("unroute-client"));
+    assert!(router.has("10.77.0.0/16 dev w0 scope link src 10.1.0.1") && router.has("10.1.0.1/32 scope 50 lo"));
+    router.machine.run("ip route del 10.77.0.0/16".split(' '), "");
+    router.must(&route().saying("unroute-client"));
+    assert!(!router.has("10.1.0.1"));
+    assert!(!router.machine.state().exists());
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_route_that_the_kernel_refuses_leaves_nothing_and_one_line() {
+    let router = Router::new();
+    let before = router.state();
+    // No such next hop is on the link.
+    let refused = route().with("PLUTO_NEXT_HOP", "203.0.113.9");
+    for (verb, code) in [("route-client", 0), ("route-client-v6", 1)] {
+        let ending = router.hook().call(&refused.clone().saying(verb));
+        ending.assert_refused(code, &[verb, "10.2.0.0/24", "203.0.113.9", "Network is unreachable"]);
+        assert_eq!(router.state(), before, "the source address went with it");
+        assert!(!router.machine.state().exists());
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_refused_change_leaves_the_route_that_stood() {
+    let router = Router::new();
+    router.must(&route());
+    let routed = router.state();
+    let refused = route()
+        .with("PLUTO_NEXT_HOP", "203.0.113.9")
+        .with("PLUTO_MY_SOURCEIP", "10.1.0.2");
+    router
+        .hook()
+        .call(&refused)
+        .assert_refused(0, &["Network is unreachable"]);
+    assert_eq!(router.state(), routed);
+    router.must(&route().saying("unroute-client"));
+    assert!(!router.machine.state().exists());
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_changed_route_leaves_nothing_of_the_old_one() {
+    let router = Router::new();
+    let before = router.state();
+    router.must(&route().with("PLUTO_METRIC", "7"));
+    router.must(&route().with("PLUTO_MY_SOURCEIP", "10.1.0.2"));
+    let state = router.state();
+    assert!(!state.contains("metric 7"), "{state}");
+    assert!(state.contains("10.2.0.0/24 dev w0 scope link src 10.1.0.2"), "{state}");
+    router.must(&route().saying("unroute-client"));
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_is_gone_already_is_no_obstacle() {
+    let router = Router::new();
+    let before = router.state();
+    router.must(&route());
+    router.machine.run("ip route del 10.2.0.0/24".split(' '), "");
+    router.machine.run("ip addr del 10.1.0.1/32 dev lo".split(' '), "");
+    router.must(&route().saying("unroute-client"));
+    assert_eq!(router.state(), before);
+    router.must(&route().saying("unroute-client"));
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_somebody_took_away_comes_back_with_the_next_route() {
+    let router = Router::new();
+    router.must(&route());
+    let routed = router.state();
+    router.machine.run("ip route del 10.2.0.0/24".split(' '), "");
+    router.must(&route());
+    assert_eq!(router.state(), routed);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_moving_tunnel_keeps_its_source_address() {
+    let router = Router::new();
+    let before = router.state();
+    router.must(&route());
+    let unroute = route().saying("unroute-client");
+    router.must(&unroute.clone().with("PLUTO_MOBIKE_EVENT", "yes"));
+    assert!(router.has("10.1.0.1/32 scope 50 lo") && !router.has("10.2.0.0/24"));
+    router.must(&route());
+    router.must(&unroute);
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_far_network_without_a_route_gets_one_from_the_hook() {
+    let router = Router::new();
+    router.machine.run("ip route del default".split(' '), "");
+    let before = router.state();
+    let plain = route().without("PLUTO_MY_SOURCEIP");
+    router.must(&plain);
+    assert!(router.has("10.2.0.0/24 dev w0 scope link"));
+    router.must(&plain);
+    assert!(
+        router.has("10.2.0.0/24 dev w0 scope link"),
+        "it is needed though it stands"
+    );
+    router.must(&plain.saying("unroute-client"));
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_routes_of_a_dead_daemon_go_with_the_next_ones_first_call() {
+    let router = Router::new();
+    let before = router.state();
+    let mut first = Daemon::start_whole(&router.machine, "pluto");
+    first.calls(&route());
+    first.calls(&route().of_tunnel(3));
+    first.dies();
+    assert!(router.has("10.2.0.0/24") && router.has("10.3.0.0/24"));
+    let mut second = Daemon::start_whole(&router.machine, "pluto");
+    second.calls(&route());
+    assert!(
+        router.has("10.2.0.0/24") && !router.has("10.3.0.0/24"),
+        "{}",
+        router.state()
+    );
+    second.calls(&route().saying("unroute-client"));
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_call_that_needs_no_route_makes_no_record_and_waits_for_no_lock() {
+    let router = Router::new();
+    let plain = route().without("PLUTO_MY_SOURCEIP");
+    router.must(&libreswan_up());
+    let folder = fs::read_dir(router.machine.state())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let lock = folder.join("lock");
+    let mut holder = router
+        .machine
+        .command(["flock", lock.to_str().unwrap(), "sleep", "60"])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for verb in ["prepare-client", "route-client", "unroute-client"] {
+        let other = plain.clone().of_tunnel(3).saying(verb);
+        router.must(&other);
+    }
+    assert!(!folder.join("network/installed/10.3.0.0-24").exists());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_life_starts_no_program_but_iptables_restore() {
+    let router = Router::new();
+    let log = router.machine.path("programs.log");
+    for verb in [
+        "up-client",
+        "prepare-client",
+        "route-client",
+        "down-client",
+        "unroute-client",
+    ] {
+        let strace = [
+            "strace",
+            "-qq",
+            "-f",
+            "-e",
+            "trace=execve",
+            "-e",
+            "signal=none",
+            "-o",
+            log.to_str().unwrap(),
+            "--",
+        ];
+        router.machine.whole_hook(&strace).must(&route().saying(verb));
+        let text = fs::read_to_string(&log).unwrap();
+        let others: Vec<_> = text
+            .lines()
+            .skip(1)
+            .filter(|line| line.contains("execve(") && !line.contains("iptables-restore\", "))
+            .collect();
+        assert!(others.is_empty(), "{verb}: {others:?}");
+        let restores = text.lines().filter(|line| line.contains("-restore\", ")).count();
+        assert_eq!(
+            restores,
+            usize::from(["up-client", "down-client"].contains(&verb)),
+            "{verb}:\n{text}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_dry_run_shows_lines_that_do_the_same() {
+    let router = Router::new();
+    let before = router.state();
+    let shown = router.hook().word("--dry-run").call(&route()).out_text();
+    assert_eq!(router.state(), before);
+    router.machine.run(["sh", "-e"], &shown);
+    let by_hand = router.state();
+    router.machine.run("ip route del 10.2.0.0/24".split(' '), "");
+    router.machine.run("ip addr del 10.1.0.1/32 dev lo".split(' '), "");
+    router.must(&route());
+    assert_eq!(router.state(), by_hand);
+    let shown = router
+        .hook()
+        .word("--dry-run")
+        .call(&route().saying("unroute-client"))
+        .out_text();
+    router.machine.run(["sh", "-e"], &shown);
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn restore_says_nothing_of_routes_that_stand() {
+    let router = Router::new();
+    router.must(&route());
+    let stands = "everything stands as it is on record\n";
+    router.must(&route().saying("up-client"));
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    // One of another kind.
+    let plain = route()
+        .of_tunnel(7)
+        .without("PLUTO_MY_SOURCEIP")
+        .with("PLUTO_MTU", "1400")
+        .saying("route-client");
+    router.must(&plain.with("PLUTO_NEXT_HOP", "192.1.2.254"));
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    router.machine.run(["ip", "route", "del", "10.7.0.0/24"], "");
+    let said = router.hook().operate(&["restore"]).out_text();
+    assert!(said.starts_with("mended: ip -4 route replace 10.7.0.0/24"), "{said}");
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+}

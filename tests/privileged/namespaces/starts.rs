@@ -1,0 +1,219 @@
+//! `start` beside many tunnels, over and over, refused, and without space; and an `up` that needs every table.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::selector::Family;
+
+use super::settings::Pair;
+use super::tables::{machine, repair, saved, spoil};
+use crate::support::binary::{Call, write_program};
+use crate::support::captures::{libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
+
+/// Has this machine's iptables note what is started.
+fn note(machine: &Namespace) {
+    for prefix in Family::ALL.map(prefix) {
+        for action in ["restore", "save"] {
+            let name = format!("{prefix}-{action}");
+            let real = tool(&format!("{prefix}-{}-{action}", machine.variant));
+            let noting = machine.path(&format!("noting-{}-{name}", machine.variant));
+            let log = machine.path("started");
+            let script = format!(
+                "#!/bin/sh\necho {name} >>{}\nexec {} \"$@\"\n",
+                log.display(),
+                real.display()
+            );
+            write_program(&noting, script.as_bytes());
+            let link = machine.programs().join(name);
+            fs::remove_file(&link).expect("removing the link");
+            symlink(noting, link).expect("a link");
+        }
+    }
+}
+
+/// The programs that restore, of those that were started since the last question.
+fn restores(machine: &Namespace) -> Vec<String> {
+    let log = machine.path("started");
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    fs::write(&log, "").expect("an empty log");
+    let names = text.lines().filter(|name| name.ends_with("-restore"));
+    names.map(str::to_owned).collect()
+}
+
+const EVERYTHING: &str = "[gateway]\nike = \"any\"\nesp = \"negotiated\"\nthrough = \"deny\"\nonly-ipsec = [\"eth7\"]\nicmp = \"safe\"\n\
+    inner-only = [\"l2tp\"]\n[[connection]]\nname = \"net-net\"\nallow = \"replies\"\nnat = \"masquerade\"\nmss = 1300\nlog = \"all\"\n\
+    when-down = \"block\"\nbetween = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]\n";
+
+fn up() -> Call {
+    libreswan_up().with("PLUTO_MY_SOURCEIP", "10.1.0.1")
+}
+
+fn all_tables(machine: &Namespace) -> [[String; 3]; 2] {
+    Family::ALL.map(|family| saved(machine, family))
+}
+
+/// Every file of the record, with its content.
+fn record(machine: &Namespace) -> String {
+    let state = machine.state().display().to_string();
+    machine.shell(&format!(
+        "[ ! -e {state} ] || find {state} -type d -print -o -print -exec cat {{}} + | sort"
+    ))
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_second_start_changes_nothing_and_starts_no_restore() {
+    for variant in VARIANTS {
+        let machine = machine(variant);
+        let before = all_tables(&machine);
+        note(&machine);
+        machine.settings(EVERYTHING);
+        for tunnels in [false, true] {
+            if tunnels {
+                machine.hook().must(&up());
+                restores(&machine);
+            } else {
+                machine.hook().operate(&["start"]);
+                assert_eq!(
+                    restores(&machine),
+                    ["iptables-restore", "ip6tables-restore"],
+                    "{variant}"
+                );
+            }
+            let (stood, recorded) = (all_tables(&machine), record(&machine));
+            for _ in 0..2 {
+                let ending = machine.hook().operate(&["start"]);
+                assert!(
+                    ending.out_text().starts_with("nothing to change: "),
+                    "{}",
+                    ending.out_text()
+                );
+                assert_eq!(restores(&machine), [""; 0], "{variant}");
+                assert_eq!(all_tables(&machine), stood, "{variant}");
+                assert_eq!(record(&machine), recorded, "{variant}");
+            }
+        }
+        machine.hook().must(&up().opposite());
+        for word in ["stop", "unblock"] {
+            assert_eq!(machine.hook().operate(&[word]).code, Some(0));
+        }
+        assert_eq!(all_tables(&machine), before, "{variant}");
+        assert!(!machine.state().exists());
+    }
+}
+
+/// The `up` of one of 200 tunnels: 150 of IPv4, 50 of IPv6.
+fn one_of_many(number: usize) -> Call {
+    let call = strongswan_up()
+        .of_tunnel(number)
+        .with("PLUTO_REQID", (number + 1).to_string());
+    match number {
+        0..150 => call.with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")),
+        _ => call
+            .saying("up-client-v6")
+            .with("PLUTO_MY_CLIENT", "fd00:1::/64")
+            .with("PLUTO_PEER_CLIENT", format!("fd00:9:{number}::/64")),
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_changed_file_is_applied_to_200_tunnels_in_one_restore_a_family() {
+    for variant in VARIANTS {
+        let mut pair = Pair::new(variant);
+        pair.set("");
+        for number in 0..200 {
+            pair.call(&one_of_many(number));
+        }
+        note(&pair.machine);
+        for (settings, restarts) in [
+            ("[tunnel]\nallow = \"replies\"\nlog = \"denied\"\nmss = 1300\n", 2),
+            ("[[connection]]\nname = \"tunnel-1*\"\nallow = [\"tcp/22\"]\n", 2),
+            ("", 2),
+            ("[[connection]]\nname = \"tunnel-7\"\nallow = \"none\"\n", 1),
+        ] {
+            pair.set(settings);
+            pair.operate("start");
+            let started = restores(&pair.machine);
+            assert_eq!(started.len(), restarts, "{variant} {settings}: {started:?}");
+            pair.assert_alike(&format!("{variant} {settings}"));
+        }
+    }
+}
+
+/// A line of each table that these settings put in, by which a section can be spoilt.
+const LINES: [(Table, &str); 3] = [
+    (Table::Filter, "-j DROP"),
+    (Table::Nat, "-j SNAT"),
+    (Table::Mangle, "-j TCPMSS"),
+];
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
+    for variant in VARIANTS {
+        for (table, line) in LINES {
+            for beside in [None, Some(libreswan_up().of_tunnel(9))] {
+                let machine = machine(variant);
+                machine.settings(EVERYTHING);
+                beside.iter().for_each(|call| machine.hook().must(call));
+                let (before, recorded) = (all_tables(&machine), record(&machine));
+                spoil(&machine, Family::Ipv4, table, line);
+                machine.hook().call(&up()).assert_refused(1, &["iptables-restore"]);
+                let what = format!("{variant} {table} {beside:?}");
+                assert_eq!(all_tables(&machine), before, "{what}");
+                assert_eq!(record(&machine), recorded, "{what}");
+                repair(&machine, Family::Ipv4);
+                machine.hook().must(&up());
+                machine.hook().must(&up().opposite());
+                machine.hook().operate(&["unblock"]);
+                assert_eq!(all_tables(&machine), before, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_start_is_refused_whole_whichever_table_refuses() {
+    for variant in VARIANTS {
+        for (table, line) in LINES {
+            let machine = machine(variant);
+            machine.settings("");
+            machine.hook().must(&up());
+            machine.settings(EVERYTHING);
+            let (before, recorded) = (all_tables(&machine), record(&machine));
+            spoil(&machine, Family::Ipv4, table, line);
+            let ending = machine.hook().operate(&["start"]);
+            ending.assert_refused(1, &["iptables-restore"]);
+            let what = format!("{variant} {table}");
+            assert_eq!(all_tables(&machine), before, "{what}");
+            assert_eq!(record(&machine), recorded, "{what}");
+            repair(&machine, Family::Ipv4);
+            assert_eq!(machine.hook().operate(&["start"]).code, Some(0), "{what}");
+            assert_ne!(all_tables(&machine), before, "{what}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_file_with_an_error_changes_nothing() {
+    for variant in [Variant::Nft, Variant::Legacy] {
+        let machine = machine(variant);
+        machine.settings(EVERYTHING);
+        machine.hook().must(&up());
+        machine.hook().operate(&["start"]);
+        let (before, recorded) = (all_tables(&machine), record(&machine));
+        machine.settings("[tunnel]\nalow = \"all\"\n");
+        let ending = machine.hook().operate(&["start"]);
+        ending.assert_refused(2, &["settings.toml:2: ", "alow", "allow"]);
+        assert_eq!(
+            (all_tables(&machine), record(&machine)),
+            (before, recorded),
+            "{variant}"
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! What `status` says, to people and to programs.
+
+use std::fs;
+
+use pluto_updown::netfilter::Variant;
+use pluto_updown::selector::Family;
+use serde_json::Value;
+
+use super::daemons::Daemon;
+use crate::support::binary::{Call, Hook, is_printable, write_program};
+use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
+
+/// What it prints, and its exit code.
+fn status(hook: &Hook, words: &[&str]) -> (i32, String) {
+    let ending = hook.operate(&[&["status"], words].concat());
+    assert_eq!(ending.err_text(), "");
+    (ending.code.expect("an exit code"), ending.out_text())
+}
+
+fn json(hook: &Hook) -> Value {
+    let (code, text) = status(hook, &["--json"]);
+    let document: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(document["version"], 1);
+    assert_eq!(document["ok"], code == 0, "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    document
+}
+
+/// Every rule has counted seven packets of 777 bytes, if iptables takes that: ip6tables-nft-restore 1.8.9 does not. Says how many each has
+/// counted, with their bytes.
+fn count(machine: &Namespace, family: Family) -> (u64, u64) {
+    let name = |action| {
+        tool(&format!("{}-{}-{action}", prefix(family), machine.variant))
+            .display()
+            .to_string()
+    };
+    let listing = machine.run([&*name("save"), "-c"], "");
+    machine.run(
+        [&*name("restore"), "--counters"],
+        &listing.replace("\n[0:0] -A", "\n[7:777] -A"),
+    );
+    match machine.run([&*name("save"), "-c"], "").contains("\n[7:777] -A PLUTO-") {
+        true => (7, 777),
+        false => (0, 0),
+    }
+}
+
+fn v6() -> Call {
+    find("libreswan-5.4", "v6", "up-client-v6")
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        assert_eq!(
+            status(&machine.hook(), &[]),
+            (0, "no tunnels\n0 tunnels, all as on record\n".to_owned())
+        );
+        for up in [strongswan_up(), libreswan_up().of_tunnel(3), v6()] {
+            machine.hook().must(&up);
+        }
+        machine.hook().must(&strongswan_up().with("PLUTO_UNIQUEID", "99"));
+        let [v4, v6] = Family::ALL.map(|family| count(&machine, family));
+        assert_eq!(v4, (7, 777));
+        let (code, text) = status(&machine.hook(), &[]);
+        assert_eq!(code, 0, "{text}");
+        assert!(
+            text.lines()
+                .all(|line| line.len() <= 80 && is_printable(line.as_bytes())),
+            "{text}"
+        );
+        assert!(text.contains("tunnel-3 ") && text.contains(" - 10.3.0.0/24 "), "{text}");
+        assert!(text.ends_with("3 tunnels, all as on record\n"), "{text}");
+        let document = json(&machine.hook());
+        let tunnels = document["tunnels"].as_array().expect("tunnels");
+        let names: Vec<_> = tunnels
+            .iter()
+            .map(|tunnel| tunnel["connection"].as_str().expect("a name"))
+            .collect();
+        assert_eq!(names, ["net-net", "tunnel-3", "v6"]);
+        // The second has an address of the gateway's in the tunnel, and with it two chains each way.
+        for (tunnel, (chains, (packets, bytes))) in tunnels.iter().zip([(1, v4), (2, v4), (1, v6)]) {
+            assert_eq!(tunnel["variant"], variant.to_string());
+            for way in ["in", "out"] {
+                assert_eq!(tunnel[way]["packets"], packets * chains, "{variant}: {tunnel}");
+                assert_eq!(tunnel[way]["bytes"], bytes * chains, "{variant}: {tunnel}");
+            }
+        }
+        assert_eq!(
+            (&tunnels[0]["ups"], &tunnels[1]["ups"]),
+            (&Value::from(2), &Value::from(1))
+        );
+        assert_eq!(tunnels[2]["family"], "ipv6");
+        assert_eq!(tunnels[0]["allowed"], "all");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        machine.hook().must(&libreswan_up());
+        machine.hook().must(&v6());
+        machine.tables(Family::Ipv4, &["-D", "FORWARD", "-j", "PLUTO-FORWARD"]);
+        machine.tables(Family::Ipv4, &["-A", "PLUTO-ONWARD", "-j", "DROP"]);
+        machine.reload(Family::Ipv6);
+        let stands = machine.listing();
+        let (code, text) = status(&machine.hook(), &[]);
+        assert_eq!(code, 1, "{text}");
+        for line in [
+            "ipv4 filter: missing: the jump from FORWARD to us -- mend: pluto-updown restore\n",
+            "ipv4 filter: foreign: in PLUTO-ONWARD: -j DROP -- mend: pluto-updown restore\n",
+            "ipv6 filter: missing: everything of ours, ",
+        ] {
+            assert!(text.contains(&format!("{variant}-{line}")), "{text}");
+        }
+        assert!(text.ends_with("2 tunnels, 3 things not as they should be\n"), "{text}");
+        assert_eq!(machine.listing(), stands, "it only looks");
+        let problems = json(&machine.hook())["problems"].clone();
+        let kinds: Vec<_> = problems
+            .as_array()
+            .expect("problems")
+            .iter()
+            .map(|problem| problem["kind"].clone())
+            .collect();
+        assert_eq!(kinds, ["missing", "foreign", "missing"]);
+        // What it says helps.
+        machine.hook().operate(&["restore"]);
+        assert_eq!(status(&machine.hook(), &[]).0, 0);
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_peers_words_do_nothing_to_a_terminal() {
+    let machine = Namespace::new(Variant::Nft);
+    let identity = "a\u{1b}[2J\u{7}\u{9b}31m\n\"b\\\u{202e}";
+    machine.hook().must(&libreswan_up().with("PLUTO_PEER_ID", identity));
+    let (code, text) = status(&machine.hook(), &[]);
+    assert_eq!(code, 0);
+    assert!(text.lines().all(|line| is_printable(line.as_bytes())), "{text}");
+    assert!(text.contains("a\\x1b[2J"), "{text}");
+    let document = json(&machine.hook());
+    let shown = document["tunnels"][0]["peer_id"].as_str().expect("an identity");
+    assert!(
+        is_printable(shown.as_bytes()) && shown.starts_with("a\\x1b[2J"),
+        "{shown}"
+    );
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_daemon_that_runs_no_more_is_told() {
+    let machine = Namespace::new(Variant::Nft);
+    let mut daemon = Daemon::start(&machine, "pluto");
+    daemon.calls(&libreswan_up());
+    assert_eq!(json(&machine.hook())["tunnels"][0]["daemon"]["runs"], true);
+    daemon.dies();
+    let document = json(&machine.hook());
+    assert_eq!(document["problems"][0]["kind"], "stale");
+    assert_eq!(document["problems"][0]["mend"], "pluto-updown prune");
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn one_listing_for_each_family_is_enough() {
+    for variant in VARIANTS {
+        let machine = Namespace::new(variant);
+        machine.hook().must(&libreswan_up());
+        machine.hook().must(&v6());
+        let log = machine.path("log");
+        for family in Family::ALL {
+            let name = format!("{}-save", prefix(family));
+            let real = tool(&format!("{}-{variant}-save", prefix(family)))
+                .display()
+                .to_string();
+            let script = format!(
+                "#!/bin/sh\necho {name} \"$@\" >>{}\nexec {real} \"$@\"\n",
+                log.display()
+            );
+            let fake = machine.path(&format!("fake-{variant}-{name}"));
+            write_program(&fake, script.as_bytes());
+            let link = machine.programs().join(&name);
+            fs::remove_file(&link).expect("removing the link");
+            std::os::unix::fs::symlink(&fake, &link).expect("a link");
+        }
+        assert_eq!(status(&machine.hook(), &[]).0, 0);
+        let calls = fs::read_to_string(&log).expect("the log");
+        assert_eq!(calls, "iptables-save -c\nip6tables-save -c\n", "{variant}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn watching_shows_rates_and_ends_with_its_reader() {
+    let machine = Namespace::new(Variant::Nft);
+    machine.hook().must(&libreswan_up());
+    let timeout = tool("timeout").display().to_string();
+    let hook = machine.started_by(&[&timeout, "2.5"]);
+    let ending = hook.operate(&["status", "--watch=1"]);
+    assert_eq!(ending.code, Some(124), "it ends when it is killed");
+    let text = ending.out_text();
+    assert!(text.matches("TUNNEL").count() >= 2, "{text}");
+    assert!(text.contains("IN/s") && !text.contains('\u{1b}'), "{text}");
+}

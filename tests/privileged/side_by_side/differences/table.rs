@@ -1,0 +1,241 @@
+//! The table: what the scripts get wrong, and what we do instead.
+
+use super::Difference;
+use crate::side_by_side::calls::{Family, Version};
+use crate::side_by_side::twins::Finding;
+use crate::side_by_side::world::{DefaultRoute, Site};
+use crate::support::binary::Call;
+
+const BOTH: &[Version] = &[Version::V4_10, Version::V5_2];
+
+/// The routes to the far network: itself, one address, and the parts of everything.
+const ROUTES: &[&str] = &[
+    "route v4 unicast {PLUTO_PEER_CLIENT} *",
+    "route v4 unicast {PLUTO_PEER_CLIENT_NET} *",
+    "route v4 unicast 0.0.0.0/1 *",
+    "route v4 unicast 128.0.0.0/1 *",
+    "route v6 unicast {PLUTO_PEER_CLIENT} *",
+    "route v6 unicast {PLUTO_PEER_CLIENT_NET} *",
+    "route v6 unicast 2000::/3 *",
+    "route v6 unicast ::/1 *",
+    "route v6 unicast 8000::/1 *",
+];
+
+pub const TABLE: &[Difference] = &[
+    Difference {
+        name: "no way to the far network",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "route") && source(&finding.call).is_none() && leads_nowhere(finding),
+        stock: &[],
+        ours: ROUTES,
+        why: "The script adds the missing route where the kernel answers \"No route to host\", but not where it answers \"Network is \
+              unreachable\", as it does without a default route; pluto-updown adds it in both cases, because without a route no packet \
+              ever meets the IPsec policy.",
+    },
+    Difference {
+        name: "neighbour discovery proxy",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "route") && one_address(&finding.call) == Some(Family::V6),
+        stock: &[],
+        ours: &[
+            "proxy v6 {PLUTO_PEER_CLIENT_NET} dev *",
+            "route v6 unicast {PLUTO_PEER_CLIENT_NET} *",
+        ],
+        why: "The script takes the third word of `ip route get` for the device, which for IPv6 it is not, and so never answers for a far \
+              address on our own LAN; pluto-updown answers for it as in IPv4, because the LAN finds the road warrior in no other way.",
+    },
+    Difference {
+        name: "proxy neighbour left behind",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "unroute") && one_address(&finding.call) == Some(Family::V4),
+        stock: &[
+            "proxy v4 {PLUTO_PEER_CLIENT_NET} dev *",
+            "route v4 unicast {PLUTO_PEER_CLIENT_NET} *",
+        ],
+        ours: &[],
+        why: "The script deletes neither the route to a far address on our own LAN nor the proxy neighbour, as only `route` finds out \
+              that they were wanted; pluto-updown takes out what it has put in, because the LAN would go on sending here.",
+    },
+    Difference {
+        name: "half of a default route left behind",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "unroute") && finding.call.get("PLUTO_PEER_CLIENT") == "0.0.0.0/0",
+        stock: &[
+            "route v4 unicast 128.0.0.0/1 *",
+            "address v4 {PLUTO_MY_SOURCEIP}/32 dev lo *",
+            "route v4 local {PLUTO_MY_SOURCEIP} dev lo *",
+        ],
+        ours: &[],
+        why: "Where somebody has deleted the first half of the route to everything, the script does not delete the second, nor the source \
+              address that it keeps in use; pluto-updown deletes each by itself, because half of the Internet would stay unreachable.",
+    },
+    Difference {
+        name: "what another connection had brought",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "unroute") && finding.case.starts_with("a peer's network, the last"),
+        stock: &[
+            "address v4 10.9.0.77/32 dev lo *",
+            "route v4 local 10.9.0.77 dev lo *",
+            "route v4 unicast {PLUTO_PEER_CLIENT} *",
+        ],
+        ours: &[],
+        why: "The daemon names in `unroute` whichever connection goes last, and the script takes out what that one would have put in: with \
+              another source address the first one's stays, without one the route stays too; pluto-updown takes out what it has put in.",
+    },
+    Difference {
+        name: "route in place of an unreachable one left behind",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "unroute") && finding.world.more.contains("unreachable"),
+        stock: ROUTES,
+        ours: &[],
+        why: "A route that the script adds because there is \"No route to host\" is not needed any more once it is there, and so `unroute` \
+              leaves it; pluto-updown takes it out, because it has put it in.",
+    },
+    Difference {
+        name: "peer's own route taken from another connection",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "unroute") && is_marked(&finding.call),
+        stock: &[],
+        ours: &["route v4 unicast {PLUTO_PEER} dev w0 table 50 *"],
+        why: "With two connections to one peer by an XFRM interface the script deletes the peer's route in table 50 with the first that \
+              goes; pluto-updown keeps it until the last is gone, because the other's encrypted packets would run in circles.",
+    },
+    Difference {
+        name: "peer's own route left behind",
+        versions: BOTH,
+        concerns: |finding| {
+            begins(finding, "unroute") && is_marked(&finding.call) && one_address(&finding.call) == Some(Family::V4)
+        },
+        stock: &["route v4 unicast {PLUTO_PEER} dev w0 table 50 *"],
+        ours: &[],
+        why: "The script looks for the device of the peer's route where the tunnel's own route still leads, and deletes nothing; \
+              pluto-updown takes out what it has put in.",
+    },
+    Difference {
+        name: "clients of another family than the hosts, 4.x",
+        versions: &[Version::V4_10],
+        concerns: |finding| is_mixed(&finding.call),
+        stock: &[
+            "exit 1",
+            "address v6 {PLUTO_MY_SOURCEIP}/32 dev *",
+            "route v6 local {PLUTO_MY_SOURCEIP} dev *",
+            "route v6 unicast 2001:db8::/32 dev *",
+        ],
+        ours: &[
+            "exit 0",
+            "address v4 {PLUTO_MY_SOURCEIP}/32 dev *",
+            "route v4 local {PLUTO_MY_SOURCEIP} dev *",
+            "address v6 {PLUTO_MY_SOURCEIP}/128 dev *",
+            "route v6 local {PLUTO_MY_SOURCEIP} dev *",
+            "route v6 unicast {PLUTO_MY_SOURCEIP} dev *",
+            "proxy v4 {PLUTO_PEER_CLIENT_NET} dev *",
+            "proxy v6 {PLUTO_PEER_CLIENT_NET} dev *",
+            "route v4 unicast {PLUTO_PEER_CLIENT} *",
+            "route v4 unicast {PLUTO_PEER_CLIENT_NET} *",
+            "route v4 unicast 0.0.0.0/1 *",
+            "route v4 unicast 128.0.0.0/1 *",
+            "route v6 unicast {PLUTO_PEER_CLIENT} *",
+            "route v6 unicast {PLUTO_PEER_CLIENT_NET} *",
+            "route v6 unicast 2000::/3 *",
+        ],
+        why: "libreswan 4.x tells the hosts' family only, and its script works with that on the clients' addresses: no route, and a source \
+              address of IPv6 with a prefix of 32 bits, which claims a whole provider's network; pluto-updown goes by the clients' addresses.",
+    },
+    Difference {
+        name: "clients of another family than the hosts, by an XFRM interface",
+        versions: &[Version::V5_2],
+        concerns: |finding| begins(finding, "route") && is_mixed(&finding.call) && is_marked(&finding.call),
+        stock: &[
+            "exit 1",
+            "route v4 unicast {PLUTO_PEER} dev w0 table 50 *",
+            "route v6 unicast {PLUTO_PEER} dev w0 table 50 *",
+        ],
+        ours: &["exit 0"],
+        why: "The script tries a rule for the clients' network in the hosts' family, fails, and IPv6 clients lose their tunnel; \
+              pluto-updown adds no rule, because the peer's address cannot lie in a network of the other family.",
+    },
+    Difference {
+        name: "unknown family",
+        versions: BOTH,
+        concerns: |finding| finding.call.get("PLUTO_CONN_ADDRFAMILY") == "ipx",
+        stock: &["exit 1"],
+        ours: &["exit 0", "route v4 unicast {PLUTO_PEER_CLIENT} *"],
+        why: "The script refuses a family that it does not know; pluto-updown reads the family from the addresses, because the daemon's \
+              word for it has changed its meaning from version to version.",
+    },
+    Difference {
+        name: "exit code",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "route"),
+        stock: &["exit 1", "exit 2"],
+        ours: &["exit 2", "exit 1"],
+        why: "The script exits with 1 on arguments that it does not know and with 2 where `ip` fails; pluto-updown exits with 2 on wrong \
+              arguments and with 1 where the kernel refuses; to the daemon both are a failure.",
+    },
+    Difference {
+        name: "no next hop",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "route") && !has(&finding.call, "PLUTO_NEXT_HOP"),
+        stock: &[],
+        ours: ROUTES,
+        why: "The script writes `via` with nothing behind it and fails where the daemon names no next hop; pluto-updown makes a route by \
+              the device alone.",
+    },
+    Difference {
+        name: "source address of a route that failed",
+        versions: &[Version::V5_2],
+        concerns: |finding| begins(finding, "route") && finding.case == "no way to the next hop",
+        stock: &[
+            "address v4 {PLUTO_MY_SOURCEIP}/32 dev lo *",
+            "route v4 local {PLUTO_MY_SOURCEIP} dev lo *",
+        ],
+        ours: &[],
+        why: "The script leaves the source address where the route from it fails; pluto-updown takes back what belongs to a change that \
+              failed.",
+    },
+];
+
+/// Whether a difference begins with this operation.
+fn begins(finding: &Finding, operation: &str) -> bool {
+    let verb = finding.call.get("PLUTO_VERB");
+    verb.strip_prefix(operation).is_some_and(|scope| scope.starts_with('-'))
+}
+
+fn has(call: &Call, name: &str) -> bool {
+    call.variables.contains_key(std::ffi::OsStr::new(name)) && !call.get(name).is_empty()
+}
+
+fn source(call: &Call) -> Option<&str> {
+    has(call, "PLUTO_MY_SOURCEIP").then(|| call.get("PLUTO_MY_SOURCEIP"))
+}
+
+fn client_family(call: &Call) -> Family {
+    Family::of(call.get("PLUTO_PEER_CLIENT"))
+}
+
+/// The family, if the far network is one address.
+fn one_address(call: &Call) -> Option<Family> {
+    let family = client_family(call);
+    let length = match family {
+        Family::V4 => "/32",
+        Family::V6 => "/128",
+    };
+    call.get("PLUTO_PEER_CLIENT").ends_with(length).then_some(family)
+}
+
+fn is_mixed(call: &Call) -> bool {
+    Family::of(call.get("PLUTO_ME")) != client_family(call)
+}
+
+fn is_marked(call: &Call) -> bool {
+    has(call, "PLUTO_XFRMI_FWMARK")
+}
+
+/// Whether there is no default route of the clients' family.
+fn leads_nowhere(finding: &Finding) -> bool {
+    match (finding.world.default_route, finding.world.site) {
+        (DefaultRoute::Absent, _) => true,
+        (DefaultRoute::Present, Site::West | Site::East) => client_family(&finding.call) == Family::V6,
+        (DefaultRoute::Present, Site::Ethernet | Site::PointToPoint) => false,
+    }
+}

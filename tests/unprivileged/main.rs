@@ -1,0 +1,19 @@
+//! What can be tested without root: the library, against an emulated kernel, and the program, with stand-ins for iptables.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod emulator;
+mod explained;
+mod fuzzed;
+mod hook;
+mod hub_and_spoke;
+mod properties;
+mod restore;
+mod routing_sequences;
+mod sequences;
+mod settings;
+mod shell;
+mod translated_and_logged;
+mod verdicts;
+mod what_may_flow;

@@ -1,0 +1,245 @@
+//! What must hold for every tunnel there can be, whatever its daemon or its peer calls it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
+use crate::support::emulator::{Emulator, Kind};
+use crate::support::world::{libreswan, strongswan, with};
+use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
+use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
+use pluto_updown::plan::{
+    Change, Exempting, Layout, Piece, Site, Terms, TunnelKey, faults, lay_out, rebuild, transition,
+};
+use pluto_updown::selector::Family;
+use pluto_updown::settings::{Esp, JumpPlace};
+use proptest::prelude::*;
+
+/// What can stand in a variable: bytes that a shell, a terminal, a log or iptables would take for something else come often.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let special = prop::sample::select(b"\n\r\t\"'\\`$();|&<>*?[]{}#~!:/@%= -\x01\x1b\x7f\xff\xc3".to_vec());
+    let words = prop::sample::select(vec![
+        "-j ACCEPT",
+        "--foo",
+        "$(id)",
+        "\nCOMMIT\n",
+        "\" -j ACCEPT",
+        "*filter",
+        "PLUTO-",
+        "../../etc",
+    ]);
+    let piece = prop_oneof![
+        4 => any::<u8>().prop_filter("no NUL in an environment", |byte| *byte != 0).prop_map(|byte| vec![byte]),
+        3 => special.prop_map(|byte| vec![byte]),
+        1 => words.prop_map(|word| word.as_bytes().to_vec()),
+    ];
+    prop::collection::vec(piece, 1..60).prop_map(|pieces| pieces.concat())
+}
+
+fn network() -> impl Strategy<Value = String> {
+    let v4 = (any::<[u8; 4]>(), 0..=32_u8).prop_map(|([a, b, c, d], length)| format!("{a}.{b}.{c}.{d}/{length}"));
+    let range = (any::<[u8; 3]>(), 0..100_u8, 100..=255_u8)
+        .prop_map(|([a, b, c], first, last)| format!("{a}.{b}.{c}.{first}-{a}.{b}.{c}.{last}"));
+    prop_oneof![3 => v4, 1 => range]
+}
+
+fn network_v6() -> impl Strategy<Value = String> {
+    (any::<u128>(), 0..=128_u8).prop_map(|(bits, length)| format!("{}/{length}", std::net::Ipv6Addr::from_bits(bits)))
+}
+
+/// A call of strongSwan with these words in every variable that takes words, between these networks.
+fn tunnel(words: &[Vec<u8>], networks: &(String, String), reqid: u32) -> Option<Tunnel> {
+    worded(words, &strongswan("up-client", "name", reqid, &networks.0, &networks.1))
+}
+
+/// A call of libreswan, perhaps for a tunnel that is logged or translated.
+fn libreswans(words: &[Vec<u8>], networks: &(String, String), reqid: u32, extras: &str) -> Option<Tunnel> {
+    let me = if networks.0.contains(':') {
+        "2001:db8::1"
+    } else {
+        "192.0.2.1"
+    };
+    let variables = libreswan("up-client", "name", reqid, &networks.0, &networks.1);
+    worded(words, &(with(&variables, "PLUTO_ME", me) + extras))
+}
+
+fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
+    let mut pairs: Vec<(OsString, OsString)> = variables
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    for (name, word) in ["PLUTO_CONNECTION", "PLUTO_PEER_ID", "PLUTO_MY_ID", "PLUTO_XAUTH_ID"]
+        .iter()
+        .zip(words)
+    {
+        pairs.push((name.into(), OsString::from_vec(word.clone())));
+    }
+    match read(&Snapshot::new([], pairs)).expect("words are only words").duty {
+        Duty::Open(tunnel) => Some(*tunnel),
+        Duty::Close(_) | Duty::Nothing => None,
+    }
+}
+
+fn layout(tunnel: &Tunnel) -> Layout {
+    let id = TunnelKey::of(tunnel).ids().next().expect("a first name");
+    let terms = Terms {
+        policy: &crate::support::world::nat_left_alone().tunnel,
+        esp: Esp::Leave,
+        exempting: Exempting::Nobody,
+        interfaces: &[],
+        path_mtu: None,
+    };
+    lay_out(tunnel, &id, &terms).expect("nothing is set")
+}
+
+/// What is a tunnel's own in the filter table.
+fn filter(layout: &Layout) -> &Piece {
+    layout.piece(Table::Filter).expect("every tunnel has something there")
+}
+
+fn saved(tables: &Emulator) -> [String; 3] {
+    Kind::ALL.map(|kind| tables.table(kind).save())
+}
+
+fn any_tunnel() -> impl Strategy<Value = Tunnel> {
+    let networks = prop_oneof![2 => (network(), network()), 1 => (network_v6(), network_v6())];
+    let extras = prop::option::of(prop::sample::select(vec![
+        "",
+        "NFLOG=13\n",
+        "CAT=YES\n",
+        "CAT=YES\nNFLOG=65535\n",
+    ]));
+    (prop::collection::vec(bytes(), 4), networks, 1..1000_u32, extras).prop_filter_map(
+        "a tunnel",
+        |(words, networks, reqid, extras)| match extras {
+            None => tunnel(&words, &networks, reqid),
+            Some(extras) => libreswans(&words, &networks, reqid, extras),
+        },
+    )
+}
+
+/// The one line that a rule may be: no quote but the two around a comment or a prefix, no byte that is not printable ASCII.
+fn is_plain(line: &str) -> bool {
+    let printable = line.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let quotes = line.matches('"').count();
+    let is_quoted = line.contains("--comment \"") || line.contains("--nflog-prefix \"");
+    printable && (quotes == 0 || (quotes == 2 && is_quoted)) && !line.contains('\\')
+}
+
+fn site(family: Family) -> Site {
+    let place = JumpPlace::First;
+    Site { family, place }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {
+        let layout = layout(&tunnel);
+        let site = site(tunnel.family());
+        let up = transition(&Change { come: vec![layout.clone()], ..Change::at(site) });
+        let down = transition(&Change { gone: vec![layout.clone()], ..Change::at(site) });
+        let listings = layout.tables().into_iter().map(|table| (table, Listing::default())).collect();
+        let anew = rebuild(&[layout], &listings, site);
+        for commands in [&up, &down, &anew] {
+            let text = restore_text(commands);
+            let lines: usize = commands.iter().map(|section| section.commands.len() + 2).sum();
+            prop_assert_eq!(text.lines().count(), lines);
+            for line in text.lines() {
+                prop_assert!(is_plain(line), "{}", line);
+            }
+            prop_assert_eq!(faults(commands), vec![]);
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out(tunnels in prop::collection::vec(any_tunnel(), 1..4)) {
+        let family = tunnels[0].family();
+        let layouts: Vec<_> = tunnels.iter().filter(|tunnel| tunnel.family() == family).map(layout).collect();
+        let mut table = Emulator::new();
+        let before = saved(&table);
+        let up = transition(&Change { come: layouts.clone(), ..Change::at(site(family)) });
+        prop_assert_eq!(table.restore(&restore_text(&up)), Ok(()));
+        let down = transition(&Change { gone: layouts, ..Change::at(site(family)) });
+        prop_assert_eq!(table.restore(&restore_text(&down)), Ok(()));
+        prop_assert_eq!(saved(&table), before);
+    }
+
+    #[test]
+    fn chains_of_unlike_tunnels_have_unlike_names(tunnels in prop::collection::vec(any_tunnel(), 2..30)) {
+        let keys: BTreeSet<String> = tunnels.iter().map(|tunnel| format!("{:?}", TunnelKey::of(tunnel))).collect();
+        let layouts: Vec<_> = tunnels.iter().map(layout).collect();
+        let own: Vec<BTreeSet<_>> = layouts.iter().map(|layout| filter(layout).chains.iter().cloned().collect()).collect();
+        let names: BTreeSet<_> = own.iter().collect();
+        prop_assert_eq!(names.len(), keys.len());
+        for chain in own.iter().flatten() {
+            prop_assert!(chain.as_str().len() <= LONGEST_CHAIN_NAME);
+        }
+    }
+
+    #[test]
+    fn blocks_of_unlike_networks_have_unlike_chains(networks in prop::collection::vec(prop_oneof![network(), network_v6()], 2..30)) {
+        use pluto_updown::plan::{Block, Path};
+        use pluto_updown::selector::Network;
+        let blocks: BTreeSet<_> = networks
+            .iter()
+            .map(|text| text.parse::<Network>().expect("a network"))
+            .flat_map(|network| Path::ALL.map(|path| Block::of(path, &network)))
+            .collect();
+        let chains: BTreeSet<_> = blocks.iter().map(Block::chain).collect();
+        prop_assert_eq!(chains.len(), blocks.len());
+    }
+}
+
+#[test]
+fn two_names_that_look_alike_in_a_chain_are_two_chains() {
+    let networks = ("10.1.0.0/24".to_owned(), "10.2.0.0/24".to_owned());
+    let named = |name: &str| tunnel(&[name.as_bytes().to_vec()], &networks, 1).expect("a tunnel");
+    let chains = |name: &str| filter(&layout(&named(name))).chains.clone();
+    assert_ne!(chains("a/b"), chains("a b"));
+    assert_ne!(chains("long-name-of-a-branch-1"), chains("long-name-of-a-branch-2"));
+    assert_ne!(chains("a\\x5cb"), chains("a\\b"));
+}
+
+#[test]
+fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
+    use pluto_updown::netfilter::{BuiltIn, Place, Placed, Rule, Section, Verdict};
+    let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
+    let layout = layout(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
+    let good = transition(&Change {
+        come: vec![layout.clone()],
+        ..Change::at(site(Family::Ipv4))
+    });
+    assert_eq!(good.len(), 2);
+    assert_eq!(faults(&good), []);
+    // How many faults one more rule makes, in each of the two tables.
+    let more = |table: Table, chain, verdict| {
+        let placed = Placed {
+            chain,
+            place: Place::Head,
+            rule: Rule::always(verdict),
+        };
+        let mut sections: Vec<Section> = good.clone();
+        let mut meant = sections.iter_mut().filter(|section| section.table == table);
+        meant.next().expect("the table").commands.push(Command::Put(placed));
+        faults(&sections).len()
+    };
+    let old: ChainName = "PLUTO-old".parse().expect("a name");
+    let address = "10.1.0.1".parse().expect("an address");
+    for table in [Table::Filter, Table::Nat] {
+        assert_eq!(more(table, BuiltIn::Forward.into(), Verdict::Accept), 1);
+        assert_eq!(more(table, BuiltIn::PostRouting.into(), Verdict::Snat(address)), 1);
+        // In the nat table it lets nothing in.
+        let opens = usize::from(table == Table::Filter);
+        assert_eq!(more(table, (&old).into(), Verdict::Accept), opens);
+        assert_eq!(more(table, (&old).into(), Verdict::Dnat(address)), 1);
+        // A way into the tunnel's chain for packets that did not come by IPsec.
+        let own = &layout.piece(table).expect("something there").chains[0];
+        assert_eq!(more(table, (&old).into(), Verdict::Jump(own.clone())), 1);
+        // A translation of the tunnel's own is none in the filter table.
+        let expected = usize::from(table == Table::Filter);
+        assert_eq!(more(table, own.into(), Verdict::Snat(address)), expected);
+    }
+}

@@ -1,0 +1,506 @@
+//! Whatever Pluto asks in whatever order, whatever the kernel refuses and wherever a call dies: what is installed is on record, what
+//! others have put in stays, and with the last far network all of it is gone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use crate::support::binary::Call;
+use crate::support::captures::find;
+use crate::support::network::FakeNetwork;
+use nix::errno::Errno;
+use pluto_updown::apply::{RoutingError, RoutingSession};
+use pluto_updown::contract::{Event, Snapshot, read};
+use pluto_updown::plan::{AlwaysRoute, RouteOptions};
+use pluto_updown::record::{Daemon, Store};
+use pluto_updown::rtnetlink::{
+    Ends, Item, Link, Lookup, Medium, NetlinkError, Network, NoRoute, Put, Route, Taken, Wanted,
+};
+use pluto_updown::selector::Device;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+/// The network namespace that the record is for.
+const NAMESPACE: u64 = 1;
+
+/// Source addresses of ours, which this machine has or gets.
+const SOURCES: [&str; 2] = ["10.1.0.1", "2001:db8:1::1"];
+
+/// Connections that share far networks, source addresses, devices and peers in every way that matters. The captured ones are of two
+/// versions, which ask in different orders and have different ideas of IPv6.
+static CONNECTIONS: LazyLock<Vec<Call>> = LazyLock::new(connections);
+
+fn connections() -> Vec<Call> {
+    let four = find("libreswan-4.10", "net-net", "route-client");
+    let five = find("libreswan-5.2", "net-net", "route-client");
+    let made = |captured: &Call, mine: &str, far: &str, more: &[(&str, &str)]| {
+        let call = captured
+            .clone()
+            .without("PLUTO_MY_SOURCEIP")
+            .without("PLUTO_MOBIKE_EVENT")
+            .with("PLUTO_INTERFACE", "eth0")
+            .with("PLUTO_ME", "192.0.2.1")
+            .with("PLUTO_PEER", "198.51.100.1")
+            .with("PLUTO_NEXT_HOP", "192.0.2.254")
+            .with("PLUTO_MY_CLIENT", mine)
+            .with("PLUTO_PEER_CLIENT", far);
+        more.iter().fold(call, |call, (name, value)| call.with(name, value))
+    };
+    let source = ("PLUTO_MY_SOURCEIP", SOURCES[0]);
+    let device = [("PLUTO_XFRMI_ROUTE", "yes"), ("PLUTO_VIRT_INTERFACE", "ipsec5")];
+    let bypass = [&device[..], &[("PLUTO_XFRMI_FWMARK", "5/0xffffffff")]].concat();
+    let vti = [
+        ("VTI_IFACE", "vti01"),
+        ("VTI_ROUTING", "yes"),
+        ("VTI_SHARED", "yes"),
+        ("CONNMARK_IN", "5/0xffffffff"),
+        ("CONNMARK_OUT", "6/0xffffffff"),
+    ];
+    let vti_and_source = [&vti[..], &[source]].concat();
+    let somebodys_vti = [&vti[..], &[("VTI_IFACE", "vti77")]].concat();
+    vec![
+        made(&five, "10.1.0.0/24", "10.2.0.0/24", &[source]),
+        // The same far network by another connection, with another source and without one.
+        made(
+            &five,
+            "10.1.1.0/24",
+            "10.2.0.0/24",
+            &[("PLUTO_MY_SOURCEIP", "10.1.0.2")],
+        ),
+        made(&four, "10.1.2.0/24", "10.2.0.0/24", &[("PLUTO_MTU", "1400")]),
+        made(&four, "10.1.0.0/24", "10.3.0.0/24", &[source, ("PLUTO_METRIC", "7")]),
+        made(&four, "10.1.0.0/24", "0.0.0.0/0", &[source]),
+        made(&five, "10.1.0.0/24", "10.6.0.5-10.6.0.9", &[source]),
+        // The administrator's own address for a source.
+        made(
+            &five,
+            "10.1.0.0/24",
+            "10.4.0.0/24",
+            &[("PLUTO_MY_SOURCEIP", "192.0.2.1")],
+        ),
+        // Nobody leads there, somebody forbids it, and it is on our own LAN.
+        made(&five, "10.1.0.0/24", "203.0.113.0/24", &[]),
+        made(&five, "10.1.0.0/24", "10.66.0.0/24", &[]),
+        made(&five, "10.1.0.0/24", "192.0.2.77/32", &[]),
+        made(
+            &four,
+            "2001:db8:1::/64",
+            "2001:db8:2::/64",
+            &[("PLUTO_MY_SOURCEIP", SOURCES[1])],
+        ),
+        made(&five, "2001:db8:1::/64", "::/0", &[("PLUTO_MY_SOURCEIP", SOURCES[1])]),
+        made(&four, "2001:db8:1::/64", "::/0", &[]),
+        made(&five, "10.1.0.0/24", "198.51.100.0/24", &bypass),
+        made(&five, "10.1.0.0/24", "0.0.0.0/0", &bypass),
+        made(&four, "10.1.0.0/24", "10.2.0.0/24", &[&device[..], &[source]].concat()),
+        made(&five, "10.1.0.0/24", "10.2.0.0/24", &vti),
+        made(&four, "10.1.0.0/24", "10.3.0.0/24", &vti_and_source),
+        made(&five, "10.1.0.0/24", "192.0.2.0/24", &vti),
+        made(&five, "10.1.0.0/24", "10.5.0.0/24", &somebodys_vti),
+        made(
+            &five,
+            "10.1.0.0/24",
+            "10.7.0.0/24",
+            &[source, ("PLUTO_IS_PEER_CISCO", "1")],
+        ),
+    ]
+}
+
+/// What happens.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A call about one of the connections, which the kernel refuses at these changes, counted from 1.
+    Call(usize, Verb, Vec<usize>),
+    /// A call that dies at this change, before it or behind it.
+    Dying(usize, Verb, usize, Moment),
+    /// Pluto dies, and the next one's first call clears what it left.
+    NewDaemon,
+    /// Somebody takes away the item of ours with this number.
+    TakenAway(usize),
+    /// An administrator's route begins to use a source address, if it is there.
+    UsesSource(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Prepare,
+    Route,
+    Unroute,
+    Move,
+    Up,
+    Down,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Before,
+    Behind,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let which = 0..CONNECTIONS.len();
+    let verb = prop::sample::select(vec![
+        Verb::Prepare,
+        Verb::Route,
+        Verb::Route,
+        Verb::Route,
+        Verb::Unroute,
+        Verb::Unroute,
+        Verb::Move,
+        Verb::Up,
+        Verb::Down,
+    ]);
+    let refused = prop_oneof![
+        4 => Just(Vec::new()),
+        1 => (1..4_usize).prop_map(|first| vec![first]),
+        1 => (1..4_usize).prop_map(|first| vec![first, first + 1]),
+    ];
+    let moment = prop::sample::select(vec![Moment::Before, Moment::Behind]);
+    prop_oneof![
+        8 => (which.clone(), verb.clone(), refused).prop_map(|(which, verb, refused)| Step::Call(which, verb, refused)),
+        2 => (which, verb, 1..4_usize, moment)
+            .prop_map(|(which, verb, change, moment)| Step::Dying(which, verb, change, moment)),
+        1 => Just(Step::NewDaemon),
+        1 => (0..20_usize).prop_map(Step::TakenAway),
+        1 => (0..SOURCES.len()).prop_map(Step::UsesSource),
+    ]
+}
+
+impl Verb {
+    fn of(self, call: &Call) -> Call {
+        let call = call.clone();
+        match self {
+            Self::Prepare => call.saying("prepare-client"),
+            Self::Route => call.saying("route-client"),
+            Self::Unroute => call.saying("unroute-client"),
+            Self::Move => call.saying("unroute-client").with("PLUTO_MOBIKE_EVENT", "yes"),
+            Self::Up => call.saying("up-client"),
+            Self::Down => call.saying("down-client"),
+        }
+    }
+}
+
+/// A kernel in which the process dies at a change.
+struct Deadly<'n> {
+    network: &'n mut FakeNetwork,
+    changes_to_live: usize,
+    moment: Moment,
+}
+
+/// What a process leaves that has died.
+struct Died;
+
+impl Deadly<'_> {
+    fn change<T>(&mut self, make: impl FnOnce(&mut FakeNetwork) -> T) -> T {
+        self.changes_to_live = self.changes_to_live.saturating_sub(1);
+        let dies = self.changes_to_live == 0;
+        if dies && self.moment == Moment::Before {
+            resume_unwind(Box::new(Died));
+        }
+        let made = make(self.network);
+        if dies {
+            resume_unwind(Box::new(Died));
+        }
+        made
+    }
+}
+
+impl Network for Deadly<'_> {
+    fn put(&mut self, item: &Item) -> Result<Put, NetlinkError> {
+        self.change(|network| network.put(item))
+    }
+
+    fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {
+        self.change(|network| network.take_out(item))
+    }
+
+    fn lookup(&mut self, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkError> {
+        self.network.lookup(to, from)
+    }
+
+    fn link(&mut self, device: &Device) -> Result<Option<Link>, NetlinkError> {
+        self.network.link(device)
+    }
+
+    fn routes(&mut self, wanted: &Wanted) -> Result<Vec<Route>, NetlinkError> {
+        self.network.routes(wanted)
+    }
+}
+
+/// A gateway, and its record.
+struct Gateway {
+    folder: TempDir,
+    network: FakeNetwork,
+    /// What others have put in.
+    theirs: BTreeSet<Item>,
+    links: BTreeSet<Device>,
+    daemon: Daemon,
+}
+
+fn route(destination: &str, device: &str) -> Route {
+    Route {
+        device: device.parse().ok(),
+        ..Route::to(destination.parse().expect("a network"))
+    }
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let mut network = FakeNetwork::gateway();
+        network.add_link("ipsec5", Medium::Other(65534), Ends::Many);
+        network.add_link("vti77", Medium::Other(768), Ends::PointToPoint);
+        for (destination, via) in [
+            ("10.0.0.0/8", "192.0.2.254"),
+            ("198.51.0.0/16", "192.0.2.254"),
+            ("2001:db8::/32", "2001:db8::fe"),
+        ] {
+            let item = Item::Route(Route {
+                via: via.parse().ok(),
+                ..route(destination, "eth0")
+            });
+            network.put(&item).expect("a good route");
+        }
+        network
+            .forbidden
+            .insert("10.66.0.0/16".parse().expect("a network"), NoRoute::Prohibited);
+        Self {
+            folder: TempDir::new().expect("a temporary folder"),
+            theirs: network.items.clone(),
+            links: network.links.keys().cloned().collect(),
+            network,
+            daemon: daemon(1),
+        }
+    }
+
+    fn store(&self) -> Store {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        Store::open(&self.folder.path().join("state"), NAMESPACE, deadline).expect("a record")
+    }
+
+    /// A call from its start to its end: nothing if it died.
+    fn call(&mut self, call: &Call, death: Option<(usize, Moment)>) -> Option<Result<usize, RoutingError>> {
+        let event = read(&Snapshot::new(call.arguments.clone(), call.variables.clone())).expect("a good call");
+        let store = self.store();
+        let daemon = self.daemon;
+        let network = &mut self.network;
+        let done = match death {
+            None => Some(carried_out(&event, &store, network, daemon)),
+            Some((changes_to_live, moment)) => {
+                let mut kernel = Deadly {
+                    network,
+                    changes_to_live,
+                    moment,
+                };
+                let work = AssertUnwindSafe(|| carried_out(&event, &store, &mut kernel, daemon));
+                match catch_unwind(work) {
+                    Ok(done) => Some(done),
+                    Err(death) if death.is::<Died>() => None,
+                    Err(other) => resume_unwind(other),
+                }
+            }
+        };
+        store.tidy().expect("a tidy record");
+        done
+    }
+
+    /// What of ours is in, a VTI's own address excepted.
+    fn ours(&self) -> Vec<Item> {
+        let ours = self.network.items.difference(&self.theirs);
+        let is_vtis =
+            |item: &&Item| matches!(item, Item::Address(address) if address.device.as_str().starts_with("vti"));
+        ours.filter(|item| !is_vtis(item)).cloned().collect()
+    }
+
+    fn recorded(&self) -> Vec<Item> {
+        let records = self.store().routings().expect("a readable record");
+        records.into_iter().flat_map(|record| record.items).collect()
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Call(which, verb, refused) => {
+                refused
+                    .iter()
+                    .for_each(|change| self.network.refuse(*change, Errno::ENOMEM));
+                let done = self.call(&verb.of(&CONNECTIONS[*which]), None).expect("it lives");
+                self.network.refuse_no_more();
+                self.assert_done(*which, *verb, &done, refused);
+            }
+            Step::Dying(which, verb, change, moment) => {
+                let _ = self.call(&verb.of(&CONNECTIONS[*which]), Some((*change, *moment)));
+            }
+            Step::NewDaemon => {
+                let old = self.daemon;
+                self.daemon = daemon(old.pid + 1);
+                let store = self.store();
+                let mut session = RoutingSession::new(&store, &mut self.network, Some(self.daemon), 0);
+                session.clear(&old).expect("a record");
+                store.tidy().expect("a tidy record");
+            }
+            Step::TakenAway(number) => {
+                let mut ours = self.ours();
+                // He does not saw off the branch that his own route sits on.
+                let is_used = |source: IpAddr| self.theirs.iter().any(|item| source_of(item) == Some(source));
+                ours.retain(|item| !matches!(item, Item::Address(address) if is_used(address.address.addr())));
+                if let Some(item) = ours.get(number % ours.len().max(1)) {
+                    self.network.take_out(item).expect("it is there");
+                }
+            }
+            Step::UsesSource(number) => {
+                let source = SOURCES[*number];
+                let item = Item::Route(Route {
+                    source: source.parse().ok(),
+                    ..route(
+                        if source.contains(':') {
+                            "2001:db8:77::/48"
+                        } else {
+                            "10.77.0.0/16"
+                        },
+                        "eth0",
+                    )
+                });
+                if self.network.put(&item).is_ok() {
+                    self.theirs.insert(item);
+                }
+            }
+        }
+    }
+
+    /// Only what the kernel refused may fail, and a route that went well is there.
+    fn assert_done(&self, which: usize, verb: Verb, done: &Result<usize, RoutingError>, refused: &[usize]) {
+        match (done, verb) {
+            (Err(error), _) => assert!(
+                !refused.is_empty() || is_unreachable(error),
+                "{verb:?} {which}: {error}"
+            ),
+            // Something is still there, or not yet, and has been told of.
+            (Ok(faults), _) if *faults > 0 => {}
+            (Ok(_), Verb::Route) => {
+                let there = &self.network.items;
+                let event = read_event(&Verb::Route.of(&CONNECTIONS[which]));
+                let key = pluto_updown::plan::RoutingKey::of(event.routing.as_ref().expect("a route"));
+                let record = self.store().routing(&key).expect("a readable record");
+                for item in record.into_iter().flat_map(|record| record.items) {
+                    let is_in = match &item {
+                        Item::Vti(vti) => self.network.links.contains_key(&vti.device),
+                        Item::Route(_) | Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) => there
+                            .iter()
+                            .any(|other| other.put_in_commands() == item.put_in_commands()),
+                    };
+                    assert!(is_in, "{:?} is not there", item.put_in_commands());
+                }
+            }
+            (Ok(_), Verb::Prepare | Verb::Unroute | Verb::Move | Verb::Up | Verb::Down) => {}
+        }
+    }
+
+    /// What holds at any time.
+    fn assert_sound(&self, after: &Step) {
+        let lost: Vec<_> = self.theirs.difference(&self.network.items).collect();
+        assert!(lost.is_empty(), "{after:?} took away {lost:?}");
+        let recorded = self.recorded();
+        for item in self.ours() {
+            let slot = pluto_updown::plan::slot(&item);
+            let known = recorded.iter().any(|other| pluto_updown::plan::slot(other) == slot);
+            assert!(known, "no record tells of {item:?} after {after:?}");
+        }
+    }
+
+    /// All far networks go, and so does everything of ours.
+    fn assert_ends(&mut self) {
+        let theirs: Vec<_> = self
+            .theirs
+            .iter()
+            .filter(|item| source_of(item).is_some())
+            .cloned()
+            .collect();
+        for item in theirs {
+            self.network.take_out(&item).expect("it is there");
+            self.theirs.remove(&item);
+        }
+        for call in CONNECTIONS.iter() {
+            for verb in [Verb::Down, Verb::Unroute] {
+                self.call(&verb.of(call), None).expect("it lives").expect("it goes");
+            }
+        }
+        assert_eq!(self.network.items, self.theirs);
+        let links: BTreeSet<_> = self.network.links.keys().cloned().collect();
+        assert_eq!(links, self.links);
+        drop(self.recorded());
+        self.store().tidy().expect("a tidy record");
+        assert_eq!(files(&self.folder.path().join("state")), Vec::<PathBuf>::new());
+    }
+}
+
+/// All that is in a folder, and the folder; nothing if it is not there.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten();
+    let inside = entries.flat_map(|entry| files(&entry.expect("an entry").path()));
+    inside
+        .chain(Some(path.to_owned()).filter(|path| path.exists()))
+        .collect()
+}
+
+fn source_of(item: &Item) -> Option<IpAddr> {
+    match item {
+        Item::Route(route) => route.source,
+        Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => None,
+    }
+}
+
+/// Whether the network here cannot have such a route, rather than that it is refused by chance.
+fn is_unreachable(error: &RoutingError) -> bool {
+    let reasons = ["unreachable", "there is no device"];
+    reasons.iter().any(|reason| error.to_string().contains(reason))
+}
+
+fn read_event(call: &Call) -> Event {
+    read(&Snapshot::new(call.arguments.clone(), call.variables.clone())).expect("a good call")
+}
+
+fn daemon(pid: u32) -> Daemon {
+    Daemon {
+        pid,
+        started: 1,
+        // Not ours: whether it lives is said here.
+        namespace: 1,
+    }
+}
+
+fn carried_out<N: Network>(
+    event: &Event,
+    store: &Store,
+    kernel: &mut N,
+    daemon: Daemon,
+) -> Result<usize, RoutingError> {
+    let Some(routing) = &event.routing else { return Ok(0) };
+    let mut faults = 0;
+    let options = RouteOptions {
+        always: AlwaysRoute::Yes,
+        ..RouteOptions::default()
+    };
+    for operation in event.verb.operations() {
+        let mut session = RoutingSession::new(store, kernel, Some(daemon), 0);
+        let work = session.work(event, routing, *operation, &options)?;
+        faults += session.carry_out(&work)?.faults.len();
+    }
+    Ok(faults)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_installed_is_on_record_and_goes_in_the_end(steps in prop::collection::vec(step(), 1..30)) {
+        let mut gateway = Gateway::new();
+        for step in &steps {
+            gateway.take(step);
+            gateway.assert_sound(step);
+        }
+        gateway.assert_ends();
+    }
+}

@@ -1,0 +1,505 @@
+//! Whatever happens in whatever order, the rules that stand are those of the tunnels that are up.
+
+use std::collections::BTreeMap;
+
+use crate::support::emulator::Kind;
+use crate::support::world::{Death, World, libreswan, strongswan, tunnel, with};
+use pluto_updown::apply::{ApplyError, Outcome};
+use pluto_updown::contract::{Duty, Multiplicity, Tunnel};
+use pluto_updown::iptables::TablesError;
+use pluto_updown::plan::TunnelKey;
+use pluto_updown::selector::Family;
+use proptest::prelude::*;
+
+const OURS: &str = "10.1.0.0/24";
+
+/// Tunnels that share names, networks, blocks and devices in every way that matters.
+fn tunnels() -> Vec<Tunnel> {
+    let west = libreswan("up-client", "west", 16389, OURS, "10.2.0.0/24");
+    let vti = |name: &str, device: &str, far: &str| {
+        with(&libreswan("up-client", name, 16413, OURS, far), "VTI_IFACE", device)
+    };
+    let road = |reqid: &str| {
+        let road = libreswan("up-client", "road", 16501, OURS, "203.0.113.7/32");
+        with(&with(&road, "PLUTO_CONN_KIND", "CK_INSTANCE"), "PLUTO_SA_REQID", reqid)
+    };
+    [
+        strongswan("up-client", "net", 1, OURS, "10.2.0.0/24"),
+        strongswan("up-client", "net", 2, OURS, "10.2.0.0/24"),
+        strongswan("up-client", "net", 1, OURS, "10.2.1.0/24"),
+        strongswan("up-client", "net", 3, "2001:db8:1::/64", "2001:db8:2::/64"),
+        with(
+            &strongswan("up-client", "access", 4, OURS, "10.3.0.0/24"),
+            "PLUTO_HOST_ACCESS",
+            "1",
+        ),
+        with(
+            &strongswan("up-host", "host", 5, "192.0.2.1/32", "192.0.2.2/32"),
+            "PLUTO_IPCOMP",
+            "1",
+        ),
+        west.clone(),
+        // The same connection after it was deleted and added again.
+        with(&west, "PLUTO_SA_REQID", "16393"),
+        // And with an address inside.
+        with(&west, "PLUTO_MY_SOURCEIP", "10.1.0.1"),
+        vti("vti-a", "vti1", "0.0.0.0/0"),
+        vti("vti-b", "vti1", "10.2.0.0/24"),
+        vti("vti-c", "vti2", "10.2.0.0/24"),
+        vti("other", "tunnel", "10.2.0.0/24"),
+        // Two peers behind one NAT, in transport mode.
+        road("16501"),
+        road("16505"),
+        with(
+            &libreswan("up-client", "range", 16601, OURS, "10.7.0.5-10.7.0.9"),
+            "PLUTO_CONN_KIND",
+            "CK_PERMANENT",
+        ),
+        with(&west, "NFLOG", "13"),
+        // Behind a NAT, with an address of the peer's; one is logged too, one has a device.
+        cat(16701, "10.0.10.1/32", "10.2.0.0/24"),
+        with(&cat(16705, "10.0.10.1/32", "10.2.1.0/24"), "NFLOG", "14"),
+        with(&cat(16709, "10.0.10.1/32", "10.2.2.0/24"), "VTI_IFACE", "vti1"),
+        cat(16713, "2001:db8:a::1/128", "2001:db8:2::/64"),
+    ]
+    .iter()
+    .map(|variables| tunnel(variables))
+    .collect()
+}
+
+/// A tunnel with client address translation. Its own end is the address that the peer gave.
+fn cat(reqid: u32, assigned: &str, far: &str) -> String {
+    let me = if assigned.contains(':') {
+        "2001:db8::1"
+    } else {
+        "192.0.2.1"
+    };
+    let up = libreswan("up-client", "cat", reqid, assigned, far);
+    with(
+        &with(&with(&up, "PLUTO_ME", me), "CAT", "YES"),
+        "PLUTO_CONN_KIND",
+        "CK_INSTANCE",
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Up(usize),
+    Down(usize),
+    /// The hook dies in the middle of an up.
+    DyingUp(usize, Death),
+    /// The hook dies in the middle of a down.
+    DyingDown(usize, Death),
+    /// Somebody loads another rule set into a table.
+    Reload(Family, Kind),
+    /// Somebody empties every chain of a table.
+    Flush(Family, Kind),
+    /// iptables refuses the next transaction, for a reason of its own.
+    Refusal(Family),
+    /// It refuses a table of the next transaction, if that comes up.
+    RefusalIn(Family, Kind),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let which = 0..tunnels().len();
+    let death = prop_oneof![Just(Death::Before), Just(Death::Halfway), Just(Death::After)];
+    let family = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)];
+    let kind = prop_oneof![Just(Kind::Filter), Just(Kind::Nat)];
+    prop_oneof![
+        6 => which.clone().prop_map(Step::Up),
+        4 => which.clone().prop_map(Step::Down),
+        2 => (which.clone(), death.clone()).prop_map(|(which, death)| Step::DyingUp(which, death)),
+        2 => (which, death).prop_map(|(which, death)| Step::DyingDown(which, death)),
+        1 => (family.clone(), kind.clone()).prop_map(|(family, kind)| Step::Reload(family, kind)),
+        1 => (family.clone(), kind.clone()).prop_map(|(family, kind)| Step::Flush(family, kind)),
+        1 => family.clone().prop_map(Step::Refusal),
+        1 => (family, kind).prop_map(|(family, kind)| Step::RefusalIn(family, kind)),
+    ]
+}
+
+/// A gateway, and beside it what is known to be up: the tunnel and how many times.
+struct Run {
+    tunnels: Vec<Tunnel>,
+    world: World,
+    up: BTreeMap<String, (usize, u32)>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut run = Self {
+            tunnels: tunnels(),
+            world: World::default(),
+            up: BTreeMap::new(),
+        };
+        all_tables(&mut run.world);
+        run
+    }
+
+    fn key(&self, which: usize) -> String {
+        format!("{:?}", TunnelKey::of(&self.tunnels[which]))
+    }
+
+    fn make(&mut self, step: &Step) {
+        match *step {
+            Step::Up(which) => self.call(which, true),
+            Step::Down(which) => self.call(which, false),
+            Step::DyingUp(which, death) => self.dying(which, true, death),
+            Step::DyingDown(which, death) => self.dying(which, false, death),
+            Step::Reload(family, kind) => {
+                self.world.tables.book(family).table_mut(kind).wipe();
+                administrators_rules(&mut self.world, family, kind);
+            }
+            Step::Flush(family, kind) => {
+                self.world.tables.book(family).table_mut(kind).flush();
+                administrators_rules(&mut self.world, family, kind);
+            }
+            Step::Refusal(family) => self.world.tables.book(family).fail_next("line 1 failed: emulated"),
+            Step::RefusalIn(family, kind) => {
+                let book = self.world.tables.book(family);
+                book.fail_next_in(kind, "line 9 failed: emulated");
+            }
+        }
+    }
+
+    fn dying(&mut self, which: usize, up: bool, death: Death) {
+        // What an earlier death left is settled first, so that this one befalls the call itself.
+        while self.world.call(&Duty::Nothing).is_err() {}
+        self.world.tables.death = Some(death);
+        self.call(which, up);
+        self.world.tables.death = None;
+    }
+
+    fn call(&mut self, which: usize, up: bool) {
+        let tunnel = Box::new(self.tunnels[which].clone());
+        let result = self
+            .world
+            .call(&if up { Duty::Open(tunnel) } else { Duty::Close(tunnel) });
+        match (result, up) {
+            (Ok(_), true) => self.opened(which),
+            (Ok(_), false) => self.closed(which),
+            // It never knew how its restore ended. The tunnel is gone in any case; and charon does not mind a hook that dies.
+            (Err(ApplyError::Tables(TablesError::Unknown { .. })), false) => self.closed(which),
+            (Err(ApplyError::Tables(TablesError::Unknown { .. })), true) => {
+                if self.tunnels[which].multiplicity == Multiplicity::Counted {
+                    self.opened(which);
+                }
+            }
+            (Err(ApplyError::Tables(TablesError::Refused { .. })), _) => {}
+            (Err(error), _) => panic!("{error}"),
+        }
+    }
+
+    fn opened(&mut self, which: usize) {
+        let entry = self.up.entry(self.key(which)).or_insert((which, 0));
+        entry.0 = which;
+        entry.1 = if self.tunnels[which].multiplicity == Multiplicity::Counted {
+            entry.1 + 1
+        } else {
+            1
+        };
+    }
+
+    fn closed(&mut self, which: usize) {
+        let mut key = self.key(which);
+        if !self.up.contains_key(&key) {
+            // A down with another reqid means the only tunnel that is alike, if there is only one.
+            let wanted = TunnelKey::of(&self.tunnels[which]);
+            let alike: Vec<_> = self
+                .up
+                .iter()
+                .filter(|(_, (other, _))| TunnelKey::of(&self.tunnels[*other]).same_but_reqid(&wanted))
+                .map(|(key, _)| key.clone())
+                .collect();
+            let [only] = &alike[..] else { return };
+            key = only.clone();
+        }
+        if let Some((_, count)) = self.up.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.up.remove(&key);
+            }
+        }
+    }
+
+    /// One more event in each family, which finds out whatever happened unseen.
+    fn come_to_rest(&mut self) {
+        while self.world.call(&Duty::Nothing).is_err() {}
+        for last in [
+            strongswan("up-client", "last", 99, OURS, "172.16.0.0/24"),
+            strongswan("up-client", "last", 99, "2001:db8:1::/64", "2001:db8:f::/64"),
+            cat(16801, "10.0.10.1/32", "172.16.0.0/24"),
+            cat(16805, "2001:db8:a::1/128", "2001:db8:f::/64"),
+        ] {
+            let last = tunnel(&last);
+            while self.world.call(&Duty::Open(Box::new(last.clone()))).is_err() {}
+            while self.world.call(&Duty::Close(Box::new(last.clone()))).is_err() {}
+        }
+    }
+}
+
+fn all_tables(world: &mut World) {
+    for family in Family::ALL {
+        Kind::ALL
+            .into_iter()
+            .for_each(|kind| administrators_rules(world, family, kind));
+    }
+}
+
+fn administrators_rules(world: &mut World, family: Family, kind: Kind) {
+    let text = match kind {
+        Kind::Filter => "*filter\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n",
+        Kind::Nat => "*nat\n-A PREROUTING -i w0 -j LOG\n-A POSTROUTING -o w0 -j ACCEPT\nCOMMIT\n",
+        Kind::Mangle => "*mangle\n-A FORWARD -o w0 -j ACCEPT\nCOMMIT\n",
+    };
+    // A refusal that waits for the next transaction befalls this one too.
+    while world.tables.book(family).restore(text).is_err() {}
+}
+
+/// Every chain of both tables with its rules. In which order a block's tunnels stand is nobody's business.
+fn contents(world: &mut World, family: Family) -> BTreeMap<String, Vec<String>> {
+    let book = world.tables.book(family);
+    let of_table = |kind: Kind| {
+        let table = book.table(kind);
+        table.chains().into_iter().map(move |chain| {
+            let mut rules = table.rules(chain).to_vec();
+            if is_sorted_by_nobody(chain) {
+                rules.sort();
+            }
+            (format!("{} {chain}", kind.name()), rules)
+        })
+    };
+    Kind::ALL.into_iter().flat_map(of_table).collect()
+}
+
+/// In our chains tunnels stand beside one another in the order in which they came. Where the order matters, [`order_is_safe`] looks.
+fn is_sorted_by_nobody(chain: &str) -> bool {
+    chain.starts_with("PLUTO-")
+}
+
+/// Whether every packet is asked where it comes from before it is asked where it goes, and accepted after all questions.
+fn order_is_safe(world: &mut World, family: Family) -> bool {
+    let book = world.tables.book(family);
+    let rules = |chain: &str| {
+        if book.has_chain(chain) {
+            book.rules(chain).to_vec()
+        } else {
+            Vec::new()
+        }
+    };
+    let asks_whence = |rule: &String| rule.contains("-i ") || rule.contains("--dir in");
+    let whence_first = ["PLUTO-FORWARD", "PLUTO-FROM"]
+        .into_iter()
+        .all(|chain| rules(chain).is_sorted_by_key(|rule| !asks_whence(rule)));
+    let accept_last = ["PLUTO-ONWARD", "PLUTO-TO"]
+        .into_iter()
+        .all(|chain| rules(chain).is_sorted_by_key(|rule| rule == "-j ACCEPT"));
+    whence_first && accept_last
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_are_those_of_the_living_tunnels(steps in prop::collection::vec(step(), 1..40)) {
+        let mut run = Run::new();
+        for step in &steps {
+            run.make(step);
+        }
+        run.come_to_rest();
+
+        let mut fresh = World::default();
+        all_tables(&mut fresh);
+        for (which, _) in run.up.values() {
+            fresh.up(&run.tunnels[*which]);
+        }
+        for family in Family::ALL {
+            prop_assert_eq!(contents(&mut run.world, family), contents(&mut fresh, family));
+            prop_assert!(order_is_safe(&mut run.world, family));
+        }
+
+        let up: Vec<_> = run.up.values().copied().collect();
+        for (which, count) in up {
+            for left in (0..count).rev() {
+                let outcome = run.world.down(&run.tunnels[which]);
+                prop_assert_eq!(outcome, if left == 0 { Outcome::Closed } else { Outcome::StillNeeded(left) });
+            }
+        }
+        let mut empty = World::default();
+        all_tables(&mut empty);
+        for family in Family::ALL {
+            prop_assert_eq!(contents(&mut run.world, family), contents(&mut empty, family));
+        }
+        prop_assert!(run.world.is_forgotten());
+    }
+}
+
+#[test]
+fn a_second_up_writes_nothing() {
+    for tunnel in tunnels() {
+        let mut world = World::default();
+        assert_eq!(world.up(&tunnel), Outcome::Opened);
+        let restores = world.tables.restores();
+        assert!(matches!(world.up(&tunnel), Outcome::StoodAlready(_)));
+        assert_eq!(world.tables.restores(), restores);
+    }
+}
+
+#[test]
+fn strongswans_up_up_down_leaves_the_tunnel_standing() {
+    let tunnel = tunnel(&strongswan("up-client", "net", 1, OURS, "10.2.0.0/24"));
+    let mut world = World::default();
+    assert_eq!(world.up(&tunnel), Outcome::Opened);
+    assert_eq!(world.up(&tunnel), Outcome::StoodAlready(2));
+    let standing = world.tables.book(Family::Ipv4).save();
+    assert_eq!(world.down(&tunnel), Outcome::StillNeeded(1));
+    assert_eq!(world.tables.book(Family::Ipv4).save(), standing);
+    assert_eq!(world.down(&tunnel), Outcome::Closed);
+    assert!(world.is_forgotten());
+}
+
+#[test]
+fn a_down_without_an_up_is_quiet_and_starts_nothing() {
+    for tunnel in tunnels() {
+        let mut world = World::default();
+        assert_eq!(world.down(&tunnel), Outcome::NothingThere);
+        assert_eq!(world.tables.restores(), 0);
+        assert!(world.is_forgotten());
+    }
+}
+
+#[test]
+fn a_host_tunnel_that_mobike_moved_is_found_by_its_ike_sa() {
+    let up = strongswan("up-host", "host", 5, "192.0.2.1/32", "192.0.2.2/32");
+    let moved = with(
+        &with(&with(&up, "PLUTO_ME", "192.0.2.9"), "PLUTO_MY_CLIENT", "192.0.2.9/32"),
+        "PLUTO_REQID",
+        "6",
+    );
+    let mut world = World::default();
+    world.up(&tunnel(&up));
+    assert_eq!(
+        world.down(&tunnel(&with(&moved, "PLUTO_UNIQUEID", "2"))),
+        Outcome::NothingThere
+    );
+    assert_eq!(world.down(&tunnel(&moved)), Outcome::Closed);
+    assert!(world.is_forgotten());
+}
+
+/// Gateways on which nothing is up, another tunnel, or one more that is translated.
+fn worlds() -> impl Iterator<Item = World> {
+    let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
+    let too = tunnel(&cat(16717, "10.0.10.1/32", "10.2.3.0/24"));
+    [vec![], vec![stays.clone()], vec![stays, too]].into_iter().map(|ups| {
+        let mut world = World::default();
+        all_tables(&mut world);
+        for up in ups {
+            world.up(&up);
+        }
+        world
+    })
+}
+
+fn translated() -> Tunnel {
+    tunnel(&cat(16701, "10.0.10.1/32", "10.2.0.0/24"))
+}
+
+#[track_caller]
+fn assert_refused(world: &mut World, duty: &Duty) {
+    match world.call(duty) {
+        Err(ApplyError::Tables(TablesError::Refused { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
+    let open = Duty::Open(Box::new(translated()));
+    for kind in [Kind::Filter, Kind::Nat] {
+        for mut world in worlds() {
+            let before = contents(&mut world, Family::Ipv4);
+            let forgotten = world.is_forgotten();
+            world.tables.book(Family::Ipv4).refuse(kind, "--reqid 16701");
+            assert_refused(&mut world, &open);
+            assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
+            assert_eq!(world.is_forgotten(), forgotten);
+            assert_eq!(world.down(&translated()), Outcome::NothingThere);
+        }
+    }
+}
+
+#[test]
+fn a_down_of_which_one_table_is_refused_leaves_the_tunnel_as_it_was() {
+    for kind in [Kind::Filter, Kind::Nat] {
+        for mut world in worlds() {
+            world.up(&translated());
+            let before = contents(&mut world, Family::Ipv4);
+            let own = "-X PLUTO-cat-";
+            world.tables.book(Family::Ipv4).refuse(kind, own);
+            assert_refused(&mut world, &Duty::Close(Box::new(translated())));
+            assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
+            world.tables.book(Family::Ipv4).relent();
+            assert_eq!(world.down(&translated()), Outcome::Closed);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_cleared_at_once_the_next_call_clears() {
+    for mut world in worlds() {
+        let before = contents(&mut world, Family::Ipv4);
+        let forgotten = world.is_forgotten();
+        let book = world.tables.book(Family::Ipv4);
+        // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
+        book.refuse(Kind::Filter, "--reqid 16701");
+        book.refuse(Kind::Nat, "-X ");
+        assert_refused(&mut world, &Duty::Open(Box::new(translated())));
+        assert!(!world.is_forgotten());
+        assert_refused(&mut world, &Duty::Nothing);
+        world.tables.book(Family::Ipv4).relent();
+        assert!(world.call(&Duty::Nothing).is_ok());
+        assert_eq!(contents(&mut world, Family::Ipv4), before);
+        assert_eq!(world.is_forgotten(), forgotten);
+    }
+}
+
+#[test]
+fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
+    let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
+    let open = Duty::Open(Box::new(translated()));
+    let mut world = World::default();
+    world.tables.book(Family::Ipv4).lacks.insert(Kind::Nat);
+    assert_refused(&mut world, &open);
+    assert!(world.is_forgotten());
+    world.up(&stays);
+    let before = world.tables.book(Family::Ipv4).save();
+    assert_refused(&mut world, &open);
+    assert_eq!(world.tables.book(Family::Ipv4).save(), before);
+    assert_eq!(world.down(&stays), Outcome::Closed);
+    assert!(world.is_forgotten());
+}
+
+#[test]
+fn the_filter_opens_last_and_closes_first() {
+    let mut world = World::default();
+    // The hook dies when the first of the two tables is committed; what stands then?
+    world.tables.death = Some(Death::Halfway);
+    assert!(world.call(&Duty::Open(Box::new(translated()))).is_err());
+    let stand = |world: &mut World, kind| {
+        world
+            .tables
+            .book(Family::Ipv4)
+            .table(kind)
+            .save()
+            .contains("--reqid 16701")
+    };
+    assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
+    // The next call takes it out again: Pluto has given the tunnel up.
+    assert!(world.call(&Duty::Nothing).is_ok());
+    assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
+    world.up(&translated());
+    world.tables.death = Some(Death::Halfway);
+    assert!(world.call(&Duty::Close(Box::new(translated()))).is_err());
+    assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
+    assert!(world.call(&Duty::Nothing).is_ok());
+    assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
+}

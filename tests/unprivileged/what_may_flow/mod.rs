@@ -1,0 +1,8 @@
+//! What may flow: the page in words, the packets that it speaks of, and what must hold whatever is set.
+
+mod examples;
+mod generated;
+mod page;
+mod scenario;
+mod sequences;
+mod words;

@@ -1,0 +1,134 @@
+//! A gateway on which things happen, as the table tells them.
+
+use std::collections::BTreeMap;
+
+use pluto_updown::apply::{ApplyError, Blocked};
+use pluto_updown::contract::{ConnectionName, Duty, Tunnel};
+use pluto_updown::selector::Family;
+use pluto_updown::settings::Settings;
+
+use super::words::{family, fate, in_ipv6, packet};
+use crate::support::world::{World, duty, libreswan, strongswan, with};
+
+/// The tunnels that the table declares, each by its name: its line behind the name.
+pub(crate) type Tunnels = BTreeMap<String, String>;
+
+/// A gateway, and the family in which the words of the table are taken.
+pub(crate) struct Scenario<'a> {
+    world: World,
+    family: Family,
+    tunnels: &'a Tunnels,
+}
+
+impl<'a> Scenario<'a> {
+    pub(crate) fn new(family: Family, tunnels: &'a Tunnels) -> Self {
+        let world = World {
+            settings: Settings::default(),
+            ..World::default()
+        };
+        Self { world, family, tunnels }
+    }
+
+    fn told(&self, text: &str) -> String {
+        match self.family {
+            Family::Ipv4 => text.to_owned(),
+            Family::Ipv6 => in_ipv6(text),
+        }
+    }
+
+    /// Another settings file.
+    pub(crate) fn file(&mut self, text: &str) {
+        let text = self.told(text).replace(" ; ", "\n");
+        self.world.settings = Settings::parse(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    }
+
+    /// The variables of a tunnel's call.
+    fn call(&self, name: &str, up: bool) -> Duty {
+        let line = self.tunnels.get(name).unwrap_or_else(|| panic!("no tunnel {name}"));
+        let line = self.told(line);
+        let words: Vec<_> = line.split(' ').collect();
+        let [daemon, kind, reqid, near, far, variables @ ..] = &words[..] else {
+            panic!("{line}")
+        };
+        let verb = format!("{}-{kind}", if up { "up" } else { "down" });
+        let reqid = reqid.parse().expect("a number");
+        let call = match *daemon {
+            "strongswan" => strongswan(&verb, name, reqid, near, far),
+            "libreswan" => libreswan(&verb, name, reqid, near, far),
+            other => panic!("{line}: {other}"),
+        };
+        let call = ["PLUTO_ME=192.0.2.1", "PLUTO_PEER=192.0.2.2"]
+            .iter()
+            .fold(call, |call, ours| set(&call, &self.told(ours)));
+        duty(&variables.iter().fold(call, |call, variable| set(&call, variable)))
+    }
+
+    pub(crate) fn tunnel(&self, name: &str) -> Tunnel {
+        match self.call(name, true) {
+            Duty::Open(tunnel) | Duty::Close(tunnel) => *tunnel,
+            Duty::Nothing => panic!("{name}"),
+        }
+    }
+
+    /// Lets something happen.
+    ///
+    /// # Errors
+    /// If it does not come about.
+    pub(crate) fn happens(&mut self, text: &str) -> Result<(), String> {
+        let (what, whom) = text
+            .split_once(": ")
+            .map_or((text, None), |(what, whom)| (what, Some(whom)));
+        let told = |error: ApplyError| format!("{text}: {error}");
+        match (what, whom) {
+            ("file", Some(settings)) => self.file(settings),
+            ("up", Some(names)) => self.calls(names, true)?,
+            ("down", Some(names)) => self.calls(names, false)?,
+            ("refused", Some(names)) => match self.calls(names, true) {
+                Err(_) => {}
+                Ok(()) => return Err(format!("{text}: it was not")),
+            },
+            ("start", None) => drop(self.world.start().map_err(told)?),
+            ("stop", None) => drop(self.world.stop().map_err(told)?),
+            ("unblock", connection) => drop(self.world.unblock(&blocked(connection)).map_err(told)?),
+            ("rules", Some(rules)) => self.restore(rules),
+            _ => panic!("nothing that happens: {text}"),
+        }
+        Ok(())
+    }
+
+    fn calls(&mut self, names: &str, up: bool) -> Result<(), String> {
+        for name in names.split(' ') {
+            let call = self.call(name, up);
+            self.world.call(&call).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Rules of the administrator's: a table, a colon, and lines for `iptables-restore` between semicolons.
+    fn restore(&mut self, rules: &str) {
+        let (table, lines) = rules.split_once(": ").expect("a table");
+        let text = format!("*{table}\n{}\nCOMMIT\n", self.told(lines).replace("; ", "\n"));
+        let book = self.world.tables.book(self.family);
+        book.restore(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+
+    /// What becomes of a packet, and what should.
+    pub(crate) fn fate(&mut self, row: &str) -> (String, String) {
+        let row = self.told(row);
+        let (words, expected) = row.split_once(": ").unwrap_or_else(|| panic!("{row}"));
+        let packet = packet(words, |name| self.tunnel(name));
+        assert_eq!(family(&packet), self.family, "{row}");
+        (fate(self.world.tables.book(self.family), &packet), expected.to_owned())
+    }
+}
+
+fn blocked(connection: Option<&str>) -> Blocked {
+    connection.map_or(Blocked::All, |name| {
+        Blocked::Of(ConnectionName::new(name.as_bytes()).expect("a name"))
+    })
+}
+
+fn set(call: &str, variable: &str) -> String {
+    let (name, value) = variable.split_once('=').unwrap_or_else(|| panic!("{variable}"));
+    with(call, name, value)
+}
