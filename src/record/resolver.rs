@@ -243,7 +243,7 @@ impl Store {
     pub fn resolver(&self) -> ResolverStore {
         ResolverStore {
             folder: self.folder.join("resolver"),
-            lock: None,
+            _lock: None,
         }
     }
 }
@@ -254,7 +254,8 @@ impl Store {
 #[derive(Debug)]
 pub struct ResolverStore {
     folder: PathBuf,
-    lock: Option<Lock>,
+    /// Held until it is dropped.
+    _lock: Option<Lock>,
 }
 
 impl ResolverStore {
@@ -266,7 +267,7 @@ impl ResolverStore {
         let lock = Lock::acquire_existing(&self.folder, deadline)?;
         Ok(lock.map(|lock| Self {
             folder: self.folder,
-            lock: Some(lock),
+            _lock: Some(lock),
         }))
     }
 
@@ -418,8 +419,9 @@ impl ResolverStore {
     /// # Errors
     /// If a file cannot be changed; the next call tries again.
     pub fn settle(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        if !record.is_empty() {
-            self.update(record)?;
+        match record.is_empty() {
+            true => file::remove(&self.path("state"))?,
+            false => self.update(record)?,
         }
         file::remove(&self.path("pending"))
     }

@@ -15,6 +15,7 @@ mod notice;
 pub mod place;
 pub mod plan;
 mod preview;
+mod report;
 mod resolvconf;
 mod session;
 mod system;
@@ -22,6 +23,7 @@ mod trouble;
 
 pub use plan::{Command, Names, Program};
 pub use preview::preview;
+pub use report::report;
 pub use resolvconf::{Author, Content, author, content, merge, without_ours};
 pub use session::{ask, give_back_all, needs_attention, notify, work};
 pub use system::System;

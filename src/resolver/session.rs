@@ -306,7 +306,9 @@ impl<'a> Session<'a> {
         for change in changes {
             self.forward_one(record, &wanted, change);
         }
-        last.iter().for_each(|command| drop(self.run(command)));
+        if let Some(command) = last {
+            self.run(&command);
+        }
         Ok(())
     }
 
