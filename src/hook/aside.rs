@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use log::warn;
+
 use super::RESOLVER_PATIENCE;
 use crate::cli::Options;
 use crate::contract::ResolverDuty;
-use crate::log::Log;
 use crate::record::{Daemon, Store};
 use crate::resolver::{self, System, Trouble};
 
@@ -18,7 +19,6 @@ const TIDYING: Duration = Duration::from_secs(1);
 pub(super) struct Aside<'a> {
     pub(super) duty: Option<&'a ResolverDuty>,
     pub(super) options: &'a Options,
-    pub(super) log: Log,
     pub(super) namespace: u64,
     pub(super) daemon: Option<Daemon>,
 }
@@ -33,7 +33,7 @@ impl Aside<'_> {
     /// so what two calls ask about one tunnel stands in the order in which they opened and closed it.
     pub(super) fn ask<R, E>(self, store: &Store, firewall: &Result<R, E>) {
         if let Some(duty) = self.due(firewall) {
-            self.tell(&resolver::ask(duty, store, self.daemon));
+            tell(&resolver::ask(duty, store, self.daemon));
         }
     }
 
@@ -42,9 +42,9 @@ impl Aside<'_> {
         let store = Store::peek(&self.options.state_dir, self.namespace);
         let system = self.system();
         let was_there = store.resolver().is_there();
-        self.tell(&resolver::work(&store, &system, &BTreeSet::new()));
+        tell(&resolver::work(&store, &system, &BTreeSet::new()));
         if let Some(duty) = self.due(firewall) {
-            self.tell(resolver::notify(duty, &system).as_slice());
+            tell(resolver::notify(duty, &system).as_slice());
         }
         if was_there && !store.resolver().is_there() {
             self.tidy();
@@ -75,10 +75,10 @@ impl Aside<'_> {
             deadline: Instant::now() + RESOLVER_PATIENCE,
         }
     }
+}
 
-    fn tell(self, troubles: &[Trouble]) {
-        for trouble in troubles {
-            self.log.warning(trouble);
-        }
+fn tell(troubles: &[Trouble]) {
+    for trouble in troubles {
+        warn!("{trouble}");
     }
 }

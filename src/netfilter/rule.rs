@@ -73,7 +73,7 @@ pub enum Match {
     Clear(Direction),
     /// What connection tracking says of it.
     State(State),
-    /// It belongs to a connection that was translated: what answers it goes to this address, before it is translated back.
+    /// It replies in a connection whose source was translated to this address. It is addressed to that until it is translated back.
     Behind(IpAddr),
     /// Its source is no address of this machine.
     Foreign,
@@ -125,7 +125,13 @@ impl fmt::Display for Match {
             Self::Policy(policy) => write!(f, "{policy}"),
             Self::Clear(direction) => write!(f, "-m policy --dir {direction} --pol none"),
             Self::State(state) => write!(f, "-m conntrack --ctstate {state}"),
-            Self::Behind(address) => write!(f, "-m conntrack --ctstate {} --ctrepldst {address}", State::Ongoing),
+            Self::Behind(address) => {
+                write!(
+                    f,
+                    "-m conntrack --ctstate {} --ctrepldst {address} --ctdir REPLY",
+                    State::Ongoing
+                )
+            }
             Self::Foreign => f.write_str("-m addrtype ! --src-type LOCAL"),
             Self::Syn => f.write_str("-p tcp -m tcp --tcp-flags SYN,RST SYN"),
             Self::Rate => f.write_str("-m limit --limit 10/min"),
@@ -223,6 +229,11 @@ pub enum State {
     Related,
     /// One of the last two.
     Ongoing,
+    /// The same, against the direction of the connection's first packet: a reply, or an ICMP error about what the opener has sent.
+    Reply,
+    /// The same, in a connection that a conntrack helper expects (`IPS_EXPECTED`), as FTP's data connection. Helpers are assigned by
+    /// the administrator (`-j CT --helper`).
+    Expected,
 }
 
 impl fmt::Display for State {
@@ -232,6 +243,9 @@ impl fmt::Display for State {
             Self::Established => "ESTABLISHED",
             Self::Related => "RELATED",
             Self::Ongoing => "RELATED,ESTABLISHED",
+            // iptables shows the status before the direction.
+            Self::Reply => "RELATED,ESTABLISHED --ctdir REPLY",
+            Self::Expected => "RELATED,ESTABLISHED --ctstatus EXPECTED",
         })
     }
 }

@@ -1,10 +1,12 @@
 //! The rules of a tunnel's own chains in the filter table: what of its packets passes.
 
+use std::num::NonZeroU8;
+
 use super::identity::TunnelId;
 use super::tunnel::{Passes, Way, note};
 use crate::contract::{LogGroup, Tunnel};
 use crate::netfilter::{Direction, KernelLogPrefix, LogPrefix, LogTarget, Match, Rule, State, Verdict};
-use crate::selector::Traffic;
+use crate::selector::{Protocol, Traffic};
 use crate::settings::{Policy, Service};
 
 /// What a tunnel's chain on a way does with its packets.
@@ -57,8 +59,8 @@ fn all(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
         .collect()
 }
 
-/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no look at
-/// the table of connections, and goes on when that has forgotten the connection.
+/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no
+/// connection tracking, and continues when the kernel has forgotten the connection.
 fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = way.path.direction();
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
@@ -72,15 +74,34 @@ fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -
             verdict: way.path.allowed(),
         });
     }
-    let replies = kind(tunnel, direction, &tunnel.traffic)
-        .into_iter()
-        .chain([Match::State(State::Ongoing)]);
-    rules.push(Rule {
-        matches: replies.collect(),
-        verdict: way.path.allowed(),
-    });
+    let answers = answers(tunnel, services).into_iter();
+    rules.extend(answers.map(|(traffic, state)| {
+        Rule {
+            matches: kind(tunnel, direction, &traffic)
+                .into_iter()
+                .chain([Match::State(state)])
+                .collect(),
+            verdict: way.path.allowed(),
+        }
+    }));
     rules.extend(shut(tunnel, way, log));
     rules
+}
+
+/// What passes of connections that are no service's.
+///
+/// Only what goes against their first packet: a connection that the peer opened before the tunnel was restricted must not continue. That
+/// covers ICMP errors about what our side has sent in connections of its own, since the kernel gives an error the direction of a reply to
+/// the packet inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way; without them no path MTU
+/// is found. A connection that a helper expects may be opened by the peer (FTP in active mode): its status tells it from one that the peer
+/// opened unasked, in both directions and as long as it lasts.
+fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, State)> {
+    let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
+    let errors = icmp.and_then(|icmp| icmp.and(&tunnel.traffic, tunnel.family()));
+    let errors = errors.filter(|_| !services.is_empty());
+    let ours = [State::Reply, State::Expected].map(|state| (tunnel.traffic.clone(), state));
+    let errors = errors.map(|icmp| (icmp, State::Related));
+    ours.into_iter().chain(errors).collect()
 }
 
 fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {

@@ -4,9 +4,11 @@
 //! PLUTO-CLEAR-IN ──▶ PLUTO-GATEWAY-IN    inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-KNOWN-IN, PLUTO-E) · only-ipsec (▶ PLUTO-ONLY-IN) · ICMP
 //! PLUTO-CLEAR-OUT ─▶ PLUTO-GATEWAY-OUT   the same
 //! PLUTO-CLEAR ─────▶ PLUTO-GATEWAY-FWD   inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-THROUGH) · only-ipsec · ICMP errors
+//! PLUTO-FI ────────▶ PLUTO-ONLY-TO       only-ipsec, for what came out of a tunnel and leaves unencrypted
+//! PLUTO-FO ────────▶ PLUTO-ONLY-FROM     only-ipsec, for what arrived unencrypted and goes into a tunnel
 //! ```
 //!
-//! What comes out of a tunnel never meets them: there the tunnel's own rules decide.
+//! What comes out of a tunnel meets none of the others: there the tunnel's own rules decide.
 
 use std::num::NonZeroU8;
 
@@ -14,7 +16,10 @@ use ipnet::IpNet;
 
 use super::layout::Layout;
 use super::path::Path;
-use super::shared::{NEIGHBOURS, PROTOCOLS, addresses_and_neighbours, clear, clear_here, entrance, ike, ipsec, itself};
+use super::shared::{
+    NEIGHBOURS, PROTOCOLS, addresses_and_neighbours, clear, clear_here, entrance, ike, ipsec, itself,
+    only_beside_tunnels,
+};
 use super::tree::Shared;
 use super::tunnel::asks;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Place, Rule, State, Table, Verdict};
@@ -41,6 +46,7 @@ pub fn lay_out_gateway(gateway: &Gateway, family: Family) -> Option<Layout> {
         }
         layout.shared.insert(way.needs());
     }
+    part.only_beside_tunnels(&mut layout);
     let is_empty = layout.piece(Table::Filter).is_none_or(|piece| piece.chains.is_empty());
     if !is_empty && gateway.esp == Esp::Negotiated {
         layout.shared.insert(Shared::Peers);
@@ -151,8 +157,9 @@ impl Part<'_> {
     /// clear.
     fn rules(self, way: Way) -> Vec<Rule> {
         let mut rules = self.inner_only(way);
-        if let (Some(direction), false) = (way.direction(), rules.is_empty()) {
-            // What the machine says to itself never was in a tunnel.
+        let only_ipsec = self.only_ipsec(way);
+        if let (Some(direction), false) = (way.direction(), rules.is_empty() && only_ipsec.is_empty()) {
+            // What the machine says to itself never was in a tunnel, and cannot be.
             rules.insert(0, Rule::when(itself(direction), Verdict::Return));
         }
         rules.extend(self.useless_icmp(way));
@@ -160,7 +167,7 @@ impl Part<'_> {
             Some(direction) => self.ipsec_here(direction),
             None => self.ipsec_through(),
         });
-        rules.extend(self.only_ipsec(way));
+        rules.extend(only_ipsec);
         rules.extend(self.needed_icmp(way));
         rules
     }
@@ -294,7 +301,7 @@ impl Part<'_> {
         let answered = ports.map(|(protocol, port)| {
             let (my, peer) = (Ports::Any, Ports::single(port));
             let kind = self.kind(Direction::In, Traffic::Ports { protocol, my, peer });
-            vec![kind, Match::State(State::Established)]
+            vec![kind, Match::State(State::Reply)]
         });
         let protocols = PROTOCOLS.into_iter().flat_map(NonZeroU8::new);
         let protocols = protocols.map(|number| vec![self.kind(Direction::In, Traffic::Protocol(Protocol(number)))]);
@@ -351,6 +358,34 @@ impl Part<'_> {
             rule.verdict = Verdict::Return;
         }
         rules
+    }
+
+    /// Drops what arrived unencrypted from such a neighbour and goes into a tunnel, and what came out of a tunnel and would go on to such a
+    /// neighbour unencrypted.
+    ///
+    /// At the head of the tunnels' dispatchers: behind them every tunnel's ACCEPT, and every chain of the administrator's, would come first.
+    /// IPsec of other machines is not unencrypted; whether it passes is for the tunnel to decide. Interfaces of tunnels are exempt, as
+    /// `Shared::Apart` lists them in these chains: a pattern such as `+` covers them too.
+    fn only_beside_tunnels(self, layout: &mut Layout) {
+        let neighbours = || {
+            self.gateway
+                .only_ipsec
+                .iter()
+                .filter(|neighbour| self.concerns(neighbour))
+        };
+        if neighbours().next().is_none() {
+            return;
+        }
+        for (unencrypted, tunnels) in [(Direction::In, Path::ForwardOut), (Direction::Out, Path::ForwardIn)] {
+            let chain = only_beside_tunnels(unencrypted);
+            let dropped = neighbours().map(|neighbour| when(beside(neighbour, unencrypted), Verdict::Drop));
+            for rule in self.pass_ipsec().into_iter().chain(dropped) {
+                layout.put(Table::Filter, &chain, Place::Tail, rule);
+            }
+            let entry = Rule::when(Match::Clear(unencrypted), Verdict::Jump(chain));
+            layout.put(Table::Filter, &tunnels.dispatcher(), Place::Head, entry);
+        }
+        layout.shared.insert(Shared::Apart);
     }
 
     /// What is spoken with them all the same. IKE and ESP come here only where they are left to other rules.

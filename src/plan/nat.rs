@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::allowance;
 use super::identity::TunnelId;
 use super::layout::{Layout, OwnChain};
 use super::path::Path;
@@ -78,8 +79,9 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
 fn hide(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
     exempt(layout, exit);
     layout.shared.insert(Shared::Hiding);
+    // What the selectors do not take would leave unencrypted, with a source that nobody outside knows.
     let rule = Rule {
-        matches: note(tunnel).map(Match::Comment).into_iter().collect(),
+        matches: allowance::selected(tunnel, Direction::Out),
         verdict: Verdict::Snat(address),
     };
     layout.hang(OwnChain {

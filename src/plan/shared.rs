@@ -57,6 +57,15 @@ fn apart(direction: Direction) -> ChainName {
     })
 }
 
+/// Packets that pass between a tunnel and the unencrypted world, on their way to the gateway's `only-ipsec`: those that arrived unencrypted
+/// and go into a tunnel, or those that came out of one and leave unencrypted.
+pub(super) fn only_beside_tunnels(unencrypted: Direction) -> ChainName {
+    ChainName::literal(match unencrypted {
+        Direction::In => "PLUTO-ONLY-FROM",
+        Direction::Out => "PLUTO-ONLY-TO",
+    })
+}
+
 /// The chain that a built-in chain jumps to.
 pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
     ChainName::literal(match built_in {
@@ -305,6 +314,8 @@ pub(super) fn device(device: &Device) -> Piece {
         (Path::BlockOut.dispatcher(), Path::BlockOut),
         (clear_here(Direction::In), Path::Input),
         (clear_here(Direction::Out), Path::Output),
+        (only_beside_tunnels(Direction::In), Path::ForwardIn),
+        (only_beside_tunnels(Direction::Out), Path::ForwardOut),
     ] {
         let matched = path.device(InterfaceMatch::Device(device.clone()));
         piece.head(&chain, Rule::when(matched, Verdict::Return));
@@ -355,6 +366,7 @@ fn apart_part() -> Piece {
     let mut piece = Piece::default();
     for direction in [Direction::In, Direction::Out] {
         piece.chain(&clear_here(direction));
+        piece.chain(&only_beside_tunnels(direction));
     }
     for path in [Path::BlockIn, Path::BlockOut] {
         piece.chain(&path.dispatcher());
@@ -483,7 +495,7 @@ pub(super) fn ike(direction: Direction, family: Family) -> Vec<Vec<Match>> {
         vec![at(ours(PortProtocol::Udp, 4500))],
         vec![at(ours(PortProtocol::Tcp, 4500))],
         match direction {
-            Direction::In => vec![at(theirs), Match::State(State::Established)],
+            Direction::In => vec![at(theirs), Match::State(State::Reply)],
             Direction::Out => vec![at(theirs)],
         },
     ]

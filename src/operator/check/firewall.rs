@@ -103,7 +103,7 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 18] = [
+const NEEDS: [(Table, &str, &str); 19] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
@@ -125,12 +125,17 @@ const NEEDS: [(Table, &str, &str); 18] = [
     (Table::Filter, "-j NFLOG --nflog-group 1", "libreswan's nflog="),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY",
         "allow = \"replies\" and other restrictions",
     ),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctstatus EXPECTED",
+        "allow = \"replies\" and other restrictions",
+    ),
+    (
+        Table::Filter,
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST --ctdir REPLY",
         "nat = \"masquerade\" and an address beside allow = ...",
     ),
     (Table::Filter, "ICMP", "tunnels and services of ICMP"),
@@ -326,8 +331,8 @@ mod tests {
             Match::In(_) | Match::Out(_) => &[],
             Match::Traffic(..) => &["-m tcp --dport", "-m udp --dport", "-m multiport", "ICMP", "AH"],
             Match::Policy(_) | Match::Clear(_) => &["-m policy"],
-            Match::State(_) => &["-m conntrack --ctstate"],
-            Match::Behind(_) => &["--ctrepldst"],
+            Match::State(_) => &["-m conntrack --ctstate", "--ctdir REPLY", "--ctstatus EXPECTED"],
+            Match::Behind(_) => &["--ctrepldst", "--ctdir REPLY"],
             Match::Foreign => &["-m addrtype"],
             Match::Syn => &["--tcp-flags"],
             Match::Rate => &["-m limit"],
@@ -360,6 +365,7 @@ mod tests {
             ),
             Match::Source("192.0.2.0/24".parse().unwrap()),
             Match::Clear(crate::netfilter::Direction::In),
+            Match::State(crate::netfilter::State::Reply),
             Match::Behind(address),
             Match::Foreign,
             Match::Syn,

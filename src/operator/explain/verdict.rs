@@ -2,6 +2,7 @@
 
 use super::kinds;
 use crate::netfilter::{BuiltIn, Direction, Table, Verdict};
+use crate::plan::ConnectionDirection::{Original, Reply};
 use crate::plan::{Assumption, Connection, Deciding, Doubt, End, Journey, Order, Station, Walk};
 use crate::selector::{Family, Icmp, Protocol, Traffic};
 use crate::words::wrapped;
@@ -32,10 +33,14 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [Connection] {
         Family::Ipv6 => &[1, 2, 3, 4],
     };
     match kind {
-        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => &[Connection::Related],
-        Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => {
-            &[Connection::New, Connection::Established]
+        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => {
+            &[Connection::Related(Reply), Connection::Related(Original)]
         }
+        Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => &[
+            Connection::New,
+            Connection::Established(Original),
+            Connection::Established(Reply),
+        ],
     }
 }
 
@@ -43,8 +48,10 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [Connection] {
 pub(super) fn moment(connection: Connection) -> &'static str {
     match connection {
         Connection::New => "as the first of a connection",
-        Connection::Established => "as an answer, or later in a connection",
-        Connection::Related => "as an error about a connection that passed",
+        Connection::Established(Original) => "later in that connection",
+        Connection::Established(Reply) => "as a reply",
+        Connection::Related(Reply) => "as an error about a connection that its destination opened",
+        Connection::Related(Original) => "as an error about a connection that its source opened",
     }
 }
 

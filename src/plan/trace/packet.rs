@@ -50,9 +50,18 @@ pub enum Connection {
     /// It begins one.
     New,
     /// It belongs to one that both ends have sent on.
-    Established,
-    /// It is an error about such a one.
-    Related,
+    Established(ConnectionDirection),
+    /// It is an ICMP error about a packet of such a one: about what its first sender sent, if it goes in the direction of replies.
+    Related(ConnectionDirection),
+}
+
+/// Which way a packet goes in its connection: `--ctdir`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionDirection {
+    /// As the first packet.
+    Original,
+    /// Against it.
+    Reply,
 }
 
 /// What a match makes of a packet.
@@ -115,10 +124,10 @@ impl Packet {
     }
 
     fn is_behind(&self, address: IpAddr, doubts: &Doubts) -> Answer {
-        match (self.connection, self.answered_at) {
-            (Connection::New, _) => Answer::No,
-            (Connection::Established | Connection::Related, Some(known)) => (known == address).into(),
-            (Connection::Established | Connection::Related, None) => doubts.about(Doubt::Behind(address)),
+        match self.answered_at {
+            _ if !self.connection.is_reply() => Answer::No,
+            Some(known) => (known == address).into(),
+            None => doubts.about(Doubt::Behind(address)),
         }
     }
 
@@ -184,10 +193,19 @@ impl Connection {
     fn is(self, state: State) -> bool {
         match (self, state) {
             (Self::New, State::New)
-            | (Self::Established, State::Established | State::Ongoing)
-            | (Self::Related, State::Related | State::Ongoing) => true,
-            (Self::New | Self::Established | Self::Related, _) => false,
+            | (Self::Established(_), State::Established | State::Ongoing)
+            | (Self::Related(_), State::Related | State::Ongoing)
+            | (
+                Self::Established(ConnectionDirection::Reply) | Self::Related(ConnectionDirection::Reply),
+                State::Reply,
+            ) => true,
+            // It is not known which connections helpers expect.
+            (Self::New | Self::Established(_) | Self::Related(_), _) => false,
         }
+    }
+
+    fn is_reply(self) -> bool {
+        self.is(State::Reply)
     }
 }
 

@@ -122,6 +122,15 @@ fn kind(matched: &Match) -> &'static str {
 
 const KINDS: usize = 17;
 
+const STATES: [State; 6] = [
+    State::New,
+    State::Established,
+    State::Related,
+    State::Ongoing,
+    State::Reply,
+    State::Expected,
+];
+
 fn matches(family: Family) -> Vec<Match> {
     let mut matches = Vec::new();
     for network in networks(family) {
@@ -137,7 +146,7 @@ fn matches(family: Family) -> Vec<Match> {
         matches.extend([Match::In(interface.clone()), Match::Out(interface)]);
     }
     matches.extend([Match::Clear(Direction::In), Match::Clear(Direction::Out)]);
-    matches.extend([State::New, State::Established, State::Related, State::Ongoing].map(Match::State));
+    matches.extend(STATES.map(Match::State));
     matches.extend([Match::Behind(address(family)), Match::Foreign, Match::Syn, Match::Rate]);
     for direction in [Direction::In, Direction::Out] {
         matches.extend(
