@@ -367,19 +367,23 @@ impl ResolverStore {
         Ok(())
     }
 
-    /// What calls have asked, in their order, each with the name of its file. One that cannot be read is removed, and told.
+    /// The names of what calls have asked, in their order.
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn requests(&self) -> Result<Vec<(String, Result<ResolverRequest, RecordError>)>, RecordError> {
-        let folder = self.path(REQUESTS);
-        let names = self.request_names()?.into_iter();
-        Ok(names
-            .map(|name| {
-                let request = file::read(&folder.join(&name));
-                (name, request)
-            })
-            .collect())
+    pub fn request_names(&self) -> Result<Vec<String>, RecordError> {
+        let mut names: Vec<_> = file::names(&self.path(REQUESTS))?.collect::<Result<_, _>>()?;
+        names.retain(|name| !name.ends_with(NEW));
+        names.sort();
+        Ok(names)
+    }
+
+    /// What a call has asked.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn request(&self, name: &str) -> Result<ResolverRequest, RecordError> {
+        file::read(&self.path(REQUESTS).join(name))
     }
 
     /// Removes a request that is done.
@@ -388,13 +392,6 @@ impl ResolverStore {
     /// If it cannot be removed; it will be done once more.
     pub fn answer(&self, name: &str) -> Result<(), RecordError> {
         file::remove(&self.path(REQUESTS).join(name))
-    }
-
-    fn request_names(&self) -> Result<Vec<String>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.path(REQUESTS))?.collect::<Result<_, _>>()?;
-        names.retain(|name| !name.ends_with(NEW));
-        names.sort();
-        Ok(names)
     }
 
     /// Writes down what the resolver shall be, before anything of it is done.

@@ -79,10 +79,9 @@ pub fn resolved_listens(root: &Path) -> bool {
 /// # Errors
 /// If it cannot be read, or is no plain file, or beyond all measure.
 pub fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
-    read_plain(path, LARGEST).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => unfit(path, "not a file"),
-        io::ErrorKind::FileTooLarge => unfit(path, "larger than 1 MiB"),
-        _ => Trouble::io(path, "read", error),
+    read_plain(path, LARGEST).map_err(|error| match error.kind() == io::ErrorKind::FileTooLarge {
+        true => unfit(path, "larger than 1 MiB"),
+        false => Trouble::io(path, "read", error),
     })
 }
 

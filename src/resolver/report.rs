@@ -39,7 +39,7 @@ fn unfinished(record: &ResolverRecord, resolver: &ResolverStore) -> Result<Vec<S
             lines.push(format!("{shown} is not yet as it was before"));
         }
     }
-    match resolver.requests()?.len() {
+    match resolver.request_names()?.len() {
         0 => {}
         1 => lines.push("1 change of name servers is not done yet".to_owned()),
         number => lines.push(format!("{number} changes of name servers are not done yet")),

@@ -171,8 +171,8 @@ impl<'a> Session<'a> {
         foreign: &mut Option<Foreign>,
     ) -> Result<Vec<String>, Trouble> {
         let mut answered = Vec::new();
-        for (name, request) in self.store.requests()? {
-            match request {
+        for name in self.store.request_names()? {
+            match self.store.request(&name) {
                 Ok(request) => {
                     let entered = self.enter(record, &request.names, request.daemon);
                     *foreign = match (*foreign, entered) {
@@ -180,6 +180,7 @@ impl<'a> Session<'a> {
                         (before, entered) => before.or(entered),
                     };
                 }
+                // It cannot be done, and must not keep the others from being done.
                 Err(error) => self.troubles.push(error.into()),
             }
             answered.push(name);
@@ -190,8 +191,7 @@ impl<'a> Session<'a> {
     fn give_back_all(&mut self) -> Result<(), Trouble> {
         let mut record = self.store.read()?;
         record.users.clear();
-        let requests = self.store.requests()?;
-        let names: Vec<_> = requests.into_iter().map(|(name, _)| name).collect();
+        let names = self.store.request_names()?;
         self.reconcile(record, &names, Foreign::Leave)?;
         Ok(names.iter().try_for_each(|name| self.store.answer(name))?)
     }
@@ -508,35 +508,32 @@ impl<'a> Session<'a> {
     /// Puts back what was in the file that was taken over; unless somebody else has written it since.
     fn put_back(&mut self, record: &mut ResolverRecord) -> Result<(), Trouble> {
         let Some(path) = record.file.clone() else { return Ok(()) };
-        if let Some((current, original)) = self.to_put_back(&path)? {
-            self.write(record, &path, &current, &original)?;
-        }
+        self.put_back_content(record, &path)?;
         record.file = None;
         record.identity = None;
         self.store.update(record)?;
         Ok(self.store.forget_copies()?)
     }
 
-    /// What is in the file, and what is to be in it instead; nothing, if it is not ours to change.
-    fn to_put_back(&mut self, path: &Path) -> Result<Option<(Vec<u8>, Vec<u8>)>, Trouble> {
+    fn put_back_content(&mut self, record: &mut ResolverRecord, path: &Path) -> Result<(), Trouble> {
         let current = match place::read(path) {
-            Err(Trouble::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(Trouble::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
         let copies = match self.store.copies() {
             // Nobody will ever know what it was.
             Err(error) if error.is_absence() => {
                 self.troubles.push(error.into());
-                return Ok(None);
+                return Ok(());
             }
             other => other?,
         };
         let original = match content(&current, &copies) {
             Content::Ours => copies.original,
             Content::Edited => self.keep_edit(path, &current, &copies)?,
-            Content::Foreign => return Ok(None),
+            Content::Foreign => return Ok(()),
         };
-        Ok(Some((current, original)))
+        self.write(record, path, &current, &original)
     }
 }
 

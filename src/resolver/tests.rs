@@ -262,7 +262,7 @@ fn where_there_is_no_file_none_is_made() {
     assert!(machine.up(1)[0].contains("circle of symbolic links"));
     fs::remove_file(machine.file()).unwrap();
     fs::create_dir(machine.file()).unwrap();
-    assert!(machine.up(1)[0].contains("not a file"));
+    assert!(machine.up(1)[0].contains("not a plain file"));
     assert_eq!(machine.down(1), nobody());
     machine.assert_forgotten();
 }
