@@ -12,7 +12,7 @@
 //!       state                           who uses name servers, and what they have changed
 //!       original, written, next         resolv.conf as it will be again, as it was written, and as it is about to be
 //!       pending                         a change is under way, or is not confirmed
-//!     nft-ipv4/                         one rulebook
+//!     nft-ipv4/                         one ruleset
 //!       place                           where our jumps stand, if not first
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
 //!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart
