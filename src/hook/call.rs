@@ -16,7 +16,7 @@ use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{Daemon, Store};
 use crate::rtnetlink::Kernel;
-use crate::settings::Settings;
+use crate::settings::{Doubts, Settings};
 
 /// A call, and what it found around it.
 pub(super) struct Call<'a> {
@@ -135,6 +135,10 @@ impl Call<'_> {
                 (Operation::Up, Duty::Open(tunnel)) => match session.open(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
+                        self.settings
+                            .doubts(tunnel)
+                            .iter()
+                            .for_each(|doubts| self.warn_of(tunnel, doubts));
                         session.notes().iter().for_each(|note| self.log.warning(note));
                         self.log.peer(Sign::Up, tunnel);
                     }
@@ -257,6 +261,17 @@ impl Call<'_> {
             path_mtus: path_mtus(&event.duty, &self.settings),
             settings: self.settings.clone(),
         }
+    }
+
+    /// Says that it is in doubt what is set for a tunnel: the text that the peer chose comes last, because it can be long.
+    fn warn_of(&self, tunnel: &Tunnel, doubts: &Doubts<'_>) {
+        let user = tunnel.user.iter().map(|user| format!(", user {user}"));
+        let user: String = user.collect();
+        let Tunnel {
+            connection, peer_id, ..
+        } = tunnel;
+        self.log
+            .warning(&format_args!("{connection}: {doubts}; peer {peer_id}{user}"));
     }
 
     /// Says what went wrong, and with which call, and goes on.
