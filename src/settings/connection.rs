@@ -59,9 +59,13 @@ impl Who {
             (Some(user), Multiplicity::Counted) => pattern.fit(user),
             (Some(user), Multiplicity::Single | Multiplicity::Instances) => pattern.fit_stripped(user),
         });
+        let surest = match (&user, is_claimed(tunnel)) {
+            (None, true) => Fit::Doubtful,
+            (Some(_), _) | (None, false) => Fit::Yes,
+        };
         let all = [
             name.map(Fit::from),
-            peer_id.as_ref().map(|pattern| pattern.fit(&tunnel.peer_id)),
+            peer_id.as_ref().map(|pattern| pattern.fit(&tunnel.peer_id).min(surest)),
             user,
             peer_network.map(|network| lies_in(&tunnel.peer_client, network).into()),
         ];
@@ -79,6 +83,16 @@ impl Who {
         } = self;
         let name = name.as_ref().is_some_and(NamePattern::fits_all);
         name && peer_id.is_none() && user.is_none() && peer_network.is_none()
+    }
+}
+
+/// Whether the peer's identity may be no more than what the peer says: strongSwan does not check it against the user that it has
+/// authenticated by EAP or XAuth (`ike_sa.c`, `get_other_eap_id`; RFC 7296, section 2.16). Beside a pattern for the user it is believed, as
+/// where a certificate and EAP are both asked for.
+fn is_claimed(tunnel: &Tunnel) -> bool {
+    match tunnel.multiplicity {
+        Multiplicity::Counted => tunnel.user.as_ref().is_some_and(|user| *user != tunnel.peer_id),
+        Multiplicity::Single | Multiplicity::Instances => false,
     }
 }
 

@@ -322,3 +322,17 @@ fn networks_are_held_apart_for_a_tunnel_that_may_be_meant() {
     let pairs = |identity| settings.between(&tunnel(&with(&call, "PLUTO_PEER_ID", identity))).len();
     assert_eq!((pairs("eve,x@guest.example"), pairs("anna@staff.example")), (1, 0));
 }
+
+#[test]
+fn an_identity_that_a_user_only_claims_opens_nothing() {
+    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let claims = |user: &str| {
+        let call = with(&call, "PLUTO_PEER_ID", "anna@staff.example");
+        with(&call, "PLUTO_XAUTH_ID", user)
+    };
+    assert_eq!(allowed(STAFF, &claims("anna@staff.example")), "all");
+    assert_eq!(allowed(STAFF, &claims("eve")), "none");
+    let both = STAFF.replace("allow = \"all\"", "user = \"anna\"\nallow = \"all\"");
+    assert_eq!(allowed(&both, &claims("anna")), "all");
+    assert_eq!(allowed(&both, &claims("eve")), "none");
+}
