@@ -1,10 +1,12 @@
 //! The rules of a tunnel's own chains in the filter table: what of its packets passes.
 
+use std::num::NonZeroU8;
+
 use super::identity::TunnelId;
 use super::tunnel::{Passes, Way, note};
 use crate::contract::{LogGroup, Tunnel};
-use crate::netfilter::{Direction, KernelLogPrefix, LogPrefix, LogTarget, Match, Rule, State, Verdict};
-use crate::selector::Traffic;
+use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
+use crate::selector::{Protocol, Traffic};
 use crate::settings::{Policy, Service};
 
 /// What a tunnel's chain on a way does with its packets.
@@ -14,7 +16,7 @@ use crate::settings::{Policy, Service};
 /// rules that allow more, such as one for everything from a network that the peer has taken its addresses from.
 pub(super) fn rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way) -> Vec<Rule> {
     let copies = copies(tunnel);
-    let consult = policy.chain.clone().map(|chain| Rule::always(Verdict::Consult(chain)));
+    let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
     let log = Log { id, policy };
     let decide = match &way.passes {
         Passes::Unknown => Vec::new(),
@@ -49,7 +51,7 @@ fn all(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
     let direction = way.path.direction();
     let allowed = Rule {
         matches: selected(tunnel, direction),
-        verdict: way.path.allowed(),
+        target: way.path.allowed(),
     };
     log.first(kind(tunnel, direction, &tunnel.traffic))
         .into_iter()
@@ -57,8 +59,8 @@ fn all(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
         .collect()
 }
 
-/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no look at
-/// the table of connections, and goes on when that has forgotten the connection.
+/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no
+/// connection tracking, and continues when the kernel has forgotten the connection.
 fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = way.path.direction();
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
@@ -69,25 +71,44 @@ fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -
         rules.extend(log.first(kind.clone()));
         rules.push(Rule {
             matches: kind.into_iter().collect(),
-            verdict: way.path.allowed(),
+            target: way.path.allowed(),
         });
     }
-    let replies = kind(tunnel, direction, &tunnel.traffic)
-        .into_iter()
-        .chain([Match::State(State::Ongoing)]);
-    rules.push(Rule {
-        matches: replies.collect(),
-        verdict: way.path.allowed(),
-    });
+    let answers = answers(tunnel, services).into_iter();
+    rules.extend(answers.map(|(traffic, state)| {
+        Rule {
+            matches: kind(tunnel, direction, &traffic)
+                .into_iter()
+                .chain([Match::CtState(state)])
+                .collect(),
+            target: way.path.allowed(),
+        }
+    }));
     rules.extend(shut(tunnel, way, log));
     rules
+}
+
+/// What passes of connections that are no service's.
+///
+/// Only what goes against their first packet: a connection that the peer opened before the tunnel was restricted must not continue. That
+/// covers ICMP errors about what our side has sent in connections of its own, since the kernel gives an error the direction of a reply to
+/// the packet inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way; without them no path MTU
+/// is found. A connection that a helper expects may be opened by the peer (FTP in active mode): its status tells it from one that the peer
+/// opened unasked, in both directions and as long as it lasts.
+fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
+    let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
+    let errors = icmp.and_then(|icmp| icmp.and(&tunnel.traffic, tunnel.family()));
+    let errors = errors.filter(|_| !services.is_empty());
+    let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
+    let errors = errors.map(|icmp| (icmp, CtState::Related));
+    ours.into_iter().chain(errors).collect()
 }
 
 fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
     let direction = way.path.direction();
     let dropped = Rule {
         matches: selected(tunnel, direction),
-        verdict: Verdict::Drop,
+        target: Target::Drop,
     };
     log.denied(kind(tunnel, direction, &tunnel.traffic))
         .into_iter()
@@ -98,15 +119,15 @@ fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
 /// The rules that drop a tunnel's packets by which it is known, and log them where that is asked for.
 pub(super) fn denied(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
     let logged = Log { id, policy }.denied(matches.clone());
-    let verdict = Verdict::Drop;
-    logged.into_iter().chain([Rule { matches, verdict }]).collect()
+    let target = Target::Drop;
+    logged.into_iter().chain([Rule { matches, target }]).collect()
 }
 
 /// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
 fn copies(tunnel: &Tunnel) -> Option<Rule> {
     let LogGroup(group) = tunnel.log_group?;
-    let prefix = LogPrefix::from(&note(tunnel)?);
-    Some(Rule::always(Verdict::Log(LogTarget { group, prefix })))
+    let prefix = NflogPrefix::from(&note(tunnel)?);
+    Some(Rule::always(Target::Nflog(NflogTarget { group, prefix })))
 }
 
 /// What goes to the kernel's log.
@@ -117,7 +138,7 @@ struct Log<'a> {
 
 impl Log<'_> {
     fn first(&self, kind: Option<Match>) -> Option<Rule> {
-        let matches = kind.into_iter().chain([Match::State(State::New)]);
+        let matches = kind.into_iter().chain([Match::CtState(CtState::New)]);
         self.policy.log.has_new().then(|| self.rule("new", matches)).flatten()
     }
 
@@ -131,10 +152,10 @@ impl Log<'_> {
 
     /// Rate limited, since the peer decides how often it is met.
     fn rule(&self, what: &str, matches: impl IntoIterator<Item = Match>) -> Option<Rule> {
-        let prefix = KernelLogPrefix::try_from(format!("{} {what}", self.id)).ok()?;
+        let prefix = LogPrefix::try_from(format!("{} {what}", self.id)).ok()?;
         Some(Rule {
-            matches: matches.into_iter().chain([Match::Rate]).collect(),
-            verdict: Verdict::KernelLog(prefix),
+            matches: matches.into_iter().chain([Match::Limit]).collect(),
+            target: Target::Log(prefix),
         })
     }
 }

@@ -66,8 +66,8 @@ pub use routing::{address_slot, device_slot, items, needed, rank, slot};
 pub use shared::Site;
 pub use stages::in_stages;
 pub use trace::{
-    Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Order, Packet, Rules, Station, Walk,
-    from_its_destination,
+    Assumption, Connection, ConnectionDirection, Deciding, Doubt, End, Journey, Leg, Order, Packet, Rules, Station,
+    Walk, from_its_destination,
 };
 pub use tree::{BLOCK_BITS, Block, Node, Shared};
 pub use tunnel::{Exempting, Passes, PolicyError, Terms, Way, lay_out, lay_out_peer, ways};

@@ -12,5 +12,5 @@ mod walk;
 
 pub use doubt::{Assumption, Doubt};
 pub use journey::{Journey, Rules, Station};
-pub use packet::{Connection, Leg, Packet, from_its_destination};
+pub use packet::{Connection, ConnectionDirection, Leg, Packet, from_its_destination};
 pub use walk::{Deciding, End, Order, Walk};
