@@ -8,7 +8,7 @@
 use super::{ApplyError, Note, Session, Work};
 use crate::contract::Tunnel;
 use crate::iptables::Tables;
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 use crate::plan::TunnelId;
 use crate::record::{Entry, TunnelRecord};
 use crate::settings::Policy;
@@ -34,11 +34,11 @@ impl<T: Tables> Session<'_, T> {
     /// The tunnels on record but this one that the kernel cannot tell from it.
     pub(super) fn others_alike(
         &self,
-        rulebook: Rulebook,
+        ruleset: Ruleset,
         tunnel: &Tunnel,
         id: &TunnelId,
     ) -> Result<Vec<TunnelRecord>, ApplyError> {
-        let mut alike = self.store.alike(rulebook, tunnel)?;
+        let mut alike = self.store.alike(ruleset, tunnel)?;
         alike.retain(|record| record.id != *id);
         Ok(alike)
     }

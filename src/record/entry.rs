@@ -1,4 +1,4 @@
-//! Everything that has rules of its own in a rulebook: tunnels, and what there is besides.
+//! Everything that has rules of its own in a ruleset: tunnels, and what there is besides.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,7 @@ impl Entry {
         })
     }
 
-    /// Its name, the only one such in its rulebook.
+    /// Its name, the only one such in its ruleset.
     #[must_use]
     pub fn id(&self) -> &TunnelId {
         match self {
