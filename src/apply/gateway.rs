@@ -36,18 +36,23 @@ pub struct Standing {
 pub enum Blocked {
     /// All.
     All,
-    /// Those of a connection.
-    Of(ConnectionName),
-    /// Those of which one is this.
-    From(Network),
+    /// Those of a connection of this name, and those of which one is this network: a connection can have a name that is a network.
+    By {
+        /// The name.
+        connection: ConnectionName,
+        /// The network, if the name is one.
+        network: Option<Network>,
+    },
 }
 
 impl Blocked {
     fn means(&self, guard: &GuardRecord) -> bool {
         match self {
             Self::All => true,
-            Self::Of(connection) => guard.is_for(connection),
-            Self::From(network) => guard.near == *network || guard.far == *network,
+            Self::By { connection, network } => {
+                let is_end = |network| guard.near == network || guard.far == network;
+                guard.is_for(connection) || network.is_some_and(is_end)
+            }
         }
     }
 }
