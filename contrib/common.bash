@@ -63,7 +63,7 @@ need() {
         fail "missing: $(names); install them (on Debian: $(packages)) and run this again"
     can_be_root || {
         [[ $rust == no ]] || rust_package || true
-        fail "missing: $(names), and there is neither root nor sudo to install them; as root: apt-get install $(packages)"
+        fail "missing: $(names), and there is neither root nor sudo to install them: run this as root, or as root: apt-get install $(packages)"
     }
     [[ $rust == no ]] || choose_rust
     say "installing $(packages) (missing: $(names)); this usually takes $([[ $rust == yes ]] && echo 'a minute or two' || echo 'a few seconds')"
