@@ -3,7 +3,7 @@
 use super::{ApplyError, Course, Outcome, Session, Work};
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::Tables;
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_peer};
 use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
 use crate::selector::Family;
@@ -18,7 +18,7 @@ impl<T: Tables> Session<'_, T> {
         let course = self.opening(tunnel)?;
         for (index, work) in course.works.iter().enumerate() {
             if let Err(error) = self.carry_out(work) {
-                // What was done in the other family's rulebook goes again. If that fails, the next `down` finds it.
+                // What was done in the other family's ruleset goes again. If that fails, the next `down` finds it.
                 for done in course.works[..index].iter().rev() {
                     let _ = self.carry_out(&reversed(done));
                 }
@@ -45,8 +45,8 @@ impl<T: Tables> Session<'_, T> {
     /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not go with it.
     pub fn opening(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
         let key = TunnelKey::of(tunnel);
-        let (rulebook, old, id) = match self.find(tunnel, &key)? {
-            Some((rulebook, old)) => (rulebook, Some(old.clone()), old.id),
+        let (ruleset, old, id) = match self.find(tunnel, &key)? {
+            Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
             None => self.place(tunnel, &key)?,
         };
         let (count, settle) = match tunnel.multiplicity {
@@ -78,7 +78,7 @@ impl<T: Tables> Session<'_, T> {
         };
         let mut works = Vec::from_iter(self.outer_opening(&new, settle)?);
         let mut work = Work {
-            rulebook,
+            ruleset,
             gone: old.map(Entry::from).into_iter().collect(),
             come: Vec::new(),
             settle,
@@ -124,13 +124,13 @@ impl<T: Tables> Session<'_, T> {
         let Some((family, new)) = outer(record, &self.caller.settings) else {
             return Ok(None);
         };
-        let rulebook = Rulebook {
-            variant: self.tables.default_variant(family)?,
+        let ruleset = Ruleset {
+            backend: self.tables.default_backend(family)?,
             family,
         };
-        let old = self.store.entry(rulebook, &new.id)?;
+        let old = self.store.entry(ruleset, &new.id)?;
         Ok(Some(Work {
-            rulebook,
+            ruleset,
             gone: old.into_iter().collect(),
             come: vec![Entry::Outer(new)],
             settle,
@@ -139,8 +139,8 @@ impl<T: Tables> Session<'_, T> {
 
     /// Has a tunnel's networks held apart, if that is set for it. That stays when the tunnel goes.
     fn add_guards(&self, work: &mut Work, record: &TunnelRecord) -> Result<(), ApplyError> {
-        for new in self.guards(work.rulebook, record)? {
-            let old = self.store.entry(work.rulebook, new.id())?;
+        for new in self.guards(work.ruleset, record)? {
+            let old = self.store.entry(work.ruleset, new.id())?;
             if let Some(Entry::Guard(old)) = &old
                 && old.layout == *new.layout()
                 && old.tunnel.is_some()
@@ -158,7 +158,7 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read.
     pub fn closing(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
-        let Some((rulebook, record)) = self.find_open(tunnel)? else {
+        let Some((ruleset, record)) = self.find_open(tunnel)? else {
             return Ok(Course {
                 works: match crosses(tunnel) {
                     true => self.outer_closing(TunnelKey::of(tunnel).ids())?,
@@ -180,7 +180,7 @@ impl<T: Tables> Session<'_, T> {
             ),
         };
         let mut works = vec![Work {
-            rulebook,
+            ruleset,
             gone: vec![record.into()],
             come,
             settle: Settle::Complete,
@@ -194,10 +194,10 @@ impl<T: Tables> Session<'_, T> {
     pub(super) fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
         let mut works = Vec::new();
         for outer in ids.into_iter().map(|id| TunnelId::outer(&id)) {
-            for rulebook in Rulebook::all() {
-                if let Some(entry) = self.store.entry(rulebook, &outer)? {
+            for ruleset in Ruleset::all() {
+                if let Some(entry) = self.store.entry(ruleset, &outer)? {
                     works.push(Work {
-                        rulebook,
+                        ruleset,
                         gone: vec![entry],
                         come: Vec::new(),
                         settle: Settle::Complete,
@@ -217,14 +217,14 @@ pub(super) fn crosses(tunnel: &Tunnel) -> bool {
 /// What undoes some work.
 fn reversed(work: &Work) -> Work {
     Work {
-        rulebook: work.rulebook,
+        ruleset: work.ruleset,
         gone: work.come.clone(),
         come: work.gone.clone(),
         settle: Settle::Complete,
     }
 }
 
-/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its rulebook; nothing, if that is not asked for.
+/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its ruleset; nothing, if that is not asked for.
 pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Family, OuterRecord)> {
     match settings.gateway.esp {
         Esp::Negotiated => {}

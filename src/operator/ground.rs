@@ -8,7 +8,7 @@ use crate::apply::Caller;
 use crate::cli::Options;
 use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, network_namespace, now};
 use crate::iptables::{Programs, Tables};
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 use crate::record::Store;
 use crate::resolver::System;
 use crate::selector::Family;
@@ -82,19 +82,19 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Every rulebook that can be looked at, and those that something is on record in.
-pub(super) fn rulebooks<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Rulebook>, HookError> {
-    let mut rulebooks = BTreeSet::new();
+/// Every ruleset that can be looked at, and those that something is on record in.
+pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Ruleset>, HookError> {
+    let mut rulesets = BTreeSet::new();
     for family in Family::ALL {
-        let variants = tables.variants(family).into_iter();
-        rulebooks.extend(variants.map(|variant| Rulebook { variant, family }));
+        let backends = tables.backends(family).into_iter();
+        rulesets.extend(backends.map(|backend| Ruleset { backend, family }));
     }
-    for rulebook in Rulebook::all() {
-        if store.has_entries(rulebook)? {
-            rulebooks.insert(rulebook);
+    for ruleset in Ruleset::all() {
+        if store.has_entries(ruleset)? {
+            rulesets.insert(ruleset);
         }
     }
-    Ok(rulebooks)
+    Ok(rulesets)
 }
 
 /// Prints what a command has to say.

@@ -12,7 +12,7 @@ use super::ground::{Ground, print};
 use crate::apply::{RoutingError, RoutingSession, Session};
 use crate::cli::{Mode, Options};
 use crate::hook::HookError;
-use crate::netfilter::{Rulebook, restore_text};
+use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{Daemon, Store, TunnelRecord};
 use crate::resolver;
 use crate::rtnetlink::{self, LinkKind, Network as _, xfrm_interfaces};
@@ -56,12 +56,12 @@ fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
     let judged = judge(store)?;
     let mut text = judged.text("would be forgotten");
     for work in session.forgetting(judged.gone)? {
-        let rulebook = work.rulebook;
+        let ruleset = work.ruleset;
         let sections = session.sections(&work)?;
         // Writing into a String cannot fail.
         let _ = write!(
             text,
-            "# would change the {rulebook} tables:\n{}",
+            "# would change the {ruleset} tables:\n{}",
             restore_text(&sections)
         );
     }
@@ -73,7 +73,7 @@ fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
 struct Judged {
     /// How many there are.
     total: usize,
-    gone: Vec<(Rulebook, TunnelRecord)>,
+    gone: Vec<(Ruleset, TunnelRecord)>,
     doubtful: Vec<(TunnelRecord, standing::Doubt)>,
 }
 
@@ -116,8 +116,8 @@ fn told(record: &TunnelRecord) -> String {
 /// by now has them.
 fn judge(store: &Store) -> Result<Judged, HookError> {
     let mut records = Vec::new();
-    for rulebook in Rulebook::all() {
-        records.extend(store.tunnels(rulebook)?.into_iter().map(|record| (rulebook, record)));
+    for ruleset in Ruleset::all() {
+        records.extend(store.tunnels(ruleset)?.into_iter().map(|record| (ruleset, record)));
     }
     let mut judged = Judged {
         total: records.len(),
@@ -128,10 +128,10 @@ fn judge(store: &Store) -> Result<Judged, HookError> {
         return Ok(judged);
     }
     let kernel = kernel(&records)?;
-    for (rulebook, record) in records {
+    for (ruleset, record) in records {
         match standing(&record, life(&record), &kernel) {
             Standing::Up => {}
-            Standing::Gone => judged.gone.push((rulebook, record)),
+            Standing::Gone => judged.gone.push((ruleset, record)),
             Standing::Doubtful(doubt) => judged.doubtful.push((record, doubt)),
         }
     }
@@ -145,7 +145,7 @@ fn life(record: &TunnelRecord) -> Life {
     }
 }
 
-fn kernel(records: &[(Rulebook, TunnelRecord)]) -> Result<Kernel, HookError> {
+fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<Kernel, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
     let devices: BTreeSet<_> = records
         .iter()
@@ -178,8 +178,8 @@ fn tags(devices: &BTreeSet<&Device>) -> Result<BTreeMap<Device, Tag>, HookError>
 fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();
-    for rulebook in Rulebook::all() {
-        with_tunnels.extend(store.tunnels(rulebook)?.into_iter().filter_map(|record| record.daemon));
+    for ruleset in Ruleset::all() {
+        with_tunnels.extend(store.tunnels(ruleset)?.into_iter().filter_map(|record| record.daemon));
     }
     let bereft: Vec<_> = dead.difference(&with_tunnels).collect();
     let mut text = String::new();

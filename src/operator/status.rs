@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::ground::{Ground, print};
 use crate::cli::Options;
 use crate::hook::HookError;
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 use gather::{Report, gather};
 
 /// How the report looks.
@@ -41,8 +41,8 @@ pub enum Colours {
 pub(super) fn names(options: &Options) -> Result<u8, HookError> {
     let store = Ground::new(options)?.peek();
     let mut names = BTreeSet::new();
-    for rulebook in Rulebook::all() {
-        let tunnels = store.tunnels(rulebook)?;
+    for ruleset in Ruleset::all() {
+        let tunnels = store.tunnels(ruleset)?;
         names.extend(tunnels.into_iter().map(|record| record.key.connection.to_string()));
     }
     print(&names.iter().map(|name| format!("{name}\n")).collect::<String>())?;

@@ -10,7 +10,7 @@
 //!       state                           by whom, and what they have changed
 //!       original                        resolv.conf as it was, byte for byte
 //!       pending                         a change is under way
-//!     nft-ipv4/                         one rulebook
+//!     nft-ipv4/                         one ruleset
 //!       place                           where our jumps stand, if not first
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
 //!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart

@@ -22,7 +22,7 @@ const WIDTH: usize = 80;
 /// All sentences about a tunnel.
 pub(super) fn text(scene: &Scene, found: &Found<'_>) -> String {
     let Found { book, record } = found;
-    let mut text = format!("{} ({}, {})\n", record.key.connection, record.id, book.rulebook);
+    let mut text = format!("{} ({}, {})\n", record.key.connection, record.id, book.ruleset);
     text.push_str(&section("", &who(scene, record)));
     text.push_str(&section("WHAT MAY FLOW", &flows(book, record)));
     text.push_str(&section("BESIDES", &besides(record)));
@@ -106,7 +106,7 @@ pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
     if record.tunnel.translation.is_some() {
         return None;
     }
-    rules(record, Table::Nat).find_map(|rule| rule.verdict.source())
+    rules(record, Table::Nat).find_map(|rule| rule.target.snat_source())
 }
 
 /// What is done with its packets besides letting them pass or not.
@@ -119,7 +119,7 @@ fn besides(record: &TunnelRecord) -> Vec<String> {
         ));
     }
     let sizes: Vec<_> = rules(record, Table::Mangle)
-        .filter_map(|rule| on_the_way(&rule.verdict))
+        .filter_map(|rule| on_the_way(&rule.target))
         .collect();
     match &sizes[..] {
         [one, other] if one == other => sentences.push(format!("Both ways {one}.")),
@@ -221,7 +221,7 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
     };
     let comes = (packet(peer, me, Leg::Clear(None), Leg::Gateway), BuiltIn::Input);
     let leaves = (packet(me, peer, Leg::Gateway, Leg::Clear(None)), BuiltIn::Output);
-    [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.rulebook, peer) {
+    [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.ruleset, peer) {
         Some(book) => brief(&book.journeys(packet), family),
         None => format!("is left to your own rules in {}", built_in.name()),
     })

@@ -24,7 +24,8 @@ struct Document<'a> {
 struct TunnelObject<'a> {
     id: &'a str,
     connection: &'a str,
-    variant: String,
+    #[serde(rename = "variant")]
+    backend: String,
     family: String,
     me: Option<String>,
     peer: Option<String>,
@@ -60,14 +61,16 @@ struct CountersObject {
 
 #[derive(Serialize)]
 struct GatewayObject {
-    variant: String,
+    #[serde(rename = "variant")]
+    backend: String,
     family: String,
     since: u64,
 }
 
 #[derive(Serialize)]
 struct ApartObject<'a> {
-    variant: String,
+    #[serde(rename = "variant")]
+    backend: String,
     family: String,
     my_network: String,
     peer_network: String,
@@ -79,7 +82,8 @@ struct ApartObject<'a> {
 #[derive(Serialize)]
 struct ProblemObject<'a> {
     kind: &'a str,
-    rulebook: Option<String>,
+    #[serde(rename = "rulebook")]
+    ruleset: Option<String>,
     table: Option<&'a str>,
     text: &'a str,
     mend: &'a str,
@@ -100,7 +104,7 @@ pub(super) fn text(report: &Report) -> String {
             .iter()
             .map(|problem| ProblemObject {
                 kind: problem.kind,
-                rulebook: problem.rulebook.map(|rulebook| rulebook.to_string()),
+                ruleset: problem.ruleset.map(|ruleset| ruleset.to_string()),
                 table: problem.table.map(|table| table.name()),
                 text: &problem.text,
                 mend: problem.mend,
@@ -117,18 +121,18 @@ impl From<Counters> for CountersObject {
     }
 }
 
-fn gateway(Gateway { rulebook, since }: &Gateway) -> GatewayObject {
+fn gateway(Gateway { ruleset, since }: &Gateway) -> GatewayObject {
     GatewayObject {
-        variant: rulebook.variant.to_string(),
-        family: rulebook.family.to_string(),
+        backend: ruleset.backend.to_string(),
+        family: ruleset.family.to_string(),
         since: *since,
     }
 }
 
 fn apart(apart: &Apart) -> ApartObject<'_> {
     ApartObject {
-        variant: apart.rulebook.variant.to_string(),
-        family: apart.rulebook.family.to_string(),
+        backend: apart.ruleset.backend.to_string(),
+        family: apart.ruleset.family.to_string(),
         my_network: apart.record.near.to_string(),
         peer_network: apart.record.far.to_string(),
         connection: apart.record.connection().map(|connection| connection.as_str()),
@@ -143,8 +147,8 @@ fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
     TunnelObject {
         id: record.id.as_str(),
         connection: record.key.connection.as_str(),
-        variant: tunnel.rulebook.variant.to_string(),
-        family: tunnel.rulebook.family.to_string(),
+        backend: tunnel.ruleset.backend.to_string(),
+        family: tunnel.ruleset.family.to_string(),
         me: record.tunnel.me.map(|me| me.to_string()),
         peer: record.tunnel.peer.map(|peer| peer.to_string()),
         peer_id: record.tunnel.peer_id.as_str(),

@@ -30,7 +30,7 @@ pub(super) fn text(report: &Report, before: Option<(Duration, &Report)>, colours
     }
     for gateway in &report.gateways {
         let since = span(report.now.saturating_sub(gateway.since));
-        let _ = writeln!(text, "gateway's own rules, {}: since {since}", gateway.rulebook);
+        let _ = writeln!(text, "gateway's own rules, {}: since {since}", gateway.ruleset);
     }
     for apart in &report.apart {
         text.push_str(&held_apart(report, apart));
@@ -78,7 +78,7 @@ fn header([inbound, outbound, ..]: [&str; 4]) -> Row {
 fn row(report: &Report, tunnel: &Tunnel, before: Option<(Duration, &Report)>) -> Row {
     let record = &tunnel.record;
     let earlier = before.and_then(|(passed, report)| {
-        let same = |other: &&Tunnel| other.rulebook == tunnel.rulebook && other.record.id == record.id;
+        let same = |other: &&Tunnel| other.ruleset == tunnel.ruleset && other.record.id == record.id;
         Some((passed, report.tunnels.iter().find(same)?.traffic?))
     });
     let ago = |time: u64| span(report.now.saturating_sub(time));
