@@ -213,6 +213,8 @@ fn opened(tunnel: &Tunnel) {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
+        effective: None,
+        turn: 0,
         layout,
     });
     let text = serde_json::to_vec(&record).expect("JSON");

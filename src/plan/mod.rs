@@ -55,7 +55,7 @@ pub use check::{Fault, faults};
 pub use drift::{Drift, DriftKind, Question, drift, questions};
 pub use gateway::lay_out_gateway;
 pub use guard::{can_be_apart, lay_out_guard};
-pub use identity::{TunnelId, TunnelKey};
+pub use identity::{TunnelId, TunnelKey, are_alike};
 pub use layout::Layout;
 pub use mend::mend;
 pub use path::Path;

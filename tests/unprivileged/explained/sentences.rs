@@ -106,7 +106,7 @@ proptest! {
         let Some(record) = record(&world) else { return Ok(()) };
         let wanted = wanted(world.folder.path());
         let rules = Rules::of(&wanted);
-        let told = ways(&record.tunnel, &record.policy);
+        let told = ways(&record.tunnel, record.effective_policy());
         for path in LANES {
             let way = told.iter().find(|way| way.path == path);
             let near = way.map_or(record.tunnel.my_client, |way| way.near);
