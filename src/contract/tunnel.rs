@@ -105,7 +105,9 @@ const JOINED_KIND: &[u8] = b"PLUTO_CONN_KIND=";
 /// The kind of the connection, where it has become a part of the policy.
 fn joined_kind<'a>(values: Values<'a>) -> Option<&'a [u8]> {
     let policy = values.raw("PLUTO_CONN_POLICY")?.as_bytes();
-    let at = policy.windows(JOINED_KIND.len()).position(|window| window == JOINED_KIND)?;
+    let at = policy
+        .windows(JOINED_KIND.len())
+        .position(|window| window == JOINED_KIND)?;
     policy.get(at + JOINED_KIND.len()..)
 }
 
@@ -192,9 +194,7 @@ fn host_access(values: Values<'_>, dialect: Dialect) -> Result<HostAccess, Contr
 fn compression(values: Values<'_>, dialect: Dialect) -> Result<Compression, ContractError> {
     let compresses = match dialect {
         Dialect::StrongSwan => values.text("PLUTO_IPCOMP")?.is_some(),
-        Dialect::Libreswan(_) => {
-            policy_words(values).any(|word| word == b"COMPRESS")
-        }
+        Dialect::Libreswan(_) => policy_words(values).any(|word| word == b"COMPRESS"),
         Dialect::Openswan | Dialect::FreesWan => false,
     };
     Ok(if compresses {
