@@ -7,7 +7,7 @@ use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Ruleset, Table, restore_text};
-use crate::plan::{Layout, Site, TunnelId, give_up_entrances, holds, lay_out_gateway, move_jumps};
+use crate::plan::{TunnelRules, JumpConfig, TunnelId, release_base_chains, is_installed, gateway_rules, move_jumps};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
 
@@ -109,7 +109,7 @@ impl<T: Tables> Session<'_, T> {
         let Ok(listing) = self.tables.save(ruleset, Table::Filter) else {
             return Ok(false);
         };
-        let sections = checked(give_up_entrances(&Listing::parse_save(&listing)))?;
+        let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
         if sections.is_empty() {
             return Ok(false);
         }
@@ -233,15 +233,15 @@ impl<T: Tables> Session<'_, T> {
     fn is_set_for(&self, family: Family) -> bool {
         let settings = &self.caller.settings;
         let mut pairs = settings.connections.iter().flat_map(|entry| &entry.between);
-        lay_out_gateway(&settings.gateway, family).is_some()
+        gateway_rules(&settings.gateway, family).is_some()
             || pairs.any(|(near, _)| Network::Prefix(*near).family() == family)
     }
 
     fn gateway(&self, ruleset: Ruleset) -> Result<Option<Entry>, ApplyError> {
-        let Some(layout) = lay_out_gateway(&self.caller.settings.gateway, ruleset.family) else {
+        let Some(layout) = gateway_rules(&self.caller.settings.gateway, ruleset.family) else {
             return Ok(None);
         };
-        let id = TunnelId::gateway();
+        let id = TunnelId::for_gateway();
         let since = match self.store.entry(ruleset, &id)? {
             Some(Entry::Gateway(old)) if old.layout == layout => old.since,
             Some(_) | None => self.caller.now,
@@ -292,7 +292,7 @@ impl<T: Tables> Session<'_, T> {
         self.store.begin(&pending, &work.gone, &work.come)?;
         self.store.set_place(ruleset, new)?;
         let made = self.listings(&pending, &layouts).and_then(|listings| {
-            let site = |place| Site {
+            let site = |place| JumpConfig {
                 family: ruleset.family,
                 place,
             };
@@ -320,7 +320,7 @@ impl<T: Tables> Session<'_, T> {
         }
         let layouts: Vec<_> = entries.iter().map(|entry| entry.layout().clone()).collect();
         let mut all = BTreeSet::from([Table::Filter]);
-        all.extend(layouts.iter().flat_map(Layout::tables));
+        all.extend(layouts.iter().flat_map(TunnelRules::tables));
         if self.stands_as_it_should(ruleset, &layouts, &all)? {
             return Ok(false);
         }
@@ -341,14 +341,14 @@ impl<T: Tables> Session<'_, T> {
     fn stands_as_it_should(
         &mut self,
         ruleset: Ruleset,
-        layouts: &[Layout],
+        layouts: &[TunnelRules],
         tables: &BTreeSet<Table>,
     ) -> Result<bool, ApplyError> {
         let family = ruleset.family;
         let place = self.store.place(ruleset)?;
         for table in tables {
             let listing = Listing::parse_save(&self.tables.save(ruleset, *table)?);
-            if !holds(layouts, *table, &listing, Site { family, place }) {
+            if !is_installed(layouts, *table, &listing, JumpConfig { family, place }) {
                 return Ok(false);
             }
         }

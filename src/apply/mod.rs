@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{Backend, ChainName, Listing, Ruleset, Section, Table, restore_text};
-use crate::plan::{Change, Fault, Layout, PolicyError, Site, Wanted, faults, in_stages, rebuild, transition};
+use crate::plan::{RulesetChange, PlanFault, TunnelRules, PolicyError, JumpConfig, DesiredState, plan_faults, in_stages, rebuild, transition};
 use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
@@ -105,7 +105,7 @@ pub enum ApplyError {
     Tables(#[from] TablesError),
     /// The plan is wrong. A mistake in this program.
     #[error("refused by its own check, please report this: {0}")]
-    Faulty(Fault),
+    Faulty(PlanFault),
     /// What is set for a tunnel does not go with what it is.
     #[error("{connection}: {fault}")]
     Policy {
@@ -192,13 +192,13 @@ impl<'a, T: Tables> Session<'a, T> {
     }
 
     /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are to.
-    fn site(&self, ruleset: Ruleset) -> Result<Site, RecordError> {
+    fn site(&self, ruleset: Ruleset) -> Result<JumpConfig, RecordError> {
         let place = match self.store.has_entries(ruleset)? {
             true => self.store.place(ruleset)?,
             false => self.caller.settings.gateway.place,
         };
         let family = ruleset.family;
-        Ok(Site { family, place })
+        Ok(JumpConfig { family, place })
     }
 
     /// What some work takes, table by table; nothing, if only the record changes.
@@ -211,11 +211,11 @@ impl<'a, T: Tables> Session<'a, T> {
         let ids: BTreeSet<_> = entries().map(Entry::id).collect();
         let staying = self.store.staying(work.ruleset, &layouts, &ids)?;
         let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.layout().clone()).collect();
-        checked(transition(&Change {
-            gone: layouts_of(&work.gone),
-            come: layouts_of(&work.come),
+        checked(transition(&RulesetChange {
+            removed: layouts_of(&work.gone),
+            added: layouts_of(&work.come),
             staying,
-            site: self.site(work.ruleset)?,
+            jump_config: self.site(work.ruleset)?,
         }))
     }
 
@@ -298,12 +298,12 @@ impl<'a, T: Tables> Session<'a, T> {
         let mut entries = self.store.entries(ruleset)?;
         entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
         let layouts: Vec<_> = entries.iter().chain(come).map(|entry| entry.layout().clone()).collect();
-        let site = Site {
+        let site = JumpConfig {
             family: ruleset.family,
             place: self.store.place(ruleset)?,
         };
         if layouts.len() >= CROWD {
-            match self.bring_to(ruleset, Wanted::of(&layouts, site)) {
+            match self.bring_to(ruleset, DesiredState::from_rules(&layouts, site)) {
                 // It does not hold what it lists, or not any more.
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
                 other => return other,
@@ -317,9 +317,9 @@ impl<'a, T: Tables> Session<'a, T> {
 
     /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
     /// iptables-legacy that alone loads a table into the kernel.
-    fn listings(&mut self, pending: &Pending, layouts: &[Layout]) -> Result<BTreeMap<Table, Listing>, ApplyError> {
+    fn listings(&mut self, pending: &Pending, layouts: &[TunnelRules]) -> Result<BTreeMap<Table, Listing>, ApplyError> {
         let mut needed = BTreeSet::from([Table::Filter]);
-        needed.extend(layouts.iter().flat_map(Layout::tables));
+        needed.extend(layouts.iter().flat_map(TunnelRules::tables));
         let mut listings = BTreeMap::new();
         for table in needed.union(&pending.tables) {
             match self.tables.save(pending.ruleset, *table) {
@@ -338,7 +338,7 @@ fn without_nat(work: &Work) -> Option<Work> {
     let has_nat = |entry: &&Entry| entry.layout().tables().contains(&Table::Nat);
     let mut in_nat = work.come.iter().filter(has_nat).peekable();
     in_nat.peek()?;
-    if !in_nat.all(|entry| entry.layout().can_spare_nat()) {
+    if !in_nat.all(|entry| entry.layout().can_omit_nat()) {
         return None;
     }
     let mut spared = work.clone();
@@ -372,7 +372,7 @@ fn pending(work: &Work, sections: &[Section]) -> Pending {
 }
 
 fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
-    match faults(&sections).into_iter().next() {
+    match plan_faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(sections),
     }

@@ -4,7 +4,7 @@ use super::{ApplyError, Course, Outcome, Session, Work};
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_peer};
+use crate::plan::{NatExemption, TunnelRules, PolicyContext, TunnelId, TunnelKey, tunnel_rules, esp_peer_rules};
 use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
 use crate::selector::Family;
 use crate::settings::{Esp, Policy, Settings};
@@ -44,7 +44,7 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not go with it.
     pub fn opening(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
-        let key = TunnelKey::of(tunnel);
+        let key = TunnelKey::from_tunnel(tunnel);
         let (ruleset, old, id) = match self.find(tunnel, &key)? {
             Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
             None => self.place(tunnel, &key)?,
@@ -96,24 +96,24 @@ impl<T: Tables> Session<'_, T> {
         id: &TunnelId,
         policy: &Policy,
         old: Option<&TunnelRecord>,
-    ) -> Result<Layout, ApplyError> {
+    ) -> Result<TunnelRules, ApplyError> {
         let settings = &self.caller.settings;
-        let terms = Terms {
+        let terms = PolicyContext {
             policy,
             esp: settings.gateway.esp,
-            exempting: match settings.leaves_nat_alone() {
-                true => Exempting::Nobody,
-                false => Exempting::Some,
+            nat_exemption: match settings.leaves_nat_alone() {
+                true => NatExemption::Never,
+                false => NatExemption::Possible,
             },
             interfaces: &self.caller.interfaces,
             path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
         };
-        let layout = lay_out(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
+        let layout = tunnel_rules(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
             fault,
         })?;
         let spared = old.is_some_and(|old| old.layout == layout.clone().without_nat());
-        match spared && layout.can_spare_nat() {
+        match spared && layout.can_omit_nat() {
             true => Ok(layout.without_nat()),
             false => Ok(layout),
         }
@@ -161,7 +161,7 @@ impl<T: Tables> Session<'_, T> {
         let Some((ruleset, record)) = self.find_open(tunnel)? else {
             return Ok(Course {
                 works: match crosses(tunnel) {
-                    true => self.outer_closing(TunnelKey::of(tunnel).ids())?,
+                    true => self.outer_closing(TunnelKey::from_tunnel(tunnel).ids())?,
                     false => Vec::new(),
                 },
                 outcome: Outcome::NothingThere,
@@ -193,7 +193,7 @@ impl<T: Tables> Session<'_, T> {
 
     pub(super) fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
         let mut works = Vec::new();
-        for outer in ids.into_iter().map(|id| TunnelId::outer(&id)) {
+        for outer in ids.into_iter().map(|id| TunnelId::for_esp_peer(&id)) {
             for ruleset in Ruleset::all() {
                 if let Some(entry) = self.store.entry(ruleset, &outer)? {
                     works.push(Work {
@@ -233,9 +233,9 @@ pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Famil
     let peer = record.tunnel.peer.filter(|_| crosses(&record.tunnel))?;
     let new = OuterRecord {
         format: FORMAT,
-        id: TunnelId::outer(&record.id),
+        id: TunnelId::for_esp_peer(&record.id),
         daemon: record.daemon,
-        layout: lay_out_peer(peer),
+        layout: esp_peer_rules(peer),
     };
     Some((Family::of(peer), new))
 }

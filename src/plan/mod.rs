@@ -29,46 +29,46 @@
 //! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
 //! not allow never reaches the second one's rules.
 
-mod allowance;
+mod filter_rules;
 mod change;
 mod check;
 mod drift;
 mod gateway;
-mod guard;
+mod clear_text_block;
 mod identity;
-mod layout;
-mod mend;
+mod tunnel_rules;
+mod reconcile;
 mod nat;
-mod path;
-mod piece;
+mod packet_path;
+mod chain_fragment;
 mod rebuild;
 mod routing;
-mod shared;
+mod base_chains;
 mod stages;
 mod trace;
-mod tree;
+mod dispatch;
 mod tunnel;
-mod wanted;
+mod desired_state;
 
-pub use change::{Change, transition};
-pub use check::{Fault, faults};
-pub use drift::{Drift, DriftKind, Question, drift, questions};
-pub use gateway::lay_out_gateway;
-pub use guard::{can_be_apart, lay_out_guard};
+pub use change::{RulesetChange, transition};
+pub use check::{PlanFault, plan_faults};
+pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
+pub use gateway::gateway_rules;
+pub use clear_text_block::{can_block_clear_text, clear_text_block};
 pub use identity::{TunnelId, TunnelKey};
-pub use layout::Layout;
-pub use mend::mend;
-pub use path::Path;
-pub use piece::Piece;
-pub use rebuild::{give_up_entrances, holds, move_jumps, rebuild};
-pub use routing::{AlwaysRoute, Fact, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
-pub use routing::{address_slot, device_slot, items, needed, rank, slot};
-pub use shared::Site;
+pub use tunnel_rules::TunnelRules;
+pub use reconcile::reconcile;
+pub use packet_path::PacketPath;
+pub use chain_fragment::ChainFragment;
+pub use rebuild::{release_base_chains, is_installed, move_jumps, rebuild};
+pub use routing::{AlwaysRoute, KernelQuery, KernelAnswers, RouteArguments, RouteOptions, RoutingKey, RecordedRoutes};
+pub use routing::{address_key, interface_key, net_objects, kernel_queries, install_order, object_key};
+pub use base_chains::JumpConfig;
 pub use stages::in_stages;
 pub use trace::{
-    Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Order, Packet, Rules, Station, Walk,
-    from_its_destination,
+    Assumption, PacketCtState, DecidingRule, Doubt, WalkEnd, Trace, Endpoint, RuleOrder, Packet, RulesetModel, HookTrace, Walk,
+    seen_from_destination,
 };
-pub use tree::{BLOCK_BITS, Block, Node, Shared};
-pub use tunnel::{Exempting, Passes, PolicyError, Terms, Way, lay_out, lay_out_peer, ways};
-pub use wanted::{Wanted, WantedChain};
+pub use dispatch::{BUCKET_BITS, DispatchBucket, SharedChains, OptionalChains};
+pub use tunnel::{NatExemption, AllowedTraffic, PolicyError, PolicyContext, FilterPath, tunnel_rules, esp_peer_rules, filter_paths};
+pub use desired_state::{DesiredState, DesiredChain};

@@ -3,59 +3,59 @@
 use std::net::IpAddr;
 
 use super::identity::TunnelId;
-use super::layout::{Layout, OwnChain};
-use super::path::Path;
-use super::shared::entrance;
-use super::tree::Shared;
-use super::tunnel::{Exempting, PolicyError, Terms, asks, chain, conditions, note};
+use super::tunnel_rules::{TunnelRules, TunnelChain};
+use super::packet_path::PacketPath;
+use super::base_chains::base_chain;
+use super::dispatch::OptionalChains;
+use super::tunnel::{NatExemption, PolicyError, PolicyContext, is_restrictive, tunnel_chain_name, tunnel_matches, connection_comment};
 use crate::contract::{Attachment, Tunnel};
 use crate::netfilter::{BuiltIn, Direction, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Device, Family, Network};
 use crate::settings::{Allow, Nat};
 
 /// Decides what becomes of them.
-pub(super) fn lay_out(
-    layout: &mut Layout,
+pub(super) fn add_nat(
+    layout: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    terms: &Terms<'_>,
+    terms: &PolicyContext<'_>,
     exit: Option<&Device>,
 ) -> Result<(), PolicyError> {
     let hides = terms.policy.allow != Allow::None && tunnel.translation.is_none();
     match terms.policy.nat {
-        Nat::Exempt => exempt(layout, exit),
+        Nat::Exempt => exempt_from_nat(layout, exit),
         // Nothing goes into a tunnel that allows nothing. And where libreswan translates itself, both ends are single addresses.
-        Nat::Masquerade | Nat::Address(_) if !hides => exempt(layout, exit),
-        Nat::Leave => match terms.exempting {
-            Exempting::Some => leave(layout, tunnel, exit),
-            Exempting::Nobody => {}
+        Nat::Masquerade | Nat::Address(_) if !hides => exempt_from_nat(layout, exit),
+        Nat::Leave => match terms.nat_exemption {
+            NatExemption::Possible => skip_nat(layout, tunnel, exit),
+            NatExemption::Never => {}
         },
-        Nat::Masquerade => hide(layout, tunnel, id, exit, own_address(tunnel)?),
+        Nat::Masquerade => add_source_nat(layout, tunnel, id, exit, own_address(tunnel)?),
         // An address of the other family is for other tunnels of the connection.
-        Nat::Address(address) if Family::of(address) != tunnel.family() => exempt(layout, exit),
+        Nat::Address(address) if Family::of(address) != tunnel.family() => exempt_from_nat(layout, exit),
         Nat::Address(address) if !tunnel.my_client.contains(address) => {
             return Err(PolicyError::AddressOutside {
                 address,
                 near: tunnel.my_client,
             });
         }
-        Nat::Address(address) => hide(layout, tunnel, id, exit, address),
+        Nat::Address(address) => add_source_nat(layout, tunnel, id, exit, address),
     }
     Ok(())
 }
 
-fn exempt(layout: &mut Layout, exit: Option<&Device>) {
-    layout.shared.insert(Shared::Exempt);
-    layout.shared.extend(exit.cloned().map(Shared::ExemptDevice));
+fn exempt_from_nat(layout: &mut TunnelRules, exit: Option<&Device>) {
+    layout.optional.insert(OptionalChains::NatExempt);
+    layout.optional.extend(exit.cloned().map(OptionalChains::NatExemptInterface));
 }
 
 /// Sends the tunnel's packets back to the other rules, at the head, before what exempts those of others.
-fn leave(layout: &mut Layout, tunnel: &Tunnel, exit: Option<&Device>) {
+fn skip_nat(layout: &mut TunnelRules, tunnel: &Tunnel, exit: Option<&Device>) {
     let rule = Rule {
-        matches: conditions(tunnel, Path::NatOut, Some(tunnel.my_client), exit),
+        matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.my_client), exit),
         target: Target::Return,
     };
-    layout.put(Table::Nat, &entrance(BuiltIn::PostRouting), RulePosition::Head, rule);
+    layout.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
 }
 
 /// The gateway's own address in the tunnel: its end of it if that is one address, or the first that it was given there.
@@ -67,7 +67,7 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
     }
     given
         .find(|address| near.contains(*address))
-        .ok_or(PolicyError::NoOwnAddress { near })
+        .ok_or(PolicyError::NoLocalAddress { near })
 }
 
 /// Hides the machines behind us: what they send to the far network leaves from this address, and so goes into the tunnel whatever address
@@ -75,28 +75,28 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
 ///
 /// New connections that they begin are for other rules to forward, where their own addresses are not in the tunnel: whoever can send to
 /// the gateway could use the tunnel otherwise.
-fn hide(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
-    exempt(layout, exit);
-    layout.shared.insert(Shared::Hiding);
+fn add_source_nat(layout: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
+    exempt_from_nat(layout, exit);
+    layout.optional.insert(OptionalChains::SourceNat);
     let rule = Rule {
-        matches: note(tunnel).map(Match::Comment).into_iter().collect(),
+        matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
         target: Target::Snat(address),
     };
-    layout.hang(OwnChain {
-        path: Path::NatOut,
-        name: chain(id, Path::NatOut.tag()),
-        far: tunnel.peer_client,
-        conditions: hidden(tunnel, exit),
+    layout.attach(TunnelChain {
+        path: PacketPath::NatOut,
+        name: tunnel_chain_name(id, PacketPath::NatOut.tag()),
+        remote: tunnel.peer_client,
+        conditions: source_nat_matches(tunnel, exit),
         rules: vec![rule],
     });
-    answers(layout, tunnel, id, exit, address);
+    accept_replies(layout, tunnel, id, exit, address);
 }
 
 /// By what a packet is known whose source is to be hidden: its own address is in the tunnel already, or it is in clear on its way to the
 /// far network.
-fn hidden(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
+fn source_nat_matches(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
     let with_foreign = |near: Option<Network>| {
-        let mut matches = conditions(tunnel, Path::NatOut, near, exit);
+        let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, near, exit);
         let last = matches.len().saturating_sub(1);
         // Device matches come before those with a name, as iptables shows them.
         match exit {
@@ -105,7 +105,7 @@ fn hidden(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
         }
         matches
     };
-    let in_clear = std::iter::once(Path::NatOut.far(tunnel.peer_client)).filter(asks);
+    let in_clear = std::iter::once(PacketPath::NatOut.remote_match(tunnel.peer_client)).filter(is_restrictive);
     let in_clear = in_clear
         .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
         .collect();
@@ -118,21 +118,21 @@ fn hidden(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
 
 /// Lets in what answers a hidden machine. Its address has been put back before FORWARD, so that it does not look like this tunnel's; the
 /// table of connections knows which address it was hidden behind.
-fn answers(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
-    let mut matches = conditions(tunnel, Path::ForwardIn, None, exit);
+fn accept_replies(layout: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
+    let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit);
     let behind = match tunnel.attachment {
         Attachment::Device(_) => matches.len(),
         Attachment::Policy { .. } => matches.len().saturating_sub(1),
     };
     matches.insert(behind, Match::CtReplDst(address));
-    layout.hang(OwnChain {
-        path: Path::ForwardIn,
-        name: chain(id, "H"),
-        far: tunnel.peer_client,
+    layout.attach(TunnelChain {
+        path: PacketPath::ForwardIn,
+        name: tunnel_chain_name(id, "H"),
+        remote: tunnel.peer_client,
         conditions: vec![matches],
         rules: vec![Rule {
-            matches: note(tunnel).map(Match::Comment).into_iter().collect(),
-            target: Path::ForwardIn.allowed(),
+            matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
+            target: PacketPath::ForwardIn.accept_target(),
         }],
     });
 }

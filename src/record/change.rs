@@ -8,7 +8,7 @@ use super::file;
 use super::pending::{Pending, Settle};
 use super::store::{Store, absent_is_none};
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::Node;
+use crate::plan::SharedChains;
 
 impl Store {
     /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::abandon`] set the record right.
@@ -141,9 +141,9 @@ impl Store {
         file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
         for node in record
             .layout()
-            .nodes()
+            .shared_chains()
             .into_iter()
-            .filter(|node| *node != Node::Base(Table::Filter))
+            .filter(|node| *node != SharedChains::Base(Table::Filter))
         {
             let folder = self.node_folder(ruleset, &node);
             file::make_folder(&folder)?;
@@ -157,13 +157,13 @@ impl Store {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())
-            .flat_map(|other| other.layout().nodes())
+            .flat_map(|other| other.layout().shared_chains())
             .collect();
         for node in record
             .layout()
-            .nodes()
+            .shared_chains()
             .difference(&kept)
-            .filter(|node| **node != Node::Base(Table::Filter))
+            .filter(|node| **node != SharedChains::Base(Table::Filter))
         {
             let folder = self.node_folder(ruleset, node);
             file::remove(&folder.join(record.id().as_str()))?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::daemon::Daemon;
 use super::tunnel::TunnelRecord;
 use crate::contract::{ConnectionName, Tunnel};
-use crate::plan::{Layout, TunnelId};
+use crate::plan::{TunnelRules, TunnelId};
 use crate::selector::Network;
 use crate::settings::NamePattern;
 
@@ -33,7 +33,7 @@ pub struct GatewayRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
-    pub layout: Layout,
+    pub layout: TunnelRules,
 }
 
 /// What holds two networks apart.
@@ -56,7 +56,7 @@ pub struct GuardRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
-    pub layout: Layout,
+    pub layout: TunnelRules,
 }
 
 /// What lets in ESP for a tunnel of the other family.
@@ -70,7 +70,7 @@ pub struct OuterRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<Daemon>,
     /// Its rules.
-    pub layout: Layout,
+    pub layout: TunnelRules,
 }
 
 /// Which [`Entry`] a record is.
@@ -116,7 +116,7 @@ impl Entry {
 
     /// Every rule that is in for it.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
+    pub fn layout(&self) -> &TunnelRules {
         match self {
             Self::Tunnel(record) => &record.layout,
             Self::Gateway(record) => &record.layout,
@@ -126,7 +126,7 @@ impl Entry {
     }
 
     /// The same, to be changed.
-    pub fn layout_mut(&mut self) -> &mut Layout {
+    pub fn layout_mut(&mut self) -> &mut TunnelRules {
         match self {
             Self::Tunnel(record) => &mut record.layout,
             Self::Gateway(record) => &mut record.layout,

@@ -9,7 +9,7 @@ impl TunnelRecord {
     pub fn reqid(&self) -> Option<u32> {
         let tables = self.layout.tables().into_iter();
         let rules = tables
-            .filter_map(|table| self.layout.piece(table))
+            .filter_map(|table| self.layout.fragment(table))
             .flat_map(|piece| &piece.rules);
         rules.flat_map(|placed| &placed.rule.matches).find_map(Match::reqid)
     }

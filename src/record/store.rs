@@ -14,7 +14,7 @@ use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{Layout, Node, TunnelId, TunnelKey};
+use crate::plan::{TunnelRules, SharedChains, TunnelId, TunnelKey};
 use crate::settings::JumpPlace;
 
 /// The end of the name of a record whose rules are not yet in.
@@ -180,11 +180,11 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn tunnels_at(&self, ruleset: Ruleset, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub fn tunnels_at(&self, ruleset: Ruleset, node: &SharedChains) -> Result<Vec<TunnelRecord>, RecordError> {
         let ids = self.members(&self.node_folder(ruleset, node))?;
         let entries: Result<Vec<_>, _> = ids
             .iter()
-            .filter(|id| id.is_tunnels())
+            .filter(|id| id.is_tunnel())
             .filter_map(|id| self.entry(ruleset, id).transpose())
             .collect();
         Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
@@ -227,10 +227,10 @@ impl Store {
     pub fn staying(
         &self,
         ruleset: Ruleset,
-        layouts: &[&Layout],
+        layouts: &[&TunnelRules],
         ids: &BTreeSet<&TunnelId>,
-    ) -> Result<BTreeSet<Node>, RecordError> {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.nodes()).collect();
+    ) -> Result<BTreeSet<SharedChains>, RecordError> {
+        let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.shared_chains()).collect();
         let mut staying = BTreeSet::new();
         for node in nodes {
             let is_other =
@@ -336,15 +336,15 @@ impl Store {
     }
 
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
-    pub(super) fn node_folder(&self, ruleset: Ruleset, node: &Node) -> PathBuf {
+    pub(super) fn node_folder(&self, ruleset: Ruleset, node: &SharedChains) -> PathBuf {
         match node {
-            Node::Base(Table::Filter) => self.tunnels_folder(ruleset),
-            Node::Base(Table::Nat | Table::Mangle)
-            | Node::Devices
-            | Node::Class(..)
-            | Node::Device(_)
-            | Node::Block(_)
-            | Node::Shared(_) => self.ruleset_folder(ruleset).join("nodes").join(node.to_string()),
+            SharedChains::Base(Table::Filter) => self.tunnels_folder(ruleset),
+            SharedChains::Base(Table::Nat | Table::Mangle)
+            | SharedChains::Interfaces
+            | SharedChains::Wildcard(..)
+            | SharedChains::Interface(_)
+            | SharedChains::Bucket(_)
+            | SharedChains::Optional(_) => self.ruleset_folder(ruleset).join("nodes").join(node.to_string()),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::support::world::{libreswan, strongswan, with};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
 use pluto_updown::plan::{
-    Change, Exempting, Layout, Piece, Site, Terms, TunnelKey, faults, lay_out, rebuild, transition,
+    RulesetChange, NatExemption, TunnelRules, ChainFragment, JumpConfig, PolicyContext, TunnelKey, plan_faults, tunnel_rules, rebuild, transition,
 };
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Esp, JumpPlace};
@@ -81,21 +81,21 @@ fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
     }
 }
 
-fn layout(tunnel: &Tunnel) -> Layout {
-    let id = TunnelKey::of(tunnel).ids().next().expect("a first name");
-    let terms = Terms {
+fn layout(tunnel: &Tunnel) -> TunnelRules {
+    let id = TunnelKey::from_tunnel(tunnel).ids().next().expect("a first name");
+    let terms = PolicyContext {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
-        exempting: Exempting::Nobody,
+        nat_exemption: NatExemption::Never,
         interfaces: &[],
         path_mtu: None,
     };
-    lay_out(tunnel, &id, &terms).expect("nothing is set")
+    tunnel_rules(tunnel, &id, &terms).expect("nothing is set")
 }
 
 /// What is a tunnel's own in the filter table.
-fn filter(layout: &Layout) -> &Piece {
-    layout.piece(Table::Filter).expect("every tunnel has something there")
+fn filter(layout: &TunnelRules) -> &ChainFragment {
+    layout.fragment(Table::Filter).expect("every tunnel has something there")
 }
 
 fn saved(tables: &Emulator) -> [String; 3] {
@@ -127,9 +127,9 @@ fn is_plain(line: &str) -> bool {
     printable && (quotes == 0 || (quotes == 2 && is_quoted)) && !line.contains('\\')
 }
 
-fn site(family: Family) -> Site {
+fn site(family: Family) -> JumpConfig {
     let place = JumpPlace::First;
-    Site { family, place }
+    JumpConfig { family, place }
 }
 
 proptest! {
@@ -139,8 +139,8 @@ proptest! {
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {
         let layout = layout(&tunnel);
         let site = site(tunnel.family());
-        let up = transition(&Change { come: vec![layout.clone()], ..Change::at(site) });
-        let down = transition(&Change { gone: vec![layout.clone()], ..Change::at(site) });
+        let up = transition(&RulesetChange { added: vec![layout.clone()], ..RulesetChange::unchanged(site) });
+        let down = transition(&RulesetChange { removed: vec![layout.clone()], ..RulesetChange::unchanged(site) });
         let listings = layout.tables().into_iter().map(|table| (table, Listing::default())).collect();
         let anew = rebuild(&[layout], &listings, site);
         for commands in [&up, &down, &anew] {
@@ -150,7 +150,7 @@ proptest! {
             for line in text.lines() {
                 prop_assert!(is_plain(line), "{}", line);
             }
-            prop_assert_eq!(faults(commands), vec![]);
+            prop_assert_eq!(plan_faults(commands), vec![]);
         }
     }
 
@@ -160,16 +160,16 @@ proptest! {
         let layouts: Vec<_> = tunnels.iter().filter(|tunnel| tunnel.family() == family).map(layout).collect();
         let mut table = Emulator::new();
         let before = saved(&table);
-        let up = transition(&Change { come: layouts.clone(), ..Change::at(site(family)) });
+        let up = transition(&RulesetChange { added: layouts.clone(), ..RulesetChange::unchanged(site(family)) });
         prop_assert_eq!(table.restore(&restore_text(&up)), Ok(()));
-        let down = transition(&Change { gone: layouts, ..Change::at(site(family)) });
+        let down = transition(&RulesetChange { removed: layouts, ..RulesetChange::unchanged(site(family)) });
         prop_assert_eq!(table.restore(&restore_text(&down)), Ok(()));
         prop_assert_eq!(saved(&table), before);
     }
 
     #[test]
     fn chains_of_unlike_tunnels_have_unlike_names(tunnels in prop::collection::vec(any_tunnel(), 2..30)) {
-        let keys: BTreeSet<String> = tunnels.iter().map(|tunnel| format!("{:?}", TunnelKey::of(tunnel))).collect();
+        let keys: BTreeSet<String> = tunnels.iter().map(|tunnel| format!("{:?}", TunnelKey::from_tunnel(tunnel))).collect();
         let layouts: Vec<_> = tunnels.iter().map(layout).collect();
         let own: Vec<BTreeSet<_>> = layouts.iter().map(|layout| filter(layout).chains.iter().cloned().collect()).collect();
         let names: BTreeSet<_> = own.iter().collect();
@@ -181,14 +181,14 @@ proptest! {
 
     #[test]
     fn blocks_of_unlike_networks_have_unlike_chains(networks in prop::collection::vec(prop_oneof![network(), network_v6()], 2..30)) {
-        use pluto_updown::plan::{Block, Path};
+        use pluto_updown::plan::{DispatchBucket, PacketPath};
         use pluto_updown::selector::Network;
         let blocks: BTreeSet<_> = networks
             .iter()
             .map(|text| text.parse::<Network>().expect("a network"))
-            .flat_map(|network| Path::ALL.map(|path| Block::of(path, &network)))
+            .flat_map(|network| PacketPath::ALL.map(|path| DispatchBucket::for_remote(path, &network)))
             .collect();
-        let chains: BTreeSet<_> = blocks.iter().map(Block::chain).collect();
+        let chains: BTreeSet<_> = blocks.iter().map(DispatchBucket::chain_name).collect();
         prop_assert_eq!(chains.len(), blocks.len());
     }
 }
@@ -208,12 +208,12 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
     use pluto_updown::netfilter::{BuiltIn, PlacedRule, Rule, RulePosition, Section, Target};
     let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
     let layout = layout(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
-    let good = transition(&Change {
-        come: vec![layout.clone()],
-        ..Change::at(site(Family::Ipv4))
+    let good = transition(&RulesetChange {
+        added: vec![layout.clone()],
+        ..RulesetChange::unchanged(site(Family::Ipv4))
     });
     assert_eq!(good.len(), 2);
-    assert_eq!(faults(&good), []);
+    assert_eq!(plan_faults(&good), []);
     // How many faults one more rule makes, in each of the two tables.
     let more = |table: Table, chain, verdict| {
         let placed = PlacedRule {
@@ -224,7 +224,7 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
         let mut sections: Vec<Section> = good.clone();
         let mut meant = sections.iter_mut().filter(|section| section.table == table);
         meant.next().expect("the table").commands.push(Command::from(placed));
-        faults(&sections).len()
+        plan_faults(&sections).len()
     };
     let old: ChainName = "PLUTO-old".parse().expect("a name");
     let address = "10.1.0.1".parse().expect("an address");
@@ -236,7 +236,7 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
         assert_eq!(more(table, (&old).into(), Target::Accept), opens);
         assert_eq!(more(table, (&old).into(), Target::Dnat(address)), 1);
         // A way into the tunnel's chain for packets that did not come by IPsec.
-        let own = &layout.piece(table).expect("something there").chains[0];
+        let own = &layout.fragment(table).expect("something there").chains[0];
         assert_eq!(more(table, (&old).into(), Target::Jump(own.clone())), 1);
         // A translation of the tunnel's own is none in the filter table.
         let expected = usize::from(table == Table::Filter);

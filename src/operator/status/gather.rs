@@ -7,7 +7,7 @@ use super::super::ground::{Ground, rulesets};
 use crate::apply::{Comparison, Session};
 use crate::hook::HookError;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
-use crate::plan::{Drift, DriftKind, Layout, Path};
+use crate::plan::{Drift, DriftKind, TunnelRules, PacketPath};
 use crate::record::{Entry, GuardRecord, Store, TunnelRecord};
 use crate::words::one_line;
 
@@ -165,8 +165,8 @@ fn add_entries(
 }
 
 /// What a guard's own rules have dropped.
-fn dropped(layout: &Layout, saved: &IptablesSave) -> Counters {
-    let rules = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
+fn dropped(layout: &TunnelRules, saved: &IptablesSave) -> Counters {
+    let rules = layout.fragment(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
     let drops = rules.filter(|placed| placed.rule.target == Target::Drop);
     let counters = drops.filter_map(|placed| {
         let text = placed.rule.to_string();
@@ -192,15 +192,15 @@ fn counted(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
 
 /// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
 /// compressing, comes by once more as what it is, and is counted then.
-fn traffic(layout: &Layout, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
+fn traffic(layout: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
     let mut traffic = Traffic::default();
-    let chains = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
+    let chains = layout.fragment(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
     for chain in chains {
         let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
-        let is = |path: Path| path.tag() == tag;
-        let sum = if is(Path::Input) || is(Path::ForwardIn) {
+        let is = |path: PacketPath| path.tag() == tag;
+        let sum = if is(PacketPath::Input) || is(PacketPath::ForwardIn) {
             &mut traffic.inbound
-        } else if is(Path::Output) || is(Path::ForwardOut) {
+        } else if is(PacketPath::Output) || is(PacketPath::ForwardOut) {
             &mut traffic.outbound
         } else {
             continue;
@@ -219,12 +219,12 @@ fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
             | DriftKind::NoChain(_)
             | DriftKind::NoRule(..)
             | DriftKind::NoJump(_)
-            | DriftKind::NotLedTo(_) => "missing",
-            DriftKind::Stray(_) | DriftKind::Foreign(..) => "foreign",
+            | DriftKind::NoUserJump(_) => "missing",
+            DriftKind::OrphanChain(_) | DriftKind::UnexpectedRule(..) => "foreign",
             DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
         },
         text: one_line(&format!("{ruleset} {drift}")),
-        mend: if drift.is_mendable() { RESTORE } else { OWN },
+        mend: if drift.is_repairable() { RESTORE } else { OWN },
     };
     found.drifts.iter().map(problem).collect()
 }

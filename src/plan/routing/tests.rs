@@ -40,8 +40,8 @@ const SOURCE: (&str, &str) = ("PLUTO_MY_SOURCEIP", "10.1.0.1");
 struct Case {
     event: Event,
     options: RouteOptions,
-    facts: Facts,
-    standing: Standing,
+    facts: KernelAnswers,
+    standing: RecordedRoutes,
 }
 
 fn way(device: &str, via: Option<&str>) -> Lookup {
@@ -72,7 +72,7 @@ fn case(changes: &[(&str, &str)]) -> Case {
     Case {
         event: read(&Snapshot::new([], variables)).unwrap(),
         options: RouteOptions::default(),
-        facts: Facts {
+        facts: KernelAnswers {
             to_peer: Some(way("eth0", Some("192.0.2.254"))),
             on_link: Some(link("eth0")),
             to_next_hop: Some(way("eth0", None)),
@@ -81,21 +81,21 @@ fn case(changes: &[(&str, &str)]) -> Case {
             outer: Some(link("eth0")),
             gateway: Some(("192.0.2.254".parse().unwrap(), "eth0".parse().unwrap())),
         },
-        standing: Standing::default(),
+        standing: RecordedRoutes::default(),
     }
 }
 
-fn only(facts: &Facts, needed: &BTreeSet<Fact>) -> Facts {
-    let mut asked = Facts::default();
+fn only(facts: &KernelAnswers, needed: &BTreeSet<KernelQuery>) -> KernelAnswers {
+    let mut asked = KernelAnswers::default();
     for fact in needed {
         match fact {
-            Fact::ToPeer => asked.to_peer.clone_from(&facts.to_peer),
-            Fact::OnLink => asked.on_link.clone_from(&facts.on_link),
-            Fact::ToNextHop => asked.to_next_hop.clone_from(&facts.to_next_hop),
-            Fact::FromMe => asked.from_me.clone_from(&facts.from_me),
-            Fact::Source => asked.source.clone_from(&facts.source),
-            Fact::Outer => asked.outer.clone_from(&facts.outer),
-            Fact::Gateway => asked.gateway.clone_from(&facts.gateway),
+            KernelQuery::ToPeer => asked.to_peer.clone_from(&facts.to_peer),
+            KernelQuery::OnLink => asked.on_link.clone_from(&facts.on_link),
+            KernelQuery::ToNextHop => asked.to_next_hop.clone_from(&facts.to_next_hop),
+            KernelQuery::FromMe => asked.from_me.clone_from(&facts.from_me),
+            KernelQuery::Source => asked.source.clone_from(&facts.source),
+            KernelQuery::Outer => asked.outer.clone_from(&facts.outer),
+            KernelQuery::Gateway => asked.gateway.clone_from(&facts.gateway),
         }
     }
     asked
@@ -106,8 +106,8 @@ impl Case {
     fn items(&self) -> Vec<Item> {
         let routing = self.event.routing.as_ref().unwrap();
         let operation = self.event.verb.operations()[0];
-        let by = |facts: &Facts| {
-            items(
+        let by = |facts: &KernelAnswers| {
+            net_objects(
                 self.event.dialect,
                 routing,
                 operation,
@@ -117,7 +117,7 @@ impl Case {
             )
         };
         let all = by(&self.facts);
-        let asked = only(&self.facts, &needed(self.event.dialect, routing, operation));
+        let asked = only(&self.facts, &kernel_queries(self.event.dialect, routing, operation));
         assert_eq!(by(&asked), all, "{operation:?}, and only {asked:?}");
         all
     }
@@ -211,7 +211,7 @@ fn a_source_address_that_is_ours_already_is_only_named() {
     // But where we have added it, for this network or another, it is held.
     case.standing.source = vec![address("10.1.0.1/32", "lo")];
     assert_eq!(case.lines().len(), 2);
-    case.standing = Standing {
+    case.standing = RecordedRoutes {
         own: vec![address("10.1.0.1/32", "lo")],
         source: Vec::new(),
     };
@@ -509,7 +509,7 @@ fn the_route_to_ciscos_gateways_goes_at_down() {
 
 #[test]
 fn a_key_is_a_network_and_a_device_of_the_tunnels_own() {
-    let key = |changes: &[(&str, &str)]| RoutingKey::of(case(changes).event.routing.as_ref().unwrap()).to_string();
+    let key = |changes: &[(&str, &str)]| RoutingKey::from_routing(case(changes).event.routing.as_ref().unwrap()).to_string();
     assert_eq!(key(&[]), "10.2.0.0-24");
     assert_eq!(key(VTI), "10.2.0.0-24@vti01");
     assert_eq!(key(XFRM), "10.2.0.0-24@ipsec5");

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::RouteArguments;
-use super::wish::Wish;
+use super::route_planner::RoutePlanner;
 use crate::contract::{RoutedBy, Vti, VtiRouting};
 use crate::rtnetlink::{self, Item};
 use crate::selector::Network;
 
-impl Wish<'_> {
+impl RoutePlanner<'_> {
     /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside, whatever goes through it.
     pub(super) fn vti_device(self) -> Vec<Item> {
         match (&self.routing.by, self.routing.me) {
@@ -56,12 +56,12 @@ impl Wish<'_> {
             return None;
         };
         let (gateway, device) = self
-            .facts
+            .answers
             .gateway
             .as_ref()
             .filter(|(gateway, _)| far.contains(gateway))?;
         let on_link = RouteArguments {
-            device: Some(device.clone()),
+            interface: Some(device.clone()),
             ..RouteArguments::default()
         };
         (far.prefix_len() > 0).then(|| Item::Route(on_link.route(IpNet::from(*gateway))))

@@ -5,12 +5,12 @@
 //! Nor is it known in which order tunnels came up; where that decides, what it comes to in another order is told, too.
 
 mod doubt;
-mod journey;
+mod packet_trace;
 mod order;
 mod packet;
 mod walk;
 
 pub use doubt::{Assumption, Doubt};
-pub use journey::{Journey, Rules, Station};
-pub use packet::{Connection, Leg, Packet, from_its_destination};
-pub use walk::{Deciding, End, Order, Walk};
+pub use packet_trace::{Trace, RulesetModel, HookTrace};
+pub use packet::{PacketCtState, Endpoint, Packet, seen_from_destination};
+pub use walk::{DecidingRule, WalkEnd, RuleOrder, Walk};

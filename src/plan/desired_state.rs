@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::Layout;
-use super::piece::Piece;
-use super::shared::Site;
+use super::tunnel_rules::TunnelRules;
+use super::chain_fragment::ChainFragment;
+use super::base_chains::JumpConfig;
 use crate::netfilter::{Chain, ChainName, Rule, RulePosition, Table};
 
 /// What the tables should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredState {
     /// Where they stand.
-    pub(super) site: Site,
-    tables: BTreeMap<Table, BTreeMap<ChainName, WantedChain>>,
+    pub(super) jump_config: JumpConfig,
+    tables: BTreeMap<Table, BTreeMap<ChainName, DesiredChain>>,
 }
 
 /// What a chain should hold.
@@ -20,7 +20,7 @@ pub struct Wanted {
 /// Its own rules stand in one order. What others put before or behind them stands in the order in which they came, which no record
 /// tells and nothing depends on: each leads to another tunnel or block. Only what one of them puts in keeps its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WantedChain {
+pub struct DesiredChain {
     /// Before its own rules, part by part.
     pub(super) heads: Vec<Vec<Rule>>,
     /// Its own.
@@ -31,7 +31,7 @@ pub struct WantedChain {
 
 /// Where a rule stands to the chain's own ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Region {
+pub(super) enum ChainRegion {
     /// Before them.
     Head,
     /// It is one of them.
@@ -40,7 +40,7 @@ pub(super) enum Region {
     Tail,
 }
 
-impl WantedChain {
+impl DesiredChain {
     /// Its rules, in an order that will do.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         let heads = self.heads.iter().flatten();
@@ -48,10 +48,10 @@ impl WantedChain {
     }
 
     /// For each of its rules, as [`WantedChain::rules`] counts them: where it stands to the chain's own, and which part it belongs to.
-    pub(super) fn places(&self) -> Vec<(Region, usize)> {
-        let heads = self.heads.iter().map(|part| (Region::Head, part));
-        let own = std::iter::once((Region::Own, &self.own));
-        let tails = self.tails.iter().map(|part| (Region::Tail, part));
+    pub(super) fn positions(&self) -> Vec<(ChainRegion, usize)> {
+        let heads = self.heads.iter().map(|part| (ChainRegion::Head, part));
+        let own = std::iter::once((ChainRegion::Own, &self.own));
+        let tails = self.tails.iter().map(|part| (ChainRegion::Tail, part));
         let parts = heads.chain(own).chain(tails).enumerate();
         parts
             .flat_map(|(number, (region, part))| part.iter().map(move |_| (region, number)))
@@ -59,7 +59,7 @@ impl WantedChain {
     }
 
     /// Where one of its rules goes that is missing; nothing, where that depends on others.
-    pub(super) fn place_of(&self, rule: &Rule) -> Option<RulePosition> {
+    pub(super) fn position_of(&self, rule: &Rule) -> Option<RulePosition> {
         let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
         match (self.heads.iter().any(is_alone), self.tails.iter().any(is_alone)) {
             (true, _) => Some(RulePosition::Head),
@@ -68,7 +68,7 @@ impl WantedChain {
         }
     }
 
-    fn add(&mut self, piece: &Piece, name: &ChainName) {
+    fn add(&mut self, piece: &ChainFragment, name: &ChainName) {
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         for placed in &piece.rules {
             match (&placed.chain, placed.position) {
@@ -90,25 +90,25 @@ impl WantedChain {
     }
 }
 
-impl Wanted {
+impl DesiredState {
     /// What these records want.
     #[must_use]
-    pub fn of(layouts: &[Layout], site: Site) -> Self {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(Layout::nodes).collect();
+    pub fn from_rules(layouts: &[TunnelRules], site: JumpConfig) -> Self {
+        let nodes: BTreeSet<_> = layouts.iter().flat_map(TunnelRules::shared_chains).collect();
         let mut wanted = Self {
-            site,
+            jump_config: site,
             tables: BTreeMap::new(),
         };
         for table in Table::ALL {
             let nodes = nodes.iter().filter(|node| node.table() == table);
-            let own = layouts.iter().filter_map(|layout| layout.piece(table)).cloned();
-            let pieces = nodes.map(|node| node.piece(site)).chain(own);
+            let own = layouts.iter().filter_map(|layout| layout.fragment(table)).cloned();
+            let pieces = nodes.map(|node| node.fragment(site)).chain(own);
             pieces.for_each(|piece| wanted.add(table, &piece));
         }
         wanted
     }
 
-    fn add(&mut self, table: Table, piece: &Piece) {
+    fn add(&mut self, table: Table, piece: &ChainFragment) {
         let placed_in = piece.rules.iter().filter_map(|placed| match &placed.chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
@@ -129,19 +129,19 @@ impl Wanted {
     }
 
     /// The chains that should stand in a table.
-    pub fn chains(&self, table: Table) -> impl Iterator<Item = (&ChainName, &WantedChain)> {
+    pub fn chains(&self, table: Table) -> impl Iterator<Item = (&ChainName, &DesiredChain)> {
         self.tables.get(&table).into_iter().flatten()
     }
 
     /// Whether a table needs to be led to.
     #[must_use]
-    pub fn needs(&self, table: Table) -> bool {
+    pub fn needs_table(&self, table: Table) -> bool {
         self.tables.get(&table).is_some_and(|chains| !chains.is_empty())
     }
 
     /// A chain, if it should stand.
     #[must_use]
-    pub fn chain(&self, table: Table, name: &ChainName) -> Option<&WantedChain> {
+    pub fn desired_chain(&self, table: Table, name: &ChainName) -> Option<&DesiredChain> {
         self.tables.get(&table)?.get(name)
     }
 }
