@@ -12,8 +12,8 @@ use pluto_updown::contract::{Duty, Event, Multiplicity, Snapshot, Tunnel, captur
 use pluto_updown::netfilter::{IptablesSave, JumpOwner, Listing, Section, Table, UserRules, purge, restore_text};
 use pluto_updown::operator::Question;
 use pluto_updown::plan::{
-    RulesetChange, NatExemption, TunnelRules, JumpConfig, PolicyContext, TunnelKey, DesiredState, detect_drift, plan_faults, tunnel_rules, esp_peer_rules, reconcile, rule_probes,
-    rebuild, transition,
+    DesiredState, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, detect_drift,
+    esp_peer_rules, plan_faults, rebuild, reconcile, rule_probes, transition, tunnel_rules,
 };
 use pluto_updown::record::{Entry, FORMAT, Pending, ResolverRecord, RoutingRecord, TunnelRecord};
 use pluto_updown::resolver::{Author, Names, author, merge};
@@ -96,7 +96,10 @@ pub fn listing(bytes: &[u8]) {
             assert_restorable(&purge(&saved, jumps, others).text);
         }
     }
-    let layouts = [tunnels_layout(), esp_peer_rules("192.0.2.2".parse().expect("an address"))];
+    let layouts = [
+        tunnels_layout(),
+        esp_peer_rules("192.0.2.2".parse().expect("an address")),
+    ];
     let wanted = DesiredState::from_rules(&layouts, site(Family::Ipv4));
     let asked = rule_probes(&wanted, &saved);
     for stands in [&asked[..], &[]] {

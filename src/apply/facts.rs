@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::contract::Routing;
-use crate::plan::{KernelQuery, KernelAnswers};
+use crate::plan::{KernelAnswers, KernelQuery};
 use crate::rtnetlink::{Link, Lookup, NetlinkError, Network, Wanted};
 use crate::selector::{Device, Family};
 

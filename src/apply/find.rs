@@ -4,7 +4,7 @@ use super::{ApplyError, Session};
 use crate::contract::{Multiplicity, Scope, Tunnel};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{DispatchBucket, SharedChains, PacketPath, TunnelId, TunnelKey};
+use crate::plan::{DispatchBucket, PacketPath, SharedChains, TunnelId, TunnelKey};
 use crate::record::{Slot, TunnelRecord};
 
 impl<T: Tables> Session<'_, T> {

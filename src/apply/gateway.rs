@@ -7,7 +7,7 @@ use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Ruleset, Table, restore_text};
-use crate::plan::{TunnelRules, JumpConfig, TunnelId, release_base_chains, is_installed, gateway_rules, move_jumps};
+use crate::plan::{JumpConfig, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
 
@@ -215,13 +215,7 @@ impl<T: Tables> Session<'_, T> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
             match self.tables.default_backend(family) {
-                Ok(backend) => drop(rulesets.insert(
-                    family,
-                    Ruleset {
-                        backend: backend,
-                        family,
-                    },
-                )),
+                Ok(backend) => drop(rulesets.insert(family, Ruleset { backend, family })),
                 Err(TablesError::NoFamily(_)) => {}
                 Err(error) if self.is_set_for(family) => return Err(error.into()),
                 Err(_) => {}
@@ -238,29 +232,29 @@ impl<T: Tables> Session<'_, T> {
     }
 
     fn gateway(&self, ruleset: Ruleset) -> Result<Option<Entry>, ApplyError> {
-        let Some(layout) = gateway_rules(&self.caller.settings.gateway, ruleset.family) else {
+        let Some(tunnel_rules) = gateway_rules(&self.caller.settings.gateway, ruleset.family) else {
             return Ok(None);
         };
         let id = TunnelId::for_gateway();
         let since = match self.store.entry(ruleset, &id)? {
-            Some(Entry::Gateway(old)) if old.layout == layout => old.since,
+            Some(Entry::Gateway(old)) if old.tunnel_rules == tunnel_rules => old.since,
             Some(_) | None => self.caller.now,
         };
         Ok(Some(Entry::Gateway(GatewayRecord {
             format: FORMAT,
             id,
             since,
-            layout,
+            tunnel_rules,
         })))
     }
 
     /// A tunnel as it is to be by the settings.
     fn laid_out_anew(&self, record: TunnelRecord) -> Result<TunnelRecord, ApplyError> {
         let policy = self.caller.settings.policy(&record.tunnel);
-        let layout = self.layout(&record.tunnel, &record.id, &policy, Some(&record))?;
+        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &policy, Some(&record))?;
         Ok(TunnelRecord {
             policy,
-            layout,
+            tunnel_rules,
             ..record
         })
     }
@@ -285,18 +279,22 @@ impl<T: Tables> Session<'_, T> {
     fn move_jumps(&mut self, work: &Work, wanted: &[Entry]) -> Result<(), ApplyError> {
         let ruleset = work.ruleset;
         let (old, new) = (self.store.place(ruleset)?, self.caller.settings.gateway.place);
-        let layouts: Vec<_> = wanted.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<_> = wanted.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut pending = pending(work, &[]);
         // What goes may have been in other tables than what stays.
-        pending.tables = work.gone.iter().flat_map(|entry| entry.layout().tables()).collect();
+        pending.tables = work
+            .gone
+            .iter()
+            .flat_map(|entry| entry.tunnel_rules().tables())
+            .collect();
         self.store.begin(&pending, &work.gone, &work.come)?;
         self.store.set_place(ruleset, new)?;
-        let made = self.listings(&pending, &layouts).and_then(|listings| {
-            let site = |place| JumpConfig {
+        let made = self.listings(&pending, &all_rules).and_then(|listings| {
+            let jump_config = |place| JumpConfig {
                 family: ruleset.family,
                 place,
             };
-            let sections = checked(move_jumps(&layouts, &listings, site(old), site(new)))?;
+            let sections = checked(move_jumps(&all_rules, &listings, jump_config(old), jump_config(new)))?;
             Ok(self.tables.restore(ruleset, &restore_text(&sections))?)
         });
         match made {
@@ -318,10 +316,10 @@ impl<T: Tables> Session<'_, T> {
         if entries.is_empty() && !is_default {
             return Ok(false);
         }
-        let layouts: Vec<_> = entries.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<_> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut all = BTreeSet::from([Table::Filter]);
-        all.extend(layouts.iter().flat_map(TunnelRules::tables));
-        if self.stands_as_it_should(ruleset, &layouts, &all)? {
+        all.extend(all_rules.iter().flat_map(TunnelRules::tables));
+        if self.stands_as_it_should(ruleset, &all_rules, &all)? {
             return Ok(false);
         }
         let work = Work {
@@ -341,14 +339,14 @@ impl<T: Tables> Session<'_, T> {
     fn stands_as_it_should(
         &mut self,
         ruleset: Ruleset,
-        layouts: &[TunnelRules],
+        all_rules: &[TunnelRules],
         tables: &BTreeSet<Table>,
     ) -> Result<bool, ApplyError> {
         let family = ruleset.family;
         let place = self.store.place(ruleset)?;
         for table in tables {
             let listing = Listing::parse_save(&self.tables.save(ruleset, *table)?);
-            if !is_installed(layouts, *table, &listing, JumpConfig { family, place }) {
+            if !is_installed(all_rules, *table, &listing, JumpConfig { family, place }) {
                 return Ok(false);
             }
         }

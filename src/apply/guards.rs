@@ -63,12 +63,12 @@ impl<T: Tables> Session<'_, T> {
         tunnel: Option<&Tunnel>,
     ) -> Result<Entry, RecordError> {
         let id = TunnelId::for_clear_text_block(&near, &far);
-        let layout = clear_text_block(&near, &far);
+        let tunnel_rules = clear_text_block(&near, &far);
         let old = match self.store.entry(ruleset, &id)? {
             Some(Entry::Guard(old)) => Some(*old),
             Some(Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_)) | None => None,
         };
-        let stood = old.as_ref().filter(|old| old.layout == layout);
+        let stood = old.as_ref().filter(|old| old.tunnel_rules == tunnel_rules);
         Ok(Entry::Guard(Box::new(GuardRecord {
             format: FORMAT,
             since: stood.map_or(self.caller.now, |old| old.since),
@@ -77,7 +77,7 @@ impl<T: Tables> Session<'_, T> {
             id,
             near,
             far,
-            layout,
+            tunnel_rules,
         })))
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use super::{ApplyError, Session, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Chain, ChainName, Command, IptablesSave, Ruleset, Section, Table, restore_text};
-use crate::plan::{Drift, TunnelRules, RuleProbe, DesiredState, detect_drift, reconcile, rule_probes};
+use crate::plan::{DesiredState, Drift, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
 use crate::record::{Entry, FORMAT, Pending, RecordError, Settle};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
@@ -37,12 +37,12 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read, or the tables not be listed.
     pub fn compare(&mut self, ruleset: Ruleset) -> Result<Comparison, ApplyError> {
-        let (store, site) = (self.store, self.site(ruleset)?);
+        let (store, jump_config) = (self.store, self.jump_config(ruleset)?);
         // Both take long with many tunnels, and neither waits for the other.
         let (read, listed) = thread::scope(|scope| {
             let reading = scope.spawn(|| {
                 let entries = store.entries(ruleset)?;
-                let wanted = DesiredState::from_rules(&layouts(&entries), site);
+                let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config);
                 Ok::<_, RecordError>((entries, wanted))
             });
             let listed = self.tables.save_all(ruleset);
@@ -156,8 +156,8 @@ impl<T: Tables> Session<'_, T> {
     }
 }
 
-fn layouts(entries: &[Entry]) -> Vec<TunnelRules> {
-    entries.iter().map(|entry| entry.layout().clone()).collect()
+fn all_rules(entries: &[Entry]) -> Vec<TunnelRules> {
+    entries.iter().map(|entry| entry.tunnel_rules().clone()).collect()
 }
 
 /// A change of everything in these tables.

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 
 use super::facts::facts;
 use crate::contract::{Event, Operation, Routing};
-use crate::plan::{RouteOptions, RoutingKey, RecordedRoutes, address_key, interface_key, net_objects, kernel_queries, install_order, object_key};
+use crate::plan::{
+    RecordedRoutes, RouteOptions, RoutingKey, address_key, install_order, interface_key, kernel_queries, net_objects,
+    object_key,
+};
 use crate::record::{Daemon, FORMAT, RecordError, RoutingRecord, Store};
 use crate::rtnetlink::{Item, NetlinkError, Network, Put, Vti, Wanted};
 
@@ -206,7 +209,10 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         let mut setup = Setup::default();
         let mut new = Vec::new();
         for item in &work.after {
-            let stood = work.standing().iter().any(|other| object_key(other) == object_key(item));
+            let stood = work
+                .standing()
+                .iter()
+                .any(|other| object_key(other) == object_key(item));
             match self.kernel.put(item) {
                 Ok(Put::New) => {
                     setup.put += usize::from(!stood);
@@ -237,7 +243,11 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     fn roll_back(&mut self, work: &RoutingWork, new: &[&Item], both: &RoutingRecord) {
         let mut rest = Rest::default();
         for item in new.iter().rev() {
-            let done = match work.standing().iter().find(|other| object_key(other) == object_key(item)) {
+            let done = match work
+                .standing()
+                .iter()
+                .find(|other| object_key(other) == object_key(item))
+            {
                 Some(old) => self.kernel.put(old).map(drop).map_err(RoutingError::from),
                 None => self.take_away(&work.key, item, &mut rest).map_err(RoutingError::from),
             };

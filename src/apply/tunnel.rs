@@ -4,7 +4,7 @@ use super::{ApplyError, Course, Outcome, Session, Work};
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{NatExemption, TunnelRules, PolicyContext, TunnelId, TunnelKey, tunnel_rules, esp_peer_rules};
+use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, tunnel_rules};
 use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
 use crate::selector::Family;
 use crate::settings::{Esp, Policy, Settings};
@@ -57,8 +57,8 @@ impl<T: Tables> Session<'_, T> {
             Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
         };
         let policy = self.caller.settings.policy(tunnel);
-        let layout = self.layout(tunnel, &id, &policy, old.as_ref())?;
-        let stood = old.as_ref().filter(|old| old.layout == layout);
+        let tunnel_rules = self.tunnel_rules(tunnel, &id, &policy, old.as_ref())?;
+        let stood = old.as_ref().filter(|old| old.tunnel_rules == tunnel_rules);
         let outcome = if stood.is_some() {
             Outcome::StoodAlready(count)
         } else {
@@ -74,7 +74,7 @@ impl<T: Tables> Session<'_, T> {
             daemon: self.caller.daemon,
             tunnel: tunnel.clone(),
             policy,
-            layout,
+            tunnel_rules,
         };
         let mut works = Vec::from_iter(self.outer_opening(&new, settle)?);
         let mut work = Work {
@@ -90,7 +90,7 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// The rules of a tunnel. One whose nat table takes none of ours goes on without.
-    pub(super) fn layout(
+    pub(super) fn tunnel_rules(
         &self,
         tunnel: &Tunnel,
         id: &TunnelId,
@@ -108,14 +108,14 @@ impl<T: Tables> Session<'_, T> {
             interfaces: &self.caller.interfaces,
             path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
         };
-        let layout = tunnel_rules(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
+        let tunnel_rules = tunnel_rules(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
             fault,
         })?;
-        let spared = old.is_some_and(|old| old.layout == layout.clone().without_nat());
-        match spared && layout.can_omit_nat() {
-            true => Ok(layout.without_nat()),
-            false => Ok(layout),
+        let spared = old.is_some_and(|old| old.tunnel_rules == tunnel_rules.clone().without_nat());
+        match spared && tunnel_rules.can_omit_nat() {
+            true => Ok(tunnel_rules.without_nat()),
+            false => Ok(tunnel_rules),
         }
     }
 
@@ -142,7 +142,7 @@ impl<T: Tables> Session<'_, T> {
         for new in self.guards(work.ruleset, record)? {
             let old = self.store.entry(work.ruleset, new.id())?;
             if let Some(Entry::Guard(old)) = &old
-                && old.layout == *new.layout()
+                && old.tunnel_rules == *new.tunnel_rules()
                 && old.tunnel.is_some()
             {
                 continue;
@@ -235,7 +235,7 @@ pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Famil
         format: FORMAT,
         id: TunnelId::for_esp_peer(&record.id),
         daemon: record.daemon,
-        layout: esp_peer_rules(peer),
+        tunnel_rules: esp_peer_rules(peer),
     };
     Some((Family::of(peer), new))
 }

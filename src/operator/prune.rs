@@ -104,7 +104,7 @@ impl Judged {
 
 /// A tunnel, for people.
 fn told(record: &TunnelRecord) -> String {
-    let number = match (record.reqid(), &record.layout.interface) {
+    let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
         (None, Some(device)) => format!(", device {device}"),
         (None, None) => String::new(),
@@ -149,7 +149,7 @@ fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<Kernel, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
     let devices: BTreeSet<_> = records
         .iter()
-        .filter_map(|(_, record)| record.layout.interface.as_ref())
+        .filter_map(|(_, record)| record.tunnel_rules.interface.as_ref())
         .collect();
     let tags = match devices.is_empty() {
         true => BTreeMap::new(),

@@ -12,9 +12,9 @@
 use std::net::IpAddr;
 use std::num::NonZeroU8;
 
-use super::packet_path::PacketPath;
 use super::chain_fragment::ChainFragment;
 use super::dispatch::{DispatchBucket, OptionalChains};
+use super::packet_path::PacketPath;
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
@@ -112,12 +112,12 @@ impl JumpConfig {
 
 /// A test for the jump from a built-in chain. Of a jump that the administrator has put in nothing is known but what it leads to: there the
 /// chain is looked at itself.
-pub(super) fn jump_check(table: Table, built_in: BuiltIn, site: JumpConfig) -> Command {
-    match site.place(table) {
+pub(super) fn jump_check(table: Table, built_in: BuiltIn, jump_config: JumpConfig) -> Command {
+    match jump_config.place(table) {
         JumpPlace::First | JumpPlace::Last => Command::Check(built_in.into(), base_chain_jump(built_in)),
         JumpPlace::Own => {
             let chain = base_chain(built_in);
-            let base = table_base(table, site);
+            let base = table_base(table, jump_config);
             let mut rules = base.rules.into_iter();
             let first = rules.find(|placed| placed.chain == Chain::Own(chain.clone()));
             let rule = first.map_or_else(|| base_chain_jump(built_in), |placed| placed.rule);
@@ -126,55 +126,55 @@ pub(super) fn jump_check(table: Table, built_in: BuiltIn, site: JumpConfig) -> C
     }
 }
 
-pub(super) fn table_base(table: Table, site: JumpConfig) -> ChainFragment {
-    let mut piece = match table {
+pub(super) fn table_base(table: Table, jump_config: JumpConfig) -> ChainFragment {
+    let mut fragment = match table {
         Table::Filter => filter_base(),
         Table::Nat | Table::Mangle => sorting_base(table),
     };
     for built_in in table.built_in() {
-        match site.place(table) {
-            JumpPlace::First => piece.insert_rule(*built_in, base_chain_jump(*built_in)),
-            JumpPlace::Last => piece.append_rule(*built_in, base_chain_jump(*built_in)),
+        match jump_config.place(table) {
+            JumpPlace::First => fragment.insert_rule(*built_in, base_chain_jump(*built_in)),
+            JumpPlace::Last => fragment.append_rule(*built_in, base_chain_jump(*built_in)),
             JumpPlace::Own => {}
         }
     }
-    piece
+    fragment
 }
 
 fn filter_base() -> ChainFragment {
-    let mut piece = ChainFragment::default();
+    let mut fragment = ChainFragment::default();
     for built_in in Table::Filter.built_in() {
-        piece.add_chain(&base_chain(*built_in));
+        fragment.add_chain(&base_chain(*built_in));
     }
-    piece.add_chain(&onward_chain());
+    fragment.add_chain(&onward_chain());
     for path in PacketPath::tunnel_paths(Table::Filter) {
-        piece.add_chain(&path.dispatcher());
+        fragment.add_chain(&path.dispatcher());
     }
     for path in [PacketPath::Input, PacketPath::Output] {
-        add_ipsec_dispatch(&mut piece, path);
+        add_ipsec_dispatch(&mut fragment, path);
     }
-    add_forward_rules(&mut piece, &base_chain(BuiltIn::Forward));
-    add_onward_rules(&mut piece, &onward_chain());
-    piece
+    add_forward_rules(&mut fragment, &base_chain(BuiltIn::Forward));
+    add_onward_rules(&mut fragment, &onward_chain());
+    fragment
 }
 
 fn sorting_base(table: Table) -> ChainFragment {
-    let mut piece = ChainFragment::default();
+    let mut fragment = ChainFragment::default();
     for path in PacketPath::tunnel_paths(table) {
         for built_in in path.built_in() {
-            piece.add_chain(&base_chain(*built_in));
+            fragment.add_chain(&base_chain(*built_in));
         }
-        piece.add_chain(&path.dispatcher());
-        add_ipsec_dispatch(&mut piece, *path);
+        fragment.add_chain(&path.dispatcher());
+        add_ipsec_dispatch(&mut fragment, *path);
     }
-    piece
+    fragment
 }
 
 /// Sends what came or will leave by IPsec to the path's dispatcher; the others are through.
-fn add_ipsec_dispatch(piece: &mut ChainFragment, path: PacketPath) {
+fn add_ipsec_dispatch(fragment: &mut ChainFragment, path: PacketPath) {
     for built_in in path.built_in() {
         let ipsec = Match::Policy(PolicyMatch::any_ipsec(path.direction()));
-        piece.append_rule(
+        fragment.append_rule(
             &base_chain(*built_in),
             Rule {
                 matches: syn_only(path.table(), ipsec),
@@ -196,12 +196,12 @@ fn syn_only(table: Table, matched: Match) -> Vec<Match> {
 
 /// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that came by IPsec must be
 /// allowed by the tunnel that it came from, and what that refuses must not be taken for clear text going into a tunnel.
-fn add_forward_rules(piece: &mut ChainFragment, chain: &ChainName) {
-    piece.append_rule(
+fn add_forward_rules(fragment: &mut ChainFragment, chain: &ChainName) {
+    fragment.append_rule(
         chain,
         ipsec_rule(Direction::In, Target::Goto(PacketPath::ForwardIn.dispatcher())),
     );
-    piece.append_rule(
+    fragment.append_rule(
         chain,
         ipsec_rule(Direction::Out, Target::Goto(PacketPath::ForwardOut.dispatcher())),
     );
@@ -209,40 +209,43 @@ fn add_forward_rules(piece: &mut ChainFragment, chain: &ChainName) {
 
 /// Decides about what a first tunnel has allowed. Both ends must agree: what leaves by IPsec again is for the second tunnel to
 /// allow, and goes there for good, so that its refusal does not end at the ACCEPT.
-fn add_onward_rules(piece: &mut ChainFragment, chain: &ChainName) {
-    piece.append_rule(
+fn add_onward_rules(fragment: &mut ChainFragment, chain: &ChainName) {
+    fragment.append_rule(
         chain,
         ipsec_rule(Direction::Out, Target::Goto(PacketPath::ForwardOut.dispatcher())),
     );
-    piece.append_rule(chain, Rule::always(Target::Accept));
+    fragment.append_rule(chain, Rule::always(Target::Accept));
 }
 
 /// `PLUTO-FROM` sorts packets from a device that is named like a tunnel's; those that are not from one of ours after all go
 /// the way of all others. `PLUTO-TO` does the same for what a first tunnel has allowed and leaves by such a device, `PLUTO-INTO` for what
 /// came in clear.
 pub(super) fn interfaces() -> ChainFragment {
-    let mut piece = ChainFragment::default();
-    piece.add_chain(&from_interfaces_chain());
-    piece.add_chain(&to_interfaces_chain());
-    piece.add_chain(&into_interfaces_chain());
-    add_forward_rules(&mut piece, &from_interfaces_chain());
-    piece.append_rule(&from_interfaces_chain(), Rule::always(Target::Goto(unencrypted_chain())));
-    add_onward_rules(&mut piece, &to_interfaces_chain());
-    piece
+    let mut fragment = ChainFragment::default();
+    fragment.add_chain(&from_interfaces_chain());
+    fragment.add_chain(&to_interfaces_chain());
+    fragment.add_chain(&into_interfaces_chain());
+    add_forward_rules(&mut fragment, &from_interfaces_chain());
+    fragment.append_rule(
+        &from_interfaces_chain(),
+        Rule::always(Target::Goto(unencrypted_chain())),
+    );
+    add_onward_rules(&mut fragment, &to_interfaces_chain());
+    fragment
 }
 
 /// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is asked for first: were it tested for
 /// leaving by IPsec first, the second tunnel alone would decide. The device that it leaves by is asked for last, when it is known that it
 /// came neither by IPsec nor by a device.
 pub(super) fn wildcard(table: Table, class: &DeviceClass) -> ChainFragment {
-    let mut piece = ChainFragment::default();
+    let mut fragment = ChainFragment::default();
     match table {
         Table::Filter => {
-            filter_wildcard(&mut piece, class);
+            filter_wildcard(&mut fragment, class);
             // Before the gateway's own rules, to which what comes by such a device is in clear.
             for path in [PacketPath::Input, PacketPath::Output] {
                 for built_in in path.built_in() {
-                    piece.insert_rule(
+                    fragment.insert_rule(
                         &base_chain(*built_in),
                         wildcard_rule(path, class, Target::Jump(path.dispatcher())),
                     );
@@ -251,32 +254,35 @@ pub(super) fn wildcard(table: Table, class: &DeviceClass) -> ChainFragment {
         }
         Table::Nat | Table::Mangle => {
             for path in PacketPath::tunnel_paths(table) {
-                add_wildcard_dispatch(&mut piece, *path, class);
+                add_wildcard_dispatch(&mut fragment, *path, class);
             }
         }
     }
-    piece
+    fragment
 }
 
-fn filter_wildcard(piece: &mut ChainFragment, class: &DeviceClass) {
-    piece.insert_rule(
+fn filter_wildcard(fragment: &mut ChainFragment, class: &DeviceClass) {
+    fragment.insert_rule(
         &base_chain(BuiltIn::Forward),
         wildcard_rule(PacketPath::ForwardIn, class, Target::Goto(from_interfaces_chain())),
     );
     // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all.
-    piece.insert_rule(
+    fragment.insert_rule(
         &unencrypted_chain(),
         wildcard_rule(PacketPath::ForwardOut, class, Target::Jump(into_interfaces_chain())),
     );
     // At the head, before the ACCEPT.
-    piece.insert_rule(&onward_chain(), wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(to_interfaces_chain())));
+    fragment.insert_rule(
+        &onward_chain(),
+        wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(to_interfaces_chain())),
+    );
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
-fn add_wildcard_dispatch(piece: &mut ChainFragment, path: PacketPath, class: &DeviceClass) {
+fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &DeviceClass) {
     let matched = path.interface_match(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
-        piece.append_rule(
+        fragment.append_rule(
             &base_chain(*built_in),
             Rule {
                 matches: syn_only(path.table(), matched.clone()),
@@ -287,14 +293,14 @@ fn add_wildcard_dispatch(piece: &mut ChainFragment, path: PacketPath, class: &De
 }
 
 pub(super) fn interface(device: &Device) -> ChainFragment {
-    let mut piece = ChainFragment::default();
+    let mut fragment = ChainFragment::default();
     for (chain, path) in [
         (from_interfaces_chain(), PacketPath::ForwardIn),
         (to_interfaces_chain(), PacketPath::ForwardOut),
         (into_interfaces_chain(), PacketPath::ForwardOut),
     ] {
         let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
-        piece.insert_rule(&chain, Rule::when(matched, Target::Goto(path.dispatcher())));
+        fragment.insert_rule(&chain, Rule::when(matched, Target::Goto(path.dispatcher())));
     }
     // To the device's eyes all of it is in clear.
     for (chain, path) in [
@@ -304,35 +310,35 @@ pub(super) fn interface(device: &Device) -> ChainFragment {
         (unencrypted_gateway_chain(Direction::Out), PacketPath::Output),
     ] {
         let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
-        piece.insert_rule(&chain, Rule::when(matched, Target::Return));
+        fragment.insert_rule(&chain, Rule::when(matched, Target::Return));
     }
-    piece
+    fragment
 }
 
-pub(super) fn bucket(block: &DispatchBucket) -> ChainFragment {
-    let mut piece = ChainFragment::default();
-    let jump = Target::Jump(block.chain_name());
-    let rule = match block.network.prefix_len() {
+pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
+    let jump = Target::Jump(bucket.chain_name());
+    let rule = match bucket.network.prefix_len() {
         0 => Rule::always(jump),
-        1.. => Rule::when(block.path.remote_match(Network::Prefix(block.network)), jump),
+        1.. => Rule::when(bucket.path.remote_match(Network::Prefix(bucket.network)), jump),
     };
-    piece.add_chain(&block.chain_name());
-    piece.append_rule(&block.path.dispatcher(), rule);
-    piece
+    fragment.add_chain(&bucket.chain_name());
+    fragment.append_rule(&bucket.path.dispatcher(), rule);
+    fragment
 }
 
-pub(super) fn optional_chains(part: &OptionalChains, site: JumpConfig) -> ChainFragment {
+pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) -> ChainFragment {
     match part {
         OptionalChains::Unencrypted => unencrypted_fragment(),
         OptionalChains::ClearTextEntry => clear_text_entry(),
         OptionalChains::NatExempt => nat_exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
         OptionalChains::NatExemptInterface(device) => nat_exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
         OptionalChains::SourceNat => source_nat(),
-        OptionalChains::ClearTextBlocks => clear_text_blocks(site.family),
+        OptionalChains::ClearTextBlocks => clear_text_blocks(jump_config.family),
         OptionalChains::EspPeers => {
-            let mut piece = ChainFragment::default();
-            piece.add_chain(&PacketPath::EspPeer.dispatcher());
-            piece
+            let mut fragment = ChainFragment::default();
+            fragment.add_chain(&PacketPath::EspPeer.dispatcher());
+            fragment
         }
         OptionalChains::EspPeer(address) => esp_peer(*address),
     }
@@ -341,66 +347,69 @@ pub(super) fn optional_chains(part: &OptionalChains, site: JumpConfig) -> ChainF
 /// Where packets go on that neither came by IPsec nor will leave by it. Without a device's tunnel, a guard or a rule of the gateway there is
 /// no such chain, and they meet two rules.
 fn unencrypted_fragment() -> ChainFragment {
-    let mut piece = ChainFragment::default();
-    piece.add_chain(&unencrypted_chain());
-    piece.append_rule(&base_chain(BuiltIn::Forward), Rule::always(Target::Goto(unencrypted_chain())));
-    piece
+    let mut fragment = ChainFragment::default();
+    fragment.add_chain(&unencrypted_chain());
+    fragment.append_rule(
+        &base_chain(BuiltIn::Forward),
+        Rule::always(Target::Goto(unencrypted_chain())),
+    );
+    fragment
 }
 
 /// The chains that packets in clear come to, and that tunnels' devices are told to.
 fn clear_text_entry() -> ChainFragment {
-    let mut piece = ChainFragment::default();
+    let mut fragment = ChainFragment::default();
     for direction in [Direction::In, Direction::Out] {
-        piece.add_chain(&unencrypted_gateway_chain(direction));
+        fragment.add_chain(&unencrypted_gateway_chain(direction));
     }
     for path in [PacketPath::BlockIn, PacketPath::BlockOut] {
-        piece.add_chain(&path.dispatcher());
+        fragment.add_chain(&path.dispatcher());
     }
-    piece
+    fragment
 }
 
 /// At the tail, behind the tunnels that translate and those that leave it to others.
 fn nat_exempt(matched: Match) -> ChainFragment {
-    let mut piece = ChainFragment::default();
-    piece.append_rule(&base_chain(BuiltIn::PostRouting), Rule::when(matched, Target::Accept));
-    piece
+    let mut fragment = ChainFragment::default();
+    fragment.append_rule(&base_chain(BuiltIn::PostRouting), Rule::when(matched, Target::Accept));
+    fragment
 }
 
 /// A packet that a tunnel will hide is in clear as yet: its source is not the tunnel's. The kernel looks for a policy once more when
 /// its source has been replaced. What this machine itself sends is left alone; ESP and IKE are among it.
 fn source_nat() -> ChainFragment {
-    let mut piece = ChainFragment::default();
-    piece.append_rule(
+    let mut fragment = ChainFragment::default();
+    fragment.append_rule(
         &base_chain(BuiltIn::PostRouting),
         Rule {
             matches: vec![Match::SrcNotLocal, Match::PolicyNone(Direction::Out)],
             target: Target::Jump(PacketPath::NatOut.dispatcher()),
         },
     );
-    piece
+    fragment
 }
 
 fn esp_peer(address: IpAddr) -> ChainFragment {
     let network = Network::host(address);
-    let mut piece = ChainFragment::default();
-    piece.insert_rule(
+    let mut fragment = ChainFragment::default();
+    fragment.insert_rule(
         &DispatchBucket::for_remote(PacketPath::EspPeer, &network).chain_name(),
         Rule::when(Match::Source(network), Target::Accept),
     );
-    piece
+    fragment
 }
 
 /// Leads packets in clear to the blocks, before anybody can accept them: at the head, before the tunnels and the gateway's own rules.
 fn clear_text_blocks(family: Family) -> ChainFragment {
-    let mut piece = ChainFragment::default();
+    let mut fragment = ChainFragment::default();
     for (direction, path, built_in) in [
         (Direction::In, PacketPath::BlockIn, BuiltIn::Input),
         (Direction::Out, PacketPath::BlockOut, BuiltIn::Output),
     ] {
-        let (apart, blocks) = (clear_text_block_chain(direction), Target::Jump(path.dispatcher()));
-        piece.add_chain(&apart);
+        let (apart, buckets) = (clear_text_block_chain(direction), Target::Jump(path.dispatcher()));
+        fragment.add_chain(&apart);
         for matches in essential_traffic(direction, family) {
-            piece.append_rule(
+            fragment.append_rule(
                 &apart,
                 Rule {
                     matches,
@@ -408,24 +417,24 @@ fn clear_text_blocks(family: Family) -> ChainFragment {
                 },
             );
         }
-        piece.append_rule(&apart, Rule::always(blocks.clone()));
+        fragment.append_rule(&apart, Rule::always(buckets.clone()));
         let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(apart));
-        piece.insert_rule(&base_chain(built_in), entry);
+        fragment.insert_rule(&base_chain(built_in), entry);
         // What is forwarded is in clear in both directions where it comes here.
-        piece.insert_rule(&unencrypted_chain(), Rule::always(blocks));
+        fragment.insert_rule(&unencrypted_chain(), Rule::always(buckets));
     }
     // What comes out of one tunnel must not go on in clear to a network that another tunnel leads to, and what comes in clear from there
     // must not go on into another tunnel. Before the tunnels: a chain of the administrator's may accept.
-    for (tunnels, clear, blocks) in [
+    for (tunnels, clear, buckets) in [
         (PacketPath::ForwardIn, Direction::Out, PacketPath::BlockOut),
         (PacketPath::ForwardOut, Direction::In, PacketPath::BlockIn),
     ] {
-        piece.insert_rule(
+        fragment.insert_rule(
             &tunnels.dispatcher(),
-            Rule::when(Match::PolicyNone(clear), Target::Jump(blocks.dispatcher())),
+            Rule::when(Match::PolicyNone(clear), Target::Jump(buckets.dispatcher())),
         );
     }
-    piece
+    fragment
 }
 
 /// What the gateway itself cannot do without for a tunnel to come up: IKE, ESP and AH, an address (DHCP) and neighbours (RFC 4861); errors

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::tunnel_rules::TunnelRules;
-use super::packet_path::PacketPath;
-use super::chain_fragment::ChainFragment;
 use super::base_chains::{JumpConfig, jump_check};
+use super::chain_fragment::ChainFragment;
 use super::dispatch::SharedChains;
+use super::packet_path::PacketPath;
+use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{BuiltIn, Chain, ChainName, Command, PlacedRule, Section, Table};
 
 /// What changes in one ruleset.
@@ -16,7 +16,7 @@ pub struct RulesetChange {
     pub removed: Vec<TunnelRules>,
     /// What the tunnels that come will install.
     pub added: Vec<TunnelRules>,
-    /// The shared parts that other tunnels need as well; of those that `gone` and `come` need, at least.
+    /// The shared parts that other tunnels need as well; of those that `removed` and `added` need, at least.
     pub staying: BTreeSet<SharedChains>,
     /// Where the tree stands.
     pub jump_config: JumpConfig,
@@ -25,12 +25,12 @@ pub struct RulesetChange {
 impl RulesetChange {
     /// No change of a tree that stands here.
     #[must_use]
-    pub fn unchanged(site: JumpConfig) -> Self {
+    pub fn unchanged(jump_config: JumpConfig) -> Self {
         Self {
             removed: Vec::new(),
             added: Vec::new(),
             staying: BTreeSet::new(),
-            jump_config: site,
+            jump_config,
         }
     }
 }
@@ -60,58 +60,78 @@ fn table_commands(change: &RulesetChange, table: Table) -> Vec<Command> {
     let staying: BTreeSet<_> = change
         .staying
         .iter()
-        .filter(|node| node.table() == table)
+        .filter(|shared_chains| shared_chains.table() == table)
         .cloned()
         .collect();
-    let after: BTreeSet<_> = shared_chains_in(&change.added, table).union(&staying).cloned().collect();
-    let dying = before.difference(&after).map(|node| node.fragment(change.jump_config));
+    let after: BTreeSet<_> = shared_chains_in(&change.added, table)
+        .union(&staying)
+        .cloned()
+        .collect();
+    let dying = before
+        .difference(&after)
+        .map(|shared_chains| shared_chains.fragment(change.jump_config));
     let fresh = after
         .iter()
-        .filter(|node| !before.contains(node) && !staying.contains(node))
-        .map(|node| node.fragment(change.jump_config));
+        .filter(|shared_chains| !before.contains(shared_chains) && !staying.contains(shared_chains))
+        .map(|shared_chains| shared_chains.fragment(change.jump_config));
     // The shared parts first, so that a tunnel's rules find their chains; and out in the opposite order.
-    let gone: Vec<_> = own_fragments(&change.removed, &change.added, table).chain(dying).collect();
-    let come: Vec<_> = fresh.chain(own_fragments(&change.added, &change.removed, table)).collect();
-    if gone.is_empty() && come.is_empty() {
+    let removed: Vec<_> = own_fragments(&change.removed, &change.added, table)
+        .chain(dying)
+        .collect();
+    let added: Vec<_> = fresh
+        .chain(own_fragments(&change.added, &change.removed, table))
+        .collect();
+    if removed.is_empty() && added.is_empty() {
         return Vec::new();
     }
     let base = SharedChains::Base(table);
     let mut commands = if before.contains(&base) || staying.contains(&base) {
-        jump_checks(change, table, &gone)
+        jump_checks(change, table, &removed)
     } else {
         Vec::new()
     };
-    delete_rules(&mut commands, &gone, &come);
-    add_rules(&mut commands, &come);
-    delete_chains(&mut commands, table, change.jump_config, &gone, &come);
+    delete_rules(&mut commands, &removed, &added);
+    add_rules(&mut commands, &added);
+    delete_chains(&mut commands, table, change.jump_config, &removed, &added);
     commands
 }
 
-fn shared_chains_in(layouts: &[TunnelRules], table: Table) -> BTreeSet<SharedChains> {
-    let nodes = layouts.iter().flat_map(TunnelRules::shared_chains);
-    nodes.filter(|node| node.table() == table).collect()
+fn shared_chains_in(all_rules: &[TunnelRules], table: Table) -> BTreeSet<SharedChains> {
+    let nodes = all_rules.iter().flat_map(TunnelRules::shared_chains);
+    nodes.filter(|shared_chains| shared_chains.table() == table).collect()
 }
 
 /// The pieces of these layouts in a table that the others do not have too: what is to stand as it stood is not touched.
-fn own_fragments<'a>(layouts: &'a [TunnelRules], others: &'a [TunnelRules], table: Table) -> impl Iterator<Item = ChainFragment> + 'a {
-    let pieces = layouts.iter().filter_map(move |layout| layout.fragment(table));
-    let unlike = move |piece: &&ChainFragment| !others.iter().any(|other| other.fragment(table) == Some(piece));
-    pieces.filter(unlike).cloned()
+fn own_fragments<'a>(
+    all_rules: &'a [TunnelRules],
+    others: &'a [TunnelRules],
+    table: Table,
+) -> impl Iterator<Item = ChainFragment> + 'a {
+    let fragments = all_rules
+        .iter()
+        .filter_map(move |tunnel_rules| tunnel_rules.fragment(table));
+    let unlike = move |fragment: &&ChainFragment| !others.iter().any(|other| other.fragment(table) == Some(fragment));
+    fragments.filter(unlike).cloned()
 }
 
-fn own_chains(pieces: &[ChainFragment]) -> BTreeSet<&ChainName> {
-    pieces.iter().flat_map(|piece| &piece.chains).collect()
+fn own_chains(fragments: &[ChainFragment]) -> BTreeSet<&ChainName> {
+    fragments.iter().flat_map(|fragment| &fragment.chains).collect()
 }
 
 /// Tests for the jumps that the change's packets need. A jump that the change itself takes out needs no test: taking out
 /// what does not stand fails as well.
-fn jump_checks(change: &RulesetChange, table: Table, gone: &[ChainFragment]) -> Vec<Command> {
-    let blocks = change.removed.iter().chain(&change.added).flat_map(|layout| &layout.buckets);
-    let paths = blocks.map(|block| block.path).filter(|path| path.table() == table);
+fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) -> Vec<Command> {
+    let buckets = change
+        .removed
+        .iter()
+        .chain(&change.added)
+        .flat_map(|tunnel_rules| &tunnel_rules.buckets);
+    let paths = buckets.map(|bucket| bucket.path).filter(|path| path.table() == table);
     let needed: BTreeSet<_> = paths.flat_map(PacketPath::built_in).copied().collect();
     let takes_out = |built_in: &BuiltIn| {
-        gone.iter()
-            .flat_map(|piece| &piece.rules)
+        removed
+            .iter()
+            .flat_map(|fragment| &fragment.rules)
             .any(|placed| placed.chain == Chain::BuiltIn(*built_in))
     };
     needed
@@ -122,13 +142,13 @@ fn jump_checks(change: &RulesetChange, table: Table, gone: &[ChainFragment]) -> 
 }
 
 /// Takes out, one by one, the rules that stand in chains which outlive the change. The others go with their chain.
-fn delete_rules(commands: &mut Vec<Command>, gone: &[ChainFragment], come: &[ChainFragment]) {
-    let (dying, declared) = (own_chains(gone), own_chains(come));
+fn delete_rules(commands: &mut Vec<Command>, removed: &[ChainFragment], added: &[ChainFragment]) {
+    let (dying, declared) = (own_chains(removed), own_chains(added));
     for PlacedRule {
         chain,
         position: _,
         rule,
-    } in gone.iter().flat_map(|piece| &piece.rules)
+    } in removed.iter().flat_map(|fragment| &fragment.rules)
     {
         let outlives = match chain {
             Chain::BuiltIn(_) => true,
@@ -142,9 +162,9 @@ fn delete_rules(commands: &mut Vec<Command>, gone: &[ChainFragment], come: &[Cha
 
 /// Declares the chains, which empties those that stand already, and fills them. The rules in built-in chains come last: a
 /// jump is put in when what it leads to is complete.
-fn add_rules(commands: &mut Vec<Command>, come: &[ChainFragment]) {
-    commands.extend(own_chains(come).into_iter().cloned().map(Command::NewChain));
-    let rules = || come.iter().flat_map(|piece| &piece.rules);
+fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment]) {
+    commands.extend(own_chains(added).into_iter().cloned().map(Command::NewChain));
+    let rules = || added.iter().flat_map(|fragment| &fragment.rules);
     let in_built_in = |placed: &&PlacedRule| match placed.chain {
         Chain::BuiltIn(_) => true,
         Chain::Own(_) => false,
@@ -156,14 +176,20 @@ fn add_rules(commands: &mut Vec<Command>, come: &[ChainFragment]) {
 /// Empties all the chains that nobody needs any more before it removes the first: they name one another.
 ///
 /// The chains that the administrator's own jumps lead to stay, empty: his rules name them.
-fn delete_chains(commands: &mut Vec<Command>, table: Table, site: JumpConfig, gone: &[ChainFragment], come: &[ChainFragment]) {
-    let declared = own_chains(come);
-    let dead: Vec<_> = own_chains(gone)
+fn delete_chains(
+    commands: &mut Vec<Command>,
+    table: Table,
+    jump_config: JumpConfig,
+    removed: &[ChainFragment],
+    added: &[ChainFragment],
+) {
+    let declared = own_chains(added);
+    let dead: Vec<_> = own_chains(removed)
         .into_iter()
         .filter(|chain| !declared.contains(chain))
         .cloned()
         .collect();
     commands.extend(dead.iter().cloned().map(Command::Flush));
-    let removed = dead.into_iter().filter(|chain| !site.keeps_chain(table, chain));
+    let removed = dead.into_iter().filter(|chain| !jump_config.keeps_chain(table, chain));
     commands.extend(removed.map(Command::DeleteChain));
 }

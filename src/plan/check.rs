@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::packet_path::PacketPath;
 use super::base_chains::base_chain_jump;
+use super::packet_path::PacketPath;
 use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Rule, Section, Table, Target};
 
 /// What is wrong with a plan.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tunnel_rules::TunnelRules;
-use super::chain_fragment::ChainFragment;
 use super::base_chains::JumpConfig;
+use super::chain_fragment::ChainFragment;
+use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{Chain, ChainName, Rule, RulePosition, Table};
 
 /// What the tables should hold of ours.
@@ -68,16 +68,16 @@ impl DesiredChain {
         }
     }
 
-    fn add(&mut self, piece: &ChainFragment, name: &ChainName) {
+    fn add(&mut self, fragment: &ChainFragment, name: &ChainName) {
         let (mut head, mut tail) = (Vec::new(), Vec::new());
-        for placed in &piece.rules {
+        for placed in &fragment.rules {
             match (&placed.chain, placed.position) {
                 (Chain::Own(chain), RulePosition::Head) if chain == name => head.insert(0, placed.rule.clone()),
                 (Chain::Own(chain), RulePosition::Tail) if chain == name => tail.push(placed.rule.clone()),
                 (Chain::Own(_) | Chain::BuiltIn(_), _) => {}
             }
         }
-        if piece.chains.contains(name) {
+        if fragment.chains.contains(name) {
             self.own = [head, tail].concat();
             return;
         }
@@ -93,30 +93,35 @@ impl DesiredChain {
 impl DesiredState {
     /// What these records want.
     #[must_use]
-    pub fn from_rules(layouts: &[TunnelRules], site: JumpConfig) -> Self {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(TunnelRules::shared_chains).collect();
-        let mut wanted = Self {
-            jump_config: site,
+    pub fn from_rules(all_rules: &[TunnelRules], jump_config: JumpConfig) -> Self {
+        let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();
+        let mut desired = Self {
+            jump_config,
             tables: BTreeMap::new(),
         };
         for table in Table::ALL {
-            let nodes = nodes.iter().filter(|node| node.table() == table);
-            let own = layouts.iter().filter_map(|layout| layout.fragment(table)).cloned();
-            let pieces = nodes.map(|node| node.fragment(site)).chain(own);
-            pieces.for_each(|piece| wanted.add(table, &piece));
+            let nodes = nodes.iter().filter(|shared_chains| shared_chains.table() == table);
+            let own = all_rules
+                .iter()
+                .filter_map(|tunnel_rules| tunnel_rules.fragment(table))
+                .cloned();
+            let fragments = nodes
+                .map(|shared_chains| shared_chains.fragment(jump_config))
+                .chain(own);
+            fragments.for_each(|fragment| desired.add(table, &fragment));
         }
-        wanted
+        desired
     }
 
-    fn add(&mut self, table: Table, piece: &ChainFragment) {
-        let placed_in = piece.rules.iter().filter_map(|placed| match &placed.chain {
+    fn add(&mut self, table: Table, fragment: &ChainFragment) {
+        let placed_in = fragment.rules.iter().filter_map(|placed| match &placed.chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
         });
-        let names: BTreeSet<_> = piece.chains.iter().chain(placed_in).collect();
+        let names: BTreeSet<_> = fragment.chains.iter().chain(placed_in).collect();
         let chains = self.tables.entry(table).or_default();
         for name in names {
-            chains.entry(name.clone()).or_default().add(piece, name);
+            chains.entry(name.clone()).or_default().add(fragment, name);
         }
     }
 

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::base_chains::{self, JumpConfig};
+use super::chain_fragment::ChainFragment;
 use super::identity::short_hash;
 use super::packet_path::PacketPath;
-use super::chain_fragment::ChainFragment;
-use super::base_chains::{self, JumpConfig};
 use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Table};
 use crate::selector::{Device, DeviceClass, Network};
 
@@ -28,10 +28,10 @@ pub struct DispatchBucket {
 impl DispatchBucket {
     /// The block of a far network.
     #[must_use]
-    pub fn for_remote(path: PacketPath, far: &Network) -> Self {
+    pub fn for_remote(path: PacketPath, remote: &Network) -> Self {
         Self {
             path,
-            network: far.cover(BUCKET_BITS),
+            network: remote.cover(BUCKET_BITS),
         }
     }
 
@@ -61,21 +61,29 @@ impl DispatchBucket {
 #[serde(rename_all = "lowercase")]
 pub enum OptionalChains {
     /// What sorts forwarded packets in clear further, in the filter table.
+    #[serde(rename = "clear")]
     Unencrypted,
     /// The chains by which packets in clear come to the gateway's own rules and to the networks that are held apart. They know tunnels'
     /// devices, by which nothing comes in clear.
+    #[serde(rename = "apart")]
     ClearTextEntry,
     /// What keeps the addresses of packets that will leave by IPsec as they are.
+    #[serde(rename = "exempt")]
     NatExempt,
     /// The same for those that will leave by a tunnel's device.
+    #[serde(rename = "exemptdevice")]
     NatExemptInterface(Device),
     /// What leads packets in clear to the tunnels that hide their sources.
+    #[serde(rename = "hiding")]
     SourceNat,
     /// What leads packets in clear to these chains.
+    #[serde(rename = "guards")]
     ClearTextBlocks,
     /// The chain that knows the peers whose ESP and AH is accepted.
+    #[serde(rename = "peers")]
     EspPeers,
     /// One of them.
+    #[serde(rename = "peer")]
     EspPeer(IpAddr),
 }
 
@@ -103,24 +111,30 @@ impl SharedChains {
         match self {
             Self::Base(table) | Self::Wildcard(table, _) => *table,
             Self::Interfaces | Self::Interface(_) => Table::Filter,
-            Self::Bucket(block) => block.path.table(),
-            Self::Optional(OptionalChains::Unencrypted | OptionalChains::ClearTextEntry | OptionalChains::ClearTextBlocks | OptionalChains::EspPeers | OptionalChains::EspPeer(_)) => {
-                Table::Filter
-            }
-            Self::Optional(OptionalChains::NatExempt | OptionalChains::NatExemptInterface(_) | OptionalChains::SourceNat) => Table::Nat,
+            Self::Bucket(bucket) => bucket.path.table(),
+            Self::Optional(
+                OptionalChains::Unencrypted
+                | OptionalChains::ClearTextEntry
+                | OptionalChains::ClearTextBlocks
+                | OptionalChains::EspPeers
+                | OptionalChains::EspPeer(_),
+            ) => Table::Filter,
+            Self::Optional(
+                OptionalChains::NatExempt | OptionalChains::NatExemptInterface(_) | OptionalChains::SourceNat,
+            ) => Table::Nat,
         }
     }
 
     /// What it consists of.
     #[must_use]
-    pub fn fragment(&self, site: JumpConfig) -> ChainFragment {
+    pub fn fragment(&self, jump_config: JumpConfig) -> ChainFragment {
         match self {
-            Self::Base(table) => base_chains::table_base(*table, site),
+            Self::Base(table) => base_chains::table_base(*table, jump_config),
             Self::Interfaces => base_chains::interfaces(),
             Self::Wildcard(table, class) => base_chains::wildcard(*table, class),
             Self::Interface(device) => base_chains::interface(device),
-            Self::Bucket(block) => base_chains::bucket(block),
-            Self::Optional(part) => base_chains::optional_chains(part, site),
+            Self::Bucket(bucket) => base_chains::bucket(bucket),
+            Self::Optional(part) => base_chains::optional_chains(part, jump_config),
         }
     }
 }
@@ -134,7 +148,9 @@ impl fmt::Display for SharedChains {
             Self::Base(table @ (Table::Nat | Table::Mangle)) => write!(f, "{table}-base"),
             Self::Interfaces => f.write_str("devices"),
             Self::Wildcard(Table::Filter, class) => write!(f, "class-{}", class.as_str()),
-            Self::Wildcard(table @ (Table::Nat | Table::Mangle), class) => write!(f, "{table}-class-{}", class.as_str()),
+            Self::Wildcard(table @ (Table::Nat | Table::Mangle), class) => {
+                write!(f, "{table}-class-{}", class.as_str())
+            }
             Self::Interface(device) => write!(f, "device-{device}"),
             Self::Bucket(DispatchBucket { path, network }) => {
                 write!(f, "{}-{}-{}", path.tag(), network.addr(), network.prefix_len())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
 use super::base_chains::base_chain;
-use super::desired_state::{ChainRegion, DesiredState, DesiredChain};
+use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
 use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
@@ -92,10 +92,10 @@ pub struct RuleProbe {
 
 /// What has to be asked before the two can be compared: iptables rewrites what it is given, and another version of it may do so otherwise.
 #[must_use]
-pub fn rule_probes(wanted: &DesiredState, saved: &IptablesSave) -> Vec<RuleProbe> {
+pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProbe> {
     let mut questions = Vec::new();
     for (table, listed) in saved.tables() {
-        for (name, chain) in wanted.chains(table) {
+        for (name, chain) in desired.chains(table) {
             let lines = listed.rules(name.as_str());
             if lines.is_empty() {
                 continue;
@@ -115,35 +115,37 @@ pub fn rule_probes(wanted: &DesiredState, saved: &IptablesSave) -> Vec<RuleProbe
 
 /// Compares what should stand with what a listing shows. `stands` are those of the [`questions`] that the kernel has answered with yes.
 #[must_use]
-pub fn detect_drift(wanted: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe]) -> Vec<Drift> {
+pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe]) -> Vec<Drift> {
     let nothing = SavedTable::default();
     let mut found = Vec::new();
     for table in Table::ALL {
         let listed = saved.table(table).unwrap_or(&nothing);
-        let kinds = table_drift(wanted, table, listed, stands);
+        let kinds = table_drift(desired, table, listed, stands);
         found.extend(kinds.into_iter().map(|kind| Drift { table, kind }));
     }
     found
 }
 
-fn table_drift(wanted: &DesiredState, table: Table, listed: &SavedTable, stands: &[RuleProbe]) -> Vec<DriftKind> {
+fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands: &[RuleProbe]) -> Vec<DriftKind> {
     let mut kinds = Vec::new();
-    let chains = wanted.chains(table).count();
-    if wanted.needs_table(table) && listed.own_chains().next().is_none() {
+    let chains = desired.chains(table).count();
+    if desired.needs_table(table) && listed.own_chains().next().is_none() {
         return vec![DriftKind::Nothing(chains)];
     }
     for built_in in table.built_in() {
-        kinds.extend(match wanted.jump_config.place(table) {
-            JumpPlace::Own => user_jump_drift(*built_in, listed, wanted.needs_table(table)),
-            place @ (JumpPlace::First | JumpPlace::Last) => jump_drift(*built_in, place, listed, wanted.needs_table(table)),
+        kinds.extend(match desired.jump_config.place(table) {
+            JumpPlace::Own => user_jump_drift(*built_in, listed, desired.needs_table(table)),
+            place @ (JumpPlace::First | JumpPlace::Last) => {
+                jump_drift(*built_in, place, listed, desired.needs_table(table))
+            }
         });
     }
-    for (name, chain) in wanted.chains(table) {
+    for (name, chain) in desired.chains(table) {
         if listed.has_chain(name.as_str()) {
             let answers: Vec<_> = stands
                 .iter()
-                .filter(|question| question.table == table && question.chain == *name)
-                .map(|question| &question.rule)
+                .filter(|probe| probe.table == table && probe.chain == *name)
+                .map(|probe| &probe.rule)
                 .collect();
             let matched = MatchedRules::new(chain, listed.rules(name.as_str()), &answers);
             kinds.extend(chain_drift(name, chain, &matched));
@@ -152,19 +154,20 @@ fn table_drift(wanted: &DesiredState, table: Table, listed: &SavedTable, stands:
         }
     }
     // One that is kept for the administrator's jump is as it should be when it is empty.
-    let is_kept = |name: &ChainName| wanted.jump_config.keeps_chain(table, name) && listed.rules(name.as_str()).is_empty();
-    let stray = listed
+    let is_kept =
+        |name: &ChainName| desired.jump_config.keeps_chain(table, name) && listed.rules(name.as_str()).is_empty();
+    let orphan = listed
         .own_chains()
-        .filter(|name| wanted.desired_chain(table, name).is_none() && !is_kept(name));
-    kinds.extend(stray.map(DriftKind::OrphanChain));
+        .filter(|name| desired.desired_chain(table, name).is_none() && !is_kept(name));
+    kinds.extend(orphan.map(DriftKind::OrphanChain));
     kinds
 }
 
-fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, wanted: bool) -> Option<DriftKind> {
+fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
     let text = format!("-j {}", base_chain(built_in));
     let rules = listed.rules(built_in.name());
     let times = rules.iter().filter(|rule| rule.text == text).count();
-    match (times, wanted) {
+    match (times, desired) {
         (0, true) => return Some(DriftKind::NoJump(built_in)),
         (0, false) => return None,
         (1, true) => {}
@@ -180,10 +183,10 @@ fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, wanted: 
 }
 
 /// Of a jump that the administrator puts in nothing is known but where it leads.
-fn user_jump_drift(built_in: BuiltIn, listed: &SavedTable, wanted: bool) -> Option<DriftKind> {
-    let entrance = base_chain(built_in);
-    let is_led_to = listed.jumps_to_own_chains().any(|(_, _, target)| target == entrance);
-    (wanted && !is_led_to).then_some(DriftKind::NoUserJump(entrance))
+fn user_jump_drift(built_in: BuiltIn, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
+    let base_chain = base_chain(built_in);
+    let is_led_to = listed.jumps_to_own_chains().any(|(_, _, target)| target == base_chain);
+    (desired && !is_led_to).then_some(DriftKind::NoUserJump(base_chain))
 }
 
 fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_>) -> Vec<DriftKind> {

@@ -12,16 +12,16 @@ use crate::settings::{Policy, Service};
 /// The copies of libreswan's log group come first: they have everything that came so far, and what is accepted goes no further. Then the
 /// administrator's chain, which has the first word. What restricts ends with a DROP: what it does not allow must not come to
 /// rules that allow more, such as one for everything from a network that the peer has taken its addresses from.
-pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &FilterPath) -> Vec<Rule> {
+pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
     let copies = nflog_rule(tunnel);
     let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
     let log = PacketLogger { id, policy };
-    let decide = match &way.allowed {
+    let decide = match &filter_path.allowed {
         AllowedTraffic::Undecided => Vec::new(),
-        AllowedTraffic::All => accept_all(tunnel, way, &log),
-        AllowedTraffic::Replies => accept_some(tunnel, way, &log, &[]),
-        AllowedTraffic::Services(services) => accept_some(tunnel, way, &log, services),
-        AllowedTraffic::None => drop_rest(tunnel, way, &log),
+        AllowedTraffic::All => accept_all(tunnel, filter_path, &log),
+        AllowedTraffic::Replies => accept_some(tunnel, filter_path, &log, &[]),
+        AllowedTraffic::Services(services) => accept_some(tunnel, filter_path, &log, services),
+        AllowedTraffic::None => drop_rest(tunnel, filter_path, &log),
     };
     copies.into_iter().chain(consult).chain(decide).collect()
 }
@@ -33,7 +33,10 @@ pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way:
 /// leave in clear.
 pub(super) fn selector_matches(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
     let traffic = traffic_match(tunnel, direction, &tunnel.traffic);
-    traffic.into_iter().chain(connection_comment(tunnel).map(Match::Comment)).collect()
+    traffic
+        .into_iter()
+        .chain(connection_comment(tunnel).map(Match::Comment))
+        .collect()
 }
 
 fn traffic_match(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Match> {
@@ -45,11 +48,11 @@ fn traffic_match(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Op
     }
 }
 
-fn accept_all(tunnel: &Tunnel, way: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
-    let direction = way.path.direction();
+fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
     let allowed = Rule {
         matches: selector_matches(tunnel, direction),
-        target: way.path.accept_target(),
+        target: filter_path.path.accept_target(),
     };
     log.new_connection(traffic_match(tunnel, direction, &tunnel.traffic))
         .into_iter()
@@ -59,8 +62,8 @@ fn accept_all(tunnel: &Tunnel, way: &FilterPath, log: &PacketLogger<'_>) -> Vec<
 
 /// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no look at
 /// the table of connections, and goes on when that has forgotten the connection.
-fn accept_some(tunnel: &Tunnel, way: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
-    let direction = way.path.direction();
+fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
     let offered = offered.filter_map(|traffic| traffic.and(&tunnel.traffic, tunnel.family()));
     let mut rules = Vec::new();
@@ -69,7 +72,7 @@ fn accept_some(tunnel: &Tunnel, way: &FilterPath, log: &PacketLogger<'_>, servic
         rules.extend(log.new_connection(kind.clone()));
         rules.push(Rule {
             matches: kind.into_iter().collect(),
-            target: way.path.accept_target(),
+            target: filter_path.path.accept_target(),
         });
     }
     let replies = traffic_match(tunnel, direction, &tunnel.traffic)
@@ -77,14 +80,14 @@ fn accept_some(tunnel: &Tunnel, way: &FilterPath, log: &PacketLogger<'_>, servic
         .chain([Match::CtState(CtState::RelatedEstablished)]);
     rules.push(Rule {
         matches: replies.collect(),
-        target: way.path.accept_target(),
+        target: filter_path.path.accept_target(),
     });
-    rules.extend(drop_rest(tunnel, way, log));
+    rules.extend(drop_rest(tunnel, filter_path, log));
     rules
 }
 
-fn drop_rest(tunnel: &Tunnel, way: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
-    let direction = way.path.direction();
+fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
     let dropped = Rule {
         matches: selector_matches(tunnel, direction),
         target: Target::Drop,
@@ -99,13 +102,7 @@ fn drop_rest(tunnel: &Tunnel, way: &FilterPath, log: &PacketLogger<'_>) -> Vec<R
 pub(super) fn log_and_drop(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
     let logged = PacketLogger { id, policy }.denied(matches.clone());
     let target = Target::Drop;
-    logged
-        .into_iter()
-        .chain([Rule {
-            matches,
-            target: target,
-        }])
-        .collect()
+    logged.into_iter().chain([Rule { matches, target }]).collect()
 }
 
 /// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.

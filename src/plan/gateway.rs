@@ -12,44 +12,49 @@ use std::num::NonZeroU8;
 
 use ipnet::IpNet;
 
-use super::tunnel_rules::TunnelRules;
-use super::packet_path::PacketPath;
-use super::base_chains::{NDP_TYPES, ESP_AND_AH, dhcp_and_ndp, unencrypted_chain, unencrypted_gateway_chain, base_chain, ike_traffic, ipsec_traffic, loopback_match};
+use super::base_chains::{
+    ESP_AND_AH, NDP_TYPES, base_chain, dhcp_and_ndp, ike_traffic, ipsec_traffic, loopback_match, unencrypted_chain,
+    unencrypted_gateway_chain,
+};
 use super::dispatch::OptionalChains;
+use super::packet_path::PacketPath;
 use super::tunnel::is_restrictive;
+use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{
     BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, Rule, RulePosition, Table, Target,
 };
 use crate::selector::{DevicePattern, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
-use crate::settings::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, IpsecOnlyScope, Through};
+use crate::settings::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 
 /// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them and nobody waits for our chains.
 #[must_use]
 pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
     let part = GatewayRules { gateway, family };
-    let mut layout = TunnelRules::new(None);
-    for way in [GatewayPath::In, GatewayPath::Out, GatewayPath::Forward] {
-        let rules = part.rules(way);
+    let mut tunnel_rules = TunnelRules::new(None);
+    for path in [GatewayPath::In, GatewayPath::Out, GatewayPath::Forward] {
+        let rules = part.rules(path);
         if rules.is_empty() {
             continue;
         }
-        layout.add_chain(Table::Filter, &way.chain_name(), rules);
-        for (chain, rules) in part.extra_chains(way) {
-            layout.add_chain(Table::Filter, &chain, rules);
+        tunnel_rules.add_chain(Table::Filter, &path.chain_name(), rules);
+        for (chain, rules) in part.extra_chains(path) {
+            tunnel_rules.add_chain(Table::Filter, &chain, rules);
         }
         // Behind the tunnels: what comes by a tunnel's device is in clear, to this chain's eyes.
-        for (chain, rule) in way.entry_rules() {
-            layout.add_rule(Table::Filter, &chain, RulePosition::Tail, rule);
+        for (chain, rule) in path.entry_rules() {
+            tunnel_rules.add_rule(Table::Filter, &chain, RulePosition::Tail, rule);
         }
-        layout.optional.insert(way.required_chains());
+        tunnel_rules.optional.insert(path.required_chains());
     }
-    let is_empty = layout.fragment(Table::Filter).is_none_or(|piece| piece.chains.is_empty());
+    let is_empty = tunnel_rules
+        .fragment(Table::Filter)
+        .is_none_or(|fragment| fragment.chains.is_empty());
     if !is_empty && gateway.esp == Esp::Negotiated {
-        layout.optional.insert(OptionalChains::EspPeers);
+        tunnel_rules.optional.insert(OptionalChains::EspPeers);
     }
     // Chains that the administrator's own jumps are to lead to must be there for his rules to be loaded.
     let is_awaited = gateway.place == JumpPlace::Own;
-    (!is_empty || is_awaited).then_some(layout)
+    (!is_empty || is_awaited).then_some(tunnel_rules)
 }
 
 /// Which packets a chain of the gateway is about.
@@ -151,26 +156,30 @@ impl GatewayRules<'_> {
     /// of connections says. Useless ICMP goes before anything can let it through. IKE and ESP must be decided before all else is
     /// refused to a neighbour with whom only these are spoken; and ICMP is let in behind that, or such a neighbour could be pinged in
     /// clear.
-    fn rules(self, way: GatewayPath) -> Vec<Rule> {
-        let mut rules = self.inner_only(way);
-        if let (Some(direction), false) = (way.direction(), rules.is_empty()) {
+    fn rules(self, path: GatewayPath) -> Vec<Rule> {
+        let mut rules = self.inner_only(path);
+        if let (Some(direction), false) = (path.direction(), rules.is_empty()) {
             // What the machine says to itself never was in a tunnel.
             rules.insert(0, Rule::when(loopback_match(direction), Target::Return));
         }
-        rules.extend(self.useless_icmp(way));
-        rules.extend(match way.direction() {
+        rules.extend(self.useless_icmp(path));
+        rules.extend(match path.direction() {
             Some(direction) => self.ipsec_here(direction),
             None => self.ipsec_through(),
         });
-        rules.extend(self.only_ipsec(way));
-        rules.extend(self.needed_icmp(way));
+        rules.extend(self.only_ipsec(path));
+        rules.extend(self.needed_icmp(path));
         rules
     }
 
     /// The chains that these lead to.
-    fn extra_chains(self, way: GatewayPath) -> Vec<(ChainName, Vec<Rule>)> {
-        match way.direction() {
-            Some(direction) => self.known_gateways(direction).into_iter().chain(self.ipsec_only_rules(direction)).collect(),
+    fn extra_chains(self, path: GatewayPath) -> Vec<(ChainName, Vec<Rule>)> {
+        match path.direction() {
+            Some(direction) => self
+                .known_gateways(direction)
+                .into_iter()
+                .chain(self.ipsec_only_rules(direction))
+                .collect(),
             None => self.listed_hosts().into_iter().collect(),
         }
     }
@@ -183,10 +192,10 @@ impl GatewayRules<'_> {
         self.traffic_match(Direction::In, Traffic::Icmp(Icmp::Type(kind)))
     }
 
-    fn inner_only(self, way: GatewayPath) -> Vec<Rule> {
+    fn inner_only(self, path: GatewayPath) -> Vec<Rule> {
         let services = &self.gateway.inner_only;
         let kinds = services.iter().flat_map(|service| service.traffic(self.family));
-        let matches = kinds.map(|traffic| match way {
+        let matches = kinds.map(|traffic| match path {
             GatewayPath::In => self.traffic_match(Direction::In, traffic),
             GatewayPath::Out => self.traffic_match(Direction::Out, traffic),
             // To whichever side of us the service is.
@@ -195,8 +204,8 @@ impl GatewayRules<'_> {
         matches.map(|matched| Rule::when(matched, Target::Drop)).collect()
     }
 
-    fn useless_icmp(self, way: GatewayPath) -> Vec<Rule> {
-        let kinds: &[u8] = match (self.gateway.icmp, way, self.family) {
+    fn useless_icmp(self, path: GatewayPath) -> Vec<Rule> {
+        let kinds: &[u8] = match (self.gateway.icmp, path, self.family) {
             // What the gateway says itself is its own affair.
             (IcmpFilter::Leave, _, _) | (IcmpFilter::Safe, GatewayPath::Out, _) => &[],
             (IcmpFilter::Safe, _, Family::Ipv4) => &USELESS_ICMP,
@@ -210,7 +219,7 @@ impl GatewayRules<'_> {
 
     /// To and from the gateway everything that is needed passes. Through it only errors about connections that passed pass: whether the
     /// machines behind it may be pinged is for other rules.
-    fn needed_icmp(self, way: GatewayPath) -> Vec<Rule> {
+    fn needed_icmp(self, path: GatewayPath) -> Vec<Rule> {
         if self.gateway.icmp == IcmpFilter::Leave {
             return Vec::new();
         }
@@ -222,10 +231,12 @@ impl GatewayRules<'_> {
             Family::Ipv4 => &[][..],
             Family::Ipv6 => &NDP_TYPES,
         };
-        match way {
+        match path {
             GatewayPath::In | GatewayPath::Out => {
                 let kinds = kinds.iter().chain(neighbours);
-                kinds.map(|kind| Rule::when(self.icmp_match(*kind), Target::Accept)).collect()
+                kinds
+                    .map(|kind| Rule::when(self.icmp_match(*kind), Target::Accept))
+                    .collect()
             }
             GatewayPath::Forward => {
                 let errors = NonZeroU8::new(Protocol::icmp(self.family))
@@ -251,10 +262,13 @@ impl GatewayRules<'_> {
             // Nothing but the kernel makes ESP here, and only for tunnels that are up.
             (Esp::Any, _) | (Esp::Negotiated, Direction::Out) => Some(vec![Target::Accept]),
             (Esp::Known, _) => Some(vec![Target::Jump(known_chain(direction))]),
-            (Esp::Negotiated, Direction::In) => Some(vec![Target::Jump(PacketPath::EspPeer.dispatcher()), Target::Drop]),
+            (Esp::Negotiated, Direction::In) => {
+                Some(vec![Target::Jump(PacketPath::EspPeer.dispatcher()), Target::Drop])
+            }
         };
         let protocols = ESP_AND_AH.into_iter().flat_map(NonZeroU8::new);
-        let protocols = protocols.map(|number| vec![self.traffic_match(direction, Traffic::Protocol(Protocol(number)))]);
+        let protocols =
+            protocols.map(|number| vec![self.traffic_match(direction, Traffic::Protocol(Protocol(number)))]);
         let mut rules = rules_for_each(self::ike_traffic(direction, self.family), ike.unwrap_or_default());
         rules.extend(rules_for_each(protocols, esp.unwrap_or_default()));
         rules
@@ -267,7 +281,10 @@ impl GatewayRules<'_> {
         }
         let peers = self.networks_in_family(&self.gateway.peers);
         let accepted = peers.map(|peer| rule_with_match(remote_match(direction, peer), Target::Accept));
-        Some((known_chain(direction), accepted.chain([Rule::always(Target::Drop)]).collect()))
+        Some((
+            known_chain(direction),
+            accepted.chain([Rule::always(Target::Drop)]).collect(),
+        ))
     }
 
     /// IPsec of other machines. Whoever answers from the ports of IKE is let through only on a connection that was asked for, or every
@@ -294,7 +311,8 @@ impl GatewayRules<'_> {
             vec![kind, Match::CtState(CtState::Established)]
         });
         let protocols = ESP_AND_AH.into_iter().flat_map(NonZeroU8::new);
-        let protocols = protocols.map(|number| vec![self.traffic_match(Direction::In, Traffic::Protocol(Protocol(number)))]);
+        let protocols =
+            protocols.map(|number| vec![self.traffic_match(Direction::In, Traffic::Protocol(Protocol(number)))]);
         rules_for_each(asked.into_iter().chain(answered).chain(protocols), vec![target])
     }
 
@@ -304,21 +322,25 @@ impl GatewayRules<'_> {
             Through::Allow | Through::Deny | Through::Leave => return None,
         };
         let both = self.networks_in_family(machines).flat_map(|machine| {
-            [Direction::In, Direction::Out].map(|direction| rule_with_match(remote_match(direction, machine), Target::Accept))
+            [Direction::In, Direction::Out]
+                .map(|direction| rule_with_match(remote_match(direction, machine), Target::Accept))
         });
-        Some((forward_ipsec_chain(), both.chain([Rule::always(Target::Drop)]).collect()))
+        Some((
+            forward_ipsec_chain(),
+            both.chain([Rule::always(Target::Drop)]).collect(),
+        ))
     }
 
     /// Those with whom nothing but IPsec is spoken. IPsec of machines behind us has been decided by then.
-    fn only_ipsec(self, way: GatewayPath) -> Vec<Rule> {
+    fn only_ipsec(self, path: GatewayPath) -> Vec<Rule> {
         let neighbours = self.gateway.only_ipsec.iter();
         let neighbours = neighbours.filter(|neighbour| self.is_in_family(neighbour));
-        let directions: &[Direction] = match way {
+        let directions: &[Direction] = match path {
             GatewayPath::In => &[Direction::In],
             GatewayPath::Out => &[Direction::Out],
             GatewayPath::Forward => &[Direction::In, Direction::Out],
         };
-        let target = way
+        let target = path
             .direction()
             .map_or(Target::Drop, |direction| Target::Jump(ipsec_only_chain(direction)));
         let rules = neighbours.flat_map(|neighbour| {
@@ -328,7 +350,7 @@ impl GatewayRules<'_> {
         });
         let rules: Vec<_> = rules.collect();
         // What other rules may let through is IPsec, too.
-        let undecided = way == GatewayPath::Forward && self.gateway.through == Through::Leave && !rules.is_empty();
+        let undecided = path == GatewayPath::Forward && self.gateway.through == Through::Leave && !rules.is_empty();
         let passed = if undecided { self.pass_ipsec() } else { Vec::new() };
         passed.into_iter().chain(rules).collect()
     }
@@ -383,7 +405,7 @@ fn rules_for_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec
         targets
             .map(|target| Rule {
                 matches: matches.clone(),
-                target: target,
+                target,
             })
             .collect::<Vec<_>>()
     });
@@ -394,10 +416,7 @@ fn rules_for_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec
 /// A rule for a match that may ask nothing, as that of everybody's addresses does.
 fn rule_with_match(matched: Match, target: Target) -> Rule {
     let matches = std::iter::once(matched).filter(is_restrictive).collect();
-    Rule {
-        matches,
-        target: target,
-    }
+    Rule { matches, target }
 }
 
 fn remote_match(direction: Direction, network: IpNet) -> Match {

@@ -33,8 +33,10 @@ pub struct TunnelKey {
     /// The connection; instances of a road warrior's connection share it.
     pub connection: ConnectionName,
     /// What is behind us.
+    #[serde(rename = "my_client")]
     pub local_client: Network,
     /// What is behind the peer.
+    #[serde(rename = "peer_client")]
     pub remote_client: Network,
     /// What may flow.
     pub traffic: Traffic,
@@ -73,7 +75,12 @@ impl TunnelKey {
             reqid: _,
         } = self;
         (connection, my_client, peer_client, traffic)
-            == (&other.connection, &other.local_client, &other.remote_client, &other.traffic)
+            == (
+                &other.connection,
+                &other.local_client,
+                &other.remote_client,
+                &other.traffic,
+            )
     }
 
     /// The short names that this tunnel may bear, the likeliest first. The record of each says whose it is.
@@ -102,8 +109,11 @@ impl TunnelId {
 
     /// The name of what holds two networks apart.
     #[must_use]
-    pub fn for_clear_text_block(near: &Network, far: &Network) -> Self {
-        Self(format!("_guard-{}", short_hash(&format!("{near} {far}"), LONG_HASH)))
+    pub fn for_clear_text_block(local: &Network, remote: &Network) -> Self {
+        Self(format!(
+            "_guard-{}",
+            short_hash(&format!("{local} {remote}"), LONG_HASH)
+        ))
     }
 
     /// The name of what lets in ESP for a tunnel whose packets are of the other family.

@@ -29,46 +29,48 @@
 //! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
 //! not allow never reaches the second one's rules.
 
-mod filter_rules;
+mod base_chains;
+mod chain_fragment;
 mod change;
 mod check;
-mod drift;
-mod gateway;
 mod clear_text_block;
+mod desired_state;
+mod dispatch;
+mod drift;
+mod filter_rules;
+mod gateway;
 mod identity;
-mod tunnel_rules;
-mod reconcile;
 mod nat;
 mod packet_path;
-mod chain_fragment;
 mod rebuild;
+mod reconcile;
 mod routing;
-mod base_chains;
 mod stages;
 mod trace;
-mod dispatch;
 mod tunnel;
-mod desired_state;
+mod tunnel_rules;
 
+pub use base_chains::JumpConfig;
+pub use chain_fragment::ChainFragment;
 pub use change::{RulesetChange, transition};
 pub use check::{PlanFault, plan_faults};
+pub use clear_text_block::{can_block_clear_text, clear_text_block};
+pub use desired_state::{DesiredChain, DesiredState};
+pub use dispatch::{BUCKET_BITS, DispatchBucket, OptionalChains, SharedChains};
 pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
 pub use gateway::gateway_rules;
-pub use clear_text_block::{can_block_clear_text, clear_text_block};
 pub use identity::{TunnelId, TunnelKey};
-pub use tunnel_rules::TunnelRules;
-pub use reconcile::reconcile;
 pub use packet_path::PacketPath;
-pub use chain_fragment::ChainFragment;
-pub use rebuild::{release_base_chains, is_installed, move_jumps, rebuild};
-pub use routing::{AlwaysRoute, KernelQuery, KernelAnswers, RouteArguments, RouteOptions, RoutingKey, RecordedRoutes};
-pub use routing::{address_key, interface_key, net_objects, kernel_queries, install_order, object_key};
-pub use base_chains::JumpConfig;
+pub use rebuild::{is_installed, move_jumps, rebuild, release_base_chains};
+pub use reconcile::reconcile;
+pub use routing::{AlwaysRoute, KernelAnswers, KernelQuery, RecordedRoutes, RouteArguments, RouteOptions, RoutingKey};
+pub use routing::{address_key, install_order, interface_key, kernel_queries, net_objects, object_key};
 pub use stages::in_stages;
 pub use trace::{
-    Assumption, PacketCtState, DecidingRule, Doubt, WalkEnd, Trace, Endpoint, RuleOrder, Packet, RulesetModel, HookTrace, Walk,
-    seen_from_destination,
+    Assumption, DecidingRule, Doubt, Endpoint, HookTrace, Packet, PacketCtState, RuleOrder, RulesetModel, Trace, Walk,
+    WalkEnd, seen_from_destination,
 };
-pub use dispatch::{BUCKET_BITS, DispatchBucket, SharedChains, OptionalChains};
-pub use tunnel::{NatExemption, AllowedTraffic, PolicyError, PolicyContext, FilterPath, tunnel_rules, esp_peer_rules, filter_paths};
-pub use desired_state::{DesiredState, DesiredChain};
+pub use tunnel::{
+    AllowedTraffic, FilterPath, NatExemption, PolicyContext, PolicyError, esp_peer_rules, filter_paths, tunnel_rules,
+};
+pub use tunnel_rules::TunnelRules;

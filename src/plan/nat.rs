@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::identity::TunnelId;
-use super::tunnel_rules::{TunnelRules, TunnelChain};
-use super::packet_path::PacketPath;
 use super::base_chains::base_chain;
 use super::dispatch::OptionalChains;
-use super::tunnel::{NatExemption, PolicyError, PolicyContext, is_restrictive, tunnel_chain_name, tunnel_matches, connection_comment};
+use super::identity::TunnelId;
+use super::packet_path::PacketPath;
+use super::tunnel::{
+    NatExemption, PolicyContext, PolicyError, connection_comment, is_restrictive, tunnel_chain_name, tunnel_matches,
+};
+use super::tunnel_rules::{TunnelChain, TunnelRules};
 use crate::contract::{Attachment, Tunnel};
 use crate::netfilter::{BuiltIn, Direction, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Device, Family, Network};
@@ -15,59 +17,63 @@ use crate::settings::{Allow, Nat};
 
 /// Decides what becomes of them.
 pub(super) fn add_nat(
-    layout: &mut TunnelRules,
+    tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    terms: &PolicyContext<'_>,
-    exit: Option<&Device>,
+    context: &PolicyContext<'_>,
+    exit_interface: Option<&Device>,
 ) -> Result<(), PolicyError> {
-    let hides = terms.policy.allow != Allow::None && tunnel.translation.is_none();
-    match terms.policy.nat {
-        Nat::Exempt => exempt_from_nat(layout, exit),
+    let hides = context.policy.allow != Allow::None && tunnel.translation.is_none();
+    match context.policy.nat {
+        Nat::Exempt => exempt_from_nat(tunnel_rules, exit_interface),
         // Nothing goes into a tunnel that allows nothing. And where libreswan translates itself, both ends are single addresses.
-        Nat::Masquerade | Nat::Address(_) if !hides => exempt_from_nat(layout, exit),
-        Nat::Leave => match terms.nat_exemption {
-            NatExemption::Possible => skip_nat(layout, tunnel, exit),
+        Nat::Masquerade | Nat::Address(_) if !hides => exempt_from_nat(tunnel_rules, exit_interface),
+        Nat::Leave => match context.nat_exemption {
+            NatExemption::Possible => skip_nat(tunnel_rules, tunnel, exit_interface),
             NatExemption::Never => {}
         },
-        Nat::Masquerade => add_source_nat(layout, tunnel, id, exit, own_address(tunnel)?),
+        Nat::Masquerade => add_source_nat(tunnel_rules, tunnel, id, exit_interface, own_address(tunnel)?),
         // An address of the other family is for other tunnels of the connection.
-        Nat::Address(address) if Family::of(address) != tunnel.family() => exempt_from_nat(layout, exit),
+        Nat::Address(address) if Family::of(address) != tunnel.family() => {
+            exempt_from_nat(tunnel_rules, exit_interface)
+        }
         Nat::Address(address) if !tunnel.my_client.contains(address) => {
             return Err(PolicyError::AddressOutside {
                 address,
-                near: tunnel.my_client,
+                local: tunnel.my_client,
             });
         }
-        Nat::Address(address) => add_source_nat(layout, tunnel, id, exit, address),
+        Nat::Address(address) => add_source_nat(tunnel_rules, tunnel, id, exit_interface, address),
     }
     Ok(())
 }
 
-fn exempt_from_nat(layout: &mut TunnelRules, exit: Option<&Device>) {
-    layout.optional.insert(OptionalChains::NatExempt);
-    layout.optional.extend(exit.cloned().map(OptionalChains::NatExemptInterface));
+fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Device>) {
+    tunnel_rules.optional.insert(OptionalChains::NatExempt);
+    tunnel_rules
+        .optional
+        .extend(exit_interface.cloned().map(OptionalChains::NatExemptInterface));
 }
 
 /// Sends the tunnel's packets back to the other rules, at the head, before what exempts those of others.
-fn skip_nat(layout: &mut TunnelRules, tunnel: &Tunnel, exit: Option<&Device>) {
+fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Option<&Device>) {
     let rule = Rule {
-        matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.my_client), exit),
+        matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.my_client), exit_interface),
         target: Target::Return,
     };
-    layout.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
+    tunnel_rules.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
 }
 
 /// The gateway's own address in the tunnel: its end of it if that is one address, or the first that it was given there.
 fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
-    let near = tunnel.my_client;
+    let local = tunnel.my_client;
     let mut given = tunnel.source_addresses.iter().copied();
-    if near.is_host(near.first()) {
-        return Ok(near.first());
+    if local.is_host(local.first()) {
+        return Ok(local.first());
     }
     given
-        .find(|address| near.contains(*address))
-        .ok_or(PolicyError::NoLocalAddress { near })
+        .find(|address| local.contains(*address))
+        .ok_or(PolicyError::NoLocalAddress { local })
 }
 
 /// Hides the machines behind us: what they send to the far network leaves from this address, and so goes into the tunnel whatever address
@@ -75,31 +81,37 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
 ///
 /// New connections that they begin are for other rules to forward, where their own addresses are not in the tunnel: whoever can send to
 /// the gateway could use the tunnel otherwise.
-fn add_source_nat(layout: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
-    exempt_from_nat(layout, exit);
-    layout.optional.insert(OptionalChains::SourceNat);
+fn add_source_nat(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    exit_interface: Option<&Device>,
+    address: IpAddr,
+) {
+    exempt_from_nat(tunnel_rules, exit_interface);
+    tunnel_rules.optional.insert(OptionalChains::SourceNat);
     let rule = Rule {
         matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
         target: Target::Snat(address),
     };
-    layout.attach(TunnelChain {
+    tunnel_rules.attach(TunnelChain {
         path: PacketPath::NatOut,
         name: tunnel_chain_name(id, PacketPath::NatOut.tag()),
         remote: tunnel.peer_client,
-        conditions: source_nat_matches(tunnel, exit),
+        conditions: source_nat_matches(tunnel, exit_interface),
         rules: vec![rule],
     });
-    accept_replies(layout, tunnel, id, exit, address);
+    accept_replies(tunnel_rules, tunnel, id, exit_interface, address);
 }
 
 /// By what a packet is known whose source is to be hidden: its own address is in the tunnel already, or it is in clear on its way to the
 /// far network.
-fn source_nat_matches(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
-    let with_foreign = |near: Option<Network>| {
-        let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, near, exit);
+fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Device>) -> Vec<Vec<Match>> {
+    let with_foreign = |local: Option<Network>| {
+        let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, local, exit_interface);
         let last = matches.len().saturating_sub(1);
         // Device matches come before those with a name, as iptables shows them.
-        match exit {
+        match exit_interface {
             Some(_) => matches.push(Match::SrcNotLocal),
             None => matches.insert(last, Match::SrcNotLocal),
         }
@@ -109,7 +121,7 @@ fn source_nat_matches(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>>
     let in_clear = in_clear
         .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
         .collect();
-    match exit {
+    match exit_interface {
         // The route alone leads into a device, whatever the source is.
         Some(_) => vec![with_foreign(None)],
         None => vec![with_foreign(Some(tunnel.my_client)), in_clear],
@@ -118,14 +130,20 @@ fn source_nat_matches(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>>
 
 /// Lets in what answers a hidden machine. Its address has been put back before FORWARD, so that it does not look like this tunnel's; the
 /// table of connections knows which address it was hidden behind.
-fn accept_replies(layout: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
-    let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit);
+fn accept_replies(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    exit_interface: Option<&Device>,
+    address: IpAddr,
+) {
+    let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit_interface);
     let behind = match tunnel.attachment {
         Attachment::Device(_) => matches.len(),
         Attachment::Policy { .. } => matches.len().saturating_sub(1),
     };
     matches.insert(behind, Match::CtReplDst(address));
-    layout.attach(TunnelChain {
+    tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
         name: tunnel_chain_name(id, "H"),
         remote: tunnel.peer_client,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe};
 use super::base_chains::{base_chain, base_chain_jump};
 use super::desired_state::DesiredState;
+use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe};
 use crate::netfilter::{
     BuiltIn, ChainName, Command, Counters, IptablesSave, Rule, RulePosition, SavedRule, SavedTable, Section, Table,
     Target, normalize,
@@ -18,7 +18,7 @@ use crate::settings::JumpPlace;
 ///
 /// The filter table comes first: what it lets in by mistake must not wait for the others.
 #[must_use]
-pub fn reconcile(wanted: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe], drifts: &[Drift]) -> Vec<Section> {
+pub fn reconcile(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe], drifts: &[Drift]) -> Vec<Section> {
     let nothing = SavedTable::default();
     let sections = Table::ALL.map(|table| {
         let kinds: Vec<_> = drifts
@@ -27,7 +27,7 @@ pub fn reconcile(wanted: &DesiredState, saved: &IptablesSave, stands: &[RuleProb
             .map(|drift| &drift.kind)
             .collect();
         let listed = saved.table(table).unwrap_or(&nothing);
-        let commands = reconcile_table(wanted, table, listed, stands, &kinds);
+        let commands = reconcile_table(desired, table, listed, stands, &kinds);
         Section { table, commands }
     });
     sections
@@ -37,43 +37,43 @@ pub fn reconcile(wanted: &DesiredState, saved: &IptablesSave, stands: &[RuleProb
 }
 
 fn reconcile_table(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     table: Table,
     listed: &SavedTable,
     stands: &[RuleProbe],
     kinds: &[&DriftKind],
 ) -> Vec<Command> {
-    let stray: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
+    let orphan: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
-    for name in drifted_chains(wanted, table, kinds) {
-        if let Some(patch) = patch_chain(wanted, table, &name, listed, stands) {
+    for name in drifted_chains(desired, table, kinds) {
+        if let Some(patch) = patch_chain(desired, table, &name, listed, stands) {
             rules.extend(patch);
         } else {
             commands.push(Command::NewChain(name.clone()));
-            rules.extend(refill_chain(wanted, table, &name, listed, stands));
+            rules.extend(refill_chain(desired, table, &name, listed, stands));
         }
     }
-    commands.extend(stray.iter().copied().cloned().map(Command::Flush));
+    commands.extend(orphan.iter().copied().cloned().map(Command::Flush));
     commands.append(&mut rules);
-    commands.extend(kinds.iter().flat_map(|kind| jump_commands(wanted, table, kind)));
+    commands.extend(kinds.iter().flat_map(|kind| jump_commands(desired, table, kind)));
     let led_to: BTreeSet<_> = listed
         .jumps_to_own_chains()
         .filter(|(chain, rule, target)| !is_own_jump(table, chain, &rule.text, target))
         .map(|(_, _, target)| target)
         .collect();
-    let removed = stray
+    let removed = orphan
         .into_iter()
-        .filter(|chain| !led_to.contains(*chain) && !wanted.jump_config.keeps_chain(table, chain));
+        .filter(|chain| !led_to.contains(*chain) && !desired.jump_config.keeps_chain(table, chain));
     commands.extend(removed.cloned().map(Command::DeleteChain));
     commands
 }
 
 /// The chains in which something is wrong.
-fn drifted_chains(wanted: &DesiredState, table: Table, kinds: &[&DriftKind]) -> BTreeSet<ChainName> {
+fn drifted_chains(desired: &DesiredState, table: Table, kinds: &[&DriftKind]) -> BTreeSet<ChainName> {
     let mut broken = BTreeSet::new();
     for kind in kinds {
         match kind {
-            DriftKind::Nothing(_) => broken.extend(wanted.chains(table).map(|(name, _)| name.clone())),
+            DriftKind::Nothing(_) => broken.extend(desired.chains(table).map(|(name, _)| name.clone())),
             DriftKind::NoChain(name)
             | DriftKind::NoRule(name, _)
             | DriftKind::UnexpectedRule(name, _)
@@ -106,14 +106,20 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
 /// What takes foreign rules out of a chain and puts those in that others have put before or behind the chain's own; what stands is not
 /// touched then. Nothing, where that would not do: where the chain's own rules are missing, or the order has to change.
 fn patch_chain(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     table: Table,
     name: &ChainName,
     listed: &SavedTable,
     stands: &[RuleProbe],
 ) -> Option<Vec<Command>> {
-    let chain = wanted.desired_chain(table, name).filter(|_| listed.has_chain(name.as_str()))?;
-    let matched = MatchedRules::new(chain, listed.rules(name.as_str()), &confirmed_rules(table, name, stands));
+    let chain = desired
+        .desired_chain(table, name)
+        .filter(|_| listed.has_chain(name.as_str()))?;
+    let matched = MatchedRules::new(
+        chain,
+        listed.rules(name.as_str()),
+        &confirmed_rules(table, name, stands),
+    );
     if !matched.is_in_order(chain) {
         return None;
     }
@@ -141,14 +147,20 @@ fn patch_chain(
 fn confirmed_rules<'s>(table: Table, name: &ChainName, stands: &'s [RuleProbe]) -> Vec<&'s Rule> {
     stands
         .iter()
-        .filter(|question| question.table == table && question.chain == *name)
-        .map(|question| &question.rule)
+        .filter(|probe| probe.table == table && probe.chain == *name)
+        .map(|probe| &probe.rule)
         .collect()
 }
 
 /// All the rules of a chain. What stood in it goes on counting from what it had when it was listed.
-fn refill_chain(wanted: &DesiredState, table: Table, name: &ChainName, listed: &SavedTable, stands: &[RuleProbe]) -> Vec<Command> {
-    let Some(chain) = wanted.desired_chain(table, name) else {
+fn refill_chain(
+    desired: &DesiredState,
+    table: Table,
+    name: &ChainName,
+    listed: &SavedTable,
+    stands: &[RuleProbe],
+) -> Vec<Command> {
+    let Some(chain) = desired.desired_chain(table, name) else {
         return Vec::new();
     };
     let answers = confirmed_rules(table, name, stands);
@@ -168,8 +180,8 @@ fn refill_chain(wanted: &DesiredState, table: Table, name: &ChainName, listed: &
 
 /// Sets the jump from a built-in chain right. One that has to move, or that stands several times, is taken out and put in anew. One of
 /// the administrator's is not touched.
-fn jump_commands(wanted: &DesiredState, table: Table, kind: &DriftKind) -> Vec<Command> {
-    let add = match wanted.jump_config.place(table) {
+fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<Command> {
+    let add = match desired.jump_config.place(table) {
         JumpPlace::First => Command::Insert,
         JumpPlace::Last => Command::Append,
         JumpPlace::Own => return Vec::new(),
@@ -188,7 +200,7 @@ fn jump_commands(wanted: &DesiredState, table: Table, kind: &DriftKind) -> Vec<C
             .collect(),
         DriftKind::NoJump(built_in) => anew(*built_in, 0, 1),
         DriftKind::Misplaced(built_in, ..) => anew(*built_in, 1, 1),
-        DriftKind::Jumps(built_in, times) => anew(*built_in, *times, usize::from(wanted.needs_table(table))),
+        DriftKind::Jumps(built_in, times) => anew(*built_in, *times, usize::from(desired.needs_table(table))),
         DriftKind::NoChain(_)
         | DriftKind::OrphanChain(_)
         | DriftKind::NoRule(..)

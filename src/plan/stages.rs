@@ -154,14 +154,14 @@ mod tests {
 
     /// So many tunnels in one block, which sorts before them, and everything led to by the chain that sorts last.
     fn tunnels(count: usize) -> Section {
-        let (block, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
+        let (bucket, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;
-        let mut commands = vec![Command::NewChain(block.clone()), Command::NewChain(last.clone())];
+        let mut commands = vec![Command::NewChain(bucket.clone()), Command::NewChain(last.clone())];
         commands.extend(numbers().map(|number| Command::NewChain(tunnel(number))));
-        commands.extend(numbers().map(|number| put(&block, Target::Jump(tunnel(number)))));
+        commands.extend(numbers().map(|number| put(&bucket, Target::Jump(tunnel(number)))));
         commands.extend(numbers().map(|number| put(&tunnel(number), Target::Drop)));
         commands.extend(numbers().map(|number| put(&tunnel(number), Target::Accept)));
-        commands.push(put(&last, Target::Goto(block)));
+        commands.push(put(&last, Target::Goto(bucket)));
         commands.push(put(BuiltIn::Forward, Target::Jump(last)));
         let table = Table::Filter;
         Section { table, commands }
@@ -211,7 +211,9 @@ mod tests {
     fn each_chain_keeps_the_order_of_its_rules() {
         let rules = |sections: &[Section], chain: &ChainName| -> Vec<_> {
             let commands = sections.iter().flat_map(|section| section.commands.clone());
-            commands.filter(|command| filled_chain(command) == Some(chain)).collect()
+            commands
+                .filter(|command| filled_chain(command) == Some(chain))
+                .collect()
         };
         let whole = [tunnels(2 * STAGE_CHAINS)];
         for chain in [tunnel(7), name("PLUTO-FI-10.0.0.0-8")] {
@@ -230,10 +232,15 @@ mod tests {
         let commands = || before.iter().flat_map(|section| &section.commands);
         assert!(commands().all(|command| filled_chain(command).is_some()));
 
-        let block = name("PLUTO-FI-10.0.0.0-8");
-        let sections = in_stages(vec![tunnels(2 * STAGE_CHAINS)], |_, chain| *chain == block);
+        let bucket = name("PLUTO-FI-10.0.0.0-8");
+        let sections = in_stages(vec![tunnels(2 * STAGE_CHAINS)], |_, chain| *chain == bucket);
         let (last, before) = sections.split_last().unwrap();
-        let fills = |section: &Section| section.commands.iter().any(|command| filled_chain(command) == Some(&block));
+        let fills = |section: &Section| {
+            section
+                .commands
+                .iter()
+                .any(|command| filled_chain(command) == Some(&bucket))
+        };
         assert!(fills(last));
         assert!(!before.iter().any(fills));
     }

@@ -5,12 +5,12 @@ use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 
+use super::dispatch::{DispatchBucket, OptionalChains};
 use super::filter_rules;
 use super::identity::TunnelId;
-use super::tunnel_rules::{TunnelRules, TunnelChain};
 use super::nat;
 use super::packet_path::PacketPath;
-use super::dispatch::{DispatchBucket, OptionalChains};
+use super::tunnel_rules::{TunnelChain, TunnelRules};
 use crate::contract::{Attachment, ClientTranslation, Compression, HostAccess, Scope, Tunnel};
 use crate::netfilter::{
     ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, RulePosition, Target,
@@ -36,21 +36,36 @@ use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 ///
 /// # Errors
 /// If what is set for it does not go with what it is.
-pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, terms: &PolicyContext<'_>) -> Result<TunnelRules, PolicyError> {
-    let exit = exit_interface(tunnel, terms.interfaces);
-    let mut layout = TunnelRules::new(exit.cloned());
-    for way in filter_paths(tunnel, terms.policy) {
-        let rules = filter_rules::filter_rules(tunnel, id, terms.policy, &way);
-        add_tunnel_chain(&mut layout, tunnel, id, way.path, way.local, rules, exit);
-        if way.is_restricted() && tunnel.traffic != Traffic::Any {
-            drop_other_traffic(&mut layout, tunnel, id, terms.policy, &way, exit);
+pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>) -> Result<TunnelRules, PolicyError> {
+    let exit_interface = exit_interface(tunnel, context.interfaces);
+    let mut tunnel_rules = TunnelRules::new(exit_interface.cloned());
+    for filter_path in filter_paths(tunnel, context.policy) {
+        let rules = filter_rules::filter_rules(tunnel, id, context.policy, &filter_path);
+        add_tunnel_chain(
+            &mut tunnel_rules,
+            tunnel,
+            id,
+            filter_path.path,
+            filter_path.local,
+            rules,
+            exit_interface,
+        );
+        if filter_path.is_restricted() && tunnel.traffic != Traffic::Any {
+            drop_other_traffic(
+                &mut tunnel_rules,
+                tunnel,
+                id,
+                context.policy,
+                &filter_path,
+                exit_interface,
+            );
         }
     }
     if let Some(translation) = tunnel.translation {
-        add_client_translation(&mut layout, tunnel, id, translation, exit);
+        add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }
     if let Some((me, peer)) = ipcomp_hosts(tunnel) {
-        layout.attach(TunnelChain {
+        tunnel_rules.attach(TunnelChain {
             path: PacketPath::Input,
             name: tunnel_chain_name(id, "C"),
             remote: Network::host(peer),
@@ -61,12 +76,12 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, terms: &PolicyContext<'_>) -
             }],
         });
     }
-    add_mss_clamp(&mut layout, tunnel, id, terms, exit);
-    nat::add_nat(&mut layout, tunnel, id, terms, exit)?;
-    if let (Esp::Negotiated, Some(peer)) = (terms.esp, same_family_peer(tunnel)) {
-        add_esp_peer(&mut layout, peer);
+    add_mss_clamp(&mut tunnel_rules, tunnel, id, context, exit_interface);
+    nat::add_nat(&mut tunnel_rules, tunnel, id, context, exit_interface)?;
+    if let (Esp::Negotiated, Some(peer)) = (context.esp, same_family_peer(tunnel)) {
+        add_esp_peer(&mut tunnel_rules, peer);
     }
-    Ok(layout)
+    Ok(tunnel_rules)
 }
 
 /// What counts for a tunnel besides what its daemon says of it.
@@ -98,19 +113,19 @@ pub enum NatExemption {
 pub enum PolicyError {
     /// It is not known which address is to be hidden behind.
     #[error(
-        "nat = \"masquerade\": the gateway has no single address of its own in {near}; say which, nat = \"ADDRESS\""
+        "nat = \"masquerade\": the gateway has no single address of its own in {local}; say which, nat = \"ADDRESS\""
     )]
     NoLocalAddress {
         /// What is behind us by the tunnel's selector.
-        near: Network,
+        local: Network,
     },
     /// Packets from the address would not go into the tunnel.
-    #[error("nat = \"{address}\": not an address in {near}, so that nothing from it would go into the tunnel")]
+    #[error("nat = \"{address}\": not an address in {local}, so that nothing from it would go into the tunnel")]
     AddressOutside {
         /// The address.
         address: IpAddr,
         /// What is behind us by the tunnel's selector.
-        near: Network,
+        local: Network,
     },
     /// Its two ends are one network.
     #[error(
@@ -130,31 +145,35 @@ fn same_family_peer(tunnel: &Tunnel) -> Option<IpAddr> {
 /// What lets in ESP and AH of a peer for a tunnel whose packets are of the other family.
 #[must_use]
 pub fn esp_peer_rules(peer: IpAddr) -> TunnelRules {
-    let mut layout = TunnelRules::new(None);
-    add_esp_peer(&mut layout, peer);
-    layout
+    let mut tunnel_rules = TunnelRules::new(None);
+    add_esp_peer(&mut tunnel_rules, peer);
+    tunnel_rules
 }
 
-fn add_esp_peer(layout: &mut TunnelRules, peer: IpAddr) {
-    layout.buckets.insert(DispatchBucket::for_remote(PacketPath::EspPeer, &Network::host(peer)));
-    layout.optional.extend([OptionalChains::EspPeers, OptionalChains::EspPeer(peer)]);
+fn add_esp_peer(tunnel_rules: &mut TunnelRules, peer: IpAddr) {
+    tunnel_rules
+        .buckets
+        .insert(DispatchBucket::for_remote(PacketPath::EspPeer, &Network::host(peer)));
+    tunnel_rules
+        .optional
+        .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(peer)]);
 }
 
 /// Gives a tunnel a chain on a path, and leads its packets there.
 fn add_tunnel_chain(
-    layout: &mut TunnelRules,
+    tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
     path: PacketPath,
-    near: Network,
+    local: Network,
     rules: Vec<Rule>,
-    exit: Option<&Device>,
+    exit_interface: Option<&Device>,
 ) {
-    layout.attach(TunnelChain {
+    tunnel_rules.attach(TunnelChain {
         path,
         name: tunnel_chain_name(id, path.tag()),
         remote: tunnel.peer_client,
-        conditions: vec![tunnel_matches(tunnel, path, Some(near), exit)],
+        conditions: vec![tunnel_matches(tunnel, path, Some(local), exit_interface)],
         rules,
     });
 }
@@ -163,10 +182,17 @@ fn add_tunnel_chain(
 ///
 /// At the tail of the block: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
 /// and every one of them has been asked by then.
-fn drop_other_traffic(layout: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &FilterPath, exit: Option<&Device>) {
-    let matches = tunnel_matches(tunnel, way.path, Some(way.local), exit);
+fn drop_other_traffic(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    policy: &Policy,
+    filter_path: &FilterPath,
+    exit_interface: Option<&Device>,
+) {
+    let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
     for rule in filter_rules::log_and_drop(id, policy, matches) {
-        layout.add_to_bucket(way.path, &tunnel.peer_client, RulePosition::Tail, rule);
+        tunnel_rules.add_to_bucket(filter_path.path, &tunnel.peer_client, RulePosition::Tail, rule);
     }
 }
 
@@ -208,26 +234,28 @@ impl FilterPath {
 /// The paths of the filter table that a tunnel has a chain on. On others its packets are left to other rules.
 #[must_use]
 pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
-    let near = tunnel.translation.map_or(tunnel.my_client, |translation| {
+    let local = tunnel.translation.map_or(tunnel.my_client, |translation| {
         // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT, and POSTROUTING replaces ours after OUTPUT.
         Network::host(translation.own)
     });
-    let mut passes = Vec::new();
+    let mut allowed = Vec::new();
     if forwards_packets(tunnel) {
-        passes.push((PacketPath::ForwardIn, allowed_inbound(&policy.allow)));
-        passes.push((PacketPath::ForwardOut, allowed_outbound(&policy.allow)));
+        allowed.push((PacketPath::ForwardIn, allowed_inbound(&policy.allow)));
+        allowed.push((PacketPath::ForwardOut, allowed_outbound(&policy.allow)));
     }
-    passes.extend(gateway_paths(tunnel, policy));
+    allowed.extend(gateway_paths(tunnel, policy));
     if tunnel.log_group.is_some() || policy.chain.is_some() {
         // libreswan's script logs there whether or not anybody is let in; and the administrator's chain has the first word everywhere.
         for path in GATEWAY_PATHS {
-            if !passes.iter().any(|(taken, _)| *taken == path) {
-                passes.push((path, AllowedTraffic::Undecided));
+            if !allowed.iter().any(|(taken, _)| *taken == path) {
+                allowed.push((path, AllowedTraffic::Undecided));
             }
         }
     }
-    let ways = passes.into_iter();
-    ways.map(|(path, passes)| FilterPath { path, local: near, allowed: passes }).collect()
+    let filter_paths = allowed.into_iter();
+    filter_paths
+        .map(|(path, allowed)| FilterPath { path, local, allowed })
+        .collect()
 }
 
 fn allowed_inbound(allow: &Allow) -> AllowedTraffic {
@@ -290,22 +318,30 @@ fn daemon_opens_gateway(tunnel: &Tunnel) -> bool {
 ///
 /// Only what this tunnel's policy takes: a policy of another tunnel to the same network has an end of its own.
 fn add_client_translation(
-    layout: &mut TunnelRules,
+    tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
     translation: ClientTranslation,
-    exit: Option<&Device>,
+    exit_interface: Option<&Device>,
 ) {
     let ClientTranslation { assigned, own } = translation;
-    for (path, near, target) in [
+    for (path, local, target) in [
         (PacketPath::NatIn, assigned, Target::Dnat(own)),
         (PacketPath::NatOut, own, Target::Snat(assigned)),
     ] {
         let rule = Rule {
             matches: filter_rules::selector_matches(tunnel, path.direction()),
-            target: target,
+            target,
         };
-        add_tunnel_chain(layout, tunnel, id, path, Network::host(near), vec![rule], exit);
+        add_tunnel_chain(
+            tunnel_rules,
+            tunnel,
+            id,
+            path,
+            Network::host(local),
+            vec![rule],
+            exit_interface,
+        );
     }
 }
 
@@ -326,17 +362,23 @@ const ETHERNET_MTU: u16 = 1500;
 ///
 /// What goes into the tunnel is asked its path, which knows what IPsec adds. What comes out of it tells the other side how large the
 /// segments into the tunnel may be, but its own path is that to the machine behind us, which knows nothing of IPsec: so that is a number.
-fn add_mss_clamp(layout: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, terms: &PolicyContext<'_>, exit: Option<&Device>) {
+fn add_mss_clamp(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    context: &PolicyContext<'_>,
+    exit_interface: Option<&Device>,
+) {
     let longer = match tunnel.family() {
         Family::Ipv4 => 0,
         Family::Ipv6 => IPV6_EXTRA_HEADER,
     };
     let number = |size: u16| NonZeroU16::new(size.saturating_sub(longer)).map(Target::SetMss);
-    let by_path = terms
+    let by_path = context
         .path_mtu
         .unwrap_or(ETHERNET_MTU)
         .saturating_sub(MAX_ESP_OVERHEAD + IPV4_TCP_HEADERS);
-    let targets = match terms.policy.mss {
+    let targets = match context.policy.mss {
         Mss::Leave => return,
         Mss::PathMtu => [number(by_path), Some(Target::ClampMssToPmtu)],
         Mss::Fixed(size) => [number(size.get()), number(size.get())],
@@ -346,16 +388,16 @@ fn add_mss_clamp(layout: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, terms
             matches: std::iter::once(Match::Syn)
                 .chain(connection_comment(tunnel).map(Match::Comment))
                 .collect(),
-            target: target,
+            target,
         });
         add_tunnel_chain(
-            layout,
+            tunnel_rules,
             tunnel,
             id,
             path,
             tunnel.my_client,
             rules.into_iter().collect(),
-            exit,
+            exit_interface,
         );
     }
 }
@@ -382,15 +424,20 @@ fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Op
 }
 
 /// By what a block knows a tunnel's packets.
-pub(super) fn tunnel_matches(tunnel: &Tunnel, path: PacketPath, near: Option<Network>, exit: Option<&Device>) -> Vec<Match> {
-    let near = near.map(|near| path.local_match(near));
+pub(super) fn tunnel_matches(
+    tunnel: &Tunnel,
+    path: PacketPath,
+    local: Option<Network>,
+    exit_interface: Option<&Device>,
+) -> Vec<Match> {
+    let local = local.map(|local| path.local_match(local));
     let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.peer_client))
-        .chain(near)
+        .chain(local)
         .filter(is_restrictive)
         .collect();
     // iptables shows the source first.
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
-    matches.push(match (path.direction(), exit) {
+    matches.push(match (path.direction(), exit_interface) {
         // A policy applies to it only when the device has it already.
         (Direction::Out, Some(device)) => path.interface_match(InterfaceMatch::Interface(device.clone())),
         (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.attachment, path),

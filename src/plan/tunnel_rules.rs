@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::packet_path::PacketPath;
 use super::chain_fragment::ChainFragment;
-use super::dispatch::{DispatchBucket, SharedChains, OptionalChains};
+use super::dispatch::{DispatchBucket, OptionalChains, SharedChains};
+use super::packet_path::PacketPath;
 use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Device, Network};
 
@@ -14,17 +14,22 @@ use crate::selector::{Device, Network};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelRules {
     /// Its chains and their rules in the filter table, and the rules in the blocks that lead to them.
+    #[serde(rename = "piece")]
     filter: ChainFragment,
     /// The same in other tables, if it has anything there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(rename = "elsewhere")]
     other_tables: BTreeMap<Table, ChainFragment>,
     /// The blocks that it hangs in.
+    #[serde(rename = "blocks")]
     pub buckets: BTreeSet<DispatchBucket>,
     /// Its device, if it is known by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "device")]
     pub interface: Option<Device>,
     /// The other shared parts that it needs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(rename = "shared")]
     pub optional: BTreeSet<OptionalChains>,
 }
 
@@ -68,7 +73,10 @@ impl TunnelRules {
     #[must_use]
     pub fn tables(&self) -> BTreeSet<Table> {
         let elsewhere = self.other_tables.keys().copied();
-        let shared = self.optional.iter().map(|part| SharedChains::Optional(part.clone()).table());
+        let shared = self
+            .optional
+            .iter()
+            .map(|part| SharedChains::Optional(part.clone()).table());
         elsewhere.chain(shared).chain([Table::Filter]).collect()
     }
 
@@ -79,9 +87,12 @@ impl TunnelRules {
         let mut parts = self.optional.iter().filter(is_nat).peekable();
         let keeps = |part| match part {
             &OptionalChains::NatExempt | &OptionalChains::NatExemptInterface(_) => true,
-            &(OptionalChains::Unencrypted | OptionalChains::ClearTextEntry | OptionalChains::SourceNat | OptionalChains::ClearTextBlocks | OptionalChains::EspPeers | OptionalChains::EspPeer(_)) => {
-                false
-            }
+            &(OptionalChains::Unencrypted
+            | OptionalChains::ClearTextEntry
+            | OptionalChains::SourceNat
+            | OptionalChains::ClearTextBlocks
+            | OptionalChains::EspPeers
+            | OptionalChains::EspPeer(_)) => false,
         };
         !self.other_tables.contains_key(&Table::Nat) && parts.peek().is_some() && parts.all(keeps)
     }
@@ -101,7 +112,11 @@ impl TunnelRules {
         let mut nodes: BTreeSet<_> = self.buckets.iter().copied().map(SharedChains::Bucket).collect();
         for table in self.tables() {
             nodes.insert(SharedChains::Base(table));
-            nodes.extend(self.interface.iter().map(|device| SharedChains::Wildcard(table, device.class())));
+            nodes.extend(
+                self.interface
+                    .iter()
+                    .map(|device| SharedChains::Wildcard(table, device.class())),
+            );
         }
         if let Some(device) = &self.interface {
             nodes.insert(SharedChains::Interfaces);
@@ -115,47 +130,47 @@ impl TunnelRules {
 
     /// Hangs a chain into the block of its far network.
     pub(super) fn attach(&mut self, own: TunnelChain) {
-        let block = DispatchBucket::for_remote(own.path, &own.remote);
-        let piece = self.fragment_mut(own.path.table());
-        piece.add_chain(&own.name);
+        let bucket = DispatchBucket::for_remote(own.path, &own.remote);
+        let fragment = self.fragment_mut(own.path.table());
+        fragment.add_chain(&own.name);
         for rule in own.rules {
-            piece.append_rule(&own.name, rule);
+            fragment.append_rule(&own.name, rule);
         }
         for matches in own.conditions {
-            piece.insert_rule(
-                &block.chain_name(),
+            fragment.insert_rule(
+                &bucket.chain_name(),
                 Rule {
                     matches,
                     target: Target::Jump(own.name.clone()),
                 },
             );
         }
-        self.buckets.insert(block);
+        self.buckets.insert(bucket);
     }
 
     /// Puts a rule into the block of a far network.
-    pub(super) fn add_to_bucket(&mut self, path: PacketPath, far: &Network, place: RulePosition, rule: Rule) {
-        let block = DispatchBucket::for_remote(path, far);
-        let chain = block.chain_name();
+    pub(super) fn add_to_bucket(&mut self, path: PacketPath, remote: &Network, place: RulePosition, rule: Rule) {
+        let bucket = DispatchBucket::for_remote(path, remote);
+        let chain = bucket.chain_name();
         self.add_rule(path.table(), &chain, place, rule);
-        self.buckets.insert(block);
+        self.buckets.insert(bucket);
     }
 
     /// Puts a rule into a chain that some shared part brings.
     pub(super) fn add_rule(&mut self, table: Table, chain: impl Into<Chain>, place: RulePosition, rule: Rule) {
-        let piece = self.fragment_mut(table);
+        let fragment = self.fragment_mut(table);
         match place {
-            RulePosition::Head => piece.insert_rule(chain, rule),
-            RulePosition::Tail => piece.append_rule(chain, rule),
+            RulePosition::Head => fragment.insert_rule(chain, rule),
+            RulePosition::Tail => fragment.append_rule(chain, rule),
         }
     }
 
     /// Adds a chain of its own with its rules, that other rules of its lead to.
     pub(super) fn add_chain(&mut self, table: Table, chain: &ChainName, rules: impl IntoIterator<Item = Rule>) {
-        let piece = self.fragment_mut(table);
-        piece.add_chain(chain);
+        let fragment = self.fragment_mut(table);
+        fragment.add_chain(chain);
         for rule in rules {
-            piece.append_rule(chain, rule);
+            fragment.append_rule(chain, rule);
         }
     }
 
@@ -192,10 +207,10 @@ mod tests {
 
     #[test]
     fn what_an_older_version_wrote_is_read_and_written_as_it_was() {
-        let layout: TunnelRules = serde_json::from_str(OLD).unwrap();
-        assert_eq!(layout.tables(), BTreeSet::from([Table::Filter]));
-        assert_eq!(layout.fragment(Table::Filter).unwrap().rules.len(), 2);
+        let tunnel_rules: TunnelRules = serde_json::from_str(OLD).unwrap();
+        assert_eq!(tunnel_rules.tables(), BTreeSet::from([Table::Filter]));
+        assert_eq!(tunnel_rules.fragment(Table::Filter).unwrap().rules.len(), 2);
         let old: serde_json::Value = serde_json::from_str(OLD).unwrap();
-        assert_eq!(serde_json::to_value(&layout).unwrap(), old);
+        assert_eq!(serde_json::to_value(&tunnel_rules).unwrap(), old);
     }
 }

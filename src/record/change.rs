@@ -139,13 +139,13 @@ impl Store {
     /// Enters a tunnel in the folder of each shared part that it needs.
     fn enter(&self, ruleset: Ruleset, record: &Entry) -> Result<(), RecordError> {
         file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
-        for node in record
-            .layout()
+        for shared_chains in record
+            .tunnel_rules()
             .shared_chains()
             .into_iter()
-            .filter(|node| *node != SharedChains::Base(Table::Filter))
+            .filter(|shared_chains| *shared_chains != SharedChains::Base(Table::Filter))
         {
-            let folder = self.node_folder(ruleset, &node);
+            let folder = self.node_folder(ruleset, &shared_chains);
             file::make_folder(&folder)?;
             file::touch(&folder.join(record.id().as_str()))?;
         }
@@ -157,15 +157,15 @@ impl Store {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())
-            .flat_map(|other| other.layout().shared_chains())
+            .flat_map(|other| other.tunnel_rules().shared_chains())
             .collect();
-        for node in record
-            .layout()
+        for shared_chains in record
+            .tunnel_rules()
             .shared_chains()
             .difference(&kept)
-            .filter(|node| **node != SharedChains::Base(Table::Filter))
+            .filter(|shared_chains| **shared_chains != SharedChains::Base(Table::Filter))
         {
-            let folder = self.node_folder(ruleset, node);
+            let folder = self.node_folder(ruleset, shared_chains);
             file::remove(&folder.join(record.id().as_str()))?;
             file::remove_if_empty(&folder)?;
         }

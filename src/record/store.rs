@@ -14,7 +14,7 @@ use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{TunnelRules, SharedChains, TunnelId, TunnelKey};
+use crate::plan::{SharedChains, TunnelId, TunnelKey, TunnelRules};
 use crate::settings::JumpPlace;
 
 /// The end of the name of a record whose rules are not yet in.
@@ -180,8 +180,8 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn tunnels_at(&self, ruleset: Ruleset, node: &SharedChains) -> Result<Vec<TunnelRecord>, RecordError> {
-        let ids = self.members(&self.node_folder(ruleset, node))?;
+    pub fn tunnels_at(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> Result<Vec<TunnelRecord>, RecordError> {
+        let ids = self.members(&self.node_folder(ruleset, shared_chains))?;
         let entries: Result<Vec<_>, _> = ids
             .iter()
             .filter(|id| id.is_tunnel())
@@ -220,23 +220,26 @@ impl Store {
         self.ruleset_folder(ruleset).join("place")
     }
 
-    /// Those of the shared parts that `layouts` need which tunnels other than `ids` need too.
+    /// Those of the shared parts that `all_rules` need which tunnels other than `ids` need too.
     ///
     /// # Errors
     /// If a folder cannot be listed.
     pub fn staying(
         &self,
         ruleset: Ruleset,
-        layouts: &[&TunnelRules],
+        all_rules: &[&TunnelRules],
         ids: &BTreeSet<&TunnelId>,
     ) -> Result<BTreeSet<SharedChains>, RecordError> {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.shared_chains()).collect();
+        let nodes: BTreeSet<_> = all_rules
+            .iter()
+            .flat_map(|tunnel_rules| tunnel_rules.shared_chains())
+            .collect();
         let mut staying = BTreeSet::new();
-        for node in nodes {
+        for shared_chains in nodes {
             let is_other =
                 |name: &str| !name.ends_with(NEW) && name.parse().is_ok_and(|id: TunnelId| !ids.contains(&id));
-            if is_any(file::names(&self.node_folder(ruleset, &node))?, is_other)? {
-                staying.insert(node);
+            if is_any(file::names(&self.node_folder(ruleset, &shared_chains))?, is_other)? {
+                staying.insert(shared_chains);
             }
         }
         Ok(staying)
@@ -336,15 +339,18 @@ impl Store {
     }
 
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
-    pub(super) fn node_folder(&self, ruleset: Ruleset, node: &SharedChains) -> PathBuf {
-        match node {
+    pub(super) fn node_folder(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> PathBuf {
+        match shared_chains {
             SharedChains::Base(Table::Filter) => self.tunnels_folder(ruleset),
             SharedChains::Base(Table::Nat | Table::Mangle)
             | SharedChains::Interfaces
             | SharedChains::Wildcard(..)
             | SharedChains::Interface(_)
             | SharedChains::Bucket(_)
-            | SharedChains::Optional(_) => self.ruleset_folder(ruleset).join("nodes").join(node.to_string()),
+            | SharedChains::Optional(_) => self
+                .ruleset_folder(ruleset)
+                .join("nodes")
+                .join(shared_chains.to_string()),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::daemon::Daemon;
 use crate::contract::{Multiplicity, Tunnel};
-use crate::plan::{TunnelRules, TunnelId, TunnelKey};
+use crate::plan::{TunnelId, TunnelKey, TunnelRules};
 use crate::settings::Policy;
 
 /// The newest format of records that this version writes and reads.
@@ -34,5 +34,5 @@ pub struct TunnelRecord {
     #[serde(default)]
     pub policy: Policy,
     /// Every rule that is in for it: what `down` takes out, and a rebuild puts back.
-    pub layout: TunnelRules,
+    pub tunnel_rules: TunnelRules,
 }

@@ -18,7 +18,7 @@ use crate::selector::{Family, Network};
 
 pub use connection::{Connection, Keys, Who};
 pub use file::{DEFAULT_PATH, SettingsError};
-pub use gateway::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, IpsecOnlyScope, Through};
+pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 pub use pattern::{IdentityPattern, NamePattern};
 pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
 pub use service::Service;

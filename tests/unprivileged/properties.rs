@@ -9,7 +9,8 @@ use crate::support::world::{libreswan, strongswan, with};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
 use pluto_updown::plan::{
-    RulesetChange, NatExemption, TunnelRules, ChainFragment, JumpConfig, PolicyContext, TunnelKey, plan_faults, tunnel_rules, rebuild, transition,
+    ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
+    rebuild, transition, tunnel_rules,
 };
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Esp, JumpPlace};
@@ -95,7 +96,9 @@ fn layout(tunnel: &Tunnel) -> TunnelRules {
 
 /// What is a tunnel's own in the filter table.
 fn filter(layout: &TunnelRules) -> &ChainFragment {
-    layout.fragment(Table::Filter).expect("every tunnel has something there")
+    layout
+        .fragment(Table::Filter)
+        .expect("every tunnel has something there")
 }
 
 fn saved(tables: &Emulator) -> [String; 3] {

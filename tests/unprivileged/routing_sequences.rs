@@ -405,7 +405,9 @@ impl Gateway {
         let recorded = self.recorded();
         for item in self.ours() {
             let slot = pluto_updown::plan::object_key(&item);
-            let known = recorded.iter().any(|other| pluto_updown::plan::object_key(other) == slot);
+            let known = recorded
+                .iter()
+                .any(|other| pluto_updown::plan::object_key(other) == slot);
             assert!(known, "no record tells of {item:?} after {after:?}");
         }
     }

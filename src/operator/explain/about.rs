@@ -10,7 +10,7 @@ use super::scene::{Book, Scene};
 use super::verdict::{brief, on_the_way, protocol};
 use crate::contract::{Attachment, Compression, Scope, Tunnel};
 use crate::netfilter::{BuiltIn, Rule, Table};
-use crate::plan::{PacketCtState, Endpoint, Packet, OptionalChains};
+use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState};
 use crate::record::{GuardRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::Nat;
@@ -94,7 +94,7 @@ fn flows(book: &Book, record: &TunnelRecord) -> Vec<String> {
 }
 
 fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
-    let piece = record.layout.fragment(table);
+    let piece = record.tunnel_rules.fragment(table);
     piece
         .into_iter()
         .flat_map(|piece| &piece.rules)
@@ -151,7 +151,7 @@ fn addresses(record: &TunnelRecord) -> String {
             translation.own, translation.assigned
         );
     }
-    let is_exempt = record.layout.optional.contains(&OptionalChains::NatExempt);
+    let is_exempt = record.tunnel_rules.optional.contains(&OptionalChains::NatExempt);
     match (hidden_behind(record), record.policy.nat) {
         (Some(address), _) => format!(
             "Addresses: machines behind the gateway leave with {address}, and what answers them comes back to them. New connections of machines outside {} are let through by your own rules, or not at all.",
@@ -219,8 +219,14 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         connection: PacketCtState::New,
         answered_at: None,
     };
-    let comes = (packet(peer, me, Endpoint::Unencrypted(None), Endpoint::Gateway), BuiltIn::Input);
-    let leaves = (packet(me, peer, Endpoint::Gateway, Endpoint::Unencrypted(None)), BuiltIn::Output);
+    let comes = (
+        packet(peer, me, Endpoint::Unencrypted(None), Endpoint::Gateway),
+        BuiltIn::Input,
+    );
+    let leaves = (
+        packet(me, peer, Endpoint::Gateway, Endpoint::Unencrypted(None)),
+        BuiltIn::Output,
+    );
     [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.ruleset, peer) {
         Some(book) => brief(&book.journeys(packet), family),
         None => format!("is left to your own rules in {}", built_in.name()),

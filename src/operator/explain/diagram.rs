@@ -7,7 +7,7 @@ use super::scene::Scene;
 use super::verdict::protocol;
 use crate::contract::{Attachment, Tunnel};
 use crate::netfilter::{BuiltIn, ChainName, Direction, Table};
-use crate::plan::{DispatchBucket, AllowedTraffic, PacketPath};
+use crate::plan::{AllowedTraffic, DispatchBucket, PacketPath};
 use crate::record::TunnelRecord;
 
 /// A picture: what all packets come through first, the two ways between which it is decided, and what all come through last.
@@ -99,7 +99,7 @@ pub(super) fn outbound(scene: &Scene, found: &Found<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
     let [_, closed] = esp(scene, found);
-    let routed = match &record.layout.interface {
+    let routed = match &record.tunnel_rules.interface {
         Some(device) => format!("the route leads into {device}"),
         None => "routing finds the policy".to_owned(),
     };
@@ -182,7 +182,7 @@ fn chains(record: &TunnelRecord, way: &Told) -> Vec<String> {
 
 fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
     let chains = record
-        .layout
+        .tunnel_rules
         .fragment(path.table())
         .into_iter()
         .flat_map(|piece| &piece.chains);
@@ -196,12 +196,17 @@ fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> St
         Direction::In => "the packet in clear",
         Direction::Out => "the packet in clear, to rules on its way into the tunnel",
     };
-    let paths = [Table::Mangle, Table::Nat].into_iter().flat_map(PacketPath::tunnel_paths);
+    let paths = [Table::Mangle, Table::Nat]
+        .into_iter()
+        .flat_map(PacketPath::tunnel_paths);
     let own = paths
         .filter(|path| path.direction() == direction)
         .filter_map(|path| Some(format!("{} > {}", path.table(), own_chain(record, *path)?)));
     let mut lines: Vec<_> = own.collect();
-    let exempt = record.layout.optional.contains(&crate::plan::OptionalChains::NatExempt);
+    let exempt = record
+        .tunnel_rules
+        .optional
+        .contains(&crate::plan::OptionalChains::NatExempt);
     match (direction, about::hidden_behind(record)) {
         (Direction::Out, Some(address)) => lines.push(format!(
             "nat: what is in clear and not in {} becomes {address}, and goes in then",

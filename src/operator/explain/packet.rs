@@ -10,7 +10,7 @@ use super::scene::{Book, Scene, is_ours};
 use super::verdict::{Grain, details, fates, line, moment, moments, others, rule, told};
 use crate::contract::Attachment;
 use crate::netfilter::{BuiltIn, Direction};
-use crate::plan::{PacketCtState, Trace, Endpoint, Packet, seen_from_destination};
+use crate::plan::{Endpoint, Packet, PacketCtState, Trace, seen_from_destination};
 use crate::record::TunnelRecord;
 use crate::selector::{Family, Traffic};
 
@@ -153,7 +153,9 @@ fn built_in(way: &Way<'_>) -> BuiltIn {
     match (&way.from, &way.to) {
         (_, Endpoint::Gateway) => BuiltIn::Input,
         (Endpoint::Gateway, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => BuiltIn::Output,
-        (Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => BuiltIn::Forward,
+        (Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => {
+            BuiltIn::Forward
+        }
     }
 }
 
@@ -215,7 +217,13 @@ fn is_out_of(record: &TunnelRecord, far: IpAddr, near: IpAddr) -> bool {
 
 impl<'a> Way<'a> {
     fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, ours: Ours) -> Self {
-        let clear = |is_ours| if is_ours { Endpoint::Gateway } else { Endpoint::Unencrypted(None) };
+        let clear = |is_ours| {
+            if is_ours {
+                Endpoint::Gateway
+            } else {
+                Endpoint::Unencrypted(None)
+            }
+        };
         let from = out_of.map_or_else(|| clear(ours.source), |record| leg(record, Direction::In));
         let to = into.map_or_else(|| clear(ours.destination), |record| leg(record, Direction::Out));
         let name = |record: &TunnelRecord| format!("{} ({})", record.key.connection, record.id);
@@ -242,7 +250,7 @@ impl<'a> Way<'a> {
 
 /// How a tunnel's packets come or leave.
 pub(super) fn leg(record: &TunnelRecord, direction: Direction) -> Endpoint {
-    let device = record.layout.interface.clone();
+    let device = record.tunnel_rules.interface.clone();
     match (&record.tunnel.attachment, direction, &device) {
         (Attachment::Device(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
         // The device has it first, and asks for the policy afterwards.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::ground::Ground;
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
-use crate::plan::{Trace, TunnelRules, Packet, RulesetModel, JumpConfig, DesiredState};
+use crate::plan::{DesiredState, JumpConfig, Packet, RulesetModel, Trace, TunnelRules};
 use crate::record::{Entry, GatewayRecord, GuardRecord, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, Network as _, WayKind};
 use crate::selector::Family;
@@ -60,13 +60,13 @@ impl Scene {
 
 impl Book {
     pub(super) fn of(ruleset: Ruleset, place: JumpPlace, entries: Vec<Entry>) -> Self {
-        let layouts: Vec<TunnelRules> = entries.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let family = ruleset.family;
         Self {
             ruleset,
             place,
             entries,
-            wanted: DesiredState::from_rules(&layouts, JumpConfig { family, place }),
+            wanted: DesiredState::from_rules(&all_rules, JumpConfig { family, place }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::kinds;
 use crate::netfilter::{BuiltIn, Direction, Table, Target};
-use crate::plan::{Assumption, PacketCtState, DecidingRule, Doubt, WalkEnd, Trace, RuleOrder, HookTrace, Walk};
+use crate::plan::{Assumption, DecidingRule, Doubt, HookTrace, PacketCtState, RuleOrder, Trace, Walk, WalkEnd};
 use crate::selector::{Family, Icmp, Protocol, Traffic};
 use crate::words::wrapped;
 
@@ -32,7 +32,9 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState
         Family::Ipv6 => &[1, 2, 3, 4],
     };
     match kind {
-        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => &[PacketCtState::Related],
+        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => {
+            &[PacketCtState::Related]
+        }
         Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => {
             &[PacketCtState::New, PacketCtState::Established]
         }
@@ -163,10 +165,7 @@ impl Fate {
 
     /// `passes`, `is dropped`, `is left to your own rules in FORWARD`
     pub(super) fn words(&self) -> String {
-        let built_in = self
-            .journey
-            .hook()
-            .map_or(BuiltIn::Forward, |station| station.built_in);
+        let built_in = self.journey.hook().map_or(BuiltIn::Forward, |station| station.built_in);
         words(self.end, built_in)
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn standing(record: &TunnelRecord, life: Life, kernel: &Kernel) -> St
         .iter()
         .filter(|policy| is_between(&record.key, policy))
         .collect();
-    let stands = match (record.reqid(), &record.layout.interface) {
+    let stands = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
         (Some(reqid), _) => return without(record, reqid, life, &between, kernel),
         (None, Some(device)) => {

@@ -7,7 +7,7 @@ use super::super::ground::{Ground, rulesets};
 use crate::apply::{Comparison, Session};
 use crate::hook::HookError;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
-use crate::plan::{Drift, DriftKind, TunnelRules, PacketPath};
+use crate::plan::{Drift, DriftKind, PacketPath, TunnelRules};
 use crate::record::{Entry, GuardRecord, Store, TunnelRecord};
 use crate::words::one_line;
 
@@ -143,7 +143,7 @@ fn add_entries(
             Entry::Tunnel(record) => report.tunnels.push(Tunnel {
                 ruleset,
                 last_call: store.last_call(ruleset, &record.id),
-                traffic: counted.as_ref().map(|counted| traffic(&record.layout, counted)),
+                traffic: counted.as_ref().map(|counted| traffic(&record.tunnel_rules, counted)),
                 daemon_runs: record
                     .daemon
                     .map(|daemon| *runs.entry(daemon).or_insert_with(|| !daemon.is_dead())),
@@ -155,7 +155,7 @@ fn add_entries(
             }),
             Entry::Guard(record) => report.apart.push(Apart {
                 ruleset,
-                dropped: saved.map(|saved| dropped(&record.layout, saved)),
+                dropped: saved.map(|saved| dropped(&record.tunnel_rules, saved)),
                 record: *record,
             }),
             // A part of its tunnel.
@@ -165,8 +165,11 @@ fn add_entries(
 }
 
 /// What a guard's own rules have dropped.
-fn dropped(layout: &TunnelRules, saved: &IptablesSave) -> Counters {
-    let rules = layout.fragment(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
+fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
+    let rules = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.rules);
     let drops = rules.filter(|placed| placed.rule.target == Target::Drop);
     let counters = drops.filter_map(|placed| {
         let text = placed.rule.to_string();
@@ -192,9 +195,12 @@ fn counted(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
 
 /// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
 /// compressing, comes by once more as what it is, and is counted then.
-fn traffic(layout: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
+fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
     let mut traffic = Traffic::default();
-    let chains = layout.fragment(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
+    let chains = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.chains);
     for chain in chains {
         let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
         let is = |path: PacketPath| path.tag() == tag;

@@ -158,7 +158,7 @@ fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
         traffic: record.key.traffic.to_string(),
         allowed: record.policy.allow.to_string(),
         reqid: record.reqid(),
-        device: record.layout.interface.as_ref().map(|device| device.as_str()),
+        device: record.tunnel_rules.interface.as_ref().map(|device| device.as_str()),
         ups: record.count,
         since: record.since,
         last_call: tunnel.last_call,

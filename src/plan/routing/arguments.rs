@@ -114,7 +114,10 @@ impl FromStr for RouteArguments {
         while let Some(word) = words.next() {
             match word {
                 "onlink" => arguments.set_option(RouteOption::Onlink),
-                _ => words.next().and_then(|value| arguments.parse_words(word, value)).ok_or(FORM)?,
+                _ => words
+                    .next()
+                    .and_then(|value| arguments.parse_words(word, value))
+                    .ok_or(FORM)?,
             }
         }
         Ok(arguments)

@@ -6,10 +6,10 @@
 
 mod arguments;
 mod kernel_query;
+mod route_planner;
 #[cfg(test)]
 mod tests;
 mod vti;
-mod route_planner;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,16 +22,18 @@ use crate::rtnetlink::{Address, Item, ProxyNeighbour, Route, Rule};
 use crate::selector::{Device, Network};
 
 pub use arguments::RouteArguments;
-pub use kernel_query::{KernelQuery, KernelAnswers, kernel_queries};
+pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
 use route_planner::RoutePlanner;
 
 /// To which far network, and by which device if by one of the tunnels' own, something is installed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RoutingKey {
     /// The far network.
+    #[serde(rename = "peer_client")]
     pub remote_client: Network,
     /// The XFRM interface or VTI device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "device")]
     pub interface: Option<Device>,
 }
 
@@ -135,14 +137,14 @@ pub fn net_objects(
     routing: &Routing,
     operation: Operation,
     options: &RouteOptions,
-    facts: &KernelAnswers,
+    answers: &KernelAnswers,
     standing: &RecordedRoutes,
 ) -> Vec<Item> {
     let wish = RoutePlanner {
         dialect,
         routing,
         options,
-        answers: facts,
+        answers,
         recorded: standing,
     };
     let keep = |kept: fn(&Item) -> bool| {
@@ -157,7 +159,13 @@ pub fn net_objects(
         Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
         Operation::Up => match routing.scope {
             Scope::Host => keep(|_| true),
-            Scope::Client => [keep(|_| true), wish.vti_device(), wish.source_address(), wish.vti_routes()].concat(),
+            Scope::Client => [
+                keep(|_| true),
+                wish.vti_device(),
+                wish.source_address(),
+                wish.vti_routes(),
+            ]
+            .concat(),
         },
         // The device too: whoever routes into one that another connection has made needs it as long as that one.
         Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),

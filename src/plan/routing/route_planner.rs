@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv6Net};
 
-use super::{AlwaysRoute, KernelAnswers, RouteArguments, RouteOptions, RecordedRoutes, is_route};
+use super::{AlwaysRoute, KernelAnswers, RecordedRoutes, RouteArguments, RouteOptions, is_route};
 use crate::contract::{Dialect, Libreswan, RoutedBy, Routing, Vti, VtiRouting};
 use crate::rtnetlink::{self, Address, Ends, Item, Lookup, NoRoute, ProxyNeighbour, Route, Rule, Table, Way, WayKind};
 use crate::selector::{Device, Family, Network};
@@ -315,9 +315,9 @@ fn lookup_interface(lookup: Option<&Lookup>) -> Option<Device> {
     }
 }
 
-fn is_address(item: &Item, wanted: IpAddr) -> bool {
+fn is_address(item: &Item, desired: IpAddr) -> bool {
     match item {
-        Item::Address(Address { address, .. }) => address.addr() == wanted,
+        Item::Address(Address { address, .. }) => address.addr() == desired,
         Item::Vti(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
     }
 }

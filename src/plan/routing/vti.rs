@@ -52,18 +52,18 @@ impl RoutePlanner<'_> {
     /// A route to the default gateway where that lies in the far network: it would be sought behind the VTI device.
     pub(super) fn pinned_gateway(self) -> Option<Item> {
         let RoutedBy::Vti(_) = self.routing.by else { return None };
-        let Network::Prefix(far) = self.routing.peer_client else {
+        let Network::Prefix(remote) = self.routing.peer_client else {
             return None;
         };
         let (gateway, device) = self
             .answers
             .gateway
             .as_ref()
-            .filter(|(gateway, _)| far.contains(gateway))?;
+            .filter(|(gateway, _)| remote.contains(gateway))?;
         let on_link = RouteArguments {
             interface: Some(device.clone()),
             ..RouteArguments::default()
         };
-        (far.prefix_len() > 0).then(|| Item::Route(on_link.route(IpNet::from(*gateway))))
+        (remote.prefix_len() > 0).then(|| Item::Route(on_link.route(IpNet::from(*gateway))))
     }
 }

@@ -49,7 +49,10 @@ impl Doubts {
     /// The answer that was given to this before, if one was.
     pub(super) fn about(&self, doubt: Doubt) -> MatchAnswer {
         let known = self.decided(true).find_map(|known| known.is_answered_by(&doubt));
-        let denied = || self.decided(false).any(|denied| doubt.is_answered_by(denied) == Some(true));
+        let denied = || {
+            self.decided(false)
+                .any(|denied| doubt.is_answered_by(denied) == Some(true))
+        };
         match known {
             Some(holds) => holds.into(),
             None if denied() => MatchAnswer::No,
@@ -76,7 +79,9 @@ impl Doubt {
     /// Whether another thing holds if this does; nothing, if that does not follow.
     fn is_answered_by(&self, other: &Self) -> Option<bool> {
         match (self, other) {
-            (Self::Interface(way, known), Self::Interface(asked_way, asked)) if way == asked_way => known.answers(asked),
+            (Self::Interface(way, known), Self::Interface(asked_way, asked)) if way == asked_way => {
+                known.answers(asked)
+            }
             (Self::CtReplDst(known), Self::CtReplDst(asked)) => Some(known == asked),
             (Self::Kind(_) | Self::Interface(..) | Self::CtReplDst(_), _) => None,
         }

@@ -5,12 +5,12 @@
 //! Nor is it known in which order tunnels came up; where that decides, what it comes to in another order is told, too.
 
 mod doubt;
-mod packet_trace;
 mod order;
 mod packet;
+mod packet_trace;
 mod walk;
 
 pub use doubt::{Assumption, Doubt};
-pub use packet_trace::{Trace, RulesetModel, HookTrace};
-pub use packet::{PacketCtState, Endpoint, Packet, seen_from_destination};
-pub use walk::{DecidingRule, WalkEnd, RuleOrder, Walk};
+pub use packet::{Endpoint, Packet, PacketCtState, seen_from_destination};
+pub use packet_trace::{HookTrace, RulesetModel, Trace};
+pub use walk::{DecidingRule, RuleOrder, Walk, WalkEnd};

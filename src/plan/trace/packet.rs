@@ -93,7 +93,9 @@ impl Packet {
             Match::Out(interface) => self.interface_answer(Direction::Out, interface, doubts),
             Match::NotSource(network) => (!network.contains(self.source)).into(),
             Match::NotDestination(network) => (!network.contains(self.destination)).into(),
-            Match::Traffic(direction, _, traffic) => self.is_traffic(&seen_from_destination(*direction, traffic), doubts),
+            Match::Traffic(direction, _, traffic) => {
+                self.is_traffic(&seen_from_destination(*direction, traffic), doubts)
+            }
             Match::Policy(policy) => self.endpoint(policy.direction).matches_policy(policy).into(),
             Match::PolicyNone(direction) => (!self.endpoint(*direction).is_ipsec()).into(),
             Match::CtState(state) => self.connection.matches_state(*state).into(),
@@ -130,7 +132,9 @@ impl Packet {
             (InterfaceMatch::Pattern(pattern), Some(device)) => pattern.fits(device).into(),
             (InterfaceMatch::Pattern(pattern), None) => match self.endpoint(direction) {
                 Endpoint::Gateway => MatchAnswer::No,
-                Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. } => doubts.about(Doubt::Interface(direction, pattern.clone())),
+                Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. } => {
+                    doubts.about(Doubt::Interface(direction, pattern.clone()))
+                }
             },
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::doubt::{Assumption, Doubts};
 use super::order::OrderedRules;
 use super::packet::{Endpoint, Packet};
-use super::walk::{ChainMap, WalkEnd, RuleOrder, TraceState, Walk, walk_chains};
+use super::walk::{ChainMap, RuleOrder, TraceState, Walk, WalkEnd, walk_chains};
 use crate::netfilter::{BuiltIn, Table};
 use crate::plan::base_chains::base_chain;
 use crate::plan::desired_state::DesiredState;
@@ -77,9 +77,13 @@ fn stations(packet: &Packet) -> &'static [(Table, BuiltIn)] {
 impl<'a> RulesetModel<'a> {
     /// Those of a ruleset.
     #[must_use]
-    pub fn new(wanted: &'a DesiredState) -> Self {
-        let chains = |table| wanted.chains(table).map(|(name, chain)| (name, OrderedRules::new(chain)));
-        let tables = wanted.tables().map(|table| (table, chains(table).collect()));
+    pub fn new(desired: &'a DesiredState) -> Self {
+        let chains = |table| {
+            desired
+                .chains(table)
+                .map(|(name, chain)| (name, OrderedRules::new(chain)))
+        };
+        let tables = desired.tables().map(|table| (table, chains(table).collect()));
         Self {
             tables: tables.collect(),
         }

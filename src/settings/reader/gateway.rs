@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use toml::de::{DeTable, DeValue};
 
 use super::super::Service;
-use super::super::gateway::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, IpsecOnlyScope, Through};
+use super::super::gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 use super::found::{Found, Table, entries};
 use super::network::{FORM, LIST, is_meant, network};
 use super::policy;
@@ -76,7 +76,9 @@ fn neighbour(item: Found<'_>) -> Result<IpsecOnlyScope, Fault> {
     if is_meant(item.text(FORM)?) {
         return network(item, FORM).map(IpsecOnlyScope::Peer);
     }
-    item.parsed().map(IpsecOnlyScope::Interface).map_err(|_| item.refused(FORM))
+    item.parsed()
+        .map(IpsecOnlyScope::Interface)
+        .map_err(|_| item.refused(FORM))
 }
 
 const INNER: &str = "a list of services such as [\"l2tp\", \"gre\"]";

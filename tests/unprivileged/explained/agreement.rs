@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pluto_updown::netfilter::{Table, Target as RuleVerdict, normalize};
-use pluto_updown::plan::{Assumption, WalkEnd, Trace, RuleOrder, RulesetModel, HookTrace, Walk};
+use pluto_updown::plan::{Assumption, HookTrace, RuleOrder, RulesetModel, Trace, Walk, WalkEnd};
 use pluto_updown::selector::Family;
 use proptest::prelude::*;
 

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use pluto_updown::contract::Attachment;
 use pluto_updown::netfilter::{Backend, Direction, Ruleset};
-use pluto_updown::plan::{PacketCtState, WalkEnd, Endpoint, Packet, AllowedTraffic, PacketPath, RulesetModel, filter_paths};
+use pluto_updown::plan::{
+    AllowedTraffic, Endpoint, Packet, PacketCtState, PacketPath, RulesetModel, WalkEnd, filter_paths,
+};
 use pluto_updown::record::{Store, TunnelRecord};
 use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
 use proptest::prelude::*;
@@ -12,7 +14,12 @@ use proptest::prelude::*;
 use super::worlds::{calls, files, wanted, world};
 use crate::support::world::World;
 
-const LANES: [PacketPath; 4] = [PacketPath::ForwardIn, PacketPath::ForwardOut, PacketPath::Input, PacketPath::Output];
+const LANES: [PacketPath; 4] = [
+    PacketPath::ForwardIn,
+    PacketPath::ForwardOut,
+    PacketPath::Input,
+    PacketPath::Output,
+];
 
 /// The only tunnel that is up, if its settings let it.
 fn record(world: &World) -> Option<TunnelRecord> {
@@ -55,7 +62,11 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
     let (near, far): (IpAddr, IpAddr) = (near.first(), record.tunnel.peer_client.first());
     let inward = path.direction() == Direction::In;
     let is_here = [PacketPath::Input, PacketPath::Output].contains(&path);
-    let other = if is_here { Endpoint::Gateway } else { Endpoint::Unencrypted(None) };
+    let other = if is_here {
+        Endpoint::Gateway
+    } else {
+        Endpoint::Unencrypted(None)
+    };
     let (source, destination) = if inward { (far, near) } else { (near, far) };
     let (from, to) = if inward {
         (leg(record), other)
@@ -74,7 +85,12 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
 }
 
 /// What the words promise; nothing, where they promise nothing of such a packet.
-fn promised(passes: Option<&AllowedTraffic>, record: &TunnelRecord, kind: &Traffic, connection: PacketCtState) -> Option<WalkEnd> {
+fn promised(
+    passes: Option<&AllowedTraffic>,
+    record: &TunnelRecord,
+    kind: &Traffic,
+    connection: PacketCtState,
+) -> Option<WalkEnd> {
     let is_its = record.key.traffic.and(kind, Family::Ipv4).as_ref() == Some(kind);
     let is_new = connection == PacketCtState::New;
     match passes {

@@ -5,7 +5,7 @@ use std::path::Path;
 use pluto_updown::apply::ApplyError;
 use pluto_updown::contract::Duty;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::{TunnelRules, JumpConfig, DesiredState};
+use pluto_updown::plan::{DesiredState, JumpConfig, TunnelRules};
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;

@@ -44,7 +44,7 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
     };
     TunnelRecord {
         format: FORMAT,
-        layout: tunnel_rules(tunnel, &id, &terms).unwrap(),
+        tunnel_rules: tunnel_rules(tunnel, &id, &terms).unwrap(),
         id,
         key,
         multiplicity: tunnel.multiplicity,
@@ -170,7 +170,7 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
         ],
     );
     let device: Device = "vti1".parse().unwrap();
-    assert_eq!(vti.layout.interface, Some(device.clone()));
+    assert_eq!(vti.tunnel_rules.interface, Some(device.clone()));
     let marked = |value| Policy {
         mark: Some(Mark { value, mask: u32::MAX }),
         ..policy(Way::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])

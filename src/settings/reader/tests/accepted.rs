@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::settings::gateway::{Gateway, JumpPlace, IpsecOnlyScope, Through};
+use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
 use crate::settings::{Allow, GatewayAccess, Keys, Mss, Nat, OnError, PacketLog, WhenDown};
 
 fn parsed(text: &str) -> Settings {

@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 
 use super::rendered::rendered;
 use super::*;
-use crate::settings::gateway::{Gateway, JumpPlace, IpsecOnlyScope, Through};
+use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
 use crate::settings::{Allow, Keys, Mss, Nat, WhenDown};
 
 fn one_of<T: Clone + std::fmt::Debug + 'static>(words: &'static [(&'static str, T)]) -> impl Strategy<Value = T> {
