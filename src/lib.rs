@@ -21,7 +21,7 @@
 //! | [`resolver`] | a peer's name servers: taken into use and given back |
 //! | [`hook`], [`preview`] | one call of a daemon; what it would do |
 //! | [`operator`] | commands for people |
-//! | [`cli`], [`log`], [`words`] | what is asked for; what is said, and how others' words are shown |
+//! | [`cli`], [`logging`], [`words`] | what is asked for; what is said, and how others' words are shown |
 //! | [`rtnetlink`], [`xfrm`] | routes, rules, addresses, devices; IPsec policies: by netlink |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
@@ -31,7 +31,7 @@ pub mod cli;
 pub mod contract;
 pub mod hook;
 pub mod iptables;
-pub mod log;
+pub mod logging;
 pub mod netfilter;
 pub mod operator;
 pub mod plan;
@@ -58,15 +58,18 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
         return hook::run(&snapshot);
     }
     match cli::CommandLine::try_parse_from(arguments) {
-        Ok(line) => operator::run(line, colours(&snapshot)),
+        Ok(line) => {
+            logging::init(logging::Destination::Stderr);
+            operator::run(line, colours(&snapshot))
+        }
         Err(error) => {
             let text = cli::answer(&error);
             // Asked for with --help or --version it is what was wanted; otherwise it is a complaint.
-            let (written, code) = match error.use_stderr() {
-                true => (std::io::stderr().write_all(text.as_bytes()), 2),
-                false => (std::io::stdout().write_all(text.as_bytes()), 0),
-            };
-            written.map_or(1, |()| code)
+            if error.use_stderr() {
+                logging::write_stderr(&text);
+                return 2;
+            }
+            std::io::stdout().write_all(text.as_bytes()).map_or(1, |()| 0)
         }
     }
 }

@@ -64,10 +64,7 @@ impl<T: Tables> Session<'_, T> {
 
 fn rulesets(tunnel: &Tunnel) -> impl Iterator<Item = Ruleset> + use<> {
     let family = tunnel.family();
-    Backend::ALL.into_iter().map(move |backend| Ruleset {
-        backend: backend,
-        family,
-    })
+    Backend::ALL.into_iter().map(move |backend| Ruleset { backend, family })
 }
 
 /// One of the paths that a tunnel of this scope is on.

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use log::warn;
+
 use super::RESOLVER_PATIENCE;
 use crate::cli::Options;
 use crate::contract::ResolverDuty;
-use crate::log::Log;
 use crate::record::{Daemon, Store};
 use crate::resolver::{self, System, Trouble};
 
@@ -14,20 +15,19 @@ use crate::resolver::{self, System, Trouble};
 pub(super) struct Aside<'a> {
     pub(super) duty: Option<&'a ResolverDuty>,
     pub(super) options: &'a Options,
-    pub(super) log: Log,
 }
 
 impl Aside<'_> {
     /// Takes back what dead daemons and dead calls left.
     pub(super) fn housekeep(self, store: &Store) {
-        self.tell(&resolver::housekeep(store, &self.system()));
+        tell(&resolver::housekeep(store, &self.system()));
     }
 
     /// Does what this call asks: at `up` for a tunnel that is open, at `down` in any case.
     pub(super) fn carry_out<R, E>(self, store: &Store, daemon: Option<Daemon>, firewall: &Result<R, E>) {
         let Some(duty) = self.duty else { return };
         if firewall.is_ok() || duty.gives_back() {
-            self.tell(&resolver::carry_out(duty, store, &self.system(), daemon));
+            tell(&resolver::carry_out(duty, store, &self.system(), daemon));
         }
     }
 
@@ -45,10 +45,10 @@ impl Aside<'_> {
             deadline: Instant::now() + RESOLVER_PATIENCE,
         }
     }
+}
 
-    fn tell(self, troubles: &[Trouble]) {
-        for trouble in troubles {
-            self.log.warning(trouble);
-        }
+fn tell(troubles: &[Trouble]) {
+    for trouble in troubles {
+        warn!("{trouble}");
     }
 }

@@ -5,13 +5,16 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
+use log::{error, info, warn};
+
 use super::aside::Aside;
-use super::{Done, HookError, PATIENCE, Told, interfaces, path_mtus};
+use super::tunnel_line::{TunnelEvent, TunnelLine};
+use super::{Done, HookError, PATIENCE, failed_call, interfaces, path_mtus};
 use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
 use crate::cli::Options;
 use crate::contract::{Duty, Event, Operation, Routing, Snapshot, Tunnel};
 use crate::iptables::Programs;
-use crate::log::{Log, Sign};
+use crate::logging::VPN;
 use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{Daemon, Store};
@@ -22,7 +25,6 @@ use crate::settings::Settings;
 pub(super) struct Call<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) options: &'a Options,
-    pub(super) log: Log,
     pub(super) namespace: u64,
     pub(super) daemon: Option<Daemon>,
     pub(super) now: u64,
@@ -135,15 +137,15 @@ impl Call<'_> {
                 (Operation::Up, Duty::Open(tunnel)) => match session.open(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
-                        session.notes().iter().for_each(|note| self.log.warning(note));
-                        self.log.peer(Sign::Up, tunnel);
+                        session.notes().iter().for_each(|note| warn!("{note}"));
+                        log_tunnel(TunnelEvent::Up, tunnel);
                     }
                     Err(error) if self.tolerates(tunnel) => tolerated = Some(error),
                     Err(error) => return Err(error.into()),
                 },
                 (Operation::Down, Duty::Close(tunnel)) => {
                     done.firewall = Some(session.close(tunnel)?);
-                    self.log.peer(Sign::Down, tunnel);
+                    log_tunnel(TunnelEvent::Down, tunnel);
                 }
                 (_, Duty::Open(_) | Duty::Close(_) | Duty::Nothing) => {}
             }
@@ -241,7 +243,6 @@ impl Call<'_> {
         Aside {
             duty: event.resolver.as_deref(),
             options: self.options,
-            log: self.log,
         }
     }
 
@@ -253,7 +254,7 @@ impl Call<'_> {
         Caller {
             daemon: self.daemon,
             now: self.now,
-            interfaces: interfaces(&event.duty, self.log),
+            interfaces: interfaces(&event.duty),
             path_mtus: path_mtus(&event.duty, &self.settings),
             settings: self.settings.clone(),
         }
@@ -261,9 +262,10 @@ impl Call<'_> {
 
     /// Says what went wrong, and with which call, and goes on.
     fn complain(&self, error: &dyn fmt::Display) {
-        self.log.error(&Told {
-            snapshot: self.snapshot,
-            error,
-        });
+        error!("{}: {error}", failed_call(self.snapshot));
     }
+}
+
+fn log_tunnel(event: TunnelEvent, tunnel: &Tunnel) {
+    info!(target: VPN, "{}", TunnelLine { event, tunnel });
 }

@@ -69,12 +69,9 @@ pub struct Ruleset {
 impl Ruleset {
     /// Every ruleset there can be.
     pub fn all() -> impl Iterator<Item = Self> {
-        Backend::ALL.into_iter().flat_map(|backend| {
-            Family::ALL.map(|family| Self {
-                backend: backend,
-                family,
-            })
-        })
+        Backend::ALL
+            .into_iter()
+            .flat_map(|backend| Family::ALL.map(|family| Self { backend, family }))
     }
 }
 

@@ -27,7 +27,7 @@ impl Rule {
     pub fn always(target: Target) -> Self {
         Self {
             matches: Vec::new(),
-            target: target,
+            target,
         }
     }
 
@@ -36,7 +36,7 @@ impl Rule {
     pub fn when(matched: Match, target: Target) -> Self {
         Self {
             matches: vec![matched],
-            target: target,
+            target,
         }
     }
 }
@@ -76,7 +76,7 @@ pub enum Match {
     /// What connection tracking says of it.
     #[serde(rename = "state")]
     CtState(CtState),
-    /// It belongs to a connection that was translated: what answers it goes to this address, before it is translated back.
+    /// It replies in a connection whose source was translated to this address. It is addressed to that until it is translated back.
     #[serde(rename = "behind")]
     CtReplDst(IpAddr),
     /// Its source is no address of this machine.
@@ -131,11 +131,13 @@ impl fmt::Display for Match {
             Self::Policy(policy) => write!(f, "{policy}"),
             Self::PolicyNone(direction) => write!(f, "-m policy --dir {direction} --pol none"),
             Self::CtState(state) => write!(f, "-m conntrack --ctstate {state}"),
-            Self::CtReplDst(address) => write!(
-                f,
-                "-m conntrack --ctstate {} --ctrepldst {address}",
-                CtState::RelatedEstablished
-            ),
+            Self::CtReplDst(address) => {
+                write!(
+                    f,
+                    "-m conntrack --ctstate {} --ctrepldst {address} --ctdir REPLY",
+                    CtState::RelatedEstablished
+                )
+            }
             Self::SrcNotLocal => f.write_str("-m addrtype ! --src-type LOCAL"),
             Self::Syn => f.write_str("-p tcp -m tcp --tcp-flags SYN,RST SYN"),
             Self::Limit => f.write_str("-m limit --limit 10/min"),
@@ -234,6 +236,11 @@ pub enum CtState {
     /// One of the last two.
     #[serde(rename = "ongoing")]
     RelatedEstablished,
+    /// The same, against the direction of the connection's first packet: a reply, or an ICMP error about what the opener has sent.
+    Reply,
+    /// The same, in a connection that a conntrack helper expects (`IPS_EXPECTED`), as FTP's data connection. Helpers are assigned by
+    /// the administrator (`-j CT --helper`).
+    Expected,
 }
 
 impl fmt::Display for CtState {
@@ -243,6 +250,9 @@ impl fmt::Display for CtState {
             Self::Established => "ESTABLISHED",
             Self::Related => "RELATED",
             Self::RelatedEstablished => "RELATED,ESTABLISHED",
+            // iptables shows the status before the direction.
+            Self::Reply => "RELATED,ESTABLISHED --ctdir REPLY",
+            Self::Expected => "RELATED,ESTABLISHED --ctstatus EXPECTED",
         })
     }
 }

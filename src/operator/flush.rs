@@ -95,10 +95,10 @@ fn flush(ground: &Ground<'_>, store: &Store, others: UserRules) -> Report {
 /// Every ruleset that can be looked at.
 fn rulesets<T: Tables>(tables: &T) -> Vec<Ruleset> {
     let of_family = |family| {
-        tables.backends(family).into_iter().map(move |backend| Ruleset {
-            backend: backend,
-            family,
-        })
+        tables
+            .backends(family)
+            .into_iter()
+            .map(move |backend| Ruleset { backend, family })
     };
     Family::ALL.into_iter().flat_map(of_family).collect()
 }

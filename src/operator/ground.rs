@@ -87,10 +87,7 @@ pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<
     let mut rulesets = BTreeSet::new();
     for family in Family::ALL {
         let backends = tables.backends(family).into_iter();
-        rulesets.extend(backends.map(|backend| Ruleset {
-            backend: backend,
-            family,
-        }));
+        rulesets.extend(backends.map(|backend| Ruleset { backend, family }));
     }
     for ruleset in Ruleset::all() {
         if store.has_entries(ruleset)? {

@@ -57,6 +57,15 @@ fn clear_text_block_chain(direction: Direction) -> ChainName {
     })
 }
 
+/// Packets that pass between a tunnel and the unencrypted world, on their way to the gateway's `only-ipsec`: those that arrived unencrypted
+/// and go into a tunnel, or those that came out of one and leave unencrypted.
+pub(super) fn only_beside_tunnels(unencrypted: Direction) -> ChainName {
+    ChainName::literal(match unencrypted {
+        Direction::In => "PLUTO-ONLY-FROM",
+        Direction::Out => "PLUTO-ONLY-TO",
+    })
+}
+
 /// The chain that a built-in chain jumps to.
 pub(super) fn base_chain(built_in: BuiltIn) -> ChainName {
     ChainName::literal(match built_in {
@@ -308,6 +317,8 @@ pub(super) fn interface(device: &Device) -> ChainFragment {
         (PacketPath::BlockOut.dispatcher(), PacketPath::BlockOut),
         (unencrypted_gateway_chain(Direction::In), PacketPath::Input),
         (unencrypted_gateway_chain(Direction::Out), PacketPath::Output),
+        (only_beside_tunnels(Direction::In), PacketPath::ForwardIn),
+        (only_beside_tunnels(Direction::Out), PacketPath::ForwardOut),
     ] {
         let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
         fragment.insert_rule(&chain, Rule::when(matched, Target::Return));
@@ -361,6 +372,7 @@ fn clear_text_entry() -> ChainFragment {
     let mut fragment = ChainFragment::default();
     for direction in [Direction::In, Direction::Out] {
         fragment.add_chain(&unencrypted_gateway_chain(direction));
+        fragment.add_chain(&only_beside_tunnels(direction));
     }
     for path in [PacketPath::BlockIn, PacketPath::BlockOut] {
         fragment.add_chain(&path.dispatcher());
@@ -489,7 +501,7 @@ pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match
         vec![at(ours(PortProtocol::Udp, 4500))],
         vec![at(ours(PortProtocol::Tcp, 4500))],
         match direction {
-            Direction::In => vec![at(theirs), Match::CtState(CtState::Established)],
+            Direction::In => vec![at(theirs), Match::CtState(CtState::Reply)],
             Direction::Out => vec![at(theirs)],
         },
     ]

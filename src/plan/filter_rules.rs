@@ -1,10 +1,12 @@
 //! The rules of a tunnel's own chains in the filter table: what of its packets passes.
 
+use std::num::NonZeroU8;
+
 use super::identity::TunnelId;
 use super::tunnel::{AllowedTraffic, FilterPath, connection_comment};
 use crate::contract::{LogGroup, Tunnel};
 use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
-use crate::selector::Traffic;
+use crate::selector::{Protocol, Traffic};
 use crate::settings::{Policy, Service};
 
 /// What a tunnel's chain on a way does with its packets.
@@ -60,8 +62,8 @@ fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>)
         .collect()
 }
 
-/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no look at
-/// the table of connections, and goes on when that has forgotten the connection.
+/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no
+/// connection tracking, and continues when the kernel has forgotten the connection.
 fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = filter_path.path.direction();
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
@@ -75,15 +77,34 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
             target: filter_path.path.accept_target(),
         });
     }
-    let replies = traffic_match(tunnel, direction, &tunnel.traffic)
-        .into_iter()
-        .chain([Match::CtState(CtState::RelatedEstablished)]);
-    rules.push(Rule {
-        matches: replies.collect(),
-        target: filter_path.path.accept_target(),
-    });
+    let answers = answers(tunnel, services).into_iter();
+    rules.extend(answers.map(|(traffic, state)| {
+        Rule {
+            matches: traffic_match(tunnel, direction, &traffic)
+                .into_iter()
+                .chain([Match::CtState(state)])
+                .collect(),
+            target: filter_path.path.accept_target(),
+        }
+    }));
     rules.extend(drop_rest(tunnel, filter_path, log));
     rules
+}
+
+/// What passes of connections that are no service's.
+///
+/// Only what goes against their first packet: a connection that the peer opened before the tunnel was restricted must not continue. That
+/// covers ICMP errors about what our side has sent in connections of its own, since the kernel gives an error the direction of a reply to
+/// the packet inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way; without them no path MTU
+/// is found. A connection that a helper expects may be opened by the peer (FTP in active mode): its status tells it from one that the peer
+/// opened unasked, in both directions and as long as it lasts.
+fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
+    let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
+    let errors = icmp.and_then(|icmp| icmp.and(&tunnel.traffic, tunnel.family()));
+    let errors = errors.filter(|_| !services.is_empty());
+    let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
+    let errors = errors.map(|icmp| (icmp, CtState::Related));
+    ours.into_iter().chain(errors).collect()
 }
 
 fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {

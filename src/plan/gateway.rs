@@ -4,22 +4,24 @@
 //! PLUTO-CLEAR-IN ──▶ PLUTO-GATEWAY-IN    inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-KNOWN-IN, PLUTO-E) · only-ipsec (▶ PLUTO-ONLY-IN) · ICMP
 //! PLUTO-CLEAR-OUT ─▶ PLUTO-GATEWAY-OUT   the same
 //! PLUTO-CLEAR ─────▶ PLUTO-GATEWAY-FWD   inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-THROUGH) · only-ipsec · ICMP errors
+//! PLUTO-FI ────────▶ PLUTO-ONLY-TO       only-ipsec, for what came out of a tunnel and leaves unencrypted
+//! PLUTO-FO ────────▶ PLUTO-ONLY-FROM     only-ipsec, for what arrived unencrypted and goes into a tunnel
 //! ```
 //!
-//! What comes out of a tunnel never meets them: there the tunnel's own rules decide.
+//! What comes out of a tunnel meets none of the others: there the tunnel's own rules decide.
 
 use std::num::NonZeroU8;
 
 use ipnet::IpNet;
 
+use super::tunnel_rules::TunnelRules;
+use super::packet_path::PacketPath;
 use super::base_chains::{
-    ESP_AND_AH, NDP_TYPES, base_chain, dhcp_and_ndp, ike_traffic, ipsec_traffic, loopback_match, unencrypted_chain,
-    unencrypted_gateway_chain,
+    NDP_TYPES, ESP_AND_AH, dhcp_and_ndp, unencrypted_chain, unencrypted_gateway_chain, base_chain, ike_traffic, ipsec_traffic, loopback_match,
+    only_beside_tunnels,
 };
 use super::dispatch::OptionalChains;
-use super::packet_path::PacketPath;
 use super::tunnel::is_restrictive;
-use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{
     BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, Rule, RulePosition, Table, Target,
 };
@@ -46,9 +48,8 @@ pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
         }
         tunnel_rules.optional.insert(path.required_chains());
     }
-    let is_empty = tunnel_rules
-        .fragment(Table::Filter)
-        .is_none_or(|fragment| fragment.chains.is_empty());
+    part.only_beside_tunnels(&mut tunnel_rules);
+    let is_empty = tunnel_rules.filter(Table::Filter).is_none_or(|fragment| fragment.chains.is_empty());
     if !is_empty && gateway.esp == Esp::Negotiated {
         tunnel_rules.optional.insert(OptionalChains::EspPeers);
     }
@@ -156,10 +157,11 @@ impl GatewayRules<'_> {
     /// of connections says. Useless ICMP goes before anything can let it through. IKE and ESP must be decided before all else is
     /// refused to a neighbour with whom only these are spoken; and ICMP is let in behind that, or such a neighbour could be pinged in
     /// clear.
-    fn rules(self, path: GatewayPath) -> Vec<Rule> {
-        let mut rules = self.inner_only(path);
-        if let (Some(direction), false) = (path.direction(), rules.is_empty()) {
-            // What the machine says to itself never was in a tunnel.
+    fn rules(self, filter_path: FilterPath) -> Vec<Rule> {
+        let mut rules = self.inner_only(filter_path);
+        let only_ipsec = self.only_ipsec(filter_path);
+        if let (Some(direction), false) = (filter_path.direction(), rules.is_empty() && only_ipsec.is_empty()) {
+            // What the machine says to itself never was in a tunnel, and cannot be.
             rules.insert(0, Rule::when(loopback_match(direction), Target::Return));
         }
         rules.extend(self.useless_icmp(path));
@@ -167,8 +169,8 @@ impl GatewayRules<'_> {
             Some(direction) => self.ipsec_here(direction),
             None => self.ipsec_through(),
         });
-        rules.extend(self.only_ipsec(path));
-        rules.extend(self.needed_icmp(path));
+        rules.extend(only_ipsec);
+        rules.extend(self.needed_icmp(filter_path));
         rules
     }
 
@@ -308,7 +310,7 @@ impl GatewayRules<'_> {
         let answered = ports.map(|(protocol, port)| {
             let (my, peer) = (Ports::Any, Ports::single(port));
             let kind = self.traffic_match(Direction::In, Traffic::Ports { protocol, my, peer });
-            vec![kind, Match::CtState(CtState::Established)]
+            vec![kind, Match::CtState(CtState::Reply)]
         });
         let protocols = ESP_AND_AH.into_iter().flat_map(NonZeroU8::new);
         let protocols =
@@ -372,6 +374,34 @@ impl GatewayRules<'_> {
         rules
     }
 
+    /// Drops what arrived unencrypted from such a neighbour and goes into a tunnel, and what came out of a tunnel and would go on to such a
+    /// neighbour unencrypted.
+    ///
+    /// At the head of the tunnels' dispatchers: behind them every tunnel's ACCEPT, and every chain of the administrator's, would come first.
+    /// IPsec of other machines is not unencrypted; whether it passes is for the tunnel to decide. Interfaces of tunnels are exempt, as
+    /// `Shared::Apart` lists them in these chains: a pattern such as `+` covers them too.
+    fn only_beside_tunnels(self, layout: &mut Layout) {
+        let neighbours = || {
+            self.gateway
+                .only_ipsec
+                .iter()
+                .filter(|neighbour| self.concerns(neighbour))
+        };
+        if neighbours().next().is_none() {
+            return;
+        }
+        for (unencrypted, tunnels) in [(Direction::In, Path::ForwardOut), (Direction::Out, Path::ForwardIn)] {
+            let chain = only_beside_tunnels(unencrypted);
+            let dropped = neighbours().map(|neighbour| when(beside(neighbour, unencrypted), Target::Drop));
+            for rule in self.pass_ipsec().into_iter().chain(dropped) {
+                layout.put(Table::Filter, &chain, RulePosition::Tail, rule);
+            }
+            let entry = Rule::when(Match::PolicyNone(unencrypted), Target::Jump(chain));
+            layout.put(Table::Filter, &tunnels.dispatcher(), RulePosition::Head, entry);
+        }
+        layout.shared.insert(Shared::Apart);
+    }
+
     /// What is spoken with them all the same. IKE and ESP come here only where they are left to other rules.
     fn ipsec_only_rules(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
         let mut neighbours = self.gateway.only_ipsec.iter();
@@ -414,7 +444,7 @@ fn rules_for_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec
 
 /// Packets from there, or to there.
 /// A rule for a match that may ask nothing, as that of everybody's addresses does.
-fn rule_with_match(matched: Match, target: Target) -> Rule {
+fn when(matched: Match, target: Target) -> Rule {
     let matches = std::iter::once(matched).filter(is_restrictive).collect();
     Rule { matches, target }
 }

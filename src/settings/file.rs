@@ -20,12 +20,12 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("{}: cannot read: {source}", path.display())]
+    #[error("{}: cannot read: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file is none that decides about a firewall.
     #[error("{}: found {found}, expected {expected}", path.display())]
@@ -72,9 +72,9 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn read(path: &Path, opened: io::Result<File>) -> Result<Settings, SettingsError> {
-    let io = |source| SettingsError::Io {
+    let io = |error| SettingsError::Io {
         path: path.to_owned(),
-        source,
+        error,
     };
     let file = opened.map_err(io)?;
     let unfit = |(found, expected)| SettingsError::Unfit {

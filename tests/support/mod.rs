@@ -20,5 +20,6 @@ pub mod packet;
 pub mod pattern;
 pub mod random;
 pub mod rule;
+pub mod syslog;
 pub mod trace;
 pub mod world;

@@ -16,13 +16,7 @@ pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
     let mut findings = backends(&programs);
     for family in Family::ALL {
         if let Ok(backend) = programs.default_backend(family) {
-            findings.extend(needs(
-                &programs,
-                Ruleset {
-                    backend: backend,
-                    family,
-                },
-            ));
+            findings.extend(needs(&programs, Ruleset { backend, family }));
         }
     }
     let known = rulesets(&programs, &store).unwrap_or_default();
@@ -58,13 +52,7 @@ fn backends(programs: &Programs<'_>) -> Vec<Finding> {
         match programs.default_backend(family) {
             Ok(backend) => {
                 found.push(backend);
-                findings.push(version(
-                    programs,
-                    Ruleset {
-                        backend: backend,
-                        family,
-                    },
-                ));
+                findings.push(version(programs, Ruleset { backend, family }));
             }
             Err(error) => findings.push(Finding::wrong(
                 error,
@@ -115,7 +103,7 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 18] = [
+const NEEDS: [(Table, &str, &str); 19] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
@@ -137,12 +125,17 @@ const NEEDS: [(Table, &str, &str); 18] = [
     (Table::Filter, "-j NFLOG --nflog-group 1", "libreswan's nflog="),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY",
         "allow = \"replies\" and other restrictions",
     ),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctstatus EXPECTED",
+        "allow = \"replies\" and other restrictions",
+    ),
+    (
+        Table::Filter,
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST --ctdir REPLY",
         "nat = \"masquerade\" and an address beside allow = ...",
     ),
     (Table::Filter, "ICMP", "tunnels and services of ICMP"),
@@ -338,8 +331,8 @@ mod tests {
             Match::In(_) | Match::Out(_) => &[],
             Match::Traffic(..) => &["-m tcp --dport", "-m udp --dport", "-m multiport", "ICMP", "AH"],
             Match::Policy(_) | Match::PolicyNone(_) => &["-m policy"],
-            Match::CtState(_) => &["-m conntrack --ctstate"],
-            Match::CtReplDst(_) => &["--ctrepldst"],
+            Match::CtState(_) => &["-m conntrack --ctstate", "--ctdir REPLY", "--ctstatus EXPECTED"],
+            Match::CtReplDst(_) => &["--ctrepldst", "--ctdir REPLY"],
             Match::SrcNotLocal => &["-m addrtype"],
             Match::Syn => &["--tcp-flags"],
             Match::Limit => &["-m limit"],
@@ -372,6 +365,7 @@ mod tests {
             ),
             Match::Source("192.0.2.0/24".parse().unwrap()),
             Match::PolicyNone(crate::netfilter::Direction::In),
+            Match::CtState(crate::netfilter::CtState::Reply),
             Match::CtReplDst(address),
             Match::SrcNotLocal,
             Match::Syn,

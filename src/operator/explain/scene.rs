@@ -37,7 +37,7 @@ impl Scene {
         if !store.is_readable() {
             return Err(HookError::Surroundings {
                 what: "the record, which only root can read",
-                source: io::ErrorKind::PermissionDenied.into(),
+                error: io::ErrorKind::PermissionDenied.into(),
             });
         }
         let mut books = Vec::new();

@@ -2,7 +2,8 @@
 
 use super::kinds;
 use crate::netfilter::{BuiltIn, Direction, Table, Target};
-use crate::plan::{Assumption, DecidingRule, Doubt, HookTrace, PacketCtState, RuleOrder, Trace, Walk, WalkEnd};
+use crate::plan::ConnectionDirection::{Original, Reply};
+use crate::plan::{Assumption, PacketCtState, DecidingRule, Doubt, WalkEnd, Trace, RuleOrder, HookTrace, Walk};
 use crate::selector::{Family, Icmp, Protocol, Traffic};
 use crate::words::wrapped;
 
@@ -33,11 +34,13 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState
     };
     match kind {
         Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => {
-            &[PacketCtState::Related]
+            &[PacketCtState::Related(Reply), PacketCtState::Related(Original)]
         }
-        Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => {
-            &[PacketCtState::New, PacketCtState::Established]
-        }
+        Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => &[
+            Connection::New,
+            Connection::Established(Original),
+            Connection::Established(Reply),
+        ],
     }
 }
 
@@ -45,8 +48,10 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState
 pub(super) fn moment(connection: PacketCtState) -> &'static str {
     match connection {
         PacketCtState::New => "as the first of a connection",
-        PacketCtState::Established => "as an answer, or later in a connection",
-        PacketCtState::Related => "as an error about a connection that passed",
+        PacketCtState::Established(Original) => "later in that connection",
+        PacketCtState::Established(Reply) => "as a reply",
+        PacketCtState::Related(Reply) => "as an error about a connection that its destination opened",
+        PacketCtState::Related(Original) => "as an error about a connection that its source opened",
     }
 }
 

@@ -50,9 +50,18 @@ pub enum PacketCtState {
     /// It begins one.
     New,
     /// It belongs to one that both ends have sent on.
-    Established,
-    /// It is an error about such a one.
-    Related,
+    Established(ConnectionDirection),
+    /// It is an ICMP error about a packet of such a one: about what its first sender sent, if it goes in the direction of replies.
+    Related(ConnectionDirection),
+}
+
+/// Which way a packet goes in its connection: `--ctdir`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionDirection {
+    /// As the first packet.
+    Original,
+    /// Against it.
+    Reply,
 }
 
 /// What a match makes of a packet.
@@ -116,11 +125,11 @@ impl Packet {
         }
     }
 
-    fn has_reply_destination(&self, address: IpAddr, doubts: &Doubts) -> MatchAnswer {
-        match (self.connection, self.answered_at) {
-            (PacketCtState::New, _) => MatchAnswer::No,
-            (PacketCtState::Established | PacketCtState::Related, Some(known)) => (known == address).into(),
-            (PacketCtState::Established | PacketCtState::Related, None) => doubts.about(Doubt::CtReplDst(address)),
+    fn is_behind(&self, address: IpAddr, doubts: &Doubts) -> MatchAnswer {
+        match self.answered_at {
+            _ if !self.connection.is_reply() => MatchAnswer::No,
+            Some(known) => (known == address).into(),
+            None => doubts.about(Doubt::CtReplDst(address)),
         }
     }
 
@@ -188,10 +197,19 @@ impl PacketCtState {
     fn matches_state(self, state: CtState) -> bool {
         match (self, state) {
             (Self::New, CtState::New)
-            | (Self::Established, CtState::Established | CtState::RelatedEstablished)
-            | (Self::Related, CtState::Related | CtState::RelatedEstablished) => true,
-            (Self::New | Self::Established | Self::Related, _) => false,
+            | (Self::Established(_), CtState::Established | CtState::RelatedEstablished)
+            | (Self::Related(_), CtState::Related | CtState::RelatedEstablished)
+            | (
+                Self::Established(ConnectionDirection::Reply) | Self::Related(ConnectionDirection::Reply),
+                CtState::Reply,
+            ) => true,
+            // It is not known which connections helpers expect.
+            (Self::New | Self::Established(_) | Self::Related(_), _) => false,
         }
+    }
+
+    fn is_reply(self) -> bool {
+        self.is(CtState::Reply)
     }
 }
 

@@ -1,8 +1,6 @@
 //! What counts without a settings file: tunnels' packets are exempted from NAT, and a tunnel whose rules cannot be put in stands without.
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
 use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
@@ -13,6 +11,7 @@ use crate::support::binary::Call;
 use crate::support::captures::{find, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
 use crate::support::namespace::{Namespace, ours, prefix, tool};
+use crate::support::syslog::{DAEMON_ERR, DAEMON_WARNING, Syslog};
 use crate::support::world::World;
 
 /// A machine whose administrator has rules in two tables and no settings.
@@ -186,33 +185,11 @@ fn what_is_left_to_other_rules_is_masqueraded_by_them() {
     }
 }
 
-/// What goes to syslog in a machine, from now on.
-struct Syslog(UnixDatagram);
-
-impl Syslog {
-    fn of(machine: &Namespace) -> Self {
-        let path = machine.path("syslog");
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        socket
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .expect("a timeout");
-        machine.shell(&format!(
-            "mount -t tmpfs -o mode=755 tmpfs /dev; mknod -m 666 /dev/null c 1 3; ln -s {} /dev/log",
-            path.display()
-        ));
-        Self(socket)
-    }
-
-    /// The warnings and errors (daemon.warning is 28, daemon.err 27) that have come.
-    fn complaints(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut buffer = [0; 2048];
-        while let Ok(length) = self.0.recv(&mut buffer) {
-            lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-        }
-        lines.retain(|line| line.starts_with("<28>") || line.starts_with("<27>"));
-        lines
-    }
+/// The warnings and errors that have come.
+fn complaints(syslog: &Syslog) -> Vec<String> {
+    let mut lines = syslog.lines();
+    lines.retain(|line| line.starts_with(DAEMON_WARNING) || line.starts_with(DAEMON_ERR));
+    lines
 }
 
 #[test]
@@ -220,18 +197,18 @@ impl Syslog {
 fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
     for (backend, family) in both() {
         let machine = unset(backend);
-        let syslog = Syslog::of(&machine);
+        let syslog = Syslog::new(&machine);
         let before = saved(&machine, family);
         spoil(&machine, family, Table::Nat, "-j ACCEPT");
         for up in [net_net(family), by_device(family)] {
             machine.hook().must(&up);
-            let complaints = syslog.complaints();
-            assert_eq!(complaints.len(), 1, "{backend} {family}: {complaints:?}");
+            let told = complaints(&syslog);
+            assert_eq!(told.len(), 1, "{backend} {family}: {told:?}");
             let expected = format!("the nat table of {backend}-{family} takes no rules: tunnels are not exempted");
-            assert!(complaints[0].contains(&expected), "{complaints:?}");
+            assert!(told[0].contains(&expected), "{told:?}");
             // Nothing is tried again for a tunnel that stands.
             machine.hook().must(&up);
-            assert_eq!(syslog.complaints(), [""; 0], "{backend} {family}: {up}");
+            assert_eq!(complaints(&syslog), [""; 0], "{backend} {family}: {up}");
         }
         let stand = saved(&machine, family);
         assert!(ours(&stand[0]).len() > 5, "{backend} {family}");

@@ -122,6 +122,15 @@ fn kind(matched: &Match) -> &'static str {
 
 const KINDS: usize = 17;
 
+const STATES: [CtState; 6] = [
+    CtState::New,
+    CtState::Established,
+    CtState::Related,
+    CtState::RelatedEstablished,
+    CtState::Reply,
+    CtState::Expected,
+];
+
 fn matches(family: Family) -> Vec<Match> {
     let mut matches = Vec::new();
     for network in networks(family) {
@@ -137,15 +146,7 @@ fn matches(family: Family) -> Vec<Match> {
         matches.extend([Match::In(interface.clone()), Match::Out(interface)]);
     }
     matches.extend([Match::PolicyNone(Direction::In), Match::PolicyNone(Direction::Out)]);
-    matches.extend(
-        [
-            CtState::New,
-            CtState::Established,
-            CtState::Related,
-            CtState::RelatedEstablished,
-        ]
-        .map(Match::CtState),
-    );
+    matches.extend(STATES.map(Match::CtState));
     matches.extend([
         Match::CtReplDst(address(family)),
         Match::SrcNotLocal,

@@ -11,7 +11,7 @@ use super::packets::{ignorance, is_so, known, packets, vague};
 use super::worlds::{calls, files, wanted, world};
 use crate::support::emulator::{Emulator, Kind, Mss};
 use crate::support::packet::{
-    ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
+    ConnectionDirection, ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
 };
 
 fn kind(table: Table) -> Kind {
@@ -102,6 +102,7 @@ fn of_later(tables: &Emulator, packet: &Packet, ours: &Trace) -> Result<(), Test
         From::Device(_) | From::Ipsec { .. } => {
             let first = Packet {
                 state: ConnectionState::New,
+                direction: ConnectionDirection::Original,
                 ..packet.clone()
             };
             Packet {

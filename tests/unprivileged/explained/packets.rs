@@ -3,7 +3,7 @@
 use std::num::NonZeroU8;
 
 use pluto_updown::netfilter::Direction;
-use pluto_updown::plan::{Assumption, Doubt, Endpoint, Packet, PacketCtState};
+use pluto_updown::plan::{Assumption, PacketCtState, ConnectionDirection, Doubt, Endpoint, Packet};
 use pluto_updown::selector::{Device, Family, Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 use proptest::prelude::*;
 
@@ -76,21 +76,33 @@ pub(crate) fn packets() -> impl Strategy<Value = emulated::Packet> {
         ConnectionState::Related,
     ]);
     let hidden = prop::option::of(prop::sample::select(vec!["10.1.0.1", "10.99.0.2"]));
-    (address(), address(), kind(), side(), side(), state, hidden).prop_filter_map(
-        "the gateway speaks with itself",
-        |(source, destination, kind, from, to, state, hidden)| {
-            if let (Side::Gateway, Side::Gateway) = (&from, &to) {
-                return None;
-            }
-            let mut packet = of_kind(emulated::Packet::between(source, destination), &kind);
-            (packet.from, packet.to) = (came(&from), leaves(&to));
-            packet.state = state;
-            if let (Some(hidden), true) = (hidden, state != ConnectionState::New) {
-                packet = packet.source_translated(hidden);
-            }
-            Some(packet)
-        },
+    (
+        address(),
+        address(),
+        kind(),
+        side(),
+        side(),
+        (state, any::<bool>()),
+        hidden,
     )
+        .prop_filter_map(
+            "the gateway speaks with itself",
+            |(source, destination, kind, from, to, (state, is_reply), hidden)| {
+                if let (Side::Gateway, Side::Gateway) = (&from, &to) {
+                    return None;
+                }
+                let mut packet = of_kind(emulated::Packet::between(source, destination), &kind);
+                (packet.from, packet.to) = (came(&from), leaves(&to));
+                packet.state = state;
+                if is_reply && state != ConnectionState::New {
+                    packet.direction = emulated::ConnectionDirection::Reply;
+                }
+                if let (Some(hidden), true) = (hidden, state != ConnectionState::New) {
+                    packet = packet.source_translated(hidden);
+                }
+                Some(packet)
+            },
+        )
 }
 
 fn of_kind(packet: emulated::Packet, kind: &Kind) -> emulated::Packet {
@@ -156,11 +168,18 @@ pub(crate) fn known(packet: &emulated::Packet) -> Packet {
         },
         connection: match packet.state {
             ConnectionState::New => PacketCtState::New,
-            ConnectionState::Established => PacketCtState::Established,
-            ConnectionState::Related => PacketCtState::Related,
+            ConnectionState::Established => PacketCtState::Established(direction(packet)),
+            ConnectionState::Related => PacketCtState::Related(direction(packet)),
             ConnectionState::Invalid => panic!("no packet of these"),
         },
         answered_at: Some(packet.reply_destination()),
+    }
+}
+
+fn direction(packet: &emulated::Packet) -> ConnectionDirection {
+    match packet.direction {
+        emulated::ConnectionDirection::Original => ConnectionDirection::Original,
+        emulated::ConnectionDirection::Reply => ConnectionDirection::Reply,
     }
 }
 
