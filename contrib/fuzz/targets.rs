@@ -82,7 +82,7 @@ pub fn record(bytes: &[u8]) {
         // What somebody has changed in it may be no good plan. That is found out before it is carried out.
         Family::ALL
             .into_iter()
-            .flat_map(|family| life(entry.layout(), family))
+            .flat_map(|family| life(entry.tunnel_rules(), family))
             .for_each(|sections| assert_plain_rules(&sections));
     }
 }
@@ -96,11 +96,11 @@ pub fn listing(bytes: &[u8]) {
             assert_restorable(&purge(&saved, jumps, others).text);
         }
     }
-    let layouts = [
+    let all_rules = [
         tunnels_layout(),
         esp_peer_rules("192.0.2.2".parse().expect("an address")),
     ];
-    let wanted = DesiredState::from_rules(&layouts, site(Family::Ipv4));
+    let wanted = DesiredState::from_rules(&all_rules, site(Family::Ipv4));
     let asked = rule_probes(&wanted, &saved);
     for stands in [&asked[..], &[]] {
         let found = detect_drift(&wanted, &saved, stands);
@@ -110,7 +110,7 @@ pub fn listing(bytes: &[u8]) {
         assert_restorable(&restore_text(&mended));
     }
     let listings: BTreeMap<_, _> = Table::ALL.map(|table| (table, listed.clone())).into();
-    let anew = rebuild(&layouts, &listings, site(Family::Ipv4));
+    let anew = rebuild(&all_rules, &listings, site(Family::Ipv4));
     assert_eq!(plan_faults(&anew), []);
     assert_plain_rules(&anew);
 }
@@ -198,11 +198,11 @@ fn opened(tunnel: &Tunnel) {
         interfaces: &[],
         path_mtu: Some(1400),
     };
-    let layout = match tunnel_rules(tunnel, &id, &terms) {
-        Ok(layout) => layout,
+    let tunnel_rules = match tunnel_rules(tunnel, &id, &terms) {
+        Ok(tunnel_rules) => tunnel_rules,
         Err(error) => return assert_plain(&error.to_string()),
     };
-    for sections in life(&layout, tunnel.family()) {
+    for sections in life(&tunnel_rules, tunnel.family()) {
         assert_eq!(plan_faults(&sections), []);
         assert_plain_rules(&sections);
     }
@@ -216,30 +216,30 @@ fn opened(tunnel: &Tunnel) {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
-        layout,
+        tunnel_rules,
     });
     let text = serde_json::to_vec(&record).expect("JSON");
     assert_eq!(comes_back_by(&text, Entry::of_json), Some(record));
 }
 
 /// In, out, and back.
-fn life(layout: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
+fn life(tunnel_rules: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
     let site = site(family);
-    let listings = layout
+    let listings = tunnel_rules
         .tables()
         .into_iter()
         .map(|table| (table, Listing::default()))
         .collect();
     [
         transition(&RulesetChange {
-            added: vec![layout.clone()],
+            added: vec![tunnel_rules.clone()],
             ..RulesetChange::unchanged(site)
         }),
         transition(&RulesetChange {
-            removed: vec![layout.clone()],
+            removed: vec![tunnel_rules.clone()],
             ..RulesetChange::unchanged(site)
         }),
-        rebuild(std::slice::from_ref(layout), &listings, site),
+        rebuild(std::slice::from_ref(tunnel_rules), &listings, site),
     ]
 }
 

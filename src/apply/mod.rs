@@ -354,7 +354,7 @@ fn without_nat(work: &Work) -> Option<Work> {
     }
     let mut spared = work.clone();
     for entry in &mut spared.come {
-        *entry.layout_mut() = entry.tunnel_rules().clone().without_nat();
+        *entry.tunnel_rules_mut() = entry.tunnel_rules().clone().without_nat();
     }
     Some(spared)
 }

@@ -14,14 +14,14 @@ use std::num::NonZeroU8;
 
 use ipnet::IpNet;
 
-use super::tunnel_rules::TunnelRules;
-use super::packet_path::PacketPath;
 use super::base_chains::{
-    NDP_TYPES, ESP_AND_AH, dhcp_and_ndp, unencrypted_chain, unencrypted_gateway_chain, base_chain, ike_traffic, ipsec_traffic, loopback_match,
-    only_beside_tunnels,
+    ESP_AND_AH, NDP_TYPES, base_chain, dhcp_and_ndp, ike_traffic, ipsec_traffic, loopback_match, only_beside_tunnels,
+    unencrypted_chain, unencrypted_gateway_chain,
 };
 use super::dispatch::OptionalChains;
+use super::packet_path::PacketPath;
 use super::tunnel::is_restrictive;
+use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{
     BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, Rule, RulePosition, Table, Target,
 };
@@ -49,7 +49,9 @@ pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
         tunnel_rules.optional.insert(path.required_chains());
     }
     part.only_beside_tunnels(&mut tunnel_rules);
-    let is_empty = tunnel_rules.filter(Table::Filter).is_none_or(|fragment| fragment.chains.is_empty());
+    let is_empty = tunnel_rules
+        .fragment(Table::Filter)
+        .is_none_or(|fragment| fragment.chains.is_empty());
     if !is_empty && gateway.esp == Esp::Negotiated {
         tunnel_rules.optional.insert(OptionalChains::EspPeers);
     }
@@ -157,10 +159,10 @@ impl GatewayRules<'_> {
     /// of connections says. Useless ICMP goes before anything can let it through. IKE and ESP must be decided before all else is
     /// refused to a neighbour with whom only these are spoken; and ICMP is let in behind that, or such a neighbour could be pinged in
     /// clear.
-    fn rules(self, filter_path: FilterPath) -> Vec<Rule> {
-        let mut rules = self.inner_only(filter_path);
-        let only_ipsec = self.only_ipsec(filter_path);
-        if let (Some(direction), false) = (filter_path.direction(), rules.is_empty() && only_ipsec.is_empty()) {
+    fn rules(self, path: GatewayPath) -> Vec<Rule> {
+        let mut rules = self.inner_only(path);
+        let only_ipsec = self.only_ipsec(path);
+        if let (Some(direction), false) = (path.direction(), rules.is_empty() && only_ipsec.is_empty()) {
             // What the machine says to itself never was in a tunnel, and cannot be.
             rules.insert(0, Rule::when(loopback_match(direction), Target::Return));
         }
@@ -170,7 +172,7 @@ impl GatewayRules<'_> {
             None => self.ipsec_through(),
         });
         rules.extend(only_ipsec);
-        rules.extend(self.needed_icmp(filter_path));
+        rules.extend(self.needed_icmp(path));
         rules
     }
 
@@ -229,13 +231,13 @@ impl GatewayRules<'_> {
             Family::Ipv4 => &NEEDED_ICMP[..],
             Family::Ipv6 => &NEEDED_ICMPV6,
         };
-        let neighbours = match self.family {
+        let scopes = match self.family {
             Family::Ipv4 => &[][..],
             Family::Ipv6 => &NDP_TYPES,
         };
         match path {
             GatewayPath::In | GatewayPath::Out => {
-                let kinds = kinds.iter().chain(neighbours);
+                let kinds = kinds.iter().chain(scopes);
                 kinds
                     .map(|kind| Rule::when(self.icmp_match(*kind), Target::Accept))
                     .collect()
@@ -335,8 +337,8 @@ impl GatewayRules<'_> {
 
     /// Those with whom nothing but IPsec is spoken. IPsec of machines behind us has been decided by then.
     fn only_ipsec(self, path: GatewayPath) -> Vec<Rule> {
-        let neighbours = self.gateway.only_ipsec.iter();
-        let neighbours = neighbours.filter(|neighbour| self.is_in_family(neighbour));
+        let scopes = self.gateway.only_ipsec.iter();
+        let scopes = scopes.filter(|scope| self.is_in_family(scope));
         let directions: &[Direction] = match path {
             GatewayPath::In => &[Direction::In],
             GatewayPath::Out => &[Direction::Out],
@@ -345,10 +347,10 @@ impl GatewayRules<'_> {
         let target = path
             .direction()
             .map_or(Target::Drop, |direction| Target::Jump(ipsec_only_chain(direction)));
-        let rules = neighbours.flat_map(|neighbour| {
+        let rules = scopes.flat_map(|scope| {
             directions
                 .iter()
-                .map(|direction| rule_with_match(scope_match(neighbour, *direction), target.clone()))
+                .map(|direction| rule_with_match(scope_match(scope, *direction), target.clone()))
         });
         let rules: Vec<_> = rules.collect();
         // What other rules may let through is IPsec, too.
@@ -379,41 +381,39 @@ impl GatewayRules<'_> {
     ///
     /// At the head of the tunnels' dispatchers: behind them every tunnel's ACCEPT, and every chain of the administrator's, would come first.
     /// IPsec of other machines is not unencrypted; whether it passes is for the tunnel to decide. Interfaces of tunnels are exempt, as
-    /// `Shared::Apart` lists them in these chains: a pattern such as `+` covers them too.
-    fn only_beside_tunnels(self, layout: &mut Layout) {
-        let neighbours = || {
-            self.gateway
-                .only_ipsec
-                .iter()
-                .filter(|neighbour| self.concerns(neighbour))
-        };
-        if neighbours().next().is_none() {
+    /// `OptionalChains::ClearTextEntry` lists them in these chains: a pattern such as `+` covers them too.
+    fn only_beside_tunnels(self, tunnel_rules: &mut TunnelRules) {
+        let scopes = || self.gateway.only_ipsec.iter().filter(|scope| self.is_in_family(scope));
+        if scopes().next().is_none() {
             return;
         }
-        for (unencrypted, tunnels) in [(Direction::In, Path::ForwardOut), (Direction::Out, Path::ForwardIn)] {
+        for (unencrypted, tunnels) in [
+            (Direction::In, PacketPath::ForwardOut),
+            (Direction::Out, PacketPath::ForwardIn),
+        ] {
             let chain = only_beside_tunnels(unencrypted);
-            let dropped = neighbours().map(|neighbour| when(beside(neighbour, unencrypted), Target::Drop));
+            let dropped = scopes().map(|scope| rule_with_match(scope_match(scope, unencrypted), Target::Drop));
             for rule in self.pass_ipsec().into_iter().chain(dropped) {
-                layout.put(Table::Filter, &chain, RulePosition::Tail, rule);
+                tunnel_rules.add_rule(Table::Filter, &chain, RulePosition::Tail, rule);
             }
             let entry = Rule::when(Match::PolicyNone(unencrypted), Target::Jump(chain));
-            layout.put(Table::Filter, &tunnels.dispatcher(), RulePosition::Head, entry);
+            tunnel_rules.add_rule(Table::Filter, &tunnels.dispatcher(), RulePosition::Head, entry);
         }
-        layout.shared.insert(Shared::Apart);
+        tunnel_rules.optional.insert(OptionalChains::ClearTextEntry);
     }
 
     /// What is spoken with them all the same. IKE and ESP come here only where they are left to other rules.
     fn ipsec_only_rules(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
-        let mut neighbours = self.gateway.only_ipsec.iter();
-        neighbours.find(|neighbour| self.is_in_family(neighbour))?;
+        let mut scopes = self.gateway.only_ipsec.iter();
+        scopes.find(|scope| self.is_in_family(scope))?;
         let left = rules_for_each(ipsec_traffic(direction, self.family), vec![Target::Return]);
         let kept = rules_for_each(dhcp_and_ndp(direction, self.family), vec![Target::Accept]);
         let rules = left.into_iter().chain(kept).chain([Rule::always(Target::Drop)]);
         Some((ipsec_only_chain(direction), rules.collect()))
     }
 
-    fn is_in_family(self, neighbour: &IpsecOnlyScope) -> bool {
-        match neighbour {
+    fn is_in_family(self, scope: &IpsecOnlyScope) -> bool {
+        match scope {
             IpsecOnlyScope::Interface(_) => true,
             IpsecOnlyScope::Peer(network) => Network::Prefix(*network).family() == self.family,
         }
@@ -444,7 +444,7 @@ fn rules_for_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec
 
 /// Packets from there, or to there.
 /// A rule for a match that may ask nothing, as that of everybody's addresses does.
-fn when(matched: Match, target: Target) -> Rule {
+fn rule_with_match(matched: Match, target: Target) -> Rule {
     let matches = std::iter::once(matched).filter(is_restrictive).collect();
     Rule { matches, target }
 }
@@ -456,9 +456,9 @@ fn remote_match(direction: Direction, network: IpNet) -> Match {
     }
 }
 
-fn scope_match(neighbour: &IpsecOnlyScope, direction: Direction) -> Match {
+fn scope_match(scope: &IpsecOnlyScope, direction: Direction) -> Match {
     let device = |pattern: &DevicePattern| InterfaceMatch::Pattern(pattern.clone());
-    match (neighbour, direction) {
+    match (scope, direction) {
         (IpsecOnlyScope::Peer(network), direction) => remote_match(direction, *network),
         (IpsecOnlyScope::Interface(pattern), Direction::In) => Match::In(device(pattern)),
         (IpsecOnlyScope::Interface(pattern), Direction::Out) => Match::Out(device(pattern)),

@@ -67,8 +67,8 @@ pub use routing::{AlwaysRoute, KernelAnswers, KernelQuery, RecordedRoutes, Route
 pub use routing::{address_key, install_order, interface_key, kernel_queries, net_objects, object_key};
 pub use stages::in_stages;
 pub use trace::{
-    Assumption, PacketCtState, ConnectionDirection, DecidingRule, Doubt, WalkEnd, Trace, Endpoint, RuleOrder, Packet, RulesetModel, HookTrace,
-    Walk, seen_from_destination,
+    Assumption, ConnectionDirection, DecidingRule, Doubt, Endpoint, HookTrace, Packet, PacketCtState, RuleOrder,
+    RulesetModel, Trace, Walk, WalkEnd, seen_from_destination,
 };
 pub use tunnel::{
     AllowedTraffic, FilterPath, NatExemption, PolicyContext, PolicyError, esp_peer_rules, filter_paths, tunnel_rules,

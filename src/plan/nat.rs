@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::base_chains::base_chain;
+use super::dispatch::OptionalChains;
 use super::filter_rules;
 use super::identity::TunnelId;
 use super::packet_path::PacketPath;
@@ -80,7 +82,13 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
 ///
 /// New connections that they begin are for other rules to forward, where their own addresses are not in the tunnel: whoever can send to
 /// the gateway could use the tunnel otherwise.
-fn add_source_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, exit_interface: Option<&Device>, address: IpAddr) {
+fn add_source_nat(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    exit_interface: Option<&Device>,
+    address: IpAddr,
+) {
     exempt_from_nat(tunnel_rules, exit_interface);
     tunnel_rules.optional.insert(OptionalChains::SourceNat);
     // What the selectors do not take would leave unencrypted, with a source that nobody outside knows.

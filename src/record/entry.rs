@@ -33,6 +33,7 @@ pub struct GatewayRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
+    #[serde(rename = "layout")]
     pub tunnel_rules: TunnelRules,
 }
 
@@ -56,6 +57,7 @@ pub struct GuardRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
+    #[serde(rename = "layout")]
     pub tunnel_rules: TunnelRules,
 }
 
@@ -70,6 +72,7 @@ pub struct OuterRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<Daemon>,
     /// Its rules.
+    #[serde(rename = "layout")]
     pub tunnel_rules: TunnelRules,
 }
 
@@ -126,7 +129,7 @@ impl Entry {
     }
 
     /// The same, to be changed.
-    pub fn layout_mut(&mut self) -> &mut TunnelRules {
+    pub fn tunnel_rules_mut(&mut self) -> &mut TunnelRules {
         match self {
             Self::Tunnel(record) => &mut record.tunnel_rules,
             Self::Gateway(record) => &mut record.tunnel_rules,

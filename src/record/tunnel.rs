@@ -34,5 +34,6 @@ pub struct TunnelRecord {
     #[serde(default)]
     pub policy: Policy,
     /// Every rule that is in for it: what `down` takes out, and a rebuild puts back.
+    #[serde(rename = "layout")]
     pub tunnel_rules: TunnelRules,
 }

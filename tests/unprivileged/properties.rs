@@ -82,7 +82,7 @@ fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
     }
 }
 
-fn layout(tunnel: &Tunnel) -> TunnelRules {
+fn rules_of(tunnel: &Tunnel) -> TunnelRules {
     let id = TunnelKey::from_tunnel(tunnel).ids().next().expect("a first name");
     let terms = PolicyContext {
         policy: &crate::support::world::nat_left_alone().tunnel,
@@ -95,8 +95,8 @@ fn layout(tunnel: &Tunnel) -> TunnelRules {
 }
 
 /// What is a tunnel's own in the filter table.
-fn filter(layout: &TunnelRules) -> &ChainFragment {
-    layout
+fn filter(rules_of: &TunnelRules) -> &ChainFragment {
+    rules_of
         .fragment(Table::Filter)
         .expect("every tunnel has something there")
 }
@@ -140,12 +140,12 @@ proptest! {
 
     #[test]
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {
-        let layout = layout(&tunnel);
+        let rules_of = rules_of(&tunnel);
         let site = site(tunnel.family());
-        let up = transition(&RulesetChange { added: vec![layout.clone()], ..RulesetChange::unchanged(site) });
-        let down = transition(&RulesetChange { removed: vec![layout.clone()], ..RulesetChange::unchanged(site) });
-        let listings = layout.tables().into_iter().map(|table| (table, Listing::default())).collect();
-        let anew = rebuild(&[layout], &listings, site);
+        let up = transition(&RulesetChange { added: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
+        let down = transition(&RulesetChange { removed: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
+        let listings = rules_of.tables().into_iter().map(|table| (table, Listing::default())).collect();
+        let anew = rebuild(&[rules_of], &listings, site);
         for commands in [&up, &down, &anew] {
             let text = restore_text(commands);
             let lines: usize = commands.iter().map(|section| section.commands.len() + 2).sum();
@@ -160,12 +160,12 @@ proptest! {
     #[test]
     fn what_goes_in_comes_out(tunnels in prop::collection::vec(any_tunnel(), 1..4)) {
         let family = tunnels[0].family();
-        let layouts: Vec<_> = tunnels.iter().filter(|tunnel| tunnel.family() == family).map(layout).collect();
+        let all_rules: Vec<_> = tunnels.iter().filter(|tunnel| tunnel.family() == family).map(rules_of).collect();
         let mut table = Emulator::new();
         let before = saved(&table);
-        let up = transition(&RulesetChange { added: layouts.clone(), ..RulesetChange::unchanged(site(family)) });
+        let up = transition(&RulesetChange { added: all_rules.clone(), ..RulesetChange::unchanged(site(family)) });
         prop_assert_eq!(table.restore(&restore_text(&up)), Ok(()));
-        let down = transition(&RulesetChange { removed: layouts, ..RulesetChange::unchanged(site(family)) });
+        let down = transition(&RulesetChange { removed: all_rules, ..RulesetChange::unchanged(site(family)) });
         prop_assert_eq!(table.restore(&restore_text(&down)), Ok(()));
         prop_assert_eq!(saved(&table), before);
     }
@@ -173,8 +173,8 @@ proptest! {
     #[test]
     fn chains_of_unlike_tunnels_have_unlike_names(tunnels in prop::collection::vec(any_tunnel(), 2..30)) {
         let keys: BTreeSet<String> = tunnels.iter().map(|tunnel| format!("{:?}", TunnelKey::from_tunnel(tunnel))).collect();
-        let layouts: Vec<_> = tunnels.iter().map(layout).collect();
-        let own: Vec<BTreeSet<_>> = layouts.iter().map(|layout| filter(layout).chains.iter().cloned().collect()).collect();
+        let all_rules: Vec<_> = tunnels.iter().map(rules_of).collect();
+        let own: Vec<BTreeSet<_>> = all_rules.iter().map(|rules_of| filter(rules_of).chains.iter().cloned().collect()).collect();
         let names: BTreeSet<_> = own.iter().collect();
         prop_assert_eq!(names.len(), keys.len());
         for chain in own.iter().flatten() {
@@ -200,7 +200,7 @@ proptest! {
 fn two_names_that_look_alike_in_a_chain_are_two_chains() {
     let networks = ("10.1.0.0/24".to_owned(), "10.2.0.0/24".to_owned());
     let named = |name: &str| tunnel(&[name.as_bytes().to_vec()], &networks, 1).expect("a tunnel");
-    let chains = |name: &str| filter(&layout(&named(name))).chains.clone();
+    let chains = |name: &str| filter(&rules_of(&named(name))).chains.clone();
     assert_ne!(chains("a/b"), chains("a b"));
     assert_ne!(chains("long-name-of-a-branch-1"), chains("long-name-of-a-branch-2"));
     assert_ne!(chains("a\\x5cb"), chains("a\\b"));
@@ -210,9 +210,9 @@ fn two_names_that_look_alike_in_a_chain_are_two_chains() {
 fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
     use pluto_updown::netfilter::{BuiltIn, PlacedRule, Rule, RulePosition, Section, Target};
     let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
-    let layout = layout(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
+    let rules_of = rules_of(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
     let good = transition(&RulesetChange {
-        added: vec![layout.clone()],
+        added: vec![rules_of.clone()],
         ..RulesetChange::unchanged(site(Family::Ipv4))
     });
     assert_eq!(good.len(), 2);
@@ -239,7 +239,7 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
         assert_eq!(more(table, (&old).into(), Target::Accept), opens);
         assert_eq!(more(table, (&old).into(), Target::Dnat(address)), 1);
         // A way into the tunnel's chain for packets that did not come by IPsec.
-        let own = &layout.fragment(table).expect("something there").chains[0];
+        let own = &rules_of.fragment(table).expect("something there").chains[0];
         assert_eq!(more(table, (&old).into(), Target::Jump(own.clone())), 1);
         // A translation of the tunnel's own is none in the filter table.
         let expected = usize::from(table == Table::Filter);

@@ -3,7 +3,7 @@
 use super::kinds;
 use crate::netfilter::{BuiltIn, Direction, Table, Target};
 use crate::plan::ConnectionDirection::{Original, Reply};
-use crate::plan::{Assumption, PacketCtState, DecidingRule, Doubt, WalkEnd, Trace, RuleOrder, HookTrace, Walk};
+use crate::plan::{Assumption, DecidingRule, Doubt, HookTrace, PacketCtState, RuleOrder, Trace, Walk, WalkEnd};
 use crate::selector::{Family, Icmp, Protocol, Traffic};
 use crate::words::wrapped;
 
@@ -37,9 +37,9 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState
             &[PacketCtState::Related(Reply), PacketCtState::Related(Original)]
         }
         Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => &[
-            Connection::New,
-            Connection::Established(Original),
-            Connection::Established(Reply),
+            PacketCtState::New,
+            PacketCtState::Established(Original),
+            PacketCtState::Established(Reply),
         ],
     }
 }

@@ -11,7 +11,7 @@ const SITE: JumpConfig = JumpConfig {
     place: JumpPlace::First,
 };
 
-fn tunnel_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
+fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
     const VARIABLES: &str = "PLUTO_VERB=up-client PLUTO_CONN_KIND=CK_PERMANENT PLUTO_STACK=xfrm PLUTO_INTERFACE=eth0 \
         PLUTO_CLIENT_FAMILY=ipv4 PLUTO_VIRT_INTERFACE=NULL PLUTO_XFRMI_ROUTE= VTI_IFACE= PLUTO_ME=192.0.2.1 PLUTO_MY_ID=@a \
         PLUTO_MY_CLIENT=10.1.0.0/24 PLUTO_MY_PORT=0 PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 PLUTO_PEER_ID=@b \
@@ -48,12 +48,12 @@ fn tunnel_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
 /// Two tunnels in one block, one with a device.
 fn all_rules() -> [TunnelRules; 3] {
     [
-        tunnel_rules("a", &[("PLUTO_PEER_CLIENT", "10.2.0.0/24")]),
-        tunnel_rules(
+        some_rules("a", &[("PLUTO_PEER_CLIENT", "10.2.0.0/24")]),
+        some_rules(
             "b",
             &[("PLUTO_PEER_CLIENT", "10.2.1.0/24"), ("PLUTO_SA_REQID", "16393")],
         ),
-        tunnel_rules("c", &[("PLUTO_PEER_CLIENT", "10.3.0.0/24"), ("VTI_IFACE", "vti1")]),
+        some_rules("c", &[("PLUTO_PEER_CLIENT", "10.3.0.0/24"), ("VTI_IFACE", "vti1")]),
     ]
 }
 

@@ -11,6 +11,6 @@ mod packet_trace;
 mod walk;
 
 pub use doubt::{Assumption, Doubt};
-pub use packet_trace::{Trace, RulesetModel, HookTrace};
-pub use packet::{PacketCtState, ConnectionDirection, Endpoint, Packet, from_its_destination};
-pub use walk::{DecidingRule, WalkEnd, RuleOrder, Walk};
+pub use packet::{ConnectionDirection, Endpoint, Packet, PacketCtState, seen_from_destination};
+pub use packet_trace::{HookTrace, RulesetModel, Trace};
+pub use walk::{DecidingRule, RuleOrder, Walk, WalkEnd};

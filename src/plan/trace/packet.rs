@@ -125,7 +125,7 @@ impl Packet {
         }
     }
 
-    fn is_behind(&self, address: IpAddr, doubts: &Doubts) -> MatchAnswer {
+    fn has_reply_destination(&self, address: IpAddr, doubts: &Doubts) -> MatchAnswer {
         match self.answered_at {
             _ if !self.connection.is_reply() => MatchAnswer::No,
             Some(known) => (known == address).into(),
@@ -209,7 +209,7 @@ impl PacketCtState {
     }
 
     fn is_reply(self) -> bool {
-        self.is(CtState::Reply)
+        self.matches_state(CtState::Reply)
     }
 }
 

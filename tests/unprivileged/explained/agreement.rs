@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pluto_updown::netfilter::{Table, Target as RuleVerdict, normalize};
-use pluto_updown::plan::{Assumption, HookTrace, RuleOrder, RulesetModel, Trace, Walk, WalkEnd};
+use pluto_updown::plan::{Assumption, HookTrace, RuleOrder, RulesetModel, Trace as PacketTrace, Walk, WalkEnd};
 use pluto_updown::selector::Family;
 use proptest::prelude::*;
 
@@ -80,7 +80,7 @@ fn differs(walk: &Walk, trace: &Trace) -> Option<String> {
     (!same).then(|| format!("explained: {ours:?}\nemulated:  {theirs:?}"))
 }
 
-fn of_first(tables: &Emulator, packet: &Packet, ours: &Trace) -> Result<(), TestCaseError> {
+fn of_first(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<(), TestCaseError> {
     let theirs = journey(tables, packet);
     for HookTrace { table, built_in, walk } in &ours.hooks {
         let trace = theirs.at(kind(*table), built_in.name());
@@ -96,7 +96,7 @@ fn of_first(tables: &Emulator, packet: &Packet, ours: &Trace) -> Result<(), Test
 }
 
 /// What becomes of a packet that is not the first of its connection: what nat has made of the first one was made of it, too.
-fn of_later(tables: &Emulator, packet: &Packet, ours: &Trace) -> Result<(), TestCaseError> {
+fn of_later(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<(), TestCaseError> {
     let inside = match packet.from {
         From::Local => packet.clone(),
         From::Device(_) | From::Ipsec { .. } => {
@@ -120,7 +120,7 @@ fn of_later(tables: &Emulator, packet: &Packet, ours: &Trace) -> Result<(), Test
     Ok(())
 }
 
-fn agree(tables: &Emulator, packet: &Packet, ours: &Trace) -> Result<(), TestCaseError> {
+fn agree(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<(), TestCaseError> {
     match packet.state {
         ConnectionState::New => of_first(tables, packet, ours),
         ConnectionState::Established | ConnectionState::Related | ConnectionState::Invalid => {
@@ -141,7 +141,7 @@ fn ups() -> impl Strategy<Value = Vec<usize>> {
 }
 
 /// What becomes of a packet is one of the ways that were told. Several can be so at once, by the order in which tunnels came up.
-fn one_agrees(tables: &Emulator, packet: &Packet, ours: &[&Trace]) -> Result<(), TestCaseError> {
+fn one_agrees(tables: &Emulator, packet: &Packet, ours: &[&PacketTrace]) -> Result<(), TestCaseError> {
     prop_assert!(!ours.is_empty(), "nothing is told of {:?}", packet);
     let differences: Vec<_> = ours
         .iter()
@@ -180,7 +180,7 @@ proptest! {
             let so = journeys.iter().filter(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole)));
             one_agrees(tables, packet, &so.collect::<Vec<_>>())?;
             // What is told of each way is only what must be so; the first that fits has to be right.
-            let asked = |journey: &&Trace| journey.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
+            let asked = |journey: &&PacketTrace| journey.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
             let first = journeys.iter().filter(|journey| journey.order == RuleOrder::First).find(asked);
             prop_assert!(first.is_some_and(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole))), "{:?} {:?}", first, packet);
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU8;
 
 use pluto_updown::netfilter::Direction;
-use pluto_updown::plan::{Assumption, PacketCtState, ConnectionDirection, Doubt, Endpoint, Packet};
+use pluto_updown::plan::{Assumption, ConnectionDirection, Doubt, Endpoint, Packet, PacketCtState};
 use pluto_updown::selector::{Device, Family, Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 use proptest::prelude::*;
 

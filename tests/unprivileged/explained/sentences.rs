@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use pluto_updown::contract::Attachment;
 use pluto_updown::netfilter::{Backend, Direction, Ruleset};
-use pluto_updown::plan::{PacketCtState, ConnectionDirection, WalkEnd, Endpoint, Packet, AllowedTraffic, PacketPath, RulesetModel, ways};
+use pluto_updown::plan::{
+    AllowedTraffic, ConnectionDirection, Endpoint, Packet, PacketCtState, PacketPath, RulesetModel, WalkEnd,
+    filter_paths,
+};
 use pluto_updown::record::{Store, TunnelRecord};
 use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
 use proptest::prelude::*;

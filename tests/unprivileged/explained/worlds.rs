@@ -151,8 +151,8 @@ pub(crate) fn wanted(folder: &Path) -> DesiredState {
     };
     let store = Store::peek(&folder.join("state"), 1);
     let entries = store.entries(ruleset).expect("a record");
-    let layouts: Vec<TunnelRules> = entries.iter().map(|entry| entry.layout().clone()).collect();
+    let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
     let place = store.place(ruleset).expect("a place");
     let family = ruleset.family;
-    DesiredState::from_rules(&layouts, JumpConfig { family, place })
+    DesiredState::from_rules(&all_rules, JumpConfig { family, place })
 }
