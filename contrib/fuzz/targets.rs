@@ -216,6 +216,8 @@ fn opened(tunnel: &Tunnel) {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
+        effective: None,
+        turn: 0,
         tunnel_rules,
     });
     let text = serde_json::to_vec(&record).expect("JSON");

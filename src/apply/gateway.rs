@@ -36,18 +36,23 @@ pub struct Standing {
 pub enum Blocked {
     /// All.
     All,
-    /// Those of a connection.
-    Of(ConnectionName),
-    /// Those of which one is this.
-    From(Network),
+    /// Those of a connection of this name, and those of which one is this network: a connection can have a name that is a network.
+    By {
+        /// The name.
+        connection: ConnectionName,
+        /// The network, if the name is one.
+        network: Option<Network>,
+    },
 }
 
 impl Blocked {
     fn means(&self, guard: &GuardRecord) -> bool {
         match self {
             Self::All => true,
-            Self::Of(connection) => guard.is_for(connection),
-            Self::From(network) => guard.near == *network || guard.far == *network,
+            Self::By { connection, network } => {
+                let is_end = |network| guard.near == network || guard.far == network;
+                guard.is_for(connection) || network.is_some_and(is_end)
+            }
         }
     }
 }
@@ -190,8 +195,8 @@ impl<T: Tables> Session<'_, T> {
                     add(ruleset, entry.clone());
                 }
             }
-            for record in entries.into_iter().filter_map(Entry::into_tunnel) {
-                let record = self.laid_out_anew(record)?;
+            let records = entries.into_iter().filter_map(Entry::into_tunnel).collect();
+            for record in self.laid_out_anew(records)? {
                 for guard in self.guards(ruleset, &record)? {
                     add(ruleset, guard);
                 }
@@ -248,15 +253,26 @@ impl<T: Tables> Session<'_, T> {
         })))
     }
 
-    /// A tunnel as it is to be by the settings.
-    fn laid_out_anew(&self, record: TunnelRecord) -> Result<TunnelRecord, ApplyError> {
-        let policy = self.caller.settings.policy(&record.tunnel);
-        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &policy, Some(&record))?;
-        Ok(TunnelRecord {
-            policy,
-            tunnel_rules,
-            ..record
-        })
+    /// Tunnels as they are to be by the settings.
+    fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
+        let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
+        for record in records {
+            let policy = self.caller.settings.policy(&record.tunnel);
+            let known_by = TunnelId::alike(&record.tunnel);
+            alike
+                .entry(known_by)
+                .or_default()
+                .push(TunnelRecord { policy, ..record });
+        }
+        let mut anew = Vec::new();
+        for records in alike.values() {
+            for record in records {
+                let others = records.iter().filter(|other| other.id != record.id);
+                let others: Vec<_> = others.cloned().collect();
+                anew.push(self.agree(record.clone(), &others, Some(record))?);
+            }
+        }
+        Ok(anew)
     }
 
     /// Makes a ruleset hold these entries and no others. Says whether that changed anything.

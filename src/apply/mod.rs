@@ -7,6 +7,7 @@
 //! The kernel takes one table or leaves it, but a change of two tables can end between them. The note of what was about to be done stands
 //! until such a remainder is cleared, by this call or by the next.
 
+mod alike;
 mod facts;
 mod find;
 mod forget;
@@ -65,10 +66,19 @@ pub struct Session<'a, T: Tables> {
 }
 
 /// What whoever runs this machine should know of a change that was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// The nat table of this ruleset takes no rules of ours, so that no tunnel's packets are exempted there.
     NotExempt(Ruleset),
+    /// Two tunnels that the kernel cannot tell apart differ in keys that have no intersection.
+    Conflict {
+        /// The connection that has come up.
+        connection: ConnectionName,
+        /// The one that was up first.
+        first: ConnectionName,
+        /// The keys.
+        keys: Vec<&'static str>,
+    },
 }
 
 impl fmt::Display for Note {
@@ -78,6 +88,17 @@ impl fmt::Display for Note {
                 f,
                 "the nat table of {ruleset} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
             ),
+            Self::Conflict {
+                connection,
+                first,
+                keys,
+            } => {
+                let keys = keys.join(" and ");
+                write!(
+                    f,
+                    "{connection} has the selectors and the reqid of {first}, but another {keys}: that of {first} applies to both, and where chains differ, only what both allow without them"
+                )
+            }
         }
     }
 }
@@ -147,6 +168,8 @@ pub struct Course {
     pub works: Vec<Work>,
     /// What to say.
     pub outcome: Outcome,
+    /// What whoever runs this machine should know of it.
+    pub notes: Vec<Note>,
 }
 
 impl<'a, T: Tables> Session<'a, T> {

@@ -1,6 +1,6 @@
 //! What opening and closing the firewall for a tunnel comes to.
 
-use super::{ApplyError, Course, Outcome, Session, Work};
+use super::{ApplyError, Course, Outcome, Session, Work, alike};
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
@@ -25,6 +25,7 @@ impl<T: Tables> Session<'_, T> {
                 return Err(error);
             }
         }
+        self.notes.extend(course.notes);
         Ok(course.outcome)
     }
 
@@ -56,26 +57,31 @@ impl<T: Tables> Session<'_, T> {
             ),
             Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
         };
-        let policy = self.caller.settings.policy(tunnel);
-        let tunnel_rules = self.tunnel_rules(tunnel, &id, &policy, old.as_ref())?;
-        let stood = old.as_ref().filter(|old| old.tunnel_rules == tunnel_rules);
-        let outcome = if stood.is_some() {
-            Outcome::StoodAlready(count)
-        } else {
-            Outcome::Opened
-        };
+        let alike = self.others_alike(ruleset, tunnel, &id)?;
+        let last = alike.iter().map(|other| other.turn.saturating_add(1)).max();
         let new = TunnelRecord {
             format: FORMAT,
             id,
             key,
             multiplicity: tunnel.multiplicity,
             count,
-            since: stood.map_or(self.caller.now, |old| old.since),
+            since: self.caller.now,
             daemon: self.caller.daemon,
             tunnel: tunnel.clone(),
-            policy,
-            tunnel_rules,
+            policy: self.caller.settings.policy(tunnel),
+            effective: None,
+            turn: old.as_ref().map_or(last.unwrap_or_default(), |old| old.turn),
+            tunnel_rules: TunnelRules::default(),
         };
+        let mut new = self.agree(new, &alike, old.as_ref())?;
+        let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
+        new.since = stood.map_or(new.since, |old| old.since);
+        let outcome = match stood {
+            Some(_) => Outcome::StoodAlready(count),
+            None => Outcome::Opened,
+        };
+        let changes_policy = old.as_ref().is_none_or(|old| old.policy != new.policy);
+        let conflict = alike::conflict(&new, &alike).filter(|_| changes_policy);
         let mut works = Vec::from_iter(self.outer_opening(&new, settle)?);
         let mut work = Work {
             ruleset,
@@ -84,9 +90,15 @@ impl<T: Tables> Session<'_, T> {
             settle,
         };
         self.add_guards(&mut work, &new)?;
+        let all: Vec<_> = alike.iter().chain([&new]).collect();
+        self.follow(&mut work, &alike, &all)?;
         work.come.push(new.into());
         works.push(work);
-        Ok(Course { works, outcome })
+        Ok(Course {
+            works,
+            outcome,
+            notes: conflict.into_iter().collect(),
+        })
     }
 
     /// The rules of a tunnel. One whose nat table takes none of ours goes on without.
@@ -165,6 +177,7 @@ impl<T: Tables> Session<'_, T> {
                     false => Vec::new(),
                 },
                 outcome: Outcome::NothingThere,
+                notes: Vec::new(),
             });
         };
         let (id, crosses) = (record.id.clone(), crosses(&record.tunnel));
@@ -179,16 +192,25 @@ impl<T: Tables> Session<'_, T> {
                 Outcome::StillNeeded(left),
             ),
         };
-        let mut works = vec![Work {
+        let alike = self.others_alike(ruleset, &record.tunnel, &id)?;
+        let mut work = Work {
             ruleset,
             gone: vec![record.into()],
             come,
             settle: Settle::Complete,
-        }];
+        };
+        if outcome == Outcome::Closed {
+            self.follow(&mut work, &alike, &alike.iter().collect::<Vec<_>>())?;
+        }
+        let mut works = vec![work];
         if outcome == Outcome::Closed && crosses {
             works.extend(self.outer_closing([id])?);
         }
-        Ok(Course { works, outcome })
+        Ok(Course {
+            works,
+            outcome,
+            notes: Vec::new(),
+        })
     }
 
     pub(super) fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {

@@ -19,7 +19,7 @@ use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{Daemon, Store};
 use crate::rtnetlink::Kernel;
-use crate::settings::Settings;
+use crate::settings::{Doubts, Settings};
 
 /// A call, and what it found around it.
 pub(super) struct Call<'a> {
@@ -137,6 +137,9 @@ impl Call<'_> {
                 (Operation::Up, Duty::Open(tunnel)) => match session.open(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
+                        if let Some(doubts) = self.settings.doubts(tunnel) {
+                            warn_of_doubts(tunnel, &doubts);
+                        }
                         session.notes().iter().for_each(|note| warn!("{note}"));
                         log_tunnel(TunnelEvent::Up, tunnel);
                     }
@@ -268,4 +271,10 @@ impl Call<'_> {
 
 fn log_tunnel(event: TunnelEvent, tunnel: &Tunnel) {
     info!(target: VPN, "{}", TunnelLine { event, tunnel });
+}
+
+/// The texts that the peer chose come last, because they can be long.
+fn warn_of_doubts(tunnel: &Tunnel, doubts: &Doubts<'_>) {
+    let user: String = tunnel.user.iter().map(|user| format!(", user {user}")).collect();
+    warn!("{}: {doubts}; peer {}{user}", tunnel.connection, tunnel.peer_id);
 }

@@ -92,10 +92,9 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
 fn blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
-    match text.parse() {
-        Ok(network) => Some(Blocked::From(network)),
-        Err(_) => ConnectionName::new(text.as_bytes()).ok().map(Blocked::Of),
-    }
+    let connection = ConnectionName::new(text.as_bytes()).ok()?;
+    let network = text.parse().ok();
+    Some(Blocked::By { connection, network })
 }
 
 /// Settles what a call that died has left, does the work, and leaves no empty folder behind.
@@ -205,9 +204,20 @@ mod tests {
         assert_eq!(blocked(Some(&"a".repeat(1025))), None);
         assert_eq!(blocked(Some("")), None);
         assert_eq!(blocked(None), Some(Blocked::All));
-        let network = "10.2.0.0/24".parse().unwrap();
-        assert_eq!(blocked(Some("10.2.0.0/24")), Some(Blocked::From(network)));
-        let name = ConnectionName::new(b"office").unwrap();
-        assert_eq!(blocked(Some("office")), Some(Blocked::Of(name)));
+    }
+
+    #[test]
+    fn a_network_may_be_the_name_of_a_connection() {
+        for (text, is_network) in [
+            ("office", false),
+            ("10.2.0.0/24", true),
+            ("10.0.0.1-10.0.0.2", true),
+            ("2001:db8::/32", true),
+        ] {
+            let connection = ConnectionName::new(text.as_bytes()).unwrap();
+            let network = text.parse().ok();
+            assert_eq!(network.is_some(), is_network, "{text}");
+            assert_eq!(blocked(Some(text)), Some(Blocked::By { connection, network }));
+        }
     }
 }

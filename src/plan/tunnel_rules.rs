@@ -11,7 +11,7 @@ use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Targe
 use crate::selector::{Device, Network};
 
 /// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelRules {
     /// Its chains and their rules in the filter table, and the rules in the blocks that lead to them.
     #[serde(rename = "piece")]

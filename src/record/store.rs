@@ -13,8 +13,9 @@ use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
+use crate::contract::Tunnel;
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{SharedChains, TunnelId, TunnelKey, TunnelRules};
+use crate::plan::{SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
 use crate::settings::JumpPlace;
 
 /// The end of the name of a record whose rules are not yet in.
@@ -190,6 +191,20 @@ impl Store {
         Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
     }
 
+    /// The tunnels that the kernel cannot tell from this one, itself among them if it is on record.
+    ///
+    /// # Errors
+    /// If one of their records cannot be read.
+    pub fn alike(&self, ruleset: Ruleset, tunnel: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+        let folder = self.alike_folder(ruleset, tunnel);
+        let mut tunnels = Vec::new();
+        for id in absent_is_none(self.members(&folder))?.unwrap_or_default() {
+            let record = self.entry(ruleset, &id)?.and_then(Entry::into_tunnel);
+            tunnels.extend(record.filter(|record| are_alike(&record.tunnel, tunnel)));
+        }
+        Ok(tunnels)
+    }
+
     /// Where our jumps stand in the built-in chains of a ruleset's filter table.
     ///
     /// # Errors
@@ -336,6 +351,28 @@ impl Store {
 
     pub(super) fn new_file(&self, ruleset: Ruleset, id: &TunnelId) -> PathBuf {
         self.tunnels_folder(ruleset).join(format!("{id}{NEW}"))
+    }
+
+    /// The folder whose files name the tunnels that the kernel cannot tell from this one.
+    fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
+        let name = TunnelId::alike(tunnel);
+        self.ruleset_folder(ruleset).join("nodes").join(name.as_str())
+    }
+
+    /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
+    /// selectors.
+    pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Entry) -> BTreeSet<PathBuf> {
+        let nodes = entry.tunnel_rules().shared_chains();
+        let nodes = nodes
+            .iter()
+            .filter(|shared_chains| **shared_chains != SharedChains::Base(Table::Filter));
+        let mut folders: BTreeSet<_> = nodes
+            .map(|shared_chains| self.node_folder(ruleset, shared_chains))
+            .collect();
+        if let Entry::Tunnel(record) = entry {
+            folders.insert(self.alike_folder(ruleset, &record.tunnel));
+        }
+        folders
     }
 
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.

@@ -3,9 +3,9 @@
 //! They run it as shell. Here only what sets a variable to a value is understood, and of those variables the ones that concern routes.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
+use super::file::is_absent;
 use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::words::escaped;
 
@@ -30,7 +30,7 @@ impl StockSettings {
         for path in STOCK_PATHS.map(|path| root.join(path)) {
             match fs::read(&path) {
                 Ok(text) => return Self::parse(path, &String::from_utf8_lossy(&text)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_absent(&path, &error) => {}
                 Err(error) => {
                     let warning = Some(format!("{}: cannot read: {error}", path.display()));
                     return Self {

@@ -67,6 +67,12 @@ fn who(scene: &Scene, record: &TunnelRecord) -> Vec<String> {
         let made_for = kinds::of_tunnel(&record.key.traffic, tunnel.family());
         sentences.push(format!("Made for {made_for} only."));
     }
+    if record.effective.is_some() {
+        sentences.push(
+            "The kernel cannot tell it from another tunnel that is up (equal selectors and reqid): only what both allow is allowed."
+                .to_owned(),
+        );
+    }
     sentences
 }
 
@@ -111,7 +117,7 @@ pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
 
 /// What is done with its packets besides letting them pass or not.
 fn besides(record: &TunnelRecord) -> Vec<String> {
-    let (tunnel, policy) = (&record.tunnel, &record.policy);
+    let (tunnel, policy) = (&record.tunnel, record.effective_policy());
     let mut sentences = vec![addresses(record)];
     if let Some(chain) = &policy.chain {
         sentences.push(format!(
@@ -152,7 +158,7 @@ fn addresses(record: &TunnelRecord) -> String {
         );
     }
     let is_exempt = record.tunnel_rules.optional.contains(&OptionalChains::NatExempt);
-    match (hidden_behind(record), record.policy.nat) {
+    match (hidden_behind(record), record.effective_policy().nat) {
         (Some(address), _) => format!(
             "Addresses: machines behind the gateway leave with {address}, and what answers them comes back to them. New connections of machines outside {} are let through by your own rules, or not at all.",
             record.tunnel.my_client

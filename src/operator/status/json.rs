@@ -156,7 +156,7 @@ fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
         my_network: record.key.local_client.to_string(),
         peer_network: record.key.remote_client.to_string(),
         traffic: record.key.traffic.to_string(),
-        allowed: record.policy.allow.to_string(),
+        allowed: record.effective_policy().allow.to_string(),
         reqid: record.reqid(),
         device: record.tunnel_rules.interface.as_ref().map(|device| device.as_str()),
         ups: record.count,

@@ -114,7 +114,7 @@ fn middle(tunnel: &Tunnel) -> Vec<String> {
 
 /// What a tunnel allows and what else is done with its packets, in the words of the settings.
 fn allowed(tunnel: &Tunnel) -> String {
-    let (policy, traffic) = (&tunnel.record.policy, &tunnel.record.key.traffic);
+    let (policy, traffic) = (tunnel.record.effective_policy(), &tunnel.record.key.traffic);
     let mut words = vec![policy.allow.to_string()];
     match traffic {
         Traffic::Any => {}

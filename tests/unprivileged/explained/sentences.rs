@@ -123,7 +123,7 @@ proptest! {
         let Some(record) = record(&world) else { return Ok(()) };
         let wanted = wanted(world.folder.path());
         let rules = RulesetModel::new(&wanted);
-        let told = filter_paths(&record.tunnel, &record.policy);
+        let told = filter_paths(&record.tunnel, record.effective_policy());
         for path in LANES {
             let way = told.iter().find(|way| way.path == path);
             let near = way.map_or(record.tunnel.my_client, |way| way.local);
