@@ -12,6 +12,7 @@ use std::fmt;
 use super::ground::{Ground, print};
 use crate::cli::Options;
 use crate::hook::HookError;
+use crate::resolver;
 use crate::settings::{DEFAULT_PATH, Settings, StockSettings};
 use crate::words::one_line;
 
@@ -113,6 +114,7 @@ pub(super) fn run(options: &Options, rights: As) -> Result<u8, HookError> {
     let mut findings = settings(options);
     findings.extend(firewall::findings(&ground));
     findings.extend(rights::findings(&ground));
+    findings.extend(name_servers(&ground)?);
     if rights == As::Administrator {
         let of_daemon = rights::as_daemon(&ground, &findings);
         findings.extend(of_daemon);
@@ -129,6 +131,19 @@ pub(super) fn run(options: &Options, rights: As) -> Result<u8, HookError> {
         print(&format!("{} checks, {wrong} wrong\n", findings.len()))?;
     }
     Ok(u8::from(wrong > 0))
+}
+
+/// What of a peer's name servers could not be undone, or not be confirmed.
+fn name_servers(ground: &Ground<'_>) -> Result<Vec<Finding>, HookError> {
+    let (_, unfinished) = resolver::report(&ground.peek())?;
+    let findings = unfinished.into_iter().map(|line| {
+        Finding::wrong(
+            line,
+            "names may be asked of a peer whose tunnel is down; every later call tries it again",
+            "pluto-updown restore; if that says that a program failed or hangs, look after that program",
+        )
+    });
+    Ok(findings.collect())
 }
 
 fn settings(options: &Options) -> Vec<Finding> {

@@ -27,7 +27,14 @@ pub(super) fn run(options: &Options) -> Result<u8, HookError> {
             let store = ground.open()?;
             let restored = restore(&ground, &store);
             store.tidy()?;
-            restored?
+            let mut restored = restored?;
+            // Without the lock: a program that hangs keeps no tunnel from its rules.
+            drop(store);
+            let kept = ground.peek().dead_daemons()?.into_iter().collect();
+            for trouble in ground.settle_resolver(&kept)? {
+                restored.fail(&trouble);
+            }
+            restored
         }
     };
     print(&restored.text())?;

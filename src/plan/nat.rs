@@ -36,7 +36,7 @@ pub(super) fn add_nat(
         Nat::Masquerade => add_source_nat(tunnel_rules, tunnel, id, exit_interface, own_address(tunnel)?),
         // An address of the other family is for other tunnels of the connection.
         Nat::Address(address) if Family::of(address) != tunnel.family() => {
-            exempt_from_nat(tunnel_rules, exit_interface)
+            exempt_from_nat(tunnel_rules, exit_interface);
         }
         Nat::Address(address) if !tunnel.my_client.contains(address) => {
             return Err(PolicyError::AddressOutside {

@@ -97,7 +97,7 @@ impl Store {
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        let interrupted = self.folder.join("pending").exists() || self.resolver_was_interrupted();
+        let interrupted = self.folder.join("pending").exists() || self.resolver().needs_attention()?;
         Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 

@@ -8,7 +8,8 @@ use crate::apply::{Comparison, Session};
 use crate::hook::HookError;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::plan::{Drift, DriftKind, PacketPath, TunnelRules};
-use crate::record::{Entry, GuardRecord, Store, TunnelRecord};
+use crate::record::{Entry, GuardRecord, NameUser, Store, TunnelRecord};
+use crate::resolver;
 use crate::words::one_line;
 
 /// What is, at one moment.
@@ -24,6 +25,8 @@ pub(super) struct Report {
     pub(super) gateways: Vec<Gateway>,
     /// The networks that are held apart.
     pub(super) apart: Vec<Apart>,
+    /// Who uses name servers of a peer.
+    pub(super) name_users: Vec<NameUser>,
     /// What is not as it should be.
     pub(super) problems: Vec<Problem>,
 }
@@ -103,6 +106,7 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
         ..Report::default()
     };
     report.problems.extend(interrupted(&store)?);
+    add_name_servers(&mut report, &store)?;
     for ruleset in rulesets {
         let mut comparison = match session.compare(ruleset) {
             Ok(comparison) => Some(comparison),
@@ -253,6 +257,20 @@ fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
         text: format!("{}: a call died before it was through", pending.ruleset),
         mend: RESTORE,
     }))
+}
+
+/// Name servers in use, and what of them is not confirmed or not undone.
+fn add_name_servers(report: &mut Report, store: &Store) -> Result<(), HookError> {
+    let (users, unfinished) = resolver::report(store)?;
+    report.name_users = users;
+    report.problems.extend(unfinished.into_iter().map(|text| Problem {
+        ruleset: None,
+        table: None,
+        kind: "unconfirmed",
+        text,
+        mend: RESTORE,
+    }));
+    Ok(())
 }
 
 fn orphan(tunnel: &Tunnel) -> Option<Problem> {
