@@ -274,7 +274,7 @@ pub enum Operation {
     /// Make all as it is set: the gateway's rules, and tunnels that are up
     #[command(help_template = HELP)]
     Start {
-        /// With a broken file, install the settings that were good last
+        /// If the file is broken, use the last good settings
         #[arg(long)]
         boot: bool,
     },

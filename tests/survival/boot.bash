@@ -85,10 +85,9 @@ all_sets='networking systemd-networkd systemd-networkd-wait-online NetworkManage
 # among UNIT...: these are enabled, and none of the others.
 among() {
     # shellcheck disable=SC2086 # words
-    systemctl disable $all_sets >/dev/null 2>&1
+    systemctl --no-reload disable $all_sets >/dev/null 2>&1
     # shellcheck disable=SC2086 # words
-    must systemctl enable $1
-    must systemctl daemon-reload
+    must systemctl --no-reload enable $1
 }
 
 # orders: whether systemd can keep the order of all that a boot starts.
