@@ -36,12 +36,12 @@ fn entries(text: &str) -> Vec<String> {
         let mut value = value.to_owned();
         // A list goes on until it is closed, or until what can be no part of it.
         while !without_comment(&value).contains(']') {
-            match lines.clone().next() {
-                Some(next) if !next.contains('=') && !next.trim_start().starts_with('[') => {
-                    value.push_str(&format!("\n{next}"))
-                }
-                Some(_) | None => break,
-            }
+            let is_part = |line: &&str| !line.contains('=') && !line.trim_start().starts_with('[');
+            let Some(next) = lines.clone().next().filter(is_part) else {
+                break;
+            };
+            value.push('\n');
+            value.push_str(next);
             lines.next();
         }
         entries.extend(quoted(&value));

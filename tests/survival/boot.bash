@@ -106,9 +106,9 @@ settings_are() {
 }
 
 finished() { [[ $(systemctl is-system-running) == @(running|degraded) ]]; }
-closed() { { iptables-save && ip6tables-save; } | grep -e "-o $1 .*-j DROP" -e "-o $1 .*-j PLUTO"; }
+closed() { { iptables-save && ip6tables-save; } | grep -e "-o $1 .*-j DROP" -e "-o $1 .*-j PLUTO" || { iptables-save && false; }; }
 kept() { [[ $(stat -c %a /var/lib/pluto-updown) == 700 ]] && grep -r eth7 /var/lib/pluto-updown; }
-said() { journalctl -b -u pluto-updown --no-pager | grep -e "$1"; }
+said() { journalctl -b -u pluto-updown --no-pager | grep -e "$1" || { journalctl -b -u pluto-updown --no-pager && false; }; }
 waiting() { systemctl list-jobs --no-pager | grep 'network-pre.target .*waiting' && ! systemctl is-active network-pre.target; }
 
 ran() {
