@@ -7,7 +7,7 @@ use super::{ApplyError, Session, Work, checked, may_be_drift, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Ruleset, Table, restore_text};
-use crate::plan::{Layout, TunnelId, Wanted, give_up_entrances, holds, lay_out_gateway, move_jumps};
+use crate::plan::{DesiredState, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Installed, Pending, Settle, TunnelRecord};
 use crate::selector::{Family, MarkBit, Network};
 
@@ -36,18 +36,23 @@ pub struct Standing {
 pub enum Blocked {
     /// All.
     All,
-    /// Those of a connection.
-    Of(ConnectionName),
-    /// Those of which one is this.
-    From(Network),
+    /// Those of a connection of this name, and those of which one is this network: a connection can have a name that is a network.
+    By {
+        /// The name.
+        connection: ConnectionName,
+        /// The network, if the name is one.
+        network: Option<Network>,
+    },
 }
 
 impl Blocked {
     fn means(&self, guard: &GuardRecord) -> bool {
         match self {
             Self::All => true,
-            Self::Of(connection) => guard.is_for(connection),
-            Self::From(network) => guard.near == *network || guard.far == *network,
+            Self::By { connection, network } => {
+                let is_end = |network| guard.near == network || guard.far == network;
+                guard.is_for(connection) || network.is_some_and(is_end)
+            }
         }
     }
 }
@@ -109,7 +114,7 @@ impl<T: Tables> Session<'_, T> {
         let Ok(listing) = self.tables.save(ruleset, Table::Filter) else {
             return Ok(false);
         };
-        let sections = checked(give_up_entrances(&Listing::parse_save(&listing)))?;
+        let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
         if sections.is_empty() {
             return Ok(false);
         }
@@ -190,8 +195,8 @@ impl<T: Tables> Session<'_, T> {
                     add(ruleset, entry.clone());
                 }
             }
-            for record in entries.into_iter().filter_map(Entry::into_tunnel) {
-                let record = self.laid_out_anew(record)?;
+            let records = entries.into_iter().filter_map(Entry::into_tunnel).collect();
+            for record in self.laid_out_anew(records)? {
                 for guard in self.guards(ruleset, &record)? {
                     add(ruleset, guard);
                 }
@@ -227,37 +232,35 @@ impl<T: Tables> Session<'_, T> {
     fn is_set_for(&self, family: Family) -> bool {
         let settings = &self.caller.settings;
         let mut pairs = settings.connections.iter().flat_map(|entry| &entry.between);
-        lay_out_gateway(&settings.gateway, family).is_some()
+        gateway_rules(&settings.gateway, family).is_some()
             || pairs.any(|(near, _)| Network::Prefix(*near).family() == family)
     }
 
     fn gateway(&self, ruleset: Ruleset) -> Result<Option<Entry>, ApplyError> {
-        let Some(layout) = lay_out_gateway(&self.caller.settings.gateway, ruleset.family) else {
+        let Some(tunnel_rules) = gateway_rules(&self.caller.settings.gateway, ruleset.family) else {
             return Ok(None);
         };
-        let id = TunnelId::gateway();
+        let id = TunnelId::for_gateway();
         let since = match self.store.entry(ruleset, &id)? {
-            Some(Entry::Gateway(old)) if old.layout == layout => old.since,
+            Some(Entry::Gateway(old)) if old.tunnel_rules == tunnel_rules => old.since,
             Some(_) | None => self.caller.now,
         };
         Ok(Some(Entry::Gateway(GatewayRecord {
             format: FORMAT,
             id,
             since,
-            layout,
+            tunnel_rules,
         })))
     }
 
-    /// A tunnel as it is to be by the settings.
-    fn laid_out_anew(&self, record: TunnelRecord) -> Result<TunnelRecord, ApplyError> {
-        let policy = self.caller.settings.policy(&record.tunnel);
-        let mark = self.caller.settings.gateway.mark;
-        let layout = self.layout(&record.tunnel, &record.id, &policy, Some(&record), mark)?;
-        Ok(TunnelRecord {
-            policy,
-            layout,
+    /// Tunnels as they are to be by the settings.
+    fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
+        let settings = &self.caller.settings;
+        let records = records.into_iter().map(|record| TunnelRecord {
+            policy: settings.policy(&record.tunnel),
             ..record
-        })
+        });
+        self.agree_all(records.collect(), settings.gateway.mark)
     }
 
     /// Makes a ruleset hold these entries and no others. Says whether that changed anything.
@@ -286,7 +289,7 @@ impl<T: Tables> Session<'_, T> {
 
     /// Writes rules anew that an older version of this program has put in: in one commit a table, as the tunnels were set when they came up.
     /// Until then they stand as they are, and open nothing that was closed. What the settings say of tunnels and of the gateway by now takes
-    /// effect with the next `start`, as always. Returns the rulebooks that it changed.
+    /// effect with the next `start`, as always. Returns the rulesets that it changed.
     ///
     /// # Errors
     /// If it cannot be done; the older rules stand then.
@@ -302,44 +305,53 @@ impl<T: Tables> Session<'_, T> {
                 ..self.as_set()
             };
             let entries = self.store.entries(ruleset)?;
-            let wanted: Vec<_> = entries.iter().map(|entry| self.upgraded(entry, new.mark)).collect();
+            let wanted = self.upgraded(entries.clone(), new.mark)?;
             self.carry_over(&difference(ruleset, &entries, &wanted), &wanted, new)?;
             upgraded.push(ruleset);
         }
         Ok(upgraded)
     }
 
-    /// An entry in the present layout. What cannot be laid out any more stays as it is on record: its chains still fit, and let nothing
-    /// more through.
-    fn upgraded(&self, entry: &Entry, mark: MarkBit) -> Entry {
-        let Entry::Tunnel(record) = entry else {
-            return entry.clone();
-        };
-        let layout = self.layout(&record.tunnel, &record.id, &record.policy, Some(record), mark);
-        let mut upgraded = entry.clone();
-        if let Ok(layout) = layout {
-            *upgraded.layout_mut() = layout;
+    /// Entries in the present layout and the present format, so that each is written anew and found by all that it is looked for now. The
+    /// policies are those on record.
+    fn upgraded(&self, entries: Vec<Entry>, mark: MarkBit) -> Result<Vec<Entry>, ApplyError> {
+        let (mut tunnels, mut upgraded) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match entry {
+                Entry::Tunnel(record) => tunnels.push(TunnelRecord {
+                    format: FORMAT,
+                    ..*record
+                }),
+                other @ (Entry::Gateway(_) | Entry::Guard(_) | Entry::Outer(_)) => upgraded.push(other),
+            }
         }
-        upgraded
+        upgraded.extend(self.agree_all(tunnels, mark)?.into_iter().map(Entry::from));
+        Ok(upgraded)
     }
 
     /// Makes a ruleset hold these entries, and no others, where what holds for all its rules changes: in one change of each table.
     fn carry_over(&mut self, work: &Work, wanted: &[Entry], new: Installed) -> Result<(), ApplyError> {
         let ruleset = work.ruleset;
         let old = self.store.installed(ruleset)?;
-        let layouts: Vec<_> = wanted.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<_> = wanted.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut pending = pending(work, &[]);
         // What goes may have been in other tables than what stays.
-        pending.tables = work.gone.iter().flat_map(|entry| entry.layout().tables()).collect();
+        pending.tables = work
+            .gone
+            .iter()
+            .flat_map(|entry| entry.tunnel_rules().tables())
+            .collect();
         self.store.begin(&pending, &work.gone, &work.come)?;
         self.store.set_installed(ruleset, new)?;
         let made = match old.place == new.place {
             // Most chains stay as they are: with very many tunnels to write them anew takes longer than a call may.
-            true => match self.bring_to(ruleset, Wanted::of(&layouts, new.site(ruleset))) {
-                Err(ApplyError::Tables(error)) if may_be_drift(&error) => self.move_jumps(&pending, &layouts, old, new),
+            true => match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, new.jump_config(ruleset))) {
+                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
+                    self.move_jumps(&pending, &all_rules, old, new)
+                }
                 other => other,
             },
-            false => self.move_jumps(&pending, &layouts, old, new),
+            false => self.move_jumps(&pending, &all_rules, old, new),
         };
         match made {
             Ok(()) => Ok(self.store.commit(&pending, &work.gone, &work.come)?),
@@ -357,13 +369,18 @@ impl<T: Tables> Session<'_, T> {
     fn move_jumps(
         &mut self,
         pending: &Pending,
-        layouts: &[Layout],
+        all_rules: &[TunnelRules],
         old: Installed,
         new: Installed,
     ) -> Result<(), ApplyError> {
         let ruleset = pending.ruleset;
-        let listings = self.listings(pending, layouts)?;
-        let sections = checked(move_jumps(layouts, &listings, old.site(ruleset), new.site(ruleset)))?;
+        let listings = self.listings(pending, all_rules)?;
+        let sections = checked(move_jumps(
+            all_rules,
+            &listings,
+            old.jump_config(ruleset),
+            new.jump_config(ruleset),
+        ))?;
         Ok(self.tables.restore(ruleset, &restore_text(&sections))?)
     }
 
@@ -374,10 +391,10 @@ impl<T: Tables> Session<'_, T> {
         if entries.is_empty() && !is_default {
             return Ok(false);
         }
-        let layouts: Vec<_> = entries.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<_> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut all = BTreeSet::from([Table::Filter]);
-        all.extend(layouts.iter().flat_map(Layout::tables));
-        if self.stands_as_it_should(ruleset, &layouts, &all)? {
+        all.extend(all_rules.iter().flat_map(TunnelRules::tables));
+        if self.stands_as_it_should(ruleset, &all_rules, &all)? {
             return Ok(false);
         }
         let work = Work {
@@ -397,13 +414,13 @@ impl<T: Tables> Session<'_, T> {
     fn stands_as_it_should(
         &mut self,
         ruleset: Ruleset,
-        layouts: &[Layout],
+        all_rules: &[TunnelRules],
         tables: &BTreeSet<Table>,
     ) -> Result<bool, ApplyError> {
-        let site = self.store.installed(ruleset)?.site(ruleset);
+        let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
         for table in tables {
             let listing = Listing::parse_save(&self.tables.save(ruleset, *table)?);
-            if !holds(layouts, *table, &listing, site) {
+            if !is_installed(all_rules, *table, &listing, jump_config) {
                 return Ok(false);
             }
         }

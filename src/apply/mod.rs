@@ -7,6 +7,7 @@
 //! The kernel takes one table or leaves it, but a change of two tables can end between them. The note of what was about to be done stands
 //! until such a remainder is cleared, by this call or by the next.
 
+mod alike;
 mod facts;
 mod find;
 mod forget;
@@ -23,7 +24,10 @@ use std::net::IpAddr;
 use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{Backend, ChainName, Listing, Ruleset, Section, Table, restore_text};
-use crate::plan::{Change, Fault, Layout, PolicyError, Site, Wanted, faults, in_stages, rebuild, transition};
+use crate::plan::{
+    DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
+    transition,
+};
 use crate::record::{Daemon, Entry, Installed, LayoutVersion, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
@@ -62,10 +66,19 @@ pub struct Session<'a, T: Tables> {
 }
 
 /// What whoever runs this machine should know of a change that was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// The nat table of this ruleset takes no rules of ours, so that no tunnel's packets are exempted there.
     NotExempt(Ruleset),
+    /// Two tunnels that the kernel cannot tell apart differ in keys that have no intersection.
+    Conflict {
+        /// The connection that has come up.
+        connection: ConnectionName,
+        /// The one that was up first.
+        first: ConnectionName,
+        /// The keys.
+        keys: Vec<&'static str>,
+    },
 }
 
 impl fmt::Display for Note {
@@ -75,6 +88,17 @@ impl fmt::Display for Note {
                 f,
                 "the nat table of {ruleset} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
             ),
+            Self::Conflict {
+                connection,
+                first,
+                keys,
+            } => {
+                let keys = keys.join(" and ");
+                write!(
+                    f,
+                    "{connection} has the selectors and the reqid of {first}, but another {keys}: that of {first} applies to both, and where chains differ, only what both allow without them"
+                )
+            }
         }
     }
 }
@@ -105,7 +129,7 @@ pub enum ApplyError {
     Tables(#[from] TablesError),
     /// The plan is wrong. A mistake in this program.
     #[error("refused by its own check, please report this: {0}")]
-    Faulty(Fault),
+    Faulty(PlanFault),
     /// What is set for a tunnel does not go with what it is.
     #[error("{connection}: {fault}")]
     Policy {
@@ -144,6 +168,8 @@ pub struct Course {
     pub works: Vec<Work>,
     /// What to say.
     pub outcome: Outcome,
+    /// What whoever runs this machine should know of it.
+    pub notes: Vec<Note>,
 }
 
 impl<'a, T: Tables> Session<'a, T> {
@@ -207,13 +233,13 @@ impl<'a, T: Tables> Session<'a, T> {
         Installed {
             place: gateway.place,
             mark: gateway.mark,
-            layout: LayoutVersion::CURRENT,
+            tunnel_rules: LayoutVersion::CURRENT,
         }
     }
 
     /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are to.
-    fn site(&self, ruleset: Ruleset) -> Result<Site, RecordError> {
-        Ok(self.installed(ruleset)?.site(ruleset))
+    fn jump_config(&self, ruleset: Ruleset) -> Result<JumpConfig, RecordError> {
+        Ok(self.installed(ruleset)?.jump_config(ruleset))
     }
 
     /// What some work takes, table by table; nothing, if only the record changes.
@@ -222,15 +248,15 @@ impl<'a, T: Tables> Session<'a, T> {
     /// If the record cannot be read, or the plan does not stand its own check.
     pub fn sections(&self, work: &Work) -> Result<Vec<Section>, ApplyError> {
         let entries = || work.gone.iter().chain(&work.come);
-        let layouts: Vec<_> = entries().map(Entry::layout).collect();
+        let all_rules: Vec<_> = entries().map(Entry::tunnel_rules).collect();
         let ids: BTreeSet<_> = entries().map(Entry::id).collect();
-        let staying = self.store.staying(work.ruleset, &layouts, &ids)?;
-        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.layout().clone()).collect();
-        checked(transition(&Change {
-            gone: layouts_of(&work.gone),
-            come: layouts_of(&work.come),
+        let staying = self.store.staying(work.ruleset, &all_rules, &ids)?;
+        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+        checked(transition(&RulesetChange {
+            removed: layouts_of(&work.gone),
+            added: layouts_of(&work.come),
             staying,
-            site: self.site(work.ruleset)?,
+            jump_config: self.jump_config(work.ruleset)?,
         }))
     }
 
@@ -312,26 +338,34 @@ impl<'a, T: Tables> Session<'a, T> {
         let ruleset = pending.ruleset;
         let mut entries = self.store.entries(ruleset)?;
         entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
-        let layouts: Vec<_> = entries.iter().chain(come).map(|entry| entry.layout().clone()).collect();
-        let site = self.store.installed(ruleset)?.site(ruleset);
-        if layouts.len() >= CROWD {
-            match self.bring_to(ruleset, Wanted::of(&layouts, site)) {
+        let all_rules: Vec<_> = entries
+            .iter()
+            .chain(come)
+            .map(|entry| entry.tunnel_rules().clone())
+            .collect();
+        let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
+        if all_rules.len() >= CROWD {
+            match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, jump_config)) {
                 // It does not hold what it lists, or not any more.
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
                 other => return other,
             }
         }
-        let listings = self.listings(pending, &layouts)?;
-        let sections = checked(rebuild(&layouts, &listings, site))?;
+        let listings = self.listings(pending, &all_rules)?;
+        let sections = checked(rebuild(&all_rules, &listings, jump_config))?;
         let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has_chain(chain));
         Ok(self.give(ruleset, &staged(ruleset, sections, stands))?)
     }
 
     /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
     /// iptables-legacy that alone loads a table into the kernel.
-    fn listings(&mut self, pending: &Pending, layouts: &[Layout]) -> Result<BTreeMap<Table, Listing>, ApplyError> {
+    fn listings(
+        &mut self,
+        pending: &Pending,
+        all_rules: &[TunnelRules],
+    ) -> Result<BTreeMap<Table, Listing>, ApplyError> {
         let mut needed = BTreeSet::from([Table::Filter]);
-        needed.extend(layouts.iter().flat_map(Layout::tables));
+        needed.extend(all_rules.iter().flat_map(TunnelRules::tables));
         let mut listings = BTreeMap::new();
         for table in needed.union(&pending.tables) {
             match self.tables.save(pending.ruleset, *table) {
@@ -347,15 +381,15 @@ impl<'a, T: Tables> Session<'a, T> {
 
 /// The same work without what only exempts packets in the nat table; nothing, if it has nothing to do there, or more than that.
 fn without_nat(work: &Work) -> Option<Work> {
-    let has_nat = |entry: &&Entry| entry.layout().tables().contains(&Table::Nat);
+    let has_nat = |entry: &&Entry| entry.tunnel_rules().tables().contains(&Table::Nat);
     let mut in_nat = work.come.iter().filter(has_nat).peekable();
     in_nat.peek()?;
-    if !in_nat.all(|entry| entry.layout().can_spare_nat()) {
+    if !in_nat.all(|entry| entry.tunnel_rules().can_omit_nat()) {
         return None;
     }
     let mut spared = work.clone();
     for entry in &mut spared.come {
-        *entry.layout_mut() = entry.layout().clone().without_nat();
+        *entry.tunnel_rules_mut() = entry.tunnel_rules().clone().without_nat();
     }
     Some(spared)
 }
@@ -365,7 +399,7 @@ fn changes_no_rule(work: &Work) -> bool {
     let laid_out = |entries: &[Entry]| -> BTreeMap<_, _> {
         let entries = entries.iter();
         entries
-            .map(|entry| (entry.id().clone(), entry.layout().clone()))
+            .map(|entry| (entry.id().clone(), entry.tunnel_rules().clone()))
             .collect()
     };
     laid_out(&work.gone) == laid_out(&work.come)
@@ -384,7 +418,7 @@ fn pending(work: &Work, sections: &[Section]) -> Pending {
 }
 
 fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
-    match faults(&sections).into_iter().next() {
+    match plan_faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(sections),
     }

@@ -25,8 +25,13 @@ pub(super) fn run(options: &Options, others: UserRules) -> Result<u8, HookError>
         Mode::DryRun => rehearse(&ground, &ground.peek(), others),
         Mode::Real => {
             let store = ground.open()?;
-            let report = flush(&ground, &store, others);
-            store.tidy()?;
+            let mut report = flush(&ground, &store, others);
+            // Without the lock: a program that hangs keeps no tunnel from its rules.
+            drop(store);
+            for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
+                report.complain(&trouble);
+            }
+            ground.open()?.tidy()?;
             report
         }
     };
@@ -60,14 +65,11 @@ impl Report {
     }
 }
 
-/// The firewall last: it is the one part that can be found without the record, so that a flush which dies is made up for by the next.
+/// The firewall after the routes: it can be found without the record, so that a flush which dies is made up for by the next.
 fn flush(ground: &Ground<'_>, store: &Store, others: UserRules) -> Report {
     let mut report = Report::default();
     if let Err(error) = take_out_routes(ground, store, &mut report) {
         report.complain(&error);
-    }
-    for trouble in resolver::give_back_all(store, &ground.system()) {
-        report.complain(&trouble);
     }
     let mut programs = ground.programs(store);
     let known = rulesets(&programs);
@@ -182,7 +184,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store, others: UserRules) -> Report {
         }
         Err(error) => report.complain(&error),
     }
-    match store.resolver() {
+    match store.resolver().read() {
         Ok(record) => {
             for user in &record.users {
                 let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();

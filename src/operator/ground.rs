@@ -9,8 +9,8 @@ use crate::cli::Options;
 use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, know_recorded_tunnels, network_namespace, now};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::Ruleset;
-use crate::record::Store;
-use crate::resolver::System;
+use crate::record::{Daemon, Store};
+use crate::resolver::{self, System, Trouble};
 use crate::selector::Family;
 use crate::settings::Settings;
 
@@ -79,6 +79,20 @@ impl<'a> Ground<'a> {
             know_recorded_tunnels(&mut caller, store)?;
         }
         Ok(caller)
+    }
+
+    /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in
+    /// `kept`. Returns what could not be done. The record's lock must not be held.
+    pub(super) fn settle_resolver(&self, kept: &BTreeSet<Daemon>) -> Result<Vec<Trouble>, HookError> {
+        let store = self.peek();
+        if !store.resolver().is_there() {
+            return Ok(Vec::new());
+        }
+        let troubles = resolver::work(&store, &self.system(), kept);
+        if !store.resolver().is_there() {
+            self.open()?.tidy()?;
+        }
+        Ok(troubles)
     }
 
     /// The machine, as the resolver needs it.

@@ -14,7 +14,6 @@ use crate::cli::{Mode, Options};
 use crate::hook::HookError;
 use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{Daemon, Store, TunnelRecord};
-use crate::resolver;
 use crate::rtnetlink::{self, LinkKind, Network as _, xfrm_interfaces};
 use crate::selector::Device;
 use crate::xfrm::policies;
@@ -25,20 +24,26 @@ pub(super) fn run(options: &Options) -> Result<u8, HookError> {
     let ground = Ground::new(options)?;
     match options.mode {
         Mode::DryRun => show(&ground, &ground.peek()),
-        Mode::Real => prune(&ground, &ground.open()?),
+        Mode::Real => prune(&ground, ground.open()?),
     }
 }
 
-fn prune(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
-    let done = prune_locked(ground, store);
+fn prune(ground: &Ground<'_>, store: Store) -> Result<u8, HookError> {
+    let done = prune_locked(ground, &store);
     let tidied = store.tidy();
-    let text = done?;
+    let (mut text, kept) = done?;
     tidied?;
+    // Without the lock: a program that hangs keeps no tunnel from its rules.
+    drop(store);
+    for trouble in ground.settle_resolver(&kept)? {
+        let _ = writeln!(text, "{trouble}");
+    }
     print(&text)?;
     Ok(0)
 }
 
-fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
+/// What is done under the lock, in words, and the dead daemons that have tunnels still.
+fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Daemon>), HookError> {
     let mut programs = ground.programs(store);
     let mut session = Session::new(store, &mut programs, ground.changing_caller(store)?);
     session.settle()?;
@@ -47,8 +52,9 @@ fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<String, HookError>
     let mut text = judged.text("forgotten");
     let works = session.forgetting(judged.gone)?;
     session.forget(&works)?;
-    text.push_str(&clear_dead(ground, store)?);
-    Ok(text)
+    let (cleared, kept) = clear_dead(ground, store)?;
+    text.push_str(&cleared);
+    Ok((text, kept))
 }
 
 fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
@@ -105,12 +111,12 @@ impl Judged {
 
 /// A tunnel, for people.
 fn told(record: &TunnelRecord) -> String {
-    let number = match (record.reqid(), &record.layout.device) {
+    let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
         (None, Some(device)) => format!(", device {device}"),
         (None, None) => String::new(),
     };
-    format!("{} to {}{number}", record.key.my_client, record.key.peer_client)
+    format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
 }
 
 /// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it calls `up`, so that whoever is on record
@@ -150,7 +156,7 @@ fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<Kernel, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
     let devices: BTreeSet<_> = records
         .iter()
-        .filter_map(|(_, record)| record.layout.device.as_ref())
+        .filter_map(|(_, record)| record.tunnel_rules.interface.as_ref())
         .collect();
     let tags = match devices.is_empty() {
         true => BTreeMap::new(),
@@ -174,9 +180,9 @@ fn tags(devices: &BTreeSet<&Device>) -> Result<BTreeMap<Device, Tag>, HookError>
     Ok(tags)
 }
 
-/// Clears what else dead daemons have left: routes, addresses, devices, name servers. Not as long as a tunnel of theirs is up, which may
-/// need it.
-fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
+/// Clears what else dead daemons have left: routes, addresses, devices. Not as long as a tunnel of theirs is up, which may need it;
+/// returns those daemons, whose name servers stay as well.
+fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Daemon>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();
     for ruleset in Ruleset::all() {
@@ -186,14 +192,9 @@ fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
     let mut text = String::new();
     for daemon in &bereft {
         text.push_str(&clear_routes(ground, store, daemon)?);
+        store.unregister(daemon)?;
     }
-    if bereft.len() == dead.len() {
-        for trouble in resolver::housekeep(store, &ground.system()) {
-            let _ = writeln!(text, "{trouble}");
-        }
-        bereft.into_iter().try_for_each(|daemon| store.unregister(daemon))?;
-    }
-    Ok(text)
+    Ok((text, with_tunnels))
 }
 
 fn clear_routes(ground: &Ground<'_>, store: &Store, daemon: &Daemon) -> Result<String, HookError> {

@@ -27,7 +27,14 @@ pub(super) fn run(options: &Options) -> Result<u8, HookError> {
             let store = ground.open()?;
             let restored = restore(&ground, &store);
             store.tidy()?;
-            restored?
+            let mut restored = restored?;
+            // Without the lock: a program that hangs keeps no tunnel from its rules.
+            drop(store);
+            let kept = ground.peek().dead_daemons()?.into_iter().collect();
+            for trouble in ground.settle_resolver(&kept)? {
+                restored.fail(&trouble);
+            }
+            restored
         }
     };
     print(&restored.text())?;
@@ -114,7 +121,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
 fn told(ruleset: Ruleset, drifts: &[Drift], word: &str) -> String {
     let mut text = String::new();
     for drift in drifts.iter().take(TOLD) {
-        let word = if drift.is_mendable() { word } else { "left to you" };
+        let word = if drift.is_repairable() { word } else { "left to you" };
         let _ = writeln!(text, "{word}: {ruleset} {}", one_line(&drift.to_string()));
     }
     if drifts.len() > TOLD {

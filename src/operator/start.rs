@@ -3,7 +3,11 @@
 //! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever the settings have changed: it makes
 //! everything as it is set, tunnels that are up included. `stop` is for after the daemon has ended.
 
+mod last_good;
+
 use std::fmt::Write as _;
+
+use log::{error, warn};
 
 use super::ground::{Ground, print};
 use crate::apply::{Blocked, Caller, Session, Standing, Started};
@@ -12,29 +16,88 @@ use crate::contract::ConnectionName;
 use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Ruleset, restore_text};
 use crate::record::Store;
-use crate::settings::Settings;
+use crate::settings::{Settings, SettingsError, only_ipsec};
+use last_good::LastGood;
+
+/// When everything is made as it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// The settings have changed, or may have: broken ones change nothing.
+    Change,
+    /// The machine boots, and no rule is installed: broken settings must not leave it open.
+    Boot,
+}
 
 /// Makes everything as it is set, and says what stands. Returns the exit code.
-pub(super) fn start(options: &Options) -> Result<u8, HookError> {
-    let settings = Settings::load(options.config.as_deref())?;
-    let ground = Ground::new(options)?;
-    match options.mode {
-        Mode::DryRun => rehearse(&ground, &ground.peek(), settings)?,
-        Mode::Real => {
-            let started = in_session(&ground, settings, |session| session.start())?;
-            let standing = words(&started.standing);
-            let standing = if standing.is_empty() {
-                "nothing is set to be put in"
-            } else {
-                &standing
-            };
-            print(&match changed(&started) {
-                None => format!("nothing to change: {standing}\n"),
-                Some(rulesets) => format!("changed {rulesets}: {standing}\n"),
-            })?;
+pub(super) fn start(options: &Options, occasion: Occasion) -> Result<u8, HookError> {
+    let last_good = LastGood::of(&options.root, options.config.as_deref());
+    match (Settings::load_with_text(options.config.as_deref()), occasion) {
+        (Ok((settings, text)), _) => {
+            apply(options, settings)?;
+            if options.mode == Mode::Real
+                && let Err(error) = last_good.keep(&text)
+            {
+                warn!(
+                    "{}: cannot keep the settings for a boot with broken ones: {error}",
+                    last_good.path().display()
+                );
+            }
+            Ok(0)
         }
+        (Err(error), Occasion::Change) => Err(error.into()),
+        (Err(error), Occasion::Boot) => start_without_settings(options, &last_good, error),
     }
-    Ok(0)
+}
+
+/// Starts with settings that are broken: with those that were good last, or else with what closes. Whoever looks at the machine is to
+/// see it; and as long as they are broken every `up` is refused.
+fn start_without_settings(options: &Options, last_good: &LastGood, broken: SettingsError) -> Result<u8, HookError> {
+    error!("start: {broken}");
+    match last_good.load() {
+        Ok(Some(settings)) => {
+            apply(options, settings)?;
+            error!(
+                "start: WARNING: installed the settings that were good last instead: {}",
+                last_good.path().display()
+            );
+            return Ok(0);
+        }
+        Ok(None) => {}
+        Err(error) => error!("start: {error}"),
+    }
+    match Settings::read_text(options.config.as_deref())
+        .ok()
+        .and_then(|text| only_ipsec(&text))
+    {
+        Some(settings) => {
+            apply(options, settings)?;
+            error!(
+                "start: WARNING: no settings were good before; installed only-ipsec of the broken ones, and nothing else"
+            );
+        }
+        None => error!(
+            "start: WARNING: no settings were good before; NOTHING is installed, unencrypted packets are not dropped"
+        ),
+    }
+    Err(broken.into())
+}
+
+fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
+    let ground = Ground::new(options)?;
+    if options.mode == Mode::DryRun {
+        return rehearse(&ground, &ground.peek(), settings);
+    }
+    let started = in_session(&ground, settings, |session| session.start())?;
+    let standing = words(&started.standing);
+    let standing = if standing.is_empty() {
+        "nothing is set to be put in"
+    } else {
+        &standing
+    };
+    print(&match changed(&started) {
+        None => format!("nothing to change: {standing}\n"),
+        Some(rulesets) => format!("changed {rulesets}: {standing}\n"),
+    })
 }
 
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
@@ -98,10 +161,9 @@ fn nothing_set(options: &Options) -> Settings {
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
 fn blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
-    match text.parse() {
-        Ok(network) => Some(Blocked::From(network)),
-        Err(_) => ConnectionName::new(text.as_bytes()).ok().map(Blocked::Of),
-    }
+    let connection = ConnectionName::new(text.as_bytes()).ok()?;
+    let network = text.parse().ok();
+    Some(Blocked::By { connection, network })
 }
 
 /// Settles what a call that died has left, does the work, and leaves no empty folder behind.
@@ -132,7 +194,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
-                "# start: would write all rules of {ruleset} anew: place, mark or the layout changes"
+                "# start: would write all rules of {ruleset} anew: place, mark or the tunnel_rules changes"
             );
         }
     }
@@ -202,9 +264,20 @@ mod tests {
         assert_eq!(blocked(Some(&"a".repeat(1025))), None);
         assert_eq!(blocked(Some("")), None);
         assert_eq!(blocked(None), Some(Blocked::All));
-        let network = "10.2.0.0/24".parse().unwrap();
-        assert_eq!(blocked(Some("10.2.0.0/24")), Some(Blocked::From(network)));
-        let name = ConnectionName::new(b"office").unwrap();
-        assert_eq!(blocked(Some("office")), Some(Blocked::Of(name)));
+    }
+
+    #[test]
+    fn a_network_may_be_the_name_of_a_connection() {
+        for (text, is_network) in [
+            ("office", false),
+            ("10.2.0.0/24", true),
+            ("10.0.0.1-10.0.0.2", true),
+            ("2001:db8::/32", true),
+        ] {
+            let connection = ConnectionName::new(text.as_bytes()).unwrap();
+            let network = text.parse().ok();
+            assert_eq!(network.is_some(), is_network, "{text}");
+            assert_eq!(blocked(Some(text)), Some(Blocked::By { connection, network }));
+        }
     }
 }

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeSet;
 
-use super::path::Path;
-use super::shared::{clear, decrypted, entrance, entrance_jump, interfaces, mark, onward};
+use super::base_chains::{
+    base_chain, base_chain_jump, decrypted_chain, interfaces_chain, mark_chain, onward_chain, unencrypted_chain,
+};
+use super::packet_path::PacketPath;
 use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Rule, Section, Table, Target};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum PlanFault {
     /// Something other than our jump is put into a chain of the administrator's.
     #[error("a rule other than our jump in {}: {rule}", chain.name())]
     InBuiltIn {
@@ -45,7 +47,7 @@ pub enum Fault {
         rule: Rule,
     },
     /// A rule leads from a chain that there is for each tunnel or block to one that leads to all of them.
-    #[error("a way from {chain} to all tunnels: {rule}")]
+    #[error("a filter_path from {chain} to all tunnels: {rule}")]
     NoTree {
         /// The chain.
         chain: ChainName,
@@ -54,7 +56,7 @@ pub enum Fault {
     },
     /// A rule leads to what a tunnel allows or changes without asking for its policy or its device.
     #[error("a way into {target} that asks for neither a policy nor a device: {rule}")]
-    Unguarded {
+    NoPolicyMatch {
         /// The tunnel's chain.
         target: ChainName,
         /// The rule.
@@ -64,50 +66,52 @@ pub enum Fault {
 
 /// Everything that is wrong with these sections.
 #[must_use]
-pub fn faults(sections: &[Section]) -> Vec<Fault> {
-    sections.iter().flat_map(faults_in).collect()
+pub fn plan_faults(sections: &[Section]) -> Vec<PlanFault> {
+    sections.iter().flat_map(section_faults).collect()
 }
 
-fn faults_in(section: &Section) -> Vec<Fault> {
+fn section_faults(section: &Section) -> Vec<PlanFault> {
     let declared: BTreeSet<_> = section.commands.iter().filter_map(Command::new_chain).collect();
     let puts = section.commands.iter().filter_map(added_rule);
-    puts.filter_map(|(chain, rule)| fault(section.table, &declared, &chain, rule))
+    puts.filter_map(|(chain, rule)| rule_fault(section.table, &declared, &chain, rule))
         .collect()
 }
 
-fn fault(table: Table, declared: &BTreeSet<&ChainName>, chain: &Chain, rule: &Rule) -> Option<Fault> {
+fn rule_fault(table: Table, declared: &BTreeSet<&ChainName>, chain: &Chain, rule: &Rule) -> Option<PlanFault> {
     let is_tunnels = |chain: &ChainName| declared.contains(chain) && is_tunnel_chain(chain);
     match (chain, &rule.target) {
-        (Chain::BuiltIn(chain), _) => (*rule != entrance_jump(*chain)).then(|| Fault::InBuiltIn {
+        (Chain::BuiltIn(chain), _) => (*rule != base_chain_jump(*chain)).then(|| PlanFault::InBuiltIn {
             chain: *chain,
             rule: rule.clone(),
         }),
         (Chain::Own(chain), Target::Accept) => {
-            let may_be_old = table != Table::Filter || is_peer(chain, rule);
-            (!may_be_old && !declared.contains(chain)).then(|| Fault::AcceptInOldChain {
+            let may_be_old = table != Table::Filter || is_esp_peer(chain, rule);
+            (!may_be_old && !declared.contains(chain)).then(|| PlanFault::AcceptInOldChain {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
         (Chain::Own(chain), Target::Snat(_) | Target::Dnat(_)) => {
-            (table != Table::Nat || !is_tunnels(chain)).then(|| Fault::Translation {
+            (table != Table::Nat || !is_tunnels(chain)).then(|| PlanFault::Translation {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
         (Chain::Own(chain), Target::Jump(target) | Target::Goto(target)) => {
-            let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_guard(table, matched));
+            let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_sa_match(table, matched));
             is_open
-                .then(|| Fault::Unguarded {
+                .then(|| PlanFault::NoPolicyMatch {
                     target: target.clone(),
                     rule: rule.clone(),
                 })
                 .or_else(|| no_tree(chain, rule, target))
         }
-        (Chain::Own(chain), Target::SetMark(_)) => misplaced_mark(chain, rule, &[onward(), mark()]),
-        (Chain::Own(chain), Target::ClearMark(_)) => misplaced_mark(chain, rule, &[decrypted(), interfaces()]),
+        (Chain::Own(chain), Target::SetMark(_)) => misplaced_mark(chain, rule, &[onward_chain(), mark_chain()]),
+        (Chain::Own(chain), Target::ClearMark(_)) => {
+            misplaced_mark(chain, rule, &[decrypted_chain(), interfaces_chain()])
+        }
         (Chain::Own(chain), Target::SetMss(_) | Target::ClampMssToPmtu) => {
-            (table != Table::Mangle || !is_tunnels(chain)).then(|| Fault::Translation {
+            (table != Table::Mangle || !is_tunnels(chain)).then(|| PlanFault::Translation {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
@@ -118,23 +122,24 @@ fn fault(table: Table, declared: &BTreeSet<&ChainName>, chain: &Chain, rule: &Ru
     }
 }
 
-fn misplaced_mark(chain: &ChainName, rule: &Rule, places: &[ChainName]) -> Option<Fault> {
-    (!places.contains(chain)).then(|| Fault::Mark {
+fn misplaced_mark(chain: &ChainName, rule: &Rule, places: &[ChainName]) -> Option<PlanFault> {
+    (!places.contains(chain)).then(|| PlanFault::Mark {
         chain: chain.clone(),
         rule: rule.clone(),
     })
 }
 
 /// Whether a rule leads to all tunnels from a chain that is not one of a fixed number.
-fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<Fault> {
+fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFault> {
     let mut dispatchers = Table::ALL
         .into_iter()
-        .flat_map(Path::of_tunnels)
+        .flat_map(PacketPath::tunnel_paths)
         .map(|path| path.dispatcher());
-    let leads_to_all = *target == decrypted() || dispatchers.any(|dispatcher| dispatcher == *target);
-    let mut entrances = BuiltIn::ALL.into_iter().map(entrance);
-    let is_fixed = [decrypted(), clear()].contains(chain) || entrances.any(|entrance| entrance == *chain);
-    (leads_to_all && !is_fixed).then(|| Fault::NoTree {
+    let leads_to_all = *target == decrypted_chain() || dispatchers.any(|dispatcher| dispatcher == *target);
+    let mut entrances = BuiltIn::ALL.into_iter().map(base_chain);
+    let is_fixed =
+        [decrypted_chain(), unencrypted_chain()].contains(chain) || entrances.any(|base_chain| base_chain == *chain);
+    (leads_to_all && !is_fixed).then(|| PlanFault::NoTree {
         chain: chain.clone(),
         rule: rule.clone(),
     })
@@ -155,8 +160,8 @@ fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
 
 /// Whether a chain is one tunnel's: by its name, since the plan says no more.
 fn is_tunnel_chain(chain: &ChainName) -> bool {
-    let tags = Path::ALL.map(Path::tag).into_iter().chain(["C", "H"]);
-    let is_dispatcher = Path::ALL.into_iter().any(|path| path.dispatcher() == *chain);
+    let tags = PacketPath::ALL.map(PacketPath::tag).into_iter().chain(["C", "H"]);
+    let is_dispatcher = PacketPath::ALL.into_iter().any(|path| path.dispatcher() == *chain);
     !is_dispatcher
         && chain
             .as_str()
@@ -165,17 +170,17 @@ fn is_tunnel_chain(chain: &ChainName) -> bool {
 }
 
 /// Whether a rule lets in the ESP of one peer: its chain is one that only ESP and AH come to.
-fn is_peer(chain: &ChainName, rule: &Rule) -> bool {
+fn is_esp_peer(chain: &ChainName, rule: &Rule) -> bool {
     let of_peers = chain
         .as_str()
-        .strip_prefix(Path::Peer.dispatcher().as_str())
+        .strip_prefix(PacketPath::EspPeer.dispatcher().as_str())
         .is_some_and(|rest| rest.starts_with('-'));
     of_peers && matches!(rule.matches[..], [Match::Source(_)])
 }
 
 /// Whether it asks for a policy or a device. Before its source is hidden a packet has neither: in the nat table, where nothing is let
 /// through, it is enough that it is in clear.
-fn is_guard(table: Table, matched: &Match) -> bool {
+fn is_sa_match(table: Table, matched: &Match) -> bool {
     match matched {
         Match::Policy(_) | Match::In(_) | Match::Out(_) => true,
         Match::PolicyNone(Direction::Out) => table == Table::Nat,

@@ -7,8 +7,7 @@ use super::error::RecordError;
 use super::file;
 use super::pending::{Pending, Settle};
 use super::store::{Store, absent_is_none};
-use crate::netfilter::{Ruleset, Table};
-use crate::plan::Node;
+use crate::netfilter::Ruleset;
 
 impl Store {
     /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::abandon`] set the record right.
@@ -136,38 +135,26 @@ impl Store {
         Ok(())
     }
 
-    /// Enters a tunnel in the folder of each shared part that it needs.
+    /// Enters what comes in the folders that it is found by.
     fn enter(&self, ruleset: Ruleset, record: &Entry) -> Result<(), RecordError> {
         file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
-        for node in record
-            .layout()
-            .nodes()
-            .into_iter()
-            .filter(|node| *node != Node::Base(Table::Filter))
-        {
-            let folder = self.node_folder(ruleset, &node);
+        for folder in self.index_folders(ruleset, record) {
             file::make_folder(&folder)?;
             file::touch(&folder.join(record.id().as_str()))?;
         }
         Ok(())
     }
 
-    /// Strikes a tunnel from the folders of the shared parts that it needs no more, and removes those that nobody needs.
+    /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
     fn leave(&self, ruleset: Ruleset, record: &Entry, stays: &[Entry]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())
-            .flat_map(|other| other.layout().nodes())
+            .flat_map(|other| self.index_folders(ruleset, other))
             .collect();
-        for node in record
-            .layout()
-            .nodes()
-            .difference(&kept)
-            .filter(|node| **node != Node::Base(Table::Filter))
-        {
-            let folder = self.node_folder(ruleset, node);
+        for folder in self.index_folders(ruleset, record).difference(&kept) {
             file::remove(&folder.join(record.id().as_str()))?;
-            file::remove_if_empty(&folder)?;
+            file::remove_if_empty(folder)?;
         }
         Ok(())
     }

@@ -13,8 +13,9 @@ use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
+use crate::contract::Tunnel;
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{Layout, Node, Site, TunnelId, TunnelKey};
+use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
 
@@ -41,7 +42,7 @@ pub struct Installed {
     pub mark: MarkBit,
     /// How the chains hang together.
     #[serde(default)]
-    pub layout: LayoutVersion,
+    pub tunnel_rules: LayoutVersion,
 }
 
 /// How the chains of a ruleset hang together.
@@ -67,7 +68,7 @@ impl TryFrom<u32> for LayoutVersion {
         match number {
             1 => Ok(Self::One),
             2 => Ok(Self::Two),
-            _ => Err(Expected("a version of the rule layout, 1 or 2")),
+            _ => Err(Expected("a version of the rule tunnel_rules, 1 or 2")),
         }
     }
 }
@@ -84,8 +85,8 @@ impl From<LayoutVersion> for u32 {
 impl Installed {
     /// Where the rules of a ruleset stand, to the plan.
     #[must_use]
-    pub fn site(self, ruleset: Ruleset) -> Site {
-        Site {
+    pub fn jump_config(self, ruleset: Ruleset) -> JumpConfig {
+        JumpConfig {
             family: ruleset.family,
             place: self.place,
             mark: self.mark,
@@ -95,14 +96,14 @@ impl Installed {
     /// Whether an older version of this program has put the rules in, whose chains hang together otherwise.
     #[must_use]
     pub fn is_older(self) -> bool {
-        self.layout < LayoutVersion::CURRENT
+        self.tunnel_rules < LayoutVersion::CURRENT
     }
 
     fn before_notes() -> Self {
         Self {
             place: JumpPlace::First,
             mark: MarkBit::default(),
-            layout: LayoutVersion::One,
+            tunnel_rules: LayoutVersion::One,
         }
     }
 }
@@ -174,7 +175,7 @@ impl Store {
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        let interrupted = self.folder.join("pending").exists() || self.resolver_was_interrupted();
+        let interrupted = self.folder.join("pending").exists() || self.resolver().needs_attention()?;
         Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 
@@ -258,14 +259,28 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn tunnels_at(&self, ruleset: Ruleset, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
-        let ids = self.members(&self.node_folder(ruleset, node))?;
+    pub fn tunnels_at(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> Result<Vec<TunnelRecord>, RecordError> {
+        let ids = self.members(&self.node_folder(ruleset, shared_chains))?;
         let entries: Result<Vec<_>, _> = ids
             .iter()
-            .filter(|id| id.is_tunnels())
+            .filter(|id| id.is_tunnel())
             .filter_map(|id| self.entry(ruleset, id).transpose())
             .collect();
         Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
+    }
+
+    /// The tunnels that the kernel cannot tell from this one, itself among them if it is on record.
+    ///
+    /// # Errors
+    /// If one of their records cannot be read.
+    pub fn alike(&self, ruleset: Ruleset, tunnel: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+        let folder = self.alike_folder(ruleset, tunnel);
+        let mut tunnels = Vec::new();
+        for id in absent_is_none(self.members(&folder))?.unwrap_or_default() {
+            let record = self.entry(ruleset, &id)?.and_then(Entry::into_tunnel);
+            tunnels.extend(record.filter(|record| are_alike(&record.tunnel, tunnel)));
+        }
+        Ok(tunnels)
     }
 
     /// What holds for all rules of a ruleset, if anything is on record there.
@@ -312,23 +327,26 @@ impl Store {
         self.ruleset_folder(ruleset).join("place")
     }
 
-    /// Those of the shared parts that `layouts` need which tunnels other than `ids` need too.
+    /// Those of the shared parts that `all_rules` need which tunnels other than `ids` need too.
     ///
     /// # Errors
     /// If a folder cannot be listed.
     pub fn staying(
         &self,
         ruleset: Ruleset,
-        layouts: &[&Layout],
+        all_rules: &[&TunnelRules],
         ids: &BTreeSet<&TunnelId>,
-    ) -> Result<BTreeSet<Node>, RecordError> {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.nodes()).collect();
+    ) -> Result<BTreeSet<SharedChains>, RecordError> {
+        let nodes: BTreeSet<_> = all_rules
+            .iter()
+            .flat_map(|tunnel_rules| tunnel_rules.shared_chains())
+            .collect();
         let mut staying = BTreeSet::new();
-        for node in nodes {
+        for shared_chains in nodes {
             let is_other =
                 |name: &str| !name.ends_with(NEW) && name.parse().is_ok_and(|id: TunnelId| !ids.contains(&id));
-            if is_any(file::names(&self.node_folder(ruleset, &node))?, is_other)? {
-                staying.insert(node);
+            if is_any(file::names(&self.node_folder(ruleset, &shared_chains))?, is_other)? {
+                staying.insert(shared_chains);
             }
         }
         Ok(staying)
@@ -427,16 +445,41 @@ impl Store {
         self.tunnels_folder(ruleset).join(format!("{id}{NEW}"))
     }
 
+    /// The folder whose files name the tunnels that the kernel cannot tell from this one.
+    fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
+        let name = TunnelId::alike(tunnel);
+        self.ruleset_folder(ruleset).join("nodes").join(name.as_str())
+    }
+
+    /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
+    /// selectors.
+    pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Entry) -> BTreeSet<PathBuf> {
+        let nodes = entry.tunnel_rules().shared_chains();
+        let nodes = nodes
+            .iter()
+            .filter(|shared_chains| **shared_chains != SharedChains::Base(Table::Filter));
+        let mut folders: BTreeSet<_> = nodes
+            .map(|shared_chains| self.node_folder(ruleset, shared_chains))
+            .collect();
+        if let Entry::Tunnel(record) = entry {
+            folders.insert(self.alike_folder(ruleset, &record.tunnel));
+        }
+        folders
+    }
+
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
-    pub(super) fn node_folder(&self, ruleset: Ruleset, node: &Node) -> PathBuf {
-        match node {
-            Node::Base(Table::Filter) => self.tunnels_folder(ruleset),
-            Node::Base(Table::Nat | Table::Mangle)
-            | Node::Devices
-            | Node::Class(..)
-            | Node::Device(_)
-            | Node::Block(_)
-            | Node::Shared(_) => self.ruleset_folder(ruleset).join("nodes").join(node.to_string()),
+    pub(super) fn node_folder(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> PathBuf {
+        match shared_chains {
+            SharedChains::Base(Table::Filter) => self.tunnels_folder(ruleset),
+            SharedChains::Base(Table::Nat | Table::Mangle)
+            | SharedChains::Interfaces
+            | SharedChains::Wildcard(..)
+            | SharedChains::Interface(_)
+            | SharedChains::Bucket(_)
+            | SharedChains::Optional(_) => self
+                .ruleset_folder(ruleset)
+                .join("nodes")
+                .join(shared_chains.to_string()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The file itself: found, trusted, and read whole.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -55,12 +55,54 @@ impl Settings {
     /// # Errors
     /// If the file cannot be read, if somebody but root and us may write it, or if it holds what is no setting.
     pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
-        let path = config.unwrap_or(Path::new(DEFAULT_PATH));
+        Ok(Self::load_with_text(config)?.0)
+    }
+
+    /// The same, with the text of the file, which is empty where there is none.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_with_text(config: Option<&Path>) -> Result<(Self, String), SettingsError> {
+        let text = Self::read_text(config)?;
+        let settings =
+            Self::parse(&text).map_err(|malformed| malformed.of(config.unwrap_or(Path::new(DEFAULT_PATH))))?;
+        Ok((settings, text))
+    }
+
+    /// The text of the file, whatever it says.
+    ///
+    /// # Errors
+    /// If the file cannot be read, if somebody but root and us may write it, or if it is no text.
+    pub fn read_text(config: Option<&Path>) -> Result<String, SettingsError> {
+        match config {
+            Some(path) => read(path, open(path)),
+            None => Self::read_if_any(Path::new(DEFAULT_PATH)),
+        }
+    }
+
+    fn read_if_any(path: &Path) -> Result<String, SettingsError> {
         match open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && config.is_none() => Ok(Self::default()),
+            Err(error) if is_absent(path, &error) => Ok(String::new()),
             other => read(path, other),
         }
     }
+}
+
+impl Malformed {
+    fn of(self, path: &Path) -> SettingsError {
+        SettingsError::Malformed {
+            path: path.to_owned(),
+            line: self.line,
+            message: self.message,
+        }
+    }
+}
+
+/// Whether a file could not be opened because there is none by that name. A symbolic link that leads nowhere is no missing file: whoever
+/// made it expects that what it should lead to takes effect.
+pub(super) fn is_absent(path: &Path, error: &io::Error) -> bool {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    is_missing(error) && fs::symlink_metadata(path).is_err_and(|error| is_missing(&error))
 }
 
 /// Follows symbolic links: the file that is opened is the one that is looked at. Waits for nothing: it may be a named pipe.
@@ -71,7 +113,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn read(path: &Path, opened: io::Result<File>) -> Result<Settings, SettingsError> {
+fn read(path: &Path, opened: io::Result<File>) -> Result<String, SettingsError> {
     let io = |error| SettingsError::Io {
         path: path.to_owned(),
         error,
@@ -89,13 +131,7 @@ fn read(path: &Path, opened: io::Result<File>) -> Result<Settings, SettingsError
     if bytes.len() as u64 > LARGEST {
         return Err(unfit(too_large()));
     }
-    text(&bytes)
-        .and_then(Settings::parse)
-        .map_err(|Malformed { line, message }| SettingsError::Malformed {
-            path: path.to_owned(),
-            line,
-            message,
-        })
+    text(&bytes).map(str::to_owned).map_err(|malformed| malformed.of(path))
 }
 
 /// What the file is, and what it must be, if it is not that: whoever can write it decides about the firewall.
@@ -165,6 +201,22 @@ mod tests {
         let settings = Settings::load(Some(&link)).unwrap();
         assert_eq!(settings, Settings::load(Some(&path)).unwrap());
         assert_ne!(settings, Settings::default());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_missing_file() {
+        let (folder, path) = file(b"");
+        let link = folder.path().join("link");
+        assert_eq!(Settings::read_if_any(&link).unwrap(), "");
+        symlink(folder.path().join("nowhere"), &link).unwrap();
+        let error = Settings::read_if_any(&link).unwrap_err().to_string();
+        assert!(
+            error.ends_with("link: cannot read: No such file or directory (os error 2)"),
+            "{error}"
+        );
+        fs::remove_file(&link).unwrap();
+        symlink(&path, &link).unwrap();
+        assert_eq!(Settings::read_if_any(&link).unwrap(), "");
     }
 
     #[test]

@@ -7,8 +7,9 @@ use super::super::ground::{Ground, rulesets};
 use crate::apply::{Comparison, Session};
 use crate::hook::HookError;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
-use crate::plan::{Drift, DriftKind, Layout, Path};
-use crate::record::{Entry, GuardRecord, Store, TunnelRecord};
+use crate::plan::{Drift, DriftKind, PacketPath, TunnelRules};
+use crate::record::{Entry, GuardRecord, NameUser, Store, TunnelRecord};
+use crate::resolver;
 use crate::words::one_line;
 
 /// What is, at one moment.
@@ -24,6 +25,8 @@ pub(super) struct Report {
     pub(super) gateways: Vec<Gateway>,
     /// The networks that are held apart.
     pub(super) apart: Vec<Apart>,
+    /// Who uses name servers of a peer.
+    pub(super) name_users: Vec<NameUser>,
     /// What is not as it should be.
     pub(super) problems: Vec<Problem>,
 }
@@ -104,6 +107,7 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
         ..Report::default()
     };
     report.problems.extend(interrupted(&store)?);
+    add_name_servers(&mut report, &store)?;
     for ruleset in rulesets {
         let mut comparison = match session.compare(ruleset) {
             Ok(comparison) => Some(comparison),
@@ -144,7 +148,7 @@ fn add_entries(
             Entry::Tunnel(record) => report.tunnels.push(Tunnel {
                 ruleset,
                 last_call: store.last_call(ruleset, &record.id),
-                traffic: counted.as_ref().map(|counted| traffic(&record.layout, counted)),
+                traffic: counted.as_ref().map(|counted| traffic(&record.tunnel_rules, counted)),
                 daemon_runs: record
                     .daemon
                     .map(|daemon| *runs.entry(daemon).or_insert_with(|| !daemon.is_dead())),
@@ -156,7 +160,7 @@ fn add_entries(
             }),
             Entry::Guard(record) => report.apart.push(Apart {
                 ruleset,
-                dropped: saved.map(|saved| dropped(&record.layout, saved)),
+                dropped: saved.map(|saved| dropped(&record.tunnel_rules, saved)),
                 record: *record,
             }),
             // A part of its tunnel.
@@ -166,8 +170,11 @@ fn add_entries(
 }
 
 /// What a guard's own rules have dropped.
-fn dropped(layout: &Layout, saved: &IptablesSave) -> Counters {
-    let rules = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
+fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
+    let rules = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.rules);
     let drops = rules.filter(|placed| placed.rule.target == Target::Drop);
     let counters = drops.filter_map(|placed| {
         let text = placed.rule.to_string();
@@ -193,15 +200,18 @@ fn counted(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
 
 /// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
 /// compressing, comes by once more as what it is, and is counted then.
-fn traffic(layout: &Layout, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
+fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
     let mut traffic = Traffic::default();
-    let chains = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
+    let chains = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.chains);
     for chain in chains {
         let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
-        let is = |path: Path| path.tag() == tag;
-        let sum = if is(Path::Input) || is(Path::ForwardIn) {
+        let is = |path: PacketPath| path.tag() == tag;
+        let sum = if is(PacketPath::Input) || is(PacketPath::ForwardIn) {
             &mut traffic.inbound
-        } else if is(Path::Output) || is(Path::ForwardOut) {
+        } else if is(PacketPath::Output) || is(PacketPath::ForwardOut) {
             &mut traffic.outbound
         } else {
             continue;
@@ -220,15 +230,15 @@ fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
             | DriftKind::NoChain(_)
             | DriftKind::NoRule(..)
             | DriftKind::NoJump(_)
-            | DriftKind::NotLedTo(_) => "missing",
-            DriftKind::Stray(_) | DriftKind::Foreign(..) => "foreign",
+            | DriftKind::NoUserJump(_) => "missing",
+            DriftKind::OrphanChain(_) | DriftKind::UnexpectedRule(..) => "foreign",
             DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
             DriftKind::OlderLayout => "older",
         },
         text: one_line(&format!("{ruleset} {drift}")),
         mend: match drift.kind {
             DriftKind::OlderLayout => START,
-            _ if drift.is_mendable() => RESTORE,
+            _ if drift.is_repairable() => RESTORE,
             _ => OWN,
         },
     };
@@ -253,6 +263,20 @@ fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
         text: format!("{}: a call died before it was through", pending.ruleset),
         mend: RESTORE,
     }))
+}
+
+/// Name servers in use, and what of them is not confirmed or not undone.
+fn add_name_servers(report: &mut Report, store: &Store) -> Result<(), HookError> {
+    let (users, unfinished) = resolver::report(store)?;
+    report.name_users = users;
+    report.problems.extend(unfinished.into_iter().map(|text| Problem {
+        ruleset: None,
+        table: None,
+        kind: "unconfirmed",
+        text,
+        mend: RESTORE,
+    }));
+    Ok(())
 }
 
 fn orphan(tunnel: &Tunnel) -> Option<Problem> {

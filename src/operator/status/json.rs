@@ -1,9 +1,13 @@
 //! A report for programs. What it says is in `docs/status.md`; a field that goes or changes its meaning raises the version.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use super::gather::{Apart, Gateway, Report, Traffic, Tunnel};
+use crate::contract::Domain;
 use crate::netfilter::Counters;
+use crate::record::{By, NameUser};
 
 /// The version of the schema.
 const VERSION: u32 = 1;
@@ -17,6 +21,7 @@ struct Document<'a> {
     tunnels: Vec<TunnelObject<'a>>,
     gateway: Vec<GatewayObject>,
     apart: Vec<ApartObject<'a>>,
+    name_servers: Vec<NameServersObject<'a>>,
     problems: Vec<ProblemObject<'a>>,
 }
 
@@ -80,6 +85,14 @@ struct ApartObject<'a> {
 }
 
 #[derive(Serialize)]
+struct NameServersObject<'a> {
+    connection: &'a str,
+    servers: &'a [IpAddr],
+    domains: &'a [Domain],
+    by: &'a By,
+}
+
+#[derive(Serialize)]
 struct ProblemObject<'a> {
     kind: &'a str,
     #[serde(rename = "rulebook")]
@@ -99,6 +112,7 @@ pub(super) fn text(report: &Report) -> String {
         tunnels: report.tunnels.iter().map(tunnel).collect(),
         gateway: report.gateways.iter().map(gateway).collect(),
         apart: report.apart.iter().map(apart).collect(),
+        name_servers: report.name_users.iter().map(name_servers).collect(),
         problems: report
             .problems
             .iter()
@@ -153,12 +167,12 @@ fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
         peer: record.tunnel.peer.map(|peer| peer.to_string()),
         peer_id: record.tunnel.peer_id.as_str(),
         user: record.tunnel.user.as_ref().map(|user| user.as_str()),
-        my_network: record.key.my_client.to_string(),
-        peer_network: record.key.peer_client.to_string(),
+        my_network: record.key.local_client.to_string(),
+        peer_network: record.key.remote_client.to_string(),
         traffic: record.key.traffic.to_string(),
-        allowed: record.policy.allow.to_string(),
+        allowed: record.effective_policy().allow.to_string(),
         reqid: record.reqid(),
-        device: record.layout.device.as_ref().map(|device| device.as_str()),
+        device: record.tunnel_rules.interface.as_ref().map(|device| device.as_str()),
         ups: record.count,
         since: record.since,
         last_call: tunnel.last_call,
@@ -168,5 +182,14 @@ fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
         }),
         inbound: counters(|traffic| traffic.inbound),
         outbound: counters(|traffic| traffic.outbound),
+    }
+}
+
+fn name_servers(user: &NameUser) -> NameServersObject<'_> {
+    NameServersObject {
+        connection: user.user.connection.as_str(),
+        servers: &user.servers,
+        domains: &user.domains,
+        by: &user.by,
     }
 }

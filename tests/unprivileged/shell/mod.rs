@@ -4,5 +4,6 @@ mod architecture;
 mod completions;
 mod help;
 mod manual;
+mod pieces;
 mod scripts;
 mod terminal;

@@ -3,7 +3,7 @@
 //! ```text
 //! INPUT ─── PLUTO-INPUT ─── guards · devices · by IPsec ─▶ PLUTO-I · clear ─▶ PLUTO-CLEAR-IN ─── gateway
 //! OUTPUT ── PLUTO-OUTPUT ── guards · devices · by IPsec ─▶ PLUTO-O · clear ─▶ PLUTO-CLEAR-OUT ── gateway
-//! FORWARD ─ PLUTO-FORWARD ─ devices, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
+//! FORWARD ─ PLUTO-FORWARD ─ interfaces, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
 //!
 //! PLUTO-DECRYPTED ── clear the bit · PLUTO-FI ── ... ── a tunnel's chain ─▶ PLUTO-ONWARD: ACCEPT, or set the bit
 //!                    without the bit: RETURN · clear the bit ─▶ PLUTO-FO
@@ -29,40 +29,40 @@
 use std::net::IpAddr;
 use std::num::NonZeroU8;
 
-use super::path::Path;
-use super::piece::Piece;
-use super::tree::{Block, Shared};
+use super::chain_fragment::ChainFragment;
+use super::dispatch::{DispatchBucket, OptionalChains};
+use super::packet_path::PacketPath;
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
 use crate::selector::{Device, DeviceClass, Family, Icmp, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::JumpPlace;
 
-pub(super) fn onward() -> ChainName {
+pub(super) fn onward_chain() -> ChainName {
     ChainName::literal("PLUTO-ONWARD")
 }
 
 /// What came by IPsec, or by a tunnel's interface, and is forwarded.
-pub(super) fn decrypted() -> ChainName {
+pub(super) fn decrypted_chain() -> ChainName {
     ChainName::literal("PLUTO-DECRYPTED")
 }
 
 /// The interfaces that packets of tunnels come in by.
-pub(super) fn interfaces() -> ChainName {
+pub(super) fn interfaces_chain() -> ChainName {
     ChainName::literal("PLUTO-INTERFACES")
 }
 
 /// Sets the bit, and nothing else: `-g` to it says yes and ends the chain that holds the `-g`.
-pub(super) fn mark() -> ChainName {
+pub(super) fn mark_chain() -> ChainName {
     ChainName::literal("PLUTO-MARK")
 }
 
-pub(super) fn clear() -> ChainName {
+pub(super) fn unencrypted_chain() -> ChainName {
     ChainName::literal("PLUTO-CLEAR")
 }
 
 /// Packets in clear to or from the gateway itself, on their way to the gateway's own rules.
-pub(super) fn clear_here(direction: Direction) -> ChainName {
+pub(super) fn unencrypted_gateway_chain(direction: Direction) -> ChainName {
     ChainName::literal(match direction {
         Direction::In => "PLUTO-CLEAR-IN",
         Direction::Out => "PLUTO-CLEAR-OUT",
@@ -70,7 +70,7 @@ pub(super) fn clear_here(direction: Direction) -> ChainName {
 }
 
 /// Packets in clear to or from the gateway itself, on their way to the blocks of networks that are held apart.
-fn apart(direction: Direction) -> ChainName {
+fn clear_text_block_chain(direction: Direction) -> ChainName {
     ChainName::literal(match direction {
         Direction::In => "PLUTO-APART-IN",
         Direction::Out => "PLUTO-APART-OUT",
@@ -87,7 +87,7 @@ pub(super) fn only_beside_tunnels(unencrypted: Direction) -> ChainName {
 }
 
 /// The chain that a built-in chain jumps to.
-pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
+pub(super) fn base_chain(built_in: BuiltIn) -> ChainName {
     ChainName::literal(match built_in {
         BuiltIn::Input => "PLUTO-INPUT",
         BuiltIn::Forward => "PLUTO-FORWARD",
@@ -98,21 +98,21 @@ pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
 }
 
 /// The rule that a built-in chain holds for us.
-pub(super) fn entrance_jump(built_in: BuiltIn) -> Rule {
-    Rule::always(Target::Jump(entrance(built_in)))
+pub(super) fn base_chain_jump(built_in: BuiltIn) -> Rule {
+    Rule::always(Target::Jump(base_chain(built_in)))
 }
 
-pub(super) fn by_ipsec(direction: Direction, target: Target) -> Rule {
+pub(super) fn ipsec_rule(direction: Direction, target: Target) -> Rule {
     Rule::when(Match::Policy(PolicyMatch::any_ipsec(direction)), target)
 }
 
-fn by_class(path: Path, class: &DeviceClass, target: Target) -> Rule {
-    Rule::when(path.device(InterfaceMatch::Wildcard(class.clone())), target)
+fn wildcard_rule(path: PacketPath, class: &DeviceClass, target: Target) -> Rule {
+    Rule::when(path.interface_match(InterfaceMatch::Wildcard(class.clone())), target)
 }
 
 /// Where a tree stands, as far as its rules depend on that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Site {
+pub struct JumpConfig {
     /// The family of the packets.
     pub family: Family,
     /// Where our jumps stand in the built-in chains of the filter table.
@@ -121,7 +121,7 @@ pub struct Site {
     pub mark: MarkBit,
 }
 
-impl Site {
+impl JumpConfig {
     /// Who puts our jump into a built-in chain of a table, and where. The nat and mangle tables are no matter of what passes, and what
     /// is done there must come before everybody else's rules: a MASQUERADE for all that leaves must not get first what a tunnel
     /// keeps or translates.
@@ -133,85 +133,85 @@ impl Site {
     }
 
     /// Whether a chain stays when nobody needs it any more, because a jump of the administrator's may lead there.
-    pub(super) fn keeps(self, table: Table, chain: &ChainName) -> bool {
+    pub(super) fn keeps_chain(self, table: Table, chain: &ChainName) -> bool {
         match self.place(table) {
             JumpPlace::First | JumpPlace::Last => false,
-            JumpPlace::Own => table.built_in().iter().any(|built_in| entrance(*built_in) == *chain),
+            JumpPlace::Own => table.built_in().iter().any(|built_in| base_chain(*built_in) == *chain),
         }
     }
 }
 
 /// A test for the jump from a built-in chain. Of a jump that the administrator has put in nothing is known but what it leads to: there the
 /// chain is looked at itself.
-pub(super) fn jump_check(table: Table, built_in: BuiltIn, site: Site) -> Command {
-    match site.place(table) {
-        JumpPlace::First | JumpPlace::Last => Command::Check(built_in.into(), entrance_jump(built_in)),
+pub(super) fn jump_check(table: Table, built_in: BuiltIn, jump_config: JumpConfig) -> Command {
+    match jump_config.place(table) {
+        JumpPlace::First | JumpPlace::Last => Command::Check(built_in.into(), base_chain_jump(built_in)),
         JumpPlace::Own => {
-            let chain = entrance(built_in);
-            let base = base(table, site);
+            let chain = base_chain(built_in);
+            let base = table_base(table, jump_config);
             let mut rules = base.rules.into_iter();
             let first = rules.find(|placed| placed.chain == Chain::Own(chain.clone()));
-            let rule = first.map_or_else(|| entrance_jump(built_in), |placed| placed.rule);
+            let rule = first.map_or_else(|| base_chain_jump(built_in), |placed| placed.rule);
             Command::Check(Chain::Own(chain), rule)
         }
     }
 }
 
-pub(super) fn base(table: Table, site: Site) -> Piece {
-    let mut piece = match table {
-        Table::Filter => filter_base(site.mark),
-        Table::Nat | Table::Mangle => sorted_base(table),
+pub(super) fn table_base(table: Table, jump_config: JumpConfig) -> ChainFragment {
+    let mut fragment = match table {
+        Table::Filter => filter_base(jump_config.mark),
+        Table::Nat | Table::Mangle => sorting_base(table),
     };
     for built_in in table.built_in() {
-        match site.place(table) {
-            JumpPlace::First => piece.head(*built_in, entrance_jump(*built_in)),
-            JumpPlace::Last => piece.tail(*built_in, entrance_jump(*built_in)),
+        match jump_config.place(table) {
+            JumpPlace::First => fragment.insert_rule(*built_in, base_chain_jump(*built_in)),
+            JumpPlace::Last => fragment.append_rule(*built_in, base_chain_jump(*built_in)),
             JumpPlace::Own => {}
         }
     }
-    piece
+    fragment
 }
 
-fn filter_base(bit: MarkBit) -> Piece {
-    let mut piece = Piece::default();
+fn filter_base(bit: MarkBit) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
     for built_in in Table::Filter.built_in() {
-        piece.chain(&entrance(*built_in));
+        fragment.add_chain(&base_chain(*built_in));
     }
-    for chain in [decrypted(), onward()] {
-        piece.chain(&chain);
+    for chain in [decrypted_chain(), onward_chain()] {
+        fragment.add_chain(&chain);
     }
-    for path in Path::of_tunnels(Table::Filter) {
-        piece.chain(&path.dispatcher());
+    for path in PacketPath::tunnel_paths(Table::Filter) {
+        fragment.add_chain(&path.dispatcher());
     }
-    for path in [Path::Input, Path::Output] {
-        sort_ipsec(&mut piece, path);
+    for path in [PacketPath::Input, PacketPath::Output] {
+        add_ipsec_dispatch(&mut fragment, path);
     }
-    forward_rules(&mut piece);
-    decrypted_rules(&mut piece, bit);
-    onward_rules(&mut piece, bit);
-    piece
+    add_forward_rules(&mut fragment);
+    decrypted_rules(&mut fragment, bit);
+    add_onward_rules(&mut fragment, bit);
+    fragment
 }
 
-fn sorted_base(table: Table) -> Piece {
-    let mut piece = Piece::default();
-    for path in Path::of_tunnels(table) {
+fn sorting_base(table: Table) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
+    for path in PacketPath::tunnel_paths(table) {
         for built_in in path.built_in() {
-            piece.chain(&entrance(*built_in));
+            fragment.add_chain(&base_chain(*built_in));
         }
-        piece.chain(&path.dispatcher());
-        sort_ipsec(&mut piece, *path);
+        fragment.add_chain(&path.dispatcher());
+        add_ipsec_dispatch(&mut fragment, *path);
     }
-    piece
+    fragment
 }
 
 /// Sends what came or will leave by IPsec to the path's dispatcher; the others are through.
-fn sort_ipsec(piece: &mut Piece, path: Path) {
+fn add_ipsec_dispatch(fragment: &mut ChainFragment, path: PacketPath) {
     for built_in in path.built_in() {
         let ipsec = Match::Policy(PolicyMatch::any_ipsec(path.direction()));
-        piece.tail(
-            &entrance(*built_in),
+        fragment.append_rule(
+            &base_chain(*built_in),
             Rule {
-                matches: only_first(path.table(), ipsec),
+                matches: syn_only(path.table(), ipsec),
                 target: Target::Jump(path.dispatcher()),
             },
         );
@@ -219,7 +219,7 @@ fn sort_ipsec(piece: &mut Piece, path: Path) {
 }
 
 /// In the mangle table only the beginnings of TCP connections matter: the size of segments is agreed on there.
-fn only_first(table: Table, matched: Match) -> Vec<Match> {
+fn syn_only(table: Table, matched: Match) -> Vec<Match> {
     match table {
         Table::Filter | Table::Nat => vec![matched],
         // What asks for a protocol comes first, as iptables shows it; but a device comes before that.
@@ -230,231 +230,244 @@ fn only_first(table: Table, matched: Match) -> Vec<Match> {
 
 /// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that came by IPsec must be
 /// allowed by the tunnel that it came from, and what that refuses must not be taken for clear text going into a tunnel.
-fn forward_rules(piece: &mut Piece) {
-    let chain = entrance(BuiltIn::Forward);
-    piece.tail(&chain, by_ipsec(Direction::In, Target::Goto(decrypted())));
-    piece.tail(
+fn add_forward_rules(fragment: &mut ChainFragment) {
+    let chain = base_chain(BuiltIn::Forward);
+    fragment.append_rule(&chain, ipsec_rule(Direction::In, Target::Goto(decrypted_chain())));
+    fragment.append_rule(
         &chain,
-        by_ipsec(Direction::Out, Target::Goto(Path::ForwardOut.dispatcher())),
+        ipsec_rule(Direction::Out, Target::Goto(PacketPath::ForwardOut.dispatcher())),
     );
 }
 
 /// Asks the tunnel that a packet came out of and, where that consents and does not decide alone, the one that it goes into.
-fn decrypted_rules(piece: &mut Piece, bit: MarkBit) {
-    let chain = decrypted();
-    let mut rule = |rule| piece.tail(&chain, rule);
+fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
+    let chain = decrypted_chain();
+    let mut rule = |rule| fragment.append_rule(&chain, rule);
     // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for consent.
     rule(Rule::always(Target::ClearMark(bit)));
-    rule(Rule::always(Target::Jump(Path::ForwardIn.dispatcher())));
+    rule(Rule::always(Target::Jump(PacketPath::ForwardIn.dispatcher())));
     // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do.
     rule(Rule::when(Match::NotMark(bit), Target::Return));
     // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the administrator's.
     rule(Rule::always(Target::ClearMark(bit)));
     // For good: what the second tunnel does not take is for the administrator's rules.
-    rule(Rule::always(Target::Goto(Path::ForwardOut.dispatcher())));
+    rule(Rule::always(Target::Goto(PacketPath::ForwardOut.dispatcher())));
 }
 
 /// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and passes; by a tunnel's interface it goes
 /// into one although no policy says so (see [`class`]).
-fn onward_rules(piece: &mut Piece, bit: MarkBit) {
-    piece.tail(&onward(), Rule::when(Match::PolicyNone(Direction::Out), Target::Accept));
-    piece.tail(&onward(), Rule::always(Target::SetMark(bit)));
+fn add_onward_rules(fragment: &mut ChainFragment, bit: MarkBit) {
+    fragment.append_rule(
+        &onward_chain(),
+        Rule::when(Match::PolicyNone(Direction::Out), Target::Accept),
+    );
+    fragment.append_rule(&onward_chain(), Rule::always(Target::SetMark(bit)));
 }
 
 /// `PLUTO-INTERFACES` says with the bit whether a packet came in by a tunnel's interface. It clears it first: without that, a bit that
 /// somebody else has set would make a tunnel's interface of every one that is named alike.
-pub(super) fn devices(bit: MarkBit) -> Piece {
-    let mut piece = Piece::default();
-    piece.chain(&interfaces());
-    piece.chain(&mark());
-    piece.tail(&interfaces(), Rule::always(Target::ClearMark(bit)));
-    piece.tail(&mark(), Rule::always(Target::SetMark(bit)));
-    piece
+pub(super) fn interfaces(bit: MarkBit) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
+    fragment.add_chain(&interfaces_chain());
+    fragment.add_chain(&mark_chain());
+    fragment.append_rule(&interfaces_chain(), Rule::always(Target::ClearMark(bit)));
+    fragment.append_rule(&mark_chain(), Rule::always(Target::SetMark(bit)));
+    fragment
 }
 
 /// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is asked for first: were it tested for
 /// leaving by IPsec first, the second tunnel alone would decide. The device that it leaves by is asked for last, when it is known that it
 /// came neither by IPsec nor by a device.
-pub(super) fn class(table: Table, class: &DeviceClass, bit: MarkBit) -> Piece {
-    let mut piece = Piece::default();
+pub(super) fn wildcard(table: Table, class: &DeviceClass, bit: MarkBit) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
     match table {
         Table::Filter => {
-            filter_class(&mut piece, class, bit);
+            filter_wildcard(&mut fragment, class, bit);
             // Before the gateway's own rules, to which what comes by such a device is in clear.
-            for path in [Path::Input, Path::Output] {
+            for path in [PacketPath::Input, PacketPath::Output] {
                 for built_in in path.built_in() {
-                    piece.head(
-                        &entrance(*built_in),
-                        by_class(path, class, Target::Jump(path.dispatcher())),
+                    fragment.insert_rule(
+                        &base_chain(*built_in),
+                        wildcard_rule(path, class, Target::Jump(path.dispatcher())),
                     );
                 }
             }
         }
         Table::Nat | Table::Mangle => {
-            for path in Path::of_tunnels(table) {
-                sort_class(&mut piece, *path, class);
+            for path in PacketPath::tunnel_paths(table) {
+                add_wildcard_dispatch(&mut fragment, *path, class);
             }
         }
     }
-    piece
+    fragment
 }
 
-fn filter_class(piece: &mut Piece, class: &DeviceClass, bit: MarkBit) {
-    let forward = entrance(BuiltIn::Forward);
-    let came_by = Path::ForwardIn.device(InterfaceMatch::Wildcard(class.clone()));
+fn filter_wildcard(fragment: &mut ChainFragment, class: &DeviceClass, bit: MarkBit) {
+    let forward = base_chain(BuiltIn::Forward);
+    let came_by = PacketPath::ForwardIn.interface_match(InterfaceMatch::Wildcard(class.clone()));
     // The second of the two is put at the head first. It asks for the class as well: of another packet nobody has cleared the bit.
-    piece.head(
+    fragment.insert_rule(
         &forward,
         Rule {
             matches: vec![came_by.clone(), Match::Mark(bit)],
-            target: Target::Goto(decrypted()),
+            target: Target::Goto(decrypted_chain()),
         },
     );
-    piece.head(&forward, Rule::when(came_by, Target::Jump(interfaces())));
+    fragment.insert_rule(&forward, Rule::when(came_by, Target::Jump(interfaces_chain())));
     // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all; the
     // tunnels ask for their own by name, and no other rule there takes a packet without a policy.
-    piece.head(
-        &clear(),
-        by_class(Path::ForwardOut, class, Target::Jump(Path::ForwardOut.dispatcher())),
+    fragment.insert_rule(
+        &unencrypted_chain(),
+        wildcard_rule(
+            PacketPath::ForwardOut,
+            class,
+            Target::Jump(PacketPath::ForwardOut.dispatcher()),
+        ),
     );
     // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An interface that is named like a tunnel's
     // and is none of ours may lead into somebody else's tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours
     // takes it, and the administrator's rules decide.
-    piece.head(&onward(), by_class(Path::ForwardOut, class, Target::Goto(mark())));
+    fragment.insert_rule(
+        &onward_chain(),
+        wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(mark_chain())),
+    );
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
-fn sort_class(piece: &mut Piece, path: Path, class: &DeviceClass) {
-    let matched = path.device(InterfaceMatch::Wildcard(class.clone()));
+fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &DeviceClass) {
+    let matched = path.interface_match(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
-        piece.tail(
-            &entrance(*built_in),
+        fragment.append_rule(
+            &base_chain(*built_in),
             Rule {
-                matches: only_first(path.table(), matched.clone()),
+                matches: syn_only(path.table(), matched.clone()),
                 target: Target::Jump(path.dispatcher()),
             },
         );
     }
 }
 
-pub(super) fn device(device: &Device) -> Piece {
-    let mut piece = Piece::default();
+pub(super) fn interface(device: &Device) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
     // Behind the rule that clears the bit.
-    piece.tail(
-        &interfaces(),
+    fragment.append_rule(
+        &interfaces_chain(),
         Rule::when(
-            Path::ForwardIn.device(InterfaceMatch::Interface(device.clone())),
-            Target::Goto(mark()),
+            PacketPath::ForwardIn.interface_match(InterfaceMatch::Interface(device.clone())),
+            Target::Goto(mark_chain()),
         ),
     );
     // To the device's eyes all of it is in clear.
     for (chain, path) in [
-        (Path::BlockIn.dispatcher(), Path::BlockIn),
-        (Path::BlockOut.dispatcher(), Path::BlockOut),
-        (clear_here(Direction::In), Path::Input),
-        (clear_here(Direction::Out), Path::Output),
-        (only_beside_tunnels(Direction::In), Path::ForwardIn),
-        (only_beside_tunnels(Direction::Out), Path::ForwardOut),
+        (PacketPath::BlockIn.dispatcher(), PacketPath::BlockIn),
+        (PacketPath::BlockOut.dispatcher(), PacketPath::BlockOut),
+        (unencrypted_gateway_chain(Direction::In), PacketPath::Input),
+        (unencrypted_gateway_chain(Direction::Out), PacketPath::Output),
+        (only_beside_tunnels(Direction::In), PacketPath::ForwardIn),
+        (only_beside_tunnels(Direction::Out), PacketPath::ForwardOut),
     ] {
-        let matched = path.device(InterfaceMatch::Interface(device.clone()));
-        piece.head(&chain, Rule::when(matched, Target::Return));
+        let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
+        fragment.insert_rule(&chain, Rule::when(matched, Target::Return));
     }
-    piece
+    fragment
 }
 
-pub(super) fn block(block: &Block) -> Piece {
-    let mut piece = Piece::default();
-    let jump = Target::Jump(block.chain());
-    let rule = match block.network.prefix_len() {
+pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
+    let jump = Target::Jump(bucket.chain_name());
+    let rule = match bucket.network.prefix_len() {
         0 => Rule::always(jump),
-        1.. => Rule::when(block.path.far(Network::Prefix(block.network)), jump),
+        1.. => Rule::when(bucket.path.remote_match(Network::Prefix(bucket.network)), jump),
     };
-    piece.chain(&block.chain());
-    piece.tail(&block.path.dispatcher(), rule);
-    piece
+    fragment.add_chain(&bucket.chain_name());
+    fragment.append_rule(&bucket.path.dispatcher(), rule);
+    fragment
 }
 
-pub(super) fn part(part: &Shared, site: Site) -> Piece {
+pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) -> ChainFragment {
     match part {
-        Shared::Clear => clear_part(),
-        Shared::Apart => apart_part(),
-        Shared::Exempt => exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
-        Shared::ExemptDevice(device) => exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
-        Shared::Hiding => hiding(),
-        Shared::Guards => guards(site.family),
-        Shared::Peers => {
-            let mut piece = Piece::default();
-            piece.chain(&Path::Peer.dispatcher());
-            piece
+        OptionalChains::Unencrypted => unencrypted_fragment(),
+        OptionalChains::ClearTextEntry => clear_text_entry(),
+        OptionalChains::NatExempt => nat_exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
+        OptionalChains::NatExemptInterface(device) => nat_exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
+        OptionalChains::SourceNat => source_nat(),
+        OptionalChains::ClearTextBlocks => clear_text_blocks(jump_config.family),
+        OptionalChains::EspPeers => {
+            let mut fragment = ChainFragment::default();
+            fragment.add_chain(&PacketPath::EspPeer.dispatcher());
+            fragment
         }
-        Shared::Peer(address) => peer(*address),
+        OptionalChains::EspPeer(address) => esp_peer(*address),
     }
 }
 
 /// Where packets go on that neither came by IPsec nor will leave by it. Without a device's tunnel, a guard or a rule of the gateway there is
 /// no such chain, and they meet two rules.
-fn clear_part() -> Piece {
-    let mut piece = Piece::default();
-    piece.chain(&clear());
-    piece.tail(&entrance(BuiltIn::Forward), Rule::always(Target::Goto(clear())));
-    piece
+fn unencrypted_fragment() -> ChainFragment {
+    let mut fragment = ChainFragment::default();
+    fragment.add_chain(&unencrypted_chain());
+    fragment.append_rule(
+        &base_chain(BuiltIn::Forward),
+        Rule::always(Target::Goto(unencrypted_chain())),
+    );
+    fragment
 }
 
 /// The chains that packets in clear come to, and that tunnels' devices are told to.
-fn apart_part() -> Piece {
-    let mut piece = Piece::default();
+fn clear_text_entry() -> ChainFragment {
+    let mut fragment = ChainFragment::default();
     for direction in [Direction::In, Direction::Out] {
-        piece.chain(&clear_here(direction));
-        piece.chain(&only_beside_tunnels(direction));
+        fragment.add_chain(&unencrypted_gateway_chain(direction));
+        fragment.add_chain(&only_beside_tunnels(direction));
     }
-    for path in [Path::BlockIn, Path::BlockOut] {
-        piece.chain(&path.dispatcher());
+    for path in [PacketPath::BlockIn, PacketPath::BlockOut] {
+        fragment.add_chain(&path.dispatcher());
     }
-    piece
+    fragment
 }
 
 /// At the tail, behind the tunnels that translate and those that leave it to others.
-fn exempt(matched: Match) -> Piece {
-    let mut piece = Piece::default();
-    piece.tail(&entrance(BuiltIn::PostRouting), Rule::when(matched, Target::Accept));
-    piece
+fn nat_exempt(matched: Match) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
+    fragment.append_rule(&base_chain(BuiltIn::PostRouting), Rule::when(matched, Target::Accept));
+    fragment
 }
 
 /// A packet that a tunnel will hide is in clear as yet: its source is not the tunnel's. The kernel looks for a policy once more when
 /// its source has been replaced. What this machine itself sends is left alone; ESP and IKE are among it.
-fn hiding() -> Piece {
-    let mut piece = Piece::default();
-    piece.tail(
-        &entrance(BuiltIn::PostRouting),
+fn source_nat() -> ChainFragment {
+    let mut fragment = ChainFragment::default();
+    fragment.append_rule(
+        &base_chain(BuiltIn::PostRouting),
         Rule {
             matches: vec![Match::SrcNotLocal, Match::PolicyNone(Direction::Out)],
-            target: Target::Jump(Path::NatOut.dispatcher()),
+            target: Target::Jump(PacketPath::NatOut.dispatcher()),
         },
     );
-    piece
+    fragment
 }
 
-fn peer(address: IpAddr) -> Piece {
+fn esp_peer(address: IpAddr) -> ChainFragment {
     let network = Network::host(address);
-    let mut piece = Piece::default();
-    piece.head(
-        &Block::of(Path::Peer, &network).chain(),
+    let mut fragment = ChainFragment::default();
+    fragment.insert_rule(
+        &DispatchBucket::for_remote(PacketPath::EspPeer, &network).chain_name(),
         Rule::when(Match::Source(network), Target::Accept),
     );
-    piece
+    fragment
 }
 
 /// Leads packets in clear to the blocks, before anybody can accept them: at the head, before the tunnels and the gateway's own rules.
-fn guards(family: Family) -> Piece {
-    let mut piece = Piece::default();
+fn clear_text_blocks(family: Family) -> ChainFragment {
+    let mut fragment = ChainFragment::default();
     for (direction, path, built_in) in [
-        (Direction::In, Path::BlockIn, BuiltIn::Input),
-        (Direction::Out, Path::BlockOut, BuiltIn::Output),
+        (Direction::In, PacketPath::BlockIn, BuiltIn::Input),
+        (Direction::Out, PacketPath::BlockOut, BuiltIn::Output),
     ] {
-        let (apart, blocks) = (apart(direction), Target::Jump(path.dispatcher()));
-        piece.chain(&apart);
-        for matches in indispensable(direction, family) {
-            piece.tail(
+        let (apart, buckets) = (clear_text_block_chain(direction), Target::Jump(path.dispatcher()));
+        fragment.add_chain(&apart);
+        for matches in essential_traffic(direction, family) {
+            fragment.append_rule(
                 &apart,
                 Rule {
                     matches,
@@ -462,37 +475,37 @@ fn guards(family: Family) -> Piece {
                 },
             );
         }
-        piece.tail(&apart, Rule::always(blocks.clone()));
+        fragment.append_rule(&apart, Rule::always(buckets.clone()));
         let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(apart));
-        piece.head(&entrance(built_in), entry);
+        fragment.insert_rule(&base_chain(built_in), entry);
         // What is forwarded is in clear in both directions where it comes here.
-        piece.head(&clear(), Rule::always(blocks));
+        fragment.insert_rule(&unencrypted_chain(), Rule::always(buckets));
     }
     // What comes out of one tunnel must not go on in clear to a network that another tunnel leads to, and what comes in clear from there
     // must not go on into another tunnel. Before the tunnels: a chain of the administrator's may accept.
-    for (tunnels, clear, blocks) in [
-        (Path::ForwardIn, Direction::Out, Path::BlockOut),
-        (Path::ForwardOut, Direction::In, Path::BlockIn),
+    for (tunnels, clear, buckets) in [
+        (PacketPath::ForwardIn, Direction::Out, PacketPath::BlockOut),
+        (PacketPath::ForwardOut, Direction::In, PacketPath::BlockIn),
     ] {
-        piece.head(
+        fragment.insert_rule(
             &tunnels.dispatcher(),
-            Rule::when(Match::PolicyNone(clear), Target::Jump(blocks.dispatcher())),
+            Rule::when(Match::PolicyNone(clear), Target::Jump(buckets.dispatcher())),
         );
     }
-    piece
+    fragment
 }
 
 /// What the gateway itself cannot do without for a tunnel to come up: IKE, ESP and AH, an address (DHCP) and neighbours (RFC 4861); errors
 /// about what it has sent; and what it says to itself.
-pub(super) fn indispensable(direction: Direction, family: Family) -> Vec<Vec<Match>> {
-    let mut all = vec![vec![itself(direction)]];
-    all.extend(ipsec(direction, family));
-    all.extend(addresses_and_neighbours(direction, family));
+pub(super) fn essential_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
+    let mut all = vec![vec![loopback_match(direction)]];
+    all.extend(ipsec_traffic(direction, family));
+    all.extend(dhcp_and_ndp(direction, family));
     all
 }
 
 /// What the machine says to itself.
-pub(super) fn itself(direction: Direction) -> Match {
+pub(super) fn loopback_match(direction: Direction) -> Match {
     match direction {
         Direction::In => Match::In(InterfaceMatch::Loopback),
         Direction::Out => Match::Out(InterfaceMatch::Loopback),
@@ -503,10 +516,10 @@ pub(super) fn itself(direction: Direction) -> Match {
 ///
 /// By our own ports: whoever could come in by sending from port 500 would reach every port. In TCP, where this machine may be the one
 /// that connects, the other's port counts only for what belongs to such a connection.
-pub(super) fn ipsec(direction: Direction, family: Family) -> Vec<Vec<Match>> {
-    let mut all = ike(direction, family);
+pub(super) fn ipsec_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
+    let mut all = ike_traffic(direction, family);
     all.extend(
-        PROTOCOLS
+        ESP_AND_AH
             .into_iter()
             .flat_map(NonZeroU8::new)
             .map(|number| vec![Match::Traffic(direction, family, Traffic::Protocol(Protocol(number)))]),
@@ -515,9 +528,9 @@ pub(super) fn ipsec(direction: Direction, family: Family) -> Vec<Vec<Match>> {
 }
 
 /// ESP and AH.
-pub(super) const PROTOCOLS: [u8; 2] = [50, 51];
+pub(super) const ESP_AND_AH: [u8; 2] = [50, 51];
 
-pub(super) fn ike(direction: Direction, family: Family) -> Vec<Vec<Match>> {
+pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let ours = |protocol, port| Traffic::Ports {
         protocol,
         my: Ports::single(port),
@@ -541,7 +554,7 @@ pub(super) fn ike(direction: Direction, family: Family) -> Vec<Vec<Match>> {
 }
 
 /// DHCP, and what IPv6 has in its place and in that of ARP; errors about packets of ours, without which no path MTU is found.
-pub(super) fn addresses_and_neighbours(direction: Direction, family: Family) -> Vec<Vec<Match>> {
+pub(super) fn dhcp_and_ndp(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let ports = match family {
         Family::Ipv4 => 67..=68,
         Family::Ipv6 => 546..=547,
@@ -554,7 +567,7 @@ pub(super) fn addresses_and_neighbours(direction: Direction, family: Family) -> 
     let of = |traffic| Match::Traffic(direction, family, traffic);
     let mut all = vec![vec![of(dhcp)]];
     if family == Family::Ipv6 {
-        all.extend(NEIGHBOURS.map(|kind| vec![of(Traffic::Icmp(Icmp::Type(kind)))]));
+        all.extend(NDP_TYPES.map(|kind| vec![of(Traffic::Icmp(Icmp::Type(kind)))]));
     }
     if let Some(number) = NonZeroU8::new(Protocol::icmp(family)) {
         let errors = of(Traffic::Protocol(Protocol(number)));
@@ -564,4 +577,4 @@ pub(super) fn addresses_and_neighbours(direction: Direction, family: Family) -> 
 }
 
 /// Types of ICMPv6 by which machines of a link find one another: multicast listeners (RFC 2710, RFC 3810), routers and neighbours (RFC 4861).
-pub(super) const NEIGHBOURS: [u8; 8] = [130, 131, 132, 143, 133, 134, 135, 136];
+pub(super) const NDP_TYPES: [u8; 8] = [130, 131, 132, 143, 133, 134, 135, 136];
