@@ -61,7 +61,7 @@ pub use mend::mend;
 pub use path::Path;
 pub use piece::Piece;
 pub use rebuild::{give_up_entrances, holds, move_jumps, rebuild};
-pub use routing::{AlwaysRoute, Fact, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
+pub use routing::{Fact, Facts, RouteOptions, RoutingKey, Standing};
 pub use routing::{address_slot, device_slot, items, needed, rank, slot};
 pub use shared::Site;
 pub use stages::in_stages;

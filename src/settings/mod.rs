@@ -10,6 +10,7 @@ mod gateway;
 mod pattern;
 mod policy;
 mod reader;
+mod route;
 mod service;
 mod stock;
 
@@ -21,6 +22,7 @@ pub use file::{DEFAULT_PATH, SettingsError};
 pub use gateway::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
 pub use pattern::{IdentityPattern, NamePattern};
 pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+pub use route::{AlwaysRoute, RouteArguments};
 pub use service::Service;
 pub use stock::{STOCK_PATHS, StockSettings};
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::plan::{AlwaysRoute, RouteArguments};
+use super::{AlwaysRoute, RouteArguments};
 use crate::words::escaped;
 
 /// Where it is, below the root of the file system: the first of these that is there.
