@@ -15,6 +15,7 @@
 pub mod apply;
 pub mod cli;
 pub mod contract;
+pub mod files;
 pub mod hook;
 pub mod iptables;
 pub mod logging;
@@ -60,12 +61,13 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
     }
 }
 
-/// Whether a terminal is to show colours (no-color.org).
+/// What a terminal is to show: no colours where they are not wanted (no-color.org), no escape at all where it knows none.
 fn colours(snapshot: &contract::Snapshot) -> operator::Colours {
     let is_set = snapshot.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_plain = snapshot.get("TERM").is_none_or(|terminal| terminal == "dumb");
-    match is_set || is_plain {
-        true => operator::Colours::Unwanted,
-        false => operator::Colours::Wanted,
+    match (is_plain, is_set) {
+        (true, _) => operator::Colours::Unknown,
+        (false, true) => operator::Colours::Unwanted,
+        (false, false) => operator::Colours::Wanted,
     }
 }

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
 use pluto_updown::contract::{Duty, Event, Multiplicity, Snapshot, Tunnel, captured_calls, read};
-use pluto_updown::netfilter::{Jumps, Listing, Others, Saved, Section, Table, restore_text, sweep};
+use pluto_updown::netfilter::{IptablesSave, JumpOwner, Listing, Section, Table, UserRules, purge, restore_text};
 use pluto_updown::operator::Question;
 use pluto_updown::plan::{
     Change, Exempting, Layout, Site, Terms, TunnelKey, Wanted, drift, faults, lay_out, lay_out_peer, mend, questions,
@@ -90,10 +90,10 @@ pub fn record(bytes: &[u8]) {
 /// What `iptables-save` prints, or something in its place: whatever stands there, what we do about it is a good plan.
 pub fn listing(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let (saved, listed) = (Saved::read(&text), Listing::of_save(&text));
-    for others in [Others::Stay, Others::Go] {
-        for jumps in [Jumps::Ours, Jumps::Theirs] {
-            assert_restorable(&sweep(&saved, jumps, others).text);
+    let (saved, listed) = (IptablesSave::parse(&text), Listing::parse_save(&text));
+    for others in [UserRules::Keep, UserRules::Delete] {
+        for jumps in [JumpOwner::Program, JumpOwner::User] {
+            assert_restorable(&purge(&saved, jumps, others).text);
         }
     }
     let layouts = [tunnels_layout(), lay_out_peer("192.0.2.2".parse().expect("an address"))];
@@ -213,6 +213,8 @@ fn opened(tunnel: &Tunnel) {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
+        effective: None,
+        turn: 0,
         layout,
     });
     let text = serde_json::to_vec(&record).expect("JSON");

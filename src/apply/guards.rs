@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{ApplyError, Session};
 use crate::contract::Tunnel;
 use crate::iptables::Tables;
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 use crate::plan::{PolicyError, TunnelId, can_be_apart, lay_out_guard};
 use crate::record::{Entry, FORMAT, GuardRecord, RecordError, TunnelRecord};
 use crate::selector::Network;
@@ -16,7 +16,7 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If its own two are the same and none are named; or if a record cannot be read.
-    pub(super) fn guards(&self, rulebook: Rulebook, record: &TunnelRecord) -> Result<Vec<Entry>, ApplyError> {
+    pub(super) fn guards(&self, ruleset: Ruleset, record: &TunnelRecord) -> Result<Vec<Entry>, ApplyError> {
         match record.policy.when_down {
             WhenDown::Leave => return Ok(Vec::new()),
             WhenDown::Block => {}
@@ -34,14 +34,14 @@ impl<T: Tables> Session<'_, T> {
         }
         // Its own may be among those that are named.
         let pairs: BTreeSet<_> = pairs.into_iter().collect();
-        let guards = pairs.into_iter().map(|pair| self.guard(rulebook, pair, Some(tunnel)));
+        let guards = pairs.into_iter().map(|pair| self.guard(ruleset, pair, Some(tunnel)));
         Ok(guards.collect::<Result<_, _>>()?)
     }
 
     /// What holds the networks apart that the settings name.
-    pub(super) fn named_guards(&self, rulebook: Rulebook) -> Result<Vec<Entry>, ApplyError> {
-        let pairs = self.caller.settings.held_apart(rulebook.family);
-        let guards = pairs.into_iter().map(|pair| self.guard(rulebook, pair, None));
+    pub(super) fn named_guards(&self, ruleset: Ruleset) -> Result<Vec<Entry>, ApplyError> {
+        let pairs = self.caller.settings.held_apart(ruleset.family);
+        let guards = pairs.into_iter().map(|pair| self.guard(ruleset, pair, None));
         Ok(guards.collect::<Result<_, _>>()?)
     }
 
@@ -58,13 +58,13 @@ impl<T: Tables> Session<'_, T> {
     /// What holds two networks apart, with what is on record of it: since when, and for which tunnel.
     fn guard(
         &self,
-        rulebook: Rulebook,
+        ruleset: Ruleset,
         (near, far): (Network, Network),
         tunnel: Option<&Tunnel>,
     ) -> Result<Entry, RecordError> {
         let id = TunnelId::guard(&near, &far);
         let layout = lay_out_guard(&near, &far);
-        let old = match self.store.entry(rulebook, &id)? {
+        let old = match self.store.entry(ruleset, &id)? {
             Some(Entry::Guard(old)) => Some(*old),
             Some(Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_)) | None => None,
         };

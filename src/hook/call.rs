@@ -19,7 +19,7 @@ use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{Daemon, Store};
 use crate::rtnetlink::Kernel;
-use crate::settings::Settings;
+use crate::settings::{Doubts, Settings};
 
 /// A call, and what it found around it.
 pub(super) struct Call<'a> {
@@ -43,7 +43,10 @@ impl Call<'_> {
         if silent && self.is_idle(event) {
             return Ok(Done::default());
         }
-        match self.in_session(event) {
+        let mut stands = Err(());
+        let done = self.in_session(event, &mut stands);
+        self.aside(event).carry_out(&stands);
+        match done {
             // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`. That
             // it fails is no reason to refuse a route.
             Err(error) if silent && !event.verb.tells_of_routes() => {
@@ -72,6 +75,7 @@ impl Call<'_> {
         let idle = || -> Result<bool, HookError> {
             Ok(event.resolver.is_none()
                 && !store.needs_attention()?
+                && !self.aside(event).needs_attention(&store)
                 && self.routing_works(event, &store)?.iter().all(RoutingWork::is_empty))
         };
         // What goes wrong here goes wrong again, and is told then.
@@ -91,14 +95,19 @@ impl Call<'_> {
             .collect()
     }
 
-    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no empty folder behind.
-    fn in_session(&self, event: &Event) -> Result<Done, HookError> {
+    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no empty folder behind. Says in `stands`
+    /// whether the tunnel has what it needs of the firewall.
+    fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Done, HookError> {
         let deadline = Instant::now() + PATIENCE + self.options.wait;
-        let store = Store::open(&self.options.state_dir, self.namespace, deadline)?;
+        let aside = self.aside(event);
+        let opened = Store::open(&self.options.state_dir, self.namespace, deadline);
+        if opened.is_err() {
+            // What is given back is not forgotten for it.
+            aside.ask(&Store::peek(&self.options.state_dir, self.namespace), stands);
+        }
+        let store = opened?;
         let mut programs = self.programs(deadline, &store);
         let mut session = Session::new(&store, &mut programs, self.caller(event));
-        let aside = self.aside(event);
-        aside.housekeep(&store);
         self.clear_routes(&store);
         let kept = session.housekeep();
         let result = match &kept {
@@ -109,11 +118,11 @@ impl Call<'_> {
             Err(_) => Ok(Done::default()),
             Ok(()) => self.steps(event, &store, &mut session),
         };
-        let stands = match (&kept, &result) {
+        *stands = match (&kept, &result) {
             (Ok(()), Ok(_) | Err(HookError::Tolerated(_))) => Ok(()),
             (Ok(()), Err(_)) | (Err(_), _) => Err(()),
         };
-        aside.carry_out(&store, self.daemon, &stands);
+        aside.ask(&store, stands);
         let tidied = store.tidy();
         let done = result?;
         match (kept, &event.duty) {
@@ -137,6 +146,9 @@ impl Call<'_> {
                 (Operation::Up, Duty::Open(tunnel)) => match session.open(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
+                        if let Some(doubts) = self.settings.doubts(tunnel) {
+                            warn_of_doubts(tunnel, &doubts);
+                        }
                         session.notes().iter().for_each(|note| warn!("{note}"));
                         log_tunnel(TunnelEvent::Up, tunnel);
                     }
@@ -243,6 +255,8 @@ impl Call<'_> {
         Aside {
             duty: event.resolver.as_deref(),
             options: self.options,
+            namespace: self.namespace,
+            daemon: self.daemon,
         }
     }
 
@@ -268,4 +282,10 @@ impl Call<'_> {
 
 fn log_tunnel(event: TunnelEvent, tunnel: &Tunnel) {
     info!(target: VPN, "{}", TunnelLine { event, tunnel });
+}
+
+/// The texts that the peer chose come last, because they can be long.
+fn warn_of_doubts(tunnel: &Tunnel, doubts: &Doubts<'_>) {
+    let user: String = tunnel.user.iter().map(|user| format!(", user {user}")).collect();
+    warn!("{}: {doubts}; peer {}{user}", tunnel.connection, tunnel.peer_id);
 }

@@ -20,7 +20,7 @@ use status::Form;
 
 use crate::cli::{CommandLine, Operation, Options};
 use crate::hook::{HookError, log_failure};
-use crate::netfilter::Others;
+use crate::netfilter::UserRules;
 
 /// Carries out a command and returns the exit code.
 #[must_use]
@@ -46,7 +46,7 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             ended("explain", explain::run(&options, &asked))
         }
         Operation::Flush { force } => {
-            let others = if force { Others::Go } else { Others::Stay };
+            let others = if force { UserRules::Delete } else { UserRules::Keep };
             ended("flush", flush::run(&options, others))
         }
         Operation::Restore => ended("restore", restore::run(&options)),

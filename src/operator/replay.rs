@@ -1,6 +1,5 @@
 //! `replay FILE`: every call of a captures file, as if its daemon made it now.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -9,8 +8,12 @@ use log::error;
 
 use crate::cli::Options;
 use crate::contract::{CapturedCall, Snapshot, captured_calls};
+use crate::files::read_plain;
 use crate::hook::{self, Done, HookError};
 use crate::words::escaped;
+
+/// A call is a kilobyte or two: thousands of them, in bytes.
+const LARGEST: u64 = 64 << 20;
 
 /// Replays the calls of a file, prints a line for each and a summary, and returns 0 if all of them went well.
 pub(super) fn run(file: &Path, options: &Options) -> u8 {
@@ -32,7 +35,7 @@ pub(super) fn run(file: &Path, options: &Options) -> u8 {
 }
 
 fn read_calls(file: &Path) -> anyhow::Result<Vec<CapturedCall>> {
-    let bytes = fs::read(file).with_context(|| format!("{}: cannot read", file.display()))?;
+    let bytes = read_plain(file, LARGEST).with_context(|| format!("{}: cannot read", file.display()))?;
     let calls = captured_calls(&bytes);
     ensure!(
         !calls.is_empty(),

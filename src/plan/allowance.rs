@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use super::identity::TunnelId;
 use super::tunnel::{Passes, Way, note};
 use crate::contract::{LogGroup, Tunnel};
-use crate::netfilter::{Direction, KernelLogPrefix, LogPrefix, LogTarget, Match, Rule, State, Verdict};
+use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
 use crate::selector::{Protocol, Traffic};
 use crate::settings::{Policy, Service};
 
@@ -16,7 +16,7 @@ use crate::settings::{Policy, Service};
 /// rules that allow more, such as one for everything from a network that the peer has taken its addresses from.
 pub(super) fn rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way) -> Vec<Rule> {
     let copies = copies(tunnel);
-    let consult = policy.chain.clone().map(|chain| Rule::always(Verdict::Consult(chain)));
+    let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
     let log = Log { id, policy };
     let decide = match &way.passes {
         Passes::Unknown => Vec::new(),
@@ -51,7 +51,7 @@ fn all(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
     let direction = way.path.direction();
     let allowed = Rule {
         matches: selected(tunnel, direction),
-        verdict: way.path.allowed(),
+        target: way.path.allowed(),
     };
     log.first(kind(tunnel, direction, &tunnel.traffic))
         .into_iter()
@@ -71,7 +71,7 @@ fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -
         rules.extend(log.first(kind.clone()));
         rules.push(Rule {
             matches: kind.into_iter().collect(),
-            verdict: way.path.allowed(),
+            target: way.path.allowed(),
         });
     }
     let answers = answers(tunnel, services).into_iter();
@@ -79,9 +79,9 @@ fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -
         Rule {
             matches: kind(tunnel, direction, &traffic)
                 .into_iter()
-                .chain([Match::State(state)])
+                .chain([Match::CtState(state)])
                 .collect(),
-            verdict: way.path.allowed(),
+            target: way.path.allowed(),
         }
     }));
     rules.extend(shut(tunnel, way, log));
@@ -95,12 +95,12 @@ fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -
 /// the packet inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way; without them no path MTU
 /// is found. A connection that a helper expects may be opened by the peer (FTP in active mode): its status tells it from one that the peer
 /// opened unasked, in both directions and as long as it lasts.
-fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, State)> {
+fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
     let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
     let errors = icmp.and_then(|icmp| icmp.and(&tunnel.traffic, tunnel.family()));
     let errors = errors.filter(|_| !services.is_empty());
-    let ours = [State::Reply, State::Expected].map(|state| (tunnel.traffic.clone(), state));
-    let errors = errors.map(|icmp| (icmp, State::Related));
+    let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
+    let errors = errors.map(|icmp| (icmp, CtState::Related));
     ours.into_iter().chain(errors).collect()
 }
 
@@ -108,7 +108,7 @@ fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
     let direction = way.path.direction();
     let dropped = Rule {
         matches: selected(tunnel, direction),
-        verdict: Verdict::Drop,
+        target: Target::Drop,
     };
     log.denied(kind(tunnel, direction, &tunnel.traffic))
         .into_iter()
@@ -119,15 +119,15 @@ fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
 /// The rules that drop a tunnel's packets by which it is known, and log them where that is asked for.
 pub(super) fn denied(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
     let logged = Log { id, policy }.denied(matches.clone());
-    let verdict = Verdict::Drop;
-    logged.into_iter().chain([Rule { matches, verdict }]).collect()
+    let target = Target::Drop;
+    logged.into_iter().chain([Rule { matches, target }]).collect()
 }
 
 /// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
 fn copies(tunnel: &Tunnel) -> Option<Rule> {
     let LogGroup(group) = tunnel.log_group?;
-    let prefix = LogPrefix::from(&note(tunnel)?);
-    Some(Rule::always(Verdict::Log(LogTarget { group, prefix })))
+    let prefix = NflogPrefix::from(&note(tunnel)?);
+    Some(Rule::always(Target::Nflog(NflogTarget { group, prefix })))
 }
 
 /// What goes to the kernel's log.
@@ -138,7 +138,7 @@ struct Log<'a> {
 
 impl Log<'_> {
     fn first(&self, kind: Option<Match>) -> Option<Rule> {
-        let matches = kind.into_iter().chain([Match::State(State::New)]);
+        let matches = kind.into_iter().chain([Match::CtState(CtState::New)]);
         self.policy.log.has_new().then(|| self.rule("new", matches)).flatten()
     }
 
@@ -152,10 +152,10 @@ impl Log<'_> {
 
     /// Rate limited, since the peer decides how often it is met.
     fn rule(&self, what: &str, matches: impl IntoIterator<Item = Match>) -> Option<Rule> {
-        let prefix = KernelLogPrefix::try_from(format!("{} {what}", self.id)).ok()?;
+        let prefix = LogPrefix::try_from(format!("{} {what}", self.id)).ok()?;
         Some(Rule {
-            matches: matches.into_iter().chain([Match::Rate]).collect(),
-            verdict: Verdict::KernelLog(prefix),
+            matches: matches.into_iter().chain([Match::Limit]).collect(),
+            target: Target::Log(prefix),
         })
     }
 }

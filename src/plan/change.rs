@@ -7,9 +7,9 @@ use super::path::Path;
 use super::piece::Piece;
 use super::shared::{Site, jump_check};
 use super::tree::Node;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Placed, Section, Table};
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, PlacedRule, Section, Table};
 
-/// What changes in one rulebook.
+/// What changes in one ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// What the tunnels that go have installed, by their records.
@@ -124,7 +124,12 @@ fn checks(change: &Change, table: Table, gone: &[Piece]) -> Vec<Command> {
 /// Takes out, one by one, the rules that stand in chains which outlive the change. The others go with their chain.
 fn take_out(commands: &mut Vec<Command>, gone: &[Piece], come: &[Piece]) {
     let (dying, declared) = (owned(gone), owned(come));
-    for Placed { chain, place: _, rule } in gone.iter().flat_map(|piece| &piece.rules) {
+    for PlacedRule {
+        chain,
+        position: _,
+        rule,
+    } in gone.iter().flat_map(|piece| &piece.rules)
+    {
         let outlives = match chain {
             Chain::BuiltIn(_) => true,
             Chain::Own(name) => !dying.contains(name) && !declared.contains(name),
@@ -138,14 +143,14 @@ fn take_out(commands: &mut Vec<Command>, gone: &[Piece], come: &[Piece]) {
 /// Declares the chains, which empties those that stand already, and fills them. The rules in built-in chains come last: a
 /// jump is put in when what it leads to is complete.
 fn put_in(commands: &mut Vec<Command>, come: &[Piece]) {
-    commands.extend(owned(come).into_iter().cloned().map(Command::Declare));
+    commands.extend(owned(come).into_iter().cloned().map(Command::NewChain));
     let rules = || come.iter().flat_map(|piece| &piece.rules);
-    let in_built_in = |placed: &&Placed| match placed.chain {
+    let in_built_in = |placed: &&PlacedRule| match placed.chain {
         Chain::BuiltIn(_) => true,
         Chain::Own(_) => false,
     };
     let own = rules().filter(|placed| !in_built_in(placed));
-    commands.extend(own.chain(rules().filter(in_built_in)).cloned().map(Command::Put));
+    commands.extend(own.chain(rules().filter(in_built_in)).cloned().map(Command::from));
 }
 
 /// Empties all the chains that nobody needs any more before it removes the first: they name one another.
@@ -160,5 +165,5 @@ fn remove_chains(commands: &mut Vec<Command>, table: Table, site: Site, gone: &[
         .collect();
     commands.extend(dead.iter().cloned().map(Command::Flush));
     let removed = dead.into_iter().filter(|chain| !site.keeps(table, chain));
-    commands.extend(removed.map(Command::Remove));
+    commands.extend(removed.map(Command::DeleteChain));
 }

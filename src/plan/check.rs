@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 
 use super::path::Path;
 use super::shared::entrance_jump;
-use crate::netfilter::{
-    BuiltIn, Chain, ChainName, Command, Direction, Match, Place, Placed, Rule, Section, Table, Verdict,
-};
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Rule, Section, Table, Target};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,66 +53,61 @@ pub fn faults(sections: &[Section]) -> Vec<Fault> {
 }
 
 fn faults_in(section: &Section) -> Vec<Fault> {
-    let declared: BTreeSet<_> = section.commands.iter().filter_map(Command::declared).collect();
-    let puts = section.commands.iter().filter_map(put);
-    puts.filter_map(|placed| fault(section.table, &declared, &placed))
+    let declared: BTreeSet<_> = section.commands.iter().filter_map(Command::new_chain).collect();
+    let puts = section.commands.iter().filter_map(added_rule);
+    puts.filter_map(|(chain, rule)| fault(section.table, &declared, &chain, rule))
         .collect()
 }
 
-fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _, rule }: &Placed) -> Option<Fault> {
+fn fault(table: Table, declared: &BTreeSet<&ChainName>, chain: &Chain, rule: &Rule) -> Option<Fault> {
     let is_tunnels = |chain: &ChainName| declared.contains(chain) && is_tunnel_chain(chain);
-    match (chain, &rule.verdict) {
+    match (chain, &rule.target) {
         (Chain::BuiltIn(chain), _) => (*rule != entrance_jump(*chain)).then(|| Fault::InBuiltIn {
             chain: *chain,
             rule: rule.clone(),
         }),
-        (Chain::Own(chain), Verdict::Accept) => {
+        (Chain::Own(chain), Target::Accept) => {
             let may_be_old = table != Table::Filter || is_peer(chain, rule);
             (!may_be_old && !declared.contains(chain)).then(|| Fault::AcceptInOldChain {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(chain), Verdict::Snat(_) | Verdict::Dnat(_)) => {
+        (Chain::Own(chain), Target::Snat(_) | Target::Dnat(_)) => {
             (table != Table::Nat || !is_tunnels(chain)).then(|| Fault::Translation {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(_), Verdict::Jump(target) | Verdict::Goto(target)) => {
+        (Chain::Own(_), Target::Jump(target) | Target::Goto(target)) => {
             let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_guard(table, matched));
             is_open.then(|| Fault::Unguarded {
                 target: target.clone(),
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(chain), Verdict::SegmentSize(_) | Verdict::SegmentSizeOfPath) => {
+        (Chain::Own(chain), Target::SetMss(_) | Target::ClampMssToPmtu) => {
             (table != Table::Mangle || !is_tunnels(chain)).then(|| Fault::Translation {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
-        (
-            Chain::Own(_),
-            Verdict::Log(_) | Verdict::KernelLog(_) | Verdict::Drop | Verdict::Return | Verdict::Consult(_),
-        ) => None,
+        (Chain::Own(_), Target::Nflog(_) | Target::Log(_) | Target::Drop | Target::Return | Target::JumpUser(_)) => {
+            None
+        }
     }
 }
 
-fn put(command: &Command) -> Option<Placed> {
+fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
     match command {
-        Command::Put(placed) => Some(placed.clone()),
-        Command::Resume(chain, rule, _) => Some(Placed {
-            chain: chain.into(),
-            place: Place::Tail,
-            rule: rule.clone(),
-        }),
-        Command::Declare(_)
+        Command::Insert(chain, rule) | Command::Append(chain, rule) => Some((chain.clone(), rule)),
+        Command::AppendWithCounters(chain, rule, _) => Some((chain.into(), rule)),
+        Command::NewChain(_)
         | Command::Check(..)
         | Command::Delete(..)
-        | Command::Strike(..)
+        | Command::DeleteText(..)
         | Command::Flush(_)
-        | Command::Remove(_) => None,
+        | Command::DeleteChain(_) => None,
     }
 }
 
@@ -143,18 +136,18 @@ fn is_peer(chain: &ChainName, rule: &Rule) -> bool {
 fn is_guard(table: Table, matched: &Match) -> bool {
     match matched {
         Match::Policy(_) | Match::In(_) | Match::Out(_) => true,
-        Match::Clear(Direction::Out) => table == Table::Nat,
-        Match::Clear(Direction::In)
+        Match::PolicyNone(Direction::Out) => table == Table::Nat,
+        Match::PolicyNone(Direction::In)
         | Match::Source(_)
         | Match::Destination(_)
         | Match::NotSource(_)
         | Match::NotDestination(_)
         | Match::Traffic(..)
-        | Match::State(_)
-        | Match::Behind(_)
-        | Match::Foreign
+        | Match::CtState(_)
+        | Match::CtReplDst(_)
+        | Match::SrcNotLocal
         | Match::Syn
-        | Match::Rate
+        | Match::Limit
         | Match::Comment(_) => false,
     }
 }

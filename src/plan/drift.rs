@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::shared::entrance;
 use super::wanted::{Region, Wanted, WantedChain};
-use crate::netfilter::{BuiltIn, ChainName, Counters, Rule, Saved, SavedRule, SavedTable, Table, spelling};
+use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
 /// One thing that is not as it should be.
@@ -92,7 +92,7 @@ pub struct Question {
 
 /// What has to be asked before the two can be compared: iptables rewrites what it is given, and another version of it may do so otherwise.
 #[must_use]
-pub fn questions(wanted: &Wanted, saved: &Saved) -> Vec<Question> {
+pub fn questions(wanted: &Wanted, saved: &IptablesSave) -> Vec<Question> {
     let mut questions = Vec::new();
     for (table, listed) in saved.tables() {
         for (name, chain) in wanted.chains(table) {
@@ -115,7 +115,7 @@ pub fn questions(wanted: &Wanted, saved: &Saved) -> Vec<Question> {
 
 /// Compares what should stand with what a listing shows. `stands` are those of the [`questions`] that the kernel has answered with yes.
 #[must_use]
-pub fn drift(wanted: &Wanted, saved: &Saved, stands: &[Question]) -> Vec<Drift> {
+pub fn drift(wanted: &Wanted, saved: &IptablesSave, stands: &[Question]) -> Vec<Drift> {
     let nothing = SavedTable::default();
     let mut found = Vec::new();
     for table in Table::ALL {
@@ -129,7 +129,7 @@ pub fn drift(wanted: &Wanted, saved: &Saved, stands: &[Question]) -> Vec<Drift> 
 fn in_table(wanted: &Wanted, table: Table, listed: &SavedTable, stands: &[Question]) -> Vec<DriftKind> {
     let mut kinds = Vec::new();
     let chains = wanted.chains(table).count();
-    if wanted.needs(table) && listed.ours().next().is_none() {
+    if wanted.needs(table) && listed.own_chains().next().is_none() {
         return vec![DriftKind::Nothing(chains)];
     }
     for built_in in table.built_in() {
@@ -139,7 +139,7 @@ fn in_table(wanted: &Wanted, table: Table, listed: &SavedTable, stands: &[Questi
         });
     }
     for (name, chain) in wanted.chains(table) {
-        if listed.has(name.as_str()) {
+        if listed.has_chain(name.as_str()) {
             let answers: Vec<_> = stands
                 .iter()
                 .filter(|question| question.table == table && question.chain == *name)
@@ -154,7 +154,7 @@ fn in_table(wanted: &Wanted, table: Table, listed: &SavedTable, stands: &[Questi
     // One that is kept for the administrator's jump is as it should be when it is empty.
     let is_kept = |name: &ChainName| wanted.site.keeps(table, name) && listed.rules(name.as_str()).is_empty();
     let stray = listed
-        .ours()
+        .own_chains()
         .filter(|name| wanted.chain(table, name).is_none() && !is_kept(name));
     kinds.extend(stray.map(DriftKind::Stray));
     kinds
@@ -182,7 +182,7 @@ fn jump(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, wanted: bool) 
 /// Of a jump that the administrator puts in nothing is known but where it leads.
 fn own_jump(built_in: BuiltIn, listed: &SavedTable, wanted: bool) -> Option<DriftKind> {
     let entrance = entrance(built_in);
-    let is_led_to = listed.ways_in().any(|(_, _, target)| target == entrance);
+    let is_led_to = listed.jumps_to_own_chains().any(|(_, _, target)| target == entrance);
     (wanted && !is_led_to).then_some(DriftKind::NotLedTo(entrance))
 }
 
@@ -225,12 +225,12 @@ impl<'s> Matched<'s> {
         let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
         let mut by_spelling: HashMap<_, VecDeque<usize>> = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
-            by_spelling.entry(spelling(&line.text)).or_default().push_back(at);
+            by_spelling.entry(normalize(&line.text)).or_default().push_back(at);
         }
         let mut rules = vec![None; lines.len()];
         let mut left = Vec::new();
         for (number, (rule, text)) in chain.rules().zip(&texts).enumerate() {
-            match by_spelling.get_mut(&spelling(text)).and_then(VecDeque::pop_front) {
+            match by_spelling.get_mut(&normalize(text)).and_then(VecDeque::pop_front) {
                 Some(at) => rules[at] = Some(number),
                 None => left.push((number, rule)),
             }
@@ -276,9 +276,9 @@ impl<'s> Matched<'s> {
 /// Of the lines that are nobody's yet, the one that has most words in common with a rule.
 fn likeliest(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
     let text = rule.to_string();
-    let words = spelling(&text);
+    let words = normalize(&text);
     let common = |at: &usize| {
-        spelling(&lines[*at].text)
+        normalize(&lines[*at].text)
             .iter()
             .filter(|word| words.contains(word))
             .count()

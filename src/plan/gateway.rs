@@ -22,7 +22,9 @@ use super::shared::{
 };
 use super::tree::Shared;
 use super::tunnel::asks;
-use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Place, Rule, State, Table, Verdict};
+use crate::netfilter::{
+    BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, Rule, RulePosition, Table, Target,
+};
 use crate::selector::{DevicePattern, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
 
@@ -42,7 +44,7 @@ pub fn lay_out_gateway(gateway: &Gateway, family: Family) -> Option<Layout> {
         }
         // Behind the tunnels: what comes by a tunnel's device is in clear, to this chain's eyes.
         for (chain, rule) in way.entries() {
-            layout.put(Table::Filter, &chain, Place::Tail, rule);
+            layout.put(Table::Filter, &chain, RulePosition::Tail, rule);
         }
         layout.shared.insert(way.needs());
     }
@@ -78,11 +80,11 @@ impl Way {
 
     /// The rules that lead there, each with the chain that it stands in.
     fn entries(self) -> Vec<(ChainName, Rule)> {
-        let last = Rule::always(Verdict::Jump(self.chain()));
+        let last = Rule::always(Target::Jump(self.chain()));
         let here = |direction, built_in| {
-            let to_clear = Verdict::Jump(clear_here(direction));
+            let to_clear = Target::Jump(clear_here(direction));
             vec![
-                (entrance(built_in), Rule::when(Match::Clear(direction), to_clear)),
+                (entrance(built_in), Rule::when(Match::PolicyNone(direction), to_clear)),
                 (clear_here(direction), last.clone()),
             ]
         };
@@ -160,7 +162,7 @@ impl Part<'_> {
         let only_ipsec = self.only_ipsec(way);
         if let (Some(direction), false) = (way.direction(), rules.is_empty() && only_ipsec.is_empty()) {
             // What the machine says to itself never was in a tunnel, and cannot be.
-            rules.insert(0, Rule::when(itself(direction), Verdict::Return));
+            rules.insert(0, Rule::when(itself(direction), Target::Return));
         }
         rules.extend(self.useless_icmp(way));
         rules.extend(match way.direction() {
@@ -197,7 +199,7 @@ impl Part<'_> {
             // To whichever side of us the service is.
             Way::Through => self.kind(Direction::In, traffic),
         });
-        matches.map(|matched| Rule::when(matched, Verdict::Drop)).collect()
+        matches.map(|matched| Rule::when(matched, Target::Drop)).collect()
     }
 
     fn useless_icmp(self, way: Way) -> Vec<Rule> {
@@ -209,7 +211,7 @@ impl Part<'_> {
         };
         kinds
             .iter()
-            .map(|kind| Rule::when(self.icmp(*kind), Verdict::Drop))
+            .map(|kind| Rule::when(self.icmp(*kind), Target::Drop))
             .collect()
     }
 
@@ -230,16 +232,14 @@ impl Part<'_> {
         match way {
             Way::In | Way::Out => {
                 let kinds = kinds.iter().chain(neighbours);
-                kinds
-                    .map(|kind| Rule::when(self.icmp(*kind), Verdict::Accept))
-                    .collect()
+                kinds.map(|kind| Rule::when(self.icmp(*kind), Target::Accept)).collect()
             }
             Way::Through => {
                 let errors = NonZeroU8::new(Protocol::icmp(self.family))
                     .map(|number| self.kind(Direction::In, Traffic::Protocol(Protocol(number))));
                 let rule = errors.map(|errors| Rule {
-                    matches: vec![errors, Match::State(State::Related)],
-                    verdict: Verdict::Accept,
+                    matches: vec![errors, Match::CtState(CtState::Related)],
+                    target: Target::Accept,
                 });
                 rule.into_iter().collect()
             }
@@ -250,15 +250,15 @@ impl Part<'_> {
     fn ipsec_here(self, direction: Direction) -> Vec<Rule> {
         let ike = match self.gateway.ike {
             Ike::Leave => None,
-            Ike::Any => Some(vec![Verdict::Accept]),
-            Ike::Known => Some(vec![Verdict::Jump(known(direction))]),
+            Ike::Any => Some(vec![Target::Accept]),
+            Ike::Known => Some(vec![Target::Jump(known(direction))]),
         };
         let esp = match (self.gateway.esp, direction) {
             (Esp::Leave, _) => None,
             // Nothing but the kernel makes ESP here, and only for tunnels that are up.
-            (Esp::Any, _) | (Esp::Negotiated, Direction::Out) => Some(vec![Verdict::Accept]),
-            (Esp::Known, _) => Some(vec![Verdict::Jump(known(direction))]),
-            (Esp::Negotiated, Direction::In) => Some(vec![Verdict::Jump(Path::Peer.dispatcher()), Verdict::Drop]),
+            (Esp::Any, _) | (Esp::Negotiated, Direction::Out) => Some(vec![Target::Accept]),
+            (Esp::Known, _) => Some(vec![Target::Jump(known(direction))]),
+            (Esp::Negotiated, Direction::In) => Some(vec![Target::Jump(Path::Peer.dispatcher()), Target::Drop]),
         };
         let protocols = PROTOCOLS.into_iter().flat_map(NonZeroU8::new);
         let protocols = protocols.map(|number| vec![self.kind(direction, Traffic::Protocol(Protocol(number)))]);
@@ -273,21 +273,18 @@ impl Part<'_> {
             return None;
         }
         let peers = self.of_family(&self.gateway.peers);
-        let accepted = peers.map(|peer| when(at(direction, peer), Verdict::Accept));
-        Some((
-            known(direction),
-            accepted.chain([Rule::always(Verdict::Drop)]).collect(),
-        ))
+        let accepted = peers.map(|peer| when(at(direction, peer), Target::Accept));
+        Some((known(direction), accepted.chain([Rule::always(Target::Drop)]).collect()))
     }
 
     /// IPsec of other machines. Whoever answers from the ports of IKE is let through only on a connection that was asked for, or every
     /// machine behind us could be reached from these ports.
     fn ipsec_through(self) -> Vec<Rule> {
-        let verdict = match &self.gateway.through {
+        let target = match &self.gateway.through {
             Through::Leave => return Vec::new(),
-            Through::Allow => Verdict::Accept,
-            Through::Deny => Verdict::Drop,
-            Through::Listed(_) => Verdict::Jump(through()),
+            Through::Allow => Target::Accept,
+            Through::Deny => Target::Drop,
+            Through::Listed(_) => Target::Jump(through()),
         };
         let ports = [
             (PortProtocol::Udp, 500),
@@ -301,11 +298,11 @@ impl Part<'_> {
         let answered = ports.map(|(protocol, port)| {
             let (my, peer) = (Ports::Any, Ports::single(port));
             let kind = self.kind(Direction::In, Traffic::Ports { protocol, my, peer });
-            vec![kind, Match::State(State::Reply)]
+            vec![kind, Match::CtState(CtState::Reply)]
         });
         let protocols = PROTOCOLS.into_iter().flat_map(NonZeroU8::new);
         let protocols = protocols.map(|number| vec![self.kind(Direction::In, Traffic::Protocol(Protocol(number)))]);
-        with_each(asked.into_iter().chain(answered).chain(protocols), vec![verdict])
+        with_each(asked.into_iter().chain(answered).chain(protocols), vec![target])
     }
 
     fn listed(self) -> Option<(ChainName, Vec<Rule>)> {
@@ -314,9 +311,9 @@ impl Part<'_> {
             Through::Allow | Through::Deny | Through::Leave => return None,
         };
         let both = self.of_family(machines).flat_map(|machine| {
-            [Direction::In, Direction::Out].map(|direction| when(at(direction, machine), Verdict::Accept))
+            [Direction::In, Direction::Out].map(|direction| when(at(direction, machine), Target::Accept))
         });
-        Some((through(), both.chain([Rule::always(Verdict::Drop)]).collect()))
+        Some((through(), both.chain([Rule::always(Target::Drop)]).collect()))
     }
 
     /// Those with whom nothing but IPsec is spoken. IPsec of machines behind us has been decided by then.
@@ -328,13 +325,13 @@ impl Part<'_> {
             Way::Out => &[Direction::Out],
             Way::Through => &[Direction::In, Direction::Out],
         };
-        let verdict = way
+        let target = way
             .direction()
-            .map_or(Verdict::Drop, |direction| Verdict::Jump(only(direction)));
+            .map_or(Target::Drop, |direction| Target::Jump(only(direction)));
         let rules = neighbours.flat_map(|neighbour| {
             directions
                 .iter()
-                .map(|direction| when(beside(neighbour, *direction), verdict.clone()))
+                .map(|direction| when(beside(neighbour, *direction), target.clone()))
         });
         let rules: Vec<_> = rules.collect();
         // What other rules may let through is IPsec, too.
@@ -355,7 +352,7 @@ impl Part<'_> {
         };
         let mut rules = part.ipsec_through();
         for rule in &mut rules {
-            rule.verdict = Verdict::Return;
+            rule.target = Target::Return;
         }
         rules
     }
@@ -378,12 +375,12 @@ impl Part<'_> {
         }
         for (unencrypted, tunnels) in [(Direction::In, Path::ForwardOut), (Direction::Out, Path::ForwardIn)] {
             let chain = only_beside_tunnels(unencrypted);
-            let dropped = neighbours().map(|neighbour| when(beside(neighbour, unencrypted), Verdict::Drop));
+            let dropped = neighbours().map(|neighbour| when(beside(neighbour, unencrypted), Target::Drop));
             for rule in self.pass_ipsec().into_iter().chain(dropped) {
-                layout.put(Table::Filter, &chain, Place::Tail, rule);
+                layout.put(Table::Filter, &chain, RulePosition::Tail, rule);
             }
-            let entry = Rule::when(Match::Clear(unencrypted), Verdict::Jump(chain));
-            layout.put(Table::Filter, &tunnels.dispatcher(), Place::Head, entry);
+            let entry = Rule::when(Match::PolicyNone(unencrypted), Target::Jump(chain));
+            layout.put(Table::Filter, &tunnels.dispatcher(), RulePosition::Head, entry);
         }
         layout.shared.insert(Shared::Apart);
     }
@@ -392,9 +389,9 @@ impl Part<'_> {
     fn only(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
         let mut neighbours = self.gateway.only_ipsec.iter();
         neighbours.find(|neighbour| self.concerns(neighbour))?;
-        let left = with_each(ipsec(direction, self.family), vec![Verdict::Return]);
-        let kept = with_each(addresses_and_neighbours(direction, self.family), vec![Verdict::Accept]);
-        let rules = left.into_iter().chain(kept).chain([Rule::always(Verdict::Drop)]);
+        let left = with_each(ipsec(direction, self.family), vec![Target::Return]);
+        let kept = with_each(addresses_and_neighbours(direction, self.family), vec![Target::Accept]);
+        let rules = left.into_iter().chain(kept).chain([Rule::always(Target::Drop)]);
         Some((only(direction), rules.collect()))
     }
 
@@ -414,27 +411,27 @@ impl Part<'_> {
 }
 
 /// A rule with each of these verdicts, for each of these conditions.
-fn with_each(conditions: impl IntoIterator<Item = Vec<Match>>, verdicts: Vec<Verdict>) -> Vec<Rule> {
+fn with_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec<Target>) -> Vec<Rule> {
     let conditions = conditions.into_iter();
     let rules = conditions.flat_map(|matches| {
-        let verdicts = verdicts.iter().cloned();
-        verdicts
-            .map(|verdict| Rule {
+        let targets = targets.iter().cloned();
+        targets
+            .map(|target| Rule {
                 matches: matches.clone(),
-                verdict,
+                target,
             })
             .collect::<Vec<_>>()
     });
     rules.collect()
 }
 
-/// Packets from there, or to there.
-/// A rule for a match that may ask nothing, as that of everybody's addresses does.
-fn when(matched: Match, verdict: Verdict) -> Rule {
+/// A rule with this match, or without any where it matches every packet, as 0.0.0.0/0 does.
+fn when(matched: Match, target: Target) -> Rule {
     let matches = std::iter::once(matched).filter(asks).collect();
-    Rule { matches, verdict }
+    Rule { matches, target }
 }
 
+/// Packets from this network, or to it.
 fn at(direction: Direction, network: IpNet) -> Match {
     match direction {
         Direction::In => Match::Source(Network::Prefix(network)),

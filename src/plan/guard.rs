@@ -4,7 +4,7 @@ use super::layout::Layout;
 use super::path::Path;
 use super::tree::Shared;
 use super::tunnel::asks;
-use crate::netfilter::{Direction, Match, Place, Rule, Verdict};
+use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
 use crate::selector::Network;
 
 /// Whether two networks can be held apart: nobody can be kept from what is his own.
@@ -36,8 +36,8 @@ pub fn lay_out_guard(near: &Network, far: &Network) -> Layout {
                 Direction::Out => Match::NotDestination(*near),
             });
         }
-        let verdict = Verdict::Drop;
-        layout.put_in_block(path, far, Place::Head, Rule { matches, verdict });
+        let target = Target::Drop;
+        layout.put_in_block(path, far, RulePosition::Head, Rule { matches, target });
     }
     layout
 }

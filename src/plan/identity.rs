@@ -87,6 +87,28 @@ impl TunnelKey {
     }
 }
 
+/// By what the kernel knows a tunnel's packets besides their addresses. Not whether it is ESP or AH: one that does not say which takes both.
+fn attached(tunnel: &Tunnel) -> String {
+    match &tunnel.attachment {
+        Attachment::Device(device) => format!("by {device}"),
+        Attachment::Policy { reqid, protocol: _ } => format!("{reqid:?}"),
+    }
+}
+
+/// Whether the kernel cannot tell the packets of two tunnels apart: equal selectors, and one reqid or interface.
+#[must_use]
+pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
+    let known_by = |tunnel: &Tunnel| {
+        (
+            tunnel.my_client,
+            tunnel.peer_client,
+            tunnel.traffic.clone(),
+            attached(tunnel),
+        )
+    };
+    known_by(one) == known_by(other)
+}
+
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of `A-Za-z0-9._-`. It is the
 /// middle of its chains' names and the name of its file. What is on record besides tunnels has a name of the same form that begins with `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -110,6 +132,14 @@ impl TunnelId {
     #[must_use]
     pub fn outer(tunnel: &Self) -> Self {
         Self(format!("_outer-{}", short_hash(&tunnel.0, LONG_HASH)))
+    }
+
+    /// The name that tunnels share which the kernel cannot tell apart. Only a hash: whether two are alike is for [`are_alike`].
+    #[must_use]
+    pub fn alike(tunnel: &Tunnel) -> Self {
+        let (near, far, attached) = (tunnel.my_client, tunnel.peer_client, attached(tunnel));
+        let text = format!("{near} {far} {} {attached}", tunnel.traffic);
+        Self(format!("_alike-{}", short_hash(&text, LONG_HASH)))
     }
 
     /// Whether it is a tunnel's.

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::path::Path;
 use super::piece::Piece;
 use super::tree::{Block, Node, Shared};
-use crate::netfilter::{Chain, ChainName, Match, Place, Rule, Table, Verdict};
+use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Device, Network};
 
 /// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// Its chains and their rules in the filter table, and the rules in the blocks that lead to them.
     piece: Piece,
@@ -126,7 +126,7 @@ impl Layout {
                 &block.chain(),
                 Rule {
                     matches,
-                    verdict: Verdict::Jump(own.name.clone()),
+                    target: Target::Jump(own.name.clone()),
                 },
             );
         }
@@ -134,7 +134,7 @@ impl Layout {
     }
 
     /// Puts a rule into the block of a far network.
-    pub(super) fn put_in_block(&mut self, path: Path, far: &Network, place: Place, rule: Rule) {
+    pub(super) fn put_in_block(&mut self, path: Path, far: &Network, place: RulePosition, rule: Rule) {
         let block = Block::of(path, far);
         let chain = block.chain();
         self.put(path.table(), &chain, place, rule);
@@ -142,11 +142,11 @@ impl Layout {
     }
 
     /// Puts a rule into a chain that some shared part brings.
-    pub(super) fn put(&mut self, table: Table, chain: impl Into<Chain>, place: Place, rule: Rule) {
+    pub(super) fn put(&mut self, table: Table, chain: impl Into<Chain>, place: RulePosition, rule: Rule) {
         let piece = self.piece_mut(table);
         match place {
-            Place::Head => piece.head(chain, rule),
-            Place::Tail => piece.tail(chain, rule),
+            RulePosition::Head => piece.head(chain, rule),
+            RulePosition::Tail => piece.tail(chain, rule),
         }
     }
 

@@ -6,8 +6,8 @@ use super::drift::{Drift, DriftKind, Matched, Question};
 use super::shared::{entrance, entrance_jump};
 use super::wanted::Wanted;
 use crate::netfilter::{
-    BuiltIn, ChainName, Command, Counters, Place, Placed, Rule, Saved, SavedRule, SavedTable, Section, Table, Verdict,
-    spelling,
+    BuiltIn, ChainName, Command, Counters, IptablesSave, Rule, RulePosition, SavedRule, SavedTable, Section, Table,
+    Target, normalize,
 };
 use crate::settings::JumpPlace;
 
@@ -18,7 +18,7 @@ use crate::settings::JumpPlace;
 ///
 /// The filter table comes first: what it lets in by mistake must not wait for the others.
 #[must_use]
-pub fn mend(wanted: &Wanted, saved: &Saved, stands: &[Question], drifts: &[Drift]) -> Vec<Section> {
+pub fn mend(wanted: &Wanted, saved: &IptablesSave, stands: &[Question], drifts: &[Drift]) -> Vec<Section> {
     let nothing = SavedTable::default();
     let sections = Table::ALL.map(|table| {
         let kinds: Vec<_> = drifts
@@ -49,7 +49,7 @@ fn in_table(
         if let Some(patch) = patch(wanted, table, &name, listed, stands) {
             rules.extend(patch);
         } else {
-            commands.push(Command::Declare(name.clone()));
+            commands.push(Command::NewChain(name.clone()));
             rules.extend(refill(wanted, table, &name, listed, stands));
         }
     }
@@ -57,14 +57,14 @@ fn in_table(
     commands.append(&mut rules);
     commands.extend(kinds.iter().flat_map(|kind| jumps(wanted, table, kind)));
     let led_to: BTreeSet<_> = listed
-        .ways_in()
+        .jumps_to_own_chains()
         .filter(|(chain, rule, target)| !is_our_jump(table, chain, &rule.text, target))
         .map(|(_, _, target)| target)
         .collect();
     let removed = stray
         .into_iter()
         .filter(|chain| !led_to.contains(*chain) && !wanted.site.keeps(table, chain));
-    commands.extend(removed.cloned().map(Command::Remove));
+    commands.extend(removed.cloned().map(Command::DeleteChain));
     commands
 }
 
@@ -112,27 +112,26 @@ fn patch(
     listed: &SavedTable,
     stands: &[Question],
 ) -> Option<Vec<Command>> {
-    let chain = wanted.chain(table, name).filter(|_| listed.has(name.as_str()))?;
+    let chain = wanted.chain(table, name).filter(|_| listed.has_chain(name.as_str()))?;
     let matched = Matched::of(chain, listed.rules(name.as_str()), &answers(table, name, stands));
     if !matched.is_in_order(chain) {
         return None;
     }
     // To take out one of two alike would take the first, which may be ours.
     let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
-    let ours: BTreeSet<_> = texts.iter().map(|text| spelling(text)).collect();
+    let ours: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
     let strike = |line: &SavedRule| {
-        let is_double = ours.contains(&spelling(&line.text));
-        (!is_double).then(|| Command::Strike(name.clone(), line.text.clone()))
+        let is_double = ours.contains(&normalize(&line.text));
+        (!is_double).then(|| Command::DeleteText(name.clone(), line.text.clone()))
     };
     // What opens something is only put into a chain that is filled from the start.
-    let opens = |rule: &Rule| matches!(rule.verdict, Verdict::Accept | Verdict::Snat(_) | Verdict::Dnat(_));
+    let opens = |rule: &Rule| matches!(rule.target, Target::Accept | Target::Snat(_) | Target::Dnat(_));
     let put = |rule: &Rule| {
         (!opens(rule)).then_some(())?;
-        Some(Command::Put(Placed {
-            chain: name.into(),
-            place: chain.place_of(rule)?,
-            rule: rule.clone(),
-        }))
+        Some(match chain.place_of(rule)? {
+            RulePosition::Head => Command::Insert(name.into(), rule.clone()),
+            RulePosition::Tail => Command::Append(name.into(), rule.clone()),
+        })
     };
     let strikes = matched.foreign().map(strike);
     strikes.chain(matched.missing.iter().map(put)).collect()
@@ -160,12 +159,8 @@ fn refill(wanted: &Wanted, table: Table, name: &ChainName, listed: &SavedTable, 
         .map(|(number, rule)| {
             let counted = counters.get(&number).copied().unwrap_or_default();
             match counted == Counters::default() {
-                true => Command::Put(Placed {
-                    chain: name.into(),
-                    place: Place::Tail,
-                    rule: rule.clone(),
-                }),
-                false => Command::Resume(name.clone(), rule.clone(), counted),
+                true => Command::Append(name.into(), rule.clone()),
+                false => Command::AppendWithCounters(name.clone(), rule.clone(), counted),
             }
         })
         .collect()
@@ -174,20 +169,15 @@ fn refill(wanted: &Wanted, table: Table, name: &ChainName, listed: &SavedTable, 
 /// Sets the jump from a built-in chain right. One that has to move, or that stands several times, is taken out and put in anew. One of
 /// the administrator's is not touched.
 fn jumps(wanted: &Wanted, table: Table, kind: &DriftKind) -> Vec<Command> {
-    let place = match wanted.site.place(table) {
-        JumpPlace::First => Place::Head,
-        JumpPlace::Last => Place::Tail,
+    let add = match wanted.site.place(table) {
+        JumpPlace::First => Command::Insert,
+        JumpPlace::Last => Command::Append,
         JumpPlace::Own => return Vec::new(),
     };
     let anew = |built_in: BuiltIn, standing, needed| {
         let rule = entrance_jump(built_in);
         let mut commands = vec![Command::Delete(built_in.into(), rule.clone()); standing];
-        let put = Command::Put(Placed {
-            chain: built_in.into(),
-            place,
-            rule,
-        });
-        commands.extend(vec![put; needed]);
+        commands.extend(vec![add(built_in.into(), rule); needed]);
         commands
     };
     match kind {

@@ -21,9 +21,10 @@
 //!                                                        └──────── will leave by IPsec ─────────────────────── PLUTO-ONWARD ── ACCEPT
 //! ```
 //!
-//! A packet in clear text fails two tests and is through. A block chain holds the tunnels of at most 64 networks, so that
-//! neither a packet nor a change ever meets a chain that grows with the number of tunnels. Whatever no rule of ours accepts
-//! falls back into the built-in chain, where the administrator's rules decide: these chains accept, they never drop.
+//! An unencrypted packet fails two tests and returns. A dispatch bucket holds the tunnels of at most 64 networks, so that neither a packet
+//! nor a change meets a chain that grows with the number of tunnels. Packets that no rule of ours decides return to the built-in chain,
+//! where the administrator's rules decide. Our chains drop only what a setting forbids: the traffic that `allow` and `host-access`
+//! do not name, unencrypted traffic by `when-down = "block"`, and what `[gateway]` refuses.
 //!
 //! A packet that comes out of one tunnel and goes into another passes only if both allow it. That is why a tunnel's `FI`
 //! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
@@ -55,7 +56,7 @@ pub use check::{Fault, faults};
 pub use drift::{Drift, DriftKind, Question, drift, questions};
 pub use gateway::lay_out_gateway;
 pub use guard::{can_be_apart, lay_out_guard};
-pub use identity::{TunnelId, TunnelKey};
+pub use identity::{TunnelId, TunnelKey, are_alike};
 pub use layout::Layout;
 pub use mend::mend;
 pub use path::Path;

@@ -10,7 +10,7 @@ use super::shared::entrance;
 use super::tree::Shared;
 use super::tunnel::{Exempting, PolicyError, Terms, asks, chain, conditions, note};
 use crate::contract::{Attachment, Tunnel};
-use crate::netfilter::{BuiltIn, Direction, Match, Place, Rule, Table, Verdict};
+use crate::netfilter::{BuiltIn, Direction, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Device, Family, Network};
 use crate::settings::{Allow, Nat};
 
@@ -54,9 +54,9 @@ fn exempt(layout: &mut Layout, exit: Option<&Device>) {
 fn leave(layout: &mut Layout, tunnel: &Tunnel, exit: Option<&Device>) {
     let rule = Rule {
         matches: conditions(tunnel, Path::NatOut, Some(tunnel.my_client), exit),
-        verdict: Verdict::Return,
+        target: Target::Return,
     };
-    layout.put(Table::Nat, &entrance(BuiltIn::PostRouting), Place::Head, rule);
+    layout.put(Table::Nat, &entrance(BuiltIn::PostRouting), RulePosition::Head, rule);
 }
 
 /// The gateway's own address in the tunnel: its end of it if that is one address, or the first that it was given there.
@@ -82,7 +82,7 @@ fn hide(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Devic
     // What the selectors do not take would leave unencrypted, with a source that nobody outside knows.
     let rule = Rule {
         matches: allowance::selected(tunnel, Direction::Out),
-        verdict: Verdict::Snat(address),
+        target: Target::Snat(address),
     };
     layout.hang(OwnChain {
         path: Path::NatOut,
@@ -102,13 +102,15 @@ fn hidden(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
         let last = matches.len().saturating_sub(1);
         // Device matches come before those with a name, as iptables shows them.
         match exit {
-            Some(_) => matches.push(Match::Foreign),
-            None => matches.insert(last, Match::Foreign),
+            Some(_) => matches.push(Match::SrcNotLocal),
+            None => matches.insert(last, Match::SrcNotLocal),
         }
         matches
     };
     let in_clear = std::iter::once(Path::NatOut.far(tunnel.peer_client)).filter(asks);
-    let in_clear = in_clear.chain([Match::Foreign, Match::Clear(Direction::Out)]).collect();
+    let in_clear = in_clear
+        .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
+        .collect();
     match exit {
         // The route alone leads into a device, whatever the source is.
         Some(_) => vec![with_foreign(None)],
@@ -124,7 +126,7 @@ fn answers(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&De
         Attachment::Device(_) => matches.len(),
         Attachment::Policy { .. } => matches.len().saturating_sub(1),
     };
-    matches.insert(behind, Match::Behind(address));
+    matches.insert(behind, Match::CtReplDst(address));
     layout.hang(OwnChain {
         path: Path::ForwardIn,
         name: chain(id, "H"),
@@ -132,7 +134,7 @@ fn answers(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&De
         conditions: vec![matches],
         rules: vec![Rule {
             matches: note(tunnel).map(Match::Comment).into_iter().collect(),
-            verdict: Path::ForwardIn.allowed(),
+            target: Path::ForwardIn.allowed(),
         }],
     });
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::shared::onward;
-use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Verdict};
+use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Target};
 use crate::selector::Network;
 
 /// One of the ways through a gateway's tables that have to do with a tunnel.
@@ -149,7 +149,7 @@ impl Path {
     ///
     /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
     #[must_use]
-    pub fn allowed(self) -> Verdict {
+    pub fn allowed(self) -> Target {
         match self {
             Self::Input
             | Self::Output
@@ -160,8 +160,8 @@ impl Path {
             | Self::SizeOut
             | Self::BlockIn
             | Self::BlockOut
-            | Self::Peer => Verdict::Accept,
-            Self::ForwardIn => Verdict::Jump(onward()),
+            | Self::Peer => Target::Accept,
+            Self::ForwardIn => Target::Jump(onward()),
         }
     }
 

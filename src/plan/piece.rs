@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::netfilter::{Chain, ChainName, Place, Placed, Rule};
+use crate::netfilter::{Chain, ChainName, PlacedRule, Rule, RulePosition};
 
 /// Some chains and the rules that belong to them, in these chains or in others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,7 +10,7 @@ pub struct Piece {
     /// The chains that are its own.
     pub chains: Vec<ChainName>,
     /// Its rules, in the order in which they are put in.
-    pub rules: Vec<Placed>,
+    pub rules: Vec<PlacedRule>,
 }
 
 impl Piece {
@@ -21,18 +21,18 @@ impl Piece {
 
     /// Adds a rule before those that are in the chain already.
     pub(super) fn head(&mut self, chain: impl Into<Chain>, rule: Rule) {
-        self.rules.push(Placed {
+        self.rules.push(PlacedRule {
             chain: chain.into(),
-            place: Place::Head,
+            position: RulePosition::Head,
             rule,
         });
     }
 
     /// Adds a rule behind those that are in the chain already.
     pub(super) fn tail(&mut self, chain: impl Into<Chain>, rule: Rule) {
-        self.rules.push(Placed {
+        self.rules.push(PlacedRule {
             chain: chain.into(),
-            place: Place::Tail,
+            position: RulePosition::Tail,
             rule,
         });
     }

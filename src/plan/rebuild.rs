@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::layout::Layout;
 use super::piece::Piece;
 use super::shared::{Site, entrance, entrance_jump};
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Listing, Place, Placed, Section, Table};
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Listing, PlacedRule, Section, Table};
 use crate::settings::JumpPlace;
 
 /// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of these tables; a table that is not listed is
@@ -46,19 +46,12 @@ pub fn move_jumps(layouts: &[Layout], listings: &BTreeMap<Table, Listing>, from:
 
 fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing, from: Site, to: Site) {
     let rule = entrance_jump(built_in);
-    let put = |place| {
-        Command::Put(Placed {
-            chain: built_in.into(),
-            place,
-            rule: entrance_jump(built_in),
-        })
-    };
     if from.place(Table::Filter) != JumpPlace::Own && standing.jumps(built_in, &entrance(built_in)) > 0 {
-        commands.push(Command::Delete(built_in.into(), rule));
+        commands.push(Command::Delete(built_in.into(), rule.clone()));
     }
     match to.place(Table::Filter) {
-        JumpPlace::First => commands.push(put(Place::Head)),
-        JumpPlace::Last => commands.push(put(Place::Tail)),
+        JumpPlace::First => commands.push(Command::Insert(built_in.into(), rule)),
+        JumpPlace::Last => commands.push(Command::Append(built_in.into(), rule)),
         JumpPlace::Own => {}
     }
 }
@@ -68,9 +61,11 @@ fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing,
 pub fn give_up_entrances(filter: &Listing) -> Vec<Section> {
     let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(entrance).collect();
     let left = filter.chains().filter(|chain| entrances.contains(chain));
-    let unnamed: Vec<_> = left.filter(|chain| !filter.names(chain)).cloned().collect();
+    let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).cloned().collect();
     let emptied = unnamed.iter().cloned().map(Command::Flush);
-    let commands: Vec<_> = emptied.chain(unnamed.iter().cloned().map(Command::Remove)).collect();
+    let commands: Vec<_> = emptied
+        .chain(unnamed.iter().cloned().map(Command::DeleteChain))
+        .collect();
     let section = Section {
         table: Table::Filter,
         commands,
@@ -117,9 +112,9 @@ fn in_table(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> 
         .cloned()
         .collect();
 
-    let mut commands: Vec<_> = wanted.into_iter().cloned().map(Command::Declare).collect();
+    let mut commands: Vec<_> = wanted.into_iter().cloned().map(Command::NewChain).collect();
     commands.extend(stray.iter().cloned().map(Command::Flush));
-    commands.extend(pieces.iter().flat_map(own_rules).cloned().map(Command::Put));
+    commands.extend(pieces.iter().flat_map(own_rules).cloned().map(Command::from));
     for built_in in table.built_in() {
         match site.place(table) {
             JumpPlace::Own => {}
@@ -129,11 +124,11 @@ fn in_table(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> 
         }
     }
     let removed = stray.into_iter().filter(|chain| !site.keeps(table, chain));
-    commands.extend(removed.map(Command::Remove));
+    commands.extend(removed.map(Command::DeleteChain));
     commands
 }
 
-fn own_rules(piece: &Piece) -> impl Iterator<Item = &Placed> {
+fn own_rules(piece: &Piece) -> impl Iterator<Item = &PlacedRule> {
     piece.rules.iter().filter(|placed| match placed.chain {
         Chain::BuiltIn(_) => false,
         Chain::Own(_) => true,
@@ -143,7 +138,7 @@ fn own_rules(piece: &Piece) -> impl Iterator<Item = &Placed> {
 /// Whether our jump is to come before all other rules, and somebody has put one before it since.
 fn is_overtaken(built_in: BuiltIn, place: JumpPlace, listing: &Listing) -> bool {
     match place {
-        JumpPlace::First => !listing.begins_with(built_in, &entrance(built_in)),
+        JumpPlace::First => !listing.starts_with_jump(built_in, &entrance(built_in)),
         // Rules are added behind it all the time.
         JumpPlace::Last | JumpPlace::Own => false,
     }
@@ -157,16 +152,12 @@ fn mend_jump(commands: &mut Vec<Command>, built_in: BuiltIn, place: JumpPlace, i
     for _ in kept..standing {
         commands.push(Command::Delete(built_in.into(), rule.clone()));
     }
-    let place = match place {
-        JumpPlace::First => Place::Head,
-        JumpPlace::Last => Place::Tail,
+    let add = match place {
+        JumpPlace::First => Command::Insert,
+        JumpPlace::Last => Command::Append,
         JumpPlace::Own => return,
     };
     for _ in kept..usize::from(is_wanted) {
-        commands.push(Command::Put(Placed {
-            chain: built_in.into(),
-            place,
-            rule: rule.clone(),
-        }));
+        commands.push(add(built_in.into(), rule.clone()));
     }
 }

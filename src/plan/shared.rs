@@ -16,7 +16,7 @@ use super::path::Path;
 use super::piece::Piece;
 use super::tree::{Block, Shared};
 use crate::netfilter::{
-    BuiltIn, Chain, ChainName, Command, Direction, InterfaceMatch, Match, PolicyMatch, Rule, State, Table, Verdict,
+    BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
 use crate::selector::{Device, DeviceClass, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::JumpPlace;
@@ -79,15 +79,15 @@ pub(super) fn entrance(built_in: BuiltIn) -> ChainName {
 
 /// The rule that a built-in chain holds for us.
 pub(super) fn entrance_jump(built_in: BuiltIn) -> Rule {
-    Rule::always(Verdict::Jump(entrance(built_in)))
+    Rule::always(Target::Jump(entrance(built_in)))
 }
 
-pub(super) fn by_ipsec(direction: Direction, verdict: Verdict) -> Rule {
-    Rule::when(Match::Policy(PolicyMatch::any(direction)), verdict)
+pub(super) fn by_ipsec(direction: Direction, target: Target) -> Rule {
+    Rule::when(Match::Policy(PolicyMatch::any_ipsec(direction)), target)
 }
 
-fn by_class(path: Path, class: &DeviceClass, verdict: Verdict) -> Rule {
-    Rule::when(path.device(InterfaceMatch::Class(class.clone())), verdict)
+fn by_class(path: Path, class: &DeviceClass, target: Target) -> Rule {
+    Rule::when(path.device(InterfaceMatch::Wildcard(class.clone())), target)
 }
 
 /// Where a tree stands, as far as its rules depend on that.
@@ -182,12 +182,12 @@ fn sorted_base(table: Table) -> Piece {
 /// Sends what came or will leave by IPsec to the path's dispatcher; the others are through.
 fn sort_ipsec(piece: &mut Piece, path: Path) {
     for built_in in path.built_in() {
-        let ipsec = Match::Policy(PolicyMatch::any(path.direction()));
+        let ipsec = Match::Policy(PolicyMatch::any_ipsec(path.direction()));
         piece.tail(
             &entrance(*built_in),
             Rule {
                 matches: only_first(path.table(), ipsec),
-                verdict: Verdict::Jump(path.dispatcher()),
+                target: Target::Jump(path.dispatcher()),
             },
         );
     }
@@ -208,11 +208,11 @@ fn only_first(table: Table, matched: Match) -> Vec<Match> {
 fn forward_rules(piece: &mut Piece, chain: &ChainName) {
     piece.tail(
         chain,
-        by_ipsec(Direction::In, Verdict::Goto(Path::ForwardIn.dispatcher())),
+        by_ipsec(Direction::In, Target::Goto(Path::ForwardIn.dispatcher())),
     );
     piece.tail(
         chain,
-        by_ipsec(Direction::Out, Verdict::Goto(Path::ForwardOut.dispatcher())),
+        by_ipsec(Direction::Out, Target::Goto(Path::ForwardOut.dispatcher())),
     );
 }
 
@@ -221,9 +221,9 @@ fn forward_rules(piece: &mut Piece, chain: &ChainName) {
 fn onward_rules(piece: &mut Piece, chain: &ChainName) {
     piece.tail(
         chain,
-        by_ipsec(Direction::Out, Verdict::Goto(Path::ForwardOut.dispatcher())),
+        by_ipsec(Direction::Out, Target::Goto(Path::ForwardOut.dispatcher())),
     );
-    piece.tail(chain, Rule::always(Verdict::Accept));
+    piece.tail(chain, Rule::always(Target::Accept));
 }
 
 /// `PLUTO-FROM` sorts packets from a device that is named like a tunnel's; those that are not from one of ours after all go
@@ -235,7 +235,7 @@ pub(super) fn devices() -> Piece {
     piece.chain(&to_devices());
     piece.chain(&into_devices());
     forward_rules(&mut piece, &from_devices());
-    piece.tail(&from_devices(), Rule::always(Verdict::Goto(clear())));
+    piece.tail(&from_devices(), Rule::always(Target::Goto(clear())));
     onward_rules(&mut piece, &to_devices());
     piece
 }
@@ -253,7 +253,7 @@ pub(super) fn class(table: Table, class: &DeviceClass) -> Piece {
                 for built_in in path.built_in() {
                     piece.head(
                         &entrance(*built_in),
-                        by_class(path, class, Verdict::Jump(path.dispatcher())),
+                        by_class(path, class, Target::Jump(path.dispatcher())),
                     );
                 }
             }
@@ -270,29 +270,26 @@ pub(super) fn class(table: Table, class: &DeviceClass) -> Piece {
 fn filter_class(piece: &mut Piece, class: &DeviceClass) {
     piece.head(
         &entrance(BuiltIn::Forward),
-        by_class(Path::ForwardIn, class, Verdict::Goto(from_devices())),
+        by_class(Path::ForwardIn, class, Target::Goto(from_devices())),
     );
     // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all.
     piece.head(
         &clear(),
-        by_class(Path::ForwardOut, class, Verdict::Jump(into_devices())),
+        by_class(Path::ForwardOut, class, Target::Jump(into_devices())),
     );
     // At the head, before the ACCEPT.
-    piece.head(
-        &onward(),
-        by_class(Path::ForwardOut, class, Verdict::Goto(to_devices())),
-    );
+    piece.head(&onward(), by_class(Path::ForwardOut, class, Target::Goto(to_devices())));
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
 fn sort_class(piece: &mut Piece, path: Path, class: &DeviceClass) {
-    let matched = path.device(InterfaceMatch::Class(class.clone()));
+    let matched = path.device(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
         piece.tail(
             &entrance(*built_in),
             Rule {
                 matches: only_first(path.table(), matched.clone()),
-                verdict: Verdict::Jump(path.dispatcher()),
+                target: Target::Jump(path.dispatcher()),
             },
         );
     }
@@ -305,8 +302,8 @@ pub(super) fn device(device: &Device) -> Piece {
         (to_devices(), Path::ForwardOut),
         (into_devices(), Path::ForwardOut),
     ] {
-        let matched = path.device(InterfaceMatch::Device(device.clone()));
-        piece.head(&chain, Rule::when(matched, Verdict::Goto(path.dispatcher())));
+        let matched = path.device(InterfaceMatch::Interface(device.clone()));
+        piece.head(&chain, Rule::when(matched, Target::Goto(path.dispatcher())));
     }
     // To the device's eyes all of it is in clear.
     for (chain, path) in [
@@ -317,15 +314,15 @@ pub(super) fn device(device: &Device) -> Piece {
         (only_beside_tunnels(Direction::In), Path::ForwardIn),
         (only_beside_tunnels(Direction::Out), Path::ForwardOut),
     ] {
-        let matched = path.device(InterfaceMatch::Device(device.clone()));
-        piece.head(&chain, Rule::when(matched, Verdict::Return));
+        let matched = path.device(InterfaceMatch::Interface(device.clone()));
+        piece.head(&chain, Rule::when(matched, Target::Return));
     }
     piece
 }
 
 pub(super) fn block(block: &Block) -> Piece {
     let mut piece = Piece::default();
-    let jump = Verdict::Jump(block.chain());
+    let jump = Target::Jump(block.chain());
     let rule = match block.network.prefix_len() {
         0 => Rule::always(jump),
         1.. => Rule::when(block.path.far(Network::Prefix(block.network)), jump),
@@ -339,8 +336,8 @@ pub(super) fn part(part: &Shared, site: Site) -> Piece {
     match part {
         Shared::Clear => clear_part(),
         Shared::Apart => apart_part(),
-        Shared::Exempt => exempt(Match::Policy(PolicyMatch::any(Direction::Out))),
-        Shared::ExemptDevice(device) => exempt(Match::Out(InterfaceMatch::Device(device.clone()))),
+        Shared::Exempt => exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
+        Shared::ExemptDevice(device) => exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
         Shared::Hiding => hiding(),
         Shared::Guards => guards(site.family),
         Shared::Peers => {
@@ -357,7 +354,7 @@ pub(super) fn part(part: &Shared, site: Site) -> Piece {
 fn clear_part() -> Piece {
     let mut piece = Piece::default();
     piece.chain(&clear());
-    piece.tail(&entrance(BuiltIn::Forward), Rule::always(Verdict::Goto(clear())));
+    piece.tail(&entrance(BuiltIn::Forward), Rule::always(Target::Goto(clear())));
     piece
 }
 
@@ -377,7 +374,7 @@ fn apart_part() -> Piece {
 /// At the tail, behind the tunnels that translate and those that leave it to others.
 fn exempt(matched: Match) -> Piece {
     let mut piece = Piece::default();
-    piece.tail(&entrance(BuiltIn::PostRouting), Rule::when(matched, Verdict::Accept));
+    piece.tail(&entrance(BuiltIn::PostRouting), Rule::when(matched, Target::Accept));
     piece
 }
 
@@ -388,8 +385,8 @@ fn hiding() -> Piece {
     piece.tail(
         &entrance(BuiltIn::PostRouting),
         Rule {
-            matches: vec![Match::Foreign, Match::Clear(Direction::Out)],
-            verdict: Verdict::Jump(Path::NatOut.dispatcher()),
+            matches: vec![Match::SrcNotLocal, Match::PolicyNone(Direction::Out)],
+            target: Target::Jump(Path::NatOut.dispatcher()),
         },
     );
     piece
@@ -400,7 +397,7 @@ fn peer(address: IpAddr) -> Piece {
     let mut piece = Piece::default();
     piece.head(
         &Block::of(Path::Peer, &network).chain(),
-        Rule::when(Match::Source(network), Verdict::Accept),
+        Rule::when(Match::Source(network), Target::Accept),
     );
     piece
 }
@@ -412,19 +409,19 @@ fn guards(family: Family) -> Piece {
         (Direction::In, Path::BlockIn, BuiltIn::Input),
         (Direction::Out, Path::BlockOut, BuiltIn::Output),
     ] {
-        let (apart, blocks) = (apart(direction), Verdict::Jump(path.dispatcher()));
+        let (apart, blocks) = (apart(direction), Target::Jump(path.dispatcher()));
         piece.chain(&apart);
         for matches in indispensable(direction, family) {
             piece.tail(
                 &apart,
                 Rule {
                     matches,
-                    verdict: Verdict::Return,
+                    target: Target::Return,
                 },
             );
         }
         piece.tail(&apart, Rule::always(blocks.clone()));
-        let entry = Rule::when(Match::Clear(direction), Verdict::Jump(apart));
+        let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(apart));
         piece.head(&entrance(built_in), entry);
         // What is forwarded is in clear in both directions where it comes here.
         piece.head(&clear(), Rule::always(blocks));
@@ -437,7 +434,7 @@ fn guards(family: Family) -> Piece {
     ] {
         piece.head(
             &tunnels.dispatcher(),
-            Rule::when(Match::Clear(clear), Verdict::Jump(blocks.dispatcher())),
+            Rule::when(Match::PolicyNone(clear), Target::Jump(blocks.dispatcher())),
         );
     }
     piece
@@ -495,7 +492,7 @@ pub(super) fn ike(direction: Direction, family: Family) -> Vec<Vec<Match>> {
         vec![at(ours(PortProtocol::Udp, 4500))],
         vec![at(ours(PortProtocol::Tcp, 4500))],
         match direction {
-            Direction::In => vec![at(theirs), Match::State(State::Reply)],
+            Direction::In => vec![at(theirs), Match::CtState(CtState::Reply)],
             Direction::Out => vec![at(theirs)],
         },
     ]
@@ -519,7 +516,7 @@ pub(super) fn addresses_and_neighbours(direction: Direction, family: Family) -> 
     }
     if let Some(number) = NonZeroU8::new(Protocol::icmp(family)) {
         let errors = of(Traffic::Protocol(Protocol(number)));
-        all.push(vec![errors, Match::State(State::Related)]);
+        all.push(vec![errors, Match::CtState(CtState::Related)]);
     }
     all
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::netfilter::{Chain, ChainName, Command, Placed, Rule, Section, Verdict};
+use crate::netfilter::{Chain, ChainName, Command, Rule, Section, Target};
 
 /// How many chains a commit makes at most.
 ///
@@ -18,7 +18,7 @@ const STAGE: usize = 500;
 #[must_use]
 pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
-        let declared = section.commands.iter().filter_map(Command::declared);
+        let declared = section.commands.iter().filter_map(Command::new_chain);
         let fresh: BTreeSet<_> = declared.filter(|chain| !stands(&section, chain)).cloned().collect();
         match fresh.len() > STAGE {
             true => stages(section, &fresh),
@@ -54,7 +54,7 @@ fn stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
 fn stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<Command> {
     let (mut made, mut rules) = (Vec::new(), Vec::new());
     for command in chains.iter().filter_map(|chain| filling.remove(chain)).flatten() {
-        match command.declared() {
+        match command.new_chain() {
             Some(_) => made.push(command),
             None => rules.push(command),
         }
@@ -96,46 +96,49 @@ fn visit<'a>(
 /// The chain that a command makes, or puts a rule into.
 fn filled(command: &Command) -> Option<&ChainName> {
     match command {
-        Command::Declare(chain) | Command::Resume(chain, ..) => Some(chain),
-        Command::Put(Placed { chain, .. }) => match chain {
+        Command::NewChain(chain) | Command::AppendWithCounters(chain, ..) => Some(chain),
+        Command::Insert(chain, _) | Command::Append(chain, _) => match chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
         },
-        Command::Check(..) | Command::Delete(..) | Command::Strike(..) | Command::Flush(_) | Command::Remove(_) => None,
+        Command::Check(..)
+        | Command::Delete(..)
+        | Command::DeleteText(..)
+        | Command::Flush(_)
+        | Command::DeleteChain(_) => None,
     }
 }
 
 /// The chain that a command's rule leads to.
 fn target(command: &Command) -> Option<&ChainName> {
     let rule: &Rule = match command {
-        Command::Put(placed) => &placed.rule,
-        Command::Resume(_, rule, _) => rule,
-        Command::Declare(_)
+        Command::Insert(_, rule) | Command::Append(_, rule) | Command::AppendWithCounters(_, rule, _) => rule,
+        Command::NewChain(_)
         | Command::Check(..)
         | Command::Delete(..)
-        | Command::Strike(..)
+        | Command::DeleteText(..)
         | Command::Flush(_)
-        | Command::Remove(_) => return None,
+        | Command::DeleteChain(_) => return None,
     };
-    match &rule.verdict {
-        Verdict::Jump(target) | Verdict::Goto(target) => Some(target),
-        Verdict::Accept
-        | Verdict::Drop
-        | Verdict::Return
-        | Verdict::Log(_)
-        | Verdict::KernelLog(_)
-        | Verdict::Consult(_)
-        | Verdict::Snat(_)
-        | Verdict::Dnat(_)
-        | Verdict::SegmentSize(_)
-        | Verdict::SegmentSizeOfPath => None,
+    match &rule.target {
+        Target::Jump(target) | Target::Goto(target) => Some(target),
+        Target::Accept
+        | Target::Drop
+        | Target::Return
+        | Target::Nflog(_)
+        | Target::Log(_)
+        | Target::JumpUser(_)
+        | Target::Snat(_)
+        | Target::Dnat(_)
+        | Target::SetMss(_)
+        | Target::ClampMssToPmtu => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::{BuiltIn, Place, Table};
+    use crate::netfilter::{BuiltIn, Table};
 
     fn name(text: &str) -> ChainName {
         text.parse().unwrap()
@@ -145,25 +148,21 @@ mod tests {
         name(&format!("PLUTO-tunnel-{number}-FI"))
     }
 
-    fn put(chain: impl Into<Chain>, verdict: Verdict) -> Command {
-        Command::Put(Placed {
-            chain: chain.into(),
-            place: Place::Tail,
-            rule: Rule::always(verdict),
-        })
+    fn put(chain: impl Into<Chain>, target: Target) -> Command {
+        Command::Append(chain.into(), Rule::always(target))
     }
 
     /// So many tunnels in one block, which sorts before them, and everything led to by the chain that sorts last.
     fn tunnels(count: usize) -> Section {
         let (block, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;
-        let mut commands = vec![Command::Declare(block.clone()), Command::Declare(last.clone())];
-        commands.extend(numbers().map(|number| Command::Declare(tunnel(number))));
-        commands.extend(numbers().map(|number| put(&block, Verdict::Jump(tunnel(number)))));
-        commands.extend(numbers().map(|number| put(&tunnel(number), Verdict::Drop)));
-        commands.extend(numbers().map(|number| put(&tunnel(number), Verdict::Accept)));
-        commands.push(put(&last, Verdict::Goto(block)));
-        commands.push(put(BuiltIn::Forward, Verdict::Jump(last)));
+        let mut commands = vec![Command::NewChain(block.clone()), Command::NewChain(last.clone())];
+        commands.extend(numbers().map(|number| Command::NewChain(tunnel(number))));
+        commands.extend(numbers().map(|number| put(&block, Target::Jump(tunnel(number)))));
+        commands.extend(numbers().map(|number| put(&tunnel(number), Target::Drop)));
+        commands.extend(numbers().map(|number| put(&tunnel(number), Target::Accept)));
+        commands.push(put(&last, Target::Goto(block)));
+        commands.push(put(BuiltIn::Forward, Target::Jump(last)));
         let table = Table::Filter;
         Section { table, commands }
     }
@@ -181,7 +180,7 @@ mod tests {
     fn many_chains_are_made_in_commits_of_so_many_at_most_and_nothing_is_lost() {
         let sections = staged(3 * STAGE);
         assert_eq!(sections.len(), 5);
-        let made = |section: &Section| section.commands.iter().filter_map(Command::declared).count();
+        let made = |section: &Section| section.commands.iter().filter_map(Command::new_chain).count();
         assert!(sections.iter().all(|section| made(section) <= STAGE));
         let key = |command: &Command| format!("{command:?}");
         let mut staged: Vec<_> = sections.iter().flat_map(|section| &section.commands).map(key).collect();
@@ -195,7 +194,7 @@ mod tests {
     fn each_chain_is_made_before_it_is_filled_and_before_a_rule_leads_to_it() {
         let mut made = BTreeSet::new();
         for command in staged(3 * STAGE).iter().flat_map(|section| &section.commands) {
-            match command.declared() {
+            match command.new_chain() {
                 Some(chain) => assert!(made.insert(chain.clone()), "{chain} is made twice"),
                 None => {
                     let named = [filled(command), target(command)];
@@ -226,7 +225,7 @@ mod tests {
         let (last, before) = sections.split_last().unwrap();
         assert_eq!(
             last.commands,
-            [put(BuiltIn::Forward, Verdict::Jump(name("PLUTO-zone-FI")))]
+            [put(BuiltIn::Forward, Target::Jump(name("PLUTO-zone-FI")))]
         );
         let commands = || before.iter().flat_map(|section| &section.commands);
         assert!(commands().all(|command| filled(command).is_some()));

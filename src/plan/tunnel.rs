@@ -13,7 +13,7 @@ use super::path::Path;
 use super::tree::{Block, Shared};
 use crate::contract::{Attachment, ClientTranslation, Compression, HostAccess, Scope, Tunnel};
 use crate::netfilter::{
-    ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, Place, PolicyMatch, Rule, Verdict,
+    ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, RulePosition, Target,
 };
 use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Device, Family, Network, Protocol, Traffic};
@@ -57,7 +57,7 @@ pub fn lay_out(tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>) -> Result<Layo
             conditions: vec![compressed(tunnel, me, peer)],
             rules: vec![Rule {
                 matches: note(tunnel).map(Match::Comment).into_iter().collect(),
-                verdict: Verdict::Accept,
+                target: Target::Accept,
             }],
         });
     }
@@ -122,7 +122,7 @@ pub enum PolicyError {
     },
 }
 
-/// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another rulebook.
+/// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another ruleset.
 fn same_family_peer(tunnel: &Tunnel) -> Option<IpAddr> {
     tunnel.peer.filter(|peer| Family::of(*peer) == tunnel.family())
 }
@@ -166,7 +166,7 @@ fn open(
 fn shut(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way, exit: Option<&Device>) {
     let matches = conditions(tunnel, way.path, Some(way.near), exit);
     for rule in allowance::denied(id, policy, matches) {
-        layout.put_in_block(way.path, &tunnel.peer_client, Place::Tail, rule);
+        layout.put_in_block(way.path, &tunnel.peer_client, RulePosition::Tail, rule);
     }
 }
 
@@ -297,13 +297,13 @@ fn translate(
     exit: Option<&Device>,
 ) {
     let ClientTranslation { assigned, own } = translation;
-    for (path, near, verdict) in [
-        (Path::NatIn, assigned, Verdict::Dnat(own)),
-        (Path::NatOut, own, Verdict::Snat(assigned)),
+    for (path, near, target) in [
+        (Path::NatIn, assigned, Target::Dnat(own)),
+        (Path::NatOut, own, Target::Snat(assigned)),
     ] {
         let rule = Rule {
             matches: allowance::selected(tunnel, path.direction()),
-            verdict,
+            target,
         };
         open(layout, tunnel, id, path, Network::host(near), vec![rule], exit);
     }
@@ -331,22 +331,22 @@ fn clamp(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>,
         Family::Ipv4 => 0,
         Family::Ipv6 => LONGER_IN_IPV6,
     };
-    let number = |size: u16| NonZeroU16::new(size.saturating_sub(longer)).map(Verdict::SegmentSize);
+    let number = |size: u16| NonZeroU16::new(size.saturating_sub(longer)).map(Target::SetMss);
     let by_path = terms
         .path_mtu
         .unwrap_or(USUAL_MTU)
         .saturating_sub(MOST_OVERHEAD + HEADERS);
-    let verdicts = match terms.policy.mss {
+    let targets = match terms.policy.mss {
         Mss::Leave => return,
-        Mss::PathMtu => [number(by_path), Some(Verdict::SegmentSizeOfPath)],
+        Mss::PathMtu => [number(by_path), Some(Target::ClampMssToPmtu)],
         Mss::Fixed(size) => [number(size.get()), number(size.get())],
     };
-    for (path, verdict) in [Path::SizeIn, Path::SizeOut].into_iter().zip(verdicts) {
-        let rules = verdict.map(|verdict| Rule {
+    for (path, target) in [Path::SizeIn, Path::SizeOut].into_iter().zip(targets) {
+        let rules = target.map(|target| Rule {
             matches: std::iter::once(Match::Syn)
                 .chain(note(tunnel).map(Match::Comment))
                 .collect(),
-            verdict,
+            target,
         });
         open(
             layout,
@@ -392,7 +392,7 @@ pub(super) fn conditions(tunnel: &Tunnel, path: Path, near: Option<Network>, exi
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
     matches.push(match (path.direction(), exit) {
         // A policy applies to it only when the device has it already.
-        (Direction::Out, Some(device)) => path.device(InterfaceMatch::Device(device.clone())),
+        (Direction::Out, Some(device)) => path.device(InterfaceMatch::Interface(device.clone())),
         (Direction::Out, None) | (Direction::In, _) => by_attachment(&tunnel.attachment, path),
     });
     matches
@@ -410,19 +410,19 @@ pub(super) fn asks(matched: &Match) -> bool {
         | Match::NotDestination(_)
         | Match::Traffic(..)
         | Match::Policy(_)
-        | Match::Clear(_)
-        | Match::State(_)
-        | Match::Behind(_)
-        | Match::Foreign
+        | Match::PolicyNone(_)
+        | Match::CtState(_)
+        | Match::CtReplDst(_)
+        | Match::SrcNotLocal
         | Match::Syn
-        | Match::Rate
+        | Match::Limit
         | Match::Comment(_) => true,
     }
 }
 
 fn by_attachment(attachment: &Attachment, path: Path) -> Match {
     match attachment {
-        Attachment::Device(device) => path.device(InterfaceMatch::Device(device.clone())),
+        Attachment::Device(device) => path.device(InterfaceMatch::Interface(device.clone())),
         Attachment::Policy { protocol, reqid } => Match::Policy(PolicyMatch {
             direction: path.direction(),
             reqid: *reqid,
@@ -438,7 +438,7 @@ pub(super) fn note(tunnel: &Tunnel) -> Option<Comment> {
 
 /// The two gateways between which a tunnel's packets may arrive as IP in IP.
 ///
-/// Not where the inner family is another than the outer one: those packets belong to the other family's rulebook, and
+/// Not where the inner family is another than the outer one: those packets belong to the other family's ruleset, and
 /// strongSwan's script never let them in either.
 fn compressed_between(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
     let of_this_family = |address: &IpAddr| Family::of(*address) == tunnel.family();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::layout::Layout;
 use super::piece::Piece;
 use super::shared::Site;
-use crate::netfilter::{Chain, ChainName, Place, Rule, Table};
+use crate::netfilter::{Chain, ChainName, Rule, RulePosition, Table};
 
 /// What the tables should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +59,11 @@ impl WantedChain {
     }
 
     /// Where one of its rules goes that is missing; nothing, where that depends on others.
-    pub(super) fn place_of(&self, rule: &Rule) -> Option<Place> {
+    pub(super) fn place_of(&self, rule: &Rule) -> Option<RulePosition> {
         let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
         match (self.heads.iter().any(is_alone), self.tails.iter().any(is_alone)) {
-            (true, _) => Some(Place::Head),
-            (false, true) => Some(Place::Tail),
+            (true, _) => Some(RulePosition::Head),
+            (false, true) => Some(RulePosition::Tail),
             (false, false) => None,
         }
     }
@@ -71,9 +71,9 @@ impl WantedChain {
     fn add(&mut self, piece: &Piece, name: &ChainName) {
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         for placed in &piece.rules {
-            match (&placed.chain, placed.place) {
-                (Chain::Own(chain), Place::Head) if chain == name => head.insert(0, placed.rule.clone()),
-                (Chain::Own(chain), Place::Tail) if chain == name => tail.push(placed.rule.clone()),
+            match (&placed.chain, placed.position) {
+                (Chain::Own(chain), RulePosition::Head) if chain == name => head.insert(0, placed.rule.clone()),
+                (Chain::Own(chain), RulePosition::Tail) if chain == name => tail.push(placed.rule.clone()),
                 (Chain::Own(_) | Chain::BuiltIn(_), _) => {}
             }
         }

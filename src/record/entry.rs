@@ -1,4 +1,4 @@
-//! Everything that has rules of its own in a rulebook: tunnels, and what there is besides.
+//! Everything that has rules of its own in a ruleset: tunnels, and what there is besides.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,7 @@ impl Entry {
         })
     }
 
-    /// Its name, the only one such in its rulebook.
+    /// Its name, the only one such in its ruleset.
     #[must_use]
     pub fn id(&self) -> &TunnelId {
         match self {
@@ -164,10 +164,11 @@ impl GuardRecord {
 }
 
 impl GuardRecord {
-    /// Whether it is for a connection, or would be.
+    /// Whether it is for a connection, or would be: named as the daemon calls it, or as it is called in the daemon's configuration.
     #[must_use]
     pub fn is_for(&self, connection: &ConnectionName) -> bool {
-        self.connection() == Some(connection) || self.name.as_ref().is_some_and(|name| name.fits(connection))
+        let is_its = |own: &ConnectionName| own == connection || own.configured().as_ref() == Some(connection);
+        self.connection().is_some_and(is_its) || self.name.as_ref().is_some_and(|name| name.fits_plutos(connection))
     }
 }
 

@@ -110,7 +110,7 @@ impl ParsedRule {
         addresses.chain(translated).map(Family::of).chain(matches).collect()
     }
 
-    /// What both variants ask of a rule whose MSS is changed; legacy alone asks for the SYN, nft would let the rule do nothing.
+    /// What both backends ask of a rule whose MSS is changed; legacy alone asks for the SYN, nft would let the rule do nothing.
     fn check_mss(&self) -> Result<(), String> {
         let syn = |flags: TcpFlags| flags.set & TcpFlags::SYN != 0;
         let asks_for_syn = |one: &Match| matches!(one, Match::Transport { flags: Some(flags), .. } if syn(*flags));

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 /// The order, lowest first. A file beside the folders stands for itself.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "words",
+    "files",
     "selector",
     "logging",
     "contract",

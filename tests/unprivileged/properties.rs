@@ -205,7 +205,7 @@ fn two_names_that_look_alike_in_a_chain_are_two_chains() {
 
 #[test]
 fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
-    use pluto_updown::netfilter::{BuiltIn, Place, Placed, Rule, Section, Verdict};
+    use pluto_updown::netfilter::{BuiltIn, PlacedRule, Rule, RulePosition, Section, Target};
     let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
     let layout = layout(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
     let good = transition(&Change {
@@ -216,30 +216,30 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
     assert_eq!(faults(&good), []);
     // How many faults one more rule makes, in each of the two tables.
     let more = |table: Table, chain, verdict| {
-        let placed = Placed {
+        let placed = PlacedRule {
             chain,
-            place: Place::Head,
+            position: RulePosition::Head,
             rule: Rule::always(verdict),
         };
         let mut sections: Vec<Section> = good.clone();
         let mut meant = sections.iter_mut().filter(|section| section.table == table);
-        meant.next().expect("the table").commands.push(Command::Put(placed));
+        meant.next().expect("the table").commands.push(Command::from(placed));
         faults(&sections).len()
     };
     let old: ChainName = "PLUTO-old".parse().expect("a name");
     let address = "10.1.0.1".parse().expect("an address");
     for table in [Table::Filter, Table::Nat] {
-        assert_eq!(more(table, BuiltIn::Forward.into(), Verdict::Accept), 1);
-        assert_eq!(more(table, BuiltIn::PostRouting.into(), Verdict::Snat(address)), 1);
+        assert_eq!(more(table, BuiltIn::Forward.into(), Target::Accept), 1);
+        assert_eq!(more(table, BuiltIn::PostRouting.into(), Target::Snat(address)), 1);
         // In the nat table it lets nothing in.
         let opens = usize::from(table == Table::Filter);
-        assert_eq!(more(table, (&old).into(), Verdict::Accept), opens);
-        assert_eq!(more(table, (&old).into(), Verdict::Dnat(address)), 1);
+        assert_eq!(more(table, (&old).into(), Target::Accept), opens);
+        assert_eq!(more(table, (&old).into(), Target::Dnat(address)), 1);
         // A way into the tunnel's chain for packets that did not come by IPsec.
         let own = &layout.piece(table).expect("something there").chains[0];
-        assert_eq!(more(table, (&old).into(), Verdict::Jump(own.clone())), 1);
+        assert_eq!(more(table, (&old).into(), Target::Jump(own.clone())), 1);
         // A translation of the tunnel's own is none in the filter table.
         let expected = usize::from(table == Table::Filter);
-        assert_eq!(more(table, own.into(), Verdict::Snat(address)), expected);
+        assert_eq!(more(table, own.into(), Target::Snat(address)), expected);
     }
 }

@@ -62,7 +62,7 @@ impl Lane {
 /// What passes on a way.
 pub(super) fn told(record: &TunnelRecord, lane: Lane) -> Told {
     let tunnel = &record.tunnel;
-    let way = ways(tunnel, &record.policy)
+    let way = ways(tunnel, record.effective_policy())
         .into_iter()
         .find(|way| way.path == lane.path());
     let far = tunnel.peer_client;

@@ -37,7 +37,7 @@ pub(super) struct Ours {
 /// What becomes of a packet; with tunnels named, of these alone.
 pub(super) fn text(scene: &Scene, question: &Question, named: &[Found<'_>]) -> String {
     let family = Family::of(question.destination);
-    let books = scene.books.iter().filter(|book| book.rulebook.family == family);
+    let books = scene.books.iter().filter(|book| book.ruleset.family == family);
     let mut text = String::new();
     for book in books {
         let ours = Ours {
@@ -54,7 +54,7 @@ pub(super) fn text(scene: &Scene, question: &Question, named: &[Found<'_>]) -> S
 
 pub(super) fn in_book(scene: &Scene, book: &Book, question: &Question, named: &[Found<'_>], ours: Ours) -> String {
     let fitting = all(scene)
-        .filter(|found| found.book.rulebook == book.rulebook)
+        .filter(|found| found.book.ruleset == book.ruleset)
         .filter(|found| named.is_empty() || named.iter().any(|other| other.record.id == found.record.id));
     let fitting: Vec<_> = fitting.map(|found| found.record).collect();
     let ways = ways(question, &fitting, ours);
@@ -63,8 +63,8 @@ pub(super) fn in_book(scene: &Scene, book: &Book, question: &Question, named: &[
         let Question {
             source, destination, ..
         } = question;
-        let told = kinds::packets(kind, book.rulebook.family);
-        let _ = writeln!(text, "{}: {source} -> {destination}, {told}", book.rulebook);
+        let told = kinds::packets(kind, book.ruleset.family);
+        let _ = writeln!(text, "{}: {source} -> {destination}, {told}", book.ruleset);
         for way in ways.iter().take(TOLD) {
             text.push_str(&told_way(book, question, kind, way));
         }
@@ -82,7 +82,7 @@ fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> 
         text.push_str(&line("note", &note));
     }
     let mut before: Option<String> = None;
-    for connection in moments(kind, book.rulebook.family) {
+    for connection in moments(kind, book.ruleset.family) {
         let told = told_moment(book, question, kind, way, *connection);
         let _ = match &before {
             Some(before) if *before == told => writeln!(text, "  {}: the same", moment(*connection)),
@@ -98,7 +98,7 @@ const RULES: usize = 4;
 
 fn told_moment(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, connection: Connection) -> String {
     let journeys = journeys(book, question, kind, way, connection);
-    let family = book.rulebook.family;
+    let family = book.ruleset.family;
     let by_rule = fates(&journeys, family, Grain::Rule);
     let is_vague = by_rule.len() > RULES;
     let fates = if is_vague {
@@ -158,7 +158,7 @@ fn built_in(way: &Way<'_>) -> BuiltIn {
 }
 
 fn notes(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> Vec<String> {
-    let family = book.rulebook.family;
+    let family = book.ruleset.family;
     let mut notes: Vec<_> = book.before(built_in(way)).into_iter().collect();
     let other_kind = |record: &TunnelRecord, direction| {
         let made_for = from_its_destination(direction, &record.key.traffic);

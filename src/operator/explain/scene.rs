@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::super::ground::Ground;
 use crate::hook::HookError;
-use crate::netfilter::{BuiltIn, Rulebook};
+use crate::netfilter::{BuiltIn, Ruleset};
 use crate::plan::{Journey, Layout, Packet, Rules, Site, Wanted};
 use crate::record::{Entry, GatewayRecord, GuardRecord, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, Network as _, WayKind};
@@ -17,14 +17,14 @@ use crate::settings::JumpPlace;
 pub(super) struct Scene {
     /// Now, in seconds since 1970 (UTC).
     pub(super) now: u64,
-    /// The rulebooks that something is on record in.
+    /// The rulesets that something is on record in.
     pub(super) books: Vec<Book>,
 }
 
-/// One rulebook.
+/// One ruleset.
 #[derive(Debug)]
 pub(super) struct Book {
-    pub(super) rulebook: Rulebook,
+    pub(super) ruleset: Ruleset,
     pub(super) place: JumpPlace,
     entries: Vec<Entry>,
     wanted: Wanted,
@@ -41,29 +41,29 @@ impl Scene {
             });
         }
         let mut books = Vec::new();
-        for rulebook in Rulebook::all() {
-            let entries = store.entries(rulebook)?;
+        for ruleset in Ruleset::all() {
+            let entries = store.entries(ruleset)?;
             if !entries.is_empty() {
-                books.push(Book::of(rulebook, store.place(rulebook)?, entries));
+                books.push(Book::of(ruleset, store.place(ruleset)?, entries));
             }
         }
         Ok(Self { now: ground.now, books })
     }
 
-    /// The rulebook of the same variant for another address.
-    pub(super) fn book_for(&self, beside: Rulebook, address: IpAddr) -> Option<&Book> {
+    /// The ruleset of the same backend for another address.
+    pub(super) fn book_for(&self, beside: Ruleset, address: IpAddr) -> Option<&Book> {
         let family = Family::of(address);
-        let wanted = Rulebook { family, ..beside };
-        self.books.iter().find(|book| book.rulebook == wanted)
+        let wanted = Ruleset { family, ..beside };
+        self.books.iter().find(|book| book.ruleset == wanted)
     }
 }
 
 impl Book {
-    pub(super) fn of(rulebook: Rulebook, place: JumpPlace, entries: Vec<Entry>) -> Self {
+    pub(super) fn of(ruleset: Ruleset, place: JumpPlace, entries: Vec<Entry>) -> Self {
         let layouts: Vec<Layout> = entries.iter().map(|entry| entry.layout().clone()).collect();
-        let family = rulebook.family;
+        let family = ruleset.family;
         Self {
-            rulebook,
+            ruleset,
             place,
             entries,
             wanted: Wanted::of(&layouts, Site { family, place }),

@@ -1,7 +1,7 @@
 //! What becomes of a packet, in words.
 
 use super::kinds;
-use crate::netfilter::{BuiltIn, Direction, Table, Verdict};
+use crate::netfilter::{BuiltIn, Direction, Table, Target};
 use crate::plan::ConnectionDirection::{Original, Reply};
 use crate::plan::{Assumption, Connection, Deciding, Doubt, End, Journey, Order, Station, Walk};
 use crate::selector::{Family, Icmp, Protocol, Traffic};
@@ -271,7 +271,7 @@ fn passed(station: &Station, walk: &Walk) -> String {
         text.push_str(&line("chains", &chains.join(" > ")));
     }
     for met in &walk.met {
-        if let Some(told) = on_the_way(&met.rule.verdict) {
+        if let Some(told) = on_the_way(&met.rule.target) {
             text.push_str(&line("also", &format!("{told} ({})", met.chain)));
         }
     }
@@ -299,23 +299,23 @@ fn translated(station: &Station, walk: &Walk) -> String {
 }
 
 /// What a rule does to a packet that goes on.
-pub(super) fn on_the_way(verdict: &Verdict) -> Option<String> {
+pub(super) fn on_the_way(verdict: &Target) -> Option<String> {
     match verdict {
-        Verdict::Consult(chain) => Some(format!("your chain {chain} is asked first; what it decides counts")),
-        Verdict::Log(target) => Some(format!("a copy goes to NFLOG group {}", target.group)),
-        Verdict::KernelLog(prefix) => Some(format!(
+        Target::JumpUser(chain) => Some(format!("your chain {chain} is asked first; what it decides counts")),
+        Target::Nflog(target) => Some(format!("a copy goes to NFLOG group {}", target.group)),
+        Target::Log(prefix) => Some(format!(
             "a line \"{}\" in the kernel's log, ten a minute at most",
             prefix.as_str()
         )),
-        Verdict::SegmentSize(size) => Some(format!("TCP segments are made no larger than {size} bytes")),
-        Verdict::SegmentSizeOfPath => Some("TCP segments are made no larger than fits the path".to_owned()),
-        Verdict::Accept
-        | Verdict::Drop
-        | Verdict::Return
-        | Verdict::Jump(_)
-        | Verdict::Goto(_)
-        | Verdict::Snat(_)
-        | Verdict::Dnat(_) => None,
+        Target::SetMss(size) => Some(format!("TCP segments are made no larger than {size} bytes")),
+        Target::ClampMssToPmtu => Some("TCP segments are made no larger than fits the path".to_owned()),
+        Target::Accept
+        | Target::Drop
+        | Target::Return
+        | Target::Jump(_)
+        | Target::Goto(_)
+        | Target::Snat(_)
+        | Target::Dnat(_) => None,
     }
 }
 

@@ -75,12 +75,12 @@ fn listing(wanted: &Wanted) -> String {
 }
 
 fn compare(wanted: &Wanted, listing: &str) -> Vec<String> {
-    let drifts = drift(wanted, &Saved::read(listing), &[]);
+    let drifts = drift(wanted, &IptablesSave::parse(listing), &[]);
     drifts.iter().map(ToString::to_string).collect()
 }
 
 fn mended(wanted: &Wanted, listing: &str) -> String {
-    let saved = Saved::read(listing);
+    let saved = IptablesSave::parse(listing);
     let drifts = drift(wanted, &saved, &[]);
     restore_text(&mend(wanted, &saved, &[], &drifts))
 }
@@ -264,7 +264,7 @@ fn chains_that_nothing_needs_go_and_the_jumps_to_them() {
 fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
     let wanted = Wanted::of(&layouts(), SITE);
     let all = listing(&wanted).replace("-j ACCEPT", "-j ACCEPT --as-a-later-version-says");
-    let saved = Saved::read(&all);
+    let saved = IptablesSave::parse(&all);
     let asked = questions(&wanted, &saved);
     assert!(!asked.is_empty());
     assert_eq!(drift(&wanted, &saved, &asked), []);
@@ -276,14 +276,14 @@ fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
         .lines()
         .find(|line| line.contains("-A PLUTO-ONWARD -m policy"))
         .unwrap();
-    let saved = Saved::read(&without(&all, gone));
+    let saved = IptablesSave::parse(&without(&all, gone));
     let drifts = drift(&wanted, &saved, &asked);
     assert_eq!(drifts.len(), 1, "{drifts:?}");
     let sections = mend(&wanted, &saved, &asked, &drifts);
     let resumed = sections[0]
         .commands
         .iter()
-        .filter(|command| matches!(command, Command::Resume(..)));
+        .filter(|command| matches!(command, Command::AppendWithCounters(..)));
     assert_eq!(resumed.count(), 2);
 }
 

@@ -75,7 +75,7 @@ fn stations(packet: &Packet) -> &'static [(Table, BuiltIn)] {
 }
 
 impl<'a> Rules<'a> {
-    /// Those of a rulebook.
+    /// Those of a ruleset.
     #[must_use]
     pub fn of(wanted: &'a Wanted) -> Self {
         let chains = |table| wanted.chains(table).map(|(name, chain)| (name, Listed::of(chain)));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU8;
 
 use super::doubt::{Doubt, Doubts};
-use crate::netfilter::{Direction, InterfaceMatch, Match, PolicyMatch, State};
+use crate::netfilter::{CtState, Direction, InterfaceMatch, Match, PolicyMatch};
 use crate::selector::{Device, Family, PortProtocol, Protocol, SaProtocol, Traffic};
 
 /// A packet at the moment at which the tables see it: decapsulated, not yet encapsulated.
@@ -104,13 +104,13 @@ impl Packet {
             Match::NotDestination(network) => (!network.contains(self.destination)).into(),
             Match::Traffic(direction, _, traffic) => self.is_of(&from_its_destination(*direction, traffic), doubts),
             Match::Policy(policy) => self.leg(policy.direction).fits(policy).into(),
-            Match::Clear(direction) => (!self.leg(*direction).is_ipsec()).into(),
-            Match::State(state) => self.connection.is(*state).into(),
-            Match::Behind(address) => self.is_behind(*address, doubts),
-            Match::Foreign => (self.from != Leg::Gateway).into(),
+            Match::PolicyNone(direction) => (!self.leg(*direction).is_ipsec()).into(),
+            Match::CtState(state) => self.connection.is(*state).into(),
+            Match::CtReplDst(address) => self.is_behind(*address, doubts),
+            Match::SrcNotLocal => (self.from != Leg::Gateway).into(),
             Match::Syn => tcp().map_or(Answer::No, |tcp| self.is_of(&tcp, doubts)),
             // One packet never comes too often.
-            Match::Rate | Match::Comment(_) => Answer::Yes,
+            Match::Limit | Match::Comment(_) => Answer::Yes,
         }
     }
 
@@ -133,8 +133,8 @@ impl Packet {
 
     fn device(&self, direction: Direction, interface: &InterfaceMatch, doubts: &Doubts) -> Answer {
         match (interface, self.leg(direction).device()) {
-            (InterfaceMatch::Device(asked), device) => (device == Some(asked)).into(),
-            (InterfaceMatch::Class(class), device) => device.is_some_and(|device| class.fits(device)).into(),
+            (InterfaceMatch::Interface(asked), device) => (device == Some(asked)).into(),
+            (InterfaceMatch::Wildcard(class), device) => device.is_some_and(|device| class.fits(device)).into(),
             (InterfaceMatch::Loopback, device) => device.is_some_and(|device| device.as_str() == "lo").into(),
             (InterfaceMatch::Pattern(pattern), Some(device)) => pattern.fits(device).into(),
             (InterfaceMatch::Pattern(pattern), None) => match self.leg(direction) {
@@ -190,14 +190,14 @@ impl Leg {
 }
 
 impl Connection {
-    fn is(self, state: State) -> bool {
+    fn is(self, state: CtState) -> bool {
         match (self, state) {
-            (Self::New, State::New)
-            | (Self::Established(_), State::Established | State::Ongoing)
-            | (Self::Related(_), State::Related | State::Ongoing)
+            (Self::New, CtState::New)
+            | (Self::Established(_), CtState::Established | CtState::RelatedEstablished)
+            | (Self::Related(_), CtState::Related | CtState::RelatedEstablished)
             | (
                 Self::Established(ConnectionDirection::Reply) | Self::Related(ConnectionDirection::Reply),
-                State::Reply,
+                CtState::Reply,
             ) => true,
             // It is not known which connections helpers expect.
             (Self::New | Self::Established(_) | Self::Related(_), _) => false,
@@ -205,7 +205,7 @@ impl Connection {
     }
 
     fn is_reply(self) -> bool {
-        self.is(State::Reply)
+        self.is(CtState::Reply)
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::doubt::{Assumption, Doubt, Doubts};
 use super::order::Listed;
 use super::packet::{Answer, Packet};
-use crate::netfilter::{ChainName, Rule, Verdict};
+use crate::netfilter::{ChainName, Rule, Target};
 
 /// The chains of a table.
 pub(super) type Chains<'a> = BTreeMap<&'a ChainName, Listed<'a>>;
@@ -219,22 +219,18 @@ impl State {
     }
 
     fn obey(&mut self, rule: &Rule) -> Step {
-        match &rule.verdict {
-            Verdict::Accept => self.end(End::Accepted, rule),
-            Verdict::Drop => self.end(End::Dropped, rule),
-            Verdict::Snat(address) => self.end(End::Source(*address), rule),
-            Verdict::Dnat(address) => self.end(End::Destination(*address), rule),
-            Verdict::Return => self.leave(Some(rule)),
-            Verdict::Jump(chain) => {
+        match &rule.target {
+            Target::Accept => self.end(End::Accepted, rule),
+            Target::Drop => self.end(End::Dropped, rule),
+            Target::Snat(address) => self.end(End::Source(*address), rule),
+            Target::Dnat(address) => self.end(End::Destination(*address), rule),
+            Target::Return => self.leave(Some(rule)),
+            Target::Jump(chain) => {
                 self.callers.push(self.here.clone());
                 Step::Into(chain.clone())
             }
-            Verdict::Goto(chain) => Step::Into(chain.clone()),
-            Verdict::Consult(_)
-            | Verdict::Log(_)
-            | Verdict::KernelLog(_)
-            | Verdict::SegmentSize(_)
-            | Verdict::SegmentSizeOfPath => {
+            Target::Goto(chain) => Step::Into(chain.clone()),
+            Target::JumpUser(_) | Target::Nflog(_) | Target::Log(_) | Target::SetMss(_) | Target::ClampMssToPmtu => {
                 self.met.push(self.deciding(rule));
                 Step::On
             }

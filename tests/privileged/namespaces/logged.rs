@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::Namespace;
@@ -25,7 +25,7 @@ fn timeless_lines(syslog: &Syslog) -> Vec<String> {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_is_logged_in_the_form_of_the_stock_script() {
-    let machine = Namespace::bare(Variant::Nft);
+    let machine = Namespace::bare(Backend::Nft);
     let syslog = Syslog::new(&machine);
     let roadwarrior = strongswan_up()
         .with("PLUTO_PEER_CLIENT", "192.1.2.45/32")
@@ -59,7 +59,7 @@ fn a_tunnel_is_logged_in_the_form_of_the_stock_script() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_failure_goes_to_syslog_and_to_standard_error_in_the_same_words() {
-    let machine = Namespace::bare(Variant::Nft);
+    let machine = Namespace::bare(Backend::Nft);
     let syslog = Syslog::new(&machine);
     let ending = machine
         .hook()
@@ -72,7 +72,7 @@ fn a_failure_goes_to_syslog_and_to_standard_error_in_the_same_words() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_dry_run_and_a_command_log_nothing_to_syslog() {
-    let machine = Namespace::bare(Variant::Nft);
+    let machine = Namespace::bare(Backend::Nft);
     let syslog = Syslog::new(&machine);
     let dry = machine.hook().word("--dry-run");
     assert_eq!(dry.call(&libreswan_up()).code, Some(0));
@@ -86,7 +86,7 @@ fn a_dry_run_and_a_command_log_nothing_to_syslog() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_syslog_that_nobody_reads_stops_no_call() {
-    let machine = Namespace::bare(Variant::Nft);
+    let machine = Namespace::bare(Backend::Nft);
     let syslog = Syslog::new(&machine);
     let filler = UnixDatagram::unbound().expect("a socket");
     filler.set_nonblocking(true).expect("a socket that does not wait");

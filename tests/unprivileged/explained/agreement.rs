@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use pluto_updown::netfilter::{Table, Verdict as RuleVerdict, spelling};
+use pluto_updown::netfilter::{Table, Target as RuleVerdict, normalize};
 use pluto_updown::plan::{Assumption, End, Journey, Order, Rules, Station, Walk};
 use pluto_updown::selector::Family;
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn verdict(end: End) -> Verdict {
 type Spelt = (String, Vec<String>);
 
 fn words(rule: &str) -> Vec<String> {
-    spelling(rule).into_iter().map(Cow::into_owned).collect()
+    normalize(rule).into_iter().map(Cow::into_owned).collect()
 }
 
 fn decided_by(walk: &Walk) -> Option<Spelt> {
@@ -53,17 +53,17 @@ fn spelt(line: &str) -> Spelt {
 
 fn sizes(walk: &Walk) -> Vec<Mss> {
     let met = walk.met.iter();
-    met.filter_map(|deciding| match &deciding.rule.verdict {
-        RuleVerdict::SegmentSize(size) => Some(Mss::Set(size.get())),
-        RuleVerdict::SegmentSizeOfPath => Some(Mss::Clamped),
+    met.filter_map(|deciding| match &deciding.rule.target {
+        RuleVerdict::SetMss(size) => Some(Mss::Set(size.get())),
+        RuleVerdict::ClampMssToPmtu => Some(Mss::Clamped),
         RuleVerdict::Accept
         | RuleVerdict::Drop
         | RuleVerdict::Return
         | RuleVerdict::Jump(_)
-        | RuleVerdict::Consult(_)
+        | RuleVerdict::JumpUser(_)
         | RuleVerdict::Goto(_)
+        | RuleVerdict::Nflog(_)
         | RuleVerdict::Log(_)
-        | RuleVerdict::KernelLog(_)
         | RuleVerdict::Snat(_)
         | RuleVerdict::Dnat(_) => None,
     })

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use pluto_updown::contract::Attachment;
-use pluto_updown::netfilter::{Direction, Rulebook, Variant};
+use pluto_updown::netfilter::{Backend, Direction, Ruleset};
 use pluto_updown::plan::{Connection, ConnectionDirection, End, Leg, Packet, Passes, Path, Rules, ways};
 use pluto_updown::record::{Store, TunnelRecord};
 use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
@@ -17,11 +17,11 @@ const LANES: [Path; 4] = [Path::ForwardIn, Path::ForwardOut, Path::Input, Path::
 /// The only tunnel that is up, if its settings let it.
 fn record(world: &World) -> Option<TunnelRecord> {
     let store = Store::peek(&world.folder.path().join("state"), 1);
-    let rulebook = Rulebook {
-        variant: Variant::Nft,
+    let ruleset = Ruleset {
+        backend: Backend::Nft,
         family: Family::Ipv4,
     };
-    store.tunnels(rulebook).expect("a record").pop()
+    store.tunnels(ruleset).expect("a record").pop()
 }
 
 fn kinds() -> Vec<Traffic> {
@@ -106,7 +106,7 @@ proptest! {
         let Some(record) = record(&world) else { return Ok(()) };
         let wanted = wanted(world.folder.path());
         let rules = Rules::of(&wanted);
-        let told = ways(&record.tunnel, &record.policy);
+        let told = ways(&record.tunnel, record.effective_policy());
         for path in LANES {
             let way = told.iter().find(|way| way.path == path);
             let near = way.map_or(record.tunnel.my_client, |way| way.near);

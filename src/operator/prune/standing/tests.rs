@@ -53,6 +53,8 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
+        effective: None,
+        turn: 0,
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use super::wire::{Content, Names};
@@ -154,8 +154,8 @@ COMMIT
 const FIRST_OUT: u16 = 1300;
 
 impl Lab {
-    pub(super) fn new(variant: Variant, family: Family) -> Self {
-        let [gateway, outside, inside] = [(); 3].map(|()| Namespace::bare(variant));
+    pub(super) fn new(backend: Backend, family: Family) -> Self {
+        let [gateway, outside, inside] = [(); 3].map(|()| Namespace::bare(backend));
         let names = Names::of(family);
         let (flag, nodad, length) = match family {
             Family::Ipv4 => ("-4", "", 32),
@@ -220,7 +220,7 @@ impl Lab {
     }
 
     fn restore(&self, text: &str, words: &[&str]) {
-        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.gateway.variant));
+        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.gateway.backend));
         let program = program.display().to_string();
         self.gateway
             .run(std::iter::once(&*program).chain(words.iter().copied()), text);
