@@ -60,21 +60,19 @@ need() {
     done
     [[ $rust == yes ]] || ((${#missing[@]})) || return 0
     command -v apt-get >/dev/null ||
-        fail "missing: $(names); install them (on Debian: $(packages)) and run this again"
-    can_be_root || {
-        [[ $rust == no ]] || rust_package || true
-        fail "missing: $(names), and there is neither root nor sudo to install them; as root: apt-get install $(packages)"
-    }
+        fail "missing: $(missing_programs); install them (Debian's packages: $(missing_packages)) and run this again"
+    can_be_root ||
+        fail "missing: $(missing_programs), and there is neither root nor sudo to install them: run this once as root, or install $(missing_packages)"
     [[ $rust == no ]] || choose_rust
-    say "installing $(packages) (missing: $(names)); this usually takes $([[ $rust == yes ]] && echo 'a minute or two' || echo 'a few seconds')"
+    say "installing $(missing_packages) (missing: $(missing_programs)); this usually takes $([[ $rust == yes ]] && echo 'a minute or two' || echo 'a few seconds')"
     local install
-    read -ra install <<<"$(packages)"
+    read -ra install <<<"$(missing_packages)"
     install=("${apt[@]}" install -y --no-install-recommends --no-remove "${install[@]}")
     # A fresh machine has no package lists, an old one has stale ones.
     as_root "${install[@]}" >/dev/null 2>&1 </dev/null || {
         as_root "${apt[@]}" update </dev/null
         as_root "${install[@]}" >/dev/null </dev/null
-    } || fail "apt-get cannot install $(packages); what it says is above"
+    } || fail "apt-get cannot install $(missing_packages); what it says is above"
     hash -r
     for word in "${missing[@]}"; do
         has "${word%%=*}" || fail "${word%%=*} is still missing after installing ${word#*=}"
@@ -89,20 +87,20 @@ has() {
 }
 
 # For need: what is missing, for people; and the packages that have it.
-names() {
+missing_programs() {
     local words=("${missing[@]%%=*}") text
     [[ $rust == no ]] || words=("Rust $rust_wanted or newer${rust_found:+ (here is $rust_found)}" "${words[@]}")
     text=$(printf ', %s' "${words[@]}")
     printf '%s\n' "${text:2}"
 }
 
-packages() {
+missing_packages() {
     local words=("${missing[@]#*=}") text
     text=$(printf '%s\n' "${words[@]}" | tr '+' '\n' | sort -u | tr '\n' ' ')
     text=${text% }
     # What cargo checks the certificate of crates.io with is only suggested by its package.
     [[ -z $package ]] || text="$package ca-certificates${text:+ }$text"
-    [[ $rust == no || $package ]] || text+="${text:+; }and Rust from https://rustup.rs"
+    [[ $rust == no || $package ]] || text+="${text:+ and }Rust (Debian's cargo-web, or https://rustup.rs)"
     printf '%s\n' "$text"
 }
 
@@ -129,7 +127,7 @@ new_enough() { [[ $(printf '%s\n' "$rust_wanted" "$1" | sort -V | head -n 1) == 
 rust_package() {
     local version
     for package in cargo cargo-web; do
-        version=$(LC_ALL=C apt-cache policy "$package" | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
+        version=$(LC_ALL=C apt-cache policy "$package" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
         [[ $version ]] && new_enough "$version" || continue
         ! "${apt[@]}" -s --no-remove install "$package" >/dev/null 2>&1 || return 0
     done
@@ -145,7 +143,7 @@ choose_rust() {
     rust_package && return
     local how='get it from https://rustup.rs and run this again'
     ((EUID != 0)) || [[ -z ${SUDO_USER:-} ]] || how="run this as $SUDO_USER instead of under sudo, or $how"
-    fail "missing: $(names); apt has no Rust that new, or would remove a package for it: $how"
+    fail "missing: $(missing_programs); apt has no Rust that new, or would remove a package for it: $how"
 }
 
 # The folder that cargo builds into.

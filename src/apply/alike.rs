@@ -51,11 +51,11 @@ impl<T: Tables> Session<'_, T> {
         old: Option<&TunnelRecord>,
     ) -> Result<TunnelRecord, ApplyError> {
         let agreed = agreed(in_turn(alike.iter().chain([&record])));
-        let layout = self.layout(&record.tunnel, &record.id, &agreed, old)?;
+        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &agreed, old)?;
         let effective = (agreed != record.policy).then_some(agreed);
         Ok(TunnelRecord {
             effective,
-            layout,
+            tunnel_rules,
             ..record
         })
     }

@@ -4,7 +4,7 @@ use super::{ApplyError, Session};
 use crate::contract::{Multiplicity, Scope, Tunnel};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{Block, Node, Path, TunnelId, TunnelKey};
+use crate::plan::{DispatchBucket, PacketPath, SharedChains, TunnelId, TunnelKey};
 use crate::record::{Slot, TunnelRecord};
 
 impl<T: Tables> Session<'_, T> {
@@ -38,12 +38,12 @@ impl<T: Tables> Session<'_, T> {
     /// The record that a `down` means. Its reqid, and in a host tunnel its addresses, may have changed since `up`: strongSwan
     /// gives a tunnel with dynamic selectors a new reqid when MOBIKE moves it (5.9.6 and later), and calls nobody.
     pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
-        let key = TunnelKey::of(tunnel);
+        let key = TunnelKey::from_tunnel(tunnel);
         if let Some(found) = self.find(tunnel, &key)? {
             return Ok(Some(found));
         }
         for ruleset in rulesets(tunnel) {
-            let block = Node::Block(Block::of(any_path(tunnel), &tunnel.peer_client));
+            let block = SharedChains::Bucket(DispatchBucket::for_remote(any_path(tunnel), &tunnel.peer_client));
             let mut alike = self.store.tunnels_at(ruleset, &block)?;
             alike.retain(|record| record.key.same_but_reqid(&key));
             if let Some(record) = single(alike) {
@@ -68,10 +68,10 @@ fn rulesets(tunnel: &Tunnel) -> impl Iterator<Item = Ruleset> + use<> {
 }
 
 /// One of the paths that a tunnel of this scope is on.
-fn any_path(tunnel: &Tunnel) -> Path {
+fn any_path(tunnel: &Tunnel) -> PacketPath {
     match (tunnel.scope, tunnel.translation) {
-        (Scope::Host, _) | (Scope::Client, Some(_)) => Path::Input,
-        (Scope::Client, None) => Path::ForwardIn,
+        (Scope::Host, _) | (Scope::Client, Some(_)) => PacketPath::Input,
+        (Scope::Client, None) => PacketPath::ForwardIn,
     }
 }
 

@@ -7,7 +7,7 @@ use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Ruleset, Table, restore_text};
-use crate::plan::{Layout, Site, TunnelId, give_up_entrances, holds, lay_out_gateway, move_jumps};
+use crate::plan::{JumpConfig, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
 
@@ -114,7 +114,7 @@ impl<T: Tables> Session<'_, T> {
         let Ok(listing) = self.tables.save(ruleset, Table::Filter) else {
             return Ok(false);
         };
-        let sections = checked(give_up_entrances(&Listing::parse_save(&listing)))?;
+        let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
         if sections.is_empty() {
             return Ok(false);
         }
@@ -232,24 +232,24 @@ impl<T: Tables> Session<'_, T> {
     fn is_set_for(&self, family: Family) -> bool {
         let settings = &self.caller.settings;
         let mut pairs = settings.connections.iter().flat_map(|entry| &entry.between);
-        lay_out_gateway(&settings.gateway, family).is_some()
+        gateway_rules(&settings.gateway, family).is_some()
             || pairs.any(|(near, _)| Network::Prefix(*near).family() == family)
     }
 
     fn gateway(&self, ruleset: Ruleset) -> Result<Option<Entry>, ApplyError> {
-        let Some(layout) = lay_out_gateway(&self.caller.settings.gateway, ruleset.family) else {
+        let Some(tunnel_rules) = gateway_rules(&self.caller.settings.gateway, ruleset.family) else {
             return Ok(None);
         };
-        let id = TunnelId::gateway();
+        let id = TunnelId::for_gateway();
         let since = match self.store.entry(ruleset, &id)? {
-            Some(Entry::Gateway(old)) if old.layout == layout => old.since,
+            Some(Entry::Gateway(old)) if old.tunnel_rules == tunnel_rules => old.since,
             Some(_) | None => self.caller.now,
         };
         Ok(Some(Entry::Gateway(GatewayRecord {
             format: FORMAT,
             id,
             since,
-            layout,
+            tunnel_rules,
         })))
     }
 
@@ -295,18 +295,22 @@ impl<T: Tables> Session<'_, T> {
     fn move_jumps(&mut self, work: &Work, wanted: &[Entry]) -> Result<(), ApplyError> {
         let ruleset = work.ruleset;
         let (old, new) = (self.store.place(ruleset)?, self.caller.settings.gateway.place);
-        let layouts: Vec<_> = wanted.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<_> = wanted.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut pending = pending(work, &[]);
         // What goes may have been in other tables than what stays.
-        pending.tables = work.gone.iter().flat_map(|entry| entry.layout().tables()).collect();
+        pending.tables = work
+            .gone
+            .iter()
+            .flat_map(|entry| entry.tunnel_rules().tables())
+            .collect();
         self.store.begin(&pending, &work.gone, &work.come)?;
         self.store.set_place(ruleset, new)?;
-        let made = self.listings(&pending, &layouts).and_then(|listings| {
-            let site = |place| Site {
+        let made = self.listings(&pending, &all_rules).and_then(|listings| {
+            let jump_config = |place| JumpConfig {
                 family: ruleset.family,
                 place,
             };
-            let sections = checked(move_jumps(&layouts, &listings, site(old), site(new)))?;
+            let sections = checked(move_jumps(&all_rules, &listings, jump_config(old), jump_config(new)))?;
             Ok(self.tables.restore(ruleset, &restore_text(&sections))?)
         });
         match made {
@@ -328,10 +332,10 @@ impl<T: Tables> Session<'_, T> {
         if entries.is_empty() && !is_default {
             return Ok(false);
         }
-        let layouts: Vec<_> = entries.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<_> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut all = BTreeSet::from([Table::Filter]);
-        all.extend(layouts.iter().flat_map(Layout::tables));
-        if self.stands_as_it_should(ruleset, &layouts, &all)? {
+        all.extend(all_rules.iter().flat_map(TunnelRules::tables));
+        if self.stands_as_it_should(ruleset, &all_rules, &all)? {
             return Ok(false);
         }
         let work = Work {
@@ -351,14 +355,14 @@ impl<T: Tables> Session<'_, T> {
     fn stands_as_it_should(
         &mut self,
         ruleset: Ruleset,
-        layouts: &[Layout],
+        all_rules: &[TunnelRules],
         tables: &BTreeSet<Table>,
     ) -> Result<bool, ApplyError> {
         let family = ruleset.family;
         let place = self.store.place(ruleset)?;
         for table in tables {
             let listing = Listing::parse_save(&self.tables.save(ruleset, *table)?);
-            if !holds(layouts, *table, &listing, Site { family, place }) {
+            if !is_installed(all_rules, *table, &listing, JumpConfig { family, place }) {
                 return Ok(false);
             }
         }

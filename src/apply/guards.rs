@@ -6,7 +6,7 @@ use super::{ApplyError, Session};
 use crate::contract::Tunnel;
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{PolicyError, TunnelId, can_be_apart, lay_out_guard};
+use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block};
 use crate::record::{Entry, FORMAT, GuardRecord, RecordError, TunnelRecord};
 use crate::selector::Network;
 use crate::settings::WhenDown;
@@ -24,12 +24,12 @@ impl<T: Tables> Session<'_, T> {
         let tunnel = &record.tunnel;
         let mut pairs = self.caller.settings.between(tunnel);
         let own = (tunnel.my_client, tunnel.peer_client);
-        if can_be_apart(&own.0, &own.1) {
+        if can_block_clear_text(&own.0, &own.1) {
             pairs.push(own);
         } else if pairs.is_empty() {
             return Err(ApplyError::Policy {
                 connection: tunnel.connection.clone(),
-                fault: PolicyError::NotApart { network: own.0 },
+                fault: PolicyError::SameNetwork { network: own.0 },
             });
         }
         // Its own may be among those that are named.
@@ -62,13 +62,13 @@ impl<T: Tables> Session<'_, T> {
         (near, far): (Network, Network),
         tunnel: Option<&Tunnel>,
     ) -> Result<Entry, RecordError> {
-        let id = TunnelId::guard(&near, &far);
-        let layout = lay_out_guard(&near, &far);
+        let id = TunnelId::for_clear_text_block(&near, &far);
+        let tunnel_rules = clear_text_block(&near, &far);
         let old = match self.store.entry(ruleset, &id)? {
             Some(Entry::Guard(old)) => Some(*old),
             Some(Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_)) | None => None,
         };
-        let stood = old.as_ref().filter(|old| old.layout == layout);
+        let stood = old.as_ref().filter(|old| old.tunnel_rules == tunnel_rules);
         Ok(Entry::Guard(Box::new(GuardRecord {
             format: FORMAT,
             since: stood.map_or(self.caller.now, |old| old.since),
@@ -77,7 +77,7 @@ impl<T: Tables> Session<'_, T> {
             id,
             near,
             far,
-            layout,
+            tunnel_rules,
         })))
     }
 }

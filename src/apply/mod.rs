@@ -24,7 +24,10 @@ use std::net::IpAddr;
 use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
 use crate::netfilter::{Backend, ChainName, Listing, Ruleset, Section, Table, restore_text};
-use crate::plan::{Change, Fault, Layout, PolicyError, Site, Wanted, faults, in_stages, rebuild, transition};
+use crate::plan::{
+    DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
+    transition,
+};
 use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
@@ -126,7 +129,7 @@ pub enum ApplyError {
     Tables(#[from] TablesError),
     /// The plan is wrong. A mistake in this program.
     #[error("refused by its own check, please report this: {0}")]
-    Faulty(Fault),
+    Faulty(PlanFault),
     /// What is set for a tunnel does not go with what it is.
     #[error("{connection}: {fault}")]
     Policy {
@@ -215,13 +218,13 @@ impl<'a, T: Tables> Session<'a, T> {
     }
 
     /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are to.
-    fn site(&self, ruleset: Ruleset) -> Result<Site, RecordError> {
+    fn jump_config(&self, ruleset: Ruleset) -> Result<JumpConfig, RecordError> {
         let place = match self.store.has_entries(ruleset)? {
             true => self.store.place(ruleset)?,
             false => self.caller.settings.gateway.place,
         };
         let family = ruleset.family;
-        Ok(Site { family, place })
+        Ok(JumpConfig { family, place })
     }
 
     /// What some work takes, table by table; nothing, if only the record changes.
@@ -230,15 +233,15 @@ impl<'a, T: Tables> Session<'a, T> {
     /// If the record cannot be read, or the plan does not stand its own check.
     pub fn sections(&self, work: &Work) -> Result<Vec<Section>, ApplyError> {
         let entries = || work.gone.iter().chain(&work.come);
-        let layouts: Vec<_> = entries().map(Entry::layout).collect();
+        let all_rules: Vec<_> = entries().map(Entry::tunnel_rules).collect();
         let ids: BTreeSet<_> = entries().map(Entry::id).collect();
-        let staying = self.store.staying(work.ruleset, &layouts, &ids)?;
-        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.layout().clone()).collect();
-        checked(transition(&Change {
-            gone: layouts_of(&work.gone),
-            come: layouts_of(&work.come),
+        let staying = self.store.staying(work.ruleset, &all_rules, &ids)?;
+        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+        checked(transition(&RulesetChange {
+            removed: layouts_of(&work.gone),
+            added: layouts_of(&work.come),
             staying,
-            site: self.site(work.ruleset)?,
+            jump_config: self.jump_config(work.ruleset)?,
         }))
     }
 
@@ -320,29 +323,37 @@ impl<'a, T: Tables> Session<'a, T> {
         let ruleset = pending.ruleset;
         let mut entries = self.store.entries(ruleset)?;
         entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
-        let layouts: Vec<_> = entries.iter().chain(come).map(|entry| entry.layout().clone()).collect();
-        let site = Site {
+        let all_rules: Vec<_> = entries
+            .iter()
+            .chain(come)
+            .map(|entry| entry.tunnel_rules().clone())
+            .collect();
+        let jump_config = JumpConfig {
             family: ruleset.family,
             place: self.store.place(ruleset)?,
         };
-        if layouts.len() >= CROWD {
-            match self.bring_to(ruleset, Wanted::of(&layouts, site)) {
+        if all_rules.len() >= CROWD {
+            match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, jump_config)) {
                 // It does not hold what it lists, or not any more.
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
                 other => return other,
             }
         }
-        let listings = self.listings(pending, &layouts)?;
-        let sections = checked(rebuild(&layouts, &listings, site))?;
+        let listings = self.listings(pending, &all_rules)?;
+        let sections = checked(rebuild(&all_rules, &listings, jump_config))?;
         let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has_chain(chain));
         Ok(self.give(ruleset, &staged(ruleset, sections, stands))?)
     }
 
     /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
     /// iptables-legacy that alone loads a table into the kernel.
-    fn listings(&mut self, pending: &Pending, layouts: &[Layout]) -> Result<BTreeMap<Table, Listing>, ApplyError> {
+    fn listings(
+        &mut self,
+        pending: &Pending,
+        all_rules: &[TunnelRules],
+    ) -> Result<BTreeMap<Table, Listing>, ApplyError> {
         let mut needed = BTreeSet::from([Table::Filter]);
-        needed.extend(layouts.iter().flat_map(Layout::tables));
+        needed.extend(all_rules.iter().flat_map(TunnelRules::tables));
         let mut listings = BTreeMap::new();
         for table in needed.union(&pending.tables) {
             match self.tables.save(pending.ruleset, *table) {
@@ -358,15 +369,15 @@ impl<'a, T: Tables> Session<'a, T> {
 
 /// The same work without what only exempts packets in the nat table; nothing, if it has nothing to do there, or more than that.
 fn without_nat(work: &Work) -> Option<Work> {
-    let has_nat = |entry: &&Entry| entry.layout().tables().contains(&Table::Nat);
+    let has_nat = |entry: &&Entry| entry.tunnel_rules().tables().contains(&Table::Nat);
     let mut in_nat = work.come.iter().filter(has_nat).peekable();
     in_nat.peek()?;
-    if !in_nat.all(|entry| entry.layout().can_spare_nat()) {
+    if !in_nat.all(|entry| entry.tunnel_rules().can_omit_nat()) {
         return None;
     }
     let mut spared = work.clone();
     for entry in &mut spared.come {
-        *entry.layout_mut() = entry.layout().clone().without_nat();
+        *entry.tunnel_rules_mut() = entry.tunnel_rules().clone().without_nat();
     }
     Some(spared)
 }
@@ -376,7 +387,7 @@ fn changes_no_rule(work: &Work) -> bool {
     let laid_out = |entries: &[Entry]| -> BTreeMap<_, _> {
         let entries = entries.iter();
         entries
-            .map(|entry| (entry.id().clone(), entry.layout().clone()))
+            .map(|entry| (entry.id().clone(), entry.tunnel_rules().clone()))
             .collect()
     };
     laid_out(&work.gone) == laid_out(&work.come)
@@ -395,7 +406,7 @@ fn pending(work: &Work, sections: &[Section]) -> Pending {
 }
 
 fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
-    match faults(&sections).into_iter().next() {
+    match plan_faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(sections),
     }

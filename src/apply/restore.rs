@@ -7,7 +7,7 @@ use std::thread;
 use super::{ApplyError, Session, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Chain, ChainName, Command, IptablesSave, Ruleset, Section, Table, restore_text};
-use crate::plan::{Drift, Layout, Question, Wanted, drift, mend, questions};
+use crate::plan::{DesiredState, Drift, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
 use crate::record::{Entry, FORMAT, Pending, RecordError, Settle};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
@@ -23,12 +23,12 @@ pub struct Comparison {
     /// What is on record.
     pub entries: Vec<Entry>,
     /// What the record wants.
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// What the kernel lists.
     pub saved: IptablesSave,
     /// What differs.
     pub drifts: Vec<Drift>,
-    stands: Vec<Question>,
+    stands: Vec<RuleProbe>,
 }
 
 impl<T: Tables> Session<'_, T> {
@@ -37,12 +37,12 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read, or the tables not be listed.
     pub fn compare(&mut self, ruleset: Ruleset) -> Result<Comparison, ApplyError> {
-        let (store, site) = (self.store, self.site(ruleset)?);
+        let (store, jump_config) = (self.store, self.jump_config(ruleset)?);
         // Both take long with many tunnels, and neither waits for the other.
         let (read, listed) = thread::scope(|scope| {
             let reading = scope.spawn(|| {
                 let entries = store.entries(ruleset)?;
-                let wanted = Wanted::of(&layouts(&entries), site);
+                let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config);
                 Ok::<_, RecordError>((entries, wanted))
             });
             let listed = self.tables.save_all(ruleset);
@@ -56,19 +56,19 @@ impl<T: Tables> Session<'_, T> {
         &mut self,
         ruleset: Ruleset,
         entries: Vec<Entry>,
-        wanted: Wanted,
+        wanted: DesiredState,
         listed: &str,
     ) -> Result<Comparison, ApplyError> {
         let saved = IptablesSave::parse(listed);
-        let mut drifts = drift(&wanted, &saved, &[]);
+        let mut drifts = detect_drift(&wanted, &saved, &[]);
         let mut stands = Vec::new();
         if !drifts.is_empty() {
-            for question in questions(&wanted, &saved).into_iter().take(ASKED) {
+            for question in rule_probes(&wanted, &saved).into_iter().take(ASKED) {
                 if self.holds(ruleset, &question)? {
                     stands.push(question);
                 }
             }
-            drifts = drift(&wanted, &saved, &stands);
+            drifts = detect_drift(&wanted, &saved, &stands);
         }
         Ok(Comparison {
             entries,
@@ -109,7 +109,7 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// Brings a ruleset to what is wanted. What is right is not touched.
-    pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: Wanted) -> Result<(), ApplyError> {
+    pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let listed = self.tables.save_all(ruleset)?;
         let comparison = self.compared(ruleset, Vec::new(), wanted, &listed)?;
         let sections = self.mending(ruleset, &comparison)?;
@@ -131,7 +131,7 @@ impl<T: Tables> Session<'_, T> {
             drifts,
             stands,
         } = comparison;
-        let sections = checked(mend(wanted, saved, stands, drifts))?;
+        let sections = checked(reconcile(wanted, saved, stands, drifts))?;
         let has = |table, chain: &ChainName| {
             saved
                 .table(table)
@@ -142,8 +142,8 @@ impl<T: Tables> Session<'_, T> {
 
     /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test` would not do: the one of nft looks at no
     /// rule then. A section of nothing but this writes nothing.
-    fn holds(&mut self, ruleset: Ruleset, question: &Question) -> Result<bool, ApplyError> {
-        let Question { table, chain, rule } = question.clone();
+    fn holds(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
+        let RuleProbe { table, chain, rule } = question.clone();
         let commands = vec![Command::Check(Chain::Own(chain), rule)];
         match self
             .tables
@@ -156,8 +156,8 @@ impl<T: Tables> Session<'_, T> {
     }
 }
 
-fn layouts(entries: &[Entry]) -> Vec<Layout> {
-    entries.iter().map(|entry| entry.layout().clone()).collect()
+fn all_rules(entries: &[Entry]) -> Vec<TunnelRules> {
+    entries.iter().map(|entry| entry.tunnel_rules().clone()).collect()
 }
 
 /// A change of everything in these tables.

@@ -4,7 +4,7 @@ use super::{ApplyError, Course, Outcome, Session, Work, alike};
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_peer};
+use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, tunnel_rules};
 use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
 use crate::selector::Family;
 use crate::settings::{Esp, Policy, Settings};
@@ -45,7 +45,7 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not go with it.
     pub fn opening(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
-        let key = TunnelKey::of(tunnel);
+        let key = TunnelKey::from_tunnel(tunnel);
         let (ruleset, old, id) = match self.find(tunnel, &key)? {
             Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
             None => self.place(tunnel, &key)?,
@@ -71,10 +71,10 @@ impl<T: Tables> Session<'_, T> {
             policy: self.caller.settings.policy(tunnel),
             effective: None,
             turn: old.as_ref().map_or(last.unwrap_or_default(), |old| old.turn),
-            layout: Layout::default(),
+            tunnel_rules: TunnelRules::default(),
         };
         let mut new = self.agree(new, &alike, old.as_ref())?;
-        let stood = old.as_ref().filter(|old| old.layout == new.layout);
+        let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
         new.since = stood.map_or(new.since, |old| old.since);
         let outcome = match stood {
             Some(_) => Outcome::StoodAlready(count),
@@ -102,32 +102,32 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// The rules of a tunnel. One whose nat table takes none of ours goes on without.
-    pub(super) fn layout(
+    pub(super) fn tunnel_rules(
         &self,
         tunnel: &Tunnel,
         id: &TunnelId,
         policy: &Policy,
         old: Option<&TunnelRecord>,
-    ) -> Result<Layout, ApplyError> {
+    ) -> Result<TunnelRules, ApplyError> {
         let settings = &self.caller.settings;
-        let terms = Terms {
+        let terms = PolicyContext {
             policy,
             esp: settings.gateway.esp,
-            exempting: match settings.leaves_nat_alone() {
-                true => Exempting::Nobody,
-                false => Exempting::Some,
+            nat_exemption: match settings.leaves_nat_alone() {
+                true => NatExemption::Never,
+                false => NatExemption::Possible,
             },
             interfaces: &self.caller.interfaces,
             path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
         };
-        let layout = lay_out(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
+        let tunnel_rules = tunnel_rules(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
             fault,
         })?;
-        let spared = old.is_some_and(|old| old.layout == layout.clone().without_nat());
-        match spared && layout.can_spare_nat() {
-            true => Ok(layout.without_nat()),
-            false => Ok(layout),
+        let spared = old.is_some_and(|old| old.tunnel_rules == tunnel_rules.clone().without_nat());
+        match spared && tunnel_rules.can_omit_nat() {
+            true => Ok(tunnel_rules.without_nat()),
+            false => Ok(tunnel_rules),
         }
     }
 
@@ -154,7 +154,7 @@ impl<T: Tables> Session<'_, T> {
         for new in self.guards(work.ruleset, record)? {
             let old = self.store.entry(work.ruleset, new.id())?;
             if let Some(Entry::Guard(old)) = &old
-                && old.layout == *new.layout()
+                && old.tunnel_rules == *new.tunnel_rules()
                 && old.tunnel.is_some()
             {
                 continue;
@@ -173,7 +173,7 @@ impl<T: Tables> Session<'_, T> {
         let Some((ruleset, record)) = self.find_open(tunnel)? else {
             return Ok(Course {
                 works: match crosses(tunnel) {
-                    true => self.outer_closing(TunnelKey::of(tunnel).ids())?,
+                    true => self.outer_closing(TunnelKey::from_tunnel(tunnel).ids())?,
                     false => Vec::new(),
                 },
                 outcome: Outcome::NothingThere,
@@ -215,7 +215,7 @@ impl<T: Tables> Session<'_, T> {
 
     pub(super) fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
         let mut works = Vec::new();
-        for outer in ids.into_iter().map(|id| TunnelId::outer(&id)) {
+        for outer in ids.into_iter().map(|id| TunnelId::for_esp_peer(&id)) {
             for ruleset in Ruleset::all() {
                 if let Some(entry) = self.store.entry(ruleset, &outer)? {
                     works.push(Work {
@@ -255,9 +255,9 @@ pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Famil
     let peer = record.tunnel.peer.filter(|_| crosses(&record.tunnel))?;
     let new = OuterRecord {
         format: FORMAT,
-        id: TunnelId::outer(&record.id),
+        id: TunnelId::for_esp_peer(&record.id),
         daemon: record.daemon,
-        layout: lay_out_peer(peer),
+        tunnel_rules: esp_peer_rules(peer),
     };
     Some((Family::of(peer), new))
 }

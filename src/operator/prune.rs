@@ -110,12 +110,12 @@ impl Judged {
 
 /// A tunnel, for people.
 fn told(record: &TunnelRecord) -> String {
-    let number = match (record.reqid(), &record.layout.device) {
+    let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
         (None, Some(device)) => format!(", device {device}"),
         (None, None) => String::new(),
     };
-    format!("{} to {}{number}", record.key.my_client, record.key.peer_client)
+    format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
 }
 
 /// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it calls `up`, so that whoever is on record
@@ -155,7 +155,7 @@ fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<Kernel, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
     let devices: BTreeSet<_> = records
         .iter()
-        .filter_map(|(_, record)| record.layout.device.as_ref())
+        .filter_map(|(_, record)| record.tunnel_rules.interface.as_ref())
         .collect();
     let tags = match devices.is_empty() {
         true => BTreeMap::new(),

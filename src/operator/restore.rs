@@ -117,7 +117,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
 fn told(ruleset: Ruleset, drifts: &[Drift], word: &str) -> String {
     let mut text = String::new();
     for drift in drifts.iter().take(TOLD) {
-        let word = if drift.is_mendable() { word } else { "left to you" };
+        let word = if drift.is_repairable() { word } else { "left to you" };
         let _ = writeln!(text, "{word}: {ruleset} {}", one_line(&drift.to_string()));
     }
     if drifts.len() > TOLD {

@@ -9,7 +9,7 @@ use crate::netfilter::{Chain, ChainName, Command, Rule, Section, Target};
 /// iptables-nft keeps the names that a commit mentions in a sorted list, and walks through it for each one that it reads (`nft-cache.c`,
 /// 1.8.9 and 1.8.11): 40 000 chains in one commit took it 36 s where commits of 500 took 4.5, of 100 6.5
 /// and of 2000 5.3.
-const STAGE: usize = 500;
+const STAGE_CHAINS: usize = 500;
 
 /// The same sections, but chains that do not stand yet are made and filled first, so many at a time, each behind what it leads to. No
 /// packet comes there before the last commit, which alone puts in what leads to them: it is still all or nothing that begins to work.
@@ -20,29 +20,29 @@ pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -
     let staged = sections.into_iter().map(|section| {
         let declared = section.commands.iter().filter_map(Command::new_chain);
         let fresh: BTreeSet<_> = declared.filter(|chain| !stands(&section, chain)).cloned().collect();
-        match fresh.len() > STAGE {
-            true => stages(section, &fresh),
+        match fresh.len() > STAGE_CHAINS {
+            true => split_stages(section, &fresh),
             false => vec![section],
         }
     });
     staged.flatten().collect()
 }
 
-fn stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
+fn split_stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
     let table = section.table;
     let mut filling: BTreeMap<&ChainName, Vec<Command>> = BTreeMap::new();
     let mut last = Vec::new();
     for command in section.commands {
-        match filled(&command).and_then(|chain| fresh.get(chain)) {
+        match filled_chain(&command).and_then(|chain| fresh.get(chain)) {
             Some(chain) => filling.entry(chain).or_default().push(command),
             None => last.push(command),
         }
     }
-    let mut sections: Vec<_> = behind_what_they_lead_to(&filling)
-        .chunks(STAGE)
+    let mut sections: Vec<_> = targets_first(&filling)
+        .chunks(STAGE_CHAINS)
         .map(|chains| Section {
             table,
-            commands: stage(chains, &mut filling),
+            commands: fill_stage(chains, &mut filling),
         })
         .collect();
     sections.push(Section { table, commands: last });
@@ -51,7 +51,7 @@ fn stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
 }
 
 /// Makes all of these chains before it fills the first.
-fn stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<Command> {
+fn fill_stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<Command> {
     let (mut made, mut rules) = (Vec::new(), Vec::new());
     for command in chains.iter().filter_map(|chain| filling.remove(chain)).flatten() {
         match command.new_chain() {
@@ -64,16 +64,16 @@ fn stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec
 }
 
 /// These chains in an order in which each comes behind all of them that its rules lead to.
-fn behind_what_they_lead_to<'a>(filling: &BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<&'a ChainName> {
+fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<&'a ChainName> {
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
     for chain in filling.keys() {
-        visit(chain, filling, &mut seen, &mut order);
+        visit_chain(chain, filling, &mut seen, &mut order);
     }
     order
 }
 
 /// As deep as packets go, at most: the kernel takes no rules that lead in a circle, and none that go deeper than 16 chains.
-fn visit<'a>(
+fn visit_chain<'a>(
     chain: &'a ChainName,
     filling: &BTreeMap<&'a ChainName, Vec<Command>>,
     seen: &mut BTreeSet<&'a ChainName>,
@@ -82,19 +82,19 @@ fn visit<'a>(
     if !seen.insert(chain) {
         return;
     }
-    let targets = filling.get(chain).into_iter().flatten().filter_map(target);
+    let targets = filling.get(chain).into_iter().flatten().filter_map(jump_target);
     let known: Vec<_> = targets
         .filter_map(|target| filling.get_key_value(target))
         .map(|(target, _)| *target)
         .collect();
     for target in known {
-        visit(target, filling, seen, order);
+        visit_chain(target, filling, seen, order);
     }
     order.push(chain);
 }
 
 /// The chain that a command makes, or puts a rule into.
-fn filled(command: &Command) -> Option<&ChainName> {
+fn filled_chain(command: &Command) -> Option<&ChainName> {
     match command {
         Command::NewChain(chain) | Command::AppendWithCounters(chain, ..) => Some(chain),
         Command::Insert(chain, _) | Command::Append(chain, _) => match chain {
@@ -110,7 +110,7 @@ fn filled(command: &Command) -> Option<&ChainName> {
 }
 
 /// The chain that a command's rule leads to.
-fn target(command: &Command) -> Option<&ChainName> {
+fn jump_target(command: &Command) -> Option<&ChainName> {
     let rule: &Rule = match command {
         Command::Insert(_, rule) | Command::Append(_, rule) | Command::AppendWithCounters(_, rule, _) => rule,
         Command::NewChain(_)
@@ -154,14 +154,14 @@ mod tests {
 
     /// So many tunnels in one block, which sorts before them, and everything led to by the chain that sorts last.
     fn tunnels(count: usize) -> Section {
-        let (block, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
+        let (bucket, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;
-        let mut commands = vec![Command::NewChain(block.clone()), Command::NewChain(last.clone())];
+        let mut commands = vec![Command::NewChain(bucket.clone()), Command::NewChain(last.clone())];
         commands.extend(numbers().map(|number| Command::NewChain(tunnel(number))));
-        commands.extend(numbers().map(|number| put(&block, Target::Jump(tunnel(number)))));
+        commands.extend(numbers().map(|number| put(&bucket, Target::Jump(tunnel(number)))));
         commands.extend(numbers().map(|number| put(&tunnel(number), Target::Drop)));
         commands.extend(numbers().map(|number| put(&tunnel(number), Target::Accept)));
-        commands.push(put(&last, Target::Goto(block)));
+        commands.push(put(&last, Target::Goto(bucket)));
         commands.push(put(BuiltIn::Forward, Target::Jump(last)));
         let table = Table::Filter;
         Section { table, commands }
@@ -173,18 +173,18 @@ mod tests {
 
     #[test]
     fn few_chains_are_made_in_one_commit() {
-        assert_eq!(staged(STAGE - 2), [tunnels(STAGE - 2)]);
+        assert_eq!(staged(STAGE_CHAINS - 2), [tunnels(STAGE_CHAINS - 2)]);
     }
 
     #[test]
     fn many_chains_are_made_in_commits_of_so_many_at_most_and_nothing_is_lost() {
-        let sections = staged(3 * STAGE);
+        let sections = staged(3 * STAGE_CHAINS);
         assert_eq!(sections.len(), 5);
         let made = |section: &Section| section.commands.iter().filter_map(Command::new_chain).count();
-        assert!(sections.iter().all(|section| made(section) <= STAGE));
+        assert!(sections.iter().all(|section| made(section) <= STAGE_CHAINS));
         let key = |command: &Command| format!("{command:?}");
         let mut staged: Vec<_> = sections.iter().flat_map(|section| &section.commands).map(key).collect();
-        let mut whole: Vec<_> = tunnels(3 * STAGE).commands.iter().map(key).collect();
+        let mut whole: Vec<_> = tunnels(3 * STAGE_CHAINS).commands.iter().map(key).collect();
         staged.sort();
         whole.sort();
         assert_eq!(staged, whole);
@@ -193,11 +193,11 @@ mod tests {
     #[test]
     fn each_chain_is_made_before_it_is_filled_and_before_a_rule_leads_to_it() {
         let mut made = BTreeSet::new();
-        for command in staged(3 * STAGE).iter().flat_map(|section| &section.commands) {
+        for command in staged(3 * STAGE_CHAINS).iter().flat_map(|section| &section.commands) {
             match command.new_chain() {
                 Some(chain) => assert!(made.insert(chain.clone()), "{chain} is made twice"),
                 None => {
-                    let named = [filled(command), target(command)];
+                    let named = [filled_chain(command), jump_target(command)];
                     assert!(
                         named.into_iter().flatten().all(|chain| made.contains(chain)),
                         "{command:?}"
@@ -211,29 +211,36 @@ mod tests {
     fn each_chain_keeps_the_order_of_its_rules() {
         let rules = |sections: &[Section], chain: &ChainName| -> Vec<_> {
             let commands = sections.iter().flat_map(|section| section.commands.clone());
-            commands.filter(|command| filled(command) == Some(chain)).collect()
+            commands
+                .filter(|command| filled_chain(command) == Some(chain))
+                .collect()
         };
-        let whole = [tunnels(2 * STAGE)];
+        let whole = [tunnels(2 * STAGE_CHAINS)];
         for chain in [tunnel(7), name("PLUTO-FI-10.0.0.0-8")] {
-            assert_eq!(rules(&staged(2 * STAGE), &chain), rules(&whole, &chain));
+            assert_eq!(rules(&staged(2 * STAGE_CHAINS), &chain), rules(&whole, &chain));
         }
     }
 
     #[test]
     fn only_the_last_commit_changes_what_stands() {
-        let sections = staged(2 * STAGE);
+        let sections = staged(2 * STAGE_CHAINS);
         let (last, before) = sections.split_last().unwrap();
         assert_eq!(
             last.commands,
             [put(BuiltIn::Forward, Target::Jump(name("PLUTO-zone-FI")))]
         );
         let commands = || before.iter().flat_map(|section| &section.commands);
-        assert!(commands().all(|command| filled(command).is_some()));
+        assert!(commands().all(|command| filled_chain(command).is_some()));
 
-        let block = name("PLUTO-FI-10.0.0.0-8");
-        let sections = in_stages(vec![tunnels(2 * STAGE)], |_, chain| *chain == block);
+        let bucket = name("PLUTO-FI-10.0.0.0-8");
+        let sections = in_stages(vec![tunnels(2 * STAGE_CHAINS)], |_, chain| *chain == bucket);
         let (last, before) = sections.split_last().unwrap();
-        let fills = |section: &Section| section.commands.iter().any(|command| filled(command) == Some(&block));
+        let fills = |section: &Section| {
+            section
+                .commands
+                .iter()
+                .any(|command| filled_chain(command) == Some(&bucket))
+        };
         assert!(fills(last));
         assert!(!before.iter().any(fills));
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::daemon::Daemon;
 use super::tunnel::TunnelRecord;
 use crate::contract::{ConnectionName, Tunnel};
-use crate::plan::{Layout, TunnelId};
+use crate::plan::{TunnelId, TunnelRules};
 use crate::selector::Network;
 use crate::settings::NamePattern;
 
@@ -33,7 +33,8 @@ pub struct GatewayRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
 }
 
 /// What holds two networks apart.
@@ -56,7 +57,8 @@ pub struct GuardRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
 }
 
 /// What lets in ESP for a tunnel of the other family.
@@ -70,7 +72,8 @@ pub struct OuterRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<Daemon>,
     /// Its rules.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
 }
 
 /// Which [`Entry`] a record is.
@@ -116,22 +119,22 @@ impl Entry {
 
     /// Every rule that is in for it.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
+    pub fn tunnel_rules(&self) -> &TunnelRules {
         match self {
-            Self::Tunnel(record) => &record.layout,
-            Self::Gateway(record) => &record.layout,
-            Self::Guard(record) => &record.layout,
-            Self::Outer(record) => &record.layout,
+            Self::Tunnel(record) => &record.tunnel_rules,
+            Self::Gateway(record) => &record.tunnel_rules,
+            Self::Guard(record) => &record.tunnel_rules,
+            Self::Outer(record) => &record.tunnel_rules,
         }
     }
 
     /// The same, to be changed.
-    pub fn layout_mut(&mut self) -> &mut Layout {
+    pub fn tunnel_rules_mut(&mut self) -> &mut TunnelRules {
         match self {
-            Self::Tunnel(record) => &mut record.layout,
-            Self::Gateway(record) => &mut record.layout,
-            Self::Guard(record) => &mut record.layout,
-            Self::Outer(record) => &mut record.layout,
+            Self::Tunnel(record) => &mut record.tunnel_rules,
+            Self::Gateway(record) => &mut record.tunnel_rules,
+            Self::Guard(record) => &mut record.tunnel_rules,
+            Self::Outer(record) => &mut record.tunnel_rules,
         }
     }
 

@@ -15,7 +15,7 @@ use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::contract::Tunnel;
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{Layout, Node, TunnelId, TunnelKey, are_alike};
+use crate::plan::{SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
 use crate::settings::JumpPlace;
 
 /// The end of the name of a record whose rules are not yet in.
@@ -181,11 +181,11 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn tunnels_at(&self, ruleset: Ruleset, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
-        let ids = self.members(&self.node_folder(ruleset, node))?;
+    pub fn tunnels_at(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> Result<Vec<TunnelRecord>, RecordError> {
+        let ids = self.members(&self.node_folder(ruleset, shared_chains))?;
         let entries: Result<Vec<_>, _> = ids
             .iter()
-            .filter(|id| id.is_tunnels())
+            .filter(|id| id.is_tunnel())
             .filter_map(|id| self.entry(ruleset, id).transpose())
             .collect();
         Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
@@ -235,23 +235,26 @@ impl Store {
         self.ruleset_folder(ruleset).join("place")
     }
 
-    /// Those of the shared parts that `layouts` need which tunnels other than `ids` need too.
+    /// Those of the shared parts that `all_rules` need which tunnels other than `ids` need too.
     ///
     /// # Errors
     /// If a folder cannot be listed.
     pub fn staying(
         &self,
         ruleset: Ruleset,
-        layouts: &[&Layout],
+        all_rules: &[&TunnelRules],
         ids: &BTreeSet<&TunnelId>,
-    ) -> Result<BTreeSet<Node>, RecordError> {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.nodes()).collect();
+    ) -> Result<BTreeSet<SharedChains>, RecordError> {
+        let nodes: BTreeSet<_> = all_rules
+            .iter()
+            .flat_map(|tunnel_rules| tunnel_rules.shared_chains())
+            .collect();
         let mut staying = BTreeSet::new();
-        for node in nodes {
+        for shared_chains in nodes {
             let is_other =
                 |name: &str| !name.ends_with(NEW) && name.parse().is_ok_and(|id: TunnelId| !ids.contains(&id));
-            if is_any(file::names(&self.node_folder(ruleset, &node))?, is_other)? {
-                staying.insert(node);
+            if is_any(file::names(&self.node_folder(ruleset, &shared_chains))?, is_other)? {
+                staying.insert(shared_chains);
             }
         }
         Ok(staying)
@@ -359,9 +362,13 @@ impl Store {
     /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
     /// selectors.
     pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Entry) -> BTreeSet<PathBuf> {
-        let nodes = entry.layout().nodes();
-        let nodes = nodes.iter().filter(|node| **node != Node::Base(Table::Filter));
-        let mut folders: BTreeSet<_> = nodes.map(|node| self.node_folder(ruleset, node)).collect();
+        let nodes = entry.tunnel_rules().shared_chains();
+        let nodes = nodes
+            .iter()
+            .filter(|shared_chains| **shared_chains != SharedChains::Base(Table::Filter));
+        let mut folders: BTreeSet<_> = nodes
+            .map(|shared_chains| self.node_folder(ruleset, shared_chains))
+            .collect();
         if let Entry::Tunnel(record) = entry {
             folders.insert(self.alike_folder(ruleset, &record.tunnel));
         }
@@ -369,15 +376,18 @@ impl Store {
     }
 
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
-    pub(super) fn node_folder(&self, ruleset: Ruleset, node: &Node) -> PathBuf {
-        match node {
-            Node::Base(Table::Filter) => self.tunnels_folder(ruleset),
-            Node::Base(Table::Nat | Table::Mangle)
-            | Node::Devices
-            | Node::Class(..)
-            | Node::Device(_)
-            | Node::Block(_)
-            | Node::Shared(_) => self.ruleset_folder(ruleset).join("nodes").join(node.to_string()),
+    pub(super) fn node_folder(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> PathBuf {
+        match shared_chains {
+            SharedChains::Base(Table::Filter) => self.tunnels_folder(ruleset),
+            SharedChains::Base(Table::Nat | Table::Mangle)
+            | SharedChains::Interfaces
+            | SharedChains::Wildcard(..)
+            | SharedChains::Interface(_)
+            | SharedChains::Bucket(_)
+            | SharedChains::Optional(_) => self
+                .ruleset_folder(ruleset)
+                .join("nodes")
+                .join(shared_chains.to_string()),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::daemon::Daemon;
 use crate::contract::{Multiplicity, Tunnel};
-use crate::plan::{Layout, TunnelId, TunnelKey};
+use crate::plan::{TunnelId, TunnelKey, TunnelRules};
 use crate::settings::Policy;
 
 /// The newest format of records that this version writes and reads.
@@ -40,7 +40,8 @@ pub struct TunnelRecord {
     #[serde(default, skip_serializing_if = "is_first")]
     pub turn: u32,
     /// Every rule that is in for it: what `down` takes out, and a rebuild puts back.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
 }
 
 fn is_first(turn: &u32) -> bool {

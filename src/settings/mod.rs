@@ -22,7 +22,7 @@ use crate::selector::{Family, Network};
 
 pub use connection::{Connection, Keys, Who};
 pub use file::{DEFAULT_PATH, SettingsError};
-pub use gateway::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
+pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 pub use pattern::{Fit, IdentityPattern, NamePattern};
 pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
 pub use route::{AlwaysRoute, RouteArguments};

@@ -383,7 +383,7 @@ impl Gateway {
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
                 let event = read_event(&Verb::Route.of(&CONNECTIONS[which]));
-                let key = pluto_updown::plan::RoutingKey::of(event.routing.as_ref().expect("a route"));
+                let key = pluto_updown::plan::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
                 let record = self.store().routing(&key).expect("a readable record");
                 for item in record.into_iter().flat_map(|record| record.items) {
                     let is_in = match &item {
@@ -405,8 +405,10 @@ impl Gateway {
         assert!(lost.is_empty(), "{after:?} took away {lost:?}");
         let recorded = self.recorded();
         for item in self.ours() {
-            let slot = pluto_updown::plan::slot(&item);
-            let known = recorded.iter().any(|other| pluto_updown::plan::slot(other) == slot);
+            let slot = pluto_updown::plan::object_key(&item);
+            let known = recorded
+                .iter()
+                .any(|other| pluto_updown::plan::object_key(other) == slot);
             assert!(known, "no record tells of {item:?} after {after:?}");
         }
     }

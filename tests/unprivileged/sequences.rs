@@ -136,7 +136,7 @@ impl Run {
     }
 
     fn key(&self, which: usize) -> String {
-        format!("{:?}", TunnelKey::of(&self.tunnels[which]))
+        format!("{:?}", TunnelKey::from_tunnel(&self.tunnels[which]))
     }
 
     fn make(&mut self, step: &Step) {
@@ -203,11 +203,11 @@ impl Run {
         let mut key = self.key(which);
         if !self.up.contains_key(&key) {
             // A down with another reqid means the only tunnel that is alike, if there is only one.
-            let wanted = TunnelKey::of(&self.tunnels[which]);
+            let wanted = TunnelKey::from_tunnel(&self.tunnels[which]);
             let alike: Vec<_> = self
                 .up
                 .iter()
-                .filter(|(_, (other, _))| TunnelKey::of(&self.tunnels[*other]).same_but_reqid(&wanted))
+                .filter(|(_, (other, _))| TunnelKey::from_tunnel(&self.tunnels[*other]).same_but_reqid(&wanted))
                 .map(|(key, _)| key.clone())
                 .collect();
             let [only] = &alike[..] else { return };

@@ -221,16 +221,16 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
                 "it decides before we do, or we before it, also about packets of tunnels",
                 "pluto-updown restore puts our jump in its place again; see who puts rules on that side of it",
             )),
-            DriftKind::NotLedTo(_) => findings.push(Finding::wrong(
+            DriftKind::NoUserJump(_) => findings.push(Finding::wrong(
                 format_args!("{ruleset} {drift}"),
                 "no packet comes to the rules of any tunnel there",
                 "put the jump into your own rules, or take place = \"own\" out of the settings",
             )),
             DriftKind::Nothing(_)
             | DriftKind::NoChain(_)
-            | DriftKind::Stray(_)
+            | DriftKind::OrphanChain(_)
             | DriftKind::NoRule(..)
-            | DriftKind::Foreign(..)
+            | DriftKind::UnexpectedRule(..)
             | DriftKind::Order(_)
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..) => other += 1,

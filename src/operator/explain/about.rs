@@ -10,7 +10,7 @@ use super::scene::{Book, Scene};
 use super::verdict::{brief, on_the_way, protocol};
 use crate::contract::{Attachment, Compression, Scope, Tunnel};
 use crate::netfilter::{BuiltIn, Rule, Table};
-use crate::plan::{Connection, Leg, Packet, Shared};
+use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState};
 use crate::record::{GuardRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::Nat;
@@ -100,7 +100,7 @@ fn flows(book: &Book, record: &TunnelRecord) -> Vec<String> {
 }
 
 fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
-    let piece = record.layout.piece(table);
+    let piece = record.tunnel_rules.fragment(table);
     piece
         .into_iter()
         .flat_map(|piece| &piece.rules)
@@ -157,7 +157,7 @@ fn addresses(record: &TunnelRecord) -> String {
             translation.own, translation.assigned
         );
     }
-    let is_exempt = record.layout.shared.contains(&Shared::Exempt);
+    let is_exempt = record.tunnel_rules.optional.contains(&OptionalChains::NatExempt);
     match (hidden_behind(record), record.effective_policy().nat) {
         (Some(address), _) => format!(
             "Addresses: machines behind the gateway leave with {address}, and what answers them comes back to them. New connections of machines outside {} are let through by your own rules, or not at all.",
@@ -222,11 +222,17 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         kind: kind.clone(),
         from,
         to,
-        connection: Connection::New,
+        connection: PacketCtState::New,
         answered_at: None,
     };
-    let comes = (packet(peer, me, Leg::Clear(None), Leg::Gateway), BuiltIn::Input);
-    let leaves = (packet(me, peer, Leg::Gateway, Leg::Clear(None)), BuiltIn::Output);
+    let comes = (
+        packet(peer, me, Endpoint::Unencrypted(None), Endpoint::Gateway),
+        BuiltIn::Input,
+    );
+    let leaves = (
+        packet(me, peer, Endpoint::Gateway, Endpoint::Unencrypted(None)),
+        BuiltIn::Output,
+    );
     [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.ruleset, peer) {
         Some(book) => brief(&book.journeys(packet), family),
         None => format!("is left to your own rules in {}", built_in.name()),
@@ -237,12 +243,12 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
 fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
     let (near, far) = (sample(&tunnel.my_client), sample(&tunnel.peer_client));
     let (ours, how) = match tunnel.scope {
-        Scope::Host => (Leg::Gateway, "to or from the gateway"),
-        Scope::Client => (Leg::Clear(None), "through the gateway"),
+        Scope::Host => (Endpoint::Gateway, "to or from the gateway"),
+        Scope::Client => (Endpoint::Unencrypted(None), "through the gateway"),
     };
     let ways = [
-        (far, near, Leg::Clear(None), ours.clone()),
-        (near, far, ours, Leg::Clear(None)),
+        (far, near, Endpoint::Unencrypted(None), ours.clone()),
+        (near, far, ours, Endpoint::Unencrypted(None)),
     ];
     let told = ways.map(|(source, destination, from, to)| {
         let packet = Packet {
@@ -251,7 +257,7 @@ fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
             kind: Traffic::Any,
             from,
             to,
-            connection: Connection::New,
+            connection: PacketCtState::New,
             answered_at: None,
         };
         let fate = brief(&book.journeys(packet), tunnel.family());

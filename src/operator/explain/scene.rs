@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::ground::Ground;
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
-use crate::plan::{Journey, Layout, Packet, Rules, Site, Wanted};
+use crate::plan::{DesiredState, JumpConfig, Packet, RulesetModel, Trace, TunnelRules};
 use crate::record::{Entry, GatewayRecord, GuardRecord, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, Network as _, WayKind};
 use crate::selector::Family;
@@ -27,7 +27,7 @@ pub(super) struct Book {
     pub(super) ruleset: Ruleset,
     pub(super) place: JumpPlace,
     entries: Vec<Entry>,
-    wanted: Wanted,
+    wanted: DesiredState,
 }
 
 impl Scene {
@@ -60,19 +60,19 @@ impl Scene {
 
 impl Book {
     pub(super) fn of(ruleset: Ruleset, place: JumpPlace, entries: Vec<Entry>) -> Self {
-        let layouts: Vec<Layout> = entries.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let family = ruleset.family;
         Self {
             ruleset,
             place,
             entries,
-            wanted: Wanted::of(&layouts, Site { family, place }),
+            wanted: DesiredState::from_rules(&all_rules, JumpConfig { family, place }),
         }
     }
 
     /// Every way that a packet can take.
-    pub(super) fn journeys(&self, packet: Packet) -> Vec<Journey> {
-        Rules::of(&self.wanted).journeys(packet)
+    pub(super) fn journeys(&self, packet: Packet) -> Vec<Trace> {
+        RulesetModel::new(&self.wanted).traces(packet)
     }
 
     pub(super) fn tunnels(&self) -> impl Iterator<Item = &TunnelRecord> {

@@ -7,7 +7,7 @@ use super::super::ground::{Ground, rulesets};
 use crate::apply::{Comparison, Session};
 use crate::hook::HookError;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
-use crate::plan::{Drift, DriftKind, Layout, Path};
+use crate::plan::{Drift, DriftKind, PacketPath, TunnelRules};
 use crate::record::{Entry, GuardRecord, NameUser, Store, TunnelRecord};
 use crate::resolver;
 use crate::words::one_line;
@@ -147,7 +147,7 @@ fn add_entries(
             Entry::Tunnel(record) => report.tunnels.push(Tunnel {
                 ruleset,
                 last_call: store.last_call(ruleset, &record.id),
-                traffic: counted.as_ref().map(|counted| traffic(&record.layout, counted)),
+                traffic: counted.as_ref().map(|counted| traffic(&record.tunnel_rules, counted)),
                 daemon_runs: record
                     .daemon
                     .map(|daemon| *runs.entry(daemon).or_insert_with(|| !daemon.is_dead())),
@@ -159,7 +159,7 @@ fn add_entries(
             }),
             Entry::Guard(record) => report.apart.push(Apart {
                 ruleset,
-                dropped: saved.map(|saved| dropped(&record.layout, saved)),
+                dropped: saved.map(|saved| dropped(&record.tunnel_rules, saved)),
                 record: *record,
             }),
             // A part of its tunnel.
@@ -169,8 +169,11 @@ fn add_entries(
 }
 
 /// What a guard's own rules have dropped.
-fn dropped(layout: &Layout, saved: &IptablesSave) -> Counters {
-    let rules = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
+fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
+    let rules = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.rules);
     let drops = rules.filter(|placed| placed.rule.target == Target::Drop);
     let counters = drops.filter_map(|placed| {
         let text = placed.rule.to_string();
@@ -196,15 +199,18 @@ fn counted(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
 
 /// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
 /// compressing, comes by once more as what it is, and is counted then.
-fn traffic(layout: &Layout, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
+fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
     let mut traffic = Traffic::default();
-    let chains = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
+    let chains = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.chains);
     for chain in chains {
         let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
-        let is = |path: Path| path.tag() == tag;
-        let sum = if is(Path::Input) || is(Path::ForwardIn) {
+        let is = |path: PacketPath| path.tag() == tag;
+        let sum = if is(PacketPath::Input) || is(PacketPath::ForwardIn) {
             &mut traffic.inbound
-        } else if is(Path::Output) || is(Path::ForwardOut) {
+        } else if is(PacketPath::Output) || is(PacketPath::ForwardOut) {
             &mut traffic.outbound
         } else {
             continue;
@@ -223,12 +229,12 @@ fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
             | DriftKind::NoChain(_)
             | DriftKind::NoRule(..)
             | DriftKind::NoJump(_)
-            | DriftKind::NotLedTo(_) => "missing",
-            DriftKind::Stray(_) | DriftKind::Foreign(..) => "foreign",
+            | DriftKind::NoUserJump(_) => "missing",
+            DriftKind::OrphanChain(_) | DriftKind::UnexpectedRule(..) => "foreign",
             DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
         },
         text: one_line(&format!("{ruleset} {drift}")),
-        mend: if drift.is_mendable() { RESTORE } else { OWN },
+        mend: if drift.is_repairable() { RESTORE } else { OWN },
     };
     found.drifts.iter().map(problem).collect()
 }

@@ -38,8 +38,7 @@ fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-#[test]
-fn every_script_for_people_explains_itself() {
+fn scripts_for_people() -> Vec<PathBuf> {
     let root = Path::new(ROOT);
     let mut scripts = vec![root.join(".ci/run")];
     scripts_below(&root.join("contrib"), &mut scripts);
@@ -48,7 +47,13 @@ fn every_script_for_people_explains_itself() {
         !NOT_FOR_PEOPLE.iter().any(|folder| name.starts_with(folder))
     });
     assert!(scripts.len() > 10, "{scripts:?}");
-    for script in scripts {
+    scripts
+}
+
+#[test]
+fn every_script_for_people_explains_itself() {
+    let root = Path::new(ROOT);
+    for script in scripts_for_people() {
         for option in ["--help", "-h"] {
             // With nothing on PATH that builds or installs: it explains itself before it does anything.
             let output = run(Command::new(&script).arg(option).env("PATH", "/usr/bin:/bin"));
@@ -60,6 +65,29 @@ fn every_script_for_people_explains_itself() {
                 !text.contains("set -e") && output.stderr.is_empty(),
                 "{name} {option}: {output:?}"
             );
+        }
+    }
+}
+
+/// The names of the functions that a script defines at its left edge.
+fn functions(script: &Path) -> Vec<String> {
+    let text = fs::read_to_string(script).unwrap();
+    let names = text.lines().filter_map(|line| line.split_once("()"));
+    let names = names.map(|(name, _)| name.to_owned());
+    names.filter(|name| !name.contains([' ', '#', '(', '"'])).collect()
+}
+
+#[test]
+fn no_script_takes_a_shared_function_away() {
+    let shared = functions(&Path::new(ROOT).join("contrib/common.bash"));
+    assert!(shared.contains(&"need".to_owned()), "{shared:?}");
+    for script in scripts_for_people() {
+        if fs::read_to_string(&script).unwrap().contains("/common.bash\"") {
+            let anew: Vec<_> = functions(&script)
+                .into_iter()
+                .filter(|name| shared.contains(name))
+                .collect();
+            assert!(anew.is_empty(), "{} defines anew: {anew:?}", script.display());
         }
     }
 }
@@ -124,7 +152,7 @@ fn programs(folder: &TempDir, programs: &[(&str, &str)]) -> String {
 }
 
 /// Says of each of two packages which version apt would install; installing writes down what.
-fn asked_for_rust(cargo: &str, cargo_web: &str, in_the_way: bool) -> (Output, String) {
+fn asked_for_rust(cargo: &str, cargo_web: &str, in_the_way: bool, privileged: bool) -> (Output, String) {
     let folder = TempDir::new().unwrap();
     let installed = folder.path().join("installed");
     let policy =
@@ -137,7 +165,7 @@ fn asked_for_rust(cargo: &str, cargo_web: &str, in_the_way: bool) -> (Output, St
     );
     let path = programs(&folder, &[("apt-cache", &policy), ("apt-get", &get)]);
     let line = format!(
-        "PATH={path}\nHOME={path}\nunset CARGO_HOME\ncan_be_root() {{ true; }}\nas_root() {{ \"$@\"; }}\nneed rust tool-that-is-missing=tool"
+        "PATH={path}\nHOME={path}\nunset CARGO_HOME\ncan_be_root() {{ {privileged}; }}\nas_root() {{ \"$@\"; }}\nneed rust tool-that-is-missing=tool"
     );
     let output = shared(&folder, &line);
     (output, fs::read_to_string(installed).unwrap_or_default())
@@ -151,7 +179,7 @@ fn a_toolchain_is_taken_from_the_package_that_is_new_enough() {
         ("1:1.88.0-1", "(none)", "cargo"),
         ("1.85.0+dfsg3-1", "1.100.0-1", "cargo-web"),
     ] {
-        let (output, installed) = asked_for_rust(cargo, cargo_web, false);
+        let (output, installed) = asked_for_rust(cargo, cargo_web, false, true);
         let line = installed.lines().next().unwrap_or_default();
         assert!(line.contains("--no-remove"), "{cargo} {cargo_web}: {line} {output:?}");
         assert!(
@@ -170,7 +198,7 @@ fn nothing_is_installed_where_no_toolchain_is_to_be_had() {
         ("1.87.9-1", "1.85.0+dfsg3-1~deb12u3", false),
         ("0.66.0+ds1-1", "1.96.0+dfsg1-1~deb12u2", true),
     ] {
-        let (output, installed) = asked_for_rust(cargo, cargo_web, in_the_way);
+        let (output, installed) = asked_for_rust(cargo, cargo_web, in_the_way, true);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && installed.is_empty(),
@@ -178,5 +206,24 @@ fn nothing_is_installed_where_no_toolchain_is_to_be_had() {
         );
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(error.contains("https://rustup.rs"), "{error}");
+    }
+}
+
+#[test]
+fn who_may_not_install_is_told_what_is_missing() {
+    let (output, installed) = asked_for_rust("0.66.0+ds1-1", "1.96.0+dfsg1-1~deb12u2", false, false);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && installed.is_empty(),
+        "{installed} {output:?}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+    for words in [
+        "missing: Rust ",
+        " tool-that-is-missing",
+        "run this once as root",
+        "tool and Rust",
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU8;
 
 use super::identity::TunnelId;
-use super::tunnel::{Passes, Way, note};
+use super::tunnel::{AllowedTraffic, FilterPath, connection_comment};
 use crate::contract::{LogGroup, Tunnel};
 use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
 use crate::selector::{Protocol, Traffic};
@@ -14,16 +14,16 @@ use crate::settings::{Policy, Service};
 /// The copies of libreswan's log group come first: they have everything that came so far, and what is accepted goes no further. Then the
 /// administrator's chain, which has the first word. What restricts ends with a DROP: what it does not allow must not come to
 /// rules that allow more, such as one for everything from a network that the peer has taken its addresses from.
-pub(super) fn rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way) -> Vec<Rule> {
-    let copies = copies(tunnel);
+pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
+    let copies = nflog_rule(tunnel);
     let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
-    let log = Log { id, policy };
-    let decide = match &way.passes {
-        Passes::Unknown => Vec::new(),
-        Passes::All => all(tunnel, way, &log),
-        Passes::Replies => restricted(tunnel, way, &log, &[]),
-        Passes::Services(services) => restricted(tunnel, way, &log, services),
-        Passes::Nothing => shut(tunnel, way, &log),
+    let log = PacketLogger { id, policy };
+    let decide = match &filter_path.allowed {
+        AllowedTraffic::Undecided => Vec::new(),
+        AllowedTraffic::All => accept_all(tunnel, filter_path, &log),
+        AllowedTraffic::Replies => accept_some(tunnel, filter_path, &log, &[]),
+        AllowedTraffic::Services(services) => accept_some(tunnel, filter_path, &log, services),
+        AllowedTraffic::None => drop_rest(tunnel, filter_path, &log),
     };
     copies.into_iter().chain(consult).chain(decide).collect()
 }
@@ -33,12 +33,15 @@ pub(super) fn rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way) 
 /// The narrowing holds inbound too: by its manual libreswan's protocol and port filter what goes out, and leave what comes in to
 /// the firewall. It holds for a translation as well: with the peer's address but of another kind a packet would fit no policy any more, and
 /// leave in clear.
-pub(super) fn selected(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
-    let traffic = kind(tunnel, direction, &tunnel.traffic);
-    traffic.into_iter().chain(note(tunnel).map(Match::Comment)).collect()
+pub(super) fn selector_matches(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
+    let traffic = traffic_match(tunnel, direction, &tunnel.traffic);
+    traffic
+        .into_iter()
+        .chain(connection_comment(tunnel).map(Match::Comment))
+        .collect()
 }
 
-fn kind(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Match> {
+fn traffic_match(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Match> {
     match traffic {
         Traffic::Any => None,
         narrowed @ (Traffic::Protocol(_) | Traffic::Ports { .. } | Traffic::Icmp(_)) => {
@@ -47,13 +50,13 @@ fn kind(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Matc
     }
 }
 
-fn all(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
-    let direction = way.path.direction();
+fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
     let allowed = Rule {
-        matches: selected(tunnel, direction),
-        target: way.path.allowed(),
+        matches: selector_matches(tunnel, direction),
+        target: filter_path.path.accept_target(),
     };
-    log.first(kind(tunnel, direction, &tunnel.traffic))
+    log.new_connection(traffic_match(tunnel, direction, &tunnel.traffic))
         .into_iter()
         .chain([allowed])
         .collect()
@@ -61,30 +64,30 @@ fn all(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
 
 /// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no
 /// connection tracking, and continues when the kernel has forgotten the connection.
-fn restricted(tunnel: &Tunnel, way: &Way, log: &Log<'_>, services: &[Service]) -> Vec<Rule> {
-    let direction = way.path.direction();
+fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
     let offered = offered.filter_map(|traffic| traffic.and(&tunnel.traffic, tunnel.family()));
     let mut rules = Vec::new();
     for traffic in offered {
-        let kind = kind(tunnel, direction, &traffic);
-        rules.extend(log.first(kind.clone()));
+        let kind = traffic_match(tunnel, direction, &traffic);
+        rules.extend(log.new_connection(kind.clone()));
         rules.push(Rule {
             matches: kind.into_iter().collect(),
-            target: way.path.allowed(),
+            target: filter_path.path.accept_target(),
         });
     }
     let answers = answers(tunnel, services).into_iter();
     rules.extend(answers.map(|(traffic, state)| {
         Rule {
-            matches: kind(tunnel, direction, &traffic)
+            matches: traffic_match(tunnel, direction, &traffic)
                 .into_iter()
                 .chain([Match::CtState(state)])
                 .collect(),
-            target: way.path.allowed(),
+            target: filter_path.path.accept_target(),
         }
     }));
-    rules.extend(shut(tunnel, way, log));
+    rules.extend(drop_rest(tunnel, filter_path, log));
     rules
 }
 
@@ -104,40 +107,40 @@ fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
     ours.into_iter().chain(errors).collect()
 }
 
-fn shut(tunnel: &Tunnel, way: &Way, log: &Log<'_>) -> Vec<Rule> {
-    let direction = way.path.direction();
+fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
     let dropped = Rule {
-        matches: selected(tunnel, direction),
+        matches: selector_matches(tunnel, direction),
         target: Target::Drop,
     };
-    log.denied(kind(tunnel, direction, &tunnel.traffic))
+    log.denied(traffic_match(tunnel, direction, &tunnel.traffic))
         .into_iter()
         .chain([dropped])
         .collect()
 }
 
 /// The rules that drop a tunnel's packets by which it is known, and log them where that is asked for.
-pub(super) fn denied(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
-    let logged = Log { id, policy }.denied(matches.clone());
+pub(super) fn log_and_drop(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
+    let logged = PacketLogger { id, policy }.denied(matches.clone());
     let target = Target::Drop;
     logged.into_iter().chain([Rule { matches, target }]).collect()
 }
 
 /// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
-fn copies(tunnel: &Tunnel) -> Option<Rule> {
+fn nflog_rule(tunnel: &Tunnel) -> Option<Rule> {
     let LogGroup(group) = tunnel.log_group?;
-    let prefix = NflogPrefix::from(&note(tunnel)?);
+    let prefix = NflogPrefix::from(&connection_comment(tunnel)?);
     Some(Rule::always(Target::Nflog(NflogTarget { group, prefix })))
 }
 
 /// What goes to the kernel's log.
-struct Log<'a> {
+struct PacketLogger<'a> {
     id: &'a TunnelId,
     policy: &'a Policy,
 }
 
-impl Log<'_> {
-    fn first(&self, kind: Option<Match>) -> Option<Rule> {
+impl PacketLogger<'_> {
+    fn new_connection(&self, kind: Option<Match>) -> Option<Rule> {
         let matches = kind.into_iter().chain([Match::CtState(CtState::New)]);
         self.policy.log.has_new().then(|| self.rule("new", matches)).flatten()
     }

@@ -1,16 +1,16 @@
 //! What holds two networks apart that speak with one another only through a tunnel.
 
-use super::layout::Layout;
-use super::path::Path;
-use super::tree::Shared;
-use super::tunnel::asks;
+use super::dispatch::OptionalChains;
+use super::packet_path::PacketPath;
+use super::tunnel::is_restrictive;
+use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
 use crate::selector::Network;
 
 /// Whether two networks can be held apart: nobody can be kept from what is his own.
 #[must_use]
-pub fn can_be_apart(near: &Network, far: &Network) -> bool {
-    near != far
+pub fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
+    local != remote
 }
 
 /// Decides what drops packets in clear between two networks, whether their tunnel is up or not.
@@ -18,28 +18,32 @@ pub fn can_be_apart(near: &Network, far: &Network) -> bool {
 /// What goes through a tunnel does not meet it: it is not in clear, or comes by a tunnel's device, which the blocks are told of. Where the
 /// near network is a part of the far one, as of 0.0.0.0/0, what stays in it does not go to the other side.
 #[must_use]
-pub fn lay_out_guard(near: &Network, far: &Network) -> Layout {
-    let mut layout = Layout::new(None);
-    layout.shared.extend([Shared::Clear, Shared::Apart, Shared::Guards]);
-    for path in [Path::BlockIn, Path::BlockOut] {
+pub fn clear_text_block(local: &Network, remote: &Network) -> TunnelRules {
+    let mut tunnel_rules = TunnelRules::new(None);
+    tunnel_rules.optional.extend([
+        OptionalChains::Unencrypted,
+        OptionalChains::ClearTextEntry,
+        OptionalChains::ClearTextBlocks,
+    ]);
+    for path in [PacketPath::BlockIn, PacketPath::BlockOut] {
         let (source, destination) = match path.direction() {
-            Direction::In => (far, near),
-            Direction::Out => (near, far),
+            Direction::In => (remote, local),
+            Direction::Out => (local, remote),
         };
         let ends = [Match::Source(*source), Match::Destination(*destination)];
-        let mut matches: Vec<_> = ends.into_iter().filter(asks).collect();
+        let mut matches: Vec<_> = ends.into_iter().filter(is_restrictive).collect();
         // iptables shows prefixes before ranges, which have a match of their own.
         matches.sort_by_key(|matched| !is_prefix(matched));
-        if far.covers(near) {
+        if remote.covers(local) {
             matches.push(match path.direction() {
-                Direction::In => Match::NotSource(*near),
-                Direction::Out => Match::NotDestination(*near),
+                Direction::In => Match::NotSource(*local),
+                Direction::Out => Match::NotDestination(*local),
             });
         }
         let target = Target::Drop;
-        layout.put_in_block(path, far, RulePosition::Head, Rule { matches, target });
+        tunnel_rules.add_to_bucket(path, remote, RulePosition::Head, Rule { matches, target });
     }
-    layout
+    tunnel_rules
 }
 
 fn is_prefix(matched: &Match) -> bool {
