@@ -11,6 +11,7 @@ mod pattern;
 mod policy;
 mod reader;
 mod route;
+mod salvage;
 mod service;
 mod stock;
 
@@ -26,6 +27,7 @@ pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Thro
 pub use pattern::{Fit, IdentityPattern, NamePattern};
 pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
 pub use route::{AlwaysRoute, RouteArguments};
+pub use salvage::only_ipsec;
 pub use service::Service;
 pub use stock::{STOCK_PATHS, StockSettings};
 
