@@ -236,10 +236,12 @@ fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
             DriftKind::OlderLayout => "older",
         },
         text: one_line(&format!("{ruleset} {drift}")),
-        mend: match drift.kind {
-            DriftKind::OlderLayout => START,
-            _ if drift.is_repairable() => RESTORE,
-            _ => OWN,
+        mend: if drift.kind == DriftKind::OlderLayout {
+            START
+        } else if drift.is_repairable() {
+            RESTORE
+        } else {
+            OWN
         },
     };
     found.drifts.iter().map(problem).collect()
