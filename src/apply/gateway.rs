@@ -6,7 +6,7 @@ use super::tunnel::outer;
 use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Listing, Rulebook, Table, restore_text};
+use crate::netfilter::{Listing, Rulebook, Table};
 use crate::plan::{Layout, Site, TunnelId, give_up_entrances, holds, lay_out_gateway, move_jumps};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
@@ -110,11 +110,8 @@ impl<T: Tables> Session<'_, T> {
             return Ok(false);
         };
         let sections = checked(give_up_entrances(&Listing::of_save(&listing)))?;
-        if sections.is_empty() {
-            return Ok(false);
-        }
-        self.tables.restore(rulebook, &restore_text(&sections))?;
-        Ok(true)
+        self.give(rulebook, &sections)?;
+        Ok(!sections.is_empty())
     }
 
     /// Holds these networks apart no more.
@@ -291,7 +288,8 @@ impl<T: Tables> Session<'_, T> {
                 place,
             };
             let sections = checked(move_jumps(&layouts, &listings, site(old), site(new)))?;
-            Ok(self.tables.restore(rulebook, &restore_text(&sections))?)
+            // After a reload nothing of ours is left to move.
+            Ok(self.give(rulebook, &sections)?)
         });
         match made {
             Ok(()) => Ok(self.store.commit(&pending, &work.gone, &work.come)?),

@@ -264,7 +264,7 @@ impl<'a, T: Tables> Session<'a, T> {
         }
     }
 
-    /// Gives the kernel what it is to change, if that is anything: an entry can have nothing but parts that others share.
+    /// Gives the kernel what it is to change. No program is started for nothing: an entry can have nothing but parts that others share.
     fn give(&mut self, rulebook: Rulebook, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),

@@ -141,6 +141,7 @@ impl Tables for EmulatedTables {
     }
 
     fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+        assert!(!text.is_empty(), "iptables-restore is started for nothing");
         let fate = self.fates.pop_front();
         if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
             return Err(self.fail(rulebook, text, fate));
