@@ -16,6 +16,13 @@ fail() {
     exit 1
 }
 
+# usage: prints the comment that the script begins with. Every script in this folder does so for --help, before it does anything: see
+# the last line of this file.
+usage() {
+    sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"
+    exit 0
+}
+
 # Runs a command as root: as we are, or through sudo, which asks for a password only where there is somebody to ask.
 as_root() {
     if ((EUID == 0)); then
@@ -34,45 +41,109 @@ can_be_root() {
     if [[ -t 0 ]]; then sudo -v; else sudo -n true 2>/dev/null; fi
 }
 
-# need PROGRAM=PACKAGE ...: installs with apt the packages of the programs that are missing, and only those.
+# A machine that has just booted may be upgrading itself: we wait for that.
+apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
+
+# need WORD...: makes sure that programs are there. PROGRAM=PACKAGE is a program and the Debian package that has it; a package may
+# bring a companion along, PROGRAM=PACKAGE+PACKAGE. The word `rust` is a Rust toolchain that is new enough.
+#
+# Installs with apt what is missing, all at once, and never removes a package for it. Privileges are checked before anything else, and
+# nothing is installed before it is known that a toolchain is to be had.
 need() {
-    local pair missing=() programs=() packages=()
-    for pair; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("$pair")
+    local word missing=() rust=no package=''
+    for word; do
+        if [[ $word == rust ]]; then
+            find_rust || rust=yes
+        else
+            has "${word%%=*}" || missing+=("$word")
+        fi
     done
-    ((${#missing[@]})) || return 0
-    programs=("${missing[@]%%=*}")
-    # A package may bring a companion along: program=package+package.
-    read -ra packages <<<"$(printf '%s\n' "${missing[@]#*=}" | tr '+' '\n' | sort -u | tr '\n' ' ')"
+    [[ $rust == yes ]] || ((${#missing[@]})) || return 0
     command -v apt-get >/dev/null ||
-        fail "missing: ${programs[*]}; install them (on Debian: ${packages[*]}) and run this again"
-    can_be_root || fail "missing: ${programs[*]}; as root: apt-get install ${packages[*]}"
-    say "installing ${packages[*]} (missing: ${programs[*]})"
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
-    local install=("${apt[@]}" install -y --no-install-recommends "${packages[@]}")
+        fail "missing: $(missing_programs); install them (Debian's packages: $(missing_packages)) and run this again"
+    can_be_root ||
+        fail "missing: $(missing_programs), and there is neither root nor sudo to install them: run this once as root, or install $(missing_packages)"
+    [[ $rust == no ]] || choose_rust
+    say "installing $(missing_packages) (missing: $(missing_programs)); this usually takes $([[ $rust == yes ]] && echo 'a minute or two' || echo 'a few seconds')"
+    local install
+    read -ra install <<<"$(missing_packages)"
+    install=("${apt[@]}" install -y --no-install-recommends --no-remove "${install[@]}")
     # A fresh machine has no package lists, an old one has stale ones.
     as_root "${install[@]}" >/dev/null 2>&1 </dev/null || {
         as_root "${apt[@]}" update </dev/null
         as_root "${install[@]}" >/dev/null </dev/null
-    }
+    } || fail "apt-get cannot install $(missing_packages); what it says is above"
     hash -r
-    for pair in "${missing[@]}"; do
-        command -v "${pair%%=*}" >/dev/null || fail "${pair%%=*} is still missing after installing ${pair#*=}"
+    for word in "${missing[@]}"; do
+        has "${word%%=*}" || fail "${word%%=*} is still missing after installing ${word#*=}"
     done
+    [[ $rust == no ]] || find_rust || fail "Rust $rust_wanted is still missing after installing $package"
 }
 
-# Makes sure that there is a Rust toolchain that is new enough; it is not ours to install.
-need_rust() {
-    [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]] && PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
-    local wanted have how='get it from https://rustup.rs or your distribution'
-    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
-    if ! command -v cargo >/dev/null; then
-        ((EUID != 0)) || [[ -z ${SUDO_USER:-} ]] || how="run this as $SUDO_USER instead of under sudo, or $how"
-        fail "cargo is missing, and Rust $wanted or newer with it: $how"
-    fi
-    have=$(rustc --version | cut -d' ' -f2)
-    [[ $(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1) == "$wanted" ]] ||
-        fail "rustc is $have, needed is $wanted or newer: $how"
+# has PROGRAM: whether it is there; the C compiler only with the headers and libraries that it needs.
+has() {
+    command -v "$1" >/dev/null || return 1
+    [[ $1 != cc ]] || cc -E -include stdio.h -x c /dev/null >/dev/null 2>&1
+}
+
+# For need: what is missing, for people; and the packages that have it.
+missing_programs() {
+    local words=("${missing[@]%%=*}") text
+    [[ $rust == no ]] || words=("Rust $rust_wanted or newer${rust_found:+ (here is $rust_found)}" "${words[@]}")
+    text=$(printf ', %s' "${words[@]}")
+    printf '%s\n' "${text:2}"
+}
+
+missing_packages() {
+    local words=("${missing[@]#*=}") text
+    text=$(printf '%s\n' "${words[@]}" | tr '+' '\n' | sort -u | tr '\n' ' ')
+    text=${text% }
+    # What cargo checks the certificate of crates.io with is only suggested by its package.
+    [[ -z $package ]] || text="$package ca-certificates${text:+ }$text"
+    [[ $rust == no || $package ]] || text+="${text:+ and }Rust (Debian's cargo-web, or https://rustup.rs)"
+    printf '%s\n' "$text"
+}
+
+# Puts the first toolchain that is new enough in front of PATH. Sets rust_wanted, and rust_found, the version of the first that there is.
+find_rust() {
+    local cargo version
+    rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml") rust_found=''
+    while IFS= read -r cargo; do
+        [[ -x $cargo ]] || continue
+        version=$(PATH=${cargo%/*}:$PATH rustc --version 2>/dev/null | cut -d' ' -f2)
+        rust_found=${rust_found:-$version}
+        if [[ $version ]] && new_enough "$version"; then
+            PATH=${cargo%/*}:$PATH
+            return 0
+        fi
+    done < <(type -ap cargo; printf '%s\n' "${CARGO_HOME:-$HOME/.cargo}/bin/cargo")
+    return 1
+}
+
+new_enough() { [[ $(printf '%s\n' "$rust_wanted" "$1" | sort -V | head -n 1) == "$rust_wanted" ]]; }
+
+# Sets package to one with a toolchain that is new enough, by apt's lists as they are. It must not take the place of another package:
+# Debian's cargo-web conflicts with its cargo and with its rustup.
+rust_package() {
+    local version
+    for package in cargo cargo-web; do
+        version=$(LC_ALL=C apt-cache policy "$package" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
+        [[ $version ]] && new_enough "$version" || continue
+        ! "${apt[@]}" -s --no-remove install "$package" >/dev/null 2>&1 || return 0
+    done
+    package=''
+    return 1
+}
+
+# The same; where the lists know none, with new ones.
+choose_rust() {
+    rust_package && return
+    say "asking Debian's archive for Rust $rust_wanted or newer"
+    as_root "${apt[@]}" update </dev/null || true
+    rust_package && return
+    local how='get it from https://rustup.rs and run this again'
+    ((EUID != 0)) || [[ -z ${SUDO_USER:-} ]] || how="run this as $SUDO_USER instead of under sudo, or $how"
+    fail "missing: $(missing_programs); apt has no Rust that new, or would remove a package for it: $how"
 }
 
 # The folder that cargo builds into.
@@ -155,6 +226,39 @@ unpack_libreswan() (
     "${apt[@]}" update </dev/null && "${apt[@]}" download libreswan </dev/null && dpkg -x libreswan_*.deb .
 )
 
+# debian SUITE [OPTION...]: sets image, the packed root of a fresh Debian with the archives that an installed one has. mmdebstrap makes
+# it, with these options of its own, and it is kept in ${XDG_CACHE_HOME:-$HOME/.cache}/pluto-updown. DEBIAN_MIRROR and
+# DEBIAN_SECURITY_MIRROR are where its packages come from, deb.debian.org unless set.
+debian() {
+    local suite=$1 key cache=${XDG_CACHE_HOME:-$HOME/.cache}/pluto-updown archive=${DEBIAN_MIRROR:-http://deb.debian.org/debian} lines
+    shift
+    lines=("deb $archive $suite main" "deb $archive $suite-updates main"
+        "deb ${DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security} $suite-security main")
+    key=$(printf '%s\n' "$suite" "${lines[@]}" "$@" | sha256sum | cut -c1-12)
+    image=$cache/system-$suite-$key.tar
+    [[ ! -e $image ]] || return 0
+    need mmdebstrap=mmdebstrap
+    say "making a fresh $suite; this usually takes half a minute"
+    mkdir -p -- "$cache"
+    mmdebstrap --quiet --format=tar --variant=minbase --aptopt='Acquire::Retries "3"' "$@" "$suite" "$image.new.$$" "${lines[@]}"
+    mv -- "$image.new.$$" "$image"
+}
+
+# mount_system FOLDER: makes an unpacked root one that programs run in, in a mount and pid namespace of our own.
+mount_system() {
+    local system=$1 name
+    mount --bind "$system" "$system"
+    mount -t proc proc "$system/proc"
+    mount -t sysfs -o ro sys "$system/sys" 2>/dev/null || true
+    mount -t tmpfs -o mode=755 run "$system/run"
+    mount -t tmpfs -o mode=755 dev "$system/dev"
+    ln -s /proc/self/fd "$system/dev/fd"
+    for name in null zero urandom random tty; do
+        : >"$system/dev/$name"
+        mount --bind "/dev/$name" "$system/dev/$name"
+    done
+}
+
 # call FILE CONNECTION VERB [N]: the environment of the Nth such call in a captures file, a variable a line.
 call() {
     awk -v RS= -v connection="$2" -v verb="$3" -v wanted="${4:-1}" '
@@ -167,3 +271,32 @@ call() {
         }
         END { exit !found }' "$1"
 }
+
+# Sets machine, and target: what a static program is built for. That is musl where the toolchain has it, whose programs start faster.
+static_target() {
+    machine=$(uname -m)
+    target=$machine-unknown-linux-musl
+    # rustup gives a target's library a folder; that of a target that is not installed is not there.
+    compgen -G "$(rustc --print target-libdir --target "$target")/libstd-*.rlib" >/dev/null || target=$machine-unknown-linux-gnu
+}
+
+# build_static: builds the program as it is released, for machines with other libraries than this one. Sets binary.
+build_static() {
+    need rust cc=gcc+libc6-dev readelf=binutils
+    static_target
+    say "building pluto-updown; this usually takes a minute or two"
+    (cd "$root" && CARGO_ENCODED_RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --locked --quiet --release --target "$target")
+    binary=$(target_folder)/$target/release/pluto-updown
+    is_static "$binary" || fail "$binary is not static"
+}
+
+# is_static PROGRAM: whether it is an ELF program that asks for no loader. What is in its text says nothing: glibc names its loader
+# in static programs too.
+is_static() {
+    local headers
+    headers=$(LC_ALL=C readelf --program-headers --wide -- "$1" 2>/dev/null) && [[ $headers == *LOAD* && $headers != *INTERP* ]]
+}
+
+# The words of the script that reads this file.
+for word; do [[ $word != -h && $word != --help ]] || usage; done
+unset word

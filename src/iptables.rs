@@ -1,4 +1,4 @@
-//! Finds `iptables-restore` and `iptables-save` in their variants, and runs them.
+//! Finds `iptables-restore` and `iptables-save` in their backends, and runs them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::netfilter::{Rulebook, Table, Variant};
+use crate::netfilter::{Backend, Ruleset, Table};
 use crate::process::{self, Ending, Finished, Invocation, Output, ProcessError};
 use crate::selector::Family;
 use crate::words::one_line;
@@ -24,38 +24,38 @@ pub const DIRECTORIES: [&str; 7] = [
 
 /// The tables of this network namespace, as [`crate::apply`] needs them. Tests put an emulator here.
 pub trait Tables {
-    /// The variant that `iptables` is for a family, if nothing of ours says otherwise.
+    /// The backend that `iptables` is for a family, if nothing of ours says otherwise.
     ///
     /// # Errors
     /// If there is no iptables.
-    fn default_variant(&self, family: Family) -> Result<Variant, TablesError>;
+    fn default_backend(&self, family: Family) -> Result<Backend, TablesError>;
 
     /// Carries out a change, section by section: all of a section or nothing, and after a refusal no further one.
     ///
     /// # Errors
     /// If a section was refused, or it is not known what became of the change.
-    fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
+    fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError>;
 
     /// The same, where the rules bring with them what they have counted.
     ///
     /// # Errors
     /// The same.
-    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError>;
+    fn resume(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError>;
 
     /// Lists a table, as `iptables-save` does.
     ///
     /// # Errors
     /// If it cannot be listed.
-    fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError>;
+    fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError>;
 
     /// Lists all the tables that the kernel has loaded, with counters, as `iptables-save -c` does. It loads none.
     ///
     /// # Errors
     /// If they cannot be listed.
-    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError>;
+    fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError>;
 
-    /// The variants that can be looked at: the one that `iptables` is, and those that have programs of their own name.
-    fn variants(&self, family: Family) -> BTreeSet<Variant>;
+    /// The backends that can be looked at: the one that `iptables` is, and those that have programs of their own name.
+    fn backends(&self, family: Family) -> BTreeSet<Backend>;
 }
 
 /// Why a table was not read or changed.
@@ -140,16 +140,16 @@ impl<'a> Programs<'a> {
         process::find(&self.directories, name)
     }
 
-    /// The program for a variant: `iptables-nft-restore` before `iptables-restore`, so that a tunnel is taken out with what it was
+    /// The program for a backend: `iptables-nft-restore` before `iptables-restore`, so that a tunnel is taken out with what it was
     /// put in with, whatever `iptables` means by now.
-    fn program(&self, rulebook: Rulebook, action: &str) -> Result<PathBuf, TablesError> {
-        let prefix = prefix(rulebook.family);
-        let names = match rulebook.variant {
-            Variant::Nft | Variant::Legacy => vec![
-                format!("{prefix}-{}-{action}", rulebook.variant),
+    fn program(&self, ruleset: Ruleset, action: &str) -> Result<PathBuf, TablesError> {
+        let prefix = prefix(ruleset.family);
+        let names = match ruleset.backend {
+            Backend::Nft | Backend::Legacy => vec![
+                format!("{prefix}-{}-{action}", ruleset.backend),
                 format!("{prefix}-{action}"),
             ],
-            Variant::Plain => vec![format!("{prefix}-{action}")],
+            Backend::Plain => vec![format!("{prefix}-{action}")],
         };
         names
             .iter()
@@ -194,8 +194,8 @@ impl<'a> Programs<'a> {
     ///
     /// # Errors
     /// If it would not be.
-    pub fn rehearse(&self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
-        let program = self.program(rulebook, "restore")?;
+    pub fn rehearse(&self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
+        let program = self.program(ruleset, "restore")?;
         self.run(&program, &["--test", "--noflush"], text, Output::Dropped)
             .map(drop)
     }
@@ -204,14 +204,14 @@ impl<'a> Programs<'a> {
     ///
     /// # Errors
     /// If there is none, or it says nothing.
-    pub fn version(&self, rulebook: Rulebook) -> Result<String, TablesError> {
-        let program = self.program(rulebook, "restore")?;
+    pub fn version(&self, ruleset: Ruleset) -> Result<String, TablesError> {
+        let program = self.program(ruleset, "restore")?;
         let finished = self.run(&program, &["--version"], "", Output::Kept)?;
         Ok(one_line(&String::from_utf8_lossy(&finished.output)))
     }
 
-    fn change(&self, rulebook: Rulebook, arguments: &[&str], text: &str) -> Result<(), TablesError> {
-        let program = self.program(rulebook, "restore")?;
+    fn change(&self, ruleset: Ruleset, arguments: &[&str], text: &str) -> Result<(), TablesError> {
+        let program = self.program(ruleset, "restore")?;
         let output = self.held.map_or(Output::Dropped, Output::Holding);
         self.run(&program, arguments, text, output).map(drop)
     }
@@ -224,7 +224,7 @@ impl<'a> Programs<'a> {
 }
 
 impl Tables for Programs<'_> {
-    fn default_variant(&self, family: Family) -> Result<Variant, TablesError> {
+    fn default_backend(&self, family: Family) -> Result<Backend, TablesError> {
         if family == Family::Ipv6 && !Path::new("/proc/self/net/if_inet6").exists() {
             return Err(TablesError::NoFamily(family));
         }
@@ -235,40 +235,40 @@ impl Tables for Programs<'_> {
         let target = fs::canonicalize(&program).unwrap_or(program);
         let target = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(match (target.contains("nft"), target.contains("legacy")) {
-            (true, _) => Variant::Nft,
-            (false, true) => Variant::Legacy,
-            (false, false) => Variant::Plain,
+            (true, _) => Backend::Nft,
+            (false, true) => Backend::Legacy,
+            (false, false) => Backend::Plain,
         })
     }
 
-    fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
-        self.change(rulebook, &["--noflush", "-w", &self.lock_wait()], text)
+    fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
+        self.change(ruleset, &["--noflush", "-w", &self.lock_wait()], text)
     }
 
-    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
-        self.change(rulebook, &["--noflush", "--counters", "-w", &self.lock_wait()], text)
+    fn resume(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
+        self.change(ruleset, &["--noflush", "--counters", "-w", &self.lock_wait()], text)
     }
 
-    fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
-        let program = self.program(rulebook, "save")?;
+    fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError> {
+        let program = self.program(ruleset, "save")?;
         let finished = self.run(&program, &["-t", table.name()], "", Output::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
     }
 
-    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
-        if rulebook.variant == Variant::Legacy && has_no_legacy_tables(rulebook.family) {
+    fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError> {
+        if ruleset.backend == Backend::Legacy && has_no_legacy_tables(ruleset.family) {
             return Ok(String::new());
         }
-        let program = self.program(rulebook, "save")?;
+        let program = self.program(ruleset, "save")?;
         let finished = self.run(&program, &["-c"], "", Output::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
     }
 
-    fn variants(&self, family: Family) -> BTreeSet<Variant> {
-        let named = [Variant::Nft, Variant::Legacy]
+    fn backends(&self, family: Family) -> BTreeSet<Backend> {
+        let named = [Backend::Nft, Backend::Legacy]
             .into_iter()
-            .filter(|variant| self.find(&format!("{}-{variant}-save", prefix(family))).is_some());
-        named.chain(self.default_variant(family)).collect()
+            .filter(|backend| self.find(&format!("{}-{backend}-save", prefix(family))).is_some());
+        named.chain(self.default_backend(family)).collect()
     }
 }
 

@@ -21,7 +21,7 @@
 //! | [`resolver`] | a peer's name servers: taken into use and given back |
 //! | [`hook`], [`preview`] | one call of a daemon; what it would do |
 //! | [`operator`] | commands for people |
-//! | [`cli`], [`log`], [`words`] | what is asked for; what is said, and how others' words are shown |
+//! | [`cli`], [`logging`], [`words`] | what is asked for; what is said, and how others' words are shown |
 //! | [`rtnetlink`], [`xfrm`] | routes, rules, addresses, devices; IPsec policies: by netlink |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
@@ -29,9 +29,10 @@
 pub mod apply;
 pub mod cli;
 pub mod contract;
+pub mod files;
 pub mod hook;
 pub mod iptables;
-pub mod log;
+pub mod logging;
 pub mod netfilter;
 pub mod operator;
 pub mod plan;
@@ -44,6 +45,10 @@ pub mod selector;
 pub mod settings;
 pub mod words;
 pub mod xfrm;
+
+#[cfg(test)]
+#[path = "../tests/support/property.rs"]
+mod property;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -58,25 +63,29 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
         return hook::run(&snapshot);
     }
     match cli::CommandLine::try_parse_from(arguments) {
-        Ok(line) => operator::run(line, colours(&snapshot)),
+        Ok(line) => {
+            logging::init(logging::Destination::Stderr);
+            operator::run(line, colours(&snapshot))
+        }
         Err(error) => {
             let text = cli::answer(&error);
             // Asked for with --help or --version it is what was wanted; otherwise it is a complaint.
-            let (written, code) = match error.use_stderr() {
-                true => (std::io::stderr().write_all(text.as_bytes()), 2),
-                false => (std::io::stdout().write_all(text.as_bytes()), 0),
-            };
-            written.map_or(1, |()| code)
+            if error.use_stderr() {
+                logging::write_stderr(&text);
+                return 2;
+            }
+            std::io::stdout().write_all(text.as_bytes()).map_or(1, |()| 0)
         }
     }
 }
 
-/// Whether a terminal is to show colours (no-color.org).
+/// What a terminal is to show: no colours where they are not wanted (no-color.org), no escape at all where it knows none.
 fn colours(snapshot: &contract::Snapshot) -> operator::Colours {
     let is_set = snapshot.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_plain = snapshot.get("TERM").is_none_or(|terminal| terminal == "dumb");
-    match is_set || is_plain {
-        true => operator::Colours::Unwanted,
-        false => operator::Colours::Wanted,
+    match (is_plain, is_set) {
+        (true, _) => operator::Colours::Unknown,
+        (false, true) => operator::Colours::Unwanted,
+        (false, false) => operator::Colours::Wanted,
     }
 }

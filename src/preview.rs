@@ -57,12 +57,12 @@ fn show_all<T: Tables>(event: &Event, session: &Session<'_, T>, course: &Course)
 fn show<T: Tables>(event: &Event, session: &Session<'_, T>, work: &Work) -> Result<String, ApplyError> {
     let sections = session.sections(work)?;
     let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
-    let (verb, rulebook) = (&event.verb, work.rulebook);
+    let (verb, ruleset) = (&event.verb, work.ruleset);
     let mut text = match &tables[..] {
-        [] => format!("# {verb}: would change no table: the rules of {rulebook} stand already, or stay\n"),
-        [table] => format!("# {verb}: would change the {rulebook} {table} table:\n"),
+        [] => format!("# {verb}: would change no table: the rules of {ruleset} stand already, or stay\n"),
+        [table] => format!("# {verb}: would change the {ruleset} {table} table:\n"),
         several => format!(
-            "# {verb}: would change the {rulebook} tables {}:\n",
+            "# {verb}: would change the {ruleset} tables {}:\n",
             several.join(" and ")
         ),
     };

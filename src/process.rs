@@ -84,11 +84,11 @@ pub enum Ending {
 
 /// Why a program was not run at all.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: cannot {action}: {source}", program.display())]
+#[error("{}: cannot {action}: {error}", program.display())]
 pub struct ProcessError {
     program: PathBuf,
     action: &'static str,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// The first of these folders that has a program of this name.
@@ -106,10 +106,10 @@ pub fn find(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// done its work.
 pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
     let failed = |action| {
-        move |source: io::Error| ProcessError {
+        move |error: io::Error| ProcessError {
             program: invocation.program.to_owned(),
             action,
-            source,
+            error,
         }
     };
     let input = in_memory(invocation.input).map_err(failed("keep its input in memory"))?;

@@ -9,11 +9,11 @@ use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
 use pluto_updown::contract::{Duty, Event, Multiplicity, Snapshot, Tunnel, captured_calls, read};
-use pluto_updown::netfilter::{Jumps, Listing, Others, Saved, Section, Table, restore_text, sweep};
+use pluto_updown::netfilter::{IptablesSave, JumpOwner, Listing, Section, Table, UserRules, purge, restore_text};
 use pluto_updown::operator::Question;
 use pluto_updown::plan::{
-    Change, Exempting, Layout, Site, Terms, TunnelKey, Wanted, drift, faults, lay_out, lay_out_peer, mend, questions,
-    rebuild, transition,
+    DesiredState, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, detect_drift,
+    esp_peer_rules, plan_faults, rebuild, reconcile, rule_probes, transition, tunnel_rules,
 };
 use pluto_updown::record::{Entry, FORMAT, Pending, ResolverRecord, RoutingRecord, TunnelRecord};
 use pluto_updown::resolver::{Author, Names, author, merge};
@@ -82,7 +82,7 @@ pub fn record(bytes: &[u8]) {
         // What somebody has changed in it may be no good plan. That is found out before it is carried out.
         Family::ALL
             .into_iter()
-            .flat_map(|family| life(entry.layout(), family))
+            .flat_map(|family| life(entry.tunnel_rules(), family))
             .for_each(|sections| assert_plain_rules(&sections));
     }
 }
@@ -90,25 +90,28 @@ pub fn record(bytes: &[u8]) {
 /// What `iptables-save` prints, or something in its place: whatever stands there, what we do about it is a good plan.
 pub fn listing(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let (saved, listed) = (Saved::read(&text), Listing::of_save(&text));
-    for others in [Others::Stay, Others::Go] {
-        for jumps in [Jumps::Ours, Jumps::Theirs] {
-            assert_restorable(&sweep(&saved, jumps, others).text);
+    let (saved, listed) = (IptablesSave::parse(&text), Listing::parse_save(&text));
+    for others in [UserRules::Keep, UserRules::Delete] {
+        for jumps in [JumpOwner::Program, JumpOwner::User] {
+            assert_restorable(&purge(&saved, jumps, others).text);
         }
     }
-    let layouts = [tunnels_layout(), lay_out_peer("192.0.2.2".parse().expect("an address"))];
-    let wanted = Wanted::of(&layouts, site(Family::Ipv4));
-    let asked = questions(&wanted, &saved);
+    let all_rules = [
+        tunnels_layout(),
+        esp_peer_rules("192.0.2.2".parse().expect("an address")),
+    ];
+    let wanted = DesiredState::from_rules(&all_rules, site(Family::Ipv4));
+    let asked = rule_probes(&wanted, &saved);
     for stands in [&asked[..], &[]] {
-        let found = drift(&wanted, &saved, stands);
+        let found = detect_drift(&wanted, &saved, stands);
         // It takes rules out in the words in which they are listed.
-        let mended = mend(&wanted, &saved, stands, &found);
-        assert_eq!(faults(&mended), []);
+        let mended = reconcile(&wanted, &saved, stands, &found);
+        assert_eq!(plan_faults(&mended), []);
         assert_restorable(&restore_text(&mended));
     }
     let listings: BTreeMap<_, _> = Table::ALL.map(|table| (table, listed.clone())).into();
-    let anew = rebuild(&layouts, &listings, site(Family::Ipv4));
-    assert_eq!(faults(&anew), []);
+    let anew = rebuild(&all_rules, &listings, site(Family::Ipv4));
+    assert_eq!(plan_faults(&anew), []);
     assert_plain_rules(&anew);
 }
 
@@ -186,21 +189,21 @@ fn call(snapshot: &Snapshot) {
 /// What becomes of a tunnel: its rules, and its record.
 fn opened(tunnel: &Tunnel) {
     let policy = Policy::default();
-    let key = TunnelKey::of(tunnel);
+    let key = TunnelKey::from_tunnel(tunnel);
     let id = key.ids().next().expect("a first name");
-    let terms = Terms {
+    let terms = PolicyContext {
         policy: &policy,
         esp: Esp::Negotiated,
-        exempting: Exempting::Some,
+        nat_exemption: NatExemption::Possible,
         interfaces: &[],
         path_mtu: Some(1400),
     };
-    let layout = match lay_out(tunnel, &id, &terms) {
-        Ok(layout) => layout,
+    let tunnel_rules = match tunnel_rules(tunnel, &id, &terms) {
+        Ok(tunnel_rules) => tunnel_rules,
         Err(error) => return assert_plain(&error.to_string()),
     };
-    for sections in life(&layout, tunnel.family()) {
-        assert_eq!(faults(&sections), []);
+    for sections in life(&tunnel_rules, tunnel.family()) {
+        assert_eq!(plan_faults(&sections), []);
         assert_plain_rules(&sections);
     }
     let record = Entry::from(TunnelRecord {
@@ -213,40 +216,42 @@ fn opened(tunnel: &Tunnel) {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
-        layout,
+        effective: None,
+        turn: 0,
+        tunnel_rules,
     });
     let text = serde_json::to_vec(&record).expect("JSON");
     assert_eq!(comes_back_by(&text, Entry::of_json), Some(record));
 }
 
 /// In, out, and back.
-fn life(layout: &Layout, family: Family) -> [Vec<Section>; 3] {
+fn life(tunnel_rules: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
     let site = site(family);
-    let listings = layout
+    let listings = tunnel_rules
         .tables()
         .into_iter()
         .map(|table| (table, Listing::default()))
         .collect();
     [
-        transition(&Change {
-            come: vec![layout.clone()],
-            ..Change::at(site)
+        transition(&RulesetChange {
+            added: vec![tunnel_rules.clone()],
+            ..RulesetChange::unchanged(site)
         }),
-        transition(&Change {
-            gone: vec![layout.clone()],
-            ..Change::at(site)
+        transition(&RulesetChange {
+            removed: vec![tunnel_rules.clone()],
+            ..RulesetChange::unchanged(site)
         }),
-        rebuild(std::slice::from_ref(layout), &listings, site),
+        rebuild(std::slice::from_ref(tunnel_rules), &listings, site),
     ]
 }
 
-fn site(family: Family) -> Site {
+fn site(family: Family) -> JumpConfig {
     let place = JumpPlace::First;
-    Site { family, place }
+    JumpConfig { family, place }
 }
 
 /// That of a tunnel between two networks.
-fn tunnels_layout() -> Layout {
+fn tunnels_layout() -> TunnelRules {
     const UP: &str = "PLUTO_VERSION=1.1\nPLUTO_VERB=up-client\nPLUTO_CONNECTION=net\nPLUTO_INTERFACE=eth0\nPLUTO_REQID=1\nPLUTO_PROTO=esp\n\
                       PLUTO_UNIQUEID=1\nPLUTO_ME=192.0.2.1\nPLUTO_MY_ID=hub\nPLUTO_MY_CLIENT=10.1.0.0/24\nPLUTO_MY_PORT=0\n\
                       PLUTO_MY_PROTOCOL=0\nPLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=spoke\nPLUTO_PEER_CLIENT=10.2.0.0/24\nPLUTO_PEER_PORT=0\n\
@@ -255,15 +260,15 @@ fn tunnels_layout() -> Layout {
     let Duty::Open(tunnel) = read(&snapshot).expect("a call").duty else {
         panic!("an up")
     };
-    let key = TunnelKey::of(&tunnel);
-    let terms = Terms {
+    let key = TunnelKey::from_tunnel(&tunnel);
+    let terms = PolicyContext {
         policy: &Policy::default(),
         esp: Esp::Negotiated,
-        exempting: Exempting::Some,
+        nat_exemption: NatExemption::Possible,
         interfaces: &[],
         path_mtu: None,
     };
-    lay_out(&tunnel, &key.ids().next().expect("a name"), &terms).expect("nothing is set")
+    tunnel_rules(&tunnel, &key.ids().next().expect("a name"), &terms).expect("nothing is set")
 }
 
 /// What is read from these bytes, if anything is; it is written so that the same is read again.

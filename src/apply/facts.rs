@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::contract::Routing;
-use crate::plan::{Fact, Facts};
+use crate::plan::{KernelAnswers, KernelQuery};
 use crate::rtnetlink::{Link, Lookup, NetlinkError, Network, Wanted};
 use crate::selector::{Device, Family};
 
@@ -14,18 +14,18 @@ use crate::selector::{Device, Family};
 pub(super) fn facts<N: Network>(
     kernel: &mut N,
     routing: &Routing,
-    needed: &BTreeSet<Fact>,
-) -> Result<Facts, NetlinkError> {
-    let mut facts = Facts::default();
+    needed: &BTreeSet<KernelQuery>,
+) -> Result<KernelAnswers, NetlinkError> {
+    let mut facts = KernelAnswers::default();
     for fact in needed {
         match fact {
-            Fact::ToPeer => facts.to_peer = Some(kernel.lookup(routing.peer_client.first(), None)?),
-            Fact::OnLink => facts.on_link = link_of(kernel, facts.to_peer.as_ref())?,
-            Fact::ToNextHop => facts.to_next_hop = lookup(kernel, routing.next_hop, None)?,
-            Fact::FromMe => facts.from_me = lookup(kernel, routing.next_hop, routing.me)?,
-            Fact::Source => facts.source = lookup(kernel, routing.source, None)?,
-            Fact::Outer => facts.outer = link(kernel, routing.interface.as_ref())?,
-            Fact::Gateway => facts.gateway = default_gateway(kernel, routing.peer_client.family())?,
+            KernelQuery::ToPeer => facts.to_peer = Some(kernel.lookup(routing.peer_client.first(), None)?),
+            KernelQuery::OnLink => facts.on_link = link_of(kernel, facts.to_peer.as_ref())?,
+            KernelQuery::ToNextHop => facts.to_next_hop = lookup(kernel, routing.next_hop, None)?,
+            KernelQuery::FromMe => facts.from_me = lookup(kernel, routing.next_hop, routing.me)?,
+            KernelQuery::Source => facts.source = lookup(kernel, routing.source, None)?,
+            KernelQuery::Outer => facts.outer = link(kernel, routing.interface.as_ref())?,
+            KernelQuery::Gateway => facts.gateway = default_gateway(kernel, routing.peer_client.family())?,
         }
     }
     Ok(facts)

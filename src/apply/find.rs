@@ -3,20 +3,16 @@
 use super::{ApplyError, Session};
 use crate::contract::{Multiplicity, Scope, Tunnel};
 use crate::iptables::Tables;
-use crate::netfilter::{Rulebook, Variant};
-use crate::plan::{Block, Node, Path, TunnelId, TunnelKey};
+use crate::netfilter::{Backend, Ruleset};
+use crate::plan::{DispatchBucket, PacketPath, SharedChains, TunnelId, TunnelKey};
 use crate::record::{Slot, TunnelRecord};
 
 impl<T: Tables> Session<'_, T> {
-    /// A tunnel's record: in the rulebook of the variant that `iptables` is now, or of another that it was when the tunnel came up.
-    pub(super) fn find(
-        &self,
-        tunnel: &Tunnel,
-        key: &TunnelKey,
-    ) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
-        for rulebook in rulebooks(tunnel) {
-            if let Slot::Taken(record) = self.store.slot(rulebook, key)? {
-                return Ok(Some((rulebook, *record)));
+    /// A tunnel's record: in the ruleset of the backend that `iptables` is now, or of another that it was when the tunnel came up.
+    pub(super) fn find(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
+        for ruleset in rulesets(tunnel) {
+            if let Slot::Taken(record) = self.store.slot(ruleset, key)? {
+                return Ok(Some((ruleset, *record)));
             }
         }
         Ok(None)
@@ -27,38 +23,38 @@ impl<T: Tables> Session<'_, T> {
         &self,
         tunnel: &Tunnel,
         key: &TunnelKey,
-    ) -> Result<(Rulebook, Option<TunnelRecord>, TunnelId), ApplyError> {
+    ) -> Result<(Ruleset, Option<TunnelRecord>, TunnelId), ApplyError> {
         let family = tunnel.family();
-        let rulebook = Rulebook {
-            variant: self.tables.default_variant(family)?,
+        let ruleset = Ruleset {
+            backend: self.tables.default_backend(family)?,
             family,
         };
-        Ok(match self.store.slot(rulebook, key)? {
-            Slot::Taken(record) => (rulebook, Some(*record.clone()), record.id),
-            Slot::Free(id) => (rulebook, None, id),
+        Ok(match self.store.slot(ruleset, key)? {
+            Slot::Taken(record) => (ruleset, Some(*record.clone()), record.id),
+            Slot::Free(id) => (ruleset, None, id),
         })
     }
 
     /// The record that a `down` means. Its reqid, and in a host tunnel its addresses, may have changed since `up`: strongSwan
     /// gives a tunnel with dynamic selectors a new reqid when MOBIKE moves it (5.9.6 and later), and calls nobody.
-    pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Rulebook, TunnelRecord)>, ApplyError> {
-        let key = TunnelKey::of(tunnel);
+    pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
+        let key = TunnelKey::from_tunnel(tunnel);
         if let Some(found) = self.find(tunnel, &key)? {
             return Ok(Some(found));
         }
-        for rulebook in rulebooks(tunnel) {
-            let block = Node::Block(Block::of(any_path(tunnel), &tunnel.peer_client));
-            let mut alike = self.store.tunnels_at(rulebook, &block)?;
+        for ruleset in rulesets(tunnel) {
+            let block = SharedChains::Bucket(DispatchBucket::for_remote(any_path(tunnel), &tunnel.peer_client));
+            let mut alike = self.store.tunnels_at(ruleset, &block)?;
             alike.retain(|record| record.key.same_but_reqid(&key));
             if let Some(record) = single(alike) {
-                return Ok(Some((rulebook, record)));
+                return Ok(Some((ruleset, record)));
             }
             if let (Multiplicity::Counted, Scope::Host, Some(_)) = (tunnel.multiplicity, tunnel.scope, tunnel.unique_id)
             {
-                let mut moved = self.store.tunnels(rulebook)?;
+                let mut moved = self.store.tunnels(ruleset)?;
                 moved.retain(|record| is_moved_host(record, tunnel));
                 if let Some(record) = single(moved) {
-                    return Ok(Some((rulebook, record)));
+                    return Ok(Some((ruleset, record)));
                 }
             }
         }
@@ -66,18 +62,16 @@ impl<T: Tables> Session<'_, T> {
     }
 }
 
-fn rulebooks(tunnel: &Tunnel) -> impl Iterator<Item = Rulebook> + use<> {
+fn rulesets(tunnel: &Tunnel) -> impl Iterator<Item = Ruleset> + use<> {
     let family = tunnel.family();
-    Variant::ALL
-        .into_iter()
-        .map(move |variant| Rulebook { variant, family })
+    Backend::ALL.into_iter().map(move |backend| Ruleset { backend, family })
 }
 
 /// One of the paths that a tunnel of this scope is on.
-fn any_path(tunnel: &Tunnel) -> Path {
+fn any_path(tunnel: &Tunnel) -> PacketPath {
     match (tunnel.scope, tunnel.translation) {
-        (Scope::Host, _) | (Scope::Client, Some(_)) => Path::Input,
-        (Scope::Client, None) => Path::ForwardIn,
+        (Scope::Host, _) | (Scope::Client, Some(_)) => PacketPath::Input,
+        (Scope::Client, None) => PacketPath::ForwardIn,
     }
 }
 

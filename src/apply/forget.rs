@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::tunnel::crosses;
 use super::{ApplyError, Session, Work};
 use crate::iptables::Tables;
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 use crate::record::{Entry, Settle, TunnelRecord};
 
 impl<T: Tables> Session<'_, T> {
@@ -22,22 +22,22 @@ impl<T: Tables> Session<'_, T> {
         Ok(self.store.settled()?)
     }
 
-    /// What forgetting these tunnels comes to: some work in each rulebook, with all of them.
+    /// What forgetting these tunnels comes to: some work in each ruleset, with all of them.
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn forgetting(&self, gone: Vec<(Rulebook, TunnelRecord)>) -> Result<Vec<Work>, ApplyError> {
-        let mut entries: BTreeMap<Rulebook, Vec<Entry>> = BTreeMap::new();
-        for (rulebook, record) in gone {
+    pub fn forgetting(&self, gone: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Work>, ApplyError> {
+        let mut entries: BTreeMap<Ruleset, Vec<Entry>> = BTreeMap::new();
+        for (ruleset, record) in gone {
             if crosses(&record.tunnel) {
                 for outer in self.outer_closing([record.id.clone()])? {
-                    entries.entry(outer.rulebook).or_default().extend(outer.gone);
+                    entries.entry(outer.ruleset).or_default().extend(outer.gone);
                 }
             }
-            entries.entry(rulebook).or_default().push(record.into());
+            entries.entry(ruleset).or_default().push(record.into());
         }
-        let works = entries.into_iter().map(|(rulebook, gone)| Work {
-            rulebook,
+        let works = entries.into_iter().map(|(ruleset, gone)| Work {
+            ruleset,
             gone,
             come: Vec::new(),
             settle: Settle::Complete,
@@ -45,7 +45,7 @@ impl<T: Tables> Session<'_, T> {
         Ok(works.collect())
     }
 
-    /// Takes out what tunnels have put in, in one transaction for each rulebook, and strikes them off the record.
+    /// Takes out what tunnels have put in, in one transaction for each ruleset, and strikes them off the record.
     ///
     /// # Errors
     /// If that is not possible; the record of what stands still stands then.

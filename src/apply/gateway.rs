@@ -6,16 +6,16 @@ use super::tunnel::outer;
 use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Listing, Rulebook, Table};
-use crate::plan::{Layout, Site, TunnelId, give_up_entrances, holds, lay_out_gateway, move_jumps};
+use crate::netfilter::{Listing, Ruleset, Table};
+use crate::plan::{JumpConfig, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
 
 /// What `start` or `stop` came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Started {
-    /// The rulebooks that something was changed in.
-    pub changed: BTreeSet<Rulebook>,
+    /// The rulesets that something was changed in.
+    pub changed: BTreeSet<Ruleset>,
     /// What stands now.
     pub standing: Standing,
 }
@@ -36,18 +36,23 @@ pub struct Standing {
 pub enum Blocked {
     /// All.
     All,
-    /// Those of a connection.
-    Of(ConnectionName),
-    /// Those of which one is this.
-    From(Network),
+    /// Those of a connection of this name, and those of which one is this network: a connection can have a name that is a network.
+    By {
+        /// The name.
+        connection: ConnectionName,
+        /// The network, if the name is one.
+        network: Option<Network>,
+    },
 }
 
 impl Blocked {
     fn means(&self, guard: &GuardRecord) -> bool {
         match self {
             Self::All => true,
-            Self::Of(connection) => guard.is_for(connection),
-            Self::From(network) => guard.near == *network || guard.far == *network,
+            Self::By { connection, network } => {
+                let is_end = |network| guard.near == network || guard.far == network;
+                guard.is_for(connection) || network.is_some_and(is_end)
+            }
         }
     }
 }
@@ -64,25 +69,25 @@ impl<T: Tables> Session<'_, T> {
     pub fn start(&mut self) -> Result<Started, ApplyError> {
         let wanted = self.wanted()?;
         let mut started = Started::default();
-        for rulebook in Rulebook::all() {
-            let wanted = wanted.get(&rulebook).map_or(&[][..], Vec::as_slice);
-            if self.make(rulebook, wanted)? {
-                started.changed.insert(rulebook);
+        for ruleset in Ruleset::all() {
+            let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
+            if self.make(ruleset, wanted)? {
+                started.changed.insert(ruleset);
             }
         }
         started.standing = self.standing()?;
         Ok(started)
     }
 
-    /// What `start` comes to in each rulebook where something changes, apart from jumps that move and chains that nobody has put in.
+    /// What `start` comes to in each ruleset where something changes, apart from jumps that move and chains that nobody has put in.
     ///
     /// # Errors
     /// If a record cannot be read, or something set does not go with a tunnel that stands.
     pub fn starting(&self) -> Result<Vec<Work>, ApplyError> {
         let wanted = self.wanted()?;
-        let works = Rulebook::all().map(|rulebook| {
-            let wanted = wanted.get(&rulebook).map_or(&[][..], Vec::as_slice);
-            Ok(difference(rulebook, &self.store.entries(rulebook)?, wanted))
+        let works = Ruleset::all().map(|ruleset| {
+            let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
+            Ok(difference(ruleset, &self.store.entries(ruleset)?, wanted))
         });
         let works = works.collect::<Result<Vec<_>, ApplyError>>()?;
         Ok(works.into_iter().filter(|work| !work.is_empty()).collect())
@@ -95,22 +100,22 @@ impl<T: Tables> Session<'_, T> {
     /// If it cannot be done.
     pub fn stop(&mut self) -> Result<Started, ApplyError> {
         let mut started = self.remove(|entry| matches!(entry, Entry::Gateway(_)))?;
-        for rulebook in self.default_rulebooks()?.into_values() {
-            if !self.store.has_entries(rulebook)? && self.give_up_entrances(rulebook)? {
-                started.changed.insert(rulebook);
+        for ruleset in self.default_rulesets()?.into_values() {
+            if !self.store.has_entries(ruleset)? && self.give_up_entrances(ruleset)? {
+                started.changed.insert(ruleset);
             }
         }
         Ok(started)
     }
 
     /// Takes away the chains that stay, with `place = "own"`, while there is nothing in them. Those that a rule still leads to it leaves.
-    fn give_up_entrances(&mut self, rulebook: Rulebook) -> Result<bool, ApplyError> {
+    fn give_up_entrances(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         // Where there is no such table, nothing of ours is in it.
-        let Ok(listing) = self.tables.save(rulebook, Table::Filter) else {
+        let Ok(listing) = self.tables.save(ruleset, Table::Filter) else {
             return Ok(false);
         };
-        let sections = checked(give_up_entrances(&Listing::of_save(&listing)))?;
-        self.give(rulebook, &sections)?;
+        let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
+        self.give(ruleset, &sections)?;
         Ok(!sections.is_empty())
     }
 
@@ -127,18 +132,18 @@ impl<T: Tables> Session<'_, T> {
 
     fn remove(&mut self, is_meant: impl Fn(&Entry) -> bool) -> Result<Started, ApplyError> {
         let mut started = Started::default();
-        for rulebook in Rulebook::all() {
-            let gone: Vec<_> = self.store.entries(rulebook)?.into_iter().filter(&is_meant).collect();
+        for ruleset in Ruleset::all() {
+            let gone: Vec<_> = self.store.entries(ruleset)?.into_iter().filter(&is_meant).collect();
             if gone.is_empty() {
                 continue;
             }
             self.carry_out(&Work {
-                rulebook,
+                ruleset,
                 gone,
                 come: Vec::new(),
                 settle: Settle::Complete,
             })?;
-            started.changed.insert(rulebook);
+            started.changed.insert(ruleset);
         }
         started.standing = self.standing()?;
         Ok(started)
@@ -150,8 +155,8 @@ impl<T: Tables> Session<'_, T> {
     /// If a record cannot be read.
     pub fn standing(&self) -> Result<Standing, ApplyError> {
         let mut standing = Standing::default();
-        for rulebook in Rulebook::all() {
-            for entry in self.store.entries(rulebook)? {
+        for ruleset in Ruleset::all() {
+            for entry in self.store.entries(ruleset)? {
                 match entry {
                     Entry::Tunnel(_) => standing.tunnels += 1,
                     Entry::Gateway(_) => standing.gateways += 1,
@@ -163,139 +168,154 @@ impl<T: Tables> Session<'_, T> {
         Ok(standing)
     }
 
-    /// What is to be in, rulebook by rulebook, by the settings and the tunnels on record.
-    fn wanted(&self) -> Result<BTreeMap<Rulebook, Vec<Entry>>, ApplyError> {
-        let mut wanted: BTreeMap<Rulebook, BTreeMap<TunnelId, Entry>> = BTreeMap::new();
-        let mut add = |rulebook: Rulebook, entry: Entry| {
-            wanted.entry(rulebook).or_default().insert(entry.id().clone(), entry);
+    /// What is to be in, ruleset by ruleset, by the settings and the tunnels on record.
+    fn wanted(&self) -> Result<BTreeMap<Ruleset, Vec<Entry>>, ApplyError> {
+        let mut wanted: BTreeMap<Ruleset, BTreeMap<TunnelId, Entry>> = BTreeMap::new();
+        let mut add = |ruleset: Ruleset, entry: Entry| {
+            wanted.entry(ruleset).or_default().insert(entry.id().clone(), entry);
         };
-        let ours = self.default_rulebooks()?;
-        for rulebook in ours.values() {
-            for entry in self.named_guards(*rulebook)? {
-                add(*rulebook, entry);
+        let ours = self.default_rulesets()?;
+        for ruleset in ours.values() {
+            for entry in self.named_guards(*ruleset)? {
+                add(*ruleset, entry);
             }
-            if let Some(gateway) = self.gateway(*rulebook)? {
-                add(*rulebook, gateway);
+            if let Some(gateway) = self.gateway(*ruleset)? {
+                add(*ruleset, gateway);
             }
         }
-        for rulebook in Rulebook::all() {
-            let entries = self.store.entries(rulebook)?;
+        for ruleset in Ruleset::all() {
+            let entries = self.store.entries(ruleset)?;
             for entry in &entries {
                 if let Entry::Guard(guard) = entry
                     && self.still_blocks(guard)
                 {
-                    add(rulebook, entry.clone());
+                    add(ruleset, entry.clone());
                 }
             }
-            for record in entries.into_iter().filter_map(Entry::into_tunnel) {
-                let record = self.laid_out_anew(record)?;
-                for guard in self.guards(rulebook, &record)? {
-                    add(rulebook, guard);
+            let records = entries.into_iter().filter_map(Entry::into_tunnel).collect();
+            for record in self.laid_out_anew(records)? {
+                for guard in self.guards(ruleset, &record)? {
+                    add(ruleset, guard);
                 }
                 if let Some((family, outer)) = outer(&record, &self.caller.settings)
-                    && let Some(rulebook) = ours.get(&family)
+                    && let Some(ruleset) = ours.get(&family)
                 {
-                    add(*rulebook, Entry::Outer(outer));
+                    add(*ruleset, Entry::Outer(outer));
                 }
-                add(rulebook, record.into());
+                add(ruleset, record.into());
             }
         }
         let entries = wanted.into_iter();
         Ok(entries
-            .map(|(rulebook, entries)| (rulebook, entries.into_values().collect()))
+            .map(|(ruleset, entries)| (ruleset, entries.into_values().collect()))
             .collect())
     }
 
-    /// The rulebooks that something new goes to, family by family. It is no fault that there is none for a family that nothing is set for,
+    /// The rulesets that something new goes to, family by family. It is no fault that there is none for a family that nothing is set for,
     /// or that the kernel does not know.
-    fn default_rulebooks(&self) -> Result<BTreeMap<Family, Rulebook>, ApplyError> {
-        let mut rulebooks = BTreeMap::new();
+    fn default_rulesets(&self) -> Result<BTreeMap<Family, Ruleset>, ApplyError> {
+        let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
-            match self.tables.default_variant(family) {
-                Ok(variant) => drop(rulebooks.insert(family, Rulebook { variant, family })),
+            match self.tables.default_backend(family) {
+                Ok(backend) => drop(rulesets.insert(family, Ruleset { backend, family })),
                 Err(TablesError::NoFamily(_)) => {}
                 Err(error) if self.is_set_for(family) => return Err(error.into()),
                 Err(_) => {}
             }
         }
-        Ok(rulebooks)
+        Ok(rulesets)
     }
 
     fn is_set_for(&self, family: Family) -> bool {
         let settings = &self.caller.settings;
         let mut pairs = settings.connections.iter().flat_map(|entry| &entry.between);
-        lay_out_gateway(&settings.gateway, family).is_some()
+        gateway_rules(&settings.gateway, family).is_some()
             || pairs.any(|(near, _)| Network::Prefix(*near).family() == family)
     }
 
-    fn gateway(&self, rulebook: Rulebook) -> Result<Option<Entry>, ApplyError> {
-        let Some(layout) = lay_out_gateway(&self.caller.settings.gateway, rulebook.family) else {
+    fn gateway(&self, ruleset: Ruleset) -> Result<Option<Entry>, ApplyError> {
+        let Some(tunnel_rules) = gateway_rules(&self.caller.settings.gateway, ruleset.family) else {
             return Ok(None);
         };
-        let id = TunnelId::gateway();
-        let since = match self.store.entry(rulebook, &id)? {
-            Some(Entry::Gateway(old)) if old.layout == layout => old.since,
+        let id = TunnelId::for_gateway();
+        let since = match self.store.entry(ruleset, &id)? {
+            Some(Entry::Gateway(old)) if old.tunnel_rules == tunnel_rules => old.since,
             Some(_) | None => self.caller.now,
         };
         Ok(Some(Entry::Gateway(GatewayRecord {
             format: FORMAT,
             id,
             since,
-            layout,
+            tunnel_rules,
         })))
     }
 
-    /// A tunnel as it is to be by the settings.
-    fn laid_out_anew(&self, record: TunnelRecord) -> Result<TunnelRecord, ApplyError> {
-        let policy = self.caller.settings.policy(&record.tunnel);
-        let layout = self.layout(&record.tunnel, &record.id, &policy, Some(&record))?;
-        Ok(TunnelRecord {
-            policy,
-            layout,
-            ..record
-        })
+    /// Tunnels as they are to be by the settings.
+    fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
+        let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
+        for record in records {
+            let policy = self.caller.settings.policy(&record.tunnel);
+            let known_by = TunnelId::alike(&record.tunnel);
+            alike
+                .entry(known_by)
+                .or_default()
+                .push(TunnelRecord { policy, ..record });
+        }
+        let mut anew = Vec::new();
+        for records in alike.values() {
+            for record in records {
+                let others = records.iter().filter(|other| other.id != record.id);
+                let others: Vec<_> = others.cloned().collect();
+                anew.push(self.agree(record.clone(), &others, Some(record))?);
+            }
+        }
+        Ok(anew)
     }
 
-    /// Makes a rulebook hold these entries and no others. Says whether that changed anything.
-    fn make(&mut self, rulebook: Rulebook, wanted: &[Entry]) -> Result<bool, ApplyError> {
-        let entries = self.store.entries(rulebook)?;
-        let work = difference(rulebook, &entries, wanted);
+    /// Makes a ruleset hold these entries and no others. Says whether that changed anything.
+    fn make(&mut self, ruleset: Ruleset, wanted: &[Entry]) -> Result<bool, ApplyError> {
+        let entries = self.store.entries(ruleset)?;
+        let work = difference(ruleset, &entries, wanted);
         let place = self.caller.settings.gateway.place;
-        let moved = !entries.is_empty() && self.store.place(rulebook)? != place;
+        let moved = !entries.is_empty() && self.store.place(ruleset)? != place;
         let has_work = !work.is_empty();
         if moved {
             self.move_jumps(&work, wanted)?;
         } else if has_work {
             self.carry_out(&work)?;
         }
-        let mended = self.clear_strays(rulebook)?;
+        let mended = self.clear_strays(ruleset)?;
         Ok(has_work || moved || mended)
     }
 
     /// The same where our jumps move to another place: everything is put in anew, in one change of the table.
     fn move_jumps(&mut self, work: &Work, wanted: &[Entry]) -> Result<(), ApplyError> {
-        let rulebook = work.rulebook;
-        let (old, new) = (self.store.place(rulebook)?, self.caller.settings.gateway.place);
-        let layouts: Vec<_> = wanted.iter().map(|entry| entry.layout().clone()).collect();
+        let ruleset = work.ruleset;
+        let (old, new) = (self.store.place(ruleset)?, self.caller.settings.gateway.place);
+        let all_rules: Vec<_> = wanted.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut pending = pending(work, &[]);
         // What goes may have been in other tables than what stays.
-        pending.tables = work.gone.iter().flat_map(|entry| entry.layout().tables()).collect();
+        pending.tables = work
+            .gone
+            .iter()
+            .flat_map(|entry| entry.tunnel_rules().tables())
+            .collect();
         self.store.begin(&pending, &work.gone, &work.come)?;
-        self.store.set_place(rulebook, new)?;
-        let made = self.listings(&pending, &layouts).and_then(|listings| {
-            let site = |place| Site {
-                family: rulebook.family,
+        self.store.set_place(ruleset, new)?;
+        let made = self.listings(&pending, &all_rules).and_then(|listings| {
+            let jump_config = |place| JumpConfig {
+                family: ruleset.family,
                 place,
             };
-            let sections = checked(move_jumps(&layouts, &listings, site(old), site(new)))?;
+            let sections = checked(move_jumps(&all_rules, &listings, jump_config(old), jump_config(new)))?;
             // After a reload nothing of ours is left to move.
-            Ok(self.give(rulebook, &sections)?)
+            Ok(self.give(ruleset, &sections)?)
         });
         match made {
             Ok(()) => Ok(self.store.commit(&pending, &work.gone, &work.come)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
-                self.store.set_place(rulebook, old)?;
+                self.store.set_place(ruleset, old)?;
                 self.store.abandon(&pending, &work.gone, &work.come)?;
                 self.clear_up(&pending, false)?;
                 Err(error)
@@ -304,20 +324,20 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// Puts everything in anew where chains of ours stand that nobody has put in, or others are missing. Says whether it did.
-    fn clear_strays(&mut self, rulebook: Rulebook) -> Result<bool, ApplyError> {
-        let entries = self.store.entries(rulebook)?;
-        let is_default = self.tables.default_variant(rulebook.family).ok() == Some(rulebook.variant);
+    fn clear_strays(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+        let entries = self.store.entries(ruleset)?;
+        let is_default = self.tables.default_backend(ruleset.family).ok() == Some(ruleset.backend);
         if entries.is_empty() && !is_default {
             return Ok(false);
         }
-        let layouts: Vec<_> = entries.iter().map(|entry| entry.layout().clone()).collect();
+        let all_rules: Vec<_> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut all = BTreeSet::from([Table::Filter]);
-        all.extend(layouts.iter().flat_map(Layout::tables));
-        if self.stands_as_it_should(rulebook, &layouts, &all)? {
+        all.extend(all_rules.iter().flat_map(TunnelRules::tables));
+        if self.stands_as_it_should(ruleset, &all_rules, &all)? {
             return Ok(false);
         }
         let work = Work {
-            rulebook,
+            ruleset,
             gone: Vec::new(),
             come: Vec::new(),
             settle: Settle::Complete,
@@ -332,15 +352,15 @@ impl<T: Tables> Session<'_, T> {
 
     fn stands_as_it_should(
         &mut self,
-        rulebook: Rulebook,
-        layouts: &[Layout],
+        ruleset: Ruleset,
+        all_rules: &[TunnelRules],
         tables: &BTreeSet<Table>,
     ) -> Result<bool, ApplyError> {
-        let family = rulebook.family;
-        let place = self.store.place(rulebook)?;
+        let family = ruleset.family;
+        let place = self.store.place(ruleset)?;
         for table in tables {
-            let listing = Listing::of_save(&self.tables.save(rulebook, *table)?);
-            if !holds(layouts, *table, &listing, Site { family, place }) {
+            let listing = Listing::parse_save(&self.tables.save(ruleset, *table)?);
+            if !is_installed(all_rules, *table, &listing, JumpConfig { family, place }) {
                 return Ok(false);
             }
         }
@@ -349,14 +369,14 @@ impl<T: Tables> Session<'_, T> {
 }
 
 /// What makes these entries of those.
-fn difference(rulebook: Rulebook, entries: &[Entry], wanted: &[Entry]) -> Work {
+fn difference(ruleset: Ruleset, entries: &[Entry], wanted: &[Entry]) -> Work {
     let without = |all: &[Entry], others: &[Entry]| {
         let others: BTreeMap<_, _> = others.iter().map(|entry| (entry.id(), entry)).collect();
         let unlike = all.iter().filter(|entry| others.get(entry.id()) != Some(entry));
         unlike.cloned().collect()
     };
     Work {
-        rulebook,
+        ruleset,
         gone: without(entries, wanted),
         come: without(wanted, entries),
         settle: Settle::Complete,

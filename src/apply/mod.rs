@@ -7,6 +7,7 @@
 //! The kernel takes one table or leaves it, but a change of two tables can end between them. The note of what was about to be done stands
 //! until such a remainder is cleared, by this call or by the next.
 
+mod alike;
 mod facts;
 mod find;
 mod forget;
@@ -22,8 +23,11 @@ use std::net::IpAddr;
 
 use crate::contract::ConnectionName;
 use crate::iptables::{Reason, Tables, TablesError};
-use crate::netfilter::{ChainName, Listing, Rulebook, Section, Table, Variant, restore_text};
-use crate::plan::{Change, Fault, Layout, PolicyError, Site, Wanted, faults, in_stages, rebuild, transition};
+use crate::netfilter::{Backend, ChainName, Listing, Ruleset, Section, Table, restore_text};
+use crate::plan::{
+    DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
+    transition,
+};
 use crate::record::{Daemon, Entry, Pending, RecordError, Settle, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
@@ -62,19 +66,39 @@ pub struct Session<'a, T: Tables> {
 }
 
 /// What whoever runs this machine should know of a change that was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// The nat table of this rulebook takes no rules of ours, so that no tunnel's packets are exempted there.
-    NotExempt(Rulebook),
+    /// The nat table of this ruleset takes no rules of ours, so that no tunnel's packets are exempted there.
+    NotExempt(Ruleset),
+    /// Two tunnels that the kernel cannot tell apart differ in keys that have no intersection.
+    Conflict {
+        /// The connection that has come up.
+        connection: ConnectionName,
+        /// The one that was up first.
+        first: ConnectionName,
+        /// The keys.
+        keys: Vec<&'static str>,
+    },
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotExempt(rulebook) => write!(
+            Self::NotExempt(ruleset) => write!(
                 f,
-                "the nat table of {rulebook} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
+                "the nat table of {ruleset} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
             ),
+            Self::Conflict {
+                connection,
+                first,
+                keys,
+            } => {
+                let keys = keys.join(" and ");
+                write!(
+                    f,
+                    "{connection} has the selectors and the reqid of {first}, but another {keys}: that of {first} applies to both, and where chains differ, only what both allow without them"
+                )
+            }
         }
     }
 }
@@ -105,7 +129,7 @@ pub enum ApplyError {
     Tables(#[from] TablesError),
     /// The plan is wrong. A mistake in this program.
     #[error("refused by its own check, please report this: {0}")]
-    Faulty(Fault),
+    Faulty(PlanFault),
     /// What is set for a tunnel does not go with what it is.
     #[error("{connection}: {fault}")]
     Policy {
@@ -116,11 +140,11 @@ pub enum ApplyError {
     },
 }
 
-/// What a call comes to in one rulebook: which records go and which come.
+/// What a call comes to in one ruleset: which records go and which come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
-    /// The rulebook.
-    pub rulebook: Rulebook,
+    /// The ruleset.
+    pub ruleset: Ruleset,
     /// The records that go.
     pub gone: Vec<Entry>,
     /// The records that come; one that also goes is replaced.
@@ -137,13 +161,15 @@ impl Work {
     }
 }
 
-/// What a call comes to: some work in each rulebook concerned, in this order, and what to say when it is done.
+/// What a call comes to: some work in each ruleset concerned, in this order, and what to say when it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Course {
     /// The work.
     pub works: Vec<Work>,
     /// What to say.
     pub outcome: Outcome,
+    /// What whoever runs this machine should know of it.
+    pub notes: Vec<Note>,
 }
 
 impl<'a, T: Tables> Session<'a, T> {
@@ -172,14 +198,14 @@ impl<'a, T: Tables> Session<'a, T> {
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
         self.settle()?;
         for daemon in self.store.dead_daemons()? {
-            for rulebook in Rulebook::all() {
-                let entries = self.store.entries(rulebook)?;
+            for ruleset in Ruleset::all() {
+                let entries = self.store.entries(ruleset)?;
                 let gone: Vec<_> = entries
                     .into_iter()
                     .filter(|entry| entry.daemon() == Some(daemon))
                     .collect();
                 let work = Work {
-                    rulebook,
+                    ruleset,
                     gone,
                     come: Vec::new(),
                     settle: Settle::Complete,
@@ -191,14 +217,14 @@ impl<'a, T: Tables> Session<'a, T> {
         Ok(())
     }
 
-    /// Where the rules of a rulebook stand: where those do that are in, or where the next ones are to.
-    fn site(&self, rulebook: Rulebook) -> Result<Site, RecordError> {
-        let place = match self.store.has_entries(rulebook)? {
-            true => self.store.place(rulebook)?,
+    /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are to.
+    fn jump_config(&self, ruleset: Ruleset) -> Result<JumpConfig, RecordError> {
+        let place = match self.store.has_entries(ruleset)? {
+            true => self.store.place(ruleset)?,
             false => self.caller.settings.gateway.place,
         };
-        let family = rulebook.family;
-        Ok(Site { family, place })
+        let family = ruleset.family;
+        Ok(JumpConfig { family, place })
     }
 
     /// What some work takes, table by table; nothing, if only the record changes.
@@ -207,15 +233,15 @@ impl<'a, T: Tables> Session<'a, T> {
     /// If the record cannot be read, or the plan does not stand its own check.
     pub fn sections(&self, work: &Work) -> Result<Vec<Section>, ApplyError> {
         let entries = || work.gone.iter().chain(&work.come);
-        let layouts: Vec<_> = entries().map(Entry::layout).collect();
+        let all_rules: Vec<_> = entries().map(Entry::tunnel_rules).collect();
         let ids: BTreeSet<_> = entries().map(Entry::id).collect();
-        let staying = self.store.staying(work.rulebook, &layouts, &ids)?;
-        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.layout().clone()).collect();
-        checked(transition(&Change {
-            gone: layouts_of(&work.gone),
-            come: layouts_of(&work.come),
+        let staying = self.store.staying(work.ruleset, &all_rules, &ids)?;
+        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+        checked(transition(&RulesetChange {
+            removed: layouts_of(&work.gone),
+            added: layouts_of(&work.come),
             staying,
-            site: self.site(work.rulebook)?,
+            jump_config: self.jump_config(work.ruleset)?,
         }))
     }
 
@@ -226,7 +252,7 @@ impl<'a, T: Tables> Session<'a, T> {
                 None => Err(error.into()),
                 Some(spared) => {
                     self.attempt(&spared).map_err(|_| error)?;
-                    self.notes.push(Note::NotExempt(work.rulebook));
+                    self.notes.push(Note::NotExempt(work.ruleset));
                     Ok(())
                 }
             },
@@ -236,19 +262,19 @@ impl<'a, T: Tables> Session<'a, T> {
 
     fn attempt(&mut self, work: &Work) -> Result<(), ApplyError> {
         let Work {
-            rulebook, gone, come, ..
+            ruleset, gone, come, ..
         } = work;
         let sections = self.sections(work)?;
         if sections.is_empty() && changes_no_rule(work) {
-            return Ok(come.iter().try_for_each(|entry| self.store.update(*rulebook, entry))?);
+            return Ok(come.iter().try_for_each(|entry| self.store.update(*ruleset, entry))?);
         }
         let pending = pending(work, &sections);
-        let stood = self.store.has_entries(*rulebook)?;
+        let stood = self.store.has_entries(*ruleset)?;
         if !stood {
-            self.store.set_place(*rulebook, self.caller.settings.gateway.place)?;
+            self.store.set_place(*ruleset, self.caller.settings.gateway.place)?;
         }
         self.store.begin(&pending, gone, come)?;
-        let made = match self.give(*rulebook, &sections) {
+        let made = match self.give(*ruleset, &sections) {
             Err(error) if stood && may_be_drift(&error) => self.rebuild(&pending, gone, come),
             other => other.map_err(ApplyError::from),
         };
@@ -264,11 +290,11 @@ impl<'a, T: Tables> Session<'a, T> {
         }
     }
 
-    /// Gives the kernel what it is to change. No program is started for nothing: an entry can have nothing but parts that others share.
-    fn give(&mut self, rulebook: Rulebook, sections: &[Section]) -> Result<(), TablesError> {
+    /// Gives the kernel the changes. Starts no program without any: an entry can consist of parts that others share.
+    fn give(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),
-            false => self.tables.restore(rulebook, &restore_text(sections)),
+            false => self.tables.restore(ruleset, &restore_text(sections)),
         }
     }
 
@@ -294,36 +320,44 @@ impl<'a, T: Tables> Session<'a, T> {
 
     /// Makes the kernel hold what the record says, less what goes and with what comes.
     fn rebuild(&mut self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), ApplyError> {
-        let rulebook = pending.rulebook;
-        let mut entries = self.store.entries(rulebook)?;
+        let ruleset = pending.ruleset;
+        let mut entries = self.store.entries(ruleset)?;
         entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
-        let layouts: Vec<_> = entries.iter().chain(come).map(|entry| entry.layout().clone()).collect();
-        let site = Site {
-            family: rulebook.family,
-            place: self.store.place(rulebook)?,
+        let all_rules: Vec<_> = entries
+            .iter()
+            .chain(come)
+            .map(|entry| entry.tunnel_rules().clone())
+            .collect();
+        let jump_config = JumpConfig {
+            family: ruleset.family,
+            place: self.store.place(ruleset)?,
         };
-        if layouts.len() >= CROWD {
-            match self.bring_to(rulebook, Wanted::of(&layouts, site)) {
+        if all_rules.len() >= CROWD {
+            match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, jump_config)) {
                 // It does not hold what it lists, or not any more.
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
                 other => return other,
             }
         }
-        let listings = self.listings(pending, &layouts)?;
-        let sections = checked(rebuild(&layouts, &listings, site))?;
-        let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has(chain));
-        Ok(self.give(rulebook, &staged(rulebook, sections, stands))?)
+        let listings = self.listings(pending, &all_rules)?;
+        let sections = checked(rebuild(&all_rules, &listings, jump_config))?;
+        let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has_chain(chain));
+        Ok(self.give(ruleset, &staged(ruleset, sections, stands))?)
     }
 
     /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
     /// iptables-legacy that alone loads a table into the kernel.
-    fn listings(&mut self, pending: &Pending, layouts: &[Layout]) -> Result<BTreeMap<Table, Listing>, ApplyError> {
+    fn listings(
+        &mut self,
+        pending: &Pending,
+        all_rules: &[TunnelRules],
+    ) -> Result<BTreeMap<Table, Listing>, ApplyError> {
         let mut needed = BTreeSet::from([Table::Filter]);
-        needed.extend(layouts.iter().flat_map(Layout::tables));
+        needed.extend(all_rules.iter().flat_map(TunnelRules::tables));
         let mut listings = BTreeMap::new();
         for table in needed.union(&pending.tables) {
-            match self.tables.save(pending.rulebook, *table) {
-                Ok(text) => drop(listings.insert(*table, Listing::of_save(&text))),
+            match self.tables.save(pending.ruleset, *table) {
+                Ok(text) => drop(listings.insert(*table, Listing::parse_save(&text))),
                 // A kernel without the table, most likely. It has refused the change then, and nothing of ours is in there.
                 Err(error) if !needed.contains(table) && may_be_drift(&error) => {}
                 Err(error) => return Err(error.into()),
@@ -335,15 +369,15 @@ impl<'a, T: Tables> Session<'a, T> {
 
 /// The same work without what only exempts packets in the nat table; nothing, if it has nothing to do there, or more than that.
 fn without_nat(work: &Work) -> Option<Work> {
-    let has_nat = |entry: &&Entry| entry.layout().tables().contains(&Table::Nat);
+    let has_nat = |entry: &&Entry| entry.tunnel_rules().tables().contains(&Table::Nat);
     let mut in_nat = work.come.iter().filter(has_nat).peekable();
     in_nat.peek()?;
-    if !in_nat.all(|entry| entry.layout().can_spare_nat()) {
+    if !in_nat.all(|entry| entry.tunnel_rules().can_omit_nat()) {
         return None;
     }
     let mut spared = work.clone();
     for entry in &mut spared.come {
-        *entry.layout_mut() = entry.layout().clone().without_nat();
+        *entry.tunnel_rules_mut() = entry.tunnel_rules().clone().without_nat();
     }
     Some(spared)
 }
@@ -353,7 +387,7 @@ fn changes_no_rule(work: &Work) -> bool {
     let laid_out = |entries: &[Entry]| -> BTreeMap<_, _> {
         let entries = entries.iter();
         entries
-            .map(|entry| (entry.id().clone(), entry.layout().clone()))
+            .map(|entry| (entry.id().clone(), entry.tunnel_rules().clone()))
             .collect()
     };
     laid_out(&work.gone) == laid_out(&work.come)
@@ -363,7 +397,7 @@ fn pending(work: &Work, sections: &[Section]) -> Pending {
     let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id().clone()).collect();
     Pending {
         format: crate::record::FORMAT,
-        rulebook: work.rulebook,
+        ruleset: work.ruleset,
         tables: sections.iter().map(|section| section.table).collect(),
         gone: ids(&work.gone),
         come: ids(&work.come),
@@ -372,17 +406,17 @@ fn pending(work: &Work, sections: &[Section]) -> Pending {
 }
 
 fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
-    match faults(&sections).into_iter().next() {
+    match plan_faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(sections),
     }
 }
 
 /// In as many commits as this iptables is quick with. The legacy one writes the whole table at each: it gets one.
-fn staged(rulebook: Rulebook, sections: Vec<Section>, stands: impl Fn(Table, &ChainName) -> bool) -> Vec<Section> {
-    match rulebook.variant {
-        Variant::Nft => in_stages(sections, |section, chain| stands(section.table, chain)),
-        Variant::Legacy | Variant::Plain => sections,
+fn staged(ruleset: Ruleset, sections: Vec<Section>, stands: impl Fn(Table, &ChainName) -> bool) -> Vec<Section> {
+    match ruleset.backend {
+        Backend::Nft => in_stages(sections, |section, chain| stands(section.table, chain)),
+        Backend::Legacy | Backend::Plain => sections,
     }
 }
 

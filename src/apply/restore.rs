@@ -6,8 +6,8 @@ use std::thread;
 
 use super::{ApplyError, Session, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Chain, ChainName, Command, Rulebook, Saved, Section, Table, restore_text};
-use crate::plan::{Drift, Layout, Question, Wanted, drift, mend, questions};
+use crate::netfilter::{Chain, ChainName, Command, IptablesSave, Ruleset, Section, Table, restore_text};
+use crate::plan::{DesiredState, Drift, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
 use crate::record::{Entry, FORMAT, Pending, RecordError, Settle};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
@@ -17,58 +17,58 @@ const TRIES: usize = 3;
 /// counts as changed, which is mended by writing it again.
 const ASKED: usize = 64;
 
-/// What the record wants of a rulebook beside what the kernel lists.
+/// What the record wants of a ruleset beside what the kernel lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// What is on record.
     pub entries: Vec<Entry>,
     /// What the record wants.
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// What the kernel lists.
-    pub saved: Saved,
+    pub saved: IptablesSave,
     /// What differs.
     pub drifts: Vec<Drift>,
-    stands: Vec<Question>,
+    stands: Vec<RuleProbe>,
 }
 
 impl<T: Tables> Session<'_, T> {
-    /// Compares a rulebook with its record. Changes nothing.
+    /// Compares a ruleset with its record. Changes nothing.
     ///
     /// # Errors
     /// If the record cannot be read, or the tables not be listed.
-    pub fn compare(&mut self, rulebook: Rulebook) -> Result<Comparison, ApplyError> {
-        let (store, site) = (self.store, self.site(rulebook)?);
+    pub fn compare(&mut self, ruleset: Ruleset) -> Result<Comparison, ApplyError> {
+        let (store, jump_config) = (self.store, self.jump_config(ruleset)?);
         // Both take long with many tunnels, and neither waits for the other.
         let (read, listed) = thread::scope(|scope| {
             let reading = scope.spawn(|| {
-                let entries = store.entries(rulebook)?;
-                let wanted = Wanted::of(&layouts(&entries), site);
+                let entries = store.entries(ruleset)?;
+                let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config);
                 Ok::<_, RecordError>((entries, wanted))
             });
-            let listed = self.tables.save_all(rulebook);
+            let listed = self.tables.save_all(ruleset);
             (reading.join().unwrap_or_else(|panic| resume_unwind(panic)), listed)
         });
         let (entries, wanted) = read?;
-        self.compared(rulebook, entries, wanted, &listed?)
+        self.compared(ruleset, entries, wanted, &listed?)
     }
 
     fn compared(
         &mut self,
-        rulebook: Rulebook,
+        ruleset: Ruleset,
         entries: Vec<Entry>,
-        wanted: Wanted,
+        wanted: DesiredState,
         listed: &str,
     ) -> Result<Comparison, ApplyError> {
-        let saved = Saved::read(listed);
-        let mut drifts = drift(&wanted, &saved, &[]);
+        let saved = IptablesSave::parse(listed);
+        let mut drifts = detect_drift(&wanted, &saved, &[]);
         let mut stands = Vec::new();
         if !drifts.is_empty() {
-            for question in questions(&wanted, &saved).into_iter().take(ASKED) {
-                if self.holds(rulebook, &question)? {
+            for question in rule_probes(&wanted, &saved).into_iter().take(ASKED) {
+                if self.holds(ruleset, &question)? {
                     stands.push(question);
                 }
             }
-            drifts = drift(&wanted, &saved, &stands);
+            drifts = detect_drift(&wanted, &saved, &stands);
         }
         Ok(Comparison {
             entries,
@@ -79,43 +79,43 @@ impl<T: Tables> Session<'_, T> {
         })
     }
 
-    /// Brings a rulebook to what the record says, and returns what was wrong with it. What is right is not touched.
+    /// Brings a ruleset to what the record says, and returns what was wrong with it. What is right is not touched.
     ///
     /// It takes one run of `iptables-restore`, and of what that commits for a table only the last thing lets anything through.
     ///
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
-    pub fn restore(&mut self, rulebook: Rulebook) -> Result<Vec<Drift>, ApplyError> {
+    pub fn restore(&mut self, ruleset: Ruleset) -> Result<Vec<Drift>, ApplyError> {
         let mut found = Vec::new();
         let mut tables = BTreeSet::new();
         for _ in 0..TRIES {
-            let comparison = self.compare(rulebook)?;
+            let comparison = self.compare(ruleset)?;
             tables.extend(comparison.saved.tables().map(|(table, _)| table));
             if found.is_empty() {
                 found.clone_from(&comparison.drifts);
             }
-            let sections = self.mending(rulebook, &comparison)?;
+            let sections = self.mending(ruleset, &comparison)?;
             if sections.is_empty() {
                 return Ok(found);
             }
-            match self.tables.resume(rulebook, &restore_text(&sections)) {
+            match self.tables.resume(ruleset, &restore_text(&sections)) {
                 // Somebody has changed what was listed.
                 Err(error) if may_be_drift(&error) => {}
                 other => return Ok(other.map(|()| found)?),
             }
         }
-        self.rebuild(&whole(rulebook, tables), &[], &[])?;
+        self.rebuild(&whole(ruleset, tables), &[], &[])?;
         Ok(found)
     }
 
-    /// Brings a rulebook to what is wanted. What is right is not touched.
-    pub(super) fn bring_to(&mut self, rulebook: Rulebook, wanted: Wanted) -> Result<(), ApplyError> {
-        let listed = self.tables.save_all(rulebook)?;
-        let comparison = self.compared(rulebook, Vec::new(), wanted, &listed)?;
-        let sections = self.mending(rulebook, &comparison)?;
+    /// Brings a ruleset to what is wanted. What is right is not touched.
+    pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
+        let listed = self.tables.save_all(ruleset)?;
+        let comparison = self.compared(ruleset, Vec::new(), wanted, &listed)?;
+        let sections = self.mending(ruleset, &comparison)?;
         match sections.is_empty() {
             true => Ok(()),
-            false => Ok(self.tables.resume(rulebook, &restore_text(&sections))?),
+            false => Ok(self.tables.resume(ruleset, &restore_text(&sections))?),
         }
     }
 
@@ -123,7 +123,7 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If the plan does not stand its own check.
-    pub fn mending(&self, rulebook: Rulebook, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
+    pub fn mending(&self, ruleset: Ruleset, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
         let Comparison {
             entries: _,
             wanted,
@@ -131,19 +131,23 @@ impl<T: Tables> Session<'_, T> {
             drifts,
             stands,
         } = comparison;
-        let sections = checked(mend(wanted, saved, stands, drifts))?;
-        let has = |table, chain: &ChainName| saved.table(table).is_some_and(|listed| listed.has(chain.as_str()));
-        Ok(staged(rulebook, sections, has))
+        let sections = checked(reconcile(wanted, saved, stands, drifts))?;
+        let has = |table, chain: &ChainName| {
+            saved
+                .table(table)
+                .is_some_and(|listed| listed.has_chain(chain.as_str()))
+        };
+        Ok(staged(ruleset, sections, has))
     }
 
     /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test` would not do: the one of nft looks at no
     /// rule then. A section of nothing but this writes nothing.
-    fn holds(&mut self, rulebook: Rulebook, question: &Question) -> Result<bool, ApplyError> {
-        let Question { table, chain, rule } = question.clone();
+    fn holds(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
+        let RuleProbe { table, chain, rule } = question.clone();
         let commands = vec![Command::Check(Chain::Own(chain), rule)];
         match self
             .tables
-            .restore(rulebook, &restore_text(&[Section { table, commands }]))
+            .restore(ruleset, &restore_text(&[Section { table, commands }]))
         {
             Ok(()) => Ok(true),
             Err(error @ TablesError::Refused { .. }) if may_be_drift(&error) => Ok(false),
@@ -152,15 +156,15 @@ impl<T: Tables> Session<'_, T> {
     }
 }
 
-fn layouts(entries: &[Entry]) -> Vec<Layout> {
-    entries.iter().map(|entry| entry.layout().clone()).collect()
+fn all_rules(entries: &[Entry]) -> Vec<TunnelRules> {
+    entries.iter().map(|entry| entry.tunnel_rules().clone()).collect()
 }
 
 /// A change of everything in these tables.
-fn whole(rulebook: Rulebook, tables: BTreeSet<Table>) -> Pending {
+fn whole(ruleset: Ruleset, tables: BTreeSet<Table>) -> Pending {
     Pending {
         format: FORMAT,
-        rulebook,
+        ruleset,
         tables,
         gone: Vec::new(),
         come: Vec::new(),

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 
 use super::facts::facts;
 use crate::contract::{Event, Operation, Routing};
-use crate::plan::{RouteOptions, RoutingKey, Standing, address_slot, device_slot, items, needed, rank, slot};
+use crate::plan::{
+    RecordedRoutes, RouteOptions, RoutingKey, address_key, install_order, interface_key, kernel_queries, net_objects,
+    object_key,
+};
 use crate::record::{Daemon, FORMAT, RecordError, RoutingRecord, Store};
 use crate::rtnetlink::{Item, NetlinkError, Network, Put, Vti, Wanted};
 
@@ -93,7 +96,7 @@ impl RoutingWork {
 
     /// What goes, in the order in which it is taken out: last in, first out.
     pub fn outgoing(&self) -> impl Iterator<Item = &Item> {
-        let stays = |item: &Item| self.after.iter().any(|other| slot(other) == slot(item));
+        let stays = |item: &Item| self.after.iter().any(|other| object_key(other) == object_key(item));
         self.standing().iter().rev().filter(move |item| !stays(item))
     }
 
@@ -101,7 +104,7 @@ impl RoutingWork {
     fn both(&self) -> Vec<Item> {
         let besides = self.standing().iter().filter(|item| !self.after.contains(item));
         let mut both: Vec<_> = besides.chain(&self.after).cloned().collect();
-        both.sort_by_key(rank);
+        both.sort_by_key(install_order);
         both
     }
 
@@ -134,15 +137,15 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         operation: Operation,
         options: &RouteOptions,
     ) -> Result<RoutingWork, RoutingError> {
-        let key = RoutingKey::of(routing);
+        let key = RoutingKey::from_routing(routing);
         let before = self.store.routing(&key)?;
         let own = before.as_ref().map_or_else(Vec::new, |record| record.items.clone());
-        let standing = Standing {
+        let standing = RecordedRoutes {
             source: self.held_source(routing, &key)?,
             own,
         };
-        let facts = facts(self.kernel, routing, &needed(event.dialect, routing, operation))?;
-        let after = items(event.dialect, routing, operation, options, &facts, &standing);
+        let facts = facts(self.kernel, routing, &kernel_queries(event.dialect, routing, operation))?;
+        let after = net_objects(event.dialect, routing, operation, options, &facts, &standing);
         Ok(RoutingWork {
             key,
             before,
@@ -156,9 +159,9 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         let Some(source) = routing.source else {
             return Ok(Vec::new());
         };
-        let held = self.store.held(&address_slot(source), key)?;
+        let held = self.store.held(&address_key(source), key)?;
         let device = match &held {
-            Some(Item::Address(address)) => self.store.held(&device_slot(&address.device), key)?,
+            Some(Item::Address(address)) => self.store.held(&interface_key(&address.device), key)?,
             Some(Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_)) | None => None,
         };
         Ok(device.into_iter().chain(held).collect())
@@ -206,7 +209,10 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         let mut setup = Setup::default();
         let mut new = Vec::new();
         for item in &work.after {
-            let stood = work.standing().iter().any(|other| slot(other) == slot(item));
+            let stood = work
+                .standing()
+                .iter()
+                .any(|other| object_key(other) == object_key(item));
             match self.kernel.put(item) {
                 Ok(Put::New) => {
                     setup.put += usize::from(!stood);
@@ -227,9 +233,9 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     fn what_stood(&self, work: &RoutingWork, item: &Item) -> Result<Option<Item>, RecordError> {
         let standing = work.standing();
         let same = standing.iter().find(|other| *other == item);
-        match same.or_else(|| standing.iter().find(|other| slot(other) == slot(item))) {
+        match same.or_else(|| standing.iter().find(|other| object_key(other) == object_key(item))) {
             Some(stood) => Ok(Some(stood.clone())),
-            None => self.store.held(&slot(item), &work.key),
+            None => self.store.held(&object_key(item), &work.key),
         }
     }
 
@@ -237,7 +243,11 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     fn roll_back(&mut self, work: &RoutingWork, new: &[&Item], both: &RoutingRecord) {
         let mut rest = Rest::default();
         for item in new.iter().rev() {
-            let done = match work.standing().iter().find(|other| slot(other) == slot(item)) {
+            let done = match work
+                .standing()
+                .iter()
+                .find(|other| object_key(other) == object_key(item))
+            {
                 Some(old) => self.kernel.put(old).map(drop).map_err(RoutingError::from),
                 None => self.take_away(&work.key, item, &mut rest).map_err(RoutingError::from),
             };
@@ -282,7 +292,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
 
     /// Takes an item out, unless another far network needs it, or puts that one's in its place.
     fn remove(&mut self, key: &RoutingKey, item: &Item) -> Result<Removal, RoutingError> {
-        match self.store.held(&slot(item), key)? {
+        match self.store.held(&object_key(item), key)? {
             Some(other) if other == *item => {}
             Some(other) => {
                 if let Err(error) = self.kernel.put(&other) {

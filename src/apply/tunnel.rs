@@ -1,10 +1,10 @@
 //! What opening and closing the firewall for a tunnel comes to.
 
-use super::{ApplyError, Course, Outcome, Session, Work};
+use super::{ApplyError, Course, Outcome, Session, Work, alike};
 use crate::contract::{Multiplicity, Tunnel};
 use crate::iptables::Tables;
-use crate::netfilter::Rulebook;
-use crate::plan::{Exempting, Layout, Terms, TunnelId, TunnelKey, lay_out, lay_out_peer};
+use crate::netfilter::Ruleset;
+use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, tunnel_rules};
 use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
 use crate::selector::Family;
 use crate::settings::{Esp, Policy, Settings};
@@ -18,13 +18,14 @@ impl<T: Tables> Session<'_, T> {
         let course = self.opening(tunnel)?;
         for (index, work) in course.works.iter().enumerate() {
             if let Err(error) = self.carry_out(work) {
-                // What was done in the other family's rulebook goes again. If that fails, the next `down` finds it.
+                // What was done in the other family's ruleset goes again. If that fails, the next `down` finds it.
                 for done in course.works[..index].iter().rev() {
                     let _ = self.carry_out(&reversed(done));
                 }
                 return Err(error);
             }
         }
+        self.notes.extend(course.notes);
         Ok(course.outcome)
     }
 
@@ -44,9 +45,9 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not go with it.
     pub fn opening(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
-        let key = TunnelKey::of(tunnel);
-        let (rulebook, old, id) = match self.find(tunnel, &key)? {
-            Some((rulebook, old)) => (rulebook, Some(old.clone()), old.id),
+        let key = TunnelKey::from_tunnel(tunnel);
+        let (ruleset, old, id) = match self.find(tunnel, &key)? {
+            Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
             None => self.place(tunnel, &key)?,
         };
         let (count, settle) = match tunnel.multiplicity {
@@ -56,66 +57,77 @@ impl<T: Tables> Session<'_, T> {
             ),
             Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
         };
-        let policy = self.caller.settings.policy(tunnel);
-        let layout = self.layout(tunnel, &id, &policy, old.as_ref())?;
-        let stood = old.as_ref().filter(|old| old.layout == layout);
-        let outcome = if stood.is_some() {
-            Outcome::StoodAlready(count)
-        } else {
-            Outcome::Opened
-        };
+        let alike = self.others_alike(ruleset, tunnel, &id)?;
+        let last = alike.iter().map(|other| other.turn.saturating_add(1)).max();
         let new = TunnelRecord {
             format: FORMAT,
             id,
             key,
             multiplicity: tunnel.multiplicity,
             count,
-            since: stood.map_or(self.caller.now, |old| old.since),
+            since: self.caller.now,
             daemon: self.caller.daemon,
             tunnel: tunnel.clone(),
-            policy,
-            layout,
+            policy: self.caller.settings.policy(tunnel),
+            effective: None,
+            turn: old.as_ref().map_or(last.unwrap_or_default(), |old| old.turn),
+            tunnel_rules: TunnelRules::default(),
         };
+        let mut new = self.agree(new, &alike, old.as_ref())?;
+        let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
+        new.since = stood.map_or(new.since, |old| old.since);
+        let outcome = match stood {
+            Some(_) => Outcome::StoodAlready(count),
+            None => Outcome::Opened,
+        };
+        let changes_policy = old.as_ref().is_none_or(|old| old.policy != new.policy);
+        let conflict = alike::conflict(&new, &alike).filter(|_| changes_policy);
         let mut works = Vec::from_iter(self.outer_opening(&new, settle)?);
         let mut work = Work {
-            rulebook,
+            ruleset,
             gone: old.map(Entry::from).into_iter().collect(),
             come: Vec::new(),
             settle,
         };
         self.add_guards(&mut work, &new)?;
+        let all: Vec<_> = alike.iter().chain([&new]).collect();
+        self.follow(&mut work, &alike, &all)?;
         work.come.push(new.into());
         works.push(work);
-        Ok(Course { works, outcome })
+        Ok(Course {
+            works,
+            outcome,
+            notes: conflict.into_iter().collect(),
+        })
     }
 
     /// The rules of a tunnel. One whose nat table takes none of ours goes on without.
-    pub(super) fn layout(
+    pub(super) fn tunnel_rules(
         &self,
         tunnel: &Tunnel,
         id: &TunnelId,
         policy: &Policy,
         old: Option<&TunnelRecord>,
-    ) -> Result<Layout, ApplyError> {
+    ) -> Result<TunnelRules, ApplyError> {
         let settings = &self.caller.settings;
-        let terms = Terms {
+        let terms = PolicyContext {
             policy,
             esp: settings.gateway.esp,
-            exempting: match settings.leaves_nat_alone() {
-                true => Exempting::Nobody,
-                false => Exempting::Some,
+            nat_exemption: match settings.leaves_nat_alone() {
+                true => NatExemption::Never,
+                false => NatExemption::Possible,
             },
             interfaces: &self.caller.interfaces,
             path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
         };
-        let layout = lay_out(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
+        let tunnel_rules = tunnel_rules(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
             fault,
         })?;
-        let spared = old.is_some_and(|old| old.layout == layout.clone().without_nat());
-        match spared && layout.can_spare_nat() {
-            true => Ok(layout.without_nat()),
-            false => Ok(layout),
+        let spared = old.is_some_and(|old| old.tunnel_rules == tunnel_rules.clone().without_nat());
+        match spared && tunnel_rules.can_omit_nat() {
+            true => Ok(tunnel_rules.without_nat()),
+            false => Ok(tunnel_rules),
         }
     }
 
@@ -124,13 +136,13 @@ impl<T: Tables> Session<'_, T> {
         let Some((family, new)) = outer(record, &self.caller.settings) else {
             return Ok(None);
         };
-        let rulebook = Rulebook {
-            variant: self.tables.default_variant(family)?,
+        let ruleset = Ruleset {
+            backend: self.tables.default_backend(family)?,
             family,
         };
-        let old = self.store.entry(rulebook, &new.id)?;
+        let old = self.store.entry(ruleset, &new.id)?;
         Ok(Some(Work {
-            rulebook,
+            ruleset,
             gone: old.into_iter().collect(),
             come: vec![Entry::Outer(new)],
             settle,
@@ -139,10 +151,10 @@ impl<T: Tables> Session<'_, T> {
 
     /// Has a tunnel's networks held apart, if that is set for it. That stays when the tunnel goes.
     fn add_guards(&self, work: &mut Work, record: &TunnelRecord) -> Result<(), ApplyError> {
-        for new in self.guards(work.rulebook, record)? {
-            let old = self.store.entry(work.rulebook, new.id())?;
+        for new in self.guards(work.ruleset, record)? {
+            let old = self.store.entry(work.ruleset, new.id())?;
             if let Some(Entry::Guard(old)) = &old
-                && old.layout == *new.layout()
+                && old.tunnel_rules == *new.tunnel_rules()
                 && old.tunnel.is_some()
             {
                 continue;
@@ -158,13 +170,14 @@ impl<T: Tables> Session<'_, T> {
     /// # Errors
     /// If the record cannot be read.
     pub fn closing(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
-        let Some((rulebook, record)) = self.find_open(tunnel)? else {
+        let Some((ruleset, record)) = self.find_open(tunnel)? else {
             return Ok(Course {
                 works: match crosses(tunnel) {
-                    true => self.outer_closing(TunnelKey::of(tunnel).ids())?,
+                    true => self.outer_closing(TunnelKey::from_tunnel(tunnel).ids())?,
                     false => Vec::new(),
                 },
                 outcome: Outcome::NothingThere,
+                notes: Vec::new(),
             });
         };
         let (id, crosses) = (record.id.clone(), crosses(&record.tunnel));
@@ -179,25 +192,34 @@ impl<T: Tables> Session<'_, T> {
                 Outcome::StillNeeded(left),
             ),
         };
-        let mut works = vec![Work {
-            rulebook,
+        let alike = self.others_alike(ruleset, &record.tunnel, &id)?;
+        let mut work = Work {
+            ruleset,
             gone: vec![record.into()],
             come,
             settle: Settle::Complete,
-        }];
+        };
+        if outcome == Outcome::Closed {
+            self.follow(&mut work, &alike, &alike.iter().collect::<Vec<_>>())?;
+        }
+        let mut works = vec![work];
         if outcome == Outcome::Closed && crosses {
             works.extend(self.outer_closing([id])?);
         }
-        Ok(Course { works, outcome })
+        Ok(Course {
+            works,
+            outcome,
+            notes: Vec::new(),
+        })
     }
 
     pub(super) fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
         let mut works = Vec::new();
-        for outer in ids.into_iter().map(|id| TunnelId::outer(&id)) {
-            for rulebook in Rulebook::all() {
-                if let Some(entry) = self.store.entry(rulebook, &outer)? {
+        for outer in ids.into_iter().map(|id| TunnelId::for_esp_peer(&id)) {
+            for ruleset in Ruleset::all() {
+                if let Some(entry) = self.store.entry(ruleset, &outer)? {
                     works.push(Work {
-                        rulebook,
+                        ruleset,
                         gone: vec![entry],
                         come: Vec::new(),
                         settle: Settle::Complete,
@@ -217,14 +239,14 @@ pub(super) fn crosses(tunnel: &Tunnel) -> bool {
 /// What undoes some work.
 fn reversed(work: &Work) -> Work {
     Work {
-        rulebook: work.rulebook,
+        ruleset: work.ruleset,
         gone: work.come.clone(),
         come: work.gone.clone(),
         settle: Settle::Complete,
     }
 }
 
-/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its rulebook; nothing, if that is not asked for.
+/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its ruleset; nothing, if that is not asked for.
 pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Family, OuterRecord)> {
     match settings.gateway.esp {
         Esp::Negotiated => {}
@@ -233,9 +255,9 @@ pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Famil
     let peer = record.tunnel.peer.filter(|_| crosses(&record.tunnel))?;
     let new = OuterRecord {
         format: FORMAT,
-        id: TunnelId::outer(&record.id),
+        id: TunnelId::for_esp_peer(&record.id),
         daemon: record.daemon,
-        layout: lay_out_peer(peer),
+        tunnel_rules: esp_peer_rules(peer),
     };
     Some((Family::of(peer), new))
 }

@@ -9,6 +9,7 @@ mod dialect;
 mod domain;
 mod error;
 mod event;
+mod identity;
 mod reader;
 mod resolver;
 mod routing;

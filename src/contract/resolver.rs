@@ -37,7 +37,7 @@ impl ResolverDuty {
 }
 
 /// A user, and what it asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameService {
     /// Who.
     pub user: ResolverUser,
@@ -57,7 +57,8 @@ pub struct ResolverUser {
 }
 
 /// What is done about a user's name servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Request {
     /// They are taken into use.
     Use(Offer),
@@ -66,7 +67,7 @@ pub enum Request {
 }
 
 /// What the peer offers, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// Its name servers, in its order and none twice.
     pub servers: Vec<IpAddr>,
@@ -77,7 +78,8 @@ pub struct Offer {
 }
 
 /// By what names are resolved on this machine, as far as the daemon says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Means {
     /// By `resolv.conf`; or by an unbound that runs, if there are domains; or, where that file turns out to be systemd-resolved's,
     /// by that service on this device.

@@ -10,14 +10,15 @@ use crate::selector::Expected;
 /// The longest name of a connection, in bytes as the daemon gives it. libreswan gives all variables together 2047 bytes.
 const LONGEST_NAME: usize = 1024;
 
-/// The longest text of a peer that is kept, in bytes after escaping.
-const LONGEST_TEXT: usize = 512;
+/// The longest text of a peer that is kept, in bytes. charon prints identities into 512 bytes (`BUF_LEN` in `utils.h`), and so did Pluto up to
+/// libreswan 3.x (`IDTOA_BUF`): one of 511 may have been longer.
+const LONGEST_TEXT: usize = 510;
 
 /// The longest comment, in bytes. iptables takes 255; half of it leaves room for a prefix of ours.
 const LONGEST_COMMENT: usize = 128;
 
-/// What stands at the end of a text that was cut.
-const CUT: &str = "...";
+/// The end of a text that was cut. No escape begins like that.
+const CUT: &str = "\\...";
 
 /// What a slug is where a name has nothing readable.
 const NAMELESS: &str = "tunnel";
@@ -36,21 +37,32 @@ impl ConnectionName {
         if !(1..=LONGEST_NAME).contains(&raw.len()) {
             return Err(Expected("a name of 1 to 1024 bytes"));
         }
-        let mut text = String::with_capacity(raw.len());
-        for &byte in raw {
-            if byte == b'\\' {
-                escape_always(&mut text, byte);
-            } else {
-                escape(&mut text, byte);
-            }
-        }
-        Ok(Self(text))
+        Ok(Self(escaped(raw)))
     }
 
     /// The escaped name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name as the daemon gave it, byte for byte.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        unescape(&self.0).unwrap_or_default()
+    }
+
+    /// The name in the daemon's configuration, if Pluto formed this one from it: `NAME/1x2` for a part of `leftsubnets=`
+    /// (`starterwhack.c`), `NAME#192.0.2.0/24` for a member of an opportunistic group (`foodgroups.c`).
+    #[must_use]
+    pub fn configured(&self) -> Option<Self> {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let part = self.0.rsplit_once('/').filter(|(_, part)| {
+            let ends = part.split_once('x');
+            ends.is_some_and(|(ours, theirs)| is_number(ours) && is_number(theirs))
+        });
+        let (name, _) = part.or_else(|| self.0.split_once('#'))?;
+        Some(Self(name.to_owned())).filter(|_| !name.is_empty())
     }
 
     /// What of the name is readable in the name of a chain: at most `most` bytes of `A-Za-z0-9._-` that begin and end with a letter
@@ -122,33 +134,32 @@ impl From<ConnectionName> for String {
     }
 }
 
-/// A text that the peer or its administrator chose, for logs and listings: an identity or a user name.
+/// A text that the peer or its administrator chose: an identity or a user name. Can be empty.
 ///
-/// Printable ASCII as it is, also the backslash, because libreswan has already written unusual bytes as `\ooo`; other bytes
-/// as `\xNN`; at most 512 bytes of that, with `...` at the end where it was cut. Can be empty.
+/// Kept as printable ASCII, every other byte and the backslash as `\xNN` (lower case). At most 510 bytes of it are kept; `\...` at the end
+/// says that more followed, or that the rest is unknown. Records of older versions hold backslashes that begin nothing of this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PeerText(String);
 
 impl PeerText {
-    /// The text of these bytes, as a daemon gives them.
+    /// The text of these bytes. One that a daemon may have cut itself counts as cut.
     #[must_use]
     pub fn new(raw: &[u8]) -> Self {
-        let mut text = String::new();
-        // Where to cut if the text turns out too long: behind the last byte that leaves room for the dots.
-        let mut whole = 0;
-        for &byte in raw {
-            escape(&mut text, byte);
-            if text.len() + CUT.len() <= LONGEST_TEXT {
-                whole = text.len();
-            }
-            if text.len() > LONGEST_TEXT {
-                text.truncate(whole);
-                text.push_str(CUT);
-                break;
-            }
+        let text = Self(escaped(raw.get(..LONGEST_TEXT).unwrap_or(raw)));
+        match raw.len() > LONGEST_TEXT {
+            true => text.cut(),
+            false => text,
         }
-        Self(text)
+    }
+
+    /// The text as the beginning of one whose rest is unknown.
+    #[must_use]
+    pub(super) fn cut(mut self) -> Self {
+        if !self.is_cut() {
+            self.0.push_str(CUT);
+        }
+        self
     }
 
     /// The escaped text.
@@ -157,11 +168,23 @@ impl PeerText {
         &self.0
     }
 
-    /// Whether it may have been cut: what stood behind is unknown then.
+    /// What is known of the text, byte for byte.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut rest = self.0.strip_suffix(CUT).unwrap_or(&self.0).as_bytes();
+        let mut raw = Vec::with_capacity(rest.len());
+        while let Some((&first, behind)) = rest.split_first() {
+            let escape = (first == b'\\').then(|| escaped_byte(behind)).flatten();
+            raw.push(escape.unwrap_or(first));
+            rest = if escape.is_some() { &behind[3..] } else { behind };
+        }
+        raw
+    }
+
+    /// Whether more may have followed that is unknown.
     #[must_use]
     pub fn is_cut(&self) -> bool {
-        // A byte takes four characters at most, so that no cut text is shorter.
-        self.0.ends_with(CUT) && self.0.len() + 4 > LONGEST_TEXT
+        self.0.ends_with(CUT)
     }
 
     /// Whether there is nothing in it.
@@ -181,8 +204,8 @@ impl TryFrom<String> for PeerText {
     type Error = Expected;
 
     fn try_from(text: String) -> Result<Self, Expected> {
-        if text.len() > LONGEST_TEXT || !text.bytes().all(is_printable) {
-            return Err(Expected("up to 512 bytes of printable ASCII"));
+        if text.len() > 4 * LONGEST_TEXT + CUT.len() || !text.bytes().all(is_printable) {
+            return Err(Expected("up to 2044 bytes of printable ASCII"));
         }
         Ok(Self(text))
     }
@@ -192,6 +215,19 @@ impl From<PeerText> for String {
     fn from(text: PeerText) -> Self {
         text.0
     }
+}
+
+/// Printable ASCII as it is, other bytes and the backslash as `\xNN`.
+fn escaped(raw: &[u8]) -> String {
+    let mut text = String::with_capacity(raw.len());
+    for &byte in raw {
+        if byte == b'\\' {
+            escape_always(&mut text, byte);
+        } else {
+            escape(&mut text, byte);
+        }
+    }
+    text
 }
 
 /// Appends a byte: printable ASCII as it is, another as `\xNN`.
@@ -218,8 +254,7 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
         if first == b'\\' {
-            let digits = std::str::from_utf8(behind.strip_prefix(b"x")?.get(..2)?).ok()?;
-            raw.push(u8::from_str_radix(digits, 16).ok()?);
+            raw.push(escaped_byte(behind)?);
             rest = behind.get(3..)?;
         } else {
             raw.push(first);
@@ -227,6 +262,17 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(raw)
+}
+
+/// The byte that `xNN` behind a backslash stands for.
+fn escaped_byte(behind: &[u8]) -> Option<u8> {
+    let digits = behind.strip_prefix(b"x")?.get(..2)?;
+    let value = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
+    Some(value(digits[0])? * 16 + value(digits[1])?)
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ pub(super) fn read(
         if_id_out: if_id_out(values, dialect)?,
         me,
         peer: values.address("PLUTO_PEER")?,
-        my_id: values.peer_text("PLUTO_MY_ID").unwrap_or_default(),
-        peer_id: peer_id(values, moment)?,
+        my_id: values.identity("PLUTO_MY_ID", dialect).unwrap_or_default(),
+        peer_id: peer_id(values, dialect, moment)?,
         user: user(values, dialect),
         source_addresses: source_addresses(values, dialect)?,
         host_access: host_access(values, dialect)?,
@@ -97,22 +97,31 @@ fn multiplicity(values: Values<'_>, dialect: Dialect) -> Result<Multiplicity, Co
 }
 
 /// The peer's identity. At `up` it must be there, since what is allowed may depend on it; it can be empty.
-fn peer_id(values: Values<'_>, moment: Moment) -> Result<PeerText, ContractError> {
+fn peer_id(values: Values<'_>, dialect: Dialect, moment: Moment) -> Result<PeerText, ContractError> {
     const VARIABLE: &str = "PLUTO_PEER_ID";
     match moment {
         Moment::Opening if !values.has(VARIABLE) => Err(missing(VARIABLE)),
-        Moment::Opening | Moment::Closing => Ok(values.peer_text(VARIABLE).unwrap_or_default()),
+        Moment::Opening | Moment::Closing => Ok(values.identity(VARIABLE, dialect).unwrap_or_default()),
     }
 }
 
+/// The user's name, if the daemon has authenticated it. With `xauthfail=soft` libreswan tells the name and `XAUTH_FAILED=1` of a user who
+/// showed a wrong password (`ikev1_xauth.c`): that is nobody.
 fn user(values: Values<'_>, dialect: Dialect) -> Option<PeerText> {
     match dialect {
-        Dialect::StrongSwan => values.peer_text("PLUTO_XAUTH_ID"),
+        Dialect::StrongSwan => values.identity("PLUTO_XAUTH_ID", dialect),
+        Dialect::Libreswan(_)
+            if !values
+                .raw("XAUTH_FAILED")
+                .is_none_or(|failed| failed.is_empty() || failed == "0") =>
+        {
+            None
+        }
         // Renamed in 3.17.
         Dialect::Libreswan(_) => values
-            .peer_text("PLUTO_USERNAME")
-            .or_else(|| values.peer_text("PLUTO_XAUTH_USERNAME")),
-        Dialect::Openswan => values.peer_text("PLUTO_XAUTH_USERNAME"),
+            .identity("PLUTO_USERNAME", dialect)
+            .or_else(|| values.identity("PLUTO_XAUTH_USERNAME", dialect)),
+        Dialect::Openswan => values.identity("PLUTO_XAUTH_USERNAME", dialect),
         Dialect::FreesWan => None,
     }
 }

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
+use super::dialect::Dialect;
 use super::error::{ContractError, Quoted};
+use super::identity;
 use super::snapshot::Snapshot;
 use super::text::PeerText;
 use super::variables;
@@ -125,9 +127,15 @@ impl<'a> Values<'a> {
 
     /// A text of the peer's choice, of any length and content. Nothing if it is missing or empty.
     pub(super) fn peer_text(self, name: &str) -> Option<PeerText> {
-        self.raw(name)
-            .filter(|value| !value.is_empty())
-            .map(|value| PeerText::new(value.as_bytes()))
+        let value = self.raw(name).filter(|value| !value.is_empty())?;
+        Some(PeerText::new(value.as_bytes()))
+    }
+
+    /// An identity or a user name. Nothing if it is missing or empty.
+    pub(super) fn identity(self, name: &str, dialect: Dialect) -> Option<PeerText> {
+        let value = self.raw(name).filter(|value| !value.is_empty())?;
+        let stack = self.raw("PLUTO_STACK").and_then(OsStr::to_str);
+        Some(identity::read(dialect, stack, value.as_bytes()))
     }
 }
 

@@ -132,10 +132,7 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("VTI_IP", Read),
     ("VTI_ROUTING", Read),
     ("VTI_SHARED", Read),
-    (
-        "XAUTH_FAILED",
-        Ignored("tells of a user who was let in all the same (xauthfail=soft); the daemon has decided that"),
-    ),
+    ("XAUTH_FAILED", Read),
 ];
 
 /// What is done with a variable of this name; nothing if no daemon is known to set it.

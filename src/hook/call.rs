@@ -5,24 +5,26 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
+use log::{error, info, warn};
+
 use super::aside::Aside;
-use super::{Done, HookError, PATIENCE, Told, interfaces, path_mtus};
+use super::tunnel_line::{TunnelEvent, TunnelLine};
+use super::{Done, HookError, PATIENCE, failed_call, interfaces, path_mtus};
 use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
 use crate::cli::Options;
 use crate::contract::{Duty, Event, Operation, Routing, Snapshot, Tunnel};
 use crate::iptables::Programs;
-use crate::log::{Log, Sign};
+use crate::logging::VPN;
 use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{Daemon, Store};
 use crate::rtnetlink::Kernel;
-use crate::settings::Settings;
+use crate::settings::{Doubts, Settings};
 
 /// A call, and what it found around it.
 pub(super) struct Call<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) options: &'a Options,
-    pub(super) log: Log,
     pub(super) namespace: u64,
     pub(super) daemon: Option<Daemon>,
     pub(super) now: u64,
@@ -41,7 +43,10 @@ impl Call<'_> {
         if silent && self.is_idle(event) {
             return Ok(Done::default());
         }
-        match self.in_session(event) {
+        let mut stands = Err(());
+        let done = self.in_session(event, &mut stands);
+        self.aside(event).carry_out(&stands);
+        match done {
             // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`. That
             // it fails is no reason to refuse a route.
             Err(error) if silent && !event.verb.tells_of_routes() => {
@@ -70,6 +75,7 @@ impl Call<'_> {
         let idle = || -> Result<bool, HookError> {
             Ok(event.resolver.is_none()
                 && !store.needs_attention()?
+                && !self.aside(event).needs_attention(&store)
                 && self.routing_works(event, &store)?.iter().all(RoutingWork::is_empty))
         };
         // What goes wrong here goes wrong again, and is told then.
@@ -89,14 +95,19 @@ impl Call<'_> {
             .collect()
     }
 
-    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no empty folder behind.
-    fn in_session(&self, event: &Event) -> Result<Done, HookError> {
+    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no empty folder behind. Says in `stands`
+    /// whether the tunnel has what it needs of the firewall.
+    fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Done, HookError> {
         let deadline = Instant::now() + PATIENCE + self.options.wait;
-        let store = Store::open(&self.options.state_dir, self.namespace, deadline)?;
+        let aside = self.aside(event);
+        let opened = Store::open(&self.options.state_dir, self.namespace, deadline);
+        if opened.is_err() {
+            // What is given back is not forgotten for it.
+            aside.ask(&Store::peek(&self.options.state_dir, self.namespace), stands);
+        }
+        let store = opened?;
         let mut programs = self.programs(deadline, &store);
         let mut session = Session::new(&store, &mut programs, self.caller(event));
-        let aside = self.aside(event);
-        aside.housekeep(&store);
         self.clear_routes(&store);
         let kept = session.housekeep();
         let result = match &kept {
@@ -107,11 +118,11 @@ impl Call<'_> {
             Err(_) => Ok(Done::default()),
             Ok(()) => self.steps(event, &store, &mut session),
         };
-        let stands = match (&kept, &result) {
+        *stands = match (&kept, &result) {
             (Ok(()), Ok(_) | Err(HookError::Tolerated(_))) => Ok(()),
             (Ok(()), Err(_)) | (Err(_), _) => Err(()),
         };
-        aside.carry_out(&store, self.daemon, &stands);
+        aside.ask(&store, stands);
         let tidied = store.tidy();
         let done = result?;
         match (kept, &event.duty) {
@@ -135,15 +146,18 @@ impl Call<'_> {
                 (Operation::Up, Duty::Open(tunnel)) => match session.open(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
-                        session.notes().iter().for_each(|note| self.log.warning(note));
-                        self.log.peer(Sign::Up, tunnel);
+                        if let Some(doubts) = self.settings.doubts(tunnel) {
+                            warn_of_doubts(tunnel, &doubts);
+                        }
+                        session.notes().iter().for_each(|note| warn!("{note}"));
+                        log_tunnel(TunnelEvent::Up, tunnel);
                     }
                     Err(error) if self.tolerates(tunnel) => tolerated = Some(error),
                     Err(error) => return Err(error.into()),
                 },
                 (Operation::Down, Duty::Close(tunnel)) => {
                     done.firewall = Some(session.close(tunnel)?);
-                    self.log.peer(Sign::Down, tunnel);
+                    log_tunnel(TunnelEvent::Down, tunnel);
                 }
                 (_, Duty::Open(_) | Duty::Close(_) | Duty::Nothing) => {}
             }
@@ -241,7 +255,8 @@ impl Call<'_> {
         Aside {
             duty: event.resolver.as_deref(),
             options: self.options,
-            log: self.log,
+            namespace: self.namespace,
+            daemon: self.daemon,
         }
     }
 
@@ -253,7 +268,7 @@ impl Call<'_> {
         Caller {
             daemon: self.daemon,
             now: self.now,
-            interfaces: interfaces(&event.duty, self.log),
+            interfaces: interfaces(&event.duty),
             path_mtus: path_mtus(&event.duty, &self.settings),
             settings: self.settings.clone(),
         }
@@ -261,9 +276,16 @@ impl Call<'_> {
 
     /// Says what went wrong, and with which call, and goes on.
     fn complain(&self, error: &dyn fmt::Display) {
-        self.log.error(&Told {
-            snapshot: self.snapshot,
-            error,
-        });
+        error!("{}: {error}", failed_call(self.snapshot));
     }
+}
+
+fn log_tunnel(event: TunnelEvent, tunnel: &Tunnel) {
+    info!(target: VPN, "{}", TunnelLine { event, tunnel });
+}
+
+/// The texts that the peer chose come last, because they can be long.
+fn warn_of_doubts(tunnel: &Tunnel, doubts: &Doubts<'_>) {
+    let user: String = tunnel.user.iter().map(|user| format!(", user {user}")).collect();
+    warn!("{}: {doubts}; peer {}{user}", tunnel.connection, tunnel.peer_id);
 }

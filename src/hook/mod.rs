@@ -3,19 +3,22 @@
 mod aside;
 mod call;
 mod done;
+mod tunnel_line;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
+use anyhow::Context as _;
+use log::{error, warn};
+
 use crate::apply::{ApplyError, RoutingError};
 use crate::cli::{Duties, HookArgumentError, Mode, Options, hook_arguments};
 use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
-use crate::log::Log;
+use crate::logging::{self, Destination};
 use crate::plan::RouteOptions;
 use crate::record::{Daemon, RecordError};
 use crate::rtnetlink::{XfrmInterface, path_mtu, xfrm_interfaces};
@@ -45,12 +48,12 @@ pub enum HookError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The surroundings cannot be found out.
-    #[error("{what}: {source}")]
+    #[error("{what}: {error}")]
     Surroundings {
         /// What could not be read.
         what: &'static str,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// The change cannot be made.
     #[error(transparent)]
@@ -90,30 +93,41 @@ impl From<RecordError> for HookError {
 #[must_use]
 pub fn run(snapshot: &Snapshot) -> u8 {
     let options = hook_arguments(snapshot.arguments());
-    let log = match &options {
-        Ok(Options { mode: Mode::DryRun, .. }) => Log::Stderr,
-        Ok(Options { mode: Mode::Real, .. }) | Err(_) => Log::Syslog,
-    };
+    logging::init(match &options {
+        Ok(Options { mode: Mode::DryRun, .. }) => Destination::Stderr,
+        Ok(Options { mode: Mode::Real, .. }) | Err(_) => Destination::Syslog,
+    });
     let done = options
         .map_err(HookError::from)
-        .and_then(|options| call(snapshot, &options, log, parent_daemon()));
-    match done {
-        Ok(_) => 0,
-        Err(error) => {
-            log.error(&Told {
-                snapshot,
-                error: &error,
-            });
-            error.exit_code()
+        .and_then(|options| call(snapshot, &options, parent_daemon()))
+        .with_context(|| failed_call(snapshot));
+    done.map_or_else(|error| log_failure(&error), |_| 0)
+}
+
+/// Logs why a call or a command failed, and returns its exit code.
+pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
+    error!("{error:#}");
+    error.downcast_ref().map_or(1, HookError::exit_code)
+}
+
+/// The context of everything that goes wrong in a call: `up-client net-net failed`.
+fn failed_call(snapshot: &Snapshot) -> String {
+    let mut words = String::new();
+    // Both are the administrator's own words, yet escaped like everything else. They are cut, so that the reason still fits the line.
+    for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
+        if let Some(value) = snapshot.get(name) {
+            words += &escaped(value.as_encoded_bytes(), 32);
+            words.push(' ');
         }
     }
+    words + "failed"
 }
 
 /// Carries out a call.
 ///
 /// # Errors
 /// If its variables or the settings are not understood, or the change cannot be made.
-pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Daemon>) -> Result<Done, HookError> {
+pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> Result<Done, HookError> {
     let mut event = read(snapshot)?;
     if options.routing == Duties::Others {
         event.routing = None;
@@ -127,11 +141,10 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
     let call = Call {
         snapshot,
         options,
-        log,
         namespace: network_namespace()?,
         daemon,
         now: now(),
-        routes: route_options(options, &event, log),
+        routes: route_options(options, &event),
         settings,
     };
     match options.mode {
@@ -141,7 +154,7 @@ pub fn call(snapshot: &Snapshot, options: &Options, log: Log, daemon: Option<Dae
 }
 
 /// What the administrator says about routes: on the command line, else in the stock scripts' own file.
-fn route_options(options: &Options, event: &Event, log: Log) -> RouteOptions {
+fn route_options(options: &Options, event: &Event) -> RouteOptions {
     if event.routing.is_none() || !event.verb.asks(Operation::Route) {
         return RouteOptions::default();
     }
@@ -151,7 +164,7 @@ fn route_options(options: &Options, event: &Event, log: Log) -> RouteOptions {
         warning,
     } = StockSettings::load(&options.root);
     if let Some(warning) = warning {
-        log.warning(&warning);
+        warn!("{warning}");
     }
     RouteOptions {
         always: options.route.unwrap_or(always_route),
@@ -163,7 +176,7 @@ fn route_options(options: &Options, event: &Event, log: Log) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is known.
 ///
 /// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into it is left to other rules.
-fn interfaces(duty: &Duty, log: Log) -> Vec<XfrmInterface> {
+fn interfaces(duty: &Duty) -> Vec<XfrmInterface> {
     let number = match duty {
         Duty::Open(tunnel) => tunnel.if_id_out,
         Duty::Close(_) | Duty::Nothing => None,
@@ -172,12 +185,14 @@ fn interfaces(duty: &Duty, log: Log) -> Vec<XfrmInterface> {
     match xfrm_interfaces() {
         Ok(interfaces) => {
             if !interfaces.iter().any(|interface| interface.if_id == number) {
-                log.warning(&format_args!("no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): what goes into the tunnel is left to other rules"));
+                warn!(
+                    "no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): what goes into the tunnel is left to other rules"
+                );
             }
             interfaces
         }
         Err(error) => {
-            log.warning(&error);
+            warn!("{error}");
             Vec::new()
         }
     }
@@ -204,7 +219,7 @@ pub(crate) fn network_namespace() -> Result<u64, HookError> {
     let what = "/proc/self/ns/net";
     fs::metadata(Path::new(what))
         .map(|metadata| metadata.ino())
-        .map_err(|source| HookError::Surroundings { what, source })
+        .map_err(|error| HookError::Surroundings { what, error })
 }
 
 #[expect(
@@ -215,22 +230,4 @@ pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
-}
-
-/// An error with the call that it befell.
-struct Told<'a> {
-    snapshot: &'a Snapshot,
-    error: &'a dyn fmt::Display,
-}
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Both are the administrator's own words, yet escaped like everything else, and cut: the culprit comes behind them.
-        for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
-            if let Some(value) = self.snapshot.get(name) {
-                write!(f, "{} ", escaped(value.as_encoded_bytes(), 32))?;
-            }
-        }
-        write!(f, "failed: {}", self.error)
-    }
 }

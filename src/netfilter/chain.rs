@@ -110,20 +110,69 @@ impl From<ChainName> for String {
 #[serde(try_from = "String", into = "String")]
 pub struct AdministratorChain(String);
 
-/// What a rule can lead to that is no chain.
-const TARGETS: [&str; 12] = [
+/// What a rule can lead to that is no chain: the targets of iptables 1.8.11 (`libxt_`, `libipt_`, `libip6t_*.so`), of older kernels, and of
+/// xtables-addons 3. iptables takes such a name for the target, whatever chain there is.
+const TARGETS: [&str; 60] = [
     "ACCEPT",
-    "DROP",
-    "RETURN",
-    "REJECT",
-    "QUEUE",
-    "LOG",
-    "NFLOG",
-    "MARK",
-    "SNAT",
+    "ACCOUNT",
+    "AUDIT",
+    "BALANCE",
+    "CHAOS",
+    "CHECKSUM",
+    "CLASSIFY",
+    "CLUSTERIP",
+    "CONNMARK",
+    "CONNSECMARK",
+    "CT",
+    "DELUDE",
+    "DHCPMAC",
     "DNAT",
+    "DNETMAP",
+    "DNPT",
+    "DROP",
+    "DSCP",
+    "ECHO",
+    "ECN",
+    "HL",
+    "HMARK",
+    "IDLETIMER",
+    "IPMARK",
+    "LED",
+    "LOG",
+    "LOGMARK",
+    "MARK",
     "MASQUERADE",
+    "MIRROR",
+    "NAT",
+    "NDPI",
+    "NETMAP",
+    "NFLOG",
+    "NFQUEUE",
+    "NOTRACK",
+    "PROTO",
+    "QUEUE",
+    "RATEEST",
+    "RAWNAT",
+    "REDIRECT",
+    "REJECT",
+    "RETURN",
+    "ROUTE",
+    "SAME",
+    "SECMARK",
+    "SET",
+    "SNAT",
+    "SNPT",
+    "SYNPROXY",
+    "SYSRQ",
+    "TARPIT",
     "TCPMSS",
+    "TCPOPTSTRIP",
+    "TEE",
+    "TOS",
+    "TPROXY",
+    "TRACE",
+    "TTL",
+    "ULOG",
 ];
 
 impl FromStr for AdministratorChain {
@@ -208,12 +257,43 @@ mod tests {
             "PLUTO-x",
             "INPUT",
             "DROP",
+            "NFQUEUE",
+            "CONNMARK",
+            "CT",
+            "TRACE",
+            "TEE",
+            "CLASSIFY",
+            "NOTRACK",
+            "REDIRECT",
+            "TARPIT",
             "-j",
             "a b",
             "a;b",
             "23456789012345678901234567890",
         ] {
             assert!(name.parse::<AdministratorChain>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn no_target_of_the_iptables_on_this_machine_is_a_chain() {
+        let folders = [
+            "/usr/lib/x86_64-linux-gnu/xtables",
+            "/usr/lib/aarch64-linux-gnu/xtables",
+            "/usr/lib64/xtables",
+        ];
+        let files = folders
+            .into_iter()
+            .filter_map(|folder| std::fs::read_dir(folder).ok())
+            .flatten()
+            .flatten();
+        for file in files.filter_map(|file| file.file_name().into_string().ok()) {
+            let name = file
+                .strip_suffix(".so")
+                .and_then(|file| file.split_once('_'))
+                .map_or("", |(_, name)| name);
+            let is_target = !name.starts_with(char::is_numeric) && !name.contains(|c: char| c.is_ascii_lowercase());
+            assert!(!is_target || name.parse::<AdministratorChain>().is_err(), "{file}");
         }
     }
 

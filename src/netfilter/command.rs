@@ -3,17 +3,18 @@
 use std::fmt::Write as _;
 
 use super::chain::{Chain, ChainName};
+use super::iptables_save::Counters;
 use super::rule::Rule;
-use super::saved::Counters;
 use super::table::Table;
 
 /// A rule and where it is to stand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Placed {
+pub struct PlacedRule {
     /// The chain that holds it.
     pub chain: Chain,
     /// Before or behind the rules that are there already.
-    pub place: Place,
+    #[serde(rename = "place")]
+    pub position: RulePosition,
     /// The rule.
     pub rule: Rule,
 }
@@ -21,7 +22,7 @@ pub struct Placed {
 /// Where in a chain a rule goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum RulePosition {
     /// Before all that is there.
     Head,
     /// Behind all that is there.
@@ -32,36 +33,48 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Makes a chain, or empties it where it exists.
-    Declare(ChainName),
+    NewChain(ChainName),
     /// Fails the whole restore unless the rule stands. Writes nothing.
     Check(Chain, Rule),
-    /// Puts a rule in.
-    Put(Placed),
-    /// Puts a rule in that has counted already, behind all that is in the chain. Restored without counters it begins at zero.
-    Resume(ChainName, Rule, Counters),
+    /// Adds a rule before all rules of a chain (`-I`).
+    Insert(Chain, Rule),
+    /// Adds a rule after all rules of a chain (`-A`).
+    Append(Chain, Rule),
+    /// Appends a rule with what it has counted already. Restored without counters it begins at zero.
+    AppendWithCounters(ChainName, Rule, Counters),
     /// Takes one rule out, which must stand.
     Delete(Chain, Rule),
     /// Takes out a rule that is not ours, by what it is listed as.
-    Strike(ChainName, String),
+    DeleteText(ChainName, String),
     /// Takes all rules out of a chain.
     Flush(ChainName),
     /// Takes away a chain, which must be empty and which nothing may name.
-    Remove(ChainName),
+    DeleteChain(ChainName),
 }
 
 impl Command {
     /// The chain that it makes, or empties where it exists.
     #[must_use]
-    pub fn declared(&self) -> Option<&ChainName> {
+    pub fn new_chain(&self) -> Option<&ChainName> {
         match self {
-            Self::Declare(chain) => Some(chain),
+            Self::NewChain(chain) => Some(chain),
             Self::Check(..)
-            | Self::Put(_)
-            | Self::Resume(..)
+            | Self::Insert(..)
+            | Self::Append(..)
+            | Self::AppendWithCounters(..)
             | Self::Delete(..)
-            | Self::Strike(..)
+            | Self::DeleteText(..)
             | Self::Flush(_)
-            | Self::Remove(_) => None,
+            | Self::DeleteChain(_) => None,
+        }
+    }
+}
+
+impl From<PlacedRule> for Command {
+    fn from(PlacedRule { chain, position, rule }: PlacedRule) -> Self {
+        match position {
+            RulePosition::Head => Self::Insert(chain, rule),
+            RulePosition::Tail => Self::Append(chain, rule),
         }
     }
 }
@@ -89,25 +102,17 @@ fn section_text(section: &Section) -> String {
     for command in &section.commands {
         // Writing into a String cannot fail.
         let _ = match command {
-            Command::Declare(chain) => writeln!(text, ":{chain} - [0:0]"),
+            Command::NewChain(chain) => writeln!(text, ":{chain} - [0:0]"),
             Command::Check(chain, rule) => writeln!(text, "-C {chain} {rule}"),
-            Command::Put(Placed {
-                chain,
-                place: Place::Head,
-                rule,
-            }) => writeln!(text, "-I {chain} {rule}"),
-            Command::Put(Placed {
-                chain,
-                place: Place::Tail,
-                rule,
-            }) => writeln!(text, "-A {chain} {rule}"),
-            Command::Resume(chain, rule, Counters { packets, bytes }) => {
+            Command::Insert(chain, rule) => writeln!(text, "-I {chain} {rule}"),
+            Command::Append(chain, rule) => writeln!(text, "-A {chain} {rule}"),
+            Command::AppendWithCounters(chain, rule, Counters { packets, bytes }) => {
                 writeln!(text, "[{packets}:{bytes}] -A {chain} {rule}")
             }
             Command::Delete(chain, rule) => writeln!(text, "-D {chain} {rule}"),
-            Command::Strike(chain, rule) => writeln!(text, "-D {chain} {rule}"),
+            Command::DeleteText(chain, rule) => writeln!(text, "-D {chain} {rule}"),
             Command::Flush(chain) => writeln!(text, "-F {chain}"),
-            Command::Remove(chain) => writeln!(text, "-X {chain}"),
+            Command::DeleteChain(chain) => writeln!(text, "-X {chain}"),
         };
     }
     text.push_str("COMMIT\n");

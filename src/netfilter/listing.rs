@@ -12,26 +12,26 @@ pub struct Listing {
     chains: BTreeSet<ChainName>,
     jumps: BTreeMap<(BuiltIn, ChainName), usize>,
     /// What the first rule of a built-in chain jumps to, if it is a whole rule of that form.
-    heads: BTreeMap<BuiltIn, Option<ChainName>>,
-    named: BTreeSet<ChainName>,
+    first_jumps: BTreeMap<BuiltIn, Option<ChainName>>,
+    jump_targets: BTreeSet<ChainName>,
 }
 
 impl Listing {
     /// Reads the output of `iptables-save -t TABLE`; what it does not know, it passes over.
     #[must_use]
-    pub fn of_save(text: &str) -> Self {
+    pub fn parse_save(text: &str) -> Self {
         let mut listing = Self::default();
         for line in text.lines() {
-            if let Some(chain) = declared(line) {
+            if let Some(chain) = declared_chain(line) {
                 listing.chains.insert(chain);
-            } else if let Some(jump) = jump(line) {
+            } else if let Some(jump) = built_in_jump(line) {
                 *listing.jumps.entry(jump).or_default() += 1;
             }
-            if let Some(chain) = holder(line) {
-                let target = jump(line).map(|(_, target)| target);
-                listing.heads.entry(chain).or_insert(target);
+            if let Some(chain) = built_in_chain(line) {
+                let target = built_in_jump(line).map(|(_, target)| target);
+                listing.first_jumps.entry(chain).or_insert(target);
             }
-            listing.named.extend(named(line));
+            listing.jump_targets.extend(jump_targets(line));
         }
         listing
     }
@@ -43,20 +43,22 @@ impl Listing {
 
     /// Whether this chain of ours stands.
     #[must_use]
-    pub fn has(&self, chain: &ChainName) -> bool {
+    pub fn has_chain(&self, chain: &ChainName) -> bool {
         self.chains.contains(chain)
     }
 
     /// Whether the built-in chain's first rule is the jump to this chain of ours.
     #[must_use]
-    pub fn begins_with(&self, from: BuiltIn, to: &ChainName) -> bool {
-        self.heads.get(&from).is_some_and(|target| target.as_ref() == Some(to))
+    pub fn starts_with_jump(&self, from: BuiltIn, to: &ChainName) -> bool {
+        self.first_jumps
+            .get(&from)
+            .is_some_and(|target| target.as_ref() == Some(to))
     }
 
     /// Whether a rule leads to this chain of ours, wherever that rule stands. One whose comment only looks so counts, too.
     #[must_use]
-    pub fn names(&self, chain: &ChainName) -> bool {
-        self.named.contains(chain)
+    pub fn has_jump_to(&self, chain: &ChainName) -> bool {
+        self.jump_targets.contains(chain)
     }
 
     /// How often the built-in chain jumps to this chain of ours.
@@ -67,12 +69,12 @@ impl Listing {
 }
 
 /// The chain of ours that a line such as `:PLUTO-INPUT - [0:0]` declares.
-fn declared(line: &str) -> Option<ChainName> {
+fn declared_chain(line: &str) -> Option<ChainName> {
     line.strip_prefix(':')?.split(' ').next()?.parse().ok()
 }
 
 /// The jump that a line such as `-A INPUT -j PLUTO-INPUT` or `[1:60] -A INPUT -j PLUTO-INPUT` makes.
-fn jump(line: &str) -> Option<(BuiltIn, ChainName)> {
+fn built_in_jump(line: &str) -> Option<(BuiltIn, ChainName)> {
     let rule = line.split_once("-A ")?.1;
     let (from, to) = rule.split_once(" -j ")?;
     let from = BuiltIn::ALL.into_iter().find(|chain| chain.name() == from)?;
@@ -80,13 +82,13 @@ fn jump(line: &str) -> Option<(BuiltIn, ChainName)> {
 }
 
 /// The built-in chain that a line such as `-A INPUT -i lo -j ACCEPT` puts a rule into.
-fn holder(line: &str) -> Option<BuiltIn> {
+fn built_in_chain(line: &str) -> Option<BuiltIn> {
     let name = line.split_once("-A ")?.1.split(' ').next()?;
     BuiltIn::ALL.into_iter().find(|chain| chain.name() == name)
 }
 
 /// The chains of ours that a rule may lead to.
-fn named(line: &str) -> Vec<ChainName> {
+fn jump_targets(line: &str) -> Vec<ChainName> {
     let Some((_, rule)) = line.split_once("-A ") else {
         return Vec::new();
     };
@@ -120,14 +122,14 @@ COMMIT
 
     #[test]
     fn only_chains_with_our_prefix_are_ours() {
-        let listing = Listing::of_save(SAVE);
+        let listing = Listing::parse_save(SAVE);
         let chains: Vec<_> = listing.chains().map(ChainName::as_str).collect();
         assert_eq!(chains, ["PLUTO-FI-10.2.0.0-18", "PLUTO-INPUT"]);
     }
 
     #[test]
     fn a_jump_with_conditions_is_not_the_one_we_made() {
-        let listing = Listing::of_save(SAVE);
+        let listing = Listing::parse_save(SAVE);
         assert_eq!(listing.jumps(BuiltIn::Input, &"PLUTO-INPUT".parse().unwrap()), 2);
         assert_eq!(listing.jumps(BuiltIn::Forward, &"PLUTO-INPUT".parse().unwrap()), 0);
     }
@@ -135,10 +137,10 @@ COMMIT
     #[test]
     fn only_the_first_rule_of_a_built_in_chain_begins_it() {
         let chain = "PLUTO-INPUT".parse().unwrap();
-        assert!(Listing::of_save(SAVE).begins_with(BuiltIn::Input, &chain));
-        assert!(!Listing::of_save(SAVE).begins_with(BuiltIn::Output, &chain));
-        let below = Listing::of_save("-A INPUT -i lo -j ACCEPT\n-A INPUT -j PLUTO-INPUT\n");
-        assert!(!below.begins_with(BuiltIn::Input, &chain));
+        assert!(Listing::parse_save(SAVE).starts_with_jump(BuiltIn::Input, &chain));
+        assert!(!Listing::parse_save(SAVE).starts_with_jump(BuiltIn::Output, &chain));
+        let below = Listing::parse_save("-A INPUT -i lo -j ACCEPT\n-A INPUT -j PLUTO-INPUT\n");
+        assert!(!below.starts_with_jump(BuiltIn::Input, &chain));
     }
 
     #[test]
@@ -148,10 +150,16 @@ COMMIT
             "[1:60] -A MINE -s 10.0.0.0/8 -g PLUTO-X",
             "-A MINE -p tcp -j PLUTO-X",
         ] {
-            assert!(Listing::of_save(line).names(&"PLUTO-X".parse().unwrap()), "{line}");
+            assert!(
+                Listing::parse_save(line).has_jump_to(&"PLUTO-X".parse().unwrap()),
+                "{line}"
+            );
         }
         for line in [":PLUTO-X - [0:0]", "-A PLUTO-X -j ACCEPT", "-A INPUT -j PLUTO-XY"] {
-            assert!(!Listing::of_save(line).names(&"PLUTO-X".parse().unwrap()), "{line}");
+            assert!(
+                !Listing::parse_save(line).has_jump_to(&"PLUTO-X".parse().unwrap()),
+                "{line}"
+            );
         }
     }
 }

@@ -5,13 +5,13 @@
 
 mod chain;
 mod command;
+mod iptables_save;
 mod listing;
+mod normalize;
+mod purge;
 mod rule;
-mod saved;
-mod spelling;
-mod sweep;
 mod table;
-mod verdict;
+mod target;
 
 use std::fmt;
 
@@ -20,19 +20,19 @@ use serde::{Deserialize, Serialize};
 use crate::selector::Family;
 
 pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
-pub use command::{Command, Place, Placed, Section, restore_text};
+pub use command::{Command, PlacedRule, RulePosition, Section, restore_text};
+pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
 pub use listing::Listing;
-pub use rule::{Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, State};
-pub use saved::{Counters, Saved, SavedRule, SavedTable};
-pub use spelling::spelling;
-pub use sweep::{Jumps, Others, Sweep, sweep};
+pub use normalize::normalize;
+pub use purge::{JumpOwner, Purge, UserRules, purge};
+pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
 pub use table::Table;
-pub use verdict::{KernelLogPrefix, LogPrefix, LogTarget, Verdict};
+pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};
 
 /// Which implementation of iptables holds a rule: rules of one are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Variant {
+pub enum Backend {
     /// `xtables-nft-multi`: rules live in nf_tables.
     Nft,
     /// `xtables-legacy-multi`: rules live in the kernel's old xtables.
@@ -41,12 +41,12 @@ pub enum Variant {
     Plain,
 }
 
-impl Variant {
-    /// Every variant, in the order in which they are searched.
+impl Backend {
+    /// Every backend, in the order in which they are searched.
     pub const ALL: [Self; 3] = [Self::Nft, Self::Legacy, Self::Plain];
 }
 
-impl fmt::Display for Variant {
+impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nft => "nft",
@@ -56,26 +56,27 @@ impl fmt::Display for Variant {
     }
 }
 
-/// The tables of one family in one variant. All changes of a call to them are one run of `iptables-restore`.
+/// The tables of one family in one backend. All changes of a call to them are one run of `iptables-restore`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Rulebook {
+pub struct Ruleset {
     /// The implementation that keeps it.
-    pub variant: Variant,
+    #[serde(rename = "variant")]
+    pub backend: Backend,
     /// The family of its packets.
     pub family: Family,
 }
 
-impl Rulebook {
-    /// Every rulebook there can be.
+impl Ruleset {
+    /// Every ruleset there can be.
     pub fn all() -> impl Iterator<Item = Self> {
-        Variant::ALL
+        Backend::ALL
             .into_iter()
-            .flat_map(|variant| Family::ALL.map(|family| Self { variant, family }))
+            .flat_map(|backend| Family::ALL.map(|family| Self { backend, family }))
     }
 }
 
-impl fmt::Display for Rulebook {
+impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.variant, self.family)
+        write!(f, "{}-{}", self.backend, self.family)
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::verdict::Verdict;
+use super::target::Target;
 use crate::selector::{
     Device, DeviceClass, DevicePattern, Expected, Family, Network, PortProtocol, Ports, SaProtocol, Traffic,
 };
@@ -17,25 +17,26 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
     /// What happens to a packet that matches.
-    pub verdict: Verdict,
+    #[serde(rename = "verdict")]
+    pub target: Target,
 }
 
 impl Rule {
     /// A rule that asks nothing.
     #[must_use]
-    pub fn always(verdict: Verdict) -> Self {
+    pub fn always(target: Target) -> Self {
         Self {
             matches: Vec::new(),
-            verdict,
+            target,
         }
     }
 
     /// A rule that asks one thing.
     #[must_use]
-    pub fn when(matched: Match, verdict: Verdict) -> Self {
+    pub fn when(matched: Match, target: Target) -> Self {
         Self {
             matches: vec![matched],
-            verdict,
+            target,
         }
     }
 }
@@ -45,7 +46,7 @@ impl fmt::Display for Rule {
         for matched in &self.matches {
             write!(f, "{matched} ")?;
         }
-        write!(f, "{}", self.verdict)
+        write!(f, "{}", self.target)
     }
 }
 
@@ -70,17 +71,22 @@ pub enum Match {
     /// It came by IPsec, or will leave by IPsec.
     Policy(PolicyMatch),
     /// It came in clear, or will leave in clear. What comes in by a tunnel's device is in clear too, to the device's eyes.
-    Clear(Direction),
+    #[serde(rename = "clear")]
+    PolicyNone(Direction),
     /// What connection tracking says of it.
-    State(State),
-    /// It belongs to a connection that was translated: what answers it goes to this address, before it is translated back.
-    Behind(IpAddr),
+    #[serde(rename = "state")]
+    CtState(CtState),
+    /// It replies in a connection whose source was translated to this address. It is addressed to that until it is translated back.
+    #[serde(rename = "behind")]
+    CtReplDst(IpAddr),
     /// Its source is no address of this machine.
-    Foreign,
+    #[serde(rename = "foreign")]
+    SrcNotLocal,
     /// It begins a TCP connection, or accepts one: the packets with a maximum segment size.
     Syn,
     /// No more than ten a minute, after a burst of five.
-    Rate,
+    #[serde(rename = "rate")]
+    Limit,
     /// Matches every packet; a note for whoever reads the rule.
     Comment(Comment),
 }
@@ -98,12 +104,12 @@ impl Match {
             | Self::Traffic(..)
             | Self::NotSource(_)
             | Self::NotDestination(_)
-            | Self::Clear(_)
-            | Self::State(_)
-            | Self::Behind(_)
-            | Self::Foreign
+            | Self::PolicyNone(_)
+            | Self::CtState(_)
+            | Self::CtReplDst(_)
+            | Self::SrcNotLocal
             | Self::Syn
-            | Self::Rate
+            | Self::Limit
             | Self::Comment(_) => None,
         }
     }
@@ -120,24 +126,30 @@ impl fmt::Display for Match {
             Self::Out(interface) => write!(f, "-o {interface}"),
             Self::Traffic(direction, family, traffic) => write_traffic(f, *direction, *family, traffic),
             // Beside a match on where it does come from, which takes the place of `-s`.
-            Self::NotSource(network) => write!(f, "-m iprange ! --src-range {}", Ends(network)),
-            Self::NotDestination(network) => write!(f, "-m iprange ! --dst-range {}", Ends(network)),
+            Self::NotSource(network) => write!(f, "-m iprange ! --src-range {}", AddressRange(network)),
+            Self::NotDestination(network) => write!(f, "-m iprange ! --dst-range {}", AddressRange(network)),
             Self::Policy(policy) => write!(f, "{policy}"),
-            Self::Clear(direction) => write!(f, "-m policy --dir {direction} --pol none"),
-            Self::State(state) => write!(f, "-m conntrack --ctstate {state}"),
-            Self::Behind(address) => write!(f, "-m conntrack --ctstate {} --ctrepldst {address}", State::Ongoing),
-            Self::Foreign => f.write_str("-m addrtype ! --src-type LOCAL"),
+            Self::PolicyNone(direction) => write!(f, "-m policy --dir {direction} --pol none"),
+            Self::CtState(state) => write!(f, "-m conntrack --ctstate {state}"),
+            Self::CtReplDst(address) => {
+                write!(
+                    f,
+                    "-m conntrack --ctstate {} --ctrepldst {address} --ctdir REPLY",
+                    CtState::RelatedEstablished
+                )
+            }
+            Self::SrcNotLocal => f.write_str("-m addrtype ! --src-type LOCAL"),
             Self::Syn => f.write_str("-p tcp -m tcp --tcp-flags SYN,RST SYN"),
-            Self::Rate => f.write_str("-m limit --limit 10/min"),
+            Self::Limit => f.write_str("-m limit --limit 10/min"),
             Self::Comment(comment) => write!(f, "-m comment --comment \"{}\"", comment.as_str()),
         }
     }
 }
 
 /// A network as its first and its last address.
-struct Ends<'a>(&'a Network);
+struct AddressRange<'a>(&'a Network);
 
-impl fmt::Display for Ends<'_> {
+impl fmt::Display for AddressRange<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.0.first(), self.0.last())
     }
@@ -173,19 +185,19 @@ fn write_ports(f: &mut fmt::Formatter<'_>, protocol: PortProtocol, source: &Port
     match protocol {
         PortProtocol::Tcp | PortProtocol::Udp => {
             write!(f, " -m {name}")?;
-            write_end(f, "--sport", source)?;
-            write_end(f, "--dport", destination)
+            write_port_option(f, "--sport", source)?;
+            write_port_option(f, "--dport", destination)
         }
         // These have matches of their own, each a kernel module that few machines have; `multiport` knows their ports too and
         // comes with TCP and UDP. It takes one end at a time.
         PortProtocol::Dccp | PortProtocol::Sctp | PortProtocol::UdpLite => {
-            write_end(f, "-m multiport --sports", source)?;
-            write_end(f, "-m multiport --dports", destination)
+            write_port_option(f, "-m multiport --sports", source)?;
+            write_port_option(f, "-m multiport --dports", destination)
         }
     }
 }
 
-fn write_end(f: &mut fmt::Formatter<'_>, option: &str, ports: &Ports) -> fmt::Result {
+fn write_port_option(f: &mut fmt::Formatter<'_>, option: &str, ports: &Ports) -> fmt::Result {
     match ports {
         Ports::Any => Ok(()),
         Ports::Range(_) => write!(f, " {option} {ports}"),
@@ -214,7 +226,7 @@ impl fmt::Display for Direction {
 /// What connection tracking says of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum CtState {
     /// It is the first of its connection, or nobody has answered yet.
     New,
     /// It belongs to a connection that both ends have sent on.
@@ -222,16 +234,25 @@ pub enum State {
     /// It is about such a connection, as an ICMP error is, or was announced in one.
     Related,
     /// One of the last two.
-    Ongoing,
+    #[serde(rename = "ongoing")]
+    RelatedEstablished,
+    /// The same, against the direction of the connection's first packet: a reply, or an ICMP error about what the opener has sent.
+    Reply,
+    /// The same, in a connection that a conntrack helper expects (`IPS_EXPECTED`), as FTP's data connection. Helpers are assigned by
+    /// the administrator (`-j CT --helper`).
+    Expected,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for CtState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::New => "NEW",
             Self::Established => "ESTABLISHED",
             Self::Related => "RELATED",
-            Self::Ongoing => "RELATED,ESTABLISHED",
+            Self::RelatedEstablished => "RELATED,ESTABLISHED",
+            // iptables shows the status before the direction.
+            Self::Reply => "RELATED,ESTABLISHED --ctdir REPLY",
+            Self::Expected => "RELATED,ESTABLISHED --ctstatus EXPECTED",
         })
     }
 }
@@ -241,10 +262,11 @@ impl fmt::Display for State {
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceMatch {
     /// This one.
-    Device(Device),
+    #[serde(rename = "device")]
+    Interface(Device),
     /// Every one whose name begins alike.
     #[serde(skip)]
-    Class(DeviceClass),
+    Wildcard(DeviceClass),
     /// Every one that the administrator means.
     Pattern(DevicePattern),
     /// The one by which the machine speaks with itself.
@@ -254,8 +276,8 @@ pub enum InterfaceMatch {
 impl fmt::Display for InterfaceMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Device(device) => f.write_str(device.as_str()),
-            Self::Class(class) => f.write_str(class.as_str()),
+            Self::Interface(device) => f.write_str(device.as_str()),
+            Self::Wildcard(class) => f.write_str(class.as_str()),
             Self::Pattern(pattern) => write!(f, "{pattern}"),
             Self::Loopback => f.write_str("lo"),
         }
@@ -280,7 +302,7 @@ pub struct PolicyMatch {
 impl PolicyMatch {
     /// Any IPsec at all, in one direction.
     #[must_use]
-    pub fn any(direction: Direction) -> Self {
+    pub fn any_ipsec(direction: Direction) -> Self {
         Self {
             direction,
             reqid: None,

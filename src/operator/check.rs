@@ -12,6 +12,7 @@ use std::fmt;
 use super::ground::{Ground, print};
 use crate::cli::Options;
 use crate::hook::HookError;
+use crate::resolver;
 use crate::settings::{DEFAULT_PATH, Settings, StockSettings};
 use crate::words::one_line;
 
@@ -113,6 +114,7 @@ pub(super) fn run(options: &Options, rights: As) -> Result<u8, HookError> {
     let mut findings = settings(options);
     findings.extend(firewall::findings(&ground));
     findings.extend(rights::findings(&ground));
+    findings.extend(name_servers(&ground)?);
     if rights == As::Administrator {
         let of_daemon = rights::as_daemon(&ground, &findings);
         findings.extend(of_daemon);
@@ -131,8 +133,23 @@ pub(super) fn run(options: &Options, rights: As) -> Result<u8, HookError> {
     Ok(u8::from(wrong > 0))
 }
 
+/// What of a peer's name servers could not be undone, or not be confirmed.
+fn name_servers(ground: &Ground<'_>) -> Result<Vec<Finding>, HookError> {
+    let (_, unfinished) = resolver::report(&ground.peek())?;
+    let findings = unfinished.into_iter().map(|line| {
+        Finding::wrong(
+            line,
+            "names may be asked of a peer whose tunnel is down; every later call tries it again",
+            "pluto-updown restore; if that says that a program failed or hangs, look after that program",
+        )
+    });
+    Ok(findings.collect())
+}
+
 fn settings(options: &Options) -> Vec<Finding> {
-    let own = match (Settings::load(options.config.as_deref()), &options.config) {
+    let settings = Settings::load(options.config.as_deref());
+    let patterns = settings.as_ref().map(patterns).unwrap_or_default();
+    let own = match (settings, &options.config) {
         (Ok(_), Some(path)) => Finding::fine(format_args!("{}: understood", path.display())),
         (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: understood, or not there")),
         (Err(error), _) => Finding::wrong(
@@ -148,12 +165,57 @@ fn settings(options: &Options) -> Vec<Finding> {
             "move what it does elsewhere, or take the line out",
         )
     });
-    std::iter::once(own).chain(stock).collect()
+    std::iter::once(own).chain(patterns).chain(stock).collect()
+}
+
+/// The patterns that do not fit what a daemon writes.
+fn patterns(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (number, entry) in (1..).zip(&settings.connections) {
+        if let Some(user) = entry.who.user.as_ref().filter(|user| !user.is_stripped()) {
+            findings.push(Finding::note(
+                format_args!("[[connection]] {number}: user = \"{user}\" never fits under libreswan"),
+                "libreswan strips user names to -_.0-9A-Za-z: it calls anna@example.org annaexample.org",
+                "under libreswan write the stripped name",
+            ));
+        }
+        let patterns = [("peer-id", &entry.who.peer_id), ("user", &entry.who.user)];
+        for (key, pattern) in patterns {
+            if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.is_ascii()) {
+                findings.push(Finding::note(
+                    format_args!("[[connection]] {number}: {key} = \"{pattern}\" fits only in doubt under strongSwan"),
+                    "strongSwan writes ? for every byte that is not printable ASCII",
+                    "under strongSwan write ? for each byte of such a letter: O=Gr??n",
+                ));
+            }
+        }
+    }
+    findings
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_that_a_daemon_never_writes_is_noted() {
+        let notes = |text: &str| {
+            let findings = patterns(&Settings::parse(text).unwrap());
+            findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            notes("[[connection]]\nuser = \"*@realm\"\n"),
+            ["[[connection]] 1: user = \"*@realm\" never fits under libreswan"]
+        );
+        assert_eq!(
+            notes("[[connection]]\npeer-id = \"O=Gr\u{fc}n\"\n"),
+            ["[[connection]] 1: peer-id = \"O=Gr\\xc3\\xbcn\" fits only in doubt under strongSwan"]
+        );
+        assert_eq!(
+            notes("[[connection]]\nuser = \"anna-?.*\"\npeer-id = \"*@realm\"\n"),
+            [""; 0]
+        );
+    }
 
     #[test]
     fn a_finding_is_folded_below_what_it_is_about() {

@@ -1,6 +1,6 @@
 //! `flush`: removes everything of ours.
 //!
-//! From the firewall what the kernel lists, in both variants and both families: the record may be lost, or a reload may have put back what
+//! From the firewall what the kernel lists, in both backends and both families: the record may be lost, or a reload may have put back what
 //! was saved while tunnels were up. All else, routes, addresses, devices, name servers, by the record, which alone knows what is ours.
 //! What could not be removed stays on record.
 
@@ -11,7 +11,7 @@ use crate::apply::{RoutingError, RoutingSession, RoutingWork};
 use crate::cli::{Mode, Options};
 use crate::hook::HookError;
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Jumps, Others, Rulebook, Saved, Sweep, sweep};
+use crate::netfilter::{IptablesSave, JumpOwner, Purge, Ruleset, UserRules, purge};
 use crate::record::Store;
 use crate::resolver;
 use crate::rtnetlink::{self, Item};
@@ -19,14 +19,19 @@ use crate::selector::Family;
 use crate::settings::JumpPlace;
 
 /// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
-pub(super) fn run(options: &Options, others: Others) -> Result<u8, HookError> {
+pub(super) fn run(options: &Options, others: UserRules) -> Result<u8, HookError> {
     let ground = Ground::new(options)?;
     let report = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), others),
         Mode::Real => {
             let store = ground.open()?;
-            let report = flush(&ground, &store, others);
-            store.tidy()?;
+            let mut report = flush(&ground, &store, others);
+            // Without the lock: a program that hangs keeps no tunnel from its rules.
+            drop(store);
+            for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
+                report.complain(&trouble);
+            }
+            ground.open()?.tidy()?;
             report
         }
     };
@@ -60,29 +65,26 @@ impl Report {
     }
 }
 
-/// The firewall last: it is the one part that can be found without the record, so that a flush which dies is made up for by the next.
-fn flush(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
+/// The firewall after the routes: it can be found without the record, so that a flush which dies is made up for by the next.
+fn flush(ground: &Ground<'_>, store: &Store, others: UserRules) -> Report {
     let mut report = Report::default();
     if let Err(error) = take_out_routes(ground, store, &mut report) {
         report.complain(&error);
     }
-    for trouble in resolver::give_back_all(store, &ground.system()) {
-        report.complain(&trouble);
-    }
     let mut programs = ground.programs(store);
-    let known = rulebooks(&programs);
-    for rulebook in Rulebook::all().filter(|rulebook| !known.contains(rulebook)) {
-        if store.has_entries(rulebook).unwrap_or(true) {
+    let known = rulesets(&programs);
+    for ruleset in Ruleset::all().filter(|ruleset| !known.contains(ruleset)) {
+        if store.has_entries(ruleset).unwrap_or(true) {
             report.complain(&format_args!(
-                "{rulebook}: something is on record there, and there is no such iptables any more"
+                "{ruleset}: something is on record there, and there is no such iptables any more"
             ));
         }
     }
-    for rulebook in known {
-        match take_out_chains(&mut programs, rulebook, jumps(store, rulebook), others) {
+    for ruleset in known {
+        match take_out_chains(&mut programs, ruleset, jumps(store, ruleset), others) {
             Ok(swept) => {
-                tell(rulebook, &swept, others, &mut report);
-                if let Err(error) = store.erase(rulebook) {
+                tell(ruleset, &swept, others, &mut report);
+                if let Err(error) = store.erase(ruleset) {
                     report.complain(&error);
                 }
             }
@@ -92,50 +94,50 @@ fn flush(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
     report
 }
 
-/// Every rulebook that can be looked at.
-fn rulebooks<T: Tables>(tables: &T) -> Vec<Rulebook> {
+/// Every ruleset that can be looked at.
+fn rulesets<T: Tables>(tables: &T) -> Vec<Ruleset> {
     let of_family = |family| {
         tables
-            .variants(family)
+            .backends(family)
             .into_iter()
-            .map(move |variant| Rulebook { variant, family })
+            .map(move |backend| Ruleset { backend, family })
     };
     Family::ALL.into_iter().flat_map(of_family).collect()
 }
 
 /// Whose our jumps are, by the record. What cannot be read says that they are ours.
-fn jumps(store: &Store, rulebook: Rulebook) -> Jumps {
-    match store.place(rulebook) {
-        Ok(JumpPlace::Own) => Jumps::Theirs,
-        Ok(JumpPlace::First | JumpPlace::Last) | Err(_) => Jumps::Ours,
+fn jumps(store: &Store, ruleset: Ruleset) -> JumpOwner {
+    match store.place(ruleset) {
+        Ok(JumpPlace::Own) => JumpOwner::User,
+        Ok(JumpPlace::First | JumpPlace::Last) | Err(_) => JumpOwner::Program,
     }
 }
 
 fn take_out_chains<T: Tables>(
     tables: &mut T,
-    rulebook: Rulebook,
-    jumps: Jumps,
-    others: Others,
-) -> Result<Sweep, TablesError> {
-    let swept = sweep(&Saved::read(&tables.save_all(rulebook)?), jumps, others);
+    ruleset: Ruleset,
+    jumps: JumpOwner,
+    others: UserRules,
+) -> Result<Purge, TablesError> {
+    let swept = purge(&IptablesSave::parse(&tables.save_all(ruleset)?), jumps, others);
     if !swept.text.is_empty() {
-        tables.restore(rulebook, &swept.text)?;
+        tables.restore(ruleset, &swept.text)?;
     }
     Ok(swept)
 }
 
-fn tell(rulebook: Rulebook, swept: &Sweep, others: Others, report: &mut Report) {
+fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut Report) {
     if !swept.text.is_empty() {
         let (chains, jumps) = (swept.chains, swept.jumps);
         report.say(format_args!(
-            "{rulebook}: removed {chains} chains, and {jumps} jumps to them"
+            "{ruleset}: removed {chains} chains, and {jumps} jumps to them"
         ));
     }
-    for (table, chain, rule) in &swept.others {
+    for (table, chain, rule) in &swept.user_rules {
         match others {
-            Others::Go => report.say(format_args!("{rulebook} {table}: removed from {chain}, which is not ours: {rule}")),
-            Others::Stay => report.complain(&format_args!(
-                "{rulebook} {table}: left in {chain}, because it is not ours: {rule} (its chain stays, empty; --force removes both)"
+            UserRules::Delete => report.say(format_args!("{ruleset} {table}: removed from {chain}, which is not ours: {rule}")),
+            UserRules::Keep => report.complain(&format_args!(
+                "{ruleset} {table}: left in {chain}, because it is not ours: {rule} (its chain stays, empty; --force removes both)"
             )),
         }
     }
@@ -172,7 +174,7 @@ fn departures(store: &Store) -> Result<Vec<RoutingWork>, RoutingError> {
 }
 
 /// What it would do.
-fn rehearse(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
+fn rehearse(ground: &Ground<'_>, store: &Store, others: UserRules) -> Report {
     let mut report = Report::default();
     match departures(store) {
         Ok(works) => {
@@ -182,7 +184,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
         }
         Err(error) => report.complain(&error),
     }
-    match store.resolver() {
+    match store.resolver().read() {
         Ok(record) => {
             for user in &record.users {
                 let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();
@@ -195,13 +197,13 @@ fn rehearse(ground: &Ground<'_>, store: &Store, others: Others) -> Report {
         Err(error) => report.complain(&error),
     }
     let mut programs = ground.programs(store);
-    for rulebook in rulebooks(&programs) {
-        match programs.save_all(rulebook) {
+    for ruleset in rulesets(&programs) {
+        match programs.save_all(ruleset) {
             Ok(listing) => {
-                let swept = sweep(&Saved::read(&listing), jumps(store, rulebook), others);
+                let swept = purge(&IptablesSave::parse(&listing), jumps(store, ruleset), others);
                 if !swept.text.is_empty() {
                     report.say(format_args!(
-                        "# would change the {rulebook} tables:\n{}",
+                        "# would change the {ruleset} tables:\n{}",
                         swept.text.trim_end()
                     ));
                 }

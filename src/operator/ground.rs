@@ -8,9 +8,9 @@ use crate::apply::Caller;
 use crate::cli::Options;
 use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, network_namespace, now};
 use crate::iptables::{Programs, Tables};
-use crate::netfilter::Rulebook;
-use crate::record::Store;
-use crate::resolver::System;
+use crate::netfilter::Ruleset;
+use crate::record::{Daemon, Store};
+use crate::resolver::{self, System, Trouble};
 use crate::selector::Family;
 use crate::settings::Settings;
 
@@ -72,6 +72,20 @@ impl<'a> Ground<'a> {
         }
     }
 
+    /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in
+    /// `kept`. Returns what could not be done. The record's lock must not be held.
+    pub(super) fn settle_resolver(&self, kept: &BTreeSet<Daemon>) -> Result<Vec<Trouble>, HookError> {
+        let store = self.peek();
+        if !store.resolver().is_there() {
+            return Ok(Vec::new());
+        }
+        let troubles = resolver::work(&store, &self.system(), kept);
+        if !store.resolver().is_there() {
+            self.open()?.tidy()?;
+        }
+        Ok(troubles)
+    }
+
     /// The machine, as the resolver needs it.
     pub(super) fn system(&self) -> System {
         System {
@@ -82,19 +96,19 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Every rulebook that can be looked at, and those that something is on record in.
-pub(super) fn rulebooks<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Rulebook>, HookError> {
-    let mut rulebooks = BTreeSet::new();
+/// Every ruleset that can be looked at, and those that something is on record in.
+pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Ruleset>, HookError> {
+    let mut rulesets = BTreeSet::new();
     for family in Family::ALL {
-        let variants = tables.variants(family).into_iter();
-        rulebooks.extend(variants.map(|variant| Rulebook { variant, family }));
+        let backends = tables.backends(family).into_iter();
+        rulesets.extend(backends.map(|backend| Ruleset { backend, family }));
     }
-    for rulebook in Rulebook::all() {
-        if store.has_entries(rulebook)? {
-            rulebooks.insert(rulebook);
+    for ruleset in Ruleset::all() {
+        if store.has_entries(ruleset)? {
+            rulesets.insert(ruleset);
         }
     }
-    Ok(rulebooks)
+    Ok(rulesets)
 }
 
 /// Prints what a command has to say.

@@ -12,15 +12,15 @@ mod status;
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use check::As;
 pub use explain::{NoPacket, Question};
 pub use status::Colours;
 use status::Form;
 
 use crate::cli::{CommandLine, Operation, Options};
-use crate::hook::HookError;
-use crate::log::Log;
-use crate::netfilter::Others;
+use crate::hook::{HookError, log_failure};
+use crate::netfilter::UserRules;
 
 /// Carries out a command and returns the exit code.
 #[must_use]
@@ -29,12 +29,12 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
     let options = Options::from(common);
     match command {
         Operation::Replay { file } => replay::run(&file, &options),
-        Operation::Start => told("start", start::start(&options)),
-        Operation::Stop => told("stop", start::stop(&options)),
-        Operation::Unblock { which } => told("unblock", start::unblock(&options, which.as_deref())),
+        Operation::Start => ended("start", start::start(&options)),
+        Operation::Stop => ended("stop", start::stop(&options)),
+        Operation::Unblock { which } => ended("unblock", start::unblock(&options, which.as_deref())),
         Operation::Check { as_daemon } => {
             let rights = if as_daemon { As::Daemon } else { As::Administrator };
-            told("check", check::run(&options, rights))
+            ended("check", check::run(&options, rights))
         }
         Operation::Explain { name, packet, svg } => {
             let form = if svg {
@@ -43,27 +43,25 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
                 explain::Form::Words
             };
             let asked = explain::Asked { name, packet, form };
-            told("explain", explain::run(&options, &asked))
+            ended("explain", explain::run(&options, &asked))
         }
         Operation::Flush { force } => {
-            let others = if force { Others::Go } else { Others::Stay };
-            told("flush", flush::run(&options, others))
+            let others = if force { UserRules::Delete } else { UserRules::Keep };
+            ended("flush", flush::run(&options, others))
         }
-        Operation::Restore => told("restore", restore::run(&options)),
-        Operation::Status { names: true, .. } => told("status", status::names(&options)),
+        Operation::Restore => ended("restore", restore::run(&options)),
+        Operation::Status { names: true, .. } => ended("status", status::names(&options)),
         Operation::Status { json, watch, .. } => {
             let form = if json { Form::Json } else { Form::Table };
             let every = watch.map(Duration::from_secs);
-            told("status", status::run(&options, form, every, colours))
+            ended("status", status::run(&options, form, every, colours))
         }
-        Operation::Prune => told("prune", prune::run(&options)),
+        Operation::Prune => ended("prune", prune::run(&options)),
     }
 }
 
-/// The exit code of a command; of one that failed, when the reason has been told.
-fn told(command: &str, done: Result<u8, HookError>) -> u8 {
-    done.unwrap_or_else(|error| {
-        Log::Stderr.error(&format_args!("{command} failed: {error}"));
-        error.exit_code()
-    })
+/// The exit code of a command, once the reason is logged if it failed.
+fn ended(command: &str, done: Result<u8, HookError>) -> u8 {
+    done.with_context(|| format!("{command} failed"))
+        .unwrap_or_else(|error| log_failure(&error))
 }

@@ -12,9 +12,8 @@ use super::ground::{Ground, print};
 use crate::apply::{RoutingError, RoutingSession, Session};
 use crate::cli::{Mode, Options};
 use crate::hook::HookError;
-use crate::netfilter::{Rulebook, restore_text};
+use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{Daemon, Store, TunnelRecord};
-use crate::resolver;
 use crate::rtnetlink::{self, LinkKind, Network as _, xfrm_interfaces};
 use crate::selector::Device;
 use crate::xfrm::policies;
@@ -25,20 +24,26 @@ pub(super) fn run(options: &Options) -> Result<u8, HookError> {
     let ground = Ground::new(options)?;
     match options.mode {
         Mode::DryRun => show(&ground, &ground.peek()),
-        Mode::Real => prune(&ground, &ground.open()?),
+        Mode::Real => prune(&ground, ground.open()?),
     }
 }
 
-fn prune(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
-    let done = prune_locked(ground, store);
+fn prune(ground: &Ground<'_>, store: Store) -> Result<u8, HookError> {
+    let done = prune_locked(ground, &store);
     let tidied = store.tidy();
-    let text = done?;
+    let (mut text, kept) = done?;
     tidied?;
+    // Without the lock: a program that hangs keeps no tunnel from its rules.
+    drop(store);
+    for trouble in ground.settle_resolver(&kept)? {
+        let _ = writeln!(text, "{trouble}");
+    }
     print(&text)?;
     Ok(0)
 }
 
-fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
+/// What is done under the lock, in words, and the dead daemons that have tunnels still.
+fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Daemon>), HookError> {
     let mut programs = ground.programs(store);
     let mut session = Session::new(store, &mut programs, ground.caller());
     session.settle()?;
@@ -46,8 +51,9 @@ fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<String, HookError>
     let mut text = judged.text("forgotten");
     let works = session.forgetting(judged.gone)?;
     session.forget(&works)?;
-    text.push_str(&clear_dead(ground, store)?);
-    Ok(text)
+    let (cleared, kept) = clear_dead(ground, store)?;
+    text.push_str(&cleared);
+    Ok((text, kept))
 }
 
 fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
@@ -56,12 +62,12 @@ fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
     let judged = judge(store)?;
     let mut text = judged.text("would be forgotten");
     for work in session.forgetting(judged.gone)? {
-        let rulebook = work.rulebook;
+        let ruleset = work.ruleset;
         let sections = session.sections(&work)?;
         // Writing into a String cannot fail.
         let _ = write!(
             text,
-            "# would change the {rulebook} tables:\n{}",
+            "# would change the {ruleset} tables:\n{}",
             restore_text(&sections)
         );
     }
@@ -73,7 +79,7 @@ fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
 struct Judged {
     /// How many there are.
     total: usize,
-    gone: Vec<(Rulebook, TunnelRecord)>,
+    gone: Vec<(Ruleset, TunnelRecord)>,
     doubtful: Vec<(TunnelRecord, standing::Doubt)>,
 }
 
@@ -104,20 +110,20 @@ impl Judged {
 
 /// A tunnel, for people.
 fn told(record: &TunnelRecord) -> String {
-    let number = match (record.reqid(), &record.layout.device) {
+    let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
         (None, Some(device)) => format!(", device {device}"),
         (None, None) => String::new(),
     };
-    format!("{} to {}{number}", record.key.my_client, record.key.peer_client)
+    format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
 }
 
 /// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it calls `up`, so that whoever is on record
 /// by now has them.
 fn judge(store: &Store) -> Result<Judged, HookError> {
     let mut records = Vec::new();
-    for rulebook in Rulebook::all() {
-        records.extend(store.tunnels(rulebook)?.into_iter().map(|record| (rulebook, record)));
+    for ruleset in Ruleset::all() {
+        records.extend(store.tunnels(ruleset)?.into_iter().map(|record| (ruleset, record)));
     }
     let mut judged = Judged {
         total: records.len(),
@@ -128,10 +134,10 @@ fn judge(store: &Store) -> Result<Judged, HookError> {
         return Ok(judged);
     }
     let kernel = kernel(&records)?;
-    for (rulebook, record) in records {
+    for (ruleset, record) in records {
         match standing(&record, life(&record), &kernel) {
             Standing::Up => {}
-            Standing::Gone => judged.gone.push((rulebook, record)),
+            Standing::Gone => judged.gone.push((ruleset, record)),
             Standing::Doubtful(doubt) => judged.doubtful.push((record, doubt)),
         }
     }
@@ -145,11 +151,11 @@ fn life(record: &TunnelRecord) -> Life {
     }
 }
 
-fn kernel(records: &[(Rulebook, TunnelRecord)]) -> Result<Kernel, HookError> {
+fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<Kernel, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
     let devices: BTreeSet<_> = records
         .iter()
-        .filter_map(|(_, record)| record.layout.device.as_ref())
+        .filter_map(|(_, record)| record.tunnel_rules.interface.as_ref())
         .collect();
     let tags = match devices.is_empty() {
         true => BTreeMap::new(),
@@ -173,26 +179,21 @@ fn tags(devices: &BTreeSet<&Device>) -> Result<BTreeMap<Device, Tag>, HookError>
     Ok(tags)
 }
 
-/// Clears what else dead daemons have left: routes, addresses, devices, name servers. Not as long as a tunnel of theirs is up, which may
-/// need it.
-fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<String, HookError> {
+/// Clears what else dead daemons have left: routes, addresses, devices. Not as long as a tunnel of theirs is up, which may need it;
+/// returns those daemons, whose name servers stay as well.
+fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Daemon>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();
-    for rulebook in Rulebook::all() {
-        with_tunnels.extend(store.tunnels(rulebook)?.into_iter().filter_map(|record| record.daemon));
+    for ruleset in Ruleset::all() {
+        with_tunnels.extend(store.tunnels(ruleset)?.into_iter().filter_map(|record| record.daemon));
     }
     let bereft: Vec<_> = dead.difference(&with_tunnels).collect();
     let mut text = String::new();
     for daemon in &bereft {
         text.push_str(&clear_routes(ground, store, daemon)?);
+        store.unregister(daemon)?;
     }
-    if bereft.len() == dead.len() {
-        for trouble in resolver::housekeep(store, &ground.system()) {
-            let _ = writeln!(text, "{trouble}");
-        }
-        bereft.into_iter().try_for_each(|daemon| store.unregister(daemon))?;
-    }
-    Ok(text)
+    Ok((text, with_tunnels))
 }
 
 fn clear_routes(ground: &Ground<'_>, store: &Store, daemon: &Daemon) -> Result<String, HookError> {

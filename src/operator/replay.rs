@@ -1,40 +1,48 @@
 //! `replay FILE`: every call of a captures file, as if its daemon made it now.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use anyhow::{Context as _, ensure};
+use log::error;
+
 use crate::cli::Options;
 use crate::contract::{CapturedCall, Snapshot, captured_calls};
+use crate::files::read_plain;
 use crate::hook::{self, Done, HookError};
-use crate::log::Log;
 use crate::words::escaped;
+
+/// A call is a kilobyte or two: thousands of them, in bytes.
+const LARGEST: u64 = 64 << 20;
 
 /// Replays the calls of a file, prints a line for each and a summary, and returns 0 if all of them went well.
 pub(super) fn run(file: &Path, options: &Options) -> u8 {
-    let bytes = match fs::read(file) {
-        Ok(bytes) => bytes,
+    let calls = match read_calls(file) {
+        Ok(calls) => calls,
         Err(error) => {
-            Log::Stderr.error(&format_args!("{}: cannot read: {error}", file.display()));
+            error!("{error:#}");
             return 2;
         }
     };
-    let calls = captured_calls(&bytes);
-    if calls.is_empty() {
-        Log::Stderr.error(&format_args!(
-            "{}: no calls in it, expected lines that begin with >",
-            file.display()
-        ));
-        return 2;
-    }
-    match replay(&calls, options) {
+    match replay(&calls, options).context("standard output") {
         Ok(0) => 0,
         Ok(_) => 1,
         Err(error) => {
-            Log::Stderr.error(&format_args!("standard output: {error}"));
+            error!("{error:#}");
             1
         }
     }
+}
+
+fn read_calls(file: &Path) -> anyhow::Result<Vec<CapturedCall>> {
+    let bytes = read_plain(file, LARGEST).with_context(|| format!("{}: cannot read", file.display()))?;
+    let calls = captured_calls(&bytes);
+    ensure!(
+        !calls.is_empty(),
+        "{}: no calls in it, expected lines that begin with >",
+        file.display()
+    );
+    Ok(calls)
 }
 
 /// Stops at no call; returns how many failed.
@@ -79,7 +87,7 @@ fn one(snapshot: &Snapshot, options: &Options) -> Result<Done, HookError> {
         iproute,
         ..options.clone()
     };
-    hook::call(snapshot, &options, Log::Stderr, hook::parent_daemon())
+    hook::call(snapshot, &options, hook::parent_daemon())
 }
 
 fn shown(snapshot: &Snapshot, name: &str) -> String {

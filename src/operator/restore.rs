@@ -5,17 +5,17 @@
 
 use std::fmt::Write as _;
 
-use super::ground::{Ground, print, rulebooks};
+use super::ground::{Ground, print, rulesets};
 use crate::apply::{RoutingError, RoutingSession, Session};
 use crate::cli::{Duties, Mode, Options};
 use crate::hook::HookError;
-use crate::netfilter::{Rulebook, restore_text};
+use crate::netfilter::{Ruleset, restore_text};
 use crate::plan::Drift;
 use crate::record::Store;
 use crate::rtnetlink;
 use crate::words::one_line;
 
-/// How many things of a rulebook are told one by one.
+/// How many things of a ruleset are told one by one.
 const TOLD: usize = 20;
 
 /// Puts back what has to be put back, and says what. Returns the exit code: 1 where something could not be.
@@ -27,7 +27,14 @@ pub(super) fn run(options: &Options) -> Result<u8, HookError> {
             let store = ground.open()?;
             let restored = restore(&ground, &store);
             store.tidy()?;
-            restored?
+            let mut restored = restored?;
+            // Without the lock: a program that hangs keeps no tunnel from its rules.
+            drop(store);
+            let kept = ground.peek().dead_daemons()?.into_iter().collect();
+            for trouble in ground.settle_resolver(&kept)? {
+                restored.fail(&trouble);
+            }
+            restored
         }
     };
     print(&restored.text())?;
@@ -56,16 +63,16 @@ impl Restored {
     }
 }
 
-/// That one rulebook cannot be set right keeps none of the others from it.
+/// That one ruleset cannot be set right keeps none of the others from it.
 fn restore(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
-    let rulebooks = rulebooks(&programs, store)?;
+    let rulesets = rulesets(&programs, store)?;
     let mut session = Session::new(store, &mut programs, ground.caller());
     session.settle()?;
-    for rulebook in rulebooks {
-        match session.restore(rulebook) {
-            Ok(drifts) => restored.text.push_str(&told(rulebook, &drifts, "mended")),
+    for ruleset in rulesets {
+        match session.restore(ruleset) {
+            Ok(drifts) => restored.text.push_str(&told(ruleset, &drifts, "mended")),
             Err(error) => restored.fail(&error),
         }
     }
@@ -90,31 +97,31 @@ fn restore_routes(ground: &Ground<'_>, store: &Store, restored: &mut Restored) -
 fn rehearse(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
-    let rulebooks = rulebooks(&programs, store)?;
+    let rulesets = rulesets(&programs, store)?;
     let mut session = Session::new(store, &mut programs, ground.caller());
-    for rulebook in rulebooks {
-        let comparison = session.compare(rulebook)?;
-        let sections = session.mending(rulebook, &comparison)?;
+    for ruleset in rulesets {
+        let comparison = session.compare(ruleset)?;
+        let sections = session.mending(ruleset, &comparison)?;
         if !sections.is_empty() {
             restored
                 .text
-                .push_str(&told(rulebook, &comparison.drifts, "would be mended"));
+                .push_str(&told(ruleset, &comparison.drifts, "would be mended"));
             let text = restore_text(&sections);
-            let _ = write!(restored.text, "# would change the {rulebook} tables:\n{text}");
+            let _ = write!(restored.text, "# would change the {ruleset} tables:\n{text}");
         }
     }
     Ok(restored)
 }
 
-/// What was wrong with a rulebook.
-fn told(rulebook: Rulebook, drifts: &[Drift], word: &str) -> String {
+/// What was wrong with a ruleset.
+fn told(ruleset: Ruleset, drifts: &[Drift], word: &str) -> String {
     let mut text = String::new();
     for drift in drifts.iter().take(TOLD) {
-        let word = if drift.is_mendable() { word } else { "left to you" };
-        let _ = writeln!(text, "{word}: {rulebook} {}", one_line(&drift.to_string()));
+        let word = if drift.is_repairable() { word } else { "left to you" };
+        let _ = writeln!(text, "{word}: {ruleset} {}", one_line(&drift.to_string()));
     }
     if drifts.len() > TOLD {
-        let _ = writeln!(text, "{word}: {rulebook} and {} more", drifts.len() - TOLD);
+        let _ = writeln!(text, "{word}: {ruleset} and {} more", drifts.len() - TOLD);
     }
     text
 }

@@ -11,7 +11,7 @@ use crate::apply::{Blocked, Caller, Session, Standing, Started};
 use crate::cli::{Mode, Options};
 use crate::contract::ConnectionName;
 use crate::hook::HookError;
-use crate::netfilter::{Rulebook, restore_text};
+use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{Store, TunnelRecord};
 use crate::rtnetlink::{path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings};
@@ -32,7 +32,7 @@ pub(super) fn start(options: &Options) -> Result<u8, HookError> {
             };
             print(&match changed(&started) {
                 None => format!("nothing to change: {standing}\n"),
-                Some(rulebooks) => format!("changed {rulebooks}: {standing}\n"),
+                Some(rulesets) => format!("changed {rulesets}: {standing}\n"),
             })?;
         }
     }
@@ -45,7 +45,7 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let started = in_session(&ground, Settings::default(), |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
-        Some(rulebooks) => format!("the gateway's rules are out of {rulebooks}\n"),
+        Some(rulesets) => format!("the gateway's rules are out of {rulesets}\n"),
     };
     // Writing into a String cannot fail.
     if started.standing.tunnels > 0 {
@@ -92,10 +92,9 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
 fn blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
-    match text.parse() {
-        Ok(network) => Some(Blocked::From(network)),
-        Err(_) => ConnectionName::new(text.as_bytes()).ok().map(Blocked::Of),
-    }
+    let connection = ConnectionName::new(text.as_bytes()).ok()?;
+    let network = text.parse().ok();
+    Some(Blocked::By { connection, network })
 }
 
 /// Settles what a call that died has left, does the work, and leaves no empty folder behind.
@@ -128,7 +127,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
             let _ = write!(
                 text,
                 "# start: would change {}:\n{}",
-                work.rulebook,
+                work.ruleset,
                 restore_text(&sections)
             );
         }
@@ -142,8 +141,8 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
 /// What the work needs to know of the machine, for the tunnels on record.
 fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Caller, HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
-    for rulebook in Rulebook::all() {
-        records.extend(store.tunnels(rulebook)?);
+    for ruleset in Ruleset::all() {
+        records.extend(store.tunnels(ruleset)?);
     }
     let numbered = records.iter().any(|record| record.tunnel.if_id_out.is_some());
     let interfaces = match numbered {
@@ -170,7 +169,7 @@ fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Call
 }
 
 fn changed(started: &Started) -> Option<String> {
-    let names: Vec<_> = started.changed.iter().map(Rulebook::to_string).collect();
+    let names: Vec<_> = started.changed.iter().map(Ruleset::to_string).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
@@ -205,9 +204,20 @@ mod tests {
         assert_eq!(blocked(Some(&"a".repeat(1025))), None);
         assert_eq!(blocked(Some("")), None);
         assert_eq!(blocked(None), Some(Blocked::All));
-        let network = "10.2.0.0/24".parse().unwrap();
-        assert_eq!(blocked(Some("10.2.0.0/24")), Some(Blocked::From(network)));
-        let name = ConnectionName::new(b"office").unwrap();
-        assert_eq!(blocked(Some("office")), Some(Blocked::Of(name)));
+    }
+
+    #[test]
+    fn a_network_may_be_the_name_of_a_connection() {
+        for (text, is_network) in [
+            ("office", false),
+            ("10.2.0.0/24", true),
+            ("10.0.0.1-10.0.0.2", true),
+            ("2001:db8::/32", true),
+        ] {
+            let connection = ConnectionName::new(text.as_bytes()).unwrap();
+            let network = text.parse().ok();
+            assert_eq!(network.is_some(), is_network, "{text}");
+            assert_eq!(blocked(Some(text)), Some(Blocked::By { connection, network }));
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::ground::{Ground, print};
 use crate::cli::Options;
 use crate::hook::HookError;
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 use gather::{Report, gather};
 
 /// How the report looks.
@@ -32,8 +32,10 @@ pub(super) enum Form {
 pub enum Colours {
     /// They are.
     Wanted,
-    /// `NO_COLOR` is set, or the terminal is a plain one.
+    /// `NO_COLOR` is set.
     Unwanted,
+    /// The terminal is a plain one (`TERM=dumb`), or none: it would print every escape as text.
+    Unknown,
 }
 
 /// Prints the name of every connection that has a tunnel on record, one a line. It starts no program: a shell asks for them while
@@ -41,8 +43,8 @@ pub enum Colours {
 pub(super) fn names(options: &Options) -> Result<u8, HookError> {
     let store = Ground::new(options)?.peek();
     let mut names = BTreeSet::new();
-    for rulebook in Rulebook::all() {
-        let tunnels = store.tunnels(rulebook)?;
+    for ruleset in Ruleset::all() {
+        let tunnels = store.tunnels(ruleset)?;
         names.extend(tunnels.into_iter().map(|record| record.key.connection.to_string()));
     }
     print(&names.iter().map(|name| format!("{name}\n")).collect::<String>())?;
@@ -52,7 +54,7 @@ pub(super) fn names(options: &Options) -> Result<u8, HookError> {
 /// Reports once, or again and again. Returns 1 if something is not as it should be.
 pub(super) fn run(options: &Options, form: Form, every: Option<Duration>, colours: Colours) -> Result<u8, HookError> {
     let terminal = io::stdout().is_terminal();
-    let colours = if terminal { colours } else { Colours::Unwanted };
+    let colours = if terminal { colours } else { Colours::Unknown };
     let mut before: Option<(Instant, Report)> = None;
     loop {
         let begun = Instant::now();
@@ -60,9 +62,8 @@ pub(super) fn run(options: &Options, form: Form, every: Option<Duration>, colour
         let since = before
             .as_ref()
             .map(|(then, report)| (begun.duration_since(*then), report));
-        if every.is_some() && terminal && form == Form::Table {
-            // The cursor home, and the screen cleared.
-            print("\u{1b}[H\u{1b}[2J")?;
+        if every.is_some() && form == Form::Table {
+            print(before_a_report(colours, before.is_some()))?;
         }
         print(&match form {
             Form::Table => table::text(&report, since, colours),
@@ -73,5 +74,14 @@ pub(super) fn run(options: &Options, form: Form, every: Option<Duration>, colour
         };
         before = Some((begun, report));
         sleep(every);
+    }
+}
+
+/// What separates a report from the one before it: the cursor goes home and the screen is cleared, or a line stays empty.
+fn before_a_report(colours: Colours, is_later: bool) -> &'static str {
+    match (colours, is_later) {
+        (Colours::Wanted | Colours::Unwanted, _) => "\u{1b}[H\u{1b}[2J",
+        (Colours::Unknown, true) => "\n",
+        (Colours::Unknown, false) => "",
     }
 }

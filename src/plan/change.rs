@@ -2,35 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use super::layout::Layout;
-use super::path::Path;
-use super::piece::Piece;
-use super::shared::{Site, jump_check};
-use super::tree::Node;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Placed, Section, Table};
+use super::base_chains::{JumpConfig, jump_check};
+use super::chain_fragment::ChainFragment;
+use super::dispatch::SharedChains;
+use super::packet_path::PacketPath;
+use super::tunnel_rules::TunnelRules;
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, PlacedRule, Section, Table};
 
-/// What changes in one rulebook.
+/// What changes in one ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct RulesetChange {
     /// What the tunnels that go have installed, by their records.
-    pub gone: Vec<Layout>,
+    pub removed: Vec<TunnelRules>,
     /// What the tunnels that come will install.
-    pub come: Vec<Layout>,
-    /// The shared parts that other tunnels need as well; of those that `gone` and `come` need, at least.
-    pub staying: BTreeSet<Node>,
+    pub added: Vec<TunnelRules>,
+    /// The shared parts that other tunnels need as well; of those that `removed` and `added` need, at least.
+    pub staying: BTreeSet<SharedChains>,
     /// Where the tree stands.
-    pub site: Site,
+    pub jump_config: JumpConfig,
 }
 
-impl Change {
+impl RulesetChange {
     /// No change of a tree that stands here.
     #[must_use]
-    pub fn at(site: Site) -> Self {
+    pub fn unchanged(jump_config: JumpConfig) -> Self {
         Self {
-            gone: Vec::new(),
-            come: Vec::new(),
+            removed: Vec::new(),
+            added: Vec::new(),
             staying: BTreeSet::new(),
-            site,
+            jump_config,
         }
     }
 }
@@ -43,88 +43,113 @@ impl Change {
 /// One table can come to stand without the next. So the filter table, the only one that accepts, opens last, when all is there that its
 /// packets need; and it closes first.
 #[must_use]
-pub fn transition(change: &Change) -> Vec<Section> {
-    let opens = !change.come.is_empty();
+pub fn transition(change: &RulesetChange) -> Vec<Section> {
+    let opens = !change.added.is_empty();
     let mut tables = Table::ALL;
     tables.sort_by_key(|table| (*table == Table::Filter) == opens);
     let sections = tables.map(|table| Section {
         table,
-        commands: in_table(change, table),
+        commands: table_commands(change, table),
     });
     let changes = |section: &Section| !section.commands.is_empty();
     sections.into_iter().filter(changes).collect()
 }
 
-fn in_table(change: &Change, table: Table) -> Vec<Command> {
-    let before = nodes(&change.gone, table);
+fn table_commands(change: &RulesetChange, table: Table) -> Vec<Command> {
+    let before = shared_chains_in(&change.removed, table);
     let staying: BTreeSet<_> = change
         .staying
         .iter()
-        .filter(|node| node.table() == table)
+        .filter(|shared_chains| shared_chains.table() == table)
         .cloned()
         .collect();
-    let after: BTreeSet<_> = nodes(&change.come, table).union(&staying).cloned().collect();
-    let dying = before.difference(&after).map(|node| node.piece(change.site));
+    let after: BTreeSet<_> = shared_chains_in(&change.added, table)
+        .union(&staying)
+        .cloned()
+        .collect();
+    let dying = before
+        .difference(&after)
+        .map(|shared_chains| shared_chains.fragment(change.jump_config));
     let fresh = after
         .iter()
-        .filter(|node| !before.contains(node) && !staying.contains(node))
-        .map(|node| node.piece(change.site));
+        .filter(|shared_chains| !before.contains(shared_chains) && !staying.contains(shared_chains))
+        .map(|shared_chains| shared_chains.fragment(change.jump_config));
     // The shared parts first, so that a tunnel's rules find their chains; and out in the opposite order.
-    let gone: Vec<_> = own_pieces(&change.gone, &change.come, table).chain(dying).collect();
-    let come: Vec<_> = fresh.chain(own_pieces(&change.come, &change.gone, table)).collect();
-    if gone.is_empty() && come.is_empty() {
+    let removed: Vec<_> = own_fragments(&change.removed, &change.added, table)
+        .chain(dying)
+        .collect();
+    let added: Vec<_> = fresh
+        .chain(own_fragments(&change.added, &change.removed, table))
+        .collect();
+    if removed.is_empty() && added.is_empty() {
         return Vec::new();
     }
-    let base = Node::Base(table);
+    let base = SharedChains::Base(table);
     let mut commands = if before.contains(&base) || staying.contains(&base) {
-        checks(change, table, &gone)
+        jump_checks(change, table, &removed)
     } else {
         Vec::new()
     };
-    take_out(&mut commands, &gone, &come);
-    put_in(&mut commands, &come);
-    remove_chains(&mut commands, table, change.site, &gone, &come);
+    delete_rules(&mut commands, &removed, &added);
+    add_rules(&mut commands, &added);
+    delete_chains(&mut commands, table, change.jump_config, &removed, &added);
     commands
 }
 
-fn nodes(layouts: &[Layout], table: Table) -> BTreeSet<Node> {
-    let nodes = layouts.iter().flat_map(Layout::nodes);
-    nodes.filter(|node| node.table() == table).collect()
+fn shared_chains_in(all_rules: &[TunnelRules], table: Table) -> BTreeSet<SharedChains> {
+    let nodes = all_rules.iter().flat_map(TunnelRules::shared_chains);
+    nodes.filter(|shared_chains| shared_chains.table() == table).collect()
 }
 
 /// The pieces of these layouts in a table that the others do not have too: what is to stand as it stood is not touched.
-fn own_pieces<'a>(layouts: &'a [Layout], others: &'a [Layout], table: Table) -> impl Iterator<Item = Piece> + 'a {
-    let pieces = layouts.iter().filter_map(move |layout| layout.piece(table));
-    let unlike = move |piece: &&Piece| !others.iter().any(|other| other.piece(table) == Some(piece));
-    pieces.filter(unlike).cloned()
+fn own_fragments<'a>(
+    all_rules: &'a [TunnelRules],
+    others: &'a [TunnelRules],
+    table: Table,
+) -> impl Iterator<Item = ChainFragment> + 'a {
+    let fragments = all_rules
+        .iter()
+        .filter_map(move |tunnel_rules| tunnel_rules.fragment(table));
+    let unlike = move |fragment: &&ChainFragment| !others.iter().any(|other| other.fragment(table) == Some(fragment));
+    fragments.filter(unlike).cloned()
 }
 
-fn owned(pieces: &[Piece]) -> BTreeSet<&ChainName> {
-    pieces.iter().flat_map(|piece| &piece.chains).collect()
+fn own_chains(fragments: &[ChainFragment]) -> BTreeSet<&ChainName> {
+    fragments.iter().flat_map(|fragment| &fragment.chains).collect()
 }
 
 /// Tests for the jumps that the change's packets need. A jump that the change itself takes out needs no test: taking out
 /// what does not stand fails as well.
-fn checks(change: &Change, table: Table, gone: &[Piece]) -> Vec<Command> {
-    let blocks = change.gone.iter().chain(&change.come).flat_map(|layout| &layout.blocks);
-    let paths = blocks.map(|block| block.path).filter(|path| path.table() == table);
-    let needed: BTreeSet<_> = paths.flat_map(Path::built_in).copied().collect();
+fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) -> Vec<Command> {
+    let buckets = change
+        .removed
+        .iter()
+        .chain(&change.added)
+        .flat_map(|tunnel_rules| &tunnel_rules.buckets);
+    let paths = buckets.map(|bucket| bucket.path).filter(|path| path.table() == table);
+    let needed: BTreeSet<_> = paths.flat_map(PacketPath::built_in).copied().collect();
     let takes_out = |built_in: &BuiltIn| {
-        gone.iter()
-            .flat_map(|piece| &piece.rules)
+        removed
+            .iter()
+            .flat_map(|fragment| &fragment.rules)
             .any(|placed| placed.chain == Chain::BuiltIn(*built_in))
     };
     needed
         .into_iter()
         .filter(|built_in| !takes_out(built_in))
-        .map(|built_in| jump_check(table, built_in, change.site))
+        .map(|built_in| jump_check(table, built_in, change.jump_config))
         .collect()
 }
 
 /// Takes out, one by one, the rules that stand in chains which outlive the change. The others go with their chain.
-fn take_out(commands: &mut Vec<Command>, gone: &[Piece], come: &[Piece]) {
-    let (dying, declared) = (owned(gone), owned(come));
-    for Placed { chain, place: _, rule } in gone.iter().flat_map(|piece| &piece.rules) {
+fn delete_rules(commands: &mut Vec<Command>, removed: &[ChainFragment], added: &[ChainFragment]) {
+    let (dying, declared) = (own_chains(removed), own_chains(added));
+    for PlacedRule {
+        chain,
+        position: _,
+        rule,
+    } in removed.iter().flat_map(|fragment| &fragment.rules)
+    {
         let outlives = match chain {
             Chain::BuiltIn(_) => true,
             Chain::Own(name) => !dying.contains(name) && !declared.contains(name),
@@ -137,28 +162,34 @@ fn take_out(commands: &mut Vec<Command>, gone: &[Piece], come: &[Piece]) {
 
 /// Declares the chains, which empties those that stand already, and fills them. The rules in built-in chains come last: a
 /// jump is put in when what it leads to is complete.
-fn put_in(commands: &mut Vec<Command>, come: &[Piece]) {
-    commands.extend(owned(come).into_iter().cloned().map(Command::Declare));
-    let rules = || come.iter().flat_map(|piece| &piece.rules);
-    let in_built_in = |placed: &&Placed| match placed.chain {
+fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment]) {
+    commands.extend(own_chains(added).into_iter().cloned().map(Command::NewChain));
+    let rules = || added.iter().flat_map(|fragment| &fragment.rules);
+    let in_built_in = |placed: &&PlacedRule| match placed.chain {
         Chain::BuiltIn(_) => true,
         Chain::Own(_) => false,
     };
     let own = rules().filter(|placed| !in_built_in(placed));
-    commands.extend(own.chain(rules().filter(in_built_in)).cloned().map(Command::Put));
+    commands.extend(own.chain(rules().filter(in_built_in)).cloned().map(Command::from));
 }
 
 /// Empties all the chains that nobody needs any more before it removes the first: they name one another.
 ///
 /// The chains that the administrator's own jumps lead to stay, empty: his rules name them.
-fn remove_chains(commands: &mut Vec<Command>, table: Table, site: Site, gone: &[Piece], come: &[Piece]) {
-    let declared = owned(come);
-    let dead: Vec<_> = owned(gone)
+fn delete_chains(
+    commands: &mut Vec<Command>,
+    table: Table,
+    jump_config: JumpConfig,
+    removed: &[ChainFragment],
+    added: &[ChainFragment],
+) {
+    let declared = own_chains(added);
+    let dead: Vec<_> = own_chains(removed)
         .into_iter()
         .filter(|chain| !declared.contains(chain))
         .cloned()
         .collect();
     commands.extend(dead.iter().cloned().map(Command::Flush));
-    let removed = dead.into_iter().filter(|chain| !site.keeps(table, chain));
-    commands.extend(removed.map(Command::Remove));
+    let removed = dead.into_iter().filter(|chain| !jump_config.keeps_chain(table, chain));
+    commands.extend(removed.map(Command::DeleteChain));
 }

@@ -5,15 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use super::path::Path;
-use super::shared::entrance_jump;
-use crate::netfilter::{
-    BuiltIn, Chain, ChainName, Command, Direction, Match, Place, Placed, Rule, Section, Table, Verdict,
-};
+use super::base_chains::base_chain_jump;
+use super::packet_path::PacketPath;
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Rule, Section, Table, Target};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum PlanFault {
     /// Something other than our jump is put into a chain of the administrator's.
     #[error("a rule other than our jump in {}: {rule}", chain.name())]
     InBuiltIn {
@@ -40,7 +38,7 @@ pub enum Fault {
     },
     /// A rule leads to what a tunnel allows or changes without asking for its policy or its device.
     #[error("a way into {target} that asks for neither a policy nor a device: {rule}")]
-    Unguarded {
+    NoPolicyMatch {
         /// The tunnel's chain.
         target: ChainName,
         /// The rule.
@@ -50,78 +48,73 @@ pub enum Fault {
 
 /// Everything that is wrong with these sections.
 #[must_use]
-pub fn faults(sections: &[Section]) -> Vec<Fault> {
-    sections.iter().flat_map(faults_in).collect()
+pub fn plan_faults(sections: &[Section]) -> Vec<PlanFault> {
+    sections.iter().flat_map(section_faults).collect()
 }
 
-fn faults_in(section: &Section) -> Vec<Fault> {
-    let declared: BTreeSet<_> = section.commands.iter().filter_map(Command::declared).collect();
-    let puts = section.commands.iter().filter_map(put);
-    puts.filter_map(|placed| fault(section.table, &declared, &placed))
+fn section_faults(section: &Section) -> Vec<PlanFault> {
+    let declared: BTreeSet<_> = section.commands.iter().filter_map(Command::new_chain).collect();
+    let puts = section.commands.iter().filter_map(added_rule);
+    puts.filter_map(|(chain, rule)| rule_fault(section.table, &declared, &chain, rule))
         .collect()
 }
 
-fn fault(table: Table, declared: &BTreeSet<&ChainName>, Placed { chain, place: _, rule }: &Placed) -> Option<Fault> {
+fn rule_fault(table: Table, declared: &BTreeSet<&ChainName>, chain: &Chain, rule: &Rule) -> Option<PlanFault> {
     let is_tunnels = |chain: &ChainName| declared.contains(chain) && is_tunnel_chain(chain);
-    match (chain, &rule.verdict) {
-        (Chain::BuiltIn(chain), _) => (*rule != entrance_jump(*chain)).then(|| Fault::InBuiltIn {
+    match (chain, &rule.target) {
+        (Chain::BuiltIn(chain), _) => (*rule != base_chain_jump(*chain)).then(|| PlanFault::InBuiltIn {
             chain: *chain,
             rule: rule.clone(),
         }),
-        (Chain::Own(chain), Verdict::Accept) => {
-            let may_be_old = table != Table::Filter || is_peer(chain, rule);
-            (!may_be_old && !declared.contains(chain)).then(|| Fault::AcceptInOldChain {
+        (Chain::Own(chain), Target::Accept) => {
+            let may_be_old = table != Table::Filter || is_esp_peer(chain, rule);
+            (!may_be_old && !declared.contains(chain)).then(|| PlanFault::AcceptInOldChain {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(chain), Verdict::Snat(_) | Verdict::Dnat(_)) => {
-            (table != Table::Nat || !is_tunnels(chain)).then(|| Fault::Translation {
+        (Chain::Own(chain), Target::Snat(_) | Target::Dnat(_)) => {
+            (table != Table::Nat || !is_tunnels(chain)).then(|| PlanFault::Translation {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(_), Verdict::Jump(target) | Verdict::Goto(target)) => {
-            let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_guard(table, matched));
-            is_open.then(|| Fault::Unguarded {
+        (Chain::Own(_), Target::Jump(target) | Target::Goto(target)) => {
+            let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_sa_match(table, matched));
+            is_open.then(|| PlanFault::NoPolicyMatch {
                 target: target.clone(),
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(chain), Verdict::SegmentSize(_) | Verdict::SegmentSizeOfPath) => {
-            (table != Table::Mangle || !is_tunnels(chain)).then(|| Fault::Translation {
+        (Chain::Own(chain), Target::SetMss(_) | Target::ClampMssToPmtu) => {
+            (table != Table::Mangle || !is_tunnels(chain)).then(|| PlanFault::Translation {
                 chain: chain.clone(),
                 rule: rule.clone(),
             })
         }
-        (
-            Chain::Own(_),
-            Verdict::Log(_) | Verdict::KernelLog(_) | Verdict::Drop | Verdict::Return | Verdict::Consult(_),
-        ) => None,
+        (Chain::Own(_), Target::Nflog(_) | Target::Log(_) | Target::Drop | Target::Return | Target::JumpUser(_)) => {
+            None
+        }
     }
 }
 
-fn put(command: &Command) -> Option<Placed> {
+fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
     match command {
-        Command::Put(placed) => Some(placed.clone()),
-        Command::Resume(chain, rule, _) => Some(Placed {
-            chain: chain.into(),
-            place: Place::Tail,
-            rule: rule.clone(),
-        }),
-        Command::Declare(_)
+        Command::Insert(chain, rule) | Command::Append(chain, rule) => Some((chain.clone(), rule)),
+        Command::AppendWithCounters(chain, rule, _) => Some((chain.into(), rule)),
+        Command::NewChain(_)
         | Command::Check(..)
         | Command::Delete(..)
-        | Command::Strike(..)
+        | Command::DeleteText(..)
         | Command::Flush(_)
-        | Command::Remove(_) => None,
+        | Command::DeleteChain(_) => None,
     }
 }
 
 /// Whether a chain is one tunnel's: by its name, since the plan says no more.
 fn is_tunnel_chain(chain: &ChainName) -> bool {
-    let tags = Path::ALL.map(Path::tag).into_iter().chain(["C", "H"]);
-    let is_dispatcher = Path::ALL.into_iter().any(|path| path.dispatcher() == *chain);
+    let tags = PacketPath::ALL.map(PacketPath::tag).into_iter().chain(["C", "H"]);
+    let is_dispatcher = PacketPath::ALL.into_iter().any(|path| path.dispatcher() == *chain);
     !is_dispatcher
         && chain
             .as_str()
@@ -130,31 +123,31 @@ fn is_tunnel_chain(chain: &ChainName) -> bool {
 }
 
 /// Whether a rule lets in the ESP of one peer: its chain is one that only ESP and AH come to.
-fn is_peer(chain: &ChainName, rule: &Rule) -> bool {
+fn is_esp_peer(chain: &ChainName, rule: &Rule) -> bool {
     let of_peers = chain
         .as_str()
-        .strip_prefix(Path::Peer.dispatcher().as_str())
+        .strip_prefix(PacketPath::EspPeer.dispatcher().as_str())
         .is_some_and(|rest| rest.starts_with('-'));
     of_peers && matches!(rule.matches[..], [Match::Source(_)])
 }
 
 /// Whether it asks for a policy or a device. Before its source is hidden a packet has neither: in the nat table, where nothing is let
 /// through, it is enough that it is in clear.
-fn is_guard(table: Table, matched: &Match) -> bool {
+fn is_sa_match(table: Table, matched: &Match) -> bool {
     match matched {
         Match::Policy(_) | Match::In(_) | Match::Out(_) => true,
-        Match::Clear(Direction::Out) => table == Table::Nat,
-        Match::Clear(Direction::In)
+        Match::PolicyNone(Direction::Out) => table == Table::Nat,
+        Match::PolicyNone(Direction::In)
         | Match::Source(_)
         | Match::Destination(_)
         | Match::NotSource(_)
         | Match::NotDestination(_)
         | Match::Traffic(..)
-        | Match::State(_)
-        | Match::Behind(_)
-        | Match::Foreign
+        | Match::CtState(_)
+        | Match::CtReplDst(_)
+        | Match::SrcNotLocal
         | Match::Syn
-        | Match::Rate
+        | Match::Limit
         | Match::Comment(_) => false,
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
-use super::shared::entrance;
-use super::wanted::{Region, Wanted, WantedChain};
-use crate::netfilter::{BuiltIn, ChainName, Counters, Rule, Saved, SavedRule, SavedTable, Table, spelling};
+use super::base_chains::base_chain;
+use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
+use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
 /// One thing that is not as it should be.
@@ -25,11 +25,11 @@ pub enum DriftKind {
     /// A chain does not stand.
     NoChain(ChainName),
     /// A chain stands that nothing on record needs.
-    Stray(ChainName),
+    OrphanChain(ChainName),
     /// A rule does not stand in its chain.
     NoRule(ChainName, Rule),
     /// A rule stands in a chain of ours that we have not put there, or a second time.
-    Foreign(ChainName, String),
+    UnexpectedRule(ChainName, String),
     /// The rules of a chain stand in another order.
     Order(ChainName),
     /// A built-in chain does not lead to us.
@@ -40,7 +40,7 @@ pub enum DriftKind {
     /// first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
     /// No rule of the administrator's leads there from anywhere, who wanted to put one in himself.
-    NotLedTo(ChainName),
+    NoUserJump(ChainName),
 }
 
 impl fmt::Display for Drift {
@@ -49,9 +49,9 @@ impl fmt::Display for Drift {
         match &self.kind {
             DriftKind::Nothing(chains) => write!(f, "missing: everything of ours, {chains} chains"),
             DriftKind::NoChain(chain) => write!(f, "missing: chain {chain}"),
-            DriftKind::Stray(chain) => write!(f, "foreign: chain {chain}, which nothing on record needs"),
+            DriftKind::OrphanChain(chain) => write!(f, "foreign: chain {chain}, which nothing on record needs"),
             DriftKind::NoRule(chain, rule) => write!(f, "missing: in {chain}: {rule}"),
-            DriftKind::Foreign(chain, rule) => write!(f, "foreign: in {chain}: {rule}"),
+            DriftKind::UnexpectedRule(chain, rule) => write!(f, "foreign: in {chain}: {rule}"),
             DriftKind::Order(chain) => write!(f, "changed: the order of the rules in {chain}"),
             DriftKind::NoJump(chain) => write!(f, "missing: the jump from {} to us", chain.name()),
             DriftKind::Jumps(chain, times) => write!(f, "changed: {} leads to us {times} times", chain.name()),
@@ -66,7 +66,7 @@ impl fmt::Display for Drift {
                 };
                 write!(f, "changed: in {} {count} {side} our jump: {rule}{more}", chain.name())
             }
-            DriftKind::NotLedTo(chain) => write!(f, "missing: a jump of yours to {chain} (place = \"own\")"),
+            DriftKind::NoUserJump(chain) => write!(f, "missing: a jump of yours to {chain} (place = \"own\")"),
         }
     }
 }
@@ -74,14 +74,14 @@ impl fmt::Display for Drift {
 impl Drift {
     /// Whether it can be mended without the administrator.
     #[must_use]
-    pub fn is_mendable(&self) -> bool {
-        !matches!(self.kind, DriftKind::NotLedTo(_))
+    pub fn is_repairable(&self) -> bool {
+        !matches!(self.kind, DriftKind::NoUserJump(_))
     }
 }
 
 /// A rule of which the listing does not tell whether it stands; the kernel itself has to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub struct RuleProbe {
     /// In which table.
     pub table: Table,
     /// In which chain.
@@ -92,17 +92,17 @@ pub struct Question {
 
 /// What has to be asked before the two can be compared: iptables rewrites what it is given, and another version of it may do so otherwise.
 #[must_use]
-pub fn questions(wanted: &Wanted, saved: &Saved) -> Vec<Question> {
+pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProbe> {
     let mut questions = Vec::new();
     for (table, listed) in saved.tables() {
-        for (name, chain) in wanted.chains(table) {
+        for (name, chain) in desired.chains(table) {
             let lines = listed.rules(name.as_str());
             if lines.is_empty() {
                 continue;
             }
-            let matched = Matched::of(chain, lines, &[]);
-            if matched.foreign().next().is_some() {
-                questions.extend(matched.missing.into_iter().map(|rule| Question {
+            let matched = MatchedRules::new(chain, lines, &[]);
+            if matched.unexpected().next().is_some() {
+                questions.extend(matched.missing.into_iter().map(|rule| RuleProbe {
                     table,
                     chain: name.clone(),
                     rule,
@@ -115,56 +115,59 @@ pub fn questions(wanted: &Wanted, saved: &Saved) -> Vec<Question> {
 
 /// Compares what should stand with what a listing shows. `stands` are those of the [`questions`] that the kernel has answered with yes.
 #[must_use]
-pub fn drift(wanted: &Wanted, saved: &Saved, stands: &[Question]) -> Vec<Drift> {
+pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe]) -> Vec<Drift> {
     let nothing = SavedTable::default();
     let mut found = Vec::new();
     for table in Table::ALL {
         let listed = saved.table(table).unwrap_or(&nothing);
-        let kinds = in_table(wanted, table, listed, stands);
+        let kinds = table_drift(desired, table, listed, stands);
         found.extend(kinds.into_iter().map(|kind| Drift { table, kind }));
     }
     found
 }
 
-fn in_table(wanted: &Wanted, table: Table, listed: &SavedTable, stands: &[Question]) -> Vec<DriftKind> {
+fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands: &[RuleProbe]) -> Vec<DriftKind> {
     let mut kinds = Vec::new();
-    let chains = wanted.chains(table).count();
-    if wanted.needs(table) && listed.ours().next().is_none() {
+    let chains = desired.chains(table).count();
+    if desired.needs_table(table) && listed.own_chains().next().is_none() {
         return vec![DriftKind::Nothing(chains)];
     }
     for built_in in table.built_in() {
-        kinds.extend(match wanted.site.place(table) {
-            JumpPlace::Own => own_jump(*built_in, listed, wanted.needs(table)),
-            place @ (JumpPlace::First | JumpPlace::Last) => jump(*built_in, place, listed, wanted.needs(table)),
+        kinds.extend(match desired.jump_config.place(table) {
+            JumpPlace::Own => user_jump_drift(*built_in, listed, desired.needs_table(table)),
+            place @ (JumpPlace::First | JumpPlace::Last) => {
+                jump_drift(*built_in, place, listed, desired.needs_table(table))
+            }
         });
     }
-    for (name, chain) in wanted.chains(table) {
-        if listed.has(name.as_str()) {
+    for (name, chain) in desired.chains(table) {
+        if listed.has_chain(name.as_str()) {
             let answers: Vec<_> = stands
                 .iter()
-                .filter(|question| question.table == table && question.chain == *name)
-                .map(|question| &question.rule)
+                .filter(|probe| probe.table == table && probe.chain == *name)
+                .map(|probe| &probe.rule)
                 .collect();
-            let matched = Matched::of(chain, listed.rules(name.as_str()), &answers);
-            kinds.extend(in_chain(name, chain, &matched));
+            let matched = MatchedRules::new(chain, listed.rules(name.as_str()), &answers);
+            kinds.extend(chain_drift(name, chain, &matched));
         } else {
             kinds.push(DriftKind::NoChain(name.clone()));
         }
     }
     // One that is kept for the administrator's jump is as it should be when it is empty.
-    let is_kept = |name: &ChainName| wanted.site.keeps(table, name) && listed.rules(name.as_str()).is_empty();
-    let stray = listed
-        .ours()
-        .filter(|name| wanted.chain(table, name).is_none() && !is_kept(name));
-    kinds.extend(stray.map(DriftKind::Stray));
+    let is_kept =
+        |name: &ChainName| desired.jump_config.keeps_chain(table, name) && listed.rules(name.as_str()).is_empty();
+    let orphan = listed
+        .own_chains()
+        .filter(|name| desired.desired_chain(table, name).is_none() && !is_kept(name));
+    kinds.extend(orphan.map(DriftKind::OrphanChain));
     kinds
 }
 
-fn jump(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, wanted: bool) -> Option<DriftKind> {
-    let text = format!("-j {}", entrance(built_in));
+fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
+    let text = format!("-j {}", base_chain(built_in));
     let rules = listed.rules(built_in.name());
     let times = rules.iter().filter(|rule| rule.text == text).count();
-    match (times, wanted) {
+    match (times, desired) {
         (0, true) => return Some(DriftKind::NoJump(built_in)),
         (0, false) => return None,
         (1, true) => {}
@@ -180,20 +183,20 @@ fn jump(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, wanted: bool) 
 }
 
 /// Of a jump that the administrator puts in nothing is known but where it leads.
-fn own_jump(built_in: BuiltIn, listed: &SavedTable, wanted: bool) -> Option<DriftKind> {
-    let entrance = entrance(built_in);
-    let is_led_to = listed.ways_in().any(|(_, _, target)| target == entrance);
-    (wanted && !is_led_to).then_some(DriftKind::NotLedTo(entrance))
+fn user_jump_drift(built_in: BuiltIn, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
+    let base_chain = base_chain(built_in);
+    let is_led_to = listed.jumps_to_own_chains().any(|(_, _, target)| target == base_chain);
+    (desired && !is_led_to).then_some(DriftKind::NoUserJump(base_chain))
 }
 
-fn in_chain(name: &ChainName, chain: &WantedChain, matched: &Matched<'_>) -> Vec<DriftKind> {
+fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_>) -> Vec<DriftKind> {
     let missing = matched
         .missing
         .iter()
         .map(|rule| DriftKind::NoRule(name.clone(), rule.clone()));
     let foreign = matched
-        .foreign()
-        .map(|line| DriftKind::Foreign(name.clone(), line.text.clone()));
+        .unexpected()
+        .map(|line| DriftKind::UnexpectedRule(name.clone(), line.text.clone()));
     let mut kinds: Vec<_> = missing.chain(foreign).collect();
     if kinds.is_empty() && !matched.is_in_order(chain) {
         kinds.push(DriftKind::Order(name.clone()));
@@ -203,7 +206,7 @@ fn in_chain(name: &ChainName, chain: &WantedChain, matched: &Matched<'_>) -> Vec
 
 /// Which line of a chain is which rule.
 #[derive(Debug)]
-pub(super) struct Matched<'s> {
+pub(super) struct MatchedRules<'s> {
     lines: &'s [SavedRule],
     /// For each line the number of its rule, as [`WantedChain::rules`] counts.
     rules: Vec<Option<usize>>,
@@ -211,9 +214,9 @@ pub(super) struct Matched<'s> {
     pub(super) missing: Vec<Rule>,
 }
 
-impl<'s> Matched<'s> {
+impl<'s> MatchedRules<'s> {
     /// Matches them. `stands` are rules that the kernel says stand in the chain, however they are listed.
-    pub(super) fn of(chain: &WantedChain, lines: &'s [SavedRule], stands: &[&Rule]) -> Self {
+    pub(super) fn new(chain: &DesiredChain, lines: &'s [SavedRule], stands: &[&Rule]) -> Self {
         if lines.is_empty() {
             let missing = chain.rules().cloned().collect();
             return Self {
@@ -225,12 +228,12 @@ impl<'s> Matched<'s> {
         let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
         let mut by_spelling: HashMap<_, VecDeque<usize>> = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
-            by_spelling.entry(spelling(&line.text)).or_default().push_back(at);
+            by_spelling.entry(normalize(&line.text)).or_default().push_back(at);
         }
         let mut rules = vec![None; lines.len()];
         let mut left = Vec::new();
         for (number, (rule, text)) in chain.rules().zip(&texts).enumerate() {
-            match by_spelling.get_mut(&spelling(text)).and_then(VecDeque::pop_front) {
+            match by_spelling.get_mut(&normalize(text)).and_then(VecDeque::pop_front) {
                 Some(at) => rules[at] = Some(number),
                 None => left.push((number, rule)),
             }
@@ -246,7 +249,7 @@ impl<'s> Matched<'s> {
         Self { lines, rules, missing }
     }
 
-    pub(super) fn foreign(&self) -> impl Iterator<Item = &'s SavedRule> {
+    pub(super) fn unexpected(&self) -> impl Iterator<Item = &'s SavedRule> {
         let unmatched = self.lines.iter().zip(&self.rules).filter(|(_, rule)| rule.is_none());
         unmatched.map(|(line, _)| line)
     }
@@ -260,9 +263,9 @@ impl<'s> Matched<'s> {
     }
 
     /// Whether what should stand before the chain's own rules does, what should stand behind them too, and each part in its order.
-    pub(super) fn is_in_order(&self, chain: &WantedChain) -> bool {
-        let places = chain.places();
-        let mut farthest = Region::Head;
+    pub(super) fn is_in_order(&self, chain: &DesiredChain) -> bool {
+        let places = chain.positions();
+        let mut farthest = ChainRegion::Head;
         let mut last: BTreeMap<usize, usize> = BTreeMap::new();
         self.rules.iter().flatten().all(|rule| {
             let (region, part) = places[*rule];
@@ -276,9 +279,9 @@ impl<'s> Matched<'s> {
 /// Of the lines that are nobody's yet, the one that has most words in common with a rule.
 fn likeliest(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
     let text = rule.to_string();
-    let words = spelling(&text);
+    let words = normalize(&text);
     let common = |at: &usize| {
-        spelling(&lines[*at].text)
+        normalize(&lines[*at].text)
             .iter()
             .filter(|word| words.contains(word))
             .count()

@@ -4,93 +4,103 @@
 //! PLUTO-CLEAR-IN ──▶ PLUTO-GATEWAY-IN    inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-KNOWN-IN, PLUTO-E) · only-ipsec (▶ PLUTO-ONLY-IN) · ICMP
 //! PLUTO-CLEAR-OUT ─▶ PLUTO-GATEWAY-OUT   the same
 //! PLUTO-CLEAR ─────▶ PLUTO-GATEWAY-FWD   inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-THROUGH) · only-ipsec · ICMP errors
+//! PLUTO-FI ────────▶ PLUTO-ONLY-TO       only-ipsec, for what came out of a tunnel and leaves unencrypted
+//! PLUTO-FO ────────▶ PLUTO-ONLY-FROM     only-ipsec, for what arrived unencrypted and goes into a tunnel
 //! ```
 //!
-//! What comes out of a tunnel never meets them: there the tunnel's own rules decide.
+//! What comes out of a tunnel meets none of the others: there the tunnel's own rules decide.
 
 use std::num::NonZeroU8;
 
 use ipnet::IpNet;
 
-use super::layout::Layout;
-use super::path::Path;
-use super::shared::{NEIGHBOURS, PROTOCOLS, addresses_and_neighbours, clear, clear_here, entrance, ike, ipsec, itself};
-use super::tree::Shared;
-use super::tunnel::asks;
-use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Place, Rule, State, Table, Verdict};
+use super::base_chains::{
+    ESP_AND_AH, NDP_TYPES, base_chain, dhcp_and_ndp, ike_traffic, ipsec_traffic, loopback_match, only_beside_tunnels,
+    unencrypted_chain, unencrypted_gateway_chain,
+};
+use super::dispatch::OptionalChains;
+use super::packet_path::PacketPath;
+use super::tunnel::is_restrictive;
+use super::tunnel_rules::TunnelRules;
+use crate::netfilter::{
+    BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, Rule, RulePosition, Table, Target,
+};
 use crate::selector::{DevicePattern, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
-use crate::settings::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
+use crate::settings::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 
 /// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them and nobody waits for our chains.
 #[must_use]
-pub fn lay_out_gateway(gateway: &Gateway, family: Family) -> Option<Layout> {
-    let part = Part { gateway, family };
-    let mut layout = Layout::new(None);
-    for way in [Way::In, Way::Out, Way::Through] {
-        let rules = part.rules(way);
+pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
+    let part = GatewayRules { gateway, family };
+    let mut tunnel_rules = TunnelRules::new(None);
+    for path in [GatewayPath::In, GatewayPath::Out, GatewayPath::Forward] {
+        let rules = part.rules(path);
         if rules.is_empty() {
             continue;
         }
-        layout.fill(Table::Filter, &way.chain(), rules);
-        for (chain, rules) in part.further(way) {
-            layout.fill(Table::Filter, &chain, rules);
+        tunnel_rules.add_chain(Table::Filter, &path.chain_name(), rules);
+        for (chain, rules) in part.extra_chains(path) {
+            tunnel_rules.add_chain(Table::Filter, &chain, rules);
         }
         // Behind the tunnels: what comes by a tunnel's device is in clear, to this chain's eyes.
-        for (chain, rule) in way.entries() {
-            layout.put(Table::Filter, &chain, Place::Tail, rule);
+        for (chain, rule) in path.entry_rules() {
+            tunnel_rules.add_rule(Table::Filter, &chain, RulePosition::Tail, rule);
         }
-        layout.shared.insert(way.needs());
+        tunnel_rules.optional.insert(path.required_chains());
     }
-    let is_empty = layout.piece(Table::Filter).is_none_or(|piece| piece.chains.is_empty());
+    part.only_beside_tunnels(&mut tunnel_rules);
+    let is_empty = tunnel_rules
+        .fragment(Table::Filter)
+        .is_none_or(|fragment| fragment.chains.is_empty());
     if !is_empty && gateway.esp == Esp::Negotiated {
-        layout.shared.insert(Shared::Peers);
+        tunnel_rules.optional.insert(OptionalChains::EspPeers);
     }
     // Chains that the administrator's own jumps are to lead to must be there for his rules to be loaded.
     let is_awaited = gateway.place == JumpPlace::Own;
-    (!is_empty || is_awaited).then_some(layout)
+    (!is_empty || is_awaited).then_some(tunnel_rules)
 }
 
 /// Which packets a chain of the gateway is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum GatewayPath {
     /// To the gateway.
     In,
     /// Of the gateway.
     Out,
     /// Through the gateway.
-    Through,
+    Forward,
 }
 
-impl Way {
-    fn chain(self) -> ChainName {
+impl GatewayPath {
+    fn chain_name(self) -> ChainName {
         ChainName::literal(match self {
             Self::In => "PLUTO-GATEWAY-IN",
             Self::Out => "PLUTO-GATEWAY-OUT",
-            Self::Through => "PLUTO-GATEWAY-FWD",
+            Self::Forward => "PLUTO-GATEWAY-FWD",
         })
     }
 
     /// The rules that lead there, each with the chain that it stands in.
-    fn entries(self) -> Vec<(ChainName, Rule)> {
-        let last = Rule::always(Verdict::Jump(self.chain()));
+    fn entry_rules(self) -> Vec<(ChainName, Rule)> {
+        let last = Rule::always(Target::Jump(self.chain_name()));
         let here = |direction, built_in| {
-            let to_clear = Verdict::Jump(clear_here(direction));
+            let to_clear = Target::Jump(unencrypted_gateway_chain(direction));
             vec![
-                (entrance(built_in), Rule::when(Match::Clear(direction), to_clear)),
-                (clear_here(direction), last.clone()),
+                (base_chain(built_in), Rule::when(Match::PolicyNone(direction), to_clear)),
+                (unencrypted_gateway_chain(direction), last.clone()),
             ]
         };
         match self {
             Self::In => here(Direction::In, BuiltIn::Input),
             Self::Out => here(Direction::Out, BuiltIn::Output),
-            Self::Through => vec![(clear(), last)],
+            Self::Forward => vec![(unencrypted_chain(), last)],
         }
     }
 
-    fn needs(self) -> Shared {
+    fn required_chains(self) -> OptionalChains {
         match self {
-            Self::In | Self::Out => Shared::Apart,
-            Self::Through => Shared::Clear,
+            Self::In | Self::Out => OptionalChains::ClearTextEntry,
+            Self::Forward => OptionalChains::Unencrypted,
         }
     }
 
@@ -99,140 +109,145 @@ impl Way {
         match self {
             Self::In => Some(Direction::In),
             Self::Out => Some(Direction::Out),
-            Self::Through => None,
+            Self::Forward => None,
         }
     }
 }
 
-fn known(direction: Direction) -> ChainName {
+fn known_chain(direction: Direction) -> ChainName {
     ChainName::literal(match direction {
         Direction::In => "PLUTO-KNOWN-IN",
         Direction::Out => "PLUTO-KNOWN-OUT",
     })
 }
 
-fn only(direction: Direction) -> ChainName {
+fn ipsec_only_chain(direction: Direction) -> ChainName {
     ChainName::literal(match direction {
         Direction::In => "PLUTO-ONLY-IN",
         Direction::Out => "PLUTO-ONLY-OUT",
     })
 }
 
-fn through() -> ChainName {
+fn forward_ipsec_chain() -> ChainName {
     ChainName::literal("PLUTO-THROUGH")
 }
 
 /// Types that the chapter's expert calls without use: redirects, router advertisement and selection, information and address mask, requests
 /// and replies. RFC 792, RFC 950, RFC 1256.
-const WITHOUT_USE: [u8; 7] = [5, 9, 10, 15, 16, 17, 18];
+const USELESS_ICMP: [u8; 7] = [5, 9, 10, 15, 16, 17, 18];
 
 /// The same of ICMPv6: redirects (RFC 4861), renumbering of routers (RFC 2894), questions about a node and answers (RFC 4620).
-const WITHOUT_USE_V6: [u8; 4] = [137, 138, 139, 140];
+const USELESS_ICMPV6: [u8; 4] = [137, 138, 139, 140];
 
 /// Echo, and the errors without which connections hang: unreachable (its code 4 tells of the path MTU), time exceeded, parameter problem.
-const NEEDED: [u8; 5] = [0, 8, 3, 11, 12];
+const NEEDED_ICMP: [u8; 5] = [0, 8, 3, 11, 12];
 
 /// The same of ICMPv6 (RFC 4443), where packet too big is a type of its own.
-const NEEDED_V6: [u8; 6] = [128, 129, 1, 2, 3, 4];
+const NEEDED_ICMPV6: [u8; 6] = [128, 129, 1, 2, 3, 4];
 
 /// The gateway's settings, for one family.
 #[derive(Debug, Clone, Copy)]
-struct Part<'a> {
+struct GatewayRules<'a> {
     gateway: &'a Gateway,
     family: Family,
 }
 
-impl Part<'_> {
+impl GatewayRules<'_> {
     /// The rules of a way, in the order in which they are asked.
     ///
     /// What is accepted only out of a tunnel comes first: nothing that follows accepts it, nor any rule behind our jump, whatever the table
     /// of connections says. Useless ICMP goes before anything can let it through. IKE and ESP must be decided before all else is
     /// refused to a neighbour with whom only these are spoken; and ICMP is let in behind that, or such a neighbour could be pinged in
     /// clear.
-    fn rules(self, way: Way) -> Vec<Rule> {
-        let mut rules = self.inner_only(way);
-        if let (Some(direction), false) = (way.direction(), rules.is_empty()) {
-            // What the machine says to itself never was in a tunnel.
-            rules.insert(0, Rule::when(itself(direction), Verdict::Return));
+    fn rules(self, path: GatewayPath) -> Vec<Rule> {
+        let mut rules = self.inner_only(path);
+        let only_ipsec = self.only_ipsec(path);
+        if let (Some(direction), false) = (path.direction(), rules.is_empty() && only_ipsec.is_empty()) {
+            // What the machine says to itself never was in a tunnel, and cannot be.
+            rules.insert(0, Rule::when(loopback_match(direction), Target::Return));
         }
-        rules.extend(self.useless_icmp(way));
-        rules.extend(match way.direction() {
+        rules.extend(self.useless_icmp(path));
+        rules.extend(match path.direction() {
             Some(direction) => self.ipsec_here(direction),
             None => self.ipsec_through(),
         });
-        rules.extend(self.only_ipsec(way));
-        rules.extend(self.needed_icmp(way));
+        rules.extend(only_ipsec);
+        rules.extend(self.needed_icmp(path));
         rules
     }
 
     /// The chains that these lead to.
-    fn further(self, way: Way) -> Vec<(ChainName, Vec<Rule>)> {
-        match way.direction() {
-            Some(direction) => self.known(direction).into_iter().chain(self.only(direction)).collect(),
-            None => self.listed().into_iter().collect(),
+    fn extra_chains(self, path: GatewayPath) -> Vec<(ChainName, Vec<Rule>)> {
+        match path.direction() {
+            Some(direction) => self
+                .known_gateways(direction)
+                .into_iter()
+                .chain(self.ipsec_only_rules(direction))
+                .collect(),
+            None => self.listed_hosts().into_iter().collect(),
         }
     }
 
-    fn kind(self, direction: Direction, traffic: Traffic) -> Match {
+    fn traffic_match(self, direction: Direction, traffic: Traffic) -> Match {
         Match::Traffic(direction, self.family, traffic)
     }
 
-    fn icmp(self, kind: u8) -> Match {
-        self.kind(Direction::In, Traffic::Icmp(Icmp::Type(kind)))
+    fn icmp_match(self, kind: u8) -> Match {
+        self.traffic_match(Direction::In, Traffic::Icmp(Icmp::Type(kind)))
     }
 
-    fn inner_only(self, way: Way) -> Vec<Rule> {
+    fn inner_only(self, path: GatewayPath) -> Vec<Rule> {
         let services = &self.gateway.inner_only;
         let kinds = services.iter().flat_map(|service| service.traffic(self.family));
-        let matches = kinds.map(|traffic| match way {
-            Way::In => self.kind(Direction::In, traffic),
-            Way::Out => self.kind(Direction::Out, traffic),
+        let matches = kinds.map(|traffic| match path {
+            GatewayPath::In => self.traffic_match(Direction::In, traffic),
+            GatewayPath::Out => self.traffic_match(Direction::Out, traffic),
             // To whichever side of us the service is.
-            Way::Through => self.kind(Direction::In, traffic),
+            GatewayPath::Forward => self.traffic_match(Direction::In, traffic),
         });
-        matches.map(|matched| Rule::when(matched, Verdict::Drop)).collect()
+        matches.map(|matched| Rule::when(matched, Target::Drop)).collect()
     }
 
-    fn useless_icmp(self, way: Way) -> Vec<Rule> {
-        let kinds: &[u8] = match (self.gateway.icmp, way, self.family) {
+    fn useless_icmp(self, path: GatewayPath) -> Vec<Rule> {
+        let kinds: &[u8] = match (self.gateway.icmp, path, self.family) {
             // What the gateway says itself is its own affair.
-            (IcmpFilter::Leave, _, _) | (IcmpFilter::Safe, Way::Out, _) => &[],
-            (IcmpFilter::Safe, _, Family::Ipv4) => &WITHOUT_USE,
-            (IcmpFilter::Safe, _, Family::Ipv6) => &WITHOUT_USE_V6,
+            (IcmpFilter::Leave, _, _) | (IcmpFilter::Safe, GatewayPath::Out, _) => &[],
+            (IcmpFilter::Safe, _, Family::Ipv4) => &USELESS_ICMP,
+            (IcmpFilter::Safe, _, Family::Ipv6) => &USELESS_ICMPV6,
         };
         kinds
             .iter()
-            .map(|kind| Rule::when(self.icmp(*kind), Verdict::Drop))
+            .map(|kind| Rule::when(self.icmp_match(*kind), Target::Drop))
             .collect()
     }
 
     /// To and from the gateway everything that is needed passes. Through it only errors about connections that passed pass: whether the
     /// machines behind it may be pinged is for other rules.
-    fn needed_icmp(self, way: Way) -> Vec<Rule> {
+    fn needed_icmp(self, path: GatewayPath) -> Vec<Rule> {
         if self.gateway.icmp == IcmpFilter::Leave {
             return Vec::new();
         }
         let kinds = match self.family {
-            Family::Ipv4 => &NEEDED[..],
-            Family::Ipv6 => &NEEDED_V6,
+            Family::Ipv4 => &NEEDED_ICMP[..],
+            Family::Ipv6 => &NEEDED_ICMPV6,
         };
-        let neighbours = match self.family {
+        let scopes = match self.family {
             Family::Ipv4 => &[][..],
-            Family::Ipv6 => &NEIGHBOURS,
+            Family::Ipv6 => &NDP_TYPES,
         };
-        match way {
-            Way::In | Way::Out => {
-                let kinds = kinds.iter().chain(neighbours);
+        match path {
+            GatewayPath::In | GatewayPath::Out => {
+                let kinds = kinds.iter().chain(scopes);
                 kinds
-                    .map(|kind| Rule::when(self.icmp(*kind), Verdict::Accept))
+                    .map(|kind| Rule::when(self.icmp_match(*kind), Target::Accept))
                     .collect()
             }
-            Way::Through => {
+            GatewayPath::Forward => {
                 let errors = NonZeroU8::new(Protocol::icmp(self.family))
-                    .map(|number| self.kind(Direction::In, Traffic::Protocol(Protocol(number))));
+                    .map(|number| self.traffic_match(Direction::In, Traffic::Protocol(Protocol(number))));
                 let rule = errors.map(|errors| Rule {
-                    matches: vec![errors, Match::State(State::Related)],
-                    verdict: Verdict::Accept,
+                    matches: vec![errors, Match::CtState(CtState::Related)],
+                    target: Target::Accept,
                 });
                 rule.into_iter().collect()
             }
@@ -243,44 +258,47 @@ impl Part<'_> {
     fn ipsec_here(self, direction: Direction) -> Vec<Rule> {
         let ike = match self.gateway.ike {
             Ike::Leave => None,
-            Ike::Any => Some(vec![Verdict::Accept]),
-            Ike::Known => Some(vec![Verdict::Jump(known(direction))]),
+            Ike::Any => Some(vec![Target::Accept]),
+            Ike::Known => Some(vec![Target::Jump(known_chain(direction))]),
         };
         let esp = match (self.gateway.esp, direction) {
             (Esp::Leave, _) => None,
             // Nothing but the kernel makes ESP here, and only for tunnels that are up.
-            (Esp::Any, _) | (Esp::Negotiated, Direction::Out) => Some(vec![Verdict::Accept]),
-            (Esp::Known, _) => Some(vec![Verdict::Jump(known(direction))]),
-            (Esp::Negotiated, Direction::In) => Some(vec![Verdict::Jump(Path::Peer.dispatcher()), Verdict::Drop]),
+            (Esp::Any, _) | (Esp::Negotiated, Direction::Out) => Some(vec![Target::Accept]),
+            (Esp::Known, _) => Some(vec![Target::Jump(known_chain(direction))]),
+            (Esp::Negotiated, Direction::In) => {
+                Some(vec![Target::Jump(PacketPath::EspPeer.dispatcher()), Target::Drop])
+            }
         };
-        let protocols = PROTOCOLS.into_iter().flat_map(NonZeroU8::new);
-        let protocols = protocols.map(|number| vec![self.kind(direction, Traffic::Protocol(Protocol(number)))]);
-        let mut rules = with_each(self::ike(direction, self.family), ike.unwrap_or_default());
-        rules.extend(with_each(protocols, esp.unwrap_or_default()));
+        let protocols = ESP_AND_AH.into_iter().flat_map(NonZeroU8::new);
+        let protocols =
+            protocols.map(|number| vec![self.traffic_match(direction, Traffic::Protocol(Protocol(number)))]);
+        let mut rules = rules_for_each(self::ike_traffic(direction, self.family), ike.unwrap_or_default());
+        rules.extend(rules_for_each(protocols, esp.unwrap_or_default()));
         rules
     }
 
     /// The known gateways. Everything else that is sent here is dropped.
-    fn known(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
+    fn known_gateways(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
         if self.gateway.ike != Ike::Known && self.gateway.esp != Esp::Known {
             return None;
         }
-        let peers = self.of_family(&self.gateway.peers);
-        let accepted = peers.map(|peer| when(at(direction, peer), Verdict::Accept));
+        let peers = self.networks_in_family(&self.gateway.peers);
+        let accepted = peers.map(|peer| rule_with_match(remote_match(direction, peer), Target::Accept));
         Some((
-            known(direction),
-            accepted.chain([Rule::always(Verdict::Drop)]).collect(),
+            known_chain(direction),
+            accepted.chain([Rule::always(Target::Drop)]).collect(),
         ))
     }
 
     /// IPsec of other machines. Whoever answers from the ports of IKE is let through only on a connection that was asked for, or every
     /// machine behind us could be reached from these ports.
     fn ipsec_through(self) -> Vec<Rule> {
-        let verdict = match &self.gateway.through {
+        let target = match &self.gateway.through {
             Through::Leave => return Vec::new(),
-            Through::Allow => Verdict::Accept,
-            Through::Deny => Verdict::Drop,
-            Through::Listed(_) => Verdict::Jump(through()),
+            Through::Allow => Target::Accept,
+            Through::Deny => Target::Drop,
+            Through::Listed(_) => Target::Jump(forward_ipsec_chain()),
         };
         let ports = [
             (PortProtocol::Udp, 500),
@@ -289,49 +307,54 @@ impl Part<'_> {
         ];
         let asked = ports.map(|(protocol, port)| {
             let (my, peer) = (Ports::single(port), Ports::Any);
-            vec![self.kind(Direction::In, Traffic::Ports { protocol, my, peer })]
+            vec![self.traffic_match(Direction::In, Traffic::Ports { protocol, my, peer })]
         });
         let answered = ports.map(|(protocol, port)| {
             let (my, peer) = (Ports::Any, Ports::single(port));
-            let kind = self.kind(Direction::In, Traffic::Ports { protocol, my, peer });
-            vec![kind, Match::State(State::Established)]
+            let kind = self.traffic_match(Direction::In, Traffic::Ports { protocol, my, peer });
+            vec![kind, Match::CtState(CtState::Reply)]
         });
-        let protocols = PROTOCOLS.into_iter().flat_map(NonZeroU8::new);
-        let protocols = protocols.map(|number| vec![self.kind(Direction::In, Traffic::Protocol(Protocol(number)))]);
-        with_each(asked.into_iter().chain(answered).chain(protocols), vec![verdict])
+        let protocols = ESP_AND_AH.into_iter().flat_map(NonZeroU8::new);
+        let protocols =
+            protocols.map(|number| vec![self.traffic_match(Direction::In, Traffic::Protocol(Protocol(number)))]);
+        rules_for_each(asked.into_iter().chain(answered).chain(protocols), vec![target])
     }
 
-    fn listed(self) -> Option<(ChainName, Vec<Rule>)> {
+    fn listed_hosts(self) -> Option<(ChainName, Vec<Rule>)> {
         let machines = match &self.gateway.through {
             Through::Listed(machines) => machines,
             Through::Allow | Through::Deny | Through::Leave => return None,
         };
-        let both = self.of_family(machines).flat_map(|machine| {
-            [Direction::In, Direction::Out].map(|direction| when(at(direction, machine), Verdict::Accept))
+        let both = self.networks_in_family(machines).flat_map(|machine| {
+            [Direction::In, Direction::Out]
+                .map(|direction| rule_with_match(remote_match(direction, machine), Target::Accept))
         });
-        Some((through(), both.chain([Rule::always(Verdict::Drop)]).collect()))
+        Some((
+            forward_ipsec_chain(),
+            both.chain([Rule::always(Target::Drop)]).collect(),
+        ))
     }
 
     /// Those with whom nothing but IPsec is spoken. IPsec of machines behind us has been decided by then.
-    fn only_ipsec(self, way: Way) -> Vec<Rule> {
-        let neighbours = self.gateway.only_ipsec.iter();
-        let neighbours = neighbours.filter(|neighbour| self.concerns(neighbour));
-        let directions: &[Direction] = match way {
-            Way::In => &[Direction::In],
-            Way::Out => &[Direction::Out],
-            Way::Through => &[Direction::In, Direction::Out],
+    fn only_ipsec(self, path: GatewayPath) -> Vec<Rule> {
+        let scopes = self.gateway.only_ipsec.iter();
+        let scopes = scopes.filter(|scope| self.is_in_family(scope));
+        let directions: &[Direction] = match path {
+            GatewayPath::In => &[Direction::In],
+            GatewayPath::Out => &[Direction::Out],
+            GatewayPath::Forward => &[Direction::In, Direction::Out],
         };
-        let verdict = way
+        let target = path
             .direction()
-            .map_or(Verdict::Drop, |direction| Verdict::Jump(only(direction)));
-        let rules = neighbours.flat_map(|neighbour| {
+            .map_or(Target::Drop, |direction| Target::Jump(ipsec_only_chain(direction)));
+        let rules = scopes.flat_map(|scope| {
             directions
                 .iter()
-                .map(|direction| when(beside(neighbour, *direction), verdict.clone()))
+                .map(|direction| rule_with_match(scope_match(scope, *direction), target.clone()))
         });
         let rules: Vec<_> = rules.collect();
         // What other rules may let through is IPsec, too.
-        let undecided = way == Way::Through && self.gateway.through == Through::Leave && !rules.is_empty();
+        let undecided = path == GatewayPath::Forward && self.gateway.through == Through::Leave && !rules.is_empty();
         let passed = if undecided { self.pass_ipsec() } else { Vec::new() };
         passed.into_iter().chain(rules).collect()
     }
@@ -342,35 +365,61 @@ impl Part<'_> {
             through: Through::Deny,
             ..Gateway::default()
         };
-        let part = Part {
+        let part = GatewayRules {
             gateway: &left,
             family: self.family,
         };
         let mut rules = part.ipsec_through();
         for rule in &mut rules {
-            rule.verdict = Verdict::Return;
+            rule.target = Target::Return;
         }
         rules
     }
 
-    /// What is spoken with them all the same. IKE and ESP come here only where they are left to other rules.
-    fn only(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
-        let mut neighbours = self.gateway.only_ipsec.iter();
-        neighbours.find(|neighbour| self.concerns(neighbour))?;
-        let left = with_each(ipsec(direction, self.family), vec![Verdict::Return]);
-        let kept = with_each(addresses_and_neighbours(direction, self.family), vec![Verdict::Accept]);
-        let rules = left.into_iter().chain(kept).chain([Rule::always(Verdict::Drop)]);
-        Some((only(direction), rules.collect()))
+    /// Drops what arrived unencrypted from such a neighbour and goes into a tunnel, and what came out of a tunnel and would go on to such a
+    /// neighbour unencrypted.
+    ///
+    /// At the head of the tunnels' dispatchers: behind them every tunnel's ACCEPT, and every chain of the administrator's, would come first.
+    /// IPsec of other machines is not unencrypted; whether it passes is for the tunnel to decide. Interfaces of tunnels are exempt, as
+    /// `OptionalChains::ClearTextEntry` lists them in these chains: a pattern such as `+` covers them too.
+    fn only_beside_tunnels(self, tunnel_rules: &mut TunnelRules) {
+        let scopes = || self.gateway.only_ipsec.iter().filter(|scope| self.is_in_family(scope));
+        if scopes().next().is_none() {
+            return;
+        }
+        for (unencrypted, tunnels) in [
+            (Direction::In, PacketPath::ForwardOut),
+            (Direction::Out, PacketPath::ForwardIn),
+        ] {
+            let chain = only_beside_tunnels(unencrypted);
+            let dropped = scopes().map(|scope| rule_with_match(scope_match(scope, unencrypted), Target::Drop));
+            for rule in self.pass_ipsec().into_iter().chain(dropped) {
+                tunnel_rules.add_rule(Table::Filter, &chain, RulePosition::Tail, rule);
+            }
+            let entry = Rule::when(Match::PolicyNone(unencrypted), Target::Jump(chain));
+            tunnel_rules.add_rule(Table::Filter, &tunnels.dispatcher(), RulePosition::Head, entry);
+        }
+        tunnel_rules.optional.insert(OptionalChains::ClearTextEntry);
     }
 
-    fn concerns(self, neighbour: &Neighbour) -> bool {
-        match neighbour {
-            Neighbour::Device(_) => true,
-            Neighbour::Peer(network) => Network::Prefix(*network).family() == self.family,
+    /// What is spoken with them all the same. IKE and ESP come here only where they are left to other rules.
+    fn ipsec_only_rules(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
+        let mut scopes = self.gateway.only_ipsec.iter();
+        scopes.find(|scope| self.is_in_family(scope))?;
+        let left = rules_for_each(ipsec_traffic(direction, self.family), vec![Target::Return]);
+        let kept = rules_for_each(dhcp_and_ndp(direction, self.family), vec![Target::Accept]);
+        let rules = left.into_iter().chain(kept).chain([Rule::always(Target::Drop)]);
+        Some((ipsec_only_chain(direction), rules.collect()))
+    }
+
+    fn is_in_family(self, scope: &IpsecOnlyScope) -> bool {
+        match scope {
+            IpsecOnlyScope::Interface(_) => true,
+            IpsecOnlyScope::Peer(network) => Network::Prefix(*network).family() == self.family,
         }
     }
 
-    fn of_family(self, networks: &[IpNet]) -> impl Iterator<Item = IpNet> {
+    fn networks_in_family(self, networks: &[IpNet]) -> impl Iterator<Item = IpNet> {
         networks
             .iter()
             .copied()
@@ -379,14 +428,14 @@ impl Part<'_> {
 }
 
 /// A rule with each of these verdicts, for each of these conditions.
-fn with_each(conditions: impl IntoIterator<Item = Vec<Match>>, verdicts: Vec<Verdict>) -> Vec<Rule> {
+fn rules_for_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec<Target>) -> Vec<Rule> {
     let conditions = conditions.into_iter();
     let rules = conditions.flat_map(|matches| {
-        let verdicts = verdicts.iter().cloned();
-        verdicts
-            .map(|verdict| Rule {
+        let targets = targets.iter().cloned();
+        targets
+            .map(|target| Rule {
                 matches: matches.clone(),
-                verdict,
+                target,
             })
             .collect::<Vec<_>>()
     });
@@ -395,23 +444,23 @@ fn with_each(conditions: impl IntoIterator<Item = Vec<Match>>, verdicts: Vec<Ver
 
 /// Packets from there, or to there.
 /// A rule for a match that may ask nothing, as that of everybody's addresses does.
-fn when(matched: Match, verdict: Verdict) -> Rule {
-    let matches = std::iter::once(matched).filter(asks).collect();
-    Rule { matches, verdict }
+fn rule_with_match(matched: Match, target: Target) -> Rule {
+    let matches = std::iter::once(matched).filter(is_restrictive).collect();
+    Rule { matches, target }
 }
 
-fn at(direction: Direction, network: IpNet) -> Match {
+fn remote_match(direction: Direction, network: IpNet) -> Match {
     match direction {
         Direction::In => Match::Source(Network::Prefix(network)),
         Direction::Out => Match::Destination(Network::Prefix(network)),
     }
 }
 
-fn beside(neighbour: &Neighbour, direction: Direction) -> Match {
+fn scope_match(scope: &IpsecOnlyScope, direction: Direction) -> Match {
     let device = |pattern: &DevicePattern| InterfaceMatch::Pattern(pattern.clone());
-    match (neighbour, direction) {
-        (Neighbour::Peer(network), direction) => at(direction, *network),
-        (Neighbour::Device(pattern), Direction::In) => Match::In(device(pattern)),
-        (Neighbour::Device(pattern), Direction::Out) => Match::Out(device(pattern)),
+    match (scope, direction) {
+        (IpsecOnlyScope::Peer(network), direction) => remote_match(direction, *network),
+        (IpsecOnlyScope::Interface(pattern), Direction::In) => Match::In(device(pattern)),
+        (IpsecOnlyScope::Interface(pattern), Direction::Out) => Match::Out(device(pattern)),
     }
 }

@@ -33,9 +33,11 @@ pub struct TunnelKey {
     /// The connection; instances of a road warrior's connection share it.
     pub connection: ConnectionName,
     /// What is behind us.
-    pub my_client: Network,
+    #[serde(rename = "my_client")]
+    pub local_client: Network,
     /// What is behind the peer.
-    pub peer_client: Network,
+    #[serde(rename = "peer_client")]
+    pub remote_client: Network,
     /// What may flow.
     pub traffic: Traffic,
     /// The reqid, where one connection can have several tunnels with the same selectors at a time.
@@ -45,11 +47,11 @@ pub struct TunnelKey {
 impl TunnelKey {
     /// The key of a tunnel.
     #[must_use]
-    pub fn of(tunnel: &Tunnel) -> Self {
+    pub fn from_tunnel(tunnel: &Tunnel) -> Self {
         Self {
             connection: tunnel.connection.clone(),
-            my_client: tunnel.my_client,
-            peer_client: tunnel.peer_client,
+            local_client: tunnel.my_client,
+            remote_client: tunnel.peer_client,
             traffic: tunnel.traffic.clone(),
             reqid: match tunnel.multiplicity {
                 // A permanent connection has one tunnel, whatever its number: a second `up` replaces the first.
@@ -67,13 +69,18 @@ impl TunnelKey {
     pub fn same_but_reqid(&self, other: &Self) -> bool {
         let Self {
             connection,
-            my_client,
-            peer_client,
+            local_client: my_client,
+            remote_client: peer_client,
             traffic,
             reqid: _,
         } = self;
         (connection, my_client, peer_client, traffic)
-            == (&other.connection, &other.my_client, &other.peer_client, &other.traffic)
+            == (
+                &other.connection,
+                &other.local_client,
+                &other.remote_client,
+                &other.traffic,
+            )
     }
 
     /// The short names that this tunnel may bear, the likeliest first. The record of each says whose it is.
@@ -81,10 +88,32 @@ impl TunnelKey {
         let slug = self.connection.slug(SLUG);
         let text = format!(
             "{} {} {} {:?} {}",
-            self.my_client, self.peer_client, self.traffic, self.reqid, self.connection
+            self.local_client, self.remote_client, self.traffic, self.reqid, self.connection
         );
         (0..ATTEMPTS).map(move |attempt| TunnelId(format!("{slug}-{}", short_hash(&format!("{attempt} {text}"), HASH))))
     }
+}
+
+/// By what the kernel knows a tunnel's packets besides their addresses. Not whether it is ESP or AH: one that does not say which takes both.
+fn attached(tunnel: &Tunnel) -> String {
+    match &tunnel.attachment {
+        Attachment::Device(device) => format!("by {device}"),
+        Attachment::Policy { reqid, protocol: _ } => format!("{reqid:?}"),
+    }
+}
+
+/// Whether the kernel cannot tell the packets of two tunnels apart: equal selectors, and one reqid or interface.
+#[must_use]
+pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
+    let known_by = |tunnel: &Tunnel| {
+        (
+            tunnel.my_client,
+            tunnel.peer_client,
+            tunnel.traffic.clone(),
+            attached(tunnel),
+        )
+    };
+    known_by(one) == known_by(other)
 }
 
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of `A-Za-z0-9._-`. It is the
@@ -96,25 +125,36 @@ pub struct TunnelId(String);
 impl TunnelId {
     /// The name of what is on record for the gateway itself. No tunnel's begins so.
     #[must_use]
-    pub fn gateway() -> Self {
+    pub fn for_gateway() -> Self {
         Self("_gateway".to_owned())
     }
 
     /// The name of what holds two networks apart.
     #[must_use]
-    pub fn guard(near: &Network, far: &Network) -> Self {
-        Self(format!("_guard-{}", short_hash(&format!("{near} {far}"), LONG_HASH)))
+    pub fn for_clear_text_block(local: &Network, remote: &Network) -> Self {
+        Self(format!(
+            "_guard-{}",
+            short_hash(&format!("{local} {remote}"), LONG_HASH)
+        ))
     }
 
     /// The name of what lets in ESP for a tunnel whose packets are of the other family.
     #[must_use]
-    pub fn outer(tunnel: &Self) -> Self {
+    pub fn for_esp_peer(tunnel: &Self) -> Self {
         Self(format!("_outer-{}", short_hash(&tunnel.0, LONG_HASH)))
+    }
+
+    /// The name that tunnels share which the kernel cannot tell apart. Only a hash: whether two are alike is for [`are_alike`].
+    #[must_use]
+    pub fn alike(tunnel: &Tunnel) -> Self {
+        let (local, remote, attached) = (tunnel.my_client, tunnel.peer_client, attached(tunnel));
+        let text = format!("{local} {remote} {} {attached}", tunnel.traffic);
+        Self(format!("_alike-{}", short_hash(&text, LONG_HASH)))
     }
 
     /// Whether it is a tunnel's.
     #[must_use]
-    pub fn is_tunnels(&self) -> bool {
+    pub fn is_tunnel(&self) -> bool {
         !self.0.starts_with('_')
     }
 

@@ -29,46 +29,48 @@
 //! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
 //! not allow never reaches the second one's rules.
 
-mod allowance;
+mod base_chains;
+mod chain_fragment;
 mod change;
 mod check;
+mod clear_text_block;
+mod desired_state;
+mod dispatch;
 mod drift;
+mod filter_rules;
 mod gateway;
-mod guard;
 mod identity;
-mod layout;
-mod mend;
 mod nat;
-mod path;
-mod piece;
+mod packet_path;
 mod rebuild;
+mod reconcile;
 mod routing;
-mod shared;
 mod stages;
 mod trace;
-mod tree;
 mod tunnel;
-mod wanted;
+mod tunnel_rules;
 
-pub use change::{Change, transition};
-pub use check::{Fault, faults};
-pub use drift::{Drift, DriftKind, Question, drift, questions};
-pub use gateway::lay_out_gateway;
-pub use guard::{can_be_apart, lay_out_guard};
-pub use identity::{TunnelId, TunnelKey};
-pub use layout::Layout;
-pub use mend::mend;
-pub use path::Path;
-pub use piece::Piece;
-pub use rebuild::{give_up_entrances, holds, move_jumps, rebuild};
-pub use routing::{AlwaysRoute, Fact, Facts, RouteArguments, RouteOptions, RoutingKey, Standing};
-pub use routing::{address_slot, device_slot, items, needed, rank, slot};
-pub use shared::Site;
+pub use base_chains::JumpConfig;
+pub use chain_fragment::ChainFragment;
+pub use change::{RulesetChange, transition};
+pub use check::{PlanFault, plan_faults};
+pub use clear_text_block::{can_block_clear_text, clear_text_block};
+pub use desired_state::{DesiredChain, DesiredState};
+pub use dispatch::{BUCKET_BITS, DispatchBucket, OptionalChains, SharedChains};
+pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
+pub use gateway::gateway_rules;
+pub use identity::{TunnelId, TunnelKey, are_alike};
+pub use packet_path::PacketPath;
+pub use rebuild::{is_installed, move_jumps, rebuild, release_base_chains};
+pub use reconcile::reconcile;
+pub use routing::{AlwaysRoute, KernelAnswers, KernelQuery, RecordedRoutes, RouteArguments, RouteOptions, RoutingKey};
+pub use routing::{address_key, install_order, interface_key, kernel_queries, net_objects, object_key};
 pub use stages::in_stages;
 pub use trace::{
-    Assumption, Connection, Deciding, Doubt, End, Journey, Leg, Order, Packet, Rules, Station, Walk,
-    from_its_destination,
+    Assumption, ConnectionDirection, DecidingRule, Doubt, Endpoint, HookTrace, Packet, PacketCtState, RuleOrder,
+    RulesetModel, Trace, Walk, WalkEnd, seen_from_destination,
 };
-pub use tree::{BLOCK_BITS, Block, Node, Shared};
-pub use tunnel::{Exempting, Passes, PolicyError, Terms, Way, lay_out, lay_out_peer, ways};
-pub use wanted::{Wanted, WantedChain};
+pub use tunnel::{
+    AllowedTraffic, FilterPath, NatExemption, PolicyContext, PolicyError, esp_peer_rules, filter_paths, tunnel_rules,
+};
+pub use tunnel_rules::TunnelRules;

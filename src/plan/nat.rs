@@ -2,72 +2,79 @@
 
 use std::net::IpAddr;
 
+use super::base_chains::base_chain;
+use super::dispatch::OptionalChains;
+use super::filter_rules;
 use super::identity::TunnelId;
-use super::layout::{Layout, OwnChain};
-use super::path::Path;
-use super::shared::entrance;
-use super::tree::Shared;
-use super::tunnel::{Exempting, PolicyError, Terms, asks, chain, conditions, note};
+use super::packet_path::PacketPath;
+use super::tunnel::{
+    NatExemption, PolicyContext, PolicyError, connection_comment, is_restrictive, tunnel_chain_name, tunnel_matches,
+};
+use super::tunnel_rules::{TunnelChain, TunnelRules};
 use crate::contract::{Attachment, Tunnel};
-use crate::netfilter::{BuiltIn, Direction, Match, Place, Rule, Table, Verdict};
+use crate::netfilter::{BuiltIn, Direction, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Device, Family, Network};
 use crate::settings::{Allow, Nat};
 
 /// Decides what becomes of them.
-pub(super) fn lay_out(
-    layout: &mut Layout,
+pub(super) fn add_nat(
+    tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    terms: &Terms<'_>,
-    exit: Option<&Device>,
+    context: &PolicyContext<'_>,
+    exit_interface: Option<&Device>,
 ) -> Result<(), PolicyError> {
-    let hides = terms.policy.allow != Allow::None && tunnel.translation.is_none();
-    match terms.policy.nat {
-        Nat::Exempt => exempt(layout, exit),
+    let hides = context.policy.allow != Allow::None && tunnel.translation.is_none();
+    match context.policy.nat {
+        Nat::Exempt => exempt_from_nat(tunnel_rules, exit_interface),
         // Nothing goes into a tunnel that allows nothing. And where libreswan translates itself, both ends are single addresses.
-        Nat::Masquerade | Nat::Address(_) if !hides => exempt(layout, exit),
-        Nat::Leave => match terms.exempting {
-            Exempting::Some => leave(layout, tunnel, exit),
-            Exempting::Nobody => {}
+        Nat::Masquerade | Nat::Address(_) if !hides => exempt_from_nat(tunnel_rules, exit_interface),
+        Nat::Leave => match context.nat_exemption {
+            NatExemption::Possible => skip_nat(tunnel_rules, tunnel, exit_interface),
+            NatExemption::Never => {}
         },
-        Nat::Masquerade => hide(layout, tunnel, id, exit, own_address(tunnel)?),
+        Nat::Masquerade => add_source_nat(tunnel_rules, tunnel, id, exit_interface, own_address(tunnel)?),
         // An address of the other family is for other tunnels of the connection.
-        Nat::Address(address) if Family::of(address) != tunnel.family() => exempt(layout, exit),
+        Nat::Address(address) if Family::of(address) != tunnel.family() => {
+            exempt_from_nat(tunnel_rules, exit_interface);
+        }
         Nat::Address(address) if !tunnel.my_client.contains(address) => {
             return Err(PolicyError::AddressOutside {
                 address,
-                near: tunnel.my_client,
+                local: tunnel.my_client,
             });
         }
-        Nat::Address(address) => hide(layout, tunnel, id, exit, address),
+        Nat::Address(address) => add_source_nat(tunnel_rules, tunnel, id, exit_interface, address),
     }
     Ok(())
 }
 
-fn exempt(layout: &mut Layout, exit: Option<&Device>) {
-    layout.shared.insert(Shared::Exempt);
-    layout.shared.extend(exit.cloned().map(Shared::ExemptDevice));
+fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Device>) {
+    tunnel_rules.optional.insert(OptionalChains::NatExempt);
+    tunnel_rules
+        .optional
+        .extend(exit_interface.cloned().map(OptionalChains::NatExemptInterface));
 }
 
 /// Sends the tunnel's packets back to the other rules, at the head, before what exempts those of others.
-fn leave(layout: &mut Layout, tunnel: &Tunnel, exit: Option<&Device>) {
+fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Option<&Device>) {
     let rule = Rule {
-        matches: conditions(tunnel, Path::NatOut, Some(tunnel.my_client), exit),
-        verdict: Verdict::Return,
+        matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.my_client), exit_interface),
+        target: Target::Return,
     };
-    layout.put(Table::Nat, &entrance(BuiltIn::PostRouting), Place::Head, rule);
+    tunnel_rules.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
 }
 
 /// The gateway's own address in the tunnel: its end of it if that is one address, or the first that it was given there.
 fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
-    let near = tunnel.my_client;
+    let local = tunnel.my_client;
     let mut given = tunnel.source_addresses.iter().copied();
-    if near.is_host(near.first()) {
-        return Ok(near.first());
+    if local.is_host(local.first()) {
+        return Ok(local.first());
     }
     given
-        .find(|address| near.contains(*address))
-        .ok_or(PolicyError::NoOwnAddress { near })
+        .find(|address| local.contains(*address))
+        .ok_or(PolicyError::NoLocalAddress { local })
 }
 
 /// Hides the machines behind us: what they send to the far network leaves from this address, and so goes into the tunnel whatever address
@@ -75,39 +82,48 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
 ///
 /// New connections that they begin are for other rules to forward, where their own addresses are not in the tunnel: whoever can send to
 /// the gateway could use the tunnel otherwise.
-fn hide(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
-    exempt(layout, exit);
-    layout.shared.insert(Shared::Hiding);
+fn add_source_nat(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    exit_interface: Option<&Device>,
+    address: IpAddr,
+) {
+    exempt_from_nat(tunnel_rules, exit_interface);
+    tunnel_rules.optional.insert(OptionalChains::SourceNat);
+    // What the selectors do not take would leave unencrypted, with a source that nobody outside knows.
     let rule = Rule {
-        matches: note(tunnel).map(Match::Comment).into_iter().collect(),
-        verdict: Verdict::Snat(address),
+        matches: filter_rules::selector_matches(tunnel, Direction::Out),
+        target: Target::Snat(address),
     };
-    layout.hang(OwnChain {
-        path: Path::NatOut,
-        name: chain(id, Path::NatOut.tag()),
-        far: tunnel.peer_client,
-        conditions: hidden(tunnel, exit),
+    tunnel_rules.attach(TunnelChain {
+        path: PacketPath::NatOut,
+        name: tunnel_chain_name(id, PacketPath::NatOut.tag()),
+        remote: tunnel.peer_client,
+        conditions: source_nat_matches(tunnel, exit_interface),
         rules: vec![rule],
     });
-    answers(layout, tunnel, id, exit, address);
+    accept_replies(tunnel_rules, tunnel, id, exit_interface, address);
 }
 
 /// By what a packet is known whose source is to be hidden: its own address is in the tunnel already, or it is in clear on its way to the
 /// far network.
-fn hidden(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
-    let with_foreign = |near: Option<Network>| {
-        let mut matches = conditions(tunnel, Path::NatOut, near, exit);
+fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Device>) -> Vec<Vec<Match>> {
+    let with_foreign = |local: Option<Network>| {
+        let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, local, exit_interface);
         let last = matches.len().saturating_sub(1);
         // Device matches come before those with a name, as iptables shows them.
-        match exit {
-            Some(_) => matches.push(Match::Foreign),
-            None => matches.insert(last, Match::Foreign),
+        match exit_interface {
+            Some(_) => matches.push(Match::SrcNotLocal),
+            None => matches.insert(last, Match::SrcNotLocal),
         }
         matches
     };
-    let in_clear = std::iter::once(Path::NatOut.far(tunnel.peer_client)).filter(asks);
-    let in_clear = in_clear.chain([Match::Foreign, Match::Clear(Direction::Out)]).collect();
-    match exit {
+    let in_clear = std::iter::once(PacketPath::NatOut.remote_match(tunnel.peer_client)).filter(is_restrictive);
+    let in_clear = in_clear
+        .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
+        .collect();
+    match exit_interface {
         // The route alone leads into a device, whatever the source is.
         Some(_) => vec![with_foreign(None)],
         None => vec![with_foreign(Some(tunnel.my_client)), in_clear],
@@ -116,21 +132,27 @@ fn hidden(tunnel: &Tunnel, exit: Option<&Device>) -> Vec<Vec<Match>> {
 
 /// Lets in what answers a hidden machine. Its address has been put back before FORWARD, so that it does not look like this tunnel's; the
 /// table of connections knows which address it was hidden behind.
-fn answers(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, exit: Option<&Device>, address: IpAddr) {
-    let mut matches = conditions(tunnel, Path::ForwardIn, None, exit);
+fn accept_replies(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    exit_interface: Option<&Device>,
+    address: IpAddr,
+) {
+    let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit_interface);
     let behind = match tunnel.attachment {
         Attachment::Device(_) => matches.len(),
         Attachment::Policy { .. } => matches.len().saturating_sub(1),
     };
-    matches.insert(behind, Match::Behind(address));
-    layout.hang(OwnChain {
-        path: Path::ForwardIn,
-        name: chain(id, "H"),
-        far: tunnel.peer_client,
+    matches.insert(behind, Match::CtReplDst(address));
+    tunnel_rules.attach(TunnelChain {
+        path: PacketPath::ForwardIn,
+        name: tunnel_chain_name(id, "H"),
+        remote: tunnel.peer_client,
         conditions: vec![matches],
         rules: vec![Rule {
-            matches: note(tunnel).map(Match::Comment).into_iter().collect(),
-            verdict: Path::ForwardIn.allowed(),
+            matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
+            target: PacketPath::ForwardIn.accept_target(),
         }],
     });
 }

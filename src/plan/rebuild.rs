@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::Layout;
-use super::piece::Piece;
-use super::shared::{Site, entrance, entrance_jump};
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Listing, Place, Placed, Section, Table};
+use super::base_chains::{JumpConfig, base_chain, base_chain_jump};
+use super::chain_fragment::ChainFragment;
+use super::tunnel_rules::TunnelRules;
+use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Listing, PlacedRule, Section, Table};
 use crate::settings::JumpPlace;
 
 /// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of these tables; a table that is not listed is
@@ -15,21 +15,30 @@ use crate::settings::JumpPlace;
 /// jump of ours is put in, a second one taken out, and one that is to come first put first again if others have been put before it. The filter table comes first: what it
 /// lets in by mistake must not wait for the others.
 #[must_use]
-pub fn rebuild(layouts: &[Layout], listings: &BTreeMap<Table, Listing>, site: Site) -> Vec<Section> {
+pub fn rebuild(
+    all_rules: &[TunnelRules],
+    listings: &BTreeMap<Table, Listing>,
+    jump_config: JumpConfig,
+) -> Vec<Section> {
     let sections = listings.iter().map(|(table, listing)| Section {
         table: *table,
-        commands: in_table(layouts, *table, listing, site),
+        commands: rebuild_table(all_rules, *table, listing, jump_config),
     });
     sections.filter(|section| !section.commands.is_empty()).collect()
 }
 
 /// The same, but our jumps go from where they stand to another place. One of the administrator's stays.
 #[must_use]
-pub fn move_jumps(layouts: &[Layout], listings: &BTreeMap<Table, Listing>, from: Site, to: Site) -> Vec<Section> {
+pub fn move_jumps(
+    all_rules: &[TunnelRules],
+    listings: &BTreeMap<Table, Listing>,
+    from: JumpConfig,
+    to: JumpConfig,
+) -> Vec<Section> {
     let mut sections = rebuild(
-        layouts,
+        all_rules,
         listings,
-        Site {
+        JumpConfig {
             place: JumpPlace::Own,
             ..to
         },
@@ -44,33 +53,28 @@ pub fn move_jumps(layouts: &[Layout], listings: &BTreeMap<Table, Listing>, from:
     sections
 }
 
-fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing, from: Site, to: Site) {
-    let rule = entrance_jump(built_in);
-    let put = |place| {
-        Command::Put(Placed {
-            chain: built_in.into(),
-            place,
-            rule: entrance_jump(built_in),
-        })
-    };
-    if from.place(Table::Filter) != JumpPlace::Own && standing.jumps(built_in, &entrance(built_in)) > 0 {
-        commands.push(Command::Delete(built_in.into(), rule));
+fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing, from: JumpConfig, to: JumpConfig) {
+    let rule = base_chain_jump(built_in);
+    if from.place(Table::Filter) != JumpPlace::Own && standing.jumps(built_in, &base_chain(built_in)) > 0 {
+        commands.push(Command::Delete(built_in.into(), rule.clone()));
     }
     match to.place(Table::Filter) {
-        JumpPlace::First => commands.push(put(Place::Head)),
-        JumpPlace::Last => commands.push(put(Place::Tail)),
+        JumpPlace::First => commands.push(Command::Insert(built_in.into(), rule)),
+        JumpPlace::Last => commands.push(Command::Append(built_in.into(), rule)),
         JumpPlace::Own => {}
     }
 }
 
 /// What takes away the chains that stood only for jumps of the administrator's, where no rule leads to them any more.
 #[must_use]
-pub fn give_up_entrances(filter: &Listing) -> Vec<Section> {
-    let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(entrance).collect();
+pub fn release_base_chains(filter: &Listing) -> Vec<Section> {
+    let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
     let left = filter.chains().filter(|chain| entrances.contains(chain));
-    let unnamed: Vec<_> = left.filter(|chain| !filter.names(chain)).cloned().collect();
+    let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).cloned().collect();
     let emptied = unnamed.iter().cloned().map(Command::Flush);
-    let commands: Vec<_> = emptied.chain(unnamed.iter().cloned().map(Command::Remove)).collect();
+    let commands: Vec<_> = emptied
+        .chain(unnamed.iter().cloned().map(Command::DeleteChain))
+        .collect();
     let section = Section {
         table: Table::Filter,
         commands,
@@ -82,59 +86,70 @@ pub fn give_up_entrances(filter: &Listing) -> Vec<Section> {
 
 /// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as a listing tells.
 #[must_use]
-pub fn holds(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> bool {
-    let nodes: BTreeSet<_> = layouts.iter().flat_map(Layout::nodes).collect();
-    let nodes = nodes.iter().filter(|node| node.table() == table);
-    let own = layouts.iter().filter_map(|layout| layout.piece(table));
-    let pieces: Vec<_> = nodes.map(|node| node.piece(site)).chain(own.cloned()).collect();
-    let wanted: BTreeSet<&ChainName> = pieces.iter().flat_map(|piece| &piece.chains).collect();
-    let standing: BTreeSet<_> = listing.chains().filter(|chain| !site.keeps(table, chain)).collect();
-    let has_jumps = |built_in: &BuiltIn| match site.place(table) {
+pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &Listing, jump_config: JumpConfig) -> bool {
+    let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();
+    let nodes = nodes.iter().filter(|shared_chains| shared_chains.table() == table);
+    let own = all_rules.iter().filter_map(|tunnel_rules| tunnel_rules.fragment(table));
+    let fragments: Vec<_> = nodes
+        .map(|shared_chains| shared_chains.fragment(jump_config))
+        .chain(own.cloned())
+        .collect();
+    let desired: BTreeSet<&ChainName> = fragments.iter().flat_map(|fragment| &fragment.chains).collect();
+    let standing: BTreeSet<_> = listing
+        .chains()
+        .filter(|chain| !jump_config.keeps_chain(table, chain))
+        .collect();
+    let has_jumps = |built_in: &BuiltIn| match jump_config.place(table) {
         JumpPlace::Own => true,
         place @ (JumpPlace::First | JumpPlace::Last) => {
-            let wanted = !pieces.is_empty();
-            let number = listing.jumps(*built_in, &entrance(*built_in));
-            number == usize::from(wanted) && !(wanted && is_overtaken(*built_in, place, listing))
+            let desired = !fragments.is_empty();
+            let number = listing.jumps(*built_in, &base_chain(*built_in));
+            number == usize::from(desired) && !(desired && is_overtaken(*built_in, place, listing))
         }
     };
-    wanted
+    desired
         .into_iter()
-        .filter(|chain| !site.keeps(table, chain))
+        .filter(|chain| !jump_config.keeps_chain(table, chain))
         .collect::<BTreeSet<_>>()
         == standing
         && table.built_in().iter().all(has_jumps)
 }
 
-fn in_table(layouts: &[Layout], table: Table, listing: &Listing, site: Site) -> Vec<Command> {
-    let nodes: BTreeSet<_> = layouts.iter().flat_map(Layout::nodes).collect();
-    let nodes = nodes.iter().filter(|node| node.table() == table);
-    let own = layouts.iter().filter_map(|layout| layout.piece(table));
-    let pieces: Vec<_> = nodes.map(|node| node.piece(site)).chain(own.cloned()).collect();
-    let wanted: BTreeSet<&ChainName> = pieces.iter().flat_map(|piece| &piece.chains).collect();
-    let stray: Vec<_> = listing
+fn rebuild_table(all_rules: &[TunnelRules], table: Table, listing: &Listing, jump_config: JumpConfig) -> Vec<Command> {
+    let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();
+    let nodes = nodes.iter().filter(|shared_chains| shared_chains.table() == table);
+    let own = all_rules.iter().filter_map(|tunnel_rules| tunnel_rules.fragment(table));
+    let fragments: Vec<_> = nodes
+        .map(|shared_chains| shared_chains.fragment(jump_config))
+        .chain(own.cloned())
+        .collect();
+    let desired: BTreeSet<&ChainName> = fragments.iter().flat_map(|fragment| &fragment.chains).collect();
+    let orphan: Vec<_> = listing
         .chains()
-        .filter(|chain| !wanted.contains(chain))
+        .filter(|chain| !desired.contains(chain))
         .cloned()
         .collect();
 
-    let mut commands: Vec<_> = wanted.into_iter().cloned().map(Command::Declare).collect();
-    commands.extend(stray.iter().cloned().map(Command::Flush));
-    commands.extend(pieces.iter().flat_map(own_rules).cloned().map(Command::Put));
+    let mut commands: Vec<_> = desired.into_iter().cloned().map(Command::NewChain).collect();
+    commands.extend(orphan.iter().cloned().map(Command::Flush));
+    commands.extend(fragments.iter().flat_map(own_rules).cloned().map(Command::from));
     for built_in in table.built_in() {
-        match site.place(table) {
+        match jump_config.place(table) {
             JumpPlace::Own => {}
             place @ (JumpPlace::First | JumpPlace::Last) => {
-                mend_jump(&mut commands, *built_in, place, !pieces.is_empty(), listing);
+                reconcile_jump(&mut commands, *built_in, place, !fragments.is_empty(), listing);
             }
         }
     }
-    let removed = stray.into_iter().filter(|chain| !site.keeps(table, chain));
-    commands.extend(removed.map(Command::Remove));
+    let removed = orphan
+        .into_iter()
+        .filter(|chain| !jump_config.keeps_chain(table, chain));
+    commands.extend(removed.map(Command::DeleteChain));
     commands
 }
 
-fn own_rules(piece: &Piece) -> impl Iterator<Item = &Placed> {
-    piece.rules.iter().filter(|placed| match placed.chain {
+fn own_rules(fragment: &ChainFragment) -> impl Iterator<Item = &PlacedRule> {
+    fragment.rules.iter().filter(|placed| match placed.chain {
         Chain::BuiltIn(_) => false,
         Chain::Own(_) => true,
     })
@@ -143,30 +158,32 @@ fn own_rules(piece: &Piece) -> impl Iterator<Item = &Placed> {
 /// Whether our jump is to come before all other rules, and somebody has put one before it since.
 fn is_overtaken(built_in: BuiltIn, place: JumpPlace, listing: &Listing) -> bool {
     match place {
-        JumpPlace::First => !listing.begins_with(built_in, &entrance(built_in)),
+        JumpPlace::First => !listing.starts_with_jump(built_in, &base_chain(built_in)),
         // Rules are added behind it all the time.
         JumpPlace::Last | JumpPlace::Own => false,
     }
 }
 
 /// Leaves one jump if it is wanted, at its place, and none otherwise.
-fn mend_jump(commands: &mut Vec<Command>, built_in: BuiltIn, place: JumpPlace, is_wanted: bool, listing: &Listing) {
-    let rule = entrance_jump(built_in);
-    let standing = listing.jumps(built_in, &entrance(built_in));
+fn reconcile_jump(
+    commands: &mut Vec<Command>,
+    built_in: BuiltIn,
+    place: JumpPlace,
+    is_wanted: bool,
+    listing: &Listing,
+) {
+    let rule = base_chain_jump(built_in);
+    let standing = listing.jumps(built_in, &base_chain(built_in));
     let kept = usize::from(is_wanted && standing > 0 && !is_overtaken(built_in, place, listing));
     for _ in kept..standing {
         commands.push(Command::Delete(built_in.into(), rule.clone()));
     }
-    let place = match place {
-        JumpPlace::First => Place::Head,
-        JumpPlace::Last => Place::Tail,
+    let add = match place {
+        JumpPlace::First => Command::Insert,
+        JumpPlace::Last => Command::Append,
         JumpPlace::Own => return,
     };
     for _ in kept..usize::from(is_wanted) {
-        commands.push(Command::Put(Placed {
-            chain: built_in.into(),
-            place,
-            rule: rule.clone(),
-        }));
+        commands.push(add(built_in.into(), rule.clone()));
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::netfilter::{Chain, ChainName, Command, Placed, Rule, Section, Verdict};
+use crate::netfilter::{Chain, ChainName, Command, Rule, Section, Target};
 
 /// How many chains a commit makes at most.
 ///
 /// iptables-nft keeps the names that a commit mentions in a sorted list, and walks through it for each one that it reads (`nft-cache.c`,
 /// 1.8.9 and 1.8.11): 40 000 chains in one commit took it 36 s where commits of 500 took 4.5, of 100 6.5
 /// and of 2000 5.3.
-const STAGE: usize = 500;
+const STAGE_CHAINS: usize = 500;
 
 /// The same sections, but chains that do not stand yet are made and filled first, so many at a time, each behind what it leads to. No
 /// packet comes there before the last commit, which alone puts in what leads to them: it is still all or nothing that begins to work.
@@ -18,31 +18,31 @@ const STAGE: usize = 500;
 #[must_use]
 pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
-        let declared = section.commands.iter().filter_map(Command::declared);
+        let declared = section.commands.iter().filter_map(Command::new_chain);
         let fresh: BTreeSet<_> = declared.filter(|chain| !stands(&section, chain)).cloned().collect();
-        match fresh.len() > STAGE {
-            true => stages(section, &fresh),
+        match fresh.len() > STAGE_CHAINS {
+            true => split_stages(section, &fresh),
             false => vec![section],
         }
     });
     staged.flatten().collect()
 }
 
-fn stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
+fn split_stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
     let table = section.table;
     let mut filling: BTreeMap<&ChainName, Vec<Command>> = BTreeMap::new();
     let mut last = Vec::new();
     for command in section.commands {
-        match filled(&command).and_then(|chain| fresh.get(chain)) {
+        match filled_chain(&command).and_then(|chain| fresh.get(chain)) {
             Some(chain) => filling.entry(chain).or_default().push(command),
             None => last.push(command),
         }
     }
-    let mut sections: Vec<_> = behind_what_they_lead_to(&filling)
-        .chunks(STAGE)
+    let mut sections: Vec<_> = targets_first(&filling)
+        .chunks(STAGE_CHAINS)
         .map(|chains| Section {
             table,
-            commands: stage(chains, &mut filling),
+            commands: fill_stage(chains, &mut filling),
         })
         .collect();
     sections.push(Section { table, commands: last });
@@ -51,10 +51,10 @@ fn stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
 }
 
 /// Makes all of these chains before it fills the first.
-fn stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<Command> {
+fn fill_stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<Command> {
     let (mut made, mut rules) = (Vec::new(), Vec::new());
     for command in chains.iter().filter_map(|chain| filling.remove(chain)).flatten() {
-        match command.declared() {
+        match command.new_chain() {
             Some(_) => made.push(command),
             None => rules.push(command),
         }
@@ -64,16 +64,16 @@ fn stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec
 }
 
 /// These chains in an order in which each comes behind all of them that its rules lead to.
-fn behind_what_they_lead_to<'a>(filling: &BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<&'a ChainName> {
+fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<&'a ChainName> {
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
     for chain in filling.keys() {
-        visit(chain, filling, &mut seen, &mut order);
+        visit_chain(chain, filling, &mut seen, &mut order);
     }
     order
 }
 
 /// As deep as packets go, at most: the kernel takes no rules that lead in a circle, and none that go deeper than 16 chains.
-fn visit<'a>(
+fn visit_chain<'a>(
     chain: &'a ChainName,
     filling: &BTreeMap<&'a ChainName, Vec<Command>>,
     seen: &mut BTreeSet<&'a ChainName>,
@@ -82,60 +82,63 @@ fn visit<'a>(
     if !seen.insert(chain) {
         return;
     }
-    let targets = filling.get(chain).into_iter().flatten().filter_map(target);
+    let targets = filling.get(chain).into_iter().flatten().filter_map(jump_target);
     let known: Vec<_> = targets
         .filter_map(|target| filling.get_key_value(target))
         .map(|(target, _)| *target)
         .collect();
     for target in known {
-        visit(target, filling, seen, order);
+        visit_chain(target, filling, seen, order);
     }
     order.push(chain);
 }
 
 /// The chain that a command makes, or puts a rule into.
-fn filled(command: &Command) -> Option<&ChainName> {
+fn filled_chain(command: &Command) -> Option<&ChainName> {
     match command {
-        Command::Declare(chain) | Command::Resume(chain, ..) => Some(chain),
-        Command::Put(Placed { chain, .. }) => match chain {
+        Command::NewChain(chain) | Command::AppendWithCounters(chain, ..) => Some(chain),
+        Command::Insert(chain, _) | Command::Append(chain, _) => match chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
         },
-        Command::Check(..) | Command::Delete(..) | Command::Strike(..) | Command::Flush(_) | Command::Remove(_) => None,
+        Command::Check(..)
+        | Command::Delete(..)
+        | Command::DeleteText(..)
+        | Command::Flush(_)
+        | Command::DeleteChain(_) => None,
     }
 }
 
 /// The chain that a command's rule leads to.
-fn target(command: &Command) -> Option<&ChainName> {
+fn jump_target(command: &Command) -> Option<&ChainName> {
     let rule: &Rule = match command {
-        Command::Put(placed) => &placed.rule,
-        Command::Resume(_, rule, _) => rule,
-        Command::Declare(_)
+        Command::Insert(_, rule) | Command::Append(_, rule) | Command::AppendWithCounters(_, rule, _) => rule,
+        Command::NewChain(_)
         | Command::Check(..)
         | Command::Delete(..)
-        | Command::Strike(..)
+        | Command::DeleteText(..)
         | Command::Flush(_)
-        | Command::Remove(_) => return None,
+        | Command::DeleteChain(_) => return None,
     };
-    match &rule.verdict {
-        Verdict::Jump(target) | Verdict::Goto(target) => Some(target),
-        Verdict::Accept
-        | Verdict::Drop
-        | Verdict::Return
-        | Verdict::Log(_)
-        | Verdict::KernelLog(_)
-        | Verdict::Consult(_)
-        | Verdict::Snat(_)
-        | Verdict::Dnat(_)
-        | Verdict::SegmentSize(_)
-        | Verdict::SegmentSizeOfPath => None,
+    match &rule.target {
+        Target::Jump(target) | Target::Goto(target) => Some(target),
+        Target::Accept
+        | Target::Drop
+        | Target::Return
+        | Target::Nflog(_)
+        | Target::Log(_)
+        | Target::JumpUser(_)
+        | Target::Snat(_)
+        | Target::Dnat(_)
+        | Target::SetMss(_)
+        | Target::ClampMssToPmtu => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::{BuiltIn, Place, Table};
+    use crate::netfilter::{BuiltIn, Table};
 
     fn name(text: &str) -> ChainName {
         text.parse().unwrap()
@@ -145,25 +148,21 @@ mod tests {
         name(&format!("PLUTO-tunnel-{number}-FI"))
     }
 
-    fn put(chain: impl Into<Chain>, verdict: Verdict) -> Command {
-        Command::Put(Placed {
-            chain: chain.into(),
-            place: Place::Tail,
-            rule: Rule::always(verdict),
-        })
+    fn put(chain: impl Into<Chain>, target: Target) -> Command {
+        Command::Append(chain.into(), Rule::always(target))
     }
 
     /// So many tunnels in one block, which sorts before them, and everything led to by the chain that sorts last.
     fn tunnels(count: usize) -> Section {
-        let (block, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
+        let (bucket, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;
-        let mut commands = vec![Command::Declare(block.clone()), Command::Declare(last.clone())];
-        commands.extend(numbers().map(|number| Command::Declare(tunnel(number))));
-        commands.extend(numbers().map(|number| put(&block, Verdict::Jump(tunnel(number)))));
-        commands.extend(numbers().map(|number| put(&tunnel(number), Verdict::Drop)));
-        commands.extend(numbers().map(|number| put(&tunnel(number), Verdict::Accept)));
-        commands.push(put(&last, Verdict::Goto(block)));
-        commands.push(put(BuiltIn::Forward, Verdict::Jump(last)));
+        let mut commands = vec![Command::NewChain(bucket.clone()), Command::NewChain(last.clone())];
+        commands.extend(numbers().map(|number| Command::NewChain(tunnel(number))));
+        commands.extend(numbers().map(|number| put(&bucket, Target::Jump(tunnel(number)))));
+        commands.extend(numbers().map(|number| put(&tunnel(number), Target::Drop)));
+        commands.extend(numbers().map(|number| put(&tunnel(number), Target::Accept)));
+        commands.push(put(&last, Target::Goto(bucket)));
+        commands.push(put(BuiltIn::Forward, Target::Jump(last)));
         let table = Table::Filter;
         Section { table, commands }
     }
@@ -174,18 +173,18 @@ mod tests {
 
     #[test]
     fn few_chains_are_made_in_one_commit() {
-        assert_eq!(staged(STAGE - 2), [tunnels(STAGE - 2)]);
+        assert_eq!(staged(STAGE_CHAINS - 2), [tunnels(STAGE_CHAINS - 2)]);
     }
 
     #[test]
     fn many_chains_are_made_in_commits_of_so_many_at_most_and_nothing_is_lost() {
-        let sections = staged(3 * STAGE);
+        let sections = staged(3 * STAGE_CHAINS);
         assert_eq!(sections.len(), 5);
-        let made = |section: &Section| section.commands.iter().filter_map(Command::declared).count();
-        assert!(sections.iter().all(|section| made(section) <= STAGE));
+        let made = |section: &Section| section.commands.iter().filter_map(Command::new_chain).count();
+        assert!(sections.iter().all(|section| made(section) <= STAGE_CHAINS));
         let key = |command: &Command| format!("{command:?}");
         let mut staged: Vec<_> = sections.iter().flat_map(|section| &section.commands).map(key).collect();
-        let mut whole: Vec<_> = tunnels(3 * STAGE).commands.iter().map(key).collect();
+        let mut whole: Vec<_> = tunnels(3 * STAGE_CHAINS).commands.iter().map(key).collect();
         staged.sort();
         whole.sort();
         assert_eq!(staged, whole);
@@ -194,11 +193,11 @@ mod tests {
     #[test]
     fn each_chain_is_made_before_it_is_filled_and_before_a_rule_leads_to_it() {
         let mut made = BTreeSet::new();
-        for command in staged(3 * STAGE).iter().flat_map(|section| &section.commands) {
-            match command.declared() {
+        for command in staged(3 * STAGE_CHAINS).iter().flat_map(|section| &section.commands) {
+            match command.new_chain() {
                 Some(chain) => assert!(made.insert(chain.clone()), "{chain} is made twice"),
                 None => {
-                    let named = [filled(command), target(command)];
+                    let named = [filled_chain(command), jump_target(command)];
                     assert!(
                         named.into_iter().flatten().all(|chain| made.contains(chain)),
                         "{command:?}"
@@ -212,29 +211,36 @@ mod tests {
     fn each_chain_keeps_the_order_of_its_rules() {
         let rules = |sections: &[Section], chain: &ChainName| -> Vec<_> {
             let commands = sections.iter().flat_map(|section| section.commands.clone());
-            commands.filter(|command| filled(command) == Some(chain)).collect()
+            commands
+                .filter(|command| filled_chain(command) == Some(chain))
+                .collect()
         };
-        let whole = [tunnels(2 * STAGE)];
+        let whole = [tunnels(2 * STAGE_CHAINS)];
         for chain in [tunnel(7), name("PLUTO-FI-10.0.0.0-8")] {
-            assert_eq!(rules(&staged(2 * STAGE), &chain), rules(&whole, &chain));
+            assert_eq!(rules(&staged(2 * STAGE_CHAINS), &chain), rules(&whole, &chain));
         }
     }
 
     #[test]
     fn only_the_last_commit_changes_what_stands() {
-        let sections = staged(2 * STAGE);
+        let sections = staged(2 * STAGE_CHAINS);
         let (last, before) = sections.split_last().unwrap();
         assert_eq!(
             last.commands,
-            [put(BuiltIn::Forward, Verdict::Jump(name("PLUTO-zone-FI")))]
+            [put(BuiltIn::Forward, Target::Jump(name("PLUTO-zone-FI")))]
         );
         let commands = || before.iter().flat_map(|section| &section.commands);
-        assert!(commands().all(|command| filled(command).is_some()));
+        assert!(commands().all(|command| filled_chain(command).is_some()));
 
-        let block = name("PLUTO-FI-10.0.0.0-8");
-        let sections = in_stages(vec![tunnels(2 * STAGE)], |_, chain| *chain == block);
+        let bucket = name("PLUTO-FI-10.0.0.0-8");
+        let sections = in_stages(vec![tunnels(2 * STAGE_CHAINS)], |_, chain| *chain == bucket);
         let (last, before) = sections.split_last().unwrap();
-        let fills = |section: &Section| section.commands.iter().any(|command| filled(command) == Some(&block));
+        let fills = |section: &Section| {
+            section
+                .commands
+                .iter()
+                .any(|command| filled_chain(command) == Some(&bucket))
+        };
         assert!(fills(last));
         assert!(!before.iter().any(fills));
     }

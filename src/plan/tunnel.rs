@@ -5,15 +5,15 @@ use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 
-use super::allowance;
+use super::dispatch::{DispatchBucket, OptionalChains};
+use super::filter_rules;
 use super::identity::TunnelId;
-use super::layout::{Layout, OwnChain};
 use super::nat;
-use super::path::Path;
-use super::tree::{Block, Shared};
+use super::packet_path::PacketPath;
+use super::tunnel_rules::{TunnelChain, TunnelRules};
 use crate::contract::{Attachment, ClientTranslation, Compression, HostAccess, Scope, Tunnel};
 use crate::netfilter::{
-    ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, Place, PolicyMatch, Rule, Verdict,
+    ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, RulePosition, Target,
 };
 use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Device, Family, Network, Protocol, Traffic};
@@ -36,48 +36,63 @@ use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 ///
 /// # Errors
 /// If what is set for it does not go with what it is.
-pub fn lay_out(tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>) -> Result<Layout, PolicyError> {
-    let exit = exit(tunnel, terms.interfaces);
-    let mut layout = Layout::new(exit.cloned());
-    for way in ways(tunnel, terms.policy) {
-        let rules = allowance::rules(tunnel, id, terms.policy, &way);
-        open(&mut layout, tunnel, id, way.path, way.near, rules, exit);
-        if way.is_restricted() && tunnel.traffic != Traffic::Any {
-            shut(&mut layout, tunnel, id, terms.policy, &way, exit);
+pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>) -> Result<TunnelRules, PolicyError> {
+    let exit_interface = exit_interface(tunnel, context.interfaces);
+    let mut tunnel_rules = TunnelRules::new(exit_interface.cloned());
+    for filter_path in filter_paths(tunnel, context.policy) {
+        let rules = filter_rules::filter_rules(tunnel, id, context.policy, &filter_path);
+        add_tunnel_chain(
+            &mut tunnel_rules,
+            tunnel,
+            id,
+            filter_path.path,
+            filter_path.local,
+            rules,
+            exit_interface,
+        );
+        if filter_path.is_restricted() && tunnel.traffic != Traffic::Any {
+            drop_other_traffic(
+                &mut tunnel_rules,
+                tunnel,
+                id,
+                context.policy,
+                &filter_path,
+                exit_interface,
+            );
         }
     }
     if let Some(translation) = tunnel.translation {
-        translate(&mut layout, tunnel, id, translation, exit);
+        add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }
-    if let Some((me, peer)) = compressed_between(tunnel) {
-        layout.hang(OwnChain {
-            path: Path::Input,
-            name: chain(id, "C"),
-            far: Network::host(peer),
-            conditions: vec![compressed(tunnel, me, peer)],
+    if let Some((me, peer)) = ipcomp_hosts(tunnel) {
+        tunnel_rules.attach(TunnelChain {
+            path: PacketPath::Input,
+            name: tunnel_chain_name(id, "C"),
+            remote: Network::host(peer),
+            conditions: vec![ipcomp_matches(tunnel, me, peer)],
             rules: vec![Rule {
-                matches: note(tunnel).map(Match::Comment).into_iter().collect(),
-                verdict: Verdict::Accept,
+                matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
+                target: Target::Accept,
             }],
         });
     }
-    clamp(&mut layout, tunnel, id, terms, exit);
-    nat::lay_out(&mut layout, tunnel, id, terms, exit)?;
-    if let (Esp::Negotiated, Some(peer)) = (terms.esp, same_family_peer(tunnel)) {
-        add_peer(&mut layout, peer);
+    add_mss_clamp(&mut tunnel_rules, tunnel, id, context, exit_interface);
+    nat::add_nat(&mut tunnel_rules, tunnel, id, context, exit_interface)?;
+    if let (Esp::Negotiated, Some(peer)) = (context.esp, same_family_peer(tunnel)) {
+        add_esp_peer(&mut tunnel_rules, peer);
     }
-    Ok(layout)
+    Ok(tunnel_rules)
 }
 
 /// What counts for a tunnel besides what its daemon says of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
+pub struct PolicyContext<'a> {
     /// What the administrator has set for it.
     pub policy: &'a Policy,
     /// Whether ESP and AH of its peer are to be let in for it.
     pub esp: Esp,
     /// Whether there is anything that a tunnel whose addresses are left to other rules has to be led past.
-    pub exempting: Exempting,
+    pub nat_exemption: NatExemption,
     /// The XFRM interfaces there are, for tunnels whose daemon tells the number of one.
     pub interfaces: &'a [XfrmInterface],
     /// The largest packet that the path to the peer takes, in bytes, where it is known.
@@ -86,11 +101,11 @@ pub struct Terms<'a> {
 
 /// Whether any tunnel can have its packets exempted from NAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exempting {
+pub enum NatExemption {
     /// Some can.
-    Some,
+    Possible,
     /// By the settings none can: the nat table is none of our business then.
-    Nobody,
+    Never,
 }
 
 /// Why what is set for a tunnel does not go with what the tunnel is.
@@ -98,63 +113,67 @@ pub enum Exempting {
 pub enum PolicyError {
     /// It is not known which address is to be hidden behind.
     #[error(
-        "nat = \"masquerade\": the gateway has no single address of its own in {near}; say which, nat = \"ADDRESS\""
+        "nat = \"masquerade\": the gateway has no single address of its own in {local}; say which, nat = \"ADDRESS\""
     )]
-    NoOwnAddress {
+    NoLocalAddress {
         /// What is behind us by the tunnel's selector.
-        near: Network,
+        local: Network,
     },
     /// Packets from the address would not go into the tunnel.
-    #[error("nat = \"{address}\": not an address in {near}, so that nothing from it would go into the tunnel")]
+    #[error("nat = \"{address}\": not an address in {local}, so that nothing from it would go into the tunnel")]
     AddressOutside {
         /// The address.
         address: IpAddr,
         /// What is behind us by the tunnel's selector.
-        near: Network,
+        local: Network,
     },
     /// Its two ends are one network.
     #[error(
         "when-down = \"block\": both networks of the tunnel are {network}; say which are to be held apart, between = [[\"OURS\", \"THEIRS\"]]"
     )]
-    NotApart {
+    SameNetwork {
         /// The network.
         network: Network,
     },
 }
 
-/// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another rulebook.
+/// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another ruleset.
 fn same_family_peer(tunnel: &Tunnel) -> Option<IpAddr> {
     tunnel.peer.filter(|peer| Family::of(*peer) == tunnel.family())
 }
 
 /// What lets in ESP and AH of a peer for a tunnel whose packets are of the other family.
 #[must_use]
-pub fn lay_out_peer(peer: IpAddr) -> Layout {
-    let mut layout = Layout::new(None);
-    add_peer(&mut layout, peer);
-    layout
+pub fn esp_peer_rules(peer: IpAddr) -> TunnelRules {
+    let mut tunnel_rules = TunnelRules::new(None);
+    add_esp_peer(&mut tunnel_rules, peer);
+    tunnel_rules
 }
 
-fn add_peer(layout: &mut Layout, peer: IpAddr) {
-    layout.blocks.insert(Block::of(Path::Peer, &Network::host(peer)));
-    layout.shared.extend([Shared::Peers, Shared::Peer(peer)]);
+fn add_esp_peer(tunnel_rules: &mut TunnelRules, peer: IpAddr) {
+    tunnel_rules
+        .buckets
+        .insert(DispatchBucket::for_remote(PacketPath::EspPeer, &Network::host(peer)));
+    tunnel_rules
+        .optional
+        .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(peer)]);
 }
 
 /// Gives a tunnel a chain on a path, and leads its packets there.
-fn open(
-    layout: &mut Layout,
+fn add_tunnel_chain(
+    tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    path: Path,
-    near: Network,
+    path: PacketPath,
+    local: Network,
     rules: Vec<Rule>,
-    exit: Option<&Device>,
+    exit_interface: Option<&Device>,
 ) {
-    layout.hang(OwnChain {
+    tunnel_rules.attach(TunnelChain {
         path,
-        name: chain(id, path.tag()),
-        far: tunnel.peer_client,
-        conditions: vec![conditions(tunnel, path, Some(near), exit)],
+        name: tunnel_chain_name(id, path.tag()),
+        remote: tunnel.peer_client,
+        conditions: vec![tunnel_matches(tunnel, path, Some(local), exit_interface)],
         rules,
     });
 }
@@ -163,27 +182,34 @@ fn open(
 ///
 /// At the tail of the block: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
 /// and every one of them has been asked by then.
-fn shut(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, policy: &Policy, way: &Way, exit: Option<&Device>) {
-    let matches = conditions(tunnel, way.path, Some(way.near), exit);
-    for rule in allowance::denied(id, policy, matches) {
-        layout.put_in_block(way.path, &tunnel.peer_client, Place::Tail, rule);
+fn drop_other_traffic(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    policy: &Policy,
+    filter_path: &FilterPath,
+    exit_interface: Option<&Device>,
+) {
+    let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
+    for rule in filter_rules::log_and_drop(id, policy, matches) {
+        tunnel_rules.add_to_bucket(filter_path.path, &tunnel.peer_client, RulePosition::Tail, rule);
     }
 }
 
 /// A path of the filter table that a tunnel has a chain on.
 #[derive(Debug)]
-pub struct Way {
+pub struct FilterPath {
     /// The path.
-    pub path: Path,
+    pub path: PacketPath,
     /// Our end of it.
-    pub near: Network,
+    pub local: Network,
     /// What passes.
-    pub passes: Passes,
+    pub allowed: AllowedTraffic,
 }
 
 /// What of a tunnel's packets passes on a way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Passes {
+pub enum AllowedTraffic {
     /// All.
     All,
     /// What belongs to connections from the other side of the gateway.
@@ -191,67 +217,69 @@ pub enum Passes {
     /// That, and new connections to these.
     Services(Vec<Service>),
     /// Nothing.
-    Nothing,
+    None,
     /// Other rules decide; it is only looked at.
-    Unknown,
+    Undecided,
 }
 
-impl Way {
+impl FilterPath {
     fn is_restricted(&self) -> bool {
-        match self.passes {
-            Passes::Replies | Passes::Services(_) | Passes::Nothing => true,
-            Passes::All | Passes::Unknown => false,
+        match self.allowed {
+            AllowedTraffic::Replies | AllowedTraffic::Services(_) | AllowedTraffic::None => true,
+            AllowedTraffic::All | AllowedTraffic::Undecided => false,
         }
     }
 }
 
 /// The paths of the filter table that a tunnel has a chain on. On others its packets are left to other rules.
 #[must_use]
-pub fn ways(tunnel: &Tunnel, policy: &Policy) -> Vec<Way> {
-    let near = tunnel.translation.map_or(tunnel.my_client, |translation| {
+pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
+    let local = tunnel.translation.map_or(tunnel.my_client, |translation| {
         // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT, and POSTROUTING replaces ours after OUTPUT.
         Network::host(translation.own)
     });
-    let mut passes = Vec::new();
-    if has_somebody_behind(tunnel) {
-        passes.push((Path::ForwardIn, inbound(&policy.allow)));
-        passes.push((Path::ForwardOut, outbound(&policy.allow)));
+    let mut allowed = Vec::new();
+    if forwards_packets(tunnel) {
+        allowed.push((PacketPath::ForwardIn, allowed_inbound(&policy.allow)));
+        allowed.push((PacketPath::ForwardOut, allowed_outbound(&policy.allow)));
     }
-    passes.extend(to_gateway(tunnel, policy));
+    allowed.extend(gateway_paths(tunnel, policy));
     if tunnel.log_group.is_some() || policy.chain.is_some() {
         // libreswan's script logs there whether or not anybody is let in; and the administrator's chain has the first word everywhere.
-        for path in TO_GATEWAY {
-            if !passes.iter().any(|(taken, _)| *taken == path) {
-                passes.push((path, Passes::Unknown));
+        for path in GATEWAY_PATHS {
+            if !allowed.iter().any(|(taken, _)| *taken == path) {
+                allowed.push((path, AllowedTraffic::Undecided));
             }
         }
     }
-    let ways = passes.into_iter();
-    ways.map(|(path, passes)| Way { path, near, passes }).collect()
+    let filter_paths = allowed.into_iter();
+    filter_paths
+        .map(|(path, allowed)| FilterPath { path, local, allowed })
+        .collect()
 }
 
-fn inbound(allow: &Allow) -> Passes {
+fn allowed_inbound(allow: &Allow) -> AllowedTraffic {
     match allow {
-        Allow::All => Passes::All,
-        Allow::Replies => Passes::Replies,
-        Allow::None => Passes::Nothing,
-        Allow::Services(services) => Passes::Services(services.clone()),
+        Allow::All => AllowedTraffic::All,
+        Allow::Replies => AllowedTraffic::Replies,
+        Allow::None => AllowedTraffic::None,
+        Allow::Services(services) => AllowedTraffic::Services(services.clone()),
     }
 }
 
-fn outbound(allow: &Allow) -> Passes {
+fn allowed_outbound(allow: &Allow) -> AllowedTraffic {
     match allow {
-        Allow::All | Allow::Replies | Allow::Services(_) => Passes::All,
-        Allow::None => Passes::Nothing,
+        Allow::All | Allow::Replies | Allow::Services(_) => AllowedTraffic::All,
+        Allow::None => AllowedTraffic::None,
     }
 }
 
 /// The paths that end or begin at the gateway itself.
-const TO_GATEWAY: [Path; 2] = [Path::Input, Path::Output];
+const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
 
 /// Whether anything is forwarded for a tunnel. A host tunnel ends here; a far network that is nothing but our own address inside the tunnel
 /// has nobody behind us to talk to; and with client address translation libreswan has policies for two addresses only, both ours.
-fn has_somebody_behind(tunnel: &Tunnel) -> bool {
+fn forwards_packets(tunnel: &Tunnel) -> bool {
     let mut ours = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
         (Scope::Host, _) | (_, Some(_)) => false,
@@ -263,8 +291,8 @@ fn has_somebody_behind(tunnel: &Tunnel) -> bool {
 ///
 /// Where it is closed, and where other rules would decide although the tunnel is restricted, what comes out of the tunnel is dropped, but
 /// for answers to what the gateway asks itself. Whether it may ask is left to other rules.
-fn to_gateway(tunnel: &Tunnel, policy: &Policy) -> Vec<(Path, Passes)> {
-    let [input, output] = TO_GATEWAY;
+fn gateway_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<(PacketPath, AllowedTraffic)> {
+    let [input, output] = GATEWAY_PATHS;
     let opened = match policy.host_access {
         GatewayAccess::Yes => true,
         GatewayAccess::No => false,
@@ -272,10 +300,10 @@ fn to_gateway(tunnel: &Tunnel, policy: &Policy) -> Vec<(Path, Passes)> {
     };
     let is_left = policy.host_access == GatewayAccess::Auto && policy.allow == Allow::All;
     match &policy.allow {
-        allow if opened => vec![(input, inbound(allow)), (output, outbound(allow))],
-        Allow::None => vec![(input, Passes::Nothing), (output, Passes::Nothing)],
+        allow if opened => vec![(input, allowed_inbound(allow)), (output, allowed_outbound(allow))],
+        Allow::None => vec![(input, AllowedTraffic::None), (output, AllowedTraffic::None)],
         Allow::All | Allow::Replies | Allow::Services(_) if is_left => Vec::new(),
-        Allow::All | Allow::Replies | Allow::Services(_) => vec![(input, Passes::Replies)],
+        Allow::All | Allow::Replies | Allow::Services(_) => vec![(input, AllowedTraffic::Replies)],
     }
 }
 
@@ -289,86 +317,100 @@ fn daemon_opens_gateway(tunnel: &Tunnel) -> bool {
 /// Client address translation: what comes from our own address leaves with the one that the peer gave us, and the other way round.
 ///
 /// Only what this tunnel's policy takes: a policy of another tunnel to the same network has an end of its own.
-fn translate(
-    layout: &mut Layout,
+fn add_client_translation(
+    tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
     translation: ClientTranslation,
-    exit: Option<&Device>,
+    exit_interface: Option<&Device>,
 ) {
     let ClientTranslation { assigned, own } = translation;
-    for (path, near, verdict) in [
-        (Path::NatIn, assigned, Verdict::Dnat(own)),
-        (Path::NatOut, own, Verdict::Snat(assigned)),
+    for (path, local, target) in [
+        (PacketPath::NatIn, assigned, Target::Dnat(own)),
+        (PacketPath::NatOut, own, Target::Snat(assigned)),
     ] {
         let rule = Rule {
-            matches: allowance::selected(tunnel, path.direction()),
-            verdict,
+            matches: filter_rules::selector_matches(tunnel, path.direction()),
+            target,
         };
-        open(layout, tunnel, id, path, Network::host(near), vec![rule], exit);
+        add_tunnel_chain(
+            tunnel_rules,
+            tunnel,
+            id,
+            path,
+            Network::host(local),
+            vec![rule],
+            exit_interface,
+        );
     }
 }
 
 /// What an IPv4 and a TCP header take, in bytes, without options.
-const HEADERS: u16 = 40;
+const IPV4_TCP_HEADERS: u16 = 40;
 
 /// How much longer an IPv6 header is, in bytes.
-const LONGER_IN_IPV6: u16 = 20;
+const IPV6_EXTRA_HEADER: u16 = 20;
 
 /// The most that ESP adds to a packet, in bytes: an outer IPv6 header (40), UDP (8), ESP's own header (8) and vector (16), padding with its
 /// length and next header (17), and a check value (32). AH, and ESP with less, add less.
-const MOST_OVERHEAD: u16 = 121;
+const MAX_ESP_OVERHEAD: u16 = 121;
 
 /// What the path takes where nobody knows it, in bytes: an Ethernet.
-const USUAL_MTU: u16 = 1500;
+const ETHERNET_MTU: u16 = 1500;
 
 /// Keeps the segments of TCP connections small enough, in both directions.
 ///
 /// What goes into the tunnel is asked its path, which knows what IPsec adds. What comes out of it tells the other side how large the
 /// segments into the tunnel may be, but its own path is that to the machine behind us, which knows nothing of IPsec: so that is a number.
-fn clamp(layout: &mut Layout, tunnel: &Tunnel, id: &TunnelId, terms: &Terms<'_>, exit: Option<&Device>) {
+fn add_mss_clamp(
+    tunnel_rules: &mut TunnelRules,
+    tunnel: &Tunnel,
+    id: &TunnelId,
+    context: &PolicyContext<'_>,
+    exit_interface: Option<&Device>,
+) {
     let longer = match tunnel.family() {
         Family::Ipv4 => 0,
-        Family::Ipv6 => LONGER_IN_IPV6,
+        Family::Ipv6 => IPV6_EXTRA_HEADER,
     };
-    let number = |size: u16| NonZeroU16::new(size.saturating_sub(longer)).map(Verdict::SegmentSize);
-    let by_path = terms
+    let number = |size: u16| NonZeroU16::new(size.saturating_sub(longer)).map(Target::SetMss);
+    let by_path = context
         .path_mtu
-        .unwrap_or(USUAL_MTU)
-        .saturating_sub(MOST_OVERHEAD + HEADERS);
-    let verdicts = match terms.policy.mss {
+        .unwrap_or(ETHERNET_MTU)
+        .saturating_sub(MAX_ESP_OVERHEAD + IPV4_TCP_HEADERS);
+    let targets = match context.policy.mss {
         Mss::Leave => return,
-        Mss::PathMtu => [number(by_path), Some(Verdict::SegmentSizeOfPath)],
+        Mss::PathMtu => [number(by_path), Some(Target::ClampMssToPmtu)],
         Mss::Fixed(size) => [number(size.get()), number(size.get())],
     };
-    for (path, verdict) in [Path::SizeIn, Path::SizeOut].into_iter().zip(verdicts) {
-        let rules = verdict.map(|verdict| Rule {
+    for (path, target) in [PacketPath::MssIn, PacketPath::MssOut].into_iter().zip(targets) {
+        let rules = target.map(|target| Rule {
             matches: std::iter::once(Match::Syn)
-                .chain(note(tunnel).map(Match::Comment))
+                .chain(connection_comment(tunnel).map(Match::Comment))
                 .collect(),
-            verdict,
+            target,
         });
-        open(
-            layout,
+        add_tunnel_chain(
+            tunnel_rules,
             tunnel,
             id,
             path,
             tunnel.my_client,
             rules.into_iter().collect(),
-            exit,
+            exit_interface,
         );
     }
 }
 
-pub(super) fn chain(id: &TunnelId, tag: &str) -> ChainName {
+pub(super) fn tunnel_chain_name(id: &TunnelId, tag: &str) -> ChainName {
     // An id has at most 19 bytes of the same alphabet, so that prefix, dash and tag always fit.
     format!("{PREFIX}{id}-{tag}")
         .parse()
-        .unwrap_or_else(|_| Path::Input.dispatcher())
+        .unwrap_or_else(|_| PacketPath::Input.dispatcher())
 }
 
 /// The device that a tunnel's packets leave by, if that is what they are known by.
-fn exit<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Device> {
+fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Device> {
     match &tunnel.attachment {
         Attachment::Device(device) => Some(device),
         Attachment::Policy { .. } => {
@@ -382,24 +424,29 @@ fn exit<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a D
 }
 
 /// By what a block knows a tunnel's packets.
-pub(super) fn conditions(tunnel: &Tunnel, path: Path, near: Option<Network>, exit: Option<&Device>) -> Vec<Match> {
-    let near = near.map(|near| path.near(near));
-    let mut matches: Vec<_> = std::iter::once(path.far(tunnel.peer_client))
-        .chain(near)
-        .filter(asks)
+pub(super) fn tunnel_matches(
+    tunnel: &Tunnel,
+    path: PacketPath,
+    local: Option<Network>,
+    exit_interface: Option<&Device>,
+) -> Vec<Match> {
+    let local = local.map(|local| path.local_match(local));
+    let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.peer_client))
+        .chain(local)
+        .filter(is_restrictive)
         .collect();
     // iptables shows the source first.
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
-    matches.push(match (path.direction(), exit) {
+    matches.push(match (path.direction(), exit_interface) {
         // A policy applies to it only when the device has it already.
-        (Direction::Out, Some(device)) => path.device(InterfaceMatch::Device(device.clone())),
-        (Direction::Out, None) | (Direction::In, _) => by_attachment(&tunnel.attachment, path),
+        (Direction::Out, Some(device)) => path.interface_match(InterfaceMatch::Interface(device.clone())),
+        (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.attachment, path),
     });
     matches
 }
 
 /// Whether a match on a network asks anything: everything lies in 0.0.0.0/0, and iptables would not show it.
-pub(super) fn asks(matched: &Match) -> bool {
+pub(super) fn is_restrictive(matched: &Match) -> bool {
     match matched {
         Match::Source(Network::Prefix(prefix)) | Match::Destination(Network::Prefix(prefix)) => prefix.prefix_len() > 0,
         Match::Source(Network::Range(..))
@@ -410,19 +457,19 @@ pub(super) fn asks(matched: &Match) -> bool {
         | Match::NotDestination(_)
         | Match::Traffic(..)
         | Match::Policy(_)
-        | Match::Clear(_)
-        | Match::State(_)
-        | Match::Behind(_)
-        | Match::Foreign
+        | Match::PolicyNone(_)
+        | Match::CtState(_)
+        | Match::CtReplDst(_)
+        | Match::SrcNotLocal
         | Match::Syn
-        | Match::Rate
+        | Match::Limit
         | Match::Comment(_) => true,
     }
 }
 
-fn by_attachment(attachment: &Attachment, path: Path) -> Match {
+fn sa_match(attachment: &Attachment, path: PacketPath) -> Match {
     match attachment {
-        Attachment::Device(device) => path.device(InterfaceMatch::Device(device.clone())),
+        Attachment::Device(device) => path.interface_match(InterfaceMatch::Interface(device.clone())),
         Attachment::Policy { protocol, reqid } => Match::Policy(PolicyMatch {
             direction: path.direction(),
             reqid: *reqid,
@@ -432,15 +479,15 @@ fn by_attachment(attachment: &Attachment, path: Path) -> Match {
 }
 
 /// The connection's full name, for whoever reads the rules.
-pub(super) fn note(tunnel: &Tunnel) -> Option<Comment> {
+pub(super) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
     Comment::try_from(tunnel.connection.comment()).ok()
 }
 
 /// The two gateways between which a tunnel's packets may arrive as IP in IP.
 ///
-/// Not where the inner family is another than the outer one: those packets belong to the other family's rulebook, and
+/// Not where the inner family is another than the outer one: those packets belong to the other family's ruleset, and
 /// strongSwan's script never let them in either.
-fn compressed_between(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
+fn ipcomp_hosts(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
     let of_this_family = |address: &IpAddr| Family::of(*address) == tunnel.family();
     match tunnel.compression {
         Compression::None => None,
@@ -451,7 +498,7 @@ fn compressed_between(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
 /// By what a packet of a compressing tunnel is known that was not worth compressing.
 ///
 /// ESP is taken off it, and what remains, IP in IP between the gateways, is received once more before the inner packet appears.
-fn compressed(tunnel: &Tunnel, me: IpAddr, peer: IpAddr) -> Vec<Match> {
+fn ipcomp_matches(tunnel: &Tunnel, me: IpAddr, peer: IpAddr) -> Vec<Match> {
     let (address, inner) = match tunnel.family() {
         Family::Ipv4 => (IpNet::from(peer), IP_IN_IP),
         Family::Ipv6 => (IpNet::from(peer), IPV6_IN_IP),
@@ -467,7 +514,7 @@ fn compressed(tunnel: &Tunnel, me: IpAddr, peer: IpAddr) -> Vec<Match> {
             Traffic::Protocol(Protocol(number)),
         ));
     }
-    matches.push(by_attachment(&tunnel.attachment, Path::Input));
+    matches.push(sa_match(&tunnel.attachment, PacketPath::Input));
     matches
 }
 

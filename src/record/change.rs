@@ -7,8 +7,7 @@ use super::error::RecordError;
 use super::file;
 use super::pending::{Pending, Settle};
 use super::store::{Store, absent_is_none};
-use crate::netfilter::{Rulebook, Table};
-use crate::plan::Node;
+use crate::netfilter::Ruleset;
 
 impl Store {
     /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::abandon`] set the record right.
@@ -29,11 +28,11 @@ impl Store {
     /// last: a call that dies before `pending` stands must not have made any.
     fn write_begin(&self, pending: &Pending, come: &[Entry]) -> Result<(), RecordError> {
         for record in come {
-            self.write_new(pending.rulebook, record)?;
+            self.write_new(pending.ruleset, record)?;
             record.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         }
         self.note(pending)?;
-        come.iter().try_for_each(|record| self.enter(pending.rulebook, record))
+        come.iter().try_for_each(|record| self.enter(pending.ruleset, record))
     }
 
     fn note(&self, pending: &Pending) -> Result<(), RecordError> {
@@ -60,9 +59,9 @@ impl Store {
     /// # Errors
     /// If a file cannot be changed; `pending` stands then, and the next call completes or undoes the change.
     pub fn commit(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
-        let rulebook = pending.rulebook;
+        let ruleset = pending.ruleset;
         for record in gone {
-            self.leave(rulebook, record, come)?;
+            self.leave(ruleset, record, come)?;
         }
         self.settle_files(pending, Settle::Complete)?;
         self.settled()
@@ -75,7 +74,7 @@ impl Store {
     /// If a file cannot be changed.
     pub fn abandon(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
         for record in come {
-            self.leave(pending.rulebook, record, gone)?;
+            self.leave(pending.ruleset, record, gone)?;
         }
         self.settle_files(pending, Settle::Abandon)
     }
@@ -95,9 +94,9 @@ impl Store {
     /// If a file cannot be changed or a record not be read.
     pub fn recover(&self, pending: &Pending) -> Result<(), RecordError> {
         self.settle_files(pending, pending.settle)?;
-        file::remove_tree(&self.rulebook_folder(pending.rulebook).join("nodes"))?;
-        for record in self.entries(pending.rulebook)? {
-            self.enter(pending.rulebook, &record)?;
+        file::remove_tree(&self.ruleset_folder(pending.ruleset).join("nodes"))?;
+        for record in self.entries(pending.ruleset)? {
+            self.enter(pending.ruleset, &record)?;
         }
         Ok(())
     }
@@ -111,24 +110,24 @@ impl Store {
     }
 
     fn settle_files(&self, pending: &Pending, settle: Settle) -> Result<(), RecordError> {
-        let rulebook = pending.rulebook;
+        let ruleset = pending.ruleset;
         match settle {
             Settle::Complete => {
                 for id in pending.gone.iter().filter(|id| !pending.come.contains(id)) {
-                    file::remove(&self.tunnel_file(rulebook, id))?;
+                    file::remove(&self.tunnel_file(ruleset, id))?;
                 }
                 for id in &pending.come {
                     // Not there where an earlier try got further than this one has to.
-                    let renamed = file::rename(&self.new_file(rulebook, id), &self.tunnel_file(rulebook, id));
+                    let renamed = file::rename(&self.new_file(ruleset, id), &self.tunnel_file(ruleset, id));
                     absent_is_none(renamed)?;
                 }
             }
             Settle::Abandon => {
                 for id in &pending.come {
-                    file::remove(&self.new_file(rulebook, id))?;
+                    file::remove(&self.new_file(ruleset, id))?;
                     // There where a call died after it had begun to commit. One that replaced another stays: the old one is lost.
                     if !pending.gone.contains(id) {
-                        file::remove(&self.tunnel_file(rulebook, id))?;
+                        file::remove(&self.tunnel_file(ruleset, id))?;
                     }
                 }
             }
@@ -136,38 +135,26 @@ impl Store {
         Ok(())
     }
 
-    /// Enters a tunnel in the folder of each shared part that it needs.
-    fn enter(&self, rulebook: Rulebook, record: &Entry) -> Result<(), RecordError> {
-        file::make_folder(&self.rulebook_folder(rulebook).join("nodes"))?;
-        for node in record
-            .layout()
-            .nodes()
-            .into_iter()
-            .filter(|node| *node != Node::Base(Table::Filter))
-        {
-            let folder = self.node_folder(rulebook, &node);
+    /// Enters what comes in the folders that it is found by.
+    fn enter(&self, ruleset: Ruleset, record: &Entry) -> Result<(), RecordError> {
+        file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
+        for folder in self.index_folders(ruleset, record) {
             file::make_folder(&folder)?;
             file::touch(&folder.join(record.id().as_str()))?;
         }
         Ok(())
     }
 
-    /// Strikes a tunnel from the folders of the shared parts that it needs no more, and removes those that nobody needs.
-    fn leave(&self, rulebook: Rulebook, record: &Entry, stays: &[Entry]) -> Result<(), RecordError> {
+    /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
+    fn leave(&self, ruleset: Ruleset, record: &Entry, stays: &[Entry]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())
-            .flat_map(|other| other.layout().nodes())
+            .flat_map(|other| self.index_folders(ruleset, other))
             .collect();
-        for node in record
-            .layout()
-            .nodes()
-            .difference(&kept)
-            .filter(|node| **node != Node::Base(Table::Filter))
-        {
-            let folder = self.node_folder(rulebook, node);
+        for folder in self.index_folders(ruleset, record).difference(&kept) {
             file::remove(&folder.join(record.id().as_str()))?;
-            file::remove_if_empty(&folder)?;
+            file::remove_if_empty(folder)?;
         }
         Ok(())
     }

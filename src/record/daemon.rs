@@ -79,6 +79,12 @@ fn own_namespace() -> Option<u64> {
     fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino())
 }
 
+/// When a process started, by its `/proc/PID/stat`: in clock ticks since boot.
+#[must_use]
+pub fn start_time(stat: &str) -> Option<u64> {
+    Process::parse(stat).map(|process| process.started)
+}
+
 impl Process {
     /// Reads `/proc/PID/stat`; nothing where there is no such process.
     fn read(pid: u32) -> Option<Self> {

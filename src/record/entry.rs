@@ -1,11 +1,11 @@
-//! Everything that has rules of its own in a rulebook: tunnels, and what there is besides.
+//! Everything that has rules of its own in a ruleset: tunnels, and what there is besides.
 
 use serde::{Deserialize, Serialize};
 
 use super::daemon::Daemon;
 use super::tunnel::TunnelRecord;
 use crate::contract::{ConnectionName, Tunnel};
-use crate::plan::{Layout, TunnelId};
+use crate::plan::{TunnelId, TunnelRules};
 use crate::selector::Network;
 use crate::settings::NamePattern;
 
@@ -33,7 +33,8 @@ pub struct GatewayRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
 }
 
 /// What holds two networks apart.
@@ -56,7 +57,8 @@ pub struct GuardRecord {
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
 }
 
 /// What lets in ESP for a tunnel of the other family.
@@ -70,7 +72,8 @@ pub struct OuterRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<Daemon>,
     /// Its rules.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
 }
 
 /// Which [`Entry`] a record is.
@@ -103,7 +106,7 @@ impl Entry {
         })
     }
 
-    /// Its name, the only one such in its rulebook.
+    /// Its name, the only one such in its ruleset.
     #[must_use]
     pub fn id(&self) -> &TunnelId {
         match self {
@@ -116,22 +119,22 @@ impl Entry {
 
     /// Every rule that is in for it.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
+    pub fn tunnel_rules(&self) -> &TunnelRules {
         match self {
-            Self::Tunnel(record) => &record.layout,
-            Self::Gateway(record) => &record.layout,
-            Self::Guard(record) => &record.layout,
-            Self::Outer(record) => &record.layout,
+            Self::Tunnel(record) => &record.tunnel_rules,
+            Self::Gateway(record) => &record.tunnel_rules,
+            Self::Guard(record) => &record.tunnel_rules,
+            Self::Outer(record) => &record.tunnel_rules,
         }
     }
 
     /// The same, to be changed.
-    pub fn layout_mut(&mut self) -> &mut Layout {
+    pub fn tunnel_rules_mut(&mut self) -> &mut TunnelRules {
         match self {
-            Self::Tunnel(record) => &mut record.layout,
-            Self::Gateway(record) => &mut record.layout,
-            Self::Guard(record) => &mut record.layout,
-            Self::Outer(record) => &mut record.layout,
+            Self::Tunnel(record) => &mut record.tunnel_rules,
+            Self::Gateway(record) => &mut record.tunnel_rules,
+            Self::Guard(record) => &mut record.tunnel_rules,
+            Self::Outer(record) => &mut record.tunnel_rules,
         }
     }
 
@@ -164,10 +167,11 @@ impl GuardRecord {
 }
 
 impl GuardRecord {
-    /// Whether it is for a connection, or would be.
+    /// Whether it is for a connection, or would be: named as the daemon calls it, or as it is called in the daemon's configuration.
     #[must_use]
     pub fn is_for(&self, connection: &ConnectionName) -> bool {
-        self.connection() == Some(connection) || self.name.as_ref().is_some_and(|name| name.fits(connection))
+        let is_its = |own: &ConnectionName| own == connection || own.configured().as_ref() == Some(connection);
+        self.connection().is_some_and(is_its) || self.name.as_ref().is_some_and(|name| name.fits_plutos(connection))
     }
 }
 

@@ -1,19 +1,19 @@
-//! Forgetting a rulebook.
+//! Forgetting a ruleset.
 
 use super::error::RecordError;
 use super::file;
 use super::store::Store;
-use crate::netfilter::Rulebook;
+use crate::netfilter::Ruleset;
 
 impl Store {
-    /// Forgets everything that is on record in a rulebook, whether or not it can be read. The kernel must hold nothing of it any more.
+    /// Forgets everything that is on record in a ruleset, whether or not it can be read. The kernel must hold nothing of it any more.
     ///
     /// # Errors
     /// If a file cannot be removed.
-    pub fn erase(&self, rulebook: Rulebook) -> Result<(), RecordError> {
-        file::remove_tree(&self.rulebook_folder(rulebook))?;
+    pub fn erase(&self, ruleset: Ruleset) -> Result<(), RecordError> {
+        file::remove_tree(&self.ruleset_folder(ruleset))?;
         match self.pending() {
-            Ok(Some(pending)) if pending.rulebook != rulebook => Ok(()),
+            Ok(Some(pending)) if pending.ruleset != ruleset => Ok(()),
             // One that cannot be read says nothing of use either.
             Ok(_) | Err(RecordError::Malformed { .. }) => self.settled(),
             Err(error) => Err(error),

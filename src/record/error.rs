@@ -7,14 +7,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The system refused.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {error}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What was to be done with it.
         action: &'static str,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// It is something that others can change, so that nothing in it can be believed.
     #[error("{}: {what}, expected {expected}", path.display())]
@@ -64,14 +64,14 @@ impl RecordError {
     /// For `map_err`: the file and what was to be done with it.
     pub(super) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, action, source }
+        move |error| Self::Io { path, action, error }
     }
 
     /// Whether the reason is that a file or folder is not there.
     #[must_use]
     pub fn is_absence(&self) -> bool {
         match self {
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Io { error, .. } => error.kind() == io::ErrorKind::NotFound,
             Self::Untrusted { .. }
             | Self::Malformed { .. }
             | Self::Newer { .. }

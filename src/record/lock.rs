@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 
 use super::error::RecordError;
-use super::file::make_folder;
+use super::file::{check_folder, make_folder};
 
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -49,21 +49,47 @@ impl Lock {
     /// a lock that nobody else will ever see, and tries again.
     pub(super) fn acquire(top: &Path, folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
         let path = folder.join("lock");
-        let begun = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(lock) = attempt(top, folder, &path)? {
-                return Ok(lock);
+        wait(&path, deadline, || {
+            make_folder(top)?;
+            // What is not there any more when it is needed went with another call's last tunnel.
+            match make_folder(folder) {
+                Err(error) if error.is_absence() => return Ok(None),
+                other => other?,
             }
-            if Instant::now() >= deadline {
-                return Err(RecordError::Locked {
-                    path,
-                    waited: begun.elapsed().as_millis(),
-                });
-            }
-            sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
-            pause = (pause * 2).min(PAUSE);
+            attempt(&path)
+        })
+    }
+
+    /// Takes the lock `folder/lock` if there is such a folder, and makes none. Waits until `deadline` at most.
+    pub(super) fn acquire_existing(folder: &Path, deadline: Instant) -> Result<Option<Self>, RecordError> {
+        let path = folder.join("lock");
+        wait(&path, deadline, || match check_folder(folder) {
+            Err(error) if error.is_absence() => Ok(Some(None)),
+            other => other.and_then(|()| Ok(attempt(&path)?.map(Some))),
+        })
+    }
+}
+
+/// Tries again and again until something comes of it, or the time is over.
+fn wait<T>(
+    path: &Path,
+    deadline: Instant,
+    mut attempt: impl FnMut() -> Result<Option<T>, RecordError>,
+) -> Result<T, RecordError> {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(lock) = attempt()? {
+            return Ok(lock);
         }
+        if Instant::now() >= deadline {
+            return Err(RecordError::Locked {
+                path: path.to_owned(),
+                waited: begun.elapsed().as_millis(),
+            });
+        }
+        sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+        pause = (pause * 2).min(PAUSE);
     }
 }
 
@@ -74,13 +100,7 @@ impl Lock {
     }
 }
 
-fn attempt(top: &Path, folder: &Path, path: &PathBuf) -> Result<Option<Lock>, RecordError> {
-    make_folder(top)?;
-    // What is not there any more when it is needed went with another call's last tunnel.
-    match make_folder(folder) {
-        Err(error) if error.is_absence() => return Ok(None),
-        other => other?,
-    }
+fn attempt(path: &Path) -> Result<Option<Lock>, RecordError> {
     let file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(RecordError::io(path, "open"))?,

@@ -7,10 +7,12 @@
 //!     pending                           a change is under way; there after a crash only
 //!     daemons/2817-5120-4026531836      an IKE daemon that has tunnels here
 //!     resolver/                         there as long as a peer's name servers are in use
-//!       state                           by whom, and what they have changed
-//!       original                        resolv.conf as it was, byte for byte
-//!       pending                         a change is under way
-//!     nft-ipv4/                         one rulebook
+//!       lock                            held while it is worked on, by calls that do not hold the other one
+//!       requests/00000000000000000001   what a call asks and nobody has done yet
+//!       state                           who uses name servers, and what they have changed
+//!       original, written, next         resolv.conf as it will be again, as it was written, and as it is about to be
+//!       pending                         a change is under way, or is not confirmed
+//!     nft-ipv4/                         one ruleset
 //!       place                           where our jumps stand, if not first
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
 //!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart
@@ -41,12 +43,15 @@ mod routing;
 mod store;
 mod tunnel;
 
-pub use daemon::Daemon;
+pub use daemon::{Daemon, start_time};
 pub use entry::{Entry, GatewayRecord, GuardRecord, OuterRecord};
 pub use error::RecordError;
 pub use lock::Lock;
 pub use pending::{Pending, Settle};
-pub use resolver::{By, LinkRecord, LinkSettings, LinkWord, NameUser, ResolverRecord};
+pub use resolver::{
+    By, Confirmation, FileCopies, FileIdentity, LinkRecord, LinkSettings, LinkWord, NameUser, ProcessRun,
+    ResolverRecord, ResolverRequest, ResolverStore,
+};
 pub use routing::RoutingRecord;
 pub use store::{Slot, Store};
 pub use tunnel::{FORMAT, TunnelRecord};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::netfilter::{Rulebook, Table};
+use crate::netfilter::{Ruleset, Table};
 use crate::plan::TunnelId;
 
 /// What the file `pending` says: which change a call was about to make, and what is to become of it if that call dies.
@@ -12,8 +12,9 @@ use crate::plan::TunnelId;
 pub struct Pending {
     /// The format of this file, [`super::FORMAT`].
     pub format: u32,
-    /// The rulebook that changes.
-    pub rulebook: Rulebook,
+    /// The ruleset that changes.
+    #[serde(rename = "rulebook")]
+    pub ruleset: Ruleset,
     /// The tables that change in it.
     #[serde(default = "filter_only", skip_serializing_if = "is_filter_only")]
     pub tables: BTreeSet<Table>,

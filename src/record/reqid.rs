@@ -7,9 +7,9 @@ impl TunnelRecord {
     /// The reqid by which its rules know its packets, if they do; with IPComp the one of the transformation that is not it.
     #[must_use]
     pub fn reqid(&self) -> Option<u32> {
-        let tables = self.layout.tables().into_iter();
+        let tables = self.tunnel_rules.tables().into_iter();
         let rules = tables
-            .filter_map(|table| self.layout.piece(table))
+            .filter_map(|table| self.tunnel_rules.fragment(table))
             .flat_map(|piece| &piece.rules);
         rules.flat_map(|placed| &placed.rule.matches).find_map(Match::reqid)
     }

@@ -1,23 +1,46 @@
 //! Who uses a peer's name servers, and what was changed for it.
+//!
+//! It has a folder and a lock of its own below the namespace's: programs that are told of name servers can hang, and no tunnel waits
+//! with its rules for them. What a call asks is a file in `requests` before it waits for that lock. Whoever holds the lock does what
+//! all of them ask, so that a call which does not get it in time has lost nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::daemon::Daemon;
 use super::error::RecordError;
 use super::file;
+use super::lock::Lock;
 use super::store::{Store, absent_is_none};
 use super::tunnel::FORMAT;
-use crate::contract::{Domain, ResolverUser};
+use crate::contract::{Domain, NameService, ResolverUser};
 use crate::selector::{Device, Expected};
 
+/// The folder of what calls ask.
+const REQUESTS: &str = "requests";
+
+/// The copies of a file that was taken over.
+const ORIGINAL: &str = "original";
+const WRITTEN: &str = "written";
+const NEXT: &str = "next";
+
+/// The end of the name of a file that is being written.
+const NEW: &str = ".new";
+
+/// How many requests wait at most: as many as there are only where the record cannot be read.
+const MOST: usize = 1024;
+
+/// How often a request is written anew because the folder went with what others asked.
+const RACES: usize = 1000;
+
 /// What the file `resolver/state` says. Everything that a user has changed follows from it, so that it can be changed again, or
-/// back, whatever became of the call that did it.
+/// back, whatever became of the call that did it. What is not confirmed to be changed stays in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolverRecord {
     /// The format of this file, [`FORMAT`] when it is written.
@@ -27,9 +50,15 @@ pub struct ResolverRecord {
     /// The file that was taken over, with no symbolic link on the way to it; what it held is in `resolver/original`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// The domains that unbound was told to forward, and to where.
+    /// Which file that is: the same path leads to another one in another mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<FileIdentity>,
+    /// The domains that unbound was told to forward, and to where; to nowhere, as long as it is not confirmed what it has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forwards: BTreeMap<Domain, Vec<IpAddr>>,
+    /// The run of unbound that was told. The next one knows nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbound: Option<ProcessRun>,
     /// The devices whose name servers systemd-resolved was told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<Device, LinkRecord>,
@@ -41,10 +70,40 @@ impl Default for ResolverRecord {
             format: FORMAT,
             users: Vec::new(),
             file: None,
+            identity: None,
             forwards: BTreeMap::new(),
+            unbound: None,
             links: BTreeMap::new(),
         }
     }
+}
+
+impl ResolverRecord {
+    /// Whether nothing is changed for anybody, and nothing left to be undone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.file.is_none() && self.forwards.is_empty() && self.links.is_empty()
+    }
+}
+
+/// A file, and where its path leads to it. Inodes are used again, but not while their file is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// The device of its file system (stat(2), `st_dev`).
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// The mount namespace of the call that changed it, by the inode of `/proc/self/ns/mnt`.
+    pub mount_namespace: u64,
+}
+
+/// One run of a program that is no IKE daemon. A process number alone comes again; with its start time it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRun {
+    /// Process number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot (proc(5), field 22 of `stat`).
+    pub started: u64,
 }
 
 /// One user and what it uses.
@@ -84,6 +143,38 @@ pub struct LinkRecord {
     pub servers: Vec<IpAddr>,
     /// The same of domains.
     pub domains: Vec<Domain>,
+    /// Whether it is known that it has them.
+    #[serde(default, skip_serializing_if = "Confirmation::is_known")]
+    pub confirmation: Confirmation,
+}
+
+/// Whether a program that was told something said that it has done so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirmation {
+    /// It did.
+    #[default]
+    Confirmed,
+    /// It failed, or was killed because it took too long, or the call died: it may have done it or not.
+    Unconfirmed,
+}
+
+impl Confirmation {
+    fn is_known(&self) -> bool {
+        *self == Self::Confirmed
+    }
+}
+
+/// What a call asks of the resolver, until it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolverRequest {
+    /// The format of its file, [`FORMAT`] when it is written.
+    pub format: u32,
+    /// Who asks, and what.
+    pub names: NameService,
+    /// The daemon that called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Daemon>,
 }
 
 /// What systemd-resolved says of a device, to be told it again one day.
@@ -144,96 +235,291 @@ impl From<LinkWord> for String {
 impl Store {
     /// Whether anything of the resolver is on record.
     pub(super) fn has_resolver(&self) -> bool {
-        self.resolver_folder().exists()
+        self.resolver().is_there()
     }
 
-    /// Whether a call that changed the resolver has not come to its end, or not undone all that it should have.
+    /// The resolver's part, to be looked at.
     #[must_use]
-    pub fn resolver_was_interrupted(&self) -> bool {
-        self.resolver_folder().join("pending").exists()
+    pub fn resolver(&self) -> ResolverStore {
+        ResolverStore {
+            folder: self.folder.join("resolver"),
+            _lock: None,
+        }
+    }
+}
+
+/// The resolver's part of a namespace's record.
+///
+/// Made with [`ResolverStore::locked`] it holds the lock; with [`Store::resolver`] it only reads, and what it reads may be changing.
+#[derive(Debug)]
+pub struct ResolverStore {
+    folder: PathBuf,
+    /// Held until it is dropped.
+    _lock: Option<Lock>,
+}
+
+impl ResolverStore {
+    /// The same with its lock held; nothing, if there is nothing on record any more.
+    ///
+    /// # Errors
+    /// If the lock is held by another until `deadline`, or cannot be opened.
+    pub fn locked(self, deadline: Instant) -> Result<Option<Self>, RecordError> {
+        let lock = Lock::acquire_existing(&self.folder, deadline)?;
+        Ok(lock.map(|lock| Self {
+            folder: self.folder,
+            _lock: Some(lock),
+        }))
     }
 
-    /// What is on record of the resolver; nobody uses it where there is no record.
+    /// Whether anything is on record.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.folder.exists()
+    }
+
+    /// Whether something is left to do: a call asks for it, or died in the middle, or a change could not be confirmed; or a daemon
+    /// that is dead has left its users.
+    ///
+    /// # Errors
+    /// If the record is there and cannot be read.
+    pub fn needs_attention(&self) -> Result<bool, RecordError> {
+        if !self.is_there() {
+            return Ok(false);
+        }
+        let users = self.read()?.users;
+        let is_orphaned = users
+            .iter()
+            .any(|user| user.daemon.is_some_and(|daemon| daemon.is_dead()));
+        Ok(is_orphaned || self.is_pending() || !self.request_names()?.is_empty())
+    }
+
+    /// Whether a change has not come to its end, or is not confirmed.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.path("pending").exists()
+    }
+
+    /// What is on record; nobody uses the resolver where there is no record.
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn resolver(&self) -> Result<ResolverRecord, RecordError> {
-        let found = absent_is_none(file::read(&self.resolver_folder().join("state")))?;
+    pub fn read(&self) -> Result<ResolverRecord, RecordError> {
+        let found = absent_is_none(file::read(&self.path("state")))?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// Writes down what a call asks. Needs no lock.
+    ///
+    /// # Errors
+    /// If it cannot be written: then nobody will ever do it.
+    pub fn ask(&self, request: &ResolverRequest) -> Result<(), RecordError> {
+        let asked = self.write_request(request);
+        if asked.is_err() {
+            // On a full file system: what is left of it would keep the rest of the record from going one day.
+            let _ = file::remove_if_empty(&self.path(REQUESTS));
+            let _ = file::remove_if_empty(&self.folder);
+        }
+        asked
+    }
+
+    fn write_request(&self, request: &ResolverRequest) -> Result<(), RecordError> {
+        let folder = self.path(REQUESTS);
+        let new = folder.join(format!("{}{NEW}", std::process::id()));
+        for _ in 0..RACES {
+            // Whoever does the last request removes the folders.
+            let written = self
+                .make_folders()
+                .and_then(|()| file::write(&new, request))
+                .and_then(|()| self.enqueue(&new));
+            match written {
+                Err(error) if error.is_absence() => {}
+                other => {
+                    let _ = file::remove(&new);
+                    return other;
+                }
+            }
+        }
+        file::check_folder(&folder)
+    }
+
+    fn make_folders(&self) -> Result<(), RecordError> {
+        let above = self.folder.ancestors().skip(1).take(2).collect::<Vec<_>>();
+        above.into_iter().rev().try_for_each(file::make_folder)?;
+        file::make_folder(&self.folder)?;
+        file::make_folder(&self.path(REQUESTS))
+    }
+
+    /// Gives a request the next number, which no other call has.
+    fn enqueue(&self, new: &Path) -> Result<(), RecordError> {
+        let mut names = self.request_names()?;
+        if names.len() >= MOST {
+            return Err(RecordError::io(self.path(REQUESTS), "note another request")(
+                std::io::ErrorKind::QuotaExceeded.into(),
+            ));
+        }
+        let last = names.pop();
+        let last = last.and_then(|name| name.parse::<u64>().ok()).unwrap_or_default();
+        for number in last + 1.. {
+            if file::link(new, &self.path(REQUESTS).join(format!("{number:020}")))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of what calls have asked, in their order.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn request_names(&self) -> Result<Vec<String>, RecordError> {
+        let mut names: Vec<_> = file::names(&self.path(REQUESTS))?.collect::<Result<_, _>>()?;
+        names.retain(|name| !name.ends_with(NEW));
+        names.sort();
+        Ok(names)
+    }
+
+    /// What a call has asked.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn request(&self, name: &str) -> Result<ResolverRequest, RecordError> {
+        file::read(&self.path(REQUESTS).join(name))
+    }
+
+    /// Removes a request that is done.
+    ///
+    /// # Errors
+    /// If it cannot be removed; it will be done once more.
+    pub fn answer(&self, name: &str) -> Result<(), RecordError> {
+        file::remove(&self.path(REQUESTS).join(name))
     }
 
     /// Writes down what the resolver shall be, before anything of it is done.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn begin_resolver(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        let begun = self.write_begin_resolver(record);
-        if begun.is_err() && !self.resolver_folder().join("state").exists() {
-            // On a full file system: what is left of it would keep the rest of the record from going one day.
-            let _ = file::remove_tree(&self.resolver_folder());
-        }
-        begun
-    }
-
-    fn write_begin_resolver(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        file::make_folder(&self.resolver_folder())?;
-        file::touch(&self.resolver_folder().join("pending"))?;
-        for daemon in record.users.iter().filter_map(|user| user.daemon.as_ref()) {
-            self.register(daemon)?;
-        }
-        self.update_resolver(record)
+    pub fn begin(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+        file::touch(&self.path("pending"))?;
+        self.update(record)
     }
 
     /// Writes down what has changed on the way.
     ///
     /// # Errors
     /// If it cannot be written; what was written before stands then.
-    pub fn update_resolver(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+    pub fn update(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         self.replace("state", |path| file::write(path, record))
     }
 
-    /// The change is made. With the last user, and all undone that was done for any, nothing is left on record.
+    /// The change is made, and confirmed.
     ///
     /// # Errors
     /// If a file cannot be changed; the next call tries again.
-    pub fn settle_resolver(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        if *record == ResolverRecord::default() {
-            return file::remove_tree(&self.resolver_folder());
+    pub fn settle(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+        match record.is_empty() {
+            true => file::remove(&self.path("state"))?,
+            false => self.update(record)?,
         }
-        self.update_resolver(record)?;
-        file::remove(&self.resolver_folder().join("pending"))
+        file::remove(&self.path("pending"))
     }
 
-    /// The file that was taken over as it was before.
+    /// Removes the folder, and the lock with it, if nothing is on record and nobody asks for anything.
+    ///
+    /// File by file: a call may write down what it asks at any time.
     ///
     /// # Errors
-    /// If it is not there or cannot be read.
-    pub fn original(&self) -> Result<Vec<u8>, RecordError> {
-        file::read_bytes(&self.resolver_folder().join("original"))
+    /// If a file cannot be removed.
+    pub fn tidy(&self) -> Result<(), RecordError> {
+        if self.is_pending() || !self.read()?.is_empty() || !self.request_names()?.is_empty() {
+            return Ok(());
+        }
+        ["state", ORIGINAL, WRITTEN, NEXT]
+            .into_iter()
+            .try_for_each(|name| file::remove(&self.path(name)))?;
+        file::remove_if_empty(&self.path(REQUESTS))?;
+        if !self.path(REQUESTS).exists() {
+            // The lock last: until then nobody else is here.
+            file::remove(&self.path("lock"))?;
+        }
+        file::remove_if_empty(&self.folder)
     }
 
-    /// Keeps a file that is about to be taken over; what was kept before is replaced.
+    /// The copies of the file that was taken over.
+    ///
+    /// # Errors
+    /// If the original is not there, or one of them cannot be read.
+    pub fn copies(&self) -> Result<FileCopies, RecordError> {
+        let copy = |name| file::read_bytes(&self.path(name));
+        Ok(FileCopies {
+            original: copy(ORIGINAL)?,
+            written: absent_is_none(copy(WRITTEN))?,
+            next: absent_is_none(copy(NEXT))?,
+        })
+    }
+
+    /// Keeps what the file is to be when the last user has gone.
     ///
     /// # Errors
     /// If it cannot be written; what was kept before stands then.
     pub fn keep_original(&self, content: &[u8]) -> Result<(), RecordError> {
-        self.replace("original", |path| file::write_bytes(path, content))
+        self.replace(ORIGINAL, |path| file::write_bytes(path, content))
     }
 
-    fn replace(
-        &self,
-        name: &str,
-        write: impl FnOnce(&std::path::Path) -> Result<(), RecordError>,
-    ) -> Result<(), RecordError> {
-        let new = self.resolver_folder().join(format!("{name}.new"));
-        let written = write(&new).and_then(|()| file::rename(&new, &self.resolver_folder().join(name)));
+    /// Keeps what the file holds now, as far as we know.
+    ///
+    /// # Errors
+    /// If it cannot be written; what was kept before stands then.
+    pub fn keep_written(&self, content: &[u8]) -> Result<(), RecordError> {
+        self.replace(WRITTEN, |path| file::write_bytes(path, content))
+    }
+
+    /// Keeps what the file is about to hold.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep_next(&self, content: &[u8]) -> Result<(), RecordError> {
+        self.replace(NEXT, |path| file::write_bytes(path, content))
+    }
+
+    /// The file has been read again, and holds what was about to be written.
+    ///
+    /// # Errors
+    /// If the copies cannot be changed.
+    pub fn verified(&self) -> Result<(), RecordError> {
+        file::rename(&self.path(NEXT), &self.path(WRITTEN))
+    }
+
+    /// Removes the copies: the file is no more ours.
+    ///
+    /// # Errors
+    /// If one of them cannot be removed.
+    pub fn forget_copies(&self) -> Result<(), RecordError> {
+        [ORIGINAL, WRITTEN, NEXT]
+            .into_iter()
+            .try_for_each(|name| file::remove(&self.path(name)))
+    }
+
+    fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), RecordError>) -> Result<(), RecordError> {
+        let new = self.path(&format!("{name}{NEW}"));
+        let written = write(&new).and_then(|()| file::rename(&new, &self.path(name)));
         if written.is_err() {
             let _ = file::remove(&new);
         }
         written
     }
 
-    fn resolver_folder(&self) -> PathBuf {
-        self.folder.join("resolver")
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
+}
+
+/// The file that was taken over, as it was and as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileCopies {
+    /// What it is to be when the last user has gone.
+    pub original: Vec<u8>,
+    /// What was written into it last; none where an older version did so.
+    pub written: Option<Vec<u8>>,
+    /// What was about to be written into it by a call that died.
+    pub next: Option<Vec<u8>>,
 }

@@ -12,7 +12,7 @@ use super::error::RecordError;
 use super::file;
 use super::store::{Store, absent_is_none, is_any};
 use crate::contract::ConnectionName;
-use crate::plan::{RoutingKey, slot as slot_of};
+use crate::plan::{RoutingKey, object_key as slot_of};
 use crate::rtnetlink::Item;
 
 /// What is installed for one far network.

@@ -13,8 +13,9 @@ use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
-use crate::netfilter::{Rulebook, Table};
-use crate::plan::{Layout, Node, TunnelId, TunnelKey};
+use crate::contract::Tunnel;
+use crate::netfilter::{Ruleset, Table};
+use crate::plan::{SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
 use crate::settings::JumpPlace;
 
 /// The end of the name of a record whose rules are not yet in.
@@ -96,7 +97,7 @@ impl Store {
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        let interrupted = self.folder.join("pending").exists() || self.resolver_was_interrupted();
+        let interrupted = self.folder.join("pending").exists() || self.resolver().needs_attention()?;
         Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 
@@ -128,24 +129,22 @@ impl Store {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
-    /// Whether anything is on record in this rulebook.
+    /// Whether anything is on record in this ruleset.
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn has_entries(&self, rulebook: Rulebook) -> Result<bool, RecordError> {
-        is_any(file::names(&self.tunnels_folder(rulebook))?, |name| {
-            !name.ends_with(NEW)
-        })
+    pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
+        is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW))
     }
 
     /// Finds a tunnel's record, or a name for it.
     ///
     /// # Errors
     /// If a record that might be its own cannot be read, or every name that it could bear is taken.
-    pub fn slot(&self, rulebook: Rulebook, key: &TunnelKey) -> Result<Slot, RecordError> {
+    pub fn slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<Slot, RecordError> {
         let mut free = None;
         for id in key.ids() {
-            match self.entry(rulebook, &id)? {
+            match self.entry(ruleset, &id)? {
                 Some(Entry::Tunnel(record)) if record.key == *key => return Ok(Slot::Taken(record)),
                 Some(_) => {}
                 None => free = free.or(Some(id)),
@@ -156,25 +155,25 @@ impl Store {
         })
     }
 
-    /// Everything on record in a rulebook.
+    /// Everything on record in a ruleset.
     ///
     /// # Errors
     /// If one of the records cannot be read: to go on without it would take its rules away.
-    pub fn entries(&self, rulebook: Rulebook) -> Result<Vec<Entry>, RecordError> {
-        let mut ids = self.members(&self.tunnels_folder(rulebook))?;
+    pub fn entries(&self, ruleset: Ruleset) -> Result<Vec<Entry>, RecordError> {
+        let mut ids = self.members(&self.tunnels_folder(ruleset))?;
         ids.sort();
         let mut room = Vec::new();
         ids.iter()
-            .filter_map(|id| self.read_entry(rulebook, id, &mut room).transpose())
+            .filter_map(|id| self.read_entry(ruleset, id, &mut room).transpose())
             .collect()
     }
 
-    /// Every tunnel on record in a rulebook.
+    /// Every tunnel on record in a ruleset.
     ///
     /// # Errors
     /// If one of the records cannot be read.
-    pub fn tunnels(&self, rulebook: Rulebook) -> Result<Vec<TunnelRecord>, RecordError> {
-        let entries = self.entries(rulebook)?.into_iter();
+    pub fn tunnels(&self, ruleset: Ruleset) -> Result<Vec<TunnelRecord>, RecordError> {
+        let entries = self.entries(ruleset)?.into_iter();
         Ok(entries.filter_map(Entry::into_tunnel).collect())
     }
 
@@ -182,22 +181,36 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn tunnels_at(&self, rulebook: Rulebook, node: &Node) -> Result<Vec<TunnelRecord>, RecordError> {
-        let ids = self.members(&self.node_folder(rulebook, node))?;
+    pub fn tunnels_at(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> Result<Vec<TunnelRecord>, RecordError> {
+        let ids = self.members(&self.node_folder(ruleset, shared_chains))?;
         let entries: Result<Vec<_>, _> = ids
             .iter()
-            .filter(|id| id.is_tunnels())
-            .filter_map(|id| self.entry(rulebook, id).transpose())
+            .filter(|id| id.is_tunnel())
+            .filter_map(|id| self.entry(ruleset, id).transpose())
             .collect();
         Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
     }
 
-    /// Where our jumps stand in the built-in chains of a rulebook's filter table.
+    /// The tunnels that the kernel cannot tell from this one, itself among them if it is on record.
+    ///
+    /// # Errors
+    /// If one of their records cannot be read.
+    pub fn alike(&self, ruleset: Ruleset, tunnel: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+        let folder = self.alike_folder(ruleset, tunnel);
+        let mut tunnels = Vec::new();
+        for id in absent_is_none(self.members(&folder))?.unwrap_or_default() {
+            let record = self.entry(ruleset, &id)?.and_then(Entry::into_tunnel);
+            tunnels.extend(record.filter(|record| are_alike(&record.tunnel, tunnel)));
+        }
+        Ok(tunnels)
+    }
+
+    /// Where our jumps stand in the built-in chains of a ruleset's filter table.
     ///
     /// # Errors
     /// If the note of it cannot be read.
-    pub fn place(&self, rulebook: Rulebook) -> Result<JumpPlace, RecordError> {
-        let note: Option<PlaceNote> = absent_is_none(file::read(&self.place_file(rulebook)))?;
+    pub fn place(&self, ruleset: Ruleset) -> Result<JumpPlace, RecordError> {
+        let note: Option<PlaceNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
         Ok(note.map_or(JumpPlace::First, |note| note.place))
     }
 
@@ -205,40 +218,43 @@ impl Store {
     ///
     /// # Errors
     /// If the note cannot be written.
-    pub fn set_place(&self, rulebook: Rulebook, place: JumpPlace) -> Result<(), RecordError> {
-        let path = self.place_file(rulebook);
+    pub fn set_place(&self, ruleset: Ruleset, place: JumpPlace) -> Result<(), RecordError> {
+        let path = self.place_file(ruleset);
         match place {
             JumpPlace::First => file::remove(&path),
             JumpPlace::Last | JumpPlace::Own => {
-                let new = self.rulebook_folder(rulebook).join("place.new");
-                file::make_folder(&self.rulebook_folder(rulebook))?;
+                let new = self.ruleset_folder(ruleset).join("place.new");
+                file::make_folder(&self.ruleset_folder(ruleset))?;
                 file::write(&new, &PlaceNote { format: FORMAT, place })?;
                 file::rename(&new, &path)
             }
         }
     }
 
-    fn place_file(&self, rulebook: Rulebook) -> PathBuf {
-        self.rulebook_folder(rulebook).join("place")
+    fn place_file(&self, ruleset: Ruleset) -> PathBuf {
+        self.ruleset_folder(ruleset).join("place")
     }
 
-    /// Those of the shared parts that `layouts` need which tunnels other than `ids` need too.
+    /// Those of the shared parts that `all_rules` need which tunnels other than `ids` need too.
     ///
     /// # Errors
     /// If a folder cannot be listed.
     pub fn staying(
         &self,
-        rulebook: Rulebook,
-        layouts: &[&Layout],
+        ruleset: Ruleset,
+        all_rules: &[&TunnelRules],
         ids: &BTreeSet<&TunnelId>,
-    ) -> Result<BTreeSet<Node>, RecordError> {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(|layout| layout.nodes()).collect();
+    ) -> Result<BTreeSet<SharedChains>, RecordError> {
+        let nodes: BTreeSet<_> = all_rules
+            .iter()
+            .flat_map(|tunnel_rules| tunnel_rules.shared_chains())
+            .collect();
         let mut staying = BTreeSet::new();
-        for node in nodes {
+        for shared_chains in nodes {
             let is_other =
                 |name: &str| !name.ends_with(NEW) && name.parse().is_ok_and(|id: TunnelId| !ids.contains(&id));
-            if is_any(file::names(&self.node_folder(rulebook, &node))?, is_other)? {
-                staying.insert(node);
+            if is_any(file::names(&self.node_folder(ruleset, &shared_chains))?, is_other)? {
+                staying.insert(shared_chains);
             }
         }
         Ok(staying)
@@ -248,12 +264,12 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, rulebook: Rulebook, entry: &Entry) -> Result<(), RecordError> {
+    pub fn update(&self, ruleset: Ruleset, entry: &Entry) -> Result<(), RecordError> {
         entry.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
-        self.write_new(rulebook, entry)?;
+        self.write_new(ruleset, entry)?;
         file::rename(
-            &self.new_file(rulebook, entry.id()),
-            &self.tunnel_file(rulebook, entry.id()),
+            &self.new_file(ruleset, entry.id()),
+            &self.tunnel_file(ruleset, entry.id()),
         )
     }
 
@@ -272,11 +288,11 @@ impl Store {
             file::remove_tree(&self.network())?;
         }
         let mut empty = !has_routings && !self.has_resolver();
-        for rulebook in Rulebook::all() {
-            if self.has_entries(rulebook)? {
+        for ruleset in Ruleset::all() {
+            if self.has_entries(ruleset)? {
                 empty = false;
             } else {
-                file::remove_tree(&self.rulebook_folder(rulebook))?;
+                file::remove_tree(&self.ruleset_folder(ruleset))?;
             }
         }
         if empty {
@@ -290,10 +306,10 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn write_new(&self, rulebook: Rulebook, entry: &Entry) -> Result<(), RecordError> {
-        file::make_folder(&self.rulebook_folder(rulebook))?;
-        file::make_folder(&self.tunnels_folder(rulebook))?;
-        let path = self.new_file(rulebook, entry.id());
+    pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Entry) -> Result<(), RecordError> {
+        file::make_folder(&self.ruleset_folder(ruleset))?;
+        file::make_folder(&self.tunnels_folder(ruleset))?;
+        let path = self.new_file(ruleset, entry.id());
         let written = file::write(&path, entry);
         if written.is_err() {
             let _ = file::remove(&path);
@@ -305,12 +321,12 @@ impl Store {
     ///
     /// # Errors
     /// If its record cannot be read.
-    pub fn entry(&self, rulebook: Rulebook, id: &TunnelId) -> Result<Option<Entry>, RecordError> {
-        self.read_entry(rulebook, id, &mut Vec::new())
+    pub fn entry(&self, ruleset: Ruleset, id: &TunnelId) -> Result<Option<Entry>, RecordError> {
+        self.read_entry(ruleset, id, &mut Vec::new())
     }
 
-    fn read_entry(&self, rulebook: Rulebook, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Entry>, RecordError> {
-        let path = self.tunnel_file(rulebook, id);
+    fn read_entry(&self, ruleset: Ruleset, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Entry>, RecordError> {
+        let path = self.tunnel_file(ruleset, id);
         let read = file::read_into(&path, room).and_then(|()| file::parse_by(&path, room, Entry::of_json));
         absent_is_none(read)
     }
@@ -321,32 +337,57 @@ impl Store {
         Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
-    pub(super) fn rulebook_folder(&self, rulebook: Rulebook) -> PathBuf {
-        self.folder.join(rulebook.to_string())
+    pub(super) fn ruleset_folder(&self, ruleset: Ruleset) -> PathBuf {
+        self.folder.join(ruleset.to_string())
     }
 
-    fn tunnels_folder(&self, rulebook: Rulebook) -> PathBuf {
-        self.rulebook_folder(rulebook).join("tunnels")
+    fn tunnels_folder(&self, ruleset: Ruleset) -> PathBuf {
+        self.ruleset_folder(ruleset).join("tunnels")
     }
 
-    pub(super) fn tunnel_file(&self, rulebook: Rulebook, id: &TunnelId) -> PathBuf {
-        self.tunnels_folder(rulebook).join(id.as_str())
+    pub(super) fn tunnel_file(&self, ruleset: Ruleset, id: &TunnelId) -> PathBuf {
+        self.tunnels_folder(ruleset).join(id.as_str())
     }
 
-    pub(super) fn new_file(&self, rulebook: Rulebook, id: &TunnelId) -> PathBuf {
-        self.tunnels_folder(rulebook).join(format!("{id}{NEW}"))
+    pub(super) fn new_file(&self, ruleset: Ruleset, id: &TunnelId) -> PathBuf {
+        self.tunnels_folder(ruleset).join(format!("{id}{NEW}"))
+    }
+
+    /// The folder whose files name the tunnels that the kernel cannot tell from this one.
+    fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
+        let name = TunnelId::alike(tunnel);
+        self.ruleset_folder(ruleset).join("nodes").join(name.as_str())
+    }
+
+    /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
+    /// selectors.
+    pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Entry) -> BTreeSet<PathBuf> {
+        let nodes = entry.tunnel_rules().shared_chains();
+        let nodes = nodes
+            .iter()
+            .filter(|shared_chains| **shared_chains != SharedChains::Base(Table::Filter));
+        let mut folders: BTreeSet<_> = nodes
+            .map(|shared_chains| self.node_folder(ruleset, shared_chains))
+            .collect();
+        if let Entry::Tunnel(record) = entry {
+            folders.insert(self.alike_folder(ruleset, &record.tunnel));
+        }
+        folders
     }
 
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
-    pub(super) fn node_folder(&self, rulebook: Rulebook, node: &Node) -> PathBuf {
-        match node {
-            Node::Base(Table::Filter) => self.tunnels_folder(rulebook),
-            Node::Base(Table::Nat | Table::Mangle)
-            | Node::Devices
-            | Node::Class(..)
-            | Node::Device(_)
-            | Node::Block(_)
-            | Node::Shared(_) => self.rulebook_folder(rulebook).join("nodes").join(node.to_string()),
+    pub(super) fn node_folder(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> PathBuf {
+        match shared_chains {
+            SharedChains::Base(Table::Filter) => self.tunnels_folder(ruleset),
+            SharedChains::Base(Table::Nat | Table::Mangle)
+            | SharedChains::Interfaces
+            | SharedChains::Wildcard(..)
+            | SharedChains::Interface(_)
+            | SharedChains::Bucket(_)
+            | SharedChains::Optional(_) => self
+                .ruleset_folder(ruleset)
+                .join("nodes")
+                .join(shared_chains.to_string()),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::daemon::Daemon;
 use crate::contract::{Multiplicity, Tunnel};
-use crate::plan::{Layout, TunnelId, TunnelKey};
+use crate::plan::{TunnelId, TunnelKey, TunnelRules};
 use crate::settings::Policy;
 
 /// The newest format of records that this version writes and reads.
@@ -33,6 +33,25 @@ pub struct TunnelRecord {
     /// What was set for it when its rules were made.
     #[serde(default)]
     pub policy: Policy,
+    /// What counts instead while tunnels are up that the kernel cannot tell from it; none where that is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Policy>,
+    /// In which turn it was opened among those, from 0 on.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub turn: u32,
     /// Every rule that is in for it: what `down` takes out, and a rebuild puts back.
-    pub layout: Layout,
+    #[serde(rename = "layout")]
+    pub tunnel_rules: TunnelRules,
+}
+
+fn is_first(turn: &u32) -> bool {
+    *turn == 0
+}
+
+impl TunnelRecord {
+    /// What counts for its packets.
+    #[must_use]
+    pub fn effective_policy(&self) -> &Policy {
+        self.effective.as_ref().unwrap_or(&self.policy)
+    }
 }

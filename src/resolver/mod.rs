@@ -6,12 +6,16 @@
 //! they should say. So users can come and go in any order, a call that died is made up for by doing the same again, and with the
 //! last user everything is as it was before the first one.
 //!
+//! What a program did not confirm stays on record, and every later call tries it again. All of it is done after the firewall's work
+//! and without its lock: a program that hangs costs time, and no tunnel its rules.
+//!
 //! Nothing of this is worth refusing a tunnel for, as in the stock scripts: what goes wrong is a line in the log.
 
 mod notice;
 pub mod place;
 pub mod plan;
 mod preview;
+mod report;
 mod resolvconf;
 mod session;
 mod system;
@@ -19,8 +23,9 @@ mod trouble;
 
 pub use plan::{Command, Names, Program};
 pub use preview::preview;
-pub use resolvconf::{Author, author, merge};
-pub use session::{carry_out, give_back_all, housekeep};
+pub use report::report;
+pub use resolvconf::{Author, Content, author, content, merge, without_ours};
+pub use session::{ask, give_back_all, needs_attention, notify, work};
 pub use system::System;
 pub use trouble::Trouble;
 

@@ -1,14 +1,16 @@
-//! The file `resolv.conf`: where it really is, and how it is replaced.
+//! The file `resolv.conf`: where it really is, which one that is, and how it is written.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
 
 use super::trouble::Trouble;
+use crate::files::read_plain;
+use crate::record::FileIdentity;
 
 /// The file, below the root.
 const RESOLV_CONF: &str = "etc/resolv.conf";
@@ -50,10 +52,7 @@ pub fn locate(root: &Path) -> Result<Place, Trouble> {
             Err(_) => path.parent().unwrap_or(root).join(target),
         };
     }
-    Err(Trouble::Unfit {
-        path: named,
-        what: "a circle of symbolic links",
-    })
+    Err(unfit(&named, "a circle of symbolic links"))
 }
 
 /// The files of systemd-resolved: two that it writes, and one that comes with it and never changes.
@@ -80,110 +79,111 @@ pub fn resolved_listens(root: &Path) -> bool {
 /// # Errors
 /// If it cannot be read, or is no plain file, or beyond all measure.
 pub fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
-    let failed = |error| Trouble::io(path, "read", error);
-    let file = OpenOptions::new()
-        .read(true)
+    read_plain(path, LARGEST).map_err(|error| match error.kind() == io::ErrorKind::FileTooLarge {
+        true => unfit(path, "larger than 1 MiB"),
+        false => Trouble::io(path, "read", error),
+    })
+}
+
+/// Which file is at a path.
+///
+/// # Errors
+/// If it cannot be looked at.
+pub fn identify(path: &Path) -> Result<FileIdentity, Trouble> {
+    let look = |path: &Path| fs::symlink_metadata(path).map_err(|error| Trouble::io(path, "look at it", error));
+    let file = look(path)?;
+    Ok(FileIdentity {
+        device: file.dev(),
+        inode: file.ino(),
+        mount_namespace: mount_namespace()?,
+    })
+}
+
+/// Whether a path leads to the file that was changed there. In the mount namespace where it was changed it does, whatever has become
+/// of the file; in another one only if it is the very file.
+///
+/// # Errors
+/// If that cannot be found out.
+pub fn leads_to(path: &Path, changed: FileIdentity) -> Result<bool, Trouble> {
+    if mount_namespace()? == changed.mount_namespace {
+        return Ok(true);
+    }
+    let is_it = |file: fs::Metadata| (file.dev(), file.ino()) == (changed.device, changed.inode);
+    Ok(fs::symlink_metadata(path).is_ok_and(is_it))
+}
+
+fn mount_namespace() -> Result<u64, Trouble> {
+    let path = Path::new("/proc/self/ns/mnt");
+    let metadata = fs::metadata(path).map_err(|error| Trouble::io(path, "look at it", error))?;
+    Ok(metadata.ino())
+}
+
+fn unfit(path: &Path, what: &'static str) -> Trouble {
+    Trouble::Unfit {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+/// Puts other content into a file.
+///
+/// It is written in place, as libreswan's script does it: owner, mode, label, access control lists and attributes stay, links and
+/// mounts lead to it as before, and Pluto's hook may neither give a file away nor read all of its attributes. What could be read
+/// meanwhile is a `resolv.conf` too: see [`padded`]. A file that its owner may not write is left alone: somebody wants it so.
+///
+/// # Errors
+/// If it cannot be written; it is as it was then, as far as that can be.
+pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), Trouble> {
+    let failed = |error| Trouble::io(path, "write", error);
+    let before = read(path)?;
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    if metadata.mode() & 0o200 == 0 {
+        return Err(unfit(path, "read-only by its mode"));
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    let unfit = |what| Trouble::Unfit {
-        path: path.to_owned(),
-        what,
-    };
-    if !metadata.is_file() {
-        return Err(unfit("not a file"));
-    }
-    if metadata.len() > LARGEST {
-        return Err(unfit("larger than 1 MiB"));
-    }
-    let mut content = Vec::new();
-    file.take(LARGEST).read_to_end(&mut content).map_err(failed)?;
-    Ok(content)
-}
-
-/// Puts other content into a file: all of it, or none.
-///
-/// A new file takes its place, with its mode and owner, so that nobody reads a half-written one. Where that is not possible (in a
-/// container the file is a mount of its own; its folder may be read-only; Pluto's hooks may not give files away) the file itself is
-/// written. One that its owner may not write is left alone: somebody wants it so.
-///
-/// # Errors
-/// If it cannot be written; it is whole then, and as it was.
-pub fn replace(path: &Path, content: &[u8]) -> Result<(), Trouble> {
-    let failed = |error| Trouble::io(path, "write", error);
-    let metadata = fs::symlink_metadata(path).map_err(failed)?;
-    if metadata.mode() & 0o200 == 0 {
-        return Err(Trouble::Unfit {
-            path: path.to_owned(),
-            what: "read-only by its mode",
-        });
-    }
-    let Some(name) = path.file_name() else {
-        return Err(failed(io::ErrorKind::InvalidFilename.into()));
-    };
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(".pluto-updown");
-    let beside = path.with_file_name(hidden);
-    let replaced = write_beside(&beside, &metadata, content).and_then(|()| fs::rename(&beside, path));
-    if replaced.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    match replaced {
-        Err(error) if is_about_the_folder(&error) => overwrite(path, content).map_err(failed),
-        other => other.map_err(failed),
-    }
-}
-
-/// Whether the file itself may be written all the same.
-fn is_about_the_folder(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EBUSY | libc::EXDEV | libc::EROFS | libc::EACCES | libc::EPERM)
-    )
-}
-
-fn write_beside(beside: &Path, like: &Metadata, content: &[u8]) -> io::Result<()> {
-    match fs::remove_file(beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Err(_) | Ok(()) => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(beside)?;
-    let own = file.metadata()?;
-    if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
-        fchown(&file, Some(like.uid()), Some(like.gid()))?;
-    }
-    file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o7777))?;
-    file.write_all(content)
-}
-
-/// Writes into the file itself. The room is taken first: on a full file system nothing is changed.
-fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
-    let old = fs::read(path)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)?;
-    let length = i64::try_from(content.len()).unwrap_or(i64::MAX);
-    match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length.max(1)) {
-        Ok(()) | Err(nix::Error::EOPNOTSUPP) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let written = fill(&mut file, content);
+    reserve(&file, content.len()).map_err(failed)?;
+    let written = fill(&mut file, &padded(content, before.len()), content.len());
     if written.is_err() {
-        // As good as it goes: the original is on record as well.
-        let _ = fill(&mut file, &old);
+        // Its room is still its own.
+        let _ = fill(&mut file, &before, before.len());
     }
-    written
+    remove_leftover(path);
+    written.map_err(failed)
 }
 
-fn fill(file: &mut File, content: &[u8]) -> io::Result<()> {
-    io::Seek::rewind(file)?;
+/// A content with empty lines behind it, so that nothing shows of a longer one that it is written over until the file is cut.
+#[must_use]
+pub fn padded(content: &[u8], length: usize) -> Vec<u8> {
+    let mut padded = content.to_vec();
+    padded.resize(content.len().max(length), b'\n');
+    padded
+}
+
+/// Takes the room first: on a full file system nothing is changed.
+fn reserve(file: &File, length: usize) -> io::Result<()> {
+    let length = i64::try_from(length).unwrap_or(i64::MAX);
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length.max(1)) {
+        Ok(()) | Err(nix::Error::EOPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn fill(file: &mut File, content: &[u8], length: usize) -> io::Result<()> {
+    file.rewind()?;
     file.write_all(content)?;
-    file.set_len(content.len() as u64)
+    file.set_len(length as u64)
+}
+
+/// Older versions wrote a file beside it first, and a call that died left it there.
+fn remove_leftover(path: &Path) {
+    if let Some(name) = path.file_name() {
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(".pluto-updown");
+        let _ = fs::remove_file(path.with_file_name(hidden));
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::contract::Domain;
-use crate::record::{By, LinkRecord, NameUser};
+use crate::record::{By, Confirmation, LinkRecord, NameUser};
 use crate::selector::Device;
 
 /// Name servers and the domains that they are for.
@@ -110,48 +110,59 @@ fn add<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
     }
 }
 
-/// The commands that make unbound forward what is wanted where it forwards what is held. What it has learnt of a domain from others
-/// is forgotten each time.
+/// How unbound is told of one domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The domain.
+    pub domain: Domain,
+    /// The command that must be obeyed.
+    pub command: Command,
+    /// What it has learnt of the domain from others is to be forgotten.
+    pub flush: Command,
+}
+
+/// How unbound gets to forward what is wanted where it forwards what is held; and is told in the end that questions which wait for an
+/// answer are asked anew.
 #[must_use]
-pub fn forward_commands(wanted: &BTreeMap<Domain, Vec<IpAddr>>, held: &BTreeMap<Domain, Vec<IpAddr>>) -> Vec<Command> {
-    let mut commands = Vec::new();
-    let mut tell = |words: Vec<String>| {
-        commands.push(Command {
-            program: Program::UnboundControl,
-            arguments: words,
-        });
+pub fn forwards_to_change(
+    wanted: &BTreeMap<Domain, Vec<IpAddr>>,
+    held: &BTreeMap<Domain, Vec<IpAddr>>,
+) -> (Vec<Forward>, Option<Command>) {
+    let unbound_control = |words: Vec<String>| Command {
+        program: Program::UnboundControl,
+        arguments: words,
     };
-    for domain in held.keys().filter(|domain| !wanted.contains_key(*domain)) {
-        tell(vec!["forward_remove".into(), domain.to_string()]);
-        tell(vec!["flush_zone".into(), domain.to_string()]);
-    }
-    for (domain, servers) in wanted
-        .iter()
-        .filter(|(domain, servers)| held.get(*domain) != Some(*servers))
-    {
-        let words = ["forward_add".to_owned(), domain.to_string()];
-        tell(
-            words
+    let change = |verb: &str, domain: &Domain, servers: &[IpAddr]| Forward {
+        domain: domain.clone(),
+        command: unbound_control(
+            [verb.to_owned(), domain.to_string()]
                 .into_iter()
                 .chain(servers.iter().map(ToString::to_string))
                 .collect(),
-        );
-        tell(vec!["flush_zone".into(), domain.to_string()]);
-    }
-    if wanted != held {
-        tell(vec!["flush_requestlist".into()]);
-    }
-    commands
+        ),
+        flush: unbound_control(vec!["flush_zone".into(), domain.to_string()]),
+    };
+    let gone = held.keys().filter(|domain| !wanted.contains_key(*domain));
+    let changed = wanted
+        .iter()
+        .filter(|(domain, servers)| held.get(*domain) != Some(*servers));
+    let changes: Vec<_> = gone
+        .map(|domain| change("forward_remove", domain, &[]))
+        .chain(changed.map(|(domain, servers)| change("forward_add", domain, servers)))
+        .collect();
+    let last = (!changes.is_empty()).then(|| unbound_control(vec!["flush_requestlist".into()]));
+    (changes, last)
 }
 
 /// The commands that give a device what is wanted. What is not, it keeps as it was before the first user.
 #[must_use]
 pub fn link_commands(device: &Device, wanted: &Names, held: &LinkRecord) -> Vec<Command> {
     let mut commands = Vec::new();
-    if wanted.servers != held.servers {
+    let is_unsure = held.confirmation == Confirmation::Unconfirmed;
+    if wanted.servers != held.servers || is_unsure {
         commands.push(link_command("dns", device, &wanted.servers, &held.before.servers));
     }
-    if wanted.domains != held.domains {
+    if wanted.domains != held.domains || is_unsure {
         commands.push(link_command("domain", device, &wanted.domains, &held.before.domains));
     }
     commands

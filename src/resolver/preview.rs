@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::notice;
 use super::place::{self, Place};
 use super::plan::{self, Command, Names};
-use super::resolvconf::merge;
-use super::session::{Foreign, Session, is_ours, untold};
+use super::resolvconf::{Content, content, merge, without_ours};
+use super::session::{Foreign, Session, untold};
 use super::system::System;
 use super::trouble::Trouble;
 use crate::contract::{NameService, ResolverDuty};
@@ -19,7 +19,8 @@ pub fn preview(duty: &ResolverDuty, store: &Store, system: &System) -> String {
     let mut text = String::new();
     let mut troubles: Vec<_> = duty.faults.iter().cloned().map(Trouble::LeftOut).collect();
     if let Some(names) = &duty.names {
-        let mut session = Session::new(store, system, troubles);
+        let resolver = store.resolver();
+        let mut session = Session::new(&resolver, system, troubles);
         match session.show(names) {
             Ok(shown) => text.push_str(&shown),
             Err(trouble) => session.troubles.push(trouble),
@@ -39,7 +40,7 @@ pub fn preview(duty: &ResolverDuty, store: &Store, system: &System) -> String {
 impl Session<'_> {
     /// The lines of a preview.
     fn show(&mut self, names: &NameService) -> Result<String, Trouble> {
-        let mut record = self.store.resolver()?;
+        let mut record = self.store.read()?;
         let Some(foreign) = self.enter(&mut record, names, None) else {
             return Ok(String::new());
         };
@@ -64,10 +65,7 @@ impl Session<'_> {
     /// What would be written to which file.
     fn file_to_be(&self, record: &ResolverRecord, foreign: Foreign) -> Result<Option<(PathBuf, Vec<u8>)>, Trouble> {
         let users = plan::in_file(&record.users);
-        let kept = match &record.file {
-            Some(path) if is_ours(path)? => Some((path.clone(), self.store.original()?)),
-            Some(_) | None => None,
-        };
+        let kept = self.kept(record)?;
         let is_foreign = record.file.is_some() && kept.is_none();
         if users.is_empty() || (is_foreign && foreign == Foreign::Leave) {
             return Ok(kept);
@@ -81,11 +79,28 @@ impl Session<'_> {
         let merged = merge(&original, &users);
         Ok((merged != current).then_some((path, merged)))
     }
+
+    /// The file that was taken over and what it will be in the end, if something of ours is in it.
+    fn kept(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, Trouble> {
+        let Some(path) = &record.file else { return Ok(None) };
+        let (current, copies) = (place::read(path)?, self.store.copies()?);
+        let original = match content(&current, &copies) {
+            Content::Ours => copies.original,
+            Content::Edited => without_ours(&current, &copies),
+            Content::Foreign => return Ok(None),
+        };
+        Ok(Some((path.clone(), original)))
+    }
 }
 
 /// The commands that would be run.
 fn commands(record: &ResolverRecord) -> Vec<Command> {
-    let mut commands = plan::forward_commands(&plan::forwards(&record.users), &record.forwards);
+    let (changes, last) = plan::forwards_to_change(&plan::forwards(&record.users), &record.forwards);
+    let mut commands: Vec<_> = changes
+        .into_iter()
+        .flat_map(|change| [change.command, change.flush])
+        .chain(last)
+        .collect();
     let links = plan::links(&record.users);
     let untouched = untold(LinkSettings::default());
     for (device, names) in &links {

@@ -1,17 +1,20 @@
 //! One call at work on the resolver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
 use super::notice;
 use super::place::{self, Place};
-use super::plan::{self, Command, Names};
-use super::resolvconf::{Author, author, merge};
+use super::plan::{self, Command, Forward, Names};
+use super::resolvconf::{Author, Content, author, content, merge, without_ours};
 use super::system::System;
 use super::trouble::Trouble;
-use crate::contract::{Means, NameService, Offer, Request, ResolverDuty};
-use crate::record::{By, Daemon, LinkRecord, LinkSettings, LinkWord, NameUser, ResolverRecord, Store};
+use crate::contract::{Domain, Means, NameService, Offer, Request, ResolverDuty};
+use crate::record::{
+    By, Confirmation, Daemon, FileCopies, LinkRecord, LinkSettings, LinkWord, NameUser, RecordError, ResolverRecord,
+    ResolverRequest, ResolverStore, Store,
+};
 use crate::selector::Device;
 
 /// What is done about a `resolv.conf` that somebody else has written since.
@@ -23,90 +26,174 @@ pub(super) enum Foreign {
     Leave,
 }
 
-/// Does what a call asks of the resolver. `store` must hold its lock. Returns what went wrong.
+/// How a command went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It was obeyed.
+    Obeyed,
+    /// What it was about is not there any more.
+    Gone,
+    /// It is not known whether it was obeyed.
+    Unknown,
+}
+
+/// Writes down what a call asks of the resolver; [`work`] does it. Returns what was left out, and what went wrong.
 #[must_use]
-pub fn carry_out(duty: &ResolverDuty, store: &Store, system: &System, daemon: Option<Daemon>) -> Vec<Trouble> {
+pub fn ask(duty: &ResolverDuty, store: &Store, daemon: Option<Daemon>) -> Vec<Trouble> {
     let mut troubles: Vec<_> = duty.faults.iter().cloned().map(Trouble::LeftOut).collect();
-    if let Some(names) = &duty.names {
-        let mut session = Session::new(store, system, troubles);
-        if let Err(trouble) = session.change(names, daemon) {
-            session.troubles.push(trouble);
-        }
-        troubles = session.troubles;
-    }
-    if let Some(notice) = &duty.notice {
-        troubles.extend(notice::tell(notice, system).err());
+    let resolver = store.resolver();
+    // Nobody has anything to give back where nothing is on record.
+    let is_due = |names: &&NameService| names.request != Request::GiveBack || resolver.is_there();
+    if let Some(names) = duty.names.as_ref().filter(is_due) {
+        let request = ResolverRequest {
+            format: crate::record::FORMAT,
+            names: names.clone(),
+            daemon,
+        };
+        troubles.extend(resolver.ask(&request).err().map(Trouble::from));
     }
     troubles
 }
 
-/// Does what no daemon calls for: makes up for a call that died, and takes back what the users of dead daemons have brought.
-/// Returns what went wrong.
+/// Tells NetworkManager's service what a call asks to be told. Returns what went wrong.
 #[must_use]
-pub fn housekeep(store: &Store, system: &System) -> Vec<Trouble> {
-    let mut session = Session::new(store, system, Vec::new());
-    if let Err(trouble) = session.housekeep() {
-        session.troubles.push(trouble);
+pub fn notify(duty: &ResolverDuty, system: &System) -> Option<Trouble> {
+    notice::tell(duty.notice.as_ref()?, system).err()
+}
+
+/// Whether something is left to do that no call has to ask for.
+#[must_use]
+pub fn needs_attention(store: &Store, system: &System) -> bool {
+    let resolver = store.resolver();
+    // A record that cannot be read is reported when somebody asks for something.
+    let knows_less = || resolver.read().is_ok_and(|record| has_lost_forwards(&record, system));
+    resolver.is_there() && (resolver.needs_attention().unwrap_or(false) || knows_less())
+}
+
+/// Whether an unbound runs that was told nothing, though there is something to tell: it was started anew.
+fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
+    if !record.users.iter().any(|user| user.by == By::Unbound) {
+        return false;
     }
-    session.troubles
+    let is_older = record.unbound.is_none() && !record.forwards.is_empty();
+    !is_older && system.unbound().is_some_and(|run| record.unbound != Some(run))
+}
+
+/// Does what calls have asked, makes up for what others left undone, and takes back what the users of dead daemons have brought, but
+/// for those in `kept`. The firewall's lock need not be held. Returns what went wrong.
+#[must_use]
+pub fn work(store: &Store, system: &System, kept: &BTreeSet<Daemon>) -> Vec<Trouble> {
+    if !needs_attention(store, system) {
+        return Vec::new();
+    }
+    in_session(store, system, |session| session.work(kept))
 }
 
 /// Gives everything back, whoever still uses it. Returns what went wrong.
 #[must_use]
 pub fn give_back_all(store: &Store, system: &System) -> Vec<Trouble> {
-    let mut session = Session::new(store, system, Vec::new());
-    if let Err(trouble) = session.give_back_all() {
-        session.troubles.push(trouble);
+    if !store.resolver().is_there() {
+        return Vec::new();
     }
+    in_session(store, system, |session| session.give_back_all())
+}
+
+fn in_session(
+    store: &Store,
+    system: &System,
+    work: impl FnOnce(&mut Session<'_>) -> Result<(), Trouble>,
+) -> Vec<Trouble> {
+    let locked = match store.resolver().locked(system.deadline) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(locked)) => locked,
+        Err(error @ RecordError::Locked { .. }) => return vec![Trouble::Busy(error)],
+        Err(error) => return vec![error.into()],
+    };
+    let mut session = Session::new(&locked, system, Vec::new());
+    let done = work(&mut session);
+    session.troubles.extend(done.err());
+    session.troubles.extend(locked.tidy().err().map(Trouble::from));
     session.troubles
 }
 
 /// A call at work.
 pub(super) struct Session<'a> {
-    pub(super) store: &'a Store,
+    pub(super) store: &'a ResolverStore,
     pub(super) system: &'a System,
     pub(super) troubles: Vec<Trouble>,
+    /// Whether something is not as it should be, and has to be tried again.
+    is_unsettled: bool,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(store: &'a Store, system: &'a System, troubles: Vec<Trouble>) -> Self {
+    pub(super) fn new(store: &'a ResolverStore, system: &'a System, troubles: Vec<Trouble>) -> Self {
         Self {
             store,
             system,
             troubles,
+            is_unsettled: false,
         }
     }
 
-    fn change(&mut self, names: &NameService, daemon: Option<Daemon>) -> Result<(), Trouble> {
-        let mut record = self.store.resolver()?;
-        let Some(foreign) = self.enter(&mut record, names, daemon) else {
-            return Ok(());
-        };
-        self.reconcile(record, foreign)
+    /// What others ask meanwhile is done too, as long as there is time: they wait for it.
+    fn work(&mut self, kept: &BTreeSet<Daemon>) -> Result<(), Trouble> {
+        let mut is_first = true;
+        loop {
+            let mut record = self.store.read()?;
+            let mut foreign = (is_first && self.store.is_pending()).then_some(Foreign::TakeOver);
+            let is_orphan = |user: &NameUser| {
+                user.daemon
+                    .is_some_and(|daemon| daemon.is_dead() && !kept.contains(&daemon))
+            };
+            if is_first && record.users.iter().any(is_orphan) {
+                record.users.retain(|user| !is_orphan(user));
+                foreign = foreign.or(Some(Foreign::Leave));
+            }
+            if is_first && has_lost_forwards(&record, self.system) {
+                foreign = foreign.or(Some(Foreign::Leave));
+            }
+            let answered = self.enter_requests(&mut record, &mut foreign)?;
+            if let Some(foreign) = foreign {
+                self.reconcile(record, &answered, foreign)?;
+            }
+            answered.iter().try_for_each(|name| self.store.answer(name))?;
+            is_first = false;
+            if answered.is_empty() || Instant::now() >= self.system.deadline {
+                return Ok(());
+            }
+        }
     }
 
-    fn housekeep(&mut self) -> Result<(), Trouble> {
-        if self.store.resolver_was_interrupted() {
-            self.reconcile(self.store.resolver()?, Foreign::TakeOver)?;
+    /// Enters what calls have asked. Returns the names of their requests, which are done when the record is written.
+    fn enter_requests(
+        &mut self,
+        record: &mut ResolverRecord,
+        foreign: &mut Option<Foreign>,
+    ) -> Result<Vec<String>, Trouble> {
+        let mut answered = Vec::new();
+        for name in self.store.request_names()? {
+            match self.store.request(&name) {
+                Ok(request) => {
+                    let entered = self.enter(record, &request.names, request.daemon);
+                    *foreign = match (*foreign, entered) {
+                        (Some(Foreign::TakeOver), _) | (_, Some(Foreign::TakeOver)) => Some(Foreign::TakeOver),
+                        (before, entered) => before.or(entered),
+                    };
+                }
+                // It cannot be done, and must not keep the others from being done.
+                Err(error) => self.troubles.push(error.into()),
+            }
+            answered.push(name);
         }
-        let mut record = self.store.resolver()?;
-        let before = record.users.len();
-        record
-            .users
-            .retain(|user| user.daemon.is_none_or(|daemon| !daemon.is_dead()));
-        match record.users.len() == before {
-            true => Ok(()),
-            false => self.reconcile(record, Foreign::Leave),
-        }
+        Ok(answered)
     }
 
     fn give_back_all(&mut self) -> Result<(), Trouble> {
-        let mut record = self.store.resolver()?;
-        if record == ResolverRecord::default() && !self.store.resolver_was_interrupted() {
-            return Ok(());
-        }
+        let mut record = self.store.read()?;
         record.users.clear();
-        self.reconcile(record, Foreign::Leave)
+        let names = self.store.request_names()?;
+        self.reconcile(record, &names, Foreign::Leave)?;
+        Ok(names.iter().try_for_each(|name| self.store.answer(name))?)
     }
 
     /// Enters a user in the record or strikes it. Nothing, if there is nothing to do then.
@@ -148,7 +235,7 @@ impl<'a> Session<'a> {
         let for_unbound = !offer.servers.is_empty() && !offer.domains.is_empty();
         let device = match &offer.means {
             Means::Systemd(device) => return Ok(Some(By::Link(device.clone()))),
-            Means::File(_) | Means::Unbound if for_unbound && self.system.runs("unbound") => {
+            Means::File(_) | Means::Unbound if for_unbound && self.system.unbound().is_some() => {
                 return Ok(Some(By::Unbound));
             }
             Means::Unbound => return Ok(None),
@@ -171,56 +258,124 @@ impl<'a> Session<'a> {
 
     /// Brings everything from what it was told to what it should say.
     ///
-    /// The record comes first. It says what is left to do if this call dies, or cannot do it: a file that could not be put back is
-    /// tried again at every call.
-    fn reconcile(&mut self, mut record: ResolverRecord, foreign: Foreign) -> Result<(), Trouble> {
-        self.store.begin_resolver(&record)?;
-        self.forward(&mut record);
+    /// The record comes first. It says what is left to do if this call dies, or cannot do it: what is not confirmed is tried again at
+    /// every call. With it on record, those who asked for it need not be heard again.
+    fn reconcile(&mut self, mut record: ResolverRecord, answered: &[String], foreign: Foreign) -> Result<(), Trouble> {
+        self.store.begin(&record)?;
+        answered.iter().try_for_each(|name| self.store.answer(name))?;
+        self.is_unsettled = false;
+        self.forward(&mut record)?;
         self.links(&mut record)?;
-        match self.file(&mut record, foreign) {
-            Err(trouble) if record.users.is_empty() => {
-                self.store.update_resolver(&record)?;
-                Err(trouble)
-            }
-            other => {
-                self.troubles.extend(other.err());
-                Ok(self.store.settle_resolver(&record)?)
-            }
+        if let Err(trouble) = self.file(&mut record, foreign) {
+            self.troubles.push(trouble);
+            // With users it is tried again when one comes or goes; without, there is nobody who would come.
+            self.is_unsettled |= record.users.is_empty();
+        }
+        match self.is_unsettled {
+            true => Ok(self.store.update(&record)?),
+            false => Ok(self.store.settle(&record)?),
         }
     }
 
-    /// Tells unbound. If it does not run any more, it has forgotten what it was told.
-    fn forward(&mut self, record: &mut ResolverRecord) {
-        let wanted = plan::forwards(&record.users);
-        if wanted != record.forwards && self.system.runs("unbound") {
-            self.run(&plan::forward_commands(&wanted, &record.forwards));
+    /// Tells unbound. One that was started since has forgotten what the one before was told, and so has one that does not run.
+    fn forward(&mut self, record: &mut ResolverRecord) -> Result<(), Trouble> {
+        let unbound = self.system.unbound();
+        let is_another = record.unbound.is_some() && record.unbound != unbound;
+        if unbound.is_none() || is_another {
+            record.forwards.clear();
         }
-        record.forwards = wanted;
+        record.unbound = unbound;
+        if unbound.is_some() {
+            self.forward_changes(record)?;
+        }
+        record.unbound = unbound.filter(|_| !record.forwards.is_empty());
+        Ok(())
+    }
+
+    fn forward_changes(&mut self, record: &mut ResolverRecord) -> Result<(), Trouble> {
+        let wanted = plan::forwards(&record.users);
+        let (changes, last) = plan::forwards_to_change(&wanted, &record.forwards);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // Whatever becomes of this call: what it was about to change is not known any more.
+        for Forward { domain, .. } in &changes {
+            record.forwards.insert(domain.clone(), Vec::new());
+        }
+        self.store.update(record)?;
+        for change in changes {
+            self.forward_one(record, &wanted, change);
+        }
+        if let Some(command) = last {
+            self.run(&command);
+        }
+        Ok(())
+    }
+
+    fn forward_one(
+        &mut self,
+        record: &mut ResolverRecord,
+        wanted: &BTreeMap<Domain, Vec<std::net::IpAddr>>,
+        change: Forward,
+    ) {
+        let told = self.run(&change.command);
+        if told == Told::Unknown {
+            self.is_unsettled = true;
+            return;
+        }
+        match wanted.get(&change.domain) {
+            Some(servers) => drop(record.forwards.insert(change.domain, servers.clone())),
+            None => drop(record.forwards.remove(&change.domain)),
+        }
+        self.run(&change.flush);
     }
 
     /// Tells systemd-resolved.
     fn links(&mut self, record: &mut ResolverRecord) -> Result<(), Trouble> {
         let wanted = plan::links(&record.users);
-        for (device, names) in &wanted {
+        for device in wanted.keys() {
             if !record.links.contains_key(device) {
                 match self.before(device) {
                     Ok(before) => drop(record.links.insert(device.clone(), untold(before))),
-                    Err(trouble) => self.troubles.push(trouble),
+                    Err(trouble) => {
+                        self.troubles.push(trouble);
+                        self.is_unsettled = true;
+                    }
                 }
-                self.store.update_resolver(record)?;
-            }
-            if let Some(held) = record.links.get_mut(device) {
-                self.run(&plan::link_commands(device, names, held));
-                held.servers.clone_from(&names.servers);
-                held.domains.clone_from(&names.domains);
             }
         }
-        let (stay, go) = std::mem::take(&mut record.links)
-            .into_iter()
-            .partition::<BTreeMap<_, _>, _>(|(device, _)| wanted.contains_key(device));
-        record.links = stay;
-        for (device, held) in go {
-            self.run(&plan::link_commands(&device, &Names::default(), &held));
+        let devices: Vec<_> = record.links.keys().cloned().collect();
+        for device in devices {
+            let names = wanted.get(&device).cloned();
+            self.link(record, &device, names.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Tells systemd-resolved of one device: what is wanted there, or what it had before.
+    fn link(&mut self, record: &mut ResolverRecord, device: &Device, wanted: Option<&Names>) -> Result<(), Trouble> {
+        let Some(held) = record.links.get_mut(device) else {
+            return Ok(());
+        };
+        let names = wanted.cloned().unwrap_or_default();
+        let commands = plan::link_commands(device, &names, held);
+        if !commands.is_empty() {
+            // Whatever becomes of this call: what it has is not known any more.
+            held.confirmation = Confirmation::Unconfirmed;
+            self.store.update(record)?;
+        }
+        let told: Vec<_> = commands.iter().map(|command| self.run(command)).collect();
+        if told.contains(&Told::Unknown) {
+            self.is_unsettled = true;
+            return Ok(());
+        }
+        match (wanted, record.links.get_mut(device)) {
+            (Some(names), Some(held)) => {
+                held.servers.clone_from(&names.servers);
+                held.domains.clone_from(&names.domains);
+                held.confirmation = Confirmation::Confirmed;
+            }
+            (None, _) | (_, None) => drop(record.links.remove(device)),
         }
         Ok(())
     }
@@ -237,14 +392,19 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Runs commands one after the other. One that fails does not keep the others from being run; one that hangs does.
-    fn run(&mut self, commands: &[Command]) {
-        for command in commands {
-            if Instant::now() >= self.system.deadline {
-                self.troubles.push(Trouble::NoTime(command.to_string()));
-                return;
+    /// Runs a command, as long as there is time. One that fails does not keep others from being run; one that hangs does.
+    fn run(&mut self, command: &Command) -> Told {
+        let told = match Instant::now() >= self.system.deadline {
+            true => Err(Trouble::NoTime(command.to_string())),
+            false => self.system.run(command, &[]),
+        };
+        match told {
+            Ok(_) => Told::Obeyed,
+            Err(trouble) if trouble.is_about_a_lost_device() => Told::Gone,
+            Err(trouble) => {
+                self.troubles.push(trouble);
+                Told::Unknown
             }
-            self.troubles.extend(self.system.run(command, &[]).err());
         }
     }
 
@@ -258,24 +418,59 @@ impl<'a> Session<'a> {
                 Place::Missing | Place::Resolved(_) => None,
             },
         };
+        self.check_place(record)?;
         if record.file.is_some() && record.file != here {
             self.put_back(record)?;
         }
         let Some(path) = here else { return Ok(()) };
         let current = place::read(&path)?;
-        let known = record.file.is_some() && author(&current) == Author::Ours;
-        if !known && record.file.is_some() && foreign == Foreign::Leave {
-            return Ok(());
-        }
-        let original = match known {
-            true => self.store.original()?,
-            false => self.take_over(record, &path, &current)?,
+        let original = match (record.file.is_some(), foreign) {
+            (false, _) => Some(self.take_over(record, &path, &current)?),
+            (true, foreign) => self.original(record, &path, &current, foreign)?,
         };
-        let merged = merge(&original, &users);
-        match merged == current {
-            true => Ok(()),
-            false => place::replace(&path, &merged),
+        match original {
+            Some(original) => self.write(record, &path, &current, &merge(&original, &users)),
+            None => Ok(()),
         }
+    }
+
+    /// In another mount namespace the path may lead to another file, which is none of ours.
+    fn check_place(&self, record: &ResolverRecord) -> Result<(), Trouble> {
+        let (Some(path), Some(identity)) = (&record.file, record.identity) else {
+            return Ok(());
+        };
+        match place::leads_to(path, identity)? {
+            true => Ok(()),
+            false => Err(Trouble::Elsewhere {
+                path: path.clone(),
+                namespace: identity.mount_namespace,
+            }),
+        }
+    }
+
+    /// What a file that was taken over is to be in the end; nothing, if it is to be left as it is now.
+    fn original(
+        &mut self,
+        record: &mut ResolverRecord,
+        path: &Path,
+        current: &[u8],
+        foreign: Foreign,
+    ) -> Result<Option<Vec<u8>>, Trouble> {
+        let copies = self.store.copies()?;
+        match (content(current, &copies), foreign) {
+            (Content::Ours, _) => Ok(Some(copies.original)),
+            (Content::Edited, _) => self.keep_edit(path, current, &copies).map(Some),
+            (Content::Foreign, Foreign::TakeOver) => self.take_over(record, path, current).map(Some),
+            (Content::Foreign, Foreign::Leave) => Ok(None),
+        }
+    }
+
+    /// What somebody wrote into the file stays in it when our lines go.
+    fn keep_edit(&mut self, path: &Path, current: &[u8], copies: &FileCopies) -> Result<Vec<u8>, Trouble> {
+        let original = without_ours(current, copies);
+        self.store.keep_original(&original)?;
+        self.troubles.push(Trouble::Edited { path: path.to_owned() });
+        Ok(original)
     }
 
     fn take_over(&mut self, record: &mut ResolverRecord, path: &Path, current: &[u8]) -> Result<Vec<u8>, Trouble> {
@@ -289,31 +484,56 @@ impl<'a> Session<'a> {
             whose,
         }));
         self.store.keep_original(current)?;
+        self.store.keep_written(current)?;
         record.file = Some(path.to_owned());
-        self.store.update_resolver(record)?;
+        record.identity = Some(place::identify(path)?);
+        self.store.update(record)?;
         Ok(current.to_vec())
+    }
+
+    /// Writes a file and reads it again. Until then the copy of what it held is kept.
+    fn write(&self, record: &mut ResolverRecord, path: &Path, current: &[u8], wanted: &[u8]) -> Result<(), Trouble> {
+        if wanted != current {
+            self.store.keep_next(wanted)?;
+            place::overwrite(path, wanted)?;
+            if place::read(path)? != wanted {
+                return Err(Trouble::NotVerified { path: path.to_owned() });
+            }
+            self.store.verified()?;
+        }
+        record.identity = Some(place::identify(path)?);
+        Ok(())
     }
 
     /// Puts back what was in the file that was taken over; unless somebody else has written it since.
     fn put_back(&mut self, record: &mut ResolverRecord) -> Result<(), Trouble> {
         let Some(path) = record.file.clone() else { return Ok(()) };
-        if is_ours(&path)? {
-            match self.store.original() {
-                // Nobody will ever know what it was.
-                Err(error) if error.is_absence() => self.troubles.push(error.into()),
-                original => place::replace(&path, &original?)?,
-            }
-        }
+        self.put_back_content(record, &path)?;
         record.file = None;
-        Ok(self.store.update_resolver(record)?)
+        record.identity = None;
+        self.store.update(record)?;
+        Ok(self.store.forget_copies()?)
     }
-}
 
-/// Whether a file is there and ours.
-pub(super) fn is_ours(path: &Path) -> Result<bool, Trouble> {
-    match place::read(path) {
-        Err(Trouble::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        other => Ok(author(&other?) == Author::Ours),
+    fn put_back_content(&mut self, record: &mut ResolverRecord, path: &Path) -> Result<(), Trouble> {
+        let current = match place::read(path) {
+            Err(Trouble::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let copies = match self.store.copies() {
+            // Nobody will ever know what it was.
+            Err(error) if error.is_absence() => {
+                self.troubles.push(error.into());
+                return Ok(());
+            }
+            other => other?,
+        };
+        let original = match content(&current, &copies) {
+            Content::Ours => copies.original,
+            Content::Edited => self.keep_edit(path, &current, &copies)?,
+            Content::Foreign => return Ok(()),
+        };
+        self.write(record, path, &current, &original)
     }
 }
 
@@ -323,6 +543,7 @@ pub(super) fn untold(before: LinkSettings) -> LinkRecord {
         before,
         servers: Vec::new(),
         domains: Vec::new(),
+        confirmation: Confirmation::Confirmed,
     }
 }
 

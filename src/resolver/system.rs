@@ -6,11 +6,19 @@ use std::time::Instant;
 
 use super::plan::{Command, Program};
 use super::trouble::Trouble;
+use crate::files::read_plain;
 use crate::iptables::DIRECTORIES;
 use crate::process::{self, Ending, Invocation, Output};
+use crate::record::{ProcessRun, start_time};
 
 /// Where NetworkManager's plugins have their programs: Fedora's place, which is the only one that the stock script knows; Debian's; Arch's.
 const NM_DIRECTORIES: [&str; 3] = ["/usr/libexec", "/usr/lib/NetworkManager", "/usr/lib"];
+
+/// How much of a file in `/proc/PID` is read, in bytes.
+const LONGEST: u64 = 1 << 16;
+
+/// The first number of a person's account: below it are the system's (login.defs(5), `UID_MIN`).
+const FIRST_USER: u32 = 1000;
 
 /// The machine.
 #[derive(Debug, Clone)]
@@ -24,15 +32,21 @@ pub struct System {
 }
 
 impl System {
-    /// Whether a process of this name runs.
-    pub(super) fn runs(&self, name: &str) -> bool {
-        let Ok(entries) = fs::read_dir(self.root.join("proc")) else {
-            return false;
-        };
-        let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-        entries.flatten().any(|entry| {
-            entry.file_name().to_str().is_some_and(is_process)
-                && fs::read(entry.path().join("comm")).is_ok_and(|comm| comm.trim_ascii() == name.as_bytes())
+    /// The run of unbound that is this machine's own, if there is one.
+    ///
+    /// Any user can give a process this name, and a container of another PID namespace can have an unbound of its own: neither is what
+    /// this machine asks for names.
+    pub(super) fn unbound(&self) -> Option<ProcessRun> {
+        let entries = fs::read_dir(self.root.join("proc")).ok()?;
+        entries.flatten().find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let read = |name: &str| {
+                let bytes = read_plain(&entry.path().join(name), LONGEST).ok()?;
+                Some(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            let is_it = read("comm")?.trim() == "unbound" && is_system_service(&read("status")?);
+            let started = is_it.then(|| start_time(&read("stat")?))??;
+            Some(ProcessRun { pid, started })
         })
     }
 
@@ -78,5 +92,35 @@ impl System {
                 .collect::<Vec<_>>()
                 .join(", "),
         })
+    }
+}
+
+/// Whether `/proc/PID/status` is that of a service of this machine: a system's account, and no other PID namespace than ours below.
+fn is_system_service(status: &str) -> bool {
+    let words = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.split_ascii_whitespace().collect::<Vec<_>>())
+    };
+    let is_account = |uid: &&str| uid.parse::<u32>().is_ok_and(|uid| uid < FIRST_USER);
+    let owner = words("Uid:").is_some_and(|uids| uids.first().is_some_and(is_account));
+    owner && words("NSpid:").is_none_or(|pids| pids.len() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_system_account_in_this_pid_namespace_is_a_service() {
+        for (status, expected) in [
+            ("Name:\tunbound\nUid:\t0\t0\t0\t0\nNSpid:\t812\n", true),
+            ("Uid:\t115\t115\t115\t115\n", true),
+            ("Uid:\t1000\t0\t0\t0\nNSpid:\t812\n", false),
+            ("Uid:\t100115\t100115\t100115\t100115\nNSpid:\t812\n", false),
+            ("Uid:\t0\t0\t0\t0\nNSpid:\t812\t7\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_system_service(status), expected, "{status}");
+        }
     }
 }

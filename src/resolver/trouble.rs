@@ -53,6 +53,29 @@ pub enum Trouble {
         /// Who left it.
         whose: &'static str,
     },
+    /// Somebody edited the file while name servers of a peer were in it.
+    #[error("{}: edited by somebody while a peer's name servers are in it; the edit is kept", path.display())]
+    Edited {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file that was changed is another one than its path leads to here.
+    #[error("{}: changed in the mount namespace {namespace}, and another file here: left alone; run `pluto-updown restore` there (nsenter --mount, ip netns exec)", path.display())]
+    Elsewhere {
+        /// Its path.
+        path: PathBuf,
+        /// That mount namespace, by inode.
+        namespace: u64,
+    },
+    /// What was written did not come to be in the file.
+    #[error("{}: does not hold what was written into it; tried again at the next call", path.display())]
+    NotVerified {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another call works on it, and did not come to its end in time.
+    #[error("name servers: {0}; noted, and done by that call or by the next one")]
+    Busy(RecordError),
     /// There is no such program.
     #[error("{name} not found in {folders}")]
     NoProgram {
@@ -78,6 +101,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Whether resolvectl says that the device is not there any more, and with it all that systemd-resolved had for it.
+    pub(super) fn is_about_a_lost_device(&self) -> bool {
+        matches!(self, Self::Failed { command, how } if command.starts_with("resolvectl ") && how.contains("No such device"))
+    }
+
     pub(super) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),

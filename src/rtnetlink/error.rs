@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
+use netlink_packet_core::DecodeError;
 use nix::errno::Errno;
 
 use super::items::Item;
@@ -15,7 +16,6 @@ pub struct NetlinkError {
     /// What was being done.
     pub doing: Doing,
     /// Why it was not.
-    #[source]
     pub fault: Fault,
 }
 
@@ -86,13 +86,19 @@ pub enum Fault {
     Interrupted,
     /// The kernel answered what cannot be read.
     #[error("the kernel's answer cannot be read: {0}")]
-    Malformed(#[from] netlink_packet_core::DecodeError),
+    Malformed(DecodeError),
 }
 
 /// An error as `ip` and every other program says it: `Errno::desc` has words of its own.
 fn text(errno: Errno) -> String {
     let text = io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self::Malformed(error)
+    }
 }
 
 impl From<Errno> for Fault {

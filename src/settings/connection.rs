@@ -2,9 +2,9 @@
 
 use ipnet::IpNet;
 
-use super::pattern::{IdentityPattern, NamePattern};
+use super::pattern::{Fit, IdentityPattern, NamePattern};
 use super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
-use crate::contract::Tunnel;
+use crate::contract::{Multiplicity, Tunnel};
 use crate::netfilter::AdministratorChain;
 use crate::selector::Network;
 
@@ -41,21 +41,35 @@ pub struct Who {
 }
 
 impl Who {
-    /// Whether a tunnel is meant.
+    /// Whether a tunnel is meant: as far as every key that is set says so.
     #[must_use]
-    pub fn fits(&self, tunnel: &Tunnel) -> bool {
+    pub fn fit(&self, tunnel: &Tunnel) -> Fit {
         let Self {
             name,
             peer_id,
             user,
             peer_network,
         } = self;
-        name.as_ref().is_none_or(|name| name.fits(&tunnel.connection))
-            && peer_id.as_ref().is_none_or(|pattern| pattern.fits(&tunnel.peer_id))
-            && user
-                .as_ref()
-                .is_none_or(|pattern| tunnel.user.as_ref().is_some_and(|user| pattern.fits(user)))
-            && peer_network.is_none_or(|network| lies_in(&tunnel.peer_client, network))
+        let name = name.as_ref().map(|pattern| match tunnel.multiplicity {
+            Multiplicity::Counted => pattern.fits(&tunnel.connection),
+            Multiplicity::Single | Multiplicity::Instances => pattern.fits_plutos(&tunnel.connection),
+        });
+        let user = user.as_ref().map(|pattern| match (&tunnel.user, tunnel.multiplicity) {
+            (None, _) => Fit::No,
+            (Some(user), Multiplicity::Counted) => pattern.fit(user),
+            (Some(user), Multiplicity::Single | Multiplicity::Instances) => pattern.fit_stripped(user),
+        });
+        let surest = match (&user, is_claimed(tunnel)) {
+            (None, true) => Fit::Doubtful,
+            (Some(_), _) | (None, false) => Fit::Yes,
+        };
+        let all = [
+            name.map(Fit::from),
+            peer_id.as_ref().map(|pattern| pattern.fit(&tunnel.peer_id).min(surest)),
+            user,
+            peer_network.map(|network| lies_in(&tunnel.peer_client, network).into()),
+        ];
+        all.into_iter().flatten().min().unwrap_or(Fit::Yes)
     }
 
     /// Whether every tunnel is meant, whatever it is called.
@@ -69,6 +83,16 @@ impl Who {
         } = self;
         let name = name.as_ref().is_some_and(NamePattern::fits_all);
         name && peer_id.is_none() && user.is_none() && peer_network.is_none()
+    }
+}
+
+/// Whether the peer's identity may be no more than what the peer says: strongSwan does not check it against the user that it has
+/// authenticated by EAP or XAuth (`ike_sa.c`, `get_other_eap_id`; RFC 7296, section 2.16). Beside a pattern for the user it is believed, as
+/// where a certificate and EAP are both asked for.
+fn is_claimed(tunnel: &Tunnel) -> bool {
+    match tunnel.multiplicity {
+        Multiplicity::Counted => tunnel.user.as_ref().is_some_and(|user| *user != tunnel.peer_id),
+        Multiplicity::Single | Multiplicity::Instances => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The file itself: found, trusted, and read whole.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("{}: cannot read: {source}", path.display())]
+    #[error("{}: cannot read: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file is none that decides about a firewall.
     #[error("{}: found {found}, expected {expected}", path.display())]
@@ -55,12 +55,25 @@ impl Settings {
     /// # Errors
     /// If the file cannot be read, if somebody but root and us may write it, or if it holds what is no setting.
     pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
-        let path = config.unwrap_or(Path::new(DEFAULT_PATH));
+        match config {
+            Some(path) => read(path, open(path)),
+            None => Self::load_if_any(Path::new(DEFAULT_PATH)),
+        }
+    }
+
+    fn load_if_any(path: &Path) -> Result<Self, SettingsError> {
         match open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && config.is_none() => Ok(Self::default()),
+            Err(error) if is_absent(path, &error) => Ok(Self::default()),
             other => read(path, other),
         }
     }
+}
+
+/// Whether a file could not be opened because there is none by that name. A symbolic link that leads nowhere is no missing file: whoever
+/// made it expects that what it should lead to takes effect.
+pub(super) fn is_absent(path: &Path, error: &io::Error) -> bool {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    is_missing(error) && fs::symlink_metadata(path).is_err_and(|error| is_missing(&error))
 }
 
 /// Follows symbolic links: the file that is opened is the one that is looked at. Waits for nothing: it may be a named pipe.
@@ -72,9 +85,9 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn read(path: &Path, opened: io::Result<File>) -> Result<Settings, SettingsError> {
-    let io = |source| SettingsError::Io {
+    let io = |error| SettingsError::Io {
         path: path.to_owned(),
-        source,
+        error,
     };
     let file = opened.map_err(io)?;
     let unfit = |(found, expected)| SettingsError::Unfit {
@@ -165,6 +178,22 @@ mod tests {
         let settings = Settings::load(Some(&link)).unwrap();
         assert_eq!(settings, Settings::load(Some(&path)).unwrap());
         assert_ne!(settings, Settings::default());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_missing_file() {
+        let (folder, path) = file(b"");
+        let link = folder.path().join("link");
+        assert_eq!(Settings::load_if_any(&link).unwrap(), Settings::default());
+        symlink(folder.path().join("nowhere"), &link).unwrap();
+        let error = Settings::load_if_any(&link).unwrap_err().to_string();
+        assert!(
+            error.ends_with("link: cannot read: No such file or directory (os error 2)"),
+            "{error}"
+        );
+        fs::remove_file(&link).unwrap();
+        symlink(&path, &link).unwrap();
+        assert_eq!(Settings::load_if_any(&link).unwrap(), Settings::default());
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Gateway {
     /// IPsec of other machines, through the gateway.
     pub through: Through,
     /// With whom nothing but IPsec is spoken.
-    pub only_ipsec: Vec<Neighbour>,
+    pub only_ipsec: Vec<IpsecOnlyScope>,
     /// ICMP and ICMPv6.
     pub icmp: IcmpFilter,
     /// What is accepted only out of a tunnel.
@@ -69,9 +69,9 @@ pub enum Through {
 
 /// With whom nothing but IPsec is spoken: an entry of key `only-ipsec`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Neighbour {
+pub enum IpsecOnlyScope {
     /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
-    Device(DevicePattern),
+    Interface(DevicePattern),
     /// These addresses: `"192.0.2.7"`, `"198.51.100.0/24"`.
     Peer(IpNet),
 }

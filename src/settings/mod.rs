@@ -13,13 +13,16 @@ mod reader;
 mod service;
 mod stock;
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use crate::contract::Tunnel;
 use crate::selector::{Family, Network};
 
 pub use connection::{Connection, Keys, Who};
 pub use file::{DEFAULT_PATH, SettingsError};
-pub use gateway::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
-pub use pattern::{IdentityPattern, NamePattern};
+pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
+pub use pattern::{Fit, IdentityPattern, NamePattern};
 pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
 pub use service::Service;
 pub use stock::{STOCK_PATHS, StockSettings};
@@ -43,19 +46,33 @@ impl Settings {
         others.chain([self.tunnel.nat]).all(|nat| nat == Nat::Leave)
     }
 
-    /// What is set for a tunnel.
+    /// What is set for a tunnel. Where it is in doubt whether an entry applies, what is allowed with the entry and without it.
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {
-        let entry = self.connection(tunnel);
-        entry.map_or_else(|| self.tunnel.clone(), |entry| entry.keys.over(&self.tunnel))
+        let Applying { entry, doubtful } = self.applying(tunnel);
+        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.keys.over(&self.tunnel));
+        doubtful.into_iter().fold(certain, |policy, (_, entry)| {
+            policy.intersect(&entry.keys.over(&self.tunnel))
+        })
     }
 
     /// The networks that are named to be held apart for a tunnel, ours first, as far as they are of its family.
     #[must_use]
     pub fn between(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
-        let entry = self.connection(tunnel);
-        let pairs = entry.into_iter().flat_map(Connection::pairs);
+        let Applying { entry, doubtful } = self.applying(tunnel);
+        let entries = entry.into_iter().chain(doubtful.into_iter().map(|(_, entry)| entry));
+        let pairs = entries.flat_map(Connection::pairs);
         pairs.filter(|(near, _)| near.family() == tunnel.family()).collect()
+    }
+
+    /// The entries of which it is in doubt whether they apply to a tunnel.
+    #[must_use]
+    pub fn doubts(&self, tunnel: &Tunnel) -> Option<Doubts<'_>> {
+        let Applying { entry, doubtful } = self.applying(tunnel);
+        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.keys.over(&self.tunnel));
+        let conflicts = |(_, entry): &(usize, &Connection)| certain.conflicts(&entry.keys.over(&self.tunnel));
+        let conflicts: BTreeSet<_> = doubtful.iter().flat_map(conflicts).collect();
+        (!doubtful.is_empty()).then_some(Doubts { doubtful, conflicts })
     }
 
     /// Every two networks of a family that are named to be held apart.
@@ -74,8 +91,61 @@ impl Settings {
         entry.who.name.as_ref()
     }
 
-    fn connection(&self, tunnel: &Tunnel) -> Option<&Connection> {
-        self.connections.iter().find(|entry| entry.who.fits(tunnel))
+    /// The first entry that fits a tunnel, and the doubtful ones before it.
+    fn applying(&self, tunnel: &Tunnel) -> Applying<'_> {
+        let mut applying = Applying::default();
+        for (number, entry) in (1..).zip(&self.connections) {
+            match entry.who.fit(tunnel) {
+                Fit::No => {}
+                Fit::Doubtful => applying.doubtful.push((number, entry)),
+                Fit::Yes => {
+                    applying.entry = Some(entry);
+                    break;
+                }
+            }
+        }
+        applying
+    }
+}
+
+/// The entries that apply to a tunnel, or may.
+#[derive(Debug, Default)]
+struct Applying<'a> {
+    entry: Option<&'a Connection>,
+    /// Each with its number, from 1.
+    doubtful: Vec<(usize, &'a Connection)>,
+}
+
+/// That some entries may apply to a tunnel, for a log. One line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Doubts<'a> {
+    doubtful: Vec<(usize, &'a Connection)>,
+    /// The keys in which they differ from what is certain, and that have no intersection.
+    conflicts: BTreeSet<&'static str>,
+}
+
+impl fmt::Display for Doubts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((number, entry)) = self.doubtful.first() else {
+            return Ok(());
+        };
+        write!(f, "[[connection]] {number}")?;
+        let patterns = [("peer-id", &entry.who.peer_id), ("user", &entry.who.user)];
+        let patterns = patterns
+            .into_iter()
+            .filter_map(|(key, pattern)| Some((key, pattern.as_ref()?)));
+        for (key, pattern) in patterns {
+            write!(f, ", {key} = \"{pattern}\"")?;
+        }
+        match self.doubtful.len() - 1 {
+            0 => {}
+            more => write!(f, ", and {more} more")?,
+        }
+        f.write_str(" may or may not apply: allowed is what both allow")?;
+        match self.conflicts.contains("chain") {
+            true => f.write_str(" (chain differs)"),
+            false => Ok(()),
+        }
     }
 }
 

@@ -58,6 +58,102 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// The policy that allows what both allow: for packets of which it is unknown which of the two policies applies to them.
+    ///
+    /// `allow` is the intersection, `host-access` the least, `when-down` and `on-error` the stricter, `log` the union. `nat` and `mss` restrict
+    /// nothing and are those of `self`; so is `chain` where both name the same. [`Policy::conflicts`] tells where they differ.
+    ///
+    /// What a chain of the administrator's accepts or drops is unknown. So a chain that one policy alone has stays only where the other
+    /// policy allows everything; otherwise nothing passes.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        let (allow, chain) = match (&self.chain, &other.chain) {
+            (one, same) if one == same => (self.allow.intersect(&other.allow), one.clone()),
+            (Some(chain), None) if other.allows_everything() => (self.allow.clone(), Some(chain.clone())),
+            (None, Some(chain)) if self.allows_everything() => (other.allow.clone(), Some(chain.clone())),
+            _ => (Allow::None, None),
+        };
+        Self {
+            allow,
+            host_access: self.host_access.least(other.host_access),
+            nat: self.nat,
+            mss: self.mss,
+            log: self.log.union(other.log),
+            when_down: match (self.when_down, other.when_down) {
+                (WhenDown::Leave, WhenDown::Leave) => WhenDown::Leave,
+                (WhenDown::Block, _) | (_, WhenDown::Block) => WhenDown::Block,
+            },
+            chain,
+            on_error: match (self.refuses_on_error(), other.refuses_on_error()) {
+                (true, _) | (_, true) => OnError::Refuse,
+                (false, false) => self.on_error,
+            },
+        }
+    }
+
+    /// The keys that have no intersection and in which two policies differ, as they are named in the settings file.
+    #[must_use]
+    pub fn conflicts(&self, other: &Self) -> Vec<&'static str> {
+        let differ = [
+            ("chain", self.chain != other.chain),
+            ("nat", self.nat != other.nat),
+            ("mss", self.mss != other.mss),
+        ];
+        differ
+            .into_iter()
+            .filter(|(_, differ)| *differ)
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    /// Whether no packet that a chain of the administrator's accepts is one that this policy forbids.
+    fn allows_everything(&self) -> bool {
+        self.allow == Allow::All && self.host_access != GatewayAccess::No
+    }
+}
+
+impl Allow {
+    /// What both allow.
+    fn intersect(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => Self::None,
+            (Self::All, both) | (both, Self::All) => both.clone(),
+            (Self::Replies, _) | (_, Self::Replies) => Self::Replies,
+            (Self::Services(one), Self::Services(other)) => match Service::intersect(one, other) {
+                both if both.is_empty() => Self::Replies,
+                both => Self::Services(both),
+            },
+        }
+    }
+}
+
+impl GatewayAccess {
+    /// The one that opens less.
+    fn least(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Auto, _) | (_, Self::Auto) => Self::Auto,
+            (Self::Yes, Self::Yes) => Self::Yes,
+        }
+    }
+}
+
+impl PacketLog {
+    /// What either logs.
+    fn union(self, other: Self) -> Self {
+        match (
+            self.has_new() || other.has_new(),
+            self.has_denied() || other.has_denied(),
+        ) {
+            (false, false) => Self::Leave,
+            (true, false) => Self::New,
+            (false, true) => Self::Denied,
+            (true, true) => Self::All,
+        }
+    }
+}
+
 /// What may come out of a tunnel: key `allow`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -226,5 +322,81 @@ mod tests {
             ..Policy::default()
         };
         assert!(refusing.refuses_on_error());
+    }
+
+    fn services(texts: &[&str]) -> Allow {
+        Allow::Services(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    fn allowing(allow: Allow) -> Policy {
+        Policy {
+            allow,
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn an_intersection_allows_what_both_allow() {
+        let ssh = || services(&["tcp/22"]);
+        for (one, other, both) in [
+            (Allow::All, Allow::All, Allow::All),
+            (Allow::All, Allow::Replies, Allow::Replies),
+            (Allow::All, Allow::None, Allow::None),
+            (Allow::All, ssh(), ssh()),
+            (ssh(), Allow::Replies, Allow::Replies),
+            (ssh(), Allow::None, Allow::None),
+            (ssh(), services(&["tcp/80"]), Allow::Replies),
+            (ssh(), services(&["tcp/80", "tcp/22"]), ssh()),
+        ] {
+            let (one, other, both) = (allowing(one), allowing(other), allowing(both));
+            assert_eq!(one.intersect(&other).allow, both.allow, "{one:?} {other:?}");
+            assert_eq!(other.intersect(&one).allow, both.allow, "{other:?} {one:?}");
+        }
+    }
+
+    #[test]
+    fn an_intersection_is_the_stricter_in_every_key() {
+        let one = Policy {
+            host_access: GatewayAccess::Yes,
+            log: PacketLog::New,
+            when_down: WhenDown::Block,
+            on_error: OnError::Continue,
+            nat: Nat::Masquerade,
+            ..Policy::default()
+        };
+        let other = Policy {
+            host_access: GatewayAccess::No,
+            log: PacketLog::Denied,
+            mss: Mss::PathMtu,
+            ..Policy::default()
+        };
+        let both = one.intersect(&other);
+        assert_eq!(both.host_access, GatewayAccess::No);
+        assert_eq!(both.log, PacketLog::All);
+        assert_eq!(both.when_down, WhenDown::Block);
+        assert_eq!(both.on_error, OnError::Refuse);
+        assert_eq!((both.nat, both.mss), (Nat::Masquerade, Mss::Leave));
+        assert_eq!(one.conflicts(&other), ["nat", "mss"]);
+        assert_eq!(one.intersect(&one), one);
+    }
+
+    #[test]
+    fn a_chain_that_only_one_policy_has_opens_nothing_that_the_other_forbids() {
+        let with = |allow, chain: &str| Policy {
+            allow,
+            chain: chain.parse().ok(),
+            ..Policy::default()
+        };
+        let both = |one: &Policy, other: &Policy| {
+            let both = one.intersect(other);
+            assert_eq!(both, other.intersect(one));
+            (both.allow, both.chain.is_some())
+        };
+        let chained = with(Allow::Replies, "vpn-in");
+        assert_eq!(both(&chained, &allowing(Allow::All)), (Allow::Replies, true));
+        assert_eq!(both(&chained, &allowing(services(&["tcp/22"]))), (Allow::None, false));
+        assert_eq!(both(&chained, &with(Allow::All, "vpn-in")), (Allow::Replies, true));
+        assert_eq!(both(&chained, &with(Allow::All, "other")), (Allow::None, false));
+        assert_eq!(both(&chained, &chained), (Allow::Replies, true));
     }
 }

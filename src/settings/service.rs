@@ -101,6 +101,83 @@ impl Service {
     }
 }
 
+impl Service {
+    /// The services that both lists allow, each once; empty if there is none.
+    pub(super) fn intersect(one: &[Self], other: &[Self]) -> Vec<Self> {
+        let (common, one): (Vec<_>, Vec<_>) = one.iter().cloned().partition(|service| other.contains(service));
+        let other: Vec<_> = other.iter().flat_map(Self::parts).collect();
+        let parts = one.iter().flat_map(Self::parts);
+        let overlaps = parts.flat_map(|part| {
+            other
+                .iter()
+                .filter_map(move |other| part.overlap(other))
+                .collect::<Vec<_>>()
+        });
+        let mut both = Vec::new();
+        for service in common.into_iter().chain(overlaps) {
+            if !both.contains(&service) {
+                both.push(service);
+            }
+        }
+        both
+    }
+
+    /// The service without words: as ports, protocols and types of ICMP.
+    fn parts(&self) -> Vec<Self> {
+        match self {
+            Self::Ports(..) | Self::Protocol(_) | Self::Icmp(..) => vec![self.clone()],
+            Self::Ping => Family::ALL
+                .map(|family| Self::Icmp(family, Icmp::Type(echo_request(family))))
+                .into(),
+            // The same in both families.
+            Self::Traceroute | Self::L2tp | Self::Ipsec => self
+                .traffic(Family::Ipv4)
+                .into_iter()
+                .filter_map(Self::of_traffic)
+                .collect(),
+        }
+    }
+
+    fn of_traffic(traffic: Traffic) -> Option<Self> {
+        match traffic {
+            Traffic::Ports {
+                protocol,
+                my: Ports::Range(ports),
+                peer: _,
+            } => Some(Self::Ports(protocol, ports)),
+            Traffic::Protocol(protocol) => Some(Self::Protocol(protocol)),
+            Traffic::Any | Traffic::Ports { .. } | Traffic::Icmp(_) => None,
+        }
+    }
+
+    /// The service that two have in common; both without words.
+    fn overlap(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Ports(protocol, one), Self::Ports(same, other)) if protocol == same => {
+                let ports = *one.start().max(other.start())..=*one.end().min(other.end());
+                Some(Self::Ports(*protocol, ports)).filter(|_| one.start() <= other.end() && other.start() <= one.end())
+            }
+            (ports @ Self::Ports(protocol, _), Self::Protocol(whole))
+            | (Self::Protocol(whole), ports @ Self::Ports(protocol, _)) => {
+                Some(ports.clone()).filter(|_| protocol.number() == whole.number())
+            }
+            (Self::Protocol(one), Self::Protocol(other)) => Some(self.clone()).filter(|_| one == other),
+            (icmp @ Self::Icmp(family, _), Self::Protocol(whole))
+            | (Self::Protocol(whole), icmp @ Self::Icmp(family, _)) => {
+                Some(icmp.clone()).filter(|_| Protocol::icmp(*family) == whole.number())
+            }
+            (Self::Icmp(family, one), Self::Icmp(same, other)) if family == same => match (one, other) {
+                (Icmp::Type(kind), Icmp::Type(other)) => Some(self.clone()).filter(|_| kind == other),
+                (Icmp::Type(kind), code @ Icmp::Code(of, _)) | (code @ Icmp::Code(of, _), Icmp::Type(kind)) => {
+                    Some(Self::Icmp(*family, *code)).filter(|_| kind == of)
+                }
+                (Icmp::Code(..), Icmp::Code(..)) => Some(self.clone()).filter(|_| one == other),
+            },
+            _ => None,
+        }
+    }
+}
+
 fn to_ports(protocol: PortProtocol, ports: RangeInclusive<u16>) -> Traffic {
     Traffic::Ports {
         protocol,
@@ -285,5 +362,35 @@ mod tests {
         assert_eq!(Service::Ping.traffic(Family::Ipv4), [Traffic::Icmp(Icmp::Type(8))]);
         assert_eq!(Service::Ping.traffic(Family::Ipv6), [Traffic::Icmp(Icmp::Type(128))]);
         assert_eq!(service("icmp/8").traffic(Family::Ipv6), []);
+    }
+
+    #[test]
+    fn two_lists_have_in_common_what_both_allow() {
+        let list = |text: &str| -> Vec<Service> { text.split_whitespace().map(service).collect() };
+        for (one, other, both) in [
+            ("tcp/22", "tcp/80", ""),
+            ("tcp/22 tcp/80", "tcp/80 udp/80", "tcp/80"),
+            ("tcp/1000:2000", "tcp/1500:3000", "tcp/1500:2000"),
+            ("tcp/1000:2000", "tcp/2000:3000", "tcp/2000"),
+            ("tcp", "tcp/80", "tcp/80"),
+            ("protocol/6", "tcp", "tcp"),
+            ("ping", "ping", "ping"),
+            ("ping", "icmp/8", "icmp/8"),
+            ("ping", "icmp", "icmp/8"),
+            ("icmp/3", "icmp/3/4 icmp/3/3", "icmp/3/4 icmp/3/3"),
+            ("icmp/3/4", "icmp/3/3", ""),
+            ("icmp/8", "icmpv6/128", ""),
+            ("traceroute l2tp", "udp", "udp/33434:33633 udp/1701"),
+            ("ipsec", "udp/500 esp", "udp/500 esp"),
+            ("gre", "ipip", ""),
+        ] {
+            let (one, other, both) = (list(one), list(other), list(both));
+            assert_eq!(Service::intersect(&one, &other), both, "{one:?} {other:?}");
+            let turned = Service::intersect(&other, &one);
+            assert!(
+                turned.len() == both.len() && both.iter().all(|service| turned.contains(service)),
+                "{turned:?}"
+            );
+        }
     }
 }

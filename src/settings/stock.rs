@@ -2,15 +2,18 @@
 //!
 //! They run it as shell. Here only what sets a variable to a value is understood, and of those variables the ones that concern routes.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
+use super::file::is_absent;
+use crate::files::read_plain;
 use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::words::escaped;
 
 /// Where it is, below the root of the file system: the first of these that is there.
 pub const STOCK_PATHS: [&str; 2] = ["etc/sysconfig/pluto_updown", "etc/default/pluto_updown"];
+
+/// Nobody's file comes near this size, in bytes.
+const LARGEST: u64 = 1 << 16;
 
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,9 +31,9 @@ impl StockSettings {
     #[must_use]
     pub fn load(root: &Path) -> Self {
         for path in STOCK_PATHS.map(|path| root.join(path)) {
-            match fs::read(&path) {
+            match read_plain(&path, LARGEST) {
                 Ok(text) => return Self::parse(path, &String::from_utf8_lossy(&text)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_absent(&path, &error) => {}
                 Err(error) => {
                     let warning = Some(format!("{}: cannot read: {error}", path.display()));
                     return Self {
@@ -100,6 +103,7 @@ impl StockSettings {
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let line = line.strip_prefix("export ").unwrap_or(line);
     let (name, value) = line.split_once('=')?;
+    let value = without_comment(value);
     let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let quoted = |quote: char| {
         let inner = value.strip_prefix(quote)?.strip_suffix(quote)?;
@@ -111,6 +115,22 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     };
     let value = quoted('"').or_else(|| quoted('\'')).or_else(bare)?;
     word(name).then_some((name, value))
+}
+
+/// What stands before a comment: as to the shell, a `#` begins one at the beginning of a word and outside quotes.
+fn without_comment(value: &str) -> &str {
+    let mut open = None;
+    let mut before = ' ';
+    for (position, letter) in value.char_indices() {
+        match (open, letter) {
+            (None, '\'' | '"') => open = Some(letter),
+            (Some(quote), letter) if quote == letter => open = None,
+            (None, '#') if position > 0 && before.is_ascii_whitespace() => return value[..position].trim_end(),
+            (None | Some(_), _) => {}
+        }
+        before = letter;
+    }
+    value
 }
 
 #[cfg(test)]
@@ -137,6 +157,44 @@ mod tests {
         let settings = parse("IPROUTEARGS=\"mtu 1400 table 220\"");
         assert_eq!(settings.arguments, "mtu 1400 table 220".parse().unwrap());
         assert_eq!(settings.warning, None);
+    }
+
+    #[test]
+    fn a_comment_behind_a_value_is_none_of_it() {
+        for text in [
+            "IPROUTEARGS=\"metric 5\" # comment",
+            "IPROUTEARGS='metric 5'\t#comment's \"end",
+            "export IPROUTEARGS=\"metric 5\"  ",
+        ] {
+            let settings = parse(text);
+            assert_eq!(
+                (settings.arguments, settings.warning),
+                ("metric 5".parse().unwrap(), None),
+                "{text}"
+            );
+        }
+        assert_eq!(parse("ROUTE=yes # always").always_route, AlwaysRoute::Yes);
+        // To the shell this is one word.
+        assert!(parse("ROUTE=yes#no").warning.is_some());
+        assert!(
+            parse("IPROUTEARGS=\"metric 5 # 6\"")
+                .warning
+                .unwrap()
+                .contains("has no effect")
+        );
+    }
+
+    #[test]
+    fn a_file_that_would_be_waited_for_is_told_and_left_alone() {
+        let root = tempfile::TempDir::new().unwrap();
+        let path = root.path().join(STOCK_PATHS[1]);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let warning = StockSettings::load(root.path()).warning.unwrap();
+        assert!(
+            warning.ends_with("pluto_updown: cannot read: not a plain file"),
+            "{warning}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod support;
 mod cost;
 
 use cost::{Cost, cost};
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use support::captures::{find, strongswan_up};
 use support::namespace::Namespace;
 
@@ -25,19 +25,19 @@ const SLACK: usize = 12;
 #[test]
 #[ignore = "needs root: run by contrib/test"]
 fn an_up_and_a_down_start_one_program_and_do_not_cost_more_with_more_tunnels() {
-    for variant in [Variant::Nft, Variant::Legacy] {
-        let few = event(variant, 2);
-        let many = event(variant, 200);
+    for backend in [Backend::Nft, Backend::Legacy] {
+        let few = event(backend, 2);
+        let many = event(backend, 200);
         for (few, many) in few.iter().zip(&many) {
             for cost in [few, many] {
-                assert_eq!(cost.programs, 1, "{variant}: {cost:?}");
-                assert!(cost.calls <= MOST_CALLS, "{variant}: {cost:?}");
-                assert!(cost.text <= 1024, "{variant}: {cost:?}");
+                assert_eq!(cost.programs, 1, "{backend}: {cost:?}");
+                assert!(cost.calls <= MOST_CALLS, "{backend}: {cost:?}");
+                assert!(cost.text <= 1024, "{backend}: {cost:?}");
             }
-            assert!(many.calls <= few.calls + SLACK, "{variant}: {few:?}, {many:?}");
-            assert!(many.text <= few.text + SLACK, "{variant}: {few:?}, {many:?}");
+            assert!(many.calls <= few.calls + SLACK, "{backend}: {few:?}, {many:?}");
+            assert!(many.text <= few.text + SLACK, "{backend}: {few:?}, {many:?}");
         }
-        if variant == Variant::Nft {
+        if backend == Backend::Nft {
             // It reads the chains that the text names, and the names of all chains: many of those come in one message.
             for (few, many) in few.iter().zip(&many) {
                 assert!(many.messages <= few.messages + SLACK + 200, "{few:?}, {many:?}");
@@ -47,8 +47,8 @@ fn an_up_and_a_down_start_one_program_and_do_not_cost_more_with_more_tunnels() {
 }
 
 /// What an `up` and its `down` cost with so many tunnels standing, not counting those of the first call, which makes folders.
-fn event(variant: Variant, standing: usize) -> [Cost; 2] {
-    let machine = Namespace::new(variant);
+fn event(backend: Backend, standing: usize) -> [Cost; 2] {
+    let machine = Namespace::new(backend);
     let tunnel = |number| {
         strongswan_up()
             .of_tunnel(number)
@@ -67,7 +67,7 @@ fn event(variant: Variant, standing: usize) -> [Cost; 2] {
 #[test]
 #[ignore = "needs root: run by contrib/test"]
 fn an_up_that_changes_nothing_starts_no_program() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     machine.hook().must(&strongswan_up());
     let again = cost(&machine, &strongswan_up());
     assert_eq!((again.programs, again.text), (0, 0), "{again:?}");
@@ -77,7 +77,7 @@ fn an_up_that_changes_nothing_starts_no_program() {
 #[test]
 #[ignore = "needs root: run by contrib/test"]
 fn a_call_that_needs_nothing_asks_the_kernel_for_nothing() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     for verb in ["prepare-client", "unroute-client"] {
         let call = find("libreswan-5.2", "net-net", verb).without("PLUTO_MY_SOURCEIP");
         let cost = cost(&machine, &call);
@@ -93,7 +93,7 @@ fn a_call_that_needs_nothing_asks_the_kernel_for_nothing() {
 #[test]
 #[ignore = "needs root: run by contrib/test"]
 fn a_route_that_is_not_needed_takes_few_questions() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     machine
         .shell("ip link set lo up && ip link add w0 type veth peer name w1 && ip link set w0 up && ip link set w1 up");
     machine.shell("ip address add 192.1.2.45/24 dev w0 && ip route add default via 192.1.2.254");

@@ -1,6 +1,6 @@
 //! The drawings in docs/packet-flow.md are what `explain` draws.
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 use crate::support::captures::find;
 use crate::support::namespace::Namespace;
@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("../../docs/packet-flow.md");
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_page_draws_what_the_program_draws() {
     for (connection, verb) in [("net-net", "up-client"), ("host-host", "up-host"), ("vti", "up-client")] {
-        let machine = Namespace::new(Variant::Nft);
+        let machine = Namespace::new(Backend::Nft);
         let up = find("libreswan-5.2", connection, verb);
         machine.settings("");
         machine.hook().must(&up);

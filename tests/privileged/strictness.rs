@@ -1,5 +1,5 @@
 //! Is the emulator as strict as `iptables-restore`? `strictness.txt` says of many texts who takes them; the emulator is held against
-//! it, and it is held against the real programs: both variants and both families of iptables 1.8.9.
+//! it, and it is held against the real programs: both backends and both families of iptables 1.8.9.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -7,15 +7,15 @@ use std::process::Stdio;
 use crate::support::emulator::Emulator;
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 use crate::support::packet;
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 /// Who takes a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Takers {
-    /// Both variants and the emulator.
+    /// Both backends and the emulator.
     All,
-    /// Both variants. The emulator is stricter on purpose.
+    /// Both backends. The emulator is stricter on purpose.
     BothVariants,
     Nft,
     Legacy,
@@ -34,11 +34,11 @@ impl Takers {
         }
     }
 
-    fn include(self, variant: Variant) -> bool {
+    fn include(self, backend: Backend) -> bool {
         match self {
             Self::All | Self::BothVariants => true,
-            Self::Nft => variant == Variant::Nft,
-            Self::Legacy => variant == Variant::Legacy,
+            Self::Nft => backend == Backend::Nft,
+            Self::Legacy => backend == Backend::Legacy,
             Self::Nobody => false,
         }
     }
@@ -143,8 +143,8 @@ fn the_emulator_takes_what_both_variants_take_unless_it_is_stricter_on_purpose()
 #[ignore = "needs root: run by contrib/test"]
 fn iptables_takes_and_refuses_what_the_table_says() {
     let mut wrong = Vec::new();
-    for variant in VARIANTS {
-        let namespace = Namespace::bare(variant);
+    for backend in VARIANTS {
+        let namespace = Namespace::bare(backend);
         for Line {
             line,
             takers,
@@ -153,9 +153,9 @@ fn iptables_takes_and_refuses_what_the_table_says() {
         } in lines()
         {
             for family in families {
-                let taken = takes(&namespace, variant, family, &text);
-                if taken != takers.include(variant) {
-                    wrong.push(format!("{variant} {family}: {taken}: {line:?}"));
+                let taken = takes(&namespace, backend, family, &text);
+                if taken != takers.include(backend) {
+                    wrong.push(format!("{backend} {family}: {taken}: {line:?}"));
                 }
             }
         }
@@ -164,8 +164,8 @@ fn iptables_takes_and_refuses_what_the_table_says() {
 }
 
 /// Whether the real program takes the text, which then is all that its table holds.
-fn takes(namespace: &Namespace, variant: Variant, family: Family, text: &str) -> bool {
-    let program = tool(&format!("{}-{variant}-restore", prefix(family)));
+fn takes(namespace: &Namespace, backend: Backend, family: Family, text: &str) -> bool {
+    let program = tool(&format!("{}-{backend}-restore", prefix(family)));
     let mut command = namespace.command([program]);
     command
         .stdin(Stdio::piped())

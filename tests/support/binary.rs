@@ -10,11 +10,15 @@ use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use pluto_updown::contract::{Duty, Snapshot, read};
 
 /// The program that cargo has built for these tests.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pluto-updown");
+
+/// How long a call may take here: much longer than any daemon waits, since the machine may be busy or emulated.
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// One call of a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,10 +159,11 @@ impl Hook {
         command
     }
 
-    /// Makes a call and waits for its end.
+    /// Makes a call and waits for its end. A call that does not end is killed, and has then ended by a signal.
     pub fn call(&self, call: &Call) -> Ending {
+        let mut command = assert_cmd::Command::from_std(self.command(call));
         Ending::of(
-            self.command(call).output(),
+            command.timeout(CALL_TIMEOUT).output(),
             &format!("{:?}", self.line(&call.arguments)),
         )
     }
@@ -229,7 +234,14 @@ impl Ending {
         assert!(line.ends_with('\n') && line.trim_end().len() < 255, "{line:?}");
         assert!(is_printable(self.err.strip_suffix(b"\n").unwrap_or(b"\n")), "{line:?}");
         assert!(!line.to_lowercase().contains("usage"), "{line:?}");
+        assert!(!has_echo(&line), "a reason is given twice: {line:?}");
     }
+}
+
+/// Whether a line ends with a reason twice: so it does for an error that both shows its source and has it as its source.
+fn has_echo(line: &str) -> bool {
+    let mut parts = line.trim_end().rsplit(": ");
+    parts.next() == parts.next()
 }
 
 /// Whether these bytes can go to a terminal: no newline either.

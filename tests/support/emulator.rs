@@ -6,7 +6,7 @@
 //! line; the sections before it stand then, as they do with the command, and those
 //! behind it are not read.
 //!
-//! There are two variants of the command, nft and legacy, and a gateway may have
+//! There are two backends of the command, nft and legacy, and a gateway may have
 //! either. What one of them refuses is refused here:
 //!
 //! - legacy: a `COMMIT` without its newline, a policy for a user chain,
@@ -257,7 +257,7 @@ impl Kind {
         }
     }
 
-    /// Whether a rule in any of its chains may have this target. Both variants change the MSS in the other tables too, which is not
+    /// Whether a rule in any of its chains may have this target. Both backends change the MSS in the other tables too, which is not
     /// what those are for.
     fn takes(self, target: &Target) -> bool {
         match target {

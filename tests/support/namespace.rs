@@ -15,14 +15,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, setns};
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 use tempfile::TempDir;
 
 use super::binary::Hook;
+use super::scratch::scratch;
 
-/// Both variants that a distribution has.
-pub const VARIANTS: [Variant; 2] = [Variant::Nft, Variant::Legacy];
+/// Both backends that a distribution has.
+pub const VARIANTS: [Backend; 2] = [Backend::Nft, Backend::Legacy];
 
 /// Rules that an administrator has put in before the first tunnel, in all three built-in chains; for both families.
 const BASE: &str = "*filter
@@ -65,7 +66,7 @@ pub fn tool(name: &str) -> PathBuf {
 pub struct Namespace {
     holder: Child,
     folder: TempDir,
-    pub variant: Variant,
+    pub backend: Backend,
 }
 
 impl Drop for Namespace {
@@ -76,9 +77,9 @@ impl Drop for Namespace {
 }
 
 impl Namespace {
-    /// A machine whose `iptables` is this variant and which has an administrator's rules.
-    pub fn new(variant: Variant) -> Self {
-        let namespace = Self::bare(variant);
+    /// A machine whose `iptables` is this backend and which has an administrator's rules.
+    pub fn new(backend: Backend) -> Self {
+        let namespace = Self::bare(backend);
         for family in Family::ALL {
             namespace.reload(family);
         }
@@ -86,18 +87,18 @@ impl Namespace {
     }
 
     /// A machine without any rules.
-    pub fn bare(variant: Variant) -> Self {
+    pub fn bare(backend: Backend) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test needs root; contrib/test runs it"
         );
-        let folder = TempDir::new().expect("a temporary folder");
+        let folder = scratch();
         let namespace = Self {
             holder: hold(),
             folder,
-            variant,
+            backend,
         };
-        link_programs(&namespace.programs(), variant);
+        link_programs(&namespace.programs(), backend);
         namespace.settings(MOST_ARE_ABOUT_THE_FILTER_TABLE);
         namespace
     }
@@ -204,39 +205,39 @@ impl Namespace {
 
     /// The iptables of this machine: `iptables -F` and the like.
     pub fn tables(&self, family: Family, arguments: &[&str]) -> String {
-        let program = tool(&format!("{}-{}", prefix(family), self.variant));
+        let program = tool(&format!("{}-{}", prefix(family), self.backend));
         let words = arguments.iter().map(OsStr::new);
         self.run(std::iter::once(program.as_os_str()).chain(words), "")
     }
 
     /// What a firewall's reload does: all rules and chains of the table are replaced by the administrator's own.
     pub fn reload(&self, family: Family) {
-        let program = tool(&format!("{}-{}-restore", prefix(family), self.variant));
+        let program = tool(&format!("{}-{}-restore", prefix(family), self.backend));
         self.run([program], BASE);
     }
 
-    /// The filter table of this machine's variant, without what changes by itself.
+    /// The filter table of this machine's backend, without what changes by itself.
     pub fn saved(&self, family: Family) -> String {
-        self.saved_by(self.variant, family)
+        self.saved_by(self.backend, family)
     }
 
-    /// That of another variant.
-    pub fn saved_by(&self, variant: Variant, family: Family) -> String {
-        self.saved_table(variant, family, Table::Filter)
+    /// That of another backend.
+    pub fn saved_by(&self, backend: Backend, family: Family) -> String {
+        self.saved_table(backend, family, Table::Filter)
     }
 
-    /// A table of a variant. To look at one of legacy's is to load it into the kernel.
-    pub fn saved_table(&self, variant: Variant, family: Family, table: Table) -> String {
-        let program = tool(&format!("{}-{variant}-save", prefix(family)));
+    /// A table of a backend. To look at one of legacy's is to load it into the kernel.
+    pub fn saved_table(&self, backend: Backend, family: Family, table: Table) -> String {
+        let program = tool(&format!("{}-{backend}-save", prefix(family)));
         settled(&self.run([program.as_os_str(), OsStr::new("-t"), OsStr::new(table.name())], ""))
     }
 
-    /// Every table of both families, as this variant lists it.
+    /// Every table of both families, as this backend lists it.
     pub fn everything(&self) -> Vec<String> {
         let both = Family::ALL
             .into_iter()
             .flat_map(|family| Table::ALL.map(|table| (family, table)));
-        both.map(|(family, table)| self.saved_table(self.variant, family, table))
+        both.map(|(family, table)| self.saved_table(self.backend, family, table))
             .collect()
     }
 
@@ -265,8 +266,8 @@ impl Namespace {
 
     /// The record of a tunnel of this connection, if it has one whose rules are in.
     pub fn recorded(&self, connection: &str) -> Option<String> {
-        let variant = self.variant;
-        let folder = |family: Family| self.record().join(format!("{variant}-{family}/tunnels"));
+        let backend = self.backend;
+        let folder = |family: Family| self.record().join(format!("{backend}-{family}/tunnels"));
         let is_meant = |name: &str| name.starts_with(&format!("{connection}-")) && !name.ends_with(".new");
         let families = Family::ALL.into_iter().filter(|_| self.state().exists());
         let entries = families
@@ -301,12 +302,12 @@ fn hold() -> Child {
     holder
 }
 
-/// Fills a folder with links by the plain names, so that the program finds this variant under them.
-pub fn link_programs(folder: &Path, variant: Variant) {
+/// Fills a folder with links by the plain names, so that the program finds this backend under them.
+pub fn link_programs(folder: &Path, backend: Backend) {
     fs::create_dir(folder).expect("a folder for the programs");
     for prefix in Family::ALL.map(prefix) {
         for action in ["restore", "save"] {
-            let program = tool(&format!("{prefix}-{variant}-{action}"));
+            let program = tool(&format!("{prefix}-{backend}-{action}"));
             symlink(program, folder.join(format!("{prefix}-{action}"))).expect("a link to the program");
         }
     }

@@ -96,6 +96,8 @@ pub struct Packet {
     pub flags: u8,
     pub state: ConnectionState,
     pub direction: ConnectionDirection,
+    /// A conntrack helper expects its connection.
+    pub is_expected: bool,
     /// Where the replies of its connection go, if not to the one who began it. It is the new source when that was translated.
     pub replies_to: Option<IpAddr>,
     /// The source of its connection was translated, the destination.
@@ -125,6 +127,7 @@ impl Packet {
             flags: 0,
             state: ConnectionState::New,
             direction: ConnectionDirection::Original,
+            is_expected: false,
             replies_to: None,
             source_translated: false,
             destination_translated: false,
@@ -187,6 +190,18 @@ impl Packet {
     pub fn reply(mut self) -> Self {
         self.direction = ConnectionDirection::Reply;
         self.state(ConnectionState::Established)
+    }
+
+    /// It is an ICMP error about a packet that went the other way, in a connection that began there.
+    pub fn error_about_theirs(mut self) -> Self {
+        self.direction = ConnectionDirection::Reply;
+        self.state(ConnectionState::Related)
+    }
+
+    /// A conntrack helper expects its connection.
+    pub fn expected(mut self) -> Self {
+        self.is_expected = true;
+        self
     }
 
     /// The source of its connection became this, to which the replies go.

@@ -317,6 +317,8 @@ pub struct ConnectionMatch {
     pub states: Option<Vec<StateWord>>,
     pub reply_destination: Option<Net>,
     pub direction: Option<ConnectionDirection>,
+    /// `--ctstatus EXPECTED`.
+    pub is_expected: Option<bool>,
 }
 
 impl ConnectionMatch {
@@ -333,6 +335,9 @@ impl ConnectionMatch {
         }
         self.states.as_ref().is_none_or(one_of)
             && self.direction.is_none_or(|direction| direction == packet.direction)
+            && self
+                .is_expected
+                .is_none_or(|is_expected| is_expected == packet.is_expected)
             && self
                 .reply_destination
                 .is_none_or(|net| net.contains(packet.reply_destination()))

@@ -110,7 +110,7 @@ impl ParsedRule {
         addresses.chain(translated).map(Family::of).chain(matches).collect()
     }
 
-    /// What both variants ask of a rule whose MSS is changed; legacy alone asks for the SYN, nft would let the rule do nothing.
+    /// What both backends ask of a rule whose MSS is changed; legacy alone asks for the SYN, nft would let the rule do nothing.
     fn check_mss(&self) -> Result<(), String> {
         let syn = |flags: TcpFlags| flags.set & TcpFlags::SYN != 0;
         let asks_for_syn = |one: &Match| matches!(one, Match::Transport { flags: Some(flags), .. } if syn(*flags));
@@ -165,7 +165,7 @@ const MATCHES: [Extension; 12] = [
         Shape { name: "--src-range", values: 1, has_contrary: true },
         Shape { name: "--dst-range", values: 1, has_contrary: true }] },
     Extension { name: "policy", protocols: &[], options: &[one("--dir"), one("--pol"), one("--reqid"), one("--proto")] },
-    Extension { name: "conntrack", protocols: &[], options: &[one("--ctstate"), one("--ctrepldst"), one("--ctdir")] },
+    Extension { name: "conntrack", protocols: &[], options: &[one("--ctstate"), one("--ctrepldst"), one("--ctstatus"), one("--ctdir")] },
     Extension { name: "addrtype", protocols: &[],
         options: &[Shape { name: "--src-type", values: 1, has_contrary: true }] },
     Extension { name: "limit", protocols: &[], options: &[one("--limit"), one("--limit-burst")] },
@@ -290,10 +290,17 @@ impl Loaded {
             "REPLY" => Ok(ConnectionDirection::Reply),
             _ => Err(format!("conntrack: Bad value for \"--ctdir\" option: \"{text}\"")),
         };
+        let status = |text: &str| match text {
+            "EXPECTED" => Ok(true),
+            other => Err(format!(
+                "conntrack: only the status EXPECTED is known here, not {other}"
+            )),
+        };
         Ok(Match::Connection(ConnectionMatch {
             states: self.read("--ctstate", ConnectionMatch::parse_states)?,
             reply_destination: self.read("--ctrepldst", Net::parse)?,
             direction: self.read("--ctdir", direction)?,
+            is_expected: self.read("--ctstatus", status)?,
         }))
     }
 

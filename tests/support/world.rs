@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pluto_updown::apply::{ApplyError, Blocked, Caller, Outcome, Session, Started};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::iptables::{Reason, Tables, TablesError};
-use pluto_updown::netfilter::{Rulebook, Table, Variant};
+use pluto_updown::netfilter::{Backend, Ruleset, Table};
 use pluto_updown::plan::Drift;
 use pluto_updown::record::{Daemon, Store};
 use pluto_updown::rtnetlink::XfrmInterface;
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};
 use super::random::Random;
+use super::scratch::scratch;
 
 /// What becomes of the process at the next restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +88,9 @@ impl Chance {
 /// The emulated tables of a machine.
 #[derive(Debug)]
 pub struct EmulatedTables {
-    books: BTreeMap<Rulebook, Emulator>,
+    books: BTreeMap<Ruleset, Emulator>,
     /// What `iptables` is.
-    pub default: Variant,
+    pub default: Backend,
     /// What happens at the next restore.
     pub death: Option<Death>,
     /// How the restores after that fail, one after the other.
@@ -100,19 +101,19 @@ pub struct EmulatedTables {
 
 impl EmulatedTables {
     pub fn book(&mut self, family: Family) -> &mut Emulator {
-        let rulebook = Rulebook {
-            variant: self.default,
+        let ruleset = Ruleset {
+            backend: self.default,
             family,
         };
-        self.books.entry(rulebook).or_default()
+        self.books.entry(ruleset).or_default()
     }
 
     pub fn restores(&self) -> usize {
         self.books.values().map(|book| book.restores).sum()
     }
 
-    fn fail(&mut self, rulebook: Rulebook, text: &str, fate: Fate) -> TablesError {
-        let book = self.books.entry(rulebook).or_default();
+    fn fail(&mut self, ruleset: Ruleset, text: &str, fate: Fate) -> TablesError {
+        let book = self.books.entry(ruleset).or_default();
         book.dies_halfway = matches!(fate, Fate::RefusedHalfway | Fate::KilledHalfway);
         let restored = match fate {
             Fate::Refused | Fate::RefusedBySystem | Fate::KilledBefore => Ok(()),
@@ -136,18 +137,18 @@ impl EmulatedTables {
 }
 
 impl Tables for EmulatedTables {
-    fn default_variant(&self, _family: Family) -> Result<Variant, TablesError> {
+    fn default_backend(&self, _family: Family) -> Result<Backend, TablesError> {
         Ok(self.default)
     }
 
-    fn restore(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
+    fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         assert!(!text.is_empty(), "iptables-restore is started for nothing");
         let fate = self.fates.pop_front();
         if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
-            return Err(self.fail(rulebook, text, fate));
+            return Err(self.fail(ruleset, text, fate));
         }
         let death = self.death.take();
-        let book = self.books.entry(rulebook).or_default();
+        let book = self.books.entry(ruleset).or_default();
         match death {
             Some(Death::Before) => return Err(dead()),
             Some(Death::Halfway) => book.dies_halfway = true,
@@ -161,12 +162,12 @@ impl Tables for EmulatedTables {
         }
     }
 
-    fn resume(&mut self, rulebook: Rulebook, text: &str) -> Result<(), TablesError> {
-        self.restore(rulebook, text)
+    fn resume(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
+        self.restore(ruleset, text)
     }
 
-    fn save(&mut self, rulebook: Rulebook, table: Table) -> Result<String, TablesError> {
-        let book = self.books.entry(rulebook).or_default();
+    fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError> {
+        let book = self.books.entry(ruleset).or_default();
         let kind = match table {
             Table::Filter => Kind::Filter,
             Table::Nat => Kind::Nat,
@@ -181,13 +182,13 @@ impl Tables for EmulatedTables {
         }
     }
 
-    fn save_all(&mut self, rulebook: Rulebook) -> Result<String, TablesError> {
-        let book = self.books.entry(rulebook).or_default();
+    fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError> {
+        let book = self.books.entry(ruleset).or_default();
         Ok(Kind::ALL.map(|kind| book.table(kind).save()).concat())
     }
 
-    fn variants(&self, _family: Family) -> BTreeSet<Variant> {
-        let used = self.books.keys().map(|rulebook| rulebook.variant);
+    fn backends(&self, _family: Family) -> BTreeSet<Backend> {
+        let used = self.books.keys().map(|ruleset| ruleset.backend);
         used.chain([self.default]).collect()
     }
 }
@@ -226,13 +227,13 @@ impl Default for World {
     fn default() -> Self {
         let tables = EmulatedTables {
             books: BTreeMap::new(),
-            default: Variant::Nft,
+            default: Backend::Nft,
             death: None,
             fates: VecDeque::new(),
             chance: None,
         };
         Self {
-            folder: TempDir::new().expect("a temporary folder"),
+            folder: scratch(),
             tables,
             daemon: None,
             interfaces: Vec::new(),
@@ -292,12 +293,9 @@ impl World {
 
     /// `pluto-updown restore`: what was wrong in the tables of this machine.
     pub fn restore(&mut self) -> Result<Vec<Drift>, ApplyError> {
-        let rulebooks: Vec<_> = self.tables.books.keys().copied().collect();
+        let rulesets: Vec<_> = self.tables.books.keys().copied().collect();
         self.work(|session| {
-            let found: Result<Vec<_>, _> = rulebooks
-                .into_iter()
-                .map(|rulebook| session.restore(rulebook))
-                .collect();
+            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| session.restore(ruleset)).collect();
             Ok(found?.concat())
         })
     }
@@ -309,7 +307,7 @@ impl World {
             .tables
             .books
             .keys()
-            .flat_map(|rulebook| store.tunnels(*rulebook).expect("a record"));
+            .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         tunnels.map(|record| (record.id.to_string(), record.count)).collect()
     }
 

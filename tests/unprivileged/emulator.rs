@@ -1,7 +1,7 @@
 //! Tests of the two support modules that other tests lean on: does the emulator take
 //! and refuse what `iptables-restore` does, and does a packet go through the chains
 //! as it goes through the kernel? What is stated here was compared with iptables
-//! 1.8.9, both variants; `strictness.rs` and `counters.rs` do it again each time.
+//! 1.8.9, both backends; `strictness.rs` and `counters.rs` do it again each time.
 
 use crate::support::emulator::{Emulator, Kind, Mss, ParsedRule};
 use crate::support::packet::{AH, ConnectionState, From, Journey, Packet, To, Trace, Translation, Verdict};

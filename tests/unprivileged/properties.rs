@@ -5,11 +5,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use crate::support::emulator::{Emulator, Kind};
+use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
 use pluto_updown::plan::{
-    Change, Exempting, Layout, Piece, Site, Terms, TunnelKey, faults, lay_out, rebuild, transition,
+    ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
+    rebuild, transition, tunnel_rules,
 };
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Esp, JumpPlace};
@@ -81,21 +83,23 @@ fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
     }
 }
 
-fn layout(tunnel: &Tunnel) -> Layout {
-    let id = TunnelKey::of(tunnel).ids().next().expect("a first name");
-    let terms = Terms {
+fn rules_of(tunnel: &Tunnel) -> TunnelRules {
+    let id = TunnelKey::from_tunnel(tunnel).ids().next().expect("a first name");
+    let terms = PolicyContext {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
-        exempting: Exempting::Nobody,
+        nat_exemption: NatExemption::Never,
         interfaces: &[],
         path_mtu: None,
     };
-    lay_out(tunnel, &id, &terms).expect("nothing is set")
+    tunnel_rules(tunnel, &id, &terms).expect("nothing is set")
 }
 
 /// What is a tunnel's own in the filter table.
-fn filter(layout: &Layout) -> &Piece {
-    layout.piece(Table::Filter).expect("every tunnel has something there")
+fn filter(rules_of: &TunnelRules) -> &ChainFragment {
+    rules_of
+        .fragment(Table::Filter)
+        .expect("every tunnel has something there")
 }
 
 fn saved(tables: &Emulator) -> [String; 3] {
@@ -127,22 +131,22 @@ fn is_plain(line: &str) -> bool {
     printable && (quotes == 0 || (quotes == 2 && is_quoted)) && !line.contains('\\')
 }
 
-fn site(family: Family) -> Site {
+fn site(family: Family) -> JumpConfig {
     let place = JumpPlace::First;
-    Site { family, place }
+    JumpConfig { family, place }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {
-        let layout = layout(&tunnel);
+        let rules_of = rules_of(&tunnel);
         let site = site(tunnel.family());
-        let up = transition(&Change { come: vec![layout.clone()], ..Change::at(site) });
-        let down = transition(&Change { gone: vec![layout.clone()], ..Change::at(site) });
-        let listings = layout.tables().into_iter().map(|table| (table, Listing::default())).collect();
-        let anew = rebuild(&[layout], &listings, site);
+        let up = transition(&RulesetChange { added: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
+        let down = transition(&RulesetChange { removed: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
+        let listings = rules_of.tables().into_iter().map(|table| (table, Listing::default())).collect();
+        let anew = rebuild(&[rules_of], &listings, site);
         for commands in [&up, &down, &anew] {
             let text = restore_text(commands);
             let lines: usize = commands.iter().map(|section| section.commands.len() + 2).sum();
@@ -150,28 +154,28 @@ proptest! {
             for line in text.lines() {
                 prop_assert!(is_plain(line), "{}", line);
             }
-            prop_assert_eq!(faults(commands), vec![]);
+            prop_assert_eq!(plan_faults(commands), vec![]);
         }
     }
 
     #[test]
     fn what_goes_in_comes_out(tunnels in prop::collection::vec(any_tunnel(), 1..4)) {
         let family = tunnels[0].family();
-        let layouts: Vec<_> = tunnels.iter().filter(|tunnel| tunnel.family() == family).map(layout).collect();
+        let all_rules: Vec<_> = tunnels.iter().filter(|tunnel| tunnel.family() == family).map(rules_of).collect();
         let mut table = Emulator::new();
         let before = saved(&table);
-        let up = transition(&Change { come: layouts.clone(), ..Change::at(site(family)) });
+        let up = transition(&RulesetChange { added: all_rules.clone(), ..RulesetChange::unchanged(site(family)) });
         prop_assert_eq!(table.restore(&restore_text(&up)), Ok(()));
-        let down = transition(&Change { gone: layouts, ..Change::at(site(family)) });
+        let down = transition(&RulesetChange { removed: all_rules, ..RulesetChange::unchanged(site(family)) });
         prop_assert_eq!(table.restore(&restore_text(&down)), Ok(()));
         prop_assert_eq!(saved(&table), before);
     }
 
     #[test]
     fn chains_of_unlike_tunnels_have_unlike_names(tunnels in prop::collection::vec(any_tunnel(), 2..30)) {
-        let keys: BTreeSet<String> = tunnels.iter().map(|tunnel| format!("{:?}", TunnelKey::of(tunnel))).collect();
-        let layouts: Vec<_> = tunnels.iter().map(layout).collect();
-        let own: Vec<BTreeSet<_>> = layouts.iter().map(|layout| filter(layout).chains.iter().cloned().collect()).collect();
+        let keys: BTreeSet<String> = tunnels.iter().map(|tunnel| format!("{:?}", TunnelKey::from_tunnel(tunnel))).collect();
+        let all_rules: Vec<_> = tunnels.iter().map(rules_of).collect();
+        let own: Vec<BTreeSet<_>> = all_rules.iter().map(|rules_of| filter(rules_of).chains.iter().cloned().collect()).collect();
         let names: BTreeSet<_> = own.iter().collect();
         prop_assert_eq!(names.len(), keys.len());
         for chain in own.iter().flatten() {
@@ -181,14 +185,14 @@ proptest! {
 
     #[test]
     fn blocks_of_unlike_networks_have_unlike_chains(networks in prop::collection::vec(prop_oneof![network(), network_v6()], 2..30)) {
-        use pluto_updown::plan::{Block, Path};
+        use pluto_updown::plan::{DispatchBucket, PacketPath};
         use pluto_updown::selector::Network;
         let blocks: BTreeSet<_> = networks
             .iter()
             .map(|text| text.parse::<Network>().expect("a network"))
-            .flat_map(|network| Path::ALL.map(|path| Block::of(path, &network)))
+            .flat_map(|network| PacketPath::ALL.map(|path| DispatchBucket::for_remote(path, &network)))
             .collect();
-        let chains: BTreeSet<_> = blocks.iter().map(Block::chain).collect();
+        let chains: BTreeSet<_> = blocks.iter().map(DispatchBucket::chain_name).collect();
         prop_assert_eq!(chains.len(), blocks.len());
     }
 }
@@ -197,7 +201,7 @@ proptest! {
 fn two_names_that_look_alike_in_a_chain_are_two_chains() {
     let networks = ("10.1.0.0/24".to_owned(), "10.2.0.0/24".to_owned());
     let named = |name: &str| tunnel(&[name.as_bytes().to_vec()], &networks, 1).expect("a tunnel");
-    let chains = |name: &str| filter(&layout(&named(name))).chains.clone();
+    let chains = |name: &str| filter(&rules_of(&named(name))).chains.clone();
     assert_ne!(chains("a/b"), chains("a b"));
     assert_ne!(chains("long-name-of-a-branch-1"), chains("long-name-of-a-branch-2"));
     assert_ne!(chains("a\\x5cb"), chains("a\\b"));
@@ -205,41 +209,41 @@ fn two_names_that_look_alike_in_a_chain_are_two_chains() {
 
 #[test]
 fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
-    use pluto_updown::netfilter::{BuiltIn, Place, Placed, Rule, Section, Verdict};
+    use pluto_updown::netfilter::{BuiltIn, PlacedRule, Rule, RulePosition, Section, Target};
     let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
-    let layout = layout(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
-    let good = transition(&Change {
-        come: vec![layout.clone()],
-        ..Change::at(site(Family::Ipv4))
+    let rules_of = rules_of(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
+    let good = transition(&RulesetChange {
+        added: vec![rules_of.clone()],
+        ..RulesetChange::unchanged(site(Family::Ipv4))
     });
     assert_eq!(good.len(), 2);
-    assert_eq!(faults(&good), []);
+    assert_eq!(plan_faults(&good), []);
     // How many faults one more rule makes, in each of the two tables.
     let more = |table: Table, chain, verdict| {
-        let placed = Placed {
+        let placed = PlacedRule {
             chain,
-            place: Place::Head,
+            position: RulePosition::Head,
             rule: Rule::always(verdict),
         };
         let mut sections: Vec<Section> = good.clone();
         let mut meant = sections.iter_mut().filter(|section| section.table == table);
-        meant.next().expect("the table").commands.push(Command::Put(placed));
-        faults(&sections).len()
+        meant.next().expect("the table").commands.push(Command::from(placed));
+        plan_faults(&sections).len()
     };
     let old: ChainName = "PLUTO-old".parse().expect("a name");
     let address = "10.1.0.1".parse().expect("an address");
     for table in [Table::Filter, Table::Nat] {
-        assert_eq!(more(table, BuiltIn::Forward.into(), Verdict::Accept), 1);
-        assert_eq!(more(table, BuiltIn::PostRouting.into(), Verdict::Snat(address)), 1);
+        assert_eq!(more(table, BuiltIn::Forward.into(), Target::Accept), 1);
+        assert_eq!(more(table, BuiltIn::PostRouting.into(), Target::Snat(address)), 1);
         // In the nat table it lets nothing in.
         let opens = usize::from(table == Table::Filter);
-        assert_eq!(more(table, (&old).into(), Verdict::Accept), opens);
-        assert_eq!(more(table, (&old).into(), Verdict::Dnat(address)), 1);
+        assert_eq!(more(table, (&old).into(), Target::Accept), opens);
+        assert_eq!(more(table, (&old).into(), Target::Dnat(address)), 1);
         // A way into the tunnel's chain for packets that did not come by IPsec.
-        let own = &layout.piece(table).expect("something there").chains[0];
-        assert_eq!(more(table, (&old).into(), Verdict::Jump(own.clone())), 1);
+        let own = &rules_of.fragment(table).expect("something there").chains[0];
+        assert_eq!(more(table, (&old).into(), Target::Jump(own.clone())), 1);
         // A translation of the tunnel's own is none in the filter table.
         let expected = usize::from(table == Table::Filter);
-        assert_eq!(more(table, own.into(), Verdict::Snat(address)), expected);
+        assert_eq!(more(table, own.into(), Target::Snat(address)), expected);
     }
 }

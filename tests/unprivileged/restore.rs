@@ -6,13 +6,13 @@ use crate::support::emulator::{Emulator, Kind};
 use crate::support::world::{Fate, World, duty, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, Caller, Session};
 use pluto_updown::contract::Tunnel;
-use pluto_updown::netfilter::{Rulebook, Variant};
+use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::Drift;
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 
-const BOOK: Rulebook = Rulebook {
-    variant: Variant::Nft,
+const BOOK: Ruleset = Ruleset {
+    backend: Backend::Nft,
     family: Family::Ipv4,
 };
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use crate::support::binary::Call;
 use crate::support::captures::find;
 use crate::support::network::FakeNetwork;
+use crate::support::property::cases;
+use crate::support::scratch::scratch;
 use nix::errno::Errno;
 use pluto_updown::apply::{RoutingError, RoutingSession};
 use pluto_updown::contract::{Event, Snapshot, read};
@@ -268,7 +270,7 @@ impl Gateway {
             .forbidden
             .insert("10.66.0.0/16".parse().expect("a network"), NoRoute::Prohibited);
         Self {
-            folder: TempDir::new().expect("a temporary folder"),
+            folder: scratch(),
             theirs: network.items.clone(),
             links: network.links.keys().cloned().collect(),
             network,
@@ -382,7 +384,7 @@ impl Gateway {
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
                 let event = read_event(&Verb::Route.of(&CONNECTIONS[which]));
-                let key = pluto_updown::plan::RoutingKey::of(event.routing.as_ref().expect("a route"));
+                let key = pluto_updown::plan::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
                 let record = self.store().routing(&key).expect("a readable record");
                 for item in record.into_iter().flat_map(|record| record.items) {
                     let is_in = match &item {
@@ -404,8 +406,10 @@ impl Gateway {
         assert!(lost.is_empty(), "{after:?} took away {lost:?}");
         let recorded = self.recorded();
         for item in self.ours() {
-            let slot = pluto_updown::plan::slot(&item);
-            let known = recorded.iter().any(|other| pluto_updown::plan::slot(other) == slot);
+            let slot = pluto_updown::plan::object_key(&item);
+            let known = recorded
+                .iter()
+                .any(|other| pluto_updown::plan::object_key(other) == slot);
             assert!(known, "no record tells of {item:?} after {after:?}");
         }
     }
@@ -492,7 +496,7 @@ fn carried_out<N: Network>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn what_is_installed_is_on_record_and_goes_in_the_end(steps in prop::collection::vec(step(), 1..30)) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::emulator::Kind;
+use crate::support::property::cases;
 use crate::support::world::{Death, World, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, Outcome};
 use pluto_updown::contract::{Duty, Multiplicity, Tunnel};
@@ -136,7 +137,7 @@ impl Run {
     }
 
     fn key(&self, which: usize) -> String {
-        format!("{:?}", TunnelKey::of(&self.tunnels[which]))
+        format!("{:?}", TunnelKey::from_tunnel(&self.tunnels[which]))
     }
 
     fn make(&mut self, step: &Step) {
@@ -203,11 +204,11 @@ impl Run {
         let mut key = self.key(which);
         if !self.up.contains_key(&key) {
             // A down with another reqid means the only tunnel that is alike, if there is only one.
-            let wanted = TunnelKey::of(&self.tunnels[which]);
+            let wanted = TunnelKey::from_tunnel(&self.tunnels[which]);
             let alike: Vec<_> = self
                 .up
                 .iter()
-                .filter(|(_, (other, _))| TunnelKey::of(&self.tunnels[*other]).same_but_reqid(&wanted))
+                .filter(|(_, (other, _))| TunnelKey::from_tunnel(&self.tunnels[*other]).same_but_reqid(&wanted))
                 .map(|(key, _)| key.clone())
                 .collect();
             let [only] = &alike[..] else { return };
@@ -297,7 +298,7 @@ fn order_is_safe(world: &mut World, family: Family) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn the_rules_are_those_of_the_living_tunnels(steps in prop::collection::vec(step(), 1..40)) {

@@ -167,3 +167,172 @@ fn networks_that_a_tunnel_joins_and_the_settings_name_are_held_apart_once() {
     world.start().expect("a start");
     assert_eq!(rules(&mut world, Kind::Filter), filter);
 }
+
+/// What is allowed to a tunnel that its daemon describes so.
+fn allowed(settings: &str, call: &str) -> String {
+    set(settings).policy(&tunnel(call)).allow.to_string()
+}
+
+const GUESTS: &str = "[tunnel]\nallow = \"all\"\n[[connection]]\npeer-id = \"*@guest.example\"\nallow = \"none\"\n";
+const STAFF: &str = "[tunnel]\nallow = \"none\"\n[[connection]]\npeer-id = \"*@staff.example\"\nallow = \"all\"\n";
+
+#[test]
+fn no_spelling_of_an_identity_passes_by_an_entry_that_forbids() {
+    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let long = format!("{}@guest.example", "e".repeat(600));
+    let cut = format!("{}@guest.example", "e".repeat(500));
+    let cut = &cut[..511];
+    for (identity, allow) in [
+        ("eve@guest.example", "none"),
+        ("eve,x@guest.example", "none"),
+        ("a b@guest.example", "none"),
+        ("eve\\x@guest.example", "none"),
+        ("C=CH, CN=eve@guest.example", "none"),
+        ("eve/x@guest.example", "none"),
+        ("eve@x@guest.example", "none"),
+        ("eve@Guest.EXAMPLE", "none"),
+        (long.as_str(), "none"),
+        (cut, "none"),
+        ("anna@staff.example", "all"),
+        ("guest.example", "all"),
+    ] {
+        assert_eq!(
+            allowed(GUESTS, &with(&call, "PLUTO_PEER_ID", identity)),
+            allow,
+            "{identity}"
+        );
+    }
+}
+
+#[test]
+fn no_spelling_of_an_identity_passes_for_one_that_an_entry_allows() {
+    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let long = format!("{}@staff.example", "e".repeat(600));
+    for (identity, allow) in [
+        ("anna@staff.example", "all"),
+        ("eve,x@staff.example", "none"),
+        ("C=CH, CN=eve@staff.example", "none"),
+        ("anna@STAFF.example", "none"),
+        (long.as_str(), "none"),
+    ] {
+        assert_eq!(
+            allowed(STAFF, &with(&call, "PLUTO_PEER_ID", identity)),
+            allow,
+            "{identity}"
+        );
+    }
+}
+
+#[test]
+fn an_identity_is_the_same_under_every_daemon_that_can_write_it() {
+    let settings = "[tunnel]\nallow = \"none\"\n[[connection]]\npeer-id = \"C=FR, O=L'Exemple, CN=*\"\nallow = \"all\"\n\
+                    [[connection]]\npeer-id = 'C=DE, O=Gr\u{fc}n \"Nord\" GmbH, CN=*'\nallow = \"replies\"\n";
+    let libreswan5 = libreswan("up-client", "rw", 16389, "10.1.0.0/24", "10.9.0.1/32");
+    let libreswan4 = with(&libreswan5, "PLUTO_CLIENT_FAMILY", "");
+    let libreswan4 = libreswan4.replace("PLUTO_CLIENT_FAMILY=\n", "");
+    let libreswan54 = with(&libreswan5, "PLUTO_DNS_RESOLVER", "file");
+    let strongswan = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    for (call, identity, allow) in [
+        (&libreswan4, r"C=FR, O=L\047Exemple, CN=anna", "all"),
+        (&libreswan5, r"C=FR, O=L\047Exemple, CN=anna", "all"),
+        (&libreswan54, "C=FR, O=L'Exemple, CN=anna", "all"),
+        (&strongswan, "C=FR, O=L'Exemple, CN=anna", "all"),
+        (
+            &libreswan4,
+            r"C=DE, O=Gr\134C3\134BCn \134\042Nord\134\042 GmbH, CN=anna",
+            "replies",
+        ),
+        (
+            &libreswan5,
+            r"C=DE, O=Gr\134C3\134BCn \134\042Nord\134\042 GmbH, CN=anna",
+            "replies",
+        ),
+        (&libreswan54, r#"C=DE, O=Gr\C3\BCn \"Nord\" GmbH, CN=anna"#, "replies"),
+        // Every ? may be another byte: what both allow.
+        (&strongswan, "C=DE, O=Gr??n \"Nord\" GmbH, CN=anna", "none"),
+    ] {
+        assert_eq!(
+            allowed(settings, &with(call, "PLUTO_PEER_ID", identity)),
+            allow,
+            "{identity}"
+        );
+    }
+}
+
+#[test]
+fn a_user_counts_only_when_authenticated_and_as_the_daemon_can_write_the_name() {
+    let call = libreswan("up-client", "rw", 16389, "10.1.0.0/24", "10.9.0.1/32");
+    let anna = "[tunnel]\nallow = \"none\"\n[[connection]]\nuser = \"anna\"\nallow = \"all\"\n";
+    let user = |failed: &str| with(&with(&call, "PLUTO_USERNAME", "anna"), "XAUTH_FAILED", failed);
+    assert_eq!(allowed(anna, &user("0")), "all");
+    assert_eq!(allowed(anna, &user("1")), "none");
+    let realm = "[tunnel]\nallow = \"all\"\n[[connection]]\nuser = \"*@guest.example\"\nallow = \"none\"\n";
+    // As libreswan strips eve@guest.example.
+    assert_eq!(
+        allowed(realm, &with(&call, "PLUTO_USERNAME", "eveguest.example")),
+        "none"
+    );
+    assert_eq!(allowed(realm, &user("0")), "all");
+}
+
+#[test]
+fn a_name_is_the_connections_in_the_configuration() {
+    let settings = "[tunnel]\nallow = \"none\"\n[[connection]]\nname = \"net\"\nallow = \"all\"\n\
+                    [[connection]]\nname = \"part/1x2\"\nallow = \"replies\"\n";
+    for (name, allow) in [
+        ("net", "all"),
+        ("net/1x1", "all"),
+        ("net#192.0.2.0/24", "all"),
+        ("net#192.0.2.0/24-(6--0--80)", "all"),
+        ("network/1x1", "none"),
+        ("part/1x2", "replies"),
+        ("part/1x1", "none"),
+    ] {
+        let call = libreswan("up-client", name, 16389, "10.1.0.0/24", "10.9.0.1/32");
+        assert_eq!(allowed(settings, &call), allow, "{name}");
+    }
+    // charon forms no names: this is another child.
+    let call = strongswan("up-client", "net/1x1", 1, "10.1.0.0/24", "10.9.0.1/32");
+    assert_eq!(allowed(settings, &call), "none");
+}
+
+#[test]
+fn a_doubt_is_told_in_one_line() {
+    let settings = set(GUESTS);
+    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let doubts = |identity| {
+        settings
+            .doubts(&tunnel(&with(&call, "PLUTO_PEER_ID", identity)))
+            .map(|doubts| doubts.to_string())
+    };
+    assert_eq!(doubts("eve@guest.example"), None);
+    assert_eq!(doubts("anna@staff.example"), None);
+    assert_eq!(
+        doubts("eve,x@guest.example").as_deref(),
+        Some("[[connection]] 1, peer-id = \"*@guest.example\" may or may not apply: allowed is what both allow")
+    );
+}
+
+#[test]
+fn networks_are_held_apart_for_a_tunnel_that_may_be_meant() {
+    let settings = set(
+        "[[connection]]\npeer-id = \"*@guest.example\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/16\", \"10.2.0.0/16\"]]\n",
+    );
+    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.2.0.0/24");
+    let pairs = |identity| settings.between(&tunnel(&with(&call, "PLUTO_PEER_ID", identity))).len();
+    assert_eq!((pairs("eve,x@guest.example"), pairs("anna@staff.example")), (1, 0));
+}
+
+#[test]
+fn an_identity_that_a_user_only_claims_opens_nothing() {
+    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let claims = |user: &str| {
+        let call = with(&call, "PLUTO_PEER_ID", "anna@staff.example");
+        with(&call, "PLUTO_XAUTH_ID", user)
+    };
+    assert_eq!(allowed(STAFF, &claims("anna@staff.example")), "all");
+    assert_eq!(allowed(STAFF, &claims("eve")), "none");
+    let both = STAFF.replace("allow = \"all\"", "user = \"anna\"\nallow = \"all\"");
+    assert_eq!(allowed(&both, &claims("anna")), "all");
+    assert_eq!(allowed(&both, &claims("eve")), "none");
+}

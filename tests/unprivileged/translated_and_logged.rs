@@ -318,7 +318,7 @@ fn the_mark_on_a_copy_is_the_connections_name_as_far_as_there_is_room() {
         let mut world = World::default();
         let tunnel = tunnel(&logged(name, 16389, "10.2.0.0/24"));
         world.up(&tunnel);
-        let id = TunnelKey::of(&tunnel).ids().next().expect("a name");
+        let id = TunnelKey::from_tunnel(&tunnel).ids().next().expect("a name");
         let rules = world.tables.book(Family::Ipv4).rules(&format!("PLUTO-{id}-I")).to_vec();
         let plain = |text: &str| text.replace('"', "");
         assert_eq!(

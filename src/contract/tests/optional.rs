@@ -4,6 +4,25 @@ use super::*;
 use crate::contract::{ClientTranslation, Compression, HostAccess, LogGroup, PeerText, Spis};
 
 #[test]
+fn a_user_whose_password_was_wrong_is_nobody() {
+    for call in [libreswan4(), libreswan5(), libreswan54()] {
+        let user = |failed: &str| {
+            call.clone()
+                .with("PLUTO_USERNAME", "anna")
+                .with("XAUTH_FAILED", failed)
+                .tunnel()
+                .user
+        };
+        let anna = Some(PeerText::new(b"anna"));
+        assert_eq!((user("0"), user("")), (anna.clone(), anna));
+        assert_eq!((user("1"), user("yes")), (None, None));
+    }
+    // Another daemon does not set it: the variable is one that it happens to inherit.
+    let call = strongswan().with("PLUTO_XAUTH_ID", "anna").with("XAUTH_FAILED", "1");
+    assert_eq!(call.tunnel().user, Some(PeerText::new(b"anna")));
+}
+
+#[test]
 fn the_user_has_a_name_of_its_own_in_each_daemon() {
     let user = |call: Call, name: &str| call.with(name, "alice").tunnel().user;
     let alice = Some(PeerText::new(b"alice"));

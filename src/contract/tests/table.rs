@@ -31,7 +31,7 @@ fn matters(name: &str) -> bool {
         .into_iter()
         .map(|(_, call)| call)
         .chain(captured::road_warriors())
-        .chain([cisco_client()]);
+        .chain([cisco_client(), libreswan5().with("PLUTO_USERNAME", "anna")]);
     calls.flat_map(|call| [call.clone(), call.down()]).any(|call| {
         let outcome = call.read();
         let changes = |value: &str| call.clone().with(name, value).read() != outcome;

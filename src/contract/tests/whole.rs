@@ -215,7 +215,7 @@ fn identities_may_be_long_and_of_any_bytes() {
         assert!(
             cut.into_iter()
                 .flatten()
-                .any(|text| text.as_str().ends_with("\\xff...")),
+                .any(|text| text.as_str().ends_with("\\xff\\...")),
             "{name}"
         );
     }

@@ -111,19 +111,25 @@ fn a_text_of_the_peer_cannot_control_a_terminal_or_break_a_line() {
 }
 
 #[test]
-fn what_libreswan_has_escaped_is_not_escaped_again() {
-    assert_eq!(PeerText::new(br"CN=O\047Neil").as_str(), r"CN=O\047Neil");
+fn a_text_of_the_peer_has_one_form_and_gives_its_bytes_back() {
+    let text = PeerText::new(br"CN=O\047Neil");
+    assert_eq!(text.as_str(), r"CN=O\x5c047Neil");
+    assert_eq!(text.bytes(), br"CN=O\047Neil");
+    // As an older version recorded it.
+    let old: PeerText = stored(r"CN=O\047Neil\xc3").unwrap();
+    assert_eq!(old.bytes(), b"CN=O\\047Neil\xc3");
 }
 
 #[test]
-fn a_long_text_is_cut_between_two_escapes() {
-    assert_eq!(PeerText::new(&[b'a'; 512]).as_str(), "a".repeat(512));
-    assert_eq!(PeerText::new(&[b'a'; 513]).as_str(), format!("{}...", "a".repeat(509)));
-    assert_eq!(
-        PeerText::new(&[0xff; 100_000]).as_str(),
-        format!("{}...", r"\xff".repeat(127))
-    );
-    assert_eq!(PeerText::new(&[0xff; 128]).as_str(), r"\xff".repeat(128));
+fn a_long_text_is_cut_and_says_so() {
+    let whole = PeerText::new(&[b'a'; 510]);
+    assert_eq!((whole.as_str(), whole.is_cut()), ("a".repeat(510).as_str(), false));
+    let cut = PeerText::new(&[b'a'; 511]);
+    assert_eq!(cut.as_str(), format!(r"{}\...", "a".repeat(510)));
+    assert!(cut.is_cut());
+    assert_eq!(cut.bytes(), [b'a'; 510]);
+    assert_eq!(PeerText::new(&[0xff; 100_000]).bytes(), [0xff; 510]);
+    assert!(!PeerText::new(br"a\...").is_cut());
 }
 
 #[test]
@@ -134,5 +140,5 @@ fn a_stored_text_is_checked() {
     }
     assert_eq!(stored::<PeerText>("a\nb"), None);
     assert_eq!(stored::<PeerText>("\u{e4}"), None);
-    assert_eq!(stored::<PeerText>(&"a".repeat(513)), None);
+    assert_eq!(stored::<PeerText>(&"a".repeat(2045)), None);
 }

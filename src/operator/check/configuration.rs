@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
+use crate::files::read_plain;
 
 /// The files of the daemons, and the folders of such files.
 const PLACES: [&str; 10] = [
@@ -36,9 +37,10 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let files = files(root);
     let (mut settings, mut findings) = (Vec::new(), Vec::new());
     for file in &files {
-        let Ok(text) = fs::read_to_string(file) else {
+        let Ok(bytes) = read_plain(file, LARGEST) else {
             continue;
         };
+        let text = String::from_utf8_lossy(&bytes);
         settings.extend(read(file, &text));
         findings.extend(both(file, &text));
     }

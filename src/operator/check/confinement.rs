@@ -1,9 +1,9 @@
 //! SELinux and AppArmor: what keeps a daemon from running its hook, or the hook from running iptables.
 
-use std::fs;
 use std::path::Path;
 
 use super::Finding;
+use crate::files::read_plain;
 
 /// AppArmor's profiles for IKE daemons, and where an administrator adds to each.
 const PROFILES: [(&str, &str); 4] = [
@@ -22,7 +22,7 @@ const PROFILES: [(&str, &str); 4] = [
 /// All that is found below a root.
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let mut findings: Vec<_> = selinux(root).into_iter().collect();
-    let profiles = fs::read_to_string(root.join("sys/kernel/security/apparmor/profiles")).unwrap_or_default();
+    let profiles = text(&root.join("sys/kernel/security/apparmor/profiles")).unwrap_or_default();
     for (daemon, local) in PROFILES {
         let enforced = profiles.lines().any(|line| line == format!("{daemon} (enforce)"));
         if enforced {
@@ -32,8 +32,14 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     findings
 }
 
+/// What a file says, if it is there and one that can be read.
+fn text(path: &Path) -> Option<String> {
+    let bytes = read_plain(path, 1 << 20).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn selinux(root: &Path) -> Option<Finding> {
-    let enforce = fs::read_to_string(root.join("sys/fs/selinux/enforce")).ok()?;
+    let enforce = text(&root.join("sys/fs/selinux/enforce"))?;
     (enforce.trim() == "1").then(|| {
         Finding::note(
             "SELinux is enforcing",
@@ -44,7 +50,7 @@ fn selinux(root: &Path) -> Option<Finding> {
 }
 
 fn apparmor(root: &Path, daemon: &str, local: &str) -> Finding {
-    let added = fs::read_to_string(root.join(local)).unwrap_or_default();
+    let added = text(&root.join(local)).unwrap_or_default();
     let code = |line: &&str| !line.trim_start().starts_with('#');
     match added.lines().filter(code).any(|line| line.contains("pluto-updown")) {
         true => Finding::fine(format_args!("AppArmor: /{local} lets {daemon} run pluto-updown")),
@@ -61,6 +67,8 @@ fn apparmor(root: &Path, daemon: &str, local: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::operator::check::Weight;
 

@@ -1,10 +1,10 @@
 //! iptables: which one, what it knows, and what stands in the way of our rules.
 
-use super::super::ground::{Ground, rulebooks};
+use super::super::ground::{Ground, rulesets};
 use super::Finding;
 use crate::apply::{Comparison, Session};
 use crate::iptables::{Programs, Tables};
-use crate::netfilter::{Rulebook, SavedRule, SavedTable, Table, Variant};
+use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
 use crate::plan::DriftKind;
 use crate::record::Store;
 use crate::selector::Family;
@@ -13,21 +13,21 @@ use crate::selector::Family;
 pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
-    let mut findings = variants(&programs);
+    let mut findings = backends(&programs);
     for family in Family::ALL {
-        if let Ok(variant) = programs.default_variant(family) {
-            findings.extend(needs(&programs, Rulebook { variant, family }));
+        if let Ok(backend) = programs.default_backend(family) {
+            findings.extend(needs(&programs, Ruleset { backend, family }));
         }
     }
-    let known = rulebooks(&programs, &store).unwrap_or_default();
+    let known = rulesets(&programs, &store).unwrap_or_default();
     let mut books = Vec::new();
-    for rulebook in known {
-        let on_record = store.has_entries(rulebook).unwrap_or(true);
+    for ruleset in known {
+        let on_record = store.has_entries(ruleset).unwrap_or(true);
         let mut session = Session::new(&store, &mut programs, ground.caller());
-        match session.compare(rulebook) {
+        match session.compare(ruleset) {
             Ok(comparison) => {
-                findings.extend(standing(rulebook, &comparison, on_record));
-                books.push((rulebook, comparison));
+                findings.extend(standing(ruleset, &comparison, on_record));
+                books.push((ruleset, comparison));
             }
             Err(error) => findings.push(unreadable(&error)),
         }
@@ -45,14 +45,14 @@ fn unreadable(error: &dyn std::fmt::Display) -> Finding {
 }
 
 /// Which iptables there is, of which version.
-fn variants(programs: &Programs<'_>) -> Vec<Finding> {
+fn backends(programs: &Programs<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = Vec::new();
     for family in Family::ALL {
-        match programs.default_variant(family) {
-            Ok(variant) => {
-                found.push(variant);
-                findings.push(version(programs, Rulebook { variant, family }));
+        match programs.default_backend(family) {
+            Ok(backend) => {
+                found.push(backend);
+                findings.push(version(programs, Ruleset { backend, family }));
             }
             Err(error) => findings.push(Finding::wrong(
                 error,
@@ -73,20 +73,20 @@ fn variants(programs: &Programs<'_>) -> Vec<Finding> {
     findings
 }
 
-fn version(programs: &Programs<'_>, rulebook: Rulebook) -> Finding {
+fn version(programs: &Programs<'_>, ruleset: Ruleset) -> Finding {
     /// The first whose iptables-restore waits for the lock.
     const FIRST: [u32; 3] = [1, 6, 2];
-    match programs.version(rulebook) {
+    match programs.version(ruleset) {
         Err(error) => unreadable(&error),
         Ok(text) => match numbers(&text) {
             Some(numbers) if numbers < FIRST => Finding::wrong(
-                format_args!("{}: {text}", rulebook.family),
+                format_args!("{}: {text}", ruleset.family),
                 "its iptables-restore does not know -w, which waits while another program changes the firewall",
                 "install iptables 1.6.2 or newer",
             ),
-            Some(_) => Finding::fine(format_args!("{}: {text}, {}", rulebook.family, rulebook.variant)),
+            Some(_) => Finding::fine(format_args!("{}: {text}, {}", ruleset.family, ruleset.backend)),
             None => Finding::note(
-                format_args!("{}: {text}", rulebook.family),
+                format_args!("{}: {text}", ruleset.family),
                 "its version is not understood, so that it is not known whether it is new enough",
                 "see to it that it is 1.6.2 or newer",
             ),
@@ -103,7 +103,7 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 18] = [
+const NEEDS: [(Table, &str, &str); 19] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
@@ -125,12 +125,17 @@ const NEEDS: [(Table, &str, &str); 18] = [
     (Table::Filter, "-j NFLOG --nflog-group 1", "libreswan's nflog="),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY",
         "allow = \"replies\" and other restrictions",
     ),
     (
         Table::Filter,
-        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST",
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctstatus EXPECTED",
+        "allow = \"replies\" and other restrictions",
+    ),
+    (
+        Table::Filter,
+        "-m conntrack --ctstate RELATED,ESTABLISHED --ctrepldst FIRST --ctdir REPLY",
         "nat = \"masquerade\" and an address beside allow = ...",
     ),
     (Table::Filter, "ICMP", "tunnels and services of ICMP"),
@@ -155,17 +160,17 @@ const NEEDS: [(Table, &str, &str); 18] = [
 /// Whether iptables takes all of that; nothing is changed.
 ///
 /// With iptables-legacy to look at another table than filter would be to load it, and connection tracking with nat.
-fn needs(programs: &Programs<'_>, rulebook: Rulebook) -> Vec<Finding> {
+fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
     let lacks =
-        |(table, rule, _): &&(Table, &str, &str)| programs.rehearse(rulebook, &probe(rulebook, *table, rule)).err();
-    let looked_at = |(table, ..): &&(Table, &str, &str)| rulebook.variant == Variant::Nft || *table == Table::Filter;
+        |(table, rule, _): &&(Table, &str, &str)| programs.rehearse(ruleset, &probe(ruleset, *table, rule)).err();
+    let looked_at = |(table, ..): &&(Table, &str, &str)| ruleset.backend == Backend::Nft || *table == Table::Filter;
     let mut findings: Vec<_> = NEEDS
         .iter()
         .filter(looked_at)
         .filter_map(|need| Some((need, lacks(&need)?)))
         .map(|((_, rule, purpose), error)| {
             Finding::wrong(
-                format_args!("{rulebook}: {}: {error}", spelt(rulebook.family, rule)),
+                format_args!("{ruleset}: {}: {error}", spelt(ruleset.family, rule)),
                 &format!("it is needed for {purpose}"),
                 "install the package with iptables' extensions, and the kernel's module (modprobe xt_NAME)",
             )
@@ -173,14 +178,14 @@ fn needs(programs: &Programs<'_>, rulebook: Rulebook) -> Vec<Finding> {
         .collect();
     if findings.is_empty() {
         findings.push(Finding::fine(format_args!(
-            "{rulebook}: knows every match and target that is needed"
+            "{ruleset}: knows every match and target that is needed"
         )));
     }
     findings
 }
 
-fn probe(rulebook: Rulebook, table: Table, rule: &str) -> String {
-    let rule = spelt(rulebook.family, rule);
+fn probe(ruleset: Ruleset, table: Table, rule: &str) -> String {
+    let rule = spelt(ruleset.family, rule);
     format!("*{table}\n:PLUTO-PROBE - [0:0]\n-A PLUTO-PROBE {rule}\nCOMMIT\n")
 }
 
@@ -206,26 +211,26 @@ fn spelt(family: Family, rule: &str) -> String {
 }
 
 /// What stands, and whether it does so in its place.
-fn standing(rulebook: Rulebook, comparison: &Comparison, on_record: bool) -> Vec<Finding> {
+fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut other = 0;
     for drift in &comparison.drifts {
         match drift.kind {
             DriftKind::Misplaced(..) => findings.push(Finding::wrong(
-                format_args!("{rulebook} {drift}"),
+                format_args!("{ruleset} {drift}"),
                 "it decides before we do, or we before it, also about packets of tunnels",
                 "pluto-updown restore puts our jump in its place again; see who puts rules on that side of it",
             )),
-            DriftKind::NotLedTo(_) => findings.push(Finding::wrong(
-                format_args!("{rulebook} {drift}"),
+            DriftKind::NoUserJump(_) => findings.push(Finding::wrong(
+                format_args!("{ruleset} {drift}"),
                 "no packet comes to the rules of any tunnel there",
                 "put the jump into your own rules, or take place = \"own\" out of the settings",
             )),
             DriftKind::Nothing(_)
             | DriftKind::NoChain(_)
-            | DriftKind::Stray(_)
+            | DriftKind::OrphanChain(_)
             | DriftKind::NoRule(..)
-            | DriftKind::Foreign(..)
+            | DriftKind::UnexpectedRule(..)
             | DriftKind::Order(_)
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..) => other += 1,
@@ -233,66 +238,66 @@ fn standing(rulebook: Rulebook, comparison: &Comparison, on_record: bool) -> Vec
     }
     if other > 0 {
         findings.push(Finding::wrong(
-            format_args!("{rulebook}: {other} things are not as on record"),
+            format_args!("{ruleset}: {other} things are not as on record"),
             "packets of tunnels may be refused, or others accepted",
             "pluto-updown status lists them, pluto-updown restore mends them",
         ));
     } else if on_record && findings.is_empty() {
-        findings.push(Finding::fine(format_args!("{rulebook}: stands as it is on record")));
+        findings.push(Finding::fine(format_args!("{ruleset}: stands as it is on record")));
     }
     if let (true, Some(nat)) = (on_record, comparison.saved.table(Table::Nat)) {
-        findings.extend(translating(rulebook, nat));
+        findings.extend(translating(ruleset, nat));
     }
     findings
 }
 
 /// A rule that gives packets another source before they are looked at by our own.
-fn translating(rulebook: Rulebook, nat: &SavedTable) -> Option<Finding> {
+fn translating(ruleset: Ruleset, nat: &SavedTable) -> Option<Finding> {
     let first = nat
         .rules("POSTROUTING")
         .iter()
         .take_while(|rule| rule.text != "-j PLUTO-POSTROUTING");
     let catches = |rule: &&SavedRule| {
         let translates = rule
-            .leads_to()
+            .jump_target()
             .is_some_and(|target| ["MASQUERADE", "SNAT", "NETMAP"].contains(&&*target));
         translates && !rule.text.contains("--pol none")
     };
     let rule = first.into_iter().find(catches)?;
     Some(Finding::wrong(
-        format_args!("{rulebook} nat: POSTROUTING: {}", rule.text),
+        format_args!("{ruleset} nat: POSTROUTING: {}", rule.text),
         "what it gives another source to fits the tunnel's policy no more, and leaves in clear or not at all",
         "add -m policy --dir out --pol none to this rule",
     ))
 }
 
 /// Rules in the one iptables while `iptables` is the other.
-fn mixed(programs: &Programs<'_>, store: &Store, books: &[(Rulebook, Comparison)]) -> Vec<Finding> {
+fn mixed(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Comparison)]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (rulebook, comparison) in books {
-        let Ok(default) = programs.default_variant(rulebook.family) else {
+    for (ruleset, comparison) in books {
+        let Ok(default) = programs.default_backend(ruleset.family) else {
             continue;
         };
-        if *rulebook
-            == (Rulebook {
-                variant: default,
-                ..*rulebook
+        if *ruleset
+            == (Ruleset {
+                backend: default,
+                ..*ruleset
             })
         {
             continue;
         }
-        let ours = comparison.saved.has_ours() || store.has_entries(*rulebook).unwrap_or_default();
+        let ours = comparison.saved.has_own_chains() || store.has_entries(*ruleset).unwrap_or_default();
         let theirs = comparison.saved.tables().any(|(_, table)| has_rules(table));
         if ours {
             findings.push(Finding::note(
-                format_args!("{rulebook} holds chains of ours, and iptables is {default} by now"),
+                format_args!("{ruleset} holds chains of ours, and iptables is {default} by now"),
                 "tunnels stay where they came up; iptables -S does not show them",
                 "nothing: they go when they go down. What is left of none goes with pluto-updown restore",
             ));
         }
         if theirs {
             findings.push(Finding::note(
-                format_args!("{rulebook} holds rules that are not ours, and iptables is {default}"),
+                format_args!("{ruleset} holds rules that are not ours, and iptables is {default}"),
                 "a packet has to pass both, and what drops it in the other is not seen in this one",
                 "move these rules to the one that iptables is, and flush the other",
             ));
@@ -308,14 +313,14 @@ fn has_rules(table: &SavedTable) -> bool {
         !ours
             && rules
                 .iter()
-                .any(|rule| !rule.leads_to().is_some_and(|target| target.starts_with("PLUTO-")))
+                .any(|rule| !rule.jump_target().is_some_and(|target| target.starts_with("PLUTO-")))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::{Match, Saved, Verdict};
+    use crate::netfilter::{IptablesSave, Match, Target};
 
     /// What a rule with this match asks of iptables beyond what every iptables has. A match that is new belongs into `NEEDS`.
     fn asked_by_match(matching: &Match) -> &'static [&'static str] {
@@ -325,26 +330,26 @@ mod tests {
             }
             Match::In(_) | Match::Out(_) => &[],
             Match::Traffic(..) => &["-m tcp --dport", "-m udp --dport", "-m multiport", "ICMP", "AH"],
-            Match::Policy(_) | Match::Clear(_) => &["-m policy"],
-            Match::State(_) => &["-m conntrack --ctstate"],
-            Match::Behind(_) => &["--ctrepldst"],
-            Match::Foreign => &["-m addrtype"],
+            Match::Policy(_) | Match::PolicyNone(_) => &["-m policy"],
+            Match::CtState(_) => &["-m conntrack --ctstate", "--ctdir REPLY", "--ctstatus EXPECTED"],
+            Match::CtReplDst(_) => &["--ctrepldst", "--ctdir REPLY"],
+            Match::SrcNotLocal => &["-m addrtype"],
             Match::Syn => &["--tcp-flags"],
-            Match::Rate => &["-m limit"],
+            Match::Limit => &["-m limit"],
             Match::Comment(_) => &["-m comment"],
         }
     }
 
-    fn asked_by_verdict(verdict: &Verdict) -> &'static [&'static str] {
+    fn asked_by_verdict(verdict: &Target) -> &'static [&'static str] {
         match verdict {
-            Verdict::Accept | Verdict::Drop | Verdict::Return => &[],
-            Verdict::Jump(_) | Verdict::Consult(_) | Verdict::Goto(_) => &[],
-            Verdict::Log(_) => &["-j NFLOG"],
-            Verdict::KernelLog(_) => &["-j LOG"],
-            Verdict::SegmentSize(_) => &["--set-mss"],
-            Verdict::SegmentSizeOfPath => &["--clamp-mss-to-pmtu"],
-            Verdict::Snat(_) => &["-j SNAT"],
-            Verdict::Dnat(_) => &["-j DNAT"],
+            Target::Accept | Target::Drop | Target::Return => &[],
+            Target::Jump(_) | Target::JumpUser(_) | Target::Goto(_) => &[],
+            Target::Nflog(_) => &["-j NFLOG"],
+            Target::Log(_) => &["-j LOG"],
+            Target::SetMss(_) => &["--set-mss"],
+            Target::ClampMssToPmtu => &["--clamp-mss-to-pmtu"],
+            Target::Snat(_) => &["-j SNAT"],
+            Target::Dnat(_) => &["-j DNAT"],
         }
     }
 
@@ -359,17 +364,18 @@ mod tests {
                 crate::selector::Traffic::Any,
             ),
             Match::Source("192.0.2.0/24".parse().unwrap()),
-            Match::Clear(crate::netfilter::Direction::In),
-            Match::Behind(address),
-            Match::Foreign,
+            Match::PolicyNone(crate::netfilter::Direction::In),
+            Match::CtState(crate::netfilter::CtState::Reply),
+            Match::CtReplDst(address),
+            Match::SrcNotLocal,
             Match::Syn,
-            Match::Rate,
+            Match::Limit,
         ];
         let verdicts = [
-            Verdict::Snat(address),
-            Verdict::Dnat(address),
-            Verdict::SegmentSizeOfPath,
-            Verdict::SegmentSize(std::num::NonZeroU16::MIN),
+            Target::Snat(address),
+            Target::Dnat(address),
+            Target::ClampMssToPmtu,
+            Target::SetMss(std::num::NonZeroU16::MIN),
         ];
         const ALWAYS: [&str; 4] = ["-m comment", "-m conntrack --ctstate", "-j NFLOG", "-j LOG"];
         let asked = matches.iter().flat_map(asked_by_match);
@@ -389,13 +395,13 @@ mod tests {
 
     #[test]
     fn a_translation_before_our_jump_is_found_unless_it_leaves_ipsec_alone() {
-        let rulebook = Rulebook {
-            variant: Variant::Nft,
+        let ruleset = Ruleset {
+            backend: Backend::Nft,
             family: Family::Ipv4,
         };
         let found = |rules: &str| {
-            let saved = Saved::read(&format!("*nat\n:POSTROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n"));
-            translating(rulebook, saved.table(Table::Nat).unwrap()).is_some()
+            let saved = IptablesSave::parse(&format!("*nat\n:POSTROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n"));
+            translating(ruleset, saved.table(Table::Nat).unwrap()).is_some()
         };
         assert!(found("-A POSTROUTING -o eth0 -j MASQUERADE"));
         assert!(found(

@@ -1,10 +1,12 @@
 //! What a daemon leaves its hook: no environment and three capabilities.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 
 use super::super::ground::Ground;
 use super::Finding;
@@ -40,7 +42,11 @@ fn record(ground: &Ground<'_>) -> Finding {
 fn lock(root: &Path) -> Finding {
     let path = root.join("run/xtables.lock");
     let shown = path.display();
-    let file = match fs::File::open(&path) {
+    let opened = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path);
+    let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Finding::fine(format_args!("{shown}: not there yet; iptables-legacy makes it"));

@@ -10,7 +10,7 @@ use super::scene::{Book, Scene};
 use super::verdict::{brief, on_the_way, protocol};
 use crate::contract::{Attachment, Compression, Scope, Tunnel};
 use crate::netfilter::{BuiltIn, Rule, Table};
-use crate::plan::{Connection, Leg, Packet, Shared};
+use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState};
 use crate::record::{GuardRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::Nat;
@@ -22,7 +22,7 @@ const WIDTH: usize = 80;
 /// All sentences about a tunnel.
 pub(super) fn text(scene: &Scene, found: &Found<'_>) -> String {
     let Found { book, record } = found;
-    let mut text = format!("{} ({}, {})\n", record.key.connection, record.id, book.rulebook);
+    let mut text = format!("{} ({}, {})\n", record.key.connection, record.id, book.ruleset);
     text.push_str(&section("", &who(scene, record)));
     text.push_str(&section("WHAT MAY FLOW", &flows(book, record)));
     text.push_str(&section("BESIDES", &besides(record)));
@@ -67,6 +67,12 @@ fn who(scene: &Scene, record: &TunnelRecord) -> Vec<String> {
         let made_for = kinds::of_tunnel(&record.key.traffic, tunnel.family());
         sentences.push(format!("Made for {made_for} only."));
     }
+    if record.effective.is_some() {
+        sentences.push(
+            "The kernel cannot tell it from another tunnel that is up (equal selectors and reqid): only what both allow is allowed."
+                .to_owned(),
+        );
+    }
     sentences
 }
 
@@ -94,7 +100,7 @@ fn flows(book: &Book, record: &TunnelRecord) -> Vec<String> {
 }
 
 fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
-    let piece = record.layout.piece(table);
+    let piece = record.tunnel_rules.fragment(table);
     piece
         .into_iter()
         .flat_map(|piece| &piece.rules)
@@ -106,12 +112,12 @@ pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
     if record.tunnel.translation.is_some() {
         return None;
     }
-    rules(record, Table::Nat).find_map(|rule| rule.verdict.source())
+    rules(record, Table::Nat).find_map(|rule| rule.target.snat_source())
 }
 
 /// What is done with its packets besides letting them pass or not.
 fn besides(record: &TunnelRecord) -> Vec<String> {
-    let (tunnel, policy) = (&record.tunnel, &record.policy);
+    let (tunnel, policy) = (&record.tunnel, record.effective_policy());
     let mut sentences = vec![addresses(record)];
     if let Some(chain) = &policy.chain {
         sentences.push(format!(
@@ -119,7 +125,7 @@ fn besides(record: &TunnelRecord) -> Vec<String> {
         ));
     }
     let sizes: Vec<_> = rules(record, Table::Mangle)
-        .filter_map(|rule| on_the_way(&rule.verdict))
+        .filter_map(|rule| on_the_way(&rule.target))
         .collect();
     match &sizes[..] {
         [one, other] if one == other => sentences.push(format!("Both ways {one}.")),
@@ -151,8 +157,8 @@ fn addresses(record: &TunnelRecord) -> String {
             translation.own, translation.assigned
         );
     }
-    let is_exempt = record.layout.shared.contains(&Shared::Exempt);
-    match (hidden_behind(record), record.policy.nat) {
+    let is_exempt = record.tunnel_rules.optional.contains(&OptionalChains::NatExempt);
+    match (hidden_behind(record), record.effective_policy().nat) {
         (Some(address), _) => format!(
             "Addresses: machines behind the gateway leave with {address}, and what answers them comes back to them. New connections of machines outside {} are let through by your own rules, or not at all.",
             record.tunnel.my_client
@@ -216,12 +222,18 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         kind: kind.clone(),
         from,
         to,
-        connection: Connection::New,
+        connection: PacketCtState::New,
         answered_at: None,
     };
-    let comes = (packet(peer, me, Leg::Clear(None), Leg::Gateway), BuiltIn::Input);
-    let leaves = (packet(me, peer, Leg::Gateway, Leg::Clear(None)), BuiltIn::Output);
-    [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.rulebook, peer) {
+    let comes = (
+        packet(peer, me, Endpoint::Unencrypted(None), Endpoint::Gateway),
+        BuiltIn::Input,
+    );
+    let leaves = (
+        packet(me, peer, Endpoint::Gateway, Endpoint::Unencrypted(None)),
+        BuiltIn::Output,
+    );
+    [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.ruleset, peer) {
         Some(book) => brief(&book.journeys(packet), family),
         None => format!("is left to your own rules in {}", built_in.name()),
     })
@@ -231,12 +243,12 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
 fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
     let (near, far) = (sample(&tunnel.my_client), sample(&tunnel.peer_client));
     let (ours, how) = match tunnel.scope {
-        Scope::Host => (Leg::Gateway, "to or from the gateway"),
-        Scope::Client => (Leg::Clear(None), "through the gateway"),
+        Scope::Host => (Endpoint::Gateway, "to or from the gateway"),
+        Scope::Client => (Endpoint::Unencrypted(None), "through the gateway"),
     };
     let ways = [
-        (far, near, Leg::Clear(None), ours.clone()),
-        (near, far, ours, Leg::Clear(None)),
+        (far, near, Endpoint::Unencrypted(None), ours.clone()),
+        (near, far, ours, Endpoint::Unencrypted(None)),
     ];
     let told = ways.map(|(source, destination, from, to)| {
         let packet = Packet {
@@ -245,7 +257,7 @@ fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
             kind: Traffic::Any,
             from,
             to,
-            connection: Connection::New,
+            connection: PacketCtState::New,
             answered_at: None,
         };
         let fate = brief(&book.journeys(packet), tunnel.family());

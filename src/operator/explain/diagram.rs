@@ -7,7 +7,7 @@ use super::scene::Scene;
 use super::verdict::protocol;
 use crate::contract::{Attachment, Tunnel};
 use crate::netfilter::{BuiltIn, ChainName, Direction, Table};
-use crate::plan::{Block, Passes, Path};
+use crate::plan::{AllowedTraffic, DispatchBucket, PacketPath};
 use crate::record::TunnelRecord;
 
 /// A picture: what all packets come through first, the two ways between which it is decided, and what all come through last.
@@ -99,7 +99,7 @@ pub(super) fn outbound(scene: &Scene, found: &Found<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
     let [_, closed] = esp(scene, found);
-    let routed = match &record.layout.device {
+    let routed = match &record.tunnel_rules.interface {
         Some(device) => format!("the route leads into {device}"),
         None => "routing finds the policy".to_owned(),
     };
@@ -153,11 +153,11 @@ fn decision(record: &TunnelRecord, lane: Lane) -> Stop {
     let way = told(record, lane);
     let (tone, words) = match &way.passes {
         None => (Tone::Left, "left to your own rules"),
-        Some(Passes::Unknown) => (Tone::Left, "looked at, then left to your own rules"),
-        Some(Passes::All) => (Tone::Open, "passes, new connections too"),
-        Some(Passes::Replies) => (Tone::Narrow, "answers pass, all else is dropped"),
-        Some(Passes::Services(_)) => (Tone::Narrow, "services and answers pass, else dropped"),
-        Some(Passes::Nothing) => (Tone::Shut, "dropped"),
+        Some(AllowedTraffic::Undecided) => (Tone::Left, "looked at, then left to your own rules"),
+        Some(AllowedTraffic::All) => (Tone::Open, "passes, new connections too"),
+        Some(AllowedTraffic::Replies) => (Tone::Narrow, "answers pass, all else is dropped"),
+        Some(AllowedTraffic::Services(_)) => (Tone::Narrow, "services and answers pass, else dropped"),
+        Some(AllowedTraffic::None) => (Tone::Shut, "dropped"),
     };
     let mut lines = chains(record, &way);
     lines.push(words.to_owned());
@@ -174,16 +174,16 @@ fn chains(record: &TunnelRecord, way: &Told) -> Vec<String> {
         return Vec::new();
     }
     let path = way.lane.path();
-    let block = Block::of(path, &record.tunnel.peer_client);
+    let block = DispatchBucket::for_remote(path, &record.tunnel.peer_client);
     let own = own_chain(record, path);
-    let chains = [path.dispatcher(), block.chain()].into_iter().chain(own);
+    let chains = [path.dispatcher(), block.chain_name()].into_iter().chain(own);
     chains.map(|chain| format!("> {chain}")).collect()
 }
 
-fn own_chain(record: &TunnelRecord, path: Path) -> Option<ChainName> {
+fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
     let chains = record
-        .layout
-        .piece(path.table())
+        .tunnel_rules
+        .fragment(path.table())
         .into_iter()
         .flat_map(|piece| &piece.chains);
     let tag = format!("-{}", path.tag());
@@ -196,12 +196,17 @@ fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> St
         Direction::In => "the packet in clear",
         Direction::Out => "the packet in clear, to rules on its way into the tunnel",
     };
-    let paths = [Table::Mangle, Table::Nat].into_iter().flat_map(Path::of_tunnels);
+    let paths = [Table::Mangle, Table::Nat]
+        .into_iter()
+        .flat_map(PacketPath::tunnel_paths);
     let own = paths
         .filter(|path| path.direction() == direction)
         .filter_map(|path| Some(format!("{} > {}", path.table(), own_chain(record, *path)?)));
     let mut lines: Vec<_> = own.collect();
-    let exempt = record.layout.shared.contains(&crate::plan::Shared::Exempt);
+    let exempt = record
+        .tunnel_rules
+        .optional
+        .contains(&crate::plan::OptionalChains::NatExempt);
     match (direction, about::hidden_behind(record)) {
         (Direction::Out, Some(address)) => lines.push(format!(
             "nat: what is in clear and not in {} becomes {address}, and goes in then",

@@ -33,8 +33,11 @@ pub(super) fn find<'a>(scene: &'a Scene, name: &str) -> Result<Vec<Found<'a>>, N
     let found: Vec<_> = all(scene)
         .filter(|found| {
             let record = found.record;
-            let spelt = connection.as_ref() == Some(&record.key.connection);
-            spelt || record.key.connection.as_str() == name || record.id.as_str() == name
+            let own = &record.key.connection;
+            let is_named = |name: &ConnectionName| name == own || own.configured().as_ref() == Some(name);
+            connection.as_ref().is_some_and(is_named)
+                || record.key.connection.as_str() == name
+                || record.id.as_str() == name
         })
         .collect();
     match found.is_empty() {

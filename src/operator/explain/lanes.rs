@@ -1,7 +1,7 @@
 //! The four ways of a tunnel's packets through the filter table, and what passes on each.
 
 use crate::netfilter::BuiltIn;
-use crate::plan::{Passes, Path, ways};
+use crate::plan::{AllowedTraffic, PacketPath, filter_paths};
 use crate::record::TunnelRecord;
 use crate::selector::Traffic;
 use crate::settings::Service;
@@ -26,18 +26,18 @@ pub(super) struct Told {
     /// From where to where.
     between: String,
     /// Nothing, where the tunnel has no chain.
-    pub(super) passes: Option<Passes>,
+    pub(super) passes: Option<AllowedTraffic>,
 }
 
 impl Lane {
     pub(super) const ALL: [Self; 4] = [Self::Through, Self::ThroughOut, Self::Here, Self::HereOut];
 
-    pub(super) fn path(self) -> Path {
+    pub(super) fn path(self) -> PacketPath {
         match self {
-            Self::Through => Path::ForwardIn,
-            Self::Here => Path::Input,
-            Self::ThroughOut => Path::ForwardOut,
-            Self::HereOut => Path::Output,
+            Self::Through => PacketPath::ForwardIn,
+            Self::Here => PacketPath::Input,
+            Self::ThroughOut => PacketPath::ForwardOut,
+            Self::HereOut => PacketPath::Output,
         }
     }
 
@@ -62,18 +62,18 @@ impl Lane {
 /// What passes on a way.
 pub(super) fn told(record: &TunnelRecord, lane: Lane) -> Told {
     let tunnel = &record.tunnel;
-    let way = ways(tunnel, &record.policy)
+    let way = filter_paths(tunnel, record.effective_policy())
         .into_iter()
         .find(|way| way.path == lane.path());
     let far = tunnel.peer_client;
-    let near = way.as_ref().map_or(tunnel.my_client, |way| way.near);
+    let near = way.as_ref().map_or(tunnel.my_client, |way| way.local);
     let between = match lane {
         Lane::Through => format!("{far} to {near}"),
         Lane::ThroughOut => format!("{near} to {far}"),
         Lane::Here => format!("from {far}"),
         Lane::HereOut => format!("to {far}"),
     };
-    let passes = way.map(|way| way.passes);
+    let passes = way.map(|way| way.allowed);
     Told { lane, between, passes }
 }
 
@@ -89,17 +89,17 @@ fn allowed(told: &Told, is_narrow: bool) -> String {
     let ours = "connections that were begun on this side";
     match &told.passes {
         None => format!("left to your own rules in {chain}."),
-        Some(Passes::Unknown) => format!("looked at, and left to your own rules in {chain}."),
-        Some(Passes::All) if is_narrow => format!(
+        Some(AllowedTraffic::Undecided) => format!("looked at, and left to your own rules in {chain}."),
+        Some(AllowedTraffic::All) if is_narrow => format!(
             "everything that it was made for passes, new connections too. All else is left to your own rules in {chain}."
         ),
-        Some(Passes::All) => "everything passes, new connections too.".to_owned(),
-        Some(Passes::Replies) => format!("only what belongs to {ours}. All else is dropped."),
-        Some(Passes::Services(services)) => {
+        Some(AllowedTraffic::All) => "everything passes, new connections too.".to_owned(),
+        Some(AllowedTraffic::Replies) => format!("only what belongs to {ours}. All else is dropped."),
+        Some(AllowedTraffic::Services(services)) => {
             let services: Vec<_> = services.iter().map(Service::to_string).collect();
             let services = services.join(", ");
             format!("{services}, and what belongs to {ours}. All else is dropped.")
         }
-        Some(Passes::Nothing) => "nothing. It is dropped.".to_owned(),
+        Some(AllowedTraffic::None) => "nothing. It is dropped.".to_owned(),
     }
 }

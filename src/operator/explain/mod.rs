@@ -17,10 +17,11 @@ mod verdict;
 
 use std::fmt::Write as _;
 
+use log::error;
+
 use super::ground::{Ground, print};
 use crate::cli::Options;
 use crate::hook::HookError;
-use crate::log::Log;
 use find::Found;
 use scene::{Book, Scene};
 
@@ -67,7 +68,7 @@ pub(super) fn run(options: &Options, asked: &Asked) -> Result<u8, HookError> {
 }
 
 fn complain(code: u8, error: &dyn std::fmt::Display) -> u8 {
-    Log::Stderr.error(&format_args!("explain: {error}"));
+    error!("explain: {error}");
     code
 }
 

@@ -10,15 +10,15 @@ use super::scene::{Book, Scene, is_ours};
 use super::verdict::{Grain, details, fates, line, moment, moments, others, rule, told};
 use crate::contract::Attachment;
 use crate::netfilter::{BuiltIn, Direction};
-use crate::plan::{Connection, Journey, Leg, Packet, from_its_destination};
+use crate::plan::{Endpoint, Packet, PacketCtState, Trace, seen_from_destination};
 use crate::record::TunnelRecord;
 use crate::selector::{Family, Traffic};
 
 /// One way on which a packet may come.
 struct Way<'a> {
     title: String,
-    from: Leg,
-    to: Leg,
+    from: Endpoint,
+    to: Endpoint,
     /// The tunnel that it comes out of, and the one that it goes into.
     out_of: Option<&'a TunnelRecord>,
     into: Option<&'a TunnelRecord>,
@@ -37,7 +37,7 @@ pub(super) struct Ours {
 /// What becomes of a packet; with tunnels named, of these alone.
 pub(super) fn text(scene: &Scene, question: &Question, named: &[Found<'_>]) -> String {
     let family = Family::of(question.destination);
-    let books = scene.books.iter().filter(|book| book.rulebook.family == family);
+    let books = scene.books.iter().filter(|book| book.ruleset.family == family);
     let mut text = String::new();
     for book in books {
         let ours = Ours {
@@ -54,7 +54,7 @@ pub(super) fn text(scene: &Scene, question: &Question, named: &[Found<'_>]) -> S
 
 pub(super) fn in_book(scene: &Scene, book: &Book, question: &Question, named: &[Found<'_>], ours: Ours) -> String {
     let fitting = all(scene)
-        .filter(|found| found.book.rulebook == book.rulebook)
+        .filter(|found| found.book.ruleset == book.ruleset)
         .filter(|found| named.is_empty() || named.iter().any(|other| other.record.id == found.record.id));
     let fitting: Vec<_> = fitting.map(|found| found.record).collect();
     let ways = ways(question, &fitting, ours);
@@ -63,8 +63,8 @@ pub(super) fn in_book(scene: &Scene, book: &Book, question: &Question, named: &[
         let Question {
             source, destination, ..
         } = question;
-        let told = kinds::packets(kind, book.rulebook.family);
-        let _ = writeln!(text, "{}: {source} -> {destination}, {told}", book.rulebook);
+        let told = kinds::packets(kind, book.ruleset.family);
+        let _ = writeln!(text, "{}: {source} -> {destination}, {told}", book.ruleset);
         for way in ways.iter().take(TOLD) {
             text.push_str(&told_way(book, question, kind, way));
         }
@@ -82,7 +82,7 @@ fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> 
         text.push_str(&line("note", &note));
     }
     let mut before: Option<String> = None;
-    for connection in moments(kind, book.rulebook.family) {
+    for connection in moments(kind, book.ruleset.family) {
         let told = told_moment(book, question, kind, way, *connection);
         let _ = match &before {
             Some(before) if *before == told => writeln!(text, "  {}: the same", moment(*connection)),
@@ -96,9 +96,9 @@ fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> 
 /// So many rules can decide over one packet, and are told. Where it is more, too little is known of the packet.
 const RULES: usize = 4;
 
-fn told_moment(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, connection: Connection) -> String {
+fn told_moment(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, connection: PacketCtState) -> String {
     let journeys = journeys(book, question, kind, way, connection);
-    let family = book.rulebook.family;
+    let family = book.ruleset.family;
     let by_rule = fates(&journeys, family, Grain::Rule);
     let is_vague = by_rule.len() > RULES;
     let fates = if is_vague {
@@ -124,7 +124,7 @@ fn told_moment(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, 
     text
 }
 
-fn journeys(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, connection: Connection) -> Vec<Journey> {
+fn journeys(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, connection: PacketCtState) -> Vec<Trace> {
     book.journeys(Packet {
         source: question.source,
         destination: question.destination,
@@ -142,8 +142,8 @@ fn hooks(way: &Way<'_>) -> String {
     let before = closed(way.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");
     let after = closed(way.into, "; encapsulated: OUTPUT > POSTROUTING");
     let open = match (&way.from, &way.to) {
-        (_, Leg::Gateway) => "PREROUTING > INPUT",
-        (Leg::Gateway, _) => "OUTPUT > POSTROUTING",
+        (_, Endpoint::Gateway) => "PREROUTING > INPUT",
+        (Endpoint::Gateway, _) => "OUTPUT > POSTROUTING",
         _ => "PREROUTING > FORWARD > POSTROUTING",
     };
     format!("{before}{open}{after}")
@@ -151,17 +151,19 @@ fn hooks(way: &Way<'_>) -> String {
 
 fn built_in(way: &Way<'_>) -> BuiltIn {
     match (&way.from, &way.to) {
-        (_, Leg::Gateway) => BuiltIn::Input,
-        (Leg::Gateway, Leg::Clear(_) | Leg::Ipsec { .. }) => BuiltIn::Output,
-        (Leg::Clear(_) | Leg::Ipsec { .. }, Leg::Clear(_) | Leg::Ipsec { .. }) => BuiltIn::Forward,
+        (_, Endpoint::Gateway) => BuiltIn::Input,
+        (Endpoint::Gateway, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => BuiltIn::Output,
+        (Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => {
+            BuiltIn::Forward
+        }
     }
 }
 
 fn notes(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> Vec<String> {
-    let family = book.rulebook.family;
+    let family = book.ruleset.family;
     let mut notes: Vec<_> = book.before(built_in(way)).into_iter().collect();
     let other_kind = |record: &TunnelRecord, direction| {
-        let made_for = from_its_destination(direction, &record.key.traffic);
+        let made_for = seen_from_destination(direction, &record.key.traffic);
         kind.and(&made_for, family)
             .is_none()
             .then(|| kinds::of_tunnel(&record.key.traffic, family))
@@ -215,13 +217,19 @@ fn is_out_of(record: &TunnelRecord, far: IpAddr, near: IpAddr) -> bool {
 
 impl<'a> Way<'a> {
     fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, ours: Ours) -> Self {
-        let clear = |is_ours| if is_ours { Leg::Gateway } else { Leg::Clear(None) };
+        let clear = |is_ours| {
+            if is_ours {
+                Endpoint::Gateway
+            } else {
+                Endpoint::Unencrypted(None)
+            }
+        };
         let from = out_of.map_or_else(|| clear(ours.source), |record| leg(record, Direction::In));
         let to = into.map_or_else(|| clear(ours.destination), |record| leg(record, Direction::Out));
         let name = |record: &TunnelRecord| format!("{} ({})", record.key.connection, record.id);
         let through = match (&from, &to) {
-            (_, Leg::Gateway) => "to the gateway itself",
-            (Leg::Gateway, _) => "from the gateway itself",
+            (_, Endpoint::Gateway) => "to the gateway itself",
+            (Endpoint::Gateway, _) => "from the gateway itself",
             _ => "through the gateway",
         };
         let title = match (out_of, into) {
@@ -241,15 +249,15 @@ impl<'a> Way<'a> {
 }
 
 /// How a tunnel's packets come or leave.
-pub(super) fn leg(record: &TunnelRecord, direction: Direction) -> Leg {
-    let device = record.layout.device.clone();
+pub(super) fn leg(record: &TunnelRecord, direction: Direction) -> Endpoint {
+    let device = record.tunnel_rules.interface.clone();
     match (&record.tunnel.attachment, direction, &device) {
-        (Attachment::Device(device), _, _) => Leg::Clear(Some(device.clone())),
+        (Attachment::Device(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
         // The device has it first, and asks for the policy afterwards.
-        (Attachment::Policy { .. }, Direction::Out, Some(_)) => Leg::Clear(device),
+        (Attachment::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(device),
         (Attachment::Policy { protocol, reqid }, Direction::In, _)
-        | (Attachment::Policy { protocol, reqid }, Direction::Out, None) => Leg::Ipsec {
-            device,
+        | (Attachment::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {
+            interface: device,
             reqid: *reqid,
             protocol: *protocol,
         },

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::super::ground::Ground;
 use crate::hook::HookError;
-use crate::netfilter::{BuiltIn, Rulebook};
-use crate::plan::{Journey, Layout, Packet, Rules, Site, Wanted};
+use crate::netfilter::{BuiltIn, Ruleset};
+use crate::plan::{DesiredState, JumpConfig, Packet, RulesetModel, Trace, TunnelRules};
 use crate::record::{Entry, GatewayRecord, GuardRecord, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, Network as _, WayKind};
 use crate::selector::Family;
@@ -17,17 +17,17 @@ use crate::settings::JumpPlace;
 pub(super) struct Scene {
     /// Now, in seconds since 1970 (UTC).
     pub(super) now: u64,
-    /// The rulebooks that something is on record in.
+    /// The rulesets that something is on record in.
     pub(super) books: Vec<Book>,
 }
 
-/// One rulebook.
+/// One ruleset.
 #[derive(Debug)]
 pub(super) struct Book {
-    pub(super) rulebook: Rulebook,
+    pub(super) ruleset: Ruleset,
     pub(super) place: JumpPlace,
     entries: Vec<Entry>,
-    wanted: Wanted,
+    wanted: DesiredState,
 }
 
 impl Scene {
@@ -37,42 +37,42 @@ impl Scene {
         if !store.is_readable() {
             return Err(HookError::Surroundings {
                 what: "the record, which only root can read",
-                source: io::ErrorKind::PermissionDenied.into(),
+                error: io::ErrorKind::PermissionDenied.into(),
             });
         }
         let mut books = Vec::new();
-        for rulebook in Rulebook::all() {
-            let entries = store.entries(rulebook)?;
+        for ruleset in Ruleset::all() {
+            let entries = store.entries(ruleset)?;
             if !entries.is_empty() {
-                books.push(Book::of(rulebook, store.place(rulebook)?, entries));
+                books.push(Book::of(ruleset, store.place(ruleset)?, entries));
             }
         }
         Ok(Self { now: ground.now, books })
     }
 
-    /// The rulebook of the same variant for another address.
-    pub(super) fn book_for(&self, beside: Rulebook, address: IpAddr) -> Option<&Book> {
+    /// The ruleset of the same backend for another address.
+    pub(super) fn book_for(&self, beside: Ruleset, address: IpAddr) -> Option<&Book> {
         let family = Family::of(address);
-        let wanted = Rulebook { family, ..beside };
-        self.books.iter().find(|book| book.rulebook == wanted)
+        let wanted = Ruleset { family, ..beside };
+        self.books.iter().find(|book| book.ruleset == wanted)
     }
 }
 
 impl Book {
-    pub(super) fn of(rulebook: Rulebook, place: JumpPlace, entries: Vec<Entry>) -> Self {
-        let layouts: Vec<Layout> = entries.iter().map(|entry| entry.layout().clone()).collect();
-        let family = rulebook.family;
+    pub(super) fn of(ruleset: Ruleset, place: JumpPlace, entries: Vec<Entry>) -> Self {
+        let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+        let family = ruleset.family;
         Self {
-            rulebook,
+            ruleset,
             place,
             entries,
-            wanted: Wanted::of(&layouts, Site { family, place }),
+            wanted: DesiredState::from_rules(&all_rules, JumpConfig { family, place }),
         }
     }
 
     /// Every way that a packet can take.
-    pub(super) fn journeys(&self, packet: Packet) -> Vec<Journey> {
-        Rules::of(&self.wanted).journeys(packet)
+    pub(super) fn journeys(&self, packet: Packet) -> Vec<Trace> {
+        RulesetModel::new(&self.wanted).traces(packet)
     }
 
     pub(super) fn tunnels(&self) -> impl Iterator<Item = &TunnelRecord> {

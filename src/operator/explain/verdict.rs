@@ -1,17 +1,18 @@
 //! What becomes of a packet, in words.
 
 use super::kinds;
-use crate::netfilter::{BuiltIn, Direction, Table, Verdict};
-use crate::plan::{Assumption, Connection, Deciding, Doubt, End, Journey, Order, Station, Walk};
+use crate::netfilter::{BuiltIn, Direction, Table, Target};
+use crate::plan::ConnectionDirection::{Original, Reply};
+use crate::plan::{Assumption, DecidingRule, Doubt, HookTrace, PacketCtState, RuleOrder, Trace, Walk, WalkEnd};
 use crate::selector::{Family, Icmp, Protocol, Traffic};
 use crate::words::wrapped;
 
 /// The ways of a packet that end alike, by the same rule.
 #[derive(Debug)]
 pub(super) struct Fate {
-    pub(super) end: End,
+    pub(super) end: WalkEnd,
     /// The first of them.
-    pub(super) journey: Journey,
+    pub(super) journey: Trace,
     /// What must be so, way by way; nothing for a way that nothing need be so for.
     ifs: Vec<Option<String>>,
 }
@@ -26,25 +27,31 @@ const LABEL: usize = 12;
 const TOLD: usize = 12;
 
 /// Which packets are worth asking about: the first of a connection and those that follow; or an error about one, which begins none.
-pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [Connection] {
+pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState] {
     let errors: &[u8] = match family {
         Family::Ipv4 => &[3, 11, 12],
         Family::Ipv6 => &[1, 2, 3, 4],
     };
     match kind {
-        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => &[Connection::Related],
-        Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => {
-            &[Connection::New, Connection::Established]
+        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if errors.contains(number) => {
+            &[PacketCtState::Related(Reply), PacketCtState::Related(Original)]
         }
+        Traffic::Icmp(_) | Traffic::Any | Traffic::Protocol(_) | Traffic::Ports { .. } => &[
+            PacketCtState::New,
+            PacketCtState::Established(Original),
+            PacketCtState::Established(Reply),
+        ],
     }
 }
 
 /// What a packet is to its connection.
-pub(super) fn moment(connection: Connection) -> &'static str {
+pub(super) fn moment(connection: PacketCtState) -> &'static str {
     match connection {
-        Connection::New => "as the first of a connection",
-        Connection::Established => "as an answer, or later in a connection",
-        Connection::Related => "as an error about a connection that passed",
+        PacketCtState::New => "as the first of a connection",
+        PacketCtState::Established(Original) => "later in that connection",
+        PacketCtState::Established(Reply) => "as a reply",
+        PacketCtState::Related(Reply) => "as an error about a connection that its destination opened",
+        PacketCtState::Related(Original) => "as an error about a connection that its source opened",
     }
 }
 
@@ -61,9 +68,9 @@ pub(super) enum Grain {
 ///
 /// Ways come in the order of the rules, each behind those that ask for more. So what a way takes for granted not to be is what was told before
 /// it; and only neighbours may be put together.
-pub(super) fn fates(journeys: &[Journey], family: Family, grain: Grain) -> Vec<Fate> {
+pub(super) fn fates(journeys: &[Trace], family: Family, grain: Grain) -> Vec<Fate> {
     let mut fates: Vec<Fate> = Vec::new();
-    for journey in journeys.iter().filter(|journey| journey.order == Order::First) {
+    for journey in journeys.iter().filter(|journey| journey.order == RuleOrder::First) {
         let condition = condition(journey, family);
         match fates.last_mut().filter(|fate| fate.is_as(journey, grain)) {
             Some(fate) => fate.add(condition, journey),
@@ -78,11 +85,11 @@ pub(super) fn fates(journeys: &[Journey], family: Family, grain: Grain) -> Vec<F
 }
 
 /// What may become of it instead, had tunnels come up in another order.
-pub(super) fn others(journeys: &[Journey], family: Family) -> Vec<Fate> {
+pub(super) fn others(journeys: &[Trace], family: Family) -> Vec<Fate> {
     let mut others: Vec<Fate> = Vec::new();
-    let is_first = |journey: &&Journey| journey.order == Order::First;
-    for journey in journeys.iter().filter(|journey| journey.order == Order::Other) {
-        let is_other = |first: &Journey| first.end() != journey.end() || decided_by(first) != decided_by(journey);
+    let is_first = |journey: &&Trace| journey.order == RuleOrder::First;
+    for journey in journeys.iter().filter(|journey| journey.order == RuleOrder::Other) {
+        let is_other = |first: &Trace| first.end() != journey.end() || decided_by(first) != decided_by(journey);
         let mut firsts = journeys.iter().filter(is_first);
         let differs = firsts.any(|first| is_other(first) && can_be_one(first, journey, family));
         let is_told = others.iter().any(|other| other.is_as(journey, Grain::Rule));
@@ -101,7 +108,7 @@ pub(super) fn others(journeys: &[Journey], family: Family) -> Vec<Fate> {
 const OTHERS: usize = 3;
 
 /// Whether one packet can be on either of two ways, as far as its kind tells.
-fn can_be_one(one: &Journey, other: &Journey, family: Family) -> bool {
+fn can_be_one(one: &Trace, other: &Trace, family: Family) -> bool {
     let Some(both) = one.packet.kind.and(&other.packet.kind, family) else {
         return false;
     };
@@ -116,7 +123,7 @@ fn can_be_one(one: &Journey, other: &Journey, family: Family) -> bool {
 }
 
 impl Fate {
-    fn add(&mut self, condition: Option<String>, journey: &Journey) {
+    fn add(&mut self, condition: Option<String>, journey: &Trace) {
         if condition.is_none() {
             self.journey = journey.clone();
         }
@@ -124,7 +131,7 @@ impl Fate {
     }
 
     /// Whether another way ends so, too.
-    fn is_as(&self, journey: &Journey, grain: Grain) -> bool {
+    fn is_as(&self, journey: &Trace, grain: Grain) -> bool {
         let by_rule = grain == Grain::End || decided_by(&self.journey) == decided_by(journey);
         self.end == journey.end() && by_rule
     }
@@ -163,19 +170,16 @@ impl Fate {
 
     /// `passes`, `is dropped`, `is left to your own rules in FORWARD`
     pub(super) fn words(&self) -> String {
-        let built_in = self
-            .journey
-            .station()
-            .map_or(BuiltIn::Forward, |station| station.built_in);
+        let built_in = self.journey.hook().map_or(BuiltIn::Forward, |station| station.built_in);
         words(self.end, built_in)
     }
 }
 
-pub(super) fn words(end: End, built_in: BuiltIn) -> String {
+pub(super) fn words(end: WalkEnd, built_in: BuiltIn) -> String {
     match end {
-        End::Accepted | End::Source(_) | End::Destination(_) => "passes".to_owned(),
-        End::Dropped => "is dropped".to_owned(),
-        End::Left => format!("is left to your own rules in {}", built_in.name()),
+        WalkEnd::Accepted | WalkEnd::Source(_) | WalkEnd::Destination(_) => "passes".to_owned(),
+        WalkEnd::Dropped => "is dropped".to_owned(),
+        WalkEnd::Left => format!("is left to your own rules in {}", built_in.name()),
     }
 }
 
@@ -188,19 +192,19 @@ pub(super) fn told(fate: &Fate, is_only: bool) -> String {
 }
 
 /// All fates of a packet in one line.
-pub(super) fn brief(journeys: &[Journey], family: Family) -> String {
+pub(super) fn brief(journeys: &[Trace], family: Family) -> String {
     let fates = fates(journeys, family, Grain::End);
     let is_only = fates.len() == 1;
     let told = fates.iter().map(|fate| told(fate, is_only));
     told.collect::<Vec<_>>().join("; ")
 }
 
-fn decided_by(journey: &Journey) -> Option<&Deciding> {
-    journey.station()?.walk.as_ref()?.decided_by.as_ref()
+fn decided_by(journey: &Trace) -> Option<&DecidingRule> {
+    journey.hook()?.walk.as_ref()?.decided_by.as_ref()
 }
 
 /// What of all that was taken for granted is said; that the rest is not so follows from what else is said.
-fn condition(journey: &Journey, family: Family) -> Option<String> {
+fn condition(journey: &Trace, family: Family) -> Option<String> {
     let held = || {
         journey.assumed.iter().flat_map(|assumption| match assumption {
             Assumption::Holds(doubts) => &doubts[..],
@@ -217,9 +221,9 @@ fn condition(journey: &Journey, family: Family) -> Option<String> {
 fn doubtful(doubt: &Doubt) -> Option<String> {
     match doubt {
         Doubt::Kind(_) => None,
-        Doubt::Device(Direction::In, pattern) => Some(format!("it comes in by {pattern}")),
-        Doubt::Device(Direction::Out, pattern) => Some(format!("it leaves by {pattern}")),
-        Doubt::Behind(address) => Some(format!("it answers a machine that is hidden behind {address}")),
+        Doubt::Interface(Direction::In, pattern) => Some(format!("it comes in by {pattern}")),
+        Doubt::Interface(Direction::Out, pattern) => Some(format!("it leaves by {pattern}")),
+        Doubt::CtReplDst(address) => Some(format!("it answers a machine that is hidden behind {address}")),
     }
 }
 
@@ -235,18 +239,18 @@ pub(super) fn line(label: &str, text: &str) -> String {
 }
 
 /// The rule that decided, if one did.
-pub(super) fn rule(journey: &Journey) -> Option<String> {
-    let Deciding { chain, rule } = decided_by(journey)?;
+pub(super) fn rule(journey: &Trace) -> Option<String> {
+    let DecidingRule { chain, rule } = decided_by(journey)?;
     Some(format!("-A {chain} {rule}"))
 }
 
 /// What decided, by which chains, and what is done on the way.
-pub(super) fn details(journey: &Journey) -> String {
+pub(super) fn details(journey: &Trace) -> String {
     let mut text = String::new();
     if let Some(rule) = rule(journey) {
         text.push_str(&line("rule", &rule));
     }
-    for station in &journey.stations {
+    for station in &journey.hooks {
         if let Some(walk) = &station.walk {
             text.push_str(&passed(station, walk));
         }
@@ -254,7 +258,7 @@ pub(super) fn details(journey: &Journey) -> String {
     text
 }
 
-fn passed(station: &Station, walk: &Walk) -> String {
+fn passed(station: &HookTrace, walk: &Walk) -> String {
     let mut text = String::new();
     if station.table == Table::Filter {
         let chains = walk.path.iter().map(ToString::to_string);
@@ -264,7 +268,7 @@ fn passed(station: &Station, walk: &Walk) -> String {
         text.push_str(&line("chains", &chains.join(" > ")));
     }
     for met in &walk.met {
-        if let Some(told) = on_the_way(&met.rule.verdict) {
+        if let Some(told) = on_the_way(&met.rule.target) {
             text.push_str(&line("also", &format!("{told} ({})", met.chain)));
         }
     }
@@ -272,43 +276,43 @@ fn passed(station: &Station, walk: &Walk) -> String {
     text
 }
 
-fn translated(station: &Station, walk: &Walk) -> String {
+fn translated(station: &HookTrace, walk: &Walk) -> String {
     let by = walk.path.last().map_or_else(String::new, |chain| format!(" ({chain})"));
     match walk.end {
-        End::Source(address) => line(
+        WalkEnd::Source(address) => line(
             "nat",
             &format!("its source becomes {address}, and the kernel looks for a policy once more{by}"),
         ),
-        End::Destination(address) => line("nat", &format!("its destination becomes {address}{by}")),
-        End::Accepted if station.table == Table::Nat => line(
+        WalkEnd::Destination(address) => line("nat", &format!("its destination becomes {address}{by}")),
+        WalkEnd::Accepted if station.table == Table::Nat => line(
             "nat",
             &format!(
                 "its addresses stay, whatever your own rules in {} say",
                 station.built_in.name()
             ),
         ),
-        End::Accepted | End::Dropped | End::Left => String::new(),
+        WalkEnd::Accepted | WalkEnd::Dropped | WalkEnd::Left => String::new(),
     }
 }
 
 /// What a rule does to a packet that goes on.
-pub(super) fn on_the_way(verdict: &Verdict) -> Option<String> {
+pub(super) fn on_the_way(verdict: &Target) -> Option<String> {
     match verdict {
-        Verdict::Consult(chain) => Some(format!("your chain {chain} is asked first; what it decides counts")),
-        Verdict::Log(target) => Some(format!("a copy goes to NFLOG group {}", target.group)),
-        Verdict::KernelLog(prefix) => Some(format!(
+        Target::JumpUser(chain) => Some(format!("your chain {chain} is asked first; what it decides counts")),
+        Target::Nflog(target) => Some(format!("a copy goes to NFLOG group {}", target.group)),
+        Target::Log(prefix) => Some(format!(
             "a line \"{}\" in the kernel's log, ten a minute at most",
             prefix.as_str()
         )),
-        Verdict::SegmentSize(size) => Some(format!("TCP segments are made no larger than {size} bytes")),
-        Verdict::SegmentSizeOfPath => Some("TCP segments are made no larger than fits the path".to_owned()),
-        Verdict::Accept
-        | Verdict::Drop
-        | Verdict::Return
-        | Verdict::Jump(_)
-        | Verdict::Goto(_)
-        | Verdict::Snat(_)
-        | Verdict::Dnat(_) => None,
+        Target::SetMss(size) => Some(format!("TCP segments are made no larger than {size} bytes")),
+        Target::ClampMssToPmtu => Some("TCP segments are made no larger than fits the path".to_owned()),
+        Target::Accept
+        | Target::Drop
+        | Target::Return
+        | Target::Jump(_)
+        | Target::Goto(_)
+        | Target::Snat(_)
+        | Target::Dnat(_) => None,
     }
 }
 

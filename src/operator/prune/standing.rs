@@ -89,7 +89,7 @@ pub(super) fn standing(record: &TunnelRecord, life: Life, kernel: &Kernel) -> St
         .iter()
         .filter(|policy| is_between(&record.key, policy))
         .collect();
-    let stands = match (record.reqid(), &record.layout.device) {
+    let stands = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
         (Some(reqid), _) => return without(record, reqid, life, &between, kernel),
         (None, Some(device)) => {
@@ -135,7 +135,7 @@ fn is_between(key: &TunnelKey, policy: &Policy) -> bool {
         Way::Out => (policy.source, policy.destination),
         Way::In | Way::Forward => (policy.destination, policy.source),
     };
-    covers(&key.my_client, near) && covers(&key.peer_client, far)
+    covers(&key.local_client, near) && covers(&key.remote_client, far)
 }
 
 /// Whether a policy's network is a tunnel's. The kernel knows no ranges: of one, each part is.

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::ground::{Ground, rulebooks};
+use super::super::ground::{Ground, rulesets};
 use crate::apply::{Comparison, Session};
 use crate::hook::HookError;
-use crate::netfilter::{Counters, Rulebook, Saved, SavedRule, Table, Verdict, spelling};
-use crate::plan::{Drift, DriftKind, Layout, Path};
-use crate::record::{Entry, GuardRecord, Store, TunnelRecord};
+use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
+use crate::plan::{Drift, DriftKind, PacketPath, TunnelRules};
+use crate::record::{Entry, GuardRecord, NameUser, Store, TunnelRecord};
+use crate::resolver;
 use crate::words::one_line;
 
 /// What is, at one moment.
@@ -24,6 +25,8 @@ pub(super) struct Report {
     pub(super) gateways: Vec<Gateway>,
     /// The networks that are held apart.
     pub(super) apart: Vec<Apart>,
+    /// Who uses name servers of a peer.
+    pub(super) name_users: Vec<NameUser>,
     /// What is not as it should be.
     pub(super) problems: Vec<Problem>,
 }
@@ -31,7 +34,7 @@ pub(super) struct Report {
 /// One tunnel.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    pub(super) rulebook: Rulebook,
+    pub(super) ruleset: Ruleset,
     pub(super) record: TunnelRecord,
     /// When a daemon last called about it, in seconds since 1970 (UTC).
     pub(super) last_call: Option<u64>,
@@ -41,10 +44,10 @@ pub(super) struct Tunnel {
     pub(super) daemon_runs: Option<bool>,
 }
 
-/// The gateway's own part in a rulebook.
+/// The gateway's own part in a ruleset.
 #[derive(Debug)]
 pub(super) struct Gateway {
-    pub(super) rulebook: Rulebook,
+    pub(super) ruleset: Ruleset,
     /// When it was put in, in seconds since 1970 (UTC).
     pub(super) since: u64,
 }
@@ -52,7 +55,7 @@ pub(super) struct Gateway {
 /// Two networks that are held apart.
 #[derive(Debug)]
 pub(super) struct Apart {
-    pub(super) rulebook: Rulebook,
+    pub(super) ruleset: Ruleset,
     pub(super) record: GuardRecord,
     /// What was dropped between them; nothing, where the firewall cannot be listed.
     pub(super) dropped: Option<Counters>,
@@ -68,7 +71,7 @@ pub(super) struct Traffic {
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
-    pub(super) rulebook: Option<Rulebook>,
+    pub(super) ruleset: Option<Ruleset>,
     pub(super) table: Option<Table>,
     pub(super) kind: &'static str,
     /// What is wrong, in a line.
@@ -82,7 +85,7 @@ const OWN: &str = "put it into your own rules";
 const PRUNE: &str = "pluto-updown prune";
 const CHECK: &str = "pluto-updown check";
 
-/// Looks at everything: one listing for each rulebook at most, a second one where something seems wrong.
+/// Looks at everything: one listing for each ruleset at most, a second one where something seems wrong.
 pub(super) fn gather(ground: &Ground<'_>) -> Result<Report, HookError> {
     let first = look(ground)?;
     // A call may have changed what we had only half looked at.
@@ -95,7 +98,7 @@ pub(super) fn gather(ground: &Ground<'_>) -> Result<Report, HookError> {
 fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
-    let rulebooks = rulebooks(&programs, &store)?;
+    let rulesets = rulesets(&programs, &store)?;
     let mut session = Session::new(&store, &mut programs, ground.caller());
     let mut report = Report {
         now: ground.now,
@@ -103,23 +106,24 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
         ..Report::default()
     };
     report.problems.extend(interrupted(&store)?);
-    for rulebook in rulebooks {
-        let mut comparison = match session.compare(rulebook) {
+    add_name_servers(&mut report, &store)?;
+    for ruleset in rulesets {
+        let mut comparison = match session.compare(ruleset) {
             Ok(comparison) => Some(comparison),
             Err(error) => {
-                report.problems.push(unreadable(rulebook, &error));
+                report.problems.push(unreadable(ruleset, &error));
                 None
             }
         };
         let entries = match &mut comparison {
             Some(comparison) => std::mem::take(&mut comparison.entries),
-            None => store.entries(rulebook)?,
+            None => store.entries(ruleset)?,
         };
         let saved = comparison.as_ref().map(|comparison| &comparison.saved);
-        add_entries(&mut report, &store, rulebook, entries, saved);
+        add_entries(&mut report, &store, ruleset, entries, saved);
         report
             .problems
-            .extend(comparison.iter().flat_map(|found| drifted(rulebook, found)));
+            .extend(comparison.iter().flat_map(|found| drifted(ruleset, found)));
     }
     report
         .tunnels
@@ -129,27 +133,33 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
     Ok(report)
 }
 
-fn add_entries(report: &mut Report, store: &Store, rulebook: Rulebook, entries: Vec<Entry>, saved: Option<&Saved>) {
+fn add_entries(
+    report: &mut Report,
+    store: &Store,
+    ruleset: Ruleset,
+    entries: Vec<Entry>,
+    saved: Option<&IptablesSave>,
+) {
     let counted = saved.map(counted);
     let mut runs = BTreeMap::new();
     for entry in entries {
         match entry {
             Entry::Tunnel(record) => report.tunnels.push(Tunnel {
-                rulebook,
-                last_call: store.last_call(rulebook, &record.id),
-                traffic: counted.as_ref().map(|counted| traffic(&record.layout, counted)),
+                ruleset,
+                last_call: store.last_call(ruleset, &record.id),
+                traffic: counted.as_ref().map(|counted| traffic(&record.tunnel_rules, counted)),
                 daemon_runs: record
                     .daemon
                     .map(|daemon| *runs.entry(daemon).or_insert_with(|| !daemon.is_dead())),
                 record: *record,
             }),
             Entry::Gateway(record) => report.gateways.push(Gateway {
-                rulebook,
+                ruleset,
                 since: record.since,
             }),
             Entry::Guard(record) => report.apart.push(Apart {
-                rulebook,
-                dropped: saved.map(|saved| dropped(&record.layout, saved)),
+                ruleset,
+                dropped: saved.map(|saved| dropped(&record.tunnel_rules, saved)),
                 record: *record,
             }),
             // A part of its tunnel.
@@ -159,24 +169,27 @@ fn add_entries(report: &mut Report, store: &Store, rulebook: Rulebook, entries: 
 }
 
 /// What a guard's own rules have dropped.
-fn dropped(layout: &Layout, saved: &Saved) -> Counters {
-    let rules = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.rules);
-    let drops = rules.filter(|placed| placed.rule.verdict == Verdict::Drop);
+fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
+    let rules = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.rules);
+    let drops = rules.filter(|placed| placed.rule.target == Target::Drop);
     let counters = drops.filter_map(|placed| {
         let text = placed.rule.to_string();
         let listed = saved.table(Table::Filter)?.rules(&placed.chain.to_string());
-        let is_it = |line: &&SavedRule| spelling(&line.text) == spelling(&text);
+        let is_it = |line: &&SavedRule| normalize(&line.text) == normalize(&text);
         Some(listed.iter().find(is_it)?.counters)
     });
     counters.fold(Counters::default(), |sum, counters| sum + counters)
 }
 
 /// How much each chain of ours in the filter table was sent.
-fn counted(saved: &Saved) -> HashMap<Cow<'_, str>, Counters> {
+fn counted(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
     let mut counted: HashMap<_, Counters> = HashMap::new();
     let chains = saved.table(Table::Filter).into_iter().flat_map(|table| table.chains());
     for rule in chains.flat_map(|(_, rules)| rules) {
-        if let Some(target) = rule.leads_to() {
+        if let Some(target) = rule.jump_target() {
             let sum = counted.entry(target).or_default();
             *sum = *sum + rule.counters;
         }
@@ -186,15 +199,18 @@ fn counted(saved: &Saved) -> HashMap<Cow<'_, str>, Counters> {
 
 /// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
 /// compressing, comes by once more as what it is, and is counted then.
-fn traffic(layout: &Layout, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
+fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
     let mut traffic = Traffic::default();
-    let chains = layout.piece(Table::Filter).into_iter().flat_map(|piece| &piece.chains);
+    let chains = tunnel_rules
+        .fragment(Table::Filter)
+        .into_iter()
+        .flat_map(|piece| &piece.chains);
     for chain in chains {
         let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
-        let is = |path: Path| path.tag() == tag;
-        let sum = if is(Path::Input) || is(Path::ForwardIn) {
+        let is = |path: PacketPath| path.tag() == tag;
+        let sum = if is(PacketPath::Input) || is(PacketPath::ForwardIn) {
             &mut traffic.inbound
-        } else if is(Path::Output) || is(Path::ForwardOut) {
+        } else if is(PacketPath::Output) || is(PacketPath::ForwardOut) {
             &mut traffic.outbound
         } else {
             continue;
@@ -204,48 +220,62 @@ fn traffic(layout: &Layout, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffi
     traffic
 }
 
-fn drifted(rulebook: Rulebook, found: &Comparison) -> Vec<Problem> {
+fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
     let problem = |drift: &Drift| Problem {
-        rulebook: Some(rulebook),
+        ruleset: Some(ruleset),
         table: Some(drift.table),
         kind: match drift.kind {
             DriftKind::Nothing(_)
             | DriftKind::NoChain(_)
             | DriftKind::NoRule(..)
             | DriftKind::NoJump(_)
-            | DriftKind::NotLedTo(_) => "missing",
-            DriftKind::Stray(_) | DriftKind::Foreign(..) => "foreign",
+            | DriftKind::NoUserJump(_) => "missing",
+            DriftKind::OrphanChain(_) | DriftKind::UnexpectedRule(..) => "foreign",
             DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
         },
-        text: one_line(&format!("{rulebook} {drift}")),
-        mend: if drift.is_mendable() { RESTORE } else { OWN },
+        text: one_line(&format!("{ruleset} {drift}")),
+        mend: if drift.is_repairable() { RESTORE } else { OWN },
     };
     found.drifts.iter().map(problem).collect()
 }
 
-fn unreadable(rulebook: Rulebook, error: &dyn std::fmt::Display) -> Problem {
+fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {
     Problem {
-        rulebook: Some(rulebook),
+        ruleset: Some(ruleset),
         table: None,
         kind: "unreadable",
-        text: one_line(&format!("{rulebook}: {error}")),
+        text: one_line(&format!("{ruleset}: {error}")),
         mend: CHECK,
     }
 }
 
 fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
     Ok(store.pending()?.map(|pending| Problem {
-        rulebook: Some(pending.rulebook),
+        ruleset: Some(pending.ruleset),
         table: None,
         kind: "interrupted",
-        text: format!("{}: a call died before it was through", pending.rulebook),
+        text: format!("{}: a call died before it was through", pending.ruleset),
         mend: RESTORE,
     }))
 }
 
+/// Name servers in use, and what of them is not confirmed or not undone.
+fn add_name_servers(report: &mut Report, store: &Store) -> Result<(), HookError> {
+    let (users, unfinished) = resolver::report(store)?;
+    report.name_users = users;
+    report.problems.extend(unfinished.into_iter().map(|text| Problem {
+        ruleset: None,
+        table: None,
+        kind: "unconfirmed",
+        text,
+        mend: RESTORE,
+    }));
+    Ok(())
+}
+
 fn orphan(tunnel: &Tunnel) -> Option<Problem> {
     (tunnel.daemon_runs == Some(false)).then(|| Problem {
-        rulebook: Some(tunnel.rulebook),
+        ruleset: Some(tunnel.ruleset),
         table: None,
         kind: "stale",
         text: format!("{}: its daemon runs no more", tunnel.record.key.connection),

@@ -1,9 +1,13 @@
 //! A report for programs. What it says is in `docs/status.md`; a field that goes or changes its meaning raises the version.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use super::gather::{Apart, Gateway, Report, Traffic, Tunnel};
+use crate::contract::Domain;
 use crate::netfilter::Counters;
+use crate::record::{By, NameUser};
 
 /// The version of the schema.
 const VERSION: u32 = 1;
@@ -17,6 +21,7 @@ struct Document<'a> {
     tunnels: Vec<TunnelObject<'a>>,
     gateway: Vec<GatewayObject>,
     apart: Vec<ApartObject<'a>>,
+    name_servers: Vec<NameServersObject<'a>>,
     problems: Vec<ProblemObject<'a>>,
 }
 
@@ -24,7 +29,8 @@ struct Document<'a> {
 struct TunnelObject<'a> {
     id: &'a str,
     connection: &'a str,
-    variant: String,
+    #[serde(rename = "variant")]
+    backend: String,
     family: String,
     me: Option<String>,
     peer: Option<String>,
@@ -60,14 +66,16 @@ struct CountersObject {
 
 #[derive(Serialize)]
 struct GatewayObject {
-    variant: String,
+    #[serde(rename = "variant")]
+    backend: String,
     family: String,
     since: u64,
 }
 
 #[derive(Serialize)]
 struct ApartObject<'a> {
-    variant: String,
+    #[serde(rename = "variant")]
+    backend: String,
     family: String,
     my_network: String,
     peer_network: String,
@@ -77,9 +85,18 @@ struct ApartObject<'a> {
 }
 
 #[derive(Serialize)]
+struct NameServersObject<'a> {
+    connection: &'a str,
+    servers: &'a [IpAddr],
+    domains: &'a [Domain],
+    by: &'a By,
+}
+
+#[derive(Serialize)]
 struct ProblemObject<'a> {
     kind: &'a str,
-    rulebook: Option<String>,
+    #[serde(rename = "rulebook")]
+    ruleset: Option<String>,
     table: Option<&'a str>,
     text: &'a str,
     mend: &'a str,
@@ -95,12 +112,13 @@ pub(super) fn text(report: &Report) -> String {
         tunnels: report.tunnels.iter().map(tunnel).collect(),
         gateway: report.gateways.iter().map(gateway).collect(),
         apart: report.apart.iter().map(apart).collect(),
+        name_servers: report.name_users.iter().map(name_servers).collect(),
         problems: report
             .problems
             .iter()
             .map(|problem| ProblemObject {
                 kind: problem.kind,
-                rulebook: problem.rulebook.map(|rulebook| rulebook.to_string()),
+                ruleset: problem.ruleset.map(|ruleset| ruleset.to_string()),
                 table: problem.table.map(|table| table.name()),
                 text: &problem.text,
                 mend: problem.mend,
@@ -117,18 +135,18 @@ impl From<Counters> for CountersObject {
     }
 }
 
-fn gateway(Gateway { rulebook, since }: &Gateway) -> GatewayObject {
+fn gateway(Gateway { ruleset, since }: &Gateway) -> GatewayObject {
     GatewayObject {
-        variant: rulebook.variant.to_string(),
-        family: rulebook.family.to_string(),
+        backend: ruleset.backend.to_string(),
+        family: ruleset.family.to_string(),
         since: *since,
     }
 }
 
 fn apart(apart: &Apart) -> ApartObject<'_> {
     ApartObject {
-        variant: apart.rulebook.variant.to_string(),
-        family: apart.rulebook.family.to_string(),
+        backend: apart.ruleset.backend.to_string(),
+        family: apart.ruleset.family.to_string(),
         my_network: apart.record.near.to_string(),
         peer_network: apart.record.far.to_string(),
         connection: apart.record.connection().map(|connection| connection.as_str()),
@@ -143,18 +161,18 @@ fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
     TunnelObject {
         id: record.id.as_str(),
         connection: record.key.connection.as_str(),
-        variant: tunnel.rulebook.variant.to_string(),
-        family: tunnel.rulebook.family.to_string(),
+        backend: tunnel.ruleset.backend.to_string(),
+        family: tunnel.ruleset.family.to_string(),
         me: record.tunnel.me.map(|me| me.to_string()),
         peer: record.tunnel.peer.map(|peer| peer.to_string()),
         peer_id: record.tunnel.peer_id.as_str(),
         user: record.tunnel.user.as_ref().map(|user| user.as_str()),
-        my_network: record.key.my_client.to_string(),
-        peer_network: record.key.peer_client.to_string(),
+        my_network: record.key.local_client.to_string(),
+        peer_network: record.key.remote_client.to_string(),
         traffic: record.key.traffic.to_string(),
-        allowed: record.policy.allow.to_string(),
+        allowed: record.effective_policy().allow.to_string(),
         reqid: record.reqid(),
-        device: record.layout.device.as_ref().map(|device| device.as_str()),
+        device: record.tunnel_rules.interface.as_ref().map(|device| device.as_str()),
         ups: record.count,
         since: record.since,
         last_call: tunnel.last_call,
@@ -164,5 +182,14 @@ fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
         }),
         inbound: counters(|traffic| traffic.inbound),
         outbound: counters(|traffic| traffic.outbound),
+    }
+}
+
+fn name_servers(user: &NameUser) -> NameServersObject<'_> {
+    NameServersObject {
+        connection: user.user.connection.as_str(),
+        servers: &user.servers,
+        domains: &user.domains,
+        by: &user.by,
     }
 }

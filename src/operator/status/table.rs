@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Colours;
 use super::gather::{Apart, Report, Traffic as Passed, Tunnel};
 use crate::netfilter::Counters;
+use crate::record::{By, NameUser};
 use crate::selector::Traffic;
 use crate::settings::{Nat, WhenDown};
 use crate::words::{span, wrapped};
@@ -30,10 +31,13 @@ pub(super) fn text(report: &Report, before: Option<(Duration, &Report)>, colours
     }
     for gateway in &report.gateways {
         let since = span(report.now.saturating_sub(gateway.since));
-        let _ = writeln!(text, "gateway's own rules, {}: since {since}", gateway.rulebook);
+        let _ = writeln!(text, "gateway's own rules, {}: since {since}", gateway.ruleset);
     }
     for apart in &report.apart {
         text.push_str(&held_apart(report, apart));
+    }
+    for user in &report.name_users {
+        text.push_str(&name_servers(user));
     }
     for problem in &report.problems {
         let line = format!("{} -- mend: {}", problem.text, problem.mend);
@@ -64,6 +68,23 @@ fn held_apart(report: &Report, apart: &Apart) -> String {
     wrapped(&[text], 80).iter().map(|line| format!("{line}\n")).collect()
 }
 
+/// `name servers: 10.2.0.53, 10.2.0.54 for example.test (office), in resolv.conf`
+fn name_servers(user: &NameUser) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    let servers = list(user.servers.iter().map(ToString::to_string).collect());
+    let domains = match list(user.domains.iter().map(ToString::to_string).collect()) {
+        none if none.is_empty() => none,
+        some => format!(" for {some}"),
+    };
+    let place = match &user.by {
+        By::File => "in resolv.conf".to_owned(),
+        By::Unbound => "told to unbound".to_owned(),
+        By::Link(device) => format!("told to systemd-resolved for {device}"),
+    };
+    let text = format!("name servers: {servers}{domains} ({}), {place}", user.user.connection);
+    wrapped(&[text], 80).iter().map(|line| format!("{line}\n")).collect()
+}
+
 fn header([inbound, outbound, ..]: [&str; 4]) -> Row {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     [
@@ -78,7 +99,7 @@ fn header([inbound, outbound, ..]: [&str; 4]) -> Row {
 fn row(report: &Report, tunnel: &Tunnel, before: Option<(Duration, &Report)>) -> Row {
     let record = &tunnel.record;
     let earlier = before.and_then(|(passed, report)| {
-        let same = |other: &&Tunnel| other.rulebook == tunnel.rulebook && other.record.id == record.id;
+        let same = |other: &&Tunnel| other.ruleset == tunnel.ruleset && other.record.id == record.id;
         Some((passed, report.tunnels.iter().find(same)?.traffic?))
     });
     let ago = |time: u64| span(report.now.saturating_sub(time));
@@ -114,7 +135,7 @@ fn middle(tunnel: &Tunnel) -> Vec<String> {
 
 /// What a tunnel allows and what else is done with its packets, in the words of the settings.
 fn allowed(tunnel: &Tunnel) -> String {
-    let (policy, traffic) = (&tunnel.record.policy, &tunnel.record.key.traffic);
+    let (policy, traffic) = (tunnel.record.effective_policy(), &tunnel.record.key.traffic);
     let mut words = vec![policy.allow.to_string()];
     match traffic {
         Traffic::Any => {}
@@ -187,7 +208,7 @@ fn lines(row: &Row) -> String {
 fn painted(text: &str, colour: &str, colours: Colours) -> String {
     match colours {
         Colours::Wanted => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
-        Colours::Unwanted => text.to_owned(),
+        Colours::Unwanted | Colours::Unknown => text.to_owned(),
     }
 }
 

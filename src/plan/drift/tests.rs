@@ -1,17 +1,17 @@
-use super::super::mend::mend;
+use super::super::reconcile::reconcile;
 use super::*;
 use crate::contract::{Duty, Snapshot, read};
 use crate::netfilter::{Command, restore_text};
-use crate::plan::{Exempting, Layout, Site, Terms, TunnelKey, lay_out};
+use crate::plan::{JumpConfig, NatExemption, PolicyContext, TunnelKey, TunnelRules, tunnel_rules};
 use crate::selector::Family;
 use crate::settings::{Esp, Nat, Policy};
 
-const SITE: Site = Site {
+const SITE: JumpConfig = JumpConfig {
     family: Family::Ipv4,
     place: JumpPlace::First,
 };
 
-fn layout(connection: &str, changes: &[(&str, &str)]) -> Layout {
+fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
     const VARIABLES: &str = "PLUTO_VERB=up-client PLUTO_CONN_KIND=CK_PERMANENT PLUTO_STACK=xfrm PLUTO_INTERFACE=eth0 \
         PLUTO_CLIENT_FAMILY=ipv4 PLUTO_VIRT_INTERFACE=NULL PLUTO_XFRMI_ROUTE= VTI_IFACE= PLUTO_ME=192.0.2.1 PLUTO_MY_ID=@a \
         PLUTO_MY_CLIENT=10.1.0.0/24 PLUTO_MY_PORT=0 PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 PLUTO_PEER_ID=@b \
@@ -30,43 +30,43 @@ fn layout(connection: &str, changes: &[(&str, &str)]) -> Layout {
     let Duty::Open(tunnel) = event.duty else {
         panic!("an up")
     };
-    let id = TunnelKey::of(&tunnel).ids().next().unwrap();
+    let id = TunnelKey::from_tunnel(&tunnel).ids().next().unwrap();
     let policy = Policy {
         nat: Nat::Leave,
         ..Policy::default()
     };
-    let terms = Terms {
+    let context = PolicyContext {
         policy: &policy,
         esp: Esp::default(),
-        exempting: Exempting::Nobody,
+        nat_exemption: NatExemption::Never,
         interfaces: &[],
         path_mtu: None,
     };
-    lay_out(&tunnel, &id, &terms).unwrap()
+    tunnel_rules(&tunnel, &id, &context).unwrap()
 }
 
 /// Two tunnels in one block, one with a device.
-fn layouts() -> [Layout; 3] {
+fn all_rules() -> [TunnelRules; 3] {
     [
-        layout("a", &[("PLUTO_PEER_CLIENT", "10.2.0.0/24")]),
-        layout(
+        some_rules("a", &[("PLUTO_PEER_CLIENT", "10.2.0.0/24")]),
+        some_rules(
             "b",
             &[("PLUTO_PEER_CLIENT", "10.2.1.0/24"), ("PLUTO_SA_REQID", "16393")],
         ),
-        layout("c", &[("PLUTO_PEER_CLIENT", "10.3.0.0/24"), ("VTI_IFACE", "vti1")]),
+        some_rules("c", &[("PLUTO_PEER_CLIENT", "10.3.0.0/24"), ("VTI_IFACE", "vti1")]),
     ]
 }
 
 /// A listing that holds what is wanted, each rule with as many packets as it has lines before it.
-fn listing(wanted: &Wanted) -> String {
+fn listing(desired: &DesiredState) -> String {
     let mut text = String::from("*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n");
-    for (name, _) in wanted.chains(Table::Filter) {
+    for (name, _) in desired.chains(Table::Filter) {
         text += &format!(":{name} - [0:0]\n");
     }
     for built_in in Table::Filter.built_in() {
-        text += &format!("[0:0] -A {} -j {}\n", built_in.name(), entrance(*built_in));
+        text += &format!("[0:0] -A {} -j {}\n", built_in.name(), base_chain(*built_in));
     }
-    for (name, chain) in wanted.chains(Table::Filter) {
+    for (name, chain) in desired.chains(Table::Filter) {
         for rule in chain.rules() {
             text += &format!("[{}:1] -A {name} {rule}\n", text.lines().count());
         }
@@ -74,15 +74,15 @@ fn listing(wanted: &Wanted) -> String {
     text + "COMMIT\n"
 }
 
-fn compare(wanted: &Wanted, listing: &str) -> Vec<String> {
-    let drifts = drift(wanted, &Saved::read(listing), &[]);
+fn compare(desired: &DesiredState, listing: &str) -> Vec<String> {
+    let drifts = detect_drift(desired, &IptablesSave::parse(listing), &[]);
     drifts.iter().map(ToString::to_string).collect()
 }
 
-fn mended(wanted: &Wanted, listing: &str) -> String {
-    let saved = Saved::read(listing);
-    let drifts = drift(wanted, &saved, &[]);
-    restore_text(&mend(wanted, &saved, &[], &drifts))
+fn mended(desired: &DesiredState, listing: &str) -> String {
+    let saved = IptablesSave::parse(listing);
+    let drifts = detect_drift(desired, &saved, &[]);
+    restore_text(&reconcile(desired, &saved, &[], &drifts))
 }
 
 /// The listing without the lines that hold this, or with another one after them.
@@ -102,32 +102,35 @@ fn before(listing: &str, words: &str, line: &str) -> String {
 
 #[test]
 fn what_is_as_it_should_be_is_no_drift_and_needs_no_command() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    assert_eq!(compare(&wanted, &listing(&wanted)), [""; 0]);
-    assert_eq!(mended(&wanted, &listing(&wanted)), "");
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    assert_eq!(compare(&desired, &listing(&desired)), [""; 0]);
+    assert_eq!(mended(&desired, &listing(&desired)), "");
     assert_eq!(
-        compare(&Wanted::of(&[], SITE), "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n"),
+        compare(
+            &DesiredState::from_rules(&[], SITE),
+            "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n"
+        ),
         [""; 0]
     );
 }
 
 #[test]
 fn the_order_in_which_tunnels_came_is_no_drift() {
-    let [a, b, c] = layouts();
-    let one = Wanted::of(&[a.clone(), b.clone(), c.clone()], SITE);
-    let other = Wanted::of(&[c, b, a], SITE);
+    let [a, b, c] = all_rules();
+    let one = DesiredState::from_rules(&[a.clone(), b.clone(), c.clone()], SITE);
+    let other = DesiredState::from_rules(&[c, b, a], SITE);
     assert_ne!(listing(&one), listing(&other));
     assert_eq!(compare(&one, &listing(&other)), [""; 0]);
 }
 
 #[test]
 fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    let chains = wanted.chains(Table::Filter).count();
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let chains = desired.chains(Table::Filter).count();
     let told = [format!("filter: missing: everything of ours, {chains} chains")];
     for empty in ["", "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"] {
-        assert_eq!(compare(&wanted, empty), told);
-        let text = mended(&wanted, empty);
+        assert_eq!(compare(&desired, empty), told);
+        let text = mended(&desired, empty);
         assert_eq!(text.lines().filter(|line| line.starts_with(':')).count(), chains);
         assert_eq!(text.lines().filter(|line| line.starts_with("-I ")).count(), 3);
     }
@@ -135,66 +138,66 @@ fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
 
 #[test]
 fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
-    let wanted = Wanted::of(&layouts(), SITE);
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
     let (chain, rule) = ("PLUTO-FI-10.2.0.0-18", "-s 10.2.1.0/24");
-    let spoilt = without(&listing(&wanted), &format!("-A {chain} {rule}"));
-    let [told] = &*compare(&wanted, &spoilt) else {
+    let spoilt = without(&listing(&desired), &format!("-A {chain} {rule}"));
+    let [told] = &*compare(&desired, &spoilt) else {
         panic!("one drift")
     };
     let whole = told.strip_prefix(&format!("filter: missing: in {chain}: ")).unwrap();
     assert!(whole.starts_with(rule), "{told}");
     assert_eq!(
-        mended(&wanted, &spoilt),
+        mended(&desired, &spoilt),
         format!("*filter\n-I {chain} {whole}\nCOMMIT\n")
     );
 }
 
 #[test]
 fn a_missing_rule_of_a_chains_own_has_the_chain_filled_again_with_what_the_others_have_counted() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    let all = listing(&wanted);
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let all = listing(&desired);
     let line = |words: &str| all.lines().find(|line| line.contains(words)).unwrap();
-    let (gone, stays) = (
+    let (removed, stays) = (
         line("-A PLUTO-FORWARD -m policy --dir in"),
         line("-A PLUTO-FORWARD -m policy --dir out"),
     );
-    let text = mended(&wanted, &without(&all, gone));
+    let text = mended(&desired, &without(&all, removed));
     assert!(text.starts_with("*filter\n:PLUTO-FORWARD - [0:0]\n"), "{text}");
     assert!(
-        text.contains(&format!("\n-A {}\n{stays}\n", gone.split_once("-A ").unwrap().1)),
+        text.contains(&format!("\n-A {}\n{stays}\n", removed.split_once("-A ").unwrap().1)),
         "{text}"
     );
 }
 
 #[test]
 fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    let all = listing(&wanted);
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let all = listing(&desired);
     let rule = "-s 10.66.0.0/16 -j DROP";
     let spoilt = before(&all, "-A PLUTO-ONWARD", &format!("[0:0] -A PLUTO-ONWARD {rule}"));
     assert_eq!(
-        compare(&wanted, &spoilt),
+        compare(&desired, &spoilt),
         [format!("filter: foreign: in PLUTO-ONWARD: {rule}")]
     );
     assert_eq!(
-        mended(&wanted, &spoilt),
+        mended(&desired, &spoilt),
         format!("*filter\n-D PLUTO-ONWARD {rule}\nCOMMIT\n")
     );
     // One of ours a second time: to take it out would take the first.
     let spoilt = before(&all, "-A PLUTO-ONWARD", "[9:9] -A PLUTO-ONWARD -j ACCEPT");
     assert_eq!(
-        compare(&wanted, &spoilt),
+        compare(&desired, &spoilt),
         ["filter: foreign: in PLUTO-ONWARD: -j ACCEPT"]
     );
-    let text = mended(&wanted, &spoilt);
+    let text = mended(&desired, &spoilt);
     assert_eq!(text.matches(" -j ACCEPT").count(), 1, "{text}");
     assert!(text.contains("\n:PLUTO-ONWARD - [0:0]\n"), "{text}");
 }
 
 #[test]
 fn an_order_that_decides_is_drift() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    let all = listing(&wanted);
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let all = listing(&desired);
     // The goto stands before the ACCEPT for a reason.
     let accept = all
         .lines()
@@ -202,28 +205,31 @@ fn an_order_that_decides_is_drift() {
         .unwrap();
     let spoilt = before(&without(&all, accept), "-A PLUTO-ONWARD", accept);
     assert_eq!(
-        compare(&wanted, &spoilt),
+        compare(&desired, &spoilt),
         ["filter: changed: the order of the rules in PLUTO-ONWARD"]
     );
-    let text = mended(&wanted, &spoilt);
+    let text = mended(&desired, &spoilt);
     assert!(text.ends_with(&format!("{accept}\nCOMMIT\n")), "{text}");
 }
 
 #[test]
 fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    let all = listing(&wanted);
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let all = listing(&desired);
     let jump = "-A INPUT -j PLUTO-INPUT";
-    let gone = without(&all, jump);
-    assert_eq!(compare(&wanted, &gone), ["filter: missing: the jump from INPUT to us"]);
-    assert_eq!(mended(&wanted, &gone), "*filter\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n");
+    let removed = without(&all, jump);
+    assert_eq!(
+        compare(&desired, &removed),
+        ["filter: missing: the jump from INPUT to us"]
+    );
+    assert_eq!(mended(&desired, &removed), "*filter\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n");
     let double = before(&all, jump, "[0:0] -A INPUT -j PLUTO-INPUT");
     assert_eq!(
-        compare(&wanted, &double),
+        compare(&desired, &double),
         ["filter: changed: INPUT leads to us 2 times"]
     );
     assert_eq!(
-        mended(&wanted, &double),
+        mended(&desired, &double),
         "*filter\n-D INPUT -j PLUTO-INPUT\n-D INPUT -j PLUTO-INPUT\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n"
     );
     let behind = before(
@@ -232,28 +238,28 @@ fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
         "[0:0] -A INPUT -p tcp -j f2b\n[0:0] -A INPUT -i lo -j ACCEPT",
     );
     assert_eq!(
-        compare(&wanted, &behind),
+        compare(&desired, &behind),
         ["filter: changed: in INPUT 2 rules stand before our jump: -p tcp -j f2b ..."]
     );
     assert_eq!(
-        mended(&wanted, &behind),
+        mended(&desired, &behind),
         "*filter\n-D INPUT -j PLUTO-INPUT\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n"
     );
 }
 
 #[test]
 fn chains_that_nothing_needs_go_and_the_jumps_to_them() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    let all = listing(&wanted);
-    let chains = wanted.chains(Table::Filter).count();
-    let told = compare(&Wanted::of(&[], SITE), &all);
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let all = listing(&desired);
+    let chains = desired.chains(Table::Filter).count();
+    let told = compare(&DesiredState::from_rules(&[], SITE), &all);
     assert_eq!(told.len(), chains + 3, "{told:?}");
-    let text = mended(&Wanted::of(&[], SITE), &all);
+    let text = mended(&DesiredState::from_rules(&[], SITE), &all);
     assert_eq!(text.matches("\n-X ").count(), chains);
     assert_eq!(text.matches("\n-D ").count(), 3);
     // A rule of the administrator's keeps its chain.
     let led_to = before(&all, "-A INPUT", "[0:0] -A INPUT -i eth0 -j PLUTO-I");
-    let text = mended(&Wanted::of(&[], SITE), &led_to);
+    let text = mended(&DesiredState::from_rules(&[], SITE), &led_to);
     assert!(
         text.contains("\n-F PLUTO-I\n") && !text.contains("\n-X PLUTO-I\n"),
         "{text}"
@@ -262,73 +268,73 @@ fn chains_that_nothing_needs_go_and_the_jumps_to_them() {
 
 #[test]
 fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
-    let wanted = Wanted::of(&layouts(), SITE);
-    let all = listing(&wanted).replace("-j ACCEPT", "-j ACCEPT --as-a-later-version-says");
-    let saved = Saved::read(&all);
-    let asked = questions(&wanted, &saved);
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let all = listing(&desired).replace("-j ACCEPT", "-j ACCEPT --as-a-later-version-says");
+    let saved = IptablesSave::parse(&all);
+    let asked = rule_probes(&desired, &saved);
     assert!(!asked.is_empty());
-    assert_eq!(drift(&wanted, &saved, &asked), []);
-    assert_eq!(mend(&wanted, &saved, &asked, &[]), []);
-    let told = drift(&wanted, &saved, &[]);
+    assert_eq!(detect_drift(&desired, &saved, &asked), []);
+    assert_eq!(reconcile(&desired, &saved, &asked, &[]), []);
+    let told = detect_drift(&desired, &saved, &[]);
     assert_eq!(told.len(), 2 * asked.len(), "missing and foreign: {told:?}");
     // And what it has counted is not lost, should its chain have to be filled again.
-    let gone = all
+    let removed = all
         .lines()
         .find(|line| line.contains("-A PLUTO-ONWARD -m policy"))
         .unwrap();
-    let saved = Saved::read(&without(&all, gone));
-    let drifts = drift(&wanted, &saved, &asked);
+    let saved = IptablesSave::parse(&without(&all, removed));
+    let drifts = detect_drift(&desired, &saved, &asked);
     assert_eq!(drifts.len(), 1, "{drifts:?}");
-    let sections = mend(&wanted, &saved, &asked, &drifts);
+    let sections = reconcile(&desired, &saved, &asked, &drifts);
     let resumed = sections[0]
         .commands
         .iter()
-        .filter(|command| matches!(command, Command::Resume(..)));
+        .filter(|command| matches!(command, Command::AppendWithCounters(..)));
     assert_eq!(resumed.count(), 2);
 }
 
 #[test]
 fn a_jump_that_is_to_be_last_is_put_behind_what_came_later() {
-    let site = Site {
+    let jump_config = JumpConfig {
         place: JumpPlace::Last,
         ..SITE
     };
-    let wanted = Wanted::of(&layouts(), site);
-    let all = listing(&wanted);
+    let desired = DesiredState::from_rules(&all_rules(), jump_config);
+    let all = listing(&desired);
     let before_us = before(&all, "-A INPUT -j", "[0:0] -A INPUT -i lo -j ACCEPT");
-    assert_eq!(compare(&wanted, &before_us), [""; 0]);
+    assert_eq!(compare(&desired, &before_us), [""; 0]);
     let later = before(&all, "-A FORWARD", "[0:0] -A INPUT -i lo -j ACCEPT");
     assert_eq!(
-        compare(&wanted, &later),
+        compare(&desired, &later),
         ["filter: changed: in INPUT a rule stands behind our jump: -i lo -j ACCEPT"]
     );
     assert_eq!(
-        mended(&wanted, &later),
+        mended(&desired, &later),
         "*filter\n-D INPUT -j PLUTO-INPUT\n-A INPUT -j PLUTO-INPUT\nCOMMIT\n"
     );
 }
 
 #[test]
 fn of_a_jump_that_the_administrator_puts_in_only_its_absence_is_told() {
-    let site = Site {
+    let jump_config = JumpConfig {
         place: JumpPlace::Own,
         ..SITE
     };
-    let wanted = Wanted::of(&layouts(), site);
-    let all = listing(&wanted);
+    let desired = DesiredState::from_rules(&all_rules(), jump_config);
+    let all = listing(&desired);
     let own = all.replace("-A INPUT -j PLUTO-INPUT", "-A INPUT -i eth0 -j PLUTO-INPUT");
     let twice = before(&own, "-A OUTPUT", "[0:0] -A INPUT -i eth1 -j PLUTO-INPUT");
     for good in [&all, &own, &twice] {
-        assert_eq!(compare(&wanted, good), [""; 0]);
+        assert_eq!(compare(&desired, good), [""; 0]);
     }
-    let gone = without(&all, "-A INPUT -j PLUTO-INPUT");
+    let removed = without(&all, "-A INPUT -j PLUTO-INPUT");
     assert_eq!(
-        compare(&wanted, &gone),
+        compare(&desired, &removed),
         ["filter: missing: a jump of yours to PLUTO-INPUT (place = \"own\")"]
     );
-    assert_eq!(mended(&wanted, &gone), "");
+    assert_eq!(mended(&desired, &removed), "");
     // And its chain stays when nothing needs it any more, empty.
-    let nothing = Wanted::of(&[], site);
+    let nothing = DesiredState::from_rules(&[], jump_config);
     let text = mended(&nothing, &all);
     assert!(
         text.contains("\n-F PLUTO-INPUT\n") && !text.contains("-X PLUTO-INPUT\n"),

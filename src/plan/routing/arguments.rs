@@ -16,7 +16,7 @@ pub struct RouteArguments {
     /// The next hop.
     pub via: Option<IpAddr>,
     /// The device.
-    pub device: Option<Device>,
+    pub interface: Option<Device>,
     /// The source address of our own packets.
     pub source: Option<IpAddr>,
     /// The greatest packet, in bytes.
@@ -36,15 +36,15 @@ const FORM: Expected = Expected(
 impl RouteArguments {
     /// These, and what they do not say from `self`.
     #[must_use]
-    pub fn then(self, later: Self) -> Self {
+    pub fn followed_by(self, later: Self) -> Self {
         Self {
             via: later.via.or(self.via),
-            device: later.device.or(self.device),
+            interface: later.interface.or(self.interface),
             source: later.source.or(self.source),
             mtu: later.mtu.or(self.mtu),
             metric: later.metric.or(self.metric),
             table: later.table.or(self.table),
-            options: later.options.into_iter().fold(self.options, said_last),
+            options: later.options.into_iter().fold(self.options, replace_option),
         }
     }
 
@@ -53,7 +53,7 @@ impl RouteArguments {
     pub fn route(self, destination: IpNet) -> Route {
         let Self {
             via,
-            device,
+            interface: device,
             source,
             mtu,
             metric,
@@ -72,27 +72,27 @@ impl RouteArguments {
         }
     }
 
-    fn read(&mut self, name: &str, value: &str) -> Option<()> {
+    fn parse_words(&mut self, name: &str, value: &str) -> Option<()> {
         match name {
             "via" => self.via = Some(value.parse().ok()?),
-            "dev" => self.device = Some(value.parse().ok()?),
+            "dev" => self.interface = Some(value.parse().ok()?),
             "src" => self.source = Some(value.parse().ok()?),
             "mtu" => self.mtu = Some(value.parse().ok()?),
             "metric" | "preference" => self.metric = Some(value.parse().ok()?),
             "table" => self.table = Some(table(value)?),
-            "proto" | "protocol" => self.say(RouteOption::Proto(value.parse().ok()?)),
-            _ => self.say(RouteOption::numbered(name, value.parse().ok()?)?),
+            "proto" | "protocol" => self.set_option(RouteOption::Proto(value.parse().ok()?)),
+            _ => self.set_option(RouteOption::numbered(name, value.parse().ok()?)?),
         }
         Some(())
     }
 
-    fn say(&mut self, option: RouteOption) {
-        self.options = said_last(std::mem::take(&mut self.options), option);
+    fn set_option(&mut self, option: RouteOption) {
+        self.options = replace_option(std::mem::take(&mut self.options), option);
     }
 }
 
 /// Adds an option, which counts instead of an earlier one of its kind.
-fn said_last(mut options: Vec<RouteOption>, option: RouteOption) -> Vec<RouteOption> {
+fn replace_option(mut options: Vec<RouteOption>, option: RouteOption) -> Vec<RouteOption> {
     options.retain(|other| discriminant(other) != discriminant(&option));
     options.push(option);
     options
@@ -113,8 +113,11 @@ impl FromStr for RouteArguments {
         let mut words = text.split_ascii_whitespace();
         while let Some(word) = words.next() {
             match word {
-                "onlink" => arguments.say(RouteOption::Onlink),
-                _ => words.next().and_then(|value| arguments.read(word, value)).ok_or(FORM)?,
+                "onlink" => arguments.set_option(RouteOption::Onlink),
+                _ => words
+                    .next()
+                    .and_then(|value| arguments.parse_words(word, value))
+                    .ok_or(FORM)?,
             }
         }
         Ok(arguments)
@@ -164,7 +167,7 @@ mod tests {
     fn what_is_said_later_counts() {
         let early: RouteArguments = "mtu 1400 metric 5 proto static".parse().unwrap();
         let late: RouteArguments = "metric 7 proto dhcp".parse().unwrap();
-        assert_eq!(early.then(late), "mtu 1400 metric 7 proto dhcp".parse().unwrap());
+        assert_eq!(early.followed_by(late), "mtu 1400 metric 7 proto dhcp".parse().unwrap());
         let twice: RouteArguments = "advmss 1300 proto static advmss 1200".parse().unwrap();
         assert_eq!(twice, "proto 4 advmss 1200".parse().unwrap());
     }

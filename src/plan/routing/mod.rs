@@ -5,11 +5,11 @@
 //! to it, and the connection that it names when the last of them goes need not be the one that it named when the first came.
 
 mod arguments;
-mod facts;
+mod kernel_query;
+mod route_planner;
 #[cfg(test)]
 mod tests;
 mod vti;
-mod wish;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,26 +22,28 @@ use crate::rtnetlink::{Address, Item, ProxyNeighbour, Route, Rule};
 use crate::selector::{Device, Network};
 
 pub use arguments::RouteArguments;
-pub use facts::{Fact, Facts, needed};
-use wish::Wish;
+pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
+use route_planner::RoutePlanner;
 
 /// To which far network, and by which device if by one of the tunnels' own, something is installed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RoutingKey {
     /// The far network.
-    pub peer_client: Network,
+    #[serde(rename = "peer_client")]
+    pub remote_client: Network,
     /// The XFRM interface or VTI device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<Device>,
+    #[serde(rename = "device")]
+    pub interface: Option<Device>,
 }
 
 impl RoutingKey {
     /// The key of a call.
     #[must_use]
-    pub fn of(routing: &Routing) -> Self {
+    pub fn from_routing(routing: &Routing) -> Self {
         Self {
-            peer_client: routing.peer_client,
-            device: match &routing.by {
+            remote_client: routing.peer_client,
+            interface: match &routing.by {
                 RoutedBy::XfrmInterface { device, bypass: _ } | RoutedBy::Vti(Vti { device, .. }) => {
                     Some(device.clone())
                 }
@@ -55,15 +57,15 @@ impl RoutingKey {
 /// `10.2.0.0-24`, `10.2.0.0-24@vti01`: also a good name for a file.
 impl fmt::Display for RoutingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.peer_client.to_string().replace('/', "-"))?;
-        self.device.as_ref().map_or(Ok(()), |device| write!(f, "@{device}"))
+        f.write_str(&self.remote_client.to_string().replace('/', "-"))?;
+        self.interface.as_ref().map_or(Ok(()), |device| write!(f, "@{device}"))
     }
 }
 
 /// What of an item excludes any other with the same: a network, a metric and a table of a route, the address of an address. Also a good
 /// name for a file.
 #[must_use]
-pub fn slot(item: &Item) -> String {
+pub fn object_key(item: &Item) -> String {
     let text = match item {
         Item::Route(Route {
             destination,
@@ -79,22 +81,22 @@ pub fn slot(item: &Item) -> String {
             mark,
             table,
         }) => format!("rule-{priority}-{to}-{mark}-{table}"),
-        Item::Address(Address { address, .. }) => return address_slot(address.addr()),
+        Item::Address(Address { address, .. }) => return address_key(address.addr()),
         Item::ProxyNeighbour(ProxyNeighbour { address, device }) => format!("neighbour-{address}-{device}"),
-        Item::Vti(vti) => return device_slot(&vti.device),
+        Item::Vti(vti) => return interface_key(&vti.device),
     };
     text.replace('/', "-")
 }
 
 /// The slot of an address, whatever device it is on.
 #[must_use]
-pub fn address_slot(address: IpAddr) -> String {
+pub fn address_key(address: IpAddr) -> String {
     format!("address-{address}")
 }
 
 /// The slot of a tunnel device of ours.
 #[must_use]
-pub fn device_slot(device: &Device) -> String {
+pub fn interface_key(device: &Device) -> String {
     format!("vti-{device}")
 }
 
@@ -121,7 +123,7 @@ pub enum AlwaysRoute {
 
 /// What is installed already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct RecordedRoutes {
     /// For the same far network.
     pub own: Vec<Item>,
     /// The source address of this call, where we have added it for others, behind the device of ours that it is on.
@@ -130,20 +132,20 @@ pub struct Standing {
 
 /// Everything that is to be installed for a far network after an operation, in the order in which it is put in.
 #[must_use]
-pub fn items(
+pub fn net_objects(
     dialect: Dialect,
     routing: &Routing,
     operation: Operation,
     options: &RouteOptions,
-    facts: &Facts,
-    standing: &Standing,
+    answers: &KernelAnswers,
+    standing: &RecordedRoutes,
 ) -> Vec<Item> {
-    let wish = Wish {
+    let wish = RoutePlanner {
         dialect,
         routing,
         options,
-        facts,
-        standing,
+        answers,
+        recorded: standing,
     };
     let keep = |kept: fn(&Item) -> bool| {
         standing
@@ -157,10 +159,16 @@ pub fn items(
         Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
         Operation::Up => match routing.scope {
             Scope::Host => keep(|_| true),
-            Scope::Client => [keep(|_| true), wish.vti_device(), wish.source(), wish.vti_routes()].concat(),
+            Scope::Client => [
+                keep(|_| true),
+                wish.vti_device(),
+                wish.source_address(),
+                wish.vti_routes(),
+            ]
+            .concat(),
         },
         // The device too: whoever routes into one that another connection has made needs it as long as that one.
-        Operation::Route => [keep(outlives_route), wish.vti_device(), wish.all()].concat(),
+        Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),
         Operation::Unroute => match routing.departure {
             Departure::ForGood => Vec::new(),
             Departure::Moving => keep(outlives_route),
@@ -183,14 +191,14 @@ pub fn items(
 fn in_order(items: &mut Vec<Item>) {
     let mut seen = BTreeSet::new();
     items.reverse();
-    items.retain(|item| seen.insert(slot(item)));
+    items.retain(|item| seen.insert(object_key(item)));
     items.reverse();
-    items.sort_by_key(rank);
+    items.sort_by_key(install_order);
 }
 
 /// The place in the order of putting in: a device before what stands on it, an address before the routes that have it for their source, a rule after the table that it leads to.
 #[must_use]
-pub fn rank(item: &Item) -> u8 {
+pub fn install_order(item: &Item) -> u8 {
     match item {
         Item::Vti(_) => 0,
         Item::Address(_) => 1,

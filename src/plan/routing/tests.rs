@@ -40,8 +40,8 @@ const SOURCE: (&str, &str) = ("PLUTO_MY_SOURCEIP", "10.1.0.1");
 struct Case {
     event: Event,
     options: RouteOptions,
-    facts: Facts,
-    standing: Standing,
+    answers: KernelAnswers,
+    standing: RecordedRoutes,
 }
 
 fn way(device: &str, via: Option<&str>) -> Lookup {
@@ -72,7 +72,7 @@ fn case(changes: &[(&str, &str)]) -> Case {
     Case {
         event: read(&Snapshot::new([], variables)).unwrap(),
         options: RouteOptions::default(),
-        facts: Facts {
+        answers: KernelAnswers {
             to_peer: Some(way("eth0", Some("192.0.2.254"))),
             on_link: Some(link("eth0")),
             to_next_hop: Some(way("eth0", None)),
@@ -81,21 +81,21 @@ fn case(changes: &[(&str, &str)]) -> Case {
             outer: Some(link("eth0")),
             gateway: Some(("192.0.2.254".parse().unwrap(), "eth0".parse().unwrap())),
         },
-        standing: Standing::default(),
+        standing: RecordedRoutes::default(),
     }
 }
 
-fn only(facts: &Facts, needed: &BTreeSet<Fact>) -> Facts {
-    let mut asked = Facts::default();
+fn only(answers: &KernelAnswers, needed: &BTreeSet<KernelQuery>) -> KernelAnswers {
+    let mut asked = KernelAnswers::default();
     for fact in needed {
         match fact {
-            Fact::ToPeer => asked.to_peer.clone_from(&facts.to_peer),
-            Fact::OnLink => asked.on_link.clone_from(&facts.on_link),
-            Fact::ToNextHop => asked.to_next_hop.clone_from(&facts.to_next_hop),
-            Fact::FromMe => asked.from_me.clone_from(&facts.from_me),
-            Fact::Source => asked.source.clone_from(&facts.source),
-            Fact::Outer => asked.outer.clone_from(&facts.outer),
-            Fact::Gateway => asked.gateway.clone_from(&facts.gateway),
+            KernelQuery::ToPeer => asked.to_peer.clone_from(&answers.to_peer),
+            KernelQuery::OnLink => asked.on_link.clone_from(&answers.on_link),
+            KernelQuery::ToNextHop => asked.to_next_hop.clone_from(&answers.to_next_hop),
+            KernelQuery::FromMe => asked.from_me.clone_from(&answers.from_me),
+            KernelQuery::Source => asked.source.clone_from(&answers.source),
+            KernelQuery::Outer => asked.outer.clone_from(&answers.outer),
+            KernelQuery::Gateway => asked.gateway.clone_from(&answers.gateway),
         }
     }
     asked
@@ -106,18 +106,18 @@ impl Case {
     fn items(&self) -> Vec<Item> {
         let routing = self.event.routing.as_ref().unwrap();
         let operation = self.event.verb.operations()[0];
-        let by = |facts: &Facts| {
-            items(
+        let by = |answers: &KernelAnswers| {
+            net_objects(
                 self.event.dialect,
                 routing,
                 operation,
                 &self.options,
-                facts,
+                answers,
                 &self.standing,
             )
         };
-        let all = by(&self.facts);
-        let asked = only(&self.facts, &needed(self.event.dialect, routing, operation));
+        let all = by(&self.answers);
+        let asked = only(&self.answers, &kernel_queries(self.event.dialect, routing, operation));
         assert_eq!(by(&asked), all, "{operation:?}, and only {asked:?}");
         all
     }
@@ -136,7 +136,7 @@ impl Case {
     }
 
     fn reaching(mut self, lookup: Lookup) -> Self {
-        self.facts.to_peer = Some(lookup);
+        self.answers.to_peer = Some(lookup);
         self
     }
 }
@@ -199,7 +199,7 @@ fn mtu_metric_and_source_make_a_route_and_stand_in_it() {
 #[test]
 fn a_source_address_that_is_ours_already_is_only_named() {
     let mut case = case(&[SOURCE]);
-    case.facts.source = Some(Lookup::Found(Way {
+    case.answers.source = Some(Lookup::Found(Way {
         kind: WayKind::Local,
         device: "lo".parse().ok(),
         via: None,
@@ -211,7 +211,7 @@ fn a_source_address_that_is_ours_already_is_only_named() {
     // But where we have added it, for this network or another, it is held.
     case.standing.source = vec![address("10.1.0.1/32", "lo")];
     assert_eq!(case.lines().len(), 2);
-    case.standing = Standing {
+    case.standing = RecordedRoutes {
         own: vec![address("10.1.0.1/32", "lo")],
         source: Vec::new(),
     };
@@ -269,7 +269,7 @@ fn a_peer_on_the_link_and_a_device_with_one_end_need_no_next_hop() {
     let on_link = case(&[("PLUTO_MTU", "1400"), ("PLUTO_NEXT_HOP", "198.51.100.1")]);
     assert_eq!(on_link.lines(), ["ip -4 route replace 10.2.0.0/24 dev eth0 mtu 1400"]);
     let mut one_end = case(&[("PLUTO_MTU", "1400")]);
-    one_end.facts.outer = Some(Link {
+    one_end.answers.outer = Some(Link {
         ends: Ends::PointToPoint,
         ..link("eth0")
     });
@@ -291,7 +291,7 @@ fn a_next_hop_of_the_other_family_is_none() {
 fn the_device_is_that_of_the_next_hop_but_since_5_4_the_daemons_word() {
     let device = |version: &[(&str, &str)]| {
         let mut case = case(&[version, &[("PLUTO_MTU", "1400")]].concat());
-        case.facts.to_next_hop = Some(way("eth7", None));
+        case.answers.to_next_hop = Some(way("eth7", None));
         case.lines()[0].split_once("dev ").unwrap().1.to_owned()
     };
     assert_eq!(device(&[]), "eth7 mtu 1400");
@@ -402,7 +402,7 @@ fn a_vti_device_is_made_before_it_is_routed_to() {
 #[test]
 fn a_gateway_in_the_far_network_of_a_vti_device_is_pinned() {
     let mut case = case(&[VTI, &[("PLUTO_PEER_CLIENT", "192.0.2.0/24")]].concat());
-    case.facts.to_peer = Some(way("eth0", None));
+    case.answers.to_peer = Some(way("eth0", None));
     let lines = case.lines();
     let routes: Vec<_> = lines.iter().filter(|line| line.contains("route replace")).collect();
     assert_eq!(
@@ -418,8 +418,8 @@ fn a_gateway_in_the_far_network_of_a_vti_device_is_pinned() {
 fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
     let host = |more: &[(&str, &str)]| {
         let mut case = case(&[&[("PLUTO_PEER_CLIENT", "10.1.0.77/32")], more].concat());
-        case.facts.to_peer = Some(way("eth1", None));
-        case.facts.on_link = Some(link("eth1"));
+        case.answers.to_peer = Some(way("eth1", None));
+        case.answers.on_link = Some(link("eth1"));
         case
     };
     assert_eq!(
@@ -438,7 +438,7 @@ fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
         "only the gateway at our end"
     );
     let mut tunnel = host(&[]);
-    tunnel.facts.on_link = Some(Link {
+    tunnel.answers.on_link = Some(Link {
         hardware_address: None,
         ..link("tun0")
     });
@@ -446,7 +446,7 @@ fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
     // Once it is routed the way says no more that it is on our link.
     let mut again = host(&[]);
     again.standing.own = host(&[]).items();
-    again.facts.to_peer = Some(way("eth0", Some("192.0.2.254")));
+    again.answers.to_peer = Some(way("eth0", Some("192.0.2.254")));
     assert_eq!(again.lines(), host(&[]).lines());
 }
 
@@ -509,7 +509,8 @@ fn the_route_to_ciscos_gateways_goes_at_down() {
 
 #[test]
 fn a_key_is_a_network_and_a_device_of_the_tunnels_own() {
-    let key = |changes: &[(&str, &str)]| RoutingKey::of(case(changes).event.routing.as_ref().unwrap()).to_string();
+    let key =
+        |changes: &[(&str, &str)]| RoutingKey::from_routing(case(changes).event.routing.as_ref().unwrap()).to_string();
     assert_eq!(key(&[]), "10.2.0.0-24");
     assert_eq!(key(VTI), "10.2.0.0-24@vti01");
     assert_eq!(key(XFRM), "10.2.0.0-24@ipsec5");

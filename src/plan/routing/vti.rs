@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::RouteArguments;
-use super::wish::Wish;
+use super::route_planner::RoutePlanner;
 use crate::contract::{RoutedBy, Vti, VtiRouting};
 use crate::rtnetlink::{self, Item};
 use crate::selector::Network;
 
-impl Wish<'_> {
+impl RoutePlanner<'_> {
     /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside, whatever goes through it.
     pub(super) fn vti_device(self) -> Vec<Item> {
         match (&self.routing.by, self.routing.me) {
@@ -52,18 +52,18 @@ impl Wish<'_> {
     /// A route to the default gateway where that lies in the far network: it would be sought behind the VTI device.
     pub(super) fn pinned_gateway(self) -> Option<Item> {
         let RoutedBy::Vti(_) = self.routing.by else { return None };
-        let Network::Prefix(far) = self.routing.peer_client else {
+        let Network::Prefix(remote) = self.routing.peer_client else {
             return None;
         };
         let (gateway, device) = self
-            .facts
+            .answers
             .gateway
             .as_ref()
-            .filter(|(gateway, _)| far.contains(gateway))?;
+            .filter(|(gateway, _)| remote.contains(gateway))?;
         let on_link = RouteArguments {
-            device: Some(device.clone()),
+            interface: Some(device.clone()),
             ..RouteArguments::default()
         };
-        (far.prefix_len() > 0).then(|| Item::Route(on_link.route(IpNet::from(*gateway))))
+        (remote.prefix_len() > 0).then(|| Item::Route(on_link.route(IpNet::from(*gateway))))
     }
 }

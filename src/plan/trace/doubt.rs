@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::packet::Answer;
+use super::packet::MatchAnswer;
 use crate::netfilter::Direction;
 use crate::selector::{DevicePattern, Family, Traffic};
 
@@ -12,9 +12,9 @@ pub enum Doubt {
     /// Whether it is of this kind, seen from its destination.
     Kind(Traffic),
     /// Whether it came in, or leaves, by such a device.
-    Device(Direction, DevicePattern),
+    Interface(Direction, DevicePattern),
     /// Whether it answers a machine that is hidden behind this address.
-    Behind(IpAddr),
+    CtReplDst(IpAddr),
 }
 
 /// What was taken for granted about a packet, to follow one of its ways.
@@ -31,7 +31,7 @@ pub enum Assumption {
 pub(super) struct Doubts(pub(super) Vec<Assumption>);
 
 impl Doubts {
-    fn settled(&self, holds: bool) -> impl Iterator<Item = &Doubt> {
+    fn decided(&self, holds: bool) -> impl Iterator<Item = &Doubt> {
         self.0.iter().flat_map(move |assumption| match (assumption, holds) {
             (Assumption::Holds(doubts), true) => &doubts[..],
             // That not all of several things hold does not say which.
@@ -41,27 +41,30 @@ impl Doubts {
     }
 
     /// Whether the same was taken for granted, in whatever order.
-    pub(super) fn are(&self, other: &Self) -> bool {
+    pub(super) fn equals(&self, other: &Self) -> bool {
         let has = |all: &Self, one: &Assumption| all.0.contains(one);
         self.0.len() == other.0.len() && self.0.iter().all(|assumption| has(other, assumption))
     }
 
     /// The answer that was given to this before, if one was.
-    pub(super) fn about(&self, doubt: Doubt) -> Answer {
-        let known = self.settled(true).find_map(|known| known.answers(&doubt));
-        let denied = || self.settled(false).any(|denied| doubt.answers(denied) == Some(true));
+    pub(super) fn about(&self, doubt: Doubt) -> MatchAnswer {
+        let known = self.decided(true).find_map(|known| known.is_answered_by(&doubt));
+        let denied = || {
+            self.decided(false)
+                .any(|denied| doubt.is_answered_by(denied) == Some(true))
+        };
         match known {
             Some(holds) => holds.into(),
-            None if denied() => Answer::No,
-            None => Answer::Unknown(doubt),
+            None if denied() => MatchAnswer::No,
+            None => MatchAnswer::Unknown(doubt),
         }
     }
 
     /// Whether it is known that a packet is of no such kind.
     pub(super) fn rules_out_kind(&self, kind: &Traffic, family: Family) -> bool {
-        self.settled(false).any(|denied| match denied {
+        self.decided(false).any(|denied| match denied {
             Doubt::Kind(denied) => kind.and(denied, family).as_ref() == Some(kind),
-            Doubt::Device(..) | Doubt::Behind(_) => false,
+            Doubt::Interface(..) | Doubt::CtReplDst(_) => false,
         })
     }
 
@@ -74,11 +77,13 @@ impl Doubts {
 
 impl Doubt {
     /// Whether another thing holds if this does; nothing, if that does not follow.
-    fn answers(&self, other: &Self) -> Option<bool> {
+    fn is_answered_by(&self, other: &Self) -> Option<bool> {
         match (self, other) {
-            (Self::Device(way, known), Self::Device(asked_way, asked)) if way == asked_way => known.answers(asked),
-            (Self::Behind(known), Self::Behind(asked)) => Some(known == asked),
-            (Self::Kind(_) | Self::Device(..) | Self::Behind(_), _) => None,
+            (Self::Interface(way, known), Self::Interface(asked_way, asked)) if way == asked_way => {
+                known.answers(asked)
+            }
+            (Self::CtReplDst(known), Self::CtReplDst(asked)) => Some(known == asked),
+            (Self::Kind(_) | Self::Interface(..) | Self::CtReplDst(_), _) => None,
         }
     }
 }

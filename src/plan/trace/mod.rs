@@ -5,12 +5,12 @@
 //! Nor is it known in which order tunnels came up; where that decides, what it comes to in another order is told, too.
 
 mod doubt;
-mod journey;
 mod order;
 mod packet;
+mod packet_trace;
 mod walk;
 
 pub use doubt::{Assumption, Doubt};
-pub use journey::{Journey, Rules, Station};
-pub use packet::{Connection, Leg, Packet, from_its_destination};
-pub use walk::{Deciding, End, Order, Walk};
+pub use packet::{ConnectionDirection, Endpoint, Packet, PacketCtState, seen_from_destination};
+pub use packet_trace::{HookTrace, RulesetModel, Trace};
+pub use walk::{DecidingRule, RuleOrder, Walk, WalkEnd};

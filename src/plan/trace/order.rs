@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::netfilter::Rule;
-use crate::plan::wanted::{Region, WantedChain};
+use crate::plan::desired_state::{ChainRegion, DesiredChain};
 
 /// The rules of a chain.
 #[derive(Debug)]
-pub(super) struct Listed<'a> {
+pub(super) struct OrderedRules<'a> {
     pub(super) rules: Vec<&'a Rule>,
     /// Where each stands to the chain's own rules, and which part it belongs to.
-    places: Vec<(Region, usize)>,
+    places: Vec<(ChainRegion, usize)>,
 }
 
-impl<'a> Listed<'a> {
-    pub(super) fn of(chain: &'a WantedChain) -> Self {
+impl<'a> OrderedRules<'a> {
+    pub(super) fn new(chain: &'a DesiredChain) -> Self {
         Self {
             rules: chain.rules().collect(),
-            places: chain.places(),
+            places: chain.positions(),
         }
     }
 
@@ -31,18 +31,18 @@ impl<'a> Listed<'a> {
             .filter(|(_, rule)| is_asked(rule))
             .map(|(place, _)| *place)
             .collect();
-        let firsts = |region: Region| {
+        let firsts = |region: ChainRegion| {
             let parts: Vec<_> = asked.iter().filter(|(of, _)| *of == region).map(Some).collect();
             if parts.is_empty() { vec![None] } else { parts }
         };
-        let tails = firsts(Region::Tail);
-        let pairs = firsts(Region::Head)
+        let tails = firsts(ChainRegion::Tail);
+        let pairs = firsts(ChainRegion::Head)
             .into_iter()
             .flat_map(|head| tails.iter().map(move |tail| [head, *tail]));
         pairs.map(|firsts| self.with_first(firsts)).collect()
     }
 
-    fn with_first(&self, firsts: [Option<&(Region, usize)>; 2]) -> Rc<[usize]> {
+    fn with_first(&self, firsts: [Option<&(ChainRegion, usize)>; 2]) -> Rc<[usize]> {
         let mut order: Vec<_> = (0..self.rules.len()).collect();
         order.sort_by_key(|index| {
             let place = self.places.get(*index);

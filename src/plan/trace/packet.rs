@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU8;
 
 use super::doubt::{Doubt, Doubts};
-use crate::netfilter::{Direction, InterfaceMatch, Match, PolicyMatch, State};
+use crate::netfilter::{CtState, Direction, InterfaceMatch, Match, PolicyMatch};
 use crate::selector::{Device, Family, PortProtocol, Protocol, SaProtocol, Traffic};
 
 /// A packet at the moment at which the tables see it: decapsulated, not yet encapsulated.
@@ -17,26 +17,26 @@ pub struct Packet {
     /// Of what kind it is, seen from its destination: `my` are the ports that it goes to. As narrow as is known.
     pub kind: Traffic,
     /// How it came to the tables.
-    pub from: Leg,
+    pub from: Endpoint,
     /// How it leaves them.
-    pub to: Leg,
+    pub to: Endpoint,
     /// Its place in its connection. In a TCP connection it is the first one of its direction.
-    pub connection: Connection,
+    pub connection: PacketCtState,
     /// Where the answers of its connection go, which tells whether its source was translated; none if that is not known.
     pub answered_at: Option<IpAddr>,
 }
 
 /// One side of a packet's way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leg {
+pub enum Endpoint {
     /// The gateway itself made it, or gets it.
     Gateway,
     /// By a device, in clear to the tables' eyes; none for one that is no tunnel's, and not known.
-    Clear(Option<Device>),
+    Unencrypted(Option<Device>),
     /// By IPsec.
     Ipsec {
         /// The tunnel's own device, or that to the peer if it is known.
-        device: Option<Device>,
+        interface: Option<Device>,
         /// The number of its policies; none if it is not known, and then it is no number that a rule asks for.
         reqid: Option<u32>,
         /// ESP, AH or IPComp; none if it is not known, and then it is what a rule asks for.
@@ -46,25 +46,34 @@ pub enum Leg {
 
 /// A packet's place in its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connection {
+pub enum PacketCtState {
     /// It begins one.
     New,
     /// It belongs to one that both ends have sent on.
-    Established,
-    /// It is an error about such a one.
-    Related,
+    Established(ConnectionDirection),
+    /// It is an ICMP error about a packet of such a one: about what its first sender sent, if it goes in the direction of replies.
+    Related(ConnectionDirection),
+}
+
+/// Which way a packet goes in its connection: `--ctdir`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionDirection {
+    /// As the first packet.
+    Original,
+    /// Against it.
+    Reply,
 }
 
 /// What a match makes of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum MatchAnswer {
     Yes,
     No,
     /// It depends on this.
     Unknown(Doubt),
 }
 
-impl From<bool> for Answer {
+impl From<bool> for MatchAnswer {
     fn from(holds: bool) -> Self {
         if holds { Self::Yes } else { Self::No }
     }
@@ -77,7 +86,7 @@ impl Packet {
         Family::of(self.destination)
     }
 
-    fn leg(&self, direction: Direction) -> &Leg {
+    fn endpoint(&self, direction: Direction) -> &Endpoint {
         match direction {
             Direction::In => &self.from,
             Direction::Out => &self.to,
@@ -85,52 +94,56 @@ impl Packet {
     }
 
     /// Whether it has what a rule asks for, given what was taken for granted before.
-    pub(super) fn answer(&self, matched: &Match, doubts: &Doubts) -> Answer {
+    pub(super) fn match_answer(&self, matched: &Match, doubts: &Doubts) -> MatchAnswer {
         match matched {
             Match::Source(network) => network.contains(self.source).into(),
             Match::Destination(network) => network.contains(self.destination).into(),
-            Match::In(interface) => self.device(Direction::In, interface, doubts),
-            Match::Out(interface) => self.device(Direction::Out, interface, doubts),
+            Match::In(interface) => self.interface_answer(Direction::In, interface, doubts),
+            Match::Out(interface) => self.interface_answer(Direction::Out, interface, doubts),
             Match::NotSource(network) => (!network.contains(self.source)).into(),
             Match::NotDestination(network) => (!network.contains(self.destination)).into(),
-            Match::Traffic(direction, _, traffic) => self.is_of(&from_its_destination(*direction, traffic), doubts),
-            Match::Policy(policy) => self.leg(policy.direction).fits(policy).into(),
-            Match::Clear(direction) => (!self.leg(*direction).is_ipsec()).into(),
-            Match::State(state) => self.connection.is(*state).into(),
-            Match::Behind(address) => self.is_behind(*address, doubts),
-            Match::Foreign => (self.from != Leg::Gateway).into(),
-            Match::Syn => tcp().map_or(Answer::No, |tcp| self.is_of(&tcp, doubts)),
+            Match::Traffic(direction, _, traffic) => {
+                self.is_traffic(&seen_from_destination(*direction, traffic), doubts)
+            }
+            Match::Policy(policy) => self.endpoint(policy.direction).matches_policy(policy).into(),
+            Match::PolicyNone(direction) => (!self.endpoint(*direction).is_ipsec()).into(),
+            Match::CtState(state) => self.connection.matches_state(*state).into(),
+            Match::CtReplDst(address) => self.has_reply_destination(*address, doubts),
+            Match::SrcNotLocal => (self.from != Endpoint::Gateway).into(),
+            Match::Syn => any_tcp().map_or(MatchAnswer::No, |tcp| self.is_traffic(&tcp, doubts)),
             // One packet never comes too often.
-            Match::Rate | Match::Comment(_) => Answer::Yes,
+            Match::Limit | Match::Comment(_) => MatchAnswer::Yes,
         }
     }
 
-    fn is_of(&self, asked: &Traffic, doubts: &Doubts) -> Answer {
+    fn is_traffic(&self, asked: &Traffic, doubts: &Doubts) -> MatchAnswer {
         match self.kind.and(asked, self.family()) {
-            None => Answer::No,
-            Some(common) if common == self.kind => Answer::Yes,
-            Some(common) if doubts.rules_out_kind(&common, self.family()) => Answer::No,
-            Some(_) => Answer::Unknown(Doubt::Kind(asked.clone())),
+            None => MatchAnswer::No,
+            Some(common) if common == self.kind => MatchAnswer::Yes,
+            Some(common) if doubts.rules_out_kind(&common, self.family()) => MatchAnswer::No,
+            Some(_) => MatchAnswer::Unknown(Doubt::Kind(asked.clone())),
         }
     }
 
-    fn is_behind(&self, address: IpAddr, doubts: &Doubts) -> Answer {
-        match (self.connection, self.answered_at) {
-            (Connection::New, _) => Answer::No,
-            (Connection::Established | Connection::Related, Some(known)) => (known == address).into(),
-            (Connection::Established | Connection::Related, None) => doubts.about(Doubt::Behind(address)),
+    fn has_reply_destination(&self, address: IpAddr, doubts: &Doubts) -> MatchAnswer {
+        match self.answered_at {
+            _ if !self.connection.is_reply() => MatchAnswer::No,
+            Some(known) => (known == address).into(),
+            None => doubts.about(Doubt::CtReplDst(address)),
         }
     }
 
-    fn device(&self, direction: Direction, interface: &InterfaceMatch, doubts: &Doubts) -> Answer {
-        match (interface, self.leg(direction).device()) {
-            (InterfaceMatch::Device(asked), device) => (device == Some(asked)).into(),
-            (InterfaceMatch::Class(class), device) => device.is_some_and(|device| class.fits(device)).into(),
+    fn interface_answer(&self, direction: Direction, interface: &InterfaceMatch, doubts: &Doubts) -> MatchAnswer {
+        match (interface, self.endpoint(direction).device()) {
+            (InterfaceMatch::Interface(asked), device) => (device == Some(asked)).into(),
+            (InterfaceMatch::Wildcard(class), device) => device.is_some_and(|device| class.fits(device)).into(),
             (InterfaceMatch::Loopback, device) => device.is_some_and(|device| device.as_str() == "lo").into(),
             (InterfaceMatch::Pattern(pattern), Some(device)) => pattern.fits(device).into(),
-            (InterfaceMatch::Pattern(pattern), None) => match self.leg(direction) {
-                Leg::Gateway => Answer::No,
-                Leg::Clear(_) | Leg::Ipsec { .. } => doubts.about(Doubt::Device(direction, pattern.clone())),
+            (InterfaceMatch::Pattern(pattern), None) => match self.endpoint(direction) {
+                Endpoint::Gateway => MatchAnswer::No,
+                Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. } => {
+                    doubts.about(Doubt::Interface(direction, pattern.clone()))
+                }
             },
         }
     }
@@ -143,20 +156,20 @@ impl Packet {
                     self.kind = common;
                 }
             }
-            Doubt::Behind(address) => self.answered_at = Some(*address),
+            Doubt::CtReplDst(address) => self.answered_at = Some(*address),
             // What is known of its device is what was assumed.
-            Doubt::Device(..) => {}
+            Doubt::Interface(..) => {}
         }
     }
 }
 
-impl Leg {
+impl Endpoint {
     /// The device, where it is known.
     #[must_use]
     pub fn device(&self) -> Option<&Device> {
         match self {
             Self::Gateway => None,
-            Self::Clear(device) | Self::Ipsec { device, .. } => device.as_ref(),
+            Self::Unencrypted(device) | Self::Ipsec { interface: device, .. } => device.as_ref(),
         }
     }
 
@@ -165,13 +178,13 @@ impl Leg {
     pub fn is_ipsec(&self) -> bool {
         match self {
             Self::Ipsec { .. } => true,
-            Self::Gateway | Self::Clear(_) => false,
+            Self::Gateway | Self::Unencrypted(_) => false,
         }
     }
 
-    fn fits(&self, asked: &PolicyMatch) -> bool {
+    fn matches_policy(&self, asked: &PolicyMatch) -> bool {
         match self {
-            Self::Gateway | Self::Clear(_) => false,
+            Self::Gateway | Self::Unencrypted(_) => false,
             Self::Ipsec { reqid, protocol, .. } => {
                 let same_protocol = |asked: SaProtocol| protocol.is_none_or(|protocol| protocol == asked);
                 asked.reqid.is_none_or(|asked| *reqid == Some(asked)) && asked.protocol.is_none_or(same_protocol)
@@ -180,24 +193,33 @@ impl Leg {
     }
 }
 
-impl Connection {
-    fn is(self, state: State) -> bool {
+impl PacketCtState {
+    fn matches_state(self, state: CtState) -> bool {
         match (self, state) {
-            (Self::New, State::New)
-            | (Self::Established, State::Established | State::Ongoing)
-            | (Self::Related, State::Related | State::Ongoing) => true,
-            (Self::New | Self::Established | Self::Related, _) => false,
+            (Self::New, CtState::New)
+            | (Self::Established(_), CtState::Established | CtState::RelatedEstablished)
+            | (Self::Related(_), CtState::Related | CtState::RelatedEstablished)
+            | (
+                Self::Established(ConnectionDirection::Reply) | Self::Related(ConnectionDirection::Reply),
+                CtState::Reply,
+            ) => true,
+            // It is not known which connections helpers expect.
+            (Self::New | Self::Established(_) | Self::Related(_), _) => false,
         }
+    }
+
+    fn is_reply(self) -> bool {
+        self.matches_state(CtState::Reply)
     }
 }
 
-fn tcp() -> Option<Traffic> {
+fn any_tcp() -> Option<Traffic> {
     NonZeroU8::new(PortProtocol::Tcp.number()).map(|number| Traffic::Protocol(Protocol(number)))
 }
 
 /// A kind of traffic as it is seen from the destination of packets in one direction.
 #[must_use]
-pub fn from_its_destination(direction: Direction, traffic: &Traffic) -> Traffic {
+pub fn seen_from_destination(direction: Direction, traffic: &Traffic) -> Traffic {
     match (direction, traffic) {
         (Direction::Out, Traffic::Ports { protocol, my, peer }) => Traffic::Ports {
             protocol: *protocol,

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::doubt::{Assumption, Doubt, Doubts};
-use super::order::Listed;
-use super::packet::{Answer, Packet};
-use crate::netfilter::{ChainName, Rule, Verdict};
+use super::order::OrderedRules;
+use super::packet::{MatchAnswer, Packet};
+use crate::netfilter::{ChainName, Rule, Target};
 
 /// The chains of a table.
-pub(super) type Chains<'a> = BTreeMap<&'a ChainName, Listed<'a>>;
+pub(super) type ChainMap<'a> = BTreeMap<&'a ChainName, OrderedRules<'a>>;
 
 /// How a packet's way through our chains ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum WalkEnd {
     /// It passes; in the nat table: its addresses stay as they are.
     Accepted,
     /// It is gone.
@@ -29,7 +29,7 @@ pub enum End {
 
 /// A rule, and the chain that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deciding {
+pub struct DecidingRule {
     /// The chain.
     pub chain: ChainName,
     /// The rule.
@@ -40,26 +40,26 @@ pub struct Deciding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walk {
     /// How it ended.
-    pub end: End,
+    pub end: WalkEnd,
     /// What ended it; nothing, where it came to the end of a chain.
-    pub decided_by: Option<Deciding>,
+    pub decided_by: Option<DecidingRule>,
     /// The chains that led to the end; where it came back, all that it went through, in this order.
     pub path: Vec<ChainName>,
     /// The rules that it matched and that let it go on: what is logged, what is clamped, what another chain is asked.
-    pub met: Vec<Deciding>,
+    pub met: Vec<DecidingRule>,
 }
 
 /// A packet on its way, and what was taken for granted about it.
 #[derive(Debug, Clone)]
-pub(super) struct Traveller {
+pub(super) struct TraceState {
     pub(super) packet: Packet,
     pub(super) doubts: Doubts,
-    pub(super) order: Order,
+    pub(super) order: RuleOrder,
 }
 
 /// In which order the rules of unlike tunnels stood on a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum RuleOrder {
     /// In one that is as good as any. These ways alone tell everything, if the order does not matter.
     First,
     /// In another, which tells something else.
@@ -68,18 +68,18 @@ pub enum Order {
 
 /// Where it is.
 #[derive(Debug, Clone)]
-struct State {
-    traveller: Traveller,
-    here: Place,
+struct Walker {
+    state: TraceState,
+    here: WalkPosition,
     /// Where it goes back to.
-    callers: Vec<Place>,
+    callers: Vec<WalkPosition>,
     trail: Vec<ChainName>,
     entered: Vec<ChainName>,
-    met: Vec<Deciding>,
+    met: Vec<DecidingRule>,
 }
 
 #[derive(Debug, Clone)]
-struct Place {
+struct WalkPosition {
     chain: ChainName,
     /// In which order its rules stand.
     order: Rc<[usize]>,
@@ -89,7 +89,7 @@ struct Place {
 }
 
 /// What a packet does at a rule.
-enum Step {
+enum WalkStep {
     On,
     Into(ChainName),
     Ended(Walk),
@@ -97,13 +97,13 @@ enum Step {
 
 /// How many ways are followed at a time, so that nobody's settings take the rest of the day. They come from the settings, a few for each
 /// device or kind of traffic that is named there.
-const MOST: usize = 1000;
+const MAX_WALKS: usize = 1000;
 
 /// Every way that a packet can take from a chain on. What comes to the same in another order of the rules is told once.
-pub(super) fn walk(chains: &Chains<'_>, first: &ChainName, traveller: Traveller) -> Vec<(Traveller, Walk)> {
+pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: TraceState) -> Vec<(TraceState, Walk)> {
     let mut open = Vec::new();
-    State::before(first, traveller).enter(first, chains, &mut open);
-    let mut done: Vec<(Traveller, Walk)> = Vec::new();
+    Walker::before(first, traveller).enter(first, chains, &mut open);
+    let mut done: Vec<(TraceState, Walk)> = Vec::new();
     while let Some(state) = open.pop() {
         let Some((traveller, walk)) = state.run(chains, &mut open) else {
             continue;
@@ -111,24 +111,24 @@ pub(super) fn walk(chains: &Chains<'_>, first: &ChainName, traveller: Traveller)
         if !done.iter().any(|done| is_same(done, &traveller, &walk)) {
             done.push((traveller, walk));
         }
-        if done.len() + open.len() > MOST {
+        if done.len() + open.len() > MAX_WALKS {
             break;
         }
     }
     done
 }
 
-fn is_same((traveller, walk): &(Traveller, Walk), other: &Traveller, another: &Walk) -> bool {
-    other.order == Order::Other
-        && traveller.doubts.are(&other.doubts)
+fn is_same((traveller, walk): &(TraceState, Walk), other: &TraceState, another: &Walk) -> bool {
+    other.order == RuleOrder::Other
+        && traveller.doubts.equals(&other.doubts)
         && (walk.end, &walk.decided_by) == (another.end, &another.decided_by)
 }
 
-impl State {
-    fn before(chain: &ChainName, traveller: Traveller) -> Self {
+impl Walker {
+    fn before(chain: &ChainName, traveller: TraceState) -> Self {
         Self {
-            traveller,
-            here: Place {
+            state: traveller,
+            here: WalkPosition {
                 chain: chain.clone(),
                 order: Rc::from([]),
                 next: 0,
@@ -142,7 +142,7 @@ impl State {
     }
 
     /// Goes into a chain, once for every order in which its rules may stand.
-    fn enter(mut self, chain: &ChainName, chains: &Chains<'_>, open: &mut Vec<Self>) {
+    fn enter(mut self, chain: &ChainName, chains: &ChainMap<'_>, open: &mut Vec<Self>) {
         self.trail.push(chain.clone());
         self.entered.push(chain.clone());
         let is_asked = |rule: &Rule| self.asked(rule).is_some();
@@ -150,7 +150,7 @@ impl State {
         let orders = orders.unwrap_or_else(|| vec![Rc::from([])]);
         // The last that is pushed is followed first.
         for (number, order) in orders.into_iter().enumerate().rev() {
-            let here = Place {
+            let here = WalkPosition {
                 chain: chain.clone(),
                 order,
                 next: 0,
@@ -158,105 +158,101 @@ impl State {
             };
             let mut state = Self { here, ..self.clone() };
             if number > 0 {
-                state.traveller.order = Order::Other;
+                state.state.order = RuleOrder::Other;
             }
             open.push(state);
         }
     }
 
     /// Goes on until the way ends, or forks.
-    fn run(mut self, chains: &Chains<'_>, open: &mut Vec<Self>) -> Option<(Traveller, Walk)> {
+    fn run(mut self, chains: &ChainMap<'_>, open: &mut Vec<Self>) -> Option<(TraceState, Walk)> {
         loop {
             let step = match self.next(chains) {
                 None => self.leave(None),
                 Some(rule) => self.meet(rule, open),
             };
             match step {
-                Step::On => {}
-                Step::Into(chain) => {
+                WalkStep::On => {}
+                WalkStep::Into(chain) => {
                     self.enter(&chain, chains, open);
                     return None;
                 }
-                Step::Ended(walk) => return Some((self.traveller, walk)),
+                WalkStep::Ended(walk) => return Some((self.state, walk)),
             }
         }
     }
 
-    fn next<'a>(&mut self, chains: &Chains<'a>) -> Option<&'a Rule> {
+    fn next<'a>(&mut self, chains: &ChainMap<'a>) -> Option<&'a Rule> {
         let index = self.here.order.get(self.here.next).copied();
         self.here.next += 1;
         chains.get(&self.here.chain)?.rules.get(index?).copied()
     }
 
-    fn meet(&mut self, rule: &Rule, open: &mut Vec<Self>) -> Step {
+    fn meet(&mut self, rule: &Rule, open: &mut Vec<Self>) -> WalkStep {
         let Some(doubts) = self.asked(rule) else {
-            return Step::On;
+            return WalkStep::On;
         };
         if !doubts.is_empty() {
             let mut other = self.clone();
-            other.traveller.doubts.0.push(Assumption::Fails(doubts.clone()));
+            other.state.doubts.0.push(Assumption::Fails(doubts.clone()));
             open.push(other);
             for doubt in &doubts {
-                self.traveller.packet.assume(doubt);
+                self.state.packet.assume(doubt);
             }
-            self.traveller.doubts.0.push(Assumption::Holds(doubts));
+            self.state.doubts.0.push(Assumption::Holds(doubts));
         }
         self.obey(rule)
     }
 
     /// What it depends on whether a rule is for the packet; nothing, if it is not.
     fn asked(&self, rule: &Rule) -> Option<Vec<Doubt>> {
-        let Traveller { packet, doubts, .. } = &self.traveller;
+        let TraceState { packet, doubts, .. } = &self.state;
         let mut open = Vec::new();
         for matched in &rule.matches {
-            match packet.answer(matched, doubts) {
-                Answer::Yes => {}
-                Answer::No => return None,
-                Answer::Unknown(doubt) => open.push(doubt),
+            match packet.match_answer(matched, doubts) {
+                MatchAnswer::Yes => {}
+                MatchAnswer::No => return None,
+                MatchAnswer::Unknown(doubt) => open.push(doubt),
             }
         }
         (open.is_empty() || !doubts.deny(&open)).then_some(open)
     }
 
-    fn obey(&mut self, rule: &Rule) -> Step {
-        match &rule.verdict {
-            Verdict::Accept => self.end(End::Accepted, rule),
-            Verdict::Drop => self.end(End::Dropped, rule),
-            Verdict::Snat(address) => self.end(End::Source(*address), rule),
-            Verdict::Dnat(address) => self.end(End::Destination(*address), rule),
-            Verdict::Return => self.leave(Some(rule)),
-            Verdict::Jump(chain) => {
+    fn obey(&mut self, rule: &Rule) -> WalkStep {
+        match &rule.target {
+            Target::Accept => self.end(WalkEnd::Accepted, rule),
+            Target::Drop => self.end(WalkEnd::Dropped, rule),
+            Target::Snat(address) => self.end(WalkEnd::Source(*address), rule),
+            Target::Dnat(address) => self.end(WalkEnd::Destination(*address), rule),
+            Target::Return => self.leave(Some(rule)),
+            Target::Jump(chain) => {
                 self.callers.push(self.here.clone());
-                Step::Into(chain.clone())
+                WalkStep::Into(chain.clone())
             }
-            Verdict::Goto(chain) => Step::Into(chain.clone()),
-            Verdict::Consult(_)
-            | Verdict::Log(_)
-            | Verdict::KernelLog(_)
-            | Verdict::SegmentSize(_)
-            | Verdict::SegmentSizeOfPath => {
+            Target::Goto(chain) => WalkStep::Into(chain.clone()),
+            Target::JumpUser(_) | Target::Nflog(_) | Target::Log(_) | Target::SetMss(_) | Target::ClampMssToPmtu => {
                 self.met.push(self.deciding(rule));
-                Step::On
+                WalkStep::On
             }
         }
     }
 
-    fn deciding(&self, rule: &Rule) -> Deciding {
-        Deciding {
+    fn deciding(&self, rule: &Rule) -> DecidingRule {
+        DecidingRule {
             chain: self.here.chain.clone(),
             rule: rule.clone(),
         }
     }
 
-    fn leave(&mut self, rule: Option<&Rule>) -> Step {
+    fn leave(&mut self, rule: Option<&Rule>) -> WalkStep {
         match self.callers.pop() {
             Some(caller) => {
                 self.trail.truncate(caller.trail);
                 self.here = caller;
-                Step::On
+                WalkStep::On
             }
-            None => Step::Ended(Walk {
-                end: End::Left,
+            None => WalkStep::Ended(Walk {
+                end: WalkEnd::Left,
                 decided_by: rule.map(|rule| self.deciding(rule)),
                 path: std::mem::take(&mut self.entered),
                 met: std::mem::take(&mut self.met),
@@ -264,8 +260,8 @@ impl State {
         }
     }
 
-    fn end(&mut self, end: End, rule: &Rule) -> Step {
-        Step::Ended(Walk {
+    fn end(&mut self, end: WalkEnd, rule: &Rule) -> WalkStep {
+        WalkStep::Ended(Walk {
             end,
             decided_by: Some(self.deciding(rule)),
             path: std::mem::take(&mut self.trail),

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use toml::de::{DeTable, DeValue};
 
 use super::super::Service;
-use super::super::gateway::{Esp, Gateway, IcmpFilter, Ike, JumpPlace, Neighbour, Through};
+use super::super::gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 use super::found::{Found, Table, entries};
 use super::network::{FORM, LIST, is_meant, network};
 use super::policy;
@@ -71,12 +71,14 @@ fn through(entry: Found<'_>) -> Result<Through, Fault> {
 
 const NEIGHBOURS: &str = "a list of devices and addresses such as [\"eth1\", \"192.0.2.7\"]";
 
-fn neighbour(item: Found<'_>) -> Result<Neighbour, Fault> {
+fn neighbour(item: Found<'_>) -> Result<IpsecOnlyScope, Fault> {
     const FORM: &str = "a device such as \"eth1\" or \"ppp+\", or an address or a network such as \"192.0.2.7\"";
     if is_meant(item.text(FORM)?) {
-        return network(item, FORM).map(Neighbour::Peer);
+        return network(item, FORM).map(IpsecOnlyScope::Peer);
     }
-    item.parsed().map(Neighbour::Device).map_err(|_| item.refused(FORM))
+    item.parsed()
+        .map(IpsecOnlyScope::Interface)
+        .map_err(|_| item.refused(FORM))
 }
 
 const INNER: &str = "a list of services such as [\"l2tp\", \"gre\"]";

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::emulator::{Emulator, Kind};
@@ -64,15 +64,15 @@ pub struct Lab {
     pub left: Namespace,
     pub gateway: Namespace,
     pub right: Namespace,
-    pub variant: Variant,
+    pub backend: Backend,
     pub family: Family,
     /// What must not be closed, for that sends packets.
     pub streams: Vec<TcpStream>,
 }
 
 impl Lab {
-    pub fn new(variant: Variant, family: Family) -> Self {
-        let [left, gateway, right] = [(); 3].map(|()| Namespace::bare(variant));
+    pub fn new(backend: Backend, family: Family) -> Self {
+        let [left, gateway, right] = [(); 3].map(|()| Namespace::bare(backend));
         let pid = |namespace: &Namespace| namespace.entry()[2].clone();
         let addresses = addresses(family);
         let length = addresses.left_network.split_once('/').expect("a length").1;
@@ -116,7 +116,7 @@ impl Lab {
             left,
             gateway,
             right,
-            variant,
+            backend,
             family,
             streams: Vec::new(),
         }
@@ -124,7 +124,7 @@ impl Lab {
 
     /// Loads the text into the gateway, in place of all that its tables held, and into an emulator.
     pub fn load(&self, text: &str) -> Emulator {
-        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.variant));
+        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.backend));
         self.gateway.run([program], text);
         let mut emulator = Emulator::of(match self.family {
             Family::Ipv4 => packet::Family::V4,
@@ -144,7 +144,7 @@ impl Lab {
     pub fn counted(&self) -> BTreeMap<String, usize> {
         let mut counted = BTreeMap::new();
         for kind in Kind::ALL {
-            let program = tool(&format!("{}-{}-save", prefix(self.family), self.variant));
+            let program = tool(&format!("{}-{}-save", prefix(self.family), self.backend));
             let listing = self
                 .gateway
                 .run([program.to_str().expect("a path"), "-c", "-t", kind.name()], "");
@@ -186,7 +186,7 @@ impl Lab {
         assert_eq!(
             real, traced,
             "{what}, {} {}: counted, and traced",
-            self.variant, self.family
+            self.backend, self.family
         );
         assert!(!expected.is_empty(), "{what}: nothing to compare");
     }

@@ -1,5 +1,5 @@
 //! Does the tracer judge a packet as the kernel does? Real packets go through a real gateway whose rules count, and each rule must have
-//! counted the packets that the tracer says it matched: in every table, by both variants and in both families. They need root.
+//! counted the packets that the tracer says it matched: in every table, by both backends and in both families. They need root.
 //!
 //! IPsec itself is not asked here (a kernel for tests often has no ESP), only that there is none.
 
@@ -20,9 +20,9 @@ use rules::{counting, with_rule};
 #[test]
 #[ignore = "needs root: run by contrib/test"]
 fn every_rule_counts_the_packets_that_the_tracer_says_it_matches() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for family in Family::ALL {
-            let mut lab = Lab::new(variant, family);
+            let mut lab = Lab::new(backend, family);
             // A connection from before the rules, which the gateway will not take for one.
             let _listener = lab.listen(8080);
             let old = lab.connect(8080).expect("a connection");
@@ -69,8 +69,8 @@ fn a_journey_goes_and_ends_where_the_kernels_does() {
         (Kind::Mangle, "POSTROUTING"),
         (Kind::Nat, "POSTROUTING"),
     ];
-    for variant in VARIANTS {
-        let lab = Lab::new(variant, Family::Ipv4);
+    for backend in VARIANTS {
+        let lab = Lab::new(backend, Family::Ipv4);
         let to = lab.udp(&lab.right, V4.right, 500);
         let mut port = 40_100;
         for (kind, hook) in hooks {
@@ -99,13 +99,13 @@ fn a_journey_goes_and_ends_where_the_kernels_does() {
 #[test]
 #[ignore = "needs root: run by contrib/test"]
 fn a_limit_lets_its_burst_through() {
-    for variant in VARIANTS {
-        let lab = Lab::new(variant, Family::Ipv4);
+    for backend in VARIANTS {
+        let lab = Lab::new(backend, Family::Ipv4);
         lab.load("*filter\n-A FORWARD -p udp -m limit --limit 10/min -m comment --comment \"limit\"\nCOMMIT\n");
         let (from, to) = (lab.udp(&lab.left, V4.left, 40_001), lab.udp(&lab.right, V4.right, 500));
         for _ in 0..9 {
             lab.send(&from, &to, V4.right);
         }
-        assert_eq!(lab.counted().get("limit"), Some(&5), "{variant}");
+        assert_eq!(lab.counted().get("limit"), Some(&5), "{backend}");
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use super::steps::traced;
@@ -130,8 +130,8 @@ impl Life {
     }
 
     /// Fails at one point in so many, of which the seed says the first; tells the figures, and what went wrong.
-    fn with_an_error_at_every_point(&self, variant: Variant, stride: usize, seed: u64) {
-        let machine = Namespace::new(variant);
+    fn with_an_error_at_every_point(&self, backend: Backend, stride: usize, seed: u64) {
+        let machine = Namespace::new(backend);
         let empty = machine.listing();
         self.begin(&machine);
         let before = tables(&machine);
@@ -162,7 +162,7 @@ impl Life {
         }
         let right: usize = came.values().sum();
         tell(format_args!(
-            "{} on {variant}: {met} injected errors, {right} right: {came:?}",
+            "{} on {backend}: {met} injected errors, {right} right: {came:?}",
             self.call
         ));
         assert!(met > 0, "nothing was injected, seed {seed}");
@@ -229,35 +229,35 @@ fn tables(machine: &Namespace) -> String {
 /// One point in so many is tried, unless `FAULTS_STRIDE` says otherwise; another set of them each time.
 const STRIDE: usize = 9;
 
-fn every_point(stands: bool, variant: Variant) {
+fn every_point(stands: bool, backend: Backend) {
     let call = if stands {
         libreswan_up().opposite()
     } else {
         libreswan_up()
     };
-    Life { stands, call }.with_an_error_at_every_point(variant, told("FAULTS_STRIDE", STRIDE), seed());
+    Life { stands, call }.with_an_error_at_every_point(backend, told("FAULTS_STRIDE", STRIDE), seed());
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_with_a_failing_system_call_is_made_or_refused_on_nft() {
-    every_point(false, Variant::Nft);
+    every_point(false, Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_down_with_a_failing_system_call_is_made_or_refused_on_nft() {
-    every_point(true, Variant::Nft);
+    every_point(true, Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_with_a_failing_system_call_is_made_or_refused_on_legacy() {
-    every_point(false, Variant::Legacy);
+    every_point(false, Backend::Legacy);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_down_with_a_failing_system_call_is_made_or_refused_on_legacy() {
-    every_point(true, Variant::Legacy);
+    every_point(true, Backend::Legacy);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use super::steps::{Step, die, live};
@@ -52,7 +52,7 @@ fn tables(machine: &Namespace) -> String {
 }
 
 fn nat(machine: &Namespace) -> BTreeMap<String, usize> {
-    ours(&machine.saved_table(machine.variant, Family::Ipv4, Table::Nat))
+    ours(&machine.saved_table(machine.backend, Family::Ipv4, Table::Nat))
 }
 
 /// What the tables hold with the tunnel and without.
@@ -65,8 +65,8 @@ struct Expected {
 
 impl Life {
     /// Kills the call at every step that it takes.
-    pub(crate) fn with_a_death_at_every_step(&self, variant: Variant, next: Next) {
-        let machine = Namespace::new(variant);
+    pub(crate) fn with_a_death_at_every_step(&self, backend: Backend, next: Next) {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         self.begin(&machine);
         let steps = live(&machine, Namespace::started_by, &self.killed);
@@ -87,7 +87,7 @@ impl Life {
         // How often it waits depends on how fast iptables-restore is.
         let waits = steps.iter().filter(|step| step.is_waiting()).count();
         tell(format_args!(
-            "{} killed on {variant}, then {next:?}: {} steps, {deaths} deaths, {deaths} right",
+            "{} killed on {backend}, then {next:?}: {} steps, {deaths} deaths, {deaths} right",
             self.killed,
             steps.len()
         ));

@@ -16,12 +16,12 @@ mod steps;
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
 use life::{Life, Next, REPLACING_REQID};
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 /// Kills the call at every step, with every kind of call behind it.
-fn killed_everywhere(life: &Life, variant: Variant) {
+fn killed_everywhere(life: &Life, backend: Backend) {
     for next in Next::ALL {
-        life.with_a_death_at_every_step(variant, next);
+        life.with_a_death_at_every_step(backend, next);
     }
 }
 
@@ -106,11 +106,11 @@ fn strongswan_down_killed() -> Life {
 }
 
 macro_rules! killed {
-    ($($name:ident: $life:ident on $variant:ident;)*) => {$(
+    ($($name:ident: $life:ident on $backend:ident;)*) => {$(
         #[test]
         #[ignore = "needs root and iptables: run by contrib/test"]
         fn $name() {
-            killed_everywhere(&$life(), Variant::$variant);
+            killed_everywhere(&$life(), Backend::$backend);
         }
     )*};
 }

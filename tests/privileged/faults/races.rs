@@ -41,8 +41,8 @@ fn a_slow_call_gets_its_lock_while_others_make_and_remove_the_folders() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_restore_whose_end_nobody_tells_is_found_out_by_the_next_call() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let perl = tool("perl").display().to_string();
         let deaf = machine.started_by(&[&perl, "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 use super::life::Next;
 use super::steps::{Step, die, live};
@@ -22,7 +22,7 @@ const ROUTER: &str = "
 ";
 
 fn router() -> Namespace {
-    let machine = Namespace::bare(Variant::Nft);
+    let machine = Namespace::bare(Backend::Nft);
     machine.shell(ROUTER);
     machine
 }

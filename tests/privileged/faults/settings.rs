@@ -1,6 +1,6 @@
 //! An `up` by settings that need every table and a guard, and a `start` that changes all there is, killed at any step.
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use super::steps::{Step, die, live};
@@ -26,7 +26,7 @@ fn bystander() -> Call {
 /// All tables of IPv4.
 fn tables(machine: &Namespace) -> String {
     Table::ALL
-        .map(|table| timeless(&machine.saved_table(machine.variant, Family::Ipv4, table)))
+        .map(|table| timeless(&machine.saved_table(machine.backend, Family::Ipv4, table)))
         .concat()
 }
 
@@ -117,9 +117,9 @@ impl Death<'_> {
     }
 }
 
-fn killed_up(up: Call, settles_as: bool, variant: Variant) {
+fn killed_up(up: Call, settles_as: bool, backend: Backend) {
     Death {
-        machine: &Namespace::new(variant),
+        machine: &Namespace::new(backend),
         settings: ALL,
         first: &|_| (),
         killed: restricted(up.clone()),
@@ -132,27 +132,27 @@ fn killed_up(up: Call, settles_as: bool, variant: Variant) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_guard_on_nft() {
-    killed_up(libreswan_up(), false, Variant::Nft);
+    killed_up(libreswan_up(), false, Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_guard_on_legacy() {
-    killed_up(libreswan_up(), false, Variant::Legacy);
+    killed_up(libreswan_up(), false, Backend::Legacy);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_up_of_strongswans_that_restricts_is_completed_in_every_table_with_its_guard() {
-    killed_up(strongswan_up(), true, Variant::Nft);
+    killed_up(strongswan_up(), true, Backend::Nft);
 }
 
 /// A `start` that puts the gateway's part and a guard in and changes a tunnel that stands.
-fn killed_start(variant: Variant) {
+fn killed_start(backend: Backend) {
     let up = restricted(strongswan_up());
     let stands = up.clone();
     Death {
-        machine: &Namespace::new(variant),
+        machine: &Namespace::new(backend),
         settings: &format!("{GATEWAY}{ALL}"),
         first: &move |machine: &Namespace| machine.hook().must(&stands),
         killed: Call::command(&["start"]),
@@ -165,11 +165,11 @@ fn killed_start(variant: Variant) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_start_is_completed_by_the_next_call_on_nft() {
-    killed_start(Variant::Nft);
+    killed_start(Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_start_is_completed_by_the_next_call_on_legacy() {
-    killed_start(Variant::Legacy);
+    killed_start(Backend::Legacy);
 }

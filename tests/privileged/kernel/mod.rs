@@ -8,7 +8,7 @@ mod twins;
 mod vti;
 
 use crate::support::namespace::Namespace;
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::rtnetlink::{Item, Kernel, Network as _, Put, Route, Taken};
 
 /// A gateway with one link, whose hardware addresses are the same in every namespace.
@@ -30,7 +30,7 @@ const GATEWAY: &str = "
 ";
 
 fn gateway() -> Namespace {
-    let namespace = Namespace::bare(Variant::Nft);
+    let namespace = Namespace::bare(Backend::Nft);
     namespace.shell(GATEWAY);
     namespace
 }

@@ -1,6 +1,6 @@
 //! The IPsec policies that the kernel lists, beside those that `ip xfrm policy` has put in.
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Mark;
 use pluto_updown::xfrm::{Policy, Way, policies};
 
@@ -29,7 +29,7 @@ fn plain(way: Way, source: &str, destination: &str, reqids: &[u32]) -> Policy {
 #[test]
 #[ignore = "needs root and ip xfrm: run by contrib/test"]
 fn every_part_of_a_policy_is_read_as_ip_has_written_it() {
-    let namespace = Namespace::bare(Variant::Nft);
+    let namespace = Namespace::bare(Backend::Nft);
     assert_eq!(listed(&namespace), []);
     namespace.shell(
         "ip xfrm policy add src 10.2.0.0/24 dst 10.1.0.0/24 dir in tmpl src 192.0.2.2 dst 192.0.2.1 proto esp reqid 16389 mode tunnel
@@ -62,7 +62,7 @@ fn every_part_of_a_policy_is_read_as_ip_has_written_it() {
 #[test]
 #[ignore = "needs root and ip xfrm: run by contrib/test"]
 fn a_thousand_policies_are_all_listed() {
-    let namespace = Namespace::bare(Variant::Nft);
+    let namespace = Namespace::bare(Backend::Nft);
     let lines: String = (0..1000)
         .map(|number| {
             let (high, low) = (number / 250, number % 250);

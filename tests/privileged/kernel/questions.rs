@@ -167,7 +167,7 @@ fn a_list_longer_than_a_datagram_is_read_to_its_end() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_machine_without_any_route_has_an_empty_list() {
-    let machine = Namespace::bare(pluto_updown::netfilter::Variant::Nft);
+    let machine = Namespace::bare(pluto_updown::netfilter::Backend::Nft);
     for everything in ["0.0.0.0/0", "::/0"] {
         let wanted = Wanted::To(everything.parse().unwrap());
         assert_eq!(machine.inside(|| Kernel::open().unwrap().routes(&wanted).unwrap()), []);

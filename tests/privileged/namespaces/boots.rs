@@ -1,6 +1,6 @@
 //! A boot with rules that `iptables-save` wrote while tunnels were up: they are in the kernel, and no record knows them.
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
@@ -17,32 +17,32 @@ fn dead() -> [Call; 3] {
 }
 
 /// Loads what was saved, as a unit does at boot: into a machine that has no record.
-fn boot(variant: Variant, saved: &[String; 2]) -> Namespace {
-    let machine = Namespace::new(variant);
+fn boot(backend: Backend, saved: &[String; 2]) -> Namespace {
+    let machine = Namespace::new(backend);
     for (family, text) in Family::ALL.into_iter().zip(saved) {
-        let load = tool(&format!("{}-{variant}-restore", prefix(family)));
+        let load = tool(&format!("{}-{backend}-restore", prefix(family)));
         machine.run([load], text);
     }
     machine
 }
 
 /// What the administrator saved while the tunnels were up.
-fn saved(variant: Variant) -> [String; 2] {
-    let machine = Namespace::new(variant);
+fn saved(backend: Backend) -> [String; 2] {
+    let machine = Namespace::new(backend);
     dead().iter().for_each(|up| machine.hook().must(up));
     Family::ALL.map(|family| {
-        let save = tool(&format!("{}-{variant}-save", prefix(family)));
+        let save = tool(&format!("{}-{backend}-save", prefix(family)));
         machine.run([save], "")
     })
 }
 
 /// The tables of a machine that never had a tunnel.
-fn clean(saved: &[String; 2], variant: Variant) -> Vec<String> {
+fn clean(saved: &[String; 2], backend: Backend) -> Vec<String> {
     let theirs = saved.clone().map(|text| {
         let lines = text.lines().filter(|line| !line.contains("PLUTO-"));
         lines.fold(String::new(), |text, line| text + line + "\n")
     });
-    boot(variant, &theirs).everything()
+    boot(backend, &theirs).everything()
 }
 
 /// What `status` and `check` say of it, for which they end with 1.
@@ -57,20 +57,20 @@ fn told(machine: &Namespace) -> (String, String) {
 
 fn says_so(machine: &Namespace, family: Family) {
     let (status, check) = told(machine);
-    let rulebook = format!("{}-{family}", machine.variant);
-    let line = format!("{rulebook} filter: foreign: chain PLUTO-");
+    let ruleset = format!("{}-{family}", machine.backend);
+    let line = format!("{ruleset} filter: foreign: chain PLUTO-");
     assert!(
         status.contains(&line) && status.contains("which nothing on record needs -- mend: pluto-updown restore"),
         "{status}"
     );
-    assert!(check.contains(&format!("WRONG {rulebook}: ")), "{check}");
+    assert!(check.contains(&format!("WRONG {ruleset}: ")), "{check}");
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn status_and_check_tell_of_rules_that_were_saved_while_tunnels_were_up() {
-    for variant in VARIANTS {
-        let machine = boot(variant, &saved(variant));
+    for backend in VARIANTS {
+        let machine = boot(backend, &saved(backend));
         Family::ALL.into_iter().for_each(|family| says_so(&machine, family));
     }
 }
@@ -78,18 +78,18 @@ fn status_and_check_tell_of_rules_that_were_saved_while_tunnels_were_up() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn start_and_restore_take_out_what_was_saved_while_tunnels_were_up() {
-    for variant in VARIANTS {
-        let saved = saved(variant);
+    for backend in VARIANTS {
+        let saved = saved(backend);
         for command in ["start", "restore"] {
-            let machine = boot(variant, &saved);
+            let machine = boot(backend, &saved);
             let ending = machine.hook().operate(&[command]);
-            assert_eq!(ending.code, Some(0), "{variant}, {command}: {}", ending.out_text());
-            assert_eq!(machine.everything(), clean(&saved, variant), "{variant}, {command}");
+            assert_eq!(ending.code, Some(0), "{backend}, {command}: {}", ending.out_text());
+            assert_eq!(machine.everything(), clean(&saved, backend), "{backend}, {command}");
             assert!(!machine.state().exists());
             assert_eq!(
                 machine.hook().operate(&["status"]).code,
                 Some(0),
-                "{variant}, {command}"
+                "{backend}, {command}"
             );
         }
     }
@@ -116,11 +116,11 @@ fn reachable(listing: &str) -> Vec<&str> {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
-    for variant in VARIANTS {
-        let saved = saved(variant);
+    for backend in VARIANTS {
+        let saved = saved(backend);
         // In the block of the dead tunnel, and in another.
         for living in [libreswan_up(), libreswan_up().of_tunnel(3)] {
-            let machine = boot(variant, &saved);
+            let machine = boot(backend, &saved);
             machine.hook().must(&living);
             let listing = machine.saved(Family::Ipv4);
             let dead = |chain: &&&str| chain.starts_with("PLUTO-dead-") || chain.starts_with("PLUTO-vti-");
@@ -129,15 +129,15 @@ fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
                 .filter(dead)
                 .map(ToString::to_string)
                 .collect();
-            assert_eq!(open, Vec::<String>::new(), "{variant}: {listing}");
+            assert_eq!(open, Vec::<String>::new(), "{backend}: {listing}");
             // The call has nothing to do with IPv6.
             says_so(&machine, Family::Ipv6);
             assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
-            let calm = Namespace::new(variant);
+            let calm = Namespace::new(backend);
             calm.hook().must(&living);
-            assert_eq!(machine.ours(), calm.ours(), "{variant}");
+            assert_eq!(machine.ours(), calm.ours(), "{backend}");
             machine.hook().must(&living.opposite());
-            assert_eq!(machine.everything(), clean(&saved, variant), "{variant}");
+            assert_eq!(machine.everything(), clean(&saved, backend), "{backend}");
             assert!(!machine.state().exists());
         }
     }
@@ -147,24 +147,24 @@ fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn chains_of_ours_that_were_loaded_empty_are_no_obstacle() {
-    for variant in VARIANTS {
-        let saved = saved(variant);
+    for backend in VARIANTS {
+        let saved = saved(backend);
         let emptied = saved.clone().map(|text| {
             let lines = text.lines().filter(|line| !line.starts_with("-A PLUTO-"));
             lines.fold(String::new(), |text, line| text + line + "\n")
         });
-        let machine = boot(variant, &emptied);
+        let machine = boot(backend, &emptied);
         let theirs = Family::ALL.map(|family| the_administrators(&machine.saved(family)));
         machine.hook().must(&libreswan_up());
         assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
-        let calm = Namespace::new(variant);
+        let calm = Namespace::new(backend);
         calm.hook().must(&libreswan_up());
-        assert_eq!(machine.ours(), calm.ours(), "{variant}");
+        assert_eq!(machine.ours(), calm.ours(), "{backend}");
         assert_eq!(
             Family::ALL.map(|family| the_administrators(&machine.saved(family))),
             theirs
         );
         machine.hook().must(&libreswan_up().opposite());
-        assert_eq!(machine.everything(), clean(&saved, variant), "{variant}");
+        assert_eq!(machine.everything(), clean(&saved, backend), "{backend}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::captures::{calls, names, path};
@@ -34,8 +34,8 @@ fn replay(machine: &Namespace, name: &str) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn every_capture_replays_twice_and_leaves_the_listings_as_they_were() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         assert!(before.iter().all(|listing| listing.contains("-A ADMIN")));
         for name in names().iter().flat_map(|name| [name, name]) {
@@ -48,8 +48,8 @@ fn every_capture_replays_twice_and_leaves_the_listings_as_they_were() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_captures_replay_on_a_machine_without_rules() {
-    for variant in VARIANTS {
-        let machine = Namespace::bare(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::bare(backend);
         for name in names() {
             replay(&machine, &name);
             assert_eq!(machine.ours(), [const { std::collections::BTreeMap::new() }; 2]);
@@ -59,12 +59,12 @@ fn the_captures_replay_on_a_machine_without_rules() {
 }
 
 /// Makes every call of every capture here and on the emulator, and compares what the two then hold.
-fn assert_like_the_emulator(variant: Variant) {
-    let machine = Namespace::new(variant);
+fn assert_like_the_emulator(backend: Backend) {
+    let machine = Namespace::new(backend);
     let before = machine.listing();
     for name in names() {
         let mut world = World::default();
-        world.tables.default = variant;
+        world.tables.default = backend;
         for call in calls(&name) {
             machine.hook().must(&call);
             world
@@ -82,13 +82,13 @@ fn assert_like_the_emulator(variant: Variant) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn after_each_captured_call_nft_holds_what_the_emulator_holds() {
-    assert_like_the_emulator(Variant::Nft);
+    assert_like_the_emulator(Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn after_each_captured_call_legacy_holds_what_the_emulator_holds() {
-    assert_like_the_emulator(Variant::Legacy);
+    assert_like_the_emulator(Backend::Legacy);
 }
 
 /// Looks at the tables again and again until it is told to stop, and returns how often.
@@ -115,8 +115,8 @@ fn without_repeats(listing: &str) -> Vec<&str> {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn at_no_moment_of_a_replay_are_the_administrators_rules_different() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let done = AtomicBool::new(false);
         let looks = thread::scope(|scope| {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Hook, write_program};
@@ -41,26 +41,26 @@ fn assert_finds(hook: &Hook, words: &[&str]) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let loaded = || machine.shell("cat /proc/net/ip_tables_names; nft list tables");
         let tables = loaded();
         let (wrong, text) = check(&machine.hook());
         assert_eq!(wrong, [""; 0], "{text}");
         assert!(
-            text.contains("ok    ipv4: ") && text.contains(&format!(", {variant}\n")),
+            text.contains("ok    ipv4: ") && text.contains(&format!(", {backend}\n")),
             "{text}"
         );
         assert!(text.contains("the same with a daemon's rights"), "{text}");
-        assert_eq!(loaded(), tables, "{variant}");
+        assert_eq!(loaded(), tables, "{backend}");
         machine.assert_as_before(&before);
         machine.hook().must(&libreswan_up());
         let stands = machine.listing();
         let (wrong, text) = check(&machine.hook());
         assert_eq!(wrong, [""; 0], "{text}");
         assert!(
-            text.contains(&format!("ok    {variant}-ipv4: stands as it is on record")),
+            text.contains(&format!("ok    {backend}-ipv4: stands as it is on record")),
             "{text}"
         );
         assert_eq!(machine.listing(), stands);
@@ -70,8 +70,8 @@ fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn rules_that_are_in_the_way_are_named() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         machine.settings("");
         machine.hook().must(&libreswan_up());
         machine.tables(Family::Ipv4, &["-I", "FORWARD", "-i", "eth7", "-j", "DROP"]);
@@ -99,10 +99,10 @@ fn rules_that_are_in_the_way_are_named() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_is_missing_or_mixed_is_named() {
-    let machine = Namespace::new(Variant::Legacy);
+    let machine = Namespace::new(Backend::Legacy);
     machine.hook().must(&libreswan_up());
     let mixed = machine.path("mixed");
-    link_programs(&mixed, Variant::Nft);
+    link_programs(&mixed, Backend::Nft);
     for action in ["restore", "save"] {
         let name = format!("iptables-legacy-{action}");
         symlink(tool(&name), mixed.join(&name)).expect("a link");
@@ -129,7 +129,7 @@ fn what_is_missing_or_mixed_is_named() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_match_that_iptables_does_not_know_is_named_with_what_needs_it() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     let real = tool("iptables-nft-restore").display().to_string();
     let script = format!(
         "#!/bin/sh\ninput=$(cat)\ncase $input in *iprange*) echo 'no iprange here' >&2; exit 2 ;; esac\necho \"$input\" | exec {real} \"$@\"\n"
@@ -150,7 +150,7 @@ fn a_match_that_iptables_does_not_know_is_named_with_what_needs_it() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_only_a_daemon_may_not_is_found_by_its_rights() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     // Root writes there by its own capability only, which Pluto drops.
     let closed = machine.path("closed");
     fs::create_dir(&closed).expect("a folder");
@@ -168,7 +168,7 @@ fn what_only_a_daemon_may_not_is_found_by_its_rights() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn settings_that_are_not_understood_are_named() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     fs::write(machine.path("settings"), "nonsense = 1\n").expect("writing it");
     assert_finds(
         &machine.hook().option("--config", machine.path("settings")),

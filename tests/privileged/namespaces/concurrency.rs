@@ -34,16 +34,16 @@ fn up(number: usize) -> Call {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn forty_calls_at_once_end_as_one_after_the_other() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         at_once(&machine, (1..=20).map(up));
         assert!(machine.ours().iter().all(|chains| chains.len() > 20));
         let downs = (1..=20).map(|number| up(number).opposite());
         at_once(&machine, downs.chain((21..=40).map(neighbour)));
-        let orderly = Namespace::new(variant);
+        let orderly = Namespace::new(backend);
         (21..=40).map(neighbour).for_each(|call| orderly.hook().must(&call));
-        assert_eq!(machine.ours(), orderly.ours(), "{variant}");
+        assert_eq!(machine.ours(), orderly.ours(), "{backend}");
         at_once(&machine, (21..=40).map(|number| neighbour(number).opposite()));
         machine.assert_as_before(&before);
     }
@@ -59,13 +59,13 @@ fn neighbour(number: usize) -> Call {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn forty_ups_of_one_strongswan_tunnel_need_forty_downs() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         at_once(&machine, vec![strongswan_up(); 40]);
         let up = machine.listing();
         at_once(&machine, vec![strongswan_up().opposite(); 39]);
-        assert_eq!(machine.listing(), up, "{variant}");
+        assert_eq!(machine.listing(), up, "{backend}");
         machine.hook().must(&strongswan_up().opposite());
         machine.assert_as_before(&before);
     }
@@ -74,10 +74,10 @@ fn forty_ups_of_one_strongswan_tunnel_need_forty_downs() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn ups_and_downs_of_one_tunnel_at_once_leave_it_wholly_up_or_wholly_down() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
-        let alone = Namespace::new(variant);
+        let alone = Namespace::new(backend);
         alone.hook().must(&libreswan_up());
         for _ in 0..3 {
             at_once(

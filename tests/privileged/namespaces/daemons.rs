@@ -128,9 +128,9 @@ fn stands(machine: &Namespace, connection: &str) -> bool {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_a_dead_daemon_left_is_gone_at_the_first_call_of_the_next_one() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for first in ["prepare-client", "route-client", "up-client", "down-client"] {
-            let machine = Namespace::new(variant);
+            let machine = Namespace::new(backend);
             let before = machine.listing();
             let mut old = Daemon::start(&machine, "pluto");
             old.calls(&libreswan_up());
@@ -143,11 +143,11 @@ fn what_a_dead_daemon_left_is_gone_at_the_first_call_of_the_next_one() {
             new.calls(&next.clone().saying(first));
             assert!(
                 !stands(&machine, "net-net") && !stands(&machine, "tunnel-3"),
-                "{variant}, {first}"
+                "{backend}, {first}"
             );
             assert!(
                 stands(&machine, "tunnel-4"),
-                "{variant}, {first}: the other daemon lives"
+                "{backend}, {first}: the other daemon lives"
             );
             new.calls(&next.opposite());
             other.calls(&strongswan_up().of_tunnel(4).opposite());
@@ -161,9 +161,9 @@ fn what_a_dead_daemon_left_is_gone_at_the_first_call_of_the_next_one() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_daemon_is_found_behind_shells() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for (name, between) in [("pluto", Between::AShell), ("charon-systemd", Between::TwoShells)] {
-            let machine = Namespace::new(variant);
+            let machine = Namespace::new(backend);
             let before = machine.listing();
             let mut old = Daemon::start(&machine, name);
             old.calls_through(&strongswan_up(), between);
@@ -196,8 +196,8 @@ fn a_new_daemon_counts_its_own_ups_only() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_dead_daemons_tunnels_go_after_a_reload_too() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let mut old = Daemon::start(&machine, "pluto");
         old.calls(&libreswan_up());
@@ -208,7 +208,7 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
         new.calls(&libreswan_up().saying("prepare-client"));
         assert!(
             !stands(&machine, "net-net") && stands(&machine, "tunnel-3"),
-            "{variant}"
+            "{backend}"
         );
         new.calls(&libreswan_up().of_tunnel(3).opposite());
         machine.assert_as_before(&before);

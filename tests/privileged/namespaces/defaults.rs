@@ -1,10 +1,8 @@
 //! What counts without a settings file: tunnels' packets are exempted from NAT, and a tunnel whose rules cannot be put in stands without.
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use super::routes::{Router, route};
@@ -13,11 +11,12 @@ use crate::support::binary::Call;
 use crate::support::captures::{find, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
 use crate::support::namespace::{Namespace, ours, prefix, tool};
+use crate::support::syslog::{DAEMON_ERR, DAEMON_WARNING, Syslog};
 use crate::support::world::World;
 
 /// A machine whose administrator has rules in two tables and no settings.
-fn unset(variant: Variant) -> Namespace {
-    let machine = machine(variant);
+fn unset(backend: Backend) -> Namespace {
+    let machine = machine(backend);
     machine.settings("");
     machine
 }
@@ -42,8 +41,8 @@ fn by_device(family: Family) -> Call {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
-    for (variant, family) in both() {
-        let machine = unset(variant);
+    for (backend, family) in both() {
+        let machine = unset(backend);
         let before = saved(&machine, family);
         let mut world = World {
             settings: Default::default(),
@@ -60,15 +59,15 @@ fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
             let now = saved(&machine, family);
             for (kind, now) in Kind::ALL.into_iter().zip(&now) {
                 let emulated = world.tables.book(family).table(kind).save();
-                assert_eq!(ours(now), ours(&emulated), "{variant} {family}: {call}");
+                assert_eq!(ours(now), ours(&emulated), "{backend} {family}: {call}");
             }
             if machine.state().exists() {
                 let [_, nat, _] = &now;
                 let first = nat.lines().find(|line| line.starts_with("-A POSTROUTING"));
-                assert_eq!(first, Some("-A POSTROUTING -j PLUTO-POSTROUTING"), "{variant} {family}");
+                assert_eq!(first, Some("-A POSTROUTING -j PLUTO-POSTROUTING"), "{backend} {family}");
             }
         }
-        assert_eq!(saved(&machine, family), before, "{variant} {family}");
+        assert_eq!(saved(&machine, family), before, "{backend} {family}");
         assert!(!machine.state().exists());
     }
 }
@@ -89,8 +88,8 @@ struct Site {
 }
 
 impl Site {
-    fn new(variant: Variant, family: Family) -> Self {
-        let machine = machine(variant);
+    fn new(backend: Backend, family: Family) -> Self {
+        let machine = machine(backend);
         machine.settings("");
         machine.tables(family, &["-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"]);
         machine.tables(family, &["-P", "FORWARD", "ACCEPT"]);
@@ -149,9 +148,9 @@ impl Site {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded() {
-    for (variant, family) in both() {
-        let site = Site::new(variant, family);
-        let what = format!("{variant} {family}");
+    for (backend, family) in both() {
+        let site = Site::new(backend, family);
+        let what = format!("{backend} {family}");
         assert_eq!(site.source_seen(), "gateway", "{what}");
         let up = by_device(family);
         site.machine.hook().must(&up);
@@ -172,80 +171,58 @@ fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded(
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_is_left_to_other_rules_is_masqueraded_by_them() {
-    for (variant, family) in both() {
-        let site = Site::new(variant, family);
+    for (backend, family) in both() {
+        let site = Site::new(backend, family);
         site.machine.settings("[tunnel]\nnat = \"leave\"\n");
         site.machine.hook().must(&by_device(family));
-        assert_eq!(site.source_seen(), "gateway", "{variant} {family}");
+        assert_eq!(site.source_seen(), "gateway", "{backend} {family}");
         // Beside one that is exempted too.
         site.machine
             .settings("[[connection]]\nname = \"device\"\nnat = \"leave\"\n");
         site.machine.hook().must(&net_net(family));
         site.machine.hook().must(&by_device(family));
-        assert_eq!(site.source_seen(), "gateway", "{variant} {family}");
+        assert_eq!(site.source_seen(), "gateway", "{backend} {family}");
     }
 }
 
-/// What goes to syslog in a machine, from now on.
-struct Syslog(UnixDatagram);
-
-impl Syslog {
-    fn of(machine: &Namespace) -> Self {
-        let path = machine.path("syslog");
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        socket
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .expect("a timeout");
-        machine.shell(&format!(
-            "mount -t tmpfs -o mode=755 tmpfs /dev; mknod -m 666 /dev/null c 1 3; ln -s {} /dev/log",
-            path.display()
-        ));
-        Self(socket)
-    }
-
-    /// The warnings and errors (daemon.warning is 28, daemon.err 27) that have come.
-    fn complaints(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut buffer = [0; 2048];
-        while let Ok(length) = self.0.recv(&mut buffer) {
-            lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-        }
-        lines.retain(|line| line.starts_with("<28>") || line.starts_with("<27>"));
-        lines
-    }
+/// The warnings and errors that have come.
+fn complaints(syslog: &Syslog) -> Vec<String> {
+    let mut lines = syslog.lines();
+    lines.retain(|line| line.starts_with(DAEMON_WARNING) || line.starts_with(DAEMON_ERR));
+    lines
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
-    for (variant, family) in both() {
-        let machine = unset(variant);
-        let syslog = Syslog::of(&machine);
+    for (backend, family) in both() {
+        let machine = unset(backend);
+        let syslog = Syslog::new(&machine);
         let before = saved(&machine, family);
         spoil(&machine, family, Table::Nat, "-j ACCEPT");
         for up in [net_net(family), by_device(family)] {
             machine.hook().must(&up);
-            let complaints = syslog.complaints();
-            assert_eq!(complaints.len(), 1, "{variant} {family}: {complaints:?}");
-            let expected = format!("the nat table of {variant}-{family} takes no rules: tunnels are not exempted");
-            assert!(complaints[0].contains(&expected), "{complaints:?}");
+            let told = complaints(&syslog);
+            assert_eq!(told.len(), 1, "{backend} {family}: {told:?}");
+            let expected = format!("the nat table of {backend}-{family} takes no rules: tunnels are not exempted");
+            assert!(told[0].contains(&expected), "{told:?}");
             // Nothing is tried again for a tunnel that stands.
             machine.hook().must(&up);
-            assert_eq!(syslog.complaints(), [""; 0], "{variant} {family}: {up}");
+            assert_eq!(complaints(&syslog), [""; 0], "{backend} {family}: {up}");
         }
         let stand = saved(&machine, family);
-        assert!(ours(&stand[0]).len() > 5, "{variant} {family}");
-        assert_eq!(stand[1..], before[1..], "{variant} {family}");
+        assert!(ours(&stand[0]).len() > 5, "{backend} {family}");
+        assert_eq!(stand[1..], before[1..], "{backend} {family}");
         machine.hook().must(&net_net(family).opposite());
         machine.hook().must(&by_device(family).opposite());
-        assert_eq!(saved(&machine, family), before, "{variant} {family}");
+        assert_eq!(saved(&machine, family), before, "{backend} {family}");
         assert!(!machine.state().exists());
         // The table takes rules again.
         repair(&machine, family);
         machine.hook().must(&net_net(family));
         assert_ne!(saved(&machine, family)[1], before[1]);
         machine.hook().must(&net_net(family).opposite());
-        assert_eq!(saved(&machine, family), before, "{variant} {family}");
+        assert_eq!(saved(&machine, family), before, "{backend} {family}");
     }
 }
 
@@ -257,11 +234,11 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
         strongswan_up(),
         find("libreswan-5.4-async", "net-net", "prepare-route-up"),
     ];
-    for (variant, up) in [Variant::Nft, Variant::Legacy]
+    for (backend, up) in [Backend::Nft, Backend::Legacy]
         .into_iter()
-        .flat_map(|variant| ups.clone().map(|up| (variant, up)))
+        .flat_map(|backend| ups.clone().map(|up| (backend, up)))
     {
-        let machine = unset(variant);
+        let machine = unset(backend);
         let before = saved(&machine, Family::Ipv4);
         spoil(&machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
         for (settings, code) in POLICIES {
@@ -272,7 +249,7 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
                 .err_text()
                 .contains(" failed: the tunnel stands without its rules: ");
             assert_eq!(stands, code == 0, "{settings}: {}", ending.err_text());
-            assert_eq!(saved(&machine, Family::Ipv4), before, "{variant} {settings}");
+            assert_eq!(saved(&machine, Family::Ipv4), before, "{backend} {settings}");
             assert!(!machine.state().exists(), "{settings}");
             machine.hook().must(&up.clone().saying("down-client"));
         }
@@ -311,12 +288,12 @@ const POLICIES: [(&str, i32); 7] = [
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_rulebook_of_the_other_family_is_not_touched() {
-    for (variant, family) in both() {
-        let machine = unset(variant);
+    for (backend, family) in both() {
+        let machine = unset(backend);
         let other = Family::ALL.into_iter().find(|other| *other != family).expect("two");
         let before = saved(&machine, other);
         machine.hook().must(&net_net(family));
-        assert_eq!(saved(&machine, other), before, "{variant} {family}");
+        assert_eq!(saved(&machine, other), before, "{backend} {family}");
         machine.hook().must(&net_net(family).opposite());
         assert_eq!(ours(&saved(&machine, family)[1]), BTreeMap::new());
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
@@ -30,8 +30,8 @@ fn tunnels() -> [Call; 4] {
 }
 
 /// A machine whose nat tables are there, since they stay when the first tunnel has made them.
-fn machine(variant: Variant) -> Namespace {
-    let machine = Namespace::new(variant);
+fn machine(backend: Backend) -> Namespace {
+    let machine = Namespace::new(backend);
     for family in Family::ALL {
         machine.tables(
             family,
@@ -44,8 +44,8 @@ fn machine(variant: Variant) -> Namespace {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn afterwards_everything_is_as_before_the_first_tunnel() {
-    for variant in VARIANTS {
-        let machine = machine(variant);
+    for backend in VARIANTS {
+        let machine = machine(backend);
         let before = machine.everything();
         assert_eq!(flush(&machine, &[]), (Some(0), "nothing of ours is here\n".to_owned()));
         tunnels().iter().for_each(|up| machine.hook().must(up));
@@ -53,24 +53,24 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
         let (code, text) = flush(&machine, &["--dry-run"]);
         assert_eq!(code, Some(0));
         assert!(
-            text.contains(&format!("# would change the {variant}-ipv6 tables:\n*filter\n")),
+            text.contains(&format!("# would change the {backend}-ipv6 tables:\n*filter\n")),
             "{text}"
         );
         assert_eq!(machine.everything(), stands);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(0), "{text}");
         assert!(
-            text.contains(&format!("{variant}-ipv4: removed ")) && text.contains("and 5 jumps"),
+            text.contains(&format!("{backend}-ipv4: removed ")) && text.contains("and 5 jumps"),
             "{text}"
         );
-        assert_eq!(machine.everything(), before, "{variant}");
+        assert_eq!(machine.everything(), before, "{backend}");
         assert!(!machine.state().exists());
         // The daemon knows nothing of it.
         tunnels()
             .iter()
             .for_each(|up| machine.hook().must(&up.clone().opposite()));
         tunnels().iter().for_each(|up| machine.hook().must(up));
-        assert_eq!(machine.everything(), stands, "{variant}");
+        assert_eq!(machine.everything(), stands, "{backend}");
     }
 }
 
@@ -78,8 +78,8 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_no_record_knows_goes_too() {
-    for variant in VARIANTS {
-        let machine = machine(variant);
+    for backend in VARIANTS {
+        let machine = machine(backend);
         let before = machine.everything();
         tunnels().iter().for_each(|up| machine.hook().must(up));
         fs::remove_dir_all(machine.state()).expect("losing the record");
@@ -87,7 +87,7 @@ fn what_no_record_knows_goes_too() {
         machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(0), "{text}");
-        assert_eq!(machine.everything(), before, "{variant}");
+        assert_eq!(machine.everything(), before, "{backend}");
         assert!(!machine.state().exists());
     }
 }
@@ -95,7 +95,7 @@ fn what_no_record_knows_goes_too() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_record_that_cannot_be_read_is_no_obstacle() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
     machine.hook().must(&libreswan_up());
     for entry in fs::read_dir(machine.record().join("nft-ipv4/tunnels")).expect("the tunnels") {
@@ -109,8 +109,8 @@ fn a_record_that_cannot_be_read_is_no_obstacle() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         machine.hook().must(&libreswan_up());
         let rule = [
@@ -132,20 +132,20 @@ fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
             "left in ADMIN, because it is not ours: -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
         assert!(text.contains(told), "{text}");
         let expected = [("ADMIN".to_owned(), 1), ("PLUTO-INPUT".to_owned(), 0)];
-        assert_eq!(ours(&machine.saved(Family::Ipv4)), expected.into(), "{variant}");
+        assert_eq!(ours(&machine.saved(Family::Ipv4)), expected.into(), "{backend}");
         assert!(!machine.state().exists());
         let (code, text) = flush(&machine, &["--force"]);
         assert_eq!(code, Some(0), "{text}");
-        assert_eq!(machine.listing(), before, "{variant}");
+        assert_eq!(machine.listing(), before, "{backend}");
     }
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn both_variants_are_looked_at() {
-    let machine = Namespace::new(Variant::Legacy);
+    let machine = Namespace::new(Backend::Legacy);
     let other = machine.path("nft");
-    link_programs(&other, Variant::Nft);
+    link_programs(&other, Backend::Nft);
     machine.hook().must(&libreswan_up());
     // A hook of another machine's, so to speak: its record is lost.
     let elsewhere = Hook::new()
@@ -164,13 +164,13 @@ fn both_variants_are_looked_at() {
         "{}",
         ending.out_text()
     );
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         assert!(
-            ending.out_text().contains(&format!("{variant}-ipv4: removed")),
+            ending.out_text().contains(&format!("{backend}-ipv4: removed")),
             "{}",
             ending.out_text()
         );
-        assert!(!machine.saved_by(variant, Family::Ipv4).contains("PLUTO-"), "{variant}");
+        assert!(!machine.saved_by(backend, Family::Ipv4).contains("PLUTO-"), "{backend}");
     }
     assert!(!machine.state().exists());
 }

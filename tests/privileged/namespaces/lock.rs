@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
@@ -66,7 +66,7 @@ fn restores(machine: &Namespace) -> usize {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
-    let machine = Namespace::new(Variant::Legacy);
+    let machine = Namespace::new(Backend::Legacy);
     let before = machine.listing();
     let hook = machine.hook().option("--wait", "1");
     let holder = Holder::of(&machine);
@@ -97,7 +97,7 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_lock_that_is_released_in_time_is_no_obstacle() {
-    let machine = Namespace::new(Variant::Legacy);
+    let machine = Namespace::new(Backend::Legacy);
     let before = machine.listing();
     for call in [libreswan_up(), libreswan_up().opposite()] {
         let holder = Holder::of(&machine);
@@ -118,7 +118,7 @@ fn a_lock_that_is_released_in_time_is_no_obstacle() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn nft_needs_no_such_lock() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
     let holder = Holder::of(&machine);
     machine.hook().option("--wait", "1").must(&libreswan_up());
@@ -150,11 +150,11 @@ fn overtake(machine: &Namespace, killed: &Call, next: &Call) {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_restore_that_outlives_its_call_does_not_undo_what_the_next_call_does() {
     for (up, is_completed) in [(libreswan_up(), false), (strongswan_up(), true)] {
-        let machine = Namespace::new(Variant::Legacy);
+        let machine = Namespace::new(Backend::Legacy);
         let before = machine.listing();
         let next = up.clone().of_tunnel(9);
         overtake(&machine, &up, &next);
-        let orderly = Namespace::new(Variant::Legacy);
+        let orderly = Namespace::new(Backend::Legacy);
         let stand = [&up, &next].into_iter().skip(usize::from(!is_completed));
         stand.for_each(|up| orderly.hook().must(up));
         assert_eq!(machine.ours(), orderly.ours(), "{up}");

@@ -8,6 +8,7 @@ mod daemons;
 mod defaults;
 mod flush;
 mod lock;
+mod logged;
 mod packets;
 mod programs;
 mod prune;

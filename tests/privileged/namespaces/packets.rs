@@ -8,7 +8,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::namespace::VARIANTS;
@@ -71,8 +71,8 @@ fn read(line: &'static str, family: Family, names: &Names) -> Line {
 }
 
 /// Carries out the table, and returns every line that is wrong.
-fn wrong(variant: Variant, family: Family) -> Vec<String> {
-    let mut lab = Lab::new(variant, family);
+fn wrong(backend: Backend, family: Family) -> Vec<String> {
+    let mut lab = Lab::new(backend, family);
     let mut wrong = Vec::new();
     let mut case = String::new();
     let mut sent: BTreeMap<u16, (&str, Way, Fate)> = BTreeMap::new();
@@ -81,7 +81,7 @@ fn wrong(variant: Variant, family: Family) -> Vec<String> {
         let fates = lab.fates(&lengths);
         for ((_, (text, _, expected)), fate) in std::mem::take(sent).into_iter().zip(fates) {
             if fate != Some(expected) {
-                wrong.push(format!("{variant} {family}: {text}, but {fate:?} with {case:?}"));
+                wrong.push(format!("{backend} {family}: {text}, but {fate:?} with {case:?}"));
             }
         }
     };
@@ -119,9 +119,9 @@ fn wrong(variant: Variant, family: Family) -> Vec<String> {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn real_packets_in_clear_pass_and_are_dropped_as_the_table_says() {
     let mut all = Vec::new();
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for family in Family::ALL {
-            all.extend(wrong(variant, family));
+            all.extend(wrong(backend, family));
         }
     }
     assert!(all.is_empty(), "{} wrong:\n{}", all.len(), all.join("\n"));

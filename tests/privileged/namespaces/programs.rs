@@ -32,8 +32,8 @@ fn executed(machine: &Namespace, call: &Call) -> Vec<String> {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_libreswan_call_starts_one_restore_where_something_changes_and_nothing_else() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         for (verb, programs) in [
             ("prepare-client", &[][..]),
             ("route-client", &[]),
@@ -47,7 +47,7 @@ fn a_libreswan_call_starts_one_restore_where_something_changes_and_nothing_else(
             assert_eq!(
                 executed(&machine, &libreswan_up().saying(verb)),
                 programs,
-                "{variant} {verb}"
+                "{backend} {verb}"
             );
         }
     }
@@ -56,8 +56,8 @@ fn a_libreswan_call_starts_one_restore_where_something_changes_and_nothing_else(
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_strongswan_call_starts_one_restore_where_something_changes_and_nothing_else() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         for (verb, programs) in [
             ("up-client", &["iptables-restore"][..]),
             ("up-client", &[]),
@@ -67,7 +67,7 @@ fn a_strongswan_call_starts_one_restore_where_something_changes_and_nothing_else
             assert_eq!(
                 executed(&machine, &strongswan_up().saying(verb)),
                 programs,
-                "{variant} {verb}"
+                "{backend} {verb}"
             );
         }
     }
@@ -89,8 +89,8 @@ fn a_tunnel_beside_others_costs_no_more_programs() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_reload_costs_one_failed_restore_one_look_and_one_restore() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         machine.hook().must(&libreswan_up());
         machine.reload(pluto_updown::selector::Family::Ipv4);
         let programs = executed(&machine, &libreswan_up().of_tunnel(9));

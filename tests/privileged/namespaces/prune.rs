@@ -1,6 +1,6 @@
 //! Tunnels that are up no more, though nobody said so.
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook};
@@ -48,8 +48,8 @@ fn v6() -> Call {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_has_its_policy_stays_and_what_has_none_goes() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let goes = [libreswan_up().of_tunnel(3), libreswan_up().of_tunnel(4), v6()];
         let stays = [libreswan_up(), strongswan_up().of_tunnel(5)];
@@ -88,7 +88,7 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
             text.ends_with("5 tunnels on record, 3 forgotten, 0 kept in doubt\n"),
             "{text}"
         );
-        assert_eq!(machine.listing(), kept, "{variant}");
+        assert_eq!(machine.listing(), kept, "{backend}");
         assert_eq!(
             prune(&machine.hook(), &[]),
             "2 tunnels on record, 0 forgotten, 0 kept in doubt\n"
@@ -109,7 +109,7 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     let up = strongswan_up();
     machine.hook().must(&up);
     let stands = machine.listing();
@@ -130,8 +130,8 @@ fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_reload_before_leaves_the_living_ones_rules_right() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let (stays, goes) = (libreswan_up(), libreswan_up().of_tunnel(3));
         add_policies(&machine, &stays);
         machine.hook().must(&stays);
@@ -140,14 +140,14 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
         machine.reload(pluto_updown::selector::Family::Ipv4);
         let text = prune(&machine.hook(), &[]);
         assert!(text.contains("tunnel-3: forgotten"), "{text}");
-        assert_eq!(machine.listing(), alone, "{variant}");
+        assert_eq!(machine.listing(), alone, "{backend}");
     }
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn without_the_right_to_ask_the_kernel_nothing_is_forgotten() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     machine.hook().must(&libreswan_up());
     let stands = machine.listing();
     let setpriv = tool("setpriv").display().to_string();
@@ -162,8 +162,8 @@ fn without_the_right_to_ask_the_kernel_nothing_is_forgotten() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn of_a_daemon_that_was_killed_what_still_has_its_policy_stays() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let (stays, goes) = (libreswan_up(), libreswan_up().of_tunnel(3));
         add_policies(&machine, &stays);
@@ -177,7 +177,7 @@ fn of_a_daemon_that_was_killed_what_still_has_its_policy_stays() {
             text.ends_with("2 tunnels on record, 1 forgotten, 0 kept in doubt\n"),
             "{text}"
         );
-        assert_eq!(machine.listing(), alone, "{variant}");
+        assert_eq!(machine.listing(), alone, "{backend}");
         policies(&machine, "delete", &stays);
         prune(&machine.hook(), &[]);
         machine.assert_as_before(&before);

@@ -1,6 +1,6 @@
 //! A firewall that is reloaded between two calls.
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
@@ -43,27 +43,27 @@ fn living() -> [Call; 3] {
 }
 
 /// The chains that a machine has on which only these tunnels came up.
-fn orderly(variant: Variant, ups: &[Call]) -> Namespace {
-    let machine = Namespace::new(variant);
+fn orderly(backend: Backend, ups: &[Call]) -> Namespace {
+    let machine = Namespace::new(backend);
     ups.iter().for_each(|call| machine.hook().must(call));
     machine
 }
 
 /// Reloads while tunnels stand, makes one call, and all rules are there again, exactly once.
-fn assert_found_out(variant: Variant, how: &str, stood: &[Call], next: &Call, stand: &[Call]) {
-    let machine = orderly(variant, stood);
+fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, stand: &[Call]) {
+    let machine = orderly(backend, stood);
     reload(&machine, Family::Ipv4, how);
     let theirs = the_administrators(&machine.saved(Family::Ipv4));
     machine.hook().must(next);
     assert_eq!(
         machine.ours(),
-        orderly(variant, stand).ours(),
-        "{variant}, {how}, {next}"
+        orderly(backend, stand).ours(),
+        "{backend}, {how}, {next}"
     );
     assert_eq!(
         the_administrators(&machine.saved(Family::Ipv4)),
         with_policies(&theirs),
-        "{variant}, {how}, {next}"
+        "{backend}, {how}, {next}"
     );
     for up in stand {
         machine.hook().must(&up.clone().opposite());
@@ -71,7 +71,7 @@ fn assert_found_out(variant: Variant, how: &str, stood: &[Call], next: &Call, st
     assert_eq!(
         machine.saved(Family::Ipv4),
         with_policies(&theirs),
-        "{variant}, {how}, {next}"
+        "{backend}, {how}, {next}"
     );
     assert!(!machine.state().exists());
 }
@@ -84,21 +84,21 @@ fn with_policies(listing: &str) -> String {
     }
 }
 
-/// The ways that there are with a variant.
-fn ways(variant: Variant) -> impl Iterator<Item = &'static str> {
+/// The ways that there are with a backend.
+fn ways(backend: Backend) -> impl Iterator<Item = &'static str> {
     WAYS.into_iter()
-        .filter(move |how| variant == Variant::Nft || *how != "wiped by nft")
+        .filter(move |how| backend == Backend::Nft || *how != "wiped by nft")
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_next_up_puts_every_living_tunnel_back_once() {
-    for variant in VARIANTS {
-        for how in ways(variant) {
+    for backend in VARIANTS {
+        for how in ways(backend) {
             let [a, b, c] = living();
             let next = libreswan_up();
             assert_found_out(
-                variant,
+                backend,
                 how,
                 &[a.clone(), b.clone(), c.clone()],
                 &next,
@@ -111,12 +111,12 @@ fn the_next_up_puts_every_living_tunnel_back_once() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_next_down_puts_every_living_tunnel_back_once() {
-    for variant in VARIANTS {
-        for how in ways(variant) {
+    for backend in VARIANTS {
+        for how in ways(backend) {
             let [a, b, c] = living();
             let goes = libreswan_up();
             let stood = [a.clone(), b.clone(), c.clone(), goes.clone()];
-            assert_found_out(variant, how, &stood, &goes.opposite(), &[a, b, c]);
+            assert_found_out(backend, how, &stood, &goes.opposite(), &[a, b, c]);
         }
     }
 }
@@ -124,9 +124,9 @@ fn the_next_down_puts_every_living_tunnel_back_once() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_last_down_after_a_reload_leaves_nothing() {
-    for variant in VARIANTS {
-        for how in ways(variant) {
-            assert_found_out(variant, how, &[libreswan_up()], &libreswan_up().opposite(), &[]);
+    for backend in VARIANTS {
+        for how in ways(backend) {
+            assert_found_out(backend, how, &[libreswan_up()], &libreswan_up().opposite(), &[]);
         }
     }
 }
@@ -134,11 +134,11 @@ fn the_last_down_after_a_reload_leaves_nothing() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_that_replaces_a_tunnel_finds_out() {
-    for variant in VARIANTS {
-        for how in ways(variant) {
+    for backend in VARIANTS {
+        for how in ways(backend) {
             let [a, b, c] = living();
             let next = b.clone().with("PLUTO_SA_REQID", "16401");
-            assert_found_out(variant, how, &[a.clone(), b, c.clone()], &next, &[a, next.clone(), c]);
+            assert_found_out(backend, how, &[a.clone(), b, c.clone()], &next, &[a, next.clone(), c]);
         }
     }
 }
@@ -146,9 +146,9 @@ fn an_up_that_replaces_a_tunnel_finds_out() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_reload_of_one_family_leaves_the_other_alone() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         let v6 = find("libreswan-5.4", "v6", "up-client-v6");
-        let machine = orderly(variant, &[v6.clone(), libreswan_up()]);
+        let machine = orderly(backend, &[v6.clone(), libreswan_up()]);
         let v4 = machine.saved(Family::Ipv4);
         machine.reload(Family::Ipv6);
         let other = v6
@@ -156,7 +156,7 @@ fn a_reload_of_one_family_leaves_the_other_alone() {
             .with("PLUTO_CONNECTION", "other")
             .with("PLUTO_PEER_CLIENT", "fd00:77::/64");
         machine.hook().must(&other);
-        assert_eq!(machine.ours(), orderly(variant, &[v6, libreswan_up(), other]).ours());
+        assert_eq!(machine.ours(), orderly(backend, &[v6, libreswan_up(), other]).ours());
         assert_eq!(machine.saved(Family::Ipv4), v4);
     }
 }
@@ -164,13 +164,13 @@ fn a_reload_of_one_family_leaves_the_other_alone() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn jumps_that_somebody_doubled_do_not_disturb_the_rest_of_a_life() {
-    for variant in VARIANTS {
-        let machine = orderly(variant, &[libreswan_up()]);
+    for backend in VARIANTS {
+        let machine = orderly(backend, &[libreswan_up()]);
         for _ in 0..2 {
             machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
         }
         machine.hook().must(&libreswan_up().opposite());
-        assert_eq!(machine.listing(), Namespace::new(variant).listing(), "{variant}");
+        assert_eq!(machine.listing(), Namespace::new(backend).listing(), "{backend}");
         assert!(!machine.state().exists());
     }
 }

@@ -1,6 +1,6 @@
 //! What a reload of a firewall has taken, put back from the record.
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
@@ -25,8 +25,8 @@ fn tunnels() -> [Call; 6] {
     ]
 }
 
-fn living(variant: Variant) -> Namespace {
-    let machine = Namespace::new(variant);
+fn living(backend: Backend) -> Namespace {
+    let machine = Namespace::new(backend);
     tunnels().iter().for_each(|up| machine.hook().must(up));
     machine
 }
@@ -36,7 +36,7 @@ fn everything(machine: &Namespace) -> Vec<String> {
     let both = Family::ALL
         .into_iter()
         .flat_map(|family| Table::ALL.map(|table| (family, table)));
-    both.map(|(family, table)| timeless(&machine.saved_table(machine.variant, family, table)))
+    both.map(|(family, table)| timeless(&machine.saved_table(machine.backend, family, table)))
         .collect()
 }
 
@@ -76,11 +76,11 @@ fn spoil(machine: &Namespace, commands: &[&str]) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
-    for variant in VARIANTS {
-        let expected = everything(&living(variant));
+    for backend in VARIANTS {
+        let expected = everything(&living(backend));
         for (how, commands) in WAYS {
-            let machine = living(variant);
-            let what = format!("{variant}, {how}");
+            let machine = living(backend);
+            let what = format!("{backend}, {how}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
             spoil(&machine, commands);
             let theirs: Vec<_> = everything(&machine)
@@ -95,7 +95,7 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
             );
             assert_eq!(everything(&machine), spoilt, "{what}");
             let told = restore(&machine, &[]);
-            assert!(told.contains(&format!("mended: {variant}-ipv4 ")), "{what}: {told}");
+            assert!(told.contains(&format!("mended: {backend}-ipv4 ")), "{what}: {told}");
             let mended = everything(&machine);
             // Of shared parts that do not depend on one another the order tells which came first.
             let ours = |texts: &[String]| {
@@ -122,7 +122,7 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
 /// The listing with counters, of which each has something to count.
 fn count(machine: &Namespace, family: Family) -> String {
     let name = |action| {
-        tool(&format!("{}-{}-{action}", prefix(family), machine.variant))
+        tool(&format!("{}-{}-{action}", prefix(family), machine.backend))
             .display()
             .to_string()
     };
@@ -137,8 +137,8 @@ fn count(machine: &Namespace, family: Family) -> String {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_stands_goes_on_counting() {
-    for variant in VARIANTS {
-        let machine = living(variant);
+    for backend in VARIANTS {
+        let machine = living(backend);
         let before = count(&machine, Family::Ipv4);
         let block = before
             .lines()
@@ -146,8 +146,8 @@ fn what_stands_goes_on_counting() {
             .expect("a rule of the first tunnel");
         let rule = block.split_once("-A ").expect("a rule").1;
         machine.tables(Family::Ipv4, &[&["-D"], &*rule.split(' ').collect::<Vec<_>>()].concat());
-        assert!(restore(&machine, &[]).starts_with(&format!("mended: {variant}-ipv4 filter: missing: in PLUTO-FI-")));
-        let save = tool(&format!("iptables-{variant}-save")).display().to_string();
+        assert!(restore(&machine, &[]).starts_with(&format!("mended: {backend}-ipv4 filter: missing: in PLUTO-FI-")));
+        let save = tool(&format!("iptables-{backend}-save")).display().to_string();
         let after = machine.run([&*save, "-c", "-t", "filter"], "");
         let sorted = |text: &str| {
             let mut lines: Vec<_> = text
@@ -159,7 +159,7 @@ fn what_stands_goes_on_counting() {
             lines
         };
         let expected = before.replace(block, &block.replace("[7:777]", "[0:0]"));
-        assert_eq!(sorted(&after), sorted(&expected), "{variant}");
+        assert_eq!(sorted(&after), sorted(&expected), "{backend}");
     }
 }
 
@@ -167,8 +167,8 @@ fn what_stands_goes_on_counting() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn beside_calls_and_reloads_nothing_is_lost() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let numbers = 3..15;
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -186,12 +186,12 @@ fn beside_calls_and_reloads_nothing_is_lost() {
             }
         });
         restore(&machine, &[]);
-        let calm = Namespace::new(variant);
+        let calm = Namespace::new(backend);
         numbers.for_each(|number| calm.hook().must(&libreswan_up().of_tunnel(number)));
         assert_eq!(
             timeless(&machine.saved(Family::Ipv4)),
             timeless(&calm.saved(Family::Ipv4)),
-            "{variant}"
+            "{backend}"
         );
         assert_eq!(restore(&machine, &[]), NOTHING);
     }
@@ -200,13 +200,13 @@ fn beside_calls_and_reloads_nothing_is_lost() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn without_anything_on_record_what_is_left_of_ours_goes() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         assert_eq!(restore(&machine, &[]), NOTHING);
         machine.hook().must(&libreswan_up());
-        let save = tool(&format!("iptables-{variant}-save")).display().to_string();
-        let load = tool(&format!("iptables-{variant}-restore")).display().to_string();
+        let save = tool(&format!("iptables-{backend}-save")).display().to_string();
+        let load = tool(&format!("iptables-{backend}-restore")).display().to_string();
         let saved = machine.run([&*save], "");
         machine.hook().must(&libreswan_up().opposite());
         machine.run([&*load], &saved);
@@ -223,8 +223,8 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         std::fs::write(machine.path("settings"), "[gateway]\nplace = \"own\"\n").expect("writing the settings");
         let hook = || machine.hook().option("--config", machine.path("settings"));
         let run = |words: &[&str]| {
@@ -239,7 +239,7 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
             let line = format!("filter: missing: a jump of yours to PLUTO-{chain} (place = \"own\") -- mend: put it");
             assert!(text.contains(&line), "{text}");
         }
-        assert!(run(&["restore"]).1.contains("left to you: "), "{variant}");
+        assert!(run(&["restore"]).1.contains("left to you: "), "{backend}");
         for (chain, condition) in [
             ("INPUT", ["-i", "eth0"]),
             ("FORWARD", ["-i", "eth0"]),
@@ -250,18 +250,18 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
         }
         machine.tables(Family::Ipv4, &["-A", "FORWARD", "-j", "PLUTO-FORWARD"]);
         let stands = machine.listing();
-        assert_eq!(run(&["status"]).0, Some(0), "{variant}");
-        assert_eq!(run(&["restore"]), (Some(0), NOTHING.to_owned()), "{variant}");
-        assert_eq!(machine.listing(), stands, "{variant}");
+        assert_eq!(run(&["status"]).0, Some(0), "{backend}");
+        assert_eq!(run(&["restore"]), (Some(0), NOTHING.to_owned()), "{backend}");
+        assert_eq!(machine.listing(), stands, "{backend}");
         let (code, text) = run(&["flush"]);
         assert_eq!((code, text.matches("left in ").count()), (Some(1), 4), "{text}");
         assert_eq!(
             the_administrators(&machine.listing()[0]),
             the_administrators(&stands[0]),
-            "{variant}"
+            "{backend}"
         );
         assert_eq!(run(&["flush", "--force"]).0, Some(0));
-        assert!(!machine.listing()[0].contains("PLUTO-I"), "{variant}");
+        assert!(!machine.listing()[0].contains("PLUTO-I"), "{backend}");
     }
 }
 
@@ -278,8 +278,8 @@ fn sorted(machine: &Namespace) -> Vec<Vec<String>> {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
-    for variant in VARIANTS {
-        let machine = Namespace::bare(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::bare(backend);
         for number in 1..=260 {
             let far = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
             let up = strongswan_up().with("PLUTO_CONNECTION", format!("branch-{number}"));
@@ -290,7 +290,7 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
         spoil(&machine, &["-F", ";", "-X"]);
         let told = restore(&machine, &[]);
         assert!(told.contains("missing: everything of ours, 538 chains"), "{told}");
-        assert_eq!(sorted(&machine), before, "{variant}");
+        assert_eq!(sorted(&machine), before, "{backend}");
         assert_eq!(restore(&machine, &[]), NOTHING);
 
         // A call that finds something missing mends that, and nothing else.
@@ -299,7 +299,7 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
             let late = libreswan_up();
             machine.hook().must(&late);
             machine.hook().must(&late.opposite());
-            assert_eq!(sorted(&machine), before, "{variant}: {damage:?}");
+            assert_eq!(sorted(&machine), before, "{backend}: {damage:?}");
         }
     }
 }

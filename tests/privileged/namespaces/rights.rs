@@ -44,8 +44,8 @@ fn nobodys_folder(machine: &Namespace) -> PathBuf {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn without_rights_a_call_fails_in_one_line_and_leaves_nothing() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let folder = nobodys_folder(&machine);
         let hook = as_nobody(&machine).option("--state-dir", folder.join("state"));
@@ -80,8 +80,8 @@ fn without_rights_roots_record_stops_the_call() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_dry_run_needs_no_rights() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         machine.hook().must(&libreswan_up());
         let before = machine.listing();
         for state in [
@@ -103,14 +103,14 @@ fn a_dry_run_needs_no_rights() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_capabilities_that_pluto_leaves_are_enough() {
     const LEFT: &str = "-all,+net_admin,+net_raw,+dac_read_search";
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let bounds = [format!("--bounding-set={LEFT}"), "--inh-caps=-all".to_owned()];
         let hook = with_rights(&machine, &[&bounds[0], &bounds[1]]).option("--state-dir", machine.state());
         for up in [libreswan_up(), strongswan_up()] {
             hook.must(&up);
-            assert!(machine.ours()[0].len() > 5, "{variant}");
+            assert!(machine.ours()[0].len() > 5, "{backend}");
             hook.must(&libreswan_up().of_tunnel(3));
             hook.must(&up.opposite());
             machine.reload(pluto_updown::selector::Family::Ipv4);

@@ -6,7 +6,7 @@ use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::libreswan_up;
 use crate::support::namespace::Namespace;
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 /// A machine with a way out: an outer network and a default route.
 pub(crate) struct Router {
@@ -15,7 +15,7 @@ pub(crate) struct Router {
 
 impl Router {
     pub(crate) fn new() -> Self {
-        let machine = Namespace::new(Variant::Nft);
+        let machine = Namespace::new(Backend::Nft);
         for line in [
             "link set lo up",
             "link add w0 type veth peer name outside",

@@ -1,7 +1,7 @@
 //! A filter of system calls like the one that libreswan puts on itself and on all that it starts (`seccomp=enabled`).
 
 use nix::libc;
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::libreswan_up;
@@ -184,8 +184,8 @@ fn the_manual_page_names_what_we_need_of_a_filter() {
 #[test]
 #[ignore = "needs root, iptables and perl: run by contrib/test"]
 fn libreswans_filter_and_what_the_manual_page_names_are_enough() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let hook = under(&machine, needed());
         for call in life() {
@@ -199,9 +199,9 @@ fn libreswans_filter_and_what_the_manual_page_names_are_enough() {
 #[ignore = "needs root, iptables and perl: run by contrib/test"]
 fn a_call_that_a_filter_ends_leaves_nothing_that_the_next_does_not_put_right() {
     for (name, number) in NEEDED {
-        // Which variant needs it, and the others' calls go through.
-        let variant = if name == "alarm" { Variant::Legacy } else { Variant::Nft };
-        let machine = Namespace::new(variant);
+        // Which backend needs it, and the others' calls go through.
+        let backend = if name == "alarm" { Backend::Legacy } else { Backend::Nft };
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let hook = under(&machine, needed().filter(|other| *other != number));
         let ended: Vec<_> = life().iter().map(|call| hook.call(call)).collect();

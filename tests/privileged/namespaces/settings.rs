@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use pluto_updown::apply::Blocked;
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
 
@@ -114,10 +114,10 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn new(variant: Variant) -> Self {
-        let machine = machine(variant);
+    pub(crate) fn new(backend: Backend) -> Self {
+        let machine = machine(backend);
         let mut world = World::default();
-        world.tables.default = variant;
+        world.tables.default = backend;
         for family in Family::ALL {
             let administrators = "*filter\n:ADMIN - [0:0]\nCOMMIT\n";
             let taken = world.tables.book(family).restore(administrators);
@@ -244,8 +244,8 @@ fn try_out(pair: &mut Pair, up: &Call, setting: &str, before: &str) {
 }
 
 /// What is set for tunnels, alone.
-fn every_setting_of_a_tunnel(variant: Variant) {
-    let mut pair = Pair::new(variant);
+fn every_setting_of_a_tunnel(backend: Backend) {
+    let mut pair = Pair::new(backend);
     for family in Family::ALL {
         let near = match family {
             Family::Ipv4 => "10.1.0.77",
@@ -265,13 +265,13 @@ fn every_setting_of_a_tunnel(variant: Variant) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn every_setting_of_a_tunnel_is_taken_listed_changed_and_undone_by_nft() {
-    every_setting_of_a_tunnel(Variant::Nft);
+    every_setting_of_a_tunnel(Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn every_setting_of_a_tunnel_is_taken_listed_changed_and_undone_by_legacy() {
-    every_setting_of_a_tunnel(Variant::Legacy);
+    every_setting_of_a_tunnel(Backend::Legacy);
 }
 
 /// The chains that an administrator's own jumps lead to, and the jumps.
@@ -287,8 +287,8 @@ COMMIT
 
 impl Pair {
     /// A machine whose administrator has jumps to our chains.
-    fn with_own_jumps(variant: Variant) -> Self {
-        let mut pair = Self::new(variant);
+    fn with_own_jumps(backend: Backend) -> Self {
+        let mut pair = Self::new(backend);
         for family in Family::ALL {
             let program = pair
                 .machine
@@ -306,11 +306,11 @@ impl Pair {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn our_jumps_stand_where_the_administrator_wants_them() {
-    for variant in [Variant::Nft, Variant::Legacy] {
+    for backend in [Backend::Nft, Backend::Legacy] {
         for place in ["first", "last", "own"] {
             let mut pair = match place {
-                "own" => Pair::with_own_jumps(variant),
-                _ => Pair::new(variant),
+                "own" => Pair::with_own_jumps(backend),
+                _ => Pair::new(backend),
             };
             let gateway = format!("[gateway]\nplace = \"{place}\"\n");
             for family in Family::ALL {
@@ -327,14 +327,14 @@ fn our_jumps_stand_where_the_administrator_wants_them() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn our_jumps_move_with_the_setting() {
-    for variant in [Variant::Nft, Variant::Legacy] {
-        let mut pair = Pair::new(variant);
+    for backend in [Backend::Nft, Backend::Legacy] {
+        let mut pair = Pair::new(backend);
         let [up, _, _] = ups(Family::Ipv4);
         for (place, first) in [("first", true), ("last", false), ("first", true)] {
             pair.set(&format!("[gateway]\nplace = \"{place}\"\nike = \"any\"\n"));
             pair.operate("start");
             pair.call(&up);
-            pair.assert_alike(&format!("{variant} {place}"));
+            pair.assert_alike(&format!("{backend} {place}"));
             let [filter, nat, _] = saved(&pair.machine, Family::Ipv4);
             let ours = |listing: &str, chain: &str| -> Vec<bool> {
                 let rules = listing.lines().filter(|line| line.starts_with(&format!("-A {chain} ")));
@@ -353,7 +353,7 @@ fn our_jumps_move_with_the_setting() {
         }
         pair.call(&up.opposite());
         pair.operate("stop");
-        pair.assert_nothing_left(&variant.to_string());
+        pair.assert_nothing_left(&backend.to_string());
     }
 }
 
@@ -396,13 +396,13 @@ fn try_gateway(pair: &mut Pair, setting: &str) {
     pair.assert_nothing_left(setting);
 }
 
-fn every_setting_of_the_gateway(variant: Variant) {
-    let mut pair = Pair::new(variant);
+fn every_setting_of_the_gateway(backend: Backend) {
+    let mut pair = Pair::new(backend);
     let (own, others): (Vec<_>, Vec<_>) = GATEWAY.iter().partition(|setting| setting.contains("\"own\""));
     for setting in others {
         try_gateway(&mut pair, setting);
     }
-    let mut pair = Pair::with_own_jumps(variant);
+    let mut pair = Pair::with_own_jumps(backend);
     for setting in own {
         try_gateway(&mut pair, setting);
     }
@@ -411,20 +411,20 @@ fn every_setting_of_the_gateway(variant: Variant) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn every_setting_of_the_gateway_is_taken_listed_changed_and_undone_by_nft() {
-    every_setting_of_the_gateway(Variant::Nft);
+    every_setting_of_the_gateway(Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn every_setting_of_the_gateway_is_taken_listed_changed_and_undone_by_legacy() {
-    every_setting_of_the_gateway(Variant::Legacy);
+    every_setting_of_the_gateway(Backend::Legacy);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn networks_are_held_apart_from_start_on_until_that_is_lifted() {
-    for variant in [Variant::Nft, Variant::Legacy] {
-        let mut pair = Pair::new(variant);
+    for backend in [Backend::Nft, Backend::Legacy] {
+        let mut pair = Pair::new(backend);
         let [v4, v6] = Family::ALL.map(ups);
         pair.set(
             "[[connection]]\nname = \"net-net\"\nwhen-down = \"block\"\n\
@@ -441,6 +441,6 @@ fn networks_are_held_apart_from_start_on_until_that_is_lifted() {
         pair.operate("stop");
         pair.assert_alike("stopped");
         pair.operate("unblock");
-        pair.assert_nothing_left(&variant.to_string());
+        pair.assert_nothing_left(&backend.to_string());
     }
 }

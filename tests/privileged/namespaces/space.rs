@@ -17,8 +17,8 @@ enum Resource {
 }
 
 /// A machine whose record is on a small file system of its own; that can only be seen from inside.
-fn with_small_record(variant: pluto_updown::netfilter::Variant) -> Namespace {
-    let machine = Namespace::new(variant);
+fn with_small_record(backend: pluto_updown::netfilter::Backend) -> Namespace {
+    let machine = Namespace::new(backend);
     shrink_record(&machine);
     machine
 }
@@ -105,9 +105,9 @@ fn assert_whole_or_not_at_all(machine: &Namespace, call: &Call, undo: &[Call]) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_first_up_without_space_is_refused_whole() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for up in [libreswan_up(), strongswan_up()] {
-            let machine = with_small_record(variant);
+            let machine = with_small_record(backend);
             assert_whole_or_not_at_all(&machine, &up, &[up.clone().opposite()]);
         }
     }
@@ -116,8 +116,8 @@ fn a_first_up_without_space_is_refused_whole() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_beside_another_tunnel_without_space_is_refused_whole() {
-    for variant in VARIANTS {
-        let machine = with_small_record(variant);
+    for backend in VARIANTS {
+        let machine = with_small_record(backend);
         machine.hook().must(&strongswan_up().of_tunnel(130));
         assert_whole_or_not_at_all(&machine, &libreswan_up(), &[libreswan_up().opposite()]);
     }
@@ -126,8 +126,8 @@ fn an_up_beside_another_tunnel_without_space_is_refused_whole() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_replacing_up_without_space_leaves_the_old_one() {
-    for variant in VARIANTS {
-        let machine = with_small_record(variant);
+    for backend in VARIANTS {
+        let machine = with_small_record(backend);
         machine.hook().must(&libreswan_up());
         let next = libreswan_up().with("PLUTO_SA_REQID", "16401");
         assert_whole_or_not_at_all(&machine, &next, &[libreswan_up()]);
@@ -149,8 +149,8 @@ fn start_with(machine: &Namespace, settings: &str) -> [String; 2] {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_start_without_space_changes_a_family_whole_or_not_at_all() {
     const PLAIN: &str = "[tunnel]\nnat = \"leave\"\n";
-    for variant in VARIANTS {
-        let machine = with_small_record(variant);
+    for backend in VARIANTS {
+        let machine = with_small_record(backend);
         machine.settings(PLAIN);
         machine.hook().must(&libreswan_up());
         let new = start_with(&machine, SETTINGS);
@@ -164,7 +164,7 @@ fn a_start_without_space_changes_a_family_whole_or_not_at_all() {
                 let ending = machine.hook().operate(&["start"]);
                 empty(&machine);
                 codes.push(ending.code);
-                let what = format!("{variant} {left} {resource:?} left: {ending:?}");
+                let what = format!("{backend} {left} {resource:?} left: {ending:?}");
                 for (now, (old, new)) in machine.listing().iter().zip(old.iter().zip(&new)) {
                     assert!(now == old || now == new, "{what}: {now}");
                 }
@@ -188,8 +188,8 @@ fn a_start_without_space_changes_a_family_whole_or_not_at_all() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_down_without_space_is_refused_whole() {
-    for variant in VARIANTS {
-        let machine = with_small_record(variant);
+    for backend in VARIANTS {
+        let machine = with_small_record(backend);
         let up = strongswan_up().of_tunnel(130);
         machine.hook().must(&up);
         let mut endings = Vec::new();
@@ -209,8 +209,8 @@ fn a_down_without_space_is_refused_whole() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_read_only_record_refuses_every_change() {
-    for variant in VARIANTS {
-        let machine = with_small_record(variant);
+    for backend in VARIANTS {
+        let machine = with_small_record(backend);
         let before = machine.listing();
         remount(&machine, "ro");
         for up in [libreswan_up(), strongswan_up()] {

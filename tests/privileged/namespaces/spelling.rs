@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use pluto_updown::netfilter::{
-    BuiltIn, ChainName, Comment, Direction, InterfaceMatch, KernelLogPrefix, LogPrefix, LogTarget, Match, PolicyMatch,
-    Rule, Saved, State, Table, Verdict, spelling,
+    BuiltIn, ChainName, Comment, CtState, Direction, InterfaceMatch, IptablesSave, LogPrefix, Match, NflogPrefix,
+    NflogTarget, PolicyMatch, Rule, Table, Target, normalize,
 };
 use pluto_updown::selector::{Device, Family, Icmp, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 
@@ -109,18 +109,27 @@ fn kind(matched: &Match) -> &'static str {
         Match::Traffic(..) => "traffic",
         Match::NotSource(_) => "not source",
         Match::NotDestination(_) => "not destination",
-        Match::Clear(_) => "clear",
-        Match::State(_) => "state",
-        Match::Behind(_) => "behind",
-        Match::Foreign => "foreign",
+        Match::PolicyNone(_) => "clear",
+        Match::CtState(_) => "state",
+        Match::CtReplDst(_) => "behind",
+        Match::SrcNotLocal => "foreign",
         Match::Syn => "syn",
-        Match::Rate => "rate",
+        Match::Limit => "rate",
         Match::Policy(_) => "policy",
         Match::Comment(_) => "comment",
     }
 }
 
 const KINDS: usize = 17;
+
+const STATES: [CtState; 6] = [
+    CtState::New,
+    CtState::Established,
+    CtState::Related,
+    CtState::RelatedEstablished,
+    CtState::Reply,
+    CtState::Expected,
+];
 
 fn matches(family: Family) -> Vec<Match> {
     let mut matches = Vec::new();
@@ -129,16 +138,21 @@ fn matches(family: Family) -> Vec<Match> {
         matches.extend([Match::NotSource(network), Match::NotDestination(network)]);
     }
     for interface in [
-        InterfaceMatch::Device(device()),
-        InterfaceMatch::Class(device().class()),
+        InterfaceMatch::Interface(device()),
+        InterfaceMatch::Wildcard(device().class()),
         InterfaceMatch::Pattern("eth+".parse().unwrap()),
         InterfaceMatch::Loopback,
     ] {
         matches.extend([Match::In(interface.clone()), Match::Out(interface)]);
     }
-    matches.extend([Match::Clear(Direction::In), Match::Clear(Direction::Out)]);
-    matches.extend([State::New, State::Established, State::Related, State::Ongoing].map(Match::State));
-    matches.extend([Match::Behind(address(family)), Match::Foreign, Match::Syn, Match::Rate]);
+    matches.extend([Match::PolicyNone(Direction::In), Match::PolicyNone(Direction::Out)]);
+    matches.extend(STATES.map(Match::CtState));
+    matches.extend([
+        Match::CtReplDst(address(family)),
+        Match::SrcNotLocal,
+        Match::Syn,
+        Match::Limit,
+    ]);
     for direction in [Direction::In, Direction::Out] {
         matches.extend(
             traffics()
@@ -152,20 +166,20 @@ fn matches(family: Family) -> Vec<Match> {
 }
 
 /// The same for verdicts: the table that a rule with it is for.
-fn table_of(verdict: &Verdict) -> (&'static str, Table) {
+fn table_of(verdict: &Target) -> (&'static str, Table) {
     match verdict {
-        Verdict::Accept => ("accept", Table::Filter),
-        Verdict::Jump(_) => ("jump", Table::Filter),
-        Verdict::Goto(_) => ("goto", Table::Filter),
-        Verdict::Log(_) => ("log", Table::Filter),
-        Verdict::Snat(_) => ("snat", Table::Nat),
-        Verdict::Dnat(_) => ("dnat", Table::Nat),
-        Verdict::Drop => ("drop", Table::Filter),
-        Verdict::Return => ("return", Table::Filter),
-        Verdict::Consult(_) => ("consult", Table::Filter),
-        Verdict::KernelLog(_) => ("kernel log", Table::Filter),
-        Verdict::SegmentSize(_) => ("segment size", Table::Mangle),
-        Verdict::SegmentSizeOfPath => ("segment size of path", Table::Mangle),
+        Target::Accept => ("accept", Table::Filter),
+        Target::Jump(_) => ("jump", Table::Filter),
+        Target::Goto(_) => ("goto", Table::Filter),
+        Target::Nflog(_) => ("log", Table::Filter),
+        Target::Snat(_) => ("snat", Table::Nat),
+        Target::Dnat(_) => ("dnat", Table::Nat),
+        Target::Drop => ("drop", Table::Filter),
+        Target::Return => ("return", Table::Filter),
+        Target::JumpUser(_) => ("consult", Table::Filter),
+        Target::Log(_) => ("kernel log", Table::Filter),
+        Target::SetMss(_) => ("segment size", Table::Mangle),
+        Target::ClampMssToPmtu => ("segment size of path", Table::Mangle),
     }
 }
 
@@ -178,37 +192,37 @@ fn address(family: Family) -> IpAddr {
     }
 }
 
-fn verdicts(family: Family) -> Vec<Verdict> {
+fn verdicts(family: Family) -> Vec<Target> {
     let to: ChainName = "PLUTO-TARGET".parse().unwrap();
     let mut verdicts = vec![
-        Verdict::Accept,
-        Verdict::Drop,
-        Verdict::Return,
-        Verdict::Jump(to.clone()),
-        Verdict::Goto(to),
-        Verdict::Consult("ADMIN".parse().unwrap()),
-        Verdict::Snat(address(family)),
-        Verdict::Dnat(address(family)),
-        Verdict::SegmentSize(1360.try_into().unwrap()),
-        Verdict::SegmentSizeOfPath,
+        Target::Accept,
+        Target::Drop,
+        Target::Return,
+        Target::Jump(to.clone()),
+        Target::Goto(to),
+        Target::JumpUser("ADMIN".parse().unwrap()),
+        Target::Snat(address(family)),
+        Target::Dnat(address(family)),
+        Target::SetMss(1360.try_into().unwrap()),
+        Target::ClampMssToPmtu,
     ];
     verdicts.extend(comments().iter().flat_map(|comment| {
         [1, 65535].map(|group| {
-            Verdict::Log(LogTarget {
+            Target::Nflog(NflogTarget {
                 group: group.try_into().unwrap(),
-                prefix: LogPrefix::from(comment),
+                prefix: NflogPrefix::from(comment),
             })
         })
     }));
     for prefix in ["net", "net-net 7", "private-or-clear#10.0.0.0/8", "-j"] {
-        let prefix = KernelLogPrefix::try_from(prefix.to_owned()).unwrap();
-        verdicts.push(Verdict::KernelLog(prefix));
+        let prefix = LogPrefix::try_from(prefix.to_owned()).unwrap();
+        verdicts.push(Target::Log(prefix));
     }
     verdicts
 }
 
 /// The matches without which iptables refuses a verdict.
-fn needed(verdict: &Verdict) -> Vec<Match> {
+fn needed(verdict: &Target) -> Vec<Match> {
     match table_of(verdict).1 {
         Table::Mangle => vec![Match::Syn],
         Table::Filter | Table::Nat => Vec::new(),
@@ -219,28 +233,28 @@ fn needed(verdict: &Verdict) -> Vec<Match> {
 fn rules(family: Family) -> Vec<Rule> {
     let alone = matches(family)
         .into_iter()
-        .map(|matched| Rule::when(matched, Verdict::Accept));
+        .map(|matched| Rule::when(matched, Target::Accept));
     let verdicts = verdicts(family).into_iter().map(|verdict| Rule {
         matches: needed(&verdict),
-        verdict,
+        target: verdict,
     });
     let note = || Match::Comment(comments().remove(2));
     let [a, b] = [networks(family).remove(0), networks(family).remove(1)];
     let far_and_near = policies().into_iter().map(|policy| Rule {
         matches: vec![Match::Source(a), Match::Destination(b), Match::Policy(policy)],
-        verdict: Verdict::Accept,
+        target: Target::Accept,
     });
     let by_device = Rule {
         matches: vec![
             Match::Source(a),
             Match::Destination(b),
-            Match::In(InterfaceMatch::Device(device())),
+            Match::In(InterfaceMatch::Interface(device())),
         ],
-        verdict: Verdict::Accept,
+        target: Target::Accept,
     };
     let narrowed = traffics().into_iter().map(|traffic| Rule {
         matches: vec![Match::Traffic(Direction::In, family, traffic), note()],
-        verdict: Verdict::Accept,
+        target: Target::Accept,
     });
     let compressed = Rule {
         matches: vec![
@@ -251,9 +265,9 @@ fn rules(family: Family) -> Vec<Rule> {
                 family,
                 Traffic::Protocol(Protocol(4.try_into().unwrap())),
             ),
-            Match::Policy(PolicyMatch::any(Direction::In)),
+            Match::Policy(PolicyMatch::any_ipsec(Direction::In)),
         ],
-        verdict: Verdict::Accept,
+        target: Target::Accept,
     };
     let all = alone.chain(verdicts).chain(far_and_near).chain(narrowed);
     all.chain([by_device, compressed]).collect()
@@ -273,38 +287,38 @@ fn there_is_a_sample_of_every_match_and_verdict() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn iptables_lists_every_rule_as_we_write_it() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for family in Family::ALL {
-            let machine = Namespace::bare(variant);
+            let machine = Namespace::bare(backend);
             for table in Table::ALL {
                 let rules: Vec<_> = rules(family)
                     .into_iter()
-                    .filter(|rule| table_of(&rule.verdict).1 == table)
+                    .filter(|rule| table_of(&rule.target).1 == table)
                     .collect();
                 let mut text = format!("*{table}\n:PLUTO-TARGET - [0:0]\n:ADMIN - [0:0]\n");
                 for (number, rule) in rules.iter().enumerate() {
                     text += &format!(":PLUTO-{number} - [0:0]\n-A PLUTO-{number} {rule}\n-C PLUTO-{number} {rule}\n");
                 }
                 text += "COMMIT\n";
-                let restore = tool(&format!("{}-{variant}-restore", prefix(family)))
+                let restore = tool(&format!("{}-{backend}-restore", prefix(family)))
                     .display()
                     .to_string();
                 machine.run([&*restore, "--noflush"], &text);
-                let save = tool(&format!("{}-{variant}-save", prefix(family)))
+                let save = tool(&format!("{}-{backend}-save", prefix(family)))
                     .display()
                     .to_string();
-                let saved = Saved::read(&machine.run([&*save, "-c"], ""));
+                let saved = IptablesSave::parse(&machine.run([&*save, "-c"], ""));
                 let listed = saved.table(table).expect("the table");
                 let mut differ = Vec::new();
                 for (number, rule) in rules.iter().enumerate() {
                     let [line] = listed.rules(&format!("PLUTO-{number}")) else {
                         panic!("{rule}: not one rule")
                     };
-                    if spelling(&line.text) != spelling(&rule.to_string()) {
+                    if normalize(&line.text) != normalize(&rule.to_string()) {
                         differ.push(format!("ours:   {rule}\nlisted: {}", line.text));
                     }
                 }
-                assert!(differ.is_empty(), "{variant} {family} {table}:\n{}", differ.join("\n"));
+                assert!(differ.is_empty(), "{backend} {family} {table}:\n{}", differ.join("\n"));
             }
         }
     }
@@ -314,14 +328,14 @@ fn iptables_lists_every_rule_as_we_write_it() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn every_table_has_the_built_in_chains_that_we_count_on() {
-    for variant in VARIANTS {
-        let machine = Namespace::bare(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::bare(backend);
         for table in Table::ALL {
-            let listing = machine.saved_table(variant, Family::Ipv4, table);
+            let listing = machine.saved_table(backend, Family::Ipv4, table);
             for chain in table.built_in().iter().copied().map(BuiltIn::name) {
                 machine.tables(Family::Ipv4, &["-t", table.name(), "-S", chain]);
                 assert!(
-                    variant.to_string() == "nft" || listing.contains(&format!(":{chain} ACCEPT")),
+                    backend.to_string() == "nft" || listing.contains(&format!(":{chain} ACCEPT")),
                     "{listing}"
                 );
             }

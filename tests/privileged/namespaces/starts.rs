@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use super::settings::Pair;
@@ -17,8 +17,8 @@ fn note(machine: &Namespace) {
     for prefix in Family::ALL.map(prefix) {
         for action in ["restore", "save"] {
             let name = format!("{prefix}-{action}");
-            let real = tool(&format!("{prefix}-{}-{action}", machine.variant));
-            let noting = machine.path(&format!("noting-{}-{name}", machine.variant));
+            let real = tool(&format!("{prefix}-{}-{action}", machine.backend));
+            let noting = machine.path(&format!("noting-{}-{name}", machine.backend));
             let log = machine.path("started");
             let script = format!(
                 "#!/bin/sh\necho {name} >>{}\nexec {} \"$@\"\n",
@@ -65,8 +65,8 @@ fn record(machine: &Namespace) -> String {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_second_start_changes_nothing_and_starts_no_restore() {
-    for variant in VARIANTS {
-        let machine = machine(variant);
+    for backend in VARIANTS {
+        let machine = machine(backend);
         let before = all_tables(&machine);
         note(&machine);
         machine.settings(EVERYTHING);
@@ -79,7 +79,7 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
                 assert_eq!(
                     restores(&machine),
                     ["iptables-restore", "ip6tables-restore"],
-                    "{variant}"
+                    "{backend}"
                 );
             }
             let (stood, recorded) = (all_tables(&machine), record(&machine));
@@ -90,16 +90,16 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
                     "{}",
                     ending.out_text()
                 );
-                assert_eq!(restores(&machine), [""; 0], "{variant}");
-                assert_eq!(all_tables(&machine), stood, "{variant}");
-                assert_eq!(record(&machine), recorded, "{variant}");
+                assert_eq!(restores(&machine), [""; 0], "{backend}");
+                assert_eq!(all_tables(&machine), stood, "{backend}");
+                assert_eq!(record(&machine), recorded, "{backend}");
             }
         }
         machine.hook().must(&up().opposite());
         for word in ["stop", "unblock"] {
             assert_eq!(machine.hook().operate(&[word]).code, Some(0));
         }
-        assert_eq!(all_tables(&machine), before, "{variant}");
+        assert_eq!(all_tables(&machine), before, "{backend}");
         assert!(!machine.state().exists());
     }
 }
@@ -121,8 +121,8 @@ fn one_of_many(number: usize) -> Call {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_changed_file_is_applied_to_200_tunnels_in_one_restore_a_family() {
-    for variant in VARIANTS {
-        let mut pair = Pair::new(variant);
+    for backend in VARIANTS {
+        let mut pair = Pair::new(backend);
         pair.set("");
         for number in 0..200 {
             pair.call(&one_of_many(number));
@@ -137,8 +137,8 @@ fn a_changed_file_is_applied_to_200_tunnels_in_one_restore_a_family() {
             pair.set(settings);
             pair.operate("start");
             let started = restores(&pair.machine);
-            assert_eq!(started.len(), restarts, "{variant} {settings}: {started:?}");
-            pair.assert_alike(&format!("{variant} {settings}"));
+            assert_eq!(started.len(), restarts, "{backend} {settings}: {started:?}");
+            pair.assert_alike(&format!("{backend} {settings}"));
         }
     }
 }
@@ -153,16 +153,16 @@ const LINES: [(Table, &str); 3] = [
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for (table, line) in LINES {
             for beside in [None, Some(libreswan_up().of_tunnel(9))] {
-                let machine = machine(variant);
+                let machine = machine(backend);
                 machine.settings(EVERYTHING);
                 beside.iter().for_each(|call| machine.hook().must(call));
                 let (before, recorded) = (all_tables(&machine), record(&machine));
                 spoil(&machine, Family::Ipv4, table, line);
                 machine.hook().call(&up()).assert_refused(1, &["iptables-restore"]);
-                let what = format!("{variant} {table} {beside:?}");
+                let what = format!("{backend} {table} {beside:?}");
                 assert_eq!(all_tables(&machine), before, "{what}");
                 assert_eq!(record(&machine), recorded, "{what}");
                 repair(&machine, Family::Ipv4);
@@ -178,9 +178,9 @@ fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_start_is_refused_whole_whichever_table_refuses() {
-    for variant in VARIANTS {
+    for backend in VARIANTS {
         for (table, line) in LINES {
-            let machine = machine(variant);
+            let machine = machine(backend);
             machine.settings("");
             machine.hook().must(&up());
             machine.settings(EVERYTHING);
@@ -188,7 +188,7 @@ fn a_start_is_refused_whole_whichever_table_refuses() {
             spoil(&machine, Family::Ipv4, table, line);
             let ending = machine.hook().operate(&["start"]);
             ending.assert_refused(1, &["iptables-restore"]);
-            let what = format!("{variant} {table}");
+            let what = format!("{backend} {table}");
             assert_eq!(all_tables(&machine), before, "{what}");
             assert_eq!(record(&machine), recorded, "{what}");
             repair(&machine, Family::Ipv4);
@@ -201,8 +201,8 @@ fn a_start_is_refused_whole_whichever_table_refuses() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_file_with_an_error_changes_nothing() {
-    for variant in [Variant::Nft, Variant::Legacy] {
-        let machine = machine(variant);
+    for backend in [Backend::Nft, Backend::Legacy] {
+        let machine = machine(backend);
         machine.settings(EVERYTHING);
         machine.hook().must(&up());
         machine.hook().operate(&["start"]);
@@ -213,7 +213,7 @@ fn a_file_with_an_error_changes_nothing() {
         assert_eq!(
             (all_tables(&machine), record(&machine)),
             (before, recorded),
-            "{variant}"
+            "{backend}"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ fn json(hook: &Hook) -> Value {
 /// counted, with their bytes.
 fn count(machine: &Namespace, family: Family) -> (u64, u64) {
     let name = |action| {
-        tool(&format!("{}-{}-{action}", prefix(family), machine.variant))
+        tool(&format!("{}-{}-{action}", prefix(family), machine.backend))
             .display()
             .to_string()
     };
@@ -53,8 +53,8 @@ fn v6() -> Call {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         assert_eq!(
             status(&machine.hook(), &[]),
             (0, "no tunnels\n0 tunnels, all as on record\n".to_owned())
@@ -83,10 +83,10 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
         assert_eq!(names, ["net-net", "tunnel-3", "v6"]);
         // The second has an address of the gateway's in the tunnel, and with it two chains each way.
         for (tunnel, (chains, (packets, bytes))) in tunnels.iter().zip([(1, v4), (2, v4), (1, v6)]) {
-            assert_eq!(tunnel["variant"], variant.to_string());
+            assert_eq!(tunnel["variant"], backend.to_string());
             for way in ["in", "out"] {
-                assert_eq!(tunnel[way]["packets"], packets * chains, "{variant}: {tunnel}");
-                assert_eq!(tunnel[way]["bytes"], bytes * chains, "{variant}: {tunnel}");
+                assert_eq!(tunnel[way]["packets"], packets * chains, "{backend}: {tunnel}");
+                assert_eq!(tunnel[way]["bytes"], bytes * chains, "{backend}: {tunnel}");
             }
         }
         assert_eq!(
@@ -101,8 +101,8 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         machine.hook().must(&libreswan_up());
         machine.hook().must(&v6());
         machine.tables(Family::Ipv4, &["-D", "FORWARD", "-j", "PLUTO-FORWARD"]);
@@ -116,7 +116,7 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
             "ipv4 filter: foreign: in PLUTO-ONWARD: -j DROP -- mend: pluto-updown restore\n",
             "ipv6 filter: missing: everything of ours, ",
         ] {
-            assert!(text.contains(&format!("{variant}-{line}")), "{text}");
+            assert!(text.contains(&format!("{backend}-{line}")), "{text}");
         }
         assert!(text.ends_with("2 tunnels, 3 things not as they should be\n"), "{text}");
         assert_eq!(machine.listing(), stands, "it only looks");
@@ -137,7 +137,7 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_peers_words_do_nothing_to_a_terminal() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     let identity = "a\u{1b}[2J\u{7}\u{9b}31m\n\"b\\\u{202e}";
     machine.hook().must(&libreswan_up().with("PLUTO_PEER_ID", identity));
     let (code, text) = status(&machine.hook(), &[]);
@@ -155,7 +155,7 @@ fn a_peers_words_do_nothing_to_a_terminal() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_daemon_that_runs_no_more_is_told() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     let mut daemon = Daemon::start(&machine, "pluto");
     daemon.calls(&libreswan_up());
     assert_eq!(json(&machine.hook())["tunnels"][0]["daemon"]["runs"], true);
@@ -168,21 +168,21 @@ fn a_daemon_that_runs_no_more_is_told() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn one_listing_for_each_family_is_enough() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         machine.hook().must(&libreswan_up());
         machine.hook().must(&v6());
         let log = machine.path("log");
         for family in Family::ALL {
             let name = format!("{}-save", prefix(family));
-            let real = tool(&format!("{}-{variant}-save", prefix(family)))
+            let real = tool(&format!("{}-{backend}-save", prefix(family)))
                 .display()
                 .to_string();
             let script = format!(
                 "#!/bin/sh\necho {name} \"$@\" >>{}\nexec {real} \"$@\"\n",
                 log.display()
             );
-            let fake = machine.path(&format!("fake-{variant}-{name}"));
+            let fake = machine.path(&format!("fake-{backend}-{name}"));
             write_program(&fake, script.as_bytes());
             let link = machine.programs().join(&name);
             fs::remove_file(&link).expect("removing the link");
@@ -190,14 +190,14 @@ fn one_listing_for_each_family_is_enough() {
         }
         assert_eq!(status(&machine.hook(), &[]).0, 0);
         let calls = fs::read_to_string(&log).expect("the log");
-        assert_eq!(calls, "iptables-save -c\nip6tables-save -c\n", "{variant}");
+        assert_eq!(calls, "iptables-save -c\nip6tables-save -c\n", "{backend}");
     }
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn watching_shows_rates_and_ends_with_its_reader() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     machine.hook().must(&libreswan_up());
     let timeout = tool("timeout").display().to_string();
     let hook = machine.started_by(&[&timeout, "2.5"]);

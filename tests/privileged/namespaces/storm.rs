@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Ending};
@@ -84,15 +84,15 @@ fn over_and_over(is_over: &AtomicBool, count: &AtomicUsize, work: impl Fn()) {
 
 /// What an administrator does to the filter table while it is being changed: he waits for the lock, and loses against others now and then.
 fn administer(machine: &Namespace, program: &str, arguments: &[&str], input: &Path) {
-    let program = tool(&format!("{}-{}{program}", prefix(Family::Ipv4), machine.variant));
+    let program = tool(&format!("{}-{}{program}", prefix(Family::Ipv4), machine.backend));
     let words = std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsStr::new));
     let input = File::open(input).expect("what it reads");
     machine.command(words).stdin(input).output().expect("starting iptables");
 }
 
-fn storm(variant: Variant, events: usize, seed: u64) {
+fn storm(backend: Backend, events: usize, seed: u64) {
     let begun = Instant::now();
-    let machine = Namespace::new(variant);
+    let machine = Namespace::new(backend);
     let empty = machine.listing();
     let figures = Figures::default();
     let is_over = &AtomicBool::new(false);
@@ -121,9 +121,9 @@ fn storm(variant: Variant, events: usize, seed: u64) {
     let restored = machine.hook().operate(&["restore"]);
     assert_eq!(restored.code, Some(0), "seed {seed}: {restored:?}");
     tell(format_args!(
-        "storm on {variant}, seed {seed}: {figures:?}, {HOOKS} hooks at once"
+        "storm on {backend}, seed {seed}: {figures:?}, {HOOKS} hooks at once"
     ));
-    let orderly = Namespace::new(variant);
+    let orderly = Namespace::new(backend);
     stand.iter().for_each(|call| orderly.hook().must(call));
     let [now, right] = [&machine, &orderly].map(|machine| timeless(&machine.saved(Family::Ipv4)));
     assert_eq!(now, right, "seed {seed}");
@@ -142,11 +142,11 @@ fn storm(variant: Variant, events: usize, seed: u64) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn after_a_storm_one_restore_makes_the_last_event_of_each_tunnel_count_on_nft() {
-    storm(Variant::Nft, told("FAULTS_EVENTS", 6), seed());
+    storm(Backend::Nft, told("FAULTS_EVENTS", 6), seed());
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn after_a_storm_one_restore_makes_the_last_event_of_each_tunnel_count_on_legacy() {
-    storm(Variant::Legacy, told("FAULTS_EVENTS", 6), seed());
+    storm(Backend::Legacy, told("FAULTS_EVENTS", 6), seed());
 }

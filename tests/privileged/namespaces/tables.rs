@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use pluto_updown::netfilter::{Table, Variant};
+use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, write_program};
@@ -25,19 +25,19 @@ COMMIT
 ";
 
 pub(crate) fn reload_nat(machine: &Namespace, family: Family) {
-    let program = tool(&format!("{}-{}-restore", prefix(family), machine.variant));
+    let program = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
     machine.run([program], NAT);
 }
 
 /// A machine whose administrator has rules in both tables.
-pub(crate) fn machine(variant: Variant) -> Namespace {
-    let machine = Namespace::new(variant);
+pub(crate) fn machine(backend: Backend) -> Namespace {
+    let machine = Namespace::new(backend);
     Family::ALL.into_iter().for_each(|family| reload_nat(&machine, family));
     machine
 }
 
 pub(crate) fn saved(machine: &Namespace, family: Family) -> [String; 3] {
-    Table::ALL.map(|table| machine.saved_table(machine.variant, family, table))
+    Table::ALL.map(|table| machine.saved_table(machine.backend, family, table))
 }
 
 /// A tunnel with client address translation and a log group, to a network of its own.
@@ -56,17 +56,17 @@ fn cat(family: Family, number: u8) -> Call {
         .with("NFLOG", "13")
 }
 
-pub(crate) fn both() -> impl Iterator<Item = (Variant, Family)> {
+pub(crate) fn both() -> impl Iterator<Item = (Backend, Family)> {
     VARIANTS
         .into_iter()
-        .flat_map(|variant| Family::ALL.map(|family| (variant, family)))
+        .flat_map(|backend| Family::ALL.map(|family| (backend, family)))
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
-    for (variant, family) in both() {
-        let machine = machine(variant);
+    for (backend, family) in both() {
+        let machine = machine(backend);
         let before = saved(&machine, family);
         let mut world = World::default();
         let calls = [
@@ -80,10 +80,10 @@ fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
             world.call(&call.duty()).expect("a good call");
             for (kind, now) in Kind::ALL.into_iter().zip(saved(&machine, family)) {
                 let emulated = world.tables.book(family).table(kind).save();
-                assert_eq!(ours(&now), ours(&emulated), "{variant} {family}: {call}");
+                assert_eq!(ours(&now), ours(&emulated), "{backend} {family}: {call}");
             }
         }
-        assert_eq!(saved(&machine, family), before, "{variant} {family}");
+        assert_eq!(saved(&machine, family), before, "{backend} {family}");
         assert!(!machine.state().exists());
     }
 }
@@ -91,8 +91,8 @@ fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_that_needs_no_nat_table_loads_none() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         machine.hook().must(&libreswan_up().with("NFLOG", "13"));
         machine.reload(Family::Ipv4);
         machine.hook().must(&libreswan_up().of_tunnel(9));
@@ -101,18 +101,18 @@ fn a_tunnel_that_needs_no_nat_table_loads_none() {
         let loaded = machine.shell("cat /proc/net/ip_tables_names; nft list tables");
         assert!(
             loaded.contains("filter") && !loaded.contains("nat"),
-            "{variant}: {loaded}"
+            "{backend}: {loaded}"
         );
         // The question is a good one.
         machine.hook().must(&cat(Family::Ipv4, 1));
         let loaded = machine.shell("cat /proc/net/ip_tables_names; nft list tables");
-        assert!(loaded.contains("nat"), "{variant}: {loaded}");
+        assert!(loaded.contains("nat"), "{backend}: {loaded}");
     }
 }
 
 /// What a table looks like on which nothing else ever happened than these calls.
-fn orderly(variant: Variant, family: Family, calls: &[Call]) -> [String; 3] {
-    let machine = machine(variant);
+fn orderly(backend: Backend, family: Family, calls: &[Call]) -> [String; 3] {
+    let machine = machine(backend);
     calls.iter().for_each(|call| machine.hook().must(call));
     saved(&machine, family).map(|listing| timeless(&listing))
 }
@@ -120,7 +120,7 @@ fn orderly(variant: Variant, family: Family, calls: &[Call]) -> [String; 3] {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
-    for (variant, family) in both() {
+    for (backend, family) in both() {
         for how in ["flushed", "restored", "both restored"] {
             let reload = |machine: &Namespace| match how {
                 "flushed" => drop(machine.tables(family, &["-t", "nat", "-F"])),
@@ -131,23 +131,23 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
                 }
                 _ => panic!("{how}"),
             };
-            let machine = machine(variant);
+            let machine = machine(backend);
             machine.hook().must(&cat(family, 1));
             reload(&machine);
             let theirs = saved(&machine, family).map(|listing| the_administrators(&listing));
             machine.hook().must(&cat(family, 2));
             let now = saved(&machine, family);
-            let expected = orderly(variant, family, &[cat(family, 1), cat(family, 2)]);
+            let expected = orderly(backend, family, &[cat(family, 1), cat(family, 2)]);
             assert_eq!(
                 now.each_ref().map(|listing| ours(listing)),
                 expected.each_ref().map(|listing| ours(listing)),
-                "{variant} {family} {how}"
+                "{backend} {family} {how}"
             );
             assert_eq!(now.map(|listing| the_administrators(&listing)), theirs);
             machine.hook().must(&cat(family, 1).opposite());
             reload(&machine);
             machine.hook().must(&cat(family, 2).opposite());
-            assert_eq!(saved(&machine, family), theirs, "{variant} {family} {how}");
+            assert_eq!(saved(&machine, family), theirs, "{backend} {family} {how}");
             assert!(!machine.state().exists());
         }
     }
@@ -157,8 +157,8 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
-    for (variant, family) in both() {
-        let machine = machine(variant);
+    for (backend, family) in both() {
+        let machine = machine(backend);
         machine.hook().must(&cat(family, 1));
         let before = saved(&machine, family).map(|listing| timeless(&listing));
         machine.reload(family);
@@ -171,24 +171,24 @@ fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
         machine.hook().must(&plain);
         machine.hook().must(&plain.opposite());
         let after = saved(&machine, family);
-        assert_eq!(after.map(|listing| timeless(&listing)), before, "{variant} {family}");
+        assert_eq!(after.map(|listing| timeless(&listing)), before, "{backend} {family}");
     }
 }
 
-/// Puts a program before iptables-restore that spoils a line of one table, so that the kernel never takes it. Its name tells the variant.
+/// Puts a program before iptables-restore that spoils a line of one table, so that the kernel never takes it. Its name tells the backend.
 pub(crate) fn spoil(machine: &Namespace, family: Family, table: Table, rule: &str) {
-    let real = tool(&format!("{}-{}-restore", prefix(family), machine.variant));
+    let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
     let script = format!(
         "#!/bin/sh\nsed '/^\\*{table}/,/^COMMIT/s/{rule}/--spoilt/' | {} \"$@\"\n",
         real.display()
     );
-    let spoilt = machine.path(&format!("spoilt-{}-restore", machine.variant));
+    let spoilt = machine.path(&format!("spoilt-{}-restore", machine.backend));
     write_program(&spoilt, script.as_bytes());
     relink(machine, family, &spoilt);
 }
 
 pub(crate) fn repair(machine: &Namespace, family: Family) {
-    let real = tool(&format!("{}-{}-restore", prefix(family), machine.variant));
+    let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
     relink(machine, family, &real);
 }
 
@@ -201,17 +201,17 @@ fn relink(machine: &Namespace, family: Family, program: &Path) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
-    for (variant, family) in both() {
+    for (backend, family) in both() {
         for table in [Table::Nat, Table::Filter] {
             for beside in [vec![], vec![cat(family, 9)]] {
-                let machine = machine(variant);
+                let machine = machine(backend);
                 beside.iter().for_each(|call| machine.hook().must(call));
                 let before = saved(&machine, family);
                 let number = cat(family, 1).get("PLUTO_SA_REQID").to_owned();
                 spoil(&machine, family, table, &format!("--reqid {number}"));
                 let ending = machine.hook().call(&cat(family, 1));
                 ending.assert_refused(1, &[&format!("{}-restore", prefix(family))]);
-                let what = format!("{variant} {family} {table}");
+                let what = format!("{backend} {family} {table}");
                 assert_eq!(saved(&machine, family), before, "{what}");
                 assert_eq!(machine.recorded("private-1"), None, "{what}");
                 assert_eq!(machine.state().exists(), !beside.is_empty(), "{what}");
@@ -298,7 +298,7 @@ impl Peer<'_> {
 
 /// How many packets to the gateway itself the tunnel has accepted.
 fn accepted(machine: &Namespace, family: Family) -> u32 {
-    let save = tool(&format!("{}-{}-save", prefix(family), machine.variant));
+    let save = tool(&format!("{}-{}-save", prefix(family), machine.backend));
     let listing = machine.run([save.to_str().expect("a plain path"), "-c", "-t", "filter"], "");
     let mut rules = listing.lines();
     let rule =
@@ -310,13 +310,13 @@ fn accepted(machine: &Namespace, family: Family) -> u32 {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn real_packets_are_translated_both_ways() {
-    for (variant, family) in both() {
-        let machine = machine(variant);
+    for (backend, family) in both() {
+        let machine = machine(backend);
         let peer = with_peer(&machine, family);
         let own = cat(family, 1).get("PLUTO_ME").to_owned();
         peer.watch(&own);
         peer.watch(peer.assigned);
-        let what = format!("{variant} {family}");
+        let what = format!("{backend} {family}");
         peer.send("", peer.there);
         assert_eq!(peer.seen()[peer.assigned], 0, "{what}");
         let up = cat(family, 1).with("VTI_IFACE", "vti1");

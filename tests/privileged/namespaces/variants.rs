@@ -4,21 +4,21 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::{find, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours, prefix, tool};
 
-/// Both families of both variants under their full names, and `iptables` as one of them.
-fn link_both(machine: &Namespace, name: &str, plain: Variant) -> PathBuf {
+/// Both families of both backends under their full names, and `iptables` as one of them.
+fn link_both(machine: &Namespace, name: &str, plain: Backend) -> PathBuf {
     let folder = machine.path(name);
     link_programs(&folder, plain);
     for prefix in Family::ALL.map(prefix) {
-        for variant in VARIANTS {
+        for backend in VARIANTS {
             for action in ["restore", "save"] {
-                let full = format!("{prefix}-{variant}-{action}");
+                let full = format!("{prefix}-{backend}-{action}");
                 symlink(tool(&full), folder.join(full)).expect("a link to the program");
             }
         }
@@ -26,12 +26,12 @@ fn link_both(machine: &Namespace, name: &str, plain: Variant) -> PathBuf {
     folder
 }
 
-/// Brings a tunnel up while `iptables` is one variant, and up again and down while it is the other.
-fn assert_stays_where_it_is(variant: Variant, other: Variant, up: &Call) {
-    let machine = Namespace::new(variant);
+/// Brings a tunnel up while `iptables` is one backend, and up again and down while it is the other.
+fn assert_stays_where_it_is(backend: Backend, other: Backend, up: &Call) {
+    let machine = Namespace::new(backend);
     let before = machine.listing();
     fs::remove_dir_all(machine.programs()).expect("no other programs");
-    let [first, later] = [variant, other].map(|plain| {
+    let [first, later] = [backend, other].map(|plain| {
         let folder = link_both(&machine, &plain.to_string(), plain);
         machine.hook().option("--programs", folder)
     });
@@ -50,9 +50,9 @@ fn assert_stays_where_it_is(variant: Variant, other: Variant, up: &Call) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
-    for (variant, other) in [(Variant::Nft, Variant::Legacy), (Variant::Legacy, Variant::Nft)] {
+    for (backend, other) in [(Backend::Nft, Backend::Legacy), (Backend::Legacy, Backend::Nft)] {
         for up in [libreswan_up(), strongswan_up()] {
-            assert_stays_where_it_is(variant, other, &up);
+            assert_stays_where_it_is(backend, other, &up);
         }
     }
 }
@@ -60,18 +60,18 @@ fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn tunnels_of_both_variants_stand_beside_each_other() {
-    let machine = Namespace::new(Variant::Nft);
+    let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
-    let legacy_before = ours(&machine.saved_by(Variant::Legacy, Family::Ipv4));
-    let nft = link_both(&machine, "nft", Variant::Nft);
-    let legacy = link_both(&machine, "legacy", Variant::Legacy);
+    let legacy_before = ours(&machine.saved_by(Backend::Legacy, Family::Ipv4));
+    let nft = link_both(&machine, "nft", Backend::Nft);
+    let legacy = link_both(&machine, "legacy", Backend::Legacy);
     fs::remove_dir_all(machine.programs()).expect("no other programs");
     machine.hook().option("--programs", &nft).must(&libreswan_up());
     machine
         .hook()
         .option("--programs", &legacy)
         .must(&libreswan_up().of_tunnel(3));
-    assert!(!ours(&machine.saved_by(Variant::Legacy, Family::Ipv4)).is_empty());
+    assert!(!ours(&machine.saved_by(Backend::Legacy, Family::Ipv4)).is_empty());
     machine
         .hook()
         .option("--programs", &legacy)
@@ -81,14 +81,14 @@ fn tunnels_of_both_variants_stand_beside_each_other() {
         .option("--programs", &nft)
         .must(&libreswan_up().of_tunnel(3).opposite());
     machine.assert_as_before(&before);
-    assert_eq!(ours(&machine.saved_by(Variant::Legacy, Family::Ipv4)), legacy_before);
+    assert_eq!(ours(&machine.saved_by(Backend::Legacy, Family::Ipv4)), legacy_before);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn both_families_stand_beside_each_other() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         let v6 = find("strongswan-6.0.1", "v6", "up-client-v6");
         machine.hook().must(&strongswan_up());
@@ -105,8 +105,8 @@ fn both_families_stand_beside_each_other() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_family_is_that_of_the_networks_and_not_of_the_verb() {
-    for variant in VARIANTS {
-        let machine = Namespace::new(variant);
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
         let before = machine.listing();
         // A tunnel of IPv6 between hosts of IPv4, in the words of libreswan 4; and the other way round.
         let inner6 = find("libreswan-4.10", "net-net", "up-client")
@@ -121,7 +121,7 @@ fn the_family_is_that_of_the_networks_and_not_of_the_verb() {
             let chains = machine.ours();
             assert!(
                 chains[family].len() > 5 && chains[1 - family].is_empty(),
-                "{variant}: {chains:?}"
+                "{backend}: {chains:?}"
             );
             machine.hook().must(&up.clone().saying("down-client"));
             machine.assert_as_before(&before);
@@ -133,8 +133,8 @@ fn the_family_is_that_of_the_networks_and_not_of_the_verb() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_systems_own_iptables_and_the_default_folder_do() {
     // The machine's /run is its own.
-    let machine = Namespace::new(Variant::Nft);
-    let listings = || [Variant::Nft, Variant::Legacy].map(|variant| ours(&machine.saved_by(variant, Family::Ipv4)));
+    let machine = Namespace::new(Backend::Nft);
+    let listings = || [Backend::Nft, Backend::Legacy].map(|backend| ours(&machine.saved_by(backend, Family::Ipv4)));
     let before = listings();
     let hook = Hook::new().through(machine.entry());
     hook.must(&libreswan_up());

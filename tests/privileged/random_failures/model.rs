@@ -58,7 +58,13 @@ impl Model {
 
     /// What the record should say: the name of each tunnel, and how many times it is up.
     pub(crate) fn record(&self, tunnels: &[Tunnel]) -> BTreeMap<String, u32> {
-        let name = |which: usize| TunnelKey::of(&tunnels[which]).ids().next().expect("a name").to_string();
+        let name = |which: usize| {
+            TunnelKey::from_tunnel(&tunnels[which])
+                .ids()
+                .next()
+                .expect("a name")
+                .to_string()
+        };
         self.standing().map(|(which, count)| (name(which), count)).collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use pluto_updown::contract::{Duty, Tunnel};
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use super::model::{Ended, Model, Verb};
@@ -61,16 +61,16 @@ fn tunnel(call: &Call) -> Tunnel {
 
 /// Puts the failing program in the place of the real one.
 fn fail_from_now_on(machine: &Namespace, seed: u64) {
-    let real = tool(&format!("iptables-{}-restore", machine.variant));
+    let real = tool(&format!("iptables-{}-restore", machine.backend));
     let text = FAILING.replace("FOLDER", &machine.folder().display().to_string());
     let text = text.replace("PROGRAM", &real.display().to_string());
     fs::write(machine.path("chance"), format!("{} 0 0 0 0", seed % 1_000_000)).expect("the file of chance");
-    let program = machine.programs().join(format!("iptables-{}-restore", machine.variant));
+    let program = machine.programs().join(format!("iptables-{}-restore", machine.backend));
     write_program(&program, text.as_bytes());
 }
 
 fn calm_down(machine: &Namespace) {
-    let program = machine.programs().join(format!("iptables-{}-restore", machine.variant));
+    let program = machine.programs().join(format!("iptables-{}-restore", machine.backend));
     fs::remove_file(program).expect("removing the failing program");
 }
 
@@ -83,8 +83,8 @@ fn ended(ending: &Ending) -> Ended {
     }
 }
 
-fn live(variant: Variant, events: usize, seed: u64) {
-    let machine = Namespace::new(variant);
+fn live(backend: Backend, events: usize, seed: u64) {
+    let machine = Namespace::new(backend);
     let empty = machine.listing();
     let calls: Vec<_> = (0..TUNNELS).map(up).collect();
     let tunnels: Vec<_> = calls.iter().map(tunnel).collect();
@@ -109,7 +109,7 @@ fn live(variant: Variant, events: usize, seed: u64) {
     calm_down(&machine);
     let restored = machine.hook().operate(&["restore"]);
     assert_eq!(restored.code, Some(0), "seed {seed}: {restored:?}");
-    let orderly = Namespace::new(variant);
+    let orderly = Namespace::new(backend);
     for (which, count) in model.standing() {
         (0..count).for_each(|_| orderly.hook().must(&calls[which]));
     }
@@ -122,7 +122,7 @@ fn live(variant: Variant, events: usize, seed: u64) {
     machine.assert_as_before(&empty);
     let words: Vec<_> = met.split_whitespace().skip(1).collect();
     tell(format_args!(
-        "{variant}, seed {seed}: {events} calls, {TUNNELS} tunnels, {} up at the end",
+        "{backend}, seed {seed}: {events} calls, {TUNNELS} tunnels, {} up at the end",
         standing.len()
     ));
     tell(format_args!(
@@ -137,7 +137,7 @@ fn live(variant: Variant, events: usize, seed: u64) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_restore_in_three_fails_on_real_iptables_and_all_agree_at_the_end() {
-    for variant in VARIANTS {
-        live(variant, told("FAULTS_EVENTS", 60), seed());
+    for backend in VARIANTS {
+        live(backend, told("FAULTS_EVENTS", 60), seed());
     }
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use pluto_updown::netfilter::{Table, Verdict as RuleVerdict, spelling};
-use pluto_updown::plan::{Assumption, End, Journey, Order, Rules, Station, Walk};
+use pluto_updown::netfilter::{Table, Target as RuleVerdict, normalize};
+use pluto_updown::plan::{Assumption, HookTrace, RuleOrder, RulesetModel, Trace as PacketTrace, Walk, WalkEnd};
 use pluto_updown::selector::Family;
 use proptest::prelude::*;
 
@@ -11,8 +11,9 @@ use super::packets::{ignorance, is_so, known, packets, vague};
 use super::worlds::{calls, files, wanted, world};
 use crate::support::emulator::{Emulator, Kind, Mss};
 use crate::support::packet::{
-    ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
+    ConnectionDirection, ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
 };
+use crate::support::property::cases;
 
 fn kind(table: Table) -> Kind {
     match table {
@@ -22,13 +23,13 @@ fn kind(table: Table) -> Kind {
     }
 }
 
-fn verdict(end: End) -> Verdict {
+fn verdict(end: WalkEnd) -> Verdict {
     match end {
-        End::Accepted => Verdict::Accept,
-        End::Dropped => Verdict::Drop,
-        End::Left => Verdict::Policy,
-        End::Source(address) => Verdict::Translate(Direction::Out, address),
-        End::Destination(address) => Verdict::Translate(Direction::In, address),
+        WalkEnd::Accepted => Verdict::Accept,
+        WalkEnd::Dropped => Verdict::Drop,
+        WalkEnd::Left => Verdict::Policy,
+        WalkEnd::Source(address) => Verdict::Translate(Direction::Out, address),
+        WalkEnd::Destination(address) => Verdict::Translate(Direction::In, address),
     }
 }
 
@@ -36,7 +37,7 @@ fn verdict(end: End) -> Verdict {
 type Spelt = (String, Vec<String>);
 
 fn words(rule: &str) -> Vec<String> {
-    spelling(rule).into_iter().map(Cow::into_owned).collect()
+    normalize(rule).into_iter().map(Cow::into_owned).collect()
 }
 
 fn decided_by(walk: &Walk) -> Option<Spelt> {
@@ -53,17 +54,17 @@ fn spelt(line: &str) -> Spelt {
 
 fn sizes(walk: &Walk) -> Vec<Mss> {
     let met = walk.met.iter();
-    met.filter_map(|deciding| match &deciding.rule.verdict {
-        RuleVerdict::SegmentSize(size) => Some(Mss::Set(size.get())),
-        RuleVerdict::SegmentSizeOfPath => Some(Mss::Clamped),
+    met.filter_map(|deciding| match &deciding.rule.target {
+        RuleVerdict::SetMss(size) => Some(Mss::Set(size.get())),
+        RuleVerdict::ClampMssToPmtu => Some(Mss::Clamped),
         RuleVerdict::Accept
         | RuleVerdict::Drop
         | RuleVerdict::Return
         | RuleVerdict::Jump(_)
-        | RuleVerdict::Consult(_)
+        | RuleVerdict::JumpUser(_)
         | RuleVerdict::Goto(_)
+        | RuleVerdict::Nflog(_)
         | RuleVerdict::Log(_)
-        | RuleVerdict::KernelLog(_)
         | RuleVerdict::Snat(_)
         | RuleVerdict::Dnat(_) => None,
     })
@@ -75,14 +76,14 @@ fn differs(walk: &Walk, trace: &Trace) -> Option<String> {
     let ours = (verdict(walk.end), decided_by(walk));
     let theirs = (trace.verdict, trace.decided_by.as_deref().map(spelt));
     // What comes back to the built-in chain goes on there: no rule of ours has decided.
-    let is_left = walk.end == End::Left && trace.verdict == Verdict::Policy;
+    let is_left = walk.end == WalkEnd::Left && trace.verdict == Verdict::Policy;
     let same = (is_left || ours == theirs) && sizes(walk) == trace.mss;
     (!same).then(|| format!("explained: {ours:?}\nemulated:  {theirs:?}"))
 }
 
-fn of_first(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), TestCaseError> {
+fn of_first(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<(), TestCaseError> {
     let theirs = journey(tables, packet);
-    for Station { table, built_in, walk } in &ours.stations {
+    for HookTrace { table, built_in, walk } in &ours.hooks {
         let trace = theirs.at(kind(*table), built_in.name());
         match (walk, trace) {
             (Some(walk), Some(trace)) => prop_assert_eq!(differs(walk, trace), None, "{} {:?}", table, built_in),
@@ -96,12 +97,13 @@ fn of_first(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), Te
 }
 
 /// What becomes of a packet that is not the first of its connection: what nat has made of the first one was made of it, too.
-fn of_later(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), TestCaseError> {
+fn of_later(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<(), TestCaseError> {
     let inside = match packet.from {
         From::Local => packet.clone(),
         From::Device(_) | From::Ipsec { .. } => {
             let first = Packet {
                 state: ConnectionState::New,
+                direction: ConnectionDirection::Original,
                 ..packet.clone()
             };
             Packet {
@@ -111,7 +113,7 @@ fn of_later(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), Te
         }
     };
     let theirs = trace(tables, &inside);
-    let walk = ours.station().and_then(|station| station.walk.as_ref());
+    let walk = ours.hook().and_then(|station| station.walk.as_ref());
     match walk {
         Some(walk) => prop_assert_eq!(differs(walk, &theirs), None),
         None => prop_assert_eq!(theirs.verdict, Verdict::Policy),
@@ -119,7 +121,7 @@ fn of_later(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), Te
     Ok(())
 }
 
-fn agree(tables: &Emulator, packet: &Packet, ours: &Journey) -> Result<(), TestCaseError> {
+fn agree(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<(), TestCaseError> {
     match packet.state {
         ConnectionState::New => of_first(tables, packet, ours),
         ConnectionState::Established | ConnectionState::Related | ConnectionState::Invalid => {
@@ -140,7 +142,7 @@ fn ups() -> impl Strategy<Value = Vec<usize>> {
 }
 
 /// What becomes of a packet is one of the ways that were told. Several can be so at once, by the order in which tunnels came up.
-fn one_agrees(tables: &Emulator, packet: &Packet, ours: &[&Journey]) -> Result<(), TestCaseError> {
+fn one_agrees(tables: &Emulator, packet: &Packet, ours: &[&PacketTrace]) -> Result<(), TestCaseError> {
     prop_assert!(!ours.is_empty(), "nothing is told of {:?}", packet);
     let differences: Vec<_> = ours
         .iter()
@@ -152,16 +154,16 @@ fn one_agrees(tables: &Emulator, packet: &Packet, ours: &[&Journey]) -> Result<(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn what_is_explained_of_a_packet_is_what_becomes_of_it(file in files(), up in ups(), packets in prop::collection::vec(packets(), 60)) {
         let mut world = world(&file, &up);
         let wanted = wanted(world.folder.path());
-        let rules = Rules::of(&wanted);
+        let rules = RulesetModel::new(&wanted);
         let tables = world.tables.book(Family::Ipv4);
         for packet in &packets {
-            let journeys = rules.journeys(known(packet));
+            let journeys = rules.traces(known(packet));
             prop_assert!(journeys.iter().all(|journey| journey.assumed.is_empty()), "{:?}", journeys);
             one_agrees(tables, packet, &journeys.iter().collect::<Vec<_>>())?;
         }
@@ -171,16 +173,16 @@ proptest! {
     fn what_is_explained_of_a_packet_of_which_less_is_known_is_so(file in files(), up in ups(), packets in prop::collection::vec((packets(), ignorance()), 40)) {
         let mut world = world(&file, &up);
         let wanted = wanted(world.folder.path());
-        let rules = Rules::of(&wanted);
+        let rules = RulesetModel::new(&wanted);
         let tables = world.tables.book(Family::Ipv4);
         for (packet, ignorance) in &packets {
             let whole = known(packet);
-            let journeys = rules.journeys(vague(whole.clone(), *ignorance));
+            let journeys = rules.traces(vague(whole.clone(), *ignorance));
             let so = journeys.iter().filter(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole)));
             one_agrees(tables, packet, &so.collect::<Vec<_>>())?;
             // What is told of each way is only what must be so; the first that fits has to be right.
-            let asked = |journey: &&Journey| journey.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
-            let first = journeys.iter().filter(|journey| journey.order == Order::First).find(asked);
+            let asked = |journey: &&PacketTrace| journey.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
+            let first = journeys.iter().filter(|journey| journey.order == RuleOrder::First).find(asked);
             prop_assert!(first.is_some_and(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole))), "{:?} {:?}", first, packet);
         }
     }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU8;
 
 use pluto_updown::netfilter::Direction;
-use pluto_updown::plan::{Assumption, Connection, Doubt, Leg, Packet};
+use pluto_updown::plan::{Assumption, ConnectionDirection, Doubt, Endpoint, Packet, PacketCtState};
 use pluto_updown::selector::{Device, Family, Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 use proptest::prelude::*;
 
@@ -76,21 +76,33 @@ pub(crate) fn packets() -> impl Strategy<Value = emulated::Packet> {
         ConnectionState::Related,
     ]);
     let hidden = prop::option::of(prop::sample::select(vec!["10.1.0.1", "10.99.0.2"]));
-    (address(), address(), kind(), side(), side(), state, hidden).prop_filter_map(
-        "the gateway speaks with itself",
-        |(source, destination, kind, from, to, state, hidden)| {
-            if let (Side::Gateway, Side::Gateway) = (&from, &to) {
-                return None;
-            }
-            let mut packet = of_kind(emulated::Packet::between(source, destination), &kind);
-            (packet.from, packet.to) = (came(&from), leaves(&to));
-            packet.state = state;
-            if let (Some(hidden), true) = (hidden, state != ConnectionState::New) {
-                packet = packet.source_translated(hidden);
-            }
-            Some(packet)
-        },
+    (
+        address(),
+        address(),
+        kind(),
+        side(),
+        side(),
+        (state, any::<bool>()),
+        hidden,
     )
+        .prop_filter_map(
+            "the gateway speaks with itself",
+            |(source, destination, kind, from, to, (state, is_reply), hidden)| {
+                if let (Side::Gateway, Side::Gateway) = (&from, &to) {
+                    return None;
+                }
+                let mut packet = of_kind(emulated::Packet::between(source, destination), &kind);
+                (packet.from, packet.to) = (came(&from), leaves(&to));
+                packet.state = state;
+                if is_reply && state != ConnectionState::New {
+                    packet.direction = emulated::ConnectionDirection::Reply;
+                }
+                if let (Some(hidden), true) = (hidden, state != ConnectionState::New) {
+                    packet = packet.source_translated(hidden);
+                }
+                Some(packet)
+            },
+        )
 }
 
 fn of_kind(packet: emulated::Packet, kind: &Kind) -> emulated::Packet {
@@ -130,9 +142,9 @@ fn device(name: &str) -> Option<Device> {
     Some(name.parse().expect("a device"))
 }
 
-fn ipsec(name: &str, reqid: u32) -> Leg {
-    Leg::Ipsec {
-        device: device(name),
+fn ipsec(name: &str, reqid: u32) -> Endpoint {
+    Endpoint::Ipsec {
+        interface: device(name),
         reqid: Some(reqid),
         protocol: Some(SaProtocol::Esp),
     }
@@ -145,22 +157,29 @@ pub(crate) fn known(packet: &emulated::Packet) -> Packet {
         destination: packet.destination,
         kind: traffic(packet),
         from: match &packet.from {
-            From::Local => Leg::Gateway,
-            From::Device(name) => Leg::Clear(device(name)),
+            From::Local => Endpoint::Gateway,
+            From::Device(name) => Endpoint::Unencrypted(device(name)),
             From::Ipsec { device, reqid, .. } => ipsec(device, *reqid),
         },
         to: match &packet.to {
-            To::Local => Leg::Gateway,
-            To::Device(name) => Leg::Clear(device(name)),
+            To::Local => Endpoint::Gateway,
+            To::Device(name) => Endpoint::Unencrypted(device(name)),
             To::Ipsec { device, reqid, .. } => ipsec(device, *reqid),
         },
         connection: match packet.state {
-            ConnectionState::New => Connection::New,
-            ConnectionState::Established => Connection::Established,
-            ConnectionState::Related => Connection::Related,
+            ConnectionState::New => PacketCtState::New,
+            ConnectionState::Established => PacketCtState::Established(direction(packet)),
+            ConnectionState::Related => PacketCtState::Related(direction(packet)),
             ConnectionState::Invalid => panic!("no packet of these"),
         },
         answered_at: Some(packet.reply_destination()),
+    }
+}
+
+fn direction(packet: &emulated::Packet) -> ConnectionDirection {
+    match packet.direction {
+        emulated::ConnectionDirection::Original => ConnectionDirection::Original,
+        emulated::ConnectionDirection::Reply => ConnectionDirection::Reply,
     }
 }
 
@@ -206,10 +225,10 @@ pub(crate) fn vague(mut packet: Packet, ignorance: Ignorance) -> Packet {
     };
     packet.answered_at = None;
     for leg in [&mut packet.from, &mut packet.to] {
-        if let Leg::Clear(Some(known)) = leg
+        if let Endpoint::Unencrypted(Some(known)) = leg
             && ["w0", "w1", "lan0"].contains(&known.as_str())
         {
-            *leg = Leg::Clear(None);
+            *leg = Endpoint::Unencrypted(None);
         }
     }
     packet
@@ -230,13 +249,13 @@ pub(crate) fn is_so(assumption: &Assumption, packet: &Packet) -> bool {
 fn holds(doubt: &Doubt, packet: &Packet) -> bool {
     match doubt {
         Doubt::Kind(kind) => packet.kind.and(kind, Family::Ipv4).as_ref() == Some(&packet.kind),
-        Doubt::Device(direction, pattern) => {
+        Doubt::Interface(direction, pattern) => {
             let leg = match direction {
                 Direction::In => &packet.from,
                 Direction::Out => &packet.to,
             };
             leg.device().is_some_and(|device| pattern.fits(device))
         }
-        Doubt::Behind(address) => packet.answered_at == Some(*address),
+        Doubt::CtReplDst(address) => packet.answered_at == Some(*address),
     }
 }

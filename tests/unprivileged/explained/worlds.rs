@@ -4,8 +4,8 @@ use std::path::Path;
 
 use pluto_updown::apply::ApplyError;
 use pluto_updown::contract::Duty;
-use pluto_updown::netfilter::{Rulebook, Variant};
-use pluto_updown::plan::{Layout, Site, Wanted};
+use pluto_updown::netfilter::{Backend, Ruleset};
+use pluto_updown::plan::{DesiredState, JumpConfig, TunnelRules};
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
@@ -144,15 +144,15 @@ pub(crate) fn world(file: &str, up: &[usize]) -> World {
 }
 
 /// What its record wants in the tables of IPv4.
-pub(crate) fn wanted(folder: &Path) -> Wanted {
-    let rulebook = Rulebook {
-        variant: Variant::Nft,
+pub(crate) fn wanted(folder: &Path) -> DesiredState {
+    let ruleset = Ruleset {
+        backend: Backend::Nft,
         family: Family::Ipv4,
     };
     let store = Store::peek(&folder.join("state"), 1);
-    let entries = store.entries(rulebook).expect("a record");
-    let layouts: Vec<Layout> = entries.iter().map(|entry| entry.layout().clone()).collect();
-    let place = store.place(rulebook).expect("a place");
-    let family = rulebook.family;
-    Wanted::of(&layouts, Site { family, place })
+    let entries = store.entries(ruleset).expect("a record");
+    let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+    let place = store.place(ruleset).expect("a place");
+    let family = ruleset.family;
+    DesiredState::from_rules(&all_rules, JumpConfig { family, place })
 }

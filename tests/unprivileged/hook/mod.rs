@@ -13,4 +13,5 @@ mod programs;
 mod record;
 mod replay;
 mod resolver;
+mod stderr;
 mod variables;

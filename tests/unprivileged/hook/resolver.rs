@@ -63,7 +63,29 @@ impl Client {
 
     /// Starts or stops a name server of this machine, as far as can be seen.
     fn process_is(&self, name: &str) {
-        fs::write(self.fakes.path("root/proc/1/comm"), format!("{name}\n")).expect("a process");
+        self.process_of_is(0, 1, name);
+    }
+
+    /// Starts a process of this user's, as the only one, so many clock ticks after boot.
+    fn process_of_is(&self, user: u32, started: u64, name: &str) {
+        let zeros = " 0".repeat(17);
+        for (file, text) in [
+            ("comm", format!("{name}\n")),
+            (
+                "status",
+                format!("Name:\t{name}\nUid:\t{user}\t{user}\t{user}\t{user}\nNSpid:\t1\n"),
+            ),
+            ("stat", format!("1 ({name}) S{zeros} 0 {started} 0 0\n")),
+        ] {
+            fs::write(self.fakes.path("root/proc/1").join(file), text).expect("a process");
+        }
+    }
+
+    /// What `status` prints, and its exit code.
+    fn status(&self) -> (Option<i32>, String) {
+        let hook = self.fakes.hook().option("--root", self.fakes.path("root"));
+        let ending = hook.operate(&["status"]);
+        (ending.code, ending.out_text())
     }
 
     /// Lets systemd-resolved write the file, and listen.
@@ -485,5 +507,146 @@ fn a_rehearsal_shows_files_and_programs_and_changes_nothing() {
         "{text}"
     );
     assert!(!client.fakes.path("told").exists(), "a program was started");
+    client.assert_as_before();
+}
+
+/// A tunnel that has nothing to do with name servers.
+fn plain_tunnel(number: usize) -> Call {
+    crate::support::captures::libreswan_up().of_tunnel(number)
+}
+
+#[test]
+fn a_process_of_a_user_is_no_name_server() {
+    let client = Client::new();
+    client.process_of_is(1000, 1, "unbound");
+    assert_eq!(client.told(&up()), "");
+    assert!(client.content().contains("10.2.0.53"));
+    client.told(&up().opposite());
+    client.assert_as_before();
+}
+
+#[test]
+fn an_unbound_that_was_started_anew_is_told_everything_at_the_next_call() {
+    let client = Client::new();
+    client.process_of_is(0, 1, "unbound");
+    client.told(&up());
+    client.told(&another(&up()));
+    client.process_of_is(115, 2, "unbound");
+    let told = client.told(&plain_tunnel(3));
+    for domain in [
+        "[example.test] [10.8.0.53]",
+        "[other.test] [10.8.0.53]",
+        "[corp.example.test] [10.2.0.53]",
+    ] {
+        assert!(
+            told.contains(&format!("unbound-control [forward_add] {domain}")),
+            "{domain}: {told}"
+        );
+    }
+    assert_eq!(client.told(&plain_tunnel(4)), "");
+}
+
+#[test]
+fn what_is_not_confirmed_is_on_record_and_tried_again_at_every_call() {
+    for (is_unbound, failure) in [
+        (true, "exit 1"),
+        (false, "exit 1"),
+        (true, "exec sleep 60"),
+        (false, "kill -9 $$"),
+    ] {
+        let client = Client::new();
+        let up = if is_unbound { up() } else { up_by_systemd() };
+        if is_unbound {
+            client.process_is("unbound");
+        }
+        client.told(&up);
+        let (code, text) = client.status();
+        assert!(
+            text.contains("name servers: 10.2.0.53, 10.2.0.54 for example.test"),
+            "{text}"
+        );
+        assert!(!text.contains("did not confirm"), "{code:?} {text}");
+        client.programs_do(failure);
+        client.told(&up.clone().opposite());
+        let (code, text) = client.status();
+        assert!(
+            code == Some(1)
+                && text.contains("did not confirm the change for ")
+                && text.contains("pluto-updown restore"),
+            "{text}"
+        );
+        client.programs_do("");
+        let told = client.told(&plain_tunnel(3));
+        let expected = match is_unbound {
+            true => "unbound-control [forward_remove] [example.test]",
+            false => "resolvectl [dns] [w0] [192.0.2.53]",
+        };
+        assert!(told.contains(expected), "{failure}: {told}");
+        assert_eq!(client.told(&plain_tunnel(4)), "", "{failure}: it is confirmed");
+        assert!(!client.status().1.contains("did not confirm"));
+        client.told(&plain_tunnel(3).opposite());
+        client.told(&plain_tunnel(4).opposite());
+        client.assert_as_before();
+    }
+}
+
+#[test]
+fn every_command_makes_up_for_what_was_not_confirmed() {
+    for command in ["restore", "prune", "flush"] {
+        let client = Client::new();
+        client.process_is("unbound");
+        client.told(&up());
+        client.programs_do("exit 1");
+        client.told(&up().opposite());
+        let hook = || client.fakes.hook().option("--root", client.fakes.path("root"));
+        let _ = fs::remove_file(client.fakes.path("told"));
+        hook().operate(&[command]);
+        let told = || fs::read_to_string(client.fakes.path("told")).unwrap_or_default();
+        assert!(told().contains("forward_remove"), "{command}: {}", told());
+        client.programs_do("");
+        hook().operate(&[command]);
+        assert!(!client.status().1.contains("did not confirm"), "{command}");
+    }
+}
+
+#[test]
+fn a_device_that_is_gone_needs_nothing_undone() {
+    let client = Client::new();
+    client.told(&up_by_systemd());
+    client.programs_do("echo 'Failed to resolve interface \"w0\": No such device' >&2; exit 1");
+    client.told(&up_by_systemd().opposite());
+    client.assert_as_before();
+}
+
+#[test]
+fn a_program_that_hangs_costs_no_tunnel_its_rules() {
+    let client = Client::new();
+    client.programs_do("exec sleep 60");
+    let begun = std::time::Instant::now();
+    let ups: Vec<_> = (1..=8)
+        .map(|number| {
+            up_by_systemd()
+                .with("PLUTO_CONNECTION", format!("road/{number}"))
+                .with("PLUTO_MY_CLIENT", format!("10.9.0.{number}/32"))
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for up in &ups {
+            scope.spawn(|| client.call(up).assert_done());
+        }
+    });
+    // 5 seconds are what the resolver's programs may take in all, however many calls wait for one another.
+    assert!(begun.elapsed().as_secs() < 14, "{:?}", begun.elapsed());
+    assert_eq!(client.fakes.recorded().len(), 8);
+    client.programs_do("");
+    let told = client.told(&plain_tunnel(3));
+    assert!(
+        told.contains("resolvectl [dns] [w0] [10.2.0.53] [10.2.0.54]\n"),
+        "{told}"
+    );
+    for up in ups {
+        client.told(&up.opposite());
+    }
+    client.told(&plain_tunnel(3).opposite());
     client.assert_as_before();
 }

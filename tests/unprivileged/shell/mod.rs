@@ -1,7 +1,9 @@
-//! The program as somebody meets it who types: help, manual, completion, colours; and the page about the tree.
+//! The program as somebody meets it who types: help, manual, completion, colours; the page about the tree; and the scripts of contrib.
 
 mod architecture;
 mod completions;
 mod help;
 mod manual;
+mod pieces;
+mod scripts;
 mod terminal;

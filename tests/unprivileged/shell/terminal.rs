@@ -10,15 +10,31 @@ use crate::support::binary::PROGRAM;
 fn status(on_terminal: bool, variables: &[(&str, &str)]) -> String {
     let folder = tempfile::TempDir::new().unwrap();
     let empty = folder.path().display();
-    let line = format!("{PROGRAM} --programs {empty} --state-dir {empty}/none status");
+    written(
+        on_terminal,
+        variables,
+        &format!("{PROGRAM} --programs {empty} --state-dir {empty}/none status"),
+    )
+}
+
+/// The same of `status --watch`, until it has reported twice.
+fn watched(on_terminal: bool, variables: &[(&str, &str)]) -> String {
+    let folder = tempfile::TempDir::new().unwrap();
+    let empty = folder.path().display();
+    let watch = format!("{PROGRAM} --programs {empty} --state-dir {empty}/none status --watch=1");
+    written(on_terminal, variables, &format!("timeout 1.5 {watch} || true"))
+}
+
+/// What a line of shell writes.
+fn written(on_terminal: bool, variables: &[(&str, &str)], line: &str) -> String {
     let mut command = if on_terminal {
         // It gives the command a pseudo terminal, and copies what comes there.
         let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        script.args(["--quiet", "--return", "--command", line, "/dev/null"]);
         script
     } else {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &line]);
+        shell.args(["-c", line]);
         shell
     };
     command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh");
@@ -48,5 +64,20 @@ fn colours_come_nowhere_else() {
         let text = status(on_terminal, variables);
         assert!(!text.contains('\u{1b}'), "{on_terminal} {variables:?}: {text:?}");
         assert!(text.contains("0 tunnels, all as on record"), "{text}");
+    }
+}
+
+#[test]
+fn watching_clears_the_screen_where_that_is_known_and_writes_no_escape_elsewhere() {
+    for (on_terminal, variables, clears) in [
+        (true, &[("TERM", "xterm")][..], true),
+        (true, &[("TERM", "xterm"), ("NO_COLOR", "1")], true),
+        (true, &[("TERM", "dumb")], false),
+        (true, &[], false),
+        (false, &[("TERM", "xterm")], false),
+    ] {
+        let text = watched(on_terminal, variables);
+        assert!(text.contains("tunnels"), "{text}");
+        assert_eq!(text.contains('\u{1b}'), clears, "{on_terminal} {variables:?}: {text:?}");
     }
 }

@@ -123,8 +123,9 @@ impl<'a> Scenario<'a> {
 }
 
 fn blocked(connection: Option<&str>) -> Blocked {
-    connection.map_or(Blocked::All, |name| {
-        Blocked::Of(ConnectionName::new(name.as_bytes()).expect("a name"))
+    connection.map_or(Blocked::All, |name| Blocked::By {
+        connection: ConnectionName::new(name.as_bytes()).expect("a name"),
+        network: name.parse().ok(),
     })
 }
 

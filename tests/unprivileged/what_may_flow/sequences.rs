@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::generated::{comes_up, tunnels};
 use crate::support::emulator::Kind;
+use crate::support::property::cases;
 use crate::support::world::World;
 
 /// Settings files that differ in everything that a change can be about.
@@ -192,7 +193,7 @@ fn jumps_that_move_between_no_rules_start_no_program() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn a_last_start_leaves_what_fresh_ups_make(steps in prop::collection::vec(step(), 1..30)) {

@@ -5,8 +5,10 @@
 //! ```
 //!
 //! FROM and TO are `gateway`, `clear(DEVICE)` or `tunnel(NAME)`, WHAT is `tcp SOURCE-PORT DESTINATION-PORT`, `udp ...`, `icmp NAME` or
-//! `protocol NUMBER`, STATE is `new` (if nothing is said), `syn`, `reply`, `related`, or `reply to ADDRESS` where the connection's source
-//! was hidden behind that.
+//! `protocol NUMBER`. STATE is `new` (if nothing is said), `syn`, `later` (in a connection that its sender opened), `reply`, `related` (an ICMP
+//! error about a connection that its destination opened), `related to a reply` (one about a connection that its source opened), `expected`
+//! and `expected later` (in a connection that a conntrack helper expects), or `reply to ADDRESS` where the connection's source was hidden
+//! behind that.
 
 use std::net::IpAddr;
 
@@ -124,7 +126,11 @@ fn in_state(packet: Packet, what: &[&str], text: &str) -> Packet {
         ["syn"] => packet.syn(),
         ["reply"] => packet.reply(),
         ["reply", "syn"] => packet.reply().flags("SYN,ACK"),
-        ["related"] => packet.state(ConnectionState::Related),
+        ["later"] => packet.state(ConnectionState::Established),
+        ["related"] => packet.error_about_theirs(),
+        ["related", "to", "a", "reply"] => packet.state(ConnectionState::Related),
+        ["expected"] => packet.state(ConnectionState::Related).expected(),
+        ["expected", "later"] => packet.state(ConnectionState::Established).expected(),
         ["reply", "to", hidden] => packet.reply().source_translated(hidden),
         other => panic!("{text}: {other:?}"),
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::contract::{Duty, Snapshot, Tunnel, read};
-use crate::plan::{Exempting, Terms, TunnelId, TunnelKey, lay_out};
+use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, tunnel_rules};
 use crate::record::FORMAT;
 use crate::selector::Mark;
 use crate::settings::{self, Esp};
@@ -32,19 +32,19 @@ fn record(variables: &str, changes: &[(&str, &str)]) -> TunnelRecord {
 }
 
 fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
-    let key = TunnelKey::of(tunnel);
+    let key = TunnelKey::from_tunnel(tunnel);
     let id: TunnelId = key.ids().next().unwrap();
     let policy = settings::Policy::default();
-    let terms = Terms {
+    let terms = PolicyContext {
         policy: &policy,
         esp: Esp::default(),
-        exempting: Exempting::Nobody,
+        nat_exemption: NatExemption::Never,
         interfaces: &[],
         path_mtu: None,
     };
     TunnelRecord {
         format: FORMAT,
-        layout: lay_out(tunnel, &id, &terms).unwrap(),
+        tunnel_rules: tunnel_rules(tunnel, &id, &terms).unwrap(),
         id,
         key,
         multiplicity: tunnel.multiplicity,
@@ -53,6 +53,8 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
+        effective: None,
+        turn: 0,
     }
 }
 
@@ -170,7 +172,7 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
         ],
     );
     let device: Device = "vti1".parse().unwrap();
-    assert_eq!(vti.layout.device, Some(device.clone()));
+    assert_eq!(vti.tunnel_rules.interface, Some(device.clone()));
     let marked = |value| Policy {
         mark: Some(Mark { value, mask: u32::MAX }),
         ..policy(Way::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])

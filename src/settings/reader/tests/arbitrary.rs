@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 
 use super::rendered::rendered;
 use super::*;
-use crate::settings::gateway::{Gateway, JumpPlace, Neighbour, Through};
+use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
 use crate::settings::{Allow, Keys, Mss, Nat, WhenDown};
 
 fn one_of<T: Clone + std::fmt::Debug + 'static>(words: &'static [(&'static str, T)]) -> impl Strategy<Value = T> {
@@ -63,13 +63,13 @@ fn gateways() -> impl Strategy<Value = Gateway> {
     );
     (words, through, lists).prop_map(
         |((ike, esp, icmp, place), through, (peers, only, devices, inner_only))| {
-            let devices = devices.into_iter().map(Neighbour::Device);
+            let devices = devices.into_iter().map(IpsecOnlyScope::Interface);
             Gateway {
                 ike,
                 esp,
                 peers,
                 through,
-                only_ipsec: devices.chain(only.into_iter().map(Neighbour::Peer)).collect(),
+                only_ipsec: devices.chain(only.into_iter().map(IpsecOnlyScope::Peer)).collect(),
                 icmp,
                 inner_only,
                 place,
@@ -214,6 +214,8 @@ fn assert_told_well(text: &str) {
 }
 
 proptest! {
+    #![proptest_config(crate::property::cases(256))]
+
     #[test]
     fn settings_are_read_as_they_are_written(settings in all_settings()) {
         let text = rendered(&settings);

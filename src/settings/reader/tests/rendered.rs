@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::*;
-use crate::settings::gateway::{Gateway, Neighbour, Through};
+use crate::settings::gateway::{Gateway, IpsecOnlyScope, Through};
 use crate::settings::{Allow, Keys, Mss, Nat};
 
 /// Settings as a file would have them. Every key that is set is written.
@@ -62,8 +62,8 @@ fn gateway_text(gateway: &Gateway) -> String {
     let only_ipsec: Vec<_> = only_ipsec
         .iter()
         .map(|neighbour| match neighbour {
-            Neighbour::Device(device) => device.to_string(),
-            Neighbour::Peer(network) => network.to_string(),
+            IpsecOnlyScope::Interface(device) => device.to_string(),
+            IpsecOnlyScope::Peer(network) => network.to_string(),
         })
         .collect();
     let lines = [

@@ -7,12 +7,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pluto_updown::netfilter::Variant;
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use super::wire::{Content, Names};
 use crate::support::binary::Call;
-use crate::support::captures::strongswan_up;
+use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, prefix, tool};
 
 /// The way of a packet.
@@ -154,8 +154,8 @@ COMMIT
 const FIRST_OUT: u16 = 1300;
 
 impl Lab {
-    pub(super) fn new(variant: Variant, family: Family) -> Self {
-        let [gateway, outside, inside] = [(); 3].map(|()| Namespace::bare(variant));
+    pub(super) fn new(backend: Backend, family: Family) -> Self {
+        let [gateway, outside, inside] = [(); 3].map(|()| Namespace::bare(backend));
         let names = Names::of(family);
         let (flag, nodad, length) = match family {
             Family::Ipv4 => ("-4", "", 32),
@@ -201,7 +201,11 @@ impl Lab {
 
     /// Leaves nothing of the case before, and begins another, with these settings. Connections of the former are not known to it.
     pub(super) fn begin(&mut self, settings: &str) {
-        let downs = [self.up().opposite(), self.up().opposite()];
+        let downs = [
+            self.up().opposite(),
+            self.up().opposite(),
+            self.up_by_interface().opposite(),
+        ];
         downs.iter().for_each(|down| self.gateway.hook().must(down));
         self.act("stop");
         self.act("unblock");
@@ -216,7 +220,7 @@ impl Lab {
     }
 
     fn restore(&self, text: &str, words: &[&str]) {
-        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.gateway.variant));
+        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.gateway.backend));
         let program = program.display().to_string();
         self.gateway
             .run(std::iter::once(&*program).chain(words.iter().copied()), text);
@@ -236,6 +240,42 @@ impl Lab {
         }
     }
 
+    /// A tunnel whose interface is the one to the outside: what comes in by it came out of the tunnel.
+    fn up_by_interface(&self) -> Call {
+        let names = Names::of(self.family);
+        let up = libreswan_up()
+            .with("PLUTO_CONNECTION", "by-interface")
+            .with("VTI_IFACE", "eth1")
+            .with("PLUTO_ME", names.address("gate"))
+            .with("PLUTO_PEER", names.address("known"))
+            .with("PLUTO_MY_CLIENT", names.address("lannet"))
+            .with("PLUTO_PEER_CLIENT", names.address("farnet"));
+        match self.family {
+            Family::Ipv4 => up,
+            Family::Ipv6 => up.with("PLUTO_CLIENT_FAMILY", "ipv6").saying("up-client-v6"),
+        }
+    }
+
+    /// A connection to port 2121 lets the other side open one to port 2120, as a conntrack helper of the administrator's would.
+    fn expect(&self) {
+        let family = match self.family {
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip6",
+        };
+        self.gateway.run(
+            ["nft", "-f", "-"],
+            &format!(
+                "table {family} expecting {{
+                    ct expectation data {{ protocol tcp; dport 2120; timeout 1m; size 8; l3proto {family}; }}
+                    chain forward {{
+                        type filter hook forward priority -150
+                        ct state new tcp dport 2121 ct expectation set \"data\"
+                    }}
+                }}"
+            ),
+        );
+    }
+
     pub(super) fn act(&self, action: &str) {
         let hook = self.gateway.hook();
         match action {
@@ -249,6 +289,12 @@ impl Lab {
                 for chain in ["INPUT", "FORWARD", "OUTPUT"] {
                     self.gateway.tables(self.family, &["-P", chain, "DROP"]);
                 }
+            }
+            "up by interface" => hook.must(&self.up_by_interface()),
+            "expect" => self.expect(),
+            restrict if restrict.starts_with("set ") => {
+                self.gateway.settings(&restrict["set ".len()..].replace("; ", "\n"));
+                self.act("start");
             }
             "own jumps" => self.restore(OWN_JUMPS, &["--noflush"]),
             other => panic!("{other}"),

@@ -4,30 +4,30 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::chain::{BuiltIn, ChainName};
-use super::saved::{Saved, SavedTable};
+use super::iptables_save::{IptablesSave, SavedTable};
 use super::table::Table;
 
 /// What becomes of rules that an administrator has written which lead to chains of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Others {
+pub enum UserRules {
     /// They stay, and so do the chains that they lead to, empty: a packet comes back from there and goes on.
-    Stay,
+    Keep,
     /// They go.
-    Go,
+    Delete,
 }
 
 /// Whose the jumps without any condition are that lead from built-in chains of the filter table to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Jumps {
+pub enum JumpOwner {
     /// Ours, as in the other tables.
-    Ours,
+    Program,
     /// The administrator's, who wants them where he has put them.
-    Theirs,
+    User,
 }
 
 /// What takes everything of ours out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sweep {
+pub struct Purge {
     /// For `iptables-restore --noflush`; empty, where there is nothing of ours.
     pub text: String,
     /// How many chains go.
@@ -35,52 +35,52 @@ pub struct Sweep {
     /// How many of our jumps go.
     pub jumps: usize,
     /// The rules that are not ours and lead to a chain of ours: table, chain, rule.
-    pub others: Vec<(Table, String, String)>,
+    pub user_rules: Vec<(Table, String, String)>,
 }
 
 /// Plans it.
 #[must_use]
-pub fn sweep(saved: &Saved, jumps: Jumps, others: Others) -> Sweep {
-    let mut sweep = Sweep::default();
+pub fn purge(saved: &IptablesSave, jumps: JumpOwner, others: UserRules) -> Purge {
+    let mut purged = Purge::default();
     for (table, listed) in saved.tables() {
         let jumps = match table {
             Table::Filter => jumps,
-            Table::Nat | Table::Mangle => Jumps::Ours,
+            Table::Nat | Table::Mangle => JumpOwner::Program,
         };
-        sweep_table(&mut sweep, table, listed, jumps, others);
+        purge_table(&mut purged, table, listed, jumps, others);
     }
-    sweep
+    purged
 }
 
-fn sweep_table(sweep: &mut Sweep, table: Table, listed: &SavedTable, jumps: Jumps, others: Others) {
-    let ours: BTreeSet<_> = listed.ours().collect();
+fn purge_table(purged: &mut Purge, table: Table, listed: &SavedTable, jumps: JumpOwner, others: UserRules) {
+    let ours: BTreeSet<_> = listed.own_chains().collect();
     if ours.is_empty() {
         return;
     }
     let mut kept = BTreeSet::new();
     // Writing into a String cannot fail.
-    let _ = writeln!(sweep.text, "*{table}");
-    for (chain, rule, target) in listed.ways_in() {
-        let is_ours = jumps == Jumps::Ours && is_jump(chain, &rule.text, &target);
+    let _ = writeln!(purged.text, "*{table}");
+    for (chain, rule, target) in listed.jumps_to_own_chains() {
+        let is_ours = jumps == JumpOwner::Program && is_jump(chain, &rule.text, &target);
         if !is_ours {
-            sweep.others.push((table, chain.to_owned(), rule.text.clone()));
+            purged.user_rules.push((table, chain.to_owned(), rule.text.clone()));
         }
-        if is_ours || others == Others::Go {
-            sweep.jumps += usize::from(is_ours);
-            let _ = writeln!(sweep.text, "-D {chain} {}", rule.text);
+        if is_ours || others == UserRules::Delete {
+            purged.jumps += usize::from(is_ours);
+            let _ = writeln!(purged.text, "-D {chain} {}", rule.text);
         } else {
             kept.insert(target);
         }
     }
     // All of them before the first one goes: they name one another.
     for chain in &ours {
-        let _ = writeln!(sweep.text, "-F {chain}");
+        let _ = writeln!(purged.text, "-F {chain}");
     }
     for chain in ours.difference(&kept) {
-        sweep.chains += 1;
-        let _ = writeln!(sweep.text, "-X {chain}");
+        purged.chains += 1;
+        let _ = writeln!(purged.text, "-X {chain}");
     }
-    sweep.text.push_str("COMMIT\n");
+    purged.text.push_str("COMMIT\n");
 }
 
 /// Whether a rule is one that we put into a built-in chain: a jump without any condition.
@@ -110,7 +110,7 @@ COMMIT
 
     #[test]
     fn every_chain_of_ours_goes_known_or_not_and_a_chain_that_is_led_to_stays_empty() {
-        let swept = sweep(&Saved::read(SAVE), Jumps::Ours, Others::Stay);
+        let purged = purge(&IptablesSave::parse(SAVE), JumpOwner::Program, UserRules::Keep);
         let text = "*filter
 -D INPUT -j PLUTO-INPUT
 -D INPUT -j PLUTO-INPUT
@@ -121,34 +121,37 @@ COMMIT
 -X PLUTO-left-behind
 COMMIT
 ";
-        assert_eq!(swept.text, text);
-        assert_eq!((swept.chains, swept.jumps), (2, 2));
+        assert_eq!(purged.text, text);
+        assert_eq!((purged.chains, purged.jumps), (2, 2));
         let other = (Table::Filter, "ADMIN".to_owned(), "-i eth0 -j PLUTO-INPUT".to_owned());
-        assert_eq!(swept.others, [other]);
+        assert_eq!(purged.user_rules, [other]);
     }
 
     #[test]
     fn an_administrators_rule_goes_where_that_is_asked_for() {
-        let swept = sweep(&Saved::read(SAVE), Jumps::Ours, Others::Go);
+        let purged = purge(&IptablesSave::parse(SAVE), JumpOwner::Program, UserRules::Delete);
         assert!(
-            swept.text.contains("-D ADMIN -i eth0 -j PLUTO-INPUT\n"),
+            purged.text.contains("-D ADMIN -i eth0 -j PLUTO-INPUT\n"),
             "{}",
-            swept.text
+            purged.text
         );
-        assert!(swept.text.contains("-X PLUTO-INPUT\n"), "{}", swept.text);
-        assert_eq!((swept.chains, swept.others.len()), (3, 1));
+        assert!(purged.text.contains("-X PLUTO-INPUT\n"), "{}", purged.text);
+        assert_eq!((purged.chains, purged.user_rules.len()), (3, 1));
     }
 
     #[test]
     fn tables_without_anything_of_ours_are_not_touched() {
         let saved = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j PLUTOCRATS\nCOMMIT\n";
-        assert_eq!(sweep(&Saved::read(saved), Jumps::Ours, Others::Go), Sweep::default());
+        assert_eq!(
+            purge(&IptablesSave::parse(saved), JumpOwner::Program, UserRules::Delete),
+            Purge::default()
+        );
     }
 
     #[test]
     fn a_jump_that_the_administrator_has_put_in_is_his() {
-        let swept = sweep(&Saved::read(SAVE), Jumps::Theirs, Others::Stay);
-        assert!(!swept.text.contains("-D "), "{}", swept.text);
-        assert_eq!((swept.jumps, swept.others.len()), (0, 3));
+        let purged = purge(&IptablesSave::parse(SAVE), JumpOwner::User, UserRules::Keep);
+        assert!(!purged.text.contains("-D "), "{}", purged.text);
+        assert_eq!((purged.jumps, purged.user_rules.len()), (0, 3));
     }
 }

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 /// The words of a rule. What stands in quotes is one; a backslash in it stands for the character behind it.
-pub(super) fn words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+pub(super) fn rule_words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let word;
         (word, rest) = match rest.strip_prefix('"') {
             _ if rest.is_empty() => return None,
-            Some(quoted) => in_quotes(quoted),
+            Some(quoted) => split_quoted(quoted),
             None => {
                 let (word, rest) = rest.split_at(rest.find(' ').unwrap_or(rest.len()));
                 (Cow::Borrowed(word), rest)
@@ -22,7 +22,7 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
 
 /// What stands before the closing quote, and what behind it. With many tunnels this looks at a million words: only one that is not as it
 /// stands there is copied.
-fn in_quotes(text: &str) -> (Cow<'_, str>, &str) {
+fn split_quoted(text: &str) -> (Cow<'_, str>, &str) {
     let (mut word, mut rest) = (Cow::Borrowed(""), text);
     loop {
         let (plain, behind) = rest.split_at(rest.find(['"', '\\']).unwrap_or(rest.len()));
@@ -58,8 +58,8 @@ const PROTOCOLS: [(&str, &str); 14] = [
 /// The words of a rule in the one spelling that tells rules apart: no quotes, protocols by number. iptables takes a comment's quotes off
 /// where they are not needed, and knows protocols by name.
 #[must_use]
-pub fn spelling(text: &str) -> Vec<Cow<'_, str>> {
-    let mut words: Vec<_> = words(text).collect();
+pub fn normalize(text: &str) -> Vec<Cow<'_, str>> {
+    let mut words: Vec<_> = rule_words(text).collect();
     for at in 1..words.len() {
         if words[at - 1] == "-p"
             && let Some((_, number)) = PROTOCOLS.iter().find(|(name, _)| *name == words[at])
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn words_are_told_apart_by_blanks_and_quotes() {
-        let told = |text| words(text).map(Cow::into_owned).collect::<Vec<_>>();
+        let told = |text| rule_words(text).map(Cow::into_owned).collect::<Vec<_>>();
         assert_eq!(told("-s 10.0.0.0/8  -j X "), ["-s", "10.0.0.0/8", "-j", "X"]);
         assert_eq!(told(r#""a b" c"#), ["a b", "c"]);
         assert_eq!(told(r#""a \"b\\ c\" d" e"#), ["a \"b\\ c\" d", "e"]);
@@ -93,7 +93,7 @@ mod tests {
             ("-m comment --comment \"net\" -j X", "-m comment --comment net -j X"),
             ("-p tcp -m tcp --dport 22", "-p 6 -m tcp --dport 22"),
         ] {
-            assert_eq!(spelling(one), spelling(other));
+            assert_eq!(normalize(one), normalize(other));
         }
         for (one, other) in [
             ("-m comment --comment \"a b\"", "-m comment --comment a b"),
@@ -101,7 +101,7 @@ mod tests {
             ("-p 4", "-p 41"),
             ("-s 10.0.0.0/8", "-d 10.0.0.0/8"),
         ] {
-            assert_ne!(spelling(one), spelling(other));
+            assert_ne!(normalize(one), normalize(other));
         }
     }
 }

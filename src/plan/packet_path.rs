@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::onward;
-use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Verdict};
+use super::base_chains::onward_chain;
+use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Target};
 use crate::selector::Network;
 
 /// One of the ways through a gateway's tables that have to do with a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Path {
+pub enum PacketPath {
     /// Out of a tunnel, to the gateway itself.
     #[serde(rename = "I")]
     Input,
@@ -29,10 +29,10 @@ pub enum Path {
     NatOut,
     /// Out of a tunnel, to wherever: the beginnings of TCP connections.
     #[serde(rename = "MI")]
-    SizeIn,
+    MssIn,
     /// Into a tunnel, from wherever: the same.
     #[serde(rename = "MO")]
-    SizeOut,
+    MssOut,
     /// In clear, from the far network of a tunnel that is blocked while it is down.
     #[serde(rename = "BI")]
     BlockIn,
@@ -41,10 +41,10 @@ pub enum Path {
     BlockOut,
     /// ESP and AH of a tunnel's peer, to the gateway.
     #[serde(rename = "E")]
-    Peer,
+    EspPeer,
 }
 
-impl Path {
+impl PacketPath {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Input,
@@ -53,20 +53,20 @@ impl Path {
         Self::ForwardOut,
         Self::NatIn,
         Self::NatOut,
-        Self::SizeIn,
-        Self::SizeOut,
+        Self::MssIn,
+        Self::MssOut,
         Self::BlockIn,
         Self::BlockOut,
-        Self::Peer,
+        Self::EspPeer,
     ];
 
     /// Those of a tunnel's packets that lead through a table. They stand as long as any tunnel has something in it.
     #[must_use]
-    pub fn of_tunnels(table: Table) -> &'static [Self] {
+    pub fn tunnel_paths(table: Table) -> &'static [Self] {
         match table {
             Table::Filter => &[Self::Input, Self::Output, Self::ForwardIn, Self::ForwardOut],
             Table::Nat => &[Self::NatIn, Self::NatOut],
-            Table::Mangle => &[Self::SizeIn, Self::SizeOut],
+            Table::Mangle => &[Self::MssIn, Self::MssOut],
         }
     }
 
@@ -80,9 +80,9 @@ impl Path {
             | Self::ForwardOut
             | Self::BlockIn
             | Self::BlockOut
-            | Self::Peer => Table::Filter,
+            | Self::EspPeer => Table::Filter,
             Self::NatIn | Self::NatOut => Table::Nat,
-            Self::SizeIn | Self::SizeOut => Table::Mangle,
+            Self::MssIn | Self::MssOut => Table::Mangle,
         }
     }
 
@@ -96,11 +96,11 @@ impl Path {
             Self::ForwardOut => "FO",
             Self::NatIn => "NI",
             Self::NatOut => "NO",
-            Self::SizeIn => "MI",
-            Self::SizeOut => "MO",
+            Self::MssIn => "MI",
+            Self::MssOut => "MO",
             Self::BlockIn => "BI",
             Self::BlockOut => "BO",
-            Self::Peer => "E",
+            Self::EspPeer => "E",
         }
     }
 
@@ -108,8 +108,8 @@ impl Path {
     #[must_use]
     pub fn direction(self) -> Direction {
         match self {
-            Self::Input | Self::ForwardIn | Self::NatIn | Self::SizeIn | Self::BlockIn | Self::Peer => Direction::In,
-            Self::Output | Self::ForwardOut | Self::NatOut | Self::SizeOut | Self::BlockOut => Direction::Out,
+            Self::Input | Self::ForwardIn | Self::NatIn | Self::MssIn | Self::BlockIn | Self::EspPeer => Direction::In,
+            Self::Output | Self::ForwardOut | Self::NatOut | Self::MssOut | Self::BlockOut => Direction::Out,
         }
     }
 
@@ -123,11 +123,11 @@ impl Path {
             Self::ForwardOut => "PLUTO-FO",
             Self::NatIn => "PLUTO-NI",
             Self::NatOut => "PLUTO-NO",
-            Self::SizeIn => "PLUTO-MI",
-            Self::SizeOut => "PLUTO-MO",
+            Self::MssIn => "PLUTO-MI",
+            Self::MssOut => "PLUTO-MO",
             Self::BlockIn => "PLUTO-BI",
             Self::BlockOut => "PLUTO-BO",
-            Self::Peer => "PLUTO-E",
+            Self::EspPeer => "PLUTO-E",
         })
     }
 
@@ -135,11 +135,11 @@ impl Path {
     #[must_use]
     pub fn built_in(self) -> &'static [BuiltIn] {
         match self {
-            Self::Input | Self::Peer => &[BuiltIn::Input],
+            Self::Input | Self::EspPeer => &[BuiltIn::Input],
             Self::Output => &[BuiltIn::Output],
             Self::ForwardIn | Self::ForwardOut => &[BuiltIn::Forward],
-            Self::NatIn | Self::SizeIn => &[BuiltIn::PreRouting],
-            Self::NatOut | Self::SizeOut => &[BuiltIn::PostRouting],
+            Self::NatIn | Self::MssIn => &[BuiltIn::PreRouting],
+            Self::NatOut | Self::MssOut => &[BuiltIn::PostRouting],
             Self::BlockIn => &[BuiltIn::Input, BuiltIn::Forward],
             Self::BlockOut => &[BuiltIn::Forward, BuiltIn::Output],
         }
@@ -149,24 +149,24 @@ impl Path {
     ///
     /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
     #[must_use]
-    pub fn allowed(self) -> Verdict {
+    pub fn accept_target(self) -> Target {
         match self {
             Self::Input
             | Self::Output
             | Self::ForwardOut
             | Self::NatIn
             | Self::NatOut
-            | Self::SizeIn
-            | Self::SizeOut
+            | Self::MssIn
+            | Self::MssOut
             | Self::BlockIn
             | Self::BlockOut
-            | Self::Peer => Verdict::Accept,
-            Self::ForwardIn => Verdict::Jump(onward()),
+            | Self::EspPeer => Target::Accept,
+            Self::ForwardIn => Target::Jump(onward_chain()),
         }
     }
 
     /// The match on the far network: packets come from it, or go to it.
-    pub(super) fn far(self, network: Network) -> Match {
+    pub(super) fn remote_match(self, network: Network) -> Match {
         match self.direction() {
             Direction::In => Match::Source(network),
             Direction::Out => Match::Destination(network),
@@ -174,7 +174,7 @@ impl Path {
     }
 
     /// The match on the network behind us.
-    pub(super) fn near(self, network: Network) -> Match {
+    pub(super) fn local_match(self, network: Network) -> Match {
         match self.direction() {
             Direction::In => Match::Destination(network),
             Direction::Out => Match::Source(network),
@@ -182,7 +182,7 @@ impl Path {
     }
 
     /// The match on the device that the packet came in or will leave by.
-    pub(super) fn device(self, interface: InterfaceMatch) -> Match {
+    pub(super) fn interface_match(self, interface: InterfaceMatch) -> Match {
         match self.direction() {
             Direction::In => Match::In(interface),
             Direction::Out => Match::Out(interface),

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::chain::ChainName;
-use super::spelling::words;
+use super::normalize::rule_words;
 use super::table::Table;
 
 /// What a rule has counted.
@@ -41,8 +41,8 @@ pub struct SavedRule {
 impl SavedRule {
     /// The chain or target that it sends packets to.
     #[must_use]
-    pub fn leads_to(&self) -> Option<Cow<'_, str>> {
-        let mut words = words(&self.text);
+    pub fn jump_target(&self) -> Option<Cow<'_, str>> {
+        let mut words = rule_words(&self.text);
         while let Some(word) = words.next() {
             match &*word {
                 // The only free words that are not in quotes when they need none.
@@ -75,20 +75,20 @@ impl SavedTable {
 
     /// Whether there is such a chain.
     #[must_use]
-    pub fn has(&self, chain: &str) -> bool {
+    pub fn has_chain(&self, chain: &str) -> bool {
         self.chains.contains_key(chain)
     }
 
     /// Our chains.
-    pub fn ours(&self) -> impl Iterator<Item = ChainName> {
+    pub fn own_chains(&self) -> impl Iterator<Item = ChainName> {
         self.chains.keys().filter_map(|name| name.parse().ok())
     }
 
     /// The rules in chains that are not ours which lead to chains that are: the chain, the rule, where it leads.
-    pub fn ways_in(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
+    pub fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
         let theirs = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
         theirs.flat_map(|(name, rules)| {
-            let leads = |rule| Some((rule, SavedRule::leads_to(rule)?.parse().ok()?));
+            let leads = |rule| Some((rule, SavedRule::jump_target(rule)?.parse().ok()?));
             rules
                 .iter()
                 .filter_map(leads)
@@ -97,16 +97,16 @@ impl SavedTable {
     }
 }
 
-/// The tables of one rulebook that we can have something in.
+/// The tables of one ruleset that we can have something in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Saved {
+pub struct IptablesSave {
     tables: BTreeMap<Table, SavedTable>,
 }
 
-impl Saved {
+impl IptablesSave {
     /// Reads the output of `iptables-save -c`. What is none of our tables is passed over.
     #[must_use]
-    pub fn read(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut saved = Self::default();
         let mut current = None;
         for line in text.lines() {
@@ -119,7 +119,7 @@ impl Saved {
             if let Some(declared) = line.strip_prefix(':') {
                 let name = declared.split(' ').next().unwrap_or_default();
                 table.chains.entry(name.to_owned()).or_default();
-            } else if let Some((chain, rule)) = rule(line) {
+            } else if let Some((chain, rule)) = parse_rule(line) {
                 table.chains.entry(chain.to_owned()).or_default().push(rule);
             }
         }
@@ -139,13 +139,13 @@ impl Saved {
 
     /// Whether a chain of ours stands in any of them.
     #[must_use]
-    pub fn has_ours(&self) -> bool {
-        self.tables.values().any(|table| table.ours().next().is_some())
+    pub fn has_own_chains(&self) -> bool {
+        self.tables.values().any(|table| table.own_chains().next().is_some())
     }
 }
 
 /// `[1:60] -A CHAIN REST`, or without the counters.
-fn rule(line: &str) -> Option<(&str, SavedRule)> {
+fn parse_rule(line: &str) -> Option<(&str, SavedRule)> {
     let (counters, rest) = match line.strip_prefix('[') {
         Some(counted) => {
             let (counters, rest) = counted.split_once("] ")?;
@@ -188,10 +188,13 @@ COMMIT
 
     #[test]
     fn chains_rules_and_counters_are_read() {
-        let saved = Saved::read(SAVE);
+        let saved = IptablesSave::parse(SAVE);
         let filter = saved.table(Table::Filter).unwrap();
         assert_eq!(saved.tables().count(), 1);
-        assert_eq!(filter.ours().map(String::from).collect::<Vec<_>>(), ["PLUTO-INPUT"]);
+        assert_eq!(
+            filter.own_chains().map(String::from).collect::<Vec<_>>(),
+            ["PLUTO-INPUT"]
+        );
         let [rule] = filter.rules("PLUTO-INPUT") else {
             panic!("one rule")
         };
@@ -202,11 +205,11 @@ COMMIT
 
     #[test]
     fn a_way_in_is_a_target_and_no_word_of_a_comment() {
-        let saved = Saved::read(SAVE);
+        let saved = IptablesSave::parse(SAVE);
         let ways: Vec<_> = saved
             .table(Table::Filter)
             .unwrap()
-            .ways_in()
+            .jumps_to_own_chains()
             .map(|(_, rule, target)| (rule.text.clone(), target.to_string()))
             .collect();
         let target = "PLUTO-INPUT".to_owned();

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::wish::single;
+use super::route_planner::single_address;
 use crate::contract::{Dialect, Libreswan, Operation, RoutedBy, Routing, Scope};
 use crate::rtnetlink::{Link, Lookup};
 use crate::selector::Device;
 
 /// What the kernel says about the addresses and devices of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct KernelAnswers {
     /// The way to the far network as it is.
     pub to_peer: Option<Lookup>,
     /// The device of that way.
@@ -29,7 +29,7 @@ pub struct Facts {
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fact {
+pub enum KernelQuery {
     /// [`Facts::to_peer`].
     ToPeer,
     /// [`Facts::on_link`]; the way itself is to be known before it.
@@ -48,22 +48,22 @@ pub enum Fact {
 
 /// What [`super::items`] looks at for an operation, in the order in which it can be asked for.
 #[must_use]
-pub fn needed(dialect: Dialect, routing: &Routing, operation: Operation) -> BTreeSet<Fact> {
+pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
     let mut needed = BTreeSet::new();
     match operation {
         Operation::Route => {
-            needed.insert(Fact::ToPeer);
-            needed.extend(single(&routing.peer_client).map(|_| Fact::OnLink));
-            needed.extend(routing.source.map(|_| Fact::Source));
-            needed.extend(of_way(dialect, &routing.by));
+            needed.insert(KernelQuery::ToPeer);
+            needed.extend(single_address(&routing.peer_client).map(|_| KernelQuery::OnLink));
+            needed.extend(routing.source.map(|_| KernelQuery::Source));
+            needed.extend(vti_queries(dialect, &routing.by));
         }
         Operation::Up => match (routing.scope, &routing.by) {
             (Scope::Host, _) => {}
             (Scope::Client, by) => {
-                needed.extend(routing.source.map(|_| Fact::Source));
+                needed.extend(routing.source.map(|_| KernelQuery::Source));
                 // It has routes of its own at `up`.
                 if let RoutedBy::Vti(_) = by {
-                    needed.extend(of_way(dialect, by));
+                    needed.extend(vti_queries(dialect, by));
                 }
             }
         },
@@ -81,12 +81,12 @@ pub fn needed(dialect: Dialect, routing: &Routing, operation: Operation) -> BTre
 }
 
 /// What the routes themselves depend on.
-fn of_way(dialect: Dialect, by: &RoutedBy) -> Vec<Fact> {
+fn vti_queries(dialect: Dialect, by: &RoutedBy) -> Vec<KernelQuery> {
     match (by, dialect) {
-        (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => vec![Fact::Outer],
-        (RoutedBy::Policy, _) => vec![Fact::ToNextHop, Fact::Outer],
-        (RoutedBy::XfrmInterface { bypass: Some(_), .. }, _) => vec![Fact::FromMe, Fact::Outer],
-        (RoutedBy::Vti(_), _) => vec![Fact::Gateway],
+        (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => vec![KernelQuery::Outer],
+        (RoutedBy::Policy, _) => vec![KernelQuery::ToNextHop, KernelQuery::Outer],
+        (RoutedBy::XfrmInterface { bypass: Some(_), .. }, _) => vec![KernelQuery::FromMe, KernelQuery::Outer],
+        (RoutedBy::Vti(_), _) => vec![KernelQuery::Gateway],
         (RoutedBy::XfrmInterface { bypass: None, .. } | RoutedBy::Klips(_), _) => Vec::new(),
     }
 }

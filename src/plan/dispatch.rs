@@ -6,39 +6,39 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::base_chains::{self, JumpConfig};
+use super::chain_fragment::ChainFragment;
 use super::identity::short_hash;
-use super::path::Path;
-use super::piece::Piece;
-use super::shared::{self, Site};
+use super::packet_path::PacketPath;
 use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Table};
 use crate::selector::{Device, DeviceClass, Network};
 
 /// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64 networks of that size.
-pub const BLOCK_BITS: u8 = 6;
+pub const BUCKET_BITS: u8 = 6;
 
 /// A block: the tunnels of one path whose far networks lie close together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Block {
+pub struct DispatchBucket {
     /// The path.
-    pub path: Path,
+    pub path: PacketPath,
     /// What covers the far networks of all its tunnels.
     pub network: IpNet,
 }
 
-impl Block {
+impl DispatchBucket {
     /// The block of a far network.
     #[must_use]
-    pub fn of(path: Path, far: &Network) -> Self {
+    pub fn for_remote(path: PacketPath, remote: &Network) -> Self {
         Self {
             path,
-            network: far.cover(BLOCK_BITS),
+            network: remote.cover(BUCKET_BITS),
         }
     }
 
     /// Its chain: `PLUTO-FI-10.2.0.0-18`, or with a hash where an IPv6 network would be too long. No two blocks share one:
     /// the readable form gives the network back, and the hash has 75 bits.
     #[must_use]
-    pub fn chain(&self) -> ChainName {
+    pub fn chain_name(&self) -> ChainName {
         let tag = self.path.tag();
         let network = self.network.to_string().replace(':', ".").replace('/', "-");
         let readable = format!("{PREFIX}{tag}-{network}");
@@ -59,102 +59,118 @@ impl Block {
 /// A shared part of the tree that some tunnels need by what is set for them, and some gateways by what is set for those.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Shared {
+pub enum OptionalChains {
     /// What sorts forwarded packets in clear further, in the filter table.
-    Clear,
+    #[serde(rename = "clear")]
+    Unencrypted,
     /// The chains by which packets in clear come to the gateway's own rules and to the networks that are held apart. They know tunnels'
     /// devices, by which nothing comes in clear.
-    Apart,
+    #[serde(rename = "apart")]
+    ClearTextEntry,
     /// What keeps the addresses of packets that will leave by IPsec as they are.
-    Exempt,
+    #[serde(rename = "exempt")]
+    NatExempt,
     /// The same for those that will leave by a tunnel's device.
-    ExemptDevice(Device),
+    #[serde(rename = "exemptdevice")]
+    NatExemptInterface(Device),
     /// What leads packets in clear to the tunnels that hide their sources.
-    Hiding,
+    #[serde(rename = "hiding")]
+    SourceNat,
     /// What leads packets in clear to these chains.
-    Guards,
+    #[serde(rename = "guards")]
+    ClearTextBlocks,
     /// The chain that knows the peers whose ESP and AH is accepted.
-    Peers,
+    #[serde(rename = "peers")]
+    EspPeers,
     /// One of them.
-    Peer(IpAddr),
+    #[serde(rename = "peer")]
+    EspPeer(IpAddr),
 }
 
 /// One shared part of the tree. The order is that in which parts are put in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Node {
+pub enum SharedChains {
     /// A table's jumps in the built-in chains, and what every tunnel needs that has something in the table.
     Base(Table),
     /// What tunnels with a device of their own need in the filter table.
-    Devices,
+    Interfaces,
     /// A class of devices, `vti+`.
-    Class(Table, DeviceClass),
+    Wildcard(Table, DeviceClass),
     /// One device, in the filter table.
-    Device(Device),
+    Interface(Device),
     /// One block.
-    Block(Block),
+    Bucket(DispatchBucket),
     /// What depends on the settings.
-    Shared(Shared),
+    Optional(OptionalChains),
 }
 
-impl Node {
+impl SharedChains {
     /// The table that it is a part of.
     #[must_use]
     pub fn table(&self) -> Table {
         match self {
-            Self::Base(table) | Self::Class(table, _) => *table,
-            Self::Devices | Self::Device(_) => Table::Filter,
-            Self::Block(block) => block.path.table(),
-            Self::Shared(Shared::Clear | Shared::Apart | Shared::Guards | Shared::Peers | Shared::Peer(_)) => {
-                Table::Filter
-            }
-            Self::Shared(Shared::Exempt | Shared::ExemptDevice(_) | Shared::Hiding) => Table::Nat,
+            Self::Base(table) | Self::Wildcard(table, _) => *table,
+            Self::Interfaces | Self::Interface(_) => Table::Filter,
+            Self::Bucket(bucket) => bucket.path.table(),
+            Self::Optional(
+                OptionalChains::Unencrypted
+                | OptionalChains::ClearTextEntry
+                | OptionalChains::ClearTextBlocks
+                | OptionalChains::EspPeers
+                | OptionalChains::EspPeer(_),
+            ) => Table::Filter,
+            Self::Optional(
+                OptionalChains::NatExempt | OptionalChains::NatExemptInterface(_) | OptionalChains::SourceNat,
+            ) => Table::Nat,
         }
     }
 
     /// What it consists of.
     #[must_use]
-    pub fn piece(&self, site: Site) -> Piece {
+    pub fn fragment(&self, jump_config: JumpConfig) -> ChainFragment {
         match self {
-            Self::Base(table) => shared::base(*table, site),
-            Self::Devices => shared::devices(),
-            Self::Class(table, class) => shared::class(*table, class),
-            Self::Device(device) => shared::device(device),
-            Self::Block(block) => shared::block(block),
-            Self::Shared(part) => shared::part(part, site),
+            Self::Base(table) => base_chains::table_base(*table, jump_config),
+            Self::Interfaces => base_chains::interfaces(),
+            Self::Wildcard(table, class) => base_chains::wildcard(*table, class),
+            Self::Interface(device) => base_chains::interface(device),
+            Self::Bucket(bucket) => base_chains::bucket(bucket),
+            Self::Optional(part) => base_chains::optional_chains(part, jump_config),
         }
     }
 }
 
 /// What the record calls it: `base`, `nat-base`, `devices`, `class-vti+`, `nat-class-vti+`, `device-vti01`, `FI-10.2.0.0-18`, `exempt`,
 /// `peer-192.0.2.1`.
-impl fmt::Display for Node {
+impl fmt::Display for SharedChains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base(Table::Filter) => f.write_str("base"),
             Self::Base(table @ (Table::Nat | Table::Mangle)) => write!(f, "{table}-base"),
-            Self::Devices => f.write_str("devices"),
-            Self::Class(Table::Filter, class) => write!(f, "class-{}", class.as_str()),
-            Self::Class(table @ (Table::Nat | Table::Mangle), class) => write!(f, "{table}-class-{}", class.as_str()),
-            Self::Device(device) => write!(f, "device-{device}"),
-            Self::Block(Block { path, network }) => {
+            Self::Interfaces => f.write_str("devices"),
+            Self::Wildcard(Table::Filter, class) => write!(f, "class-{}", class.as_str()),
+            Self::Wildcard(table @ (Table::Nat | Table::Mangle), class) => {
+                write!(f, "{table}-class-{}", class.as_str())
+            }
+            Self::Interface(device) => write!(f, "device-{device}"),
+            Self::Bucket(DispatchBucket { path, network }) => {
                 write!(f, "{}-{}-{}", path.tag(), network.addr(), network.prefix_len())
             }
-            Self::Shared(part) => write!(f, "{part}"),
+            Self::Optional(part) => write!(f, "{part}"),
         }
     }
 }
 
-impl fmt::Display for Shared {
+impl fmt::Display for OptionalChains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Clear => f.write_str("clear"),
-            Self::Apart => f.write_str("apart"),
-            Self::Exempt => f.write_str("exempt"),
-            Self::ExemptDevice(device) => write!(f, "exempt-device-{device}"),
-            Self::Hiding => f.write_str("hiding"),
-            Self::Guards => f.write_str("guards"),
-            Self::Peers => f.write_str("peers"),
-            Self::Peer(address) => write!(f, "peer-{address}"),
+            Self::Unencrypted => f.write_str("clear"),
+            Self::ClearTextEntry => f.write_str("apart"),
+            Self::NatExempt => f.write_str("exempt"),
+            Self::NatExemptInterface(device) => write!(f, "exempt-device-{device}"),
+            Self::SourceNat => f.write_str("hiding"),
+            Self::ClearTextBlocks => f.write_str("guards"),
+            Self::EspPeers => f.write_str("peers"),
+            Self::EspPeer(address) => write!(f, "peer-{address}"),
         }
     }
 }

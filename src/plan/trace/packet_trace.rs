@@ -3,35 +3,35 @@
 use std::collections::BTreeMap;
 
 use super::doubt::{Assumption, Doubts};
-use super::order::Listed;
-use super::packet::{Leg, Packet};
-use super::walk::{Chains, End, Order, Traveller, Walk, walk};
+use super::order::OrderedRules;
+use super::packet::{Endpoint, Packet};
+use super::walk::{ChainMap, RuleOrder, TraceState, Walk, WalkEnd, walk_chains};
 use crate::netfilter::{BuiltIn, Table};
-use crate::plan::shared::entrance;
-use crate::plan::wanted::Wanted;
+use crate::plan::base_chains::base_chain;
+use crate::plan::desired_state::DesiredState;
 
 /// Our rules, ready to be asked.
 #[derive(Debug)]
-pub struct Rules<'a> {
-    tables: BTreeMap<Table, Chains<'a>>,
+pub struct RulesetModel<'a> {
+    tables: BTreeMap<Table, ChainMap<'a>>,
 }
 
 /// One of the ways that a packet can take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Journey {
+pub struct Trace {
     /// What was taken for granted.
     pub assumed: Vec<Assumption>,
     /// In which order the rules of unlike tunnels stood.
-    pub order: Order,
+    pub order: RuleOrder,
     /// The tables on its way that have chains of ours, and the filter table in any case.
-    pub stations: Vec<Station>,
+    pub hooks: Vec<HookTrace>,
     /// The packet as it is at the end.
     pub packet: Packet,
 }
 
 /// One table, by one of its built-in chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Station {
+pub struct HookTrace {
     /// The table.
     pub table: Table,
     /// The built-in chain.
@@ -40,18 +40,18 @@ pub struct Station {
     pub walk: Option<Walk>,
 }
 
-impl Journey {
+impl Trace {
     /// What became of it in the filter table.
     #[must_use]
-    pub fn station(&self) -> Option<&Station> {
-        self.stations.iter().find(|station| station.table == Table::Filter)
+    pub fn hook(&self) -> Option<&HookTrace> {
+        self.hooks.iter().find(|station| station.table == Table::Filter)
     }
 
     /// Whether it passes, is gone, or is left to other rules.
     #[must_use]
-    pub fn end(&self) -> End {
-        let walk = self.station().and_then(|station| station.walk.as_ref());
-        walk.map_or(End::Left, |walk| walk.end)
+    pub fn end(&self) -> WalkEnd {
+        let walk = self.hook().and_then(|station| station.walk.as_ref());
+        walk.map_or(WalkEnd::Left, |walk| walk.end)
     }
 }
 
@@ -60,11 +60,11 @@ fn stations(packet: &Packet) -> &'static [(Table, BuiltIn)] {
     use BuiltIn::{Forward, Input, Output, PostRouting, PreRouting};
     use Table::{Filter, Mangle, Nat};
     match (&packet.from, &packet.to) {
-        (_, Leg::Gateway) => &[(Mangle, PreRouting), (Nat, PreRouting), (Filter, Input)],
-        (Leg::Gateway, Leg::Clear(_) | Leg::Ipsec { .. }) => {
+        (_, Endpoint::Gateway) => &[(Mangle, PreRouting), (Nat, PreRouting), (Filter, Input)],
+        (Endpoint::Gateway, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => {
             &[(Filter, Output), (Mangle, PostRouting), (Nat, PostRouting)]
         }
-        (Leg::Clear(_) | Leg::Ipsec { .. }, Leg::Clear(_) | Leg::Ipsec { .. }) => &[
+        (Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => &[
             (Mangle, PreRouting),
             (Nat, PreRouting),
             (Filter, Forward),
@@ -74,12 +74,16 @@ fn stations(packet: &Packet) -> &'static [(Table, BuiltIn)] {
     }
 }
 
-impl<'a> Rules<'a> {
-    /// Those of a rulebook.
+impl<'a> RulesetModel<'a> {
+    /// Those of a ruleset.
     #[must_use]
-    pub fn of(wanted: &'a Wanted) -> Self {
-        let chains = |table| wanted.chains(table).map(|(name, chain)| (name, Listed::of(chain)));
-        let tables = wanted.tables().map(|table| (table, chains(table).collect()));
+    pub fn new(desired: &'a DesiredState) -> Self {
+        let chains = |table| {
+            desired
+                .chains(table)
+                .map(|(name, chain)| (name, OrderedRules::new(chain)))
+        };
+        let tables = desired.tables().map(|table| (table, chains(table).collect()));
         Self {
             tables: tables.collect(),
         }
@@ -91,14 +95,14 @@ impl<'a> Rules<'a> {
     ///
     /// A table without chains of ours leaves it alone, and so do other people's rules: it is traced as if they let it pass.
     #[must_use]
-    pub fn journeys(&self, packet: Packet) -> Vec<Journey> {
+    pub fn traces(&self, packet: Packet) -> Vec<Trace> {
         let stations = stations(&packet);
         let doubts = Doubts::default();
         let mut open = vec![(
-            Traveller {
+            TraceState {
                 packet,
                 doubts,
-                order: Order::First,
+                order: RuleOrder::First,
             },
             Vec::new(),
         )];
@@ -108,10 +112,10 @@ impl<'a> Rules<'a> {
                 .flat_map(|(traveller, before)| self.pass(*table, *built_in, traveller, &before))
                 .collect();
         }
-        let journey = |(traveller, stations): (Traveller, Vec<Station>)| Journey {
+        let journey = |(traveller, stations): (TraceState, Vec<HookTrace>)| Trace {
             assumed: traveller.doubts.0,
             order: traveller.order,
-            stations,
+            hooks: stations,
             packet: traveller.packet,
         };
         open.into_iter().map(journey).collect()
@@ -122,18 +126,18 @@ impl<'a> Rules<'a> {
         &self,
         table: Table,
         built_in: BuiltIn,
-        traveller: Traveller,
-        before: &[Station],
-    ) -> Vec<(Traveller, Vec<Station>)> {
-        let first = entrance(built_in);
+        traveller: TraceState,
+        before: &[HookTrace],
+    ) -> Vec<(TraceState, Vec<HookTrace>)> {
+        let first = base_chain(built_in);
         let chains = self.tables.get(&table).filter(|chains| chains.contains_key(&first));
         let is_gone = before
             .iter()
-            .any(|station| station.walk.as_ref().is_some_and(|walk| walk.end == End::Dropped));
-        let with = |walk| [before, &[Station { table, built_in, walk }]].concat();
+            .any(|station| station.walk.as_ref().is_some_and(|walk| walk.end == WalkEnd::Dropped));
+        let with = |walk| [before, &[HookTrace { table, built_in, walk }]].concat();
         match (chains, table) {
             _ if is_gone => vec![(traveller, before.to_vec())],
-            (Some(chains), _) => walk(chains, &first, traveller)
+            (Some(chains), _) => walk_chains(chains, &first, traveller)
                 .into_iter()
                 .map(|(traveller, walk)| (translated(traveller, walk.end), with(Some(walk))))
                 .collect(),
@@ -143,11 +147,11 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn translated(mut traveller: Traveller, end: End) -> Traveller {
+fn translated(mut traveller: TraceState, end: WalkEnd) -> TraceState {
     match end {
-        End::Source(address) => traveller.packet.source = address,
-        End::Destination(address) => traveller.packet.destination = address,
-        End::Accepted | End::Dropped | End::Left => {}
+        WalkEnd::Source(address) => traveller.packet.source = address,
+        WalkEnd::Destination(address) => traveller.packet.destination = address,
+        WalkEnd::Accepted | WalkEnd::Dropped | WalkEnd::Left => {}
     }
     traveller
 }

@@ -2,37 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::netfilter::{Chain, ChainName, Place, Placed, Rule};
+use crate::netfilter::{Chain, ChainName, PlacedRule, Rule, RulePosition};
 
 /// Some chains and the rules that belong to them, in these chains or in others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct ChainFragment {
     /// The chains that are its own.
     pub chains: Vec<ChainName>,
     /// Its rules, in the order in which they are put in.
-    pub rules: Vec<Placed>,
+    pub rules: Vec<PlacedRule>,
 }
 
-impl Piece {
+impl ChainFragment {
     /// Adds a chain of its own.
-    pub(super) fn chain(&mut self, chain: &ChainName) {
+    pub(super) fn add_chain(&mut self, chain: &ChainName) {
         self.chains.push(chain.clone());
     }
 
     /// Adds a rule before those that are in the chain already.
-    pub(super) fn head(&mut self, chain: impl Into<Chain>, rule: Rule) {
-        self.rules.push(Placed {
+    pub(super) fn insert_rule(&mut self, chain: impl Into<Chain>, rule: Rule) {
+        self.rules.push(PlacedRule {
             chain: chain.into(),
-            place: Place::Head,
+            position: RulePosition::Head,
             rule,
         });
     }
 
     /// Adds a rule behind those that are in the chain already.
-    pub(super) fn tail(&mut self, chain: impl Into<Chain>, rule: Rule) {
-        self.rules.push(Placed {
+    pub(super) fn append_rule(&mut self, chain: impl Into<Chain>, rule: Rule) {
+        self.rules.push(PlacedRule {
             chain: chain.into(),
-            place: Place::Tail,
+            position: RulePosition::Tail,
             rule,
         });
     }

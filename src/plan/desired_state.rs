@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::Layout;
-use super::piece::Piece;
-use super::shared::Site;
-use crate::netfilter::{Chain, ChainName, Place, Rule, Table};
+use super::base_chains::JumpConfig;
+use super::chain_fragment::ChainFragment;
+use super::tunnel_rules::TunnelRules;
+use crate::netfilter::{Chain, ChainName, Rule, RulePosition, Table};
 
 /// What the tables should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredState {
     /// Where they stand.
-    pub(super) site: Site,
-    tables: BTreeMap<Table, BTreeMap<ChainName, WantedChain>>,
+    pub(super) jump_config: JumpConfig,
+    tables: BTreeMap<Table, BTreeMap<ChainName, DesiredChain>>,
 }
 
 /// What a chain should hold.
@@ -20,7 +20,7 @@ pub struct Wanted {
 /// Its own rules stand in one order. What others put before or behind them stands in the order in which they came, which no record
 /// tells and nothing depends on: each leads to another tunnel or block. Only what one of them puts in keeps its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WantedChain {
+pub struct DesiredChain {
     /// Before its own rules, part by part.
     pub(super) heads: Vec<Vec<Rule>>,
     /// Its own.
@@ -31,7 +31,7 @@ pub struct WantedChain {
 
 /// Where a rule stands to the chain's own ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Region {
+pub(super) enum ChainRegion {
     /// Before them.
     Head,
     /// It is one of them.
@@ -40,7 +40,7 @@ pub(super) enum Region {
     Tail,
 }
 
-impl WantedChain {
+impl DesiredChain {
     /// Its rules, in an order that will do.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         let heads = self.heads.iter().flatten();
@@ -48,10 +48,10 @@ impl WantedChain {
     }
 
     /// For each of its rules, as [`WantedChain::rules`] counts them: where it stands to the chain's own, and which part it belongs to.
-    pub(super) fn places(&self) -> Vec<(Region, usize)> {
-        let heads = self.heads.iter().map(|part| (Region::Head, part));
-        let own = std::iter::once((Region::Own, &self.own));
-        let tails = self.tails.iter().map(|part| (Region::Tail, part));
+    pub(super) fn positions(&self) -> Vec<(ChainRegion, usize)> {
+        let heads = self.heads.iter().map(|part| (ChainRegion::Head, part));
+        let own = std::iter::once((ChainRegion::Own, &self.own));
+        let tails = self.tails.iter().map(|part| (ChainRegion::Tail, part));
         let parts = heads.chain(own).chain(tails).enumerate();
         parts
             .flat_map(|(number, (region, part))| part.iter().map(move |_| (region, number)))
@@ -59,25 +59,25 @@ impl WantedChain {
     }
 
     /// Where one of its rules goes that is missing; nothing, where that depends on others.
-    pub(super) fn place_of(&self, rule: &Rule) -> Option<Place> {
+    pub(super) fn position_of(&self, rule: &Rule) -> Option<RulePosition> {
         let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
         match (self.heads.iter().any(is_alone), self.tails.iter().any(is_alone)) {
-            (true, _) => Some(Place::Head),
-            (false, true) => Some(Place::Tail),
+            (true, _) => Some(RulePosition::Head),
+            (false, true) => Some(RulePosition::Tail),
             (false, false) => None,
         }
     }
 
-    fn add(&mut self, piece: &Piece, name: &ChainName) {
+    fn add(&mut self, fragment: &ChainFragment, name: &ChainName) {
         let (mut head, mut tail) = (Vec::new(), Vec::new());
-        for placed in &piece.rules {
-            match (&placed.chain, placed.place) {
-                (Chain::Own(chain), Place::Head) if chain == name => head.insert(0, placed.rule.clone()),
-                (Chain::Own(chain), Place::Tail) if chain == name => tail.push(placed.rule.clone()),
+        for placed in &fragment.rules {
+            match (&placed.chain, placed.position) {
+                (Chain::Own(chain), RulePosition::Head) if chain == name => head.insert(0, placed.rule.clone()),
+                (Chain::Own(chain), RulePosition::Tail) if chain == name => tail.push(placed.rule.clone()),
                 (Chain::Own(_) | Chain::BuiltIn(_), _) => {}
             }
         }
-        if piece.chains.contains(name) {
+        if fragment.chains.contains(name) {
             self.own = [head, tail].concat();
             return;
         }
@@ -90,33 +90,38 @@ impl WantedChain {
     }
 }
 
-impl Wanted {
+impl DesiredState {
     /// What these records want.
     #[must_use]
-    pub fn of(layouts: &[Layout], site: Site) -> Self {
-        let nodes: BTreeSet<_> = layouts.iter().flat_map(Layout::nodes).collect();
-        let mut wanted = Self {
-            site,
+    pub fn from_rules(all_rules: &[TunnelRules], jump_config: JumpConfig) -> Self {
+        let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();
+        let mut desired = Self {
+            jump_config,
             tables: BTreeMap::new(),
         };
         for table in Table::ALL {
-            let nodes = nodes.iter().filter(|node| node.table() == table);
-            let own = layouts.iter().filter_map(|layout| layout.piece(table)).cloned();
-            let pieces = nodes.map(|node| node.piece(site)).chain(own);
-            pieces.for_each(|piece| wanted.add(table, &piece));
+            let nodes = nodes.iter().filter(|shared_chains| shared_chains.table() == table);
+            let own = all_rules
+                .iter()
+                .filter_map(|tunnel_rules| tunnel_rules.fragment(table))
+                .cloned();
+            let fragments = nodes
+                .map(|shared_chains| shared_chains.fragment(jump_config))
+                .chain(own);
+            fragments.for_each(|fragment| desired.add(table, &fragment));
         }
-        wanted
+        desired
     }
 
-    fn add(&mut self, table: Table, piece: &Piece) {
-        let placed_in = piece.rules.iter().filter_map(|placed| match &placed.chain {
+    fn add(&mut self, table: Table, fragment: &ChainFragment) {
+        let placed_in = fragment.rules.iter().filter_map(|placed| match &placed.chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
         });
-        let names: BTreeSet<_> = piece.chains.iter().chain(placed_in).collect();
+        let names: BTreeSet<_> = fragment.chains.iter().chain(placed_in).collect();
         let chains = self.tables.entry(table).or_default();
         for name in names {
-            chains.entry(name.clone()).or_default().add(piece, name);
+            chains.entry(name.clone()).or_default().add(fragment, name);
         }
     }
 
@@ -129,19 +134,19 @@ impl Wanted {
     }
 
     /// The chains that should stand in a table.
-    pub fn chains(&self, table: Table) -> impl Iterator<Item = (&ChainName, &WantedChain)> {
+    pub fn chains(&self, table: Table) -> impl Iterator<Item = (&ChainName, &DesiredChain)> {
         self.tables.get(&table).into_iter().flatten()
     }
 
     /// Whether a table needs to be led to.
     #[must_use]
-    pub fn needs(&self, table: Table) -> bool {
+    pub fn needs_table(&self, table: Table) -> bool {
         self.tables.get(&table).is_some_and(|chains| !chains.is_empty())
     }
 
     /// A chain, if it should stand.
     #[must_use]
-    pub fn chain(&self, table: Table, name: &ChainName) -> Option<&WantedChain> {
+    pub fn desired_chain(&self, table: Table, name: &ChainName) -> Option<&DesiredChain> {
         self.tables.get(&table)?.get(name)
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv6Net};
 
-use super::{AlwaysRoute, Facts, RouteArguments, RouteOptions, Standing, is_route};
+use super::{AlwaysRoute, KernelAnswers, RecordedRoutes, RouteArguments, RouteOptions, is_route};
 use crate::contract::{Dialect, Libreswan, RoutedBy, Routing, Vti, VtiRouting};
 use crate::rtnetlink::{self, Address, Ends, Item, Lookup, NoRoute, ProxyNeighbour, Route, Rule, Table, Way, WayKind};
 use crate::selector::{Device, Family, Network};
@@ -25,24 +25,24 @@ fn global_unicast() -> IpNet {
 
 /// All that decides.
 #[derive(Clone, Copy)]
-pub(super) struct Wish<'a> {
+pub(super) struct RoutePlanner<'a> {
     pub(super) dialect: Dialect,
     pub(super) routing: &'a Routing,
     pub(super) options: &'a RouteOptions,
-    pub(super) facts: &'a Facts,
-    pub(super) standing: &'a Standing,
+    pub(super) answers: &'a KernelAnswers,
+    pub(super) recorded: &'a RecordedRoutes,
 }
 
-impl Wish<'_> {
+impl RoutePlanner<'_> {
     /// What `route` asks for.
-    pub(super) fn all(self) -> Vec<Item> {
+    pub(super) fn objects(self) -> Vec<Item> {
         let proxy = self.proxy_neighbour();
         let routes = if self.needs_route(!proxy.is_empty()) {
             self.routes()
         } else {
             self.vti_routes()
         };
-        [self.source(), proxy, routes, self.bypass()].concat()
+        [self.source_address(), proxy, routes, self.bypass_rule()].concat()
     }
 
     /// Whether the packets find into the tunnel only by a route of their own. A policy alone needs none, but that there be one at all:
@@ -71,12 +71,12 @@ impl Wish<'_> {
 
     /// Whether there is no way to the far network, or none but the one that we have made.
     fn is_unreachable(self) -> bool {
-        let no_route = match &self.facts.to_peer {
+        let no_route = match &self.answers.to_peer {
             Some(Lookup::Unreachable(NoRoute::Network | NoRoute::Host)) => true,
             // Somebody wants nothing sent there, which a tunnel that is down must not change.
             Some(Lookup::Unreachable(NoRoute::Prohibited | NoRoute::Blackhole) | Lookup::Found(_)) | None => false,
         };
-        no_route || self.standing.own.iter().any(is_route)
+        no_route || self.recorded.own.iter().any(is_route)
     }
 
     pub(super) fn routes(self) -> Vec<Item> {
@@ -91,7 +91,7 @@ impl Wish<'_> {
         let Routing {
             mtu, metric, source, ..
         } = self.routing;
-        let via = self.via();
+        let via = self.next_hop();
         // The stock script forgets them where there is a next hop.
         let before = if via.is_some() {
             RouteArguments::default()
@@ -105,14 +105,14 @@ impl Wish<'_> {
             ..RouteArguments::default()
         };
         let own = RouteArguments {
-            device: self.device(),
+            interface: self.route_interface(),
             source: source.filter(|source| Family::of(*source) == self.family()),
             ..RouteArguments::default()
         };
         before
-            .then(said)
-            .then(self.options.after.clone())
-            .then(own)
+            .followed_by(said)
+            .followed_by(self.options.after.clone())
+            .followed_by(own)
             .route(destination)
     }
 
@@ -151,7 +151,7 @@ impl Wish<'_> {
     }
 
     /// The next hop of a route: not where the peer is on the link, and none over a device with one end only or one of the tunnels' own.
-    fn via(self) -> Option<IpAddr> {
+    fn next_hop(self) -> Option<IpAddr> {
         let hop = self.routing.next_hop.filter(|hop| Family::of(*hop) == self.family())?;
         match (&self.routing.by, self.dialect) {
             (RoutedBy::XfrmInterface { .. } | RoutedBy::Vti(_), _) => None,
@@ -167,14 +167,14 @@ impl Wish<'_> {
     }
 
     fn is_point_to_point(self) -> bool {
-        self.facts
+        self.answers
             .outer
             .as_ref()
             .is_some_and(|link| link.ends == Ends::PointToPoint)
     }
 
     /// The device of a route.
-    fn device(self) -> Option<Device> {
+    fn route_interface(self) -> Option<Device> {
         let outer = || self.routing.interface.clone();
         match (&self.routing.by, self.dialect) {
             (
@@ -182,12 +182,12 @@ impl Wish<'_> {
                 _,
             ) => Some(device.clone()),
             (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => outer(),
-            (RoutedBy::Policy, _) => device_of(self.facts.to_next_hop.as_ref()).or_else(outer),
+            (RoutedBy::Policy, _) => lookup_interface(self.answers.to_next_hop.as_ref()).or_else(outer),
         }
     }
 
     /// The route and the rule for the tunnel's own packets, which bear a mark: past the XFRM interface that their destination leads to.
-    fn bypass(self) -> Vec<Item> {
+    fn bypass_rule(self) -> Vec<Item> {
         let RoutedBy::XfrmInterface { bypass: Some(mark), .. } = &self.routing.by else {
             return Vec::new();
         };
@@ -211,7 +211,7 @@ impl Wish<'_> {
             .filter(|_| self.has_next_hop() && !self.is_point_to_point());
         let route = RouteArguments {
             via: hop,
-            device: device_of(self.facts.from_me.as_ref()).or_else(|| self.routing.interface.clone()),
+            interface: lookup_interface(self.answers.from_me.as_ref()).or_else(|| self.routing.interface.clone()),
             metric,
             table: Some(BYPASS_TABLE),
             ..RouteArguments::default()
@@ -226,25 +226,25 @@ impl Wish<'_> {
     }
 
     /// The source address, where this machine does not have it or has it from us.
-    pub(super) fn source(self) -> Vec<Item> {
+    pub(super) fn source_address(self) -> Vec<Item> {
         let Some(source) = self.routing.source else {
             return Vec::new();
         };
-        let held = self.standing.own.iter().find(|item| is_address(item, source));
+        let held = self.recorded.own.iter().find(|item| is_address(item, source));
         if let Some(item) = held {
             return vec![item.clone()];
         }
-        if !self.standing.source.is_empty() {
-            return self.standing.source.clone();
+        if !self.recorded.source.is_empty() {
+            return self.recorded.source.clone();
         }
         let has_it = matches!(
-            self.facts.source,
+            self.answers.source,
             Some(Lookup::Found(Way {
                 kind: WayKind::Local,
                 ..
             }))
         );
-        let device = if has_it { None } else { self.source_device() };
+        let device = if has_it { None } else { self.source_interface() };
         let item = |device| {
             Item::Address(Address {
                 address: IpNet::from(source),
@@ -259,7 +259,7 @@ impl Wish<'_> {
     }
 
     /// The device of the source address; none where Pluto looks after it itself.
-    fn source_device(self) -> Option<Device> {
+    fn source_interface(self) -> Option<Device> {
         let loopback = "lo".parse().ok();
         match (&self.routing.by, self.dialect) {
             (RoutedBy::XfrmInterface { device, .. }, Dialect::Libreswan(Libreswan::V4)) => Some(device.clone()),
@@ -274,7 +274,7 @@ impl Wish<'_> {
     /// A far host with an address of our own network: we answer for it there.
     fn proxy_neighbour(self) -> Vec<Item> {
         // The way to it is ours by now, and says no more on whose link it is.
-        let mut own = self.standing.own.iter();
+        let mut own = self.recorded.own.iter();
         if let Some(item) = own.find(|item| matches!(item, Item::ProxyNeighbour(_))) {
             return vec![item.clone()];
         }
@@ -285,11 +285,11 @@ impl Wish<'_> {
             me,
             ..
         } = self.routing;
-        let Some(host) = single(peer_client) else {
+        let Some(host) = single_address(peer_client) else {
             return Vec::new();
         };
         let of_gateways = Some(host) == *peer || me.is_some_and(|me| my_client.first() == me);
-        match (&self.facts.to_peer, &self.facts.on_link) {
+        match (&self.answers.to_peer, &self.answers.on_link) {
             (
                 Some(Lookup::Found(Way {
                     kind: WayKind::Unicast,
@@ -308,22 +308,22 @@ impl Wish<'_> {
     }
 }
 
-fn device_of(lookup: Option<&Lookup>) -> Option<Device> {
+fn lookup_interface(lookup: Option<&Lookup>) -> Option<Device> {
     match lookup {
         Some(Lookup::Found(way)) => way.device.clone(),
         Some(Lookup::Unreachable(_)) | None => None,
     }
 }
 
-fn is_address(item: &Item, wanted: IpAddr) -> bool {
+fn is_address(item: &Item, desired: IpAddr) -> bool {
     match item {
-        Item::Address(Address { address, .. }) => address.addr() == wanted,
+        Item::Address(Address { address, .. }) => address.addr() == desired,
         Item::Vti(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
     }
 }
 
 /// The one address of a network that has no other.
-pub(super) fn single(network: &Network) -> Option<IpAddr> {
+pub(super) fn single_address(network: &Network) -> Option<IpAddr> {
     match network {
         Network::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
             Some(prefix.addr()).filter(|address| !address.is_unspecified())

@@ -1,0 +1,92 @@
+//! Tunnels that the kernel cannot tell apart: with equal selectors and one reqid, or one interface.
+//!
+//! charon gives equal selectors one reqid (`kernel_ipsec_interface`), so two connections between the same networks share it. A packet of
+//! one fits the rules of all, and whose chain it comes to first says nothing about whose it is. So there is one effective policy for all of
+//! them, [`Policy::intersect`], from the first that is up to the last; in which order they came up matters for nothing that
+//! restricts.
+
+use super::{ApplyError, Note, Session, Work};
+use crate::contract::Tunnel;
+use crate::iptables::Tables;
+use crate::netfilter::Ruleset;
+use crate::plan::TunnelId;
+use crate::record::{Entry, TunnelRecord};
+use crate::settings::Policy;
+
+/// The policy that counts for tunnels that the kernel cannot tell apart, whose own ones come in the order in which they were opened.
+pub(super) fn agreed<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Policy {
+    let mut policies = policies.into_iter();
+    let first = policies.next().cloned().unwrap_or_default();
+    policies.fold(first, |agreed, policy| match agreed == *policy {
+        true => agreed,
+        false => agreed.intersect(policy),
+    })
+}
+
+/// The policies of these tunnels, in the order in which they were opened.
+fn in_turn<'a>(records: impl IntoIterator<Item = &'a TunnelRecord>) -> Vec<&'a Policy> {
+    let mut records: Vec<_> = records.into_iter().collect();
+    records.sort_by_key(|record| (record.turn, &record.id));
+    records.into_iter().map(|record| &record.policy).collect()
+}
+
+impl<T: Tables> Session<'_, T> {
+    /// The tunnels on record but this one that the kernel cannot tell from it.
+    pub(super) fn others_alike(
+        &self,
+        ruleset: Ruleset,
+        tunnel: &Tunnel,
+        id: &TunnelId,
+    ) -> Result<Vec<TunnelRecord>, ApplyError> {
+        let mut alike = self.store.alike(ruleset, tunnel)?;
+        alike.retain(|record| record.id != *id);
+        Ok(alike)
+    }
+
+    /// Gives a tunnel the policy that counts beside others that are like it, and its rules by that.
+    pub(super) fn agree(
+        &self,
+        record: TunnelRecord,
+        alike: &[TunnelRecord],
+        old: Option<&TunnelRecord>,
+    ) -> Result<TunnelRecord, ApplyError> {
+        let agreed = agreed(in_turn(alike.iter().chain([&record])));
+        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &agreed, old)?;
+        let effective = (agreed != record.policy).then_some(agreed);
+        Ok(TunnelRecord {
+            effective,
+            tunnel_rules,
+            ..record
+        })
+    }
+
+    /// Has the tunnels changed whose effective policy changes when others that are like them come or go. `all` are those that are up then.
+    pub(super) fn follow(
+        &self,
+        work: &mut Work,
+        changing: &[TunnelRecord],
+        all: &[&TunnelRecord],
+    ) -> Result<(), ApplyError> {
+        for old in changing {
+            let others = all.iter().filter(|other| other.id != old.id);
+            let others: Vec<_> = others.map(|other| (*other).clone()).collect();
+            let new = self.agree(old.clone(), &others, Some(old))?;
+            if new != *old {
+                work.gone.push(Entry::from(old.clone()));
+                work.come.push(new.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What to say where a tunnel comes up whose policy and that of the first one like it have no intersection.
+pub(super) fn conflict(new: &TunnelRecord, alike: &[TunnelRecord]) -> Option<Note> {
+    let first = alike.iter().min_by_key(|record| (record.turn, &record.id))?;
+    let keys = first.policy.conflicts(&new.policy);
+    (!keys.is_empty()).then(|| Note::Conflict {
+        connection: new.key.connection.clone(),
+        first: first.key.connection.clone(),
+        keys,
+    })
+}

@@ -1,0 +1,49 @@
+//! The line that strongSwan's `_updown` logs when a tunnel comes up or goes down.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::contract::Tunnel;
+
+/// Whether a tunnel comes up or goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TunnelEvent {
+    /// Up: `+`.
+    Up,
+    /// Down: `-`.
+    Down,
+}
+
+/// `+ PEER-ID PEER-NETWORK == PEER -- ME == MY-NETWORK`; a network is left out where it is the gateway itself.
+#[derive(Debug)]
+pub(super) struct TunnelLine<'a> {
+    pub(super) event: TunnelEvent,
+    pub(super) tunnel: &'a Tunnel,
+}
+
+impl fmt::Display for TunnelLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tunnel {
+            me,
+            peer,
+            my_client,
+            peer_client,
+            peer_id,
+            ..
+        } = self.tunnel;
+        f.write_str(match self.event {
+            TunnelEvent::Up => "+ ",
+            TunnelEvent::Down => "- ",
+        })?;
+        write!(f, "{peer_id} ")?;
+        let address = |address: &Option<IpAddr>| address.map_or_else(|| "%any".to_owned(), |ip| ip.to_string());
+        if peer.is_none_or(|peer| !peer_client.is_host(peer)) {
+            write!(f, "{peer_client} == ")?;
+        }
+        write!(f, "{} -- {}", address(peer), address(me))?;
+        if me.is_none_or(|me| !my_client.is_host(me)) {
+            write!(f, " == {my_client}")?;
+        }
+        Ok(())
+    }
+}

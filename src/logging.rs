@@ -1,0 +1,149 @@
+//! Where log lines go: syslog, and errors to standard error too.
+//!
+//! Nothing here waits for a reader for long, because the IKE daemon stands still as long as a hook call lasts. A syslog socket that is
+//! full loses the line. The socket is the datagram socket `/dev/log` and never the network; connecting to a stream socket could wait.
+//! The daemon reads standard error and logs it. A call that goes well writes nothing there, because libreswan 5.4 takes any output of an
+//! `async` call for a failure.
+
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::libc::PIPE_BUF;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
+
+/// The target of the lines that log watchers know from the stock scripts: tag `vpn`, local0.notice.
+pub const VPN: &str = "vpn";
+
+/// The longest line, in bytes. Pluto folds what a hook writes at 255, counting a prefix of its own.
+const MAX_LINE: usize = 230;
+
+/// How long one process waits in all for somebody to read its standard error, in milliseconds. A pipe holds 64 KiB: while anybody
+/// reads, there is no wait at all.
+const STDERR_TIMEOUT: u16 = 500;
+
+static LOGGER: OnceLock<ProcessLogger> = OnceLock::new();
+
+/// Where the lines of this process go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Every line to syslog, errors to standard error too: a hook call.
+    Syslog,
+    /// Errors to standard error, nothing else anywhere: a dry run, or a command.
+    Stderr,
+}
+
+/// Sends the records of the `log` crate to their destination from now on. The first call decides, since a process is one hook call or
+/// one command.
+pub fn init(destination: Destination) {
+    let logger = LOGGER.get_or_init(|| ProcessLogger { destination });
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(match destination {
+            Destination::Syslog => LevelFilter::Info,
+            Destination::Stderr => LevelFilter::Error,
+        });
+    }
+}
+
+/// Writes to standard error, unless nobody reads it.
+///
+/// The descriptor is shared with the daemon, so that `O_NONBLOCK` would change the daemon's end too. Instead `poll` says when a pipe has
+/// room, and then a write of at most `PIPE_BUF` bytes does not block (pipe(7)).
+pub fn write_stderr(text: &str) {
+    static ABANDONED: AtomicBool = AtomicBool::new(false);
+    let mut stderr = io::stderr().lock();
+    for chunk in text.as_bytes().chunks(PIPE_BUF) {
+        if ABANDONED.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let is_ready = poll(&mut watched, PollTimeout::from(STDERR_TIMEOUT)).is_ok_and(|ready| ready > 0);
+        // A closed standard error is ready too: the write then fails at once.
+        if !is_ready || stderr.write(chunk).is_err() {
+            ABANDONED.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The logger of this process.
+#[derive(Debug)]
+struct ProcessLogger {
+    destination: Destination,
+}
+
+impl Log for ProcessLogger {
+    /// Only records of this crate: the netlink crates warn of every attribute that they do not know.
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        metadata.level() <= log::max_level() && (target == VPN || target.starts_with(env!("CARGO_CRATE_NAME")))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let line = one_line(&record.args().to_string());
+        if record.level() == Level::Error {
+            write_stderr(&format!("pluto-updown: {line}\n"));
+        }
+        if self.destination == Destination::Syslog {
+            // A line that syslog does not take is lost: a firewall must not fail for that.
+            let _ = write_syslog(record.metadata(), &line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// One line of printable ASCII, cut to [`MAX_LINE`]: a peer chose parts of it.
+fn one_line(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .map(|c| if matches!(c, ' '..='~') { c } else { '?' })
+        .collect();
+    if line.len() > MAX_LINE {
+        line.truncate(MAX_LINE - 3);
+        line.push_str("...");
+    }
+    line
+}
+
+/// Sends a line as local0.notice for [`VPN`], as daemon.err or daemon.warning otherwise.
+fn write_syslog(metadata: &Metadata<'_>, line: &str) -> syslog::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect("/dev/log")?;
+    let (tag, facility) = match metadata.target() {
+        VPN => (VPN, Facility::LOG_LOCAL0),
+        _ => ("pluto-updown", Facility::LOG_DAEMON),
+    };
+    let formatter = Formatter3164 {
+        facility,
+        hostname: None,
+        process: tag.to_owned(),
+        pid: std::process::id(),
+    };
+    let mut logger = Logger::new(LoggerBackend::Unix(socket), formatter);
+    match (metadata.target(), metadata.level()) {
+        (VPN, _) => logger.notice(line),
+        (_, Level::Error) => logger.err(line),
+        (_, Level::Warn | Level::Info | Level::Debug | Level::Trace) => logger.warning(line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_short_and_printable() {
+        let line = one_line(&format!("a\nb\u{1b}{}", "x".repeat(400)));
+        assert!(line.starts_with("a?b?xxx"));
+        assert_eq!(line.len(), MAX_LINE);
+        assert!(line.ends_with("..."));
+    }
+}

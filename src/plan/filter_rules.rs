@@ -1,0 +1,164 @@
+//! The rules of a tunnel's own chains in the filter table: what of its packets passes.
+
+use std::num::NonZeroU8;
+
+use super::identity::TunnelId;
+use super::tunnel::{AllowedTraffic, FilterPath, connection_comment};
+use crate::contract::{LogGroup, Tunnel};
+use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
+use crate::selector::{Protocol, Traffic};
+use crate::settings::{Policy, Service};
+
+/// What a tunnel's chain on a way does with its packets.
+///
+/// The copies of libreswan's log group come first: they have everything that came so far, and what is accepted goes no further. Then the
+/// administrator's chain, which has the first word. What restricts ends with a DROP: what it does not allow must not come to
+/// rules that allow more, such as one for everything from a network that the peer has taken its addresses from.
+pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
+    let copies = nflog_rule(tunnel);
+    let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
+    let log = PacketLogger { id, policy };
+    let decide = match &filter_path.allowed {
+        AllowedTraffic::Undecided => Vec::new(),
+        AllowedTraffic::All => accept_all(tunnel, filter_path, &log),
+        AllowedTraffic::Replies => accept_some(tunnel, filter_path, &log, &[]),
+        AllowedTraffic::Services(services) => accept_some(tunnel, filter_path, &log, services),
+        AllowedTraffic::None => drop_rest(tunnel, filter_path, &log),
+    };
+    copies.into_iter().chain(consult).chain(decide).collect()
+}
+
+/// What the tunnel was made for, of packets in one direction.
+///
+/// The narrowing holds inbound too: by its manual libreswan's protocol and port filter what goes out, and leave what comes in to
+/// the firewall. It holds for a translation as well: with the peer's address but of another kind a packet would fit no policy any more, and
+/// leave in clear.
+pub(super) fn selector_matches(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
+    let traffic = traffic_match(tunnel, direction, &tunnel.traffic);
+    traffic
+        .into_iter()
+        .chain(connection_comment(tunnel).map(Match::Comment))
+        .collect()
+}
+
+fn traffic_match(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Match> {
+    match traffic {
+        Traffic::Any => None,
+        narrowed @ (Traffic::Protocol(_) | Traffic::Ports { .. } | Traffic::Icmp(_)) => {
+            Some(Match::Traffic(direction, tunnel.family(), narrowed.clone()))
+        }
+    }
+}
+
+fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
+    let allowed = Rule {
+        matches: selector_matches(tunnel, direction),
+        target: filter_path.path.accept_target(),
+    };
+    log.new_connection(traffic_match(tunnel, direction, &tunnel.traffic))
+        .into_iter()
+        .chain([allowed])
+        .collect()
+}
+
+/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no
+/// connection tracking, and continues when the kernel has forgotten the connection.
+fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
+    let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
+    let offered = offered.filter_map(|traffic| traffic.and(&tunnel.traffic, tunnel.family()));
+    let mut rules = Vec::new();
+    for traffic in offered {
+        let kind = traffic_match(tunnel, direction, &traffic);
+        rules.extend(log.new_connection(kind.clone()));
+        rules.push(Rule {
+            matches: kind.into_iter().collect(),
+            target: filter_path.path.accept_target(),
+        });
+    }
+    let answers = answers(tunnel, services).into_iter();
+    rules.extend(answers.map(|(traffic, state)| {
+        Rule {
+            matches: traffic_match(tunnel, direction, &traffic)
+                .into_iter()
+                .chain([Match::CtState(state)])
+                .collect(),
+            target: filter_path.path.accept_target(),
+        }
+    }));
+    rules.extend(drop_rest(tunnel, filter_path, log));
+    rules
+}
+
+/// What passes of connections that are no service's.
+///
+/// Only what goes against their first packet: a connection that the peer opened before the tunnel was restricted must not continue. That
+/// covers ICMP errors about what our side has sent in connections of its own, since the kernel gives an error the direction of a reply to
+/// the packet inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way; without them no path MTU
+/// is found. A connection that a helper expects may be opened by the peer (FTP in active mode): its status tells it from one that the peer
+/// opened unasked, in both directions and as long as it lasts.
+fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
+    let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
+    let errors = icmp.and_then(|icmp| icmp.and(&tunnel.traffic, tunnel.family()));
+    let errors = errors.filter(|_| !services.is_empty());
+    let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
+    let errors = errors.map(|icmp| (icmp, CtState::Related));
+    ours.into_iter().chain(errors).collect()
+}
+
+fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
+    let direction = filter_path.path.direction();
+    let dropped = Rule {
+        matches: selector_matches(tunnel, direction),
+        target: Target::Drop,
+    };
+    log.denied(traffic_match(tunnel, direction, &tunnel.traffic))
+        .into_iter()
+        .chain([dropped])
+        .collect()
+}
+
+/// The rules that drop a tunnel's packets by which it is known, and log them where that is asked for.
+pub(super) fn log_and_drop(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
+    let logged = PacketLogger { id, policy }.denied(matches.clone());
+    let target = Target::Drop;
+    logged.into_iter().chain([Rule { matches, target }]).collect()
+}
+
+/// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
+fn nflog_rule(tunnel: &Tunnel) -> Option<Rule> {
+    let LogGroup(group) = tunnel.log_group?;
+    let prefix = NflogPrefix::from(&connection_comment(tunnel)?);
+    Some(Rule::always(Target::Nflog(NflogTarget { group, prefix })))
+}
+
+/// What goes to the kernel's log.
+struct PacketLogger<'a> {
+    id: &'a TunnelId,
+    policy: &'a Policy,
+}
+
+impl PacketLogger<'_> {
+    fn new_connection(&self, kind: Option<Match>) -> Option<Rule> {
+        let matches = kind.into_iter().chain([Match::CtState(CtState::New)]);
+        self.policy.log.has_new().then(|| self.rule("new", matches)).flatten()
+    }
+
+    fn denied(&self, kind: impl IntoIterator<Item = Match>) -> Option<Rule> {
+        self.policy
+            .log
+            .has_denied()
+            .then(|| self.rule("denied", kind))
+            .flatten()
+    }
+
+    /// Rate limited, since the peer decides how often it is met.
+    fn rule(&self, what: &str, matches: impl IntoIterator<Item = Match>) -> Option<Rule> {
+        let prefix = LogPrefix::try_from(format!("{} {what}", self.id)).ok()?;
+        Some(Rule {
+            matches: matches.into_iter().chain([Match::Limit]).collect(),
+            target: Target::Log(prefix),
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! All that one tunnel puts in, table by table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::chain_fragment::ChainFragment;
+use super::dispatch::{DispatchBucket, OptionalChains, SharedChains};
+use super::packet_path::PacketPath;
+use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Target};
+use crate::selector::{Device, Network};
+
+/// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelRules {
+    /// Its chains and their rules in the filter table, and the rules in the blocks that lead to them.
+    #[serde(rename = "piece")]
+    filter: ChainFragment,
+    /// The same in other tables, if it has anything there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(rename = "elsewhere")]
+    other_tables: BTreeMap<Table, ChainFragment>,
+    /// The blocks that it hangs in.
+    #[serde(rename = "blocks")]
+    pub buckets: BTreeSet<DispatchBucket>,
+    /// Its device, if it is known by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "device")]
+    pub interface: Option<Device>,
+    /// The other shared parts that it needs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(rename = "shared")]
+    pub optional: BTreeSet<OptionalChains>,
+}
+
+/// A chain of a tunnel's own, and how packets get there.
+#[derive(Debug)]
+pub(super) struct TunnelChain {
+    /// The way that its packets are on.
+    pub(super) path: PacketPath,
+    /// Its name.
+    pub(super) name: ChainName,
+    /// The far end, which says which block it hangs in.
+    pub(super) remote: Network,
+    /// By what the block knows its packets. Each of these leads into the chain; without any it is not hung up.
+    pub(super) conditions: Vec<Vec<Match>>,
+    /// Its rules.
+    pub(super) rules: Vec<Rule>,
+}
+
+impl TunnelRules {
+    /// Nothing yet.
+    pub(super) fn new(device: Option<Device>) -> Self {
+        Self {
+            filter: ChainFragment::default(),
+            other_tables: BTreeMap::new(),
+            buckets: BTreeSet::new(),
+            interface: device,
+            optional: BTreeSet::new(),
+        }
+    }
+
+    /// What is its own in a table.
+    #[must_use]
+    pub fn fragment(&self, table: Table) -> Option<&ChainFragment> {
+        match table {
+            Table::Filter => Some(&self.filter),
+            Table::Nat | Table::Mangle => self.other_tables.get(&table),
+        }
+    }
+
+    /// The tables that it has something in.
+    #[must_use]
+    pub fn tables(&self) -> BTreeSet<Table> {
+        let elsewhere = self.other_tables.keys().copied();
+        let shared = self
+            .optional
+            .iter()
+            .map(|part| SharedChains::Optional(part.clone()).table());
+        elsewhere.chain(shared).chain([Table::Filter]).collect()
+    }
+
+    /// Whether it has nothing in a table but what keeps other rules from translating its packets: without the table nobody does.
+    #[must_use]
+    pub fn can_omit_nat(&self) -> bool {
+        let is_nat = |part: &&OptionalChains| SharedChains::Optional((*part).clone()).table() == Table::Nat;
+        let mut parts = self.optional.iter().filter(is_nat).peekable();
+        let keeps = |part| match part {
+            &OptionalChains::NatExempt | &OptionalChains::NatExemptInterface(_) => true,
+            &(OptionalChains::Unencrypted
+            | OptionalChains::ClearTextEntry
+            | OptionalChains::SourceNat
+            | OptionalChains::ClearTextBlocks
+            | OptionalChains::EspPeers
+            | OptionalChains::EspPeer(_)) => false,
+        };
+        !self.other_tables.contains_key(&Table::Nat) && parts.peek().is_some() && parts.all(keeps)
+    }
+
+    /// The same without what it has in the nat table.
+    #[must_use]
+    pub fn without_nat(mut self) -> Self {
+        self.other_tables.remove(&Table::Nat);
+        self.optional
+            .retain(|part| SharedChains::Optional(part.clone()).table() != Table::Nat);
+        self
+    }
+
+    /// Every shared part that must stand for this tunnel, in the order in which they are put in.
+    #[must_use]
+    pub fn shared_chains(&self) -> BTreeSet<SharedChains> {
+        let mut nodes: BTreeSet<_> = self.buckets.iter().copied().map(SharedChains::Bucket).collect();
+        for table in self.tables() {
+            nodes.insert(SharedChains::Base(table));
+            nodes.extend(
+                self.interface
+                    .iter()
+                    .map(|device| SharedChains::Wildcard(table, device.class())),
+            );
+        }
+        if let Some(device) = &self.interface {
+            nodes.insert(SharedChains::Interfaces);
+            nodes.insert(SharedChains::Interface(device.clone()));
+            nodes.insert(SharedChains::Optional(OptionalChains::Unencrypted));
+            nodes.insert(SharedChains::Optional(OptionalChains::ClearTextEntry));
+        }
+        nodes.extend(self.optional.iter().cloned().map(SharedChains::Optional));
+        nodes
+    }
+
+    /// Hangs a chain into the block of its far network.
+    pub(super) fn attach(&mut self, own: TunnelChain) {
+        let bucket = DispatchBucket::for_remote(own.path, &own.remote);
+        let fragment = self.fragment_mut(own.path.table());
+        fragment.add_chain(&own.name);
+        for rule in own.rules {
+            fragment.append_rule(&own.name, rule);
+        }
+        for matches in own.conditions {
+            fragment.insert_rule(
+                &bucket.chain_name(),
+                Rule {
+                    matches,
+                    target: Target::Jump(own.name.clone()),
+                },
+            );
+        }
+        self.buckets.insert(bucket);
+    }
+
+    /// Puts a rule into the block of a far network.
+    pub(super) fn add_to_bucket(&mut self, path: PacketPath, remote: &Network, place: RulePosition, rule: Rule) {
+        let bucket = DispatchBucket::for_remote(path, remote);
+        let chain = bucket.chain_name();
+        self.add_rule(path.table(), &chain, place, rule);
+        self.buckets.insert(bucket);
+    }
+
+    /// Puts a rule into a chain that some shared part brings.
+    pub(super) fn add_rule(&mut self, table: Table, chain: impl Into<Chain>, place: RulePosition, rule: Rule) {
+        let fragment = self.fragment_mut(table);
+        match place {
+            RulePosition::Head => fragment.insert_rule(chain, rule),
+            RulePosition::Tail => fragment.append_rule(chain, rule),
+        }
+    }
+
+    /// Adds a chain of its own with its rules, that other rules of its lead to.
+    pub(super) fn add_chain(&mut self, table: Table, chain: &ChainName, rules: impl IntoIterator<Item = Rule>) {
+        let fragment = self.fragment_mut(table);
+        fragment.add_chain(chain);
+        for rule in rules {
+            fragment.append_rule(chain, rule);
+        }
+    }
+
+    fn fragment_mut(&mut self, table: Table) -> &mut ChainFragment {
+        match table {
+            Table::Filter => &mut self.filter,
+            Table::Nat | Table::Mangle => self.other_tables.entry(table).or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it was written when there was only the filter table.
+    const OLD: &str = r#"{
+        "piece": {
+            "chains": ["PLUTO-net-abcdefgh-I"],
+            "rules": [
+                {"chain": {"own": "PLUTO-net-abcdefgh-I"}, "place": "tail", "rule": {"verdict": "accept"}},
+                {
+                    "chain": {"own": "PLUTO-I-10.2.0.0-18"},
+                    "place": "head",
+                    "rule": {
+                        "matches": [{"source": "10.2.0.0/24"}, {"policy": {"direction": "in", "reqid": 1}}],
+                        "verdict": {"jump": "PLUTO-net-abcdefgh-I"}
+                    }
+                }
+            ]
+        },
+        "blocks": [{"path": "I", "network": "10.2.0.0/18"}]
+    }"#;
+
+    #[test]
+    fn what_an_older_version_wrote_is_read_and_written_as_it_was() {
+        let tunnel_rules: TunnelRules = serde_json::from_str(OLD).unwrap();
+        assert_eq!(tunnel_rules.tables(), BTreeSet::from([Table::Filter]));
+        assert_eq!(tunnel_rules.fragment(Table::Filter).unwrap().rules.len(), 2);
+        let old: serde_json::Value = serde_json::from_str(OLD).unwrap();
+        assert_eq!(serde_json::to_value(&tunnel_rules).unwrap(), old);
+    }
+}

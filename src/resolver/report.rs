@@ -1,0 +1,51 @@
+//! What there is to say of name servers that are in use, and of what is not done yet, for `status` and `check`.
+
+use super::place;
+use crate::record::{By, Confirmation, NameUser, RecordError, ResolverRecord, ResolverStore, Store};
+
+/// What is on record, and what of it is not as it should be, each in a line.
+///
+/// # Errors
+/// If the record is there and cannot be read.
+pub fn report(store: &Store) -> Result<(Vec<NameUser>, Vec<String>), RecordError> {
+    let resolver = store.resolver();
+    if !resolver.is_there() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let record = resolver.read()?;
+    let unfinished = unfinished(&record, &resolver)?;
+    Ok((record.users, unfinished))
+}
+
+fn unfinished(record: &ResolverRecord, resolver: &ResolverStore) -> Result<Vec<String>, RecordError> {
+    let mut lines = Vec::new();
+    for (domain, _) in record.forwards.iter().filter(|(_, servers)| servers.is_empty()) {
+        lines.push(format!("unbound did not confirm the change for {domain}"));
+    }
+    for (device, link) in &record.links {
+        if link.confirmation == Confirmation::Unconfirmed {
+            lines.push(format!("systemd-resolved did not confirm the change for {device}"));
+        }
+    }
+    let is_file_in_use = record.users.iter().any(|user| user.by == By::File);
+    if let (Some(path), Some(identity)) = (&record.file, record.identity) {
+        let shown = path.display();
+        if !place::leads_to(path, identity).unwrap_or(true) {
+            let namespace = identity.mount_namespace;
+            lines.push(format!(
+                "{shown} was changed in the mount namespace {namespace}, and is another file here"
+            ));
+        } else if !is_file_in_use {
+            lines.push(format!("{shown} is not yet as it was before"));
+        }
+    }
+    match resolver.request_names()?.len() {
+        0 => {}
+        1 => lines.push("1 change of name servers is not done yet".to_owned()),
+        number => lines.push(format!("{number} changes of name servers are not done yet")),
+    }
+    if lines.is_empty() && resolver.is_pending() {
+        lines.push("a previous run was interrupted while it changed name servers".to_owned());
+    }
+    Ok(lines)
+}

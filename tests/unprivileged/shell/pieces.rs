@@ -1,0 +1,54 @@
+//! What `contrib` has for other programs of a machine: units, and a plugin of netfilter-persistent.
+
+#![expect(clippy::disallowed_methods, reason = "tests start programs")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+/// A unit's file without its comments.
+fn unit(name: &str) -> String {
+    let path = format!("{}/contrib/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(path).expect("a unit");
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// Default dependencies put a unit after sysinit.target. cloud-init's first units are before that and after the network.
+#[test]
+fn the_unit_that_is_before_the_network_is_not_after_sysinit() {
+    let text = unit("systemd/pluto-updown.service");
+    for line in [
+        "Before=network-pre.target",
+        "DefaultDependencies=no",
+        "After=local-fs.target",
+        "Conflicts=shutdown.target",
+        "Before=shutdown.target",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is missing in {text}");
+    }
+}
+
+#[test]
+fn saving_rules_leaves_a_symbolic_link_and_takes_our_rules_out_of_what_it_leads_to() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let [target, link] = ["real.v4", "rules.v4"].map(|name| folder.path().join(name));
+    fs::write(
+        &target,
+        "*filter\n:PLUTO-IN - [0:0]\n-A FORWARD -j PLUTO-IN\n[1:2] -A PLUTO-IN -j DROP\nCOMMIT\n",
+    )
+    .unwrap();
+    symlink("real.v4", &link).unwrap();
+    let plugin = include_str!("../../../contrib/netfilter-persistent/50-pluto-updown");
+    let plugin = plugin.replace("/etc/iptables", folder.path().to_str().unwrap());
+    let ending = Command::new("sh")
+        .args(["-c", &plugin, "plugin", "save"])
+        .status()
+        .unwrap();
+    assert!(ending.success());
+    assert!(link.is_symlink());
+    let saved = fs::read_to_string(&target).unwrap();
+    assert_eq!(saved, "*filter\n:PLUTO-IN - [0:0]\n-A FORWARD -j PLUTO-IN\nCOMMIT\n");
+}
