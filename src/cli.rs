@@ -273,7 +273,11 @@ impl From<Common> for Options {
 pub enum Operation {
     /// Make all as it is set: the gateway's rules, and tunnels that are up
     #[command(help_template = HELP)]
-    Start,
+    Start {
+        /// If the file is broken, use the last good settings
+        #[arg(long)]
+        boot: bool,
+    },
     /// Take the gateway's own rules out; tunnels that are up keep theirs
     #[command(help_template = HELP)]
     Stop,

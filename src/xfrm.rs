@@ -86,7 +86,10 @@ pub fn policies() -> Result<Vec<Policy>, NetlinkError> {
         answer = list();
         match &answer {
             Err(Fault::Interrupted) => {}
-            Ok(_) | Err(Fault::Refused(_) | Fault::NoDevice(_) | Fault::Silent | Fault::Malformed(_)) => break,
+            Ok(_)
+            | Err(Fault::Refused(_) | Fault::NoDevice(_) | Fault::NoVti(_) | Fault::Silent | Fault::Malformed(_)) => {
+                break;
+            }
         }
     }
     answer.map_err(|fault| NetlinkError {

@@ -101,11 +101,12 @@ fn openswan(values: Values<'_>) -> Result<Dialect, ContractError> {
 }
 
 fn freeswan(values: Values<'_>) -> Result<Dialect, ContractError> {
-    match values.required(VERSION)? {
-        "1.1" => Ok(Dialect::FreesWan),
+    match values.text(VERSION)? {
+        Some("1.1") => Ok(Dialect::FreesWan),
         // Openswan, but it has lost its PLUTO_STACK.
-        "2.0" => Err(missing(STACK)),
-        other => Err(unexpected(VERSION, other, "1.1 or 2.0")),
+        Some("2.0") => Err(missing(STACK)),
+        Some(other) => Err(unexpected(VERSION, other, "1.1 or 2.0")),
+        None => Err(ContractError::NoDaemon),
     }
 }
 

@@ -137,7 +137,7 @@ pub(super) fn read(values: Values<'_>, dialect: Dialect, verb: &Verb) -> Result<
     if !concerns(values, verb)? {
         return Ok(None);
     }
-    let (my_client, peer_client) = tunnel::clients(values)?;
+    let (my_client, peer_client) = tunnel::clients(values, dialect)?;
     let me = values.address("PLUTO_ME")?;
     Ok(Some(Box::new(Routing {
         connection: tunnel::connection(values)?,

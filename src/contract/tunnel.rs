@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStrExt;
 
 use super::attachment;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Libreswan};
 use super::error::ContractError;
 use super::event::{ClientTranslation, Compression, HostAccess, LogGroup, Multiplicity, Scope, Spis, Tunnel};
 use super::text::{ConnectionName, PeerText};
@@ -30,7 +30,7 @@ pub(super) fn read(
     moment: Moment,
 ) -> Result<Tunnel, ContractError> {
     let connection = connection(values)?;
-    let (my_client, peer_client) = clients(values)?;
+    let (my_client, peer_client) = clients(values, dialect)?;
     let me = values.address("PLUTO_ME")?;
     Ok(Tunnel {
         connection,
@@ -63,7 +63,7 @@ pub(super) fn connection(values: Values<'_>) -> Result<ConnectionName, ContractE
 }
 
 /// The networks at both ends. Their own text tells their family: the suffix of the verb can be that of the IKE association.
-pub(super) fn clients(values: Values<'_>) -> Result<(Network, Network), ContractError> {
+pub(super) fn clients(values: Values<'_>, dialect: Dialect) -> Result<(Network, Network), ContractError> {
     const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
     const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
     let my: Network = values.required_place(MY_CLIENT)?;
@@ -71,7 +71,44 @@ pub(super) fn clients(values: Values<'_>) -> Result<(Network, Network), Contract
     if my.family() != peer.family() {
         return Err(values.contradiction(MY_CLIENT, PEER_CLIENT, "networks of one family"));
     }
-    Ok((my, peer))
+    Ok((my, outer_client(values, dialect, peer)?))
+}
+
+/// The far network as packets bear it. libreswan up to 4.3 and Openswan tell of a peer behind NAT in transport mode (L2TP, RFC 3193) the
+/// address that it has behind the NAT; its packets bear that of the NAT, `PLUTO_PEER`. 4.4 and later tell that themselves (`kernel.c`).
+fn outer_client(values: Values<'_>, dialect: Dialect, client: Network) -> Result<Network, ContractError> {
+    let tells_inner = match dialect {
+        // Only these set it.
+        Dialect::Libreswan(Libreswan::V4) => values.text("PLUTO_VERSION")? == Some("2.0"),
+        Dialect::Openswan => true,
+        Dialect::Libreswan(Libreswan::V5 | Libreswan::V54) | Dialect::StrongSwan | Dialect::FreesWan => false,
+    };
+    let mut words = policy_words(values);
+    let is_transport = values.has("PLUTO_CONN_POLICY") && !words.any(|word| word == b"TUNNEL");
+    let peer = values.address("PLUTO_PEER")?;
+    Ok(match peer.filter(|peer| Family::of(*peer) == client.family()) {
+        Some(peer) if tells_inner && is_transport && client.is_host(client.first()) => Network::host(peer),
+        Some(_) | None => client,
+    })
+}
+
+/// The words of the connection's policy. 4.3 forgets the blank behind the last one, which the shell then joins with the next variable.
+fn policy_words<'a>(values: Values<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let policy = values.raw("PLUTO_CONN_POLICY").unwrap_or_default().as_bytes();
+    let end = policy.len() - joined_kind(values).map_or(0, |kind| kind.len() + JOINED_KIND.len());
+    policy[..end].split(|byte| *byte == b'+')
+}
+
+/// What stands between the last word of 4.3's policy and the kind of the connection.
+const JOINED_KIND: &[u8] = b"PLUTO_CONN_KIND=";
+
+/// The kind of the connection, where it has become a part of the policy.
+fn joined_kind<'a>(values: Values<'a>) -> Option<&'a [u8]> {
+    let policy = values.raw("PLUTO_CONN_POLICY")?.as_bytes();
+    let at = policy
+        .windows(JOINED_KIND.len())
+        .position(|window| window == JOINED_KIND)?;
+    policy.get(at + JOINED_KIND.len()..)
 }
 
 /// Where the verb does not say it (libreswan 5.4, asynchronous), as the daemon itself would have decided.
@@ -86,6 +123,7 @@ fn multiplicity(values: Values<'_>, dialect: Dialect) -> Result<Multiplicity, Co
     match dialect {
         Dialect::StrongSwan => Ok(Multiplicity::Counted),
         Dialect::Libreswan(_) => match values.text("PLUTO_CONN_KIND")? {
+            None if joined_kind(values).is_some_and(|kind| kind != b"CK_PERMANENT") => Ok(Multiplicity::Instances),
             // libreswan does not always tell (not before 3.18). A second `up` replaces the first then, which opens less, not more.
             None | Some("CK_PERMANENT") => Ok(Multiplicity::Single),
             // An instance, an instance that is being deleted (CK_GOING_AWAY in 4.x), or what instances are made of.
@@ -156,13 +194,7 @@ fn host_access(values: Values<'_>, dialect: Dialect) -> Result<HostAccess, Contr
 fn compression(values: Values<'_>, dialect: Dialect) -> Result<Compression, ContractError> {
     let compresses = match dialect {
         Dialect::StrongSwan => values.text("PLUTO_IPCOMP")?.is_some(),
-        Dialect::Libreswan(_) => {
-            let policy = values.raw("PLUTO_CONN_POLICY").unwrap_or_default();
-            policy
-                .as_bytes()
-                .split(|byte| *byte == b'+')
-                .any(|word| word == b"COMPRESS")
-        }
+        Dialect::Libreswan(_) => policy_words(values).any(|word| word == b"COMPRESS"),
         Dialect::Openswan | Dialect::FreesWan => false,
     };
     Ok(if compresses {

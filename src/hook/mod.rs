@@ -3,6 +3,7 @@
 mod aside;
 mod call;
 mod done;
+mod interface;
 mod tunnel_line;
 
 use std::collections::BTreeMap;
@@ -147,6 +148,9 @@ pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> R
         routes: route_options(options, &event),
         settings,
     };
+    if let Duty::Open(tunnel) = &event.duty {
+        interface::check(&event, tunnel).map_err(|error| call.judged(&event, error))?;
+    }
     match options.mode {
         Mode::DryRun => call.show(&event),
         Mode::Real => call.carry_out(&event),

@@ -78,6 +78,9 @@ pub enum Fault {
     /// There is no such device.
     #[error("there is no device {0}")]
     NoDevice(Device),
+    /// There is such a device, but it is no VTI: packets leave by it unencrypted.
+    #[error("the device {0} is no VTI")]
+    NoVti(Device),
     /// The kernel did not answer within two seconds.
     #[error("the kernel does not answer")]
     Silent,

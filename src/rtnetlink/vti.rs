@@ -23,7 +23,9 @@ pub(super) fn put(connection: &mut Connection, vti: &Vti) -> Result<Put, Netlink
         // Either by its name, or by its ends: then there is another device of another name, and this one is missing.
         Err(Fault::Refused(Errno::EEXIST)) => {
             return match links::find(connection, Which::Name(&vti.device)).map_err(failed)? {
-                Some(_) => Ok(Put::Stood),
+                Some(link) if is_vti(&link) => Ok(Put::Stood),
+                // Routes into it would lead out of the tunnel.
+                Some(_) => Err(failed(Fault::NoVti(vti.device.clone()))),
                 None => Err(failed(Fault::Refused(Errno::EEXIST))),
             };
         }
@@ -38,6 +40,13 @@ pub(super) fn put(connection: &mut Connection, vti: &Vti) -> Result<Put, Netlink
         return Err(error);
     }
     Ok(Put::New)
+}
+
+fn is_vti(link: &Link) -> bool {
+    match link.kind {
+        LinkKind::Vti(_) | LinkKind::Vti6 => true,
+        LinkKind::Xfrm | LinkKind::Unnamed | LinkKind::Other => false,
+    }
 }
 
 /// Makes a new device usable.
@@ -70,6 +79,6 @@ pub(super) fn may_go(item: &Item, link: &Link) -> bool {
     let Item::Vti(vti) = item else { return true };
     match link.kind {
         LinkKind::Vti(ends) => ends == vti.ends(),
-        LinkKind::Xfrm | LinkKind::Other => false,
+        LinkKind::Vti6 | LinkKind::Xfrm | LinkKind::Unnamed | LinkKind::Other => false,
     }
 }

@@ -10,6 +10,7 @@ mod gateway;
 mod pattern;
 mod policy;
 mod reader;
+mod salvage;
 mod service;
 mod stock;
 
@@ -24,6 +25,7 @@ pub use file::{DEFAULT_PATH, SettingsError};
 pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 pub use pattern::{Fit, IdentityPattern, NamePattern};
 pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+pub use salvage::only_ipsec;
 pub use service::Service;
 pub use stock::{STOCK_PATHS, StockSettings};
 

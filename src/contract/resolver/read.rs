@@ -96,14 +96,14 @@ fn names(
             my_client: tunnel.my_client,
             peer_client: tunnel.peer_client,
         }),
-        None => user(values),
+        None => user(values, dialect),
     };
     let user = user.map_err(|fault| faults.push(fault)).ok()?;
     Some(NameService { user, request })
 }
 
-fn user(values: Values<'_>) -> Result<ResolverUser, ContractError> {
-    let (my_client, peer_client) = tunnel::clients(values)?;
+fn user(values: Values<'_>, dialect: Dialect) -> Result<ResolverUser, ContractError> {
+    let (my_client, peer_client) = tunnel::clients(values, dialect)?;
     Ok(ResolverUser {
         connection: tunnel::connection(values)?,
         my_client,
