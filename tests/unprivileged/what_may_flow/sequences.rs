@@ -181,14 +181,14 @@ fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
 /// After a reload there is nothing to be moved, and after `place = "own"` nothing to be moved to.
 #[test]
 fn jumps_that_move_between_no_rules_start_no_program() {
-    for file in 0..FILES.len() {
+    for (file, text) in FILES.into_iter().enumerate() {
         let mut run = Run::new();
         for step in [Step::File(6), Step::Start, Step::Reload, Step::File(file), Step::Start] {
             run.make(&step);
         }
         let mut fresh = fresh(file);
         assert!(fresh.start().is_ok());
-        assert_eq!(contents(&mut run.world), contents(&mut fresh), "{}", FILES[file]);
+        assert_eq!(contents(&mut run.world), contents(&mut fresh), "{text}");
     }
 }
 
