@@ -4,8 +4,10 @@
 mod support;
 
 mod again;
+mod declared;
 mod emulator;
 mod explained;
+mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;

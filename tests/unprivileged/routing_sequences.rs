@@ -17,12 +17,13 @@ use crate::support::scratch::scratch;
 use nix::errno::Errno;
 use pluto_updown::apply::{RoutingError, RoutingSession};
 use pluto_updown::contract::{Event, Snapshot, read};
-use pluto_updown::plan::{AlwaysRoute, RouteOptions};
+use pluto_updown::plan::RouteOptions;
 use pluto_updown::record::{Daemon, Store};
 use pluto_updown::rtnetlink::{
     Ends, Item, Link, Lookup, Medium, NetlinkError, Network, NoRoute, Put, Route, Taken, Wanted,
 };
 use pluto_updown::selector::Device;
+use pluto_updown::settings::AlwaysRoute;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
