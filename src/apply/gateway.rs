@@ -6,7 +6,7 @@ use super::tunnel::outer;
 use super::{ApplyError, Session, Work, checked, may_be_drift, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Listing, Ruleset, Table, restore_text};
+use crate::netfilter::{Listing, Ruleset, Table};
 use crate::plan::{DesiredState, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Installed, Pending, Settle, TunnelRecord};
 use crate::selector::{Family, MarkBit, Network};
@@ -115,11 +115,8 @@ impl<T: Tables> Session<'_, T> {
             return Ok(false);
         };
         let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
-        if sections.is_empty() {
-            return Ok(false);
-        }
-        self.tables.restore(ruleset, &restore_text(&sections))?;
-        Ok(true)
+        self.give(ruleset, &sections)?;
+        Ok(!sections.is_empty())
     }
 
     /// Holds these networks apart no more.
@@ -381,7 +378,8 @@ impl<T: Tables> Session<'_, T> {
             old.jump_config(ruleset),
             new.jump_config(ruleset),
         ))?;
-        Ok(self.tables.restore(ruleset, &restore_text(&sections))?)
+        // After a reload nothing of ours is left to move.
+        Ok(self.give(ruleset, &sections)?)
     }
 
     /// Puts everything in anew where chains of ours stand that nobody has put in, or others are missing. Says whether it did.
