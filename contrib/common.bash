@@ -16,9 +16,8 @@ fail() {
     exit 1
 }
 
-#
-# usage: prints the comment that the script begins with. Every script in this folder does so for --help, before it does anything: see
-# the last line of this file.
+# Prints the comment that the script begins with. Every script in this folder does so for --help,
+# before it does anything: see the last line of this file.
 usage() {
     sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"
     exit 0
