@@ -9,7 +9,7 @@ use log::{error, info, warn};
 
 use super::aside::Aside;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{Done, HookError, PATIENCE, failed_call, interfaces, path_mtus};
+use super::{Done, HookError, PATIENCE, failed_call, interfaces, know_recorded_tunnels, path_mtus};
 use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
 use crate::cli::Options;
 use crate::contract::{Duty, Event, Operation, Routing, Snapshot, Tunnel};
@@ -107,7 +107,7 @@ impl Call<'_> {
         }
         let store = opened?;
         let mut programs = self.programs(deadline, &store);
-        let mut session = Session::new(&store, &mut programs, self.caller(event));
+        let mut session = Session::new(&store, &mut programs, self.full_caller(event, &store));
         self.clear_routes(&store);
         let kept = session.housekeep();
         let result = match &kept {
@@ -263,6 +263,16 @@ impl Call<'_> {
 
     fn programs<'s>(&self, deadline: Instant, store: &'s Store) -> Programs<'s> {
         Programs::new(self.options.programs.clone(), self.options.wait, deadline, store.lock())
+    }
+
+    /// With what is needed to write the rules of an older version anew, where there are such. What cannot be read is told when it is read
+    /// for that.
+    fn full_caller(&self, event: &Event, store: &Store) -> Caller {
+        let mut caller = self.caller(event);
+        if store.has_older_layout().unwrap_or_default() {
+            let _ = know_recorded_tunnels(&mut caller, store);
+        }
+        caller
     }
 
     fn caller(&self, event: &Event) -> Caller {

@@ -16,12 +16,13 @@ use std::{fs, io};
 use anyhow::Context as _;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, RoutingError};
+use crate::apply::{ApplyError, Caller, RoutingError};
 use crate::cli::{Duties, HookArgumentError, Mode, Options, hook_arguments};
 use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
 use crate::logging::{self, Destination};
+use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
-use crate::record::{Daemon, RecordError};
+use crate::record::{Daemon, RecordError, Store, TunnelRecord};
 use crate::rtnetlink::{XfrmInterface, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, StockSettings};
 use crate::words::escaped;
@@ -212,6 +213,31 @@ fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
     peer.and_then(|peer| Some((peer, path_mtu(peer)?)))
         .into_iter()
         .collect()
+}
+
+/// What has to be known to lay out every tunnel on record anew.
+pub(crate) fn know_recorded_tunnels(caller: &mut Caller, store: &Store) -> Result<(), HookError> {
+    let mut records: Vec<TunnelRecord> = Vec::new();
+    for ruleset in Ruleset::all() {
+        records.extend(store.tunnels(ruleset)?);
+    }
+    if caller.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
+        // Without them such a tunnel is laid out as when there is no such device.
+        caller.interfaces = xfrm_interfaces().unwrap_or_default();
+    }
+    let settings = &caller.settings;
+    let is_clamped =
+        |record: &&TunnelRecord| [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu);
+    for peer in records
+        .iter()
+        .filter(is_clamped)
+        .filter_map(|record| record.tunnel.peer)
+    {
+        if let (false, Some(size)) = (caller.path_mtus.contains_key(&peer), path_mtu(peer)) {
+            caller.path_mtus.insert(peer, size);
+        }
+    }
+    Ok(())
 }
 
 /// The daemon that this process is the hook of.

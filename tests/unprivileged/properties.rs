@@ -13,7 +13,7 @@ use pluto_updown::plan::{
     ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
     rebuild, transition, tunnel_rules,
 };
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace};
 use proptest::prelude::*;
 
@@ -89,6 +89,7 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
         nat_exemption: NatExemption::Never,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
@@ -132,8 +133,8 @@ fn is_plain(line: &str) -> bool {
 }
 
 fn site(family: Family) -> JumpConfig {
-    let place = JumpPlace::First;
-    JumpConfig { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    JumpConfig { family, place, mark }
 }
 
 proptest! {

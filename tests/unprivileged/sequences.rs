@@ -288,13 +288,14 @@ fn order_is_safe(world: &mut World, family: Family) -> bool {
         }
     };
     let asks_whence = |rule: &String| rule.contains("-i ") || rule.contains("--dir in");
-    let whence_first = ["PLUTO-FORWARD", "PLUTO-FROM"]
-        .into_iter()
-        .all(|chain| rules(chain).is_sorted_by_key(|rule| !asks_whence(rule)));
-    let accept_last = ["PLUTO-ONWARD", "PLUTO-TO"]
-        .into_iter()
-        .all(|chain| rules(chain).is_sorted_by_key(|rule| rule == "-j ACCEPT"));
-    whence_first && accept_last
+    let whence_first = rules("PLUTO-FORWARD").is_sorted_by_key(|rule| !asks_whence(rule));
+    let accept_last = rules("PLUTO-ONWARD").is_sorted_by_key(|rule| !rule.contains("-o "));
+    let clears = |chain| {
+        rules(chain)
+            .first()
+            .is_none_or(|rule: &String| rule.contains("--set-xmark 0x0/"))
+    };
+    whence_first && accept_last && clears("PLUTO-DECRYPTED") && clears("PLUTO-INTERFACES")
 }
 
 proptest! {

@@ -223,6 +223,7 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         from,
         to,
         connection: PacketCtState::New,
+        consented: false,
         answered_at: None,
     };
     let comes = (
@@ -258,6 +259,7 @@ fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
             from,
             to,
             connection: PacketCtState::New,
+            consented: false,
             answered_at: None,
         };
         let fate = brief(&book.journeys(packet), tunnel.family());

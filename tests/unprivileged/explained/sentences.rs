@@ -82,6 +82,7 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
         from,
         to,
         connection,
+        consented: false,
         answered_at: Some(source),
     }
 }
