@@ -195,6 +195,7 @@ fn opened(tunnel: &Tunnel) {
         policy: &policy,
         esp: Esp::Negotiated,
         nat_exemption: NatExemption::Possible,
+        connected: &[],
         interfaces: &[],
         path_mtu: Some(1400),
     };
@@ -265,6 +266,7 @@ fn tunnels_layout() -> TunnelRules {
         policy: &Policy::default(),
         esp: Esp::Negotiated,
         nat_exemption: NatExemption::Possible,
+        connected: &[],
         interfaces: &[],
         path_mtu: None,
     };

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use log::{error, warn};
 
 use crate::apply::{ApplyError, RoutingError};
@@ -22,7 +23,7 @@ use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
 use crate::logging::{self, Destination};
 use crate::plan::RouteOptions;
 use crate::record::{Daemon, RecordError};
-use crate::rtnetlink::{XfrmInterface, path_mtu, xfrm_interfaces};
+use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, StockSettings};
 use crate::words::escaped;
 
@@ -211,6 +212,21 @@ fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
     peer.and_then(|peer| Some((peer, path_mtu(peer)?)))
         .into_iter()
         .collect()
+}
+
+/// The networks that the gateway is connected to, where the tunnel to be opened hides machines from all but these.
+fn connected(duty: &Duty, settings: &Settings) -> Option<Vec<IpNet>> {
+    let Duty::Open(tunnel) = duty else { return None };
+    if !settings.policy(tunnel).bypasses_connected() {
+        return None;
+    }
+    match connected_networks() {
+        Ok(networks) => Some(networks.into_iter().collect()),
+        Err(error) => {
+            warn!("{error}");
+            None
+        }
+    }
 }
 
 /// The daemon that this process is the hook of.

@@ -17,7 +17,7 @@ use crate::contract::ConnectionName;
 use crate::hook::HookError;
 use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{Store, TunnelRecord};
-use crate::rtnetlink::{path_mtu, xfrm_interfaces};
+use crate::rtnetlink::{connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, only_ipsec};
 use last_good::LastGood;
 
@@ -222,7 +222,15 @@ fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Call
             path_mtus.insert(peer, size);
         }
     }
+    let hides = records
+        .iter()
+        .any(|record| settings.policy(&record.tunnel).bypasses_connected());
+    let connected = match hides {
+        true => connected_networks().ok().map(|networks| networks.into_iter().collect()),
+        false => None,
+    };
     Ok(Caller {
+        connected,
         daemon: None,
         now: ground.now,
         interfaces,

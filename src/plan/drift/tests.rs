@@ -39,6 +39,7 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
         policy: &policy,
         esp: Esp::default(),
         nat_exemption: NatExemption::Never,
+        connected: &[],
         interfaces: &[],
         path_mtu: None,
     };
