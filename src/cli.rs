@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::selector::Expected;
+use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::words::{escaped, nearest};
 
 /// Where the record is unless `--state-dir` says otherwise.

@@ -17,7 +17,7 @@ use pluto_updown::plan::{
 };
 use pluto_updown::record::{Entry, FORMAT, Pending, ResolverRecord, RoutingRecord, TunnelRecord};
 use pluto_updown::resolver::{Author, Names, author, merge};
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace, Policy, Settings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -196,6 +196,7 @@ fn opened(tunnel: &Tunnel) {
         esp: Esp::Negotiated,
         nat_exemption: NatExemption::Possible,
         connected: &[],
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: Some(1400),
     };
@@ -247,8 +248,8 @@ fn life(tunnel_rules: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
 }
 
 fn site(family: Family) -> JumpConfig {
-    let place = JumpPlace::First;
-    JumpConfig { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    JumpConfig { family, place, mark }
 }
 
 /// That of a tunnel between two networks.
@@ -267,6 +268,7 @@ fn tunnels_layout() -> TunnelRules {
         esp: Esp::Negotiated,
         nat_exemption: NatExemption::Possible,
         connected: &[],
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };

@@ -8,7 +8,7 @@ use crate::plan::{
     NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, kept_sources, tunnel_rules,
 };
 use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
-use crate::selector::Family;
+use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Policy, Settings};
 
 impl<T: Tables> Session<'_, T> {
@@ -75,7 +75,7 @@ impl<T: Tables> Session<'_, T> {
             turn: old.as_ref().map_or(last.unwrap_or_default(), |old| old.turn),
             tunnel_rules: TunnelRules::default(),
         };
-        let mut new = self.agree(new, &alike, old.as_ref())?;
+        let mut new = self.agree(new, &alike, old.as_ref(), self.installed(ruleset)?.mark)?;
         let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
         new.since = stood.map_or(new.since, |old| old.since);
         let outcome = match stood {
@@ -111,6 +111,7 @@ impl<T: Tables> Session<'_, T> {
         id: &TunnelId,
         policy: &Policy,
         old: Option<&TunnelRecord>,
+        mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
         let settings = &self.caller.settings;
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
@@ -123,6 +124,7 @@ impl<T: Tables> Session<'_, T> {
                 true => NatExemption::Never,
                 false => NatExemption::Possible,
             },
+            mark,
             interfaces: &self.caller.interfaces,
             path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
         };

@@ -1,4 +1,4 @@
-//! One hook call, from what the daemon said to the exit code.
+//! One hook call, from the daemon's variables to the exit code.
 
 mod aside;
 mod call;
@@ -17,12 +17,13 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, RoutingError};
+use crate::apply::{ApplyError, Caller, RoutingError};
 use crate::cli::{Duties, HookArgumentError, Mode, Options, hook_arguments};
 use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
 use crate::logging::{self, Destination};
+use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
-use crate::record::{Daemon, RecordError};
+use crate::record::{Daemon, RecordError, Store, TunnelRecord};
 use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, StockSettings};
 use crate::words::escaped;
@@ -49,7 +50,7 @@ pub enum HookError {
     /// The settings are not understood.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The surroundings cannot be found out.
+    /// A file of the system cannot be read.
     #[error("{what}: {error}")]
     Surroundings {
         /// What could not be read.
@@ -60,8 +61,8 @@ pub enum HookError {
     /// The change cannot be made.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A tunnel's rules cannot be put in, and that is no reason to refuse it (`on-error`). What became of it comes first: the reason can be
-    /// long, and a line is cut.
+    /// A tunnel's rules cannot be installed, and `on-error` says that this is no reason to refuse the tunnel. The outcome comes before the
+    /// reason, because the reason can be long, and a line is cut.
     #[error("the tunnel stands without its rules: {0}")]
     Tolerated(ApplyError),
     /// The routes, addresses or devices cannot be set up.
@@ -73,7 +74,7 @@ pub enum HookError {
 }
 
 impl HookError {
-    /// 0 where the failure is no reason to refuse the tunnel, 2 where the administrator has to mend the call or the settings, 1 otherwise.
+    /// 0 where the failure is no reason to refuse the tunnel, 2 where the call's arguments or the settings are wrong, 1 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -90,8 +91,9 @@ impl From<RecordError> for HookError {
     }
 }
 
-/// Carries out a call of a daemon and returns the exit code. Says nothing on standard output but what `--dry-run` shows, and one
-/// line on standard error if it fails.
+/// Carries out a call of a daemon and returns the exit code.
+///
+/// Only `--dry-run` writes to standard output. A failure is one line on standard error.
 #[must_use]
 pub fn run(snapshot: &Snapshot) -> u8 {
     let options = hook_arguments(snapshot.arguments());
@@ -115,7 +117,7 @@ pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
 /// The context of everything that goes wrong in a call: `up-client net-net failed`.
 fn failed_call(snapshot: &Snapshot) -> String {
     let mut words = String::new();
-    // Both are the administrator's own words, yet escaped like everything else. They are cut, so that the reason still fits the line.
+    // The administrator chose both, yet they are escaped like everything else. They are cut, so that the reason still fits the line.
     for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
         if let Some(value) = snapshot.get(name) {
             words += &escaped(value.as_encoded_bytes(), 32);
@@ -135,9 +137,9 @@ pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> R
         event.routing = None;
     }
     let settings = match &event.duty {
-        // That they are sound is known before anything is changed.
+        // Wrong settings end the call here, before anything is changed.
         Duty::Open(_) => Settings::load(options.config.as_deref())?,
-        // What was put in can be taken out, whatever has become of the file.
+        // Removal needs only the record, so that a broken file never keeps a rule installed.
         Duty::Close(_) | Duty::Nothing => Settings::default(),
     };
     let call = Call {
@@ -158,7 +160,7 @@ pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> R
     }
 }
 
-/// What the administrator says about routes: on the command line, else in the stock scripts' own file.
+/// The administrator's options for routes: from the command line, else from the stock scripts' own file.
 fn route_options(options: &Options, event: &Event) -> RouteOptions {
     if event.routing.is_none() || !event.verb.asks(Operation::Route) {
         return RouteOptions::default();
@@ -203,7 +205,7 @@ fn interfaces(duty: &Duty) -> Vec<XfrmInterface> {
     }
 }
 
-/// What fits the path to the peer of the tunnel to be opened, where that matters.
+/// The path MTU to the peer, in bytes, if `mss` of the tunnel to be opened depends on it.
 fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
     let Duty::Open(tunnel) = duty else {
         return BTreeMap::new();
@@ -227,6 +229,35 @@ fn connected(duty: &Duty, settings: &Settings) -> Option<Vec<IpNet>> {
             None
         }
     }
+}
+
+/// What has to be known to lay out every tunnel on record anew.
+pub(crate) fn know_recorded_tunnels(caller: &mut Caller, store: &Store) -> Result<(), HookError> {
+    let mut records: Vec<TunnelRecord> = Vec::new();
+    for ruleset in Ruleset::all() {
+        records.extend(store.tunnels(ruleset)?);
+    }
+    if caller.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
+        // Without them such a tunnel is laid out as when there is no such device.
+        caller.interfaces = xfrm_interfaces().unwrap_or_default();
+    }
+    let settings = &caller.settings;
+    let hides = |record: &TunnelRecord| settings.policy(&record.tunnel).bypasses_connected();
+    if caller.connected.is_none() && records.iter().any(hides) {
+        caller.connected = connected_networks().ok().map(|networks| networks.into_iter().collect());
+    }
+    let is_clamped =
+        |record: &&TunnelRecord| [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu);
+    for peer in records
+        .iter()
+        .filter(is_clamped)
+        .filter_map(|record| record.tunnel.peer)
+    {
+        if let (false, Some(size)) = (caller.path_mtus.contains_key(&peer), path_mtu(peer)) {
+            caller.path_mtus.insert(peer, size);
+        }
+    }
+    Ok(())
 }
 
 /// The daemon that this process is the hook of.

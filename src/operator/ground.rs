@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::apply::Caller;
 use crate::cli::Options;
-use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, network_namespace, now};
+use crate::hook::{HookError, PATIENCE, RESOLVER_PATIENCE, know_recorded_tunnels, network_namespace, now};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::Ruleset;
 use crate::record::{Daemon, Store};
@@ -70,6 +70,15 @@ impl<'a> Ground<'a> {
             settings: Settings::load(self.options.config.as_deref()).unwrap_or_default(),
             ..Caller::default()
         }
+    }
+
+    /// The same for who changes something, and may have to write rules of an older version anew.
+    pub(super) fn changing_caller(&self, store: &Store) -> Result<Caller, HookError> {
+        let mut caller = self.caller();
+        if store.has_older_layout()? {
+            know_recorded_tunnels(&mut caller, store)?;
+        }
+        Ok(caller)
     }
 
     /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in

@@ -45,8 +45,9 @@ fn prune(ground: &Ground<'_>, store: Store) -> Result<u8, HookError> {
 /// What is done under the lock, in words, and the dead daemons that have tunnels still.
 fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Daemon>), HookError> {
     let mut programs = ground.programs(store);
-    let mut session = Session::new(store, &mut programs, ground.caller());
+    let mut session = Session::new(store, &mut programs, ground.changing_caller(store)?);
     session.settle()?;
+    session.upgrade()?;
     let judged = judge(store)?;
     let mut text = judged.text("forgotten");
     let works = session.forgetting(judged.gone)?;

@@ -68,8 +68,12 @@ fn restore(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut session = Session::new(store, &mut programs, ground.caller());
+    let mut session = Session::new(store, &mut programs, ground.changing_caller(store)?);
     session.settle()?;
+    for ruleset in session.upgrade()? {
+        // Writing into a String cannot fail.
+        let _ = writeln!(restored.text, "mended: {ruleset} older layout");
+    }
     for ruleset in rulesets {
         match session.restore(ruleset) {
             Ok(drifts) => restored.text.push_str(&told(ruleset, &drifts, "mended")),

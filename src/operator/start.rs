@@ -5,7 +5,6 @@
 
 mod last_good;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use log::{error, warn};
@@ -14,11 +13,10 @@ use super::ground::{Ground, print};
 use crate::apply::{Blocked, Caller, Session, Standing, Started};
 use crate::cli::{Mode, Options};
 use crate::contract::ConnectionName;
-use crate::hook::HookError;
+use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Ruleset, restore_text};
-use crate::record::{Store, TunnelRecord};
-use crate::rtnetlink::{connected_networks, path_mtu, xfrm_interfaces};
-use crate::settings::{Mss, Settings, SettingsError, only_ipsec};
+use crate::record::Store;
+use crate::settings::{Settings, SettingsError, only_ipsec};
 use last_good::LastGood;
 
 /// When everything is made as it is set.
@@ -105,7 +103,7 @@ fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let ground = Ground::new(options)?;
-    let started = in_session(&ground, Settings::default(), |session| session.stop())?;
+    let started = in_session(&ground, nothing_set(options), |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
         Some(rulesets) => format!("the gateway's rules are out of {rulesets}\n"),
@@ -136,7 +134,7 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = Ground::new(options)?;
     let started = match blocked(which) {
-        Some(blocked) => in_session(&ground, Settings::default(), |session| session.unblock(&blocked))?,
+        Some(blocked) => in_session(&ground, nothing_set(options), |session| session.unblock(&blocked))?,
         None => Started::default(),
     };
     let left = pairs(started.standing.guards);
@@ -150,6 +148,14 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
         (false, _) => format!("lifted; {left} held apart\n"),
     })?;
     Ok(u8::from(none && which.is_some()))
+}
+
+/// No settings, but for the bit of the mark: rules that an older version has put in are written anew with it.
+fn nothing_set(options: &Options) -> Settings {
+    let set = Settings::load(options.config.as_deref()).unwrap_or_default();
+    let mut settings = Settings::default();
+    settings.gateway.mark = set.gateway.mark;
+    settings
 }
 
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
@@ -183,6 +189,15 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
     let caller = caller(ground, store, settings)?;
     let session = Session::new(store, &mut programs, caller);
     let mut text = String::new();
+    for ruleset in Ruleset::all() {
+        if session.moves(ruleset)? {
+            // Writing into a String cannot fail.
+            let _ = writeln!(
+                text,
+                "# start: would write all rules of {ruleset} anew: place, mark or the tunnel_rules changes"
+            );
+        }
+    }
     for work in session.starting()? {
         let sections = session.sections(&work)?;
         if !sections.is_empty() {
@@ -203,40 +218,14 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
 
 /// What the work needs to know of the machine, for the tunnels on record.
 fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Caller, HookError> {
-    let mut records: Vec<TunnelRecord> = Vec::new();
-    for ruleset in Ruleset::all() {
-        records.extend(store.tunnels(ruleset)?);
-    }
-    let numbered = records.iter().any(|record| record.tunnel.if_id_out.is_some());
-    let interfaces = match numbered {
-        // Without them such a tunnel is laid out as when there is no such device.
-        true => xfrm_interfaces().unwrap_or_default(),
-        false => Vec::new(),
-    };
-    let clamped = records
-        .iter()
-        .filter(|record| settings.policy(&record.tunnel).mss == Mss::PathMtu);
-    let mut path_mtus = BTreeMap::new();
-    for peer in clamped.filter_map(|record| record.tunnel.peer) {
-        if let (false, Some(size)) = (path_mtus.contains_key(&peer), path_mtu(peer)) {
-            path_mtus.insert(peer, size);
-        }
-    }
-    let hides = records
-        .iter()
-        .any(|record| settings.policy(&record.tunnel).bypasses_connected());
-    let connected = match hides {
-        true => connected_networks().ok().map(|networks| networks.into_iter().collect()),
-        false => None,
-    };
-    Ok(Caller {
-        connected,
+    let mut caller = Caller {
         daemon: None,
         now: ground.now,
-        interfaces,
-        path_mtus,
         settings,
-    })
+        ..Caller::default()
+    };
+    know_recorded_tunnels(&mut caller, store)?;
+    Ok(caller)
 }
 
 fn changed(started: &Started) -> Option<String> {

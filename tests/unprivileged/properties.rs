@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use crate::support::emulator::{Emulator, Kind};
+use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
@@ -12,7 +13,7 @@ use pluto_updown::plan::{
     ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
     rebuild, transition, tunnel_rules,
 };
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace};
 use proptest::prelude::*;
 
@@ -89,6 +90,7 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
         esp: Esp::Leave,
         nat_exemption: NatExemption::Never,
         connected: &[],
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
@@ -132,12 +134,12 @@ fn is_plain(line: &str) -> bool {
 }
 
 fn site(family: Family) -> JumpConfig {
-    let place = JumpPlace::First;
-    JumpConfig { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    JumpConfig { family, place, mark }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {

@@ -230,6 +230,7 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         from,
         to,
         connection: PacketCtState::New,
+        consented: false,
         answered_at: None,
     };
     let comes = (
@@ -265,6 +266,7 @@ fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
             from,
             to,
             connection: PacketCtState::New,
+            consented: false,
             answered_at: None,
         };
         let fate = brief(&book.journeys(packet), tunnel.family());

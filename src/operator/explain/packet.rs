@@ -132,6 +132,7 @@ fn journeys(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, con
         from: way.from.clone(),
         to: way.to.clone(),
         connection,
+        consented: false,
         answered_at: None,
     })
 }

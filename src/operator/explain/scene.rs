@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::super::ground::Ground;
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
-use crate::plan::{DesiredState, JumpConfig, Packet, RulesetModel, Trace, TunnelRules};
-use crate::record::{Entry, GatewayRecord, GuardRecord, TunnelRecord};
+use crate::plan::{DesiredState, Packet, RulesetModel, Trace, TunnelRules};
+use crate::record::{Entry, GatewayRecord, GuardRecord, Installed, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, Network as _, WayKind};
 use crate::selector::Family;
 use crate::settings::JumpPlace;
@@ -44,7 +44,7 @@ impl Scene {
         for ruleset in Ruleset::all() {
             let entries = store.entries(ruleset)?;
             if !entries.is_empty() {
-                books.push(Book::of(ruleset, store.place(ruleset)?, entries));
+                books.push(Book::of(ruleset, store.installed(ruleset)?, entries));
             }
         }
         Ok(Self { now: ground.now, books })
@@ -59,14 +59,13 @@ impl Scene {
 }
 
 impl Book {
-    pub(super) fn of(ruleset: Ruleset, place: JumpPlace, entries: Vec<Entry>) -> Self {
+    pub(super) fn of(ruleset: Ruleset, installed: Installed, entries: Vec<Entry>) -> Self {
         let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
-        let family = ruleset.family;
         Self {
             ruleset,
-            place,
+            place: installed.place,
             entries,
-            wanted: DesiredState::from_rules(&all_rules, JumpConfig { family, place }),
+            wanted: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
         }
     }
 

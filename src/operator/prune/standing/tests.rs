@@ -2,7 +2,7 @@ use super::*;
 use crate::contract::{Duty, Snapshot, Tunnel, read};
 use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, tunnel_rules};
 use crate::record::FORMAT;
-use crate::selector::Mark;
+use crate::selector::{Mark, MarkBit};
 use crate::settings::{self, Esp};
 
 const STRONGSWAN: &str = "PLUTO_VERSION=1.1 PLUTO_VERB=up-client PLUTO_CONNECTION=net PLUTO_INTERFACE=eth0 PLUTO_REQID=7 \
@@ -40,6 +40,7 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
         esp: Esp::default(),
         nat_exemption: NatExemption::Never,
         connected: &[],
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
