@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{ApplyError, Session};
+use ipnet::IpNet;
+
+use super::{ApplyError, Note, Session};
 use crate::contract::Tunnel;
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block};
+use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block, guards_nothing};
 use crate::record::{Entry, FORMAT, GuardRecord, RecordError, TunnelRecord};
 use crate::selector::Network;
 use crate::settings::WhenDown;
@@ -38,6 +40,16 @@ impl<T: Tables> Session<'_, T> {
         Ok(guards.collect::<Result<_, _>>()?)
     }
 
+    /// What to say where blocking guards nothing.
+    pub(super) fn unguarded(&self, record: &TunnelRecord) -> Option<Note> {
+        let tunnel = &record.tunnel;
+        let blocks = record.policy.when_down == WhenDown::Block && self.caller.settings.between(tunnel).is_empty();
+        (blocks && guards_nothing(tunnel)).then(|| Note::GuardsNothing {
+            connection: tunnel.connection.clone(),
+            address: tunnel.my_client.first(),
+        })
+    }
+
     /// What holds the networks apart that the settings name.
     pub(super) fn named_guards(&self, ruleset: Ruleset) -> Result<Vec<Entry>, ApplyError> {
         let pairs = self.caller.settings.held_apart(ruleset.family);
@@ -55,6 +67,17 @@ impl<T: Tables> Session<'_, T> {
         })
     }
 
+    /// What passes unencrypted between two networks all the same: what everybody lets by who has them blocked, the tunnel as well as the
+    /// connections for which the settings name them. Only what is set counts: a network learned from DHCP must not open what is closed.
+    fn bypassed(&self, pair: &(Network, Network), tunnel: Option<&Tunnel>) -> Vec<IpNet> {
+        let settings = &self.caller.settings;
+        let of_tunnel = tunnel.map(|tunnel| settings.policy(tunnel).bypass.unwrap_or_default());
+        let mut lists = of_tunnel.into_iter().chain(settings.bypasses(pair));
+        let mut all = lists.next().unwrap_or_default();
+        lists.for_each(|list| all.retain(|network| list.contains(network)));
+        all
+    }
+
     /// What holds two networks apart, with what is on record of it: since when, and for which tunnel.
     fn guard(
         &self,
@@ -63,7 +86,8 @@ impl<T: Tables> Session<'_, T> {
         tunnel: Option<&Tunnel>,
     ) -> Result<Entry, RecordError> {
         let id = TunnelId::for_clear_text_block(&near, &far);
-        let tunnel_rules = clear_text_block(&near, &far);
+        let bypass = self.bypassed(&(near, far), tunnel);
+        let tunnel_rules = clear_text_block(&id, &near, &far, &bypass);
         let old = match self.store.entry(ruleset, &id)? {
             Some(Entry::Guard(old)) => Some(*old),
             Some(Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_)) | None => None,

@@ -9,7 +9,7 @@ use log::{error, info, warn};
 
 use super::aside::Aside;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{Done, HookError, PATIENCE, failed_call, interfaces, know_recorded_tunnels, path_mtus};
+use super::{Done, HookError, PATIENCE, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus};
 use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
 use crate::cli::Options;
 use crate::contract::{Duty, Event, Operation, Routing, Snapshot, Tunnel};
@@ -280,6 +280,7 @@ impl Call<'_> {
             daemon: self.daemon,
             now: self.now,
             interfaces: interfaces(&event.duty),
+            connected: connected(&event.duty, &self.settings),
             path_mtus: path_mtus(&event.duty, &self.settings),
             settings: self.settings.clone(),
         }

@@ -18,6 +18,8 @@ mod stock;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use ipnet::IpNet;
+
 use crate::contract::Tunnel;
 use crate::selector::{Family, Network};
 
@@ -85,6 +87,13 @@ impl Settings {
         let blocks = |entry: &&Connection| entry.keys.over(&self.tunnel).when_down == WhenDown::Block;
         let pairs = self.connections.iter().filter(blocks).flat_map(Connection::pairs);
         pairs.filter(|(near, _)| near.family() == family).collect()
+    }
+
+    /// What each connection for which two networks are named lets by.
+    pub fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
+        let entries = self.connections.iter();
+        let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
+        entries.map(|entry| entry.keys.over(&self.tunnel).bypass.unwrap_or_default())
     }
 
     /// The name of the connections for which two networks are named.

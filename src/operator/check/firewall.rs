@@ -3,10 +3,11 @@
 use super::super::ground::{Ground, rulesets};
 use super::Finding;
 use crate::apply::{Comparison, Session};
+use crate::contract::Tunnel;
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
-use crate::plan::DriftKind;
-use crate::record::Store;
+use crate::plan::{DriftKind, guards_nothing};
+use crate::record::{Entry, Store};
 use crate::selector::Family;
 
 /// All that is found.
@@ -27,6 +28,7 @@ pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
         match session.compare(ruleset) {
             Ok(comparison) => {
                 findings.extend(standing(ruleset, &comparison, on_record));
+                findings.extend(unguarded(&comparison));
                 books.push((ruleset, comparison));
             }
             Err(error) => findings.push(unreadable(&error)),
@@ -264,6 +266,29 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
         findings.extend(translating(ruleset, nat));
     }
     findings
+}
+
+/// Tunnels with a virtual address and nothing else, of which `when-down = "block"` guards nothing.
+fn unguarded(comparison: &Comparison) -> Vec<Finding> {
+    let guards = comparison.entries.iter().filter_map(|entry| match entry {
+        Entry::Guard(guard) => Some(guard),
+        Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_) => None,
+    });
+    let tunnels = guards.filter_map(|guard| {
+        let tunnel = guard.tunnel.as_ref()?;
+        ((guard.near, guard.far) == (tunnel.my_client, tunnel.peer_client)).then_some(tunnel)
+    });
+    let finding = |tunnel: &Tunnel| {
+        Finding::wrong(
+            format_args!(
+                "{}: when-down = \"block\" guards only packets from {}",
+                tunnel.connection, tunnel.my_client
+            ),
+            "the gateway has that address only while the tunnel is up; without it packets leave unencrypted from another",
+            "name the interface in only-ipsec, or the networks in between",
+        )
+    };
+    tunnels.filter(|tunnel| guards_nothing(tunnel)).map(finding).collect()
 }
 
 /// A rule that gives packets another source before they are looked at by our own.
