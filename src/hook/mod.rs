@@ -1,8 +1,8 @@
 //! One hook call, from what the daemon said to the exit code.
 
-mod aside;
 mod call;
-mod done;
+mod dns_hook;
+mod summary;
 mod tunnel_line;
 
 use std::collections::BTreeMap;
@@ -16,24 +16,24 @@ use anyhow::Context as _;
 use log::{error, warn};
 
 use crate::apply::{ApplyError, RoutingError};
-use crate::cli::{Duties, HookArgumentError, Mode, Options, hook_arguments};
-use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
+use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::logging::{self, Destination};
 use crate::plan::RouteOptions;
-use crate::record::{Daemon, RecordError};
+use crate::record::{DaemonProcess, RecordError};
 use crate::rtnetlink::{XfrmInterface, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, StockSettings};
+use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, read_event};
 use crate::words::escaped;
 
 use call::Call;
-pub use done::Done;
+pub use summary::Summary;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the programs of the resolver may take in all, once a call.
-pub(crate) const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a call was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum HookError {
     Arguments(#[from] HookArgumentError),
     /// The daemon's variables are not understood.
     #[error(transparent)]
-    Contract(#[from] ContractError),
+    Env(#[from] EnvError),
     /// The settings are not understood.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -77,7 +77,7 @@ impl HookError {
         match self {
             Self::Tolerated(_) => 0,
             Self::Arguments(_) | Self::Settings(_) => 2,
-            Self::Contract(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
+            Self::Env(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -91,16 +91,16 @@ impl From<RecordError> for HookError {
 /// Carries out a call of a daemon and returns the exit code. Says nothing on standard output but what `--dry-run` shows, and one
 /// line on standard error if it fails.
 #[must_use]
-pub fn run(snapshot: &Snapshot) -> u8 {
-    let options = hook_arguments(snapshot.arguments());
+pub fn run(raw_env: &RawEnv) -> u8 {
+    let options = hook_arguments(raw_env.arguments());
     logging::init(match &options {
         Ok(Options { mode: Mode::DryRun, .. }) => Destination::Stderr,
         Ok(Options { mode: Mode::Real, .. }) | Err(_) => Destination::Syslog,
     });
     let done = options
         .map_err(HookError::from)
-        .and_then(|options| call(snapshot, &options, parent_daemon()))
-        .with_context(|| failed_call(snapshot));
+        .and_then(|options| call(raw_env, &options, parent_daemon()))
+        .with_context(|| failed_call(raw_env));
     done.map_or_else(|error| log_failure(&error), |_| 0)
 }
 
@@ -111,11 +111,11 @@ pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
 }
 
 /// The context of everything that goes wrong in a call: `up-client net-net failed`.
-fn failed_call(snapshot: &Snapshot) -> String {
+fn failed_call(raw_env: &RawEnv) -> String {
     let mut words = String::new();
     // Both are the administrator's own words, yet escaped like everything else. They are cut, so that the reason still fits the line.
     for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
-        if let Some(value) = snapshot.get(name) {
+        if let Some(value) = raw_env.get(name) {
             words += &escaped(value.as_encoded_bytes(), 32);
             words.push(' ');
         }
@@ -127,19 +127,19 @@ fn failed_call(snapshot: &Snapshot) -> String {
 ///
 /// # Errors
 /// If its variables or the settings are not understood, or the change cannot be made.
-pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> Result<Done, HookError> {
-    let mut event = read(snapshot)?;
-    if options.routing == Duties::Others {
+pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) -> Result<Summary, HookError> {
+    let mut event = read_event(raw_env)?;
+    if options.routing == RoutingOwner::Others {
         event.routing = None;
     }
-    let settings = match &event.duty {
+    let settings = match &event.firewall {
         // That they are sound is known before anything is changed.
-        Duty::Open(_) => Settings::load(options.config.as_deref())?,
+        FirewallAction::Open(_) => Settings::load(options.config.as_deref())?,
         // What was put in can be taken out, whatever has become of the file.
-        Duty::Close(_) | Duty::Nothing => Settings::default(),
+        FirewallAction::Close(_) | FirewallAction::Nothing => Settings::default(),
     };
     let call = Call {
-        snapshot,
+        raw_env,
         options,
         namespace: network_namespace()?,
         daemon,
@@ -176,10 +176,10 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is known.
 ///
 /// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into it is left to other rules.
-fn interfaces(duty: &Duty) -> Vec<XfrmInterface> {
+fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
     let number = match duty {
-        Duty::Open(tunnel) => tunnel.if_id_out,
-        Duty::Close(_) | Duty::Nothing => None,
+        FirewallAction::Open(tunnel) => tunnel.if_id_out,
+        FirewallAction::Close(_) | FirewallAction::Nothing => None,
     };
     let Some(number) = number else { return Vec::new() };
     match xfrm_interfaces() {
@@ -199,11 +199,13 @@ fn interfaces(duty: &Duty) -> Vec<XfrmInterface> {
 }
 
 /// What fits the path to the peer of the tunnel to be opened, where that matters.
-fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
-    let Duty::Open(tunnel) = duty else {
+fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
+    let FirewallAction::Open(tunnel) = duty else {
         return BTreeMap::new();
     };
-    let peer = tunnel.peer.filter(|_| settings.policy(tunnel).mss == Mss::PathMtu);
+    let peer = tunnel
+        .remote_host
+        .filter(|_| settings.policy(tunnel).mss == Mss::PathMtu);
     peer.and_then(|peer| Some((peer, path_mtu(peer)?)))
         .into_iter()
         .collect()
@@ -211,8 +213,8 @@ fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
 
 /// The daemon that this process is the hook of.
 #[must_use]
-pub fn parent_daemon() -> Option<Daemon> {
-    Daemon::above(std::os::unix::process::parent_id())
+pub fn parent_daemon() -> Option<DaemonProcess> {
+    DaemonProcess::above(std::os::unix::process::parent_id())
 }
 
 pub(crate) fn network_namespace() -> Result<u64, HookError> {

@@ -6,20 +6,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::ground::{Ground, print};
-use crate::apply::{Blocked, Caller, Session, Standing, Started};
+use super::command_context::{CommandContext, print};
+use crate::apply::{Blocked, Context, Engine, InstalledRecords, StartReport};
 use crate::cli::{Mode, Options};
-use crate::contract::ConnectionName;
 use crate::hook::HookError;
 use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{Store, TunnelRecord};
 use crate::rtnetlink::{path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings};
+use crate::updown_env::ConnectionName;
 
 /// Makes everything as it is set, and says what stands. Returns the exit code.
 pub(super) fn start(options: &Options) -> Result<u8, HookError> {
     let settings = Settings::load(options.config.as_deref())?;
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), settings)?,
         Mode::Real => {
@@ -41,7 +41,7 @@ pub(super) fn start(options: &Options) -> Result<u8, HookError> {
 
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     let started = in_session(&ground, Settings::default(), |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
@@ -58,11 +58,11 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
             }
         );
     }
-    if started.standing.guards > 0 {
+    if started.standing.clear_text_blocks > 0 {
         let _ = writeln!(
             text,
             "{} held apart until `pluto-updown unblock`",
-            pairs(started.standing.guards)
+            pairs(started.standing.clear_text_blocks)
         );
     }
     print(&text)?;
@@ -71,12 +71,12 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 
 /// Lets packets in clear between networks again, and says what stays. Returns the exit code: 1 if nothing was held apart by that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     let started = match blocked(which) {
         Some(blocked) => in_session(&ground, Settings::default(), |session| session.unblock(&blocked))?,
-        None => Started::default(),
+        None => StartReport::default(),
     };
-    let left = pairs(started.standing.guards);
+    let left = pairs(started.standing.clear_text_blocks);
     let none = changed(&started).is_none();
     print(&match (none, which) {
         (true, Some(name)) => format!(
@@ -99,14 +99,14 @@ fn blocked(which: Option<&str>) -> Option<Blocked> {
 
 /// Settles what a call that died has left, does the work, and leaves no empty folder behind.
 fn in_session(
-    ground: &Ground<'_>,
+    ground: &CommandContext<'_>,
     settings: Settings,
-    work: impl FnOnce(&mut Session<'_, crate::iptables::Programs<'_>>) -> Result<Started, crate::apply::ApplyError>,
-) -> Result<Started, HookError> {
+    work: impl FnOnce(&mut Engine<'_, crate::iptables::Programs<'_>>) -> Result<StartReport, crate::apply::ApplyError>,
+) -> Result<StartReport, HookError> {
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
     let caller = caller(ground, &store, settings)?;
-    let mut session = Session::new(&store, &mut programs, caller);
+    let mut session = Engine::new(&store, &mut programs, caller);
     let started = session.housekeep().and_then(|()| work(&mut session));
     let tidied = store.tidy();
     let started = started?;
@@ -115,12 +115,12 @@ fn in_session(
 }
 
 /// Shows what `start` would change.
-fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<(), HookError> {
+fn rehearse(ground: &CommandContext<'_>, store: &Store, settings: Settings) -> Result<(), HookError> {
     let mut programs = ground.programs(store);
     let caller = caller(ground, store, settings)?;
-    let session = Session::new(store, &mut programs, caller);
+    let session = Engine::new(store, &mut programs, caller);
     let mut text = String::new();
-    for work in session.starting()? {
+    for work in session.plan_start()? {
         let sections = session.sections(&work)?;
         if !sections.is_empty() {
             // Writing into a String cannot fail.
@@ -139,7 +139,7 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
 }
 
 /// What the work needs to know of the machine, for the tunnels on record.
-fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Caller, HookError> {
+fn caller(ground: &CommandContext<'_>, store: &Store, settings: Settings) -> Result<Context, HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
     for ruleset in Ruleset::all() {
         records.extend(store.tunnels(ruleset)?);
@@ -154,12 +154,12 @@ fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Call
         .iter()
         .filter(|record| settings.policy(&record.tunnel).mss == Mss::PathMtu);
     let mut path_mtus = BTreeMap::new();
-    for peer in clamped.filter_map(|record| record.tunnel.peer) {
+    for peer in clamped.filter_map(|record| record.tunnel.remote_host) {
         if let (false, Some(size)) = (path_mtus.contains_key(&peer), path_mtu(peer)) {
             path_mtus.insert(peer, size);
         }
     }
-    Ok(Caller {
+    Ok(Context {
         daemon: None,
         now: ground.now,
         interfaces,
@@ -168,14 +168,14 @@ fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Call
     })
 }
 
-fn changed(started: &Started) -> Option<String> {
+fn changed(started: &StartReport) -> Option<String> {
     let names: Vec<_> = started.changed.iter().map(Ruleset::to_string).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn words(standing: &Standing) -> String {
+fn words(standing: &InstalledRecords) -> String {
     let gateway = (standing.gateways > 0).then(|| "the gateway's rules".to_owned());
-    let guards = (standing.guards > 0).then(|| format!("{} held apart", pairs(standing.guards)));
+    let guards = (standing.clear_text_blocks > 0).then(|| format!("{} held apart", pairs(standing.clear_text_blocks)));
     let up = (standing.tunnels > 0).then(|| format!("{} as set", tunnels(standing.tunnels)));
     let words: Vec<_> = gateway.into_iter().chain(guards).chain(up).collect();
     words.join(", ")

@@ -18,7 +18,7 @@ use super::packet_path::PacketPath;
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
-use crate::selector::{Device, DeviceClass, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
+use crate::selector::{Family, Icmp, Interface, InterfaceWildcard, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::JumpPlace;
 
 pub(super) fn onward_chain() -> ChainName {
@@ -86,7 +86,7 @@ pub(super) fn ipsec_rule(direction: Direction, target: Target) -> Rule {
     Rule::when(Match::Policy(PolicyMatch::any_ipsec(direction)), target)
 }
 
-fn wildcard_rule(path: PacketPath, class: &DeviceClass, target: Target) -> Rule {
+fn wildcard_rule(path: PacketPath, class: &InterfaceWildcard, target: Target) -> Rule {
     Rule::when(path.interface_match(InterfaceMatch::Wildcard(class.clone())), target)
 }
 
@@ -246,7 +246,7 @@ pub(super) fn interfaces() -> ChainFragment {
 /// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is asked for first: were it tested for
 /// leaving by IPsec first, the second tunnel alone would decide. The device that it leaves by is asked for last, when it is known that it
 /// came neither by IPsec nor by a device.
-pub(super) fn wildcard(table: Table, class: &DeviceClass) -> ChainFragment {
+pub(super) fn wildcard(table: Table, class: &InterfaceWildcard) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     match table {
         Table::Filter => {
@@ -270,7 +270,7 @@ pub(super) fn wildcard(table: Table, class: &DeviceClass) -> ChainFragment {
     fragment
 }
 
-fn filter_wildcard(fragment: &mut ChainFragment, class: &DeviceClass) {
+fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard) {
     fragment.insert_rule(
         &base_chain(BuiltIn::Forward),
         wildcard_rule(PacketPath::ForwardIn, class, Target::Goto(from_interfaces_chain())),
@@ -288,7 +288,7 @@ fn filter_wildcard(fragment: &mut ChainFragment, class: &DeviceClass) {
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
-fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &DeviceClass) {
+fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &InterfaceWildcard) {
     let matched = path.interface_match(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
         fragment.append_rule(
@@ -301,14 +301,14 @@ fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: 
     }
 }
 
-pub(super) fn interface(device: &Device) -> ChainFragment {
+pub(super) fn interface(interface: &Interface) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     for (chain, path) in [
         (from_interfaces_chain(), PacketPath::ForwardIn),
         (to_interfaces_chain(), PacketPath::ForwardOut),
         (into_interfaces_chain(), PacketPath::ForwardOut),
     ] {
-        let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
+        let matched = path.interface_match(InterfaceMatch::Interface(interface.clone()));
         fragment.insert_rule(&chain, Rule::when(matched, Target::Goto(path.dispatcher())));
     }
     // To the device's eyes all of it is in clear.
@@ -320,7 +320,7 @@ pub(super) fn interface(device: &Device) -> ChainFragment {
         (only_beside_tunnels(Direction::In), PacketPath::ForwardIn),
         (only_beside_tunnels(Direction::Out), PacketPath::ForwardOut),
     ] {
-        let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
+        let matched = path.interface_match(InterfaceMatch::Interface(interface.clone()));
         fragment.insert_rule(&chain, Rule::when(matched, Target::Return));
     }
     fragment
@@ -343,7 +343,9 @@ pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) ->
         OptionalChains::Unencrypted => unencrypted_fragment(),
         OptionalChains::ClearTextEntry => clear_text_entry(),
         OptionalChains::NatExempt => nat_exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
-        OptionalChains::NatExemptInterface(device) => nat_exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
+        OptionalChains::NatExemptInterface(interface) => {
+            nat_exempt(Match::Out(InterfaceMatch::Interface(interface.clone())))
+        }
         OptionalChains::SourceNat => source_nat(),
         OptionalChains::ClearTextBlocks => clear_text_blocks(jump_config.family),
         OptionalChains::EspPeers => {
@@ -487,13 +489,13 @@ pub(super) const ESP_AND_AH: [u8; 2] = [50, 51];
 pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let ours = |protocol, port| Traffic::Ports {
         protocol,
-        my: Ports::single(port),
-        peer: Ports::Any,
+        local: Ports::single(port),
+        remote: Ports::Any,
     };
     let theirs = Traffic::Ports {
         protocol: PortProtocol::Tcp,
-        my: Ports::Any,
-        peer: Ports::single(4500),
+        local: Ports::Any,
+        remote: Ports::single(4500),
     };
     let at = |traffic| Match::Traffic(direction, family, traffic);
     vec![
@@ -515,8 +517,8 @@ pub(super) fn dhcp_and_ndp(direction: Direction, family: Family) -> Vec<Vec<Matc
     };
     let dhcp = Traffic::Ports {
         protocol: PortProtocol::Udp,
-        my: Ports::Range(ports.clone()),
-        peer: Ports::Range(ports),
+        local: Ports::Range(ports.clone()),
+        remote: Ports::Range(ports),
     };
     let of = |traffic| Match::Traffic(direction, family, traffic);
     let mut all = vec![vec![of(dhcp)]];

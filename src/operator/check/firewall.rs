@@ -1,8 +1,8 @@
 //! iptables: which one, what it knows, and what stands in the way of our rules.
 
-use super::super::ground::{Ground, rulesets};
+use super::super::command_context::{CommandContext, rulesets};
 use super::Finding;
-use crate::apply::{Comparison, Session};
+use crate::apply::{Comparison, Engine};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
 use crate::plan::DriftKind;
@@ -10,7 +10,7 @@ use crate::record::Store;
 use crate::selector::Family;
 
 /// All that is found.
-pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
+pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let mut findings = backends(&programs);
@@ -23,7 +23,7 @@ pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
     let mut books = Vec::new();
     for ruleset in known {
         let on_record = store.has_entries(ruleset).unwrap_or(true);
-        let mut session = Session::new(&store, &mut programs, ground.caller());
+        let mut session = Engine::new(&store, &mut programs, ground.caller());
         match session.compare(ruleset) {
             Ok(comparison) => {
                 findings.extend(standing(ruleset, &comparison, on_record));

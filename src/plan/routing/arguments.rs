@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::rtnetlink::{Route, RouteOption, Table};
-use crate::selector::{Device, Expected};
+use crate::rtnetlink::{Route, RouteOption, RouteTable};
+use crate::selector::{Expected, Interface};
 
 /// Part of a route, as the words behind `ip route replace NETWORK` say it (ip-route(8)): `via`, `dev`, `src`, `mtu`, `metric` (also
 /// `preference`), `table`, `onlink`, and what [`RouteOption`] has.
@@ -16,7 +16,7 @@ pub struct RouteArguments {
     /// The next hop.
     pub via: Option<IpAddr>,
     /// The device.
-    pub interface: Option<Device>,
+    pub interface: Option<Interface>,
     /// The source address of our own packets.
     pub source: Option<IpAddr>,
     /// The greatest packet, in bytes.
@@ -24,7 +24,7 @@ pub struct RouteArguments {
     /// The preference; lower is better.
     pub metric: Option<u32>,
     /// The table; the main one if none is said.
-    pub table: Option<Table>,
+    pub table: Option<RouteTable>,
     /// What else is said of it.
     pub options: Vec<RouteOption>,
 }
@@ -53,7 +53,7 @@ impl RouteArguments {
     pub fn route(self, destination: IpNet) -> Route {
         let Self {
             via,
-            interface: device,
+            interface,
             source,
             mtu,
             metric,
@@ -64,7 +64,7 @@ impl RouteArguments {
             destination,
             table: table.unwrap_or_default(),
             via,
-            device,
+            interface,
             source,
             mtu,
             metric,
@@ -98,10 +98,10 @@ fn replace_option(mut options: Vec<RouteOption>, option: RouteOption) -> Vec<Rou
     options
 }
 
-fn table(text: &str) -> Option<Table> {
+fn table(text: &str) -> Option<RouteTable> {
     match text {
-        "main" => Some(Table::MAIN),
-        number => number.parse().ok().map(Table),
+        "main" => Some(RouteTable::MAIN),
+        number => number.parse().ok().map(RouteTable),
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
             RouteArguments {
                 mtu: Some(1400),
                 metric: Some(5),
-                table: Some(Table(220)),
+                table: Some(RouteTable(220)),
                 options: vec![RouteOption::Onlink],
                 ..RouteArguments::default()
             }

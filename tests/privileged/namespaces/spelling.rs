@@ -8,7 +8,7 @@ use pluto_updown::netfilter::{
     BuiltIn, ChainName, Comment, CtState, Direction, InterfaceMatch, IptablesSave, LogPrefix, Match, NflogPrefix,
     NflogTarget, PolicyMatch, Rule, Table, Target, normalize,
 };
-use pluto_updown::selector::{Device, Family, Icmp, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
+use pluto_updown::selector::{Family, Icmp, Interface, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
@@ -16,7 +16,7 @@ fn network(text: &str) -> Network {
     text.parse().unwrap()
 }
 
-fn device() -> Device {
+fn device() -> Interface {
     "vti01".parse().unwrap()
 }
 
@@ -36,7 +36,11 @@ fn networks(family: Family) -> Vec<Network> {
 }
 
 fn ports(protocol: PortProtocol, my: Ports, peer: Ports) -> Traffic {
-    Traffic::Ports { protocol, my, peer }
+    Traffic::Ports {
+        protocol,
+        local: my,
+        remote: peer,
+    }
 }
 
 /// Traffic of every kind. What is any is no match.
@@ -139,7 +143,7 @@ fn matches(family: Family) -> Vec<Match> {
     }
     for interface in [
         InterfaceMatch::Interface(device()),
-        InterfaceMatch::Wildcard(device().class()),
+        InterfaceMatch::Wildcard(device().wildcard()),
         InterfaceMatch::Pattern("eth+".parse().unwrap()),
         InterfaceMatch::Loopback,
     ] {
