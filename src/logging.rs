@@ -9,7 +9,8 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::libc::PIPE_BUF;
@@ -54,17 +55,18 @@ pub fn init(destination: Destination) {
 /// The descriptor is shared with the daemon, so that `O_NONBLOCK` would change the daemon's end too. Instead `poll` says when a pipe has
 /// room, and then a write of at most `PIPE_BUF` bytes does not block (pipe(7)).
 pub fn write_stderr(text: &str) {
-    static ABANDONED: AtomicBool = AtomicBool::new(false);
+    static MILLISECONDS_LEFT: AtomicU16 = AtomicU16::new(STDERR_TIMEOUT);
     let mut stderr = io::stderr().lock();
     for chunk in text.as_bytes().chunks(PIPE_BUF) {
-        if ABANDONED.load(Ordering::Relaxed) {
-            return;
-        }
+        let begun = Instant::now();
+        let left = MILLISECONDS_LEFT.load(Ordering::Relaxed);
         let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let is_ready = poll(&mut watched, PollTimeout::from(STDERR_TIMEOUT)).is_ok_and(|ready| ready > 0);
-        // A closed standard error is ready too: the write then fails at once.
+        let is_ready = poll(&mut watched, PollTimeout::from(left)).is_ok_and(|ready| ready > 0);
+        let waited = u16::try_from(begun.elapsed().as_millis()).unwrap_or(u16::MAX);
+        MILLISECONDS_LEFT.store(left.saturating_sub(waited), Ordering::Relaxed);
+        // A closed or broken standard error is ready too: the write then fails at once.
         if !is_ready || stderr.write(chunk).is_err() {
-            ABANDONED.store(true, Ordering::Relaxed);
+            return;
         }
     }
 }

@@ -90,9 +90,12 @@ pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
             | Err(
                 NetlinkFault::Refused(_)
                 | NetlinkFault::NoDevice(_)
+                | NetlinkFault::NoVti(_)
                 | NetlinkFault::Silent
                 | NetlinkFault::Malformed(_),
-            ) => break,
+            ) => {
+                break;
+            }
         }
     }
     answer.map_err(|fault| NetlinkError {

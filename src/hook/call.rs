@@ -58,7 +58,7 @@ impl Call<'_> {
     }
 
     /// What it means that a tunnel's rules could not be put in: that is for the administrator to say.
-    fn judged(&self, event: &Event, error: HookError) -> HookError {
+    pub(super) fn judged(&self, event: &Event, error: HookError) -> HookError {
         match (error, &event.firewall) {
             (HookError::Apply(error), FirewallAction::Open(tunnel)) if self.tolerates(tunnel) => {
                 HookError::Tolerated(error)

@@ -2,6 +2,7 @@
 
 mod call;
 mod dns_hook;
+mod interface;
 mod summary;
 mod tunnel_line;
 
@@ -147,6 +148,9 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
         routes: route_options(options, &event),
         settings,
     };
+    if let FirewallAction::Open(tunnel) = &event.firewall {
+        interface::check(&event, tunnel).map_err(|error| call.judged(&event, error))?;
+    }
     match options.mode {
         Mode::DryRun => call.show(&event),
         Mode::Real => call.carry_out(&event),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use check::Privileges;
 pub use explain::{PacketQuery, PacketQueryError};
+use start::Occasion;
 pub use status::Colours;
 use status::Form;
 
@@ -29,7 +30,10 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
     let options = Options::from(common);
     match command {
         CliCommand::Replay { file } => replay::run(&file, &options),
-        CliCommand::Start => ended("start", start::start(&options)),
+        CliCommand::Start { boot } => {
+            let occasion = if boot { Occasion::Boot } else { Occasion::Change };
+            ended("start", start::start(&options, occasion))
+        }
         CliCommand::Stop => ended("stop", start::stop(&options)),
         CliCommand::Unblock { which } => ended("unblock", start::unblock(&options, which.as_deref())),
         CliCommand::Check { as_daemon } => {

@@ -127,6 +127,12 @@ pub enum PolicyError {
         /// What is behind us by the tunnel's selector.
         local: Network,
     },
+    /// What its packets are known by is an interface that carries unencrypted packets.
+    #[error("{interface} is no VTI, XFRM or KLIPS interface: rules for it would let unencrypted packets in")]
+    UnencryptedInterface {
+        /// The interface.
+        interface: Interface,
+    },
     /// Its two ends are one network.
     #[error(
         "when-down = \"block\": both networks of the tunnel are {network}; say which are to be held apart, between = [[\"OURS\", \"THEIRS\"]]"

@@ -86,7 +86,9 @@ pub struct EspPeerRecord {
 enum RecordKind {
     Tunnel,
     Gateway,
+    #[serde(rename = "guard")]
     ClearTextBlock,
+    #[serde(rename = "outer")]
     EspPeer,
 }
 

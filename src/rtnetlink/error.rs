@@ -78,6 +78,9 @@ pub enum NetlinkFault {
     /// There is no such device.
     #[error("there is no device {0}")]
     NoDevice(Interface),
+    /// There is such a device, but it is no VTI: packets leave by it unencrypted.
+    #[error("the device {0} is no VTI")]
+    NoVti(Interface),
     /// The kernel did not answer within two seconds.
     #[error("the kernel does not answer")]
     Silent,

@@ -46,7 +46,7 @@ pub(super) fn find(connection: &mut NetlinkSocket, which: Which<'_>) -> Result<O
 fn link(answer: LinkMessage) -> Option<Link> {
     let mut name = None;
     let mut hardware_address = None;
-    let mut kind = LinkKind::Other;
+    let mut kind = LinkKind::Unnamed;
     for attribute in answer.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = text.parse().ok(),
@@ -88,7 +88,9 @@ fn link_kind(infos: &[LinkInfo]) -> LinkKind {
     match kind {
         Some(InfoKind::Vti) => LinkKind::Vti(vti_ends(infos)),
         Some(InfoKind::Xfrm) => LinkKind::Xfrm,
-        _ => LinkKind::Other,
+        Some(InfoKind::Vti6) => LinkKind::Vti6,
+        Some(_) => LinkKind::Other,
+        None => LinkKind::Unnamed,
     }
 }
 

@@ -148,8 +148,12 @@ pub enum Ends {
 pub enum LinkKind {
     /// A virtual tunnel interface, and what it is bound to.
     Vti(VtiEnds),
+    /// A virtual tunnel interface for IPv6 outside.
+    Vti6,
     /// An XFRM interface.
     Xfrm,
+    /// None that the kernel names: a device of hardware, or of KLIPS.
+    Unnamed,
     /// Another driver.
     Other,
 }

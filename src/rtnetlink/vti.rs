@@ -26,7 +26,9 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
         // Either by its name, or by its ends: then there is another device of another name, and this one is missing.
         Err(NetlinkFault::Refused(Errno::EEXIST)) => {
             return match links::find(connection, Which::Name(&vti.interface)).map_err(failed)? {
-                Some(_) => Ok(Installed::Existed),
+                Some(link) if is_vti(&link) => Ok(Installed::Existed),
+                // Routes into it would lead out of the tunnel.
+                Some(_) => Err(failed(NetlinkFault::NoVti(vti.interface.clone()))),
                 None => Err(failed(NetlinkFault::Refused(Errno::EEXIST))),
             };
         }
@@ -41,6 +43,13 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
         return Err(error);
     }
     Ok(Installed::New)
+}
+
+fn is_vti(link: &Link) -> bool {
+    match link.kind {
+        LinkKind::VtiSettings(_) | LinkKind::Vti6 => true,
+        LinkKind::Xfrm | LinkKind::Unnamed | LinkKind::Other => false,
+    }
 }
 
 /// Makes a new device usable.
@@ -75,6 +84,6 @@ pub(super) fn may_go(object: &NetObject, link: &Link) -> bool {
     };
     match link.kind {
         LinkKind::Vti(ends) => ends == vti.ends(),
-        LinkKind::Xfrm | LinkKind::Other => false,
+        LinkKind::Vti6 | LinkKind::Xfrm | LinkKind::Unnamed | LinkKind::Other => false,
     }
 }

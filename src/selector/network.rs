@@ -54,7 +54,7 @@ impl fmt::Display for Family {
 
 /// The addresses at one end of a tunnel.
 ///
-/// Written `10.1.0.0/24`, or `10.1.0.5-10.1.0.9` where the selector is no single prefix (libreswan 5.2 and later;
+/// Written `10.1.0.0/24`, `10.1.0.7` for one address alone, or `10.1.0.5-10.1.0.9` where the selector is no single prefix (libreswan 5.2 and later;
 /// strongSwan widens such a range to the next prefix before it calls). Host bits below a prefix are cleared, as the daemons
 /// and iptables do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -163,6 +163,10 @@ impl FromStr for Network {
             let last: IpAddr = last.parse().map_err(|_| FORM)?;
             return Self::range(first, last);
         }
+        // libreswan 4.4 and 4.5 write the address of a NATed peer in transport mode without a length (`kernel.c`, `jam_common_shell_out`).
+        if let Ok(address) = text.parse() {
+            return Ok(Self::host(address));
+        }
         let prefix: IpNet = text.parse().map_err(|_| FORM)?;
         Ok(Self::Prefix(prefix.trunc()))
     }
@@ -220,6 +224,12 @@ mod tests {
     }
 
     #[test]
+    fn an_address_alone_is_a_network_of_one() {
+        assert_eq!(network("10.1.0.7"), network("10.1.0.7/32"));
+        assert_eq!(network("2001:db8::7"), network("2001:db8::7/128"));
+    }
+
+    #[test]
     fn a_range_that_is_a_prefix_becomes_one() {
         assert_eq!(network("10.1.0.0-10.1.0.255"), network("10.1.0.0/24"));
         assert_eq!(network("0.0.0.0-255.255.255.255"), network("0.0.0.0/0"));
@@ -251,7 +261,7 @@ mod tests {
     fn nonsense_is_refused() {
         for text in [
             "",
-            "10.1.0.0",
+            "10.1.0",
             "10.1.0.0/33",
             "10.1.0.0/-1",
             "10.1.0.0/24 ",

@@ -101,11 +101,12 @@ fn openswan(env: EnvReader<'_>) -> Result<Daemon, EnvError> {
 }
 
 fn freeswan(env: EnvReader<'_>) -> Result<Daemon, EnvError> {
-    match env.required_text(VERSION)? {
-        "1.1" => Ok(Daemon::FreesWan),
+    match env.text_value(VERSION)? {
+        Some("1.1") => Ok(Daemon::FreesWan),
         // Openswan, but it has lost its PLUTO_STACK.
-        "2.0" => Err(missing(STACK)),
-        other => Err(unexpected(VERSION, other, "1.1 or 2.0")),
+        Some("2.0") => Err(missing(STACK)),
+        Some(other) => Err(unexpected(VERSION, other, "1.1 or 2.0")),
+        None => Err(EnvError::NoDaemon),
     }
 }
 

@@ -20,6 +20,12 @@ pub enum EnvError {
         /// Which.
         variable: &'static str,
     },
+    /// No variable says which daemon called.
+    #[error(
+        "no daemon's variables are set: expected PLUTO_UNIQUEID, PLUTO_REQID and PLUTO_PROTO (strongSwan), PLUTO_STACK \
+         (libreswan, Openswan) or PLUTO_VERSION (FreeS/WAN) beside PLUTO_VERB"
+    )]
+    NoDaemon,
     /// A variable does not hold what it stands for.
     #[error("{variable}: {value}: expected {expected}")]
     Unexpected {

@@ -137,8 +137,8 @@ pub(super) fn read_routing(env: EnvReader<'_>, daemon: Daemon, verb: &Verb) -> R
     if !is_routing_verb(env, verb)? {
         return Ok(None);
     }
-    let (local_client, remote_client) = tunnel::clients(env)?;
-    let local_host = env.address("PLUTO_ME")?;
+    let (local_client, remote_client) = tunnel::clients(env, daemon)?;
+    let me = env.address("PLUTO_ME")?;
     Ok(Some(Box::new(Routing {
         connection: tunnel::connection_name(env)?,
         scope: verb

@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStrExt;
 
-use super::daemon::Daemon;
-use super::env_reader::{EnvReader, missing, unexpected};
+use super::attachment;
+use super::daemon::{Daemon, Libreswan};
 use super::error::EnvError;
 use super::event::{ClientTranslation, Compression, HostAccess, LogGroup, Scope, Spis, Tunnel, UpCounting};
-use super::names::{ConnectionName, PeerText};
-use super::sa_match;
+use super::text::{ConnectionName, PeerText};
 use super::traffic;
 use crate::selector::{Family, Network};
 
@@ -29,9 +28,9 @@ pub(super) fn read_tunnel(
     scope: Option<Scope>,
     phase: Phase,
 ) -> Result<Tunnel, EnvError> {
-    let connection = connection_name(env)?;
-    let (local_client, remote_client) = clients(env)?;
-    let local_host = env.address("PLUTO_ME")?;
+    let connection = connection(env)?;
+    let (local_client, remote_client) = clients(env, daemon)?;
+    let me = env.address("PLUTO_ME")?;
     Ok(Tunnel {
         connection,
         up_counting: up_counting(env, daemon)?,
@@ -63,7 +62,7 @@ pub(super) fn connection_name(env: EnvReader<'_>) -> Result<ConnectionName, EnvE
 }
 
 /// The networks at both ends. Their own text tells their family: the suffix of the verb can be that of the IKE association.
-pub(super) fn clients(env: EnvReader<'_>) -> Result<(Network, Network), EnvError> {
+pub(super) fn clients(env: EnvReader<'_>, daemon: Daemon) -> Result<(Network, Network), EnvError> {
     const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
     const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
     let local: Network = env.required_value(MY_CLIENT)?;
@@ -71,7 +70,44 @@ pub(super) fn clients(env: EnvReader<'_>) -> Result<(Network, Network), EnvError
     if local.family() != peer.family() {
         return Err(env.contradiction(MY_CLIENT, PEER_CLIENT, "networks of one family"));
     }
-    Ok((local, peer))
+    Ok((my, outer_client(env, daemon, peer)?))
+}
+
+/// The far network as packets bear it. libreswan up to 4.3 and Openswan tell of a peer behind NAT in transport mode (L2TP, RFC 3193) the
+/// address that it has behind the NAT; its packets bear that of the NAT, `PLUTO_PEER`. 4.4 and later tell that themselves (`kernel.c`).
+fn outer_client(env: EnvReader<'_>, daemon: Daemon, client: Network) -> Result<Network, EnvError> {
+    let tells_inner = match daemon {
+        // Only these set it.
+        Daemon::Libreswan(Libreswan::V4) => env.text_value("PLUTO_VERSION")? == Some("2.0"),
+        Daemon::Openswan => true,
+        Daemon::Libreswan(Libreswan::V5 | Libreswan::V54) | Daemon::StrongSwan | Daemon::FreesWan => false,
+    };
+    let mut words = policy_words(env);
+    let is_transport = env.is_set("PLUTO_CONN_POLICY") && !words.any(|word| word == b"TUNNEL");
+    let peer = env.address("PLUTO_PEER")?;
+    Ok(match peer.filter(|peer| Family::of(*peer) == client.family()) {
+        Some(peer) if tells_inner && is_transport && client.is_host(client.first()) => Network::host(peer),
+        Some(_) | None => client,
+    })
+}
+
+/// The words of the connection's policy. 4.3 forgets the blank behind the last one, which the shell then joins with the next variable.
+fn policy_words<'a>(env: EnvReader<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let policy = env.raw("PLUTO_CONN_POLICY").unwrap_or_default().as_bytes();
+    let end = policy.len() - joined_kind(env).map_or(0, |kind| kind.len() + JOINED_KIND.len());
+    policy[..end].split(|byte| *byte == b'+')
+}
+
+/// What stands between the last word of 4.3's policy and the kind of the connection.
+const JOINED_KIND: &[u8] = b"PLUTO_CONN_KIND=";
+
+/// The kind of the connection, where it has become a part of the policy.
+fn joined_kind<'a>(env: EnvReader<'a>) -> Option<&'a [u8]> {
+    let policy = env.raw("PLUTO_CONN_POLICY")?.as_bytes();
+    let at = policy
+        .windows(JOINED_KIND.len())
+        .position(|window| window == JOINED_KIND)?;
+    policy.get(at + JOINED_KIND.len()..)
 }
 
 /// Where the verb does not say it (libreswan 5.4, asynchronous), as the daemon itself would have decided.
@@ -82,10 +118,11 @@ pub(super) fn scope_of(local_client: &Network, local_host: Option<IpAddr>) -> Sc
     }
 }
 
-fn up_counting(env: EnvReader<'_>, daemon: Daemon) -> Result<UpCounting, EnvError> {
+fn multiplicity(env: EnvReader<'_>, daemon: Daemon) -> Result<UpCounting, EnvError> {
     match daemon {
         Daemon::StrongSwan => Ok(UpCounting::Counted),
         Daemon::Libreswan(_) => match env.text_value("PLUTO_CONN_KIND")? {
+            None if joined_kind(env).is_some_and(|kind| kind != b"CK_PERMANENT") => Ok(UpCounting::Instances),
             // libreswan does not always tell (not before 3.18). A second `up` replaces the first then, which opens less, not more.
             None | Some("CK_PERMANENT") => Ok(UpCounting::Single),
             // An instance, an instance that is being deleted (CK_GOING_AWAY in 4.x), or what instances are made of.
@@ -156,13 +193,7 @@ fn host_access(env: EnvReader<'_>, daemon: Daemon) -> Result<HostAccess, EnvErro
 fn compression(env: EnvReader<'_>, daemon: Daemon) -> Result<Compression, EnvError> {
     let compresses = match daemon {
         Daemon::StrongSwan => env.text_value("PLUTO_IPCOMP")?.is_some(),
-        Daemon::Libreswan(_) => {
-            let policy = env.raw("PLUTO_CONN_POLICY").unwrap_or_default();
-            policy
-                .as_bytes()
-                .split(|byte| *byte == b'+')
-                .any(|word| word == b"COMPRESS")
-        }
+        Daemon::Libreswan(_) => policy_words(env).any(|word| word == b"COMPRESS"),
         Daemon::Openswan | Daemon::FreesWan => false,
     };
     Ok(if compresses {

@@ -3,8 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod declared;
 mod emulator;
 mod explained;
+mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;

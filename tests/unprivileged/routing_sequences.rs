@@ -14,12 +14,13 @@ use crate::support::captures::find;
 use crate::support::network::FakeNetwork;
 use nix::errno::Errno;
 use pluto_updown::apply::{RoutingEngine, RoutingError};
-use pluto_updown::plan::{AlwaysRoute, RouteOptions};
+use pluto_updown::plan::RouteOptions;
 use pluto_updown::record::{DaemonProcess, Store};
 use pluto_updown::rtnetlink::{
     Deleted, Ends, Installed, Link, Lookup, Medium, NetConfig, NetObject, NetlinkError, NoRoute, Route, RouteQuery,
 };
 use pluto_updown::selector::Interface;
+use pluto_updown::settings::AlwaysRoute;
 use pluto_updown::updown_env::{Event, RawEnv, read_event};
 use proptest::prelude::*;
 use tempfile::TempDir;

@@ -4,7 +4,6 @@
 //! What is installed belongs to a far network and not to a connection: Pluto routes a network once for all the connections that lead
 //! to it, and the connection that it names when the last of them goes need not be the one that it named when the first came.
 
-mod arguments;
 mod kernel_query;
 mod route_planner;
 #[cfg(test)]
@@ -19,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::rtnetlink::{AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route};
 use crate::selector::{Interface, Network};
+use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::updown_env::{Daemon, Operation, PeerType, RoutedBy, Routing, Scope, UnrouteReason, VtiSettings};
 
-pub use arguments::RouteArguments;
 pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
 use route_planner::RoutePlanner;
 
@@ -111,16 +110,6 @@ pub struct RouteOptions {
     pub before: RouteArguments,
     /// Further words for the route which go before what the daemon says (`IPROUTEARGS`).
     pub after: RouteArguments,
-}
-
-/// Whether a tunnel that needs no route gets one all the same (`--route yes`, `ROUTE=yes`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum AlwaysRoute {
-    /// It does.
-    Yes,
-    /// It does not.
-    #[default]
-    No,
 }
 
 /// What is installed already.

@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv6Net};
 
-use super::{AlwaysRoute, KernelAnswers, RecordedRoutes, RouteArguments, RouteOptions, is_route};
+use super::{KernelAnswers, RecordedRoutes, RouteOptions, is_route};
 use crate::rtnetlink::{
     self, AssignedAddress, Ends, Lookup, NetObject, NextHop, NoRoute, PolicyRule, ProxyNeighbour, Route, RouteKind,
     RouteTable,
 };
 use crate::selector::{Family, Interface, Network};
+use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::updown_env::{Daemon, Libreswan, RoutedBy, Routing, VtiRouting, VtiSettings};
 
 /// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock script has it.

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::RouteArguments;
 use super::route_planner::RoutePlanner;
 use crate::rtnetlink::{self, NetObject};
 use crate::selector::Network;
+use crate::settings::RouteArguments;
 use crate::updown_env::{RoutedBy, VtiRouting, VtiSettings};
 
 impl RoutePlanner<'_> {

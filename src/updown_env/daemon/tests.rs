@@ -1,5 +1,5 @@
 use super::*;
-use crate::contract::tests::{
+use crate::updown_env::tests::{
     Call, freeswan, libreswan3_klips, libreswan4, libreswan5, libreswan43, libreswan54, openswan, strongswan,
 };
 
@@ -81,8 +81,9 @@ fn openswan_needs_both_of_its_marks() {
 
 #[test]
 fn freeswan_has_nothing_but_its_version() {
-    assert_eq!(freeswan().without("PLUTO_VERSION").error(), "PLUTO_VERSION is missing");
-    assert_eq!(freeswan().with("PLUTO_VERSION", "").error(), "PLUTO_VERSION is missing");
+    let unknown = EnvError::NoDaemon.to_string();
+    assert_eq!(freeswan().without("PLUTO_VERSION").error(), unknown);
+    assert_eq!(freeswan().with("PLUTO_VERSION", "").error(), unknown);
     assert_eq!(
         freeswan().with("PLUTO_VERSION", "1.0").error(),
         "PLUTO_VERSION: \"1.0\": expected 1.1 or 2.0"
@@ -114,6 +115,21 @@ fn variables_of_two_daemons_are_refused() {
 }
 
 #[test]
+fn a_verb_alone_names_the_variables_of_every_daemon() {
+    let error = Call::of("").with("PLUTO_VERB", "up-client").error();
+    for name in STRONGSWAN.into_iter().chain([STACK, VERSION]) {
+        assert!(error.contains(name), "{error}");
+    }
+    assert!(error.len() < 200, "{error}");
+    // With them the next one that is missing is named.
+    let error = Call::of("")
+        .with("PLUTO_VERB", "up-client")
+        .with("PLUTO_UNIQUEID", "1")
+        .error();
+    assert_eq!(error, "PLUTO_CONNECTION is missing");
+}
+
+#[test]
 fn a_call_that_asks_for_nothing_is_never_refused() {
     for verb in ["disconnectNM", "spdadd-client", "spddel-host-v6"] {
         let call = Call::of("").with("PLUTO_VERB", verb);
@@ -128,10 +144,8 @@ fn a_call_that_asks_for_nothing_is_never_refused() {
 #[test]
 fn a_call_about_routes_is_refused_where_it_cannot_be_understood() {
     for verb in ["prepare-client", "route-host", "unroute-client-v6", "prepare-route"] {
-        assert_eq!(
-            Call::of("").with("PLUTO_VERB", verb).error(),
-            "PLUTO_VERSION is missing"
-        );
+        let error = Call::of("").with("PLUTO_VERB", verb).error();
+        assert_eq!(error, EnvError::NoDaemon.to_string());
         let nonsense = libreswan4()
             .with("PLUTO_VERB", verb)
             .with("PLUTO_PEER_CLIENT", "nonsense");

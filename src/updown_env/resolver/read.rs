@@ -98,14 +98,14 @@ fn names(
             local_client: tunnel.local_client,
             remote_client: tunnel.remote_client,
         }),
-        None => user(env),
+        None => user(env, daemon),
     };
     let user = user.map_err(|fault| faults.push(fault)).ok()?;
     Some(NameService { user, request })
 }
 
-fn user(env: EnvReader<'_>) -> Result<ResolverUser, EnvError> {
-    let (local_client, remote_client) = tunnel::clients(env)?;
+fn user(env: EnvReader<'_>, daemon: Daemon) -> Result<ResolverUser, EnvError> {
+    let (local_client, remote_client) = tunnel::clients(env, daemon)?;
     Ok(ResolverUser {
         connection: tunnel::connection_name(env)?,
         local_client,

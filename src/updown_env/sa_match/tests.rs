@@ -1,5 +1,5 @@
 use super::*;
-use crate::contract::tests::{
+use crate::updown_env::tests::{
     Call, freeswan, libreswan3_klips, libreswan4, libreswan5, libreswan43, libreswan54, openswan, openswan_klips,
     strongswan, vti, xfrm_interface,
 };

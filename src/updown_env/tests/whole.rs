@@ -93,7 +93,7 @@ fn networks_are_prefixes_or_ranges() {
         client("10.2.0.5-10.2.0.9").tunnel().remote_client.to_string(),
         "10.2.0.5-10.2.0.9"
     );
-    for text in ["10.2.0.0/33", "10.2.0.0", "10.2.0.0/255.255.255.0", "10.2.0.0/24\n"] {
+    for text in ["10.2.0.0/33", "10.2.0.0/", "10.2.0.0/255.255.255.0", "10.2.0.0/24\n"] {
         let error = client(text).error();
         assert!(error.starts_with("PLUTO_PEER_CLIENT: \"10.2.0.0"), "{error}");
         assert!(
@@ -294,4 +294,58 @@ fn a_down_after_everything_has_moved_is_understood() {
             ..
         }
     ));
+}
+
+#[test]
+fn a_bare_address_is_a_network_of_one() {
+    for call in [libreswan4(), libreswan5()] {
+        let tunnel = call.clone().with("PLUTO_PEER_CLIENT", "198.51.100.7").tunnel();
+        assert_eq!(tunnel.remote_client.to_string(), "198.51.100.7/32");
+    }
+    let six = libreswan5()
+        .with("PLUTO_MY_CLIENT", "2001:db8::1")
+        .with("PLUTO_PEER_CLIENT", "2001:db8::7");
+    assert_eq!(six.tunnel().remote_client.to_string(), "2001:db8::7/128");
+}
+
+#[test]
+fn the_packets_of_a_peer_behind_nat_bear_its_outer_address_in_transport_mode() {
+    let client = |call: Call, policy: &str| {
+        let call = call
+            .with("PLUTO_PEER", "203.0.113.7")
+            .with("PLUTO_PEER_CLIENT", "192.168.1.5/32");
+        let tunnel = call.clone().with("PLUTO_CONN_POLICY", policy).tunnel();
+        let down = call.down().with("PLUTO_CONN_POLICY", policy).tunnel();
+        assert_eq!(tunnel.remote_client, down.remote_client);
+        tunnel.remote_client.to_string()
+    };
+    let old = || libreswan4().with("PLUTO_VERSION", "2.0");
+    assert_eq!(client(old(), "PSK+ENCRYPT+DONT_REKEY+IKEV1_ALLOW"), "203.0.113.7/32");
+    assert_eq!(client(openswan(), "PSK+ENCRYPT+DONTREKEY"), "203.0.113.7/32");
+    assert_eq!(client(old(), "PSK+ENCRYPT+TUNNEL+PFS"), "192.168.1.5/32");
+    assert_eq!(client(old(), "PSK+TUNNELPLUTO_CONN_KIND=CK_INSTANCE"), "192.168.1.5/32");
+    // From 4.4 on the daemon tells the outer address itself, where it is one.
+    assert_eq!(client(libreswan4(), "PSK+ENCRYPT+DONT_REKEY"), "192.168.1.5/32");
+    let network = old()
+        .with("PLUTO_PEER_CLIENT", "10.2.0.0/24")
+        .with("PLUTO_CONN_POLICY", "PSK");
+    assert_eq!(network.tunnel().remote_client.to_string(), "10.2.0.0/24");
+}
+
+#[test]
+fn a_kind_that_the_shell_has_joined_with_the_policy_counts() {
+    let multiplicity = |kind: &str| {
+        let call = libreswan4().without("PLUTO_CONN_KIND").with("PLUTO_VERSION", "2.0");
+        let policy = format!("PSK+ENCRYPT+COMPRESSPLUTO_CONN_KIND={kind}");
+        let tunnel = call.with("PLUTO_CONN_POLICY", &policy).tunnel();
+        (tunnel.up_counting, tunnel.compression)
+    };
+    assert_eq!(
+        multiplicity("CK_INSTANCE"),
+        (UpCounting::Instances, crate::updown_env::Compression::Ipcomp)
+    );
+    assert_eq!(
+        multiplicity("CK_PERMANENT"),
+        (UpCounting::Single, crate::updown_env::Compression::Ipcomp)
+    );
 }

@@ -85,6 +85,53 @@ fn a_life_leaves_nothing() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_by_an_ordinary_interface_gets_no_rules() {
+    let router = Router::new();
+    router.machine.run("ip link add ipsec7 type dummy".split(' '), "");
+    let before = router.machine.listing();
+    for device in ["w0", "ipsec7"] {
+        for call in [
+            libreswan_up().with("VTI_IFACE", device),
+            libreswan_up()
+                .with("PLUTO_XFRMI_ROUTE", "yes")
+                .with("PLUTO_VIRT_INTERFACE", device),
+        ] {
+            let ending = router.hook().call(&call);
+            let told = ending.err_text();
+            let expected = format!("{device} is no VTI, XFRM or KLIPS interface");
+            assert!(told.contains(&expected), "{told}");
+            ending.assert_one_line();
+            assert_eq!(router.machine.listing(), before);
+        }
+    }
+    router.machine.settings("[tunnel]\nallow = \"replies\"\n");
+    let call = libreswan_up().with("VTI_IFACE", "w0");
+    router.hook().call(&call).assert_refused(1, &["w0 is no VTI"]);
+    assert_eq!(router.machine.listing(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn routes_never_lead_into_an_ordinary_interface_for_a_vti() {
+    let router = Router::new();
+    let before = router.state();
+    let call = libreswan_up()
+        .saying("route-client")
+        .with("VTI_IFACE", "w0")
+        .with("VTI_ROUTING", "yes")
+        .with("CONNMARK_IN", "5/0xffffffff")
+        .with("CONNMARK_OUT", "6/0xffffffff");
+    let told = router.hook().call(&call).err_text();
+    // Where the kernel has no VTI it says so.
+    assert!(
+        told.contains("the device w0 is no VTI") || told.contains("Operation not supported"),
+        "{told}"
+    );
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
 fn a_source_address_stays_as_long_as_a_network_needs_it() {
     let router = Router::new();
     let before = router.state();

@@ -115,6 +115,15 @@ impl Fakes {
         self.hook().call(call)
     }
 
+    /// Gives a command whose restores, if any, the kernel takes.
+    pub(crate) fn operate(&mut self, words: &[&str]) -> Exit {
+        self.seen = self.started().len();
+        self.lay_out_listings();
+        let ending = self.hook().option("--root", self.path("root")).operate(words);
+        self.take();
+        ending
+    }
+
     /// Writes down what a save shall print.
     fn lay_out_listings(&self) {
         for (family, table) in FAMILIES.iter().zip(&self.tables) {
