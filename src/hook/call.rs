@@ -93,7 +93,7 @@ impl Call<'_> {
         let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
         let operations = event.verb.operations().iter();
         operations
-            .map(|operation| session.work(event, routing, *operation, &self.routes))
+            .map(|operation| session.change(event, routing, *operation, &self.routes))
             .collect()
     }
 
@@ -205,7 +205,7 @@ impl Call<'_> {
     ) -> Result<(), RoutingError> {
         let mut kernel = Kernel::open()?;
         let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
-        let work = session.work(event, routing, operation, &self.routes)?;
+        let work = session.change(event, routing, operation, &self.routes)?;
         let outcome = session.carry_out(&work)?;
         outcome.faults.iter().for_each(|fault| self.complain(fault));
         done.count(&outcome);

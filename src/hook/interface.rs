@@ -5,7 +5,7 @@ use log::warn;
 use super::HookError;
 use crate::apply::{ApplyError, RoutingError};
 use crate::plan::PolicyError;
-use crate::rtnetlink::{Kernel, LinkKind, Network};
+use crate::rtnetlink::{Kernel, LinkKind, NetConfig};
 use crate::selector::Interface;
 use crate::updown_env::{Event, RoutedBy, SaMatch, Tunnel, VtiSettings};
 
@@ -42,7 +42,7 @@ pub(super) fn check(event: &Event, tunnel: &Tunnel) -> Result<(), HookError> {
 /// Whether an interface carries only packets that IPsec protects. KLIPS names no kind; its interfaces have fixed names.
 fn is_ipsecs(device: &Interface, kind: LinkKind) -> bool {
     match kind {
-        LinkKind::VtiSettings(_) | LinkKind::Vti6 | LinkKind::Xfrm => true,
+        LinkKind::Vti(_) | LinkKind::Vti6 | LinkKind::Xfrm => true,
         LinkKind::Unnamed => ["ipsec", "mast"].iter().any(|stem| {
             let number = device.as_str().strip_prefix(stem);
             number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
@@ -54,7 +54,7 @@ fn is_ipsecs(device: &Interface, kind: LinkKind) -> bool {
 /// Whether this call makes the interface itself.
 fn is_made(event: &Event) -> bool {
     let routing = event.routing.as_ref();
-    routing.is_some_and(|routing| matches!(&routing.by, RoutedBy::VtiSettings(VtiSettings { marks: Some(_), .. })))
+    routing.is_some_and(|routing| matches!(&routing.by, RoutedBy::Vti(VtiSettings { marks: Some(_), .. })))
 }
 
 #[cfg(test)]

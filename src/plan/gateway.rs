@@ -306,7 +306,7 @@ impl GatewayRules<'_> {
             (PortProtocol::Tcp, 4500),
         ];
         let asked = ports.map(|(protocol, port)| {
-            let (my, peer) = (Ports::single(port), Ports::Any);
+            let (local, remote) = (Ports::single(port), Ports::Any);
             vec![self.traffic_match(
                 Direction::In,
                 Traffic::Ports {
@@ -317,13 +317,13 @@ impl GatewayRules<'_> {
             )]
         });
         let answered = ports.map(|(protocol, port)| {
-            let (my, peer) = (Ports::Any, Ports::single(port));
+            let (local, remote) = (Ports::Any, Ports::single(port));
             let kind = self.traffic_match(
                 Direction::In,
                 Traffic::Ports {
                     protocol,
-                    local: my,
-                    remote: peer,
+                    local,
+                    remote,
                 },
             );
             vec![kind, Match::CtState(CtState::Reply)]

@@ -413,7 +413,7 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If a file cannot be changed; the next call tries again.
-    pub fn recovery(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+    pub fn clear_journal(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         match record.is_empty() {
             true => file::remove(&self.path("state"))?,
             false => self.update(record)?,

@@ -279,7 +279,7 @@ impl<'a> ResolverEngine<'a> {
         }
         match self.is_unsettled {
             true => Ok(self.store.update(&record)?),
-            false => Ok(self.store.settle(&record)?),
+            false => Ok(self.store.clear_journal(&record)?),
         }
     }
 

@@ -33,7 +33,7 @@ pub struct Route {
     /// Where to. Host bits are cleared before it is used: the kernel refuses them.
     pub destination: IpNet,
     /// The table it is in.
-    #[serde(default, skip_serializing_if = "Table::is_main")]
+    #[serde(default, skip_serializing_if = "RouteTable::is_main")]
     pub table: RouteTable,
     /// The next hop; none where the destination is on the device's link. It may be of the other family for an IPv4 destination
     /// (RFC 5549, Linux 5.2 and later).
@@ -209,7 +209,7 @@ pub struct AssignedAddress {
     #[serde(rename = "device")]
     pub interface: Interface,
     /// How far it is valid. The kernel works it out itself in IPv6, and takes no notice of this.
-    #[serde(default, skip_serializing_if = "Scope::is_universe")]
+    #[serde(default, skip_serializing_if = "AddressScope::is_universe")]
     pub scope: AddressScope,
 }
 

@@ -47,7 +47,7 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
 
 fn is_vti(link: &Link) -> bool {
     match link.kind {
-        LinkKind::VtiSettings(_) | LinkKind::Vti6 => true,
+        LinkKind::Vti(_) | LinkKind::Vti6 => true,
         LinkKind::Xfrm | LinkKind::Unnamed | LinkKind::Other => false,
     }
 }

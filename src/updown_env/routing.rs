@@ -138,7 +138,7 @@ pub(super) fn read_routing(env: EnvReader<'_>, daemon: Daemon, verb: &Verb) -> R
         return Ok(None);
     }
     let (local_client, remote_client) = tunnel::clients(env, daemon)?;
-    let me = env.address("PLUTO_ME")?;
+    let local_host = env.address("PLUTO_ME")?;
     Ok(Some(Box::new(Routing {
         connection: tunnel::connection_name(env)?,
         scope: verb

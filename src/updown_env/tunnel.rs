@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStrExt;
 
-use super::attachment;
 use super::daemon::{Daemon, Libreswan};
+use super::env_reader::{EnvReader, missing, unexpected};
 use super::error::EnvError;
 use super::event::{ClientTranslation, Compression, HostAccess, LogGroup, Scope, Spis, Tunnel, UpCounting};
-use super::text::{ConnectionName, PeerText};
+use super::names::{ConnectionName, PeerText};
+use super::sa_match;
 use super::traffic;
 use crate::selector::{Family, Network};
 
@@ -28,9 +29,9 @@ pub(super) fn read_tunnel(
     scope: Option<Scope>,
     phase: Phase,
 ) -> Result<Tunnel, EnvError> {
-    let connection = connection(env)?;
+    let connection = connection_name(env)?;
     let (local_client, remote_client) = clients(env, daemon)?;
-    let me = env.address("PLUTO_ME")?;
+    let local_host = env.address("PLUTO_ME")?;
     Ok(Tunnel {
         connection,
         up_counting: up_counting(env, daemon)?,
@@ -66,11 +67,11 @@ pub(super) fn clients(env: EnvReader<'_>, daemon: Daemon) -> Result<(Network, Ne
     const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
     const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
     let local: Network = env.required_value(MY_CLIENT)?;
-    let peer: Network = env.required_value(PEER_CLIENT)?;
-    if local.family() != peer.family() {
+    let remote: Network = env.required_value(PEER_CLIENT)?;
+    if local.family() != remote.family() {
         return Err(env.contradiction(MY_CLIENT, PEER_CLIENT, "networks of one family"));
     }
-    Ok((my, outer_client(env, daemon, peer)?))
+    Ok((local, outer_client(env, daemon, remote)?))
 }
 
 /// The far network as packets bear it. libreswan up to 4.3 and Openswan tell of a peer behind NAT in transport mode (L2TP, RFC 3193) the
@@ -85,7 +86,7 @@ fn outer_client(env: EnvReader<'_>, daemon: Daemon, client: Network) -> Result<N
     let mut words = policy_words(env);
     let is_transport = env.is_set("PLUTO_CONN_POLICY") && !words.any(|word| word == b"TUNNEL");
     let peer = env.address("PLUTO_PEER")?;
-    Ok(match peer.filter(|peer| Family::of(*peer) == client.family()) {
+    Ok(match peer.filter(|peer| Family::of_address(*peer) == client.family()) {
         Some(peer) if tells_inner && is_transport && client.is_host(client.first()) => Network::host(peer),
         Some(_) | None => client,
     })
@@ -118,7 +119,7 @@ pub(super) fn scope_of(local_client: &Network, local_host: Option<IpAddr>) -> Sc
     }
 }
 
-fn multiplicity(env: EnvReader<'_>, daemon: Daemon) -> Result<UpCounting, EnvError> {
+fn up_counting(env: EnvReader<'_>, daemon: Daemon) -> Result<UpCounting, EnvError> {
     match daemon {
         Daemon::StrongSwan => Ok(UpCounting::Counted),
         Daemon::Libreswan(_) => match env.text_value("PLUTO_CONN_KIND")? {

@@ -54,9 +54,9 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
     }
 }
 
-fn policy(way: Way, source: &str, destination: &str, reqids: &[u32]) -> Policy {
-    Policy {
-        way,
+fn policy(direction: XfrmDirection, source: &str, destination: &str, reqids: &[u32]) -> XfrmPolicy {
+    XfrmPolicy {
+        direction,
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
         protocol: 0,
@@ -68,7 +68,7 @@ fn policy(way: Way, source: &str, destination: &str, reqids: &[u32]) -> Policy {
     }
 }
 
-fn judged(record: &TunnelRecord, policies: &[Policy]) -> PolicyState {
+fn judged(record: &TunnelRecord, policies: &[XfrmPolicy]) -> PolicyState {
     let kernel = KernelPolicies {
         policies: policies.to_vec(),
         tags: BTreeMap::new(),
@@ -77,16 +77,16 @@ fn judged(record: &TunnelRecord, policies: &[Policy]) -> PolicyState {
 }
 
 /// A policy of some other tunnel's.
-fn other() -> Policy {
-    policy(Way::Out, "10.8.0.0/24", "10.9.0.0/24", &[99])
+fn other() -> XfrmPolicy {
+    policy(XfrmDirection::Out, "10.8.0.0/24", "10.9.0.0/24", &[99])
 }
 
 #[test]
 fn a_policy_of_any_direction_between_its_networks_with_its_number_keeps_a_tunnel() {
     for (way, source, destination) in [
-        (Way::Out, "10.1.0.0/24", "10.2.0.0/24"),
-        (Way::In, "10.2.0.0/24", "10.1.0.0/24"),
-        (Way::Forward, "10.2.0.0/24", "10.1.0.0/24"),
+        (XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24"),
+        (XfrmDirection::In, "10.2.0.0/24", "10.1.0.0/24"),
+        (XfrmDirection::Forward, "10.2.0.0/24", "10.1.0.0/24"),
     ] {
         let up = policy(way, source, destination, &[7]);
         assert_eq!(judged(&record(STRONGSWAN, &[]), &[other(), up]), PolicyState::Up);
@@ -108,15 +108,15 @@ fn a_tunnel_without_a_policy_is_gone() {
 
 #[test]
 fn the_trap_that_libreswan_leaves_is_no_tunnel() {
-    let trap = policy(Way::Out, "10.1.0.0/24", "10.2.0.0/24", &[0]);
+    let trap = policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[0]);
     assert_eq!(judged(&record(LIBRESWAN, &[]), &[trap]), PolicyState::Gone);
-    let shunt = policy(Way::Out, "10.1.0.0/24", "10.2.0.0/24", &[]);
+    let shunt = policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[]);
     assert_eq!(judged(&record(LIBRESWAN, &[]), &[shunt]), PolicyState::Gone);
 }
 
 #[test]
 fn another_number_between_its_networks_leaves_a_doubt() {
-    let renumbered = policy(Way::In, "10.2.0.0/24", "10.1.0.0/24", &[8]);
+    let renumbered = policy(XfrmDirection::In, "10.2.0.0/24", "10.1.0.0/24", &[8]);
     assert_eq!(
         judged(&record(STRONGSWAN, &[]), &[renumbered]),
         PolicyState::Doubtful(Doubt::OtherNumber(8))
@@ -125,7 +125,7 @@ fn another_number_between_its_networks_leaves_a_doubt() {
 
 #[test]
 fn its_number_between_other_networks_is_another_tunnels_unless_hosts_can_move() {
-    let reused = policy(Way::Out, "10.8.0.0/24", "10.9.0.0/24", &[7]);
+    let reused = policy(XfrmDirection::Out, "10.8.0.0/24", "10.9.0.0/24", &[7]);
     assert_eq!(judged(&record(STRONGSWAN, &[]), &[reused]), PolicyState::Gone);
     let host = record(
         STRONGSWAN,
@@ -135,7 +135,7 @@ fn its_number_between_other_networks_is_another_tunnels_unless_hosts_can_move() 
             ("PLUTO_PEER_CLIENT", "192.0.2.2/32"),
         ],
     );
-    let moved = policy(Way::Out, "192.0.2.1/32", "198.51.100.7/32", &[7]);
+    let moved = policy(XfrmDirection::Out, "192.0.2.1/32", "198.51.100.7/32", &[7]);
     assert!(matches!(
         judged(&host, &[moved]),
         PolicyState::Doubtful(Doubt::OtherAddresses(..))
@@ -169,15 +169,15 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
     );
     let device: Interface = "vti1".parse().unwrap();
     assert_eq!(vti.tunnel_rules.interface, Some(device.clone()));
-    let marked = |value| Policy {
+    let marked = |value| XfrmPolicy {
         mark: Some(Mark { value, mask: u32::MAX }),
-        ..policy(Way::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
+        ..policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
     };
-    let numbered = Policy {
+    let numbered = XfrmPolicy {
         if_id: 5,
-        ..policy(Way::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
+        ..policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
     };
-    let with = |tag: Option<Tag>, policy: &Policy| {
+    let with = |tag: Option<Tag>, policy: &XfrmPolicy| {
         let kernel = KernelPolicies {
             policies: vec![policy.clone()],
             tags: tag.map(|tag| (device.clone(), tag)).into_iter().collect(),
@@ -195,8 +195,8 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
 #[test]
 fn each_part_of_a_range_is_the_ranges() {
     let range = record(LIBRESWAN, &[("PLUTO_PEER_CLIENT", "10.2.0.5-10.2.0.9")]);
-    let part = policy(Way::Out, "10.1.0.0/24", "10.2.0.6/31", &[16389]);
+    let part = policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.6/31", &[16389]);
     assert_eq!(judged(&range, &[part]), PolicyState::Up);
-    let beside = policy(Way::Out, "10.1.0.0/24", "10.2.0.8/30", &[16389]);
+    let beside = policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.8/30", &[16389]);
     assert_eq!(judged(&range, &[beside]), PolicyState::Gone);
 }

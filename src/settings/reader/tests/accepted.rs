@@ -171,7 +171,7 @@ fn a_connection_says_for_whom_it_counts() {
             ..ConnectionFilter::default()
         }
     );
-    let peer_id = Some("C=CH, O=staff, CN=*".parse().unwrap());
+    let remote_id = Some("C=CH, O=staff, CN=*".parse().unwrap());
     assert_eq!(
         who("peer-id = \"C=CH, O=staff, CN=*\""),
         ConnectionFilter {
@@ -187,7 +187,7 @@ fn a_connection_says_for_whom_it_counts() {
             ..ConnectionFilter::default()
         }
     );
-    let peer_network = Some("10.9.0.0/16".parse().unwrap());
+    let remote_network = Some("10.9.0.0/16".parse().unwrap());
     assert_eq!(
         who("peer-network = \"10.9.0.0/16\""),
         ConnectionFilter {
