@@ -7,18 +7,18 @@ use crate::apply::{RoutingOutcome, TunnelOutcome};
 /// What a call came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// In the firewall; nothing, if the verb asks nothing of it.
+    /// What changed in the firewall; none if the verb asks nothing of it.
     pub firewall: Option<TunnelOutcome>,
-    /// How many routes, addresses and devices were put in.
+    /// How many routes, addresses and interfaces were installed.
     pub added: usize,
-    /// How many were taken out.
+    /// How many of them were removed.
     pub removed: usize,
     /// Whether it was only shown.
     pub shown: bool,
 }
 
 impl Summary {
-    /// Counts what an operation did to routes, addresses and devices.
+    /// Adds the routes, addresses and interfaces that an operation installed and removed.
     pub(super) fn count(&mut self, outcome: &RoutingOutcome) {
         self.added += outcome.put;
         self.removed += outcome.taken_out;

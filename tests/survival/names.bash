@@ -8,7 +8,7 @@ stage_1() {
     with_unbound
     with_resolved
     with_network_manager
-    refuted "nothing is left on record" test -e /run/pluto-updown
+    refuted "nothing of name servers is left on record" ls /run/pluto-updown/*/resolver
 }
 
 home=$'nameserver 192.0.2.1\nsearch home.example\n'

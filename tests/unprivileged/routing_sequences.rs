@@ -381,7 +381,7 @@ impl Gateway {
             (Ok(faults), _) if *faults > 0 => {}
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
-                let event = read_event(&Verb::Route.of(&CONNECTIONS[which]));
+                let event = event_of(&Verb::Route.of(&CONNECTIONS[which]));
                 let key = pluto_updown::plan::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
                 let record = self.store().routing(&key).expect("a readable record");
                 for item in record.into_iter().flat_map(|record| record.objects) {
@@ -463,7 +463,7 @@ fn is_unreachable(error: &RoutingError) -> bool {
     reasons.iter().any(|reason| error.to_string().contains(reason))
 }
 
-fn read_event(call: &Call) -> Event {
+fn event_of(call: &Call) -> Event {
     read_event(&RawEnv::new(call.arguments.clone(), call.variables.clone())).expect("a good call")
 }
 
@@ -490,7 +490,7 @@ fn carried_out<N: NetConfig>(
     };
     for operation in event.verb.operations() {
         let mut session = RoutingEngine::new(store, kernel, Some(daemon), 0);
-        let work = session.work(event, routing, *operation, &options)?;
+        let work = session.change(event, routing, *operation, &options)?;
         faults += session.carry_out(&work)?.faults.len();
     }
     Ok(faults)

@@ -259,7 +259,7 @@ fn holds(doubt: &Doubt, packet: &Packet) -> bool {
                 Direction::In => &packet.from,
                 Direction::Out => &packet.to,
             };
-            leg.device().is_some_and(|device| pattern.fits(device))
+            leg.interface().is_some_and(|device| pattern.fits(device))
         }
         Doubt::CtReplDst(address) => packet.answered_at == Some(*address),
     }

@@ -116,7 +116,7 @@ impl Fakes {
     }
 
     /// Gives a command whose restores, if any, the kernel takes.
-    pub(crate) fn operate(&mut self, words: &[&str]) -> Exit {
+    pub(crate) fn operate(&mut self, words: &[&str]) -> Ending {
         self.seen = self.started().len();
         self.lay_out_listings();
         let ending = self.hook().option("--root", self.path("root")).operate(words);

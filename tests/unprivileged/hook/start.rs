@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::fakes::Fakes;
-use crate::support::binary::Exit;
+use crate::support::binary::Ending;
 
 const GOOD: &str = "[gateway]\nike = \"any\"\nonly-ipsec = [\"eth7\"]\n";
 
 /// A typo, and another device that is to carry nothing but IPsec.
 const BROKEN: &str = "[gateway]\nike = \"anny\"\nonly-ipsec = [\"eth8\"]\n";
 
-fn start(fakes: &mut Fakes, settings: &str, words: &[&str]) -> Exit {
+fn start(fakes: &mut Fakes, settings: &str, words: &[&str]) -> Ending {
     fakes.settings(settings);
     fakes.operate(&[&["start"], words].concat())
 }
