@@ -32,6 +32,10 @@ pub mod updown_env;
 pub mod words;
 pub mod xfrm;
 
+#[cfg(test)]
+#[path = "../tests/support/property.rs"]
+mod property;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 

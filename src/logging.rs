@@ -78,10 +78,8 @@ struct ProcessLogger {
 }
 
 impl Log for ProcessLogger {
-    /// Only records of this crate: the netlink crates warn of every attribute that they do not know.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        metadata.level() <= log::max_level() && (target == VPN || target.starts_with(env!("CARGO_CRATE_NAME")))
+        metadata.level() <= log::max_level() && is_ours(metadata.target())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -99,6 +97,12 @@ impl Log for ProcessLogger {
     }
 
     fn flush(&self) {}
+}
+
+/// Whether a record is of this crate. The netlink crates log too: a warning for every attribute that they do not know.
+fn is_ours(target: &str) -> bool {
+    let root = target.split("::").next();
+    target == VPN || root == Some(env!("CARGO_CRATE_NAME"))
 }
 
 /// One line of printable ASCII, cut to [`MAX_LINE`]: a peer chose parts of it.
@@ -140,6 +144,18 @@ fn write_syslog(metadata: &Metadata<'_>, line: &str) -> syslog::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_crates_do_not_log() {
+        assert!(is_ours(VPN) && is_ours(module_path!()) && is_ours("pluto_updown"));
+        for other in [
+            "netlink_packet_route::link::link_info",
+            "vpn::tunnel",
+            "pluto_updown_other",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
 
     #[test]
     fn a_line_is_short_and_printable() {

@@ -16,7 +16,7 @@ use pluto_updown::plan::{
 };
 use pluto_updown::record::{FORMAT, Journal, Record, ResolverRecord, RoutingRecord, TunnelRecord};
 use pluto_updown::resolver::{Author, DnsNames, author, merge};
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace, Policy, Settings};
 use pluto_updown::updown_env::{Event, FirewallAction, RawEnv, Tunnel, UpCounting, captured_calls, read_event};
 use serde::Serialize;
@@ -198,6 +198,7 @@ fn opened(tunnel: &Tunnel) {
         policy: &policy,
         esp: Esp::Negotiated,
         nat_exemption: NatExemption::Possible,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: Some(1400),
     };
@@ -249,8 +250,8 @@ fn life(tunnel_rules: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
 }
 
 fn site(family: Family) -> JumpConfig {
-    let place = JumpPlace::First;
-    JumpConfig { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    JumpConfig { family, place, mark }
 }
 
 /// That of a tunnel between two networks.
@@ -268,6 +269,7 @@ fn tunnels_layout() -> TunnelRules {
         policy: &Policy::default(),
         esp: Esp::Negotiated,
         nat_exemption: NatExemption::Possible,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };

@@ -5,11 +5,14 @@
 //! them, [`Policy::intersect`], from the first that is up to the last; in which order they came up matters for nothing that
 //! restricts.
 
+use std::collections::BTreeMap;
+
 use super::{ApplyError, Change, Engine, Note};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
 use crate::plan::TunnelId;
 use crate::record::{Record, TunnelRecord};
+use crate::selector::MarkBit;
 use crate::settings::Policy;
 use crate::updown_env::Tunnel;
 
@@ -49,15 +52,33 @@ impl<T: Tables> Engine<'_, T> {
         record: TunnelRecord,
         alike: &[TunnelRecord],
         old: Option<&TunnelRecord>,
+        mark: MarkBit,
     ) -> Result<TunnelRecord, ApplyError> {
         let agreed = agreed(in_turn(alike.iter().chain([&record])));
-        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &agreed, old)?;
+        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &agreed, old, mark)?;
         let effective = (agreed != record.policy).then_some(agreed);
         Ok(TunnelRecord {
             effective,
             tunnel_rules,
             ..record
         })
+    }
+
+    /// Gives each of these tunnels, which are all there are, its rules by the policy that counts beside those of them that are like it.
+    pub(super) fn agree_all(&self, records: Vec<TunnelRecord>, mark: MarkBit) -> Result<Vec<TunnelRecord>, ApplyError> {
+        let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
+        for record in records {
+            alike.entry(TunnelId::alike(&record.tunnel)).or_default().push(record);
+        }
+        let mut agreed = Vec::new();
+        for records in alike.values() {
+            for record in records {
+                let others = records.iter().filter(|other| other.id != record.id);
+                let others: Vec<_> = others.cloned().collect();
+                agreed.push(self.agree(record.clone(), &others, Some(record), mark)?);
+            }
+        }
+        Ok(agreed)
     }
 
     /// Has the tunnels changed whose effective policy changes when others that are like them come or go. `all` are those that are up then.
@@ -67,10 +88,11 @@ impl<T: Tables> Engine<'_, T> {
         changing: &[TunnelRecord],
         all: &[&TunnelRecord],
     ) -> Result<(), ApplyError> {
+        let mark = self.installed(change.ruleset)?.mark;
         for old in changing {
             let others = all.iter().filter(|other| other.id != old.id);
             let others: Vec<_> = others.map(|other| (*other).clone()).collect();
-            let new = self.agree(old.clone(), &others, Some(old))?;
+            let new = self.agree(old.clone(), &others, Some(old), mark)?;
             if new != *old {
                 change.removed.push(Record::from(old.clone()));
                 change.added.push(new.into());

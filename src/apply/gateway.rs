@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tunnel::outer;
-use super::{ApplyError, Change, Engine, checked, journal};
+use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Listing, Ruleset, Table, restore_text};
-use crate::plan::{JumpConfig, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
-use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Record, Recovery, TunnelRecord};
-use crate::selector::{Family, Network};
+use crate::netfilter::{Listing, Ruleset, Table};
+use crate::plan::{DesiredState, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
+use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Journal, Record, Recovery, TunnelRecord};
+use crate::selector::{Family, MarkBit, Network};
 use crate::updown_env::ConnectionName;
 
 /// What `start` or `stop` came to.
@@ -75,7 +75,7 @@ impl<T: Tables> Engine<'_, T> {
                 started.changed.insert(ruleset);
             }
         }
-        started.standing = self.installed()?;
+        started.standing = self.installed_records()?;
         Ok(started)
     }
 
@@ -115,11 +115,8 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(false);
         };
         let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
-        if sections.is_empty() {
-            return Ok(false);
-        }
-        self.tables.restore(ruleset, &restore_text(&sections))?;
-        Ok(true)
+        self.restore(ruleset, &sections)?;
+        Ok(!sections.is_empty())
     }
 
     /// Holds these networks apart no more.
@@ -148,7 +145,7 @@ impl<T: Tables> Engine<'_, T> {
             })?;
             started.changed.insert(ruleset);
         }
-        started.standing = self.installed()?;
+        started.standing = self.installed_records()?;
         Ok(started)
     }
 
@@ -156,7 +153,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If a record cannot be read.
-    pub fn installed(&self) -> Result<InstalledRecords, ApplyError> {
+    pub fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
         let mut standing = InstalledRecords::default();
         for ruleset in Ruleset::all() {
             for entry in self.store.entries(ruleset)? {
@@ -255,35 +252,22 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Tunnels as they are to be by the settings.
     fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
-        let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
-        for record in records {
-            let policy = self.context.settings.policy(&record.tunnel);
-            let known_by = TunnelId::alike(&record.tunnel);
-            alike
-                .entry(known_by)
-                .or_default()
-                .push(TunnelRecord { policy, ..record });
-        }
-        let mut anew = Vec::new();
-        for records in alike.values() {
-            for record in records {
-                let others = records.iter().filter(|other| other.id != record.id);
-                let others: Vec<_> = others.cloned().collect();
-                anew.push(self.agree(record.clone(), &others, Some(record))?);
-            }
-        }
-        Ok(anew)
+        let settings = &self.context.settings;
+        let records = records.into_iter().map(|record| TunnelRecord {
+            policy: settings.policy(&record.tunnel),
+            ..record
+        });
+        self.agree_all(records.collect(), settings.gateway.mark)
     }
 
     /// Makes a ruleset hold these entries and no others. Says whether that changed anything.
     fn make(&mut self, ruleset: Ruleset, wanted: &[Record]) -> Result<bool, ApplyError> {
         let entries = self.store.entries(ruleset)?;
         let change = difference(ruleset, &entries, wanted);
-        let place = self.context.settings.gateway.place;
-        let moved = !entries.is_empty() && self.store.place(ruleset)? != place;
         let has_work = !change.is_empty();
+        let moved = self.moves(ruleset)?;
         if moved {
-            self.move_jumps(&change, wanted)?;
+            self.carry_over(&change, wanted, self.as_set())?;
         } else if has_work {
             self.carry_out(&change)?;
         }
@@ -291,10 +275,61 @@ impl<T: Tables> Engine<'_, T> {
         Ok(has_work || moved || mended)
     }
 
-    /// The same where our jumps move to another place: everything is put in anew, in one change of the table.
-    fn move_jumps(&mut self, change: &Change, wanted: &[Record]) -> Result<(), ApplyError> {
+    /// Whether `start` changes what holds for all rules of a ruleset: where our jumps stand, the bit of the mark, or how the chains hang
+    /// together.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    pub fn moves(&self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+        Ok(self.installed(ruleset)? != self.as_set())
+    }
+
+    /// Writes rules anew that an older version of this program has put in: in one commit a table, as the tunnels were set when they came up.
+    /// Until then they stand as they are, and open nothing that was closed. What the settings say of tunnels and of the gateway by now takes
+    /// effect with the next `start`, as always. Returns the rulesets that it changed.
+    ///
+    /// # Errors
+    /// If it cannot be done; the older rules stand then.
+    pub fn upgrade(&mut self) -> Result<Vec<Ruleset>, ApplyError> {
+        let mut upgraded = Vec::new();
+        for ruleset in Ruleset::all() {
+            let installed = self.installed(ruleset)?;
+            if !installed.is_older() {
+                continue;
+            }
+            let new = Installed {
+                place: installed.place,
+                ..self.as_set()
+            };
+            let entries = self.store.entries(ruleset)?;
+            let wanted = self.upgraded(entries.clone(), new.mark)?;
+            self.carry_over(&difference(ruleset, &entries, &wanted), &wanted, new)?;
+            upgraded.push(ruleset);
+        }
+        Ok(upgraded)
+    }
+
+    /// Entries in the present layout and the present format, so that each is written anew and found by all that it is looked for now. The
+    /// policies are those on record.
+    fn upgraded(&self, entries: Vec<Record>, mark: MarkBit) -> Result<Vec<Record>, ApplyError> {
+        let (mut tunnels, mut upgraded) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match entry {
+                Record::Tunnel(record) => tunnels.push(TunnelRecord {
+                    format: FORMAT,
+                    ..*record
+                }),
+                other @ (Record::Gateway(_) | Record::ClearTextBlock(_) | Record::EspPeer(_)) => upgraded.push(other),
+            }
+        }
+        upgraded.extend(self.agree_all(tunnels, mark)?.into_iter().map(Record::from));
+        Ok(upgraded)
+    }
+
+    /// Makes a ruleset hold these entries, and no others, where what holds for all its rules changes: in one change of each table.
+    fn carry_over(&mut self, change: &Change, wanted: &[Record], new: Installed) -> Result<(), ApplyError> {
         let ruleset = change.ruleset;
-        let (old, new) = (self.store.place(ruleset)?, self.context.settings.gateway.place);
+        let old = self.store.installed(ruleset)?;
         let all_rules: Vec<_> = wanted.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut journal = journal(change, &[]);
         // What goes may have been in other tables than what stays.
@@ -304,25 +339,47 @@ impl<T: Tables> Engine<'_, T> {
             .flat_map(|entry| entry.tunnel_rules().tables())
             .collect();
         self.store.begin(&journal, &change.removed, &change.added)?;
-        self.store.set_place(ruleset, new)?;
-        let made = self.listings(&journal, &all_rules).and_then(|listings| {
-            let jump_config = |place| JumpConfig {
-                family: ruleset.family,
-                place,
-            };
-            let sections = checked(move_jumps(&all_rules, &listings, jump_config(old), jump_config(new)))?;
-            Ok(self.tables.restore(ruleset, &restore_text(&sections))?)
-        });
+        self.store.set_installed(ruleset, new)?;
+        let made = match old.place == new.place {
+            // Most chains stay as they are: with very many tunnels to write them anew takes longer than a call may.
+            true => match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, new.jump_config(ruleset))) {
+                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
+                    self.move_jumps(&journal, &all_rules, old, new)
+                }
+                other => other,
+            },
+            false => self.move_jumps(&journal, &all_rules, old, new),
+        };
         match made {
             Ok(()) => Ok(self.store.commit(&journal, &change.removed, &change.added)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
-                self.store.set_place(ruleset, old)?;
+                self.store.set_installed(ruleset, old)?;
                 self.store.roll_back(&journal, &change.removed, &change.added)?;
                 self.clear_up(&journal, false)?;
                 Err(error)
             }
         }
+    }
+
+    /// Puts everything in anew, with our jumps at another place.
+    fn move_jumps(
+        &mut self,
+        journal: &Journal,
+        all_rules: &[TunnelRules],
+        old: Installed,
+        new: Installed,
+    ) -> Result<(), ApplyError> {
+        let ruleset = journal.ruleset;
+        let listings = self.listings(journal, all_rules)?;
+        let sections = checked(move_jumps(
+            all_rules,
+            &listings,
+            old.jump_config(ruleset),
+            new.jump_config(ruleset),
+        ))?;
+        // After a reload nothing of ours is left to move.
+        Ok(self.restore(ruleset, &sections)?)
     }
 
     /// Puts everything in anew where chains of ours stand that nobody has put in, or others are missing. Says whether it did.
@@ -358,11 +415,10 @@ impl<T: Tables> Engine<'_, T> {
         all_rules: &[TunnelRules],
         tables: &BTreeSet<Table>,
     ) -> Result<bool, ApplyError> {
-        let family = ruleset.family;
-        let place = self.store.place(ruleset)?;
+        let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
         for table in tables {
             let listing = Listing::parse_save(&self.tables.save(ruleset, *table)?);
-            if !is_installed(all_rules, *table, &listing, JumpConfig { family, place }) {
+            if !is_installed(all_rules, *table, &listing, jump_config) {
                 return Ok(false);
             }
         }

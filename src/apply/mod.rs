@@ -27,7 +27,7 @@ use crate::plan::{
     DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
     transition,
 };
-use crate::record::{DaemonProcess, Journal, Record, RecordError, Recovery, Store};
+use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
 use crate::updown_env::ConnectionName;
@@ -189,7 +189,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         &self.notes
     }
 
-    /// Does what no daemon calls for: settles a change whose call died, and clears what dead daemons left.
+    /// Does what no daemon calls for: settles a change whose call died, writes rules anew that an older version has put in, and clears what
+    /// dead daemons left.
     ///
     /// The latter is a matter of security: a new daemon gives the dead one's reqids to other tunnels.
     ///
@@ -197,6 +198,7 @@ impl<'a, T: Tables> Engine<'a, T> {
     /// If that is not possible; the record says so to the next call too.
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
         self.recover()?;
+        self.upgrade()?;
         for daemon in self.store.dead_daemons()? {
             for ruleset in Ruleset::all() {
                 let entries = self.store.entries(ruleset)?;
@@ -217,14 +219,27 @@ impl<'a, T: Tables> Engine<'a, T> {
         Ok(())
     }
 
+    /// What holds for the rules of a ruleset: for those that are in, or for the next ones.
+    fn installed(&self, ruleset: Ruleset) -> Result<Installed, RecordError> {
+        match self.store.has_entries(ruleset)? {
+            true => self.store.installed(ruleset),
+            false => Ok(self.as_set()),
+        }
+    }
+
+    /// What is to hold for rules that are put in anew.
+    fn as_set(&self) -> Installed {
+        let gateway = &self.context.settings.gateway;
+        Installed {
+            place: gateway.place,
+            mark: gateway.mark,
+            tunnel_rules: LayoutVersion::CURRENT,
+        }
+    }
+
     /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are to.
     fn jump_config(&self, ruleset: Ruleset) -> Result<JumpConfig, RecordError> {
-        let place = match self.store.has_entries(ruleset)? {
-            true => self.store.place(ruleset)?,
-            false => self.context.settings.gateway.place,
-        };
-        let family = ruleset.family;
-        Ok(JumpConfig { family, place })
+        Ok(self.installed(ruleset)?.jump_config(ruleset))
     }
 
     /// What some work takes, table by table; nothing, if only the record changes.
@@ -274,7 +289,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         let journal = journal(change, &sections);
         let stood = self.store.has_entries(*ruleset)?;
         if !stood {
-            self.store.set_place(*ruleset, self.context.settings.gateway.place)?;
+            self.store.set_installed(*ruleset, self.as_set())?;
         }
         self.store.begin(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
@@ -293,7 +308,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// Gives the kernel what it is to change, if that is anything: an entry can have nothing but parts that others share.
+    /// Gives the kernel the changes. Starts no program without any: an entry can consist of parts that others share.
     fn restore(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),
@@ -331,10 +346,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             .chain(added)
             .map(|entry| entry.tunnel_rules().clone())
             .collect();
-        let jump_config = JumpConfig {
-            family: ruleset.family,
-            place: self.store.place(ruleset)?,
-        };
+        let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
         if all_rules.len() >= BULK_THRESHOLD {
             match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, jump_config)) {
                 // It does not hold what it lists, or not any more.

@@ -7,7 +7,7 @@ use std::thread;
 use super::{ApplyError, Engine, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Chain, ChainName, Command, IptablesSave, Ruleset, Section, Table, restore_text};
-use crate::plan::{DesiredState, Drift, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
+use crate::plan::{DesiredState, Drift, DriftKind, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
 use crate::record::{FORMAT, Journal, Record, RecordError, Recovery};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
@@ -37,18 +37,21 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If the record cannot be read, or the tables not be listed.
     pub fn compare(&mut self, ruleset: Ruleset) -> Result<Comparison, ApplyError> {
-        let (store, jump_config) = (self.store, self.jump_config(ruleset)?);
+        let (store, installed) = (self.store, self.installed(ruleset)?);
         // Both take long with many tunnels, and neither waits for the other.
         let (read, listed) = thread::scope(|scope| {
             let reading = scope.spawn(|| {
                 let entries = store.entries(ruleset)?;
-                let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config);
+                let wanted = DesiredState::from_rules(&all_rules(&entries), installed.jump_config(ruleset));
                 Ok::<_, RecordError>((entries, wanted))
             });
             let listed = self.tables.save_all(ruleset);
             (reading.join().unwrap_or_else(|panic| resume_unwind(panic)), listed)
         });
         let (entries, wanted) = read?;
+        if installed.is_older() {
+            return Ok(Comparison::older(entries, wanted, &listed?));
+        }
         self.compared(ruleset, entries, wanted, &listed?)
     }
 
@@ -152,6 +155,22 @@ impl<T: Tables> Engine<'_, T> {
             Ok(()) => Ok(true),
             Err(error @ TablesError::Refused { .. }) if may_be_drift(&error) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Comparison {
+    /// What an older version has put in is not compared, rule by rule, with what this one would.
+    fn older(entries: Vec<Record>, wanted: DesiredState, listed: &str) -> Self {
+        Self {
+            entries,
+            wanted,
+            saved: IptablesSave::parse(listed),
+            drifts: vec![Drift {
+                table: Table::Filter,
+                kind: DriftKind::OlderLayout,
+            }],
+            stands: Vec::new(),
         }
     }
 }

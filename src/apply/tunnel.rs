@@ -5,7 +5,7 @@ use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
 use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, tunnel_rules};
 use crate::record::{EspPeerRecord, FORMAT, Record, Recovery, TunnelRecord};
-use crate::selector::Family;
+use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Policy, Settings};
 use crate::updown_env::{Tunnel, UpCounting};
 
@@ -73,7 +73,7 @@ impl<T: Tables> Engine<'_, T> {
             turn: old.as_ref().map_or(last.unwrap_or_default(), |old| old.turn),
             tunnel_rules: TunnelRules::default(),
         };
-        let mut new = self.agree(new, &alike, old.as_ref())?;
+        let mut new = self.agree(new, &alike, old.as_ref(), self.installed(ruleset)?.mark)?;
         let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
         new.since = stood.map_or(new.since, |old| old.since);
         let outcome = match stood {
@@ -108,6 +108,7 @@ impl<T: Tables> Engine<'_, T> {
         id: &TunnelId,
         policy: &Policy,
         old: Option<&TunnelRecord>,
+        mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
         let settings = &self.context.settings;
         let terms = PolicyContext {
@@ -117,6 +118,7 @@ impl<T: Tables> Engine<'_, T> {
                 true => NatExemption::Never,
                 false => NatExemption::Possible,
             },
+            mark,
             interfaces: &self.context.interfaces,
             path_mtu: tunnel
                 .remote_host

@@ -9,7 +9,7 @@ use log::{error, info, warn};
 
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{CALL_TIMEOUT, HookError, Summary, failed_call, interfaces, path_mtus};
+use super::{CALL_TIMEOUT, HookError, Summary, failed_call, interfaces, know_recorded_tunnels, path_mtus};
 use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError};
 use crate::cli::Options;
 use crate::iptables::Programs;
@@ -109,7 +109,7 @@ impl Call<'_> {
         }
         let store = opened?;
         let mut programs = self.programs(deadline, &store);
-        let mut session = Engine::new(&store, &mut programs, self.caller(event));
+        let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
         self.clear_routes(&store);
         let kept = session.housekeep();
         let result = match &kept {
@@ -245,7 +245,7 @@ impl Call<'_> {
             text.push_str("# before that, what a call or a daemon that died has left would be cleared\n");
         }
         let mut programs = self.programs(deadline, &store);
-        let session = Engine::new(&store, &mut programs, self.caller(event));
+        let session = Engine::new(&store, &mut programs, self.context(event));
         let works = self.routing_works(event, &store)?;
         let plan = preview::preview(event, &session, &works)? + &self.dns_hook(event).preview(&store);
         match plan.is_empty() {
@@ -272,7 +272,17 @@ impl Call<'_> {
         Programs::new(self.options.programs.clone(), self.options.wait, deadline, store.lock())
     }
 
-    fn caller(&self, event: &Event) -> Context {
+    /// With what is needed to write the rules of an older version anew, where there are such. What cannot be read is told when it is read
+    /// for that.
+    fn full_context(&self, event: &Event, store: &Store) -> Context {
+        let mut context = self.context(event);
+        if store.has_older_layout().unwrap_or_default() {
+            let _ = know_recorded_tunnels(&mut context, store);
+        }
+        context
+    }
+
+    fn context(&self, event: &Event) -> Context {
         Context {
             daemon: self.daemon,
             now: self.now,

@@ -16,11 +16,12 @@ use std::{fs, io};
 use anyhow::Context as _;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, RoutingError};
+use crate::apply::{ApplyError, Context, RoutingError};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::logging::{self, Destination};
+use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
-use crate::record::{DaemonProcess, RecordError};
+use crate::record::{DaemonProcess, RecordError, Store, TunnelRecord};
 use crate::rtnetlink::{XfrmInterface, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, StockSettings};
 use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, read_event};
@@ -214,6 +215,31 @@ fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16
     peer.and_then(|peer| Some((peer, path_mtu(peer)?)))
         .into_iter()
         .collect()
+}
+
+/// What has to be known to lay out every tunnel on record anew.
+pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
+    let mut records: Vec<TunnelRecord> = Vec::new();
+    for ruleset in Ruleset::all() {
+        records.extend(store.tunnels(ruleset)?);
+    }
+    if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
+        // Without them such a tunnel is laid out as when there is no such device.
+        context.interfaces = xfrm_interfaces().unwrap_or_default();
+    }
+    let settings = &context.settings;
+    let is_clamped =
+        |record: &&TunnelRecord| [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu);
+    for peer in records
+        .iter()
+        .filter(is_clamped)
+        .filter_map(|record| record.tunnel.remote_host)
+    {
+        if let (false, Some(size)) = (context.path_mtus.contains_key(&peer), path_mtu(peer)) {
+            context.path_mtus.insert(peer, size);
+        }
+    }
+    Ok(())
 }
 
 /// The daemon that this process is the hook of.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::target::Target;
 use crate::selector::{
-    Expected, Family, Interface, InterfacePattern, InterfaceWildcard, Network, PortProtocol, Ports, SaProtocol, Traffic,
+    Expected, Family, Interface, InterfacePattern, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports,
+    SaProtocol, Traffic,
 };
 
 /// A rule: everything that must match, and what happens then.
@@ -82,6 +83,10 @@ pub enum Match {
     /// Its source is no address of this machine.
     #[serde(rename = "foreign")]
     SrcNotLocal,
+    /// Its mark has this bit.
+    Mark(MarkBit),
+    /// Its mark does not have this bit.
+    NotMark(MarkBit),
     /// It begins a TCP connection, or accepts one: the packets with a maximum segment size.
     Syn,
     /// No more than ten a minute, after a burst of five.
@@ -108,6 +113,8 @@ impl Match {
             | Self::CtState(_)
             | Self::CtReplDst(_)
             | Self::SrcNotLocal
+            | Self::Mark(_)
+            | Self::NotMark(_)
             | Self::Syn
             | Self::Limit
             | Self::Comment(_) => None,
@@ -139,6 +146,8 @@ impl fmt::Display for Match {
                 )
             }
             Self::SrcNotLocal => f.write_str("-m addrtype ! --src-type LOCAL"),
+            Self::Mark(bit) => write!(f, "-m mark --mark {bit}/{bit}"),
+            Self::NotMark(bit) => write!(f, "-m mark ! --mark {bit}/{bit}"),
             Self::Syn => f.write_str("-p tcp -m tcp --tcp-flags SYN,RST SYN"),
             Self::Limit => f.write_str("-m limit --limit 10/min"),
             Self::Comment(comment) => write!(f, "-m comment --comment \"{}\"", comment.as_str()),

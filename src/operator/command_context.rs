@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::apply::Context;
 use crate::cli::Options;
-use crate::hook::{CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, network_namespace, now};
+use crate::hook::{CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::Ruleset;
 use crate::record::{DaemonProcess, Store};
@@ -64,12 +64,21 @@ impl<'a> CommandContext<'a> {
     }
 
     /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no part in it.
-    pub(super) fn caller(&self) -> Context {
+    pub(super) fn context(&self) -> Context {
         Context {
             now: self.now,
             settings: Settings::load(self.options.config.as_deref()).unwrap_or_default(),
             ..Context::default()
         }
+    }
+
+    /// The same for who changes something, and may have to write rules of an older version anew.
+    pub(super) fn changing_context(&self, store: &Store) -> Result<Context, HookError> {
+        let mut context = self.context();
+        if store.has_older_layout()? {
+            know_recorded_tunnels(&mut context, store)?;
+        }
+        Ok(context)
     }
 
     /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in

@@ -107,7 +107,7 @@ fn rulesets<T: Tables>(tables: &T) -> Vec<Ruleset> {
 
 /// Whose our jumps are, by the record. What cannot be read says that they are ours.
 fn jumps(store: &Store, ruleset: Ruleset) -> JumpOwner {
-    match store.place(ruleset) {
+    match store.installed(ruleset).map(|installed| installed.place) {
         Ok(JumpPlace::Own) => JumpOwner::User,
         Ok(JumpPlace::First | JumpPlace::Last) | Err(_) => JumpOwner::Program,
     }

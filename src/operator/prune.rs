@@ -45,8 +45,9 @@ fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
 /// What is done under the lock, in words, and the dead daemons that have tunnels still.
 fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let mut programs = ground.programs(store);
-    let mut session = Engine::new(store, &mut programs, ground.caller());
+    let mut session = Engine::new(store, &mut programs, ground.changing_context(store)?);
     session.recover()?;
+    session.upgrade()?;
     let judged = judge(store)?;
     let mut text = judged.text("forgotten");
     let works = session.forgetting(judged.gone)?;
@@ -58,7 +59,7 @@ fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, B
 
 fn show(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
     let mut programs = ground.programs(store);
-    let session = Engine::new(store, &mut programs, ground.caller());
+    let session = Engine::new(store, &mut programs, ground.context());
     let judged = judge(store)?;
     let mut text = judged.text("would be forgotten");
     for work in session.forgetting(judged.gone)? {

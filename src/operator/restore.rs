@@ -68,8 +68,12 @@ fn restore(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, HookE
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut session = Engine::new(store, &mut programs, ground.caller());
+    let mut session = Engine::new(store, &mut programs, ground.changing_context(store)?);
     session.recover()?;
+    for ruleset in session.upgrade()? {
+        // Writing into a String cannot fail.
+        let _ = writeln!(restored.text, "mended: {ruleset} older layout");
+    }
     for ruleset in rulesets {
         match session.reconcile(ruleset) {
             Ok(drifts) => restored.text.push_str(&told(ruleset, &drifts, "mended")),
@@ -98,7 +102,7 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, Hook
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut session = Engine::new(store, &mut programs, ground.caller());
+    let mut session = Engine::new(store, &mut programs, ground.context());
     for ruleset in rulesets {
         let comparison = session.compare(ruleset)?;
         let sections = session.reconcile_sections(ruleset, &comparison)?;

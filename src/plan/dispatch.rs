@@ -130,9 +130,9 @@ impl SharedChains {
     pub fn fragment(&self, jump_config: JumpConfig) -> ChainFragment {
         match self {
             Self::Base(table) => base_chains::table_base(*table, jump_config),
-            Self::Interfaces => base_chains::interfaces(),
-            Self::Wildcard(table, class) => base_chains::wildcard(*table, class),
-            Self::Interface(interface) => base_chains::interface(interface),
+            Self::Interfaces => base_chains::interfaces(jump_config.mark),
+            Self::Wildcard(table, class) => base_chains::wildcard(*table, class, jump_config.mark),
+            Self::Interface(device) => base_chains::interface(device),
             Self::Bucket(bucket) => base_chains::bucket(bucket),
             Self::Optional(part) => base_chains::optional_chains(part, jump_config),
         }

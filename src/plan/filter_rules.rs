@@ -74,7 +74,7 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
         rules.extend(log.new_connection(kind.clone()));
         rules.push(Rule {
             matches: kind.into_iter().collect(),
-            target: filter_path.path.accept_target(),
+            target: filter_path.path.accept_target_before_drop(),
         });
     }
     let answers = answers(tunnel, services).into_iter();
@@ -84,7 +84,7 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
                 .into_iter()
                 .chain([Match::CtState(state)])
                 .collect(),
-            target: filter_path.path.accept_target(),
+            target: filter_path.path.accept_target_before_drop(),
         }
     }));
     rules.extend(drop_rest(tunnel, filter_path, log));

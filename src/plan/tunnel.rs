@@ -15,7 +15,7 @@ use crate::netfilter::{
     ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, RulePosition, Target,
 };
 use crate::rtnetlink::XfrmInterface;
-use crate::selector::{Family, Interface, Network, Protocol, Traffic};
+use crate::selector::{Family, Interface, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 use crate::updown_env::{ClientTranslation, Compression, HostAccess, SaMatch, Scope, Tunnel};
 
@@ -51,14 +51,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
             exit_interface,
         );
         if filter_path.is_restricted() && tunnel.traffic != Traffic::Any {
-            drop_other_traffic(
-                &mut tunnel_rules,
-                tunnel,
-                id,
-                context.policy,
-                &filter_path,
-                exit_interface,
-            );
+            drop_other_traffic(&mut tunnel_rules, tunnel, id, context, &filter_path, exit_interface);
         }
     }
     if let Some(translation) = tunnel.translation {
@@ -93,6 +86,8 @@ pub struct PolicyContext<'a> {
     pub esp: Esp,
     /// Whether there is anything that a tunnel whose addresses are left to other rules has to be led past.
     pub nat_exemption: NatExemption,
+    /// The bit that carries the consent of a first tunnel to a second one.
+    pub mark: MarkBit,
     /// The XFRM interfaces there are, for tunnels whose daemon tells the number of one.
     pub interfaces: &'a [XfrmInterface],
     /// The largest packet that the path to the peer takes, in bytes, where it is known.
@@ -189,17 +184,18 @@ fn add_tunnel_chain(
 /// Drops what comes by a restricted tunnel and is of a kind that the tunnel was not made for; libreswan's kernel policies do not.
 ///
 /// At the tail of the block: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
-/// and every one of them has been asked by then.
+/// and every one of them has been asked by then. What one of them consents to into a second tunnel comes by here too, with the bit set.
 fn drop_other_traffic(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    policy: &Policy,
+    context: &PolicyContext<'_>,
     filter_path: &FilterPath,
     exit_interface: Option<&Interface>,
 ) {
-    let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
-    for rule in filter_rules::log_and_drop(id, policy, matches) {
+    let mut matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
+    matches.extend(filter_path.path.undecided_match(context.mark));
+    for rule in filter_rules::log_and_drop(id, context.policy, matches) {
         tunnel_rules.add_to_bucket(filter_path.path, &tunnel.remote_client, RulePosition::Tail, rule);
     }
 }
@@ -469,6 +465,8 @@ pub(super) fn is_restrictive(matched: &Match) -> bool {
         | Match::CtState(_)
         | Match::CtReplDst(_)
         | Match::SrcNotLocal
+        | Match::Mark(_)
+        | Match::NotMark(_)
         | Match::Syn
         | Match::Limit
         | Match::Comment(_) => true,

@@ -13,7 +13,7 @@
 //!       original, written, next         resolv.conf as it will be again, as it was written, and as it is about to be
 //!       pending                         a change is under way, or is not confirmed
 //!     nft-ipv4/                         one ruleset
-//!       place                           where our jumps stand, if not first
+//!       place                           where our jumps stand, the bit of the mark, how the chains hang together
 //!       tunnels/net-net-k3f9q2m7        one file a tunnel: who, since when, and every rule that is in for it
 //!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
@@ -53,5 +53,5 @@ pub use resolver::{
     ResolverRecord, ResolverRequest, ResolverStore,
 };
 pub use routing::RoutingRecord;
-pub use store::{Store, TunnelSlot};
+pub use store::{Installed, LayoutVersion, Store, TunnelSlot};
 pub use tunnel::{FORMAT, TunnelRecord};

@@ -14,7 +14,8 @@ use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
+use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
+use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
 use crate::updown_env::Tunnel;
 
@@ -31,11 +32,88 @@ pub struct Store {
     lock: Option<Lock>,
 }
 
-/// Where our jumps stand.
+/// What holds for all rules of a ruleset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// Where our jumps stand.
+    pub place: JumpPlace,
+    /// The bit that carries the consent of a first tunnel to a second one.
+    #[serde(default)]
+    pub mark: MarkBit,
+    /// How the chains hang together.
+    #[serde(default)]
+    pub tunnel_rules: LayoutVersion,
+}
+
+/// How the chains of a ruleset hang together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub enum LayoutVersion {
+    /// A first tunnel's chain leads to the second tunnels' (formats 1 and 2 of records).
+    #[default]
+    One,
+    /// The consent of a first tunnel is a bit of the packet's mark.
+    Two,
+}
+
+impl LayoutVersion {
+    /// The one that this version of the program installs.
+    pub const CURRENT: Self = Self::Two;
+}
+
+impl TryFrom<u32> for LayoutVersion {
+    type Error = Expected;
+
+    fn try_from(number: u32) -> Result<Self, Expected> {
+        match number {
+            1 => Ok(Self::One),
+            2 => Ok(Self::Two),
+            _ => Err(Expected("a version of the rule tunnel_rules, 1 or 2")),
+        }
+    }
+}
+
+impl From<LayoutVersion> for u32 {
+    fn from(version: LayoutVersion) -> Self {
+        match version {
+            LayoutVersion::One => 1,
+            LayoutVersion::Two => 2,
+        }
+    }
+}
+
+impl Installed {
+    /// Where the rules of a ruleset stand, to the plan.
+    #[must_use]
+    pub fn jump_config(self, ruleset: Ruleset) -> JumpConfig {
+        JumpConfig {
+            family: ruleset.family,
+            place: self.place,
+            mark: self.mark,
+        }
+    }
+
+    /// Whether an older version of this program has put the rules in, whose chains hang together otherwise.
+    #[must_use]
+    pub fn is_older(self) -> bool {
+        self.tunnel_rules < LayoutVersion::CURRENT
+    }
+
+    fn before_notes() -> Self {
+        Self {
+            place: JumpPlace::First,
+            mark: MarkBit::default(),
+            tunnel_rules: LayoutVersion::One,
+        }
+    }
+}
+
+/// The file `place`: what is missing in it is as it was before there was a choice.
 #[derive(Debug, Serialize, Deserialize)]
-struct PlaceNote {
+struct InstalledNote {
     format: u32,
-    place: JumpPlace,
+    #[serde(flatten)]
+    installed: Installed,
 }
 
 /// Where the record of a tunnel is or would be.
@@ -205,30 +283,44 @@ impl Store {
         Ok(tunnels)
     }
 
-    /// Where our jumps stand in the built-in chains of a ruleset's filter table.
+    /// What holds for all rules of a ruleset, if anything is on record there.
     ///
     /// # Errors
     /// If the note of it cannot be read.
-    pub fn place(&self, ruleset: Ruleset) -> Result<JumpPlace, RecordError> {
-        let note: Option<PlaceNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
-        Ok(note.map_or(JumpPlace::First, |note| note.place))
+    pub fn installed(&self, ruleset: Ruleset) -> Result<Installed, RecordError> {
+        let note: Option<InstalledNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
+        // Versions before the second layout wrote it only where the place was not the first.
+        Ok(note.map_or_else(Installed::before_notes, |note| note.installed))
     }
 
-    /// Notes where our jumps stand from now on.
+    /// Notes what holds from now on.
     ///
     /// # Errors
     /// If the note cannot be written.
-    pub fn set_place(&self, ruleset: Ruleset, place: JumpPlace) -> Result<(), RecordError> {
-        let path = self.place_file(ruleset);
-        match place {
-            JumpPlace::First => file::remove(&path),
-            JumpPlace::Last | JumpPlace::Own => {
-                let new = self.ruleset_folder(ruleset).join("place.new");
-                file::make_folder(&self.ruleset_folder(ruleset))?;
-                file::write(&new, &PlaceNote { format: FORMAT, place })?;
-                file::rename(&new, &path)
+    pub fn set_installed(&self, ruleset: Ruleset, installed: Installed) -> Result<(), RecordError> {
+        let new = self.ruleset_folder(ruleset).join("place.new");
+        file::make_folder(&self.ruleset_folder(ruleset))?;
+        file::write(
+            &new,
+            &InstalledNote {
+                format: FORMAT,
+                installed,
+            },
+        )?;
+        file::rename(&new, &self.place_file(ruleset))
+    }
+
+    /// Whether an older version of this program has put rules in that are still to be written anew.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed, or a note not be read.
+    pub fn has_older_layout(&self) -> Result<bool, RecordError> {
+        for ruleset in Ruleset::all() {
+            if self.has_entries(ruleset)? && self.installed(ruleset)?.is_older() {
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     fn place_file(&self, ruleset: Ruleset) -> PathBuf {

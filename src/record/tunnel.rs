@@ -8,7 +8,7 @@ use crate::settings::Policy;
 use crate::updown_env::{Tunnel, UpCounting};
 
 /// The newest format of records that this version writes and reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What is installed for one tunnel, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

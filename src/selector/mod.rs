@@ -9,7 +9,7 @@ mod network;
 mod traffic;
 
 pub use interface::{Interface, InterfacePattern, InterfaceWildcard};
-pub use mark::Mark;
+pub use mark::{Mark, MarkBit};
 pub use network::{Family, Network};
 pub use traffic::{Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 

@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use crate::support::emulator::{Emulator, Kind};
+use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
 use pluto_updown::plan::{
     ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
     rebuild, transition, tunnel_rules,
 };
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace};
 use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
 use proptest::prelude::*;
@@ -91,6 +92,7 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
         nat_exemption: NatExemption::Never,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
@@ -134,12 +136,12 @@ fn is_plain(line: &str) -> bool {
 }
 
 fn site(family: Family) -> JumpConfig {
-    let place = JumpPlace::First;
-    JumpConfig { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    JumpConfig { family, place, mark }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {

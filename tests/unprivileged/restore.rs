@@ -121,7 +121,8 @@ const DAMAGES: [Damage; 12] = [
         )
     }),
     ("another order", |book| {
-        change(book, "filter", "-D PLUTO-ONWARD -j ACCEPT\n-I PLUTO-ONWARD -j ACCEPT")
+        const GO_ON: &str = "PLUTO-DECRYPTED -g PLUTO-FO";
+        change(book, "filter", &format!("-D {GO_ON}\n-I {GO_ON}"))
     }),
 ];
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use crate::support::binary::Call;
 use crate::support::captures::find;
 use crate::support::network::FakeNetwork;
+use crate::support::property::cases;
+use crate::support::scratch::scratch;
 use nix::errno::Errno;
 use pluto_updown::apply::{RoutingEngine, RoutingError};
 use pluto_updown::plan::RouteOptions;
@@ -269,7 +271,7 @@ impl Gateway {
             .forbidden
             .insert("10.66.0.0/16".parse().expect("a network"), NoRoute::Prohibited);
         Self {
-            folder: TempDir::new().expect("a temporary folder"),
+            folder: scratch(),
             theirs: network.items.clone(),
             links: network.links.keys().cloned().collect(),
             network,
@@ -497,7 +499,7 @@ fn carried_out<N: NetConfig>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn what_is_installed_is_on_record_and_goes_in_the_end(steps in prop::collection::vec(step(), 1..30)) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::emulator::Kind;
+use crate::support::property::cases;
 use crate::support::world::{Death, World, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, TunnelOutcome};
 use pluto_updown::iptables::TablesError;
@@ -289,17 +290,18 @@ fn order_is_safe(world: &mut World, family: Family) -> bool {
         }
     };
     let asks_whence = |rule: &String| rule.contains("-i ") || rule.contains("--dir in");
-    let whence_first = ["PLUTO-FORWARD", "PLUTO-FROM"]
-        .into_iter()
-        .all(|chain| rules(chain).is_sorted_by_key(|rule| !asks_whence(rule)));
-    let accept_last = ["PLUTO-ONWARD", "PLUTO-TO"]
-        .into_iter()
-        .all(|chain| rules(chain).is_sorted_by_key(|rule| rule == "-j ACCEPT"));
-    whence_first && accept_last
+    let whence_first = rules("PLUTO-FORWARD").is_sorted_by_key(|rule| !asks_whence(rule));
+    let accept_last = rules("PLUTO-ONWARD").is_sorted_by_key(|rule| !rule.contains("-o "));
+    let clears = |chain| {
+        rules(chain)
+            .first()
+            .is_none_or(|rule: &String| rule.contains("--set-xmark 0x0/"))
+    };
+    whence_first && accept_last && clears("PLUTO-DECRYPTED") && clears("PLUTO-INTERFACES")
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn the_rules_are_those_of_the_living_tunnels(steps in prop::collection::vec(step(), 1..40)) {

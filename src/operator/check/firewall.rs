@@ -23,7 +23,7 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
     let mut books = Vec::new();
     for ruleset in known {
         let on_record = store.has_entries(ruleset).unwrap_or(true);
-        let mut session = Engine::new(&store, &mut programs, ground.caller());
+        let mut session = Engine::new(&store, &mut programs, ground.context());
         match session.compare(ruleset) {
             Ok(comparison) => {
                 findings.extend(standing(ruleset, &comparison, on_record));
@@ -103,13 +103,23 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 19] = [
+const NEEDS: [(Table, &str, &str); 21] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
         "every tunnel",
     ),
     (Table::Filter, "-m comment --comment probe", "every tunnel"),
+    (
+        Table::Filter,
+        "-m mark --mark 0x1/0x1",
+        "what goes from one tunnel into another",
+    ),
+    (
+        Table::Filter,
+        "-j MARK --set-xmark 0x0/0x1",
+        "what goes from one tunnel into another",
+    ),
     (Table::Filter, "-p tcp -m tcp --dport 22", "tunnels narrowed to ports"),
     (Table::Filter, "-p udp -m udp --dport 53", "tunnels narrowed to ports"),
     (
@@ -226,6 +236,11 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
                 "no packet comes to the rules of any tunnel there",
                 "put the jump into your own rules, or take place = \"own\" out of the settings",
             )),
+            DriftKind::OlderLayout => findings.push(Finding::note(
+                format_args!("{ruleset}: older layout"),
+                "an older version of pluto-updown has put the rules in; they hold until a daemon calls, and one more call takes longer then",
+                "pluto-updown start",
+            )),
             DriftKind::Nothing(_)
             | DriftKind::NoChain(_)
             | DriftKind::OrphanChain(_)
@@ -321,6 +336,7 @@ fn has_rules(table: &SavedTable) -> bool {
 mod tests {
     use super::*;
     use crate::netfilter::{IptablesSave, Match, Target};
+    use crate::selector::MarkBit;
 
     /// What a rule with this match asks of iptables beyond what every iptables has. A match that is new belongs into `NEEDS`.
     fn asked_by_match(matching: &Match) -> &'static [&'static str] {
@@ -334,6 +350,7 @@ mod tests {
             Match::CtState(_) => &["-m conntrack --ctstate", "--ctdir REPLY", "--ctstatus EXPECTED"],
             Match::CtReplDst(_) => &["--ctrepldst", "--ctdir REPLY"],
             Match::SrcNotLocal => &["-m addrtype"],
+            Match::Mark(_) | Match::NotMark(_) => &["-m mark --mark"],
             Match::Syn => &["--tcp-flags"],
             Match::Limit => &["-m limit"],
             Match::Comment(_) => &["-m comment"],
@@ -346,6 +363,7 @@ mod tests {
             Target::Jump(_) | Target::JumpUser(_) | Target::Goto(_) => &[],
             Target::Nflog(_) => &["-j NFLOG"],
             Target::Log(_) => &["-j LOG"],
+            Target::SetMark(_) | Target::ClearMark(_) => &["-j MARK --set-xmark"],
             Target::SetMss(_) => &["--set-mss"],
             Target::ClampMssToPmtu => &["--clamp-mss-to-pmtu"],
             Target::Snat(_) => &["-j SNAT"],
@@ -367,11 +385,13 @@ mod tests {
             Match::PolicyNone(crate::netfilter::Direction::In),
             Match::CtState(crate::netfilter::CtState::Reply),
             Match::CtReplDst(address),
+            Match::Mark(MarkBit::default()),
             Match::SrcNotLocal,
             Match::Syn,
             Match::Limit,
         ];
         let verdicts = [
+            Target::SetMark(MarkBit::default()),
             Target::Snat(address),
             Target::Dnat(address),
             Target::ClampMssToPmtu,

@@ -232,6 +232,7 @@ pub(super) fn closed(
         from,
         to,
         connection: PacketCtState::New,
+        consented: false,
         answered_at: None,
     };
     let comes = (
@@ -269,6 +270,7 @@ fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
             from,
             to,
             connection: PacketCtState::New,
+            consented: false,
             answered_at: None,
         };
         let fate = brief(&book.traces(packet), tunnel.family());

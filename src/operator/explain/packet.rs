@@ -150,6 +150,7 @@ fn traces(
         from: way.from.clone(),
         to: way.to.clone(),
         connection,
+        consented: false,
         answered_at: None,
     })
 }

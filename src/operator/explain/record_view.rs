@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::super::command_context::CommandContext;
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
-use crate::plan::{DesiredState, JumpConfig, Packet, RulesetModel, Trace, TunnelRules};
-use crate::record::{ClearTextBlockRecord, GatewayRecord, Record, TunnelRecord};
+use crate::plan::{DesiredState, Packet, RulesetModel, Trace, TunnelRules};
+use crate::record::{ClearTextBlockRecord, GatewayRecord, Installed, Record, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, NetConfig as _, RouteKind};
 use crate::selector::Family;
 use crate::settings::JumpPlace;
@@ -44,7 +44,7 @@ impl RecordView {
         for ruleset in Ruleset::all() {
             let entries = store.entries(ruleset)?;
             if !entries.is_empty() {
-                books.push(RulesetView::new(ruleset, store.place(ruleset)?, entries));
+                books.push(RulesetView::of(ruleset, store.installed(ruleset)?, entries));
             }
         }
         Ok(Self {
@@ -62,14 +62,13 @@ impl RecordView {
 }
 
 impl RulesetView {
-    pub(super) fn new(ruleset: Ruleset, place: JumpPlace, entries: Vec<Record>) -> Self {
+    pub(super) fn of(ruleset: Ruleset, installed: Installed, entries: Vec<Record>) -> Self {
         let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
-        let family = ruleset.family;
         Self {
             ruleset,
-            place,
+            place: installed.place,
             records: entries,
-            desired: DesiredState::from_rules(&all_rules, JumpConfig { family, place }),
+            desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
         }
     }
 

@@ -311,6 +311,8 @@ pub(super) fn on_the_way(verdict: &Target) -> Option<String> {
         | Target::Return
         | Target::Jump(_)
         | Target::Goto(_)
+        | Target::SetMark(_)
+        | Target::ClearMark(_)
         | Target::Snat(_)
         | Target::Dnat(_) => None,
     }

@@ -81,6 +81,7 @@ pub(super) struct Problem {
 }
 
 const RESTORE: &str = "pluto-updown restore";
+const START: &str = "pluto-updown start";
 const OWN: &str = "put it into your own rules";
 const PRUNE: &str = "pluto-updown prune";
 const CHECK: &str = "pluto-updown check";
@@ -99,7 +100,7 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
-    let mut session = Engine::new(&store, &mut programs, ground.caller());
+    let mut session = Engine::new(&store, &mut programs, ground.context());
     let mut report = StatusReport {
         now: ground.now,
         namespace: ground.namespace,
@@ -232,9 +233,16 @@ fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
             | DriftKind::NoUserJump(_) => "missing",
             DriftKind::OrphanChain(_) | DriftKind::UnexpectedRule(..) => "foreign",
             DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
+            DriftKind::OlderLayout => "older",
         },
         text: one_line(&format!("{ruleset} {drift}")),
-        fix: if drift.is_repairable() { RESTORE } else { OWN },
+        fix: if drift.kind == DriftKind::OlderLayout {
+            START
+        } else if drift.is_repairable() {
+            RESTORE
+        } else {
+            OWN
+        },
     };
     found.drifts.iter().map(problem).collect()
 }

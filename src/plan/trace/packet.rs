@@ -22,6 +22,8 @@ pub struct Packet {
     pub to: Endpoint,
     /// Its place in its connection. In a TCP connection it is the first one of its direction.
     pub connection: PacketCtState,
+    /// Whether it has the bit by which a first tunnel consents, the only one that our rules ask for.
+    pub consented: bool,
     /// Where the answers of its connection go, which tells whether its source was translated; none if that is not known.
     pub answered_at: Option<IpAddr>,
 }
@@ -110,6 +112,8 @@ impl Packet {
             Match::CtState(state) => self.connection.matches_state(*state).into(),
             Match::CtReplDst(address) => self.has_reply_destination(*address, doubts),
             Match::SrcNotLocal => (self.from != Endpoint::Gateway).into(),
+            Match::Mark(_) => self.consented.into(),
+            Match::NotMark(_) => (!self.consented).into(),
             Match::Syn => any_tcp().map_or(MatchAnswer::No, |tcp| self.is_traffic(&tcp, doubts)),
             // One packet never comes too often.
             Match::Limit | Match::Comment(_) => MatchAnswer::Yes,

@@ -10,7 +10,7 @@ use super::found::{TomlTable, TomlValue, entries};
 use super::network::{FORM, LIST, is_meant, network};
 use super::policy;
 use super::report::SettingsFault;
-use crate::selector::PortProtocol;
+use crate::selector::{MarkBit, PortProtocol};
 
 pub(super) const IKE: [(&str, Ike); 3] = [("any", Ike::Any), ("known", Ike::Known), ("leave", Ike::Leave)];
 
@@ -48,10 +48,16 @@ pub(super) fn read(content: &DeTable<'_>) -> Result<Gateway, SettingsFault> {
             "icmp" => gateway.icmp = entry.word(&ICMP, None)?,
             "inner-only" => gateway.inner_only = entry.each_once(INNER, inner)?,
             "place" => gateway.place = entry.word(&PLACE, None)?,
+            "mark" => gateway.mark = mark(entry)?,
             _ => return Err(super::unknown(entry, &super::GATEWAY)),
         }
     }
     Ok(gateway)
+}
+
+fn mark(entry: TomlValue<'_>) -> Result<MarkBit, SettingsFault> {
+    const FORM: &str = "one bit of a packet's mark, such as \"0x10000000\"";
+    entry.text(FORM)?.parse().map_err(|_| entry.refused(FORM))
 }
 
 fn through(entry: TomlValue<'_>) -> Result<Through, SettingsFault> {

@@ -21,7 +21,7 @@ use report::{SettingsFault, alternatives};
 const TABLES: [&str; 3] = ["gateway", "tunnel", "connection"];
 
 /// The keys of `[gateway]`.
-const GATEWAY: [&str; 8] = [
+const GATEWAY: [&str; 9] = [
     "ike",
     "esp",
     "peers",
@@ -30,6 +30,7 @@ const GATEWAY: [&str; 8] = [
     "icmp",
     "inner-only",
     "place",
+    "mark",
 ];
 
 /// The keys of `[tunnel]`, and of `[[connection]]` besides [`CONNECTION`].

@@ -55,6 +55,8 @@ fn is_fit(outcome: &Result<Event, EnvError>) -> bool {
 }
 
 proptest! {
+    #![proptest_config(crate::property::cases(256))]
+
     #[test]
     fn any_bytes_in_any_variables_are_read_or_refused_in_one_line(
         call in call(),

@@ -8,7 +8,9 @@ use pluto_updown::netfilter::{
     BuiltIn, ChainName, Comment, CtState, Direction, InterfaceMatch, IptablesSave, LogPrefix, Match, NflogPrefix,
     NflogTarget, PolicyMatch, Rule, Table, Target, normalize,
 };
-use pluto_updown::selector::{Family, Icmp, Interface, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
+use pluto_updown::selector::{
+    Family, Icmp, Interface, MarkBit, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic,
+};
 
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
@@ -117,6 +119,8 @@ fn kind(matched: &Match) -> &'static str {
         Match::CtState(_) => "state",
         Match::CtReplDst(_) => "behind",
         Match::SrcNotLocal => "foreign",
+        Match::Mark(_) => "mark",
+        Match::NotMark(_) => "not mark",
         Match::Syn => "syn",
         Match::Limit => "rate",
         Match::Policy(_) => "policy",
@@ -124,7 +128,11 @@ fn kind(matched: &Match) -> &'static str {
     }
 }
 
-const KINDS: usize = 17;
+const KINDS: usize = 19;
+
+fn bits() -> [MarkBit; 3] {
+    ["0x1", "0x10000000", "0x80000000"].map(|bit| bit.parse().unwrap())
+}
 
 const STATES: [CtState; 6] = [
     CtState::New,
@@ -157,6 +165,9 @@ fn matches(family: Family) -> Vec<Match> {
         Match::Syn,
         Match::Limit,
     ]);
+    for bit in bits() {
+        matches.extend([Match::Mark(bit), Match::NotMark(bit)]);
+    }
     for direction in [Direction::In, Direction::Out] {
         matches.extend(
             traffics()
@@ -182,12 +193,14 @@ fn table_of(verdict: &Target) -> (&'static str, Table) {
         Target::Return => ("return", Table::Filter),
         Target::JumpUser(_) => ("consult", Table::Filter),
         Target::Log(_) => ("kernel log", Table::Filter),
+        Target::SetMark(_) => ("set mark", Table::Filter),
+        Target::ClearMark(_) => ("clear mark", Table::Filter),
         Target::SetMss(_) => ("segment size", Table::Mangle),
         Target::ClampMssToPmtu => ("segment size of path", Table::Mangle),
     }
 }
 
-const VERDICTS: usize = 12;
+const VERDICTS: usize = 14;
 
 fn address(family: Family) -> IpAddr {
     match family {
@@ -210,6 +223,11 @@ fn verdicts(family: Family) -> Vec<Target> {
         Target::SetMss(1360.try_into().unwrap()),
         Target::ClampMssToPmtu,
     ];
+    verdicts.extend(
+        bits()
+            .into_iter()
+            .flat_map(|bit| [Target::SetMark(bit), Target::ClearMark(bit)]),
+    );
     verdicts.extend(comments().iter().flat_map(|comment| {
         [1, 65535].map(|group| {
             Target::Nflog(NflogTarget {

@@ -172,6 +172,7 @@ pub(crate) fn known(packet: &emulated::Packet) -> Packet {
             ConnectionState::Related => PacketCtState::Related(direction(packet)),
             ConnectionState::Invalid => panic!("no packet of these"),
         },
+        consented: false,
         answered_at: Some(packet.reply_destination()),
     }
 }

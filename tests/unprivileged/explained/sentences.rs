@@ -13,6 +13,7 @@ use pluto_updown::updown_env::SaMatch;
 use proptest::prelude::*;
 
 use super::worlds::{calls, files, wanted, world};
+use crate::support::property::cases;
 use crate::support::world::World;
 
 const LANES: [PacketPath; 4] = [
@@ -81,6 +82,7 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
         from,
         to,
         connection,
+        consented: false,
         answered_at: Some(source),
     }
 }
@@ -111,7 +113,7 @@ fn promised(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn what_a_tunnel_is_said_to_let_pass_passes_and_the_rest_does_not(file in files(), up in 0..calls().len()) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pluto_updown::apply::ApplyError;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::{DesiredState, JumpConfig, TunnelRules};
+use pluto_updown::plan::{DesiredState, TunnelRules};
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
@@ -152,7 +152,6 @@ pub(crate) fn wanted(folder: &Path) -> DesiredState {
     let store = Store::peek(&folder.join("state"), 1);
     let entries = store.entries(ruleset).expect("a record");
     let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
-    let place = store.place(ruleset).expect("a place");
-    let family = ruleset.family;
-    DesiredState::from_rules(&all_rules, JumpConfig { family, place })
+    let installed = store.installed(ruleset).expect("a note");
+    DesiredState::from_rules(&all_rules, installed.jump_config(ruleset))
 }

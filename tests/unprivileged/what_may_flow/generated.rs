@@ -458,8 +458,9 @@ impl Stand {
             // Less the rule of the administrator's.
             let cost = |world: &mut World| trace(world.tables.book(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
+            // Two rules ask for the class of a tunnel's device that the packet comes in by, one that it leaves by, one goes on.
             let device = if self.up.iter().any(|side| side.reqid.is_none()) {
-                3
+                4
             } else {
                 0
             };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, tunnel_rules};
 use crate::record::FORMAT;
-use crate::selector::Mark;
+use crate::selector::{Mark, MarkBit};
 use crate::settings::{self, Esp};
 use crate::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
 
@@ -35,6 +35,7 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
         policy: &policy,
         esp: Esp::default(),
         nat_exemption: NatExemption::Never,
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };

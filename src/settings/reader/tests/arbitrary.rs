@@ -54,6 +54,7 @@ fn gateways() -> impl Strategy<Value = Gateway> {
         one_of(&gateway::ESP),
         one_of(&gateway::ICMP),
         one_of(&gateway::PLACE),
+        (0..32u32).prop_map(|bit| (1u32 << bit).to_string().parse().unwrap()),
     );
     let lists = (
         some(&NETWORKS, 1),
@@ -62,7 +63,7 @@ fn gateways() -> impl Strategy<Value = Gateway> {
         some(&["l2tp", "gre", "tcp/22"], 0),
     );
     (words, through, lists).prop_map(
-        |((ike, esp, icmp, place), through, (peers, only, devices, inner_only))| {
+        |((ike, esp, icmp, place, mark), through, (peers, only, devices, inner_only))| {
             let devices = devices.into_iter().map(IpsecOnlyScope::Interface);
             Gateway {
                 ike,
@@ -73,6 +74,7 @@ fn gateways() -> impl Strategy<Value = Gateway> {
                 icmp,
                 inner_only,
                 place,
+                mark,
             }
         },
     )
@@ -219,6 +221,8 @@ fn assert_told_well(text: &str) {
 }
 
 proptest! {
+    #![proptest_config(crate::property::cases(256))]
+
     #[test]
     fn settings_are_read_as_they_are_written(settings in all_settings()) {
         let text = rendered(&settings);

@@ -54,6 +54,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         icmp,
         inner_only,
         place,
+        mark,
     } = gateway;
     let through = match through {
         Through::Listed(machines) => list(machines),
@@ -75,6 +76,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         ("icmp", word(&gateway::ICMP, icmp)),
         ("inner-only", list(inner_only)),
         ("place", word(&gateway::PLACE, place)),
+        ("mark", quoted(mark)),
     ];
     lines.map(|(key, value)| format!("{key} = {value}\n")).concat()
 }
