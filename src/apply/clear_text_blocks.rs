@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{ApplyError, Engine};
+use ipnet::IpNet;
+
+use super::{ApplyError, Engine, Note};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block};
+use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block, guards_nothing};
 use crate::record::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
 use crate::selector::Network;
 use crate::settings::WhenDown;
@@ -40,6 +42,17 @@ impl<T: Tables> Engine<'_, T> {
         Ok(guards.collect::<Result<_, _>>()?)
     }
 
+    /// What to say where blocking guards nothing.
+    pub(super) fn unguarded(&self, record: &TunnelRecord) -> Option<Note> {
+        let tunnel = &record.tunnel;
+        let blocks =
+            record.policy.when_down == WhenDown::Block && self.context.settings.blocked_pairs_of(tunnel).is_empty();
+        (blocks && guards_nothing(tunnel)).then(|| Note::GuardsNothing {
+            connection: tunnel.connection.clone(),
+            address: tunnel.local_client.first(),
+        })
+    }
+
     /// What holds the networks apart that the settings name.
     pub(super) fn named_clear_text_blocks(&self, ruleset: Ruleset) -> Result<Vec<Record>, ApplyError> {
         let pairs = self.context.settings.held_apart(ruleset.family);
@@ -58,6 +71,17 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
+    /// What passes unencrypted between two networks all the same: what everybody lets by who has them blocked, the tunnel as well as the
+    /// connections for which the settings name them. Only what is set counts: a network learned from DHCP must not open what is closed.
+    fn bypassed(&self, pair: &(Network, Network), tunnel: Option<&Tunnel>) -> Vec<IpNet> {
+        let settings = &self.context.settings;
+        let of_tunnel = tunnel.map(|tunnel| settings.policy(tunnel).bypass.unwrap_or_default());
+        let mut lists = of_tunnel.into_iter().chain(settings.bypasses(pair));
+        let mut all = lists.next().unwrap_or_default();
+        lists.for_each(|list| all.retain(|network| list.contains(network)));
+        all
+    }
+
     /// What holds two networks apart, with what is on record of it: since when, and for which tunnel.
     fn clear_text_block(
         &self,
@@ -66,7 +90,8 @@ impl<T: Tables> Engine<'_, T> {
         tunnel: Option<&Tunnel>,
     ) -> Result<Record, RecordError> {
         let id = TunnelId::for_clear_text_block(&near, &far);
-        let tunnel_rules = clear_text_block(&near, &far);
+        let bypass = self.bypassed(&(near, far), tunnel);
+        let tunnel_rules = clear_text_block(&id, &near, &far, &bypass);
         let old = match self.store.entry(ruleset, &id)? {
             Some(Record::ClearTextBlock(old)) => Some(*old),
             Some(Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_)) | None => None,

@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Backend, ChainName, Listing, Ruleset, Section, Table, restore_text};
 use crate::plan::{
@@ -50,6 +52,8 @@ pub struct Context {
     pub now: u64,
     /// The XFRM interfaces there are; needed only for a tunnel whose daemon tells the number of one.
     pub interfaces: Vec<XfrmInterface>,
+    /// The networks that the gateway is connected to, if they were asked for; otherwise those count that are on record for a tunnel.
+    pub connected: Option<Vec<IpNet>>,
     /// The largest packets that the paths to peers take, in bytes; needed only where segments are to fit them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set.
@@ -79,6 +83,13 @@ pub enum Note {
         /// The keys.
         keys: Vec<&'static str>,
     },
+    /// `when-down = "block"` guards nothing that a tunnel without a network of its own sends.
+    GuardsNothing {
+        /// The connection.
+        connection: ConnectionName,
+        /// Its virtual address.
+        address: IpAddr,
+    },
 }
 
 impl fmt::Display for Note {
@@ -87,6 +98,10 @@ impl fmt::Display for Note {
             Self::NotExempt(ruleset) => write!(
                 f,
                 "the nat table of {ruleset} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
+            ),
+            Self::GuardsNothing { connection, address } => write!(
+                f,
+                "{connection}: when-down = \"block\" clear_text_blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name its interface in only-ipsec"
             ),
             Self::Conflict {
                 connection,

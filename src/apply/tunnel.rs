@@ -3,7 +3,9 @@
 use super::{ApplyError, Change, Engine, Plan, TunnelOutcome, alike};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, tunnel_rules};
+use crate::plan::{
+    NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, kept_sources, tunnel_rules,
+};
 use crate::record::{EspPeerRecord, FORMAT, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Policy, Settings};
@@ -82,6 +84,7 @@ impl<T: Tables> Engine<'_, T> {
         };
         let changes_policy = old.as_ref().is_none_or(|old| old.policy != new.policy);
         let conflict = alike::conflict(&new, &alike).filter(|_| changes_policy);
+        let unguarded = self.unguarded(&new).filter(|_| changes_policy);
         let mut changes = Vec::from_iter(self.plan_esp_peer_open(&new, recovery)?);
         let mut change = Change {
             ruleset,
@@ -97,7 +100,7 @@ impl<T: Tables> Engine<'_, T> {
         Ok(Plan {
             changes,
             outcome,
-            notes: conflict.into_iter().collect(),
+            notes: conflict.into_iter().chain(unguarded).collect(),
         })
     }
 
@@ -111,8 +114,11 @@ impl<T: Tables> Engine<'_, T> {
         mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
         let settings = &self.context.settings;
+        let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
+        let connected = self.context.connected.clone().unwrap_or_else(recorded);
         let terms = PolicyContext {
             policy,
+            connected: &connected,
             esp: settings.gateway.esp,
             nat_exemption: match settings.leaves_nat_alone() {
                 true => NatExemption::Never,

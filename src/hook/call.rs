@@ -9,7 +9,7 @@ use log::{error, info, warn};
 
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{CALL_TIMEOUT, HookError, Summary, failed_call, interfaces, know_recorded_tunnels, path_mtus};
+use super::{CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus};
 use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError};
 use crate::cli::Options;
 use crate::iptables::Programs;
@@ -287,6 +287,7 @@ impl Call<'_> {
             daemon: self.daemon,
             now: self.now,
             interfaces: interfaces(&event.firewall),
+            connected: connected(&event.firewall, &self.settings),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
         }

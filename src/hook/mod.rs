@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use log::{error, warn};
 
 use crate::apply::{ApplyError, Context, RoutingError};
@@ -22,7 +23,7 @@ use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
 use crate::record::{DaemonProcess, RecordError, Store, TunnelRecord};
-use crate::rtnetlink::{XfrmInterface, path_mtu, xfrm_interfaces};
+use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, StockSettings};
 use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, read_event};
 use crate::words::escaped;
@@ -217,6 +218,23 @@ fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16
         .collect()
 }
 
+/// The networks that the gateway is connected to, where the tunnel to be opened hides machines from all but these.
+fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
+    let FirewallAction::Open(tunnel) = duty else {
+        return None;
+    };
+    if !settings.policy(tunnel).bypasses_connected() {
+        return None;
+    }
+    match connected_networks() {
+        Ok(networks) => Some(networks.into_iter().collect()),
+        Err(error) => {
+            warn!("{error}");
+            None
+        }
+    }
+}
+
 /// What has to be known to lay out every tunnel on record anew.
 pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
@@ -228,6 +246,10 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
+    let hides = |record: &TunnelRecord| settings.policy(&record.tunnel).bypasses_connected();
+    if context.connected.is_none() && records.iter().any(hides) {
+        context.connected = connected_networks().ok().map(|networks| networks.into_iter().collect());
+    }
     let is_clamped =
         |record: &&TunnelRecord| [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu);
     for peer in records

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::base_chains::base_chain;
 use super::dispatch::OptionalChains;
 use super::filter_rules;
@@ -33,7 +35,10 @@ pub(super) fn add_nat(
             NatExemption::Possible => skip_nat(tunnel_rules, tunnel, exit_interface),
             NatExemption::Never => {}
         },
-        Nat::Masquerade => add_source_nat(tunnel_rules, tunnel, id, exit_interface, own_address(tunnel)?),
+        Nat::Masquerade => {
+            let address = own_address(tunnel)?;
+            add_source_nat(tunnel_rules, tunnel, id, context, exit_interface, address);
+        }
         // An address of the other family is for other tunnels of the connection.
         Nat::Address(address) if Family::of_address(address) != tunnel.family() => {
             exempt_from_nat(tunnel_rules, exit_interface);
@@ -44,7 +49,7 @@ pub(super) fn add_nat(
                 local: tunnel.local_client,
             });
         }
-        Nat::Address(address) => add_source_nat(tunnel_rules, tunnel, id, exit_interface, address),
+        Nat::Address(address) => add_source_nat(tunnel_rules, tunnel, id, context, exit_interface, address),
     }
     Ok(())
 }
@@ -86,24 +91,56 @@ fn add_source_nat(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
+    context: &PolicyContext<'_>,
     exit_interface: Option<&Interface>,
     address: IpAddr,
 ) {
     exempt_from_nat(tunnel_rules, exit_interface);
     tunnel_rules.optional.insert(OptionalChains::SourceNat);
     // What the selectors do not take would leave unencrypted, with a source that nobody outside knows.
-    let rule = Rule {
+    let snat = Rule {
         matches: filter_rules::selector_matches(tunnel, Direction::Out),
         target: Target::Snat(address),
     };
+    let kept = bypassed(tunnel, context).into_iter();
+    let kept = kept.map(|network| Rule::when(Match::Destination(Network::Prefix(network)), Target::Return));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::NatOut,
         name: tunnel_chain_name(id, PacketPath::NatOut.tag()),
         remote: tunnel.remote_client,
         conditions: source_nat_matches(tunnel, exit_interface),
-        rules: vec![rule],
+        rules: kept.chain([snat]).collect(),
     });
     accept_replies(tunnel_rules, tunnel, id, exit_interface, address);
+}
+
+/// The networks in the far one to which packets keep their source: those that are set, or else those that the gateway is connected to. What
+/// goes from one LAN to another, or from outside to a machine that is published, must not be pulled into the tunnel because the far network
+/// is everything.
+///
+/// Not one that is the far network, or covers it: the tunnel leads there, and without a source of its own nothing would go into it.
+fn bypassed(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet> {
+    let far = tunnel.remote_client;
+    let networks = context.policy.bypass.as_deref().unwrap_or(context.connected);
+    let is_inside = |network: &IpNet| {
+        let network = Network::Prefix(*network);
+        network.family() == far.family() && network != far && far.covers(&network)
+    };
+    networks.iter().copied().filter(is_inside).collect()
+}
+
+/// The networks to which packets keep their source, by the rules of a tunnel.
+#[must_use]
+pub fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
+    let rules = tunnel_rules
+        .fragment(Table::Nat)
+        .into_iter()
+        .flat_map(|fragment| &fragment.rules);
+    let kept = rules.filter_map(|placed| match (&placed.rule.target, &placed.rule.matches[..]) {
+        (Target::Return, [Match::Destination(Network::Prefix(network))]) => Some(*network),
+        _ => None,
+    });
+    kept.collect()
 }
 
 /// By what a packet is known whose source is to be hidden: its own address is in the tunnel already, or it is in clear on its way to the

@@ -90,6 +90,8 @@ pub struct PolicyContext<'a> {
     pub mark: MarkBit,
     /// The XFRM interfaces there are, for tunnels whose daemon tells the number of one.
     pub interfaces: &'a [XfrmInterface],
+    /// The networks whose packets keep their source where nothing else is set.
+    pub connected: &'a [IpNet],
     /// The largest packet that the path to the peer takes, in bytes, where it is known.
     pub path_mtu: Option<u16>,
 }

@@ -61,6 +61,9 @@ pub enum NetlinkAction {
     /// Devices were asked for.
     #[error("list the devices")]
     ListLinks,
+    /// Addresses were asked for.
+    #[error("list the addresses")]
+    ListAddresses,
     /// IPsec policies were asked for.
     #[error("list the IPsec policies")]
     ListPolicies,

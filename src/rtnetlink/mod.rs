@@ -5,6 +5,7 @@
 //! an error number, where `ip` prints a text that differs from version to version, and starts no process for it.
 
 pub mod commands;
+mod connected;
 pub(crate) mod connection;
 pub mod error;
 pub mod interfaces;
@@ -18,6 +19,7 @@ mod path_mtu;
 mod routes;
 mod vti;
 
+pub use connected::connected_networks;
 pub use error::{NetlinkAction, NetlinkError, NetlinkFault};
 pub use interfaces::{XfrmInterface, xfrm_interfaces};
 pub use kernel::Kernel;

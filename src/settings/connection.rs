@@ -115,6 +115,8 @@ pub struct PolicyOverrides {
     pub host_access: Option<GatewayAccess>,
     /// Key `nat`.
     pub nat: Option<Nat>,
+    /// Key `bypass`; nothing is named by `"auto"`.
+    pub bypass: Option<Option<Vec<IpNet>>>,
     /// Key `mss`.
     pub mss: Option<Mss>,
     /// Key `log`.
@@ -137,6 +139,7 @@ impl PolicyOverrides {
             allow: keys.allow.unwrap_or(base.allow),
             host_access: keys.host_access.unwrap_or(base.host_access),
             nat: keys.nat.unwrap_or(base.nat),
+            bypass: keys.bypass.unwrap_or(base.bypass),
             mss: keys.mss.unwrap_or(base.mss),
             log: keys.log.unwrap_or(base.log),
             when_down: keys.when_down.unwrap_or(base.when_down),

@@ -18,6 +18,8 @@ mod stock;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use ipnet::IpNet;
+
 use crate::selector::{Family, Network};
 use crate::updown_env::Tunnel;
 
@@ -90,6 +92,13 @@ impl Settings {
             .filter(blocks)
             .flat_map(ConnectionSettings::pairs);
         pairs.filter(|(near, _)| near.family() == family).collect()
+    }
+
+    /// What each connection for which two networks are named lets by.
+    pub fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
+        let entries = self.connections.iter();
+        let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
+        entries.map(|entry| entry.overrides.apply_to(&self.tunnel).bypass.unwrap_or_default())
     }
 
     /// The name of the connections for which two networks are named.

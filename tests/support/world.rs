@@ -216,6 +216,10 @@ pub struct World {
     pub tables: EmulatedTables,
     pub daemon: Option<DaemonProcess>,
     pub interfaces: Vec<XfrmInterface>,
+    /// The networks that the gateway is connected to.
+    pub connected: Vec<ipnet::IpNet>,
+    /// What the calls have said to whoever runs the machine.
+    pub notes: Vec<String>,
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set. The nat table is left alone unless a test says otherwise: most of them are about the others.
     pub settings: Settings,
@@ -237,6 +241,8 @@ impl Default for World {
             tables,
             daemon: None,
             interfaces: Vec::new(),
+            connected: Vec::new(),
+            notes: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
             began: false,
@@ -259,6 +265,7 @@ impl World {
             daemon: self.daemon,
             now: 1_700_000_000,
             interfaces: self.interfaces.clone(),
+            connected: Some(self.connected.clone()),
             path_mtus: self.path_mtus.clone(),
             settings: self.settings.clone(),
         }
@@ -322,6 +329,7 @@ impl World {
         let kept = session.housekeep();
         self.began = kept.is_ok();
         let result = kept.and_then(|()| work(&mut session));
+        self.notes.extend(session.notes().iter().map(ToString::to_string));
         store.tidy()?;
         result
     }

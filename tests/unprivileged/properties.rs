@@ -92,6 +92,7 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
         nat_exemption: NatExemption::Never,
+        connected: &[],
         mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,

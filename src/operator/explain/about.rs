@@ -9,7 +9,7 @@ use super::record_view::{RecordView, RulesetView};
 use super::traffic_class::{TrafficClass, sentence};
 use super::verdict::{brief, on_the_way, protocol};
 use crate::netfilter::{BuiltIn, Rule, Table};
-use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState};
+use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState, kept_sources};
 use crate::record::{ClearTextBlockRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::Nat;
@@ -122,6 +122,13 @@ pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
 fn besides(record: &TunnelRecord) -> Vec<String> {
     let (tunnel, policy) = (&record.tunnel, record.effective_policy());
     let mut sentences = vec![addresses(record)];
+    let kept: Vec<_> = kept_sources(&record.tunnel_rules)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if !kept.is_empty() {
+        sentences.push(format!("Packets to {} keep their source.", kept.join(", ")));
+    }
     if let Some(chain) = &policy.chain {
         sentences.push(format!(
             "Your chain {chain} is asked first wherever the tunnel has a chain; what it decides counts."

@@ -36,6 +36,7 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
         policy: &policy,
         esp: Esp::default(),
         nat_exemption: NatExemption::Never,
+        connected: &[],
         mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,

@@ -34,10 +34,11 @@ const GATEWAY: [&str; 9] = [
 ];
 
 /// The keys of `[tunnel]`, and of `[[connection]]` besides [`CONNECTION`].
-const TUNNEL: [&str; 8] = [
+const TUNNEL: [&str; 9] = [
     "allow",
     "host-access",
     "nat",
+    "bypass",
     "mss",
     "log",
     "when-down",

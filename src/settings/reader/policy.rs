@@ -53,6 +53,7 @@ pub(super) fn read(entry: TomlValue<'_>, keys: &mut PolicyOverrides) -> Result<b
         "allow" => keys.allow = Some(allow(entry)?),
         "host-access" => keys.host_access = Some(entry.word(&HOST_ACCESS, None)?),
         "nat" => keys.nat = Some(nat(entry)?),
+        "bypass" => keys.bypass = Some(bypass(entry)?),
         "mss" => keys.mss = Some(mss(entry)?),
         "log" => keys.log = Some(entry.word(&LOG, None)?),
         "when-down" => keys.when_down = Some(entry.word(&WHEN_DOWN, None)?),
@@ -66,6 +67,23 @@ pub(super) fn read(entry: TomlValue<'_>, keys: &mut PolicyOverrides) -> Result<b
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// The word for the networks that the gateway is connected to.
+const BYPASS: [(&str, ()); 1] = [("auto", ())];
+
+fn bypass(entry: TomlValue<'_>) -> Result<Option<Vec<IpNet>>, SettingsFault> {
+    match entry.value {
+        DeValue::Array(_) => entry
+            .each_once(network::LIST, |item| network(item, network::FORM))
+            .map(Some),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_) => entry.word(&BYPASS, Some(network::LIST)).map(|()| None),
+    }
 }
 
 const SERVICES: &str = "a list of services such as [\"tcp/22\", \"ping\"]";

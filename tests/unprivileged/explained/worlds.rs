@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use crate::support::world::{World, libreswan, strongswan, tunnel, with};
 
 /// What a key can be set to; each is a line of the file, and nothing for what counts without.
-const TUNNEL: [&[&str]; 7] = [
+const TUNNEL: [&[&str]; 8] = [
     &[
         "",
         "allow = \"replies\"",
@@ -24,6 +24,7 @@ const TUNNEL: [&[&str]; 7] = [
     ],
     &["", "host-access = \"yes\"", "host-access = \"no\""],
     &["", "nat = \"masquerade\"", "nat = \"10.1.0.1\"", "nat = \"leave\""],
+    &["", "bypass = []", "bypass = [\"10.66.0.0/16\"]"],
     &["", "mss = \"pmtu\"", "mss = 1360"],
     &["", "log = \"all\""],
     &["", "when-down = \"block\""],

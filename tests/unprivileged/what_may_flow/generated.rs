@@ -15,7 +15,7 @@ use crate::support::world::{World, duty, libreswan, strongswan, with};
 /// A setting and what it can be, the first of which is the default. Each is a line of the file.
 type Choices = &'static [&'static str];
 
-const TUNNEL: [Choices; 7] = [
+const TUNNEL: [Choices; 8] = [
     &[
         "",
         "allow = \"replies\"",
@@ -24,6 +24,7 @@ const TUNNEL: [Choices; 7] = [
     ],
     &["", "host-access = \"yes\"", "host-access = \"no\""],
     &["", "nat = \"masquerade\"", "nat = \"10.1.0.1\"", "nat = \"leave\""],
+    &["", "bypass = []", "bypass = [\"10.66.0.0/16\"]"],
     &["", "mss = \"pmtu\"", "mss = 1360"],
     &["", "log = \"new\"", "log = \"denied\"", "log = \"all\""],
     &["", "when-down = \"block\""],

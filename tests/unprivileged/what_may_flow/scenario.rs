@@ -83,6 +83,13 @@ impl<'a> Scenario<'a> {
             ("file", Some(settings)) => self.file(settings),
             ("up", Some(names)) => self.calls(names, true)?,
             ("down", Some(names)) => self.calls(names, false)?,
+            ("connected", Some(networks)) => {
+                let networks = self.told(networks);
+                self.world.connected = networks
+                    .split(' ')
+                    .map(|text| text.parse().expect("a network"))
+                    .collect();
+            }
             ("refused", Some(names)) => match self.calls(names, true) {
                 Err(_) => {}
                 Ok(()) => return Err(format!("{text}: it was not")),

@@ -35,6 +35,7 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
         policy: &policy,
         esp: Esp::default(),
         nat_exemption: NatExemption::Never,
+        connected: &[],
         mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,

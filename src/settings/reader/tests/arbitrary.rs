@@ -94,12 +94,23 @@ fn keys() -> impl Strategy<Value = PolicyOverrides> {
         option::of(one_of(&policy::WHEN_DOWN)),
         option::of(one_of(&policy::ON_ERROR)),
     );
-    let others = (option::of(allow), option::of(nat), option::of(mss), option::of(chain));
+    let bypass = subsequence(NETWORKS.to_vec(), 0..=2);
+    let bypass = option::of(option::of(
+        bypass.prop_map(|all| all.iter().map(|text| text.parse().unwrap()).collect()),
+    ));
+    let others = (
+        option::of(allow),
+        option::of(nat),
+        bypass,
+        option::of(mss),
+        option::of(chain),
+    );
     (words, others).prop_map(
-        |((host_access, log, when_down, on_error), (allow, nat, mss, chain))| PolicyOverrides {
+        |((host_access, log, when_down, on_error), (allow, nat, bypass, mss, chain))| PolicyOverrides {
             allow,
             host_access,
             nat,
+            bypass,
             mss,
             log,
             when_down,

@@ -18,6 +18,7 @@ pub(super) fn rendered(settings: &Settings) -> String {
         allow: Some(tunnel.allow.clone()),
         host_access: Some(tunnel.host_access),
         nat: Some(tunnel.nat),
+        bypass: Some(tunnel.bypass.clone()),
         mss: Some(tunnel.mss),
         log: Some(tunnel.log),
         when_down: Some(tunnel.when_down),
@@ -86,6 +87,7 @@ fn keys_text(keys: &PolicyOverrides) -> String {
         allow,
         host_access,
         nat,
+        bypass,
         mss,
         log,
         when_down,
@@ -99,6 +101,14 @@ fn keys_text(keys: &PolicyOverrides) -> String {
             host_access.as_ref().map(|access| word(&policy::HOST_ACCESS, access)),
         ),
         ("nat", nat.as_ref().map(nat_text)),
+        (
+            "bypass",
+            bypass.as_ref().map(|networks| {
+                networks
+                    .as_ref()
+                    .map_or("\"auto\"".to_owned(), |networks| list(networks))
+            }),
+        ),
         ("mss", mss.as_ref().map(mss_text)),
         ("log", log.as_ref().map(|log| word(&policy::LOG, log))),
         (
