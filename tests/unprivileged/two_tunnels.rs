@@ -108,7 +108,9 @@ fn verdict([from_kind, to_kind]: [&str; 2], from: &str, to: &str) -> char {
         Verdict::Accept => 'A',
         Verdict::Drop => 'D',
         Verdict::Policy => '.',
-        other => panic!("{other:?}"),
+        other @ (Verdict::Reject | Verdict::Translate(..) | Verdict::Masquerade | Verdict::Return) => {
+            panic!("{other:?}")
+        }
     }
 }
 
