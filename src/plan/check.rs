@@ -160,13 +160,16 @@ fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
 
 /// Whether a chain is one tunnel's: by its name, since the plan says no more.
 fn is_tunnel_chain(chain: &ChainName) -> bool {
-    let tags = PacketPath::ALL.map(PacketPath::tag).into_iter().chain(["C", "H"]);
+    // The chains of blocked pairs are about packets that no tunnel has, and let none pass.
+    let is_block = |path: &PacketPath| [PacketPath::BlockIn, PacketPath::BlockOut].contains(path);
+    let paths = PacketPath::ALL.into_iter().filter(|path| !is_block(path));
+    let mut tags = paths.map(PacketPath::tag).chain(["C", "H"]);
     let is_dispatcher = PacketPath::ALL.into_iter().any(|path| path.dispatcher() == *chain);
     !is_dispatcher
         && chain
             .as_str()
             .rsplit_once('-')
-            .is_some_and(|(_, tag)| tags.into_iter().any(|known| known == tag))
+            .is_some_and(|(_, tag)| tags.any(|known| known == tag))
 }
 
 /// Whether a rule lets in the ESP of one peer: its chain is one that only ESP and AH come to.
