@@ -342,7 +342,7 @@ impl<T: Tables> Engine<'_, T> {
         self.store.set_installed(ruleset, new)?;
         let made = match old.place == new.place {
             // Most chains stay as they are: with very many tunnels to write them anew takes longer than a call may.
-            true => match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, new.jump_config(ruleset))) {
+            true => match self.change_to(ruleset, DesiredState::from_rules(&all_rules, new.jump_config(ruleset))) {
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
                     self.move_jumps(&journal, &all_rules, old, new)
                 }

@@ -115,7 +115,25 @@ impl<T: Tables> Engine<'_, T> {
     pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let listed = self.tables.save_all(ruleset)?;
         let comparison = self.compared(ruleset, Vec::new(), wanted, &listed)?;
-        let sections = self.reconcile_sections(ruleset, &comparison)?;
+        self.write_differences(ruleset, &comparison)
+    }
+
+    /// The same where many rules differ because they are to be others now: the kernel is not asked for each whether it stands in another
+    /// spelling, and what does is written again.
+    pub(super) fn change_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
+        let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
+        let comparison = Comparison {
+            entries: Vec::new(),
+            drifts: detect_drift(&wanted, &saved, &[]),
+            wanted,
+            saved,
+            stands: Vec::new(),
+        };
+        self.write_differences(ruleset, &comparison)
+    }
+
+    fn write_differences(&mut self, ruleset: Ruleset, comparison: &Comparison) -> Result<(), ApplyError> {
+        let sections = self.reconcile_sections(ruleset, comparison)?;
         match sections.is_empty() {
             true => Ok(()),
             false => Ok(self.tables.resume(ruleset, &restore_text(&sections))?),

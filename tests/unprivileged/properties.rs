@@ -247,6 +247,12 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
         // A way into the tunnel's chain for packets that did not come by IPsec.
         let own = &rules_of.fragment(table).expect("something there").chains[0];
         assert_eq!(more(table, (&old).into(), Target::Jump(own.clone())), 1);
+        // The mark changes where consent is noted and asked for, and no tunnel's chain or bucket leads to all tunnels.
+        assert_eq!(more(table, own.into(), Target::SetMark(MarkBit::DEFAULT)), 1);
+        assert_eq!(more(table, own.into(), Target::ClearMark(MarkBit::DEFAULT)), 1);
+        let all: ChainName = "PLUTO-FO".parse().expect("a name");
+        assert_eq!(more(table, own.into(), Target::Goto(all.clone())), 1);
+        assert_eq!(more(table, (&old).into(), Target::Jump(all)), 1);
         // A translation of the tunnel's own is none in the filter table.
         let expected = usize::from(table == Table::Filter);
         assert_eq!(more(table, own.into(), Target::Snat(address)), expected);

@@ -123,6 +123,32 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
 }
 
 #[test]
+fn another_bit_of_the_mark_counts_from_the_next_start_in_one_change_of_the_table() {
+    let mut world =
+        world("[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\nnat = \"leave\"\n[tunnel]\nnat = \"leave\"\n");
+    let up = |name: &str, number, far: &str| tunnel(&strongswan("up-client", name, number, "10.1.0.0/24", far));
+    world.up(&up("net", 1, "10.2.0.0/24"));
+    let set_mark = "[gateway]\nmark = \"0x20000000\"\n[tunnel]\nnat = \"leave\"\n[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\n";
+    world.settings = set(set_mark);
+    // A tunnel that comes up before that joins the others.
+    world.up(&up("other", 2, "10.3.0.0/24"));
+    let before = rules(&mut world, Kind::Filter);
+    assert!(!before.contains("0x20000000"), "{before}");
+    let restores = world.tables.restores();
+    assert!(!world.start().expect("a start").changed.is_empty());
+    assert_eq!(world.tables.restores(), restores + 1);
+    let after = rules(&mut world, Kind::Filter);
+    assert!(!after.contains("0x10000000"), "{after}");
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&before.replace("0x10000000", "0x20000000")), sorted(&after));
+    assert!(world.start().expect("a start").changed.is_empty());
+}
+
+#[test]
 fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
     let mut world = world("[gateway]\ninner-only = [\"l2tp\"]\n");
     world.start().expect("a start");
