@@ -13,6 +13,7 @@ mod find;
 mod forget;
 mod gateway;
 mod guards;
+mod replaced_route;
 mod restore;
 mod routing;
 mod tunnel;

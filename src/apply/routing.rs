@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::facts::facts;
-use crate::contract::{Event, Operation, Routing};
+use crate::contract::{ConnectionName, Event, Operation, Routing};
 use crate::plan::{
     RecordedRoutes, RouteOptions, RoutingKey, address_key, install_order, interface_key, kernel_queries, net_objects,
     object_key,
@@ -17,8 +17,8 @@ use crate::rtnetlink::{Item, NetlinkError, Network, Put, Vti, Wanted};
 /// One call at work on routes: the record, and the kernel.
 #[derive(Debug)]
 pub struct RoutingSession<'a, N: Network> {
-    store: &'a Store,
-    kernel: &'a mut N,
+    pub(super) store: &'a Store,
+    pub(super) kernel: &'a mut N,
     daemon: Option<Daemon>,
     now: u64,
 }
@@ -33,7 +33,9 @@ pub struct RoutingWork {
     /// What is to be installed when it is done, in the order in which it is put in.
     pub after: Vec<Item>,
     /// The connection that was named.
-    pub connection: crate::contract::ConnectionName,
+    pub connection: ConnectionName,
+    /// The connection for which the routes are made.
+    pub routed_for: Option<ConnectionName>,
 }
 
 /// Why nothing was set up.
@@ -49,7 +51,7 @@ pub enum RoutingError {
 
 /// What became of an item that was to go.
 #[derive(Debug)]
-enum Removal {
+pub(super) enum Removal {
     /// It is out, or left to another far network.
     Out,
     /// It is out, but what another far network has in its slot could not be put in its place.
@@ -142,15 +144,22 @@ impl<'a, N: Network> RoutingSession<'a, N> {
         let own = before.as_ref().map_or_else(Vec::new, |record| record.items.clone());
         let standing = RecordedRoutes {
             source: self.held_source(routing, &key)?,
+            connection: before.as_ref().and_then(|record| record.routed_for.clone()),
             own,
         };
         let facts = facts(self.kernel, routing, &kernel_queries(event.dialect, routing, operation))?;
         let after = net_objects(event.dialect, routing, operation, options, &facts, &standing);
+        let is_new = |item: &Item| matches!(item, Item::Route(_)) && !standing.own.contains(item);
+        let routed_for = match operation == Operation::Route || after.iter().any(is_new) {
+            true => Some(routing.connection.clone()),
+            false => standing.connection,
+        };
         Ok(RoutingWork {
             key,
             before,
             after,
             connection: routing.connection.clone(),
+            routed_for,
         })
     }
 
@@ -198,6 +207,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
             format: FORMAT,
             key: work.key.clone(),
             connection: work.connection.clone(),
+            routed_for: work.routed_for.clone(),
             daemon: self.daemon,
             since: work.before.as_ref().map_or(self.now, |record| record.since),
             items,
@@ -213,7 +223,11 @@ impl<'a, N: Network> RoutingSession<'a, N> {
                 .standing()
                 .iter()
                 .any(|other| object_key(other) == object_key(item));
-            match self.kernel.put(item) {
+            let put = match stood {
+                true => self.kernel.put(item).map_err(RoutingError::from),
+                false => self.put_new(&work.key, item),
+            };
+            match put {
                 Ok(Put::New) => {
                     setup.put += usize::from(!stood);
                     new.push(item);
@@ -222,7 +236,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
                 Ok(Put::Stood) => setup.ours.extend(self.what_stood(work, item)?),
                 Err(error) => {
                     self.roll_back(work, &new, both);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }
@@ -301,7 +315,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
                 }
             }
             None if self.is_in_use(item)? => return Ok(Removal::InUse),
-            None => drop(self.kernel.take_out(item)?),
+            None => return self.take_out(item),
         }
         Ok(Removal::Out)
     }
@@ -364,6 +378,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
             let work = RoutingWork {
                 key: record.key.clone(),
                 connection: record.connection.clone(),
+                routed_for: None,
                 before: Some(record),
                 after: Vec::new(),
             };

@@ -159,7 +159,10 @@ pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> R
 
 /// What the administrator says about routes: on the command line, else in the stock scripts' own file.
 fn route_options(options: &Options, event: &Event) -> RouteOptions {
-    if event.routing.is_none() || !event.verb.asks(Operation::Route) {
+    let makes_routes = event.routing.as_ref().is_some_and(|routing| {
+        event.verb.asks(Operation::Route) || event.verb.asks(Operation::Up) && routing.source.is_some()
+    });
+    if !makes_routes {
         return RouteOptions::default();
     }
     let StockSettings {

@@ -167,6 +167,7 @@ fn departures(store: &Store) -> Result<Vec<RoutingWork>, RoutingError> {
     let works = records.map(|record| RoutingWork {
         key: record.key.clone(),
         connection: record.connection.clone(),
+        routed_for: None,
         before: Some(record),
         after: Vec::new(),
     });

@@ -11,8 +11,9 @@ use super::connection::Connection;
 use super::error::{Doing, Fault, NetlinkError};
 use super::items::{Address, Item, ProxyNeighbour, Route};
 use super::links::{self, Which};
-use super::messages::{Action, asked_neighbour, flags, request};
+use super::messages::{Action, REPLACEMENT, addition, asked_neighbour, flags, request};
 use super::network::{Link, Lookup, Medium, Network, Put, Taken, Wanted, Way, WayKind};
+use super::saved_route::SavedRoute;
 use super::{routes, vti};
 use crate::selector::Device;
 
@@ -50,6 +51,27 @@ impl Network for Kernel {
                 put(&mut self.connection, item).map_err(|fault| NetlinkError::put_in(item, fault))
             }
         }
+    }
+
+    fn add_route(&mut self, route: &Route) -> Result<Put, NetlinkError> {
+        add_route(&mut self.connection, route).map_err(|fault| NetlinkError::put_in(&Item::Route(route.clone()), fault))
+    }
+
+    fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
+        in_place_of(&mut self.connection, route).map_err(|fault| NetlinkError {
+            doing: Doing::ListRoutes,
+            fault,
+        })
+    }
+
+    fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError> {
+        let malformed = || Fault::Malformed("it is no route".into());
+        let message = saved.message().ok_or_else(malformed);
+        let put = message.and_then(|message| self.connection.change(message, REPLACEMENT));
+        put.map_err(|fault| NetlinkError {
+            doing: Doing::PutBack(saved.destination),
+            fault,
+        })
     }
 
     fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {
@@ -103,6 +125,37 @@ pub(super) fn put(connection: &mut Connection, item: &Item) -> Result<Put, Fault
         let _usable = wait_for(connection, address, &link);
     }
     Ok(Put::New)
+}
+
+/// Puts a route in where none stands in its way.
+fn add_route(connection: &mut Connection, route: &Route) -> Result<Put, Fault> {
+    let index = match &route.device {
+        None => None,
+        Some(device) => {
+            let link = links::find(connection, Which::Name(device))?;
+            Some(link.ok_or_else(|| Fault::NoDevice(device.clone()))?.index)
+        }
+    };
+    let (request, flags) = addition(route, index);
+    match connection.change(request, flags) {
+        Ok(()) => Ok(Put::New),
+        Err(Fault::Refused(Errno::EEXIST)) => Ok(Put::Stood),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn in_place_of(connection: &mut Connection, route: &Route) -> Result<Option<SavedRoute>, Fault> {
+    let mut found = None;
+    connection.filter_in_kernel();
+    let listed = connection.list(routes::whole_table(route), |answer| {
+        if let RouteNetlinkMessage::NewRoute(answer) = answer {
+            found = found.take().or_else(|| SavedRoute::in_place_of(route, &answer));
+        }
+    });
+    match listed {
+        Ok(()) | Err(Fault::Refused(Errno::ENOENT)) => Ok(found),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the kernel's does the rest

@@ -16,6 +16,7 @@ pub mod network;
 mod origin;
 mod path_mtu;
 mod routes;
+mod saved_route;
 mod vti;
 
 pub use error::{Doing, Fault, NetlinkError};
@@ -25,3 +26,4 @@ pub use kernel::Kernel;
 pub use network::{Ends, Link, LinkKind, Lookup, Medium, Network, NoRoute, Put, Taken, VtiEnds, Wanted, Way, WayKind};
 pub use origin::Origin;
 pub use path_mtu::path_mtu;
+pub use saved_route::SavedRoute;

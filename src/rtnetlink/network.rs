@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::error::NetlinkError;
 use super::items::{Item, Route};
+use super::saved_route::SavedRoute;
 use crate::selector::Device;
 
 /// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that tests can put an emulator in its place.
@@ -16,6 +17,24 @@ pub trait Network {
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
     fn put(&mut self, item: &Item) -> Result<Put, NetlinkError>;
+
+    /// Puts a route in, unless there is one to the same destination with the same metric in the same table, whoever put it in.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
+    fn add_route(&mut self, route: &Route) -> Result<Put, NetlinkError>;
+
+    /// The route that stands in the way of another: to the same destination with the same metric in the same table. Reads the whole table.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError>;
+
+    /// Puts a route back that was saved, in place of the one that stands there.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, as where its device is gone.
+    fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError>;
 
     /// Takes an item out, if it is there with all that the item says, as far as the kernel compares: of an IPv6 route it takes no
     /// notice of source, MTU and options, of an address none of the scope, and a route of which no metric is said goes whatever

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
     Address, Ends, Fault, Item, Link, LinkKind, Lookup, Medium, NetlinkError, Network, NoRoute, Origin, Put, Route,
-    RouteOption, Table, Taken, Wanted, Way, WayKind,
+    RouteOption, SavedRoute, Table, Taken, Wanted, Way, WayKind,
 };
 use pluto_updown::selector::{Device, Family};
 
@@ -138,6 +138,12 @@ impl FakeNetwork {
             true => Put::New,
             false => Put::Stood,
         })
+    }
+
+    /// The route that excludes another.
+    fn standing(&self, route: &Route) -> Option<&Route> {
+        let key = |route: &Route| (route.destination.trunc(), route.table, metric(route));
+        self.routes_put_in().find(|other| key(other) == key(route))
     }
 
     fn place_route(&mut self, route: &Route) -> Result<Put, Fault> {
@@ -309,6 +315,30 @@ impl Network for FakeNetwork {
     fn put(&mut self, item: &Item) -> Result<Put, NetlinkError> {
         let done = self.count().and_then(|()| self.place(item));
         done.map_err(|fault| NetlinkError::put_in(item, fault))
+    }
+
+    fn add_route(&mut self, route: &Route) -> Result<Put, NetlinkError> {
+        let item = Item::Route(route.clone());
+        let done = self.count().and_then(|()| match self.standing(route) {
+            Some(_) => Ok(Put::Stood),
+            None => self.place(&item),
+        });
+        done.map_err(|fault| NetlinkError::put_in(&item, fault))
+    }
+
+    /// Saved in a form of its own.
+    fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
+        let standing = self.standing(route).map(|standing| Item::Route(standing.clone()));
+        Ok(standing.map(|item| {
+            let bytes = serde_json::to_vec(&item).expect("an item can be written");
+            SavedRoute::new(route.destination.trunc(), &bytes)
+        }))
+    }
+
+    fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError> {
+        let bytes = saved.bytes().expect("what was saved can be read");
+        self.put(&serde_json::from_slice(&bytes).expect("an item can be read"))
+            .map(drop)
     }
 
     fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {

@@ -18,7 +18,7 @@ use pluto_updown::contract::{Event, Snapshot, read};
 use pluto_updown::plan::{AlwaysRoute, RouteOptions};
 use pluto_updown::record::{Daemon, Store};
 use pluto_updown::rtnetlink::{
-    Ends, Item, Link, Lookup, Medium, NetlinkError, Network, NoRoute, Put, Route, Taken, Wanted,
+    Ends, Item, Link, Lookup, Medium, NetlinkError, Network, NoRoute, Put, Route, SavedRoute, Taken, Wanted,
 };
 use pluto_updown::selector::Device;
 use proptest::prelude::*;
@@ -212,6 +212,18 @@ impl Deadly<'_> {
 impl Network for Deadly<'_> {
     fn put(&mut self, item: &Item) -> Result<Put, NetlinkError> {
         self.change(|network| network.put(item))
+    }
+
+    fn add_route(&mut self, route: &Route) -> Result<Put, NetlinkError> {
+        self.change(|network| network.add_route(route))
+    }
+
+    fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
+        self.network.in_place_of(route)
+    }
+
+    fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError> {
+        self.change(|network| network.put_back(saved))
     }
 
     fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {

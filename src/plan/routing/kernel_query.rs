@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::route_planner::single_address;
-use crate::contract::{Dialect, Libreswan, Operation, RoutedBy, Routing, Scope};
+use super::route_planner::{has_link_local_hop, is_routed_before_up, single_address};
+use crate::contract::{Dialect, Operation, RoutedBy, Routing, Scope};
 use crate::rtnetlink::{Link, Lookup};
 use crate::selector::Device;
 
@@ -55,15 +55,16 @@ pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation)
             needed.insert(KernelQuery::ToPeer);
             needed.extend(single_address(&routing.peer_client).map(|_| KernelQuery::OnLink));
             needed.extend(routing.source.map(|_| KernelQuery::Source));
-            needed.extend(vti_queries(dialect, &routing.by));
+            needed.extend(route_queries(routing));
         }
         Operation::Up => match (routing.scope, &routing.by) {
             (Scope::Host, _) => {}
             (Scope::Client, by) => {
                 needed.extend(routing.source.map(|_| KernelQuery::Source));
-                // It has routes of its own at `up`.
-                if let RoutedBy::Vti(_) = by {
-                    needed.extend(vti_queries(dialect, by));
+                // VTIs have routes of their own at `up`; others only where the source address is told first at `up`.
+                let is_vti = matches!(by, RoutedBy::Vti(_));
+                if is_vti || routing.source.is_some() && is_routed_before_up(dialect) {
+                    needed.extend(route_queries(routing));
                 }
             }
         },
@@ -81,12 +82,19 @@ pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation)
 }
 
 /// What the routes themselves depend on.
-fn vti_queries(dialect: Dialect, by: &RoutedBy) -> Vec<KernelQuery> {
-    match (by, dialect) {
-        (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => vec![KernelQuery::Outer],
-        (RoutedBy::Policy, _) => vec![KernelQuery::ToNextHop, KernelQuery::Outer],
-        (RoutedBy::XfrmInterface { bypass: Some(_), .. }, _) => vec![KernelQuery::FromMe, KernelQuery::Outer],
-        (RoutedBy::Vti(_), _) => vec![KernelQuery::Gateway],
-        (RoutedBy::XfrmInterface { bypass: None, .. } | RoutedBy::Klips(_), _) => Vec::new(),
-    }
+fn route_queries(routing: &Routing) -> Vec<KernelQuery> {
+    let all: &[KernelQuery] = match &routing.by {
+        RoutedBy::Policy => &[KernelQuery::ToNextHop, KernelQuery::Outer],
+        RoutedBy::XfrmInterface { bypass: Some(_), .. } => &[KernelQuery::FromMe, KernelQuery::Outer],
+        RoutedBy::Vti(_) => &[KernelQuery::Gateway],
+        RoutedBy::XfrmInterface { bypass: None, .. } | RoutedBy::Klips(_) => &[],
+    };
+    // The kernel knows no way to an address that says nothing of its link.
+    let is_askable = |query: &KernelQuery| match query {
+        KernelQuery::ToNextHop | KernelQuery::FromMe => !has_link_local_hop(routing),
+        KernelQuery::ToPeer | KernelQuery::OnLink | KernelQuery::Source | KernelQuery::Outer | KernelQuery::Gateway => {
+            true
+        }
+    };
+    all.iter().copied().filter(is_askable).collect()
 }

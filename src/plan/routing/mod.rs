@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Departure, Dialect, Operation, PeerType, RoutedBy, Routing, Scope, Vti};
+use crate::contract::{ConnectionName, Departure, Dialect, Operation, PeerType, RoutedBy, Routing, Scope, Vti};
 use crate::rtnetlink::{Address, Item, ProxyNeighbour, Route, Rule};
 use crate::selector::{Device, Network};
 
@@ -128,6 +128,8 @@ pub struct RecordedRoutes {
     pub own: Vec<Item>,
     /// The source address of this call, where we have added it for others, behind the device of ours that it is on.
     pub source: Vec<Item>,
+    /// The connection for which the routes were made, where that is known.
+    pub connection: Option<ConnectionName>,
 }
 
 /// Everything that is to be installed for a far network after an operation, in the order in which it is put in.
@@ -159,13 +161,22 @@ pub fn net_objects(
         Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
         Operation::Up => match routing.scope {
             Scope::Host => keep(|_| true),
-            Scope::Client => [
-                keep(|_| true),
-                wish.vti_device(),
-                wish.source_address(),
-                wish.vti_routes(),
-            ]
-            .concat(),
+            Scope::Client => {
+                let renewed = wish.routes_with_new_source();
+                let mut kept = keep(|_| true);
+                if renewed.is_some() {
+                    // With its routes the old source address goes.
+                    kept.retain(|item| !is_source(item, &standing.own));
+                }
+                [
+                    kept,
+                    wish.vti_device(),
+                    wish.source_address(),
+                    wish.vti_routes(),
+                    renewed.unwrap_or_default(),
+                ]
+                .concat()
+            }
         },
         // The device too: whoever routes into one that another connection has made needs it as long as that one.
         Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),
@@ -214,6 +225,15 @@ fn outlives_route(item: &Item) -> bool {
         Item::Vti(_) | Item::Address(_) => true,
         Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
     }
+}
+
+/// Whether an item is the source address of one of these routes.
+fn is_source(item: &Item, items: &[Item]) -> bool {
+    let Item::Address(address) = item else { return false };
+    let source = Some(address.address.addr());
+    items
+        .iter()
+        .any(|item| matches!(item, Item::Route(route) if route.source == source))
 }
 
 fn is_route(item: &Item) -> bool {

@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, IpSubnets, Ipv6Net};
 
 use super::{AlwaysRoute, KernelAnswers, RecordedRoutes, RouteArguments, RouteOptions, is_route};
-use crate::contract::{Dialect, Libreswan, RoutedBy, Routing, Vti, VtiRouting};
-use crate::rtnetlink::{self, Address, Ends, Item, Lookup, NoRoute, ProxyNeighbour, Route, Rule, Table, Way, WayKind};
+use crate::contract::{ConnectionName, Dialect, Libreswan, RoutedBy, Routing, Vti, VtiRouting};
+use crate::rtnetlink::{
+    self, Address, Ends, Item, Lookup, NoRoute, ProxyNeighbour, Route, RouteOption, Rule, Table, Way, WayKind,
+};
 use crate::selector::{Device, Family, Network};
 
 /// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock script has it.
@@ -58,6 +60,11 @@ impl RoutePlanner<'_> {
         } = self.routing;
         let by_option = self.options.always == AlwaysRoute::Yes || self.is_unreachable();
         let by_way = match by {
+            // Without `vti-routing=yes` the administrator makes the route, also where there is none yet.
+            RoutedBy::Vti(Vti {
+                routing: VtiRouting::Unwanted,
+                ..
+            }) => self.options.always == AlwaysRoute::Yes,
             RoutedBy::Policy | RoutedBy::Vti(_) => by_option,
             // The administrator's wish for a route does not count here, as in the stock script.
             RoutedBy::XfrmInterface { bypass: Some(_), .. } => peer_client != my_client,
@@ -102,6 +109,7 @@ impl RoutePlanner<'_> {
             via,
             mtu: *mtu,
             metric: *metric,
+            options: onlink(via, self.answers.to_next_hop.as_ref()),
             ..RouteArguments::default()
         };
         let own = RouteArguments {
@@ -182,6 +190,7 @@ impl RoutePlanner<'_> {
                 _,
             ) => Some(device.clone()),
             (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => outer(),
+            (RoutedBy::Policy, _) if has_link_local_hop(self.routing) => outer(),
             (RoutedBy::Policy, _) => lookup_interface(self.answers.to_next_hop.as_ref()).or_else(outer),
         }
     }
@@ -211,7 +220,8 @@ impl RoutePlanner<'_> {
             .filter(|_| self.has_next_hop() && !self.is_point_to_point());
         let route = RouteArguments {
             via: hop,
-            interface: lookup_interface(self.answers.from_me.as_ref()).or_else(|| self.routing.interface.clone()),
+            interface: self.interface_to_peer(),
+            options: onlink(hop, self.answers.from_me.as_ref()),
             metric,
             table: Some(BYPASS_TABLE),
             ..RouteArguments::default()
@@ -223,6 +233,46 @@ impl RoutePlanner<'_> {
             table: BYPASS_TABLE,
         };
         vec![Item::Route(route.route(IpNet::from(peer))), Item::Rule(rule)]
+    }
+
+    /// The interface by which encrypted packets leave.
+    fn interface_to_peer(self) -> Option<Device> {
+        let way = self
+            .answers
+            .from_me
+            .as_ref()
+            .filter(|_| !has_link_local_hop(self.routing));
+        lookup_interface(way).or_else(|| self.routing.interface.clone())
+    }
+
+    /// The routes with the source address of this `up`, where they were made with another one or with none: a client of config mode can get a
+    /// new address when it connects again, and libreswan 5.0 and 5.1 tell the address only after `route`. With the old one packets match no
+    /// policy and leave unencrypted. Nothing where the routes are right, or were made for another connection.
+    pub(super) fn routes_with_new_source(self) -> Option<Vec<Item>> {
+        let source = self
+            .routing
+            .source
+            .filter(|source| Family::of(*source) == self.family())?;
+        let others = |connection: &ConnectionName| *connection != self.routing.connection;
+        if self.recorded.connection.as_ref().is_some_and(others) {
+            return None;
+        }
+        let destinations = self.destinations();
+        let routes = self.recorded.own.iter().filter_map(as_route);
+        let own: Vec<_> = routes
+            .filter(|route| destinations.contains(&route.destination))
+            .collect();
+        if own.is_empty() {
+            return is_routed_before_up(self.dialect).then(|| self.routes());
+        }
+        let is_stale = own.iter().any(|route| route.source != Some(source));
+        is_stale.then(|| {
+            let renewed = own.into_iter().map(|route| Route {
+                source: Some(source),
+                ..route.clone()
+            });
+            renewed.map(Item::Route).collect()
+        })
     }
 
     /// The source address, where this machine does not have it or has it from us.
@@ -305,6 +355,35 @@ impl RoutePlanner<'_> {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// Whether the next hop is an address that says nothing of its link (RFC 4291, section 2.5.6): the interface is the daemon's word then.
+pub(super) fn has_link_local_hop(routing: &Routing) -> bool {
+    matches!(routing.next_hop, Some(IpAddr::V6(hop)) if hop.is_unicast_link_local())
+}
+
+/// Whether the daemon calls `route` before the first `up`, so that `up` makes up for what `route` could not know.
+pub(super) fn is_routed_before_up(dialect: Dialect) -> bool {
+    match dialect {
+        Dialect::Libreswan(Libreswan::V5 | Libreswan::V54) => true,
+        Dialect::Libreswan(Libreswan::V4) | Dialect::Openswan | Dialect::FreesWan | Dialect::StrongSwan => false,
+    }
+}
+
+/// `onlink`, where the next hop is on the link by no address of ours, as usual with addresses of /32 in clouds: the way to it leads by itself.
+/// Without that word the kernel refuses the route ("Nexthop has invalid gateway").
+fn onlink(hop: Option<IpAddr>, way: Option<&Lookup>) -> Vec<RouteOption> {
+    match way {
+        Some(Lookup::Found(way)) if hop.is_some() && way.via == hop => vec![RouteOption::Onlink],
+        Some(Lookup::Found(_) | Lookup::Unreachable(_)) | None => Vec::new(),
+    }
+}
+
+fn as_route(item: &Item) -> Option<&Route> {
+    match item {
+        Item::Route(route) => Some(route),
+        Item::Vti(_) | Item::Address(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => None,
     }
 }
 
