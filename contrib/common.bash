@@ -48,7 +48,7 @@ apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -qq -o Dpkg::Use-Pty=0 
 # bring a companion along, PROGRAM=PACKAGE+PACKAGE. The word `rust` is a Rust toolchain that is new enough.
 #
 # Installs with apt what is missing, all at once, and never removes a package for it. Privileges are checked before anything else, and
-# nothing is installed before it is known that a toolchain is to be had.
+# nothing is installed before it is known that a toolchain is available.
 need() {
     local word missing=() rust=no package=''
     for word; do
@@ -86,7 +86,7 @@ has() {
     [[ $1 != cc ]] || cc -E -include stdio.h -x c /dev/null >/dev/null 2>&1
 }
 
-# For need: what is missing, for people; and the packages that have it.
+# For need: what is missing, and the packages that provide it; for people.
 missing_programs() {
     local words=("${missing[@]%%=*}") text
     [[ $rust == no ]] || words=("Rust $rust_wanted or newer${rust_found:+ (here is $rust_found)}" "${words[@]}")
@@ -98,7 +98,7 @@ missing_packages() {
     local words=("${missing[@]#*=}") text
     text=$(printf '%s\n' "${words[@]}" | tr '+' '\n' | sort -u | tr '\n' ' ')
     text=${text% }
-    # What cargo checks the certificate of crates.io with is only suggested by its package.
+    # cargo's package does not depend on the certificates that it checks crates.io's with.
     [[ -z $package ]] || text="$package ca-certificates${text:+ }$text"
     [[ $rust == no || $package ]] || text+="${text:+ and }Rust (Debian's cargo-web, or https://rustup.rs)"
     printf '%s\n' "$text"

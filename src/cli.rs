@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::selector::Expected;
+use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::words::{escaped, nearest};
 
 /// Where the record is unless `--state-dir` says otherwise.
@@ -273,7 +273,11 @@ impl From<Common> for Options {
 pub enum Operation {
     /// Make all as it is set: the gateway's rules, and tunnels that are up
     #[command(help_template = HELP)]
-    Start,
+    Start {
+        /// If the file is broken, use the last good settings
+        #[arg(long)]
+        boot: bool,
+    },
     /// Take the gateway's own rules out; tunnels that are up keep theirs
     #[command(help_template = HELP)]
     Stop,

@@ -22,7 +22,7 @@ pub const DIRECTORIES: [&str; 7] = [
     "/run/current-system/sw/bin",
 ];
 
-/// The tables of this network namespace, as [`crate::apply`] needs them. Tests put an emulator here.
+/// The tables of this network namespace, as the engine needs them. Tests put an emulator here.
 pub trait Tables {
     /// The backend that `iptables` is for a family, if nothing of ours says otherwise.
     ///

@@ -1,28 +1,14 @@
 //! pluto-updown opens the firewall for IPsec tunnels.
 //!
 //! An IKE daemon (libreswan, Openswan, FreeS/WAN, strongSwan) runs it as its `_updown` hook whenever a tunnel comes up or goes
-//! down. A call is a walk through stages, each a module that knows only those before it:
+//! down. A call passes through stages, each a module that uses only those before it:
 //!
 //! ```text
 //! argv, environment ─▶ contract ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
 //!    (untrusted)       (typed)    (data)    (text)    (processes) (files)
 //! ```
 //!
-//! | module | what it does |
-//! |---|---|
-//! | [`selector`] | the words for what a tunnel covers: network, device, ports |
-//! | [`contract`] | what a daemon said, as a typed event |
-//! | [`settings`] | what the administrator set |
-//! | [`netfilter`] | the firewall as data, and its text |
-//! | [`plan`] | what a change does to the firewall; pure |
-//! | [`record`] | what is installed, in files |
-//! | [`process`], [`iptables`] | running programs; running iptables |
-//! | [`apply`] | walks a plan: record, kernel, record |
-//! | [`resolver`] | a peer's name servers: taken into use and given back |
-//! | [`hook`], [`preview`] | one call of a daemon; what it would do |
-//! | [`operator`] | commands for people |
-//! | [`cli`], [`logging`], [`words`] | what is asked for; what is said, and how others' words are shown |
-//! | [`rtnetlink`], [`xfrm`] | routes, rules, addresses, devices; IPsec policies: by netlink |
+//! `docs/architecture.md` has all modules in their order, and the decisions with their reasons.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -45,6 +31,10 @@ pub mod selector;
 pub mod settings;
 pub mod words;
 pub mod xfrm;
+
+#[cfg(test)]
+#[path = "../tests/support/property.rs"]
+mod property;
 
 use std::ffi::OsString;
 use std::io::Write as _;

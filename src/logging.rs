@@ -9,7 +9,8 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::libc::PIPE_BUF;
@@ -54,17 +55,18 @@ pub fn init(destination: Destination) {
 /// The descriptor is shared with the daemon, so that `O_NONBLOCK` would change the daemon's end too. Instead `poll` says when a pipe has
 /// room, and then a write of at most `PIPE_BUF` bytes does not block (pipe(7)).
 pub fn write_stderr(text: &str) {
-    static ABANDONED: AtomicBool = AtomicBool::new(false);
+    static MILLISECONDS_LEFT: AtomicU16 = AtomicU16::new(STDERR_TIMEOUT);
     let mut stderr = io::stderr().lock();
     for chunk in text.as_bytes().chunks(PIPE_BUF) {
-        if ABANDONED.load(Ordering::Relaxed) {
-            return;
-        }
+        let begun = Instant::now();
+        let left = MILLISECONDS_LEFT.load(Ordering::Relaxed);
         let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let is_ready = poll(&mut watched, PollTimeout::from(STDERR_TIMEOUT)).is_ok_and(|ready| ready > 0);
-        // A closed standard error is ready too: the write then fails at once.
+        let is_ready = poll(&mut watched, PollTimeout::from(left)).is_ok_and(|ready| ready > 0);
+        let waited = u16::try_from(begun.elapsed().as_millis()).unwrap_or(u16::MAX);
+        MILLISECONDS_LEFT.store(left.saturating_sub(waited), Ordering::Relaxed);
+        // A closed or broken standard error is ready too: the write then fails at once.
         if !is_ready || stderr.write(chunk).is_err() {
-            ABANDONED.store(true, Ordering::Relaxed);
+            return;
         }
     }
 }
@@ -76,10 +78,8 @@ struct ProcessLogger {
 }
 
 impl Log for ProcessLogger {
-    /// Only records of this crate: the netlink crates warn of every attribute that they do not know.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        metadata.level() <= log::max_level() && (target == VPN || target.starts_with(env!("CARGO_CRATE_NAME")))
+        metadata.level() <= log::max_level() && is_ours(metadata.target())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -97,6 +97,12 @@ impl Log for ProcessLogger {
     }
 
     fn flush(&self) {}
+}
+
+/// Whether a record is of this crate. The netlink crates log too: a warning for every attribute that they do not know.
+fn is_ours(target: &str) -> bool {
+    let root = target.split("::").next();
+    target == VPN || root == Some(env!("CARGO_CRATE_NAME"))
 }
 
 /// One line of printable ASCII, cut to [`MAX_LINE`]: a peer chose parts of it.
@@ -138,6 +144,18 @@ fn write_syslog(metadata: &Metadata<'_>, line: &str) -> syslog::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_crates_do_not_log() {
+        assert!(is_ours(VPN) && is_ours(module_path!()) && is_ours("pluto_updown"));
+        for other in [
+            "netlink_packet_route::link::link_info",
+            "vpn::tunnel",
+            "pluto_updown_other",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
 
     #[test]
     fn a_line_is_short_and_printable() {

@@ -33,6 +33,7 @@ _pluto_updown() {
         '') common+=' --version' ;;
         explain) common+=' --packet --svg' ;;
         flush) common+=' --force' ;;
+        start) common+=' --boot' ;;
         status) common+=' --json --names --watch' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")

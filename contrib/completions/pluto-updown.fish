@@ -31,6 +31,7 @@ complete -c pluto-updown -n '__fish_seen_subcommand_from explain' -l packet -x -
 complete -c pluto-updown -n '__fish_seen_subcommand_from explain' -l svg -d 'Draw the picture'
 complete -c pluto-updown -n '__fish_seen_subcommand_from explain unblock' -a '(pluto-updown status --names 2>/dev/null)'
 complete -c pluto-updown -n '__fish_seen_subcommand_from flush' -l force -d 'Also rules of yours that lead to a chain of ours'
+complete -c pluto-updown -n '__fish_seen_subcommand_from start' -l boot -d 'With a broken file, install the settings that were good last'
 complete -c pluto-updown -n '__fish_seen_subcommand_from status' -l json -d 'In JSON'
 complete -c pluto-updown -n '__fish_seen_subcommand_from status' -l names -d 'Only names'
 complete -c pluto-updown -n '__fish_seen_subcommand_from status' -l watch -d 'Again and again'

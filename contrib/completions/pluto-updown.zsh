@@ -36,6 +36,7 @@ _pluto_updown() {
         explain) _arguments $common '(--packet)--svg[draw the picture]' '(--svg)--packet[follow a packet]:from:' '1:connection:_pluto_updown_names' ;;
         unblock) _arguments $common '1:connection:_pluto_updown_names' ;;
         flush) _arguments $common '--force[also rules of yours that lead to a chain of ours]' ;;
+        start) _arguments $common '--boot[with a broken file, install the settings that were good last]' ;;
         status) _arguments $common '(--names)--json[in JSON]' '(--json --watch)--names[only names]' '(--names)--watch=-[again and again]::seconds:' ;;
         replay) _arguments $common '1:file:_files' ;;
         *) _arguments $common ;;

@@ -6,7 +6,7 @@ use super::tunnel::outer;
 use super::{ApplyError, Session, Work, checked, pending};
 use crate::contract::ConnectionName;
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Listing, Ruleset, Table, restore_text};
+use crate::netfilter::{Listing, Ruleset, Table};
 use crate::plan::{JumpConfig, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
 use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Settle, TunnelRecord};
 use crate::selector::{Family, Network};
@@ -115,11 +115,8 @@ impl<T: Tables> Session<'_, T> {
             return Ok(false);
         };
         let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
-        if sections.is_empty() {
-            return Ok(false);
-        }
-        self.tables.restore(ruleset, &restore_text(&sections))?;
-        Ok(true)
+        self.give(ruleset, &sections)?;
+        Ok(!sections.is_empty())
     }
 
     /// Holds these networks apart no more.
@@ -311,7 +308,8 @@ impl<T: Tables> Session<'_, T> {
                 place,
             };
             let sections = checked(move_jumps(&all_rules, &listings, jump_config(old), jump_config(new)))?;
-            Ok(self.tables.restore(ruleset, &restore_text(&sections))?)
+            // After a reload nothing of ours is left to move.
+            Ok(self.give(ruleset, &sections)?)
         });
         match made {
             Ok(()) => Ok(self.store.commit(&pending, &work.gone, &work.come)?),

@@ -291,7 +291,7 @@ impl<'a, T: Tables> Session<'a, T> {
         }
     }
 
-    /// Gives the kernel what it is to change, if that is anything: an entry can have nothing but parts that others share.
+    /// Gives the kernel the changes. Starts no program without any: an entry can consist of parts that others share.
     fn give(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! The steps of a call, one for each thing that its verb asks for.
+//! The steps of a call: firewall, routes and name servers, as its verb asks.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ use crate::record::{Daemon, Store};
 use crate::rtnetlink::Kernel;
 use crate::settings::{Doubts, Settings};
 
-/// A call, and what it found around it.
+/// A call, with its options, its settings and the facts about the system that it depends on.
 pub(super) struct Call<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) options: &'a Options,
@@ -57,7 +57,7 @@ impl Call<'_> {
         }
     }
 
-    /// What it means that a tunnel's rules could not be put in: that is for the administrator to say.
+    /// Whether a failed `up` refuses the tunnel, as the administrator's `on-error` says.
     pub(super) fn judged(&self, event: &Event, error: HookError) -> HookError {
         match (error, &event.duty) {
             (HookError::Apply(error), Duty::Open(tunnel)) if self.tolerates(tunnel) => HookError::Tolerated(error),
@@ -78,7 +78,7 @@ impl Call<'_> {
                 && !self.aside(event).needs_attention(&store)
                 && self.routing_works(event, &store)?.iter().all(RoutingWork::is_empty))
         };
-        // What goes wrong here goes wrong again, and is told then.
+        // An error here occurs again under the lock, and is reported there.
         idle().unwrap_or(false)
     }
 
@@ -126,7 +126,7 @@ impl Call<'_> {
         let tidied = store.tidy();
         let done = result?;
         match (kept, &event.duty) {
-            // It is told already, and tidying up fails for the same reason.
+            // It is reported already, and tidying up fails for the same reason.
             (Err(_), Duty::Nothing) => Ok(done),
             (Err(error), Duty::Open(_) | Duty::Close(_)) => Err(error.into()),
             (Ok(()), _) => {
@@ -137,7 +137,7 @@ impl Call<'_> {
         }
     }
 
-    /// A tunnel that stands without its rules gets all the same what else it needs.
+    /// Executes the verb's operations. A tunnel that is up without its rules gets its routes all the same.
     fn steps(&self, event: &Event, store: &Store, session: &mut Session<'_, Programs<'_>>) -> Result<Done, HookError> {
         let mut done = Done::default();
         let mut tolerated = None;
@@ -168,8 +168,9 @@ impl Call<'_> {
         tolerated.map_or(Ok(done), |error| Err(HookError::Tolerated(error)))
     }
 
-    /// Does what an operation asks of routes, addresses and devices. The stock scripts hide that it failed, but in the branches for IPv6;
-    /// to tell more would refuse tunnels that they let stand.
+    /// Sets up or removes routes, addresses and interfaces for an operation.
+    ///
+    /// The stock scripts report a failure only in their branches for IPv6. Reporting more would refuse tunnels that they keep.
     fn route(
         &self,
         event: &Event,
@@ -205,7 +206,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Takes out the routes that dead daemons left. Before their tunnels: with those the note of a dead daemon goes.
+    /// Removes the routes that dead daemons left. This comes before the removal of their tunnels, which forgets the dead daemon.
     fn clear_routes(&self, store: &Store) {
         let clear = || -> Result<(), RoutingError> {
             let dead = store.dead_daemons()?;
@@ -274,7 +275,7 @@ impl Call<'_> {
         }
     }
 
-    /// Says what went wrong, and with which call, and goes on.
+    /// Logs an error that does not end the call.
     fn complain(&self, error: &dyn fmt::Display) {
         error!("{}: {error}", failed_call(self.snapshot));
     }

@@ -7,18 +7,18 @@ use crate::apply::{Outcome, RoutingOutcome};
 /// What a call came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Done {
-    /// In the firewall; nothing, if the verb asks nothing of it.
+    /// What changed in the firewall; none if the verb asks nothing of it.
     pub firewall: Option<Outcome>,
-    /// How many routes, addresses and devices were put in.
+    /// How many routes, addresses and interfaces were installed.
     pub put: usize,
-    /// How many were taken out.
+    /// How many of them were removed.
     pub taken_out: usize,
     /// Whether it was only shown.
     pub shown: bool,
 }
 
 impl Done {
-    /// Counts what an operation did to routes, addresses and devices.
+    /// Adds the routes, addresses and interfaces that an operation installed and removed.
     pub(super) fn count(&mut self, outcome: &RoutingOutcome) {
         self.put += outcome.put;
         self.taken_out += outcome.taken_out;

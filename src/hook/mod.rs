@@ -1,4 +1,4 @@
-//! One hook call, from what the daemon said to the exit code.
+//! One hook call, from the daemon's variables to the exit code.
 
 mod aside;
 mod call;
@@ -48,7 +48,7 @@ pub enum HookError {
     /// The settings are not understood.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The surroundings cannot be found out.
+    /// A file of the system cannot be read.
     #[error("{what}: {error}")]
     Surroundings {
         /// What could not be read.
@@ -59,8 +59,8 @@ pub enum HookError {
     /// The change cannot be made.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A tunnel's rules cannot be put in, and that is no reason to refuse it (`on-error`). What became of it comes first: the reason can be
-    /// long, and a line is cut.
+    /// A tunnel's rules cannot be installed, and `on-error` says that this is no reason to refuse the tunnel. The outcome comes before the
+    /// reason, because the reason can be long, and a line is cut.
     #[error("the tunnel stands without its rules: {0}")]
     Tolerated(ApplyError),
     /// The routes, addresses or devices cannot be set up.
@@ -72,7 +72,7 @@ pub enum HookError {
 }
 
 impl HookError {
-    /// 0 where the failure is no reason to refuse the tunnel, 2 where the administrator has to mend the call or the settings, 1 otherwise.
+    /// 0 where the failure is no reason to refuse the tunnel, 2 where the call's arguments or the settings are wrong, 1 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -89,8 +89,9 @@ impl From<RecordError> for HookError {
     }
 }
 
-/// Carries out a call of a daemon and returns the exit code. Says nothing on standard output but what `--dry-run` shows, and one
-/// line on standard error if it fails.
+/// Carries out a call of a daemon and returns the exit code.
+///
+/// Only `--dry-run` writes to standard output. A failure is one line on standard error.
 #[must_use]
 pub fn run(snapshot: &Snapshot) -> u8 {
     let options = hook_arguments(snapshot.arguments());
@@ -114,7 +115,7 @@ pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
 /// The context of everything that goes wrong in a call: `up-client net-net failed`.
 fn failed_call(snapshot: &Snapshot) -> String {
     let mut words = String::new();
-    // Both are the administrator's own words, yet escaped like everything else. They are cut, so that the reason still fits the line.
+    // The administrator chose both, yet they are escaped like everything else. They are cut, so that the reason still fits the line.
     for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
         if let Some(value) = snapshot.get(name) {
             words += &escaped(value.as_encoded_bytes(), 32);
@@ -134,9 +135,9 @@ pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> R
         event.routing = None;
     }
     let settings = match &event.duty {
-        // That they are sound is known before anything is changed.
+        // Wrong settings end the call here, before anything is changed.
         Duty::Open(_) => Settings::load(options.config.as_deref())?,
-        // What was put in can be taken out, whatever has become of the file.
+        // Removal needs only the record, so that a broken file never keeps a rule installed.
         Duty::Close(_) | Duty::Nothing => Settings::default(),
     };
     let call = Call {
@@ -157,7 +158,7 @@ pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> R
     }
 }
 
-/// What the administrator says about routes: on the command line, else in the stock scripts' own file.
+/// The administrator's options for routes: from the command line, else from the stock scripts' own file.
 fn route_options(options: &Options, event: &Event) -> RouteOptions {
     let makes_routes = event.routing.as_ref().is_some_and(|routing| {
         event.verb.asks(Operation::Route) || event.verb.asks(Operation::Up) && routing.source.is_some()
@@ -205,7 +206,7 @@ fn interfaces(duty: &Duty) -> Vec<XfrmInterface> {
     }
 }
 
-/// What fits the path to the peer of the tunnel to be opened, where that matters.
+/// The path MTU to the peer, in bytes, if `mss` of the tunnel to be opened depends on it.
 fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
     let Duty::Open(tunnel) = duty else {
         return BTreeMap::new();

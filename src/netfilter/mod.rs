@@ -1,7 +1,8 @@
 //! The firewall as data: tables, chains, rules, the commands that change them, and their text for `iptables-restore`.
 //!
-//! Rules are values of closed enums; rendering them decides nothing, and nothing is ever read back as a rule, because iptables
-//! rewrites what it is given. A listing is read for two things only: which chains are ours, and where our jumps stand.
+//! Rules are values of closed enums, and rendering them decides nothing. No text is parsed back into a rule, because iptables rewrites
+//! what it is given. A listing by `iptables-save` stays text: it gives the chains, the jumps to ours, the counters, and by
+//! [`normalize`] whether a rule is the one that we would write.
 
 mod chain;
 mod command;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use check::As;
 pub use explain::{NoPacket, Question};
+use start::Occasion;
 pub use status::Colours;
 use status::Form;
 
@@ -29,7 +30,10 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
     let options = Options::from(common);
     match command {
         Operation::Replay { file } => replay::run(&file, &options),
-        Operation::Start => ended("start", start::start(&options)),
+        Operation::Start { boot } => {
+            let occasion = if boot { Occasion::Boot } else { Occasion::Change };
+            ended("start", start::start(&options, occasion))
+        }
         Operation::Stop => ended("stop", start::stop(&options)),
         Operation::Unblock { which } => ended("unblock", start::unblock(&options, which.as_deref())),
         Operation::Check { as_daemon } => {

@@ -80,7 +80,7 @@ fn replay(calls: &[CapturedCall], options: &Options) -> io::Result<usize> {
 }
 
 fn one(snapshot: &Snapshot, options: &Options) -> Result<Done, HookError> {
-    // The call's own arguments are read as a daemon's would be; where to work, this command line says.
+    // The routes follow the call's own arguments, all else follows the command line of `replay`.
     let Options { route, iproute, .. } = crate::cli::hook_arguments(snapshot.arguments())?;
     let options = Options {
         route,

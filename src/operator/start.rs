@@ -3,8 +3,12 @@
 //! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever the settings have changed: it makes
 //! everything as it is set, tunnels that are up included. `stop` is for after the daemon has ended.
 
+mod last_good;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+use log::{error, warn};
 
 use super::ground::{Ground, print};
 use crate::apply::{Blocked, Caller, Session, Standing, Started};
@@ -14,29 +18,88 @@ use crate::hook::HookError;
 use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{Store, TunnelRecord};
 use crate::rtnetlink::{path_mtu, xfrm_interfaces};
-use crate::settings::{Mss, Settings};
+use crate::settings::{Mss, Settings, SettingsError, only_ipsec};
+use last_good::LastGood;
+
+/// When everything is made as it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// The settings have changed, or may have: broken ones change nothing.
+    Change,
+    /// The machine boots, and no rule is installed: broken settings must not leave it open.
+    Boot,
+}
 
 /// Makes everything as it is set, and says what stands. Returns the exit code.
-pub(super) fn start(options: &Options) -> Result<u8, HookError> {
-    let settings = Settings::load(options.config.as_deref())?;
-    let ground = Ground::new(options)?;
-    match options.mode {
-        Mode::DryRun => rehearse(&ground, &ground.peek(), settings)?,
-        Mode::Real => {
-            let started = in_session(&ground, settings, |session| session.start())?;
-            let standing = words(&started.standing);
-            let standing = if standing.is_empty() {
-                "nothing is set to be put in"
-            } else {
-                &standing
-            };
-            print(&match changed(&started) {
-                None => format!("nothing to change: {standing}\n"),
-                Some(rulesets) => format!("changed {rulesets}: {standing}\n"),
-            })?;
+pub(super) fn start(options: &Options, occasion: Occasion) -> Result<u8, HookError> {
+    let last_good = LastGood::of(&options.root, options.config.as_deref());
+    match (Settings::load_with_text(options.config.as_deref()), occasion) {
+        (Ok((settings, text)), _) => {
+            apply(options, settings)?;
+            if options.mode == Mode::Real
+                && let Err(error) = last_good.keep(&text)
+            {
+                warn!(
+                    "{}: cannot keep the settings for a boot with broken ones: {error}",
+                    last_good.path().display()
+                );
+            }
+            Ok(0)
         }
+        (Err(error), Occasion::Change) => Err(error.into()),
+        (Err(error), Occasion::Boot) => start_without_settings(options, &last_good, error),
     }
-    Ok(0)
+}
+
+/// Starts with settings that are broken: with those that were good last, or else with what closes. Whoever looks at the machine is to
+/// see it; and as long as they are broken every `up` is refused.
+fn start_without_settings(options: &Options, last_good: &LastGood, broken: SettingsError) -> Result<u8, HookError> {
+    error!("start: {broken}");
+    match last_good.load() {
+        Ok(Some(settings)) => {
+            apply(options, settings)?;
+            error!(
+                "start: WARNING: installed the settings that were good last instead: {}",
+                last_good.path().display()
+            );
+            return Ok(0);
+        }
+        Ok(None) => {}
+        Err(error) => error!("start: {error}"),
+    }
+    match Settings::read_text(options.config.as_deref())
+        .ok()
+        .and_then(|text| only_ipsec(&text))
+    {
+        Some(settings) => {
+            apply(options, settings)?;
+            error!(
+                "start: WARNING: no settings were good before; installed only-ipsec of the broken ones, and nothing else"
+            );
+        }
+        None => error!(
+            "start: WARNING: no settings were good before; NOTHING is installed, unencrypted packets are not dropped"
+        ),
+    }
+    Err(broken.into())
+}
+
+fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
+    let ground = Ground::new(options)?;
+    if options.mode == Mode::DryRun {
+        return rehearse(&ground, &ground.peek(), settings);
+    }
+    let started = in_session(&ground, settings, |session| session.start())?;
+    let standing = words(&started.standing);
+    let standing = if standing.is_empty() {
+        "nothing is set to be put in"
+    } else {
+        &standing
+    };
+    print(&match changed(&started) {
+        None => format!("nothing to change: {standing}\n"),
+        Some(rulesets) => format!("changed {rulesets}: {standing}\n"),
+    })
 }
 
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.

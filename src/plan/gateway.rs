@@ -442,13 +442,13 @@ fn rules_for_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec
     rules.collect()
 }
 
-/// Packets from there, or to there.
-/// A rule for a match that may ask nothing, as that of everybody's addresses does.
+/// A rule with this match, or without any where it matches every packet, as 0.0.0.0/0 does.
 fn rule_with_match(matched: Match, target: Target) -> Rule {
     let matches = std::iter::once(matched).filter(is_restrictive).collect();
     Rule { matches, target }
 }
 
+/// Packets from this network, or to it.
 fn remote_match(direction: Direction, network: IpNet) -> Match {
     match direction {
         Direction::In => Match::Source(Network::Prefix(network)),

@@ -21,9 +21,10 @@
 //!                                                        └──────── will leave by IPsec ─────────────────────── PLUTO-ONWARD ── ACCEPT
 //! ```
 //!
-//! A packet in clear text fails two tests and is through. A block chain holds the tunnels of at most 64 networks, so that
-//! neither a packet nor a change ever meets a chain that grows with the number of tunnels. Whatever no rule of ours accepts
-//! falls back into the built-in chain, where the administrator's rules decide: these chains accept, they never drop.
+//! An unencrypted packet fails two tests and returns. A dispatch bucket holds the tunnels of at most 64 networks, so that neither a packet
+//! nor a change meets a chain that grows with the number of tunnels. Packets that no rule of ours decides return to the built-in chain,
+//! where the administrator's rules decide. Our chains drop only what a setting forbids: the traffic that `allow` and `host-access`
+//! do not name, unencrypted traffic by `when-down = "block"`, and what `[gateway]` refuses.
 //!
 //! A packet that comes out of one tunnel and goes into another passes only if both allow it. That is why a tunnel's `FI`
 //! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
@@ -63,7 +64,7 @@ pub use identity::{TunnelId, TunnelKey, are_alike};
 pub use packet_path::PacketPath;
 pub use rebuild::{is_installed, move_jumps, rebuild, release_base_chains};
 pub use reconcile::reconcile;
-pub use routing::{AlwaysRoute, KernelAnswers, KernelQuery, RecordedRoutes, RouteArguments, RouteOptions, RoutingKey};
+pub use routing::{KernelAnswers, KernelQuery, RecordedRoutes, RouteOptions, RoutingKey};
 pub use routing::{address_key, install_order, interface_key, kernel_queries, net_objects, object_key};
 pub use stages::in_stages;
 pub use trace::{

@@ -187,14 +187,6 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RecordError> {
     retried(|| fs::rename(from, to)).map_err(RecordError::io(from, "rename"))
 }
 
-/// Gives a file another name, unless there is one of that name. Returns whether it has it.
-pub(super) fn link(from: &Path, to: &Path) -> Result<bool, RecordError> {
-    match retried(|| fs::hard_link(from, to)) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        other => other.map(|()| true).map_err(RecordError::io(to, "make")),
-    }
-}
-
 /// Removes a file, if it is there.
 pub(super) fn remove(path: &Path) -> Result<(), RecordError> {
     absent_is_fine(retried(|| fs::remove_file(path))).map_err(RecordError::io(path, "remove"))

@@ -8,7 +8,7 @@
 //!     daemons/2817-5120-4026531836      an IKE daemon that has tunnels here
 //!     resolver/                         there as long as a peer's name servers are in use
 //!       lock                            held while it is worked on, by calls that do not hold the other one
-//!       requests/00000000000000000001   what a call asks and nobody has done yet
+//!       requests/0000000001-4711   what a call asks and nobody has done yet
 //!       state                           who uses name servers, and what they have changed
 //!       original, written, next         resolv.conf as it will be again, as it was written, and as it is about to be
 //!       pending                         a change is under way, or is not confirmed

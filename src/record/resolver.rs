@@ -33,6 +33,9 @@ const NEXT: &str = "next";
 /// The end of the name of a file that is being written.
 const NEW: &str = ".new";
 
+/// With how many digits a request's number is written.
+const DIGITS: usize = 10;
+
 /// How many requests wait at most: as many as there are only where the record cannot be read.
 const MOST: usize = 1024;
 
@@ -349,22 +352,17 @@ impl ResolverStore {
         file::make_folder(&self.path(REQUESTS))
     }
 
-    /// Gives a request the next number, which no other call has.
+    /// Gives a request the next number. Two calls that do so at the same moment have none in common: their processes' numbers differ.
     fn enqueue(&self, new: &Path) -> Result<(), RecordError> {
-        let mut names = self.request_names()?;
+        let names = self.request_names()?;
         if names.len() >= MOST {
             return Err(RecordError::io(self.path(REQUESTS), "note another request")(
                 std::io::ErrorKind::QuotaExceeded.into(),
             ));
         }
-        let last = names.pop();
-        let last = last.and_then(|name| name.parse::<u64>().ok()).unwrap_or_default();
-        for number in last + 1.. {
-            if file::link(new, &self.path(REQUESTS).join(format!("{number:020}")))? {
-                break;
-            }
-        }
-        Ok(())
+        let last = names.last().and_then(|name| name.get(..DIGITS)?.parse::<u64>().ok());
+        let name = format!("{:0DIGITS$}-{}", last.unwrap_or_default() + 1, std::process::id());
+        file::rename(new, &self.path(REQUESTS).join(name))
     }
 
     /// The names of what calls have asked, in their order.

@@ -5,7 +5,6 @@ use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
 
 use super::trouble::Trouble;
@@ -145,10 +144,9 @@ pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), Trouble> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(failed)?;
-    reserve(&file, content.len()).map_err(failed)?;
     let written = fill(&mut file, &padded(content, before.len()), content.len());
     if written.is_err() {
-        // Its room is still its own.
+        // A file system that is full takes this: the room is the file's own.
         let _ = fill(&mut file, &before, before.len());
     }
     remove_leftover(path);
@@ -161,15 +159,6 @@ pub fn padded(content: &[u8], length: usize) -> Vec<u8> {
     let mut padded = content.to_vec();
     padded.resize(content.len().max(length), b'\n');
     padded
-}
-
-/// Takes the room first: on a full file system nothing is changed.
-fn reserve(file: &File, length: usize) -> io::Result<()> {
-    let length = i64::try_from(length).unwrap_or(i64::MAX);
-    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length.max(1)) {
-        Ok(()) | Err(nix::Error::EOPNOTSUPP) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn fill(file: &mut File, content: &[u8], length: usize) -> io::Result<()> {

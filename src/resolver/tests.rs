@@ -168,7 +168,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(crate::property::cases(128))]
 
     #[test]
     fn in_any_order_the_file_says_what_its_users_need_and_comes_back(steps in prop::collection::vec(step(), 0..16)) {

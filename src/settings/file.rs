@@ -55,16 +55,45 @@ impl Settings {
     /// # Errors
     /// If the file cannot be read, if somebody but root and us may write it, or if it holds what is no setting.
     pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
+        Ok(Self::load_with_text(config)?.0)
+    }
+
+    /// The same, with the text of the file, which is empty where there is none.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_with_text(config: Option<&Path>) -> Result<(Self, String), SettingsError> {
+        let text = Self::read_text(config)?;
+        let settings =
+            Self::parse(&text).map_err(|malformed| malformed.of(config.unwrap_or(Path::new(DEFAULT_PATH))))?;
+        Ok((settings, text))
+    }
+
+    /// The text of the file, whatever it says.
+    ///
+    /// # Errors
+    /// If the file cannot be read, if somebody but root and us may write it, or if it is no text.
+    pub fn read_text(config: Option<&Path>) -> Result<String, SettingsError> {
         match config {
             Some(path) => read(path, open(path)),
-            None => Self::load_if_any(Path::new(DEFAULT_PATH)),
+            None => Self::read_if_any(Path::new(DEFAULT_PATH)),
         }
     }
 
-    fn load_if_any(path: &Path) -> Result<Self, SettingsError> {
+    fn read_if_any(path: &Path) -> Result<String, SettingsError> {
         match open(path) {
-            Err(error) if is_absent(path, &error) => Ok(Self::default()),
+            Err(error) if is_absent(path, &error) => Ok(String::new()),
             other => read(path, other),
+        }
+    }
+}
+
+impl Malformed {
+    fn of(self, path: &Path) -> SettingsError {
+        SettingsError::Malformed {
+            path: path.to_owned(),
+            line: self.line,
+            message: self.message,
         }
     }
 }
@@ -84,7 +113,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn read(path: &Path, opened: io::Result<File>) -> Result<Settings, SettingsError> {
+fn read(path: &Path, opened: io::Result<File>) -> Result<String, SettingsError> {
     let io = |error| SettingsError::Io {
         path: path.to_owned(),
         error,
@@ -102,13 +131,7 @@ fn read(path: &Path, opened: io::Result<File>) -> Result<Settings, SettingsError
     if bytes.len() as u64 > LARGEST {
         return Err(unfit(too_large()));
     }
-    text(&bytes)
-        .and_then(Settings::parse)
-        .map_err(|Malformed { line, message }| SettingsError::Malformed {
-            path: path.to_owned(),
-            line,
-            message,
-        })
+    text(&bytes).map(str::to_owned).map_err(|malformed| malformed.of(path))
 }
 
 /// What the file is, and what it must be, if it is not that: whoever can write it decides about the firewall.
@@ -184,16 +207,16 @@ mod tests {
     fn a_link_that_leads_nowhere_is_no_missing_file() {
         let (folder, path) = file(b"");
         let link = folder.path().join("link");
-        assert_eq!(Settings::load_if_any(&link).unwrap(), Settings::default());
+        assert_eq!(Settings::read_if_any(&link).unwrap(), "");
         symlink(folder.path().join("nowhere"), &link).unwrap();
-        let error = Settings::load_if_any(&link).unwrap_err().to_string();
+        let error = Settings::read_if_any(&link).unwrap_err().to_string();
         assert!(
             error.ends_with("link: cannot read: No such file or directory (os error 2)"),
             "{error}"
         );
         fs::remove_file(&link).unwrap();
         symlink(&path, &link).unwrap();
-        assert_eq!(Settings::load_if_any(&link).unwrap(), Settings::default());
+        assert_eq!(Settings::read_if_any(&link).unwrap(), "");
     }
 
     #[test]

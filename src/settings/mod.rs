@@ -10,6 +10,8 @@ mod gateway;
 mod pattern;
 mod policy;
 mod reader;
+mod route;
+mod salvage;
 mod service;
 mod stock;
 
@@ -24,6 +26,8 @@ pub use file::{DEFAULT_PATH, SettingsError};
 pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 pub use pattern::{Fit, IdentityPattern, NamePattern};
 pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+pub use route::{AlwaysRoute, RouteArguments};
+pub use salvage::only_ipsec;
 pub use service::Service;
 pub use stock::{STOCK_PATHS, StockSettings};
 

@@ -110,7 +110,7 @@ impl IdentityPattern {
         self.fit(user).max(doubt)
     }
 
-    /// Whether it is ASCII, as all that strongSwan writes is: see [`may_be`].
+    /// Whether it is ASCII, as all that strongSwan writes is: see `may_be`.
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.0.is_ascii()

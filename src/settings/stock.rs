@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use super::file::is_absent;
+use super::{AlwaysRoute, RouteArguments};
 use crate::files::read_plain;
-use crate::plan::{AlwaysRoute, RouteArguments};
 use crate::words::escaped;
 
 /// Where it is, below the root of the file system: the first of these that is there.

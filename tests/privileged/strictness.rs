@@ -44,7 +44,7 @@ impl Takers {
     }
 }
 
-/// One line of the table.
+/// One line of the table, or a whole text.
 struct Line {
     line: &'static str,
     takers: Takers,
@@ -74,11 +74,39 @@ impl Line {
     }
 }
 
+/// Whole texts: how one begins and ends, and what it may lack.
+const TEXTS: [(Takers, &str); 17] = [
+    (Takers::All, ""),
+    (Takers::All, "\n"),
+    (Takers::All, "# a comment\n"),
+    (Takers::All, "# a comment"),
+    (Takers::All, "*filter\nCOMMIT\n"),
+    (Takers::All, "*filter\n\nCOMMIT\n"),
+    (Takers::All, "*filter\n# a comment\nCOMMIT\n# another"),
+    (Takers::All, "*filter\nCOMMIT\n*filter\nCOMMIT\n"),
+    (Takers::Nft, "*filter\nCOMMIT"),
+    (Takers::Nft, "*filter\n-A INPUT -j ACCEPT\nCOMMIT"),
+    (Takers::Nobody, "*filter\n"),
+    (Takers::Nobody, "*filter\n-A INPUT -j ACCEPT\n"),
+    (Takers::Nobody, "-A INPUT -j ACCEPT\n"),
+    (Takers::Nobody, "COMMIT\n"),
+    (Takers::Nobody, "*filter\nCOMMIT\nCOMMIT\n"),
+    (Takers::Nobody, " \n"),
+    (Takers::Nobody, "*filter\n \nCOMMIT\n"),
+];
+
 fn lines() -> impl Iterator<Item = Line> {
+    let texts = TEXTS.into_iter().map(|(takers, text)| Line {
+        line: text,
+        takers,
+        families: Family::ALL.to_vec(),
+        text: text.to_owned(),
+    });
     include_str!("strictness.txt")
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(Line::parse)
+        .chain(texts)
 }
 
 /// Every line that is not as it should be.
@@ -104,7 +132,7 @@ fn the_emulator_takes_what_both_variants_take_unless_it_is_stricter_on_purpose()
             };
             let restored = Emulator::of(of).restore(&text);
             if restored.is_ok() != (takers == Takers::All) {
-                wrong.push(format!("{family}: {restored:?}: {line}"));
+                wrong.push(format!("{family}: {restored:?}: {line:?}"));
             }
         }
     }
@@ -127,7 +155,7 @@ fn iptables_takes_and_refuses_what_the_table_says() {
             for family in families {
                 let taken = takes(&namespace, backend, family, &text);
                 if taken != takers.include(backend) {
-                    wrong.push(format!("{backend} {family}: {taken}: {line}"));
+                    wrong.push(format!("{backend} {family}: {taken}: {line:?}"));
                 }
             }
         }

@@ -333,7 +333,6 @@ fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
     }
     match open {
         true => Err(format!("line {} failed: COMMIT expected", number + 1)),
-        false if sections.is_empty() => Err(format!("line {} failed: COMMIT expected", number + 1)),
         false => Ok(sections),
     }
 }

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};
 use super::random::Random;
+use super::scratch::scratch;
 
 /// What becomes of the process at the next restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +142,7 @@ impl Tables for EmulatedTables {
     }
 
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
+        assert!(!text.is_empty(), "iptables-restore is started for nothing");
         let fate = self.fates.pop_front();
         if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
             return Err(self.fail(ruleset, text, fate));
@@ -231,7 +233,7 @@ impl Default for World {
             chance: None,
         };
         Self {
-            folder: TempDir::new().expect("a temporary folder"),
+            folder: scratch(),
             tables,
             daemon: None,
             interfaces: Vec::new(),

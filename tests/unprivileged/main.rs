@@ -3,8 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
+mod declared;
 mod emulator;
 mod explained;
+mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use crate::support::emulator::{Emulator, Kind};
+use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
 use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
@@ -136,7 +137,7 @@ fn site(family: Family) -> JumpConfig {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {

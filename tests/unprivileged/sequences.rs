@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::emulator::Kind;
+use crate::support::property::cases;
 use crate::support::world::{Death, World, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, Outcome};
 use pluto_updown::contract::{Duty, Multiplicity, Tunnel};
@@ -297,7 +298,7 @@ fn order_is_safe(world: &mut World, family: Family) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn the_rules_are_those_of_the_living_tunnels(steps in prop::collection::vec(step(), 1..40)) {

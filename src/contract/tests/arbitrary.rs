@@ -54,6 +54,8 @@ fn is_fit(outcome: &Result<Event, ContractError>) -> bool {
 }
 
 proptest! {
+    #![proptest_config(crate::property::cases(256))]
+
     #[test]
     fn any_bytes_in_any_variables_are_read_or_refused_in_one_line(
         call in call(),

@@ -4,7 +4,6 @@
 //! What is installed belongs to a far network and not to a connection: Pluto routes a network once for all the connections that lead
 //! to it, and the connection that it names when the last of them goes need not be the one that it named when the first came.
 
-mod arguments;
 mod kernel_query;
 mod route_planner;
 #[cfg(test)]
@@ -20,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{ConnectionName, Departure, Dialect, Operation, PeerType, RoutedBy, Routing, Scope, Vti};
 use crate::rtnetlink::{Address, Item, ProxyNeighbour, Route, Rule};
 use crate::selector::{Device, Network};
+use crate::settings::{AlwaysRoute, RouteArguments};
 
-pub use arguments::RouteArguments;
 pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
 use route_planner::RoutePlanner;
 
@@ -109,16 +108,6 @@ pub struct RouteOptions {
     pub before: RouteArguments,
     /// Further words for the route which go before what the daemon says (`IPROUTEARGS`).
     pub after: RouteArguments,
-}
-
-/// Whether a tunnel that needs no route gets one all the same (`--route yes`, `ROUTE=yes`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum AlwaysRoute {
-    /// It does.
-    Yes,
-    /// It does not.
-    #[default]
-    No,
 }
 
 /// What is installed already.

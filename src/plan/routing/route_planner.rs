@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv6Net};
 
-use super::{AlwaysRoute, KernelAnswers, RecordedRoutes, RouteArguments, RouteOptions, is_route};
+use super::{KernelAnswers, RecordedRoutes, RouteOptions, is_route};
 use crate::contract::{ConnectionName, Dialect, Libreswan, RoutedBy, Routing, Vti, VtiRouting};
 use crate::rtnetlink::{
     self, Address, Ends, Item, Lookup, NoRoute, ProxyNeighbour, Route, RouteOption, Rule, Table, Way, WayKind,
 };
 use crate::selector::{Device, Family, Network};
+use crate::settings::{AlwaysRoute, RouteArguments};
 
 /// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock script has it.
 const BYPASS_TABLE: Table = Table(50);

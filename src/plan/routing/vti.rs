@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::RouteArguments;
 use super::route_planner::RoutePlanner;
 use crate::contract::{RoutedBy, Vti, VtiRouting};
 use crate::rtnetlink::{self, Item};
 use crate::selector::Network;
+use crate::settings::RouteArguments;
 
 impl RoutePlanner<'_> {
     /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside, whatever goes through it.

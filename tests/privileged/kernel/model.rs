@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::{gateway, route};
 use crate::support::network::FakeNetwork;
+use crate::support::property::cases;
 
 /// What a call can do or ask.
 #[derive(Debug, Clone)]
@@ -170,7 +171,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..cases(60) })]
 
     #[test]
     #[ignore = "needs root and iptables: run by contrib/test"]

@@ -1,5 +1,6 @@
 //! Calls of the program on real iptables, each test on a machine of its own. They need root.
 
+mod apparmor;
 mod boots;
 mod captures;
 mod check;

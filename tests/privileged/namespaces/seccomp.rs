@@ -4,7 +4,7 @@ use nix::libc;
 use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::libreswan_up;
+use crate::support::captures::{find, libreswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// What libreswan lets itself and its hooks do (`init_seccomp`, the part named "main"), of what there is on this machine.
@@ -124,6 +124,9 @@ const NEEDED: [(&str, i64); 9] = [
 /// What is needed only when iptables-restore takes its time, or too long.
 const NEEDED_AT_TIMES: [i64; 2] = [libc::SYS_clock_nanosleep, libc::SYS_kill];
 
+/// What is needed to write a peer's name servers into a file.
+const NEEDED_FOR_NAMES: (&str, i64) = ("ftruncate", libc::SYS_ftruncate);
+
 /// Starts what stands behind its two arguments under a filter: the number of prctl(2), and the filter's instructions in hexadecimal.
 const FILTERED: &str = r#"
 my ($prctl, $hex, @program) = @ARGV;
@@ -173,7 +176,12 @@ fn life() -> [Call; 5] {
 fn the_manual_page_names_what_we_need_of_a_filter() {
     let page = include_str!("../../../contrib/man/pluto-updown.8");
     let times = ["clock_nanosleep", "kill"];
-    for name in NEEDED.iter().map(|(name, _)| *name).chain(times) {
+    for name in NEEDED
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(times)
+        .chain([NEEDED_FOR_NAMES.0])
+    {
         assert!(
             page.lines().any(|line| line.starts_with(&format!(".Li {name}"))),
             "{name}"
@@ -214,4 +222,20 @@ fn a_call_that_a_filter_ends_leaves_nothing_that_the_next_does_not_put_right() {
         }
         machine.assert_as_before(&before);
     }
+}
+
+#[test]
+#[ignore = "needs root, iptables and perl: run by contrib/test"]
+fn name_servers_need_one_more() {
+    let machine = Namespace::new(Backend::Nft);
+    let resolv_conf = machine.path("root/etc/resolv.conf");
+    std::fs::create_dir_all(machine.path("root/etc")).expect("a folder");
+    std::fs::write(&resolv_conf, "nameserver 192.0.2.1\n").expect("a resolv.conf");
+    let content = || std::fs::read_to_string(&resolv_conf).expect("a resolv.conf");
+    let up = find("libreswan-4.10", "rw", "up-client");
+    let hook = under(&machine, needed().chain([NEEDED_FOR_NAMES.1])).option("--root", machine.path("root"));
+    hook.must(&up);
+    assert!(content().contains("10.2.0.53"));
+    hook.must(&up.opposite());
+    assert_eq!(content(), "nameserver 192.0.2.1\n");
 }

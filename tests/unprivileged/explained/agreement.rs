@@ -13,6 +13,7 @@ use crate::support::emulator::{Emulator, Kind, Mss};
 use crate::support::packet::{
     ConnectionDirection, ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
 };
+use crate::support::property::cases;
 
 fn kind(table: Table) -> Kind {
     match table {
@@ -153,7 +154,7 @@ fn one_agrees(tables: &Emulator, packet: &Packet, ours: &[&PacketTrace]) -> Resu
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn what_is_explained_of_a_packet_is_what_becomes_of_it(file in files(), up in ups(), packets in prop::collection::vec(packets(), 60)) {

@@ -13,6 +13,7 @@ use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic
 use proptest::prelude::*;
 
 use super::worlds::{calls, files, wanted, world};
+use crate::support::property::cases;
 use crate::support::world::World;
 
 const LANES: [PacketPath; 4] = [
@@ -111,7 +112,7 @@ fn promised(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn what_a_tunnel_is_said_to_let_pass_passes_and_the_rest_does_not(file in files(), up in 0..calls().len()) {

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::binary::{Call, Ending, Hook, write_program};
 use crate::support::emulator::{Emulator, Kind};
+use crate::support::scratch::scratch;
 
 /// Notes how it was called and what it was given, then does what the test wants done: `restore` and `save` beside it are shell
 /// commands. The listing that it prints is the test's too.
@@ -36,7 +37,7 @@ pub(crate) struct Fakes {
 
 impl Fakes {
     pub(crate) fn new() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
+        let folder = scratch();
         let fakes = Self {
             folder,
             tables: Default::default(),
@@ -113,6 +114,15 @@ impl Fakes {
         self.seen = self.started().len();
         self.lay_out_listings();
         self.hook().call(call)
+    }
+
+    /// Gives a command whose restores, if any, the kernel takes.
+    pub(crate) fn operate(&mut self, words: &[&str]) -> Ending {
+        self.seen = self.started().len();
+        self.lay_out_listings();
+        let ending = self.hook().option("--root", self.path("root")).operate(words);
+        self.take();
+        ending
     }
 
     /// Writes down what a save shall print.

@@ -13,5 +13,6 @@ mod programs;
 mod record;
 mod replay;
 mod resolver;
+mod start;
 mod stderr;
 mod variables;

@@ -31,6 +31,51 @@ fn the_unit_that_is_before_the_network_is_not_after_sysinit() {
     }
 }
 
+/// A start limit would give up on a firewall or a bus that is late.
+#[test]
+fn a_unit_that_others_start_again_and_again_has_no_start_limit() {
+    for name in [
+        "systemd/pluto-updown-restore.service",
+        "firewalld/pluto-updown-firewalld.service",
+    ] {
+        assert!(unit(name).contains("\nStartLimitIntervalSec=0\n"), "{name}");
+    }
+}
+
+/// What systemd itself says of a unit's confinement: 9.6 without any, on a scale of 10.
+#[test]
+fn the_units_are_confined_and_see_every_process() {
+    for name in [
+        "systemd/pluto-updown.service",
+        "systemd/pluto-updown-restore.service",
+        "systemd/pluto-updown-watch.service",
+        "firewalld/pluto-updown-firewalld.service",
+    ] {
+        let path = format!("{}/contrib/{name}", env!("CARGO_MANIFEST_DIR"));
+        let threshold = ["security", "--offline=yes", "--no-pager", "--threshold=40"];
+        let judged = Command::new("systemd-analyze")
+            .args(threshold)
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(
+            judged.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&judged.stdout)
+        );
+        // A daemon that cannot be seen would pass for dead, and its tunnels would go.
+        for key in [
+            "ProtectProc",
+            "ProcSubset",
+            "PrivatePIDs",
+            "PrivateNetwork",
+            "PrivateUsers",
+        ] {
+            assert!(!unit(name).contains(key), "{name}: {key}");
+        }
+    }
+}
+
 #[test]
 fn saving_rules_leaves_a_symbolic_link_and_takes_our_rules_out_of_what_it_leads_to() {
     let folder = tempfile::TempDir::new().unwrap();

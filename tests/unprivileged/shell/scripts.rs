@@ -210,7 +210,7 @@ fn nothing_is_installed_where_no_toolchain_is_to_be_had() {
 }
 
 #[test]
-fn who_may_not_install_is_told_what_is_missing() {
+fn a_user_who_may_not_install_reads_what_is_missing() {
     let (output, installed) = asked_for_rust("0.66.0+ds1-1", "1.96.0+dfsg1-1~deb12u2", false, false);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::generated::{comes_up, tunnels};
 use crate::support::emulator::Kind;
+use crate::support::property::cases;
 use crate::support::world::World;
 
 /// Settings files that differ in everything that a change can be about.
@@ -177,8 +178,22 @@ fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
     Kind::ALL.into_iter().flat_map(of_table).collect()
 }
 
+/// After a reload there is nothing to be moved, and after `place = "own"` nothing to be moved to.
+#[test]
+fn jumps_that_move_between_no_rules_start_no_program() {
+    for (file, text) in FILES.into_iter().enumerate() {
+        let mut run = Run::new();
+        for step in [Step::File(6), Step::Start, Step::Reload, Step::File(file), Step::Start] {
+            run.make(&step);
+        }
+        let mut fresh = fresh(file);
+        assert!(fresh.start().is_ok());
+        assert_eq!(contents(&mut run.world), contents(&mut fresh), "{text}");
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn a_last_start_leaves_what_fresh_ups_make(steps in prop::collection::vec(step(), 1..30)) {

@@ -214,6 +214,8 @@ fn assert_told_well(text: &str) {
 }
 
 proptest! {
+    #![proptest_config(crate::property::cases(256))]
+
     #[test]
     fn settings_are_read_as_they_are_written(settings in all_settings()) {
         let text = rendered(&settings);

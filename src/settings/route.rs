@@ -1,4 +1,4 @@
-//! The words of `ip route` that an administrator can add to our routes.
+//! What an administrator says about routes: whether each tunnel gets one, and words of `ip route` for it.
 
 use std::mem::discriminant;
 use std::net::IpAddr;
@@ -8,6 +8,16 @@ use ipnet::IpNet;
 
 use crate::rtnetlink::{Route, RouteOption, Table};
 use crate::selector::{Device, Expected};
+
+/// Whether a tunnel that needs no route gets one all the same (`--route yes`, `ROUTE=yes`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AlwaysRoute {
+    /// It does.
+    Yes,
+    /// It does not.
+    #[default]
+    No,
+}
 
 /// Part of a route, as the words behind `ip route replace NETWORK` say it (ip-route(8)): `via`, `dev`, `src`, `mtu`, `metric` (also
 /// `preference`), `table`, `onlink`, and what [`RouteOption`] has.

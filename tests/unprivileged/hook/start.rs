@@ -1,0 +1,104 @@
+//! `start` at a boot, with settings that are good and that are not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::fakes::Fakes;
+use crate::support::binary::Ending;
+
+const GOOD: &str = "[gateway]\nike = \"any\"\nonly-ipsec = [\"eth7\"]\n";
+
+/// A typo, and another device that is to carry nothing but IPsec.
+const BROKEN: &str = "[gateway]\nike = \"anny\"\nonly-ipsec = [\"eth8\"]\n";
+
+fn start(fakes: &mut Fakes, settings: &str, words: &[&str]) -> Ending {
+    fakes.settings(settings);
+    fakes.operate(&[&["start"], words].concat())
+}
+
+/// Another boot: neither rules nor a record.
+fn boot(fakes: &mut Fakes) {
+    fakes.tables = Default::default();
+    let _ = fs::remove_dir_all(fakes.state());
+}
+
+fn drops_on(fakes: &Fakes, device: &str) -> bool {
+    let saved = fakes.tables[0].table(crate::support::emulator::Kind::Filter).save();
+    saved.lines().any(|line| line.contains(&format!("-o {device} ")))
+}
+
+#[test]
+fn a_boot_with_broken_settings_has_those_that_were_good_last() {
+    let mut fakes = Fakes::new();
+    assert_eq!(start(&mut fakes, GOOD, &["--boot"]).code, Some(0));
+    assert!(drops_on(&fakes, "eth7"));
+    let folder = fakes.path("root/var/lib/pluto-updown");
+    assert_eq!(
+        fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777,
+        0o700
+    );
+    for entry in fs::read_dir(&folder).expect("a folder") {
+        let mode = entry
+            .expect("an entry")
+            .metadata()
+            .expect("a file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    for _ in 0..2 {
+        boot(&mut fakes);
+        let ending = start(&mut fakes, BROKEN, &["--boot"]);
+        assert_eq!(ending.code, Some(0));
+        assert!(
+            ending.err_text().contains("settings.toml:2: gateway.ike"),
+            "{}",
+            ending.err_text()
+        );
+        assert!(
+            ending
+                .err_text()
+                .contains("WARNING: installed the settings that were good last"),
+            "{}",
+            ending.err_text()
+        );
+        assert!(drops_on(&fakes, "eth7") && !drops_on(&fakes, "eth8"));
+    }
+    // Another file of settings is another matter.
+    boot(&mut fakes);
+    fs::write(fakes.path("other.toml"), BROKEN).expect("settings");
+    let hook = fakes
+        .hook()
+        .option("--root", fakes.path("root"))
+        .option("--config", fakes.path("other.toml"));
+    assert_eq!(hook.operate(&["start", "--boot"]).code, Some(2));
+}
+
+#[test]
+fn a_first_boot_with_broken_settings_has_what_closes_in_them() {
+    let mut fakes = Fakes::new();
+    let ending = start(&mut fakes, BROKEN, &["--boot"]);
+    assert_eq!(ending.code, Some(2));
+    assert!(
+        ending.err_text().contains("installed only-ipsec of the broken ones"),
+        "{}",
+        ending.err_text()
+    );
+    assert!(drops_on(&fakes, "eth8"));
+    boot(&mut fakes);
+    let ending = start(&mut fakes, "[gateway]\nike = \"anny\"\n", &["--boot"]);
+    assert_eq!(ending.code, Some(2));
+    assert!(
+        ending.err_text().contains("NOTHING is installed"),
+        "{}",
+        ending.err_text()
+    );
+}
+
+#[test]
+fn broken_settings_that_are_no_boots_change_nothing() {
+    let mut fakes = Fakes::new();
+    assert_eq!(start(&mut fakes, GOOD, &[]).code, Some(0));
+    assert_eq!(start(&mut fakes, BROKEN, &[]).code, Some(2));
+    assert!(drops_on(&fakes, "eth7") && !drops_on(&fakes, "eth8"));
+}
