@@ -3,30 +3,37 @@
 //! An administrator's blackhole or backup route keeps packets from leaving unencrypted while the tunnel is down. libreswan's script replaces it
 //! (`ip route replace`) and deletes its own at `unroute`, so that packets take the default route then.
 
-use super::routing::{Removal, RoutingError, RoutingSession};
+use nix::errno::Errno;
+
+use super::routing::{Removal, RoutingError, RoutingSession, RoutingWork};
 use crate::plan::{RoutingKey, object_key};
-use crate::rtnetlink::{Item, NetlinkError, Network, Put, Route, Wanted};
+use crate::rtnetlink::{Fault, Item, NetlinkError, Network, Put, Route, Wanted};
 
 impl<N: Network> RoutingSession<'_, N> {
-    /// Puts an item in that does not stand by our record. A route of somebody else's that it replaces is saved before.
-    pub(super) fn put_new(&mut self, key: &RoutingKey, item: &Item) -> Result<Put, RoutingError> {
+    /// Puts an item in. A route of somebody else's that it replaces is saved before.
+    ///
+    /// The record alone does not tell whether what stands there is ours: a call may have died, or been refused, after it had written down
+    /// what it was about to put in.
+    pub(super) fn put(&mut self, work: &RoutingWork, item: &Item) -> Result<Put, RoutingError> {
         let Item::Route(route) = item else {
             return Ok(self.kernel.put(item)?);
         };
-        let slot = object_key(item);
-        // What another far network of ours has there is no one else's.
-        if self.store.held(&slot, key)?.is_some() {
-            return Ok(self.kernel.put(item)?);
-        }
         match self.kernel.add_route(route)? {
             Put::New => return Ok(Put::New),
             Put::Stood => {}
         }
-        if let Some(saved) = self.kernel.in_place_of(route)? {
-            self.store.keep_replaced(&slot, &saved)?;
+        let slot = object_key(item);
+        let standing = work.standing().iter().find(|other| object_key(other) == slot).cloned();
+        let ours: Vec<_> = standing.into_iter().chain(self.store.held(&slot, &work.key)?).collect();
+        let saved = match self.is_one_of(route, &ours)? {
+            true => None,
+            false => self.kernel.in_place_of(route)?,
+        };
+        if let Some(saved) = &saved {
+            self.store.keep_replaced(&slot, saved)?;
         }
         let put = self.kernel.put(item);
-        if put.is_err() {
+        if put.is_err() && saved.is_some() {
             self.store.forget_replaced(&slot)?;
         }
         Ok(put?)
@@ -34,45 +41,71 @@ impl<N: Network> RoutingSession<'_, N> {
 
     /// Takes an item out that no other far network needs, or puts back the route that it replaced: in one step, so that no packet takes
     /// another way meanwhile.
-    pub(super) fn take_out(&mut self, item: &Item) -> Result<Removal, RoutingError> {
+    pub(super) fn take_out(&mut self, key: &RoutingKey, item: &Item) -> Result<Removal, RoutingError> {
         let slot = object_key(item);
         let (Item::Route(route), Some(saved)) = (item, self.store.replaced(&slot)?) else {
             self.kernel.take_out(item)?;
             return Ok(Removal::Out);
         };
-        let removal = match self.is_others(route)? {
+        // A call that died has left its route, and on record beside it the one that it was about to put in.
+        let recorded = self.store.routing(key)?.map_or_else(Vec::new, |record| record.items);
+        let mut ours = recorded.iter().chain([item]);
+        let listed = self.standing_route(route)?;
+        let is_ours = listed.is_none_or(|listed| ours.any(|own| is_listed(own, &listed)));
+        let removal = match is_ours.then(|| self.kernel.put_back(&saved)) {
             // Somebody has put another one there since.
-            true => Removal::Out,
-            false => match self.kernel.put_back(&saved) {
-                Ok(()) => Removal::Out,
-                Err(error) => {
-                    self.kernel.take_out(item)?;
-                    Removal::Bare(error)
-                }
-            },
+            None | Some(Ok(())) => Removal::Replaced(slot.clone()),
+            // Its device or its next hop is gone, and with it the way that it led.
+            Some(Err(error)) if is_wayless(&error) => {
+                self.kernel.take_out(item)?;
+                Removal::Bare(error)
+            }
+            Some(Err(error)) => return Err(error.into()),
         };
         self.store.forget_replaced(&slot)?;
         Ok(removal)
     }
 
-    /// Whether what stands where a route of ours was put in is another route. Of other tables than the main one that is not known.
-    fn is_others(&mut self, route: &Route) -> Result<bool, NetlinkError> {
-        if !route.table.is_main() {
-            return Ok(false);
+    /// Whether what stands where a route goes is one of these of ours. Of other tables than the main one that is not known.
+    fn is_one_of(&mut self, route: &Route, ours: &[Item]) -> Result<bool, NetlinkError> {
+        if ours.is_empty() || !route.table.is_main() {
+            return Ok(!ours.is_empty());
         }
-        let slot = object_key(&Item::Route(route.clone()));
+        let listed = self.standing_route(route)?;
+        Ok(listed.is_some_and(|listed| ours.iter().any(|own| is_listed(own, &listed))))
+    }
+
+    /// The unicast route that stands where a route of the main table goes.
+    fn standing_route(&mut self, route: &Route) -> Result<Option<Route>, NetlinkError> {
+        if !route.table.is_main() {
+            return Ok(None);
+        }
+        let metric = |of: &Route| {
+            of.metric
+                .unwrap_or(if of.destination.addr().is_ipv6() { 1024 } else { 0 })
+        };
         let listed = self.kernel.routes(&Wanted::To(route.destination))?;
-        let mut there = listed.into_iter().filter(|listed| {
-            let usual = if listed.destination.addr().is_ipv6() { 1024 } else { 0 };
-            let metric = listed
-                .metric
-                .filter(|metric| *metric != usual || route.metric.is_some());
-            let listed = Route {
-                metric,
-                ..listed.clone()
-            };
-            object_key(&Item::Route(listed)) == slot
-        });
-        Ok(there.next().is_some_and(|listed| !route.is_listed_as(&listed)))
+        Ok(listed.into_iter().find(|listed| metric(listed) == metric(route)))
+    }
+}
+
+/// Whether the kernel lists an item so.
+fn is_listed(item: &Item, listed: &Route) -> bool {
+    matches!(item, Item::Route(route) if route.is_listed_as(listed))
+}
+
+/// Whether the kernel refuses a route because what it needs is not there any more.
+fn is_wayless(error: &NetlinkError) -> bool {
+    const WAYLESS: [Errno; 5] = [
+        Errno::ENODEV,
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+        Errno::ENETDOWN,
+        Errno::EINVAL,
+    ];
+    match &error.fault {
+        Fault::Refused(errno) => WAYLESS.contains(errno),
+        Fault::NoDevice(_) => true,
+        Fault::NoVti(_) | Fault::Silent | Fault::Interrupted | Fault::Malformed(_) => false,
     }
 }

@@ -54,6 +54,8 @@ pub enum RoutingError {
 pub(super) enum Removal {
     /// It is out, or left to another far network.
     Out,
+    /// It is out, and somebody else's route stands in this slot.
+    Replaced(String),
     /// It is out, but what another far network has in its slot could not be put in its place.
     Bare(NetlinkError),
     /// Somebody else's route needs it, or what could not be taken out: it stays, on record.
@@ -74,6 +76,8 @@ struct Setup {
 struct Rest {
     /// It stays on record.
     stuck: Vec<Item>,
+    /// The slots in which routes of others stand again. Nothing is taken out of them any more.
+    restored: Vec<String>,
     /// Why, where the kernel refused it.
     faults: Vec<NetlinkError>,
 }
@@ -191,7 +195,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
             self.store.write_routing(work.standing(), &both)?;
         }
         let Setup { put, ours } = self.set_up(work, &both)?;
-        let Rest { faults, stuck } = self.take_down(&work.key, &outgoing)?;
+        let Rest { faults, stuck, .. } = self.take_down(&work.key, &outgoing)?;
         let taken_out = outgoing.len() - stuck.len();
         let left = self.record(work, ours.into_iter().chain(stuck.into_iter().rev()).collect());
         match left.items.is_empty() {
@@ -223,11 +227,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
                 .standing()
                 .iter()
                 .any(|other| object_key(other) == object_key(item));
-            let put = match stood {
-                true => self.kernel.put(item).map_err(RoutingError::from),
-                false => self.put_new(&work.key, item),
-            };
-            match put {
+            match self.put(work, item) {
                 Ok(Put::New) => {
                     setup.put += usize::from(!stood);
                     new.push(item);
@@ -287,12 +287,16 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     }
 
     fn take_away(&mut self, key: &RoutingKey, item: &Item, rest: &mut Rest) -> Result<(), RecordError> {
+        if rest.restored.contains(&object_key(item)) {
+            return Ok(());
+        }
         let removal = match rest.stuck.iter().any(|other| stands_on(other, item)) {
             true => Ok(Removal::InUse),
             false => self.remove(key, item),
         };
         match removal {
             Ok(Removal::Out) => {}
+            Ok(Removal::Replaced(slot)) => rest.restored.push(slot),
             Ok(Removal::Bare(error)) => rest.faults.push(error),
             Ok(Removal::InUse) => rest.stuck.push(item.clone()),
             Err(RoutingError::Record(error)) => return Err(error),
@@ -315,7 +319,7 @@ impl<'a, N: Network> RoutingSession<'a, N> {
                 }
             }
             None if self.is_in_use(item)? => return Ok(Removal::InUse),
-            None => return self.take_out(item),
+            None => return self.take_out(key, item),
         }
         Ok(Removal::Out)
     }
