@@ -16,14 +16,15 @@ fail() {
     exit 1
 }
 
-# usage: prints the comment that the script begins with. Every script in this folder does so for --help, before it does anything: see
-# the last line of this file.
+# Prints the comment that the script begins with. Every script in this folder does so for --help,
+# before it does anything: see the last line of this file.
 usage() {
     sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"
     exit 0
 }
 
-# Runs a command as root: as we are, or through sudo, which asks for a password only where there is somebody to ask.
+# Runs a command as root: as we are, or through sudo, which asks for a password only where there is
+# somebody to ask.
 as_root() {
     if ((EUID == 0)); then
         "$@"
@@ -44,11 +45,13 @@ can_be_root() {
 # A machine that has just booted may be upgrading itself: we wait for that.
 apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
 
-# need WORD...: makes sure that programs are there. PROGRAM=PACKAGE is a program and the Debian package that has it; a package may
-# bring a companion along, PROGRAM=PACKAGE+PACKAGE. The word `rust` is a Rust toolchain that is new enough.
+# need WORD...: makes sure that programs are there. PROGRAM=PACKAGE is a program and the Debian
+# package that has it; a package may bring a companion along, PROGRAM=PACKAGE+PACKAGE. The word
+# `rust` is a Rust toolchain that is new enough.
 #
-# Installs with apt what is missing, all at once, and never removes a package for it. Privileges are checked before anything else, and
-# nothing is installed before it is known that a toolchain is available.
+# Installs with apt what is missing, all at once, and never removes a package for it. Privileges are
+# checked before anything else, and nothing is installed before it is known that a toolchain is
+# available.
 need() {
     local word missing=() rust=no package=''
     for word; do
@@ -80,7 +83,8 @@ need() {
     [[ $rust == no ]] || find_rust || fail "Rust $rust_wanted is still missing after installing $package"
 }
 
-# has PROGRAM: whether it is there; the C compiler only with the headers and libraries that it needs.
+# has PROGRAM: whether it is there; the C compiler only with the headers and libraries that it
+# needs.
 has() {
     command -v "$1" >/dev/null || return 1
     [[ $1 != cc ]] || cc -E -include stdio.h -x c /dev/null >/dev/null 2>&1
@@ -104,7 +108,8 @@ missing_packages() {
     printf '%s\n' "$text"
 }
 
-# Puts the first toolchain that is new enough in front of PATH. Sets rust_wanted, and rust_found, the version of the first that there is.
+# Puts the first toolchain that is new enough in front of PATH. Sets rust_wanted, and rust_found,
+# the version of the first that there is.
 find_rust() {
     local cargo version
     rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml") rust_found=''
@@ -122,8 +127,9 @@ find_rust() {
 
 new_enough() { [[ $(printf '%s\n' "$rust_wanted" "$1" | sort -V | head -n 1) == "$rust_wanted" ]]; }
 
-# Sets package to one with a toolchain that is new enough, by apt's lists as they are. It must not take the place of another package:
-# Debian's cargo-web conflicts with its cargo and with its rustup.
+# Sets package to one with a toolchain that is new enough, by apt's lists as they are. It must not
+# take the place of another package: Debian's cargo-web conflicts with its cargo and with its
+# rustup.
 rust_package() {
     local version
     for package in cargo cargo-web; do
@@ -153,8 +159,8 @@ target_folder() {
     case $folder in /*) printf '%s\n' "$folder" ;; *) printf '%s\n' "$root/$folder" ;; esac
 }
 
-# strongswan FOLDER: unpacks the Debian package with strongSwan's own script into a folder, unless it is there, and sets
-# `strongswan_script` and `strongswan_version`. Nothing is installed.
+# strongswan FOLDER: unpacks the Debian package with strongSwan's own script into a folder, unless
+# it is there, and sets `strongswan_script` and `strongswan_version`. Nothing is installed.
 strongswan() {
     local work
     if [[ ! -f $1/version ]]; then
@@ -180,9 +186,10 @@ strongswan() {
 
 unpack_strongswan() (cd "$1" && apt-get -qq download strongswan-libcharon && dpkg -x strongswan-libcharon_*.deb .)
 
-# libreswan FOLDER VERSION: unpacks libreswan's own script of this version out of Debian's package into a folder, unless it is
-# there, and sets `libreswan_script` and `libreswan_version`. Nothing is installed, and it does not matter which Debian this is.
-# DEBIAN_MIRROR is where the package comes from, http://deb.debian.org/debian unless set.
+# libreswan FOLDER VERSION: unpacks libreswan's own script of this version out of Debian's package
+# into a folder, unless it is there, and sets `libreswan_script` and `libreswan_version`. Nothing is
+# installed, and it does not matter which Debian this is. DEBIAN_MIRROR is where the package comes
+# from, http://deb.debian.org/debian unless set.
 libreswan() {
     local work suite
     case $2 in
@@ -226,9 +233,10 @@ unpack_libreswan() (
     "${apt[@]}" update </dev/null && "${apt[@]}" download libreswan </dev/null && dpkg -x libreswan_*.deb .
 )
 
-# debian SUITE [OPTION...]: sets image, the packed root of a fresh Debian with the archives that an installed one has. mmdebstrap makes
-# it, with these options of its own, and it is kept in ${XDG_CACHE_HOME:-$HOME/.cache}/pluto-updown. DEBIAN_MIRROR and
-# DEBIAN_SECURITY_MIRROR are where its packages come from, deb.debian.org unless set.
+# debian SUITE [OPTION...]: sets image, the packed root of a fresh Debian with the archives that an
+# installed one has. mmdebstrap makes it, with these options of its own, and it is kept in
+# ${XDG_CACHE_HOME:-$HOME/.cache}/pluto-updown. DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are where
+# its packages come from, deb.debian.org unless set.
 debian() {
     local suite=$1 key cache=${XDG_CACHE_HOME:-$HOME/.cache}/pluto-updown archive=${DEBIAN_MIRROR:-http://deb.debian.org/debian} lines
     shift
@@ -244,7 +252,8 @@ debian() {
     mv -- "$image.new.$$" "$image"
 }
 
-# mount_system FOLDER: makes an unpacked root one that programs run in, in a mount and pid namespace of our own.
+# mount_system FOLDER: makes an unpacked root one that programs run in, in a mount and pid namespace
+# of our own.
 mount_system() {
     local system=$1 name
     mount --bind "$system" "$system"
@@ -259,7 +268,8 @@ mount_system() {
     done
 }
 
-# call FILE CONNECTION VERB [N]: the environment of the Nth such call in a captures file, a variable a line.
+# call FILE CONNECTION VERB [N]: the environment of the Nth such call in a captures file, a variable
+# a line.
 call() {
     awk -v RS= -v connection="$2" -v verb="$3" -v wanted="${4:-1}" '
         /^>/ && index($0 "\n", "\nPLUTO_CONNECTION=" connection "\n") && index($0 "\n", "\nPLUTO_VERB=" verb "\n") {
@@ -272,7 +282,8 @@ call() {
         END { exit !found }' "$1"
 }
 
-# Sets machine, and target: what a static program is built for. That is musl where the toolchain has it, whose programs start faster.
+# Sets machine, and target: what a static program is built for. That is musl where the toolchain has
+# it, whose programs start faster.
 static_target() {
     machine=$(uname -m)
     target=$machine-unknown-linux-musl
@@ -280,7 +291,8 @@ static_target() {
     compgen -G "$(rustc --print target-libdir --target "$target")/libstd-*.rlib" >/dev/null || target=$machine-unknown-linux-gnu
 }
 
-# build_static: builds the program as it is released, for machines with other libraries than this one. Sets binary.
+# build_static: builds the program as it is released, for machines with other libraries than this
+# one. Sets binary.
 build_static() {
     need rust cc=gcc+libc6-dev readelf=binutils
     static_target
@@ -290,8 +302,8 @@ build_static() {
     is_static "$binary" || fail "$binary is not static"
 }
 
-# is_static PROGRAM: whether it is an ELF program that asks for no loader. What is in its text says nothing: glibc names its loader
-# in static programs too.
+# is_static PROGRAM: whether it is an ELF program that asks for no loader. What is in its text says
+# nothing: glibc names its loader in static programs too.
 is_static() {
     local headers
     headers=$(LC_ALL=C readelf --program-headers --wide -- "$1" 2>/dev/null) && [[ $headers == *LOAD* && $headers != *INTERP* ]]

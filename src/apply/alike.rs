@@ -5,13 +5,16 @@
 //! them, [`Policy::intersect`], from the first that is up to the last; in which order they came up matters for nothing that
 //! restricts.
 
-use super::{ApplyError, Note, Session, Work};
-use crate::contract::Tunnel;
+use std::collections::BTreeMap;
+
+use super::{ApplyError, Change, Engine, Note};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
 use crate::plan::TunnelId;
-use crate::record::{Entry, TunnelRecord};
+use crate::record::{Record, TunnelRecord};
+use crate::selector::MarkBit;
 use crate::settings::Policy;
+use crate::updown_env::Tunnel;
 
 /// The policy that counts for tunnels that the kernel cannot tell apart, whose own ones come in the order in which they were opened.
 pub(super) fn agreed<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Policy {
@@ -30,7 +33,7 @@ fn in_turn<'a>(records: impl IntoIterator<Item = &'a TunnelRecord>) -> Vec<&'a P
     records.into_iter().map(|record| &record.policy).collect()
 }
 
-impl<T: Tables> Session<'_, T> {
+impl<T: Tables> Engine<'_, T> {
     /// The tunnels on record but this one that the kernel cannot tell from it.
     pub(super) fn others_alike(
         &self,
@@ -49,9 +52,10 @@ impl<T: Tables> Session<'_, T> {
         record: TunnelRecord,
         alike: &[TunnelRecord],
         old: Option<&TunnelRecord>,
+        mark: MarkBit,
     ) -> Result<TunnelRecord, ApplyError> {
         let agreed = agreed(in_turn(alike.iter().chain([&record])));
-        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &agreed, old)?;
+        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &agreed, old, mark)?;
         let effective = (agreed != record.policy).then_some(agreed);
         Ok(TunnelRecord {
             effective,
@@ -60,20 +64,38 @@ impl<T: Tables> Session<'_, T> {
         })
     }
 
+    /// Gives each of these tunnels, which are all there are, its rules by the policy that counts beside those of them that are like it.
+    pub(super) fn agree_all(&self, records: Vec<TunnelRecord>, mark: MarkBit) -> Result<Vec<TunnelRecord>, ApplyError> {
+        let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
+        for record in records {
+            alike.entry(TunnelId::alike(&record.tunnel)).or_default().push(record);
+        }
+        let mut agreed = Vec::new();
+        for records in alike.values() {
+            for record in records {
+                let others = records.iter().filter(|other| other.id != record.id);
+                let others: Vec<_> = others.cloned().collect();
+                agreed.push(self.agree(record.clone(), &others, Some(record), mark)?);
+            }
+        }
+        Ok(agreed)
+    }
+
     /// Has the tunnels changed whose effective policy changes when others that are like them come or go. `all` are those that are up then.
     pub(super) fn follow(
         &self,
-        work: &mut Work,
+        change: &mut Change,
         changing: &[TunnelRecord],
         all: &[&TunnelRecord],
     ) -> Result<(), ApplyError> {
+        let mark = self.installed(change.ruleset)?.mark;
         for old in changing {
             let others = all.iter().filter(|other| other.id != old.id);
             let others: Vec<_> = others.map(|other| (*other).clone()).collect();
-            let new = self.agree(old.clone(), &others, Some(old))?;
+            let new = self.agree(old.clone(), &others, Some(old), mark)?;
             if new != *old {
-                work.gone.push(Entry::from(old.clone()));
-                work.come.push(new.into());
+                change.removed.push(Record::from(old.clone()));
+                change.added.push(new.into());
             }
         }
         Ok(())

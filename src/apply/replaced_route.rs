@@ -5,26 +5,33 @@
 
 use nix::errno::Errno;
 
-use super::routing::{Removal, RoutingError, RoutingSession, RoutingWork};
+use super::routing::{Removal, RoutingChange, RoutingEngine, RoutingError};
 use crate::plan::{RoutingKey, object_key};
-use crate::rtnetlink::{Fault, Item, NetlinkError, Network, Put, Route, Wanted};
+use crate::rtnetlink::{Installed, NetConfig, NetObject, NetlinkError, NetlinkFault, Route, RouteQuery};
 
-impl<N: Network> RoutingSession<'_, N> {
+impl<N: NetConfig> RoutingEngine<'_, N> {
     /// Puts an item in. A route of somebody else's that it replaces is saved before.
     ///
     /// The record alone does not tell whether what stands there is ours: a call may have died, or been refused, after it had written down
     /// what it was about to put in.
-    pub(super) fn put(&mut self, work: &RoutingWork, item: &Item) -> Result<Put, RoutingError> {
-        let Item::Route(route) = item else {
-            return Ok(self.kernel.put(item)?);
+    pub(super) fn put(&mut self, change: &RoutingChange, item: &NetObject) -> Result<Installed, RoutingError> {
+        let NetObject::Route(route) = item else {
+            return Ok(self.kernel.install(item)?);
         };
         match self.kernel.add_route(route)? {
-            Put::New => return Ok(Put::New),
-            Put::Stood => {}
+            Installed::New => return Ok(Installed::New),
+            Installed::Existed => {}
         }
         let slot = object_key(item);
-        let standing = work.standing().iter().find(|other| object_key(other) == slot).cloned();
-        let ours: Vec<_> = standing.into_iter().chain(self.store.held(&slot, &work.key)?).collect();
+        let standing = change
+            .standing()
+            .iter()
+            .find(|other| object_key(other) == slot)
+            .cloned();
+        let ours: Vec<_> = standing
+            .into_iter()
+            .chain(self.store.held(&slot, &change.key)?)
+            .collect();
         let saved = match self.is_one_of(route, &ours)? {
             true => None,
             false => self.kernel.in_place_of(route)?,
@@ -32,7 +39,7 @@ impl<N: Network> RoutingSession<'_, N> {
         if let Some(saved) = &saved {
             self.store.keep_replaced(&slot, saved)?;
         }
-        let put = self.kernel.put(item);
+        let put = self.kernel.install(item);
         if put.is_err() && saved.is_some() {
             self.store.forget_replaced(&slot)?;
         }
@@ -41,14 +48,14 @@ impl<N: Network> RoutingSession<'_, N> {
 
     /// Takes an item out that no other far network needs, or puts back the route that it replaced: in one step, so that no packet takes
     /// another way meanwhile.
-    pub(super) fn take_out(&mut self, key: &RoutingKey, item: &Item) -> Result<Removal, RoutingError> {
+    pub(super) fn take_out(&mut self, key: &RoutingKey, item: &NetObject) -> Result<Removal, RoutingError> {
         let slot = object_key(item);
-        let (Item::Route(route), Some(saved)) = (item, self.store.replaced(&slot)?) else {
-            self.kernel.take_out(item)?;
+        let (NetObject::Route(route), Some(saved)) = (item, self.store.replaced(&slot)?) else {
+            self.kernel.delete(item)?;
             return Ok(Removal::Out);
         };
         // A call that died has left its route, and on record beside it the one that it was about to put in.
-        let recorded = self.store.routing(key)?.map_or_else(Vec::new, |record| record.items);
+        let recorded = self.store.routing(key)?.map_or_else(Vec::new, |record| record.objects);
         let mut ours = recorded.iter().chain([item]);
         let listed = self.standing_route(route)?;
         let is_ours = listed.is_none_or(|listed| ours.any(|own| is_listed(own, &listed)));
@@ -57,7 +64,7 @@ impl<N: Network> RoutingSession<'_, N> {
             None | Some(Ok(())) => Removal::Replaced(slot.clone()),
             // Its device or its next hop is gone, and with it the way that it led.
             Some(Err(error)) if is_wayless(&error) => {
-                self.kernel.take_out(item)?;
+                self.kernel.delete(item)?;
                 Removal::Bare(error)
             }
             Some(Err(error)) => return Err(error.into()),
@@ -67,7 +74,7 @@ impl<N: Network> RoutingSession<'_, N> {
     }
 
     /// Whether what stands where a route goes is one of these of ours. Of other tables than the main one that is not known.
-    fn is_one_of(&mut self, route: &Route, ours: &[Item]) -> Result<bool, NetlinkError> {
+    fn is_one_of(&mut self, route: &Route, ours: &[NetObject]) -> Result<bool, NetlinkError> {
         if ours.is_empty() || !route.table.is_main() {
             return Ok(!ours.is_empty());
         }
@@ -84,14 +91,14 @@ impl<N: Network> RoutingSession<'_, N> {
             of.metric
                 .unwrap_or(if of.destination.addr().is_ipv6() { 1024 } else { 0 })
         };
-        let listed = self.kernel.routes(&Wanted::To(route.destination))?;
+        let listed = self.kernel.routes(&RouteQuery::To(route.destination))?;
         Ok(listed.into_iter().find(|listed| metric(listed) == metric(route)))
     }
 }
 
 /// Whether the kernel lists an item so.
-fn is_listed(item: &Item, listed: &Route) -> bool {
-    matches!(item, Item::Route(route) if route.is_listed_as(listed))
+fn is_listed(item: &NetObject, listed: &Route) -> bool {
+    matches!(item, NetObject::Route(route) if route.is_listed_as(listed))
 }
 
 /// Whether the kernel refuses a route because what it needs is not there any more.
@@ -104,8 +111,8 @@ fn is_wayless(error: &NetlinkError) -> bool {
         Errno::EINVAL,
     ];
     match &error.fault {
-        Fault::Refused(errno) => WAYLESS.contains(errno),
-        Fault::NoDevice(_) => true,
-        Fault::NoVti(_) | Fault::Silent | Fault::Interrupted | Fault::Malformed(_) => false,
+        NetlinkFault::Refused(errno) => WAYLESS.contains(errno),
+        NetlinkFault::NoDevice(_) => true,
+        NetlinkFault::NoVti(_) | NetlinkFault::Silent | NetlinkFault::Interrupted | NetlinkFault::Malformed(_) => false,
     }
 }

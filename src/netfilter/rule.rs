@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::target::Target;
 use crate::selector::{
-    Device, DeviceClass, DevicePattern, Expected, Family, Network, PortProtocol, Ports, SaProtocol, Traffic,
+    Expected, Family, Interface, InterfacePattern, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports,
+    SaProtocol, Traffic,
 };
 
 /// A rule: everything that must match, and what happens then.
@@ -82,6 +83,10 @@ pub enum Match {
     /// Its source is no address of this machine.
     #[serde(rename = "foreign")]
     SrcNotLocal,
+    /// Its mark has this bit.
+    Mark(MarkBit),
+    /// Its mark does not have this bit.
+    NotMark(MarkBit),
     /// It begins a TCP connection, or accepts one: the packets with a maximum segment size.
     Syn,
     /// No more than ten a minute, after a burst of five.
@@ -108,6 +113,8 @@ impl Match {
             | Self::CtState(_)
             | Self::CtReplDst(_)
             | Self::SrcNotLocal
+            | Self::Mark(_)
+            | Self::NotMark(_)
             | Self::Syn
             | Self::Limit
             | Self::Comment(_) => None,
@@ -139,6 +146,8 @@ impl fmt::Display for Match {
                 )
             }
             Self::SrcNotLocal => f.write_str("-m addrtype ! --src-type LOCAL"),
+            Self::Mark(bit) => write!(f, "-m mark --mark {bit}/{bit}"),
+            Self::NotMark(bit) => write!(f, "-m mark ! --mark {bit}/{bit}"),
             Self::Syn => f.write_str("-p tcp -m tcp --tcp-flags SYN,RST SYN"),
             Self::Limit => f.write_str("-m limit --limit 10/min"),
             Self::Comment(comment) => write!(f, "-m comment --comment \"{}\"", comment.as_str()),
@@ -169,7 +178,11 @@ fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Famil
             Family::Ipv4 => write!(f, "-p icmp -m icmp --icmp-type {icmp}"),
             Family::Ipv6 => write!(f, "-p ipv6-icmp -m icmp6 --icmpv6-type {icmp}"),
         },
-        Traffic::Ports { protocol, my, peer } => {
+        Traffic::Ports {
+            protocol,
+            local: my,
+            remote: peer,
+        } => {
             let (source, destination) = match direction {
                 Direction::In => (peer, my),
                 Direction::Out => (my, peer),
@@ -263,12 +276,12 @@ impl fmt::Display for CtState {
 pub enum InterfaceMatch {
     /// This one.
     #[serde(rename = "device")]
-    Interface(Device),
+    Interface(Interface),
     /// Every one whose name begins alike.
     #[serde(skip)]
-    Wildcard(DeviceClass),
+    Wildcard(InterfaceWildcard),
     /// Every one that the administrator means.
-    Pattern(DevicePattern),
+    Pattern(InterfacePattern),
     /// The one by which the machine speaks with itself.
     Loopback,
 }
@@ -276,7 +289,7 @@ pub enum InterfaceMatch {
 impl fmt::Display for InterfaceMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Interface(device) => f.write_str(device.as_str()),
+            Self::Interface(interface) => f.write_str(interface.as_str()),
             Self::Wildcard(class) => f.write_str(class.as_str()),
             Self::Pattern(pattern) => write!(f, "{pattern}"),
             Self::Loopback => f.write_str("lo"),
@@ -370,8 +383,8 @@ mod tests {
     fn tcp(my: Ports, peer: Ports) -> Traffic {
         Traffic::Ports {
             protocol: PortProtocol::Tcp,
-            my,
-            peer,
+            local: my,
+            remote: peer,
         }
     }
 
@@ -413,8 +426,8 @@ mod tests {
     fn rare_protocols_go_by_multiport_one_end_at_a_time() {
         let traffic = Traffic::Ports {
             protocol: PortProtocol::Sctp,
-            my: Ports::Any,
-            peer: Ports::single(7),
+            local: Ports::Any,
+            remote: Ports::single(7),
         };
         let text = Match::Traffic(Direction::In, Family::Ipv4, traffic).to_string();
         assert_eq!(text, "-p sctp -m multiport --sports 7");

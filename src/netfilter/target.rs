@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{AdministratorChain, ChainName};
 use super::rule::{Comment, is_plain};
-use crate::selector::Expected;
+use crate::selector::{Expected, MarkBit};
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,6 +33,10 @@ pub enum Target {
     /// A line about it goes to the kernel's log, and it goes on to the next rule.
     #[serde(rename = "kernellog")]
     Log(LogPrefix),
+    /// This bit of its mark is set, and it goes on to the next rule.
+    SetMark(MarkBit),
+    /// This bit of its mark is cleared, and it goes on to the next rule.
+    ClearMark(MarkBit),
     /// The maximum segment size that it tells becomes this, unless it is smaller already. In the mangle table only.
     #[serde(rename = "segmentsize")]
     SetMss(NonZeroU16),
@@ -60,6 +64,8 @@ impl Target {
             | Self::Goto(_)
             | Self::Nflog(_)
             | Self::Log(_)
+            | Self::SetMark(_)
+            | Self::ClearMark(_)
             | Self::SetMss(_)
             | Self::ClampMssToPmtu
             | Self::Dnat(_) => None,
@@ -75,6 +81,8 @@ impl fmt::Display for Target {
             Self::Return => f.write_str("-j RETURN"),
             Self::JumpUser(chain) => write!(f, "-j {chain}"),
             Self::Log(prefix) => write!(f, "-j LOG --log-prefix \"{} \"", prefix.as_str()),
+            Self::SetMark(bit) => write!(f, "-j MARK --set-xmark {bit}/{bit}"),
+            Self::ClearMark(bit) => write!(f, "-j MARK --set-xmark 0x0/{bit}"),
             Self::SetMss(size) => write!(f, "-j TCPMSS --set-mss {size}"),
             Self::ClampMssToPmtu => f.write_str("-j TCPMSS --clamp-mss-to-pmtu"),
             Self::Jump(chain) => write!(f, "-j {chain}"),

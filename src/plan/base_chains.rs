@@ -3,8 +3,25 @@
 //! ```text
 //! INPUT ─── PLUTO-INPUT ─── guards · devices · by IPsec ─▶ PLUTO-I · clear ─▶ PLUTO-CLEAR-IN ─── gateway
 //! OUTPUT ── PLUTO-OUTPUT ── guards · devices · by IPsec ─▶ PLUTO-O · clear ─▶ PLUTO-CLEAR-OUT ── gateway
-//! FORWARD ─ PLUTO-FORWARD ─ devices · by IPsec ─▶ PLUTO-FI · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
+//! FORWARD ─ PLUTO-FORWARD ─ interfaces, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
+//!
+//! PLUTO-DECRYPTED ── clear the bit · PLUTO-FI ── ... ── a tunnel's chain ─▶ PLUTO-ONWARD: ACCEPT, or set the bit
+//!                    without the bit: RETURN · clear the bit ─▶ PLUTO-FO
 //! ```
+//!
+//! # The chains are a tree
+//!
+//! No chain of a tunnel leads to a dispatcher. Kernels without upstream commit 8e1a1bc4f5a4 (before 6.6.121, 6.12.66 and 6.18.6) validate a
+//! chain again for each jump to it, at every commit that adds a rule: were the second tunnel asked from the first one's chain, an `up` would
+//! cost the square of the number of tunnels. So the first tunnel's consent is a bit of the packet's mark, and `PLUTO-DECRYPTED` asks
+//! the second one.
+//!
+//! # What the bit means, and where
+//!
+//! It means "a tunnel that the packet came out of consents", and only between two rules of `PLUTO-DECRYPTED`: it is cleared before the first
+//! tunnel is asked, whoever has set it, and before the second one is. No other rule of ours trusts it, but for the one that asks which
+//! interface a packet came in by, and clears it before. Without the bit a packet returns to the administrator's rules: "not mine" never means
+//! "yes".
 //!
 //! Guards and devices come and go, and which of them stands first is nobody's business: a guard lets by what comes by a tunnel's device
 //! or leaves by one, and a packet that no tunnel's device takes comes back to the guards.
@@ -18,23 +35,28 @@ use super::packet_path::PacketPath;
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
-use crate::selector::{Device, DeviceClass, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
+use crate::selector::{
+    Family, Icmp, Interface, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic,
+};
 use crate::settings::JumpPlace;
 
 pub(super) fn onward_chain() -> ChainName {
     ChainName::literal("PLUTO-ONWARD")
 }
 
-fn from_interfaces_chain() -> ChainName {
-    ChainName::literal("PLUTO-FROM")
+/// What came by IPsec, or by a tunnel's interface, and is forwarded.
+pub(super) fn decrypted_chain() -> ChainName {
+    ChainName::literal("PLUTO-DECRYPTED")
 }
 
-fn to_interfaces_chain() -> ChainName {
-    ChainName::literal("PLUTO-TO")
+/// The interfaces that packets of tunnels come in by.
+pub(super) fn interfaces_chain() -> ChainName {
+    ChainName::literal("PLUTO-INTERFACES")
 }
 
-fn into_interfaces_chain() -> ChainName {
-    ChainName::literal("PLUTO-INTO")
+/// Sets the bit, and nothing else: `-g` to it says yes and ends the chain that holds the `-g`.
+pub(super) fn mark_chain() -> ChainName {
+    ChainName::literal("PLUTO-MARK")
 }
 
 pub(super) fn unencrypted_chain() -> ChainName {
@@ -86,7 +108,7 @@ pub(super) fn ipsec_rule(direction: Direction, target: Target) -> Rule {
     Rule::when(Match::Policy(PolicyMatch::any_ipsec(direction)), target)
 }
 
-fn wildcard_rule(path: PacketPath, class: &DeviceClass, target: Target) -> Rule {
+fn wildcard_rule(path: PacketPath, class: &InterfaceWildcard, target: Target) -> Rule {
     Rule::when(path.interface_match(InterfaceMatch::Wildcard(class.clone())), target)
 }
 
@@ -97,6 +119,8 @@ pub struct JumpConfig {
     pub family: Family,
     /// Where our jumps stand in the built-in chains of the filter table.
     pub place: JumpPlace,
+    /// The bit that carries the consent of a first tunnel to a second one.
+    pub mark: MarkBit,
 }
 
 impl JumpConfig {
@@ -137,7 +161,7 @@ pub(super) fn jump_check(table: Table, built_in: BuiltIn, jump_config: JumpConfi
 
 pub(super) fn table_base(table: Table, jump_config: JumpConfig) -> ChainFragment {
     let mut fragment = match table {
-        Table::Filter => filter_base(),
+        Table::Filter => filter_base(jump_config.mark),
         Table::Nat | Table::Mangle => sorting_base(table),
     };
     for built_in in table.built_in() {
@@ -150,20 +174,23 @@ pub(super) fn table_base(table: Table, jump_config: JumpConfig) -> ChainFragment
     fragment
 }
 
-fn filter_base() -> ChainFragment {
+fn filter_base(bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     for built_in in Table::Filter.built_in() {
         fragment.add_chain(&base_chain(*built_in));
     }
-    fragment.add_chain(&onward_chain());
+    for chain in [decrypted_chain(), onward_chain()] {
+        fragment.add_chain(&chain);
+    }
     for path in PacketPath::tunnel_paths(Table::Filter) {
         fragment.add_chain(&path.dispatcher());
     }
     for path in [PacketPath::Input, PacketPath::Output] {
         add_ipsec_dispatch(&mut fragment, path);
     }
-    add_forward_rules(&mut fragment, &base_chain(BuiltIn::Forward));
-    add_onward_rules(&mut fragment, &onward_chain());
+    add_forward_rules(&mut fragment);
+    decrypted_rules(&mut fragment, bit);
+    add_onward_rules(&mut fragment, bit);
     fragment
 }
 
@@ -205,52 +232,59 @@ fn syn_only(table: Table, matched: Match) -> Vec<Match> {
 
 /// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that came by IPsec must be
 /// allowed by the tunnel that it came from, and what that refuses must not be taken for clear text going into a tunnel.
-fn add_forward_rules(fragment: &mut ChainFragment, chain: &ChainName) {
+fn add_forward_rules(fragment: &mut ChainFragment) {
+    let chain = base_chain(BuiltIn::Forward);
+    fragment.append_rule(&chain, ipsec_rule(Direction::In, Target::Goto(decrypted_chain())));
     fragment.append_rule(
-        chain,
-        ipsec_rule(Direction::In, Target::Goto(PacketPath::ForwardIn.dispatcher())),
-    );
-    fragment.append_rule(
-        chain,
+        &chain,
         ipsec_rule(Direction::Out, Target::Goto(PacketPath::ForwardOut.dispatcher())),
     );
 }
 
-/// Decides about what a first tunnel has allowed. Both ends must agree: what leaves by IPsec again is for the second tunnel to
-/// allow, and goes there for good, so that its refusal does not end at the ACCEPT.
-fn add_onward_rules(fragment: &mut ChainFragment, chain: &ChainName) {
-    fragment.append_rule(
-        chain,
-        ipsec_rule(Direction::Out, Target::Goto(PacketPath::ForwardOut.dispatcher())),
-    );
-    fragment.append_rule(chain, Rule::always(Target::Accept));
+/// Asks the tunnel that a packet came out of and, where that consents and does not decide alone, the one that it goes into.
+fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
+    let chain = decrypted_chain();
+    let mut rule = |rule| fragment.append_rule(&chain, rule);
+    // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for consent.
+    rule(Rule::always(Target::ClearMark(bit)));
+    rule(Rule::always(Target::Jump(PacketPath::ForwardIn.dispatcher())));
+    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do.
+    rule(Rule::when(Match::NotMark(bit), Target::Return));
+    // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the administrator's.
+    rule(Rule::always(Target::ClearMark(bit)));
+    // For good: what the second tunnel does not take is for the administrator's rules.
+    rule(Rule::always(Target::Goto(PacketPath::ForwardOut.dispatcher())));
 }
 
-/// `PLUTO-FROM` sorts packets from a device that is named like a tunnel's; those that are not from one of ours after all go
-/// the way of all others. `PLUTO-TO` does the same for what a first tunnel has allowed and leaves by such a device, `PLUTO-INTO` for what
-/// came in clear.
-pub(super) fn interfaces() -> ChainFragment {
+/// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and passes; by a tunnel's interface it goes
+/// into one although no policy says so (see [`class`]).
+fn add_onward_rules(fragment: &mut ChainFragment, bit: MarkBit) {
+    fragment.append_rule(
+        &onward_chain(),
+        Rule::when(Match::PolicyNone(Direction::Out), Target::Accept),
+    );
+    fragment.append_rule(&onward_chain(), Rule::always(Target::SetMark(bit)));
+}
+
+/// `PLUTO-INTERFACES` says with the bit whether a packet came in by a tunnel's interface. It clears it first: without that, a bit that
+/// somebody else has set would make a tunnel's interface of every one that is named alike.
+pub(super) fn interfaces(bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
-    fragment.add_chain(&from_interfaces_chain());
-    fragment.add_chain(&to_interfaces_chain());
-    fragment.add_chain(&into_interfaces_chain());
-    add_forward_rules(&mut fragment, &from_interfaces_chain());
-    fragment.append_rule(
-        &from_interfaces_chain(),
-        Rule::always(Target::Goto(unencrypted_chain())),
-    );
-    add_onward_rules(&mut fragment, &to_interfaces_chain());
+    fragment.add_chain(&interfaces_chain());
+    fragment.add_chain(&mark_chain());
+    fragment.append_rule(&interfaces_chain(), Rule::always(Target::ClearMark(bit)));
+    fragment.append_rule(&mark_chain(), Rule::always(Target::SetMark(bit)));
     fragment
 }
 
 /// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is asked for first: were it tested for
 /// leaving by IPsec first, the second tunnel alone would decide. The device that it leaves by is asked for last, when it is known that it
 /// came neither by IPsec nor by a device.
-pub(super) fn wildcard(table: Table, class: &DeviceClass) -> ChainFragment {
+pub(super) fn wildcard(table: Table, class: &InterfaceWildcard, bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     match table {
         Table::Filter => {
-            filter_wildcard(&mut fragment, class);
+            filter_wildcard(&mut fragment, class, bit);
             // Before the gateway's own rules, to which what comes by such a device is in clear.
             for path in [PacketPath::Input, PacketPath::Output] {
                 for built_in in path.built_in() {
@@ -270,25 +304,39 @@ pub(super) fn wildcard(table: Table, class: &DeviceClass) -> ChainFragment {
     fragment
 }
 
-fn filter_wildcard(fragment: &mut ChainFragment, class: &DeviceClass) {
+fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit: MarkBit) {
+    let forward = base_chain(BuiltIn::Forward);
+    let came_by = PacketPath::ForwardIn.interface_match(InterfaceMatch::Wildcard(class.clone()));
+    // The second of the two is put at the head first. It asks for the class as well: of another packet nobody has cleared the bit.
     fragment.insert_rule(
-        &base_chain(BuiltIn::Forward),
-        wildcard_rule(PacketPath::ForwardIn, class, Target::Goto(from_interfaces_chain())),
+        &forward,
+        Rule {
+            matches: vec![came_by.clone(), Match::Mark(bit)],
+            target: Target::Goto(decrypted_chain()),
+        },
     );
-    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all.
+    fragment.insert_rule(&forward, Rule::when(came_by, Target::Jump(interfaces_chain())));
+    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all; the
+    // tunnels ask for their own by name, and no other rule there takes a packet without a policy.
     fragment.insert_rule(
         &unencrypted_chain(),
-        wildcard_rule(PacketPath::ForwardOut, class, Target::Jump(into_interfaces_chain())),
+        wildcard_rule(
+            PacketPath::ForwardOut,
+            class,
+            Target::Jump(PacketPath::ForwardOut.dispatcher()),
+        ),
     );
-    // At the head, before the ACCEPT.
+    // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An interface that is named like a tunnel's
+    // and is none of ours may lead into somebody else's tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours
+    // takes it, and the administrator's rules decide.
     fragment.insert_rule(
         &onward_chain(),
-        wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(to_interfaces_chain())),
+        wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(mark_chain())),
     );
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
-fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &DeviceClass) {
+fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &InterfaceWildcard) {
     let matched = path.interface_match(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
         fragment.append_rule(
@@ -301,17 +349,17 @@ fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: 
     }
 }
 
-pub(super) fn interface(device: &Device) -> ChainFragment {
+pub(super) fn interface(interface: &Interface) -> ChainFragment {
     let mut fragment = ChainFragment::default();
-    for (chain, path) in [
-        (from_interfaces_chain(), PacketPath::ForwardIn),
-        (to_interfaces_chain(), PacketPath::ForwardOut),
-        (into_interfaces_chain(), PacketPath::ForwardOut),
-    ] {
-        let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
-        fragment.insert_rule(&chain, Rule::when(matched, Target::Goto(path.dispatcher())));
-    }
-    // To the device's eyes all of it is in clear.
+    // Behind the rule that clears the bit.
+    fragment.append_rule(
+        &interfaces_chain(),
+        Rule::when(
+            PacketPath::ForwardIn.interface_match(InterfaceMatch::Interface(interface.clone())),
+            Target::Goto(mark_chain()),
+        ),
+    );
+    // To the interface's eyes all of it is in clear.
     for (chain, path) in [
         (PacketPath::BlockIn.dispatcher(), PacketPath::BlockIn),
         (PacketPath::BlockOut.dispatcher(), PacketPath::BlockOut),
@@ -320,7 +368,7 @@ pub(super) fn interface(device: &Device) -> ChainFragment {
         (only_beside_tunnels(Direction::In), PacketPath::ForwardIn),
         (only_beside_tunnels(Direction::Out), PacketPath::ForwardOut),
     ] {
-        let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
+        let matched = path.interface_match(InterfaceMatch::Interface(interface.clone()));
         fragment.insert_rule(&chain, Rule::when(matched, Target::Return));
     }
     fragment
@@ -343,7 +391,9 @@ pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) ->
         OptionalChains::Unencrypted => unencrypted_fragment(),
         OptionalChains::ClearTextEntry => clear_text_entry(),
         OptionalChains::NatExempt => nat_exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
-        OptionalChains::NatExemptInterface(device) => nat_exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
+        OptionalChains::NatExemptInterface(interface) => {
+            nat_exempt(Match::Out(InterfaceMatch::Interface(interface.clone())))
+        }
         OptionalChains::SourceNat => source_nat(),
         OptionalChains::ClearTextBlocks => clear_text_blocks(jump_config.family),
         OptionalChains::EspPeers => {
@@ -487,13 +537,13 @@ pub(super) const ESP_AND_AH: [u8; 2] = [50, 51];
 pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let ours = |protocol, port| Traffic::Ports {
         protocol,
-        my: Ports::single(port),
-        peer: Ports::Any,
+        local: Ports::single(port),
+        remote: Ports::Any,
     };
     let theirs = Traffic::Ports {
         protocol: PortProtocol::Tcp,
-        my: Ports::Any,
-        peer: Ports::single(4500),
+        local: Ports::Any,
+        remote: Ports::single(4500),
     };
     let at = |traffic| Match::Traffic(direction, family, traffic);
     vec![
@@ -515,8 +565,8 @@ pub(super) fn dhcp_and_ndp(direction: Direction, family: Family) -> Vec<Vec<Matc
     };
     let dhcp = Traffic::Ports {
         protocol: PortProtocol::Udp,
-        my: Ports::Range(ports.clone()),
-        peer: Ports::Range(ports),
+        local: Ports::Range(ports.clone()),
+        remote: Ports::Range(ports),
     };
     let of = |traffic| Match::Traffic(direction, family, traffic);
     let mut all = vec![vec![of(dhcp)]];

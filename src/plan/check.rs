@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::base_chains::base_chain_jump;
+use super::base_chains::{
+    base_chain, base_chain_jump, decrypted_chain, interfaces_chain, mark_chain, onward_chain, unencrypted_chain,
+};
 use super::packet_path::PacketPath;
 use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Rule, Section, Table, Target};
 
@@ -31,6 +33,22 @@ pub enum PlanFault {
     /// A rule that changes a packet stands elsewhere than in a tunnel's own chain of the table that is for it, filled from the start.
     #[error("a translation in {chain}: {rule}")]
     Translation {
+        /// The chain.
+        chain: ChainName,
+        /// The rule.
+        rule: Rule,
+    },
+    /// A rule sets or clears a bit of the mark elsewhere than where the consent of a first tunnel is noted and asked for.
+    #[error("a change of the mark in {chain}: {rule}")]
+    Mark {
+        /// The chain.
+        chain: ChainName,
+        /// The rule.
+        rule: Rule,
+    },
+    /// A rule leads from a chain that there is for each tunnel or block to one that leads to all of them.
+    #[error("a filter_path from {chain} to all tunnels: {rule}")]
+    NoTree {
         /// The chain.
         chain: ChainName,
         /// The rule.
@@ -79,12 +97,18 @@ fn rule_fault(table: Table, declared: &BTreeSet<&ChainName>, chain: &Chain, rule
                 rule: rule.clone(),
             })
         }
-        (Chain::Own(_), Target::Jump(target) | Target::Goto(target)) => {
+        (Chain::Own(chain), Target::Jump(target) | Target::Goto(target)) => {
             let is_open = is_tunnels(target) && !rule.matches.iter().any(|matched| is_sa_match(table, matched));
-            is_open.then(|| PlanFault::NoPolicyMatch {
-                target: target.clone(),
-                rule: rule.clone(),
-            })
+            is_open
+                .then(|| PlanFault::NoPolicyMatch {
+                    target: target.clone(),
+                    rule: rule.clone(),
+                })
+                .or_else(|| no_tree(chain, rule, target))
+        }
+        (Chain::Own(chain), Target::SetMark(_)) => misplaced_mark(chain, rule, &[onward_chain(), mark_chain()]),
+        (Chain::Own(chain), Target::ClearMark(_)) => {
+            misplaced_mark(chain, rule, &[decrypted_chain(), interfaces_chain()])
         }
         (Chain::Own(chain), Target::SetMss(_) | Target::ClampMssToPmtu) => {
             (table != Table::Mangle || !is_tunnels(chain)).then(|| PlanFault::Translation {
@@ -96,6 +120,29 @@ fn rule_fault(table: Table, declared: &BTreeSet<&ChainName>, chain: &Chain, rule
             None
         }
     }
+}
+
+fn misplaced_mark(chain: &ChainName, rule: &Rule, places: &[ChainName]) -> Option<PlanFault> {
+    (!places.contains(chain)).then(|| PlanFault::Mark {
+        chain: chain.clone(),
+        rule: rule.clone(),
+    })
+}
+
+/// Whether a rule leads to all tunnels from a chain that is not one of a fixed number.
+fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFault> {
+    let mut dispatchers = Table::ALL
+        .into_iter()
+        .flat_map(PacketPath::tunnel_paths)
+        .map(|path| path.dispatcher());
+    let leads_to_all = *target == decrypted_chain() || dispatchers.any(|dispatcher| dispatcher == *target);
+    let mut entrances = BuiltIn::ALL.into_iter().map(base_chain);
+    let is_fixed =
+        [decrypted_chain(), unencrypted_chain()].contains(chain) || entrances.any(|base_chain| base_chain == *chain);
+    (leads_to_all && !is_fixed).then(|| PlanFault::NoTree {
+        chain: chain.clone(),
+        rule: rule.clone(),
+    })
 }
 
 fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
@@ -113,13 +160,16 @@ fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
 
 /// Whether a chain is one tunnel's: by its name, since the plan says no more.
 fn is_tunnel_chain(chain: &ChainName) -> bool {
-    let tags = PacketPath::ALL.map(PacketPath::tag).into_iter().chain(["C", "H"]);
+    // The chains of blocked pairs are about packets that no tunnel has, and let none pass.
+    let is_block = |path: &PacketPath| [PacketPath::BlockIn, PacketPath::BlockOut].contains(path);
+    let paths = PacketPath::ALL.into_iter().filter(|path| !is_block(path));
+    let mut tags = paths.map(PacketPath::tag).chain(["C", "H"]);
     let is_dispatcher = PacketPath::ALL.into_iter().any(|path| path.dispatcher() == *chain);
     !is_dispatcher
         && chain
             .as_str()
             .rsplit_once('-')
-            .is_some_and(|(_, tag)| tags.into_iter().any(|known| known == tag))
+            .is_some_and(|(_, tag)| tags.any(|known| known == tag))
 }
 
 /// Whether a rule lets in the ESP of one peer: its chain is one that only ESP and AH come to.
@@ -146,6 +196,8 @@ fn is_sa_match(table: Table, matched: &Match) -> bool {
         | Match::CtState(_)
         | Match::CtReplDst(_)
         | Match::SrcNotLocal
+        | Match::Mark(_)
+        | Match::NotMark(_)
         | Match::Syn
         | Match::Limit
         | Match::Comment(_) => false,

@@ -1,11 +1,15 @@
 //! What holds two networks apart that speak with one another only through a tunnel.
 
+use ipnet::IpNet;
+
 use super::dispatch::OptionalChains;
+use super::identity::TunnelId;
 use super::packet_path::PacketPath;
-use super::tunnel::is_restrictive;
-use super::tunnel_rules::TunnelRules;
+use super::tunnel::{is_restrictive, tunnel_chain_name};
+use super::tunnel_rules::{TunnelChain, TunnelRules};
 use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
 use crate::selector::Network;
+use crate::updown_env::Tunnel;
 
 /// Whether two networks can be held apart: nobody can be kept from what is his own.
 #[must_use]
@@ -13,12 +17,21 @@ pub fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
     local != remote
 }
 
+/// Whether to block a tunnel's own networks guards nothing: the local one is a virtual address, which nobody sends from but the gateway
+/// while the tunnel is up. All that leaves without the tunnel has another source.
+#[must_use]
+pub fn guards_nothing(tunnel: &Tunnel) -> bool {
+    let address = tunnel.local_client.first();
+    let is_virtual = tunnel.local_client.is_host(address) && tunnel.source_addresses.contains(&address);
+    is_virtual && !is_restrictive(&Match::Destination(tunnel.remote_client))
+}
+
 /// Decides what drops packets in clear between two networks, whether their tunnel is up or not.
 ///
 /// What goes through a tunnel does not meet it: it is not in clear, or comes by a tunnel's device, which the blocks are told of. Where the
 /// near network is a part of the far one, as of 0.0.0.0/0, what stays in it does not go to the other side.
 #[must_use]
-pub fn clear_text_block(local: &Network, remote: &Network) -> TunnelRules {
+pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass: &[IpNet]) -> TunnelRules {
     let mut tunnel_rules = TunnelRules::new(None);
     tunnel_rules.optional.extend([
         OptionalChains::Unencrypted,
@@ -40,10 +53,35 @@ pub fn clear_text_block(local: &Network, remote: &Network) -> TunnelRules {
                 Direction::Out => Match::NotDestination(*local),
             });
         }
+        let passing: Vec<_> = passing(path, local, bypass).collect();
         let target = Target::Drop;
-        tunnel_rules.add_to_bucket(path, remote, RulePosition::Head, Rule { matches, target });
+        // A chain of its own where something may pass: what returns from it is still asked about other blocked pairs.
+        match passing.is_empty() {
+            true => tunnel_rules.add_to_bucket(path, remote, RulePosition::Head, Rule { matches, target }),
+            false => tunnel_rules.attach(TunnelChain {
+                path,
+                name: tunnel_chain_name(id, path.tag()),
+                remote: *remote,
+                conditions: vec![matches],
+                rules: passing.into_iter().chain([Rule::always(target)]).collect(),
+            }),
+        }
     }
     tunnel_rules
+}
+
+/// What lets packets of these networks by, on the side that is not ours.
+fn passing(path: PacketPath, local: &Network, bypass: &[IpNet]) -> impl Iterator<Item = Rule> {
+    let family = local.family();
+    let networks = bypass.iter().map(|network| Network::Prefix(*network));
+    let networks = networks.filter(move |network| network.family() == family);
+    networks.map(move |network| {
+        let matched = match path.direction() {
+            Direction::In => Match::Source(network),
+            Direction::Out => Match::Destination(network),
+        };
+        Rule::when(matched, Target::Return)
+    })
 }
 
 fn is_prefix(matched: &Match) -> bool {

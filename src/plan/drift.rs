@@ -20,6 +20,8 @@ pub struct Drift {
 /// What can be otherwise than it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftKind {
+    /// An older version of this program has put all rules in, whose chains hang together otherwise.
+    OlderLayout,
     /// Nothing of ours stands, though so many chains should.
     Nothing(usize),
     /// A chain does not stand.
@@ -47,6 +49,9 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.table)?;
         match &self.kind {
+            DriftKind::OlderLayout => {
+                f.write_str("older layout: an older version of pluto-updown has put the rules in")
+            }
             DriftKind::Nothing(chains) => write!(f, "missing: everything of ours, {chains} chains"),
             DriftKind::NoChain(chain) => write!(f, "missing: chain {chain}"),
             DriftKind::OrphanChain(chain) => write!(f, "foreign: chain {chain}, which nothing on record needs"),

@@ -4,10 +4,10 @@ use std::num::NonZeroU8;
 
 use super::identity::TunnelId;
 use super::tunnel::{AllowedTraffic, FilterPath, connection_comment};
-use crate::contract::{LogGroup, Tunnel};
 use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
 use crate::selector::{Protocol, Traffic};
 use crate::settings::{Policy, Service};
+use crate::updown_env::{LogGroup, Tunnel};
 
 /// What a tunnel's chain on a way does with its packets.
 ///
@@ -67,14 +67,14 @@ fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>)
 fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = filter_path.path.direction();
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
-    let offered = offered.filter_map(|traffic| traffic.and(&tunnel.traffic, tunnel.family()));
+    let offered = offered.filter_map(|traffic| traffic.intersect(&tunnel.traffic, tunnel.family()));
     let mut rules = Vec::new();
     for traffic in offered {
         let kind = traffic_match(tunnel, direction, &traffic);
         rules.extend(log.new_connection(kind.clone()));
         rules.push(Rule {
             matches: kind.into_iter().collect(),
-            target: filter_path.path.accept_target(),
+            target: filter_path.path.accept_target_before_drop(),
         });
     }
     let answers = answers(tunnel, services).into_iter();
@@ -84,7 +84,7 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
                 .into_iter()
                 .chain([Match::CtState(state)])
                 .collect(),
-            target: filter_path.path.accept_target(),
+            target: filter_path.path.accept_target_before_drop(),
         }
     }));
     rules.extend(drop_rest(tunnel, filter_path, log));
@@ -100,7 +100,7 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
 /// opened unasked, in both directions and as long as it lasts.
 fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
     let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
-    let errors = icmp.and_then(|icmp| icmp.and(&tunnel.traffic, tunnel.family()));
+    let errors = icmp.and_then(|icmp| icmp.intersect(&tunnel.traffic, tunnel.family()));
     let errors = errors.filter(|_| !services.is_empty());
     let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
     let errors = errors.map(|icmp| (icmp, CtState::Related));

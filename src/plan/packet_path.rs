@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::base_chains::onward_chain;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Target};
-use crate::selector::Network;
+use crate::selector::{MarkBit, Network};
 
 /// One of the ways through a gateway's tables that have to do with a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -145,11 +145,22 @@ impl PacketPath {
         }
     }
 
-    /// What becomes of a packet that its tunnel allows.
+    /// What becomes of a packet that its tunnel allows, by the last rule of the tunnel's chain.
     ///
     /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
     #[must_use]
     pub fn accept_target(self) -> Target {
+        self.consent(Target::Jump)
+    }
+
+    /// The same in a chain that goes on to a DROP. What the tunnel consents to comes back from `PLUTO-ONWARD` with the bit set if it goes into
+    /// a second tunnel. It must not come back into this chain, or the first tunnel would drop what it has consented to.
+    #[must_use]
+    pub fn accept_target_before_drop(self) -> Target {
+        self.consent(Target::Goto)
+    }
+
+    fn consent(self, onward: impl FnOnce(ChainName) -> Target) -> Target {
         match self {
             Self::Input
             | Self::Output
@@ -161,7 +172,25 @@ impl PacketPath {
             | Self::BlockIn
             | Self::BlockOut
             | Self::EspPeer => Target::Accept,
-            Self::ForwardIn => Target::Jump(onward_chain()),
+            Self::ForwardIn => onward(onward_chain()),
+        }
+    }
+
+    /// What a DROP behind all tunnels of a bucket asks besides: a packet that one of them has consented to, and that another has to consent
+    /// to as well, is not its own. Everywhere but on this path consent is an ACCEPT, and such a packet never comes there.
+    pub(super) fn undecided_match(self, bit: MarkBit) -> Option<Match> {
+        match self {
+            Self::ForwardIn => Some(Match::NotMark(bit)),
+            Self::Input
+            | Self::Output
+            | Self::ForwardOut
+            | Self::NatIn
+            | Self::NatOut
+            | Self::MssIn
+            | Self::MssOut
+            | Self::BlockIn
+            | Self::BlockOut
+            | Self::EspPeer => None,
         }
     }
 

@@ -78,7 +78,8 @@ fn drifted_chains(desired: &DesiredState, table: Table, kinds: &[&DriftKind]) ->
             | DriftKind::NoRule(name, _)
             | DriftKind::UnexpectedRule(name, _)
             | DriftKind::Order(name) => drop(broken.insert(name.clone())),
-            DriftKind::OrphanChain(_)
+            DriftKind::OlderLayout
+            | DriftKind::OrphanChain(_)
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..)
             | DriftKind::Misplaced(..)
@@ -91,7 +92,8 @@ fn drifted_chains(desired: &DesiredState, table: Table, kinds: &[&DriftKind]) ->
 fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
     match kind {
         DriftKind::OrphanChain(name) => Some(name),
-        DriftKind::Nothing(_)
+        DriftKind::OlderLayout
+        | DriftKind::Nothing(_)
         | DriftKind::NoChain(_)
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
@@ -131,7 +133,12 @@ fn patch_chain(
         (!is_double).then(|| Command::DeleteText(name.clone(), line.text.clone()))
     };
     // What opens something is only put into a chain that is filled from the start.
-    let opens = |rule: &Rule| matches!(rule.target, Target::Accept | Target::Snat(_) | Target::Dnat(_));
+    let opens = |rule: &Rule| {
+        matches!(
+            rule.target,
+            Target::Accept | Target::SetMark(_) | Target::Snat(_) | Target::Dnat(_)
+        )
+    };
     let put = |rule: &Rule| {
         (!opens(rule)).then_some(())?;
         Some(match chain.position_of(rule)? {
@@ -201,7 +208,8 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         DriftKind::NoJump(built_in) => anew(*built_in, 0, 1),
         DriftKind::Misplaced(built_in, ..) => anew(*built_in, 1, 1),
         DriftKind::Jumps(built_in, times) => anew(*built_in, *times, usize::from(desired.needs_table(table))),
-        DriftKind::NoChain(_)
+        DriftKind::OlderLayout
+        | DriftKind::NoChain(_)
         | DriftKind::OrphanChain(_)
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)

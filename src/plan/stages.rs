@@ -130,6 +130,8 @@ fn jump_target(command: &Command) -> Option<&ChainName> {
         | Target::JumpUser(_)
         | Target::Snat(_)
         | Target::Dnat(_)
+        | Target::SetMark(_)
+        | Target::ClearMark(_)
         | Target::SetMss(_)
         | Target::ClampMssToPmtu => None,
     }

@@ -11,13 +11,13 @@ use super::identity::TunnelId;
 use super::nat;
 use super::packet_path::PacketPath;
 use super::tunnel_rules::{TunnelChain, TunnelRules};
-use crate::contract::{Attachment, ClientTranslation, Compression, HostAccess, Scope, Tunnel};
 use crate::netfilter::{
     ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, RulePosition, Target,
 };
 use crate::rtnetlink::XfrmInterface;
-use crate::selector::{Device, Family, Network, Protocol, Traffic};
+use crate::selector::{Family, Interface, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
+use crate::updown_env::{ClientTranslation, Compression, HostAccess, SaMatch, Scope, Tunnel};
 
 /// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less what that gets wrong, and less what the
 /// administrator has set otherwise.
@@ -51,14 +51,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
             exit_interface,
         );
         if filter_path.is_restricted() && tunnel.traffic != Traffic::Any {
-            drop_other_traffic(
-                &mut tunnel_rules,
-                tunnel,
-                id,
-                context.policy,
-                &filter_path,
-                exit_interface,
-            );
+            drop_other_traffic(&mut tunnel_rules, tunnel, id, context, &filter_path, exit_interface);
         }
     }
     if let Some(translation) = tunnel.translation {
@@ -93,8 +86,12 @@ pub struct PolicyContext<'a> {
     pub esp: Esp,
     /// Whether there is anything that a tunnel whose addresses are left to other rules has to be led past.
     pub nat_exemption: NatExemption,
+    /// The bit that carries the consent of a first tunnel to a second one.
+    pub mark: MarkBit,
     /// The XFRM interfaces there are, for tunnels whose daemon tells the number of one.
     pub interfaces: &'a [XfrmInterface],
+    /// The networks whose packets keep their source where nothing else is set.
+    pub connected: &'a [IpNet],
     /// The largest packet that the path to the peer takes, in bytes, where it is known.
     pub path_mtu: Option<u16>,
 }
@@ -131,7 +128,7 @@ pub enum PolicyError {
     #[error("{interface} is no VTI, XFRM or KLIPS interface: rules for it would let unencrypted packets in")]
     UnencryptedInterface {
         /// The interface.
-        interface: Device,
+        interface: Interface,
     },
     /// Its two ends are one network.
     #[error(
@@ -145,7 +142,9 @@ pub enum PolicyError {
 
 /// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another ruleset.
 fn same_family_peer(tunnel: &Tunnel) -> Option<IpAddr> {
-    tunnel.peer.filter(|peer| Family::of(*peer) == tunnel.family())
+    tunnel
+        .remote_host
+        .filter(|peer| Family::of_address(*peer) == tunnel.family())
 }
 
 /// What lets in ESP and AH of a peer for a tunnel whose packets are of the other family.
@@ -173,12 +172,12 @@ fn add_tunnel_chain(
     path: PacketPath,
     local: Network,
     rules: Vec<Rule>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
     tunnel_rules.attach(TunnelChain {
         path,
         name: tunnel_chain_name(id, path.tag()),
-        remote: tunnel.peer_client,
+        remote: tunnel.remote_client,
         conditions: vec![tunnel_matches(tunnel, path, Some(local), exit_interface)],
         rules,
     });
@@ -187,18 +186,19 @@ fn add_tunnel_chain(
 /// Drops what comes by a restricted tunnel and is of a kind that the tunnel was not made for; libreswan's kernel policies do not.
 ///
 /// At the tail of the block: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
-/// and every one of them has been asked by then.
+/// and every one of them has been asked by then. What one of them consents to into a second tunnel comes by here too, with the bit set.
 fn drop_other_traffic(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    policy: &Policy,
+    context: &PolicyContext<'_>,
     filter_path: &FilterPath,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
-    let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
-    for rule in filter_rules::log_and_drop(id, policy, matches) {
-        tunnel_rules.add_to_bucket(filter_path.path, &tunnel.peer_client, RulePosition::Tail, rule);
+    let mut matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
+    matches.extend(filter_path.path.undecided_match(context.mark));
+    for rule in filter_rules::log_and_drop(id, context.policy, matches) {
+        tunnel_rules.add_to_bucket(filter_path.path, &tunnel.remote_client, RulePosition::Tail, rule);
     }
 }
 
@@ -240,7 +240,7 @@ impl FilterPath {
 /// The paths of the filter table that a tunnel has a chain on. On others its packets are left to other rules.
 #[must_use]
 pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
-    let local = tunnel.translation.map_or(tunnel.my_client, |translation| {
+    let local = tunnel.translation.map_or(tunnel.local_client, |translation| {
         // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT, and POSTROUTING replaces ours after OUTPUT.
         Network::host(translation.own)
     });
@@ -289,7 +289,7 @@ fn forwards_packets(tunnel: &Tunnel) -> bool {
     let mut ours = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
         (Scope::Host, _) | (_, Some(_)) => false,
-        (Scope::Client, None) => !ours.any(|address| tunnel.peer_client.is_host(*address)),
+        (Scope::Client, None) => !ours.any(|address| tunnel.remote_client.is_host(*address)),
     }
 }
 
@@ -328,7 +328,7 @@ fn add_client_translation(
     tunnel: &Tunnel,
     id: &TunnelId,
     translation: ClientTranslation,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
     let ClientTranslation { assigned, own } = translation;
     for (path, local, target) in [
@@ -373,7 +373,7 @@ fn add_mss_clamp(
     tunnel: &Tunnel,
     id: &TunnelId,
     context: &PolicyContext<'_>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
     let longer = match tunnel.family() {
         Family::Ipv4 => 0,
@@ -401,7 +401,7 @@ fn add_mss_clamp(
             tunnel,
             id,
             path,
-            tunnel.my_client,
+            tunnel.local_client,
             rules.into_iter().collect(),
             exit_interface,
         );
@@ -416,15 +416,15 @@ pub(super) fn tunnel_chain_name(id: &TunnelId, tag: &str) -> ChainName {
 }
 
 /// The device that a tunnel's packets leave by, if that is what they are known by.
-fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Device> {
-    match &tunnel.attachment {
-        Attachment::Device(device) => Some(device),
-        Attachment::Policy { .. } => {
+fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Interface> {
+    match &tunnel.sa_match {
+        SaMatch::Interface(interface) => Some(interface),
+        SaMatch::Policy { .. } => {
             let number = tunnel.if_id_out?;
             interfaces
                 .iter()
                 .find(|interface| interface.if_id == number)
-                .map(|interface| &interface.device)
+                .map(|interface| &interface.interface)
         }
     }
 }
@@ -434,10 +434,10 @@ pub(super) fn tunnel_matches(
     tunnel: &Tunnel,
     path: PacketPath,
     local: Option<Network>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) -> Vec<Match> {
     let local = local.map(|local| path.local_match(local));
-    let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.peer_client))
+    let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.remote_client))
         .chain(local)
         .filter(is_restrictive)
         .collect();
@@ -445,8 +445,8 @@ pub(super) fn tunnel_matches(
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
     matches.push(match (path.direction(), exit_interface) {
         // A policy applies to it only when the device has it already.
-        (Direction::Out, Some(device)) => path.interface_match(InterfaceMatch::Interface(device.clone())),
-        (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.attachment, path),
+        (Direction::Out, Some(interface)) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
+        (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.sa_match, path),
     });
     matches
 }
@@ -467,16 +467,18 @@ pub(super) fn is_restrictive(matched: &Match) -> bool {
         | Match::CtState(_)
         | Match::CtReplDst(_)
         | Match::SrcNotLocal
+        | Match::Mark(_)
+        | Match::NotMark(_)
         | Match::Syn
         | Match::Limit
         | Match::Comment(_) => true,
     }
 }
 
-fn sa_match(attachment: &Attachment, path: PacketPath) -> Match {
+fn sa_match(attachment: &SaMatch, path: PacketPath) -> Match {
     match attachment {
-        Attachment::Device(device) => path.interface_match(InterfaceMatch::Interface(device.clone())),
-        Attachment::Policy { protocol, reqid } => Match::Policy(PolicyMatch {
+        SaMatch::Interface(interface) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
+        SaMatch::Policy { protocol, reqid } => Match::Policy(PolicyMatch {
             direction: path.direction(),
             reqid: *reqid,
             protocol: *protocol,
@@ -494,10 +496,13 @@ pub(super) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
 /// Not where the inner family is another than the outer one: those packets belong to the other family's ruleset, and
 /// strongSwan's script never let them in either.
 fn ipcomp_hosts(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
-    let of_this_family = |address: &IpAddr| Family::of(*address) == tunnel.family();
+    let of_this_family = |address: &IpAddr| Family::of_address(*address) == tunnel.family();
     match tunnel.compression {
         Compression::None => None,
-        Compression::Ipcomp => tunnel.me.filter(of_this_family).zip(tunnel.peer.filter(of_this_family)),
+        Compression::Ipcomp => tunnel
+            .local_host
+            .filter(of_this_family)
+            .zip(tunnel.remote_host.filter(of_this_family)),
     }
 }
 
@@ -520,7 +525,7 @@ fn ipcomp_matches(tunnel: &Tunnel, me: IpAddr, peer: IpAddr) -> Vec<Match> {
             Traffic::Protocol(Protocol(number)),
         ));
     }
-    matches.push(sa_match(&tunnel.attachment, PacketPath::Input));
+    matches.push(sa_match(&tunnel.sa_match, PacketPath::Input));
     matches
 }
 

@@ -13,7 +13,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags};
 use serde::{Deserialize, Serialize};
 
-use super::items::Route;
+use super::net_objects::Route;
 use super::routes::{destination, metric, table};
 
 /// The type of the message (`linux/rtnetlink.h`).

@@ -47,9 +47,74 @@ impl fmt::Display for Mark {
     }
 }
 
+/// One bit of a packet's mark, which the rules of the filter table set and clear for a packet on its way: `0x10000000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MarkBit(u32);
+
+impl MarkBit {
+    /// Bit 28. Unique marks of libreswan and strongSwan count from below, kube-proxy has 0x4000 and 0x8000, Tailscale 0xff0000; Calico by
+    /// default 0xffff0000, which has it.
+    pub const DEFAULT: Self = Self(0x1000_0000);
+
+    /// The mask with this bit alone.
+    #[must_use]
+    pub fn mask(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for MarkBit {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl FromStr for MarkBit {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let mask = number(text).filter(|mask| mask.is_power_of_two());
+        mask.map(Self)
+            .ok_or(Expected("one bit of a mark, such as \"0x10000000\""))
+    }
+}
+
+impl fmt::Display for MarkBit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl TryFrom<String> for MarkBit {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        text.parse()
+    }
+}
+
+impl From<MarkBit> for String {
+    fn from(bit: MarkBit) -> Self {
+        bit.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bit_of_a_mark_is_a_single_one_in_any_spelling() {
+        let bit = |text: &str| text.parse::<MarkBit>().map(|bit| bit.to_string());
+        assert_eq!(bit("0x10000000").as_deref(), Ok("0x10000000"));
+        assert_eq!(bit("1").as_deref(), Ok("0x1"));
+        assert_eq!(bit("0x80000000").as_deref(), Ok("0x80000000"));
+        assert_eq!(MarkBit::default().to_string(), "0x10000000");
+        for text in ["", "0", "0x0", "3", "0x30000000", "0x100000000", "-1", "0x1/0x1"] {
+            assert!(text.parse::<MarkBit>().is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn a_mark_is_read_as_the_daemons_write_it() {

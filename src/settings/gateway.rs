@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::service::Service;
-use crate::selector::DevicePattern;
+use crate::selector::{InterfacePattern, MarkBit};
 
 /// What is set for the gateway. The default is what counts without a file: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Gateway {
     pub inner_only: Vec<Service>,
     /// Where our jumps stand in the built-in chains.
     pub place: JumpPlace,
+    /// The bit of a packet's mark that carries the consent of a first tunnel to a second one: key `mark`.
+    pub mark: MarkBit,
 }
 
 /// IKE, UDP 500 and 4500 and TCP 4500, to and from the gateway: key `ike`.
@@ -71,7 +73,7 @@ pub enum Through {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum IpsecOnlyScope {
     /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
-    Interface(DevicePattern),
+    Interface(InterfacePattern),
     /// These addresses: `"192.0.2.7"`, `"198.51.100.0/24"`.
     Peer(IpNet),
 }

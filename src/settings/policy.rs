@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::service::Service;
@@ -19,6 +20,9 @@ pub struct Policy {
     pub host_access: GatewayAccess,
     /// What becomes of the addresses of its packets.
     pub nat: Nat,
+    /// Networks that neither `nat` nor `when-down` touches; none set: for `nat` those that are connected, for `when-down` none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bypass: Option<Vec<IpNet>>,
     /// What becomes of the segment size that TCP connections through it agree on.
     pub mss: Mss,
     /// Which of its packets are logged.
@@ -45,6 +49,16 @@ impl Policy {
             WhenDown::Leave => false,
         };
         self.allow != Allow::All || gateway_is_closed || blocks || self.chain.is_some()
+    }
+
+    /// Whether packets to the networks that the gateway is connected to are to keep their source.
+    #[must_use]
+    pub fn bypasses_connected(&self) -> bool {
+        let hides = match self.nat {
+            Nat::Masquerade | Nat::Address(_) => true,
+            Nat::Exempt | Nat::Leave => false,
+        };
+        hides && self.bypass.is_none()
     }
 
     /// Whether an `up` whose rules cannot be put in is to fail.
@@ -78,6 +92,15 @@ impl Policy {
             allow,
             host_access: self.host_access.least(other.host_access),
             nat: self.nat,
+            bypass: match (&self.bypass, &other.bypass) {
+                (one, same) if one == same => one.clone(),
+                // What only one lets by must not pass unencrypted.
+                (one, other) => {
+                    let other = other.as_deref().unwrap_or_default();
+                    let both = one.iter().flatten().filter(|network| other.contains(network));
+                    Some(both.copied().collect())
+                }
+            },
             mss: self.mss,
             log: self.log.union(other.log),
             when_down: match (self.when_down, other.when_down) {

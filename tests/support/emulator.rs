@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Names a user chain may not have.
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "ACCEPT",
     "DROP",
     "RETURN",
@@ -48,6 +48,7 @@ const TARGETS: [&str; 11] = [
     "NFLOG",
     "SNAT",
     "DNAT",
+    "MARK",
     "MASQUERADE",
     "TCPMSS",
 ];
@@ -269,6 +270,7 @@ impl Kind {
             | Target::Return
             | Target::Log(_)
             | Target::Nflog(..)
+            | Target::Mark(_)
             | Target::Jump(_)
             | Target::Goto(_) => true,
         }
@@ -285,6 +287,7 @@ fn stands_behind(built_in: &str, target: &Target) -> bool {
         Target::TcpMss(Mss::Set(_))
         | Target::Accept
         | Target::Drop
+        | Target::Mark(_)
         | Target::Return
         | Target::Reject
         | Target::Log(_)

@@ -105,6 +105,8 @@ pub struct Packet {
     pub destination_translated: bool,
     /// Its source is an address of the gateway. That is so with all that the gateway made.
     pub source_is_ours: bool,
+    /// Its mark.
+    pub mark: u32,
     /// What MASQUERADE makes of its source.
     pub device_address: Option<IpAddr>,
 }
@@ -132,6 +134,7 @@ impl Packet {
             source_translated: false,
             destination_translated: false,
             source_is_ours: false,
+            mark: 0,
             device_address: None,
         }
     }

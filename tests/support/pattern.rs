@@ -344,6 +344,32 @@ impl ConnectionMatch {
     }
 }
 
+/// A value and the mask beside it, `0x1/0x1`, as they are printed: in hexadecimal, and the mask always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkBits {
+    pub value: u32,
+    pub mask: u32,
+}
+
+impl MarkBits {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let number = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        let parts = text.split_once('/');
+        let bits = parts.and_then(|(value, mask)| {
+            Some(Self {
+                value: number(value)?,
+                mask: number(mask)?,
+            })
+        });
+        bits.ok_or_else(|| format!("mark: bad value \"{text}\""))
+    }
+
+    /// What `--set-xmark` makes of a mark.
+    pub fn set(self, mark: u32) -> u32 {
+        (mark & !self.mask) ^ self.value
+    }
+}
+
 /// `-m limit`: so many at once, and so many more in every second, minute, hour or day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -410,6 +436,7 @@ pub enum Match {
     Connection(ConnectionMatch),
     /// `addrtype --src-type LOCAL`.
     SourceIsLocal(Asked<()>),
+    Mark(Asked<MarkBits>),
     Limit(RateLimit),
     Comment(String),
 }
@@ -444,6 +471,7 @@ impl Match {
             Self::Policy(policy) => policy.matches(packet),
             Self::Connection(connection) => connection.matches(packet),
             Self::SourceIsLocal(asked) => asked.holds(|()| packet.source_is_local()),
+            Self::Mark(asked) => asked.holds(|bits| packet.mark & bits.mask == bits.value),
             Self::Limit(_) | Self::Comment(_) => true,
         }
     }
@@ -473,6 +501,7 @@ impl Match {
             | Self::DestinationPorts(_)
             | Self::Policy(_)
             | Self::SourceIsLocal(_)
+            | Self::Mark(_)
             | Self::Limit(_)
             | Self::Comment(_) => Vec::new(),
         }

@@ -4,7 +4,7 @@
 
 use super::packet::ConnectionDirection;
 use super::pattern::{AddressRange, Asked, ConnectionMatch, DevicePattern, Direction, Family, IcmpPattern, Match};
-use super::pattern::{Net, PolicyMatch, PortRange, RateLimit, TcpFlags};
+use super::pattern::{MarkBits, Net, PolicyMatch, PortRange, RateLimit, TcpFlags};
 use std::net::IpAddr;
 
 /// What a rule does with a packet that matches.
@@ -23,6 +23,8 @@ pub enum Target {
     /// Its source becomes the address of the device by which it leaves.
     Masquerade,
     TcpMss(Mss),
+    /// `MARK --set-xmark`: clears the bits of the mask, then turns those of the value over.
+    Mark(MarkBits),
     Jump(String),
     Goto(String),
 }
@@ -88,6 +90,7 @@ impl ParsedRule {
             | Target::Snat(_)
             | Target::Dnat(_)
             | Target::Masquerade
+            | Target::Mark(_)
             | Target::TcpMss(_) => None,
         }
     }
@@ -153,7 +156,7 @@ struct Extension {
 const PORTS: [Shape; 2] = [one("--sport"), one("--dport")];
 
 #[rustfmt::skip]
-const MATCHES: [Extension; 12] = [
+const MATCHES: [Extension; 13] = [
     Extension { name: "tcp", protocols: &[6], options: &[one("--sport"), one("--dport"),
         Shape { name: "--tcp-flags", values: 2, has_contrary: false }] },
     Extension { name: "udp", protocols: &[17], options: &PORTS },
@@ -168,13 +171,16 @@ const MATCHES: [Extension; 12] = [
     Extension { name: "conntrack", protocols: &[], options: &[one("--ctstate"), one("--ctrepldst"), one("--ctstatus"), one("--ctdir")] },
     Extension { name: "addrtype", protocols: &[],
         options: &[Shape { name: "--src-type", values: 1, has_contrary: true }] },
+    Extension { name: "mark", protocols: &[],
+        options: &[Shape { name: "--mark", values: 1, has_contrary: true }] },
     Extension { name: "limit", protocols: &[], options: &[one("--limit"), one("--limit-burst")] },
     Extension { name: "comment", protocols: &[], options: &[one("--comment")] },
 ];
 
 /// The targets with options.
 #[rustfmt::skip]
-const TARGETS: [Extension; 5] = [
+const TARGETS: [Extension; 6] = [
+    Extension { name: "MARK", protocols: &[], options: &[one("--set-xmark")] },
     Extension { name: "LOG", protocols: &[], options: &[one("--log-prefix")] },
     Extension { name: "NFLOG", protocols: &[], options: &[one("--nflog-group"), one("--nflog-prefix")] },
     Extension { name: "SNAT", protocols: &[], options: &[one("--to-source")] },
@@ -266,6 +272,13 @@ impl Loaded {
             "policy" => self.policy()?,
             "conntrack" => self.connection()?,
             "addrtype" => self.source_type()?,
+            "mark" => {
+                let mark = MarkBits::parse(self.needed("--mark")?)?;
+                Match::Mark(match self.asked("--mark") {
+                    Some(Asked::IsNot(_)) => Asked::IsNot(mark),
+                    Some(Asked::Is(_)) | None => Asked::Is(mark),
+                })
+            }
             "limit" => Match::Limit(RateLimit::parse(self.needed("--limit")?, self.value("--limit-burst"))?),
             _ => Match::Comment(comment(self.needed("--comment")?)?),
         })
@@ -362,6 +375,7 @@ impl Loaded {
         };
         Ok(match self.extension.name {
             "LOG" => Target::Log(prefix("--log-prefix", LONGEST_LOG_PREFIX)?),
+            "MARK" => Target::Mark(MarkBits::parse(self.needed("--set-xmark")?)?),
             "SNAT" => Target::Snat(address("--to-source")?),
             "DNAT" => Target::Dnat(address("--to-destination")?),
             "TCPMSS" => Target::TcpMss(self.mss()?),

@@ -77,12 +77,24 @@ enum Move {
 
 /// Sends the packet through the filter table.
 pub fn trace(tables: &Emulator, packet: &Packet) -> Trace {
-    walk(tables.table(Kind::Filter), packet.built_in_chain(), packet)
+    trace_chain(tables, Kind::Filter, packet.built_in_chain(), packet)
 }
 
 /// Sends the packet through a chain, built-in or not, as it stands in the packet; see [`journey`] for what a hook can not see.
 pub fn trace_chain(tables: &Emulator, kind: Kind, chain: &str, packet: &Packet) -> Trace {
-    walk(tables.table(kind), chain, packet)
+    whatever_its_mark(packet, |packet| walk(tables.table(kind), chain, packet))
+}
+
+/// The same for a packet on which somebody has set every bit of the mark in PREROUTING: it is one way of a packet, or the rules take another's
+/// mark for their own.
+fn whatever_its_mark<T: PartialEq + std::fmt::Debug>(packet: &Packet, follow: impl Fn(&Packet) -> T) -> T {
+    let way = follow(packet);
+    let marked = Packet {
+        mark: u32::MAX,
+        ..packet.clone()
+    };
+    assert_eq!(follow(&marked), way, "with every bit of the mark set: {packet:#?}");
+    way
 }
 
 /// The first packet of a connection as it is behind PREROUTING of the nat table: whether it goes to the gateway is decided by the destination
@@ -119,6 +131,17 @@ fn translated(packet: &Packet, verdict: Verdict) -> Packet {
 }
 
 fn walk(table: &Table, first: &str, packet: &Packet) -> Trace {
+    let mut walker = packet.clone();
+    let trace = walk_on(table, first, &mut walker);
+    assert_eq!(
+        walker.mark & !packet.mark,
+        0,
+        "nobody behind us meets a bit of ours: {packet:#?}"
+    );
+    trace
+}
+
+fn walk_on(table: &Table, first: &str, packet: &mut Packet) -> Trace {
     check_family(table, packet);
     let mut trace = Trace::new();
     // The return addresses: only -j leaves one. So a chain reached by -g ends as the
@@ -163,7 +186,7 @@ fn ended(table: &Table, here: &(String, usize)) -> bool {
 }
 
 /// Holds the packet against one rule; behind the last rule the chain is left.
-fn look_at(table: &Table, packet: &Packet, here: &(String, usize), trace: &mut Trace) -> Move {
+fn look_at(table: &Table, packet: &mut Packet, here: &(String, usize), trace: &mut Trace) -> Move {
     let (chain, index) = here;
     let Some(rule) = table.parsed_rules(chain).get(*index) else {
         return Move::LeaveChain;
@@ -177,11 +200,17 @@ fn look_at(table: &Table, packet: &Packet, here: &(String, usize), trace: &mut T
         trace.limited.push(text.clone());
     }
     trace.matched.push(text);
-    rule.target.as_ref().map_or(Move::NextRule, |target| act(target, trace))
+    rule.target
+        .as_ref()
+        .map_or(Move::NextRule, |target| act(target, packet, trace))
 }
 
-fn act(target: &Target, trace: &mut Trace) -> Move {
+fn act(target: &Target, packet: &mut Packet, trace: &mut Trace) -> Move {
     match target {
+        Target::Mark(bits) => {
+            packet.mark = bits.set(packet.mark);
+            Move::NextRule
+        }
         Target::Log(prefix) => {
             trace.logs.push(prefix.clone());
             Move::NextRule
@@ -375,6 +404,14 @@ fn seen_by(chain: &str, packet: &Packet) -> Packet {
 /// connection, and their addresses are those inside the gateway. Where the packet goes is said in it too, whatever nat makes of its
 /// destination. (With nft the kernel looks into nat only when some rule or translation asks for connections.)
 pub fn journey(tables: &Emulator, packet: &Packet) -> Journey {
+    whatever_its_mark(packet, |marked| {
+        let mut journey = follow(tables, marked);
+        journey.packet.mark = packet.mark;
+        journey
+    })
+}
+
+fn follow(tables: &Emulator, packet: &Packet) -> Journey {
     let is_first = packet.state == ConnectionState::New && packet.direction == ConnectionDirection::Original;
     let mut journey = Journey {
         verdict: Verdict::Policy,

@@ -7,14 +7,14 @@ use std::os::unix::ffi::OsStringExt as _;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
-use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
 use pluto_updown::plan::{
     ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
     rebuild, transition, tunnel_rules,
 };
-use pluto_updown::selector::Family;
+use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace};
+use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
 use proptest::prelude::*;
 
 /// What can stand in a variable: bytes that a shell, a terminal, a log or iptables would take for something else come often.
@@ -77,9 +77,12 @@ fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
     {
         pairs.push((name.into(), OsString::from_vec(word.clone())));
     }
-    match read(&Snapshot::new([], pairs)).expect("words are only words").duty {
-        Duty::Open(tunnel) => Some(*tunnel),
-        Duty::Close(_) | Duty::Nothing => None,
+    match read_event(&RawEnv::new([], pairs))
+        .expect("words are only words")
+        .firewall
+    {
+        FirewallAction::Open(tunnel) => Some(*tunnel),
+        FirewallAction::Close(_) | FirewallAction::Nothing => None,
     }
 }
 
@@ -89,6 +92,8 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
         nat_exemption: NatExemption::Never,
+        connected: &[],
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
@@ -132,8 +137,8 @@ fn is_plain(line: &str) -> bool {
 }
 
 fn site(family: Family) -> JumpConfig {
-    let place = JumpPlace::First;
-    JumpConfig { family, place }
+    let (place, mark) = (JumpPlace::First, MarkBit::DEFAULT);
+    JumpConfig { family, place, mark }
 }
 
 proptest! {

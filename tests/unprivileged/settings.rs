@@ -70,7 +70,7 @@ fn a_tunnel_is_refused_whose_hiding_address_is_not_in_it() {
     let mut world = world("[tunnel]\nnat = \"10.9.9.1\"\n");
     let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
     let error = world
-        .call(&pluto_updown::contract::Duty::Open(Box::new(tunnel)))
+        .call(&pluto_updown::updown_env::FirewallAction::Open(Box::new(tunnel)))
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -319,7 +319,11 @@ fn networks_are_held_apart_for_a_tunnel_that_may_be_meant() {
         "[[connection]]\npeer-id = \"*@guest.example\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/16\", \"10.2.0.0/16\"]]\n",
     );
     let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.2.0.0/24");
-    let pairs = |identity| settings.between(&tunnel(&with(&call, "PLUTO_PEER_ID", identity))).len();
+    let pairs = |identity| {
+        settings
+            .blocked_pairs_of(&tunnel(&with(&call, "PLUTO_PEER_ID", identity)))
+            .len()
+    };
     assert_eq!((pairs("eve,x@guest.example"), pairs("anna@staff.example")), (1, 0));
 }
 
@@ -335,4 +339,41 @@ fn an_identity_that_a_user_only_claims_opens_nothing() {
     let both = STAFF.replace("allow = \"all\"", "user = \"anna\"\nallow = \"all\"");
     assert_eq!(allowed(&both, &claims("anna")), "all");
     assert_eq!(allowed(&both, &claims("eve")), "none");
+}
+
+#[test]
+fn whoever_runs_the_machine_is_told_what_guards_nothing() {
+    let mut world = world("[tunnel]\nwhen-down = \"block\"\n");
+    let network = strongswan("up-client", "net", 1, "10.1.0.0/24", "0.0.0.0/0");
+    world.up(&tunnel(&network));
+    assert!(world.notes.is_empty(), "{:?}", world.notes);
+    let road = strongswan("up-client", "road", 2, "10.9.0.3/32", "0.0.0.0/0");
+    let road = tunnel(&with(&road, "PLUTO_MY_SOURCEIP", "10.9.0.3"));
+    world.up(&road);
+    let [note] = &world.notes[..] else {
+        panic!("{:?}", world.notes)
+    };
+    assert!(
+        note.starts_with("road: when-down = \"block\" clear_text_blocks only packets from 10.9.0.3"),
+        "{note}"
+    );
+    // Once: an up that changes nothing is no news.
+    world.up(&road);
+    assert_eq!(world.notes.len(), 1);
+}
+
+#[test]
+fn whoever_runs_the_machine_is_told_where_tunnels_that_are_alike_conflict() {
+    let mut world =
+        world("[[connection]]\nname = \"one\"\nmss = 1360\n[[connection]]\nname = \"two\"\nnat = \"leave\"\n");
+    for name in ["one", "two"] {
+        world.up(&tunnel(&strongswan("up-client", name, 1, "10.1.0.0/24", "10.2.0.0/24")));
+    }
+    let [note] = &world.notes[..] else {
+        panic!("{:?}", world.notes)
+    };
+    assert!(
+        note.starts_with("two has the selectors and the reqid of one, but another nat and mss"),
+        "{note}"
+    );
 }

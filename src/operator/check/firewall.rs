@@ -1,16 +1,17 @@
 //! iptables: which one, what it knows, and what stands in the way of our rules.
 
-use super::super::ground::{Ground, rulesets};
+use super::super::command_context::{CommandContext, rulesets};
 use super::Finding;
-use crate::apply::{Comparison, Session};
+use crate::apply::{Comparison, Engine};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
-use crate::plan::DriftKind;
-use crate::record::Store;
+use crate::plan::{DriftKind, guards_nothing};
+use crate::record::{Record, Store};
 use crate::selector::Family;
+use crate::updown_env::Tunnel;
 
 /// All that is found.
-pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
+pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let mut findings = backends(&programs);
@@ -23,10 +24,11 @@ pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
     let mut books = Vec::new();
     for ruleset in known {
         let on_record = store.has_entries(ruleset).unwrap_or(true);
-        let mut session = Session::new(&store, &mut programs, ground.caller());
+        let mut session = Engine::new(&store, &mut programs, ground.context());
         match session.compare(ruleset) {
             Ok(comparison) => {
                 findings.extend(standing(ruleset, &comparison, on_record));
+                findings.extend(unguarded(&comparison));
                 books.push((ruleset, comparison));
             }
             Err(error) => findings.push(unreadable(&error)),
@@ -103,13 +105,23 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 19] = [
+const NEEDS: [(Table, &str, &str); 21] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
         "every tunnel",
     ),
     (Table::Filter, "-m comment --comment probe", "every tunnel"),
+    (
+        Table::Filter,
+        "-m mark --mark 0x1/0x1",
+        "what goes from one tunnel into another",
+    ),
+    (
+        Table::Filter,
+        "-j MARK --set-xmark 0x0/0x1",
+        "what goes from one tunnel into another",
+    ),
     (Table::Filter, "-p tcp -m tcp --dport 22", "tunnels narrowed to ports"),
     (Table::Filter, "-p udp -m udp --dport 53", "tunnels narrowed to ports"),
     (
@@ -226,6 +238,11 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
                 "no packet comes to the rules of any tunnel there",
                 "put the jump into your own rules, or take place = \"own\" out of the settings",
             )),
+            DriftKind::OlderLayout => findings.push(Finding::note(
+                format_args!("{ruleset}: older layout"),
+                "an older version of pluto-updown has put the rules in; they hold until a daemon calls, and one more call takes longer then",
+                "pluto-updown start",
+            )),
             DriftKind::Nothing(_)
             | DriftKind::NoChain(_)
             | DriftKind::OrphanChain(_)
@@ -249,6 +266,29 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
         findings.extend(translating(ruleset, nat));
     }
     findings
+}
+
+/// Tunnels with a virtual address and nothing else, of which `when-down = "block"` guards nothing.
+fn unguarded(comparison: &Comparison) -> Vec<Finding> {
+    let clear_text_blocks = comparison.entries.iter().filter_map(|entry| match entry {
+        Record::ClearTextBlock(guard) => Some(guard),
+        Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => None,
+    });
+    let tunnels = clear_text_blocks.filter_map(|guard| {
+        let tunnel = guard.tunnel.as_ref()?;
+        ((guard.local, guard.remote) == (tunnel.local_client, tunnel.remote_client)).then_some(tunnel)
+    });
+    let finding = |tunnel: &Tunnel| {
+        Finding::wrong(
+            format_args!(
+                "{}: when-down = \"block\" clear_text_blocks only packets from {}",
+                tunnel.connection, tunnel.local_client
+            ),
+            "the gateway has that address only while the tunnel is up; without it packets leave unencrypted from another",
+            "name the interface in only-ipsec, or the networks in between",
+        )
+    };
+    tunnels.filter(|tunnel| guards_nothing(tunnel)).map(finding).collect()
 }
 
 /// A rule that gives packets another source before they are looked at by our own.
@@ -321,6 +361,7 @@ fn has_rules(table: &SavedTable) -> bool {
 mod tests {
     use super::*;
     use crate::netfilter::{IptablesSave, Match, Target};
+    use crate::selector::MarkBit;
 
     /// What a rule with this match asks of iptables beyond what every iptables has. A match that is new belongs into `NEEDS`.
     fn asked_by_match(matching: &Match) -> &'static [&'static str] {
@@ -334,6 +375,7 @@ mod tests {
             Match::CtState(_) => &["-m conntrack --ctstate", "--ctdir REPLY", "--ctstatus EXPECTED"],
             Match::CtReplDst(_) => &["--ctrepldst", "--ctdir REPLY"],
             Match::SrcNotLocal => &["-m addrtype"],
+            Match::Mark(_) | Match::NotMark(_) => &["-m mark --mark"],
             Match::Syn => &["--tcp-flags"],
             Match::Limit => &["-m limit"],
             Match::Comment(_) => &["-m comment"],
@@ -346,6 +388,7 @@ mod tests {
             Target::Jump(_) | Target::JumpUser(_) | Target::Goto(_) => &[],
             Target::Nflog(_) => &["-j NFLOG"],
             Target::Log(_) => &["-j LOG"],
+            Target::SetMark(_) | Target::ClearMark(_) => &["-j MARK --set-xmark"],
             Target::SetMss(_) => &["--set-mss"],
             Target::ClampMssToPmtu => &["--clamp-mss-to-pmtu"],
             Target::Snat(_) => &["-j SNAT"],
@@ -367,11 +410,13 @@ mod tests {
             Match::PolicyNone(crate::netfilter::Direction::In),
             Match::CtState(crate::netfilter::CtState::Reply),
             Match::CtReplDst(address),
+            Match::Mark(MarkBit::default()),
             Match::SrcNotLocal,
             Match::Syn,
             Match::Limit,
         ];
         let verdicts = [
+            Target::SetMark(MarkBit::default()),
             Target::Snat(address),
             Target::Dnat(address),
             Target::ClampMssToPmtu,

@@ -1,14 +1,15 @@
 use super::super::reconcile::reconcile;
 use super::*;
-use crate::contract::{Duty, Snapshot, read};
 use crate::netfilter::{Command, restore_text};
 use crate::plan::{JumpConfig, NatExemption, PolicyContext, TunnelKey, TunnelRules, tunnel_rules};
-use crate::selector::Family;
+use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Nat, Policy};
+use crate::updown_env::{FirewallAction, RawEnv, read_event};
 
 const SITE: JumpConfig = JumpConfig {
     family: Family::Ipv4,
     place: JumpPlace::First,
+    mark: MarkBit::DEFAULT,
 };
 
 fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
@@ -22,12 +23,8 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
     let pairs = pairs
         .chain([("PLUTO_CONNECTION", connection)])
         .chain(changes.iter().copied());
-    let event = read(&Snapshot::new(
-        [],
-        pairs.map(|(name, value)| (name.into(), value.into())),
-    ))
-    .unwrap();
-    let Duty::Open(tunnel) = event.duty else {
+    let event = read_event(&RawEnv::new([], pairs.map(|(name, value)| (name.into(), value.into())))).unwrap();
+    let FirewallAction::Open(tunnel) = event.firewall else {
         panic!("an up")
     };
     let id = TunnelKey::from_tunnel(&tunnel).ids().next().unwrap();
@@ -39,6 +36,8 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
         policy: &policy,
         esp: Esp::default(),
         nat_exemption: NatExemption::Never,
+        connected: &[],
+        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
@@ -184,13 +183,17 @@ fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
         format!("*filter\n-D PLUTO-ONWARD {rule}\nCOMMIT\n")
     );
     // One of ours a second time: to take it out would take the first.
-    let spoilt = before(&all, "-A PLUTO-ONWARD", "[9:9] -A PLUTO-ONWARD -j ACCEPT");
+    let spoilt = before(
+        &all,
+        "-A PLUTO-ONWARD",
+        "[9:9] -A PLUTO-ONWARD -m policy --dir out --pol none -j ACCEPT",
+    );
     assert_eq!(
         compare(&desired, &spoilt),
-        ["filter: foreign: in PLUTO-ONWARD: -j ACCEPT"]
+        ["filter: foreign: in PLUTO-ONWARD: -m policy --dir out --pol none -j ACCEPT"]
     );
     let text = mended(&desired, &spoilt);
-    assert_eq!(text.matches(" -j ACCEPT").count(), 1, "{text}");
+    assert_eq!(text.matches(" --pol none -j ACCEPT").count(), 1, "{text}");
     assert!(text.contains("\n:PLUTO-ONWARD - [0:0]\n"), "{text}");
 }
 
@@ -198,18 +201,22 @@ fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
 fn an_order_that_decides_is_drift() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let all = listing(&desired);
-    // The goto stands before the ACCEPT for a reason.
-    let accept = all
+    // The bit is cleared before the first tunnel is asked, and behind what asks for its consent, for a reason.
+    let ask = all
         .lines()
-        .find(|line| line.ends_with("-A PLUTO-ONWARD -j ACCEPT"))
+        .find(|line| line.ends_with("-A PLUTO-DECRYPTED -j PLUTO-FI"))
         .unwrap();
-    let spoilt = before(&without(&all, accept), "-A PLUTO-ONWARD", accept);
+    let spoilt = before(&without(&all, ask), "-A PLUTO-DECRYPTED", ask);
     assert_eq!(
         compare(&desired, &spoilt),
-        ["filter: changed: the order of the rules in PLUTO-ONWARD"]
+        ["filter: changed: the order of the rules in PLUTO-DECRYPTED"]
     );
     let text = mended(&desired, &spoilt);
-    assert!(text.ends_with(&format!("{accept}\nCOMMIT\n")), "{text}");
+    let order = ["-j MARK", "-j PLUTO-FI\n", "! --mark", "-j MARK", "-g PLUTO-FO\n"];
+    let mut rest = &text[..];
+    for rule in order {
+        rest = rest.split_once(rule).unwrap_or_else(|| panic!("{rule}: {text}")).1;
+    }
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::route_planner::{has_link_local_hop, is_routed_before_up, single_address};
-use crate::contract::{Dialect, Operation, RoutedBy, Routing, Scope};
 use crate::rtnetlink::{Link, Lookup};
-use crate::selector::Device;
+use crate::selector::Interface;
+use crate::updown_env::{Daemon, Operation, RoutedBy, Routing, Scope};
 
 /// What the kernel says about the addresses and devices of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct KernelAnswers {
     /// The device towards the peer.
     pub outer: Option<Link>,
     /// The next hop of the default route, and its device.
-    pub gateway: Option<(IpAddr, Device)>,
+    pub gateway: Option<(IpAddr, Interface)>,
 }
 
 /// One of them.
@@ -46,14 +46,14 @@ pub enum KernelQuery {
     Gateway,
 }
 
-/// What [`super::items`] looks at for an operation, in the order in which it can be asked for.
+/// What [`super::objects`] looks at for an operation, in the order in which it can be asked for.
 #[must_use]
-pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
+pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
     let mut needed = BTreeSet::new();
     match operation {
         Operation::Route => {
             needed.insert(KernelQuery::ToPeer);
-            needed.extend(single_address(&routing.peer_client).map(|_| KernelQuery::OnLink));
+            needed.extend(single_address(&routing.remote_client).map(|_| KernelQuery::OnLink));
             needed.extend(routing.source.map(|_| KernelQuery::Source));
             needed.extend(route_queries(routing));
         }
@@ -63,7 +63,7 @@ pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation)
                 needed.extend(routing.source.map(|_| KernelQuery::Source));
                 // VTIs have routes of their own at `up`; others only where the source address is told first at `up`.
                 let is_vti = matches!(by, RoutedBy::Vti(_));
-                if is_vti || routing.source.is_some() && is_routed_before_up(dialect) {
+                if is_vti || routing.source.is_some() && is_routed_before_up(daemon) {
                     needed.extend(route_queries(routing));
                 }
             }

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 
 use super::doubt::{Doubt, Doubts};
 use crate::netfilter::{CtState, Direction, InterfaceMatch, Match, PolicyMatch};
-use crate::selector::{Device, Family, PortProtocol, Protocol, SaProtocol, Traffic};
+use crate::selector::{Family, Interface, PortProtocol, Protocol, SaProtocol, Traffic};
 
 /// A packet at the moment at which the tables see it: decapsulated, not yet encapsulated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Packet {
     pub to: Endpoint,
     /// Its place in its connection. In a TCP connection it is the first one of its direction.
     pub connection: PacketCtState,
+    /// Whether it has the bit by which a first tunnel consents, the only one that our rules ask for.
+    pub consented: bool,
     /// Where the answers of its connection go, which tells whether its source was translated; none if that is not known.
     pub answered_at: Option<IpAddr>,
 }
@@ -32,11 +34,11 @@ pub enum Endpoint {
     /// The gateway itself made it, or gets it.
     Gateway,
     /// By a device, in clear to the tables' eyes; none for one that is no tunnel's, and not known.
-    Unencrypted(Option<Device>),
+    Unencrypted(Option<Interface>),
     /// By IPsec.
     Ipsec {
         /// The tunnel's own device, or that to the peer if it is known.
-        interface: Option<Device>,
+        interface: Option<Interface>,
         /// The number of its policies; none if it is not known, and then it is no number that a rule asks for.
         reqid: Option<u32>,
         /// ESP, AH or IPComp; none if it is not known, and then it is what a rule asks for.
@@ -83,7 +85,7 @@ impl Packet {
     /// The family of its addresses.
     #[must_use]
     pub fn family(&self) -> Family {
-        Family::of(self.destination)
+        Family::of_address(self.destination)
     }
 
     fn endpoint(&self, direction: Direction) -> &Endpoint {
@@ -110,6 +112,8 @@ impl Packet {
             Match::CtState(state) => self.connection.matches_state(*state).into(),
             Match::CtReplDst(address) => self.has_reply_destination(*address, doubts),
             Match::SrcNotLocal => (self.from != Endpoint::Gateway).into(),
+            Match::Mark(_) => self.consented.into(),
+            Match::NotMark(_) => (!self.consented).into(),
             Match::Syn => any_tcp().map_or(MatchAnswer::No, |tcp| self.is_traffic(&tcp, doubts)),
             // One packet never comes too often.
             Match::Limit | Match::Comment(_) => MatchAnswer::Yes,
@@ -117,7 +121,7 @@ impl Packet {
     }
 
     fn is_traffic(&self, asked: &Traffic, doubts: &Doubts) -> MatchAnswer {
-        match self.kind.and(asked, self.family()) {
+        match self.kind.intersect(asked, self.family()) {
             None => MatchAnswer::No,
             Some(common) if common == self.kind => MatchAnswer::Yes,
             Some(common) if doubts.rules_out_kind(&common, self.family()) => MatchAnswer::No,
@@ -134,11 +138,15 @@ impl Packet {
     }
 
     fn interface_answer(&self, direction: Direction, interface: &InterfaceMatch, doubts: &Doubts) -> MatchAnswer {
-        match (interface, self.endpoint(direction).device()) {
-            (InterfaceMatch::Interface(asked), device) => (device == Some(asked)).into(),
-            (InterfaceMatch::Wildcard(class), device) => device.is_some_and(|device| class.fits(device)).into(),
-            (InterfaceMatch::Loopback, device) => device.is_some_and(|device| device.as_str() == "lo").into(),
-            (InterfaceMatch::Pattern(pattern), Some(device)) => pattern.fits(device).into(),
+        match (interface, self.endpoint(direction).interface()) {
+            (InterfaceMatch::Interface(asked), interface) => (interface == Some(asked)).into(),
+            (InterfaceMatch::Wildcard(class), interface) => {
+                interface.is_some_and(|interface| class.fits(interface)).into()
+            }
+            (InterfaceMatch::Loopback, interface) => {
+                interface.is_some_and(|interface| interface.as_str() == "lo").into()
+            }
+            (InterfaceMatch::Pattern(pattern), Some(interface)) => pattern.fits(interface).into(),
             (InterfaceMatch::Pattern(pattern), None) => match self.endpoint(direction) {
                 Endpoint::Gateway => MatchAnswer::No,
                 Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. } => {
@@ -152,7 +160,7 @@ impl Packet {
     pub(super) fn assume(&mut self, doubt: &Doubt) {
         match doubt {
             Doubt::Kind(kind) => {
-                if let Some(common) = self.kind.and(kind, self.family()) {
+                if let Some(common) = self.kind.intersect(kind, self.family()) {
                     self.kind = common;
                 }
             }
@@ -166,10 +174,10 @@ impl Packet {
 impl Endpoint {
     /// The device, where it is known.
     #[must_use]
-    pub fn device(&self) -> Option<&Device> {
+    pub fn interface(&self) -> Option<&Interface> {
         match self {
             Self::Gateway => None,
-            Self::Unencrypted(device) | Self::Ipsec { interface: device, .. } => device.as_ref(),
+            Self::Unencrypted(interface) | Self::Ipsec { interface, .. } => interface.as_ref(),
         }
     }
 
@@ -221,10 +229,17 @@ fn any_tcp() -> Option<Traffic> {
 #[must_use]
 pub fn seen_from_destination(direction: Direction, traffic: &Traffic) -> Traffic {
     match (direction, traffic) {
-        (Direction::Out, Traffic::Ports { protocol, my, peer }) => Traffic::Ports {
+        (
+            Direction::Out,
+            Traffic::Ports {
+                protocol,
+                local: my,
+                remote: peer,
+            },
+        ) => Traffic::Ports {
             protocol: *protocol,
-            my: peer.clone(),
-            peer: my.clone(),
+            local: peer.clone(),
+            remote: my.clone(),
         },
         (Direction::In, Traffic::Ports { .. }) | (_, Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_)) => {
             traffic.clone()

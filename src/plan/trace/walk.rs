@@ -230,11 +230,18 @@ impl Walker {
                 WalkStep::Into(chain.clone())
             }
             Target::Goto(chain) => WalkStep::Into(chain.clone()),
+            Target::SetMark(_) => self.mark(true),
+            Target::ClearMark(_) => self.mark(false),
             Target::JumpUser(_) | Target::Nflog(_) | Target::Log(_) | Target::SetMss(_) | Target::ClampMssToPmtu => {
                 self.met.push(self.deciding(rule));
                 WalkStep::On
             }
         }
+    }
+
+    fn mark(&mut self, consented: bool) -> WalkStep {
+        self.state.packet.consented = consented;
+        WalkStep::On
     }
 
     fn deciding(&self, rule: &Rule) -> DecidingRule {

@@ -27,4 +27,5 @@ mod starts;
 mod status;
 mod storm;
 mod tables;
+mod upgrade;
 mod variants;

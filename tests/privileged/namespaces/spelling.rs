@@ -8,7 +8,9 @@ use pluto_updown::netfilter::{
     BuiltIn, ChainName, Comment, CtState, Direction, InterfaceMatch, IptablesSave, LogPrefix, Match, NflogPrefix,
     NflogTarget, PolicyMatch, Rule, Table, Target, normalize,
 };
-use pluto_updown::selector::{Device, Family, Icmp, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
+use pluto_updown::selector::{
+    Family, Icmp, Interface, MarkBit, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic,
+};
 
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
@@ -16,7 +18,7 @@ fn network(text: &str) -> Network {
     text.parse().unwrap()
 }
 
-fn device() -> Device {
+fn device() -> Interface {
     "vti01".parse().unwrap()
 }
 
@@ -36,7 +38,11 @@ fn networks(family: Family) -> Vec<Network> {
 }
 
 fn ports(protocol: PortProtocol, my: Ports, peer: Ports) -> Traffic {
-    Traffic::Ports { protocol, my, peer }
+    Traffic::Ports {
+        protocol,
+        local: my,
+        remote: peer,
+    }
 }
 
 /// Traffic of every kind. What is any is no match.
@@ -113,6 +119,8 @@ fn kind(matched: &Match) -> &'static str {
         Match::CtState(_) => "state",
         Match::CtReplDst(_) => "behind",
         Match::SrcNotLocal => "foreign",
+        Match::Mark(_) => "mark",
+        Match::NotMark(_) => "not mark",
         Match::Syn => "syn",
         Match::Limit => "rate",
         Match::Policy(_) => "policy",
@@ -120,7 +128,11 @@ fn kind(matched: &Match) -> &'static str {
     }
 }
 
-const KINDS: usize = 17;
+const KINDS: usize = 19;
+
+fn bits() -> [MarkBit; 3] {
+    ["0x1", "0x10000000", "0x80000000"].map(|bit| bit.parse().unwrap())
+}
 
 const STATES: [CtState; 6] = [
     CtState::New,
@@ -139,7 +151,7 @@ fn matches(family: Family) -> Vec<Match> {
     }
     for interface in [
         InterfaceMatch::Interface(device()),
-        InterfaceMatch::Wildcard(device().class()),
+        InterfaceMatch::Wildcard(device().wildcard()),
         InterfaceMatch::Pattern("eth+".parse().unwrap()),
         InterfaceMatch::Loopback,
     ] {
@@ -153,6 +165,9 @@ fn matches(family: Family) -> Vec<Match> {
         Match::Syn,
         Match::Limit,
     ]);
+    for bit in bits() {
+        matches.extend([Match::Mark(bit), Match::NotMark(bit)]);
+    }
     for direction in [Direction::In, Direction::Out] {
         matches.extend(
             traffics()
@@ -178,12 +193,14 @@ fn table_of(verdict: &Target) -> (&'static str, Table) {
         Target::Return => ("return", Table::Filter),
         Target::JumpUser(_) => ("consult", Table::Filter),
         Target::Log(_) => ("kernel log", Table::Filter),
+        Target::SetMark(_) => ("set mark", Table::Filter),
+        Target::ClearMark(_) => ("clear mark", Table::Filter),
         Target::SetMss(_) => ("segment size", Table::Mangle),
         Target::ClampMssToPmtu => ("segment size of path", Table::Mangle),
     }
 }
 
-const VERDICTS: usize = 12;
+const VERDICTS: usize = 14;
 
 fn address(family: Family) -> IpAddr {
     match family {
@@ -206,6 +223,11 @@ fn verdicts(family: Family) -> Vec<Target> {
         Target::SetMss(1360.try_into().unwrap()),
         Target::ClampMssToPmtu,
     ];
+    verdicts.extend(
+        bits()
+            .into_iter()
+            .flat_map(|bit| [Target::SetMark(bit), Target::ClearMark(bit)]),
+    );
     verdicts.extend(comments().iter().flat_map(|comment| {
         [1, 65535].map(|group| {
             Target::Nflog(NflogTarget {

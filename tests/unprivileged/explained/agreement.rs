@@ -63,6 +63,8 @@ fn sizes(walk: &Walk) -> Vec<Mss> {
         | RuleVerdict::Jump(_)
         | RuleVerdict::JumpUser(_)
         | RuleVerdict::Goto(_)
+        | RuleVerdict::SetMark(_)
+        | RuleVerdict::ClearMark(_)
         | RuleVerdict::Nflog(_)
         | RuleVerdict::Log(_)
         | RuleVerdict::Snat(_)

@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use pluto_updown::apply::ApplyError;
-use pluto_updown::contract::Duty;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::{DesiredState, JumpConfig, TunnelRules};
+use pluto_updown::plan::{DesiredState, TunnelRules};
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
+use pluto_updown::updown_env::FirewallAction;
 use proptest::prelude::*;
 
 use crate::support::world::{World, libreswan, strongswan, tunnel, with};
 
 /// What a key can be set to; each is a line of the file, and nothing for what counts without.
-const TUNNEL: [&[&str]; 7] = [
+const TUNNEL: [&[&str]; 8] = [
     &[
         "",
         "allow = \"replies\"",
@@ -24,6 +24,7 @@ const TUNNEL: [&[&str]; 7] = [
     ],
     &["", "host-access = \"yes\"", "host-access = \"no\""],
     &["", "nat = \"masquerade\"", "nat = \"10.1.0.1\"", "nat = \"leave\""],
+    &["", "bypass = []", "bypass = [\"10.66.0.0/16\"]"],
     &["", "mss = \"pmtu\"", "mss = 1360"],
     &["", "log = \"all\""],
     &["", "when-down = \"block\""],
@@ -135,7 +136,7 @@ pub(crate) fn world(file: &str, up: &[usize]) -> World {
     }
     let calls = calls();
     for number in up {
-        match world.call(&Duty::Open(Box::new(tunnel(&calls[*number])))) {
+        match world.call(&FirewallAction::Open(Box::new(tunnel(&calls[*number])))) {
             Ok(_) | Err(ApplyError::Policy { .. }) => {}
             Err(error) => panic!("{error}"),
         }
@@ -152,7 +153,6 @@ pub(crate) fn wanted(folder: &Path) -> DesiredState {
     let store = Store::peek(&folder.join("state"), 1);
     let entries = store.entries(ruleset).expect("a record");
     let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
-    let place = store.place(ruleset).expect("a place");
-    let family = ruleset.family;
-    DesiredState::from_rules(&all_rules, JumpConfig { family, place })
+    let installed = store.installed(ruleset).expect("a note");
+    DesiredState::from_rules(&all_rules, installed.jump_config(ruleset))
 }

@@ -3,6 +3,7 @@
 mod architecture;
 mod completions;
 mod help;
+mod left_out;
 mod manual;
 mod pieces;
 mod scripts;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::contract::{Duty, Tunnel};
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Policy, Service, Settings, WhenDown};
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 use super::words::in_ipv6;
 use crate::support::emulator::{Emulator, Kind};
@@ -15,7 +15,7 @@ use crate::support::world::{World, duty, libreswan, strongswan, with};
 /// A setting and what it can be, the first of which is the default. Each is a line of the file.
 type Choices = &'static [&'static str];
 
-const TUNNEL: [Choices; 7] = [
+const TUNNEL: [Choices; 8] = [
     &[
         "",
         "allow = \"replies\"",
@@ -24,6 +24,7 @@ const TUNNEL: [Choices; 7] = [
     ],
     &["", "host-access = \"yes\"", "host-access = \"no\""],
     &["", "nat = \"masquerade\"", "nat = \"10.1.0.1\"", "nat = \"leave\""],
+    &["", "bypass = []", "bypass = [\"10.66.0.0/16\"]"],
     &["", "mss = \"pmtu\"", "mss = 1360"],
     &["", "log = \"new\"", "log = \"denied\"", "log = \"all\""],
     &["", "when-down = \"block\""],
@@ -121,8 +122,8 @@ pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
         )
     });
     let tunnels = peered.iter().map(|call| match duty(call) {
-        Duty::Open(tunnel) => *tunnel,
-        Duty::Close(_) | Duty::Nothing => panic!("{call}"),
+        FirewallAction::Open(tunnel) => *tunnel,
+        FirewallAction::Close(_) | FirewallAction::Nothing => panic!("{call}"),
     });
     tunnels.collect()
 }
@@ -161,7 +162,7 @@ fn restore(world: &mut World, family: Family, text: &str) {
 
 /// Brings a tunnel up. Says whether it is: what does not go with what is set for it may be refused, and nothing else.
 pub(crate) fn comes_up(world: &mut World, tunnel: &Tunnel) -> bool {
-    match world.call(&Duty::Open(Box::new(tunnel.clone()))) {
+    match world.call(&FirewallAction::Open(Box::new(tunnel.clone()))) {
         Ok(_) => true,
         Err(ApplyError::Policy { .. }) => false,
         Err(error) => panic!("{error}"),
@@ -458,8 +459,9 @@ impl Stand {
             // Less the rule of the administrator's.
             let cost = |world: &mut World| trace(world.tables.book(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
+            // Two rules ask for the class of a tunnel's device that the packet comes in by, one that it leaves by, one goes on.
             let device = if self.up.iter().any(|side| side.reqid.is_none()) {
-                3
+                4
             } else {
                 0
             };

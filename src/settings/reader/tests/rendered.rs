@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::*;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, Through};
-use crate::settings::{Allow, Keys, Mss, Nat};
+use crate::settings::{Allow, Mss, Nat, PolicyOverrides};
 
 /// Settings as a file would have them. Every key that is set is written.
 pub(super) fn rendered(settings: &Settings) -> String {
@@ -14,10 +14,11 @@ pub(super) fn rendered(settings: &Settings) -> String {
         connections,
     } = settings;
     let mut text = format!("[gateway]\n{}", gateway_text(gateway));
-    let keys = Keys {
+    let keys = PolicyOverrides {
         allow: Some(tunnel.allow.clone()),
         host_access: Some(tunnel.host_access),
         nat: Some(tunnel.nat),
+        bypass: Some(tunnel.bypass.clone()),
         mss: Some(tunnel.mss),
         log: Some(tunnel.log),
         when_down: Some(tunnel.when_down),
@@ -54,6 +55,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         icmp,
         inner_only,
         place,
+        mark,
     } = gateway;
     let through = match through {
         Through::Listed(machines) => list(machines),
@@ -75,15 +77,17 @@ fn gateway_text(gateway: &Gateway) -> String {
         ("icmp", word(&gateway::ICMP, icmp)),
         ("inner-only", list(inner_only)),
         ("place", word(&gateway::PLACE, place)),
+        ("mark", quoted(mark)),
     ];
     lines.map(|(key, value)| format!("{key} = {value}\n")).concat()
 }
 
-fn keys_text(keys: &Keys) -> String {
-    let Keys {
+fn keys_text(keys: &PolicyOverrides) -> String {
+    let PolicyOverrides {
         allow,
         host_access,
         nat,
+        bypass,
         mss,
         log,
         when_down,
@@ -97,6 +101,14 @@ fn keys_text(keys: &Keys) -> String {
             host_access.as_ref().map(|access| word(&policy::HOST_ACCESS, access)),
         ),
         ("nat", nat.as_ref().map(nat_text)),
+        (
+            "bypass",
+            bypass.as_ref().map(|networks| {
+                networks
+                    .as_ref()
+                    .map_or("\"auto\"".to_owned(), |networks| list(networks))
+            }),
+        ),
         ("mss", mss.as_ref().map(mss_text)),
         ("log", log.as_ref().map(|log| word(&policy::LOG, log))),
         (
@@ -139,13 +151,17 @@ fn mss_text(mss: &Mss) -> String {
     }
 }
 
-fn connection_text(connection: &Connection) -> String {
-    let Connection { who, keys, between } = connection;
-    let Who {
+fn connection_text(connection: &ConnectionSettings) -> String {
+    let ConnectionSettings {
+        filter: who,
+        overrides: keys,
+        between,
+    } = connection;
+    let ConnectionFilter {
         name,
-        peer_id,
+        remote_id: peer_id,
         user,
-        peer_network,
+        remote_network: peer_network,
     } = who;
     let lines = [
         ("name", name.as_ref().map(quoted)),
