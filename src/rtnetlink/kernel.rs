@@ -12,7 +12,7 @@ use super::error::{NetlinkAction, NetlinkError, NetlinkFault};
 use super::links::{self, Which};
 use super::messages::{ObjectAction, asked_neighbour, flags, request};
 use super::net_objects::{AssignedAddress, NetObject, ProxyNeighbour, Route};
-use super::network::{Deleted, Installed, Link, Lookup, Medium, NetConfig, NextHop, RouteKind, RouteQuery};
+use super::network::{Deleted, InstallResult, Link, Lookup, Medium, NetConfig, NextHop, RouteKind, RouteQuery};
 use super::{routes, vti};
 use crate::selector::Interface;
 
@@ -43,7 +43,7 @@ impl Kernel {
 }
 
 impl NetConfig for Kernel {
-    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError> {
+    fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         match object {
             NetObject::VtiInterface(vti) => vti::put(&mut self.connection, vti),
             NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
@@ -80,7 +80,7 @@ impl NetConfig for Kernel {
 }
 
 /// Puts in anything but a VTI.
-pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Installed, NetlinkFault> {
+pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<InstallResult, NetlinkFault> {
     let link = match device(object) {
         None => None,
         Some(device) => match links::find(connection, Which::Name(device))? {
@@ -92,20 +92,20 @@ pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<
     if let NetObject::ProxyNeighbour(neighbour) = object
         && answers_for(connection, neighbour, index)?
     {
-        return Ok(Installed::Existed);
+        return Ok(InstallResult::Existed);
     }
     match connection.change(
         request(ObjectAction::Install, object, index),
         flags(ObjectAction::Install, object),
     ) {
         Ok(()) => {}
-        Err(NetlinkFault::Refused(Errno::EEXIST)) => return Ok(Installed::Existed),
+        Err(NetlinkFault::Refused(Errno::EEXIST)) => return Ok(InstallResult::Existed),
         Err(fault) => return Err(fault),
     }
     if let (NetObject::Address(address), Some(link)) = (object, link) {
         let _usable = wait_for(connection, address, &link);
     }
-    Ok(Installed::New)
+    Ok(InstallResult::New)
 }
 
 /// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the kernel's does the rest

@@ -15,7 +15,7 @@ pub trait NetConfig {
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
-    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError>;
+    fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError>;
 
     /// Takes an item out, if it is there with all that the item says, as far as the kernel compares: of an IPv6 route it takes no
     /// notice of source, MTU and options, of an address none of the scope, and a route of which no metric is said goes whatever
@@ -46,7 +46,7 @@ pub trait NetConfig {
 
 /// What became of an item that was to be put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Installed {
+pub enum InstallResult {
     /// It is in, by us.
     New,
     /// It stood there already, or a device of that name did. Whoever put it in takes it out.
