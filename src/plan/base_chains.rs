@@ -183,9 +183,17 @@ fn filter_base(bit: MarkBit) -> ChainFragment {
     for path in PacketPath::tunnel_paths(Table::Filter) {
         fragment.add_chain(&path.dispatcher());
     }
+    for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
+        fragment.add_chain(&path.dispatcher());
+    }
     for path in [PacketPath::Input, PacketPath::Output] {
         add_ipsec_dispatch(&mut fragment, path);
     }
+    // Behind all tunnels, which stand before it: what none of them has accepted is dropped where one is restricted.
+    fragment.append_rule(
+        &PacketPath::Input.dispatcher(),
+        Rule::always(Target::Jump(PacketPath::RefuseInput.dispatcher())),
+    );
     add_forward_rules(&mut fragment);
     decrypted_rules(&mut fragment, bit);
     add_onward_rules(&mut fragment, bit);
@@ -246,8 +254,12 @@ fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for consent.
     rule(Rule::always(Target::ClearMark(bit)));
     rule(Rule::always(Target::Jump(PacketPath::ForwardIn.dispatcher())));
-    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do.
-    rule(Rule::when(Match::NotMark(bit), Target::Return));
+    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do. What comes out of a
+    // restricted tunnel is dropped there; all else returns to the administrator's rules.
+    rule(Rule::when(
+        Match::NotMark(bit),
+        Target::Goto(PacketPath::RefuseForward.dispatcher()),
+    ));
     // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the administrator's.
     rule(Rule::always(Target::ClearMark(bit)));
     // For good: what the second tunnel does not take is for the administrator's rules.
@@ -380,7 +392,11 @@ pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
         1.. => Rule::when(bucket.path.remote_match(Network::Prefix(bucket.network)), jump),
     };
     fragment.add_chain(&bucket.chain_name());
-    fragment.append_rule(&bucket.path.dispatcher(), rule);
+    match bucket.path {
+        // Before what refuses.
+        PacketPath::Input => fragment.insert_rule(&bucket.path.dispatcher(), rule),
+        _ => fragment.append_rule(&bucket.path.dispatcher(), rule),
+    }
     fragment
 }
 

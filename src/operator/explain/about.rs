@@ -231,6 +231,7 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         to,
         connection: PacketCtState::New,
         consented: false,
+        requested: None,
         answered_at: None,
     };
     let comes = (
@@ -267,6 +268,7 @@ fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
             to,
             connection: PacketCtState::New,
             consented: false,
+            requested: None,
             answered_at: None,
         };
         let fate = brief(&book.journeys(packet), tunnel.family());

@@ -1,10 +1,10 @@
 //! The four ways of a tunnel's packets through the filter table, and what passes on each.
 
-use crate::netfilter::BuiltIn;
+use crate::netfilter::{BuiltIn, Direction};
 use crate::plan::{AllowedTraffic, PacketPath, filter_paths};
 use crate::record::TunnelRecord;
 use crate::selector::Traffic;
-use crate::settings::Service;
+use crate::settings::{Allow, Service};
 
 /// One of the four ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(super) struct Told {
     between: String,
     /// Nothing, where the tunnel has no chain.
     pub(super) passes: Option<AllowedTraffic>,
+    /// Whether what it sends and no tunnel allows is dropped wherever it goes.
+    refuses: bool,
 }
 
 impl Lane {
@@ -74,7 +76,13 @@ pub(super) fn told(record: &TunnelRecord, lane: Lane) -> Told {
         Lane::HereOut => format!("to {far}"),
     };
     let passes = way.map(|way| way.allowed);
-    Told { lane, between, passes }
+    let refuses = record.effective_policy().allow != Allow::All;
+    Told {
+        lane,
+        between,
+        passes,
+        refuses,
+    }
 }
 
 /// What passes on a way, in a sentence.
@@ -88,6 +96,9 @@ fn allowed(told: &Told, is_narrow: bool) -> String {
     let chain = told.lane.built_in().name();
     let ours = "connections that were begun on this side";
     match &told.passes {
+        None if told.refuses && told.lane.path().direction() == Direction::In => format!(
+            "nobody of the tunnel's is there. Where a DNAT rule sends what the peer asked for, that is left to your own rules in {chain} if the peer may ask for it, and dropped otherwise."
+        ),
         None => format!("left to your own rules in {chain}."),
         Some(AllowedTraffic::Undecided) => format!("looked at, and left to your own rules in {chain}."),
         Some(AllowedTraffic::All) if is_narrow => format!(

@@ -133,6 +133,7 @@ fn journeys(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, con
         to: way.to.clone(),
         connection,
         consented: false,
+        requested: None,
         answered_at: None,
     })
 }
