@@ -6,7 +6,8 @@
 //! FORWARD ─ PLUTO-FORWARD ─ interfaces, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
 //!
 //! PLUTO-DECRYPTED ── clear the bit · PLUTO-FI ── ... ── a tunnel's chain ─▶ PLUTO-ONWARD: ACCEPT, or set the bit
-//!                    without the bit: RETURN · clear the bit ─▶ PLUTO-FO
+//!                    without the bit ─▶ PLUTO-RF, which drops what came out of a restricted tunnel · clear the bit ─▶ PLUTO-FO
+//! PLUTO-I ────────── the tunnels · PLUTO-RI, which does the same
 //! ```
 //!
 //! # The chains are a tree
@@ -20,8 +21,8 @@
 //!
 //! It means "a tunnel that the packet came out of consents", and only between two rules of `PLUTO-DECRYPTED`: it is cleared before the first
 //! tunnel is asked, whoever has set it, and before the second one is. No other rule of ours trusts it, but for the one that asks which
-//! interface a packet came in by, and clears it before. Without the bit a packet returns to the administrator's rules: "not mine" never means
-//! "yes".
+//! interface a packet came in by, and clears it before. Without the bit a packet comes to the administrator's rules, unless it came out of a
+//! restricted tunnel: "not mine" never means "yes".
 //!
 //! Guards and devices come and go, and which of them stands first is nobody's business: a guard lets by what comes by a tunnel's device
 //! or leaves by one, and a packet that no tunnel's device takes comes back to the guards.

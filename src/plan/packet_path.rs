@@ -120,7 +120,14 @@ impl PacketPath {
     #[must_use]
     pub fn direction(self) -> Direction {
         match self {
-            Self::Input | Self::ForwardIn | Self::NatIn | Self::MssIn | Self::BlockIn | Self::EspPeer | Self::RefuseInput | Self::RefuseForward => Direction::In,
+            Self::Input
+            | Self::ForwardIn
+            | Self::NatIn
+            | Self::MssIn
+            | Self::BlockIn
+            | Self::EspPeer
+            | Self::RefuseInput
+            | Self::RefuseForward => Direction::In,
             Self::Output | Self::ForwardOut | Self::NatOut | Self::MssOut | Self::BlockOut => Direction::Out,
         }
     }

@@ -151,7 +151,7 @@ proptest! {
                     PacketCtState::Established(ConnectionDirection::Reply),
                 ] {
                     // What a tunnel's device leaves alone is in clear to the gateway's own rules.
-                    let Some(end) = promised(path, way.map(|way| &way.passes), &record, &kind, connection)
+                    let Some(end) = promised(path, way.map(|way| &way.allowed), &record, &kind, connection)
                         .filter(|end| *end != WalkEnd::Left || !is_in_clear) else { continue };
                     let seen = match path.direction() {
                         Direction::In => kind.clone(),
