@@ -39,7 +39,7 @@ pub struct Options {
     /// Whether anything is done.
     pub mode: Mode,
     /// Whether routes, addresses and devices are set up.
-    pub routing: Duties,
+    pub routing: RoutingOwner,
     /// Whether a tunnel that needs no route gets one all the same; said nothing, the stock scripts' settings file decides.
     pub route: Option<AlwaysRoute>,
     /// Further words for routes.
@@ -55,7 +55,7 @@ impl Default for Options {
             wait: DEFAULT_WAIT,
             root: PathBuf::from(DEFAULT_ROOT),
             mode: Mode::Real,
-            routing: Duties::Ours,
+            routing: RoutingOwner::Ours,
             route: None,
             iproute: RouteArguments::default(),
         }
@@ -73,7 +73,7 @@ pub enum Mode {
 
 /// Whose business something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duties {
+pub enum RoutingOwner {
     /// Ours, as it is the stock scripts'.
     Ours,
     /// Somebody else's: another hook's that calls us, a routing daemon's.
@@ -124,7 +124,7 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
             Some("custom") => custom = true,
             Some("--route") => options.route = Some(always_route(&value("yes or no")?)),
             Some("--iproute") => options.iproute = route_arguments(&value("words of ip route")?)?,
-            Some("--no-routes") => options.routing = Duties::Others,
+            Some("--no-routes") => options.routing = RoutingOwner::Others,
             Some("--dry-run") => options.mode = Mode::DryRun,
             Some("--config") => options.config = Some(value("a file")?.into()),
             Some("--state-dir") => options.state_dir = value("a folder")?.into(),
@@ -207,7 +207,7 @@ pub struct CommandLine {
     pub common: Common,
     /// What to do.
     #[command(subcommand)]
-    pub command: Operation,
+    pub command: CliCommand,
 }
 
 /// The options of every command.
@@ -262,7 +262,11 @@ impl From<Common> for Options {
             wait: Duration::from_secs(wait),
             root,
             mode,
-            routing: if no_routes { Duties::Others } else { Duties::Ours },
+            routing: if no_routes {
+                RoutingOwner::Others
+            } else {
+                RoutingOwner::Ours
+            },
             ..Self::default()
         }
     }
@@ -270,7 +274,7 @@ impl From<Common> for Options {
 
 /// The commands for people.
 #[derive(Debug, Subcommand)]
-pub enum Operation {
+pub enum CliCommand {
     /// Make all as it is set: the gateway's rules, and tunnels that are up
     #[command(help_template = HELP)]
     Start {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::netfilter::{Backend, Ruleset, Table};
-use crate::process::{self, Ending, Finished, Invocation, Output, ProcessError};
+use crate::process::{self, Exit, Invocation, Output, ProcessError, ProcessOutput};
 use crate::selector::Family;
 use crate::words::one_line;
 
@@ -85,7 +85,7 @@ pub enum TablesError {
         /// What it said.
         complaint: String,
         /// Whether what stands in the kernel may be the reason, rather than the system or the rules asked for.
-        reason: Reason,
+        reason: RefusalReason,
     },
     /// It ended in a way that leaves open what of the change was carried out.
     #[error("{program} {how}; the next call will find out what it did")]
@@ -99,7 +99,7 @@ pub enum TablesError {
 
 /// What a refusal may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum RefusalReason {
     /// Perhaps the kernel does not hold what the record says.
     Rules,
     /// The lock was held all the time, or we lack the right: rules have nothing to do with it.
@@ -171,7 +171,7 @@ impl<'a> Programs<'a> {
         arguments: &[&str],
         input: &str,
         output: Output<'_>,
-    ) -> Result<Finished, TablesError> {
+    ) -> Result<ProcessOutput, TablesError> {
         let invocation = Invocation {
             program,
             arguments,
@@ -181,12 +181,12 @@ impl<'a> Programs<'a> {
             deadline: self.deadline,
         };
         let finished = process::run(&invocation)?;
-        match finished.ending {
-            Ending::Exit(0) => Ok(finished),
-            Ending::Exit(status) => Err(refused(program, status, finished.complaint)),
-            Ending::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
-            Ending::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
-            Ending::Lost => Err(unknown(program, format_args!("ended unseen (is SIGCHLD ignored?)"))),
+        match finished.exit {
+            Exit::Code(0) => Ok(finished),
+            Exit::Code(status) => Err(refused(program, status, finished.stderr)),
+            Exit::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
+            Exit::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
+            Exit::Lost => Err(unknown(program, format_args!("ended unseen (is SIGCHLD ignored?)"))),
         }
     }
 
@@ -302,7 +302,11 @@ fn refused(program: &Path, status: i32, complaint: String) -> TablesError {
     // The same words in 1.8.2 to 1.8.11. Taken wrongly they cost one more try, or one fewer, and nothing else.
     const OF_THE_SYSTEM: [&str; 3] = ["xtables lock", "Permission denied", "Operation not permitted"];
     let of_the_system = OF_THE_SYSTEM.iter().any(|words| complaint.contains(words));
-    let reason = if of_the_system { Reason::System } else { Reason::Rules };
+    let reason = if of_the_system {
+        RefusalReason::System
+    } else {
+        RefusalReason::Rules
+    };
     TablesError::Refused {
         program: program.display().to_string(),
         status,

@@ -14,7 +14,6 @@
 
 pub mod apply;
 pub mod cli;
-pub mod contract;
 pub mod files;
 pub mod hook;
 pub mod iptables;
@@ -29,6 +28,7 @@ pub mod resolver;
 pub mod rtnetlink;
 pub mod selector;
 pub mod settings;
+pub mod updown_env;
 pub mod words;
 pub mod xfrm;
 
@@ -44,14 +44,14 @@ use clap::Parser as _;
 /// The whole program: a hook call where `PLUTO_VERB` is set, a command otherwise. Returns the exit code: 0 done, 1 failed, 2 wrong use.
 pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> u8 {
     let arguments: Vec<_> = arguments.collect();
-    let snapshot = contract::Snapshot::new(arguments.iter().skip(1).cloned(), variables);
-    if snapshot.get("PLUTO_VERB").is_some() {
-        return hook::run(&snapshot);
+    let raw_env = updown_env::RawEnv::new(arguments.iter().skip(1).cloned(), variables);
+    if raw_env.get("PLUTO_VERB").is_some() {
+        return hook::run(&raw_env);
     }
     match cli::CommandLine::try_parse_from(arguments) {
         Ok(line) => {
             logging::init(logging::Destination::Stderr);
-            operator::run(line, colours(&snapshot))
+            operator::run(line, colours(&raw_env))
         }
         Err(error) => {
             let text = cli::answer(&error);
@@ -66,9 +66,9 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
 }
 
 /// What a terminal is to show: no colours where they are not wanted (no-color.org), no escape at all where it knows none.
-fn colours(snapshot: &contract::Snapshot) -> operator::Colours {
-    let is_set = snapshot.get("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let is_plain = snapshot.get("TERM").is_none_or(|terminal| terminal == "dumb");
+fn colours(raw_env: &updown_env::RawEnv) -> operator::Colours {
+    let is_set = raw_env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_plain = raw_env.get("TERM").is_none_or(|terminal| terminal == "dumb");
     match (is_plain, is_set) {
         (true, _) => operator::Colours::Unknown,
         (false, true) => operator::Colours::Unwanted,

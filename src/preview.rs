@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::apply::{ApplyError, Course, RoutingWork, Session, Work};
-use crate::contract::{Duty, Event};
+use crate::apply::{ApplyError, Change, Engine, Plan, RoutingChange};
 use crate::iptables::Tables;
 use crate::netfilter::restore_text;
-use crate::record::Entry;
-use crate::rtnetlink::Item;
+use crate::record::Record;
+use crate::rtnetlink::NetObject;
+use crate::updown_env::{Event, FirewallAction};
 
 /// The exact text that `iptables-restore --noflush` would get, the routes, addresses and devices as lines of `ip`, and the records that
 /// would be written or erased.
@@ -16,33 +16,33 @@ use crate::rtnetlink::Item;
 /// If the record cannot be read, or there is no iptables.
 pub fn preview<T: Tables>(
     event: &Event,
-    session: &Session<'_, T>,
-    works: &[RoutingWork],
+    session: &Engine<'_, T>,
+    changes: &[RoutingChange],
 ) -> Result<String, ApplyError> {
-    let mut text = match &event.duty {
-        Duty::Nothing => String::new(),
-        Duty::Open(tunnel) => show_all(event, session, &session.opening(tunnel)?)?,
-        Duty::Close(tunnel) => match session.closing(tunnel)? {
-            Course { works, .. } if works.is_empty() => {
+    let mut text = match &event.firewall {
+        FirewallAction::Nothing => String::new(),
+        FirewallAction::Open(tunnel) => show_all(event, session, &session.plan_open(tunnel)?)?,
+        FirewallAction::Close(tunnel) => match session.plan_close(tunnel)? {
+            Plan { changes, .. } if changes.is_empty() => {
                 format!("# {}: no such tunnel on record, nothing to do\n", event.verb)
             }
-            course => show_all(event, session, &course)?,
+            plan => show_all(event, session, &plan)?,
         },
     };
-    for work in works.iter().filter(|work| !work.is_empty()) {
-        text.push_str(&ways(event, work));
+    for change in changes.iter().filter(|change| !change.is_empty()) {
+        text.push_str(&ways(event, change));
     }
     Ok(text)
 }
 
 /// What would become of routes, addresses and devices.
-fn ways(event: &Event, work: &RoutingWork) -> String {
-    let mut text = format!("# {}: would see to the way to {}:\n", event.verb, work.key);
-    let lines = work
+fn ways(event: &Event, change: &RoutingChange) -> String {
+    let mut text = format!("# {}: would see to the way to {}:\n", event.verb, change.key);
+    let lines = change
         .after
         .iter()
-        .flat_map(Item::put_in_commands)
-        .chain(work.outgoing().map(Item::take_out_command));
+        .flat_map(NetObject::install_commands)
+        .chain(change.outgoing().map(NetObject::delete_command));
     for line in lines {
         text.push_str(&line);
         text.push('\n');
@@ -50,14 +50,14 @@ fn ways(event: &Event, work: &RoutingWork) -> String {
     text
 }
 
-fn show_all<T: Tables>(event: &Event, session: &Session<'_, T>, course: &Course) -> Result<String, ApplyError> {
-    course.works.iter().map(|work| show(event, session, work)).collect()
+fn show_all<T: Tables>(event: &Event, session: &Engine<'_, T>, plan: &Plan) -> Result<String, ApplyError> {
+    plan.changes.iter().map(|change| show(event, session, change)).collect()
 }
 
-fn show<T: Tables>(event: &Event, session: &Session<'_, T>, work: &Work) -> Result<String, ApplyError> {
-    let sections = session.sections(work)?;
+fn show<T: Tables>(event: &Event, session: &Engine<'_, T>, change: &Change) -> Result<String, ApplyError> {
+    let sections = session.sections(change)?;
     let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
-    let (verb, ruleset) = (&event.verb, work.ruleset);
+    let (verb, ruleset) = (&event.verb, change.ruleset);
     let mut text = match &tables[..] {
         [] => format!("# {verb}: would change no table: the rules of {ruleset} stand already, or stay\n"),
         [table] => format!("# {verb}: would change the {ruleset} {table} table:\n"),
@@ -68,19 +68,19 @@ fn show<T: Tables>(event: &Event, session: &Session<'_, T>, work: &Work) -> Resu
     };
     text.push_str(&restore_text(&sections));
     // Writing into a String cannot fail.
-    for record in work
-        .gone
+    for record in change
+        .removed
         .iter()
-        .filter(|record| !work.come.iter().any(|other| other.id() == record.id()))
+        .filter(|record| !change.added.iter().any(|other| other.id() == record.id()))
     {
         let _ = writeln!(text, "# would erase the record {}", record.id());
     }
-    for record in &work.come {
+    for record in &change.added {
         let _ = writeln!(text, "# would write the record {}:\n{}", record.id(), json(record));
     }
     Ok(text)
 }
 
-fn json(record: &Entry) -> String {
+fn json(record: &Record) -> String {
     serde_json::to_string_pretty(record).unwrap_or_else(|error| format!("# {error}"))
 }

@@ -60,20 +60,20 @@ pub enum Output<'a> {
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
+pub struct ProcessOutput {
     /// How.
-    pub ending: Ending,
+    pub exit: Exit,
     /// What it wrote, if it was to be kept.
     pub output: Vec<u8>,
     /// The end of what it wrote to its standard error, escaped, on one line.
-    pub complaint: String,
+    pub stderr: String,
 }
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum Exit {
     /// By itself, with this status.
-    Exit(i32),
+    Code(i32),
     /// By a signal of somebody else's.
     Signal(i32),
     /// By us: it took longer than it was given.
@@ -104,7 +104,7 @@ pub fn find(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// # Errors
 /// If it cannot be started, or its output not be read. That it failed is no error here, nor that it is not known how it ended: it may have
 /// done its work.
-pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
+pub fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
     let failed = |action| {
         move |error: io::Error| ProcessError {
             program: invocation.program.to_owned(),
@@ -130,10 +130,10 @@ pub fn run(invocation: &Invocation<'_>) -> Result<Finished, ProcessError> {
     let output = output
         .map_or_else(|| Ok(Vec::new()), written)
         .map_err(failed("read its output"))?;
-    Ok(Finished {
-        ending,
+    Ok(ProcessOutput {
+        exit: ending,
         output,
-        complaint: one_line(&String::from_utf8_lossy(&tail)),
+        stderr: one_line(&String::from_utf8_lossy(&tail)),
     })
 }
 
@@ -167,7 +167,7 @@ fn written(mut file: File) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn wait(child: &mut Child, mut stderr: Option<&mut ChildStderr>, tail: &mut Vec<u8>, deadline: Instant) -> Ending {
+fn wait(child: &mut Child, mut stderr: Option<&mut ChildStderr>, tail: &mut Vec<u8>, deadline: Instant) -> Exit {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => {
@@ -177,7 +177,7 @@ fn wait(child: &mut Child, mut stderr: Option<&mut ChildStderr>, tail: &mut Vec<
                 return ending(status);
             }
             // It has ended, and somebody else has heard how: whoever ignores SIGCHLD, for one.
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ending::Lost,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Exit::Lost,
             Ok(None) | Err(_) => {}
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -225,15 +225,15 @@ fn listen(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> H
     }
 }
 
-fn ending(status: ExitStatus) -> Ending {
+fn ending(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
-        (Some(code), _) => Ending::Exit(code),
-        (None, signal) => Ending::Signal(signal.unwrap_or_default()),
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or_default()),
     }
 }
 
 /// Kills a program and its children, and does not wait for long: one that sleeps in the kernel cannot be killed.
-fn kill(child: &mut Child) -> Ending {
+fn kill(child: &mut Child) -> Exit {
     if let Ok(group) = i32::try_from(child.id()) {
         // Gone in this very moment, or about to go.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
@@ -244,14 +244,14 @@ fn kill(child: &mut Child) -> Ending {
         }
         sleep(Duration::from_millis(10));
     }
-    Ending::TimedOut
+    Exit::TimedOut
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shell(script: &str, input: &[u8], milliseconds: u64) -> Finished {
+    fn shell(script: &str, input: &[u8], milliseconds: u64) -> ProcessOutput {
         run(&Invocation {
             program: Path::new("/bin/sh"),
             arguments: &["-c", script],
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_program_gets_its_input_and_nothing_else() {
         let finished = shell("cat; env | sort; pwd", b"in\n", 5_000);
-        assert_eq!(finished.ending, Ending::Exit(0));
+        assert_eq!(finished.exit, Exit::Code(0));
         let output = String::from_utf8(finished.output).unwrap();
         assert_eq!(output, "in\nLC_ALL=C\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/\n/\n");
     }
@@ -298,20 +298,16 @@ mod tests {
             b"",
             5_000,
         );
-        assert_eq!(finished.ending, Ending::Exit(3));
-        assert!(finished.complaint.len() < 2 * KEPT);
-        assert!(
-            finished.complaint.ends_with("the; last\\u{1b}word"),
-            "{}",
-            finished.complaint
-        );
+        assert_eq!(finished.exit, Exit::Code(3));
+        assert!(finished.stderr.len() < 2 * KEPT);
+        assert!(finished.stderr.ends_with("the; last\\u{1b}word"), "{}", finished.stderr);
     }
 
     #[test]
     fn a_program_that_hangs_is_killed_with_its_children() {
         let begun = Instant::now();
         let finished = shell("sleep 60 & echo $! ; sleep 60", b"", 100);
-        assert_eq!(finished.ending, Ending::TimedOut);
+        assert_eq!(finished.exit, Exit::TimedOut);
         assert!(begun.elapsed() < Duration::from_secs(30));
         let child = String::from_utf8(finished.output).unwrap();
         let status = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
@@ -326,12 +322,12 @@ mod tests {
     #[test]
     fn a_child_that_keeps_standard_error_open_does_not_keep_us() {
         let begun = Instant::now();
-        assert_eq!(shell("sleep 30 & exit 0", b"", 20_000).ending, Ending::Exit(0));
+        assert_eq!(shell("sleep 30 & exit 0", b"", 20_000).exit, Exit::Code(0));
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
     fn a_program_that_is_killed_says_by_which_signal() {
-        assert_eq!(shell("kill -9 $$", b"", 5_000).ending, Ending::Signal(9));
+        assert_eq!(shell("kill -9 $$", b"", 5_000).exit, Exit::Signal(9));
     }
 }

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 
-use crate::rtnetlink::connection::Connection;
-use crate::rtnetlink::{Doing, Fault, NetlinkError};
+use crate::rtnetlink::connection::NetlinkSocket;
+use crate::rtnetlink::{NetlinkAction, NetlinkError, NetlinkFault};
 use crate::selector::Mark;
 
 /// `XFRM_MSG_GETPOLICY`
@@ -42,9 +42,9 @@ const TRIES: usize = 5;
 
 /// One policy of the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
+pub struct XfrmPolicy {
     /// Which packets it is for.
-    pub way: Way,
+    pub direction: XfrmDirection,
     /// Where they come from. IPv4 or IPv6, the same as `destination`.
     pub source: IpNet,
     /// Where they go.
@@ -66,7 +66,7 @@ pub struct Policy {
 
 /// Which packets a policy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
+pub enum XfrmDirection {
     /// Those that have come in, for the gateway itself.
     In,
     /// Those that leave.
@@ -80,45 +80,51 @@ pub enum Way {
 /// # Errors
 /// If the kernel cannot be asked; without `CAP_NET_ADMIN` it refuses. A list that changed while it was made is asked for again, and is an
 /// error in the end: a policy could be missing in it.
-pub fn policies() -> Result<Vec<Policy>, NetlinkError> {
-    let mut answer = Err(Fault::Interrupted);
+pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
+    let mut answer = Err(NetlinkFault::Interrupted);
     for _ in 0..TRIES {
         answer = list();
         match &answer {
-            Err(Fault::Interrupted) => {}
+            Err(NetlinkFault::Interrupted) => {}
             Ok(_)
-            | Err(Fault::Refused(_) | Fault::NoDevice(_) | Fault::NoVti(_) | Fault::Silent | Fault::Malformed(_)) => {
+            | Err(
+                NetlinkFault::Refused(_)
+                | NetlinkFault::NoDevice(_)
+                | NetlinkFault::NoVti(_)
+                | NetlinkFault::Silent
+                | NetlinkFault::Malformed(_),
+            ) => {
                 break;
             }
         }
     }
     answer.map_err(|fault| NetlinkError {
-        doing: Doing::ListPolicies,
+        doing: NetlinkAction::ListPolicies,
         fault,
     })
 }
 
-fn list() -> Result<Vec<Policy>, Fault> {
+fn list() -> Result<Vec<XfrmPolicy>, NetlinkFault> {
     let mut policies = Vec::new();
-    Connection::open_xfrm()?.list_whole(Message::Request, |message| match message {
-        Message::Policy(policy) => policies.extend(policy),
-        Message::Request | Message::Other => {}
+    NetlinkSocket::open_xfrm()?.list_whole(XfrmMessage::Request, |message| match message {
+        XfrmMessage::Policy(policy) => policies.extend(policy),
+        XfrmMessage::Request | XfrmMessage::Other => {}
     })?;
     Ok(policies)
 }
 
 /// What goes to the kernel and what comes back.
 #[derive(Debug)]
-enum Message {
+enum XfrmMessage {
     /// All policies are asked for.
     Request,
     /// One of them; nothing, where it is a socket's.
-    Policy(Option<Policy>),
+    Policy(Option<XfrmPolicy>),
     /// Something else.
     Other,
 }
 
-impl NetlinkSerializable for Message {
+impl NetlinkSerializable for XfrmMessage {
     fn message_type(&self) -> u16 {
         GET_POLICY
     }
@@ -132,7 +138,7 @@ impl NetlinkSerializable for Message {
     }
 }
 
-impl NetlinkDeserializable for Message {
+impl NetlinkDeserializable for XfrmMessage {
     type Error = DecodeError;
 
     fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
@@ -146,17 +152,17 @@ impl NetlinkDeserializable for Message {
 }
 
 /// Reads a `struct xfrm_userpolicy_info` and what follows it.
-fn policy(bytes: &[u8]) -> Option<Option<Policy>> {
+fn policy(bytes: &[u8]) -> Option<Option<XfrmPolicy>> {
     let (fixed, attributes) = bytes.split_at_checked(POLICY)?;
     let way = match fixed[160] {
-        0 => Way::In,
-        1 => Way::Out,
-        2 => Way::Forward,
+        0 => XfrmDirection::In,
+        1 => XfrmDirection::Out,
+        2 => XfrmDirection::Forward,
         _ => return Some(None),
     };
     let family = native_u16(fixed, 40)?;
-    let mut policy = Policy {
-        way,
+    let mut policy = XfrmPolicy {
+        direction: way,
         destination: network(family, fixed.get(..16)?, fixed[42])?,
         source: network(family, fixed.get(16..32)?, fixed[43])?,
         protocol: fixed[44],
@@ -170,7 +176,7 @@ fn policy(bytes: &[u8]) -> Option<Option<Policy>> {
     Some(Some(policy))
 }
 
-fn read_attributes(policy: &mut Policy, mut bytes: &[u8]) -> Option<()> {
+fn read_attributes(policy: &mut XfrmPolicy, mut bytes: &[u8]) -> Option<()> {
     while bytes.len() >= 4 {
         let length = usize::from(native_u16(bytes, 0)?);
         let kind = native_u16(bytes, 2)?;
@@ -228,7 +234,13 @@ mod tests {
     fn what_is_cut_short_is_refused_and_never_read_beyond() {
         let mut whole = vec![0; POLICY];
         whole[160] = 1;
-        assert!(matches!(policy(&whole), Some(Some(Policy { way: Way::Out, .. }))));
+        assert!(matches!(
+            policy(&whole),
+            Some(Some(XfrmPolicy {
+                direction: XfrmDirection::Out,
+                ..
+            }))
+        ));
         for length in 0..POLICY {
             assert_eq!(policy(&whole[..length]), None);
         }

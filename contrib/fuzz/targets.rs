@@ -8,17 +8,17 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
-use pluto_updown::contract::{Duty, Event, Multiplicity, Snapshot, Tunnel, captured_calls, read};
 use pluto_updown::netfilter::{IptablesSave, JumpOwner, Listing, Section, Table, UserRules, purge, restore_text};
-use pluto_updown::operator::Question;
+use pluto_updown::operator::PacketQuery;
 use pluto_updown::plan::{
     DesiredState, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, detect_drift,
     esp_peer_rules, plan_faults, rebuild, reconcile, rule_probes, transition, tunnel_rules,
 };
-use pluto_updown::record::{Entry, FORMAT, Pending, ResolverRecord, RoutingRecord, TunnelRecord};
-use pluto_updown::resolver::{Author, Names, author, merge};
+use pluto_updown::record::{FORMAT, Journal, Record, ResolverRecord, RoutingRecord, TunnelRecord};
+use pluto_updown::resolver::{Author, DnsNames, author, merge};
 use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace, Policy, Settings};
+use pluto_updown::updown_env::{Event, FirewallAction, RawEnv, Tunnel, UpCounting, captured_calls, read_event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -39,7 +39,7 @@ pub const TARGETS: [(&str, Target); 7] = [
 /// An environment as in `/proc/PID/environ`, `NAME=value` and a NUL: read or refused in one line, and what comes of a tunnel is rules that
 /// hold nobody's words.
 pub fn environment(bytes: &[u8]) {
-    call(&Snapshot::new([], bytes.split(|byte| *byte == 0).filter_map(variable)));
+    call(&RawEnv::new([], bytes.split(|byte| *byte == 0).filter_map(variable)));
 }
 
 /// A captures file: every call of it is read or refused, as from an environment.
@@ -52,7 +52,7 @@ pub fn captures(bytes: &[u8]) {
                 .fault
                 .is_none_or(|line| (captured.line + 1..=lines).contains(&line))
         );
-        call(&captured.snapshot());
+        call(&captured.raw_env());
     }
 }
 
@@ -75,10 +75,10 @@ pub fn settings(bytes: &[u8]) {
 
 /// A file of the record, of any kind: what is read is written the same again, and its rules can be put in, taken out and put back.
 pub fn record(bytes: &[u8]) {
-    comes_back::<Pending>(bytes);
+    comes_back::<Journal>(bytes);
     comes_back::<RoutingRecord>(bytes);
     comes_back::<ResolverRecord>(bytes);
-    if let Some(entry) = comes_back_by(bytes, Entry::of_json) {
+    if let Some(entry) = comes_back_by(bytes, Record::from_json) {
         // What somebody has changed in it may be no good plan. That is found out before it is carried out.
         Family::ALL
             .into_iter()
@@ -118,11 +118,11 @@ pub fn listing(bytes: &[u8]) {
 /// A `resolv.conf`: with a peer's name servers in it, it is ours; and they stand before its own.
 pub fn resolv_conf(bytes: &[u8]) {
     let names = [
-        Names {
+        DnsNames {
             servers: vec!["192.0.2.53".parse().expect("an address")],
             domains: vec!["corp.example".parse().expect("a domain")],
         },
-        Names {
+        DnsNames {
             servers: vec!["2001:db8::53".parse().expect("an address")],
             domains: Vec::new(),
         },
@@ -150,9 +150,12 @@ pub fn resolv_conf(bytes: &[u8]) {
 pub fn packet(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let words: Vec<_> = text.split([' ', '\n', '\0']).map(str::to_owned).collect();
-    match Question::read(&words) {
+    match PacketQuery::parse(&words) {
         Ok(question) => {
-            assert_eq!(Family::of(question.source), Family::of(question.destination));
+            assert_eq!(
+                Family::of_address(question.source),
+                Family::of_address(question.destination)
+            );
             assert!(!question.kinds.is_empty());
         }
         Err(error) => assert_plain(&error.to_string()),
@@ -166,11 +169,11 @@ fn variable(text: &[u8]) -> Option<(OsString, OsString)> {
 }
 
 /// A call is read or refused.
-fn call(snapshot: &Snapshot) {
-    match read(snapshot) {
+fn call(snapshot: &RawEnv) {
+    match read_event(snapshot) {
         Err(error) => assert_plain(&error.to_string()),
         Ok(Event {
-            duty,
+            firewall: duty,
             routing,
             resolver,
             ..
@@ -179,8 +182,8 @@ fn call(snapshot: &Snapshot) {
             told.for_each(|fault| assert_plain(&fault.to_string()));
             drop(routing);
             match duty {
-                Duty::Open(tunnel) | Duty::Close(tunnel) => opened(&tunnel),
-                Duty::Nothing => {}
+                FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => opened(&tunnel),
+                FirewallAction::Nothing => {}
             }
         }
     }
@@ -208,11 +211,11 @@ fn opened(tunnel: &Tunnel) {
         assert_eq!(plan_faults(&sections), []);
         assert_plain_rules(&sections);
     }
-    let record = Entry::from(TunnelRecord {
+    let record = Record::from(TunnelRecord {
         format: FORMAT,
         id,
         key,
-        multiplicity: Multiplicity::Counted,
+        up_counting: UpCounting::Counted,
         count: 1,
         since: 0,
         daemon: None,
@@ -223,7 +226,7 @@ fn opened(tunnel: &Tunnel) {
         tunnel_rules,
     });
     let text = serde_json::to_vec(&record).expect("JSON");
-    assert_eq!(comes_back_by(&text, Entry::of_json), Some(record));
+    assert_eq!(comes_back_by(&text, Record::from_json), Some(record));
 }
 
 /// In, out, and back.
@@ -258,8 +261,8 @@ fn tunnels_layout() -> TunnelRules {
                       PLUTO_UNIQUEID=1\nPLUTO_ME=192.0.2.1\nPLUTO_MY_ID=hub\nPLUTO_MY_CLIENT=10.1.0.0/24\nPLUTO_MY_PORT=0\n\
                       PLUTO_MY_PROTOCOL=0\nPLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=spoke\nPLUTO_PEER_CLIENT=10.2.0.0/24\nPLUTO_PEER_PORT=0\n\
                       PLUTO_PEER_PROTOCOL=0";
-    let snapshot = Snapshot::new([], UP.lines().filter_map(|line| variable(line.as_bytes())));
-    let Duty::Open(tunnel) = read(&snapshot).expect("a call").duty else {
+    let snapshot = RawEnv::new([], UP.lines().filter_map(|line| variable(line.as_bytes())));
+    let FirewallAction::Open(tunnel) = read_event(&snapshot).expect("a call").firewall else {
         panic!("an up")
     };
     let key = TunnelKey::from_tunnel(&tunnel);

@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{ApplyError, Note, Session, Work};
-use crate::contract::Tunnel;
+use super::{ApplyError, Change, Engine, Note};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
 use crate::plan::TunnelId;
-use crate::record::{Entry, TunnelRecord};
+use crate::record::{Record, TunnelRecord};
 use crate::selector::MarkBit;
 use crate::settings::Policy;
+use crate::updown_env::Tunnel;
 
 /// The policy that counts for tunnels that the kernel cannot tell apart, whose own ones come in the order in which they were opened.
 pub(super) fn agreed<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Policy {
@@ -33,7 +33,7 @@ fn in_turn<'a>(records: impl IntoIterator<Item = &'a TunnelRecord>) -> Vec<&'a P
     records.into_iter().map(|record| &record.policy).collect()
 }
 
-impl<T: Tables> Session<'_, T> {
+impl<T: Tables> Engine<'_, T> {
     /// The tunnels on record but this one that the kernel cannot tell from it.
     pub(super) fn others_alike(
         &self,
@@ -84,18 +84,18 @@ impl<T: Tables> Session<'_, T> {
     /// Has the tunnels changed whose effective policy changes when others that are like them come or go. `all` are those that are up then.
     pub(super) fn follow(
         &self,
-        work: &mut Work,
+        change: &mut Change,
         changing: &[TunnelRecord],
         all: &[&TunnelRecord],
     ) -> Result<(), ApplyError> {
-        let mark = self.installed(work.ruleset)?.mark;
+        let mark = self.installed(change.ruleset)?.mark;
         for old in changing {
             let others = all.iter().filter(|other| other.id != old.id);
             let others: Vec<_> = others.map(|other| (*other).clone()).collect();
             let new = self.agree(old.clone(), &others, Some(old), mark)?;
             if new != *old {
-                work.gone.push(Entry::from(old.clone()));
-                work.come.push(new.into());
+                change.removed.push(Record::from(old.clone()));
+                change.added.push(new.into());
             }
         }
         Ok(())

@@ -1,17 +1,21 @@
 //! Which record a call means.
 
-use super::{ApplyError, Session};
-use crate::contract::{Multiplicity, Scope, Tunnel};
+use super::{ApplyError, Engine};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
 use crate::plan::{DispatchBucket, PacketPath, SharedChains, TunnelId, TunnelKey};
-use crate::record::{Slot, TunnelRecord};
+use crate::record::{TunnelRecord, TunnelSlot};
+use crate::updown_env::{Scope, Tunnel, UpCounting};
 
-impl<T: Tables> Session<'_, T> {
+impl<T: Tables> Engine<'_, T> {
     /// A tunnel's record: in the ruleset of the backend that `iptables` is now, or of another that it was when the tunnel came up.
-    pub(super) fn find(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
+    pub(super) fn find_record(
+        &self,
+        tunnel: &Tunnel,
+        key: &TunnelKey,
+    ) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
         for ruleset in rulesets(tunnel) {
-            if let Slot::Taken(record) = self.store.slot(ruleset, key)? {
+            if let TunnelSlot::Taken(record) = self.store.slot(ruleset, key)? {
                 return Ok(Some((ruleset, *record)));
             }
         }
@@ -30,8 +34,8 @@ impl<T: Tables> Session<'_, T> {
             family,
         };
         Ok(match self.store.slot(ruleset, key)? {
-            Slot::Taken(record) => (ruleset, Some(*record.clone()), record.id),
-            Slot::Free(id) => (ruleset, None, id),
+            TunnelSlot::Taken(record) => (ruleset, Some(*record.clone()), record.id),
+            TunnelSlot::Free(id) => (ruleset, None, id),
         })
     }
 
@@ -39,18 +43,17 @@ impl<T: Tables> Session<'_, T> {
     /// gives a tunnel with dynamic selectors a new reqid when MOBIKE moves it (5.9.6 and later), and calls nobody.
     pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
-        if let Some(found) = self.find(tunnel, &key)? {
+        if let Some(found) = self.find_record(tunnel, &key)? {
             return Ok(Some(found));
         }
         for ruleset in rulesets(tunnel) {
-            let block = SharedChains::Bucket(DispatchBucket::for_remote(any_path(tunnel), &tunnel.peer_client));
+            let block = SharedChains::Bucket(DispatchBucket::for_remote(any_path(tunnel), &tunnel.remote_client));
             let mut alike = self.store.tunnels_at(ruleset, &block)?;
             alike.retain(|record| record.key.same_but_reqid(&key));
             if let Some(record) = single(alike) {
                 return Ok(Some((ruleset, record)));
             }
-            if let (Multiplicity::Counted, Scope::Host, Some(_)) = (tunnel.multiplicity, tunnel.scope, tunnel.unique_id)
-            {
+            if let (UpCounting::Counted, Scope::Host, Some(_)) = (tunnel.up_counting, tunnel.scope, tunnel.unique_id) {
                 let mut moved = self.store.tunnels(ruleset)?;
                 moved.retain(|record| is_moved_host(record, tunnel));
                 if let Some(record) = single(moved) {

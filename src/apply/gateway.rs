@@ -3,32 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tunnel::outer;
-use super::{ApplyError, Session, Work, checked, may_be_drift, pending};
-use crate::contract::ConnectionName;
+use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Ruleset, Table};
 use crate::plan::{DesiredState, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
-use crate::record::{Entry, FORMAT, GatewayRecord, GuardRecord, Installed, Pending, Settle, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Journal, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit, Network};
+use crate::updown_env::ConnectionName;
 
 /// What `start` or `stop` came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Started {
+pub struct StartReport {
     /// The rulesets that something was changed in.
     pub changed: BTreeSet<Ruleset>,
     /// What stands now.
-    pub standing: Standing,
+    pub standing: InstalledRecords,
 }
 
 /// How much is on record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct InstalledRecords {
     /// Tunnels.
     pub tunnels: usize,
     /// Families with a gateway's part.
     pub gateways: usize,
     /// Pairs of networks that are held apart.
-    pub guards: usize,
+    pub clear_text_blocks: usize,
 }
 
 /// Which networks are not to be held apart any more.
@@ -46,18 +46,18 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    fn means(&self, guard: &GuardRecord) -> bool {
+    fn means(&self, guard: &ClearTextBlockRecord) -> bool {
         match self {
             Self::All => true,
             Self::By { connection, network } => {
-                let is_end = |network| guard.near == network || guard.far == network;
+                let is_end = |network| guard.local == network || guard.remote == network;
                 guard.is_for(connection) || network.is_some_and(is_end)
             }
         }
     }
 }
 
-impl<T: Tables> Session<'_, T> {
+impl<T: Tables> Engine<'_, T> {
     /// Makes everything as it is set: the gateway's own part, the networks that are held apart, and the rules of tunnels that stand.
     ///
     /// Everything in a table changes at once, so that there is no moment in which a restricted tunnel is open or an open one closed.
@@ -66,16 +66,16 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If something set does not go with a tunnel that stands, before anything is changed; or if it cannot be done.
-    pub fn start(&mut self) -> Result<Started, ApplyError> {
-        let wanted = self.wanted()?;
-        let mut started = Started::default();
+    pub fn start(&mut self) -> Result<StartReport, ApplyError> {
+        let wanted = self.desired_records()?;
+        let mut started = StartReport::default();
         for ruleset in Ruleset::all() {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
             if self.make(ruleset, wanted)? {
                 started.changed.insert(ruleset);
             }
         }
-        started.standing = self.standing()?;
+        started.standing = self.installed_records()?;
         Ok(started)
     }
 
@@ -83,14 +83,14 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If a record cannot be read, or something set does not go with a tunnel that stands.
-    pub fn starting(&self) -> Result<Vec<Work>, ApplyError> {
-        let wanted = self.wanted()?;
-        let works = Ruleset::all().map(|ruleset| {
+    pub fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
+        let wanted = self.desired_records()?;
+        let changes = Ruleset::all().map(|ruleset| {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
             Ok(difference(ruleset, &self.store.entries(ruleset)?, wanted))
         });
-        let works = works.collect::<Result<Vec<_>, ApplyError>>()?;
-        Ok(works.into_iter().filter(|work| !work.is_empty()).collect())
+        let changes = changes.collect::<Result<Vec<_>, ApplyError>>()?;
+        Ok(changes.into_iter().filter(|change| !change.is_empty()).collect())
     }
 
     /// Takes the gateway's own part out, and chains of ours that stand empty for jumps that are gone. Tunnels stay as long as they are up, and
@@ -98,10 +98,10 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If it cannot be done.
-    pub fn stop(&mut self) -> Result<Started, ApplyError> {
-        let mut started = self.remove(|entry| matches!(entry, Entry::Gateway(_)))?;
+    pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
+        let mut started = self.remove(|entry| matches!(entry, Record::Gateway(_)))?;
         for ruleset in self.default_rulesets()?.into_values() {
-            if !self.store.has_entries(ruleset)? && self.give_up_entrances(ruleset)? {
+            if !self.store.has_entries(ruleset)? && self.release_base_chains(ruleset)? {
                 started.changed.insert(ruleset);
             }
         }
@@ -109,13 +109,13 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// Takes away the chains that stay, with `place = "own"`, while there is nothing in them. Those that a rule still leads to it leaves.
-    fn give_up_entrances(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+    fn release_base_chains(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         // Where there is no such table, nothing of ours is in it.
         let Ok(listing) = self.tables.save(ruleset, Table::Filter) else {
             return Ok(false);
         };
         let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
-        self.give(ruleset, &sections)?;
+        self.restore(ruleset, &sections)?;
         Ok(!sections.is_empty())
     }
 
@@ -123,29 +123,29 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If it cannot be done.
-    pub fn unblock(&mut self, blocked: &Blocked) -> Result<Started, ApplyError> {
+    pub fn unblock(&mut self, blocked: &Blocked) -> Result<StartReport, ApplyError> {
         self.remove(|entry| match entry {
-            Entry::Guard(guard) => blocked.means(guard),
-            Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_) => false,
+            Record::ClearTextBlock(guard) => blocked.means(guard),
+            Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => false,
         })
     }
 
-    fn remove(&mut self, is_meant: impl Fn(&Entry) -> bool) -> Result<Started, ApplyError> {
-        let mut started = Started::default();
+    fn remove(&mut self, is_meant: impl Fn(&Record) -> bool) -> Result<StartReport, ApplyError> {
+        let mut started = StartReport::default();
         for ruleset in Ruleset::all() {
-            let gone: Vec<_> = self.store.entries(ruleset)?.into_iter().filter(&is_meant).collect();
-            if gone.is_empty() {
+            let removed: Vec<_> = self.store.entries(ruleset)?.into_iter().filter(&is_meant).collect();
+            if removed.is_empty() {
                 continue;
             }
-            self.carry_out(&Work {
+            self.carry_out(&Change {
                 ruleset,
-                gone,
-                come: Vec::new(),
-                settle: Settle::Complete,
+                removed,
+                added: Vec::new(),
+                recovery: Recovery::RollForward,
             })?;
             started.changed.insert(ruleset);
         }
-        started.standing = self.standing()?;
+        started.standing = self.installed_records()?;
         Ok(started)
     }
 
@@ -153,15 +153,15 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If a record cannot be read.
-    pub fn standing(&self) -> Result<Standing, ApplyError> {
-        let mut standing = Standing::default();
+    pub fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
+        let mut standing = InstalledRecords::default();
         for ruleset in Ruleset::all() {
             for entry in self.store.entries(ruleset)? {
                 match entry {
-                    Entry::Tunnel(_) => standing.tunnels += 1,
-                    Entry::Gateway(_) => standing.gateways += 1,
-                    Entry::Guard(_) => standing.guards += 1,
-                    Entry::Outer(_) => {}
+                    Record::Tunnel(_) => standing.tunnels += 1,
+                    Record::Gateway(_) => standing.gateways += 1,
+                    Record::ClearTextBlock(_) => standing.clear_text_blocks += 1,
+                    Record::EspPeer(_) => {}
                 }
             }
         }
@@ -169,14 +169,14 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// What is to be in, ruleset by ruleset, by the settings and the tunnels on record.
-    fn wanted(&self) -> Result<BTreeMap<Ruleset, Vec<Entry>>, ApplyError> {
-        let mut wanted: BTreeMap<Ruleset, BTreeMap<TunnelId, Entry>> = BTreeMap::new();
-        let mut add = |ruleset: Ruleset, entry: Entry| {
+    fn desired_records(&self) -> Result<BTreeMap<Ruleset, Vec<Record>>, ApplyError> {
+        let mut wanted: BTreeMap<Ruleset, BTreeMap<TunnelId, Record>> = BTreeMap::new();
+        let mut add = |ruleset: Ruleset, entry: Record| {
             wanted.entry(ruleset).or_default().insert(entry.id().clone(), entry);
         };
         let ours = self.default_rulesets()?;
         for ruleset in ours.values() {
-            for entry in self.named_guards(*ruleset)? {
+            for entry in self.named_clear_text_blocks(*ruleset)? {
                 add(*ruleset, entry);
             }
             if let Some(gateway) = self.gateway(*ruleset)? {
@@ -186,21 +186,21 @@ impl<T: Tables> Session<'_, T> {
         for ruleset in Ruleset::all() {
             let entries = self.store.entries(ruleset)?;
             for entry in &entries {
-                if let Entry::Guard(guard) = entry
+                if let Record::ClearTextBlock(guard) = entry
                     && self.still_blocks(guard)
                 {
                     add(ruleset, entry.clone());
                 }
             }
-            let records = entries.into_iter().filter_map(Entry::into_tunnel).collect();
+            let records = entries.into_iter().filter_map(Record::into_tunnel).collect();
             for record in self.laid_out_anew(records)? {
-                for guard in self.guards(ruleset, &record)? {
+                for guard in self.clear_text_blocks(ruleset, &record)? {
                     add(ruleset, guard);
                 }
-                if let Some((family, outer)) = outer(&record, &self.caller.settings)
+                if let Some((family, outer)) = outer(&record, &self.context.settings)
                     && let Some(ruleset) = ours.get(&family)
                 {
-                    add(*ruleset, Entry::Outer(outer));
+                    add(*ruleset, Record::EspPeer(outer));
                 }
                 add(ruleset, record.into());
             }
@@ -227,22 +227,22 @@ impl<T: Tables> Session<'_, T> {
     }
 
     fn is_set_for(&self, family: Family) -> bool {
-        let settings = &self.caller.settings;
+        let settings = &self.context.settings;
         let mut pairs = settings.connections.iter().flat_map(|entry| &entry.between);
         gateway_rules(&settings.gateway, family).is_some()
             || pairs.any(|(near, _)| Network::Prefix(*near).family() == family)
     }
 
-    fn gateway(&self, ruleset: Ruleset) -> Result<Option<Entry>, ApplyError> {
-        let Some(tunnel_rules) = gateway_rules(&self.caller.settings.gateway, ruleset.family) else {
+    fn gateway(&self, ruleset: Ruleset) -> Result<Option<Record>, ApplyError> {
+        let Some(tunnel_rules) = gateway_rules(&self.context.settings.gateway, ruleset.family) else {
             return Ok(None);
         };
         let id = TunnelId::for_gateway();
         let since = match self.store.entry(ruleset, &id)? {
-            Some(Entry::Gateway(old)) if old.tunnel_rules == tunnel_rules => old.since,
-            Some(_) | None => self.caller.now,
+            Some(Record::Gateway(old)) if old.tunnel_rules == tunnel_rules => old.since,
+            Some(_) | None => self.context.now,
         };
-        Ok(Some(Entry::Gateway(GatewayRecord {
+        Ok(Some(Record::Gateway(GatewayRecord {
             format: FORMAT,
             id,
             since,
@@ -252,7 +252,7 @@ impl<T: Tables> Session<'_, T> {
 
     /// Tunnels as they are to be by the settings.
     fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
-        let settings = &self.caller.settings;
+        let settings = &self.context.settings;
         let records = records.into_iter().map(|record| TunnelRecord {
             policy: settings.policy(&record.tunnel),
             ..record
@@ -261,17 +261,17 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// Makes a ruleset hold these entries and no others. Says whether that changed anything.
-    fn make(&mut self, ruleset: Ruleset, wanted: &[Entry]) -> Result<bool, ApplyError> {
+    fn make(&mut self, ruleset: Ruleset, wanted: &[Record]) -> Result<bool, ApplyError> {
         let entries = self.store.entries(ruleset)?;
-        let work = difference(ruleset, &entries, wanted);
-        let has_work = !work.is_empty();
+        let change = difference(ruleset, &entries, wanted);
+        let has_work = !change.is_empty();
         let moved = self.moves(ruleset)?;
         if moved {
-            self.carry_over(&work, wanted, self.as_set())?;
+            self.carry_over(&change, wanted, self.as_set())?;
         } else if has_work {
-            self.carry_out(&work)?;
+            self.carry_out(&change)?;
         }
-        let mended = self.clear_strays(ruleset)?;
+        let mended = self.purge_orphans(ruleset)?;
         Ok(has_work || moved || mended)
     }
 
@@ -311,52 +311,52 @@ impl<T: Tables> Session<'_, T> {
 
     /// Entries in the present layout and the present format, so that each is written anew and found by all that it is looked for now. The
     /// policies are those on record.
-    fn upgraded(&self, entries: Vec<Entry>, mark: MarkBit) -> Result<Vec<Entry>, ApplyError> {
+    fn upgraded(&self, entries: Vec<Record>, mark: MarkBit) -> Result<Vec<Record>, ApplyError> {
         let (mut tunnels, mut upgraded) = (Vec::new(), Vec::new());
         for entry in entries {
             match entry {
-                Entry::Tunnel(record) => tunnels.push(TunnelRecord {
+                Record::Tunnel(record) => tunnels.push(TunnelRecord {
                     format: FORMAT,
                     ..*record
                 }),
-                other @ (Entry::Gateway(_) | Entry::Guard(_) | Entry::Outer(_)) => upgraded.push(other),
+                other @ (Record::Gateway(_) | Record::ClearTextBlock(_) | Record::EspPeer(_)) => upgraded.push(other),
             }
         }
-        upgraded.extend(self.agree_all(tunnels, mark)?.into_iter().map(Entry::from));
+        upgraded.extend(self.agree_all(tunnels, mark)?.into_iter().map(Record::from));
         Ok(upgraded)
     }
 
     /// Makes a ruleset hold these entries, and no others, where what holds for all its rules changes: in one change of each table.
-    fn carry_over(&mut self, work: &Work, wanted: &[Entry], new: Installed) -> Result<(), ApplyError> {
-        let ruleset = work.ruleset;
+    fn carry_over(&mut self, change: &Change, wanted: &[Record], new: Installed) -> Result<(), ApplyError> {
+        let ruleset = change.ruleset;
         let old = self.store.installed(ruleset)?;
         let all_rules: Vec<_> = wanted.iter().map(|entry| entry.tunnel_rules().clone()).collect();
-        let mut pending = pending(work, &[]);
+        let mut journal = journal(change, &[]);
         // What goes may have been in other tables than what stays.
-        pending.tables = work
-            .gone
+        journal.tables = change
+            .removed
             .iter()
             .flat_map(|entry| entry.tunnel_rules().tables())
             .collect();
-        self.store.begin(&pending, &work.gone, &work.come)?;
+        self.store.begin(&journal, &change.removed, &change.added)?;
         self.store.set_installed(ruleset, new)?;
         let made = match old.place == new.place {
             // Most chains stay as they are: with very many tunnels to write them anew takes longer than a call may.
             true => match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, new.jump_config(ruleset))) {
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
-                    self.move_jumps(&pending, &all_rules, old, new)
+                    self.move_jumps(&journal, &all_rules, old, new)
                 }
                 other => other,
             },
-            false => self.move_jumps(&pending, &all_rules, old, new),
+            false => self.move_jumps(&journal, &all_rules, old, new),
         };
         match made {
-            Ok(()) => Ok(self.store.commit(&pending, &work.gone, &work.come)?),
+            Ok(()) => Ok(self.store.commit(&journal, &change.removed, &change.added)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.set_installed(ruleset, old)?;
-                self.store.abandon(&pending, &work.gone, &work.come)?;
-                self.clear_up(&pending, false)?;
+                self.store.roll_back(&journal, &change.removed, &change.added)?;
+                self.clear_up(&journal, false)?;
                 Err(error)
             }
         }
@@ -365,13 +365,13 @@ impl<T: Tables> Session<'_, T> {
     /// Puts everything in anew, with our jumps at another place.
     fn move_jumps(
         &mut self,
-        pending: &Pending,
+        journal: &Journal,
         all_rules: &[TunnelRules],
         old: Installed,
         new: Installed,
     ) -> Result<(), ApplyError> {
-        let ruleset = pending.ruleset;
-        let listings = self.listings(pending, all_rules)?;
+        let ruleset = journal.ruleset;
+        let listings = self.listings(journal, all_rules)?;
         let sections = checked(move_jumps(
             all_rules,
             &listings,
@@ -379,11 +379,11 @@ impl<T: Tables> Session<'_, T> {
             new.jump_config(ruleset),
         ))?;
         // After a reload nothing of ours is left to move.
-        Ok(self.give(ruleset, &sections)?)
+        Ok(self.restore(ruleset, &sections)?)
     }
 
     /// Puts everything in anew where chains of ours stand that nobody has put in, or others are missing. Says whether it did.
-    fn clear_strays(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+    fn purge_orphans(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         let entries = self.store.entries(ruleset)?;
         let is_default = self.tables.default_backend(ruleset.family).ok() == Some(ruleset.backend);
         if entries.is_empty() && !is_default {
@@ -395,17 +395,17 @@ impl<T: Tables> Session<'_, T> {
         if self.stands_as_it_should(ruleset, &all_rules, &all)? {
             return Ok(false);
         }
-        let work = Work {
+        let change = Change {
             ruleset,
-            gone: Vec::new(),
-            come: Vec::new(),
-            settle: Settle::Complete,
+            removed: Vec::new(),
+            added: Vec::new(),
+            recovery: Recovery::RollForward,
         };
-        let mut pending = pending(&work, &[]);
-        pending.tables = Table::ALL.into_iter().collect();
-        self.store.begin(&pending, &[], &[])?;
-        self.rebuild(&pending, &[], &[])?;
-        self.store.settled()?;
+        let mut journal = journal(&change, &[]);
+        journal.tables = Table::ALL.into_iter().collect();
+        self.store.begin(&journal, &[], &[])?;
+        self.rebuild(&journal, &[], &[])?;
+        self.store.clear_journal()?;
         Ok(true)
     }
 
@@ -427,16 +427,16 @@ impl<T: Tables> Session<'_, T> {
 }
 
 /// What makes these entries of those.
-fn difference(ruleset: Ruleset, entries: &[Entry], wanted: &[Entry]) -> Work {
-    let without = |all: &[Entry], others: &[Entry]| {
+fn difference(ruleset: Ruleset, entries: &[Record], wanted: &[Record]) -> Change {
+    let without = |all: &[Record], others: &[Record]| {
         let others: BTreeMap<_, _> = others.iter().map(|entry| (entry.id(), entry)).collect();
         let unlike = all.iter().filter(|entry| others.get(entry.id()) != Some(entry));
         unlike.cloned().collect()
     };
-    Work {
+    Change {
         ruleset,
-        gone: without(entries, wanted),
-        come: without(wanted, entries),
-        settle: Settle::Complete,
+        removed: without(entries, wanted),
+        added: without(wanted, entries),
+        recovery: Recovery::RollForward,
     }
 }

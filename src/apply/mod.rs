@@ -8,11 +8,11 @@
 //! until such a remainder is cleared, by this call or by the next.
 
 mod alike;
+mod clear_text_blocks;
 mod facts;
 mod find;
 mod forget;
 mod gateway;
-mod guards;
 mod restore;
 mod routing;
 mod tunnel;
@@ -23,31 +23,31 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::contract::ConnectionName;
-use crate::iptables::{Reason, Tables, TablesError};
+use crate::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Backend, ChainName, Listing, Ruleset, Section, Table, restore_text};
 use crate::plan::{
     DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
     transition,
 };
-use crate::record::{Daemon, Entry, Installed, LayoutVersion, Pending, RecordError, Settle, Store};
+use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
+use crate::updown_env::ConnectionName;
 
-pub use gateway::{Blocked, Standing, Started};
+pub use gateway::{Blocked, InstalledRecords, StartReport};
 pub use restore::Comparison;
-pub use routing::{RoutingError, RoutingOutcome, RoutingSession, RoutingWork};
+pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 
 /// From so many tunnels on a call that finds something missing compares all with what stands, and writes only what is not as it should be.
 /// Fewer are written anew, which needs no comparison; but to write the chains of ten thousand that stand takes iptables-nft
 /// longer than a call may (see [`in_stages`]).
-const CROWD: usize = 256;
+const BULK_THRESHOLD: usize = 256;
 
 /// What a call found around it.
 #[derive(Debug, Clone, Default)]
-pub struct Caller {
+pub struct Context {
     /// The daemon that called; none if somebody calls by hand.
-    pub daemon: Option<Daemon>,
+    pub daemon: Option<DaemonProcess>,
     /// The time, in seconds since 1970 (UTC).
     pub now: u64,
     /// The XFRM interfaces there are; needed only for a tunnel whose daemon tells the number of one.
@@ -62,10 +62,10 @@ pub struct Caller {
 
 /// One call at work: the record, locked, and the tables.
 #[derive(Debug)]
-pub struct Session<'a, T: Tables> {
+pub struct Engine<'a, T: Tables> {
     store: &'a Store,
     tables: &'a mut T,
-    caller: Caller,
+    context: Context,
     notes: Vec<Note>,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for Note {
             ),
             Self::GuardsNothing { connection, address } => write!(
                 f,
-                "{connection}: when-down = \"block\" guards only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name its interface in only-ipsec"
+                "{connection}: when-down = \"block\" clear_text_blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name its interface in only-ipsec"
             ),
             Self::Conflict {
                 connection,
@@ -120,11 +120,11 @@ impl fmt::Display for Note {
 
 /// What came of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TunnelOutcome {
     /// The tunnel's rules were put in.
     Opened,
     /// They were there already, as they should be; this many ups are open now.
-    StoodAlready(u32),
+    AlreadyOpen(u32),
     /// The tunnel's rules were taken out.
     Closed,
     /// They stay: this many ups are still open.
@@ -157,43 +157,43 @@ pub enum ApplyError {
 
 /// What a call comes to in one ruleset: which records go and which come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Work {
+pub struct Change {
     /// The ruleset.
     pub ruleset: Ruleset,
     /// The records that go.
-    pub gone: Vec<Entry>,
+    pub removed: Vec<Record>,
     /// The records that come; one that also goes is replaced.
-    pub come: Vec<Entry>,
+    pub added: Vec<Record>,
     /// What becomes of it if this call dies.
-    pub settle: Settle,
+    pub recovery: Recovery,
 }
 
-impl Work {
+impl Change {
     /// Whether nothing goes and nothing comes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.gone.is_empty() && self.come.is_empty()
+        self.removed.is_empty() && self.added.is_empty()
     }
 }
 
 /// What a call comes to: some work in each ruleset concerned, in this order, and what to say when it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Course {
+pub struct Plan {
     /// The work.
-    pub works: Vec<Work>,
+    pub changes: Vec<Change>,
     /// What to say.
-    pub outcome: Outcome,
+    pub outcome: TunnelOutcome,
     /// What whoever runs this machine should know of it.
     pub notes: Vec<Note>,
 }
 
-impl<'a, T: Tables> Session<'a, T> {
+impl<'a, T: Tables> Engine<'a, T> {
     /// Begins to work on a record.
-    pub fn new(store: &'a Store, tables: &'a mut T, caller: Caller) -> Self {
+    pub fn new(store: &'a Store, tables: &'a mut T, caller: Context) -> Self {
         Self {
             store,
             tables,
-            caller,
+            context: caller,
             notes: Vec::new(),
         }
     }
@@ -212,22 +212,22 @@ impl<'a, T: Tables> Session<'a, T> {
     /// # Errors
     /// If that is not possible; the record says so to the next call too.
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
-        self.settle()?;
+        self.recover()?;
         self.upgrade()?;
         for daemon in self.store.dead_daemons()? {
             for ruleset in Ruleset::all() {
                 let entries = self.store.entries(ruleset)?;
-                let gone: Vec<_> = entries
+                let removed: Vec<_> = entries
                     .into_iter()
                     .filter(|entry| entry.daemon() == Some(daemon))
                     .collect();
-                let work = Work {
+                let change = Change {
                     ruleset,
-                    gone,
-                    come: Vec::new(),
-                    settle: Settle::Complete,
+                    removed,
+                    added: Vec::new(),
+                    recovery: Recovery::RollForward,
                 };
-                self.carry_out(&work)?;
+                self.carry_out(&change)?;
             }
             self.store.unregister(&daemon)?;
         }
@@ -244,7 +244,7 @@ impl<'a, T: Tables> Session<'a, T> {
 
     /// What is to hold for rules that are put in anew.
     fn as_set(&self) -> Installed {
-        let gateway = &self.caller.settings.gateway;
+        let gateway = &self.context.settings.gateway;
         Installed {
             place: gateway.place,
             mark: gateway.mark,
@@ -261,28 +261,28 @@ impl<'a, T: Tables> Session<'a, T> {
     ///
     /// # Errors
     /// If the record cannot be read, or the plan does not stand its own check.
-    pub fn sections(&self, work: &Work) -> Result<Vec<Section>, ApplyError> {
-        let entries = || work.gone.iter().chain(&work.come);
-        let all_rules: Vec<_> = entries().map(Entry::tunnel_rules).collect();
-        let ids: BTreeSet<_> = entries().map(Entry::id).collect();
-        let staying = self.store.staying(work.ruleset, &all_rules, &ids)?;
-        let layouts_of = |entries: &[Entry]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+    pub fn sections(&self, change: &Change) -> Result<Vec<Section>, ApplyError> {
+        let entries = || change.removed.iter().chain(&change.added);
+        let all_rules: Vec<_> = entries().map(Record::tunnel_rules).collect();
+        let ids: BTreeSet<_> = entries().map(Record::id).collect();
+        let staying = self.store.staying(change.ruleset, &all_rules, &ids)?;
+        let layouts_of = |entries: &[Record]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         checked(transition(&RulesetChange {
-            removed: layouts_of(&work.gone),
-            added: layouts_of(&work.come),
+            removed: layouts_of(&change.removed),
+            added: layouts_of(&change.added),
             staying,
-            jump_config: self.jump_config(work.ruleset)?,
+            jump_config: self.jump_config(change.ruleset)?,
         }))
     }
 
     /// Carries out some work. Where the kernel has no nat table, nobody's packets are translated: what only exempts them is left out then.
-    fn carry_out(&mut self, work: &Work) -> Result<(), ApplyError> {
-        match self.attempt(work) {
-            Err(ApplyError::Tables(error)) if may_be_drift(&error) => match without_nat(work) {
+    fn carry_out(&mut self, change: &Change) -> Result<(), ApplyError> {
+        match self.attempt(change) {
+            Err(ApplyError::Tables(error)) if may_be_drift(&error) => match without_nat(change) {
                 None => Err(error.into()),
                 Some(spared) => {
                     self.attempt(&spared).map_err(|_| error)?;
-                    self.notes.push(Note::NotExempt(work.ruleset));
+                    self.notes.push(Note::NotExempt(change.ruleset));
                     Ok(())
                 }
             },
@@ -290,38 +290,41 @@ impl<'a, T: Tables> Session<'a, T> {
         }
     }
 
-    fn attempt(&mut self, work: &Work) -> Result<(), ApplyError> {
-        let Work {
-            ruleset, gone, come, ..
-        } = work;
-        let sections = self.sections(work)?;
-        if sections.is_empty() && changes_no_rule(work) {
-            return Ok(come.iter().try_for_each(|entry| self.store.update(*ruleset, entry))?);
+    fn attempt(&mut self, change: &Change) -> Result<(), ApplyError> {
+        let Change {
+            ruleset,
+            removed,
+            added,
+            ..
+        } = change;
+        let sections = self.sections(change)?;
+        if sections.is_empty() && changes_no_rule(change) {
+            return Ok(added.iter().try_for_each(|entry| self.store.update(*ruleset, entry))?);
         }
-        let pending = pending(work, &sections);
+        let journal = journal(change, &sections);
         let stood = self.store.has_entries(*ruleset)?;
         if !stood {
             self.store.set_installed(*ruleset, self.as_set())?;
         }
-        self.store.begin(&pending, gone, come)?;
-        let made = match self.give(*ruleset, &sections) {
-            Err(error) if stood && may_be_drift(&error) => self.rebuild(&pending, gone, come),
+        self.store.begin(&journal, removed, added)?;
+        let made = match self.restore(*ruleset, &sections) {
+            Err(error) if stood && may_be_drift(&error) => self.rebuild(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {
-            Ok(()) => Ok(self.store.commit(&pending, gone, come)?),
-            // What the kernel holds is unknown: `pending` stays, and the next call rebuilds.
+            Ok(()) => Ok(self.store.commit(&journal, removed, added)?),
+            // What the kernel holds is unknown: `journal` stays, and the next call rebuilds.
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
-                self.store.abandon(&pending, gone, come)?;
-                self.clear_up(&pending, stood && lost_too_much(&error))?;
+                self.store.roll_back(&journal, removed, added)?;
+                self.clear_up(&journal, stood && lost_too_much(&error))?;
                 Err(error)
             }
         }
     }
 
     /// Gives the kernel the changes. Starts no program without any: an entry can consist of parts that others share.
-    fn give(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
+    fn restore(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),
             false => self.tables.restore(ruleset, &restore_text(sections)),
@@ -330,60 +333,60 @@ impl<'a, T: Tables> Session<'a, T> {
 
     /// Sets the kernel right after a refusal, where there may be something to set right: other tunnels that lost their rules, or the first
     /// table of a change that got no further. The record already says what it said before.
-    fn clear_up(&mut self, pending: &Pending, lost: bool) -> Result<(), RecordError> {
-        let is_half = pending.tables.len() > 1;
+    fn clear_up(&mut self, journal: &Journal, lost: bool) -> Result<(), RecordError> {
+        let is_half = journal.tables.len() > 1;
         if is_half {
             // The daemon hears that nothing was changed, and whoever finds the note must not make the change after all. If there is no
             // space to say so, it may be cleared all the same.
-            let _ = self.store.give_up(pending);
+            let _ = self.store.drop_change(journal);
         }
         let cleared = match lost || is_half {
-            true => self.rebuild(pending, &[], &[]),
+            true => self.rebuild(journal, &[], &[]),
             false => Ok(()),
         };
         // Why the change was refused is what the call tells, not why this was too.
         match cleared {
             Err(_) if is_half => Ok(()),
-            Ok(()) | Err(_) => self.store.settled(),
+            Ok(()) | Err(_) => self.store.clear_journal(),
         }
     }
 
     /// Makes the kernel hold what the record says, less what goes and with what comes.
-    fn rebuild(&mut self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), ApplyError> {
-        let ruleset = pending.ruleset;
+    fn rebuild(&mut self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), ApplyError> {
+        let ruleset = journal.ruleset;
         let mut entries = self.store.entries(ruleset)?;
-        entries.retain(|entry| !gone.iter().chain(come).any(|other| other.id() == entry.id()));
+        entries.retain(|entry| !removed.iter().chain(added).any(|other| other.id() == entry.id()));
         let all_rules: Vec<_> = entries
             .iter()
-            .chain(come)
+            .chain(added)
             .map(|entry| entry.tunnel_rules().clone())
             .collect();
         let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
-        if all_rules.len() >= CROWD {
+        if all_rules.len() >= BULK_THRESHOLD {
             match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, jump_config)) {
                 // It does not hold what it lists, or not any more.
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
                 other => return other,
             }
         }
-        let listings = self.listings(pending, &all_rules)?;
+        let listings = self.listings(journal, &all_rules)?;
         let sections = checked(rebuild(&all_rules, &listings, jump_config))?;
         let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has_chain(chain));
-        Ok(self.give(ruleset, &staged(ruleset, sections, stands))?)
+        Ok(self.restore(ruleset, &staged(ruleset, sections, stands))?)
     }
 
     /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
     /// iptables-legacy that alone loads a table into the kernel.
     fn listings(
         &mut self,
-        pending: &Pending,
+        journal: &Journal,
         all_rules: &[TunnelRules],
     ) -> Result<BTreeMap<Table, Listing>, ApplyError> {
         let mut needed = BTreeSet::from([Table::Filter]);
         needed.extend(all_rules.iter().flat_map(TunnelRules::tables));
         let mut listings = BTreeMap::new();
-        for table in needed.union(&pending.tables) {
-            match self.tables.save(pending.ruleset, *table) {
+        for table in needed.union(&journal.tables) {
+            match self.tables.save(journal.ruleset, *table) {
                 Ok(text) => drop(listings.insert(*table, Listing::parse_save(&text))),
                 // A kernel without the table, most likely. It has refused the change then, and nothing of ours is in there.
                 Err(error) if !needed.contains(table) && may_be_drift(&error) => {}
@@ -395,40 +398,40 @@ impl<'a, T: Tables> Session<'a, T> {
 }
 
 /// The same work without what only exempts packets in the nat table; nothing, if it has nothing to do there, or more than that.
-fn without_nat(work: &Work) -> Option<Work> {
-    let has_nat = |entry: &&Entry| entry.tunnel_rules().tables().contains(&Table::Nat);
-    let mut in_nat = work.come.iter().filter(has_nat).peekable();
+fn without_nat(change: &Change) -> Option<Change> {
+    let has_nat = |entry: &&Record| entry.tunnel_rules().tables().contains(&Table::Nat);
+    let mut in_nat = change.added.iter().filter(has_nat).peekable();
     in_nat.peek()?;
     if !in_nat.all(|entry| entry.tunnel_rules().can_omit_nat()) {
         return None;
     }
-    let mut spared = work.clone();
-    for entry in &mut spared.come {
+    let mut spared = change.clone();
+    for entry in &mut spared.added {
         *entry.tunnel_rules_mut() = entry.tunnel_rules().clone().without_nat();
     }
     Some(spared)
 }
 
 /// Whether every entry of some work stands for the same rules before and after it.
-fn changes_no_rule(work: &Work) -> bool {
-    let laid_out = |entries: &[Entry]| -> BTreeMap<_, _> {
+fn changes_no_rule(change: &Change) -> bool {
+    let laid_out = |entries: &[Record]| -> BTreeMap<_, _> {
         let entries = entries.iter();
         entries
             .map(|entry| (entry.id().clone(), entry.tunnel_rules().clone()))
             .collect()
     };
-    laid_out(&work.gone) == laid_out(&work.come)
+    laid_out(&change.removed) == laid_out(&change.added)
 }
 
-fn pending(work: &Work, sections: &[Section]) -> Pending {
-    let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id().clone()).collect();
-    Pending {
+fn journal(change: &Change, sections: &[Section]) -> Journal {
+    let ids = |entries: &[Record]| entries.iter().map(|entry| entry.id().clone()).collect();
+    Journal {
         format: crate::record::FORMAT,
-        ruleset: work.ruleset,
+        ruleset: change.ruleset,
         tables: sections.iter().map(|section| section.table).collect(),
-        gone: ids(&work.gone),
-        come: ids(&work.come),
-        settle: work.settle,
+        removed: ids(&change.removed),
+        added: ids(&change.added),
+        recovery: change.recovery,
     }
 }
 
@@ -450,7 +453,7 @@ fn staged(ruleset: Ruleset, sections: Vec<Section>, stands: impl Fn(Table, &Chai
 /// Whether the kernel may have refused because it does not hold what the record says.
 fn may_be_drift(error: &TablesError) -> bool {
     match error {
-        TablesError::Refused { reason, .. } => *reason == Reason::Rules,
+        TablesError::Refused { reason, .. } => *reason == RefusalReason::Rules,
         TablesError::Missing { .. }
         | TablesError::NoFamily(_)
         | TablesError::NotRun(_)

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::thread;
 
-use super::{ApplyError, Session, checked, may_be_drift, staged};
+use super::{ApplyError, Engine, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Chain, ChainName, Command, IptablesSave, Ruleset, Section, Table, restore_text};
 use crate::plan::{DesiredState, Drift, DriftKind, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
-use crate::record::{Entry, FORMAT, Pending, RecordError, Settle};
+use crate::record::{FORMAT, Journal, Record, RecordError, Recovery};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
 const TRIES: usize = 3;
@@ -21,7 +21,7 @@ const ASKED: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// What is on record.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Record>,
     /// What the record wants.
     pub wanted: DesiredState,
     /// What the kernel lists.
@@ -31,7 +31,7 @@ pub struct Comparison {
     stands: Vec<RuleProbe>,
 }
 
-impl<T: Tables> Session<'_, T> {
+impl<T: Tables> Engine<'_, T> {
     /// Compares a ruleset with its record. Changes nothing.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl<T: Tables> Session<'_, T> {
     fn compared(
         &mut self,
         ruleset: Ruleset,
-        entries: Vec<Entry>,
+        entries: Vec<Record>,
         wanted: DesiredState,
         listed: &str,
     ) -> Result<Comparison, ApplyError> {
@@ -88,7 +88,7 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
-    pub fn restore(&mut self, ruleset: Ruleset) -> Result<Vec<Drift>, ApplyError> {
+    pub fn reconcile(&mut self, ruleset: Ruleset) -> Result<Vec<Drift>, ApplyError> {
         let mut found = Vec::new();
         let mut tables = BTreeSet::new();
         for _ in 0..TRIES {
@@ -97,7 +97,7 @@ impl<T: Tables> Session<'_, T> {
             if found.is_empty() {
                 found.clone_from(&comparison.drifts);
             }
-            let sections = self.mending(ruleset, &comparison)?;
+            let sections = self.reconcile_sections(ruleset, &comparison)?;
             if sections.is_empty() {
                 return Ok(found);
             }
@@ -115,7 +115,7 @@ impl<T: Tables> Session<'_, T> {
     pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let listed = self.tables.save_all(ruleset)?;
         let comparison = self.compared(ruleset, Vec::new(), wanted, &listed)?;
-        let sections = self.mending(ruleset, &comparison)?;
+        let sections = self.reconcile_sections(ruleset, &comparison)?;
         match sections.is_empty() {
             true => Ok(()),
             false => Ok(self.tables.resume(ruleset, &restore_text(&sections))?),
@@ -126,7 +126,7 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If the plan does not stand its own check.
-    pub fn mending(&self, ruleset: Ruleset, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
+    pub fn reconcile_sections(&self, ruleset: Ruleset, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
         let Comparison {
             entries: _,
             wanted,
@@ -161,7 +161,7 @@ impl<T: Tables> Session<'_, T> {
 
 impl Comparison {
     /// What an older version has put in is not compared, rule by rule, with what this one would.
-    fn older(entries: Vec<Entry>, wanted: DesiredState, listed: &str) -> Self {
+    fn older(entries: Vec<Record>, wanted: DesiredState, listed: &str) -> Self {
         Self {
             entries,
             wanted,
@@ -175,18 +175,18 @@ impl Comparison {
     }
 }
 
-fn all_rules(entries: &[Entry]) -> Vec<TunnelRules> {
+fn all_rules(entries: &[Record]) -> Vec<TunnelRules> {
     entries.iter().map(|entry| entry.tunnel_rules().clone()).collect()
 }
 
 /// A change of everything in these tables.
-fn whole(ruleset: Ruleset, tables: BTreeSet<Table>) -> Pending {
-    Pending {
+fn whole(ruleset: Ruleset, tables: BTreeSet<Table>) -> Journal {
+    Journal {
         format: FORMAT,
         ruleset,
         tables,
-        gone: Vec::new(),
-        come: Vec::new(),
-        settle: Settle::Complete,
+        removed: Vec::new(),
+        added: Vec::new(),
+        recovery: Recovery::RollForward,
     }
 }

@@ -6,34 +6,34 @@
 use std::net::IpAddr;
 
 use super::facts::facts;
-use crate::contract::{Event, Operation, Routing};
 use crate::plan::{
     RecordedRoutes, RouteOptions, RoutingKey, address_key, install_order, interface_key, kernel_queries, net_objects,
     object_key,
 };
-use crate::record::{Daemon, FORMAT, RecordError, RoutingRecord, Store};
-use crate::rtnetlink::{Item, NetlinkError, Network, Put, Vti, Wanted};
+use crate::record::{DaemonProcess, FORMAT, RecordError, RoutingRecord, Store};
+use crate::rtnetlink::{Installed, NetConfig, NetObject, NetlinkError, RouteQuery, VtiInterface};
+use crate::updown_env::{Event, Operation, Routing};
 
 /// One call at work on routes: the record, and the kernel.
 #[derive(Debug)]
-pub struct RoutingSession<'a, N: Network> {
+pub struct RoutingEngine<'a, N: NetConfig> {
     store: &'a Store,
     kernel: &'a mut N,
-    daemon: Option<Daemon>,
+    daemon: Option<DaemonProcess>,
     now: u64,
 }
 
 /// What of a far network's routes, addresses and devices changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoutingWork {
+pub struct RoutingChange {
     /// For which network.
     pub key: RoutingKey,
     /// What the record says.
     pub before: Option<RoutingRecord>,
     /// What is to be installed when it is done, in the order in which it is put in.
-    pub after: Vec<Item>,
+    pub after: Vec<NetObject>,
     /// The connection that was named.
-    pub connection: crate::contract::ConnectionName,
+    pub connection: crate::updown_env::ConnectionName,
 }
 
 /// Why nothing was set up.
@@ -64,14 +64,14 @@ struct Setup {
     /// How many items are in that were not on record.
     put: usize,
     /// What is in now, less what stood there and is nobody's of ours.
-    ours: Vec<Item>,
+    ours: Vec<NetObject>,
 }
 
 /// What could not be taken out.
 #[derive(Debug, Default)]
 struct Rest {
     /// It stays on record.
-    stuck: Vec<Item>,
+    stuck: Vec<NetObject>,
     /// Why, where the kernel refused it.
     faults: Vec<NetlinkError>,
 }
@@ -87,22 +87,22 @@ pub struct RoutingOutcome {
     pub faults: Vec<NetlinkError>,
 }
 
-impl RoutingWork {
+impl RoutingChange {
     /// What is on record.
     #[must_use]
-    pub fn standing(&self) -> &[Item] {
-        self.before.as_ref().map_or(&[], |record| &record.items)
+    pub fn standing(&self) -> &[NetObject] {
+        self.before.as_ref().map_or(&[], |record| &record.objects)
     }
 
     /// What goes, in the order in which it is taken out: last in, first out.
-    pub fn outgoing(&self) -> impl Iterator<Item = &Item> {
-        let stays = |item: &Item| self.after.iter().any(|other| object_key(other) == object_key(item));
-        self.standing().iter().rev().filter(move |item| !stays(item))
+    pub fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
+        let stays = |object: &NetObject| self.after.iter().any(|other| object_key(other) == object_key(object));
+        self.standing().iter().rev().filter(move |object| !stays(object))
     }
 
     /// Everything that may be in while it is done: what comes, what goes, and what gives way to something in its slot.
-    fn both(&self) -> Vec<Item> {
-        let besides = self.standing().iter().filter(|item| !self.after.contains(item));
+    fn both(&self) -> Vec<NetObject> {
+        let besides = self.standing().iter().filter(|object| !self.after.contains(object));
         let mut both: Vec<_> = besides.chain(&self.after).cloned().collect();
         both.sort_by_key(install_order);
         both
@@ -115,9 +115,9 @@ impl RoutingWork {
     }
 }
 
-impl<'a, N: Network> RoutingSession<'a, N> {
+impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     /// Begins to work on a record.
-    pub fn new(store: &'a Store, kernel: &'a mut N, daemon: Option<Daemon>, now: u64) -> Self {
+    pub fn new(store: &'a Store, kernel: &'a mut N, daemon: Option<DaemonProcess>, now: u64) -> Self {
         Self {
             store,
             kernel,
@@ -130,23 +130,23 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     ///
     /// # Errors
     /// If the record cannot be read or the kernel not be asked.
-    pub fn work(
+    pub fn change(
         &mut self,
         event: &Event,
         routing: &Routing,
         operation: Operation,
         options: &RouteOptions,
-    ) -> Result<RoutingWork, RoutingError> {
+    ) -> Result<RoutingChange, RoutingError> {
         let key = RoutingKey::from_routing(routing);
         let before = self.store.routing(&key)?;
-        let own = before.as_ref().map_or_else(Vec::new, |record| record.items.clone());
+        let own = before.as_ref().map_or_else(Vec::new, |record| record.objects.clone());
         let standing = RecordedRoutes {
             source: self.held_source(routing, &key)?,
             own,
         };
-        let facts = facts(self.kernel, routing, &kernel_queries(event.dialect, routing, operation))?;
-        let after = net_objects(event.dialect, routing, operation, options, &facts, &standing);
-        Ok(RoutingWork {
+        let facts = facts(self.kernel, routing, &kernel_queries(event.daemon, routing, operation))?;
+        let after = net_objects(event.daemon, routing, operation, options, &facts, &standing);
+        Ok(RoutingChange {
             key,
             before,
             after,
@@ -155,14 +155,17 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     }
 
     /// The source address, if it is there for another far network, behind the device that it is on if that is there for one too.
-    fn held_source(&self, routing: &Routing, key: &RoutingKey) -> Result<Vec<Item>, RecordError> {
+    fn held_source(&self, routing: &Routing, key: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let Some(source) = routing.source else {
             return Ok(Vec::new());
         };
         let held = self.store.held(&address_key(source), key)?;
         let device = match &held {
-            Some(Item::Address(address)) => self.store.held(&interface_key(&address.device), key)?,
-            Some(Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_)) | None => None,
+            Some(NetObject::Address(address)) => self.store.held(&interface_key(&address.interface), key)?,
+            Some(
+                NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_),
+            )
+            | None => None,
         };
         Ok(device.into_iter().chain(held).collect())
     }
@@ -171,57 +174,57 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     ///
     /// # Errors
     /// If something cannot be put in, or the record not be written; everything is as before then.
-    pub fn carry_out(&mut self, work: &RoutingWork) -> Result<RoutingOutcome, RoutingError> {
-        if work.is_empty() {
+    pub fn carry_out(&mut self, change: &RoutingChange) -> Result<RoutingOutcome, RoutingError> {
+        if change.is_empty() {
             return Ok(RoutingOutcome::default());
         }
-        let outgoing: Vec<_> = work.outgoing().cloned().collect();
+        let outgoing: Vec<_> = change.outgoing().cloned().collect();
         // At first what comes besides what stands, so that nothing is ever installed that no record tells of.
-        let both = self.record(work, work.both());
-        if work.before.as_ref() != Some(&both) {
-            self.store.write_routing(work.standing(), &both)?;
+        let both = self.record(change, change.both());
+        if change.before.as_ref() != Some(&both) {
+            self.store.write_routing(change.standing(), &both)?;
         }
-        let Setup { put, ours } = self.set_up(work, &both)?;
-        let Rest { faults, stuck } = self.take_down(&work.key, &outgoing)?;
+        let Setup { put, ours } = self.set_up(change, &both)?;
+        let Rest { faults, stuck } = self.take_down(&change.key, &outgoing)?;
         let taken_out = outgoing.len() - stuck.len();
-        let left = self.record(work, ours.into_iter().chain(stuck.into_iter().rev()).collect());
-        match left.items.is_empty() {
+        let left = self.record(change, ours.into_iter().chain(stuck.into_iter().rev()).collect());
+        match left.objects.is_empty() {
             true => self.store.erase_routing(&both)?,
-            false if left != both => self.store.write_routing(&both.items, &left)?,
+            false if left != both => self.store.write_routing(&both.objects, &left)?,
             false => {}
         }
         Ok(RoutingOutcome { put, taken_out, faults })
     }
 
-    fn record(&self, work: &RoutingWork, items: Vec<Item>) -> RoutingRecord {
+    fn record(&self, change: &RoutingChange, objects: Vec<NetObject>) -> RoutingRecord {
         RoutingRecord {
             format: FORMAT,
-            key: work.key.clone(),
-            connection: work.connection.clone(),
+            key: change.key.clone(),
+            connection: change.connection.clone(),
             daemon: self.daemon,
-            since: work.before.as_ref().map_or(self.now, |record| record.since),
-            items,
+            since: change.before.as_ref().map_or(self.now, |record| record.since),
+            objects,
         }
     }
 
     /// Puts in what is to be there, what stood included: somebody may have taken it away.
-    fn set_up(&mut self, work: &RoutingWork, both: &RoutingRecord) -> Result<Setup, RoutingError> {
+    fn set_up(&mut self, change: &RoutingChange, both: &RoutingRecord) -> Result<Setup, RoutingError> {
         let mut setup = Setup::default();
         let mut new = Vec::new();
-        for item in &work.after {
-            let stood = work
+        for object in &change.after {
+            let stood = change
                 .standing()
                 .iter()
-                .any(|other| object_key(other) == object_key(item));
-            match self.kernel.put(item) {
-                Ok(Put::New) => {
+                .any(|other| object_key(other) == object_key(object));
+            match self.kernel.install(object) {
+                Ok(Installed::New) => {
                     setup.put += usize::from(!stood);
-                    new.push(item);
-                    setup.ours.push(item.clone());
+                    new.push(object);
+                    setup.ours.push(object.clone());
                 }
-                Ok(Put::Stood) => setup.ours.extend(self.what_stood(work, item)?),
+                Ok(Installed::Existed) => setup.ours.extend(self.what_stood(change, object)?),
                 Err(error) => {
-                    self.roll_back(work, &new, both);
+                    self.roll_back(change, &new, both);
                     return Err(error.into());
                 }
             }
@@ -230,94 +233,98 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     }
 
     /// What was there where an item was to be put in; nothing if it is somebody else's, which is not ours to take out.
-    fn what_stood(&self, work: &RoutingWork, item: &Item) -> Result<Option<Item>, RecordError> {
-        let standing = work.standing();
-        let same = standing.iter().find(|other| *other == item);
-        match same.or_else(|| standing.iter().find(|other| object_key(other) == object_key(item))) {
+    fn what_stood(&self, change: &RoutingChange, object: &NetObject) -> Result<Option<NetObject>, RecordError> {
+        let standing = change.standing();
+        let same = standing.iter().find(|other| *other == object);
+        match same.or_else(|| standing.iter().find(|other| object_key(other) == object_key(object))) {
             Some(stood) => Ok(Some(stood.clone())),
-            None => self.store.held(&object_key(item), &work.key),
+            None => self.store.held(&object_key(object), &change.key),
         }
     }
 
     /// Goes back to what was. The first error is the one that is told; those of this would say the same.
-    fn roll_back(&mut self, work: &RoutingWork, new: &[&Item], both: &RoutingRecord) {
+    fn roll_back(&mut self, change: &RoutingChange, new: &[&NetObject], both: &RoutingRecord) {
         let mut rest = Rest::default();
-        for item in new.iter().rev() {
-            let done = match work
+        for object in new.iter().rev() {
+            let done = match change
                 .standing()
                 .iter()
-                .find(|other| object_key(other) == object_key(item))
+                .find(|other| object_key(other) == object_key(object))
             {
-                Some(old) => self.kernel.put(old).map(drop).map_err(RoutingError::from),
-                None => self.take_away(&work.key, item, &mut rest).map_err(RoutingError::from),
+                Some(old) => self.kernel.install(old).map(drop).map_err(RoutingError::from),
+                None => self
+                    .take_away(&change.key, object, &mut rest)
+                    .map_err(RoutingError::from),
             };
             if done.is_err() {
-                rest.stuck.push((*item).clone());
+                rest.stuck.push((*object).clone());
             }
         }
         // As long as something cannot be taken back, what is on record now is what may be in.
-        let _ = match &work.before {
+        let _ = match &change.before {
             _ if !rest.stuck.is_empty() => Ok(()),
-            Some(before) => self.store.write_routing(&both.items, before),
+            Some(before) => self.store.write_routing(&both.objects, before),
             None => self.store.erase_routing(both),
         };
     }
 
     /// Takes out what goes, and returns what could not be taken out, with the reasons.
-    fn take_down(&mut self, key: &RoutingKey, outgoing: &[Item]) -> Result<Rest, RecordError> {
+    fn take_down(&mut self, key: &RoutingKey, outgoing: &[NetObject]) -> Result<Rest, RecordError> {
         let mut rest = Rest::default();
-        for item in outgoing {
-            self.take_away(key, item, &mut rest)?;
+        for object in outgoing {
+            self.take_away(key, object, &mut rest)?;
         }
         Ok(rest)
     }
 
-    fn take_away(&mut self, key: &RoutingKey, item: &Item, rest: &mut Rest) -> Result<(), RecordError> {
-        let removal = match rest.stuck.iter().any(|other| stands_on(other, item)) {
+    fn take_away(&mut self, key: &RoutingKey, object: &NetObject, rest: &mut Rest) -> Result<(), RecordError> {
+        let removal = match rest.stuck.iter().any(|other| stands_on(other, object)) {
             true => Ok(Removal::InUse),
-            false => self.remove(key, item),
+            false => self.remove(key, object),
         };
         match removal {
             Ok(Removal::Out) => {}
             Ok(Removal::Bare(error)) => rest.faults.push(error),
-            Ok(Removal::InUse) => rest.stuck.push(item.clone()),
+            Ok(Removal::InUse) => rest.stuck.push(object.clone()),
             Err(RoutingError::Record(error)) => return Err(error),
             Err(RoutingError::Netlink(error)) => {
                 rest.faults.push(error);
-                rest.stuck.push(item.clone());
+                rest.stuck.push(object.clone());
             }
         }
         Ok(())
     }
 
     /// Takes an item out, unless another far network needs it, or puts that one's in its place.
-    fn remove(&mut self, key: &RoutingKey, item: &Item) -> Result<Removal, RoutingError> {
-        match self.store.held(&object_key(item), key)? {
-            Some(other) if other == *item => {}
+    fn remove(&mut self, key: &RoutingKey, object: &NetObject) -> Result<Removal, RoutingError> {
+        match self.store.held(&object_key(object), key)? {
+            Some(other) if other == *object => {}
             Some(other) => {
-                if let Err(error) = self.kernel.put(&other) {
-                    self.kernel.take_out(item)?;
+                if let Err(error) = self.kernel.install(&other) {
+                    self.kernel.delete(object)?;
                     return Ok(Removal::Bare(error));
                 }
             }
-            None if self.is_in_use(item)? => return Ok(Removal::InUse),
-            None => drop(self.kernel.take_out(item)?),
+            None if self.is_in_use(object)? => return Ok(Removal::InUse),
+            None => drop(self.kernel.delete(object)?),
         }
         Ok(Removal::Out)
     }
 
     /// Whether a route that is not ours has this address for its source, or one that would go with this device: the kernel would take
     /// that route out along with the address. A route into the device itself goes with it in any case.
-    fn is_in_use(&mut self, item: &Item) -> Result<bool, NetlinkError> {
-        let mut users = |address: IpAddr| self.kernel.routes(&Wanted::From(address));
-        match item {
-            Item::Address(address) => Ok(!users(address.address.addr())?.is_empty()),
-            Item::Vti(Vti {
-                device,
+    fn is_in_use(&mut self, object: &NetObject) -> Result<bool, NetlinkError> {
+        let mut users = |address: IpAddr| self.kernel.routes(&RouteQuery::From(address));
+        match object {
+            NetObject::Address(address) => Ok(!users(address.address.addr())?.is_empty()),
+            NetObject::VtiInterface(VtiInterface {
+                interface: device,
                 address: Some(address),
                 ..
-            }) => Ok((users(address.addr())?.iter()).any(|route| route.device.as_ref() != Some(device))),
-            Item::Vti(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => Ok(false),
+            }) => Ok((users(address.addr())?.iter()).any(|route| route.interface.as_ref() != Some(device))),
+            NetObject::VtiInterface(_) | NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => {
+                Ok(false)
+            }
         }
     }
 
@@ -325,12 +332,12 @@ impl<'a, N: Network> RoutingSession<'a, N> {
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn restore(&mut self) -> Result<(Vec<Item>, Vec<NetlinkError>), RecordError> {
+    pub fn restore(&mut self) -> Result<(Vec<NetObject>, Vec<NetlinkError>), RecordError> {
         let (mut restored, mut faults) = (Vec::new(), Vec::new());
-        for item in self.store.routings()?.into_iter().flat_map(|record| record.items) {
-            match self.put_back(&item) {
-                Ok(Put::New) => restored.push(item),
-                Ok(Put::Stood) => {}
+        for object in self.store.routings()?.into_iter().flat_map(|record| record.objects) {
+            match self.put_back(&object) {
+                Ok(Installed::New) => restored.push(object),
+                Ok(Installed::Existed) => {}
                 Err(error) => faults.push(error),
             }
         }
@@ -339,21 +346,21 @@ impl<'a, N: Network> RoutingSession<'a, N> {
 
     /// Puts an item in unless it stands. A route is put in by replacing what is there, and the kernel then does not tell whether that was
     /// the same; so it is looked for first. Of other tables than the main one nothing is listed.
-    fn put_back(&mut self, item: &Item) -> Result<Put, NetlinkError> {
-        if let Item::Route(route) = item
+    fn put_back(&mut self, object: &NetObject) -> Result<Installed, NetlinkError> {
+        if let NetObject::Route(route) = object
             && route.table.is_main()
-            && (self.kernel.routes(&Wanted::To(route.destination))?.iter()).any(|listed| route.is_listed_as(listed))
+            && (self.kernel.routes(&RouteQuery::To(route.destination))?.iter()).any(|listed| route.is_listed_as(listed))
         {
-            return Ok(Put::Stood);
+            return Ok(Installed::Existed);
         }
-        self.kernel.put(item)
+        self.kernel.install(object)
     }
 
     /// Takes out what a dead daemon left.
     ///
     /// # Errors
     /// If the record cannot be read or written.
-    pub fn clear(&mut self, daemon: &Daemon) -> Result<Vec<NetlinkError>, RoutingError> {
+    pub fn clear(&mut self, daemon: &DaemonProcess) -> Result<Vec<NetlinkError>, RoutingError> {
         let mut faults = Vec::new();
         for record in self
             .store
@@ -361,25 +368,32 @@ impl<'a, N: Network> RoutingSession<'a, N> {
             .into_iter()
             .filter(|record| record.daemon.as_ref() == Some(daemon))
         {
-            let work = RoutingWork {
+            let change = RoutingChange {
                 key: record.key.clone(),
                 connection: record.connection.clone(),
                 before: Some(record),
                 after: Vec::new(),
             };
-            faults.extend(self.carry_out(&work)?.faults);
+            faults.extend(self.carry_out(&change)?.faults);
         }
         Ok(faults)
     }
 }
 
 /// Whether the kernel takes an item out along with another: a route with its source, anything with its device.
-fn stands_on(item: &Item, other: &Item) -> bool {
-    match (item, other) {
-        (Item::Route(route), Item::Address(address)) => route.source == Some(address.address.addr()),
-        (Item::Route(route), Item::Vti(vti)) => route.device.as_ref() == Some(&vti.device),
-        (Item::Address(address), Item::Vti(vti)) => address.device == vti.device,
-        (Item::ProxyNeighbour(neighbour), Item::Vti(vti)) => neighbour.device == vti.device,
-        (Item::Address(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_), _) => false,
+fn stands_on(object: &NetObject, other: &NetObject) -> bool {
+    match (object, other) {
+        (NetObject::Route(route), NetObject::Address(address)) => route.source == Some(address.address.addr()),
+        (NetObject::Route(route), NetObject::VtiInterface(vti)) => route.interface.as_ref() == Some(&vti.interface),
+        (NetObject::Address(address), NetObject::VtiInterface(vti)) => address.interface == vti.interface,
+        (NetObject::ProxyNeighbour(neighbour), NetObject::VtiInterface(vti)) => neighbour.interface == vti.interface,
+        (
+            NetObject::Address(_)
+            | NetObject::Route(_)
+            | NetObject::Rule(_)
+            | NetObject::ProxyNeighbour(_)
+            | NetObject::VtiInterface(_),
+            _,
+        ) => false,
     }
 }

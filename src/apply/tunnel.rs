@@ -1,63 +1,63 @@
 //! What opening and closing the firewall for a tunnel comes to.
 
-use super::{ApplyError, Course, Outcome, Session, Work, alike};
-use crate::contract::{Multiplicity, Tunnel};
+use super::{ApplyError, Change, Engine, Plan, TunnelOutcome, alike};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
 use crate::plan::{
     NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, kept_sources, tunnel_rules,
 };
-use crate::record::{Entry, FORMAT, OuterRecord, Settle, TunnelRecord};
+use crate::record::{EspPeerRecord, FORMAT, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Policy, Settings};
+use crate::updown_env::{Tunnel, UpCounting};
 
-impl<T: Tables> Session<'_, T> {
+impl<T: Tables> Engine<'_, T> {
     /// Opens the firewall for a tunnel.
     ///
     /// # Errors
     /// If that is not possible; nothing of it is left then.
-    pub fn open(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
-        let course = self.opening(tunnel)?;
-        for (index, work) in course.works.iter().enumerate() {
-            if let Err(error) = self.carry_out(work) {
+    pub fn open(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        let plan = self.plan_open(tunnel)?;
+        for (index, change) in plan.changes.iter().enumerate() {
+            if let Err(error) = self.carry_out(change) {
                 // What was done in the other family's ruleset goes again. If that fails, the next `down` finds it.
-                for done in course.works[..index].iter().rev() {
+                for done in plan.changes[..index].iter().rev() {
                     let _ = self.carry_out(&reversed(done));
                 }
                 return Err(error);
             }
         }
-        self.notes.extend(course.notes);
-        Ok(course.outcome)
+        self.notes.extend(plan.notes);
+        Ok(plan.outcome)
     }
 
     /// Closes the firewall for a tunnel, by its record.
     ///
     /// # Errors
     /// If that is not possible; the record stands then.
-    pub fn close(&mut self, tunnel: &Tunnel) -> Result<Outcome, ApplyError> {
-        let course = self.closing(tunnel)?;
-        let results: Vec<_> = course.works.iter().map(|work| self.carry_out(work)).collect();
+    pub fn close(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        let plan = self.plan_close(tunnel)?;
+        let results: Vec<_> = plan.changes.iter().map(|change| self.carry_out(change)).collect();
         results.into_iter().collect::<Result<(), _>>()?;
-        Ok(course.outcome)
+        Ok(plan.outcome)
     }
 
     /// What opening the firewall for a tunnel comes to.
     ///
     /// # Errors
     /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not go with it.
-    pub fn opening(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
+    pub fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
-        let (ruleset, old, id) = match self.find(tunnel, &key)? {
+        let (ruleset, old, id) = match self.find_record(tunnel, &key)? {
             Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
             None => self.place(tunnel, &key)?,
         };
-        let (count, settle) = match tunnel.multiplicity {
-            Multiplicity::Counted => (
+        let (count, recovery) = match tunnel.up_counting {
+            UpCounting::Counted => (
                 old.as_ref().map_or(1, |old| old.count.saturating_add(1)),
-                Settle::Complete,
+                Recovery::RollForward,
             ),
-            Multiplicity::Single | Multiplicity::Instances => (1, Settle::Abandon),
+            UpCounting::Single | UpCounting::Instances => (1, Recovery::RollBack),
         };
         let alike = self.others_alike(ruleset, tunnel, &id)?;
         let last = alike.iter().map(|other| other.turn.saturating_add(1)).max();
@@ -65,12 +65,12 @@ impl<T: Tables> Session<'_, T> {
             format: FORMAT,
             id,
             key,
-            multiplicity: tunnel.multiplicity,
+            up_counting: tunnel.up_counting,
             count,
-            since: self.caller.now,
-            daemon: self.caller.daemon,
+            since: self.context.now,
+            daemon: self.context.daemon,
             tunnel: tunnel.clone(),
-            policy: self.caller.settings.policy(tunnel),
+            policy: self.context.settings.policy(tunnel),
             effective: None,
             turn: old.as_ref().map_or(last.unwrap_or_default(), |old| old.turn),
             tunnel_rules: TunnelRules::default(),
@@ -79,26 +79,26 @@ impl<T: Tables> Session<'_, T> {
         let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
         new.since = stood.map_or(new.since, |old| old.since);
         let outcome = match stood {
-            Some(_) => Outcome::StoodAlready(count),
-            None => Outcome::Opened,
+            Some(_) => TunnelOutcome::AlreadyOpen(count),
+            None => TunnelOutcome::Opened,
         };
         let changes_policy = old.as_ref().is_none_or(|old| old.policy != new.policy);
         let conflict = alike::conflict(&new, &alike).filter(|_| changes_policy);
         let unguarded = self.unguarded(&new).filter(|_| changes_policy);
-        let mut works = Vec::from_iter(self.outer_opening(&new, settle)?);
-        let mut work = Work {
+        let mut changes = Vec::from_iter(self.plan_esp_peer_open(&new, recovery)?);
+        let mut change = Change {
             ruleset,
-            gone: old.map(Entry::from).into_iter().collect(),
-            come: Vec::new(),
-            settle,
+            removed: old.map(Record::from).into_iter().collect(),
+            added: Vec::new(),
+            recovery,
         };
-        self.add_guards(&mut work, &new)?;
+        self.add_clear_text_blocks(&mut change, &new)?;
         let all: Vec<_> = alike.iter().chain([&new]).collect();
-        self.follow(&mut work, &alike, &all)?;
-        work.come.push(new.into());
-        works.push(work);
-        Ok(Course {
-            works,
+        self.follow(&mut change, &alike, &all)?;
+        change.added.push(new.into());
+        changes.push(change);
+        Ok(Plan {
+            changes,
             outcome,
             notes: conflict.into_iter().chain(unguarded).collect(),
         })
@@ -113,9 +113,9 @@ impl<T: Tables> Session<'_, T> {
         old: Option<&TunnelRecord>,
         mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
-        let settings = &self.caller.settings;
+        let settings = &self.context.settings;
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
-        let connected = self.caller.connected.clone().unwrap_or_else(recorded);
+        let connected = self.context.connected.clone().unwrap_or_else(recorded);
         let terms = PolicyContext {
             policy,
             connected: &connected,
@@ -125,8 +125,10 @@ impl<T: Tables> Session<'_, T> {
                 false => NatExemption::Possible,
             },
             mark,
-            interfaces: &self.caller.interfaces,
-            path_mtu: tunnel.peer.and_then(|peer| self.caller.path_mtus.get(&peer).copied()),
+            interfaces: &self.context.interfaces,
+            path_mtu: tunnel
+                .remote_host
+                .and_then(|peer| self.context.path_mtus.get(&peer).copied()),
         };
         let tunnel_rules = tunnel_rules(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
@@ -140,8 +142,8 @@ impl<T: Tables> Session<'_, T> {
     }
 
     /// What lets in the ESP of a tunnel whose packets are of the other family. Before the tunnel itself, which nothing comes by without it.
-    fn outer_opening(&self, record: &TunnelRecord, settle: Settle) -> Result<Option<Work>, ApplyError> {
-        let Some((family, new)) = outer(record, &self.caller.settings) else {
+    fn plan_esp_peer_open(&self, record: &TunnelRecord, recovery: Recovery) -> Result<Option<Change>, ApplyError> {
+        let Some((family, new)) = outer(record, &self.context.settings) else {
             return Ok(None);
         };
         let ruleset = Ruleset {
@@ -149,26 +151,26 @@ impl<T: Tables> Session<'_, T> {
             family,
         };
         let old = self.store.entry(ruleset, &new.id)?;
-        Ok(Some(Work {
+        Ok(Some(Change {
             ruleset,
-            gone: old.into_iter().collect(),
-            come: vec![Entry::Outer(new)],
-            settle,
+            removed: old.into_iter().collect(),
+            added: vec![Record::EspPeer(new)],
+            recovery,
         }))
     }
 
     /// Has a tunnel's networks held apart, if that is set for it. That stays when the tunnel goes.
-    fn add_guards(&self, work: &mut Work, record: &TunnelRecord) -> Result<(), ApplyError> {
-        for new in self.guards(work.ruleset, record)? {
-            let old = self.store.entry(work.ruleset, new.id())?;
-            if let Some(Entry::Guard(old)) = &old
+    fn add_clear_text_blocks(&self, change: &mut Change, record: &TunnelRecord) -> Result<(), ApplyError> {
+        for new in self.clear_text_blocks(change.ruleset, record)? {
+            let old = self.store.entry(change.ruleset, new.id())?;
+            if let Some(Record::ClearTextBlock(old)) = &old
                 && old.tunnel_rules == *new.tunnel_rules()
                 && old.tunnel.is_some()
             {
                 continue;
             }
-            work.gone.extend(old);
-            work.come.push(new);
+            change.removed.extend(old);
+            change.added.push(new);
         }
         Ok(())
     }
@@ -177,95 +179,100 @@ impl<T: Tables> Session<'_, T> {
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn closing(&self, tunnel: &Tunnel) -> Result<Course, ApplyError> {
+    pub fn plan_close(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let Some((ruleset, record)) = self.find_open(tunnel)? else {
-            return Ok(Course {
-                works: match crosses(tunnel) {
-                    true => self.outer_closing(TunnelKey::from_tunnel(tunnel).ids())?,
+            return Ok(Plan {
+                changes: match crosses(tunnel) {
+                    true => self.plan_esp_peer_close(TunnelKey::from_tunnel(tunnel).ids())?,
                     false => Vec::new(),
                 },
-                outcome: Outcome::NothingThere,
+                outcome: TunnelOutcome::NothingThere,
                 notes: Vec::new(),
             });
         };
         let (id, crosses) = (record.id.clone(), crosses(&record.tunnel));
         let left = record.count.saturating_sub(1);
-        let (come, outcome) = match left {
-            0 => (Vec::new(), Outcome::Closed),
+        let (added, outcome) = match left {
+            0 => (Vec::new(), TunnelOutcome::Closed),
             1.. => (
-                vec![Entry::from(TunnelRecord {
+                vec![Record::from(TunnelRecord {
                     count: left,
                     ..record.clone()
                 })],
-                Outcome::StillNeeded(left),
+                TunnelOutcome::StillNeeded(left),
             ),
         };
         let alike = self.others_alike(ruleset, &record.tunnel, &id)?;
-        let mut work = Work {
+        let mut change = Change {
             ruleset,
-            gone: vec![record.into()],
-            come,
-            settle: Settle::Complete,
+            removed: vec![record.into()],
+            added,
+            recovery: Recovery::RollForward,
         };
-        if outcome == Outcome::Closed {
-            self.follow(&mut work, &alike, &alike.iter().collect::<Vec<_>>())?;
+        if outcome == TunnelOutcome::Closed {
+            self.follow(&mut change, &alike, &alike.iter().collect::<Vec<_>>())?;
         }
-        let mut works = vec![work];
-        if outcome == Outcome::Closed && crosses {
-            works.extend(self.outer_closing([id])?);
+        let mut changes = vec![change];
+        if outcome == TunnelOutcome::Closed && crosses {
+            changes.extend(self.plan_esp_peer_close([id])?);
         }
-        Ok(Course {
-            works,
+        Ok(Plan {
+            changes,
             outcome,
             notes: Vec::new(),
         })
     }
 
-    pub(super) fn outer_closing(&self, ids: impl IntoIterator<Item = TunnelId>) -> Result<Vec<Work>, ApplyError> {
-        let mut works = Vec::new();
+    pub(super) fn plan_esp_peer_close(
+        &self,
+        ids: impl IntoIterator<Item = TunnelId>,
+    ) -> Result<Vec<Change>, ApplyError> {
+        let mut changes = Vec::new();
         for outer in ids.into_iter().map(|id| TunnelId::for_esp_peer(&id)) {
             for ruleset in Ruleset::all() {
                 if let Some(entry) = self.store.entry(ruleset, &outer)? {
-                    works.push(Work {
+                    changes.push(Change {
                         ruleset,
-                        gone: vec![entry],
-                        come: Vec::new(),
-                        settle: Settle::Complete,
+                        removed: vec![entry],
+                        added: Vec::new(),
+                        recovery: Recovery::RollForward,
                     });
                 }
             }
         }
-        Ok(works)
+        Ok(changes)
     }
 }
 
 /// Whether a tunnel's packets are of another family than what they are sent in.
 pub(super) fn crosses(tunnel: &Tunnel) -> bool {
-    tunnel.peer.is_some_and(|peer| Family::of(peer) != tunnel.family())
+    tunnel
+        .remote_host
+        .is_some_and(|peer| Family::of_address(peer) != tunnel.family())
 }
 
 /// What undoes some work.
-fn reversed(work: &Work) -> Work {
-    Work {
-        ruleset: work.ruleset,
-        gone: work.come.clone(),
-        come: work.gone.clone(),
-        settle: Settle::Complete,
+fn reversed(change: &Change) -> Change {
+    Change {
+        ruleset: change.ruleset,
+        removed: change.added.clone(),
+        added: change.removed.clone(),
+        recovery: Recovery::RollForward,
     }
 }
 
 /// What lets in ESP for a tunnel whose packets are of the other family, and the family of its ruleset; nothing, if that is not asked for.
-pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Family, OuterRecord)> {
+pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Family, EspPeerRecord)> {
     match settings.gateway.esp {
         Esp::Negotiated => {}
         Esp::Any | Esp::Known | Esp::Leave => return None,
     }
-    let peer = record.tunnel.peer.filter(|_| crosses(&record.tunnel))?;
-    let new = OuterRecord {
+    let peer = record.tunnel.remote_host.filter(|_| crosses(&record.tunnel))?;
+    let new = EspPeerRecord {
         format: FORMAT,
         id: TunnelId::for_esp_peer(&record.id),
         daemon: record.daemon,
         tunnel_rules: esp_peer_rules(peer),
     };
-    Some((Family::of(peer), new))
+    Some((Family::of_address(peer), new))
 }

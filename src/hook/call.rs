@@ -7,26 +7,26 @@ use std::time::Instant;
 
 use log::{error, info, warn};
 
-use super::aside::Aside;
+use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{Done, HookError, PATIENCE, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus};
-use crate::apply::{Caller, RoutingError, RoutingSession, RoutingWork, Session};
+use super::{CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus};
+use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError};
 use crate::cli::Options;
-use crate::contract::{Duty, Event, Operation, Routing, Snapshot, Tunnel};
 use crate::iptables::Programs;
 use crate::logging::VPN;
 use crate::plan::RouteOptions;
 use crate::preview;
-use crate::record::{Daemon, Store};
+use crate::record::{DaemonProcess, Store};
 use crate::rtnetlink::Kernel;
 use crate::settings::{Doubts, Settings};
+use crate::updown_env::{Event, FirewallAction, Operation, RawEnv, Routing, Tunnel};
 
 /// A call, with its options, its settings and the facts about the system that it depends on.
 pub(super) struct Call<'a> {
-    pub(super) snapshot: &'a Snapshot,
+    pub(super) raw_env: &'a RawEnv,
     pub(super) options: &'a Options,
     pub(super) namespace: u64,
-    pub(super) daemon: Option<Daemon>,
+    pub(super) daemon: Option<DaemonProcess>,
     pub(super) now: u64,
     pub(super) routes: RouteOptions,
     pub(super) settings: Settings,
@@ -34,24 +34,24 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     /// Carries it out.
-    pub(super) fn carry_out(&self, event: &Event) -> Result<Done, HookError> {
-        let silent = match &event.duty {
-            Duty::Nothing => true,
-            Duty::Open(_) | Duty::Close(_) => false,
+    pub(super) fn carry_out(&self, event: &Event) -> Result<Summary, HookError> {
+        let silent = match &event.firewall {
+            FirewallAction::Nothing => true,
+            FirewallAction::Open(_) | FirewallAction::Close(_) => false,
         };
         // Most calls that ask nothing of the firewall need no route either, and wait for no lock.
         if silent && self.is_idle(event) {
-            return Ok(Done::default());
+            return Ok(Summary::default());
         }
         let mut stands = Err(());
         let done = self.in_session(event, &mut stands);
-        self.aside(event).carry_out(&stands);
+        self.dns_hook(event).carry_out(&stands);
         match done {
             // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`. That
             // it fails is no reason to refuse a route.
             Err(error) if silent && !event.verb.tells_of_routes() => {
                 self.complain(&error);
-                Ok(Done::default())
+                Ok(Summary::default())
             }
             other => other.map_err(|error| self.judged(event, error)),
         }
@@ -59,9 +59,11 @@ impl Call<'_> {
 
     /// Whether a failed `up` refuses the tunnel, as the administrator's `on-error` says.
     pub(super) fn judged(&self, event: &Event, error: HookError) -> HookError {
-        match (error, &event.duty) {
-            (HookError::Apply(error), Duty::Open(tunnel)) if self.tolerates(tunnel) => HookError::Tolerated(error),
-            (error, Duty::Open(_) | Duty::Close(_) | Duty::Nothing) => error,
+        match (error, &event.firewall) {
+            (HookError::Apply(error), FirewallAction::Open(tunnel)) if self.tolerates(tunnel) => {
+                HookError::Tolerated(error)
+            }
+            (error, FirewallAction::Open(_) | FirewallAction::Close(_) | FirewallAction::Nothing) => error,
         }
     }
 
@@ -75,31 +77,31 @@ impl Call<'_> {
         let idle = || -> Result<bool, HookError> {
             Ok(event.resolver.is_none()
                 && !store.needs_attention()?
-                && !self.aside(event).needs_attention(&store)
-                && self.routing_works(event, &store)?.iter().all(RoutingWork::is_empty))
+                && !self.dns_hook(event).needs_attention(&store)
+                && self.routing_works(event, &store)?.iter().all(RoutingChange::is_empty))
         };
         // An error here occurs again under the lock, and is reported there.
         idle().unwrap_or(false)
     }
 
     /// What the call comes to for routes, addresses and devices, an operation after another.
-    fn routing_works(&self, event: &Event, store: &Store) -> Result<Vec<RoutingWork>, RoutingError> {
+    fn routing_works(&self, event: &Event, store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
         let Some(routing) = &event.routing else {
             return Ok(Vec::new());
         };
         let mut kernel = Kernel::open()?;
-        let mut session = RoutingSession::new(store, &mut kernel, self.daemon, self.now);
+        let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
         let operations = event.verb.operations().iter();
         operations
-            .map(|operation| session.work(event, routing, *operation, &self.routes))
+            .map(|operation| session.change(event, routing, *operation, &self.routes))
             .collect()
     }
 
     /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no empty folder behind. Says in `stands`
     /// whether the tunnel has what it needs of the firewall.
-    fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Done, HookError> {
-        let deadline = Instant::now() + PATIENCE + self.options.wait;
-        let aside = self.aside(event);
+    fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Summary, HookError> {
+        let deadline = Instant::now() + CALL_TIMEOUT + self.options.wait;
+        let aside = self.dns_hook(event);
         let opened = Store::open(&self.options.state_dir, self.namespace, deadline);
         if opened.is_err() {
             // What is given back is not forgotten for it.
@@ -107,15 +109,15 @@ impl Call<'_> {
         }
         let store = opened?;
         let mut programs = self.programs(deadline, &store);
-        let mut session = Session::new(&store, &mut programs, self.full_caller(event, &store));
+        let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
         self.clear_routes(&store);
         let kept = session.housekeep();
         let result = match &kept {
-            Err(error) if event.duty == Duty::Nothing => {
+            Err(error) if event.firewall == FirewallAction::Nothing => {
                 self.complain(error);
                 self.steps(event, &store, &mut session)
             }
-            Err(_) => Ok(Done::default()),
+            Err(_) => Ok(Summary::default()),
             Ok(()) => self.steps(event, &store, &mut session),
         };
         *stands = match (&kept, &result) {
@@ -125,10 +127,10 @@ impl Call<'_> {
         aside.ask(&store, stands);
         let tidied = store.tidy();
         let done = result?;
-        match (kept, &event.duty) {
+        match (kept, &event.firewall) {
             // It is reported already, and tidying up fails for the same reason.
-            (Err(_), Duty::Nothing) => Ok(done),
-            (Err(error), Duty::Open(_) | Duty::Close(_)) => Err(error.into()),
+            (Err(_), FirewallAction::Nothing) => Ok(done),
+            (Err(error), FirewallAction::Open(_) | FirewallAction::Close(_)) => Err(error.into()),
             (Ok(()), _) => {
                 // What was asked for is done, and the next call tidies up.
                 tidied.unwrap_or_else(|error| self.complain(&error));
@@ -138,12 +140,17 @@ impl Call<'_> {
     }
 
     /// Executes the verb's operations. A tunnel that is up without its rules gets its routes all the same.
-    fn steps(&self, event: &Event, store: &Store, session: &mut Session<'_, Programs<'_>>) -> Result<Done, HookError> {
-        let mut done = Done::default();
+    fn steps(
+        &self,
+        event: &Event,
+        store: &Store,
+        session: &mut Engine<'_, Programs<'_>>,
+    ) -> Result<Summary, HookError> {
+        let mut done = Summary::default();
         let mut tolerated = None;
         for operation in event.verb.operations() {
-            match (operation, &event.duty) {
-                (Operation::Up, Duty::Open(tunnel)) => match session.open(tunnel) {
+            match (operation, &event.firewall) {
+                (Operation::Up, FirewallAction::Open(tunnel)) => match session.open(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
                         if let Some(doubts) = self.settings.doubts(tunnel) {
@@ -155,11 +162,11 @@ impl Call<'_> {
                     Err(error) if self.tolerates(tunnel) => tolerated = Some(error),
                     Err(error) => return Err(error.into()),
                 },
-                (Operation::Down, Duty::Close(tunnel)) => {
+                (Operation::Down, FirewallAction::Close(tunnel)) => {
                     done.firewall = Some(session.close(tunnel)?);
                     log_tunnel(TunnelEvent::Down, tunnel);
                 }
-                (_, Duty::Open(_) | Duty::Close(_) | Duty::Nothing) => {}
+                (_, FirewallAction::Open(_) | FirewallAction::Close(_) | FirewallAction::Nothing) => {}
             }
             if let Some(routing) = &event.routing {
                 self.route(event, routing, *operation, store, &mut done)?;
@@ -177,7 +184,7 @@ impl Call<'_> {
         routing: &Routing,
         operation: Operation,
         store: &Store,
-        done: &mut Done,
+        done: &mut Summary,
     ) -> Result<(), HookError> {
         match self.try_route(event, routing, operation, store, done) {
             Err(error) if event.verb.tells_of_routes() => Err(error.into()),
@@ -195,11 +202,11 @@ impl Call<'_> {
         routing: &Routing,
         operation: Operation,
         store: &Store,
-        done: &mut Done,
+        done: &mut Summary,
     ) -> Result<(), RoutingError> {
         let mut kernel = Kernel::open()?;
-        let mut session = RoutingSession::new(store, &mut kernel, self.daemon, self.now);
-        let work = session.work(event, routing, operation, &self.routes)?;
+        let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
+        let work = session.change(event, routing, operation, &self.routes)?;
         let outcome = session.carry_out(&work)?;
         outcome.faults.iter().for_each(|fault| self.complain(fault));
         done.count(&outcome);
@@ -214,7 +221,7 @@ impl Call<'_> {
                 return Ok(());
             }
             let mut kernel = Kernel::open()?;
-            let mut session = RoutingSession::new(store, &mut kernel, self.daemon, self.now);
+            let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
             for daemon in dead {
                 session.clear(&daemon)?.iter().for_each(|fault| self.complain(fault));
             }
@@ -226,8 +233,8 @@ impl Call<'_> {
     }
 
     /// Shows what it would do.
-    pub(super) fn show(&self, event: &Event) -> Result<Done, HookError> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(super) fn show(&self, event: &Event) -> Result<Summary, HookError> {
+        let deadline = Instant::now() + CALL_TIMEOUT;
         let mut store = Store::peek(&self.options.state_dir, self.namespace);
         let mut text = String::new();
         if !store.is_readable() {
@@ -238,23 +245,23 @@ impl Call<'_> {
             text.push_str("# before that, what a call or a daemon that died has left would be cleared\n");
         }
         let mut programs = self.programs(deadline, &store);
-        let session = Session::new(&store, &mut programs, self.caller(event));
+        let session = Engine::new(&store, &mut programs, self.context(event));
         let works = self.routing_works(event, &store)?;
-        let plan = preview::preview(event, &session, &works)? + &self.aside(event).preview(&store);
+        let plan = preview::preview(event, &session, &works)? + &self.dns_hook(event).preview(&store);
         match plan.is_empty() {
             true => text.push_str(&format!("# {}: nothing to do\n", event.verb)),
             false => text.push_str(&plan),
         }
         io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)?;
-        Ok(Done {
+        Ok(Summary {
             shown: true,
-            ..Done::default()
+            ..Summary::default()
         })
     }
 
-    fn aside<'s>(&'s self, event: &'s Event) -> Aside<'s> {
-        Aside {
-            duty: event.resolver.as_deref(),
+    fn dns_hook<'s>(&'s self, event: &'s Event) -> DnsHook<'s> {
+        DnsHook {
+            action: event.resolver.as_deref(),
             options: self.options,
             namespace: self.namespace,
             daemon: self.daemon,
@@ -267,28 +274,28 @@ impl Call<'_> {
 
     /// With what is needed to write the rules of an older version anew, where there are such. What cannot be read is told when it is read
     /// for that.
-    fn full_caller(&self, event: &Event, store: &Store) -> Caller {
-        let mut caller = self.caller(event);
+    fn full_context(&self, event: &Event, store: &Store) -> Context {
+        let mut context = self.context(event);
         if store.has_older_layout().unwrap_or_default() {
-            let _ = know_recorded_tunnels(&mut caller, store);
+            let _ = know_recorded_tunnels(&mut context, store);
         }
-        caller
+        context
     }
 
-    fn caller(&self, event: &Event) -> Caller {
-        Caller {
+    fn context(&self, event: &Event) -> Context {
+        Context {
             daemon: self.daemon,
             now: self.now,
-            interfaces: interfaces(&event.duty),
-            connected: connected(&event.duty, &self.settings),
-            path_mtus: path_mtus(&event.duty, &self.settings),
+            interfaces: interfaces(&event.firewall),
+            connected: connected(&event.firewall, &self.settings),
+            path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
         }
     }
 
     /// Logs an error that does not end the call.
     fn complain(&self, error: &dyn fmt::Display) {
-        error!("{}: {error}", failed_call(self.snapshot));
+        error!("{}: {error}", failed_call(self.raw_env));
     }
 }
 
@@ -299,5 +306,5 @@ fn log_tunnel(event: TunnelEvent, tunnel: &Tunnel) {
 /// The texts that the peer chose come last, because they can be long.
 fn warn_of_doubts(tunnel: &Tunnel, doubts: &Doubts<'_>) {
     let user: String = tunnel.user.iter().map(|user| format!(", user {user}")).collect();
-    warn!("{}: {doubts}; peer {}{user}", tunnel.connection, tunnel.peer_id);
+    warn!("{}: {doubts}; peer {}{user}", tunnel.connection, tunnel.remote_id);
 }

@@ -4,10 +4,10 @@ use log::warn;
 
 use super::HookError;
 use crate::apply::{ApplyError, RoutingError};
-use crate::contract::{Attachment, Event, RoutedBy, Tunnel, Vti};
 use crate::plan::PolicyError;
-use crate::rtnetlink::{Kernel, LinkKind, Network};
-use crate::selector::Device;
+use crate::rtnetlink::{Kernel, LinkKind, NetConfig};
+use crate::selector::Interface;
+use crate::updown_env::{Event, RoutedBy, SaMatch, Tunnel, VtiSettings};
 
 /// Refuses a tunnel whose interface is an ordinary one: a rule that accepts what comes in by `eth0` accepts unencrypted packets.
 ///
@@ -17,7 +17,7 @@ use crate::selector::Device;
 /// # Errors
 /// If the interface is an ordinary one, or the kernel cannot be asked.
 pub(super) fn check(event: &Event, tunnel: &Tunnel) -> Result<(), HookError> {
-    let Attachment::Device(device) = &tunnel.attachment else {
+    let SaMatch::Interface(device) = &tunnel.sa_match else {
         return Ok(());
     };
     let kernel = Kernel::open().and_then(|mut kernel| kernel.link(device));
@@ -40,7 +40,7 @@ pub(super) fn check(event: &Event, tunnel: &Tunnel) -> Result<(), HookError> {
 }
 
 /// Whether an interface carries only packets that IPsec protects. KLIPS names no kind; its interfaces have fixed names.
-fn is_ipsecs(device: &Device, kind: LinkKind) -> bool {
+fn is_ipsecs(device: &Interface, kind: LinkKind) -> bool {
     match kind {
         LinkKind::Vti(_) | LinkKind::Vti6 | LinkKind::Xfrm => true,
         LinkKind::Unnamed => ["ipsec", "mast"].iter().any(|stem| {
@@ -54,7 +54,7 @@ fn is_ipsecs(device: &Device, kind: LinkKind) -> bool {
 /// Whether this call makes the interface itself.
 fn is_made(event: &Event) -> bool {
     let routing = event.routing.as_ref();
-    routing.is_some_and(|routing| matches!(&routing.by, RoutedBy::Vti(Vti { marks: Some(_), .. })))
+    routing.is_some_and(|routing| matches!(&routing.by, RoutedBy::Vti(VtiSettings { marks: Some(_), .. })))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! One hook call, from the daemon's variables to the exit code.
 
-mod aside;
 mod call;
-mod done;
+mod dns_hook;
 mod interface;
+mod summary;
 mod tunnel_line;
 
 use std::collections::BTreeMap;
@@ -17,26 +17,26 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Caller, RoutingError};
-use crate::cli::{Duties, HookArgumentError, Mode, Options, hook_arguments};
-use crate::contract::{ContractError, Duty, Event, Operation, Snapshot, read};
+use crate::apply::{ApplyError, Context, RoutingError};
+use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
-use crate::record::{Daemon, RecordError, Store, TunnelRecord};
+use crate::record::{DaemonProcess, RecordError, Store, TunnelRecord};
 use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Settings, SettingsError, StockSettings};
+use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, read_event};
 use crate::words::escaped;
 
 use call::Call;
-pub use done::Done;
+pub use summary::Summary;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the programs of the resolver may take in all, once a call.
-pub(crate) const RESOLVER_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a call was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum HookError {
     Arguments(#[from] HookArgumentError),
     /// The daemon's variables are not understood.
     #[error(transparent)]
-    Contract(#[from] ContractError),
+    Env(#[from] EnvError),
     /// The settings are not understood.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -80,7 +80,7 @@ impl HookError {
         match self {
             Self::Tolerated(_) => 0,
             Self::Arguments(_) | Self::Settings(_) => 2,
-            Self::Contract(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
+            Self::Env(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -95,16 +95,16 @@ impl From<RecordError> for HookError {
 ///
 /// Only `--dry-run` writes to standard output. A failure is one line on standard error.
 #[must_use]
-pub fn run(snapshot: &Snapshot) -> u8 {
-    let options = hook_arguments(snapshot.arguments());
+pub fn run(raw_env: &RawEnv) -> u8 {
+    let options = hook_arguments(raw_env.arguments());
     logging::init(match &options {
         Ok(Options { mode: Mode::DryRun, .. }) => Destination::Stderr,
         Ok(Options { mode: Mode::Real, .. }) | Err(_) => Destination::Syslog,
     });
     let done = options
         .map_err(HookError::from)
-        .and_then(|options| call(snapshot, &options, parent_daemon()))
-        .with_context(|| failed_call(snapshot));
+        .and_then(|options| call(raw_env, &options, parent_daemon()))
+        .with_context(|| failed_call(raw_env));
     done.map_or_else(|error| log_failure(&error), |_| 0)
 }
 
@@ -115,11 +115,11 @@ pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
 }
 
 /// The context of everything that goes wrong in a call: `up-client net-net failed`.
-fn failed_call(snapshot: &Snapshot) -> String {
+fn failed_call(raw_env: &RawEnv) -> String {
     let mut words = String::new();
     // The administrator chose both, yet they are escaped like everything else. They are cut, so that the reason still fits the line.
     for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
-        if let Some(value) = snapshot.get(name) {
+        if let Some(value) = raw_env.get(name) {
             words += &escaped(value.as_encoded_bytes(), 32);
             words.push(' ');
         }
@@ -131,19 +131,19 @@ fn failed_call(snapshot: &Snapshot) -> String {
 ///
 /// # Errors
 /// If its variables or the settings are not understood, or the change cannot be made.
-pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> Result<Done, HookError> {
-    let mut event = read(snapshot)?;
-    if options.routing == Duties::Others {
+pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) -> Result<Summary, HookError> {
+    let mut event = read_event(raw_env)?;
+    if options.routing == RoutingOwner::Others {
         event.routing = None;
     }
-    let settings = match &event.duty {
+    let settings = match &event.firewall {
         // Wrong settings end the call here, before anything is changed.
-        Duty::Open(_) => Settings::load(options.config.as_deref())?,
+        FirewallAction::Open(_) => Settings::load(options.config.as_deref())?,
         // Removal needs only the record, so that a broken file never keeps a rule installed.
-        Duty::Close(_) | Duty::Nothing => Settings::default(),
+        FirewallAction::Close(_) | FirewallAction::Nothing => Settings::default(),
     };
     let call = Call {
-        snapshot,
+        raw_env,
         options,
         namespace: network_namespace()?,
         daemon,
@@ -151,7 +151,7 @@ pub fn call(snapshot: &Snapshot, options: &Options, daemon: Option<Daemon>) -> R
         routes: route_options(options, &event),
         settings,
     };
-    if let Duty::Open(tunnel) = &event.duty {
+    if let FirewallAction::Open(tunnel) = &event.firewall {
         interface::check(&event, tunnel).map_err(|error| call.judged(&event, error))?;
     }
     match options.mode {
@@ -183,10 +183,10 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is known.
 ///
 /// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into it is left to other rules.
-fn interfaces(duty: &Duty) -> Vec<XfrmInterface> {
+fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
     let number = match duty {
-        Duty::Open(tunnel) => tunnel.if_id_out,
-        Duty::Close(_) | Duty::Nothing => None,
+        FirewallAction::Open(tunnel) => tunnel.if_id_out,
+        FirewallAction::Close(_) | FirewallAction::Nothing => None,
     };
     let Some(number) = number else { return Vec::new() };
     match xfrm_interfaces() {
@@ -206,19 +206,23 @@ fn interfaces(duty: &Duty) -> Vec<XfrmInterface> {
 }
 
 /// The path MTU to the peer, in bytes, if `mss` of the tunnel to be opened depends on it.
-fn path_mtus(duty: &Duty, settings: &Settings) -> BTreeMap<IpAddr, u16> {
-    let Duty::Open(tunnel) = duty else {
+fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
+    let FirewallAction::Open(tunnel) = duty else {
         return BTreeMap::new();
     };
-    let peer = tunnel.peer.filter(|_| settings.policy(tunnel).mss == Mss::PathMtu);
+    let peer = tunnel
+        .remote_host
+        .filter(|_| settings.policy(tunnel).mss == Mss::PathMtu);
     peer.and_then(|peer| Some((peer, path_mtu(peer)?)))
         .into_iter()
         .collect()
 }
 
 /// The networks that the gateway is connected to, where the tunnel to be opened hides machines from all but these.
-fn connected(duty: &Duty, settings: &Settings) -> Option<Vec<IpNet>> {
-    let Duty::Open(tunnel) = duty else { return None };
+fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
+    let FirewallAction::Open(tunnel) = duty else {
+        return None;
+    };
     if !settings.policy(tunnel).bypasses_connected() {
         return None;
     }
@@ -232,29 +236,29 @@ fn connected(duty: &Duty, settings: &Settings) -> Option<Vec<IpNet>> {
 }
 
 /// What has to be known to lay out every tunnel on record anew.
-pub(crate) fn know_recorded_tunnels(caller: &mut Caller, store: &Store) -> Result<(), HookError> {
+pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
     for ruleset in Ruleset::all() {
         records.extend(store.tunnels(ruleset)?);
     }
-    if caller.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
+    if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
         // Without them such a tunnel is laid out as when there is no such device.
-        caller.interfaces = xfrm_interfaces().unwrap_or_default();
+        context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
-    let settings = &caller.settings;
+    let settings = &context.settings;
     let hides = |record: &TunnelRecord| settings.policy(&record.tunnel).bypasses_connected();
-    if caller.connected.is_none() && records.iter().any(hides) {
-        caller.connected = connected_networks().ok().map(|networks| networks.into_iter().collect());
+    if context.connected.is_none() && records.iter().any(hides) {
+        context.connected = connected_networks().ok().map(|networks| networks.into_iter().collect());
     }
     let is_clamped =
         |record: &&TunnelRecord| [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu);
     for peer in records
         .iter()
         .filter(is_clamped)
-        .filter_map(|record| record.tunnel.peer)
+        .filter_map(|record| record.tunnel.remote_host)
     {
-        if let (false, Some(size)) = (caller.path_mtus.contains_key(&peer), path_mtu(peer)) {
-            caller.path_mtus.insert(peer, size);
+        if let (false, Some(size)) = (context.path_mtus.contains_key(&peer), path_mtu(peer)) {
+            context.path_mtus.insert(peer, size);
         }
     }
     Ok(())
@@ -262,8 +266,8 @@ pub(crate) fn know_recorded_tunnels(caller: &mut Caller, store: &Store) -> Resul
 
 /// The daemon that this process is the hook of.
 #[must_use]
-pub fn parent_daemon() -> Option<Daemon> {
-    Daemon::above(std::os::unix::process::parent_id())
+pub fn parent_daemon() -> Option<DaemonProcess> {
+    DaemonProcess::above(std::os::unix::process::parent_id())
 }
 
 pub(crate) fn network_namespace() -> Result<u64, HookError> {

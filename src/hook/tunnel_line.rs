@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::contract::Tunnel;
+use crate::updown_env::Tunnel;
 
 /// Whether a tunnel comes up or goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub(super) struct TunnelLine<'a> {
 impl fmt::Display for TunnelLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tunnel {
-            me,
-            peer,
-            my_client,
-            peer_client,
-            peer_id,
+            local_host: me,
+            remote_host: peer,
+            local_client,
+            remote_client,
+            remote_id: peer_id,
             ..
         } = self.tunnel;
         f.write_str(match self.event {
@@ -37,12 +37,12 @@ impl fmt::Display for TunnelLine<'_> {
         })?;
         write!(f, "{peer_id} ")?;
         let address = |address: &Option<IpAddr>| address.map_or_else(|| "%any".to_owned(), |ip| ip.to_string());
-        if peer.is_none_or(|peer| !peer_client.is_host(peer)) {
-            write!(f, "{peer_client} == ")?;
+        if peer.is_none_or(|peer| !remote_client.is_host(peer)) {
+            write!(f, "{remote_client} == ")?;
         }
         write!(f, "{} -- {}", address(peer), address(me))?;
-        if me.is_none_or(|me| !my_client.is_host(me)) {
-            write!(f, " == {my_client}")?;
+        if me.is_none_or(|me| !local_client.is_host(me)) {
+            write!(f, " == {local_client}")?;
         }
         Ok(())
     }

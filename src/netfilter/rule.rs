@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::target::Target;
 use crate::selector::{
-    Device, DeviceClass, DevicePattern, Expected, Family, MarkBit, Network, PortProtocol, Ports, SaProtocol, Traffic,
+    Expected, Family, Interface, InterfacePattern, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports,
+    SaProtocol, Traffic,
 };
 
 /// A rule: everything that must match, and what happens then.
@@ -183,7 +184,11 @@ fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Famil
             Family::Ipv4 => write!(f, "-p icmp -m icmp --icmp-type {icmp}"),
             Family::Ipv6 => write!(f, "-p ipv6-icmp -m icmp6 --icmpv6-type {icmp}"),
         },
-        Traffic::Ports { protocol, my, peer } => {
+        Traffic::Ports {
+            protocol,
+            local: my,
+            remote: peer,
+        } => {
             let (source, destination) = match direction {
                 Direction::In => (peer, my),
                 Direction::Out => (my, peer),
@@ -202,9 +207,13 @@ fn write_requested(
 ) -> fmt::Result {
     let (none, any) = (Ports::Any, Traffic::Any);
     let (source, destination) = match traffic {
-        Traffic::Ports { protocol, my, peer } => {
+        Traffic::Ports {
+            protocol,
+            local,
+            remote,
+        } => {
             write!(f, "-p {} ", protocol.name())?;
-            (peer, my)
+            (remote, local)
         }
         kind if *kind == any => (&none, &none),
         kind => {
@@ -309,12 +318,12 @@ impl fmt::Display for CtState {
 pub enum InterfaceMatch {
     /// This one.
     #[serde(rename = "device")]
-    Interface(Device),
+    Interface(Interface),
     /// Every one whose name begins alike.
     #[serde(skip)]
-    Wildcard(DeviceClass),
+    Wildcard(InterfaceWildcard),
     /// Every one that the administrator means.
-    Pattern(DevicePattern),
+    Pattern(InterfacePattern),
     /// The one by which the machine speaks with itself.
     Loopback,
 }
@@ -322,7 +331,7 @@ pub enum InterfaceMatch {
 impl fmt::Display for InterfaceMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Interface(device) => f.write_str(device.as_str()),
+            Self::Interface(interface) => f.write_str(interface.as_str()),
             Self::Wildcard(class) => f.write_str(class.as_str()),
             Self::Pattern(pattern) => write!(f, "{pattern}"),
             Self::Loopback => f.write_str("lo"),
@@ -416,8 +425,8 @@ mod tests {
     fn tcp(my: Ports, peer: Ports) -> Traffic {
         Traffic::Ports {
             protocol: PortProtocol::Tcp,
-            my,
-            peer,
+            local: my,
+            remote: peer,
         }
     }
 
@@ -459,8 +468,8 @@ mod tests {
     fn rare_protocols_go_by_multiport_one_end_at_a_time() {
         let traffic = Traffic::Ports {
             protocol: PortProtocol::Sctp,
-            my: Ports::Any,
-            peer: Ports::single(7),
+            local: Ports::Any,
+            remote: Ports::single(7),
         };
         let text = Match::Traffic(Direction::In, Family::Ipv4, traffic).to_string();
         assert_eq!(text, "-p sctp -m multiport --sports 7");

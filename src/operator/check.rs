@@ -9,7 +9,7 @@ mod rights;
 
 use std::fmt;
 
-use super::ground::{Ground, print};
+use super::command_context::{CommandContext, print};
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::resolver;
@@ -18,7 +18,7 @@ use crate::words::one_line;
 
 /// Whose rights the checks are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum As {
+pub(super) enum Privileges {
     /// The administrator's.
     Administrator,
     /// Those that Pluto leaves its hook: asked by ourselves, of ourselves.
@@ -27,7 +27,7 @@ pub(super) enum As {
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Weight {
+pub(super) enum Severity {
     /// As it should be.
     Fine,
     /// Worth knowing; it need not be wrong.
@@ -39,7 +39,7 @@ pub(super) enum Weight {
 /// What a check has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    pub(super) weight: Weight,
+    pub(super) severity: Severity,
     pub(super) what: String,
     /// Why it matters and how to mend it, where it has to be.
     pub(super) advice: Option<(String, String)>,
@@ -48,23 +48,23 @@ pub(super) struct Finding {
 impl Finding {
     pub(super) fn fine(what: impl fmt::Display) -> Self {
         Self {
-            weight: Weight::Fine,
+            severity: Severity::Fine,
             what: one_line(&what.to_string()),
             advice: None,
         }
     }
 
     pub(super) fn note(what: impl fmt::Display, why: &str, mend: &str) -> Self {
-        Self::advising(Weight::Note, &what, why, mend)
+        Self::advising(Severity::Note, &what, why, mend)
     }
 
     pub(super) fn wrong(what: impl fmt::Display, why: &str, mend: &str) -> Self {
-        Self::advising(Weight::Wrong, &what, why, mend)
+        Self::advising(Severity::Wrong, &what, why, mend)
     }
 
-    fn advising(weight: Weight, what: &dyn fmt::Display, why: &str, mend: &str) -> Self {
+    fn advising(weight: Severity, what: &dyn fmt::Display, why: &str, mend: &str) -> Self {
         Self {
-            weight,
+            severity: weight,
             what: one_line(&what.to_string()),
             advice: Some((one_line(why), one_line(mend))),
         }
@@ -73,10 +73,10 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.weight {
-            Weight::Fine => "ok",
-            Weight::Note => "note",
-            Weight::Wrong => "WRONG",
+        let mark = match self.severity {
+            Severity::Fine => "ok",
+            Severity::Note => "note",
+            Severity::Wrong => "WRONG",
         };
         writeln!(f, "{mark:<6}{}", self.what)?;
         match &self.advice {
@@ -109,13 +109,13 @@ fn folded(f: &mut fmt::Formatter<'_>, heading: &str, text: &str) -> fmt::Result 
 }
 
 /// Makes all checks, and returns 1 if something is wrong.
-pub(super) fn run(options: &Options, rights: As) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+pub(super) fn run(options: &Options, rights: Privileges) -> Result<u8, HookError> {
+    let ground = CommandContext::new(options)?;
     let mut findings = settings(options);
     findings.extend(firewall::findings(&ground));
     findings.extend(rights::findings(&ground));
     findings.extend(name_servers(&ground)?);
-    if rights == As::Administrator {
+    if rights == Privileges::Administrator {
         let of_daemon = rights::as_daemon(&ground, &findings);
         findings.extend(of_daemon);
         findings.extend(configuration::findings(&options.root));
@@ -125,16 +125,16 @@ pub(super) fn run(options: &Options, rights: As) -> Result<u8, HookError> {
     print(&text)?;
     let wrong = findings
         .iter()
-        .filter(|finding| finding.weight == Weight::Wrong)
+        .filter(|finding| finding.severity == Severity::Wrong)
         .count();
-    if rights == As::Administrator {
+    if rights == Privileges::Administrator {
         print(&format!("{} checks, {wrong} wrong\n", findings.len()))?;
     }
     Ok(u8::from(wrong > 0))
 }
 
 /// What of a peer's name servers could not be undone, or not be confirmed.
-fn name_servers(ground: &Ground<'_>) -> Result<Vec<Finding>, HookError> {
+fn name_servers(ground: &CommandContext<'_>) -> Result<Vec<Finding>, HookError> {
     let (_, unfinished) = resolver::report(&ground.peek())?;
     let findings = unfinished.into_iter().map(|line| {
         Finding::wrong(
@@ -172,14 +172,14 @@ fn settings(options: &Options) -> Vec<Finding> {
 fn patterns(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, entry) in (1..).zip(&settings.connections) {
-        if let Some(user) = entry.who.user.as_ref().filter(|user| !user.is_stripped()) {
+        if let Some(user) = entry.filter.user.as_ref().filter(|user| !user.is_stripped()) {
             findings.push(Finding::note(
                 format_args!("[[connection]] {number}: user = \"{user}\" never fits under libreswan"),
                 "libreswan strips user names to -_.0-9A-Za-z: it calls anna@example.org annaexample.org",
                 "under libreswan write the stripped name",
             ));
         }
-        let patterns = [("peer-id", &entry.who.peer_id), ("user", &entry.who.user)];
+        let patterns = [("peer-id", &entry.filter.remote_id), ("user", &entry.filter.user)];
         for (key, pattern) in patterns {
             if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.is_ascii()) {
                 findings.push(Finding::note(

@@ -6,21 +6,21 @@
 
 use std::fmt::{self, Write as _};
 
-use super::ground::{Ground, print};
-use crate::apply::{RoutingError, RoutingSession, RoutingWork};
+use super::command_context::{CommandContext, print};
+use crate::apply::{RoutingChange, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options};
 use crate::hook::HookError;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{IptablesSave, JumpOwner, Purge, Ruleset, UserRules, purge};
 use crate::record::Store;
 use crate::resolver;
-use crate::rtnetlink::{self, Item};
+use crate::rtnetlink::{self, NetObject};
 use crate::selector::Family;
 use crate::settings::JumpPlace;
 
 /// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
 pub(super) fn run(options: &Options, others: UserRules) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     let report = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), others),
         Mode::Real => {
@@ -41,12 +41,12 @@ pub(super) fn run(options: &Options, others: UserRules) -> Result<u8, HookError>
 
 /// What was done, and what could not be.
 #[derive(Debug, Default)]
-struct Report {
+struct FlushReport {
     done: String,
     complaints: Vec<String>,
 }
 
-impl Report {
+impl FlushReport {
     fn text(&self) -> String {
         let complaints: String = self.complaints.iter().map(|line| format!("{line}\n")).collect();
         match self.done.is_empty() && complaints.is_empty() {
@@ -66,8 +66,8 @@ impl Report {
 }
 
 /// The firewall after the routes: it can be found without the record, so that a flush which dies is made up for by the next.
-fn flush(ground: &Ground<'_>, store: &Store, others: UserRules) -> Report {
-    let mut report = Report::default();
+fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
+    let mut report = FlushReport::default();
     if let Err(error) = take_out_routes(ground, store, &mut report) {
         report.complain(&error);
     }
@@ -126,7 +126,7 @@ fn take_out_chains<T: Tables>(
     Ok(swept)
 }
 
-fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut Report) {
+fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushReport) {
     if !swept.text.is_empty() {
         let (chains, jumps) = (swept.chains, swept.jumps);
         report.say(format_args!(
@@ -143,12 +143,12 @@ fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut Report)
     }
 }
 
-fn take_out_routes(ground: &Ground<'_>, store: &Store, report: &mut Report) -> Result<(), RoutingError> {
+fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut FlushReport) -> Result<(), RoutingError> {
     if !store.has_routings()? {
         return Ok(());
     }
     let mut kernel = rtnetlink::Kernel::open()?;
-    let mut session = RoutingSession::new(store, &mut kernel, None, ground.now);
+    let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
     for work in departures(store)? {
         let outcome = session.carry_out(&work)?;
         outcome.faults.iter().for_each(|fault| report.complain(fault));
@@ -162,9 +162,9 @@ fn take_out_routes(ground: &Ground<'_>, store: &Store, report: &mut Report) -> R
 }
 
 /// What it takes to go back on each far network.
-fn departures(store: &Store) -> Result<Vec<RoutingWork>, RoutingError> {
+fn departures(store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
     let records = store.routings()?.into_iter();
-    let works = records.map(|record| RoutingWork {
+    let works = records.map(|record| RoutingChange {
         key: record.key.clone(),
         connection: record.connection.clone(),
         before: Some(record),
@@ -174,11 +174,15 @@ fn departures(store: &Store) -> Result<Vec<RoutingWork>, RoutingError> {
 }
 
 /// What it would do.
-fn rehearse(ground: &Ground<'_>, store: &Store, others: UserRules) -> Report {
-    let mut report = Report::default();
+fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
+    let mut report = FlushReport::default();
     match departures(store) {
         Ok(works) => {
-            for line in works.iter().flat_map(RoutingWork::outgoing).map(Item::take_out_command) {
+            for line in works
+                .iter()
+                .flat_map(RoutingChange::outgoing)
+                .map(NetObject::delete_command)
+            {
                 report.say(format_args!("{line}"));
             }
         }

@@ -1,9 +1,9 @@
 //! Commands for people, one file each.
 
 mod check;
+mod command_context;
 mod explain;
 mod flush;
-mod ground;
 mod prune;
 mod replay;
 mod restore;
@@ -13,13 +13,13 @@ mod status;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use check::As;
-pub use explain::{NoPacket, Question};
+use check::Privileges;
+pub use explain::{PacketQuery, PacketQueryError};
 use start::Occasion;
 pub use status::Colours;
 use status::Form;
 
-use crate::cli::{CommandLine, Operation, Options};
+use crate::cli::{CliCommand, CommandLine, Options};
 use crate::hook::{HookError, log_failure};
 use crate::netfilter::UserRules;
 
@@ -29,18 +29,22 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
     let CommandLine { common, command } = line;
     let options = Options::from(common);
     match command {
-        Operation::Replay { file } => replay::run(&file, &options),
-        Operation::Start { boot } => {
+        CliCommand::Replay { file } => replay::run(&file, &options),
+        CliCommand::Start { boot } => {
             let occasion = if boot { Occasion::Boot } else { Occasion::Change };
             ended("start", start::start(&options, occasion))
         }
-        Operation::Stop => ended("stop", start::stop(&options)),
-        Operation::Unblock { which } => ended("unblock", start::unblock(&options, which.as_deref())),
-        Operation::Check { as_daemon } => {
-            let rights = if as_daemon { As::Daemon } else { As::Administrator };
+        CliCommand::Stop => ended("stop", start::stop(&options)),
+        CliCommand::Unblock { which } => ended("unblock", start::unblock(&options, which.as_deref())),
+        CliCommand::Check { as_daemon } => {
+            let rights = if as_daemon {
+                Privileges::Daemon
+            } else {
+                Privileges::Administrator
+            };
             ended("check", check::run(&options, rights))
         }
-        Operation::Explain { name, packet, svg } => {
+        CliCommand::Explain { name, packet, svg } => {
             let form = if svg {
                 explain::Form::Picture
             } else {
@@ -49,18 +53,18 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             let asked = explain::Asked { name, packet, form };
             ended("explain", explain::run(&options, &asked))
         }
-        Operation::Flush { force } => {
+        CliCommand::Flush { force } => {
             let others = if force { UserRules::Delete } else { UserRules::Keep };
             ended("flush", flush::run(&options, others))
         }
-        Operation::Restore => ended("restore", restore::run(&options)),
-        Operation::Status { names: true, .. } => ended("status", status::names(&options)),
-        Operation::Status { json, watch, .. } => {
+        CliCommand::Restore => ended("restore", restore::run(&options)),
+        CliCommand::Status { names: true, .. } => ended("status", status::names(&options)),
+        CliCommand::Status { json, watch, .. } => {
             let form = if json { Form::Json } else { Form::Table };
             let every = watch.map(Duration::from_secs);
             ended("status", status::run(&options, form, every, colours))
         }
-        Operation::Prune => ended("prune", prune::run(&options)),
+        CliCommand::Prune => ended("prune", prune::run(&options)),
     }
 }
 

@@ -3,32 +3,32 @@
 //! A daemon that is killed calls nobody. What it left is cleared at the first call of the next one; where there is none, the rules stay.
 //! What says whether a tunnel is up is the kernel: its policies outlive their daemon, and carry packets.
 
-mod standing;
+mod policy_state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::ground::{Ground, print};
-use crate::apply::{RoutingError, RoutingSession, Session};
+use super::command_context::{CommandContext, print};
+use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options};
 use crate::hook::HookError;
 use crate::netfilter::{Ruleset, restore_text};
-use crate::record::{Daemon, Store, TunnelRecord};
-use crate::rtnetlink::{self, LinkKind, Network as _, xfrm_interfaces};
-use crate::selector::Device;
+use crate::record::{DaemonProcess, Store, TunnelRecord};
+use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
+use crate::selector::Interface;
 use crate::xfrm::policies;
-use standing::{Kernel, Life, Standing, Tag, standing};
+use policy_state::{DaemonLife, KernelPolicies, PolicyState, Tag, policy_state};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     match options.mode {
         Mode::DryRun => show(&ground, &ground.peek()),
         Mode::Real => prune(&ground, ground.open()?),
     }
 }
 
-fn prune(ground: &Ground<'_>, store: Store) -> Result<u8, HookError> {
+fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
     let done = prune_locked(ground, &store);
     let tidied = store.tidy();
     let (mut text, kept) = done?;
@@ -43,10 +43,10 @@ fn prune(ground: &Ground<'_>, store: Store) -> Result<u8, HookError> {
 }
 
 /// What is done under the lock, in words, and the dead daemons that have tunnels still.
-fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Daemon>), HookError> {
+fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let mut programs = ground.programs(store);
-    let mut session = Session::new(store, &mut programs, ground.changing_caller(store)?);
-    session.settle()?;
+    let mut session = Engine::new(store, &mut programs, ground.changing_context(store)?);
+    session.recover()?;
     session.upgrade()?;
     let judged = judge(store)?;
     let mut text = judged.text("forgotten");
@@ -57,9 +57,9 @@ fn prune_locked(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<
     Ok((text, kept))
 }
 
-fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
+fn show(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
     let mut programs = ground.programs(store);
-    let session = Session::new(store, &mut programs, ground.caller());
+    let session = Engine::new(store, &mut programs, ground.context());
     let judged = judge(store)?;
     let mut text = judged.text("would be forgotten");
     for work in session.forgetting(judged.gone)? {
@@ -77,14 +77,14 @@ fn show(ground: &Ground<'_>, store: &Store) -> Result<u8, HookError> {
 }
 
 /// What was decided about all tunnels on record.
-struct Judged {
+struct PruneReport {
     /// How many there are.
     total: usize,
     gone: Vec<(Ruleset, TunnelRecord)>,
-    doubtful: Vec<(TunnelRecord, standing::Doubt)>,
+    doubtful: Vec<(TunnelRecord, policy_state::Doubt)>,
 }
 
-impl Judged {
+impl PruneReport {
     fn text(&self, word: &str) -> String {
         let mut text = String::new();
         for (_, record) in &self.gone {
@@ -121,12 +121,12 @@ fn told(record: &TunnelRecord) -> String {
 
 /// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it calls `up`, so that whoever is on record
 /// by now has them.
-fn judge(store: &Store) -> Result<Judged, HookError> {
+fn judge(store: &Store) -> Result<PruneReport, HookError> {
     let mut records = Vec::new();
     for ruleset in Ruleset::all() {
         records.extend(store.tunnels(ruleset)?.into_iter().map(|record| (ruleset, record)));
     }
-    let mut judged = Judged {
+    let mut judged = PruneReport {
         total: records.len(),
         gone: Vec::new(),
         doubtful: Vec::new(),
@@ -136,23 +136,23 @@ fn judge(store: &Store) -> Result<Judged, HookError> {
     }
     let kernel = kernel(&records)?;
     for (ruleset, record) in records {
-        match standing(&record, life(&record), &kernel) {
-            Standing::Up => {}
-            Standing::Gone => judged.gone.push((ruleset, record)),
-            Standing::Doubtful(doubt) => judged.doubtful.push((record, doubt)),
+        match policy_state(&record, life(&record), &kernel) {
+            PolicyState::Up => {}
+            PolicyState::Gone => judged.gone.push((ruleset, record)),
+            PolicyState::Doubtful(doubt) => judged.doubtful.push((record, doubt)),
         }
     }
     Ok(judged)
 }
 
-fn life(record: &TunnelRecord) -> Life {
+fn life(record: &TunnelRecord) -> DaemonLife {
     match &record.daemon {
-        Some(daemon) if !daemon.is_dead() => Life::Alive,
-        Some(_) | None => Life::Gone,
+        Some(daemon) if !daemon.is_dead() => DaemonLife::Alive,
+        Some(_) | None => DaemonLife::Gone,
     }
 }
 
-fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<Kernel, HookError> {
+fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<KernelPolicies, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
     let devices: BTreeSet<_> = records
         .iter()
@@ -162,15 +162,15 @@ fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<Kernel, HookError> {
         true => BTreeMap::new(),
         false => tags(&devices)?,
     };
-    Ok(Kernel { policies, tags })
+    Ok(KernelPolicies { policies, tags })
 }
 
-fn tags(devices: &BTreeSet<&Device>) -> Result<BTreeMap<Device, Tag>, HookError> {
+fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, Tag>, HookError> {
     let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
     let interfaces = xfrm_interfaces().map_err(RoutingError::from)?;
     let mut tags = BTreeMap::new();
     for device in devices {
-        if let Some(interface) = interfaces.iter().find(|interface| interface.device == **device) {
+        if let Some(interface) = interfaces.iter().find(|interface| interface.interface == **device) {
             tags.insert((*device).clone(), Tag::IfId(interface.if_id));
         } else if let Some(LinkKind::Vti(ends)) = kernel.link(device).map_err(RoutingError::from)?.map(|link| link.kind)
         {
@@ -182,7 +182,7 @@ fn tags(devices: &BTreeSet<&Device>) -> Result<BTreeMap<Device, Tag>, HookError>
 
 /// Clears what else dead daemons have left: routes, addresses, devices. Not as long as a tunnel of theirs is up, which may need it;
 /// returns those daemons, whose name servers stay as well.
-fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Daemon>), HookError> {
+fn clear_dead(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();
     for ruleset in Ruleset::all() {
@@ -197,12 +197,12 @@ fn clear_dead(ground: &Ground<'_>, store: &Store) -> Result<(String, BTreeSet<Da
     Ok((text, with_tunnels))
 }
 
-fn clear_routes(ground: &Ground<'_>, store: &Store, daemon: &Daemon) -> Result<String, HookError> {
+fn clear_routes(ground: &CommandContext<'_>, store: &Store, daemon: &DaemonProcess) -> Result<String, HookError> {
     if !store.has_routings()? {
         return Ok(String::new());
     }
     let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
-    let mut session = RoutingSession::new(store, &mut kernel, None, ground.now);
+    let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
     let faults = session.clear(daemon)?;
     Ok(faults.iter().map(|fault| format!("{fault}\n")).collect())
 }

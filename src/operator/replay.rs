@@ -7,9 +7,9 @@ use anyhow::{Context as _, ensure};
 use log::error;
 
 use crate::cli::Options;
-use crate::contract::{CapturedCall, Snapshot, captured_calls};
 use crate::files::read_plain;
-use crate::hook::{self, Done, HookError};
+use crate::hook::{self, HookError, Summary};
+use crate::updown_env::{CapturedCall, RawEnv, captured_calls};
 use crate::words::escaped;
 
 /// A call is a kilobyte or two: thousands of them, in bytes.
@@ -50,10 +50,10 @@ fn replay(calls: &[CapturedCall], options: &Options) -> io::Result<usize> {
     let mut output = io::stdout().lock();
     let mut failed = 0;
     for call in calls {
-        let snapshot = call.snapshot();
+        let raw_env = call.raw_env();
         let result = match call.fault {
             Some(line) => Err(format!("line {line}: expected NAME=value")),
-            None => one(&snapshot, options)
+            None => one(&raw_env, options)
                 .map(|done| done.to_string())
                 .map_err(|error| error.to_string()),
         };
@@ -66,8 +66,8 @@ fn replay(calls: &[CapturedCall], options: &Options) -> io::Result<usize> {
             output,
             "{:>5} {} {}: {mark}: {words}",
             call.line,
-            shown(&snapshot, "PLUTO_VERB"),
-            shown(&snapshot, "PLUTO_CONNECTION")
+            shown(&raw_env, "PLUTO_VERB"),
+            shown(&raw_env, "PLUTO_CONNECTION")
         )?;
     }
     writeln!(
@@ -79,17 +79,17 @@ fn replay(calls: &[CapturedCall], options: &Options) -> io::Result<usize> {
     Ok(failed)
 }
 
-fn one(snapshot: &Snapshot, options: &Options) -> Result<Done, HookError> {
+fn one(raw_env: &RawEnv, options: &Options) -> Result<Summary, HookError> {
     // The routes follow the call's own arguments, all else follows the command line of `replay`.
-    let Options { route, iproute, .. } = crate::cli::hook_arguments(snapshot.arguments())?;
+    let Options { route, iproute, .. } = crate::cli::hook_arguments(raw_env.arguments())?;
     let options = Options {
         route,
         iproute,
         ..options.clone()
     };
-    hook::call(snapshot, &options, hook::parent_daemon())
+    hook::call(raw_env, &options, hook::parent_daemon())
 }
 
-fn shown(snapshot: &Snapshot, name: &str) -> String {
-    escaped(snapshot.get(name).map_or(b"-", |value| value.as_encoded_bytes()), 60)
+fn shown(raw_env: &RawEnv, name: &str) -> String {
+    escaped(raw_env.get(name).map_or(b"-", |value| value.as_encoded_bytes()), 60)
 }

@@ -5,9 +5,9 @@
 
 use std::fmt::Write as _;
 
-use super::ground::{Ground, print, rulesets};
-use crate::apply::{RoutingError, RoutingSession, Session};
-use crate::cli::{Duties, Mode, Options};
+use super::command_context::{CommandContext, print, rulesets};
+use crate::apply::{Engine, RoutingEngine, RoutingError};
+use crate::cli::{Mode, Options, RoutingOwner};
 use crate::hook::HookError;
 use crate::netfilter::{Ruleset, restore_text};
 use crate::plan::Drift;
@@ -20,7 +20,7 @@ const TOLD: usize = 20;
 
 /// Puts back what has to be put back, and says what. Returns the exit code: 1 where something could not be.
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     let restored = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek())?,
         Mode::Real => {
@@ -64,33 +64,33 @@ impl Restored {
 }
 
 /// That one ruleset cannot be set right keeps none of the others from it.
-fn restore(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
+fn restore(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut session = Session::new(store, &mut programs, ground.changing_caller(store)?);
-    session.settle()?;
+    let mut session = Engine::new(store, &mut programs, ground.changing_context(store)?);
+    session.recover()?;
     for ruleset in session.upgrade()? {
         // Writing into a String cannot fail.
         let _ = writeln!(restored.text, "mended: {ruleset} older layout");
     }
     for ruleset in rulesets {
-        match session.restore(ruleset) {
+        match session.reconcile(ruleset) {
             Ok(drifts) => restored.text.push_str(&told(ruleset, &drifts, "mended")),
             Err(error) => restored.fail(&error),
         }
     }
-    if ground.options.routing == Duties::Ours && store.has_routings()? {
+    if ground.options.routing == RoutingOwner::Ours && store.has_routings()? {
         restore_routes(ground, store, &mut restored)?;
     }
     Ok(restored)
 }
 
-fn restore_routes(ground: &Ground<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {
+fn restore_routes(ground: &CommandContext<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {
     let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
-    let mut session = RoutingSession::new(store, &mut kernel, None, ground.now);
+    let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
     let (items, faults) = session.restore()?;
-    for command in items.iter().flat_map(rtnetlink::Item::put_in_commands) {
+    for command in items.iter().flat_map(rtnetlink::NetObject::install_commands) {
         let _ = writeln!(restored.text, "mended: {command}");
     }
     faults.iter().for_each(|fault| restored.fail(fault));
@@ -98,14 +98,14 @@ fn restore_routes(ground: &Ground<'_>, store: &Store, restored: &mut Restored) -
 }
 
 /// What it would do.
-fn rehearse(ground: &Ground<'_>, store: &Store) -> Result<Restored, HookError> {
+fn rehearse(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut session = Session::new(store, &mut programs, ground.caller());
+    let mut session = Engine::new(store, &mut programs, ground.context());
     for ruleset in rulesets {
         let comparison = session.compare(ruleset)?;
-        let sections = session.mending(ruleset, &comparison)?;
+        let sections = session.reconcile_sections(ruleset, &comparison)?;
         if !sections.is_empty() {
             restored
                 .text

@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 
 use log::{error, warn};
 
-use super::ground::{Ground, print};
-use crate::apply::{Blocked, Caller, Session, Standing, Started};
+use super::command_context::{CommandContext, print};
+use crate::apply::{Blocked, Context, Engine, InstalledRecords, StartReport};
 use crate::cli::{Mode, Options};
-use crate::contract::ConnectionName;
 use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Ruleset, restore_text};
 use crate::record::Store;
 use crate::settings::{Settings, SettingsError, only_ipsec};
+use crate::updown_env::ConnectionName;
 use last_good::LastGood;
 
 /// When everything is made as it is set.
@@ -83,7 +83,7 @@ fn start_without_settings(options: &Options, last_good: &LastGood, broken: Setti
 }
 
 fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
         return rehearse(&ground, &ground.peek(), settings);
     }
@@ -102,7 +102,7 @@ fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
 
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     let started = in_session(&ground, nothing_set(options), |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
@@ -119,11 +119,11 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
             }
         );
     }
-    if started.standing.guards > 0 {
+    if started.standing.clear_text_blocks > 0 {
         let _ = writeln!(
             text,
             "{} held apart until `pluto-updown unblock`",
-            pairs(started.standing.guards)
+            pairs(started.standing.clear_text_blocks)
         );
     }
     print(&text)?;
@@ -132,12 +132,12 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 
 /// Lets packets in clear between networks again, and says what stays. Returns the exit code: 1 if nothing was held apart by that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
-    let ground = Ground::new(options)?;
+    let ground = CommandContext::new(options)?;
     let started = match blocked(which) {
         Some(blocked) => in_session(&ground, nothing_set(options), |session| session.unblock(&blocked))?,
-        None => Started::default(),
+        None => StartReport::default(),
     };
-    let left = pairs(started.standing.guards);
+    let left = pairs(started.standing.clear_text_blocks);
     let none = changed(&started).is_none();
     print(&match (none, which) {
         (true, Some(name)) => format!(
@@ -166,17 +166,17 @@ fn blocked(which: Option<&str>) -> Option<Blocked> {
     Some(Blocked::By { connection, network })
 }
 
-/// Settles what a call that died has left, does the work, and leaves no empty folder behind.
+/// Settles what a call that died has left, does the change, and leaves no empty folder behind.
 fn in_session(
-    ground: &Ground<'_>,
+    ground: &CommandContext<'_>,
     settings: Settings,
-    work: impl FnOnce(&mut Session<'_, crate::iptables::Programs<'_>>) -> Result<Started, crate::apply::ApplyError>,
-) -> Result<Started, HookError> {
+    change: impl FnOnce(&mut Engine<'_, crate::iptables::Programs<'_>>) -> Result<StartReport, crate::apply::ApplyError>,
+) -> Result<StartReport, HookError> {
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
-    let caller = caller(ground, &store, settings)?;
-    let mut session = Session::new(&store, &mut programs, caller);
-    let started = session.housekeep().and_then(|()| work(&mut session));
+    let context = context(ground, &store, settings)?;
+    let mut session = Engine::new(&store, &mut programs, context);
+    let started = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.tidy();
     let started = started?;
     tidied?;
@@ -184,10 +184,10 @@ fn in_session(
 }
 
 /// Shows what `start` would change.
-fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<(), HookError> {
+fn rehearse(ground: &CommandContext<'_>, store: &Store, settings: Settings) -> Result<(), HookError> {
     let mut programs = ground.programs(store);
-    let caller = caller(ground, store, settings)?;
-    let session = Session::new(store, &mut programs, caller);
+    let context = context(ground, store, settings)?;
+    let session = Engine::new(store, &mut programs, context);
     let mut text = String::new();
     for ruleset in Ruleset::all() {
         if session.moves(ruleset)? {
@@ -198,14 +198,14 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
             );
         }
     }
-    for work in session.starting()? {
-        let sections = session.sections(&work)?;
+    for change in session.plan_start()? {
+        let sections = session.sections(&change)?;
         if !sections.is_empty() {
             // Writing into a String cannot fail.
             let _ = write!(
                 text,
                 "# start: would change {}:\n{}",
-                work.ruleset,
+                change.ruleset,
                 restore_text(&sections)
             );
         }
@@ -216,26 +216,26 @@ fn rehearse(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<()
     print(&text)
 }
 
-/// What the work needs to know of the machine, for the tunnels on record.
-fn caller(ground: &Ground<'_>, store: &Store, settings: Settings) -> Result<Caller, HookError> {
-    let mut caller = Caller {
+/// What the change needs to know of the machine, for the tunnels on record.
+fn context(ground: &CommandContext<'_>, store: &Store, settings: Settings) -> Result<Context, HookError> {
+    let mut context = Context {
         daemon: None,
         now: ground.now,
         settings,
-        ..Caller::default()
+        ..Context::default()
     };
-    know_recorded_tunnels(&mut caller, store)?;
-    Ok(caller)
+    know_recorded_tunnels(&mut context, store)?;
+    Ok(context)
 }
 
-fn changed(started: &Started) -> Option<String> {
+fn changed(started: &StartReport) -> Option<String> {
     let names: Vec<_> = started.changed.iter().map(Ruleset::to_string).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn words(standing: &Standing) -> String {
+fn words(standing: &InstalledRecords) -> String {
     let gateway = (standing.gateways > 0).then(|| "the gateway's rules".to_owned());
-    let guards = (standing.guards > 0).then(|| format!("{} held apart", pairs(standing.guards)));
+    let guards = (standing.clear_text_blocks > 0).then(|| format!("{} held apart", pairs(standing.clear_text_blocks)));
     let up = (standing.tunnels > 0).then(|| format!("{} as set", tunnels(standing.tunnels)));
     let words: Vec<_> = gateway.into_iter().chain(guards).chain(up).collect();
     words.join(", ")

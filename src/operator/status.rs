@@ -12,11 +12,11 @@ use std::io::{self, IsTerminal as _};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::ground::{Ground, print};
+use super::command_context::{CommandContext, print};
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::netfilter::Ruleset;
-use gather::{Report, gather};
+use gather::{StatusReport, gather};
 
 /// How the report looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Colours {
 /// Prints the name of every connection that has a tunnel on record, one a line. It starts no program: a shell asks for them while
 /// somebody types.
 pub(super) fn names(options: &Options) -> Result<u8, HookError> {
-    let store = Ground::new(options)?.peek();
+    let store = CommandContext::new(options)?.peek();
     let mut names = BTreeSet::new();
     for ruleset in Ruleset::all() {
         let tunnels = store.tunnels(ruleset)?;
@@ -55,10 +55,10 @@ pub(super) fn names(options: &Options) -> Result<u8, HookError> {
 pub(super) fn run(options: &Options, form: Form, every: Option<Duration>, colours: Colours) -> Result<u8, HookError> {
     let terminal = io::stdout().is_terminal();
     let colours = if terminal { colours } else { Colours::Unknown };
-    let mut before: Option<(Instant, Report)> = None;
+    let mut before: Option<(Instant, StatusReport)> = None;
     loop {
         let begun = Instant::now();
-        let report = gather(&Ground::new(options)?)?;
+        let report = gather(&CommandContext::new(options)?)?;
         let since = before
             .as_ref()
             .map(|(then, report)| (begun.duration_since(*then), report));

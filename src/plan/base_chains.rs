@@ -36,7 +36,9 @@ use super::packet_path::PacketPath;
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
-use crate::selector::{Device, DeviceClass, Family, Icmp, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic};
+use crate::selector::{
+    Family, Icmp, Interface, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic,
+};
 use crate::settings::JumpPlace;
 
 pub(super) fn onward_chain() -> ChainName {
@@ -107,7 +109,7 @@ pub(super) fn ipsec_rule(direction: Direction, target: Target) -> Rule {
     Rule::when(Match::Policy(PolicyMatch::any_ipsec(direction)), target)
 }
 
-fn wildcard_rule(path: PacketPath, class: &DeviceClass, target: Target) -> Rule {
+fn wildcard_rule(path: PacketPath, class: &InterfaceWildcard, target: Target) -> Rule {
     Rule::when(path.interface_match(InterfaceMatch::Wildcard(class.clone())), target)
 }
 
@@ -291,7 +293,7 @@ pub(super) fn interfaces(bit: MarkBit) -> ChainFragment {
 /// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is asked for first: were it tested for
 /// leaving by IPsec first, the second tunnel alone would decide. The device that it leaves by is asked for last, when it is known that it
 /// came neither by IPsec nor by a device.
-pub(super) fn wildcard(table: Table, class: &DeviceClass, bit: MarkBit) -> ChainFragment {
+pub(super) fn wildcard(table: Table, class: &InterfaceWildcard, bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     match table {
         Table::Filter => {
@@ -315,7 +317,7 @@ pub(super) fn wildcard(table: Table, class: &DeviceClass, bit: MarkBit) -> Chain
     fragment
 }
 
-fn filter_wildcard(fragment: &mut ChainFragment, class: &DeviceClass, bit: MarkBit) {
+fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit: MarkBit) {
     let forward = base_chain(BuiltIn::Forward);
     let came_by = PacketPath::ForwardIn.interface_match(InterfaceMatch::Wildcard(class.clone()));
     // The second of the two is put at the head first. It asks for the class as well: of another packet nobody has cleared the bit.
@@ -347,7 +349,7 @@ fn filter_wildcard(fragment: &mut ChainFragment, class: &DeviceClass, bit: MarkB
 }
 
 /// Sends what came in or will leave by such a device to the path's dispatcher.
-fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &DeviceClass) {
+fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &InterfaceWildcard) {
     let matched = path.interface_match(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
         fragment.append_rule(
@@ -360,17 +362,17 @@ fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: 
     }
 }
 
-pub(super) fn interface(device: &Device) -> ChainFragment {
+pub(super) fn interface(interface: &Interface) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     // Behind the rule that clears the bit.
     fragment.append_rule(
         &interfaces_chain(),
         Rule::when(
-            PacketPath::ForwardIn.interface_match(InterfaceMatch::Interface(device.clone())),
+            PacketPath::ForwardIn.interface_match(InterfaceMatch::Interface(interface.clone())),
             Target::Goto(mark_chain()),
         ),
     );
-    // To the device's eyes all of it is in clear.
+    // To the interface's eyes all of it is in clear.
     for (chain, path) in [
         (PacketPath::BlockIn.dispatcher(), PacketPath::BlockIn),
         (PacketPath::BlockOut.dispatcher(), PacketPath::BlockOut),
@@ -379,7 +381,7 @@ pub(super) fn interface(device: &Device) -> ChainFragment {
         (only_beside_tunnels(Direction::In), PacketPath::ForwardIn),
         (only_beside_tunnels(Direction::Out), PacketPath::ForwardOut),
     ] {
-        let matched = path.interface_match(InterfaceMatch::Interface(device.clone()));
+        let matched = path.interface_match(InterfaceMatch::Interface(interface.clone()));
         fragment.insert_rule(&chain, Rule::when(matched, Target::Return));
     }
     fragment
@@ -406,7 +408,9 @@ pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) ->
         OptionalChains::Unencrypted => unencrypted_fragment(),
         OptionalChains::ClearTextEntry => clear_text_entry(),
         OptionalChains::NatExempt => nat_exempt(Match::Policy(PolicyMatch::any_ipsec(Direction::Out))),
-        OptionalChains::NatExemptInterface(device) => nat_exempt(Match::Out(InterfaceMatch::Interface(device.clone()))),
+        OptionalChains::NatExemptInterface(interface) => {
+            nat_exempt(Match::Out(InterfaceMatch::Interface(interface.clone())))
+        }
         OptionalChains::SourceNat => source_nat(),
         OptionalChains::ClearTextBlocks => clear_text_blocks(jump_config.family),
         OptionalChains::EspPeers => {
@@ -550,13 +554,13 @@ pub(super) const ESP_AND_AH: [u8; 2] = [50, 51];
 pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let ours = |protocol, port| Traffic::Ports {
         protocol,
-        my: Ports::single(port),
-        peer: Ports::Any,
+        local: Ports::single(port),
+        remote: Ports::Any,
     };
     let theirs = Traffic::Ports {
         protocol: PortProtocol::Tcp,
-        my: Ports::Any,
-        peer: Ports::single(4500),
+        local: Ports::Any,
+        remote: Ports::single(4500),
     };
     let at = |traffic| Match::Traffic(direction, family, traffic);
     vec![
@@ -578,8 +582,8 @@ pub(super) fn dhcp_and_ndp(direction: Direction, family: Family) -> Vec<Vec<Matc
     };
     let dhcp = Traffic::Ports {
         protocol: PortProtocol::Udp,
-        my: Ports::Range(ports.clone()),
-        peer: Ports::Range(ports),
+        local: Ports::Range(ports.clone()),
+        remote: Ports::Range(ports),
     };
     let of = |traffic| Match::Traffic(direction, family, traffic);
     let mut all = vec![vec![of(dhcp)]];

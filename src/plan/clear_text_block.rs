@@ -7,9 +7,9 @@ use super::identity::TunnelId;
 use super::packet_path::PacketPath;
 use super::tunnel::{is_restrictive, tunnel_chain_name};
 use super::tunnel_rules::{TunnelChain, TunnelRules};
-use crate::contract::Tunnel;
 use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
 use crate::selector::Network;
+use crate::updown_env::Tunnel;
 
 /// Whether two networks can be held apart: nobody can be kept from what is his own.
 #[must_use]
@@ -21,9 +21,9 @@ pub fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
 /// while the tunnel is up. All that leaves without the tunnel has another source.
 #[must_use]
 pub fn guards_nothing(tunnel: &Tunnel) -> bool {
-    let address = tunnel.my_client.first();
-    let is_virtual = tunnel.my_client.is_host(address) && tunnel.source_addresses.contains(&address);
-    is_virtual && !is_restrictive(&Match::Destination(tunnel.peer_client))
+    let address = tunnel.local_client.first();
+    let is_virtual = tunnel.local_client.is_host(address) && tunnel.source_addresses.contains(&address);
+    is_virtual && !is_restrictive(&Match::Destination(tunnel.remote_client))
 }
 
 /// Decides what drops packets in clear between two networks, whether their tunnel is up or not.

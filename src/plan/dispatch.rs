@@ -11,7 +11,7 @@ use super::chain_fragment::ChainFragment;
 use super::identity::short_hash;
 use super::packet_path::PacketPath;
 use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Table};
-use crate::selector::{Device, DeviceClass, Network};
+use crate::selector::{Interface, InterfaceWildcard, Network};
 
 /// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64 networks of that size.
 pub const BUCKET_BITS: u8 = 6;
@@ -31,7 +31,7 @@ impl DispatchBucket {
     pub fn for_remote(path: PacketPath, remote: &Network) -> Self {
         Self {
             path,
-            network: remote.cover(BUCKET_BITS),
+            network: remote.supernet(BUCKET_BITS),
         }
     }
 
@@ -72,7 +72,7 @@ pub enum OptionalChains {
     NatExempt,
     /// The same for those that will leave by a tunnel's device.
     #[serde(rename = "exemptdevice")]
-    NatExemptInterface(Device),
+    NatExemptInterface(Interface),
     /// What leads packets in clear to the tunnels that hide their sources.
     #[serde(rename = "hiding")]
     SourceNat,
@@ -95,9 +95,9 @@ pub enum SharedChains {
     /// What tunnels with a device of their own need in the filter table.
     Interfaces,
     /// A class of devices, `vti+`.
-    Wildcard(Table, DeviceClass),
+    Wildcard(Table, InterfaceWildcard),
     /// One device, in the filter table.
-    Interface(Device),
+    Interface(Interface),
     /// One block.
     Bucket(DispatchBucket),
     /// What depends on the settings.
@@ -139,7 +139,7 @@ impl SharedChains {
     }
 }
 
-/// What the record calls it: `base`, `nat-base`, `devices`, `class-vti+`, `nat-class-vti+`, `device-vti01`, `FI-10.2.0.0-18`, `exempt`,
+/// What the record calls it: `base`, `nat-base`, `interfaces`, `class-vti+`, `nat-class-vti+`, `interface-vti01`, `FI-10.2.0.0-18`, `exempt`,
 /// `peer-192.0.2.1`.
 impl fmt::Display for SharedChains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,7 +151,7 @@ impl fmt::Display for SharedChains {
             Self::Wildcard(table @ (Table::Nat | Table::Mangle), class) => {
                 write!(f, "{table}-class-{}", class.as_str())
             }
-            Self::Interface(device) => write!(f, "device-{device}"),
+            Self::Interface(interface) => write!(f, "device-{interface}"),
             Self::Bucket(DispatchBucket { path, network }) => {
                 write!(f, "{}-{}-{}", path.tag(), network.addr(), network.prefix_len())
             }
@@ -166,7 +166,7 @@ impl fmt::Display for OptionalChains {
             Self::Unencrypted => f.write_str("clear"),
             Self::ClearTextEntry => f.write_str("apart"),
             Self::NatExempt => f.write_str("exempt"),
-            Self::NatExemptInterface(device) => write!(f, "exempt-device-{device}"),
+            Self::NatExemptInterface(interface) => write!(f, "exempt-device-{interface}"),
             Self::SourceNat => f.write_str("hiding"),
             Self::ClearTextBlocks => f.write_str("guards"),
             Self::EspPeers => f.write_str("peers"),

@@ -6,10 +6,10 @@ use ipnet::IpNet;
 
 use super::identity::TunnelId;
 use super::tunnel::{AllowedTraffic, FilterPath, connection_comment};
-use crate::contract::{LogGroup, Tunnel};
 use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
 use crate::selector::{Network, Protocol, Traffic};
 use crate::settings::{Allow, Policy, Service};
+use crate::updown_env::{LogGroup, Tunnel};
 
 /// What a tunnel's chain on a way does with its packets.
 ///
@@ -95,7 +95,7 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
 fn offered(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
     offered
-        .filter_map(|traffic| traffic.and(&tunnel.traffic, tunnel.family()))
+        .filter_map(|traffic| traffic.intersect(&tunnel.traffic, tunnel.family()))
         .collect()
 }
 
@@ -117,7 +117,7 @@ pub(super) fn left(tunnel: &Tunnel, policy: &Policy) -> Vec<Vec<Match>> {
         Allow::Replies => &[][..],
         Allow::Services(services) => services,
     };
-    let asked = match tunnel.my_client {
+    let asked = match tunnel.local_client {
         Network::Prefix(network) => Some(Some(network).filter(|network| network.prefix_len() > 0)),
         Network::Range(..) => None,
     };
@@ -142,7 +142,7 @@ pub(super) fn left(tunnel: &Tunnel, policy: &Policy) -> Vec<Vec<Match>> {
 /// opened unasked, in both directions and as long as it lasts.
 fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
     let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
-    let errors = icmp.and_then(|icmp| icmp.and(&tunnel.traffic, tunnel.family()));
+    let errors = icmp.and_then(|icmp| icmp.intersect(&tunnel.traffic, tunnel.family()));
     let errors = errors.filter(|_| !services.is_empty());
     let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
     let errors = errors.map(|icmp| (icmp, CtState::Related));

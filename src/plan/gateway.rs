@@ -25,7 +25,7 @@ use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{
     BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, Rule, RulePosition, Table, Target,
 };
-use crate::selector::{DevicePattern, Family, Icmp, Network, PortProtocol, Ports, Protocol, Traffic};
+use crate::selector::{Family, Icmp, InterfacePattern, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 
 /// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them and nobody waits for our chains.
@@ -306,12 +306,26 @@ impl GatewayRules<'_> {
             (PortProtocol::Tcp, 4500),
         ];
         let asked = ports.map(|(protocol, port)| {
-            let (my, peer) = (Ports::single(port), Ports::Any);
-            vec![self.traffic_match(Direction::In, Traffic::Ports { protocol, my, peer })]
+            let (local, remote) = (Ports::single(port), Ports::Any);
+            vec![self.traffic_match(
+                Direction::In,
+                Traffic::Ports {
+                    protocol,
+                    local,
+                    remote,
+                },
+            )]
         });
         let answered = ports.map(|(protocol, port)| {
-            let (my, peer) = (Ports::Any, Ports::single(port));
-            let kind = self.traffic_match(Direction::In, Traffic::Ports { protocol, my, peer });
+            let (local, remote) = (Ports::Any, Ports::single(port));
+            let kind = self.traffic_match(
+                Direction::In,
+                Traffic::Ports {
+                    protocol,
+                    local,
+                    remote,
+                },
+            );
             vec![kind, Match::CtState(CtState::Reply)]
         });
         let protocols = ESP_AND_AH.into_iter().flat_map(NonZeroU8::new);
@@ -457,10 +471,10 @@ fn remote_match(direction: Direction, network: IpNet) -> Match {
 }
 
 fn scope_match(scope: &IpsecOnlyScope, direction: Direction) -> Match {
-    let device = |pattern: &DevicePattern| InterfaceMatch::Pattern(pattern.clone());
+    let interface = |pattern: &InterfacePattern| InterfaceMatch::Pattern(pattern.clone());
     match (scope, direction) {
         (IpsecOnlyScope::Peer(network), direction) => remote_match(direction, *network),
-        (IpsecOnlyScope::Interface(pattern), Direction::In) => Match::In(device(pattern)),
-        (IpsecOnlyScope::Interface(pattern), Direction::Out) => Match::Out(device(pattern)),
+        (IpsecOnlyScope::Interface(pattern), Direction::In) => Match::In(interface(pattern)),
+        (IpsecOnlyScope::Interface(pattern), Direction::Out) => Match::Out(interface(pattern)),
     }
 }

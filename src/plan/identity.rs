@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::contract::{Attachment, ConnectionName, Multiplicity, Tunnel};
 use crate::selector::{Expected, Network, Traffic};
+use crate::updown_env::{ConnectionName, SaMatch, Tunnel, UpCounting};
 
 /// Letters and digits that nobody takes for one another at three in the morning (no `l`, `o`, `0`, `1`).
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -50,15 +50,15 @@ impl TunnelKey {
     pub fn from_tunnel(tunnel: &Tunnel) -> Self {
         Self {
             connection: tunnel.connection.clone(),
-            local_client: tunnel.my_client,
-            remote_client: tunnel.peer_client,
+            local_client: tunnel.local_client,
+            remote_client: tunnel.remote_client,
             traffic: tunnel.traffic.clone(),
-            reqid: match tunnel.multiplicity {
+            reqid: match tunnel.up_counting {
                 // A permanent connection has one tunnel, whatever its number: a second `up` replaces the first.
-                Multiplicity::Single => None,
-                Multiplicity::Instances | Multiplicity::Counted => match &tunnel.attachment {
-                    Attachment::Policy { reqid, .. } => *reqid,
-                    Attachment::Device(_) => None,
+                UpCounting::Single => None,
+                UpCounting::Instances | UpCounting::Counted => match &tunnel.sa_match {
+                    SaMatch::Policy { reqid, .. } => *reqid,
+                    SaMatch::Interface(_) => None,
                 },
             },
         }
@@ -69,12 +69,12 @@ impl TunnelKey {
     pub fn same_but_reqid(&self, other: &Self) -> bool {
         let Self {
             connection,
-            local_client: my_client,
-            remote_client: peer_client,
+            local_client,
+            remote_client,
             traffic,
             reqid: _,
         } = self;
-        (connection, my_client, peer_client, traffic)
+        (connection, local_client, remote_client, traffic)
             == (
                 &other.connection,
                 &other.local_client,
@@ -96,9 +96,9 @@ impl TunnelKey {
 
 /// By what the kernel knows a tunnel's packets besides their addresses. Not whether it is ESP or AH: one that does not say which takes both.
 fn attached(tunnel: &Tunnel) -> String {
-    match &tunnel.attachment {
-        Attachment::Device(device) => format!("by {device}"),
-        Attachment::Policy { reqid, protocol: _ } => format!("{reqid:?}"),
+    match &tunnel.sa_match {
+        SaMatch::Interface(interface) => format!("by {interface}"),
+        SaMatch::Policy { reqid, protocol: _ } => format!("{reqid:?}"),
     }
 }
 
@@ -107,8 +107,8 @@ fn attached(tunnel: &Tunnel) -> String {
 pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
     let known_by = |tunnel: &Tunnel| {
         (
-            tunnel.my_client,
-            tunnel.peer_client,
+            tunnel.local_client,
+            tunnel.remote_client,
             tunnel.traffic.clone(),
             attached(tunnel),
         )
@@ -147,7 +147,7 @@ impl TunnelId {
     /// The name that tunnels share which the kernel cannot tell apart. Only a hash: whether two are alike is for [`are_alike`].
     #[must_use]
     pub fn alike(tunnel: &Tunnel) -> Self {
-        let (local, remote, attached) = (tunnel.my_client, tunnel.peer_client, attached(tunnel));
+        let (local, remote, attached) = (tunnel.local_client, tunnel.remote_client, attached(tunnel));
         let text = format!("{local} {remote} {} {attached}", tunnel.traffic);
         Self(format!("_alike-{}", short_hash(&text, LONG_HASH)))
     }

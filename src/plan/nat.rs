@@ -13,10 +13,10 @@ use super::tunnel::{
     NatExemption, PolicyContext, PolicyError, connection_comment, is_restrictive, tunnel_chain_name, tunnel_matches,
 };
 use super::tunnel_rules::{TunnelChain, TunnelRules};
-use crate::contract::{Attachment, Tunnel};
 use crate::netfilter::{BuiltIn, Direction, Match, Rule, RulePosition, Table, Target};
-use crate::selector::{Device, Family, Network};
+use crate::selector::{Family, Interface, Network};
 use crate::settings::{Allow, Nat};
+use crate::updown_env::{SaMatch, Tunnel};
 
 /// Decides what becomes of them.
 pub(super) fn add_nat(
@@ -24,7 +24,7 @@ pub(super) fn add_nat(
     tunnel: &Tunnel,
     id: &TunnelId,
     context: &PolicyContext<'_>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) -> Result<(), PolicyError> {
     let hides = context.policy.allow != Allow::None && tunnel.translation.is_none();
     match context.policy.nat {
@@ -40,13 +40,13 @@ pub(super) fn add_nat(
             add_source_nat(tunnel_rules, tunnel, id, context, exit_interface, address);
         }
         // An address of the other family is for other tunnels of the connection.
-        Nat::Address(address) if Family::of(address) != tunnel.family() => {
+        Nat::Address(address) if Family::of_address(address) != tunnel.family() => {
             exempt_from_nat(tunnel_rules, exit_interface);
         }
-        Nat::Address(address) if !tunnel.my_client.contains(address) => {
+        Nat::Address(address) if !tunnel.local_client.contains(address) => {
             return Err(PolicyError::AddressOutside {
                 address,
-                local: tunnel.my_client,
+                local: tunnel.local_client,
             });
         }
         Nat::Address(address) => add_source_nat(tunnel_rules, tunnel, id, context, exit_interface, address),
@@ -54,7 +54,7 @@ pub(super) fn add_nat(
     Ok(())
 }
 
-fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Device>) {
+fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Interface>) {
     tunnel_rules.optional.insert(OptionalChains::NatExempt);
     tunnel_rules
         .optional
@@ -62,9 +62,9 @@ fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Devic
 }
 
 /// Sends the tunnel's packets back to the other rules, at the head, before what exempts those of others.
-fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Option<&Device>) {
+fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Option<&Interface>) {
     let rule = Rule {
-        matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.my_client), exit_interface),
+        matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.local_client), exit_interface),
         target: Target::Return,
     };
     tunnel_rules.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
@@ -72,7 +72,7 @@ fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Opt
 
 /// The gateway's own address in the tunnel: its end of it if that is one address, or the first that it was given there.
 fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
-    let local = tunnel.my_client;
+    let local = tunnel.local_client;
     let mut given = tunnel.source_addresses.iter().copied();
     if local.is_host(local.first()) {
         return Ok(local.first());
@@ -92,7 +92,7 @@ fn add_source_nat(
     tunnel: &Tunnel,
     id: &TunnelId,
     context: &PolicyContext<'_>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
     address: IpAddr,
 ) {
     exempt_from_nat(tunnel_rules, exit_interface);
@@ -107,7 +107,7 @@ fn add_source_nat(
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::NatOut,
         name: tunnel_chain_name(id, PacketPath::NatOut.tag()),
-        remote: tunnel.peer_client,
+        remote: tunnel.remote_client,
         conditions: source_nat_matches(tunnel, exit_interface),
         rules: kept.chain([snat]).collect(),
     });
@@ -120,7 +120,7 @@ fn add_source_nat(
 ///
 /// Not one that is the far network, or covers it: the tunnel leads there, and without a source of its own nothing would go into it.
 fn bypassed(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet> {
-    let far = tunnel.peer_client;
+    let far = tunnel.remote_client;
     let networks = context.policy.bypass.as_deref().unwrap_or(context.connected);
     let is_inside = |network: &IpNet| {
         let network = Network::Prefix(*network);
@@ -145,7 +145,7 @@ pub fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
 
 /// By what a packet is known whose source is to be hidden: its own address is in the tunnel already, or it is in clear on its way to the
 /// far network.
-fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Device>) -> Vec<Vec<Match>> {
+fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Vec<Vec<Match>> {
     let with_foreign = |local: Option<Network>| {
         let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, local, exit_interface);
         let last = matches.len().saturating_sub(1);
@@ -156,14 +156,14 @@ fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Device>) -> Vec<V
         }
         matches
     };
-    let in_clear = std::iter::once(PacketPath::NatOut.remote_match(tunnel.peer_client)).filter(is_restrictive);
+    let in_clear = std::iter::once(PacketPath::NatOut.remote_match(tunnel.remote_client)).filter(is_restrictive);
     let in_clear = in_clear
         .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
         .collect();
     match exit_interface {
         // The route alone leads into a device, whatever the source is.
         Some(_) => vec![with_foreign(None)],
-        None => vec![with_foreign(Some(tunnel.my_client)), in_clear],
+        None => vec![with_foreign(Some(tunnel.local_client)), in_clear],
     }
 }
 
@@ -173,19 +173,19 @@ fn accept_replies(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
     address: IpAddr,
 ) {
     let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit_interface);
-    let behind = match tunnel.attachment {
-        Attachment::Device(_) => matches.len(),
-        Attachment::Policy { .. } => matches.len().saturating_sub(1),
+    let behind = match tunnel.sa_match {
+        SaMatch::Interface(_) => matches.len(),
+        SaMatch::Policy { .. } => matches.len().saturating_sub(1),
     };
     matches.insert(behind, Match::CtReplDst(address));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
         name: tunnel_chain_name(id, "H"),
-        remote: tunnel.peer_client,
+        remote: tunnel.remote_client,
         conditions: vec![matches],
         rules: vec![Rule {
             matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),

@@ -11,13 +11,13 @@ use super::identity::TunnelId;
 use super::nat;
 use super::packet_path::PacketPath;
 use super::tunnel_rules::{TunnelChain, TunnelRules};
-use crate::contract::{Attachment, ClientTranslation, Compression, HostAccess, Scope, Tunnel};
 use crate::netfilter::{
     ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, RulePosition, Target,
 };
 use crate::rtnetlink::XfrmInterface;
-use crate::selector::{Device, Family, MarkBit, Network, Protocol, Traffic};
+use crate::selector::{Family, Interface, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
+use crate::updown_env::{ClientTranslation, Compression, HostAccess, SaMatch, Scope, Tunnel};
 
 /// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less what that gets wrong, and less what the
 /// administrator has set otherwise.
@@ -130,7 +130,7 @@ pub enum PolicyError {
     #[error("{interface} is no VTI, XFRM or KLIPS interface: rules for it would let unencrypted packets in")]
     UnencryptedInterface {
         /// The interface.
-        interface: Device,
+        interface: Interface,
     },
     /// Its two ends are one network.
     #[error(
@@ -144,7 +144,9 @@ pub enum PolicyError {
 
 /// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another ruleset.
 fn same_family_peer(tunnel: &Tunnel) -> Option<IpAddr> {
-    tunnel.peer.filter(|peer| Family::of(*peer) == tunnel.family())
+    tunnel
+        .remote_host
+        .filter(|peer| Family::of_address(*peer) == tunnel.family())
 }
 
 /// What lets in ESP and AH of a peer for a tunnel whose packets are of the other family.
@@ -172,12 +174,12 @@ fn add_tunnel_chain(
     path: PacketPath,
     local: Network,
     rules: Vec<Rule>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
     tunnel_rules.attach(TunnelChain {
         path,
         name: tunnel_chain_name(id, path.tag()),
-        remote: tunnel.peer_client,
+        remote: tunnel.remote_client,
         conditions: vec![tunnel_matches(tunnel, path, Some(local), exit_interface)],
         rules,
     });
@@ -194,11 +196,11 @@ fn drop_other_traffic(
     id: &TunnelId,
     context: &PolicyContext<'_>,
     filter_path: &FilterPath,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
     let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
     for rule in filter_rules::log_and_drop(id, context.policy, matches) {
-        tunnel_rules.add_to_bucket(filter_path.path, &tunnel.peer_client, RulePosition::Tail, rule);
+        tunnel_rules.add_to_bucket(filter_path.path, &tunnel.remote_client, RulePosition::Tail, rule);
     }
 }
 
@@ -219,10 +221,10 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
                 matches: among(&known, matches),
                 target: Target::Return,
             };
-            tunnel_rules.add_to_bucket(path, &tunnel.peer_client, RulePosition::Head, rule);
+            tunnel_rules.add_to_bucket(path, &tunnel.remote_client, RulePosition::Head, rule);
         }
         for rule in filter_rules::log_and_drop(id, policy, known) {
-            tunnel_rules.add_to_bucket(path, &tunnel.peer_client, RulePosition::Tail, rule);
+            tunnel_rules.add_to_bucket(path, &tunnel.remote_client, RulePosition::Tail, rule);
         }
     }
 }
@@ -278,7 +280,7 @@ impl FilterPath {
 /// The paths of the filter table that a tunnel has a chain on. On others its packets are left to other rules.
 #[must_use]
 pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
-    let local = tunnel.translation.map_or(tunnel.my_client, |translation| {
+    let local = tunnel.translation.map_or(tunnel.local_client, |translation| {
         // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT, and POSTROUTING replaces ours after OUTPUT.
         Network::host(translation.own)
     });
@@ -327,7 +329,7 @@ fn forwards_packets(tunnel: &Tunnel) -> bool {
     let mut ours = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
         (Scope::Host, _) | (_, Some(_)) => false,
-        (Scope::Client, None) => !ours.any(|address| tunnel.peer_client.is_host(*address)),
+        (Scope::Client, None) => !ours.any(|address| tunnel.remote_client.is_host(*address)),
     }
 }
 
@@ -366,7 +368,7 @@ fn add_client_translation(
     tunnel: &Tunnel,
     id: &TunnelId,
     translation: ClientTranslation,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
     let ClientTranslation { assigned, own } = translation;
     for (path, local, target) in [
@@ -411,7 +413,7 @@ fn add_mss_clamp(
     tunnel: &Tunnel,
     id: &TunnelId,
     context: &PolicyContext<'_>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) {
     let longer = match tunnel.family() {
         Family::Ipv4 => 0,
@@ -439,7 +441,7 @@ fn add_mss_clamp(
             tunnel,
             id,
             path,
-            tunnel.my_client,
+            tunnel.local_client,
             rules.into_iter().collect(),
             exit_interface,
         );
@@ -454,15 +456,15 @@ pub(super) fn tunnel_chain_name(id: &TunnelId, tag: &str) -> ChainName {
 }
 
 /// The device that a tunnel's packets leave by, if that is what they are known by.
-fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Device> {
-    match &tunnel.attachment {
-        Attachment::Device(device) => Some(device),
-        Attachment::Policy { .. } => {
+fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Interface> {
+    match &tunnel.sa_match {
+        SaMatch::Interface(interface) => Some(interface),
+        SaMatch::Policy { .. } => {
             let number = tunnel.if_id_out?;
             interfaces
                 .iter()
                 .find(|interface| interface.if_id == number)
-                .map(|interface| &interface.device)
+                .map(|interface| &interface.interface)
         }
     }
 }
@@ -472,10 +474,10 @@ pub(super) fn tunnel_matches(
     tunnel: &Tunnel,
     path: PacketPath,
     local: Option<Network>,
-    exit_interface: Option<&Device>,
+    exit_interface: Option<&Interface>,
 ) -> Vec<Match> {
     let local = local.map(|local| path.local_match(local));
-    let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.peer_client))
+    let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.remote_client))
         .chain(local)
         .filter(is_restrictive)
         .collect();
@@ -483,8 +485,8 @@ pub(super) fn tunnel_matches(
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
     matches.push(match (path.direction(), exit_interface) {
         // A policy applies to it only when the device has it already.
-        (Direction::Out, Some(device)) => path.interface_match(InterfaceMatch::Interface(device.clone())),
-        (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.attachment, path),
+        (Direction::Out, Some(interface)) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
+        (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.sa_match, path),
     });
     matches
 }
@@ -514,10 +516,10 @@ pub(super) fn is_restrictive(matched: &Match) -> bool {
     }
 }
 
-fn sa_match(attachment: &Attachment, path: PacketPath) -> Match {
+fn sa_match(attachment: &SaMatch, path: PacketPath) -> Match {
     match attachment {
-        Attachment::Device(device) => path.interface_match(InterfaceMatch::Interface(device.clone())),
-        Attachment::Policy { protocol, reqid } => Match::Policy(PolicyMatch {
+        SaMatch::Interface(interface) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
+        SaMatch::Policy { protocol, reqid } => Match::Policy(PolicyMatch {
             direction: path.direction(),
             reqid: *reqid,
             protocol: *protocol,
@@ -535,10 +537,13 @@ pub(super) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
 /// Not where the inner family is another than the outer one: those packets belong to the other family's ruleset, and
 /// strongSwan's script never let them in either.
 fn ipcomp_hosts(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
-    let of_this_family = |address: &IpAddr| Family::of(*address) == tunnel.family();
+    let of_this_family = |address: &IpAddr| Family::of_address(*address) == tunnel.family();
     match tunnel.compression {
         Compression::None => None,
-        Compression::Ipcomp => tunnel.me.filter(of_this_family).zip(tunnel.peer.filter(of_this_family)),
+        Compression::Ipcomp => tunnel
+            .local_host
+            .filter(of_this_family)
+            .zip(tunnel.remote_host.filter(of_this_family)),
     }
 }
 
@@ -561,7 +566,7 @@ fn ipcomp_matches(tunnel: &Tunnel, me: IpAddr, peer: IpAddr) -> Vec<Match> {
             Traffic::Protocol(Protocol(number)),
         ));
     }
-    matches.push(sa_match(&tunnel.attachment, PacketPath::Input));
+    matches.push(sa_match(&tunnel.sa_match, PacketPath::Input));
     matches
 }
 

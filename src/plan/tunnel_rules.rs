@@ -8,7 +8,7 @@ use super::chain_fragment::ChainFragment;
 use super::dispatch::{DispatchBucket, OptionalChains, SharedChains};
 use super::packet_path::PacketPath;
 use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Target};
-use crate::selector::{Device, Network};
+use crate::selector::{Interface, Network};
 
 /// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct TunnelRules {
     /// Its device, if it is known by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "device")]
-    pub interface: Option<Device>,
+    pub interface: Option<Interface>,
     /// The other shared parts that it needs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[serde(rename = "shared")]
@@ -50,12 +50,12 @@ pub(super) struct TunnelChain {
 
 impl TunnelRules {
     /// Nothing yet.
-    pub(super) fn new(device: Option<Device>) -> Self {
+    pub(super) fn new(interface: Option<Interface>) -> Self {
         Self {
             filter: ChainFragment::default(),
             other_tables: BTreeMap::new(),
             buckets: BTreeSet::new(),
-            interface: device,
+            interface,
             optional: BTreeSet::new(),
         }
     }
@@ -115,12 +115,12 @@ impl TunnelRules {
             nodes.extend(
                 self.interface
                     .iter()
-                    .map(|device| SharedChains::Wildcard(table, device.class())),
+                    .map(|interface| SharedChains::Wildcard(table, interface.wildcard())),
             );
         }
-        if let Some(device) = &self.interface {
+        if let Some(interface) = &self.interface {
             nodes.insert(SharedChains::Interfaces);
-            nodes.insert(SharedChains::Interface(device.clone()));
+            nodes.insert(SharedChains::Interface(interface.clone()));
             nodes.insert(SharedChains::Optional(OptionalChains::Unencrypted));
             nodes.insert(SharedChains::Optional(OptionalChains::ClearTextEntry));
         }

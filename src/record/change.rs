@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::Entry;
+use super::any_record::Record;
 use super::error::RecordError;
 use super::file;
-use super::pending::{Pending, Settle};
+use super::journal::{Journal, Recovery};
 use super::store::{Store, absent_is_none};
 use crate::netfilter::Ruleset;
 
@@ -14,29 +14,31 @@ impl Store {
     ///
     /// # Errors
     /// If something cannot be written, as on a full file system; nothing is left of it then.
-    pub fn begin(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
-        let written = self.write_begin(pending, come);
+    pub fn begin(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+        let written = self.write_begin(journal, added);
         if written.is_err() {
             // What stands in the way of undoing this stands in the way of the next call too, which will say so.
             let _ = file::remove(&self.folder.join("pending.new"));
-            let _ = self.abandon(pending, gone, come).and_then(|()| self.settled());
+            let _ = self
+                .roll_back(journal, removed, added)
+                .and_then(|()| self.clear_journal());
         }
         written
     }
 
-    /// The whole records first: once `pending` stands, a later call may complete the change from them. The entries under `nodes`
-    /// last: a call that dies before `pending` stands must not have made any.
-    fn write_begin(&self, pending: &Pending, come: &[Entry]) -> Result<(), RecordError> {
-        for record in come {
-            self.write_new(pending.ruleset, record)?;
+    /// The whole records first: once `journal` stands, a later call may complete the change from them. The entries under `nodes`
+    /// last: a call that dies before `journal` stands must not have made any.
+    fn write_begin(&self, journal: &Journal, added: &[Record]) -> Result<(), RecordError> {
+        for record in added {
+            self.write_new(journal.ruleset, record)?;
             record.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         }
-        self.note(pending)?;
-        come.iter().try_for_each(|record| self.enter(pending.ruleset, record))
+        self.note(journal)?;
+        added.iter().try_for_each(|record| self.enter(journal.ruleset, record))
     }
 
-    fn note(&self, pending: &Pending) -> Result<(), RecordError> {
-        file::write(&self.folder.join("pending.new"), pending)?;
+    fn note(&self, journal: &Journal) -> Result<(), RecordError> {
+        file::write(&self.folder.join("pending.new"), journal)?;
         file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
     }
 
@@ -44,11 +46,11 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; it says what it said before then.
-    pub fn give_up(&self, pending: &Pending) -> Result<(), RecordError> {
-        let given_up = Pending {
-            gone: Vec::new(),
-            come: Vec::new(),
-            ..pending.clone()
+    pub fn drop_change(&self, journal: &Journal) -> Result<(), RecordError> {
+        let given_up = Journal {
+            removed: Vec::new(),
+            added: Vec::new(),
+            ..journal.clone()
         };
         self.note(&given_up)
             .inspect_err(|_| drop(file::remove(&self.folder.join("pending.new"))))
@@ -57,33 +59,33 @@ impl Store {
     /// Makes the record say what the kernel now holds.
     ///
     /// # Errors
-    /// If a file cannot be changed; `pending` stands then, and the next call completes or undoes the change.
-    pub fn commit(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
-        let ruleset = pending.ruleset;
-        for record in gone {
-            self.leave(ruleset, record, come)?;
+    /// If a file cannot be changed; `journal` stands then, and the next call completes or undoes the change.
+    pub fn commit(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+        let ruleset = journal.ruleset;
+        for record in removed {
+            self.leave(ruleset, record, added)?;
         }
-        self.settle_files(pending, Settle::Complete)?;
-        self.settled()
+        self.settle_files(journal, Recovery::RollForward)?;
+        self.clear_journal()
     }
 
-    /// Makes the record say what it said before, since the kernel refused the change. `pending` stands until [`Store::settled`]: a part of
+    /// Makes the record say what it said before, since the kernel refused the change. `journal` stands until [`Store::settled`]: a part of
     /// the change can have been made.
     ///
     /// # Errors
     /// If a file cannot be changed.
-    pub fn abandon(&self, pending: &Pending, gone: &[Entry], come: &[Entry]) -> Result<(), RecordError> {
-        for record in come {
-            self.leave(pending.ruleset, record, gone)?;
+    pub fn roll_back(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+        for record in added {
+            self.leave(journal.ruleset, record, removed)?;
         }
-        self.settle_files(pending, Settle::Abandon)
+        self.settle_files(journal, Recovery::RollBack)
     }
 
     /// The change that a call which died was about to make.
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn pending(&self) -> Result<Option<Pending>, RecordError> {
+    pub fn journal(&self) -> Result<Option<Journal>, RecordError> {
         absent_is_none(file::read(&self.folder.join("pending")))
     }
 
@@ -92,11 +94,11 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be changed or a record not be read.
-    pub fn recover(&self, pending: &Pending) -> Result<(), RecordError> {
-        self.settle_files(pending, pending.settle)?;
-        file::remove_tree(&self.ruleset_folder(pending.ruleset).join("nodes"))?;
-        for record in self.entries(pending.ruleset)? {
-            self.enter(pending.ruleset, &record)?;
+    pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
+        self.settle_files(journal, journal.recovery)?;
+        file::remove_tree(&self.ruleset_folder(journal.ruleset).join("nodes"))?;
+        for record in self.entries(journal.ruleset)? {
+            self.enter(journal.ruleset, &record)?;
         }
         Ok(())
     }
@@ -105,28 +107,28 @@ impl Store {
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn settled(&self) -> Result<(), RecordError> {
+    pub fn clear_journal(&self) -> Result<(), RecordError> {
         file::remove(&self.folder.join("pending"))
     }
 
-    fn settle_files(&self, pending: &Pending, settle: Settle) -> Result<(), RecordError> {
-        let ruleset = pending.ruleset;
-        match settle {
-            Settle::Complete => {
-                for id in pending.gone.iter().filter(|id| !pending.come.contains(id)) {
+    fn settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
+        let ruleset = journal.ruleset;
+        match recovery {
+            Recovery::RollForward => {
+                for id in journal.removed.iter().filter(|id| !journal.added.contains(id)) {
                     file::remove(&self.tunnel_file(ruleset, id))?;
                 }
-                for id in &pending.come {
+                for id in &journal.added {
                     // Not there where an earlier try got further than this one has to.
                     let renamed = file::rename(&self.new_file(ruleset, id), &self.tunnel_file(ruleset, id));
                     absent_is_none(renamed)?;
                 }
             }
-            Settle::Abandon => {
-                for id in &pending.come {
+            Recovery::RollBack => {
+                for id in &journal.added {
                     file::remove(&self.new_file(ruleset, id))?;
                     // There where a call died after it had begun to commit. One that replaced another stays: the old one is lost.
-                    if !pending.gone.contains(id) {
+                    if !journal.removed.contains(id) {
                         file::remove(&self.tunnel_file(ruleset, id))?;
                     }
                 }
@@ -136,7 +138,7 @@ impl Store {
     }
 
     /// Enters what comes in the folders that it is found by.
-    fn enter(&self, ruleset: Ruleset, record: &Entry) -> Result<(), RecordError> {
+    fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
         file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
         for folder in self.index_folders(ruleset, record) {
             file::make_folder(&folder)?;
@@ -146,7 +148,7 @@ impl Store {
     }
 
     /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
-    fn leave(&self, ruleset: Ruleset, record: &Entry, stays: &[Entry]) -> Result<(), RecordError> {
+    fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())

@@ -12,10 +12,10 @@ impl Store {
     /// If a file cannot be removed.
     pub fn erase(&self, ruleset: Ruleset) -> Result<(), RecordError> {
         file::remove_tree(&self.ruleset_folder(ruleset))?;
-        match self.pending() {
-            Ok(Some(pending)) if pending.ruleset != ruleset => Ok(()),
+        match self.journal() {
+            Ok(Some(journal)) if journal.ruleset != ruleset => Ok(()),
             // One that cannot be read says nothing of use either.
-            Ok(_) | Err(RecordError::Malformed { .. }) => self.settled(),
+            Ok(_) | Err(RecordError::Malformed { .. }) => self.clear_journal(),
             Err(error) => Err(error),
         }
     }

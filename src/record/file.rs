@@ -19,9 +19,9 @@ const LARGEST: u64 = 1 << 20;
 const RACES: usize = 1000;
 
 /// Does it again where it was interrupted. The standard library does so only for some system calls, and on some file systems every one can be.
-pub(super) fn retried<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn retried<T>(mut change: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        match work() {
+        match change() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }

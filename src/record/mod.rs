@@ -25,33 +25,33 @@
 //! The folders under `nodes` mirror the chain tree: the first tunnel makes one, the last removes it, and finding out costs the
 //! same however many tunnels there are. With the last tunnel of all (and the last user of name servers) everything goes, down to `/run/pluto-updown` itself.
 //!
-//! Files are written beside and renamed over. A change writes `pending` before it touches the kernel and removes it when the
+//! Files are written beside and renamed over. A change writes `journal` before it touches the kernel and removes it when the
 //! record is right again, so that a call that finds it knows that another died between the two.
 
+mod any_record;
 mod called;
 mod change;
-mod daemon;
-mod entry;
+mod daemon_process;
 mod erase;
 mod error;
 mod file;
+mod journal;
 mod lock;
-mod pending;
 mod reqid;
 mod resolver;
 mod routing;
 mod store;
 mod tunnel;
 
-pub use daemon::{Daemon, start_time};
-pub use entry::{Entry, GatewayRecord, GuardRecord, OuterRecord};
+pub use any_record::{ClearTextBlockRecord, EspPeerRecord, GatewayRecord, Record};
+pub use daemon_process::{DaemonProcess, start_time};
 pub use error::RecordError;
+pub use journal::{Journal, Recovery};
 pub use lock::Lock;
-pub use pending::{Pending, Settle};
 pub use resolver::{
-    By, Confirmation, FileCopies, FileIdentity, LinkRecord, LinkSettings, LinkWord, NameUser, ProcessRun,
+    Confirmation, FileCopies, FileIdentity, LinkRecord, LinkSettings, LinkWord, NameServerMeans, NameUser, ProcessRun,
     ResolverRecord, ResolverRequest, ResolverStore,
 };
 pub use routing::RoutingRecord;
-pub use store::{Installed, LayoutVersion, Slot, Store};
+pub use store::{Installed, LayoutVersion, Store, TunnelSlot};
 pub use tunnel::{FORMAT, TunnelRecord};

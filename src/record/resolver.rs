@@ -13,14 +13,14 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::daemon::Daemon;
+use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
 use super::store::{Store, absent_is_none};
 use super::tunnel::FORMAT;
-use crate::contract::{Domain, NameService, ResolverUser};
-use crate::selector::{Device, Expected};
+use crate::selector::{Expected, Interface};
+use crate::updown_env::{Domain, NameService, ResolverUser};
 
 /// The folder of what calls ask.
 const REQUESTS: &str = "requests";
@@ -64,7 +64,7 @@ pub struct ResolverRecord {
     pub unbound: Option<ProcessRun>,
     /// The devices whose name servers systemd-resolved was told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub links: BTreeMap<Device, LinkRecord>,
+    pub links: BTreeMap<Interface, LinkRecord>,
 }
 
 impl Default for ResolverRecord {
@@ -116,25 +116,25 @@ pub struct NameUser {
     pub user: ResolverUser,
     /// The daemon that it belongs to; none for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub daemon: Option<Daemon>,
+    pub daemon: Option<DaemonProcess>,
     /// The name servers.
     pub servers: Vec<IpAddr>,
     /// The domains that they are for.
     pub domains: Vec<Domain>,
     /// By what means; decided when it came, so that it goes the same way.
-    pub by: By,
+    pub by: NameServerMeans,
 }
 
 /// By what means a user's names are resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum By {
+pub enum NameServerMeans {
     /// `resolv.conf`.
     File,
     /// unbound, which asks these name servers about these domains.
     Unbound,
     /// systemd-resolved, on this device.
-    Link(Device),
+    Link(Interface),
 }
 
 /// A device that systemd-resolved was told name servers of.
@@ -177,7 +177,7 @@ pub struct ResolverRequest {
     pub names: NameService,
     /// The daemon that called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub daemon: Option<Daemon>,
+    pub daemon: Option<DaemonProcess>,
 }
 
 /// What systemd-resolved says of a device, to be told it again one day.
@@ -413,7 +413,7 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If a file cannot be changed; the next call tries again.
-    pub fn settle(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+    pub fn clear_journal(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         match record.is_empty() {
             true => file::remove(&self.path("state"))?,
             false => self.update(record)?,

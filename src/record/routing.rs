@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::daemon::Daemon;
+use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::store::{Store, absent_is_none, is_any};
-use crate::contract::ConnectionName;
 use crate::plan::{RoutingKey, object_key as slot_of};
-use crate::rtnetlink::Item;
+use crate::rtnetlink::NetObject;
+use crate::updown_env::ConnectionName;
 
 /// What is installed for one far network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +26,12 @@ pub struct RoutingRecord {
     pub connection: ConnectionName,
     /// The daemon; none for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub daemon: Option<Daemon>,
+    pub daemon: Option<DaemonProcess>,
     /// When something was first installed, in seconds since 1970 (UTC).
     pub since: u64,
     /// What is installed, in the order in which it was put in.
-    pub items: Vec<Item>,
+    #[serde(rename = "items")]
+    pub objects: Vec<NetObject>,
 }
 
 impl Store {
@@ -68,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// If the record of who holds it cannot be read.
-    pub fn held(&self, slot: &str, except: &RoutingKey) -> Result<Option<Item>, RecordError> {
+    pub fn held(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
         let except = except.to_string();
         for name in file::names(&self.holders(slot))? {
             let name = name?;
@@ -76,7 +77,7 @@ impl Store {
                 continue;
             }
             let record = self.routing_named(&name)?;
-            let item = record.and_then(|record| record.items.into_iter().find(|item| slot_of(item) == slot));
+            let item = record.and_then(|record| record.objects.into_iter().find(|item| slot_of(item) == slot));
             if item.is_some() {
                 return Ok(item);
             }
@@ -88,13 +89,13 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be written; what the record said before stands then.
-    pub fn write_routing(&self, before: &[Item], record: &RoutingRecord) -> Result<(), RecordError> {
+    pub fn write_routing(&self, before: &[NetObject], record: &RoutingRecord) -> Result<(), RecordError> {
         record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
         let name = record.key.to_string();
         // What failed holds nothing: for want of space, say, of which its files would take more.
         self.put_routing(record)
-            .inspect_err(|_| drop(self.leave_slots(&name, &record.items, before)))?;
-        self.leave_slots(&name, before, &record.items)
+            .inspect_err(|_| drop(self.leave_slots(&name, &record.objects, before)))?;
+        self.leave_slots(&name, before, &record.objects)
     }
 
     fn put_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
@@ -102,7 +103,7 @@ impl Store {
             file::make_folder(&folder)?;
         }
         let name = record.key.to_string();
-        for item in &record.items {
+        for item in &record.objects {
             let folder = self.holders(&slot_of(item));
             file::make_folder(&folder)?;
             file::touch(&folder.join(&name))?;
@@ -119,11 +120,11 @@ impl Store {
     pub fn erase_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
         let name = record.key.to_string();
         file::remove(&self.networks().join(&name))?;
-        self.leave_slots(&name, &record.items, &[])
+        self.leave_slots(&name, &record.objects, &[])
     }
 
     /// Gives up the slots of what was, unless it is among what is.
-    fn leave_slots(&self, name: &str, before: &[Item], after: &[Item]) -> Result<(), RecordError> {
+    fn leave_slots(&self, name: &str, before: &[NetObject], after: &[NetObject]) -> Result<(), RecordError> {
         for slot in before.iter().map(slot_of) {
             if !after.iter().any(|item| slot_of(item) == slot) {
                 let folder = self.holders(&slot);

@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::daemon::Daemon;
-use super::entry::Entry;
+use super::any_record::Record;
+use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
-use crate::contract::Tunnel;
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
+use crate::updown_env::Tunnel;
 
 /// The end of the name of a record whose rules are not yet in.
 const NEW: &str = ".new";
@@ -118,7 +118,7 @@ struct InstalledNote {
 
 /// Where the record of a tunnel is or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Slot {
+pub enum TunnelSlot {
     /// The tunnel is on record.
     Taken(Box<TunnelRecord>),
     /// It is not, and may bear this name.
@@ -183,17 +183,17 @@ impl Store {
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn dead_daemons(&self) -> Result<Vec<Daemon>, RecordError> {
+    pub fn dead_daemons(&self) -> Result<Vec<DaemonProcess>, RecordError> {
         let names: Vec<_> = file::names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
-        let daemons = names.iter().filter_map(|name| name.parse::<Daemon>().ok());
-        Ok(daemons.filter(Daemon::is_dead).collect())
+        let daemons = names.iter().filter_map(|name| name.parse::<DaemonProcess>().ok());
+        Ok(daemons.filter(DaemonProcess::is_dead).collect())
     }
 
     /// Notes that a daemon has tunnels here.
     ///
     /// # Errors
     /// If the note cannot be written.
-    pub fn register(&self, daemon: &Daemon) -> Result<(), RecordError> {
+    pub fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         let folder = self.folder.join("daemons");
         file::make_folder(&folder)?;
         file::touch(&folder.join(daemon.to_string()))
@@ -203,7 +203,7 @@ impl Store {
     ///
     /// # Errors
     /// If the note cannot be removed.
-    pub fn unregister(&self, daemon: &Daemon) -> Result<(), RecordError> {
+    pub fn unregister(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
@@ -219,16 +219,16 @@ impl Store {
     ///
     /// # Errors
     /// If a record that might be its own cannot be read, or every name that it could bear is taken.
-    pub fn slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<Slot, RecordError> {
+    pub fn slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
         let mut free = None;
         for id in key.ids() {
             match self.entry(ruleset, &id)? {
-                Some(Entry::Tunnel(record)) if record.key == *key => return Ok(Slot::Taken(record)),
+                Some(Record::Tunnel(record)) if record.key == *key => return Ok(TunnelSlot::Taken(record)),
                 Some(_) => {}
                 None => free = free.or(Some(id)),
             }
         }
-        free.map(Slot::Free).ok_or_else(|| RecordError::NoName {
+        free.map(TunnelSlot::Free).ok_or_else(|| RecordError::NoName {
             connection: key.connection.to_string(),
         })
     }
@@ -237,7 +237,7 @@ impl Store {
     ///
     /// # Errors
     /// If one of the records cannot be read: to go on without it would take its rules away.
-    pub fn entries(&self, ruleset: Ruleset) -> Result<Vec<Entry>, RecordError> {
+    pub fn entries(&self, ruleset: Ruleset) -> Result<Vec<Record>, RecordError> {
         let mut ids = self.members(&self.tunnels_folder(ruleset))?;
         ids.sort();
         let mut room = Vec::new();
@@ -252,7 +252,7 @@ impl Store {
     /// If one of the records cannot be read.
     pub fn tunnels(&self, ruleset: Ruleset) -> Result<Vec<TunnelRecord>, RecordError> {
         let entries = self.entries(ruleset)?.into_iter();
-        Ok(entries.filter_map(Entry::into_tunnel).collect())
+        Ok(entries.filter_map(Record::into_tunnel).collect())
     }
 
     /// The tunnels that need a shared part of the tree.
@@ -266,7 +266,7 @@ impl Store {
             .filter(|id| id.is_tunnel())
             .filter_map(|id| self.entry(ruleset, id).transpose())
             .collect();
-        Ok(entries?.into_iter().filter_map(Entry::into_tunnel).collect())
+        Ok(entries?.into_iter().filter_map(Record::into_tunnel).collect())
     }
 
     /// The tunnels that the kernel cannot tell from this one, itself among them if it is on record.
@@ -277,7 +277,7 @@ impl Store {
         let folder = self.alike_folder(ruleset, tunnel);
         let mut tunnels = Vec::new();
         for id in absent_is_none(self.members(&folder))?.unwrap_or_default() {
-            let record = self.entry(ruleset, &id)?.and_then(Entry::into_tunnel);
+            let record = self.entry(ruleset, &id)?.and_then(Record::into_tunnel);
             tunnels.extend(record.filter(|record| are_alike(&record.tunnel, tunnel)));
         }
         Ok(tunnels)
@@ -356,7 +356,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, ruleset: Ruleset, entry: &Entry) -> Result<(), RecordError> {
+    pub fn update(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
         entry.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         self.write_new(ruleset, entry)?;
         file::rename(
@@ -372,7 +372,7 @@ impl Store {
     /// If a folder cannot be listed or removed.
     pub fn tidy(&self) -> Result<(), RecordError> {
         // A change whose end is unknown still needs what it has written.
-        if self.pending()?.is_some() {
+        if self.journal()?.is_some() {
             return Ok(());
         }
         let has_routings = self.has_routings()?;
@@ -398,7 +398,7 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Entry) -> Result<(), RecordError> {
+    pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
         file::make_folder(&self.ruleset_folder(ruleset))?;
         file::make_folder(&self.tunnels_folder(ruleset))?;
         let path = self.new_file(ruleset, entry.id());
@@ -413,13 +413,13 @@ impl Store {
     ///
     /// # Errors
     /// If its record cannot be read.
-    pub fn entry(&self, ruleset: Ruleset, id: &TunnelId) -> Result<Option<Entry>, RecordError> {
+    pub fn entry(&self, ruleset: Ruleset, id: &TunnelId) -> Result<Option<Record>, RecordError> {
         self.read_entry(ruleset, id, &mut Vec::new())
     }
 
-    fn read_entry(&self, ruleset: Ruleset, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Entry>, RecordError> {
+    fn read_entry(&self, ruleset: Ruleset, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Record>, RecordError> {
         let path = self.tunnel_file(ruleset, id);
-        let read = file::read_into(&path, room).and_then(|()| file::parse_by(&path, room, Entry::of_json));
+        let read = file::read_into(&path, room).and_then(|()| file::parse_by(&path, room, Record::from_json));
         absent_is_none(read)
     }
 
@@ -453,7 +453,7 @@ impl Store {
 
     /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
     /// selectors.
-    pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Entry) -> BTreeSet<PathBuf> {
+    pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
         let nodes = entry.tunnel_rules().shared_chains();
         let nodes = nodes
             .iter()
@@ -461,7 +461,7 @@ impl Store {
         let mut folders: BTreeSet<_> = nodes
             .map(|shared_chains| self.node_folder(ruleset, shared_chains))
             .collect();
-        if let Entry::Tunnel(record) = entry {
+        if let Record::Tunnel(record) = entry {
             folders.insert(self.alike_folder(ruleset, &record.tunnel));
         }
         folders

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::daemon::Daemon;
-use crate::contract::{Multiplicity, Tunnel};
+use super::daemon_process::DaemonProcess;
 use crate::plan::{TunnelId, TunnelKey, TunnelRules};
 use crate::settings::Policy;
+use crate::updown_env::{Tunnel, UpCounting};
 
 /// The newest format of records that this version writes and reads.
 pub const FORMAT: u32 = 3;
@@ -20,14 +20,15 @@ pub struct TunnelRecord {
     /// Which tunnel it is.
     pub key: TunnelKey,
     /// How many of it there can be at a time.
-    pub multiplicity: Multiplicity,
+    #[serde(rename = "multiplicity")]
+    pub up_counting: UpCounting,
     /// How many `up` have had no `down` yet; more than one only where they are counted.
     pub count: u32,
     /// When its rules were put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// The daemon that it belongs to; none for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub daemon: Option<Daemon>,
+    pub daemon: Option<DaemonProcess>,
     /// What the last `up` said of it: what a changed setting is applied to, and what is shown.
     pub tunnel: Tunnel,
     /// What was set for it when its rules were made.

@@ -11,23 +11,23 @@
 //!
 //! Nothing of this is worth refusing a tunnel for, as in the stock scripts: what goes wrong is a line in the log.
 
+mod engine;
+mod error;
 mod notice;
-pub mod place;
 pub mod plan;
 mod preview;
 mod report;
+pub mod resolv_conf_file;
 mod resolvconf;
-mod session;
 mod system;
-mod trouble;
 
-pub use plan::{Command, Names, Program};
+pub use engine::{ask, give_back_all, needs_attention, notify, work};
+pub use error::DnsError;
+pub use plan::{DnsNames, ResolverCommand, ResolverProgram};
 pub use preview::preview;
 pub use report::report;
 pub use resolvconf::{Author, Content, author, content, merge, without_ours};
-pub use session::{ask, give_back_all, needs_attention, notify, work};
 pub use system::System;
-pub use trouble::Trouble;
 
 #[cfg(test)]
 mod tests;

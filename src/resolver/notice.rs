@@ -1,12 +1,12 @@
 //! What NetworkManager's service is told: by a program of its plugin, which reads its environment.
 
-use super::plan::{Command, Program};
+use super::error::DnsError;
+use super::plan::{ResolverCommand, ResolverProgram};
 use super::system::System;
-use super::trouble::Trouble;
-use crate::contract::{NmService, Notice, Reason};
+use crate::updown_env::{NmNotice, NmReason, NmService};
 
 /// Tells it.
-pub(super) fn tell(notice: &Notice, system: &System) -> Result<(), Trouble> {
+pub(super) fn send_notice(notice: &NmNotice, system: &System) -> Result<(), DnsError> {
     let environment = environment(notice);
     let variables: Vec<_> = environment
         .iter()
@@ -16,28 +16,28 @@ pub(super) fn tell(notice: &Notice, system: &System) -> Result<(), Trouble> {
 }
 
 /// The line that `--dry-run` shows.
-pub(super) fn shown(notice: &Notice) -> String {
+pub(super) fn shown(notice: &NmNotice) -> String {
     let quoted = |(name, value): &(&str, String)| format!("{name}='{}' ", value.replace('\'', "'\\''"));
     let variables: String = environment(notice).iter().map(quoted).collect();
     format!("{variables}{}", command(notice))
 }
 
-fn command(notice: &Notice) -> Command {
+fn command(notice: &NmNotice) -> ResolverCommand {
     let program = match notice.service {
-        NmService::Libreswan => Program::NmLibreswan,
-        NmService::Openswan => Program::NmOpenswan,
+        NmService::Libreswan => ResolverProgram::NmLibreswan,
+        NmService::Openswan => ResolverProgram::NmOpenswan,
     };
-    Command {
+    ResolverCommand {
         program,
         arguments: Vec::new(),
     }
 }
 
 /// What the stock scripts export, written anew from what was understood.
-fn environment(notice: &Notice) -> Vec<(&'static str, String)> {
+fn environment(notice: &NmNotice) -> Vec<(&'static str, String)> {
     let reason = match notice.reason {
-        Reason::Connect => "connect",
-        Reason::Disconnect => "disconnect",
+        NmReason::Connect => "connect",
+        NmReason::Disconnect => "disconnect",
     };
     let [about, domains, servers] = match notice.service {
         NmService::Libreswan => ["libreswan_reason", "PLUTO_PEER_DOMAIN_INFO", "PLUTO_PEER_DNS_INFO"],

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::contract::Domain;
-use crate::record::{By, Confirmation, LinkRecord, NameUser};
-use crate::selector::Device;
+use crate::record::{Confirmation, LinkRecord, NameServerMeans, NameUser};
+use crate::selector::Interface;
+use crate::updown_env::Domain;
 
 /// Name servers and the domains that they are for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct DnsNames {
     /// The name servers.
     pub servers: Vec<IpAddr>,
     /// The domains.
@@ -19,7 +19,7 @@ pub struct Names {
 
 /// A program that the resolver is told by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Program {
+pub enum ResolverProgram {
     /// unbound's.
     UnboundControl,
     /// systemd-resolved's.
@@ -30,7 +30,7 @@ pub enum Program {
     NmOpenswan,
 }
 
-impl Program {
+impl ResolverProgram {
     /// The name of its file.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -45,14 +45,14 @@ impl Program {
 
 /// A program with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
+pub struct ResolverCommand {
     /// The program.
-    pub program: Program,
+    pub program: ResolverProgram,
     /// Its arguments, all of which come out of closed alphabets.
     pub arguments: Vec<String>,
 }
 
-impl fmt::Display for Command {
+impl fmt::Display for ResolverCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.program.name())?;
         for argument in &self.arguments {
@@ -65,15 +65,15 @@ impl fmt::Display for Command {
 
 /// What those users have who go by `resolv.conf`, in the order in which they came.
 #[must_use]
-pub fn in_file(users: &[NameUser]) -> Vec<Names> {
-    let by_file = users.iter().filter(|user| user.by == By::File);
+pub fn in_file(users: &[NameUser]) -> Vec<DnsNames> {
+    let by_file = users.iter().filter(|user| user.by == NameServerMeans::File);
     by_file.map(names).collect()
 }
 
 /// Where unbound is to ask about which domain. Of two users with one domain the later one's name servers are asked.
 #[must_use]
 pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
-    let by_unbound = users.iter().filter(|user| user.by == By::Unbound);
+    let by_unbound = users.iter().filter(|user| user.by == NameServerMeans::Unbound);
     by_unbound
         .flat_map(|user| user.domains.iter().map(|domain| (domain.clone(), user.servers.clone())))
         .collect()
@@ -81,12 +81,12 @@ pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
 
 /// What systemd-resolved is to have for which device: what all its users have together, the latest one's first.
 #[must_use]
-pub fn links(users: &[NameUser]) -> BTreeMap<Device, Names> {
-    let mut links: BTreeMap<Device, Names> = BTreeMap::new();
+pub fn links(users: &[NameUser]) -> BTreeMap<Interface, DnsNames> {
+    let mut links: BTreeMap<Interface, DnsNames> = BTreeMap::new();
     for user in users.iter().rev() {
         let device = match &user.by {
-            By::Link(device) => device,
-            By::File | By::Unbound => continue,
+            NameServerMeans::Link(device) => device,
+            NameServerMeans::File | NameServerMeans::Unbound => continue,
         };
         let link = links.entry(device.clone()).or_default();
         add(&mut link.servers, &user.servers);
@@ -95,8 +95,8 @@ pub fn links(users: &[NameUser]) -> BTreeMap<Device, Names> {
     links
 }
 
-fn names(user: &NameUser) -> Names {
-    Names {
+fn names(user: &NameUser) -> DnsNames {
+    DnsNames {
         servers: user.servers.clone(),
         domains: user.domains.clone(),
     }
@@ -116,9 +116,9 @@ pub struct Forward {
     /// The domain.
     pub domain: Domain,
     /// The command that must be obeyed.
-    pub command: Command,
+    pub command: ResolverCommand,
     /// What it has learnt of the domain from others is to be forgotten.
-    pub flush: Command,
+    pub flush: ResolverCommand,
 }
 
 /// How unbound gets to forward what is wanted where it forwards what is held; and is told in the end that questions which wait for an
@@ -127,9 +127,9 @@ pub struct Forward {
 pub fn forwards_to_change(
     wanted: &BTreeMap<Domain, Vec<IpAddr>>,
     held: &BTreeMap<Domain, Vec<IpAddr>>,
-) -> (Vec<Forward>, Option<Command>) {
-    let unbound_control = |words: Vec<String>| Command {
-        program: Program::UnboundControl,
+) -> (Vec<Forward>, Option<ResolverCommand>) {
+    let unbound_control = |words: Vec<String>| ResolverCommand {
+        program: ResolverProgram::UnboundControl,
         arguments: words,
     };
     let change = |verb: &str, domain: &Domain, servers: &[IpAddr]| Forward {
@@ -156,7 +156,7 @@ pub fn forwards_to_change(
 
 /// The commands that give a device what is wanted. What is not, it keeps as it was before the first user.
 #[must_use]
-pub fn link_commands(device: &Device, wanted: &Names, held: &LinkRecord) -> Vec<Command> {
+pub fn link_commands(device: &Interface, wanted: &DnsNames, held: &LinkRecord) -> Vec<ResolverCommand> {
     let mut commands = Vec::new();
     let is_unsure = held.confirmation == Confirmation::Unconfirmed;
     if wanted.servers != held.servers || is_unsure {
@@ -168,7 +168,7 @@ pub fn link_commands(device: &Device, wanted: &Names, held: &LinkRecord) -> Vec<
     commands
 }
 
-fn link_command(what: &str, device: &Device, wanted: &[impl ToString], before: &[impl ToString]) -> Command {
+fn link_command(what: &str, device: &Interface, wanted: &[impl ToString], before: &[impl ToString]) -> ResolverCommand {
     let mut words: Vec<_> = wanted.iter().map(ToString::to_string).collect();
     if words.is_empty() {
         words = before.iter().map(ToString::to_string).collect();
@@ -179,17 +179,17 @@ fn link_command(what: &str, device: &Device, wanted: &[impl ToString], before: &
     }
     let mut arguments = vec![what.to_owned(), device.to_string()];
     arguments.append(&mut words);
-    Command {
-        program: Program::Resolvectl,
+    ResolverCommand {
+        program: ResolverProgram::Resolvectl,
         arguments,
     }
 }
 
 /// The command that asks what a device has.
 #[must_use]
-pub fn link_question(what: &str, device: &Device) -> Command {
-    Command {
-        program: Program::Resolvectl,
+pub fn link_question(what: &str, device: &Interface) -> ResolverCommand {
+    ResolverCommand {
+        program: ResolverProgram::Resolvectl,
         arguments: vec![what.to_owned(), device.to_string()],
     }
 }

@@ -3,29 +3,29 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::engine::{ResolverEngine, UnknownAuthor, untold};
+use super::error::DnsError;
 use super::notice;
-use super::place::{self, Place};
-use super::plan::{self, Command, Names};
+use super::plan::{self, DnsNames, ResolverCommand};
+use super::resolv_conf_file::{self, ResolvConfKind};
 use super::resolvconf::{Content, content, merge, without_ours};
-use super::session::{Foreign, Session, untold};
 use super::system::System;
-use super::trouble::Trouble;
-use crate::contract::{NameService, ResolverDuty};
 use crate::record::{LinkSettings, ResolverRecord, Store};
+use crate::updown_env::{NameService, ResolverAction};
 
 /// What a call would do, as lines; empty if nothing.
 #[must_use]
-pub fn preview(duty: &ResolverDuty, store: &Store, system: &System) -> String {
+pub fn preview(duty: &ResolverAction, store: &Store, system: &System) -> String {
     let mut text = String::new();
-    let mut troubles: Vec<_> = duty.faults.iter().cloned().map(Trouble::LeftOut).collect();
+    let mut troubles: Vec<_> = duty.faults.iter().cloned().map(DnsError::LeftOut).collect();
     if let Some(names) = &duty.names {
         let resolver = store.resolver();
-        let mut session = Session::new(&resolver, system, troubles);
+        let mut session = ResolverEngine::new(&resolver, system, troubles);
         match session.show(names) {
             Ok(shown) => text.push_str(&shown),
-            Err(trouble) => session.troubles.push(trouble),
+            Err(trouble) => session.errors.push(trouble),
         }
-        troubles = session.troubles;
+        troubles = session.errors;
     }
     // Writing into a String cannot fail.
     if let Some(notice) = &duty.notice {
@@ -37,9 +37,9 @@ pub fn preview(duty: &ResolverDuty, store: &Store, system: &System) -> String {
     text
 }
 
-impl Session<'_> {
+impl ResolverEngine<'_> {
     /// The lines of a preview.
-    fn show(&mut self, names: &NameService) -> Result<String, Trouble> {
+    fn show(&mut self, names: &NameService) -> Result<String, DnsError> {
         let mut record = self.store.read()?;
         let Some(foreign) = self.enter(&mut record, names, None) else {
             return Ok(String::new());
@@ -63,17 +63,21 @@ impl Session<'_> {
     }
 
     /// What would be written to which file.
-    fn file_to_be(&self, record: &ResolverRecord, foreign: Foreign) -> Result<Option<(PathBuf, Vec<u8>)>, Trouble> {
+    fn file_to_be(
+        &self,
+        record: &ResolverRecord,
+        foreign: UnknownAuthor,
+    ) -> Result<Option<(PathBuf, Vec<u8>)>, DnsError> {
         let users = plan::in_file(&record.users);
         let kept = self.kept(record)?;
         let is_foreign = record.file.is_some() && kept.is_none();
-        if users.is_empty() || (is_foreign && foreign == Foreign::Leave) {
+        if users.is_empty() || (is_foreign && foreign == UnknownAuthor::Leave) {
             return Ok(kept);
         }
-        let Place::Plain(path) = place::locate(&self.system.root)? else {
+        let ResolvConfKind::Plain(path) = resolv_conf_file::locate(&self.system.root)? else {
             return Ok(None);
         };
-        let current = place::read(&path)?;
+        let current = resolv_conf_file::read(&path)?;
         let original = kept.filter(|(taken, _)| *taken == path);
         let original = original.map_or_else(|| current.clone(), |(_, original)| original);
         let merged = merge(&original, &users);
@@ -81,9 +85,9 @@ impl Session<'_> {
     }
 
     /// The file that was taken over and what it will be in the end, if something of ours is in it.
-    fn kept(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, Trouble> {
+    fn kept(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, DnsError> {
         let Some(path) = &record.file else { return Ok(None) };
-        let (current, copies) = (place::read(path)?, self.store.copies()?);
+        let (current, copies) = (resolv_conf_file::read(path)?, self.store.copies()?);
         let original = match content(&current, &copies) {
             Content::Ours => copies.original,
             Content::Edited => without_ours(&current, &copies),
@@ -94,7 +98,7 @@ impl Session<'_> {
 }
 
 /// The commands that would be run.
-fn commands(record: &ResolverRecord) -> Vec<Command> {
+fn commands(record: &ResolverRecord) -> Vec<ResolverCommand> {
     let (changes, last) = plan::forwards_to_change(&plan::forwards(&record.users), &record.forwards);
     let mut commands: Vec<_> = changes
         .into_iter()
@@ -108,7 +112,7 @@ fn commands(record: &ResolverRecord) -> Vec<Command> {
         commands.extend(plan::link_commands(device, names, held));
     }
     for (device, held) in record.links.iter().filter(|(device, _)| !links.contains_key(*device)) {
-        commands.extend(plan::link_commands(device, &Names::default(), held));
+        commands.extend(plan::link_commands(device, &DnsNames::default(), held));
     }
     commands
 }

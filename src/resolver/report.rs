@@ -1,7 +1,7 @@
 //! What there is to say of name servers that are in use, and of what is not done yet, for `status` and `check`.
 
-use super::place;
-use crate::record::{By, Confirmation, NameUser, RecordError, ResolverRecord, ResolverStore, Store};
+use super::resolv_conf_file;
+use crate::record::{Confirmation, NameServerMeans, NameUser, RecordError, ResolverRecord, ResolverStore, Store};
 
 /// What is on record, and what of it is not as it should be, each in a line.
 ///
@@ -27,10 +27,10 @@ fn unfinished(record: &ResolverRecord, resolver: &ResolverStore) -> Result<Vec<S
             lines.push(format!("systemd-resolved did not confirm the change for {device}"));
         }
     }
-    let is_file_in_use = record.users.iter().any(|user| user.by == By::File);
+    let is_file_in_use = record.users.iter().any(|user| user.by == NameServerMeans::File);
     if let (Some(path), Some(identity)) = (&record.file, record.identity) {
         let shown = path.display();
-        if !place::leads_to(path, identity).unwrap_or(true) {
+        if !resolv_conf_file::leads_to(path, identity).unwrap_or(true) {
             let namespace = identity.mount_namespace;
             lines.push(format!(
                 "{shown} was changed in the mount namespace {namespace}, and is another file here"

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::place::padded;
-use super::plan::Names;
+use super::plan::DnsNames;
+use super::resolv_conf_file::padded;
 use crate::record::FileCopies;
 
 /// The first line of a file that is ours to change and to put back.
@@ -48,7 +48,7 @@ fn contains(line: &[u8], words: &[u8]) -> bool {
 /// Everything comes out of the original, whatever it was merged to before. What is not about domains or name servers (`options`,
 /// `sortlist`, comments) stays as it is, behind them.
 #[must_use]
-pub fn merge(original: &[u8], users: &[Names]) -> Vec<u8> {
+pub fn merge(original: &[u8], users: &[DnsNames]) -> Vec<u8> {
     let file = Parts::of(original);
     let mut search: Vec<&[u8]> = Vec::new();
     let domains = users.iter().rev().flat_map(|user| &user.domains);

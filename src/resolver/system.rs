@@ -4,11 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::plan::{Command, Program};
-use super::trouble::Trouble;
+use super::error::DnsError;
+use super::plan::{ResolverCommand, ResolverProgram};
 use crate::files::read_plain;
 use crate::iptables::DIRECTORIES;
-use crate::process::{self, Ending, Invocation, Output};
+use crate::process::{self, Exit, Invocation, Output};
 use crate::record::{ProcessRun, start_time};
 
 /// Where NetworkManager's plugins have their programs: Fedora's place, which is the only one that the stock script knows; Debian's; Arch's.
@@ -51,7 +51,7 @@ impl System {
     }
 
     /// Runs a program to its end and returns what it wrote.
-    pub(super) fn run(&self, command: &Command, environment: &[(&str, &str)]) -> Result<Vec<u8>, Trouble> {
+    pub(super) fn run(&self, command: &ResolverCommand, environment: &[(&str, &str)]) -> Result<Vec<u8>, DnsError> {
         let program = self.find(command.program)?;
         let arguments: Vec<_> = command.arguments.iter().map(String::as_str).collect();
         let finished = process::run(&Invocation {
@@ -62,29 +62,29 @@ impl System {
             output: Output::Kept,
             deadline: self.deadline,
         })?;
-        let how = match finished.ending {
-            Ending::Exit(0) => return Ok(finished.output),
-            Ending::Exit(status) => format!("failed with status {status}: {}", finished.complaint),
-            Ending::Signal(signal) => format!("was killed by signal {signal}"),
-            Ending::TimedOut => "took too long and was killed".to_owned(),
-            Ending::Lost => "ended unseen (is SIGCHLD ignored?)".to_owned(),
+        let how = match finished.exit {
+            Exit::Code(0) => return Ok(finished.output),
+            Exit::Code(status) => format!("failed with status {status}: {}", finished.stderr),
+            Exit::Signal(signal) => format!("was killed by signal {signal}"),
+            Exit::TimedOut => "took too long and was killed".to_owned(),
+            Exit::Lost => "ended unseen (is SIGCHLD ignored?)".to_owned(),
         };
-        Err(Trouble::Failed {
+        Err(DnsError::Failed {
             command: command.to_string(),
             how,
         })
     }
 
-    fn find(&self, program: Program) -> Result<PathBuf, Trouble> {
+    fn find(&self, program: ResolverProgram) -> Result<PathBuf, DnsError> {
         let usual: &[&str] = match program {
-            Program::UnboundControl | Program::Resolvectl => &DIRECTORIES,
-            Program::NmLibreswan | Program::NmOpenswan => &NM_DIRECTORIES,
+            ResolverProgram::UnboundControl | ResolverProgram::Resolvectl => &DIRECTORIES,
+            ResolverProgram::NmLibreswan | ResolverProgram::NmOpenswan => &NM_DIRECTORIES,
         };
         let folders = match self.programs.is_empty() {
             true => usual.iter().map(PathBuf::from).collect(),
             false => self.programs.clone(),
         };
-        process::find(&folders, program.name()).ok_or_else(|| Trouble::NoProgram {
+        process::find(&folders, program.name()).ok_or_else(|| DnsError::NoProgram {
             name: program.name(),
             folders: folders
                 .iter()

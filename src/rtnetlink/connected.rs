@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 
-use super::connection::Connection;
-use super::error::{Doing, NetlinkError};
+use super::connection::NetlinkSocket;
+use super::error::{NetlinkAction, NetlinkError};
 
 /// The networks of both families that this machine has an address in; not those of one machine only, nor of one link.
 ///
@@ -20,14 +20,14 @@ use super::error::{Doing, NetlinkError};
 /// If the kernel cannot be asked. Needs no rights.
 pub fn connected_networks() -> Result<BTreeSet<IpNet>, NetlinkError> {
     let mut networks = BTreeSet::new();
-    let listed = Connection::open().and_then(|mut connection| {
+    let listed = NetlinkSocket::open().and_then(|mut connection| {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         connection.list(request, |answer| networks.extend(network(&answer)))
     });
     match listed {
         Ok(()) => Ok(networks),
         Err(fault) => Err(NetlinkError {
-            doing: Doing::ListAddresses,
+            doing: NetlinkAction::ListAddresses,
             fault,
         }),
     }

@@ -18,7 +18,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::error::Fault;
+use super::error::NetlinkFault;
 
 /// How long the kernel may take. It has answered when `send` returns, unless somebody else holds its lock.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const LONGEST: usize = 64 * 1024;
 const HEADER: usize = 16;
 
 /// A socket to a part of the kernel, in the network namespace of the thread that opened it.
-pub(crate) struct Connection {
+pub(crate) struct NetlinkSocket {
     socket: Socket,
     sequence: u32,
     datagram: Vec<u8>,
@@ -46,18 +46,18 @@ enum Torn {
     Refused,
 }
 
-impl Connection {
+impl NetlinkSocket {
     /// Opens one to the part that knows routes and devices.
-    pub(super) fn open() -> Result<Self, Fault> {
+    pub(super) fn open() -> Result<Self, NetlinkFault> {
         Self::open_to(NETLINK_ROUTE)
     }
 
     /// Opens one to the part that knows IPsec policies.
-    pub(crate) fn open_xfrm() -> Result<Self, Fault> {
+    pub(crate) fn open_xfrm() -> Result<Self, NetlinkFault> {
         Self::open_to(NETLINK_XFRM)
     }
 
-    fn open_to(part: isize) -> Result<Self, Fault> {
+    fn open_to(part: isize) -> Result<Self, NetlinkFault> {
         let mut socket = Socket::new(part)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -70,24 +70,24 @@ impl Connection {
     }
 
     /// Has something changed, and waits until it is.
-    pub(super) fn change<M: Message>(&mut self, request: M, flags: u16) -> Result<(), Fault> {
+    pub(super) fn change<M: Message>(&mut self, request: M, flags: u16) -> Result<(), NetlinkFault> {
         self.exchange(request, flags | NLM_F_ACK, Until::Told, |_| {})
     }
 
     /// Asks for one thing. The answer is the end: an acknowledgement behind it would be one more wait.
-    pub(super) fn ask<M: Message>(&mut self, request: M) -> Result<M, Fault> {
+    pub(super) fn ask<M: Message>(&mut self, request: M) -> Result<M, NetlinkFault> {
         let mut answer = None;
         self.exchange(request, 0, Until::Answered, |message| answer = Some(message))?;
         answer.ok_or_else(|| DecodeError::from("it is empty").into())
     }
 
     /// Asks for a list and hands on what is in it, piece by piece.
-    pub(super) fn list<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), Fault> {
+    pub(super) fn list<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), NetlinkFault> {
         self.exchange(request, NLM_F_DUMP, Until::Told, each)
     }
 
     /// The same, where nothing may be missing: a list that changed while it was made is an error.
-    pub(crate) fn list_whole<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), Fault> {
+    pub(crate) fn list_whole<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), NetlinkFault> {
         self.torn = Torn::Refused;
         let listed = self.exchange(request, NLM_F_DUMP, Until::Told, each);
         self.torn = Torn::Taken;
@@ -106,7 +106,7 @@ impl Connection {
         flags: u16,
         until: Until,
         mut each: impl FnMut(M),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), NetlinkFault> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(request));
         message.header.flags = NLM_F_REQUEST | flags;
@@ -126,12 +126,12 @@ impl Connection {
     }
 
     /// Reads one datagram.
-    fn receive(&mut self, deadline: Instant) -> Result<(), Fault> {
+    fn receive(&mut self, deadline: Instant) -> Result<(), NetlinkFault> {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
         self.datagram.clear();
         match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => Err(Fault::Silent),
+            Ok(0) => Err(NetlinkFault::Silent),
             Ok(_) => {
                 let Self { socket, datagram, .. } = self;
                 interruptible(|| socket.recv(datagram, 0))?;
@@ -159,7 +159,7 @@ pub(crate) trait Message: NetlinkSerializable + NetlinkDeserializable + std::fmt
 
 impl<M: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug> Message for M {}
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for NetlinkSocket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
             .field("sequence", &self.sequence)
@@ -192,13 +192,13 @@ fn collect<M: Message>(
     sequence: u32,
     torn: Torn,
     each: &mut impl FnMut(M),
-) -> Result<Progress, Fault> {
+) -> Result<Progress, NetlinkFault> {
     let mut progress = Progress::Silent;
     while !datagram.is_empty() {
         let NetlinkMessage { header, payload, .. } = NetlinkMessage::<M>::deserialize(datagram)?;
         if header.sequence_number == sequence {
             if torn == Torn::Refused && header.flags & NLM_F_DUMP_INTR != 0 {
-                return Err(Fault::Interrupted);
+                return Err(NetlinkFault::Interrupted);
             }
             match payload {
                 NetlinkPayload::Done(done) => return end(done.code),
@@ -222,7 +222,7 @@ fn length(header: &NetlinkHeader) -> usize {
 }
 
 /// The end of an exchange: zero, or an error's number below zero.
-fn end(code: i32) -> Result<Progress, Fault> {
+fn end(code: i32) -> Result<Progress, NetlinkFault> {
     match code {
         0 => Ok(Progress::Over),
         refused => Err(Errno::from_raw(refused.saturating_neg()).into()),
@@ -259,7 +259,7 @@ mod tests {
         let end = |datagram: &[u8]| collect(datagram, 7, Torn::Taken, &mut |_: RouteNetlinkMessage| {});
         assert!(matches!(end(&late), Ok(Progress::Silent)));
         let both = end(&[late, ours].concat());
-        assert!(matches!(both, Err(Fault::Refused(Errno::ENETDOWN))));
+        assert!(matches!(both, Err(NetlinkFault::Refused(Errno::ENETDOWN))));
     }
 
     #[test]
@@ -268,7 +268,7 @@ mod tests {
         done.code = -(Errno::ENOENT as i32);
         let datagram = bytes(7, NetlinkPayload::Done(done));
         let end = collect(&datagram, 7, Torn::Taken, &mut |_: RouteNetlinkMessage| {});
-        assert!(matches!(end, Err(Fault::Refused(Errno::ENOENT))));
+        assert!(matches!(end, Err(NetlinkFault::Refused(Errno::ENOENT))));
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
         let mut datagram = vec![0; message.buffer_len()];
         message.serialize(&mut datagram);
         let end = |torn| collect(&datagram, 7, torn, &mut |_: RouteNetlinkMessage| {});
-        assert!(matches!(end(Torn::Refused), Err(Fault::Interrupted)));
+        assert!(matches!(end(Torn::Refused), Err(NetlinkFault::Interrupted)));
         assert!(matches!(end(Torn::Taken), Ok(Progress::Silent)));
     }
 }

@@ -6,35 +6,35 @@ use std::net::IpAddr;
 use netlink_packet_core::DecodeError;
 use nix::errno::Errno;
 
-use super::items::Item;
-use crate::selector::Device;
+use super::net_objects::NetObject;
+use crate::selector::Interface;
 
 /// What the kernel did not do, and why; one line.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing}: {fault}")]
 pub struct NetlinkError {
     /// What was being done.
-    pub doing: Doing,
+    pub doing: NetlinkAction,
     /// Why it was not.
-    pub fault: Fault,
+    pub fault: NetlinkFault,
 }
 
 impl NetlinkError {
     /// An item could not be put in.
     #[must_use]
-    pub fn put_in(item: &Item, fault: Fault) -> Self {
-        let command = item.put_in_commands().into_iter().next().unwrap_or_default();
+    pub fn put_in(object: &NetObject, fault: NetlinkFault) -> Self {
+        let command = object.install_commands().into_iter().next().unwrap_or_default();
         Self {
-            doing: Doing::PutIn(command),
+            doing: NetlinkAction::Install(command),
             fault,
         }
     }
 
     /// An item could not be taken out.
     #[must_use]
-    pub fn take_out(item: &Item, fault: Fault) -> Self {
+    pub fn take_out(object: &NetObject, fault: NetlinkFault) -> Self {
         Self {
-            doing: Doing::TakeOut(item.take_out_command()),
+            doing: NetlinkAction::Delete(object.delete_command()),
             fault,
         }
     }
@@ -42,19 +42,19 @@ impl NetlinkError {
 
 /// What was being done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Doing {
+pub enum NetlinkAction {
     /// Something was put in, as this command line does.
     #[error("put in {0:?}")]
-    PutIn(String),
+    Install(String),
     /// Something was taken out, as this command line does.
     #[error("take out {0:?}")]
-    TakeOut(String),
+    Delete(String),
     /// The way to an address was asked for.
     #[error("look up the way to {0}")]
     Lookup(IpAddr),
     /// A device was asked for.
     #[error("look at the device {0}")]
-    Link(Device),
+    Link(Interface),
     /// Routes were asked for.
     #[error("list the routes")]
     ListRoutes,
@@ -74,16 +74,16 @@ pub enum Doing {
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum NetlinkFault {
     /// The kernel refused it. By number: the texts that go with it are not the same in all kernels.
     #[error("{}", text(*.0))]
     Refused(Errno),
     /// There is no such device.
     #[error("there is no device {0}")]
-    NoDevice(Device),
+    NoDevice(Interface),
     /// There is such a device, but it is no VTI: packets leave by it unencrypted.
     #[error("the device {0} is no VTI")]
-    NoVti(Device),
+    NoVti(Interface),
     /// The kernel did not answer within two seconds.
     #[error("the kernel does not answer")]
     Silent,
@@ -101,19 +101,19 @@ fn text(errno: Errno) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-impl From<DecodeError> for Fault {
+impl From<DecodeError> for NetlinkFault {
     fn from(error: DecodeError) -> Self {
         Self::Malformed(error)
     }
 }
 
-impl From<Errno> for Fault {
+impl From<Errno> for NetlinkFault {
     fn from(errno: Errno) -> Self {
         Self::Refused(errno)
     }
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for NetlinkFault {
     fn from(error: io::Error) -> Self {
         Self::Refused(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))
     }

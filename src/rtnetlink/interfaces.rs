@@ -8,15 +8,15 @@
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoXfrm, LinkAttribute, LinkInfo, LinkMessage};
 
-use super::connection::Connection;
-use super::error::{Doing, NetlinkError};
-use crate::selector::Device;
+use super::connection::NetlinkSocket;
+use super::error::{NetlinkAction, NetlinkError};
+use crate::selector::Interface;
 
 /// An XFRM interface: a device whose packets go through the policies with its number (Linux 4.19 and later).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct XfrmInterface {
     /// The device.
-    pub device: Device,
+    pub interface: Interface,
     /// The number, `if_id` in `ip link`. Several devices may have the same.
     pub if_id: u32,
 }
@@ -32,7 +32,7 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
         .attributes
         .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Xfrm)]));
     let mut interfaces = Vec::new();
-    let answered = Connection::open().and_then(|mut connection| {
+    let answered = NetlinkSocket::open().and_then(|mut connection| {
         connection.list(RouteNetlinkMessage::GetLink(request), |link| {
             interfaces.extend(xfrm_interface(&link));
         })
@@ -40,7 +40,7 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     match answered {
         Ok(()) => Ok(interfaces),
         Err(fault) => Err(NetlinkError {
-            doing: Doing::ListLinks,
+            doing: NetlinkAction::ListLinks,
             fault,
         }),
     }
@@ -60,7 +60,7 @@ fn xfrm_interface(answer: &RouteNetlinkMessage) -> Option<XfrmInterface> {
         }
     }
     Some(XfrmInterface {
-        device: device?,
+        interface: device?,
         if_id: number?,
     })
 }
@@ -69,7 +69,7 @@ fn if_id(info: &LinkInfo) -> Option<u32> {
     let LinkInfo::Data(InfoData::Xfrm(data)) = info else {
         return None;
     };
-    data.iter().find_map(|item| match item {
+    data.iter().find_map(|object| match object {
         InfoXfrm::IfId(number) => Some(*number),
         _ => None,
     })
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(
             xfrm_interface(&answer),
             Some(XfrmInterface {
-                device: "ipsec7".parse().unwrap(),
+                interface: "ipsec7".parse().unwrap(),
                 if_id: 7
             })
         );
@@ -116,7 +116,7 @@ mod tests {
     fn the_kernel_answers_a_request_for_a_list() {
         let mut links = Vec::new();
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let mut connection = Connection::open().unwrap();
+        let mut connection = NetlinkSocket::open().unwrap();
         connection.list(request, |link| links.push(link)).unwrap();
         let loopback = |answer: &RouteNetlinkMessage| match answer {
             RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&LinkAttribute::IfName("lo".to_owned())),

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
-use super::connection::Connection;
-use super::error::{Doing, Fault, NetlinkError};
-use super::items::{Address, Item, ProxyNeighbour, Route};
+use super::connection::NetlinkSocket;
+use super::error::{NetlinkAction, NetlinkError, NetlinkFault};
 use super::links::{self, Which};
-use super::messages::{Action, asked_neighbour, flags, request};
-use super::network::{Link, Lookup, Medium, Network, Put, Taken, Wanted, Way, WayKind};
+use super::messages::{ObjectAction, asked_neighbour, flags, request};
+use super::net_objects::{AssignedAddress, NetObject, ProxyNeighbour, Route};
+use super::network::{Deleted, Installed, Link, Lookup, Medium, NetConfig, NextHop, RouteKind, RouteQuery};
 use super::{routes, vti};
-use crate::selector::Device;
+use crate::selector::Interface;
 
 /// How long a new address may take until it can be used.
 const SETTLING: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_micros(100);
 /// The network configuration of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Kernel {
-    connection: Connection,
+    connection: NetlinkSocket,
 }
 
 impl Kernel {
@@ -34,75 +34,78 @@ impl Kernel {
     /// # Errors
     /// If there is none to be had. Needs no rights.
     pub fn open() -> Result<Self, NetlinkError> {
-        let connection = Connection::open().map_err(|fault| NetlinkError {
-            doing: Doing::Open,
+        let connection = NetlinkSocket::open().map_err(|fault| NetlinkError {
+            doing: NetlinkAction::Open,
             fault,
         })?;
         Ok(Self { connection })
     }
 }
 
-impl Network for Kernel {
-    fn put(&mut self, item: &Item) -> Result<Put, NetlinkError> {
-        match item {
-            Item::Vti(vti) => vti::put(&mut self.connection, vti),
-            Item::Route(_) | Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) => {
-                put(&mut self.connection, item).map_err(|fault| NetlinkError::put_in(item, fault))
+impl NetConfig for Kernel {
+    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError> {
+        match object {
+            NetObject::VtiInterface(vti) => vti::put(&mut self.connection, vti),
+            NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
+                put(&mut self.connection, object).map_err(|fault| NetlinkError::put_in(object, fault))
             }
         }
     }
 
-    fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {
-        take_out(&mut self.connection, item).map_err(|fault| NetlinkError::take_out(item, fault))
+    fn delete(&mut self, object: &NetObject) -> Result<Deleted, NetlinkError> {
+        take_out(&mut self.connection, object).map_err(|fault| NetlinkError::take_out(object, fault))
     }
 
     fn lookup(&mut self, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkError> {
         lookup(&mut self.connection, to, from).map_err(|fault| NetlinkError {
-            doing: Doing::Lookup(to),
+            doing: NetlinkAction::Lookup(to),
             fault,
         })
     }
 
-    fn link(&mut self, device: &Device) -> Result<Option<Link>, NetlinkError> {
+    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
         let failed = |fault| NetlinkError {
-            doing: Doing::Link(device.clone()),
+            doing: NetlinkAction::Link(device.clone()),
             fault,
         };
         links::find(&mut self.connection, Which::Name(device)).map_err(failed)
     }
 
-    fn routes(&mut self, wanted: &Wanted) -> Result<Vec<Route>, NetlinkError> {
+    fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
         list(&mut self.connection, wanted).map_err(|fault| NetlinkError {
-            doing: Doing::ListRoutes,
+            doing: NetlinkAction::ListRoutes,
             fault,
         })
     }
 }
 
 /// Puts in anything but a VTI.
-pub(super) fn put(connection: &mut Connection, item: &Item) -> Result<Put, Fault> {
-    let link = match device(item) {
+pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Installed, NetlinkFault> {
+    let link = match device(object) {
         None => None,
         Some(device) => match links::find(connection, Which::Name(device))? {
-            None => return Err(Fault::NoDevice(device.clone())),
+            None => return Err(NetlinkFault::NoDevice(device.clone())),
             Some(link) => Some(link),
         },
     };
     let index = link.as_ref().map(|link| link.index);
-    if let Item::ProxyNeighbour(neighbour) = item
+    if let NetObject::ProxyNeighbour(neighbour) = object
         && answers_for(connection, neighbour, index)?
     {
-        return Ok(Put::Stood);
+        return Ok(Installed::Existed);
     }
-    match connection.change(request(Action::PutIn, item, index), flags(Action::PutIn, item)) {
+    match connection.change(
+        request(ObjectAction::Install, object, index),
+        flags(ObjectAction::Install, object),
+    ) {
         Ok(()) => {}
-        Err(Fault::Refused(Errno::EEXIST)) => return Ok(Put::Stood),
+        Err(NetlinkFault::Refused(Errno::EEXIST)) => return Ok(Installed::Existed),
         Err(fault) => return Err(fault),
     }
-    if let (Item::Address(address), Some(link)) = (item, link) {
+    if let (NetObject::Address(address), Some(link)) = (object, link) {
         let _usable = wait_for(connection, address, &link);
     }
-    Ok(Put::New)
+    Ok(Installed::New)
 }
 
 /// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the kernel's does the rest
@@ -110,7 +113,7 @@ pub(super) fn put(connection: &mut Connection, item: &Item) -> Result<Put, Fault
 ///
 /// On Ethernet the neighbours are asked first whether the address is theirs (RFC 4862, section 5.4), which takes seconds: that is
 /// not waited for.
-fn wait_for(connection: &mut Connection, address: &Address, link: &Link) -> Result<(), Fault> {
+fn wait_for(connection: &mut NetlinkSocket, address: &AssignedAddress, link: &Link) -> Result<(), NetlinkFault> {
     let ip = address.address.addr();
     if ip.is_ipv4() || link.medium == Medium::Ethernet {
         return Ok(());
@@ -125,57 +128,68 @@ fn wait_for(connection: &mut Connection, address: &Address, link: &Link) -> Resu
 fn is_local(way: &Lookup) -> bool {
     matches!(
         way,
-        Lookup::Found(Way {
-            kind: WayKind::Local,
+        Lookup::Found(NextHop {
+            kind: RouteKind::Local,
             ..
         })
     )
 }
 
 /// The device that must be there before the item is.
-fn device(item: &Item) -> Option<&Device> {
-    match item {
-        Item::Route(route) => route.device.as_ref(),
-        Item::Address(address) => Some(&address.device),
-        Item::ProxyNeighbour(neighbour) => Some(&neighbour.device),
-        Item::Rule(_) | Item::Vti(_) => None,
+fn device(object: &NetObject) -> Option<&Interface> {
+    match object {
+        NetObject::Route(route) => route.interface.as_ref(),
+        NetObject::Address(address) => Some(&address.interface),
+        NetObject::ProxyNeighbour(neighbour) => Some(&neighbour.interface),
+        NetObject::Rule(_) | NetObject::VtiInterface(_) => None,
     }
 }
 
 /// Whether an address is answered for already: unlike everything else the kernel puts it in a second time and says nothing.
 /// Before Linux 5.0 it cannot be asked for one, and the answer is no.
-fn answers_for(connection: &mut Connection, neighbour: &ProxyNeighbour, index: Option<u32>) -> Result<bool, Fault> {
+fn answers_for(
+    connection: &mut NetlinkSocket,
+    neighbour: &ProxyNeighbour,
+    index: Option<u32>,
+) -> Result<bool, NetlinkFault> {
     let question = RouteNetlinkMessage::GetNeighbour(asked_neighbour(neighbour, index));
     match connection.ask(question) {
         Ok(_) => Ok(true),
-        Err(Fault::Refused(Errno::ENOENT | Errno::EOPNOTSUPP)) => Ok(false),
+        Err(NetlinkFault::Refused(Errno::ENOENT | Errno::EOPNOTSUPP)) => Ok(false),
         Err(fault) => Err(fault),
     }
 }
 
-fn take_out(connection: &mut Connection, item: &Item) -> Result<Taken, Fault> {
-    let named = match item {
-        Item::Vti(vti) => Some(&vti.device),
-        Item::Route(_) | Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) => device(item),
+fn take_out(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Deleted, NetlinkFault> {
+    let named = match object {
+        NetObject::VtiInterface(vti) => Some(&vti.interface),
+        NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
+            device(object)
+        }
     };
     let index = match named {
         None => None,
         Some(device) => match links::find(connection, Which::Name(device))? {
-            Some(link) if vti::may_go(item, &link) => Some(link.index),
-            Some(_) | None => return Ok(Taken::Absent),
+            Some(link) if vti::may_go(object, &link) => Some(link.index),
+            Some(_) | None => return Ok(Deleted::Absent),
         },
     };
-    match connection.change(request(Action::TakeOut, item, index), flags(Action::TakeOut, item)) {
-        Ok(()) => Ok(Taken::Out),
-        Err(Fault::Refused(Errno::ESRCH | Errno::ENOENT | Errno::EADDRNOTAVAIL | Errno::ENODEV)) => Ok(Taken::Absent),
+    match connection.change(
+        request(ObjectAction::Delete, object, index),
+        flags(ObjectAction::Delete, object),
+    ) {
+        Ok(()) => Ok(Deleted::Out),
+        Err(NetlinkFault::Refused(Errno::ESRCH | Errno::ENOENT | Errno::EADDRNOTAVAIL | Errno::ENODEV)) => {
+            Ok(Deleted::Absent)
+        }
         Err(fault) => Err(fault),
     }
 }
 
-fn lookup(connection: &mut Connection, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, Fault> {
+fn lookup(connection: &mut NetlinkSocket, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkFault> {
     let answer = match connection.ask(routes::lookup(to, from)) {
         Ok(RouteNetlinkMessage::NewRoute(answer)) => answer,
-        Ok(_) => return Err(Fault::Malformed("it is no route".into())),
+        Ok(_) => return Err(NetlinkFault::Malformed("it is no route".into())),
         Err(fault) => return routes::no_route(&fault).map(Lookup::Unreachable).ok_or(fault),
     };
     let kind = match routes::way_kind(answer.header.kind) {
@@ -184,16 +198,20 @@ fn lookup(connection: &mut Connection, to: IpAddr, from: Option<IpAddr>) -> Resu
     };
     let (via, index) = routes::next_hop(&answer);
     let device = name(connection, index)?;
-    Ok(Lookup::Found(Way { kind, device, via }))
+    Ok(Lookup::Found(NextHop {
+        kind,
+        interface: device,
+        via,
+    }))
 }
 
 /// The name of the device with this number.
-fn name(connection: &mut Connection, index: Option<u32>) -> Result<Option<Device>, Fault> {
+fn name(connection: &mut NetlinkSocket, index: Option<u32>) -> Result<Option<Interface>, NetlinkFault> {
     let Some(index) = index else { return Ok(None) };
-    Ok(links::find(connection, Which::Index(index))?.map(|link| link.device))
+    Ok(links::find(connection, Which::Index(index))?.map(|link| link.interface))
 }
 
-fn list(connection: &mut Connection, wanted: &Wanted) -> Result<Vec<Route>, Fault> {
+fn list(connection: &mut NetlinkSocket, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkFault> {
     let mut found = Vec::new();
     connection.filter_in_kernel();
     let listed = connection.list(routes::main_table(wanted), |answer| {
@@ -203,12 +221,12 @@ fn list(connection: &mut Connection, wanted: &Wanted) -> Result<Vec<Route>, Faul
     });
     match listed {
         // There is no main table as long as there is no route.
-        Ok(()) | Err(Fault::Refused(Errno::ENOENT)) => {}
+        Ok(()) | Err(NetlinkFault::Refused(Errno::ENOENT)) => {}
         Err(fault) => return Err(fault),
     }
     let mut routes = Vec::new();
     for (mut route, index) in found {
-        route.device = name(connection, index)?;
+        route.interface = name(connection, index)?;
         routes.push(route);
     }
     Ok(routes)

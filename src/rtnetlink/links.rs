@@ -13,20 +13,20 @@ use netlink_packet_route::link::{
 };
 use nix::errno::Errno;
 
-use super::connection::Connection;
-use super::error::Fault;
+use super::connection::NetlinkSocket;
+use super::error::NetlinkFault;
 use super::network::{Ends, Link, LinkKind, Medium, VtiEnds};
-use crate::selector::Device;
+use crate::selector::Interface;
 
 /// How a device is named to the kernel.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which<'a> {
-    Name(&'a Device),
+    Name(&'a Interface),
     Index(u32),
 }
 
 /// Asks for a device. None if there is none, or if its name is not one that we take.
-pub(super) fn find(connection: &mut Connection, which: Which<'_>) -> Result<Option<Link>, Fault> {
+pub(super) fn find(connection: &mut NetlinkSocket, which: Which<'_>) -> Result<Option<Link>, NetlinkFault> {
     let mut request = LinkMessage::default();
     match which {
         Which::Name(device) => request
@@ -38,7 +38,7 @@ pub(super) fn find(connection: &mut Connection, which: Which<'_>) -> Result<Opti
     request.attributes.push(needless);
     match connection.ask(RouteNetlinkMessage::GetLink(request)) {
         Ok(RouteNetlinkMessage::NewLink(answer)) => Ok(link(answer)),
-        Ok(_) | Err(Fault::Refused(Errno::ENODEV)) => Ok(None),
+        Ok(_) | Err(NetlinkFault::Refused(Errno::ENODEV)) => Ok(None),
         Err(fault) => Err(fault),
     }
 }
@@ -56,7 +56,7 @@ fn link(answer: LinkMessage) -> Option<Link> {
         }
     }
     Some(Link {
-        device: name?,
+        interface: name?,
         index: answer.header.index,
         medium: medium(answer.header.link_layer_type),
         ends: ends(answer.header.flags),
@@ -153,7 +153,7 @@ mod tests {
             input_key: 6,
         });
         let expected = Link {
-            device: "vti01".parse().unwrap(),
+            interface: "vti01".parse().unwrap(),
             index: 7,
             medium: Medium::Other(768),
             ends: Ends::PointToPoint,

@@ -12,54 +12,57 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::items::{Address, Item, ProxyNeighbour, Route, RouteOption, Rule, Table, Vti};
+use super::net_objects::{
+    AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route, RouteOption, RouteTable, VtiInterface,
+};
 use super::origin::Origin;
 use crate::selector::Family;
 
 /// What becomes of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
-    PutIn,
-    TakeOut,
+pub(super) enum ObjectAction {
+    Install,
+    Delete,
 }
 
 /// The request for that. `index` is the number of the item's device, if it has one already.
-pub(super) fn request(action: Action, item: &Item, index: Option<u32>) -> RouteNetlinkMessage {
+pub(super) fn request(action: ObjectAction, object: &NetObject, index: Option<u32>) -> RouteNetlinkMessage {
     use RouteNetlinkMessage as Message;
-    match (action, item) {
-        (Action::PutIn, Item::Route(it)) => Message::NewRoute(route(action, it, index)),
-        (Action::TakeOut, Item::Route(it)) => Message::DelRoute(route(action, it, index)),
-        (Action::PutIn, Item::Rule(it)) => Message::NewRule(rule(action, it)),
-        (Action::TakeOut, Item::Rule(it)) => Message::DelRule(rule(action, it)),
-        (Action::PutIn, Item::Address(it)) => Message::NewAddress(address(it, index)),
-        (Action::TakeOut, Item::Address(it)) => Message::DelAddress(address(it, index)),
-        (Action::PutIn, Item::ProxyNeighbour(it)) => Message::NewNeighbour(proxy_neighbour(it, index)),
-        (Action::TakeOut, Item::ProxyNeighbour(it)) => Message::DelNeighbour(proxy_neighbour(it, index)),
-        (Action::PutIn, Item::Vti(it)) => Message::NewLink(vti(it)),
-        (Action::TakeOut, Item::Vti(_)) => Message::DelLink(link(index)),
+    match (action, object) {
+        (ObjectAction::Install, NetObject::Route(it)) => Message::NewRoute(route(action, it, index)),
+        (ObjectAction::Delete, NetObject::Route(it)) => Message::DelRoute(route(action, it, index)),
+        (ObjectAction::Install, NetObject::Rule(it)) => Message::NewRule(rule(action, it)),
+        (ObjectAction::Delete, NetObject::Rule(it)) => Message::DelRule(rule(action, it)),
+        (ObjectAction::Install, NetObject::Address(it)) => Message::NewAddress(address(it, index)),
+        (ObjectAction::Delete, NetObject::Address(it)) => Message::DelAddress(address(it, index)),
+        (ObjectAction::Install, NetObject::ProxyNeighbour(it)) => Message::NewNeighbour(proxy_neighbour(it, index)),
+        (ObjectAction::Delete, NetObject::ProxyNeighbour(it)) => Message::DelNeighbour(proxy_neighbour(it, index)),
+        (ObjectAction::Install, NetObject::VtiInterface(it)) => Message::NewLink(vti(it)),
+        (ObjectAction::Delete, NetObject::VtiInterface(_)) => Message::DelLink(link(index)),
     }
 }
 
 /// The flags of the request: what stands in the way of a route gives way, what stands in that of anything else stays.
-pub(super) fn flags(action: Action, item: &Item) -> u16 {
-    match (action, item) {
-        (Action::TakeOut, _) => 0,
-        (Action::PutIn, Item::Route(_)) => NLM_F_CREATE | NLM_F_REPLACE,
-        (Action::PutIn, Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) | Item::Vti(_)) => {
-            NLM_F_CREATE | NLM_F_EXCL
-        }
+pub(super) fn flags(action: ObjectAction, object: &NetObject) -> u16 {
+    match (action, object) {
+        (ObjectAction::Delete, _) => 0,
+        (ObjectAction::Install, NetObject::Route(_)) => NLM_F_CREATE | NLM_F_REPLACE,
+        (
+            ObjectAction::Install,
+            NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_),
+        ) => NLM_F_CREATE | NLM_F_EXCL,
     }
 }
 
 /// A family as the kernel numbers it.
 pub(super) fn address_family(address: IpAddr) -> AddressFamily {
-    match Family::of(address) {
+    match Family::of_address(address) {
         Family::Ipv4 => AddressFamily::Inet,
         Family::Ipv6 => AddressFamily::Inet6,
     }
 }
 
-fn route(action: Action, route: &Route, index: Option<u32>) -> RouteMessage {
+fn route(action: ObjectAction, route: &Route, index: Option<u32>) -> RouteMessage {
     let to = route.destination.trunc().addr();
     let (table, further_table) = split(route.table);
     let mut message = RouteMessage::default();
@@ -78,7 +81,7 @@ fn route(action: Action, route: &Route, index: Option<u32>) -> RouteMessage {
     message
 }
 
-fn route_header(action: Action, route: &Route, table: u8) -> RouteHeader {
+fn route_header(action: ObjectAction, route: &Route, table: u8) -> RouteHeader {
     let mut header = RouteHeader {
         address_family: address_family(route.destination.addr()),
         destination_prefix_length: route.destination.prefix_len(),
@@ -87,7 +90,7 @@ fn route_header(action: Action, route: &Route, table: u8) -> RouteHeader {
         ..RouteHeader::default()
     };
     header.protocol = origin(action, route).0.into();
-    if action == Action::PutIn {
+    if action == ObjectAction::Install {
         header.kind = RouteType::Unicast;
     }
     if route.options.contains(&RouteOption::Onlink) {
@@ -97,25 +100,25 @@ fn route_header(action: Action, route: &Route, table: u8) -> RouteHeader {
 }
 
 /// Who is named as the one who puts a route in. Nobody is named to take one out, unless the route says who: then only his goes.
-fn origin(action: Action, route: &Route) -> Origin {
+fn origin(action: ObjectAction, route: &Route) -> Origin {
     match (action, route.origin()) {
-        (Action::TakeOut, Origin::BOOT) => Origin(0),
-        (Action::PutIn | Action::TakeOut, origin) => origin,
+        (ObjectAction::Delete, Origin::BOOT) => Origin(0),
+        (ObjectAction::Install | ObjectAction::Delete, origin) => origin,
     }
 }
 
 /// How far the other end of a route is. IPv6 knows no such thing; to take a route out, none is named.
-fn scope(action: Action, route: &Route) -> RouteScope {
-    match (Family::of(route.destination.addr()), action, route.via) {
+fn scope(action: ObjectAction, route: &Route) -> RouteScope {
+    match (Family::of_address(route.destination.addr()), action, route.via) {
         (Family::Ipv6, _, _) => RouteScope::Universe,
-        (Family::Ipv4, Action::TakeOut, _) => RouteScope::NoWhere,
-        (Family::Ipv4, Action::PutIn, None) => RouteScope::Link,
-        (Family::Ipv4, Action::PutIn, Some(_)) => RouteScope::Universe,
+        (Family::Ipv4, ObjectAction::Delete, _) => RouteScope::NoWhere,
+        (Family::Ipv4, ObjectAction::Install, None) => RouteScope::Link,
+        (Family::Ipv4, ObjectAction::Install, Some(_)) => RouteScope::Universe,
     }
 }
 
 fn next_hop(destination: IpAddr, via: IpAddr) -> RouteAttribute {
-    match Family::of(destination) == Family::of(via) {
+    match Family::of_address(destination) == Family::of_address(via) {
         true => RouteAttribute::Gateway(via.into()),
         false => RouteAttribute::Via(RouteVia::from(via)),
     }
@@ -135,18 +138,18 @@ fn metrics(route: &Route) -> impl Iterator<Item = RouteMetric> {
 }
 
 /// A table's number: in the header if that has room for it, else in an attribute.
-fn split(Table(table): Table) -> (u8, Option<u32>) {
+fn split(RouteTable(table): RouteTable) -> (u8, Option<u32>) {
     u8::try_from(table).map_or((0, Some(table)), |small| (small, None))
 }
 
-fn rule(action: Action, rule: &Rule) -> RuleMessage {
+fn rule(action: ObjectAction, rule: &PolicyRule) -> RuleMessage {
     let to = rule.to.trunc();
     let (table, further_table) = split(rule.table);
     let mut message = RuleMessage::default();
     message.header.family = address_family(to.addr());
     message.header.dst_len = to.prefix_len();
     message.header.table = table;
-    if action == Action::PutIn {
+    if action == ObjectAction::Install {
         message.header.action = RuleAction::ToTable;
     }
     message.attributes = vec![
@@ -159,7 +162,7 @@ fn rule(action: Action, rule: &Rule) -> RuleMessage {
     message
 }
 
-fn address(address: &Address, index: Option<u32>) -> AddressMessage {
+fn address(address: &AssignedAddress, index: Option<u32>) -> AddressMessage {
     let ip = address.address.addr();
     let mut message = AddressMessage::default();
     message.header.family = address_family(ip);
@@ -188,7 +191,7 @@ pub(super) fn asked_neighbour(neighbour: &ProxyNeighbour, index: Option<u32>) ->
     message
 }
 
-fn vti(vti: &Vti) -> LinkMessage {
+fn vti(vti: &VtiInterface) -> LinkMessage {
     let mut ends = vec![
         InfoVti::IKey(vti.input_key),
         InfoVti::OKey(vti.output_key),
@@ -197,7 +200,7 @@ fn vti(vti: &Vti) -> LinkMessage {
     ends.extend(vti.remote.map(|remote| InfoVti::Remote(remote.into())));
     let mut message = LinkMessage::default();
     message.attributes = vec![
-        LinkAttribute::IfName(vti.device.as_str().to_owned()),
+        LinkAttribute::IfName(vti.interface.as_str().to_owned()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vti), LinkInfo::Data(InfoData::Vti(ends))]),
     ];
     message
@@ -231,15 +234,15 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn a_vti_is_made_with_its_ends_and_keys() {
-        let vti = Vti {
-            device: "vti01".parse().unwrap(),
+        let vti = VtiInterface {
+            interface: "vti01".parse().unwrap(),
             local: "192.0.2.1".parse().unwrap(),
             remote: Some("198.51.100.1".parse().unwrap()),
             output_key: 5,
             input_key: 0x0600,
             address: None,
         };
-        let message = request(Action::PutIn, &Item::Vti(vti), None);
+        let message = request(ObjectAction::Install, &NetObject::VtiInterface(vti), None);
         let RouteNetlinkMessage::NewLink(message) = message else {
             panic!("{message:?}");
         };
@@ -262,8 +265,8 @@ mod tests {
 
     #[test]
     fn only_a_route_gives_way() {
-        let route = Item::Route(Route::to("10.2.0.0/24".parse().unwrap()));
-        assert_eq!(flags(Action::PutIn, &route), NLM_F_CREATE | NLM_F_REPLACE);
-        assert_eq!(flags(Action::TakeOut, &route), 0);
+        let route = NetObject::Route(Route::to("10.2.0.0/24".parse().unwrap()));
+        assert_eq!(flags(ObjectAction::Install, &route), NLM_F_CREATE | NLM_F_REPLACE);
+        assert_eq!(flags(ObjectAction::Delete, &route), 0);
     }
 }

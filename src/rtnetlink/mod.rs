@@ -1,6 +1,6 @@
 //! The kernel's network configuration, by netlink (rtnetlink(7)): what is put in and taken out, and what is asked.
 //!
-//! [`items`] says what there is, [`commands`] how `ip` would say it, [`network`] what can be done with it, [`kernel`]
+//! [`objects`] says what there is, [`commands`] how `ip` would say it, [`network`] what can be done with it, [`kernel`]
 //! does it. Netlink answers with
 //! an error number, where `ip` prints a text that differs from version to version, and starts no process for it.
 
@@ -9,10 +9,10 @@ mod connected;
 pub(crate) mod connection;
 pub mod error;
 pub mod interfaces;
-pub mod items;
 pub mod kernel;
 mod links;
 mod messages;
+pub mod net_objects;
 pub mod network;
 mod origin;
 mod path_mtu;
@@ -20,10 +20,15 @@ mod routes;
 mod vti;
 
 pub use connected::connected_networks;
-pub use error::{Doing, Fault, NetlinkError};
+pub use error::{NetlinkAction, NetlinkError, NetlinkFault};
 pub use interfaces::{XfrmInterface, xfrm_interfaces};
-pub use items::{Address, Item, ProxyNeighbour, Route, RouteOption, Rule, Scope, Table, Vti};
 pub use kernel::Kernel;
-pub use network::{Ends, Link, LinkKind, Lookup, Medium, Network, NoRoute, Put, Taken, VtiEnds, Wanted, Way, WayKind};
+pub use net_objects::{
+    AddressScope, AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route, RouteOption, RouteTable, VtiInterface,
+};
+pub use network::{
+    Deleted, Ends, Installed, Link, LinkKind, Lookup, Medium, NetConfig, NextHop, NoRoute, RouteKind, RouteQuery,
+    VtiEnds,
+};
 pub use origin::Origin;
 pub use path_mtu::path_mtu;

@@ -5,17 +5,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::error::NetlinkError;
-use super::items::{Item, Route};
-use crate::selector::Device;
+use super::net_objects::{NetObject, Route};
+use crate::selector::Interface;
 
 /// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that tests can put an emulator in its place.
-pub trait Network {
+pub trait NetConfig {
     /// Puts an item in. A route replaces the one to the same destination with the same metric in the same table; anything else
     /// that is there already stays as it is. An address can be used afterwards, but for an IPv6 one on Ethernet.
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
-    fn put(&mut self, item: &Item) -> Result<Put, NetlinkError>;
+    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError>;
 
     /// Takes an item out, if it is there with all that the item says, as far as the kernel compares: of an IPv6 route it takes no
     /// notice of source, MTU and options, of an address none of the scope, and a route of which no metric is said goes whatever
@@ -23,7 +23,7 @@ pub trait Network {
     ///
     /// # Errors
     /// If the kernel refuses that. That there is no such thing is no error.
-    fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError>;
+    fn delete(&mut self, object: &NetObject) -> Result<Deleted, NetlinkError>;
 
     /// Which way a packet goes that this machine sends, as `ip route get` says it. A source must be an address of this machine.
     ///
@@ -35,27 +35,27 @@ pub trait Network {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    fn link(&mut self, device: &Device) -> Result<Option<Link>, NetlinkError>;
+    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError>;
 
     /// The unicast routes of the main table that are looked for, in the kernel's order. Reads the whole table.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    fn routes(&mut self, wanted: &Wanted) -> Result<Vec<Route>, NetlinkError>;
+    fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError>;
 }
 
 /// What became of an item that was to be put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum Installed {
     /// It is in, by us.
     New,
     /// It stood there already, or a device of that name did. Whoever put it in takes it out.
-    Stood,
+    Existed,
 }
 
 /// What became of an item that was to be taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Deleted {
     /// It was there, and is out.
     Out,
     /// It was not there.
@@ -66,25 +66,25 @@ pub enum Taken {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// This way.
-    Found(Way),
+    Found(NextHop),
     /// None.
     Unreachable(NoRoute),
 }
 
 /// The way of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
+pub struct NextHop {
     /// Who gets it.
-    pub kind: WayKind,
+    pub kind: RouteKind,
     /// The device it leaves by.
-    pub device: Option<Device>,
+    pub interface: Option<Interface>,
     /// The next hop; none where its destination is on the device's link.
     pub via: Option<IpAddr>,
 }
 
 /// Who gets a packet (`rtm_type`, rtnetlink(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WayKind {
+pub enum RouteKind {
     /// This machine.
     Local,
     /// Another.
@@ -110,7 +110,7 @@ pub enum NoRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Its name.
-    pub device: Device,
+    pub interface: Interface,
     /// Its number.
     pub index: u32,
     /// Whether there are neighbours to be asked for.
@@ -173,7 +173,7 @@ pub struct VtiEnds {
 
 /// Which routes are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RouteQuery {
     /// Those to exactly this network; `0.0.0.0/0` is the default route.
     To(IpNet),
     /// Those that give packets this source.

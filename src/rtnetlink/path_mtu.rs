@@ -11,21 +11,21 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMetric};
 
-use super::connection::Connection;
-use super::error::Fault;
+use super::connection::NetlinkSocket;
+use super::error::NetlinkFault;
 use super::routes::lookup;
 
 /// The largest packet that this machine sends to an address whole, in bytes: what the route says or has learnt, or else what its device
 /// takes. None if that cannot be found out, as where there is no way.
 #[must_use]
 pub fn path_mtu(to: IpAddr) -> Option<u16> {
-    let size = Connection::open()
+    let size = NetlinkSocket::open()
         .and_then(|mut connection| ask(&mut connection, to))
         .ok()??;
     Some(u16::try_from(size).unwrap_or(u16::MAX))
 }
 
-fn ask(connection: &mut Connection, to: IpAddr) -> Result<Option<u32>, Fault> {
+fn ask(connection: &mut NetlinkSocket, to: IpAddr) -> Result<Option<u32>, NetlinkFault> {
     let RouteNetlinkMessage::NewRoute(route) = connection.ask(lookup(to, None))? else {
         return Ok(None);
     };
@@ -48,7 +48,7 @@ fn ask(connection: &mut Connection, to: IpAddr) -> Result<Option<u32>, Fault> {
     device.map_or(Ok(None), |index| of_device(connection, index))
 }
 
-fn of_device(connection: &mut Connection, index: u32) -> Result<Option<u32>, Fault> {
+fn of_device(connection: &mut NetlinkSocket, index: u32) -> Result<Option<u32>, NetlinkFault> {
     let mut request = LinkMessage::default();
     request.header.index = index;
     let RouteNetlinkMessage::NewLink(link) = connection.ask(RouteNetlinkMessage::GetLink(request))? else {

@@ -14,10 +14,10 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
-use super::error::Fault;
-use super::items::{Route, RouteOption, Table};
+use super::error::NetlinkFault;
 use super::messages::address_family;
-use super::network::{NoRoute, Wanted, WayKind};
+use super::net_objects::{Route, RouteOption, RouteTable};
+use super::network::{NoRoute, RouteKind, RouteQuery};
 use super::origin::Origin;
 
 /// The question which way a packet goes.
@@ -35,37 +35,37 @@ pub(super) fn lookup(to: IpAddr, from: Option<IpAddr>) -> RouteNetlinkMessage {
 }
 
 /// The request for the routes of the main table.
-pub(super) fn main_table(wanted: &Wanted) -> RouteNetlinkMessage {
+pub(super) fn main_table(wanted: &RouteQuery) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = address_family(match wanted {
-        Wanted::To(network) => network.addr(),
-        Wanted::From(source) => *source,
+        RouteQuery::To(network) => network.addr(),
+        RouteQuery::From(source) => *source,
     });
-    message.header.table = u8::try_from(Table::MAIN.0).unwrap_or_default();
+    message.header.table = u8::try_from(RouteTable::MAIN.0).unwrap_or_default();
     RouteNetlinkMessage::GetRoute(message)
 }
 
 /// What a refused lookup says about the way.
-pub(super) fn no_route(fault: &Fault) -> Option<NoRoute> {
+pub(super) fn no_route(fault: &NetlinkFault) -> Option<NoRoute> {
     match fault {
-        Fault::Refused(Errno::ENETUNREACH) => Some(NoRoute::Network),
-        Fault::Refused(Errno::EHOSTUNREACH) => Some(NoRoute::Host),
-        Fault::Refused(Errno::EACCES) => Some(NoRoute::Prohibited),
-        Fault::Refused(Errno::EINVAL) => Some(NoRoute::Blackhole),
+        NetlinkFault::Refused(Errno::ENETUNREACH) => Some(NoRoute::Network),
+        NetlinkFault::Refused(Errno::EHOSTUNREACH) => Some(NoRoute::Host),
+        NetlinkFault::Refused(Errno::EACCES) => Some(NoRoute::Prohibited),
+        NetlinkFault::Refused(Errno::EINVAL) => Some(NoRoute::Blackhole),
         _ => None,
     }
 }
 
 /// The kind of way in an answer. Where newer kernels refuse the question, older ones answer in IPv6 with the route that forbids it.
-pub(super) fn way_kind(kind: RouteType) -> Result<WayKind, NoRoute> {
+pub(super) fn way_kind(kind: RouteType) -> Result<RouteKind, NoRoute> {
     match kind {
-        RouteType::Local => Ok(WayKind::Local),
-        RouteType::Unicast => Ok(WayKind::Unicast),
+        RouteType::Local => Ok(RouteKind::Local),
+        RouteType::Unicast => Ok(RouteKind::Unicast),
         RouteType::Unreachable => Err(NoRoute::Host),
         RouteType::Prohibit => Err(NoRoute::Prohibited),
         RouteType::BlackHole => Err(NoRoute::Blackhole),
         RouteType::Throw => Err(NoRoute::Network),
-        _ => Ok(WayKind::Other),
+        _ => Ok(RouteKind::Other),
     }
 }
 
@@ -86,9 +86,9 @@ pub(super) fn next_hop(answer: &RouteMessage) -> (Option<IpAddr>, Option<u32>) {
 }
 
 /// A route of the main table, and the number of its device, if it is one of those that are looked for.
-pub(super) fn listed(answer: &RouteMessage, wanted: &Wanted) -> Option<(Route, Option<u32>)> {
+pub(super) fn listed(answer: &RouteMessage, wanted: &RouteQuery) -> Option<(Route, Option<u32>)> {
     let cached = answer.header.flags.contains(RouteFlags::Cloned);
-    if cached || answer.header.kind != RouteType::Unicast || table(answer) != Table::MAIN {
+    if cached || answer.header.kind != RouteType::Unicast || table(answer) != RouteTable::MAIN {
         return None;
     }
     let mut route = Route::to(destination(answer)?);
@@ -113,10 +113,10 @@ pub(super) fn listed(answer: &RouteMessage, wanted: &Wanted) -> Option<(Route, O
     is_wanted(&route, wanted).then_some((route, index))
 }
 
-fn is_wanted(route: &Route, wanted: &Wanted) -> bool {
+fn is_wanted(route: &Route, wanted: &RouteQuery) -> bool {
     match wanted {
-        Wanted::To(network) => route.destination == network.trunc(),
-        Wanted::From(source) => route.source == Some(*source),
+        RouteQuery::To(network) => route.destination == network.trunc(),
+        RouteQuery::From(source) => route.source == Some(*source),
     }
 }
 
@@ -135,12 +135,12 @@ fn add_metrics(route: &mut Route, metrics: &[RouteMetric]) {
     }
 }
 
-fn table(answer: &RouteMessage) -> Table {
+fn table(answer: &RouteMessage) -> RouteTable {
     let whole = answer.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(number) => Some(*number),
         _ => None,
     });
-    Table(whole.unwrap_or(answer.header.table.into()))
+    RouteTable(whole.unwrap_or(answer.header.table.into()))
 }
 
 /// Where a route leads. To everything the kernel names no address.
@@ -172,12 +172,12 @@ mod tests {
     #[test]
     fn a_route_that_forbids_is_no_way() {
         assert_eq!(way_kind(RouteType::Unreachable), Err(NoRoute::Host));
-        assert_eq!(way_kind(RouteType::Multicast), Ok(WayKind::Other));
+        assert_eq!(way_kind(RouteType::Multicast), Ok(RouteKind::Other));
     }
 
     #[test]
     fn a_refusal_of_another_kind_says_nothing_of_the_way() {
-        assert_eq!(no_route(&Fault::Refused(Errno::EPERM)), None);
-        assert_eq!(no_route(&Fault::Silent), None);
+        assert_eq!(no_route(&NetlinkFault::Refused(Errno::EPERM)), None);
+        assert_eq!(no_route(&NetlinkFault::Silent), None);
     }
 }

@@ -5,41 +5,44 @@ use std::fs;
 use nix::errno::Errno;
 
 use super::commands::{VTI_VARIABLES, variable_command};
-use super::connection::Connection;
-use super::error::{Doing, Fault, NetlinkError};
-use super::items::{Item, Vti};
+use super::connection::NetlinkSocket;
+use super::error::{NetlinkAction, NetlinkError, NetlinkFault};
 use super::kernel;
 use super::links::{self, Which};
-use super::messages::{Action, activation, flags, request};
-use super::network::{Link, LinkKind, Put};
-use crate::selector::Device;
+use super::messages::{ObjectAction, activation, flags, request};
+use super::net_objects::{NetObject, VtiInterface};
+use super::network::{Installed, Link, LinkKind};
+use crate::selector::Interface;
 
 /// Puts it in.
-pub(super) fn put(connection: &mut Connection, vti: &Vti) -> Result<Put, NetlinkError> {
-    let item = Item::Vti(vti.clone());
+pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<Installed, NetlinkError> {
+    let object = NetObject::VtiInterface(vti.clone());
     let failed = |fault| step(vti.creation(), fault);
-    match connection.change(request(Action::PutIn, &item, None), flags(Action::PutIn, &item)) {
+    match connection.change(
+        request(ObjectAction::Install, &object, None),
+        flags(ObjectAction::Install, &object),
+    ) {
         Ok(()) => {}
         // Either by its name, or by its ends: then there is another device of another name, and this one is missing.
-        Err(Fault::Refused(Errno::EEXIST)) => {
-            return match links::find(connection, Which::Name(&vti.device)).map_err(failed)? {
-                Some(link) if is_vti(&link) => Ok(Put::Stood),
+        Err(NetlinkFault::Refused(Errno::EEXIST)) => {
+            return match links::find(connection, Which::Name(&vti.interface)).map_err(failed)? {
+                Some(link) if is_vti(&link) => Ok(Installed::Existed),
                 // Routes into it would lead out of the tunnel.
-                Some(_) => Err(failed(Fault::NoVti(vti.device.clone()))),
-                None => Err(failed(Fault::Refused(Errno::EEXIST))),
+                Some(_) => Err(failed(NetlinkFault::NoVti(vti.interface.clone()))),
+                None => Err(failed(NetlinkFault::Refused(Errno::EEXIST))),
             };
         }
         Err(fault) => return Err(failed(fault)),
     }
-    let Some(link) = links::find(connection, Which::Name(&vti.device)).map_err(failed)? else {
-        return Err(failed(Fault::NoDevice(vti.device.clone())));
+    let Some(link) = links::find(connection, Which::Name(&vti.interface)).map_err(failed)? else {
+        return Err(failed(NetlinkFault::NoDevice(vti.interface.clone())));
     };
     if let Err(error) = furnish(connection, vti, &link) {
         // What went wrong first is what is said.
-        let _ = connection.change(request(Action::TakeOut, &item, Some(link.index)), 0);
+        let _ = connection.change(request(ObjectAction::Delete, &object, Some(link.index)), 0);
         return Err(error);
     }
-    Ok(Put::New)
+    Ok(Installed::New)
 }
 
 fn is_vti(link: &Link) -> bool {
@@ -50,33 +53,35 @@ fn is_vti(link: &Link) -> bool {
 }
 
 /// Makes a new device usable.
-fn furnish(connection: &mut Connection, vti: &Vti, link: &Link) -> Result<(), NetlinkError> {
+fn furnish(connection: &mut NetlinkSocket, vti: &VtiInterface, link: &Link) -> Result<(), NetlinkError> {
     for (name, value) in VTI_VARIABLES {
-        set(&vti.device, name, value).map_err(|fault| step(variable_command(&vti.device, name, value), fault))?;
+        set(&vti.interface, name, value).map_err(|fault| step(variable_command(&vti.interface, name, value), fault))?;
     }
     if let Some(address) = vti.own_address() {
-        let item = Item::Address(address);
-        kernel::put(connection, &item).map_err(|fault| NetlinkError::put_in(&item, fault))?;
+        let object = NetObject::Address(address);
+        kernel::put(connection, &object).map_err(|fault| NetlinkError::put_in(&object, fault))?;
     }
     let up = connection.change(activation(link.index), 0);
     up.map_err(|fault| step(vti.activation(), fault))
 }
 
 /// Sets a kernel variable of a device in the network namespace of this thread.
-fn set(device: &Device, name: &str, value: &str) -> Result<(), Fault> {
+fn set(device: &Interface, name: &str, value: &str) -> Result<(), NetlinkFault> {
     Ok(fs::write(format!("/proc/sys/net/ipv4/conf/{device}/{name}"), value)?)
 }
 
-fn step(command: String, fault: Fault) -> NetlinkError {
+fn step(command: String, fault: NetlinkFault) -> NetlinkError {
     NetlinkError {
-        doing: Doing::PutIn(command),
+        doing: NetlinkAction::Install(command),
         fault,
     }
 }
 
 /// Whether a device may go with an item: a VTI only if it is one with these ends, anything else does not take its device along.
-pub(super) fn may_go(item: &Item, link: &Link) -> bool {
-    let Item::Vti(vti) = item else { return true };
+pub(super) fn may_go(object: &NetObject, link: &Link) -> bool {
+    let NetObject::VtiInterface(vti) = object else {
+        return true;
+    };
     match link.kind {
         LinkKind::Vti(ends) => ends == vti.ends(),
         LinkKind::Vti6 | LinkKind::Xfrm | LinkKind::Unnamed | LinkKind::Other => false,

@@ -3,12 +3,12 @@
 //! Every type here has a closed alphabet and a constructor that can refuse, because each of them ends in a firewall rule.
 //! They know nothing of daemons or of iptables: the contract stage makes them out of variables, the plan stage puts them into rules.
 
-mod device;
+mod interface;
 mod mark;
 mod network;
 mod traffic;
 
-pub use device::{Device, DeviceClass, DevicePattern};
+pub use interface::{Interface, InterfacePattern, InterfaceWildcard};
 pub use mark::{Mark, MarkBit};
 pub use network::{Family, Network};
 pub use traffic::{Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};

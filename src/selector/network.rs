@@ -26,7 +26,7 @@ impl Family {
 
     /// The family of an address.
     #[must_use]
-    pub fn of(address: IpAddr) -> Self {
+    pub fn of_address(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::Ipv4,
             IpAddr::V6(_) => Self::Ipv6,
@@ -117,13 +117,15 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         match self {
             Self::Prefix(prefix) => prefix.contains(&address),
-            Self::Range(first, last) => Family::of(*first) == Family::of(address) && (first..=last).contains(&&address),
+            Self::Range(first, last) => {
+                Family::of_address(*first) == Family::of_address(address) && (first..=last).contains(&&address)
+            }
         }
     }
 
     /// The longest prefix that covers the network, made `shorter` bits shorter. Everything (`0.0.0.0/0`, `::/0`) covers itself only.
     #[must_use]
-    pub fn cover(&self, shorter: u8) -> IpNet {
+    pub fn supernet(&self, shorter: u8) -> IpNet {
         let (address, length) = match *self {
             Self::Prefix(prefix) => (prefix.network(), prefix.prefix_len()),
             Self::Range(first, last) => (first, common_prefix(first, last)),
@@ -144,7 +146,7 @@ fn common_prefix(first: IpAddr, last: IpAddr) -> u8 {
 
 /// A prefix with its host bits cleared. A length beyond the family's is cut to it.
 fn prefix(address: IpAddr, length: u8) -> IpNet {
-    let length = length.min(Family::of(address).bits());
+    let length = length.min(Family::of_address(address).bits());
     match address {
         IpAddr::V4(address) => IpNet::V4(Ipv4Net::new_assert(address, length).trunc()),
         IpAddr::V6(address) => IpNet::V6(Ipv6Net::new_assert(address, length).trunc()),
@@ -173,7 +175,7 @@ impl FromStr for Network {
 impl Network {
     /// The addresses from `first` to `last`; a prefix where they make one.
     fn range(first: IpAddr, last: IpAddr) -> Result<Self, Expected> {
-        if Family::of(first) != Family::of(last) || first > last {
+        if Family::of_address(first) != Family::of_address(last) || first > last {
             return Err(Expected("a range from a lower to a higher address of one family"));
         }
         let cover = prefix(first, common_prefix(first, last));
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_block_covers_the_network_six_bits_shorter() {
-        let cover = |text: &str| network(text).cover(6).to_string();
+        let cover = |text: &str| network(text).supernet(6).to_string();
         assert_eq!(cover("10.2.0.0/24"), "10.2.0.0/18");
         assert_eq!(cover("10.9.0.7/32"), "10.9.0.0/26");
         assert_eq!(cover("0.0.0.0/0"), "0.0.0.0/0");

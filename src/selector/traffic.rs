@@ -62,7 +62,7 @@ impl PortProtocol {
 
     /// The protocol of that number, if it is one with ports.
     #[must_use]
-    pub fn of(protocol: Protocol) -> Option<Self> {
+    pub fn from_number(protocol: Protocol) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.number() == protocol.number())
     }
 
@@ -140,9 +140,11 @@ pub enum Traffic {
         /// The protocol.
         protocol: PortProtocol,
         /// The ports of the network behind us.
-        my: Ports,
+        #[serde(rename = "my")]
+        local: Ports,
         /// The ports of the network behind the peer.
-        peer: Ports,
+        #[serde(rename = "peer")]
+        remote: Ports,
     },
     /// ICMP, or ICMPv6 where the networks are IPv6.
     Icmp(Icmp),
@@ -153,7 +155,11 @@ impl fmt::Display for Traffic {
         match self {
             Self::Any => f.write_str("any"),
             Self::Protocol(protocol) => write!(f, "protocol {}", protocol.number()),
-            Self::Ports { protocol, my, peer } => write!(f, "{} {my}<>{peer}", protocol.name()),
+            Self::Ports {
+                protocol,
+                local: my,
+                remote: peer,
+            } => write!(f, "{} {my}<>{peer}", protocol.name()),
             Self::Icmp(icmp) => write!(f, "icmp {icmp}"),
         }
     }
@@ -161,7 +167,7 @@ impl fmt::Display for Traffic {
 
 impl Ports {
     /// The ports that both have; nothing, if there are none.
-    fn and(&self, other: &Self) -> Option<Self> {
+    fn intersect(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, ports) | (ports, Self::Any) => Some(ports.clone()),
             (Self::Range(a), Self::Range(b)) => {
@@ -173,7 +179,7 @@ impl Ports {
 }
 
 impl Icmp {
-    fn and(self, other: Self) -> Option<Self> {
+    fn intersect(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Type(a), Self::Type(b)) => (a == b).then_some(self),
             (Self::Type(kind), both @ Self::Code(other, _)) | (both @ Self::Code(other, _), Self::Type(kind)) => {
@@ -187,24 +193,28 @@ impl Icmp {
 impl Traffic {
     /// What is of both kinds, between networks of this family; nothing, if no packet is.
     #[must_use]
-    pub fn and(&self, other: &Self, family: Family) -> Option<Self> {
+    pub fn intersect(&self, other: &Self, family: Family) -> Option<Self> {
         match (self, other) {
             (Self::Any, traffic) | (traffic, Self::Any) => Some(traffic.clone()),
             (Self::Protocol(protocol), traffic) | (traffic, Self::Protocol(protocol)) => {
                 (traffic.protocol(family) == Some(protocol.number())).then(|| traffic.clone())
             }
-            (Self::Icmp(a), Self::Icmp(b)) => a.and(*b).map(Self::Icmp),
+            (Self::Icmp(a), Self::Icmp(b)) => a.intersect(*b).map(Self::Icmp),
             (
-                Self::Ports { protocol, my, peer },
+                Self::Ports {
+                    protocol,
+                    local: my,
+                    remote: peer,
+                },
                 Self::Ports {
                     protocol: of,
-                    my: ours,
-                    peer: theirs,
+                    local: ours,
+                    remote: theirs,
                 },
             ) if protocol == of => Some(Self::Ports {
                 protocol: *protocol,
-                my: my.and(ours)?,
-                peer: peer.and(theirs)?,
+                local: my.intersect(ours)?,
+                remote: peer.intersect(theirs)?,
             }),
             (Self::Icmp(_) | Self::Ports { .. }, Self::Icmp(_) | Self::Ports { .. }) => None,
         }
@@ -250,8 +260,8 @@ mod tests {
     fn tcp(my: Ports, peer: Ports) -> Traffic {
         Traffic::Ports {
             protocol: PortProtocol::Tcp,
-            my,
-            peer,
+            local: my,
+            remote: peer,
         }
     }
 
@@ -265,8 +275,8 @@ mod tests {
         let from_high = tcp(Ports::Any, Ports::Range(1024..=65535));
         let both = tcp(Ports::single(22), Ports::Range(1024..=65535));
         let and = |a: &Traffic, b: &Traffic| {
-            let common = a.and(b, Family::Ipv4);
-            assert_eq!(common, b.and(a, Family::Ipv4), "{a} {b}");
+            let common = a.intersect(b, Family::Ipv4);
+            assert_eq!(common, b.intersect(a, Family::Ipv4), "{a} {b}");
             common
         };
         assert_eq!(and(&ssh, &from_high), Some(both));
@@ -279,6 +289,6 @@ mod tests {
         assert_eq!(and(&code, &Traffic::Icmp(Icmp::Code(3, 1))), None);
         assert_eq!(and(&code, &protocol(1)), Some(code.clone()));
         assert_eq!(and(&code, &ssh), None);
-        assert_eq!(code.and(&protocol(1), Family::Ipv6), None);
+        assert_eq!(code.intersect(&protocol(1), Family::Ipv6), None);
     }
 }

@@ -4,22 +4,22 @@ use ipnet::IpNet;
 
 use super::pattern::{Fit, IdentityPattern, NamePattern};
 use super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
-use crate::contract::{Multiplicity, Tunnel};
 use crate::netfilter::AdministratorChain;
 use crate::selector::Network;
+use crate::updown_env::{Tunnel, UpCounting};
 
 /// An entry `[[connection]]`: for whom it counts, and what it sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionSettings {
     /// For whom. All that is said must fit; an entry that says nothing is refused by the parser.
-    pub who: Who,
+    pub filter: ConnectionFilter,
     /// What it sets besides `[tunnel]`.
-    pub keys: Keys,
+    pub overrides: PolicyOverrides,
     /// Key `between`: pairs of networks, ours and the far one, that `when-down = "block"` holds apart from `start` on. Pairs of one family.
     pub between: Vec<(IpNet, IpNet)>,
 }
 
-impl Connection {
+impl ConnectionSettings {
     /// The networks that are named to be held apart, ours first.
     pub fn pairs(&self) -> impl Iterator<Item = (Network, Network)> + '_ {
         let pairs = self.between.iter();
@@ -29,35 +29,35 @@ impl Connection {
 
 /// The tunnels that an entry is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Who {
+pub struct ConnectionFilter {
     /// Key `name`: the connection's name, `PLUTO_CONNECTION`.
     pub name: Option<NamePattern>,
     /// Key `peer-id`: the peer's identity, `PLUTO_PEER_ID`.
-    pub peer_id: Option<IdentityPattern>,
+    pub remote_id: Option<IdentityPattern>,
     /// Key `user`: the name of XAUTH or EAP, `PLUTO_USERNAME` or `PLUTO_XAUTH_ID`.
     pub user: Option<IdentityPattern>,
     /// Key `peer-network`: the far network lies in it whole; for road warriors with virtual addresses.
-    pub peer_network: Option<IpNet>,
+    pub remote_network: Option<IpNet>,
 }
 
-impl Who {
+impl ConnectionFilter {
     /// Whether a tunnel is meant: as far as every key that is set says so.
     #[must_use]
     pub fn fit(&self, tunnel: &Tunnel) -> Fit {
         let Self {
             name,
-            peer_id,
+            remote_id: peer_id,
             user,
-            peer_network,
+            remote_network: peer_network,
         } = self;
-        let name = name.as_ref().map(|pattern| match tunnel.multiplicity {
-            Multiplicity::Counted => pattern.fits(&tunnel.connection),
-            Multiplicity::Single | Multiplicity::Instances => pattern.fits_plutos(&tunnel.connection),
+        let name = name.as_ref().map(|pattern| match tunnel.up_counting {
+            UpCounting::Counted => pattern.fits(&tunnel.connection),
+            UpCounting::Single | UpCounting::Instances => pattern.fits_plutos(&tunnel.connection),
         });
-        let user = user.as_ref().map(|pattern| match (&tunnel.user, tunnel.multiplicity) {
+        let user = user.as_ref().map(|pattern| match (&tunnel.user, tunnel.up_counting) {
             (None, _) => Fit::No,
-            (Some(user), Multiplicity::Counted) => pattern.fit(user),
-            (Some(user), Multiplicity::Single | Multiplicity::Instances) => pattern.fit_stripped(user),
+            (Some(user), UpCounting::Counted) => pattern.fit(user),
+            (Some(user), UpCounting::Single | UpCounting::Instances) => pattern.fit_stripped(user),
         });
         let surest = match (&user, is_claimed(tunnel)) {
             (None, true) => Fit::Doubtful,
@@ -65,9 +65,11 @@ impl Who {
         };
         let all = [
             name.map(Fit::from),
-            peer_id.as_ref().map(|pattern| pattern.fit(&tunnel.peer_id).min(surest)),
+            peer_id
+                .as_ref()
+                .map(|pattern| pattern.fit(&tunnel.remote_id).min(surest)),
             user,
-            peer_network.map(|network| lies_in(&tunnel.peer_client, network).into()),
+            peer_network.map(|network| lies_in(&tunnel.remote_client, network).into()),
         ];
         all.into_iter().flatten().min().unwrap_or(Fit::Yes)
     }
@@ -77,9 +79,9 @@ impl Who {
     pub fn is_everyone(&self) -> bool {
         let Self {
             name,
-            peer_id,
+            remote_id: peer_id,
             user,
-            peer_network,
+            remote_network: peer_network,
         } = self;
         let name = name.as_ref().is_some_and(NamePattern::fits_all);
         name && peer_id.is_none() && user.is_none() && peer_network.is_none()
@@ -90,9 +92,9 @@ impl Who {
 /// authenticated by EAP or XAuth (`ike_sa.c`, `get_other_eap_id`; RFC 7296, section 2.16). Beside a pattern for the user it is believed, as
 /// where a certificate and EAP are both asked for.
 fn is_claimed(tunnel: &Tunnel) -> bool {
-    match tunnel.multiplicity {
-        Multiplicity::Counted => tunnel.user.as_ref().is_some_and(|user| *user != tunnel.peer_id),
-        Multiplicity::Single | Multiplicity::Instances => false,
+    match tunnel.up_counting {
+        UpCounting::Counted => tunnel.user.as_ref().is_some_and(|user| *user != tunnel.remote_id),
+        UpCounting::Single | UpCounting::Instances => false,
     }
 }
 
@@ -106,7 +108,7 @@ fn lies_in(far: &Network, network: IpNet) -> bool {
 
 /// The keys of a tunnel, each set or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Keys {
+pub struct PolicyOverrides {
     /// Key `allow`.
     pub allow: Option<Allow>,
     /// Key `host-access`.
@@ -127,10 +129,10 @@ pub struct Keys {
     pub on_error: Option<OnError>,
 }
 
-impl Keys {
+impl PolicyOverrides {
     /// A policy with what is set here set in it.
     #[must_use]
-    pub fn over(&self, base: &Policy) -> Policy {
+    pub fn apply_to(&self, base: &Policy) -> Policy {
         let keys = self.clone();
         let base = base.clone();
         Policy {

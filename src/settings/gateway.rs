@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::service::Service;
-use crate::selector::{DevicePattern, MarkBit};
+use crate::selector::{InterfacePattern, MarkBit};
 
 /// What is set for the gateway. The default is what counts without a file: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub enum Through {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum IpsecOnlyScope {
     /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
-    Interface(DevicePattern),
+    Interface(InterfacePattern),
     /// These addresses: `"192.0.2.7"`, `"198.51.100.0/24"`.
     Peer(IpNet),
 }

@@ -20,10 +20,10 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::contract::Tunnel;
 use crate::selector::{Family, Network};
+use crate::updown_env::Tunnel;
 
-pub use connection::{Connection, Keys, Who};
+pub use connection::{ConnectionFilter, ConnectionSettings, PolicyOverrides};
 pub use file::{DEFAULT_PATH, SettingsError};
 pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 pub use pattern::{Fit, IdentityPattern, NamePattern};
@@ -41,14 +41,14 @@ pub struct Settings {
     /// `[tunnel]`: what counts for every tunnel.
     pub tunnel: Policy,
     /// Every `[[connection]]`, in order: the first that fits counts, over `[tunnel]`.
-    pub connections: Vec<Connection>,
+    pub connections: Vec<ConnectionSettings>,
 }
 
 impl Settings {
     /// Whether the addresses of every tunnel's packets are left to other rules, so that the nat table is none of our business.
     #[must_use]
     pub fn leaves_nat_alone(&self) -> bool {
-        let others = self.connections.iter().filter_map(|entry| entry.keys.nat);
+        let others = self.connections.iter().filter_map(|entry| entry.overrides.nat);
         others.chain([self.tunnel.nat]).all(|nat| nat == Nat::Leave)
     }
 
@@ -56,18 +56,18 @@ impl Settings {
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.keys.over(&self.tunnel));
+        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.overrides.apply_to(&self.tunnel));
         doubtful.into_iter().fold(certain, |policy, (_, entry)| {
-            policy.intersect(&entry.keys.over(&self.tunnel))
+            policy.intersect(&entry.overrides.apply_to(&self.tunnel))
         })
     }
 
     /// The networks that are named to be held apart for a tunnel, ours first, as far as they are of its family.
     #[must_use]
-    pub fn between(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
+    pub fn blocked_pairs_of(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
         let Applying { entry, doubtful } = self.applying(tunnel);
         let entries = entry.into_iter().chain(doubtful.into_iter().map(|(_, entry)| entry));
-        let pairs = entries.flat_map(Connection::pairs);
+        let pairs = entries.flat_map(ConnectionSettings::pairs);
         pairs.filter(|(near, _)| near.family() == tunnel.family()).collect()
     }
 
@@ -75,8 +75,9 @@ impl Settings {
     #[must_use]
     pub fn doubts(&self, tunnel: &Tunnel) -> Option<Doubts<'_>> {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.keys.over(&self.tunnel));
-        let conflicts = |(_, entry): &(usize, &Connection)| certain.conflicts(&entry.keys.over(&self.tunnel));
+        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.overrides.apply_to(&self.tunnel));
+        let conflicts =
+            |(_, entry): &(usize, &ConnectionSettings)| certain.conflicts(&entry.overrides.apply_to(&self.tunnel));
         let conflicts: BTreeSet<_> = doubtful.iter().flat_map(conflicts).collect();
         (!doubtful.is_empty()).then_some(Doubts { doubtful, conflicts })
     }
@@ -84,8 +85,12 @@ impl Settings {
     /// Every two networks of a family that are named to be held apart.
     #[must_use]
     pub fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
-        let blocks = |entry: &&Connection| entry.keys.over(&self.tunnel).when_down == WhenDown::Block;
-        let pairs = self.connections.iter().filter(blocks).flat_map(Connection::pairs);
+        let blocks = |entry: &&ConnectionSettings| entry.overrides.apply_to(&self.tunnel).when_down == WhenDown::Block;
+        let pairs = self
+            .connections
+            .iter()
+            .filter(blocks)
+            .flat_map(ConnectionSettings::pairs);
         pairs.filter(|(near, _)| near.family() == family).collect()
     }
 
@@ -93,22 +98,22 @@ impl Settings {
     pub fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
         let entries = self.connections.iter();
         let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
-        entries.map(|entry| entry.keys.over(&self.tunnel).bypass.unwrap_or_default())
+        entries.map(|entry| entry.overrides.apply_to(&self.tunnel).bypass.unwrap_or_default())
     }
 
     /// The name of the connections for which two networks are named.
     #[must_use]
-    pub fn named_between(&self, pair: &(Network, Network)) -> Option<&NamePattern> {
+    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> Option<&NamePattern> {
         let mut entries = self.connections.iter();
         let entry = entries.find(|entry| entry.pairs().any(|other| other == *pair))?;
-        entry.who.name.as_ref()
+        entry.filter.name.as_ref()
     }
 
     /// The first entry that fits a tunnel, and the doubtful ones before it.
     fn applying(&self, tunnel: &Tunnel) -> Applying<'_> {
         let mut applying = Applying::default();
         for (number, entry) in (1..).zip(&self.connections) {
-            match entry.who.fit(tunnel) {
+            match entry.filter.fit(tunnel) {
                 Fit::No => {}
                 Fit::Doubtful => applying.doubtful.push((number, entry)),
                 Fit::Yes => {
@@ -124,15 +129,15 @@ impl Settings {
 /// The entries that apply to a tunnel, or may.
 #[derive(Debug, Default)]
 struct Applying<'a> {
-    entry: Option<&'a Connection>,
+    entry: Option<&'a ConnectionSettings>,
     /// Each with its number, from 1.
-    doubtful: Vec<(usize, &'a Connection)>,
+    doubtful: Vec<(usize, &'a ConnectionSettings)>,
 }
 
 /// That some entries may apply to a tunnel, for a log. One line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Doubts<'a> {
-    doubtful: Vec<(usize, &'a Connection)>,
+    doubtful: Vec<(usize, &'a ConnectionSettings)>,
     /// The keys in which they differ from what is certain, and that have no intersection.
     conflicts: BTreeSet<&'static str>,
 }
@@ -143,7 +148,7 @@ impl fmt::Display for Doubts<'_> {
             return Ok(());
         };
         write!(f, "[[connection]] {number}")?;
-        let patterns = [("peer-id", &entry.who.peer_id), ("user", &entry.who.user)];
+        let patterns = [("peer-id", &entry.filter.remote_id), ("user", &entry.filter.user)];
         let patterns = patterns
             .into_iter()
             .filter_map(|(key, pattern)| Some((key, pattern.as_ref()?)));

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{ConnectionName, PeerText};
 use crate::selector::Expected;
+use crate::updown_env::{ConnectionName, PeerText};
 
 /// The longest pattern, in bytes.
 const LONGEST: usize = 512;

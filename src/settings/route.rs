@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::rtnetlink::{Route, RouteOption, Table};
-use crate::selector::{Device, Expected};
+use crate::rtnetlink::{Route, RouteOption, RouteTable};
+use crate::selector::{Expected, Interface};
 
 /// Whether a tunnel that needs no route gets one all the same (`--route yes`, `ROUTE=yes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct RouteArguments {
     /// The next hop.
     pub via: Option<IpAddr>,
     /// The device.
-    pub interface: Option<Device>,
+    pub interface: Option<Interface>,
     /// The source address of our own packets.
     pub source: Option<IpAddr>,
     /// The greatest packet, in bytes.
@@ -34,7 +34,7 @@ pub struct RouteArguments {
     /// The preference; lower is better.
     pub metric: Option<u32>,
     /// The table; the main one if none is said.
-    pub table: Option<Table>,
+    pub table: Option<RouteTable>,
     /// What else is said of it.
     pub options: Vec<RouteOption>,
 }
@@ -63,7 +63,7 @@ impl RouteArguments {
     pub fn route(self, destination: IpNet) -> Route {
         let Self {
             via,
-            interface: device,
+            interface,
             source,
             mtu,
             metric,
@@ -74,7 +74,7 @@ impl RouteArguments {
             destination,
             table: table.unwrap_or_default(),
             via,
-            device,
+            interface,
             source,
             mtu,
             metric,
@@ -108,10 +108,10 @@ fn replace_option(mut options: Vec<RouteOption>, option: RouteOption) -> Vec<Rou
     options
 }
 
-fn table(text: &str) -> Option<Table> {
+fn table(text: &str) -> Option<RouteTable> {
     match text {
-        "main" => Some(Table::MAIN),
-        number => number.parse().ok().map(Table),
+        "main" => Some(RouteTable::MAIN),
+        number => number.parse().ok().map(RouteTable),
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
             RouteArguments {
                 mtu: Some(1400),
                 metric: Some(5),
-                table: Some(Table(220)),
+                table: Some(RouteTable(220)),
                 options: vec![RouteOption::Onlink],
                 ..RouteArguments::default()
             }

@@ -142,8 +142,8 @@ impl Service {
         match traffic {
             Traffic::Ports {
                 protocol,
-                my: Ports::Range(ports),
-                peer: _,
+                local: Ports::Range(ports),
+                remote: _,
             } => Some(Self::Ports(protocol, ports)),
             Traffic::Protocol(protocol) => Some(Self::Protocol(protocol)),
             Traffic::Any | Traffic::Ports { .. } | Traffic::Icmp(_) => None,
@@ -181,8 +181,8 @@ impl Service {
 fn to_ports(protocol: PortProtocol, ports: RangeInclusive<u16>) -> Traffic {
     Traffic::Ports {
         protocol,
-        my: Ports::Range(ports),
-        peer: Ports::Any,
+        local: Ports::Range(ports),
+        remote: Ports::Any,
     }
 }
 

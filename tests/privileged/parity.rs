@@ -425,7 +425,7 @@ fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
     let net = call("up-client", "10.1.0.0/24", "10.2.0.0/24");
     let calls = [with_all(&net, &[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")])];
     let interface = |device: &str, if_id| XfrmInterface {
-        device: device.parse().expect("a device"),
+        interface: device.parse().expect("a device"),
         if_id,
     };
     let mut world = World {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use pluto_updown::contract::{Duty, Snapshot, read};
+use pluto_updown::updown_env::{FirewallAction, RawEnv, read_event};
 
 /// The program that cargo has built for these tests.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pluto-updown");
@@ -79,9 +79,9 @@ impl Call {
     }
 
     /// What it asks of the firewall, by the library.
-    pub fn duty(&self) -> Duty {
-        let event = read(&Snapshot::new(self.arguments.clone(), self.variables.clone()));
-        event.unwrap_or_else(|error| panic!("{self}: {error}")).duty
+    pub fn duty(&self) -> FirewallAction {
+        let event = read_event(&RawEnv::new(self.arguments.clone(), self.variables.clone()));
+        event.unwrap_or_else(|error| panic!("{self}: {error}")).firewall
     }
 }
 

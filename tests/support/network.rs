@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
-    Address, Ends, Fault, Item, Link, LinkKind, Lookup, Medium, NetlinkError, Network, NoRoute, Origin, Put, Route,
-    RouteOption, Table, Taken, Wanted, Way, WayKind,
+    AssignedAddress, Deleted, Ends, Installed, Link, LinkKind, Lookup, Medium, NetConfig, NetObject, NetlinkError,
+    NetlinkFault, NextHop, NoRoute, Origin, Route, RouteKind, RouteOption, RouteQuery, RouteTable,
 };
-use pluto_updown::selector::{Device, Family};
+use pluto_updown::selector::{Family, Interface};
 
 /// Who has put the routes to the links in.
 const KERNEL: Origin = Origin(2);
@@ -22,9 +22,9 @@ const KERNEL: Origin = Origin(2);
 #[derive(Debug, Clone, Default)]
 pub struct FakeNetwork {
     /// The devices.
-    pub links: BTreeMap<Device, Link>,
+    pub links: BTreeMap<Interface, Link>,
     /// Everything that is in, whoever put it in; no VTI, which is a device.
-    pub items: BTreeSet<Item>,
+    pub items: BTreeSet<NetObject>,
     /// Networks to which a route of somebody else's forbids the way.
     pub forbidden: BTreeMap<IpNet, NoRoute>,
     /// How many changes there were, refused ones too.
@@ -54,7 +54,7 @@ impl FakeNetwork {
         self.insert_link(name.parse().expect("a device"), medium, ends, LinkKind::Other);
     }
 
-    fn insert_link(&mut self, device: Device, medium: Medium, ends: Ends, kind: LinkKind) {
+    fn insert_link(&mut self, device: Interface, medium: Medium, ends: Ends, kind: LinkKind) {
         let index = self.links.values().map(|link| link.index).max().unwrap_or(0) + 1;
         let hardware_address = match medium {
             Medium::Ethernet => Some(vec![2, 0, 0, 0, 0, 1]),
@@ -62,7 +62,7 @@ impl FakeNetwork {
             Medium::Other(_) => None,
         };
         let link = Link {
-            device: device.clone(),
+            interface: device.clone(),
             index,
             medium,
             ends,
@@ -74,12 +74,12 @@ impl FakeNetwork {
 
     /// Adds an address of the administrator's.
     pub fn add_address(&mut self, address: &str, device: &str) {
-        let item = Item::Address(Address {
+        let item = NetObject::Address(AssignedAddress {
             address: address.parse().expect("an address"),
-            device: device.parse().expect("a device"),
+            interface: device.parse().expect("a device"),
             scope: Default::default(),
         });
-        assert_eq!(self.place(&item).expect("a good address"), Put::New);
+        assert_eq!(self.place(&item).expect("a good address"), Installed::New);
     }
 
     /// From now on, the change with this number is refused with this error; the next one has the number 1.
@@ -93,7 +93,7 @@ impl FakeNetwork {
     }
 
     /// Takes a device away with everything on it, as when its driver goes.
-    pub fn remove_link(&mut self, device: &Device) {
+    pub fn remove_link(&mut self, device: &Interface) {
         self.links.remove(device);
         let on_it: Vec<_> = self
             .items
@@ -106,109 +106,113 @@ impl FakeNetwork {
         }
     }
 
-    fn count(&mut self) -> Result<(), Fault> {
+    fn count(&mut self) -> Result<(), NetlinkFault> {
         self.changes += 1;
         self.refusals
             .get(&self.changes)
-            .map_or(Ok(()), |errno| Err(Fault::Refused(*errno)))
+            .map_or(Ok(()), |errno| Err(NetlinkFault::Refused(*errno)))
     }
 
-    fn place(&mut self, item: &Item) -> Result<Put, Fault> {
+    fn place(&mut self, item: &NetObject) -> Result<Installed, NetlinkFault> {
         if let Some(device) = device_of(item)
             && !self.links.contains_key(device)
         {
-            return Err(Fault::NoDevice(device.clone()));
+            return Err(NetlinkFault::NoDevice(device.clone()));
         }
         match item {
-            Item::Route(route) => return self.place_route(route),
-            Item::Vti(vti) if self.links.contains_key(&vti.device) => return Ok(Put::Stood),
-            Item::Vti(vti) => {
+            NetObject::Route(route) => return self.place_route(route),
+            NetObject::VtiInterface(vti) if self.links.contains_key(&vti.interface) => return Ok(Installed::Existed),
+            NetObject::VtiInterface(vti) => {
                 let kind = LinkKind::Vti(vti.ends());
-                self.insert_link(vti.device.clone(), Medium::Other(768), Ends::PointToPoint, kind);
+                self.insert_link(vti.interface.clone(), Medium::Other(768), Ends::PointToPoint, kind);
                 self.items
-                    .extend(vti.address.map(|address| own_address(address, &vti.device)));
-                return Ok(Put::New);
+                    .extend(vti.address.map(|address| own_address(address, &vti.interface)));
+                return Ok(Installed::New);
             }
-            Item::Address(address) if self.addresses().any(|other| same_address(other, address)) => {
-                return Ok(Put::Stood);
+            NetObject::Address(address) if self.addresses().any(|other| same_address(other, address)) => {
+                return Ok(Installed::Existed);
             }
-            Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) => {}
+            NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {}
         }
         Ok(match self.items.insert(item.clone()) {
-            true => Put::New,
-            false => Put::Stood,
+            true => Installed::New,
+            false => Installed::Existed,
         })
     }
 
-    fn place_route(&mut self, route: &Route) -> Result<Put, Fault> {
-        let family = Family::of(route.destination.addr());
+    fn place_route(&mut self, route: &Route) -> Result<Installed, NetlinkFault> {
+        let family = Family::of_address(route.destination.addr());
         let source_is_ours = route
             .source
             .is_none_or(|source| self.addresses().any(|it| it.address.addr() == source));
         if !source_is_ours {
-            return Err(Fault::Refused(Errno::EINVAL));
+            return Err(NetlinkFault::Refused(Errno::EINVAL));
         }
-        let device = match (route.via, &route.device) {
-            (None, None) => return Err(Fault::Refused(Errno::ENODEV)),
+        let device = match (route.via, &route.interface) {
+            (None, None) => return Err(NetlinkFault::Refused(Errno::ENODEV)),
             (None, Some(device)) => device.clone(),
             (Some(_), Some(device)) if route.options.contains(&RouteOption::Onlink) => device.clone(),
-            (Some(via), _) => self.neighbour_device(via, route).ok_or(Fault::Refused(match family {
-                Family::Ipv4 => Errno::ENETUNREACH,
-                Family::Ipv6 => Errno::EHOSTUNREACH,
-            }))?,
+            (Some(via), _) => self
+                .neighbour_device(via, route)
+                .ok_or(NetlinkFault::Refused(match family {
+                    Family::Ipv4 => Errno::ENETUNREACH,
+                    Family::Ipv6 => Errno::EHOSTUNREACH,
+                }))?,
         };
         let whole = Route {
-            device: Some(device),
+            interface: Some(device),
             ..route.clone()
         };
         let key = |route: &Route| (route.destination, route.table, metric(route));
         self.items
-            .retain(|item| !matches!(item, Item::Route(other) if key(other) == key(&whole)));
-        self.items.insert(Item::Route(whole));
-        Ok(Put::New)
+            .retain(|item| !matches!(item, NetObject::Route(other) if key(other) == key(&whole)));
+        self.items.insert(NetObject::Route(whole));
+        Ok(Installed::New)
     }
 
     /// The device on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
     /// what leads elsewhere, IPv6 takes the best route or none.
-    fn neighbour_device(&self, via: IpAddr, route: &Route) -> Option<Device> {
-        let fits = |way: &Route| way.via.is_none() && (route.device.is_none() || way.device == route.device);
+    fn neighbour_device(&self, via: IpAddr, route: &Route) -> Option<Interface> {
+        let fits = |way: &Route| way.via.is_none() && (route.interface.is_none() || way.interface == route.interface);
         let may_be = |way: &Route| via.is_ipv6() || fits(way);
-        let tables = [route.table, Table::MAIN].into_iter().filter(|_| !self.is_local(via));
+        let tables = [route.table, RouteTable::MAIN]
+            .into_iter()
+            .filter(|_| !self.is_local(via));
         let mut found = tables.filter_map(|table| self.best(table, via, may_be).filter(fits));
-        found.next()?.device
+        found.next()?.interface
     }
 
-    fn displace(&mut self, item: &Item) -> Taken {
+    fn displace(&mut self, item: &NetObject) -> Deleted {
         match item {
-            Item::Vti(vti) => match self.links.get(&vti.device).map(|link| link.kind) {
+            NetObject::VtiInterface(vti) => match self.links.get(&vti.interface).map(|link| link.kind) {
                 Some(LinkKind::Vti(ends)) if ends == vti.ends() => {
-                    self.remove_link(&vti.device);
-                    Taken::Out
+                    self.remove_link(&vti.interface);
+                    Deleted::Out
                 }
-                Some(_) | None => Taken::Absent,
+                Some(_) | None => Deleted::Absent,
             },
-            Item::Route(asked) => {
+            NetObject::Route(asked) => {
                 let found = self.routes_put_in().find(|route| goes_with(route, asked)).cloned();
-                self.drop_if_found(found.map(Item::Route))
+                self.drop_if_found(found.map(NetObject::Route))
             }
-            Item::Address(asked) => {
-                let is_it = |it: &&Address| it.device == asked.device && it.address == asked.address;
+            NetObject::Address(asked) => {
+                let is_it = |it: &&AssignedAddress| it.interface == asked.interface && it.address == asked.address;
                 let found = self.addresses().find(is_it).cloned();
-                self.drop_if_found(found.map(Item::Address))
+                self.drop_if_found(found.map(NetObject::Address))
             }
-            Item::Rule(_) | Item::ProxyNeighbour(_) => self.drop_if_found(self.items.get(item).cloned()),
+            NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => self.drop_if_found(self.items.get(item).cloned()),
         }
     }
 
-    fn drop_if_found(&mut self, found: Option<Item>) -> Taken {
-        let Some(item) = found else { return Taken::Absent };
+    fn drop_if_found(&mut self, found: Option<NetObject>) -> Deleted {
+        let Some(item) = found else { return Deleted::Absent };
         self.drop_item(&item);
-        Taken::Out
+        Deleted::Out
     }
 
-    fn drop_item(&mut self, item: &Item) {
+    fn drop_item(&mut self, item: &NetObject) {
         self.items.remove(item);
-        if let Item::Address(address) = item {
+        if let NetObject::Address(address) = item {
             let ip = address.address.addr();
             if !self.addresses().any(|other| other.address.addr() == ip) {
                 self.forget_source(ip);
@@ -224,41 +228,45 @@ impl FakeNetwork {
             .cloned()
             .collect();
         for route in using {
-            self.items.remove(&Item::Route(route.clone()));
+            self.items.remove(&NetObject::Route(route.clone()));
             if source.is_ipv6() {
-                self.items.insert(Item::Route(Route { source: None, ..route }));
+                self.items.insert(NetObject::Route(Route { source: None, ..route }));
             }
         }
     }
 
     fn routes_put_in(&self) -> impl Iterator<Item = &Route> {
         self.items.iter().filter_map(|item| match item {
-            Item::Route(route) => Some(route),
-            Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => None,
+            NetObject::Route(route) => Some(route),
+            NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_) => {
+                None
+            }
         })
     }
 
-    fn addresses(&self) -> impl Iterator<Item = &Address> {
+    fn addresses(&self) -> impl Iterator<Item = &AssignedAddress> {
         self.items.iter().filter_map(|item| match item {
-            Item::Address(address) => Some(address),
-            Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => None,
+            NetObject::Address(address) => Some(address),
+            NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_) => {
+                None
+            }
         })
     }
 
     /// Whether an address is this machine's own. On the loopback, IPv4 takes the whole network for its own.
     fn is_local(&self, ip: IpAddr) -> bool {
-        let whole = |it: &Address| ip.is_ipv4() && it.device.as_str() == "lo" && it.address.contains(&ip);
+        let whole = |it: &AssignedAddress| ip.is_ipv4() && it.interface.as_str() == "lo" && it.address.contains(&ip);
         ip.is_loopback() || self.addresses().any(|it| it.address.addr() == ip || whole(it))
     }
 
     /// The kernel's own routes to the links: of IPv6 also to a single address, of IPv4 none to the loopback.
     fn link_routes(&self) -> impl Iterator<Item = Route> {
-        let has_one = |it: &&Address| match it.address {
-            IpNet::V4(network) => network.prefix_len() < 32 && it.device.as_str() != "lo",
+        let has_one = |it: &&AssignedAddress| match it.address {
+            IpNet::V4(network) => network.prefix_len() < 32 && it.interface.as_str() != "lo",
             IpNet::V6(_) => true,
         };
         self.addresses().filter(has_one).map(|it| Route {
-            device: Some(it.device.clone()),
+            interface: Some(it.interface.clone()),
             source: Some(it.address.addr()).filter(IpAddr::is_ipv4),
             metric: Some(256).filter(|_| it.address.addr().is_ipv6()),
             options: vec![RouteOption::Proto(KERNEL)],
@@ -266,12 +274,12 @@ impl FakeNetwork {
         })
     }
 
-    fn table(&self, table: Table) -> impl Iterator<Item = Route> {
+    fn table(&self, table: RouteTable) -> impl Iterator<Item = Route> {
         let put_in = self.routes_put_in().filter(move |route| route.table == table).cloned();
         put_in.chain(self.link_routes().filter(move |_| table.is_main()))
     }
 
-    fn best(&self, table: Table, to: IpAddr, may_be: impl Fn(&Route) -> bool) -> Option<Route> {
+    fn best(&self, table: RouteTable, to: IpAddr, may_be: impl Fn(&Route) -> bool) -> Option<Route> {
         let leading = self
             .table(table)
             .filter(|route| route.destination.contains(&to) && may_be(route));
@@ -279,21 +287,21 @@ impl FakeNetwork {
     }
 
     /// The way of a packet without a mark, which no rule of ours sees, by the routes of one table.
-    fn way(&self, to: IpAddr, table: Table) -> Option<Way> {
+    fn way(&self, to: IpAddr, table: RouteTable) -> Option<NextHop> {
         if self.is_local(to) {
             let device = Some("lo".parse().expect("a device"));
-            return Some(Way {
-                kind: WayKind::Local,
-                device,
+            return Some(NextHop {
+                kind: RouteKind::Local,
+                interface: device,
                 via: None,
             });
         }
         let best = self.best(table, to, |_| true)?;
         let stands_before = |network: &IpNet| network.contains(&to) && best.destination.contains(network);
         let forbidden = self.forbidden.keys().any(stands_before);
-        (!forbidden).then_some(Way {
-            kind: WayKind::Unicast,
-            device: best.device,
+        (!forbidden).then_some(NextHop {
+            kind: RouteKind::Unicast,
+            interface: best.interface,
             via: best.via,
         })
     }
@@ -305,13 +313,13 @@ impl FakeNetwork {
     }
 }
 
-impl Network for FakeNetwork {
-    fn put(&mut self, item: &Item) -> Result<Put, NetlinkError> {
+impl NetConfig for FakeNetwork {
+    fn install(&mut self, item: &NetObject) -> Result<Installed, NetlinkError> {
         let done = self.count().and_then(|()| self.place(item));
         done.map_err(|fault| NetlinkError::put_in(item, fault))
     }
 
-    fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {
+    fn delete(&mut self, item: &NetObject) -> Result<Deleted, NetlinkError> {
         self.count().map_err(|fault| NetlinkError::take_out(item, fault))?;
         Ok(self.displace(item))
     }
@@ -320,61 +328,61 @@ impl Network for FakeNetwork {
         if from.is_some_and(|from| from.is_ipv4() && !self.is_local(from)) {
             return Ok(Lookup::Unreachable(NoRoute::Network));
         }
-        Ok(match self.way(to, Table::MAIN) {
+        Ok(match self.way(to, RouteTable::MAIN) {
             Some(way) => Lookup::Found(way),
             None => Lookup::Unreachable(self.why_not(to)),
         })
     }
 
-    fn link(&mut self, device: &Device) -> Result<Option<Link>, NetlinkError> {
+    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
         Ok(self.links.get(device).cloned())
     }
 
-    fn routes(&mut self, wanted: &Wanted) -> Result<Vec<Route>, NetlinkError> {
+    fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
         let is_wanted = |route: &Route| match wanted {
-            Wanted::To(network) => route.destination == network.trunc(),
-            Wanted::From(source) => route.source == Some(*source),
+            RouteQuery::To(network) => route.destination == network.trunc(),
+            RouteQuery::From(source) => route.source == Some(*source),
         };
         // IPv4 does not say a metric of 0, IPv6 says one always.
         let as_said = |route: Route| Route {
             metric: Some(metric(&route)).filter(|metric| *metric > 0),
             ..route
         };
-        let mut found: Vec<_> = self.table(Table::MAIN).filter(is_wanted).map(as_said).collect();
+        let mut found: Vec<_> = self.table(RouteTable::MAIN).filter(is_wanted).map(as_said).collect();
         found.sort_by_key(metric);
         Ok(found)
     }
 }
 
 /// The device without which an item cannot be.
-fn device_of(item: &Item) -> Option<&Device> {
+fn device_of(item: &NetObject) -> Option<&Interface> {
     match item {
-        Item::Route(route) => route.device.as_ref(),
-        Item::Address(address) => Some(&address.device),
-        Item::ProxyNeighbour(neighbour) => Some(&neighbour.device),
-        Item::Rule(_) | Item::Vti(_) => None,
+        NetObject::Route(route) => route.interface.as_ref(),
+        NetObject::Address(address) => Some(&address.interface),
+        NetObject::ProxyNeighbour(neighbour) => Some(&neighbour.interface),
+        NetObject::Rule(_) | NetObject::VtiInterface(_) => None,
     }
 }
 
-fn own_address(address: IpNet, device: &Device) -> Item {
-    Item::Address(Address {
+fn own_address(address: IpNet, device: &Interface) -> NetObject {
+    NetObject::Address(AssignedAddress {
         address,
-        device: device.clone(),
+        interface: device.clone(),
         scope: Default::default(),
     })
 }
 
 /// Whether one address stands in the way of another: the scope does not tell them apart, and in IPv6 not even the length of the
 /// prefix does.
-fn same_address(one: &Address, other: &Address) -> bool {
+fn same_address(one: &AssignedAddress, other: &AssignedAddress) -> bool {
     let same_length = one.address.prefix_len() == other.address.prefix_len();
-    one.device == other.device
+    one.interface == other.interface
         && one.address.addr() == other.address.addr()
         && (same_length || one.address.addr().is_ipv6())
 }
 
 fn metric(route: &Route) -> u32 {
-    let usual = match Family::of(route.destination.addr()) {
+    let usual = match Family::of_address(route.destination.addr()) {
         Family::Ipv4 => 0,
         Family::Ipv6 => 1024,
     };
@@ -386,7 +394,7 @@ fn goes_with(route: &Route, asked: &Route) -> bool {
     let same = |one: Option<u32>, other: Option<u32>| other.is_none() || one == other;
     let way = route.destination == asked.destination
         && route.table == asked.table
-        && (asked.device.is_none() || route.device == asked.device)
+        && (asked.interface.is_none() || route.interface == asked.interface)
         && (asked.via.is_none() || route.via == asked.via)
         && same(Some(metric(route)), asked.metric)
         && (asked.origin() == Origin::BOOT || asked.origin() == route.origin());

@@ -7,15 +7,15 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pluto_updown::apply::{ApplyError, Blocked, Caller, Outcome, Session, Started};
-use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
-use pluto_updown::iptables::{Reason, Tables, TablesError};
+use pluto_updown::apply::{ApplyError, Blocked, Context, Engine, StartReport, TunnelOutcome};
+use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
 use pluto_updown::plan::Drift;
-use pluto_updown::record::{Daemon, Store};
+use pluto_updown::record::{DaemonProcess, Store};
 use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Nat, Policy, Settings};
+use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};
@@ -121,13 +121,13 @@ impl EmulatedTables {
         };
         book.dies_halfway = false;
         let reason = match fate {
-            Fate::RefusedBySystem => Reason::System,
-            Fate::Refused | Fate::RefusedHalfway | Fate::RefusedAfter => Reason::Rules,
+            Fate::RefusedBySystem => RefusalReason::System,
+            Fate::Refused | Fate::RefusedHalfway | Fate::RefusedAfter => RefusalReason::Rules,
             Fate::KilledBefore => return dead(),
             // What it would have refused it did not live to commit, and has said so.
             Fate::KilledHalfway | Fate::KilledAfter => {
                 return match restored {
-                    Err(complaint) if complaint != "killed" => refused(complaint, Reason::Rules),
+                    Err(complaint) if complaint != "killed" => refused(complaint, RefusalReason::Rules),
                     Ok(()) | Err(_) => dead(),
                 };
             }
@@ -158,7 +158,7 @@ impl Tables for EmulatedTables {
         match death {
             // What was refused did not live to be committed.
             Some(Death::Halfway | Death::After) if restored.is_ok() || death == Some(Death::Halfway) => Err(dead()),
-            Some(_) | None => restored.map_err(|complaint| refused(complaint, Reason::Rules)),
+            Some(_) | None => restored.map_err(|complaint| refused(complaint, RefusalReason::Rules)),
         }
     }
 
@@ -176,7 +176,7 @@ impl Tables for EmulatedTables {
         match book.lacks.contains(&kind) {
             true => Err(refused(
                 format!("can't initialize iptables table `{table}'"),
-                Reason::Rules,
+                RefusalReason::Rules,
             )),
             false => Ok(book.table(kind).save()),
         }
@@ -193,7 +193,7 @@ impl Tables for EmulatedTables {
     }
 }
 
-fn refused(complaint: String, reason: Reason) -> TablesError {
+fn refused(complaint: String, reason: RefusalReason) -> TablesError {
     TablesError::Refused {
         program: "emulated".into(),
         status: 1,
@@ -214,7 +214,7 @@ fn dead() -> TablesError {
 pub struct World {
     pub folder: TempDir,
     pub tables: EmulatedTables,
-    pub daemon: Option<Daemon>,
+    pub daemon: Option<DaemonProcess>,
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to.
     pub connected: Vec<ipnet::IpNet>,
@@ -252,16 +252,16 @@ impl Default for World {
 
 impl World {
     /// One hook call, as the program makes it.
-    pub fn call(&mut self, duty: &Duty) -> Result<Option<Outcome>, ApplyError> {
+    pub fn call(&mut self, duty: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
         self.work(|session| match duty {
-            Duty::Open(tunnel) => session.open(tunnel).map(Some),
-            Duty::Close(tunnel) => session.close(tunnel).map(Some),
-            Duty::Nothing => Ok(None),
+            FirewallAction::Open(tunnel) => session.open(tunnel).map(Some),
+            FirewallAction::Close(tunnel) => session.close(tunnel).map(Some),
+            FirewallAction::Nothing => Ok(None),
         })
     }
 
-    fn caller(&self) -> Caller {
-        Caller {
+    fn caller(&self) -> Context {
+        Context {
             daemon: self.daemon,
             now: 1_700_000_000,
             interfaces: self.interfaces.clone(),
@@ -271,30 +271,30 @@ impl World {
         }
     }
 
-    pub fn up(&mut self, tunnel: &Tunnel) -> Outcome {
-        self.call(&Duty::Open(Box::new(tunnel.clone())))
+    pub fn up(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
+        self.call(&FirewallAction::Open(Box::new(tunnel.clone())))
             .expect("an up")
             .expect("an outcome")
     }
 
-    pub fn down(&mut self, tunnel: &Tunnel) -> Outcome {
-        self.call(&Duty::Close(Box::new(tunnel.clone())))
+    pub fn down(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
+        self.call(&FirewallAction::Close(Box::new(tunnel.clone())))
             .expect("a down")
             .expect("an outcome")
     }
 
     /// `pluto-updown start`.
-    pub fn start(&mut self) -> Result<Started, ApplyError> {
+    pub fn start(&mut self) -> Result<StartReport, ApplyError> {
         self.work(|session| session.start())
     }
 
     /// `pluto-updown stop`.
-    pub fn stop(&mut self) -> Result<Started, ApplyError> {
+    pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
         self.work(|session| session.stop())
     }
 
     /// `pluto-updown unblock`.
-    pub fn unblock(&mut self, blocked: &Blocked) -> Result<Started, ApplyError> {
+    pub fn unblock(&mut self, blocked: &Blocked) -> Result<StartReport, ApplyError> {
         self.work(|session| session.unblock(blocked))
     }
 
@@ -302,7 +302,7 @@ impl World {
     pub fn restore(&mut self) -> Result<Vec<Drift>, ApplyError> {
         let rulesets: Vec<_> = self.tables.books.keys().copied().collect();
         self.work(|session| {
-            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| session.restore(ruleset)).collect();
+            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| session.reconcile(ruleset)).collect();
             Ok(found?.concat())
         })
     }
@@ -320,12 +320,12 @@ impl World {
 
     fn work<R>(
         &mut self,
-        work: impl FnOnce(&mut Session<'_, EmulatedTables>) -> Result<R, ApplyError>,
+        work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
     ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
         let caller = self.caller();
-        let mut session = Session::new(&store, &mut self.tables, caller);
+        let mut session = Engine::new(&store, &mut self.tables, caller);
         let kept = session.housekeep();
         self.began = kept.is_ok();
         let result = kept.and_then(|()| work(&mut session));
@@ -352,17 +352,19 @@ pub fn nat_left_alone() -> Settings {
 }
 
 /// What a call with these variables, one `NAME=value` a line, asks of the firewall.
-pub fn duty(variables: &str) -> Duty {
+pub fn duty(variables: &str) -> FirewallAction {
     let pairs = variables.lines().filter_map(|line| line.trim().split_once('='));
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    read(&Snapshot::new([], pairs)).expect("a call that is understood").duty
+    read_event(&RawEnv::new([], pairs))
+        .expect("a call that is understood")
+        .firewall
 }
 
 /// The tunnel that a call with these variables is about.
 pub fn tunnel(variables: &str) -> Tunnel {
     match duty(variables) {
-        Duty::Open(tunnel) | Duty::Close(tunnel) => *tunnel,
-        Duty::Nothing => panic!("a verb without a tunnel"),
+        FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
+        FirewallAction::Nothing => panic!("a verb without a tunnel"),
     }
 }
 

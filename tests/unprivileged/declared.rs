@@ -62,8 +62,8 @@ fn a_crate_that_nothing_uses_is_named() {
     ] {
         let output = step(DECLARED, source, test);
         assert!(!output.status.success(), "{missing}");
-        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(complaint.contains(&format!(": {missing}")), "{missing}: {complaint}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains(&format!(": {missing}")), "{missing}: {stderr}");
     }
     let target = DECLARED.replace("[dependencies]", "[target.'cfg(unix)'.dependencies]");
     assert!(

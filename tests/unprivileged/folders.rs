@@ -10,7 +10,7 @@ const ORDER: [&str; 20] = [
     "files",
     "selector",
     "logging",
-    "contract",
+    "updown_env",
     "netfilter",
     "rtnetlink",
     "xfrm",
@@ -146,7 +146,7 @@ fn a_backward_use_is_found_however_it_is_written() {
     for text in [
         "use crate::plan::Path;",
         "pub(crate) use crate::plan;",
-        "use crate::{selector::{Device, Family}, plan::{Path, Way}};",
+        "use crate::{selector::{Interface, Family}, plan::{Path, Way}};",
         "fn f() -> crate::plan::Path {",
         "    use crate::{\n        words,\n        plan,\n    };",
         "/// See [`crate::plan`].",
@@ -156,7 +156,7 @@ fn a_backward_use_is_found_however_it_is_written() {
         assert_eq!(found.len(), 1, "{text}: {found:?}");
     }
     for text in [
-        "use crate::selector::{Device, Family};",
+        "use crate::selector::{Interface, Family};",
         "use crate::settings::Mss;",
         "use super::plan;",
     ] {

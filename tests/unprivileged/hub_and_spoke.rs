@@ -2,9 +2,9 @@
 
 use crate::support::packet::{Packet, Verdict, trace};
 use crate::support::world::{World, libreswan, strongswan, tunnel, with};
-use pluto_updown::contract::Tunnel;
 use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
+use pluto_updown::updown_env::Tunnel;
 
 const WEST: &str = "10.2.0.0/24";
 const EAST: &str = "10.3.0.0/24";
@@ -168,7 +168,7 @@ fn strongswans_if_id_is_matched_on_the_interface_that_has_it() {
     let up = strongswan("up-client", "ifid", 1, "10.1.0.0/24", "10.2.0.0/24");
     let up = with(&with(&up, "PLUTO_IF_ID_IN", "7"), "PLUTO_IF_ID_OUT", "8");
     let interface = |name: &str, if_id| XfrmInterface {
-        device: name.parse().expect("a device"),
+        interface: name.parse().expect("a device"),
         if_id,
     };
     let mut world = World {

@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStringExt as _;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
-use pluto_updown::contract::{Duty, Snapshot, Tunnel, read};
 use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
 use pluto_updown::plan::{
     ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
@@ -15,6 +14,7 @@ use pluto_updown::plan::{
 };
 use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace};
+use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
 use proptest::prelude::*;
 
 /// What can stand in a variable: bytes that a shell, a terminal, a log or iptables would take for something else come often.
@@ -77,9 +77,12 @@ fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
     {
         pairs.push((name.into(), OsString::from_vec(word.clone())));
     }
-    match read(&Snapshot::new([], pairs)).expect("words are only words").duty {
-        Duty::Open(tunnel) => Some(*tunnel),
-        Duty::Close(_) | Duty::Nothing => None,
+    match read_event(&RawEnv::new([], pairs))
+        .expect("words are only words")
+        .firewall
+    {
+        FirewallAction::Open(tunnel) => Some(*tunnel),
+        FirewallAction::Close(_) | FirewallAction::Nothing => None,
     }
 }
 

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::world::{Fate, World, duty, libreswan, strongswan, tunnel, with};
-use pluto_updown::apply::{ApplyError, Caller, Session};
-use pluto_updown::contract::Tunnel;
+use pluto_updown::apply::{ApplyError, Context, Engine};
 use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::Drift;
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
+use pluto_updown::updown_env::Tunnel;
 
 const BOOK: Ruleset = Ruleset {
     backend: Backend::Nft,
@@ -19,13 +19,13 @@ const BOOK: Ruleset = Ruleset {
 fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let store = Store::open(&world.folder.path().join("state"), 1, deadline)?;
-    let caller = Caller {
+    let caller = Context {
         now: 1_700_000_000,
-        ..Caller::default()
+        ..Context::default()
     };
-    let mut session = Session::new(&store, &mut world.tables, caller);
-    session.settle()?;
-    let drifts = session.restore(BOOK)?;
+    let mut session = Engine::new(&store, &mut world.tables, caller);
+    session.recover()?;
+    let drifts = session.reconcile(BOOK)?;
     store.tidy()?;
     Ok(drifts)
 }

@@ -15,15 +15,15 @@ use crate::support::network::FakeNetwork;
 use crate::support::property::cases;
 use crate::support::scratch::scratch;
 use nix::errno::Errno;
-use pluto_updown::apply::{RoutingError, RoutingSession};
-use pluto_updown::contract::{Event, Snapshot, read};
+use pluto_updown::apply::{RoutingEngine, RoutingError};
 use pluto_updown::plan::RouteOptions;
-use pluto_updown::record::{Daemon, Store};
+use pluto_updown::record::{DaemonProcess, Store};
 use pluto_updown::rtnetlink::{
-    Ends, Item, Link, Lookup, Medium, NetlinkError, Network, NoRoute, Put, Route, Taken, Wanted,
+    Deleted, Ends, Installed, Link, Lookup, Medium, NetConfig, NetObject, NetlinkError, NoRoute, Route, RouteQuery,
 };
-use pluto_updown::selector::Device;
+use pluto_updown::selector::Interface;
 use pluto_updown::settings::AlwaysRoute;
+use pluto_updown::updown_env::{Event, RawEnv, read_event};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -212,24 +212,24 @@ impl Deadly<'_> {
     }
 }
 
-impl Network for Deadly<'_> {
-    fn put(&mut self, item: &Item) -> Result<Put, NetlinkError> {
-        self.change(|network| network.put(item))
+impl NetConfig for Deadly<'_> {
+    fn install(&mut self, item: &NetObject) -> Result<Installed, NetlinkError> {
+        self.change(|network| network.install(item))
     }
 
-    fn take_out(&mut self, item: &Item) -> Result<Taken, NetlinkError> {
-        self.change(|network| network.take_out(item))
+    fn delete(&mut self, item: &NetObject) -> Result<Deleted, NetlinkError> {
+        self.change(|network| network.delete(item))
     }
 
     fn lookup(&mut self, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkError> {
         self.network.lookup(to, from)
     }
 
-    fn link(&mut self, device: &Device) -> Result<Option<Link>, NetlinkError> {
+    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
         self.network.link(device)
     }
 
-    fn routes(&mut self, wanted: &Wanted) -> Result<Vec<Route>, NetlinkError> {
+    fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
         self.network.routes(wanted)
     }
 }
@@ -239,14 +239,14 @@ struct Gateway {
     folder: TempDir,
     network: FakeNetwork,
     /// What others have put in.
-    theirs: BTreeSet<Item>,
-    links: BTreeSet<Device>,
-    daemon: Daemon,
+    theirs: BTreeSet<NetObject>,
+    links: BTreeSet<Interface>,
+    daemon: DaemonProcess,
 }
 
 fn route(destination: &str, device: &str) -> Route {
     Route {
-        device: device.parse().ok(),
+        interface: device.parse().ok(),
         ..Route::to(destination.parse().expect("a network"))
     }
 }
@@ -261,11 +261,11 @@ impl Gateway {
             ("198.51.0.0/16", "192.0.2.254"),
             ("2001:db8::/32", "2001:db8::fe"),
         ] {
-            let item = Item::Route(Route {
+            let item = NetObject::Route(Route {
                 via: via.parse().ok(),
                 ..route(destination, "eth0")
             });
-            network.put(&item).expect("a good route");
+            network.install(&item).expect("a good route");
         }
         network
             .forbidden
@@ -286,7 +286,7 @@ impl Gateway {
 
     /// A call from its start to its end: nothing if it died.
     fn call(&mut self, call: &Call, death: Option<(usize, Moment)>) -> Option<Result<usize, RoutingError>> {
-        let event = read(&Snapshot::new(call.arguments.clone(), call.variables.clone())).expect("a good call");
+        let event = read_event(&RawEnv::new(call.arguments.clone(), call.variables.clone())).expect("a good call");
         let store = self.store();
         let daemon = self.daemon;
         let network = &mut self.network;
@@ -311,16 +311,15 @@ impl Gateway {
     }
 
     /// What of ours is in, a VTI's own address excepted.
-    fn ours(&self) -> Vec<Item> {
+    fn ours(&self) -> Vec<NetObject> {
         let ours = self.network.items.difference(&self.theirs);
-        let is_vtis =
-            |item: &&Item| matches!(item, Item::Address(address) if address.device.as_str().starts_with("vti"));
+        let is_vtis = |item: &&NetObject| matches!(item, NetObject::Address(address) if address.interface.as_str().starts_with("vti"));
         ours.filter(|item| !is_vtis(item)).cloned().collect()
     }
 
-    fn recorded(&self) -> Vec<Item> {
+    fn recorded(&self) -> Vec<NetObject> {
         let records = self.store().routings().expect("a readable record");
-        records.into_iter().flat_map(|record| record.items).collect()
+        records.into_iter().flat_map(|record| record.objects).collect()
     }
 
     fn take(&mut self, step: &Step) {
@@ -340,7 +339,7 @@ impl Gateway {
                 let old = self.daemon;
                 self.daemon = daemon(old.pid + 1);
                 let store = self.store();
-                let mut session = RoutingSession::new(&store, &mut self.network, Some(self.daemon), 0);
+                let mut session = RoutingEngine::new(&store, &mut self.network, Some(self.daemon), 0);
                 session.clear(&old).expect("a record");
                 store.tidy().expect("a tidy record");
             }
@@ -348,14 +347,14 @@ impl Gateway {
                 let mut ours = self.ours();
                 // He does not saw off the branch that his own route sits on.
                 let is_used = |source: IpAddr| self.theirs.iter().any(|item| source_of(item) == Some(source));
-                ours.retain(|item| !matches!(item, Item::Address(address) if is_used(address.address.addr())));
+                ours.retain(|item| !matches!(item, NetObject::Address(address) if is_used(address.address.addr())));
                 if let Some(item) = ours.get(number % ours.len().max(1)) {
-                    self.network.take_out(item).expect("it is there");
+                    self.network.delete(item).expect("it is there");
                 }
             }
             Step::UsesSource(number) => {
                 let source = SOURCES[*number];
-                let item = Item::Route(Route {
+                let item = NetObject::Route(Route {
                     source: source.parse().ok(),
                     ..route(
                         if source.contains(':') {
@@ -366,7 +365,7 @@ impl Gateway {
                         "eth0",
                     )
                 });
-                if self.network.put(&item).is_ok() {
+                if self.network.install(&item).is_ok() {
                     self.theirs.insert(item);
                 }
             }
@@ -384,17 +383,20 @@ impl Gateway {
             (Ok(faults), _) if *faults > 0 => {}
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
-                let event = read_event(&Verb::Route.of(&CONNECTIONS[which]));
+                let event = event_of(&Verb::Route.of(&CONNECTIONS[which]));
                 let key = pluto_updown::plan::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
                 let record = self.store().routing(&key).expect("a readable record");
-                for item in record.into_iter().flat_map(|record| record.items) {
+                for item in record.into_iter().flat_map(|record| record.objects) {
                     let is_in = match &item {
-                        Item::Vti(vti) => self.network.links.contains_key(&vti.device),
-                        Item::Route(_) | Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) => there
+                        NetObject::VtiInterface(vti) => self.network.links.contains_key(&vti.interface),
+                        NetObject::Route(_)
+                        | NetObject::Rule(_)
+                        | NetObject::Address(_)
+                        | NetObject::ProxyNeighbour(_) => there
                             .iter()
-                            .any(|other| other.put_in_commands() == item.put_in_commands()),
+                            .any(|other| other.install_commands() == item.install_commands()),
                     };
-                    assert!(is_in, "{:?} is not there", item.put_in_commands());
+                    assert!(is_in, "{:?} is not there", item.install_commands());
                 }
             }
             (Ok(_), Verb::Prepare | Verb::Unroute | Verb::Move | Verb::Up | Verb::Down) => {}
@@ -424,7 +426,7 @@ impl Gateway {
             .cloned()
             .collect();
         for item in theirs {
-            self.network.take_out(&item).expect("it is there");
+            self.network.delete(&item).expect("it is there");
             self.theirs.remove(&item);
         }
         for call in CONNECTIONS.iter() {
@@ -450,10 +452,10 @@ fn files(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn source_of(item: &Item) -> Option<IpAddr> {
+fn source_of(item: &NetObject) -> Option<IpAddr> {
     match item {
-        Item::Route(route) => route.source,
-        Item::Rule(_) | Item::Address(_) | Item::ProxyNeighbour(_) | Item::Vti(_) => None,
+        NetObject::Route(route) => route.source,
+        NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_) => None,
     }
 }
 
@@ -463,12 +465,12 @@ fn is_unreachable(error: &RoutingError) -> bool {
     reasons.iter().any(|reason| error.to_string().contains(reason))
 }
 
-fn read_event(call: &Call) -> Event {
-    read(&Snapshot::new(call.arguments.clone(), call.variables.clone())).expect("a good call")
+fn event_of(call: &Call) -> Event {
+    read_event(&RawEnv::new(call.arguments.clone(), call.variables.clone())).expect("a good call")
 }
 
-fn daemon(pid: u32) -> Daemon {
-    Daemon {
+fn daemon(pid: u32) -> DaemonProcess {
+    DaemonProcess {
         pid,
         started: 1,
         // Not ours: whether it lives is said here.
@@ -476,11 +478,11 @@ fn daemon(pid: u32) -> Daemon {
     }
 }
 
-fn carried_out<N: Network>(
+fn carried_out<N: NetConfig>(
     event: &Event,
     store: &Store,
     kernel: &mut N,
-    daemon: Daemon,
+    daemon: DaemonProcess,
 ) -> Result<usize, RoutingError> {
     let Some(routing) = &event.routing else { return Ok(0) };
     let mut faults = 0;
@@ -489,8 +491,8 @@ fn carried_out<N: Network>(
         ..RouteOptions::default()
     };
     for operation in event.verb.operations() {
-        let mut session = RoutingSession::new(store, kernel, Some(daemon), 0);
-        let work = session.work(event, routing, *operation, &options)?;
+        let mut session = RoutingEngine::new(store, kernel, Some(daemon), 0);
+        let work = session.change(event, routing, *operation, &options)?;
         faults += session.carry_out(&work)?.faults.len();
     }
     Ok(faults)

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::support::emulator::Kind;
 use crate::support::property::cases;
 use crate::support::world::{Death, World, libreswan, strongswan, tunnel, with};
-use pluto_updown::apply::{ApplyError, Outcome};
-use pluto_updown::contract::{Duty, Multiplicity, Tunnel};
+use pluto_updown::apply::{ApplyError, TunnelOutcome};
 use pluto_updown::iptables::TablesError;
 use pluto_updown::plan::TunnelKey;
 use pluto_updown::selector::Family;
+use pluto_updown::updown_env::{FirewallAction, Tunnel, UpCounting};
 use proptest::prelude::*;
 
 const OURS: &str = "10.1.0.0/24";
@@ -164,7 +164,7 @@ impl Run {
 
     fn dying(&mut self, which: usize, up: bool, death: Death) {
         // What an earlier death left is settled first, so that this one befalls the call itself.
-        while self.world.call(&Duty::Nothing).is_err() {}
+        while self.world.call(&FirewallAction::Nothing).is_err() {}
         self.world.tables.death = Some(death);
         self.call(which, up);
         self.world.tables.death = None;
@@ -172,16 +172,18 @@ impl Run {
 
     fn call(&mut self, which: usize, up: bool) {
         let tunnel = Box::new(self.tunnels[which].clone());
-        let result = self
-            .world
-            .call(&if up { Duty::Open(tunnel) } else { Duty::Close(tunnel) });
+        let result = self.world.call(&if up {
+            FirewallAction::Open(tunnel)
+        } else {
+            FirewallAction::Close(tunnel)
+        });
         match (result, up) {
             (Ok(_), true) => self.opened(which),
             (Ok(_), false) => self.closed(which),
             // It never knew how its restore ended. The tunnel is gone in any case; and charon does not mind a hook that dies.
             (Err(ApplyError::Tables(TablesError::Unknown { .. })), false) => self.closed(which),
             (Err(ApplyError::Tables(TablesError::Unknown { .. })), true) => {
-                if self.tunnels[which].multiplicity == Multiplicity::Counted {
+                if self.tunnels[which].up_counting == UpCounting::Counted {
                     self.opened(which);
                 }
             }
@@ -193,7 +195,7 @@ impl Run {
     fn opened(&mut self, which: usize) {
         let entry = self.up.entry(self.key(which)).or_insert((which, 0));
         entry.0 = which;
-        entry.1 = if self.tunnels[which].multiplicity == Multiplicity::Counted {
+        entry.1 = if self.tunnels[which].up_counting == UpCounting::Counted {
             entry.1 + 1
         } else {
             1
@@ -224,7 +226,7 @@ impl Run {
 
     /// One more event in each family, which finds out whatever happened unseen.
     fn come_to_rest(&mut self) {
-        while self.world.call(&Duty::Nothing).is_err() {}
+        while self.world.call(&FirewallAction::Nothing).is_err() {}
         for last in [
             strongswan("up-client", "last", 99, OURS, "172.16.0.0/24"),
             strongswan("up-client", "last", 99, "2001:db8:1::/64", "2001:db8:f::/64"),
@@ -232,8 +234,8 @@ impl Run {
             cat(16805, "2001:db8:a::1/128", "2001:db8:f::/64"),
         ] {
             let last = tunnel(&last);
-            while self.world.call(&Duty::Open(Box::new(last.clone()))).is_err() {}
-            while self.world.call(&Duty::Close(Box::new(last.clone()))).is_err() {}
+            while self.world.call(&FirewallAction::Open(Box::new(last.clone()))).is_err() {}
+            while self.world.call(&FirewallAction::Close(Box::new(last.clone()))).is_err() {}
         }
     }
 }
@@ -323,7 +325,7 @@ proptest! {
         for (which, count) in up {
             for left in (0..count).rev() {
                 let outcome = run.world.down(&run.tunnels[which]);
-                prop_assert_eq!(outcome, if left == 0 { Outcome::Closed } else { Outcome::StillNeeded(left) });
+                prop_assert_eq!(outcome, if left == 0 { TunnelOutcome::Closed } else { TunnelOutcome::StillNeeded(left) });
             }
         }
         let mut empty = World::default();
@@ -339,9 +341,9 @@ proptest! {
 fn a_second_up_writes_nothing() {
     for tunnel in tunnels() {
         let mut world = World::default();
-        assert_eq!(world.up(&tunnel), Outcome::Opened);
+        assert_eq!(world.up(&tunnel), TunnelOutcome::Opened);
         let restores = world.tables.restores();
-        assert!(matches!(world.up(&tunnel), Outcome::StoodAlready(_)));
+        assert!(matches!(world.up(&tunnel), TunnelOutcome::AlreadyOpen(_)));
         assert_eq!(world.tables.restores(), restores);
     }
 }
@@ -350,12 +352,12 @@ fn a_second_up_writes_nothing() {
 fn strongswans_up_up_down_leaves_the_tunnel_standing() {
     let tunnel = tunnel(&strongswan("up-client", "net", 1, OURS, "10.2.0.0/24"));
     let mut world = World::default();
-    assert_eq!(world.up(&tunnel), Outcome::Opened);
-    assert_eq!(world.up(&tunnel), Outcome::StoodAlready(2));
+    assert_eq!(world.up(&tunnel), TunnelOutcome::Opened);
+    assert_eq!(world.up(&tunnel), TunnelOutcome::AlreadyOpen(2));
     let standing = world.tables.book(Family::Ipv4).save();
-    assert_eq!(world.down(&tunnel), Outcome::StillNeeded(1));
+    assert_eq!(world.down(&tunnel), TunnelOutcome::StillNeeded(1));
     assert_eq!(world.tables.book(Family::Ipv4).save(), standing);
-    assert_eq!(world.down(&tunnel), Outcome::Closed);
+    assert_eq!(world.down(&tunnel), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
 
@@ -363,7 +365,7 @@ fn strongswans_up_up_down_leaves_the_tunnel_standing() {
 fn a_down_without_an_up_is_quiet_and_starts_nothing() {
     for tunnel in tunnels() {
         let mut world = World::default();
-        assert_eq!(world.down(&tunnel), Outcome::NothingThere);
+        assert_eq!(world.down(&tunnel), TunnelOutcome::NothingThere);
         assert_eq!(world.tables.restores(), 0);
         assert!(world.is_forgotten());
     }
@@ -381,9 +383,9 @@ fn a_host_tunnel_that_mobike_moved_is_found_by_its_ike_sa() {
     world.up(&tunnel(&up));
     assert_eq!(
         world.down(&tunnel(&with(&moved, "PLUTO_UNIQUEID", "2"))),
-        Outcome::NothingThere
+        TunnelOutcome::NothingThere
     );
-    assert_eq!(world.down(&tunnel(&moved)), Outcome::Closed);
+    assert_eq!(world.down(&tunnel(&moved)), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
 
@@ -406,7 +408,7 @@ fn translated() -> Tunnel {
 }
 
 #[track_caller]
-fn assert_refused(world: &mut World, duty: &Duty) {
+fn assert_refused(world: &mut World, duty: &FirewallAction) {
     match world.call(duty) {
         Err(ApplyError::Tables(TablesError::Refused { .. })) => {}
         other => panic!("{other:?}"),
@@ -415,7 +417,7 @@ fn assert_refused(world: &mut World, duty: &Duty) {
 
 #[test]
 fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
-    let open = Duty::Open(Box::new(translated()));
+    let open = FirewallAction::Open(Box::new(translated()));
     for kind in [Kind::Filter, Kind::Nat] {
         for mut world in worlds() {
             let before = contents(&mut world, Family::Ipv4);
@@ -424,7 +426,7 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
             assert_refused(&mut world, &open);
             assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
             assert_eq!(world.is_forgotten(), forgotten);
-            assert_eq!(world.down(&translated()), Outcome::NothingThere);
+            assert_eq!(world.down(&translated()), TunnelOutcome::NothingThere);
         }
     }
 }
@@ -437,10 +439,10 @@ fn a_down_of_which_one_table_is_refused_leaves_the_tunnel_as_it_was() {
             let before = contents(&mut world, Family::Ipv4);
             let own = "-X PLUTO-cat-";
             world.tables.book(Family::Ipv4).refuse(kind, own);
-            assert_refused(&mut world, &Duty::Close(Box::new(translated())));
+            assert_refused(&mut world, &FirewallAction::Close(Box::new(translated())));
             assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
             world.tables.book(Family::Ipv4).relent();
-            assert_eq!(world.down(&translated()), Outcome::Closed);
+            assert_eq!(world.down(&translated()), TunnelOutcome::Closed);
         }
     }
 }
@@ -454,11 +456,11 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
         // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
         book.refuse(Kind::Filter, "--reqid 16701");
         book.refuse(Kind::Nat, "-X ");
-        assert_refused(&mut world, &Duty::Open(Box::new(translated())));
+        assert_refused(&mut world, &FirewallAction::Open(Box::new(translated())));
         assert!(!world.is_forgotten());
-        assert_refused(&mut world, &Duty::Nothing);
+        assert_refused(&mut world, &FirewallAction::Nothing);
         world.tables.book(Family::Ipv4).relent();
-        assert!(world.call(&Duty::Nothing).is_ok());
+        assert!(world.call(&FirewallAction::Nothing).is_ok());
         assert_eq!(contents(&mut world, Family::Ipv4), before);
         assert_eq!(world.is_forgotten(), forgotten);
     }
@@ -467,7 +469,7 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
 #[test]
 fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
     let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
-    let open = Duty::Open(Box::new(translated()));
+    let open = FirewallAction::Open(Box::new(translated()));
     let mut world = World::default();
     world.tables.book(Family::Ipv4).lacks.insert(Kind::Nat);
     assert_refused(&mut world, &open);
@@ -476,7 +478,7 @@ fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
     let before = world.tables.book(Family::Ipv4).save();
     assert_refused(&mut world, &open);
     assert_eq!(world.tables.book(Family::Ipv4).save(), before);
-    assert_eq!(world.down(&stays), Outcome::Closed);
+    assert_eq!(world.down(&stays), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
 
@@ -485,7 +487,7 @@ fn the_filter_opens_last_and_closes_first() {
     let mut world = World::default();
     // The hook dies when the first of the two tables is committed; what stands then?
     world.tables.death = Some(Death::Halfway);
-    assert!(world.call(&Duty::Open(Box::new(translated()))).is_err());
+    assert!(world.call(&FirewallAction::Open(Box::new(translated()))).is_err());
     let stand = |world: &mut World, kind| {
         world
             .tables
@@ -496,12 +498,12 @@ fn the_filter_opens_last_and_closes_first() {
     };
     assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
     // The next call takes it out again: Pluto has given the tunnel up.
-    assert!(world.call(&Duty::Nothing).is_ok());
+    assert!(world.call(&FirewallAction::Nothing).is_ok());
     assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
     world.up(&translated());
     world.tables.death = Some(Death::Halfway);
-    assert!(world.call(&Duty::Close(Box::new(translated()))).is_err());
+    assert!(world.call(&FirewallAction::Close(Box::new(translated()))).is_err());
     assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
-    assert!(world.call(&Duty::Nothing).is_ok());
+    assert!(world.call(&FirewallAction::Nothing).is_ok());
     assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
 }

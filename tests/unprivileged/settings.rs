@@ -70,7 +70,7 @@ fn a_tunnel_is_refused_whose_hiding_address_is_not_in_it() {
     let mut world = world("[tunnel]\nnat = \"10.9.9.1\"\n");
     let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
     let error = world
-        .call(&pluto_updown::contract::Duty::Open(Box::new(tunnel)))
+        .call(&pluto_updown::updown_env::FirewallAction::Open(Box::new(tunnel)))
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -319,7 +319,11 @@ fn networks_are_held_apart_for_a_tunnel_that_may_be_meant() {
         "[[connection]]\npeer-id = \"*@guest.example\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/16\", \"10.2.0.0/16\"]]\n",
     );
     let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.2.0.0/24");
-    let pairs = |identity| settings.between(&tunnel(&with(&call, "PLUTO_PEER_ID", identity))).len();
+    let pairs = |identity| {
+        settings
+            .blocked_pairs_of(&tunnel(&with(&call, "PLUTO_PEER_ID", identity)))
+            .len()
+    };
     assert_eq!((pairs("eve,x@guest.example"), pairs("anna@staff.example")), (1, 0));
 }
 
@@ -350,7 +354,7 @@ fn whoever_runs_the_machine_is_told_what_guards_nothing() {
         panic!("{:?}", world.notes)
     };
     assert!(
-        note.starts_with("road: when-down = \"block\" guards only packets from 10.9.0.3"),
+        note.starts_with("road: when-down = \"block\" clear_text_blocks only packets from 10.9.0.3"),
         "{note}"
     );
     // Once: an up that changes nothing is no news.

@@ -2,8 +2,8 @@
 
 use crate::support::packet::{From, Packet, To, Verdict, trace};
 use crate::support::world::{World, captured, duty};
-use pluto_updown::contract::Duty;
 use pluto_updown::selector::Family;
+use pluto_updown::updown_env::FirewallAction;
 
 /// One line of the table.
 struct Line<'a> {
@@ -90,8 +90,8 @@ fn world(capture: &str, connections: &[&str]) -> World {
             .into_iter()
             .filter(|call| call.contains(&name))
             .map(|call| duty(&call));
-        let first = calls.take_while(|duty| !matches!(duty, Duty::Close(_)));
-        let ups: Vec<_> = first.filter(|duty| matches!(duty, Duty::Open(_))).collect();
+        let first = calls.take_while(|duty| !matches!(duty, FirewallAction::Close(_)));
+        let ups: Vec<_> = first.filter(|duty| matches!(duty, FirewallAction::Open(_))).collect();
         assert!(!ups.is_empty(), "{capture} brings {connection} up");
         for up in ups {
             world.call(&up).expect("a captured up");
@@ -116,7 +116,7 @@ fn every_sample_packet_gets_the_verdict_that_the_table_says() {
             verdict,
         } = Line::parse(text);
         let mut world = world(capture, &connections);
-        let family = Family::of(packet.source);
+        let family = Family::of_address(packet.source);
         let trace = trace(world.tables.book(family), &packet);
         assert_eq!(
             trace.verdict,

@@ -168,7 +168,7 @@ fn program(root: &Path, setting: &Setting) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operator::check::Weight;
+    use crate::operator::check::Severity;
 
     fn programs(text: &str) -> Vec<(usize, PathBuf)> {
         read(Path::new("/f"), text)
@@ -219,12 +219,12 @@ mod tests {
         let [finding] = &*findings(root.path()) else {
             panic!("one finding")
         };
-        assert_eq!(finding.weight, Weight::Wrong);
+        assert_eq!(finding.severity, Severity::Wrong);
         assert!(
             finding.what.contains("mine.conf:2: /opt/pluto-updown: No such file"),
             "{finding}"
         );
         fs::write(&file, "conn a\n").unwrap();
-        assert_eq!(findings(root.path())[0].weight, Weight::Note);
+        assert_eq!(findings(root.path())[0].severity, Severity::Note);
     }
 }

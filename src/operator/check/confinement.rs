@@ -70,7 +70,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::operator::check::Weight;
+    use crate::operator::check::Severity;
 
     fn put(root: &Path, path: &str, text: &str) {
         let path = root.join(path);
@@ -90,12 +90,12 @@ mod tests {
         );
         assert_eq!(findings(root.path()), []);
         put(root.path(), profiles, "/usr/lib/ipsec/charon (enforce)\n");
-        assert_eq!(findings(root.path())[0].weight, Weight::Wrong);
+        assert_eq!(findings(root.path())[0].severity, Severity::Wrong);
         let local = "etc/apparmor.d/local/usr.lib.ipsec.charon";
         put(root.path(), local, "# /usr/local/libexec/pluto-updown PUx,\n");
-        assert_eq!(findings(root.path())[0].weight, Weight::Wrong);
+        assert_eq!(findings(root.path())[0].severity, Severity::Wrong);
         put(root.path(), local, "/usr/local/libexec/pluto-updown PUx,\n");
-        assert_eq!(findings(root.path())[0].weight, Weight::Fine);
+        assert_eq!(findings(root.path())[0].severity, Severity::Fine);
     }
 
     #[test]
@@ -104,6 +104,6 @@ mod tests {
         put(root.path(), "sys/fs/selinux/enforce", "0");
         assert_eq!(findings(root.path()), []);
         put(root.path(), "sys/fs/selinux/enforce", "1");
-        assert_eq!(findings(root.path())[0].weight, Weight::Note);
+        assert_eq!(findings(root.path())[0].severity, Severity::Note);
     }
 }

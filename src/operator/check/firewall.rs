@@ -1,17 +1,17 @@
 //! iptables: which one, what it knows, and what stands in the way of our rules.
 
-use super::super::ground::{Ground, rulesets};
+use super::super::command_context::{CommandContext, rulesets};
 use super::Finding;
-use crate::apply::{Comparison, Session};
-use crate::contract::Tunnel;
+use crate::apply::{Comparison, Engine};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
 use crate::plan::{DriftKind, guards_nothing};
-use crate::record::{Entry, Store};
+use crate::record::{Record, Store};
 use crate::selector::Family;
+use crate::updown_env::Tunnel;
 
 /// All that is found.
-pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
+pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let mut findings = backends(&programs);
@@ -24,7 +24,7 @@ pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
     let mut books = Vec::new();
     for ruleset in known {
         let on_record = store.has_entries(ruleset).unwrap_or(true);
-        let mut session = Session::new(&store, &mut programs, ground.caller());
+        let mut session = Engine::new(&store, &mut programs, ground.context());
         match session.compare(ruleset) {
             Ok(comparison) => {
                 findings.extend(standing(ruleset, &comparison, on_record));
@@ -275,19 +275,19 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
 
 /// Tunnels with a virtual address and nothing else, of which `when-down = "block"` guards nothing.
 fn unguarded(comparison: &Comparison) -> Vec<Finding> {
-    let guards = comparison.entries.iter().filter_map(|entry| match entry {
-        Entry::Guard(guard) => Some(guard),
-        Entry::Tunnel(_) | Entry::Gateway(_) | Entry::Outer(_) => None,
+    let clear_text_blocks = comparison.entries.iter().filter_map(|entry| match entry {
+        Record::ClearTextBlock(guard) => Some(guard),
+        Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => None,
     });
-    let tunnels = guards.filter_map(|guard| {
+    let tunnels = clear_text_blocks.filter_map(|guard| {
         let tunnel = guard.tunnel.as_ref()?;
-        ((guard.near, guard.far) == (tunnel.my_client, tunnel.peer_client)).then_some(tunnel)
+        ((guard.local, guard.remote) == (tunnel.local_client, tunnel.remote_client)).then_some(tunnel)
     });
     let finding = |tunnel: &Tunnel| {
         Finding::wrong(
             format_args!(
-                "{}: when-down = \"block\" guards only packets from {}",
-                tunnel.connection, tunnel.my_client
+                "{}: when-down = \"block\" clear_text_blocks only packets from {}",
+                tunnel.connection, tunnel.local_client
             ),
             "the gateway has that address only while the tunnel is up; without it packets leave unencrypted from another",
             "name the interface in only-ipsec, or the networks in between",

@@ -8,10 +8,10 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 
-use super::super::ground::Ground;
+use super::super::command_context::CommandContext;
 use super::Finding;
 use crate::iptables::DIRECTORIES;
-use crate::process::{self, Ending, Invocation, Output};
+use crate::process::{self, Exit, Invocation, Output};
 use crate::xfrm::policies;
 
 /// What Pluto leaves.
@@ -21,12 +21,12 @@ const LEFT: &str = "--bounding-set=-all,+net_admin,+net_raw,+dac_read_search";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What can be done with the rights that we have.
-pub(super) fn findings(ground: &Ground<'_>) -> Vec<Finding> {
+pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
     vec![record(ground), lock(&ground.options.root), kernel()]
 }
 
 /// Whether the record can be locked and written: it is, and what was made for it goes again.
-fn record(ground: &Ground<'_>) -> Finding {
+fn record(ground: &CommandContext<'_>) -> Finding {
     let folder = ground.options.state_dir.display();
     match ground.open().and_then(|store| Ok(store.tidy()?)) {
         Ok(()) => Finding::fine(format_args!("{folder}: the record can be locked")),
@@ -81,7 +81,7 @@ fn kernel() -> Finding {
 }
 
 /// Makes the same checks with the rights that Pluto leaves, and tells what is wrong only then.
-pub(super) fn as_daemon(ground: &Ground<'_>, before: &[Finding]) -> Vec<Finding> {
+pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<Finding> {
     let folders: Vec<_> = DIRECTORIES.iter().map(PathBuf::from).collect();
     let Some(setpriv) = process::find(&folders, "setpriv") else {
         return vec![Finding::note(
@@ -100,7 +100,7 @@ pub(super) fn as_daemon(ground: &Ground<'_>, before: &[Finding]) -> Vec<Finding>
     }
 }
 
-fn tried(ground: &Ground<'_>, setpriv: &Path) -> Result<String, String> {
+fn tried(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> {
     let program = fs::canonicalize("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
     let arguments = arguments(ground, &program);
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -113,18 +113,16 @@ fn tried(ground: &Ground<'_>, setpriv: &Path) -> Result<String, String> {
         deadline: ground.until(PATIENCE),
     });
     let finished = finished.map_err(|error| error.to_string())?;
-    match finished.ending {
-        Ending::Exit(0 | 1) if !finished.output.is_empty() => {
-            Ok(String::from_utf8_lossy(&finished.output).into_owned())
-        }
-        Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut | Ending::Lost => {
-            Err(format!("setpriv {}: {}", program.display(), finished.complaint))
+    match finished.exit {
+        Exit::Code(0 | 1) if !finished.output.is_empty() => Ok(String::from_utf8_lossy(&finished.output).into_owned()),
+        Exit::Code(_) | Exit::Signal(_) | Exit::TimedOut | Exit::Lost => {
+            Err(format!("setpriv {}: {}", program.display(), finished.stderr))
         }
     }
 }
 
 /// Ourselves, with the options that we were given.
-fn arguments(ground: &Ground<'_>, program: &Path) -> Vec<String> {
+fn arguments(ground: &CommandContext<'_>, program: &Path) -> Vec<String> {
     let options = ground.options;
     let path = |path: &Path| path.display().to_string();
     let mut words = vec![LEFT.to_owned(), "--inh-caps=-all".to_owned(), path(program)];

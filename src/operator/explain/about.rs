@@ -3,25 +3,25 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::find::Found;
+use super::find::FoundTunnel;
 use super::kinds;
-use super::lanes::{Lane, sentence};
-use super::scene::{Book, Scene};
+use super::record_view::{RecordView, RulesetView};
+use super::traffic_class::{TrafficClass, sentence};
 use super::verdict::{brief, on_the_way, protocol};
-use crate::contract::{Attachment, Compression, Scope, Tunnel};
 use crate::netfilter::{BuiltIn, Rule, Table};
 use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState, kept_sources};
-use crate::record::{GuardRecord, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::Nat;
+use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
 use crate::words::{span, wrapped};
 
 /// How wide a line is, in characters.
 const WIDTH: usize = 80;
 
 /// All sentences about a tunnel.
-pub(super) fn text(scene: &Scene, found: &Found<'_>) -> String {
-    let Found { book, record } = found;
+pub(super) fn text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
+    let FoundTunnel { ruleset: book, record } = found;
     let mut text = format!("{} ({}, {})\n", record.key.connection, record.id, book.ruleset);
     text.push_str(&section("", &who(scene, record)));
     text.push_str(&section("WHAT MAY FLOW", &flows(book, record)));
@@ -45,7 +45,7 @@ fn section(title: &str, sentences: &[String]) -> String {
 }
 
 /// Who is at the other end, and since when.
-fn who(scene: &Scene, record: &TunnelRecord) -> Vec<String> {
+fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     let tunnel = &record.tunnel;
     let known = |address: Option<IpAddr>| address.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
     let named = |id: &dyn std::fmt::Display| match id.to_string() {
@@ -57,9 +57,12 @@ fn who(scene: &Scene, record: &TunnelRecord) -> Vec<String> {
         .as_ref()
         .map_or_else(String::new, |user| format!(", user {user}"));
     let mut sentences = vec![
-        format!("Between {} here and {} there.", tunnel.my_client, tunnel.peer_client),
-        format!("Peer: {}{}{user}", known(tunnel.peer), named(&tunnel.peer_id)),
-        format!("Gateway: {}{}", known(tunnel.me), named(&tunnel.my_id)),
+        format!(
+            "Between {} here and {} there.",
+            tunnel.local_client, tunnel.remote_client
+        ),
+        format!("Peer: {}{}{user}", known(tunnel.remote_host), named(&tunnel.remote_id)),
+        format!("Gateway: {}{}", known(tunnel.local_host), named(&tunnel.local_id)),
         format!("Up for {}.", span(scene.now.saturating_sub(record.since))),
         format!("{}.", attached(tunnel)),
     ];
@@ -78,9 +81,9 @@ fn who(scene: &Scene, record: &TunnelRecord) -> Vec<String> {
 
 /// By what its packets are known.
 pub(super) fn attached(tunnel: &Tunnel) -> String {
-    match &tunnel.attachment {
-        Attachment::Device(device) => format!("Known by its device {device}, and by its networks"),
-        Attachment::Policy { reqid, protocol } => {
+    match &tunnel.sa_match {
+        SaMatch::Interface(device) => format!("Known by its device {device}, and by its networks"),
+        SaMatch::Policy { reqid, protocol } => {
             let protocol = protocol.map_or_else(|| "IPsec".to_owned(), |sa| sa.to_string().to_uppercase());
             let number = reqid.map_or_else(String::new, |reqid| format!(" with reqid {reqid}"));
             format!("Known by its policy ({protocol}{number}), and by its networks")
@@ -88,8 +91,8 @@ pub(super) fn attached(tunnel: &Tunnel) -> String {
     }
 }
 
-fn flows(book: &Book, record: &TunnelRecord) -> Vec<String> {
-    let lanes = Lane::ALL.map(|lane| sentence(record, lane));
+fn flows(book: &RulesetView, record: &TunnelRecord) -> Vec<String> {
+    let lanes = TrafficClass::ALL.map(|lane| sentence(record, lane));
     let both = "Out of this tunnel and into another, or the other way round: only what both allow.".to_owned();
     let place = Table::Filter
         .built_in()
@@ -168,7 +171,7 @@ fn addresses(record: &TunnelRecord) -> String {
     match (hidden_behind(record), record.effective_policy().nat) {
         (Some(address), _) => format!(
             "Addresses: machines behind the gateway leave with {address}, and what answers them comes back to them. New connections of machines outside {} are let through by your own rules, or not at all.",
-            record.tunnel.my_client
+            record.tunnel.local_client
         ),
         (None, _) if is_exempt => "Addresses: they stay, whatever SNAT or MASQUERADE rules you have.".to_owned(),
         (None, Nat::Leave) => "Addresses: your own NAT rules decide.".to_owned(),
@@ -177,8 +180,8 @@ fn addresses(record: &TunnelRecord) -> String {
 }
 
 /// The gateway's own rules and the guards, as far as they concern the tunnel.
-fn in_clear(scene: &Scene, found: &Found<'_>) -> Vec<String> {
-    let Found { book, record } = found;
+fn in_clear(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
+    let FoundTunnel { ruleset: book, record } = found;
     let mut sentences = match book.gateway() {
         Some(gateway) => vec![format!(
             "The gateway's own rules are in for {}. They are about packets in clear only; what comes out of the tunnel never meets them.",
@@ -188,15 +191,15 @@ fn in_clear(scene: &Scene, found: &Found<'_>) -> Vec<String> {
     };
     sentences.extend(outer(scene, found));
     sentences.extend(between_networks(book, &record.tunnel));
-    let concerned = book.guards().filter(|guard| concerns(guard, record));
+    let concerned = book.clear_text_blocks().filter(|guard| concerns(guard, record));
     sentences.extend(concerned.map(|guard| held_apart(scene, guard)));
     sentences
 }
 
 /// IKE and ESP with the peer.
-fn outer(scene: &Scene, found: &Found<'_>) -> Vec<String> {
+fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let tunnel = &found.record.tunnel;
-    let (Some(me), Some(peer)) = (tunnel.me, tunnel.peer) else {
+    let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
         return vec!["IKE and ESP: the daemon did not say between which addresses.".to_owned()];
     };
     let kinds = [
@@ -204,8 +207,8 @@ fn outer(scene: &Scene, found: &Found<'_>) -> Vec<String> {
             "IKE (UDP 500)",
             Traffic::Ports {
                 protocol: PortProtocol::Udp,
-                my: Ports::single(500),
-                peer: Ports::single(500),
+                local: Ports::single(500),
+                remote: Ports::single(500),
             },
         ),
         ("ESP", protocol(ESP)),
@@ -221,8 +224,14 @@ fn outer(scene: &Scene, found: &Found<'_>) -> Vec<String> {
 pub(super) const ESP: u8 = 50;
 
 /// What becomes of a packet from the peer to the gateway, and of one to the peer.
-pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr, kind: &Traffic) -> [String; 2] {
-    let family = Family::of(peer);
+pub(super) fn closed(
+    scene: &RecordView,
+    found: &FoundTunnel<'_>,
+    me: IpAddr,
+    peer: IpAddr,
+    kind: &Traffic,
+) -> [String; 2] {
+    let family = Family::of_address(peer);
     let packet = |source, destination, from, to| Packet {
         source,
         destination,
@@ -242,15 +251,17 @@ pub(super) fn closed(scene: &Scene, found: &Found<'_>, me: IpAddr, peer: IpAddr,
         packet(me, peer, Endpoint::Gateway, Endpoint::Unencrypted(None)),
         BuiltIn::Output,
     );
-    [comes, leaves].map(|(packet, built_in)| match scene.book_for(found.book.ruleset, peer) {
-        Some(book) => brief(&book.journeys(packet), family),
-        None => format!("is left to your own rules in {}", built_in.name()),
-    })
+    [comes, leaves].map(
+        |(packet, built_in)| match scene.ruleset_for(found.ruleset.ruleset, peer) {
+            Some(book) => brief(&book.traces(packet), family),
+            None => format!("is left to your own rules in {}", built_in.name()),
+        },
+    )
 }
 
 /// What becomes of packets in clear between the two networks, by an address of each.
-fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
-    let (near, far) = (sample(&tunnel.my_client), sample(&tunnel.peer_client));
+fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
+    let (near, far) = (sample(&tunnel.local_client), sample(&tunnel.remote_client));
     let (ours, how) = match tunnel.scope {
         Scope::Host => (Endpoint::Gateway, "to or from the gateway"),
         Scope::Client => (Endpoint::Unencrypted(None), "through the gateway"),
@@ -271,7 +282,7 @@ fn between_networks(book: &Book, tunnel: &Tunnel) -> Vec<String> {
             requested: None,
             answered_at: None,
         };
-        let fate = brief(&book.journeys(packet), tunnel.family());
+        let fate = brief(&book.traces(packet), tunnel.family());
         format!("Between the networks in clear, {how}, as {source} -> {destination}: {fate}.")
     });
     told.into()
@@ -286,15 +297,15 @@ fn sample(network: &Network) -> IpAddr {
 }
 
 /// Whether a guard holds back what the tunnel is for, or what comes out of it.
-fn concerns(guard: &GuardRecord, record: &TunnelRecord) -> bool {
+fn concerns(guard: &ClearTextBlockRecord, record: &TunnelRecord) -> bool {
     let tunnel = &record.tunnel;
     let meet = |one: &Network, other: &Network| one.covers(other) || other.covers(one);
-    let is_its = meet(&guard.near, &tunnel.my_client) && meet(&guard.far, &tunnel.peer_client);
+    let is_its = meet(&guard.local, &tunnel.local_client) && meet(&guard.remote, &tunnel.remote_client);
     is_its || guard.is_for(&tunnel.connection)
 }
 
-fn held_apart(scene: &Scene, guard: &GuardRecord) -> String {
-    let (near, far) = (guard.near, guard.far);
+fn held_apart(scene: &RecordView, guard: &ClearTextBlockRecord) -> String {
+    let (near, far) = (guard.local, guard.remote);
     let since = span(scene.now.saturating_sub(guard.since));
     let unblock = guard.connection().map_or_else(|| far.to_string(), ToString::to_string);
     format!(

@@ -1,14 +1,14 @@
 //! The way of a tunnel's packets within this machine, as a picture made of boxes. How it is drawn is another matter.
 
 use super::about::{self, closed};
-use super::find::Found;
-use super::lanes::{Lane, Told, told};
-use super::scene::Scene;
+use super::find::FoundTunnel;
+use super::record_view::RecordView;
+use super::traffic_class::{ClassSentence, TrafficClass, class_sentences};
 use super::verdict::protocol;
-use crate::contract::{Attachment, Tunnel};
 use crate::netfilter::{BuiltIn, ChainName, Direction, Table};
 use crate::plan::{AllowedTraffic, DispatchBucket, PacketPath};
 use crate::record::TunnelRecord;
+use crate::updown_env::{SaMatch, Tunnel};
 
 /// A picture: what all packets come through first, the two ways between which it is decided, and what all come through last.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,14 +61,14 @@ impl Stop {
 }
 
 /// Out of the tunnel.
-pub(super) fn inbound(scene: &Scene, found: &Found<'_>) -> Diagram {
+pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
     let [closed, _] = esp(scene, found);
-    let clear = format!("{} -> {}, in clear", tunnel.peer_client, tunnel.my_client);
-    let opened = match &tunnel.attachment {
-        Attachment::Policy { .. } => format!("to rules it came by policy (--dir in --pol ipsec{})", numbered(tunnel)),
-        Attachment::Device(device) => format!("it appears on the device {device}, and bears no policy"),
+    let clear = format!("{} -> {}, in clear", tunnel.remote_client, tunnel.local_client);
+    let opened = match &tunnel.sa_match {
+        SaMatch::Policy { .. } => format!("to rules it came by policy (--dir in --pol ipsec{})", numbered(tunnel)),
+        SaMatch::Interface(device) => format!("it appears on the device {device}, and bears no policy"),
     };
     Diagram {
         title: format!("OUT OF THE TUNNEL {}", tunnel.connection),
@@ -80,12 +80,12 @@ pub(super) fn inbound(scene: &Scene, found: &Found<'_>) -> Diagram {
         ways: [
             Branch {
                 whose: "for the gateway itself".to_owned(),
-                stops: vec![decision(record, Lane::Here)],
+                stops: vec![decision(record, TrafficClass::Here)],
             },
             Branch {
                 whose: "for somebody behind it".to_owned(),
                 stops: vec![
-                    decision(record, Lane::Through),
+                    decision(record, TrafficClass::Through),
                     Stop::kernel("POSTROUTING", ["leaves by its route".to_owned()]),
                 ],
             },
@@ -95,7 +95,7 @@ pub(super) fn inbound(scene: &Scene, found: &Found<'_>) -> Diagram {
 }
 
 /// Into the tunnel.
-pub(super) fn outbound(scene: &Scene, found: &Found<'_>) -> Diagram {
+pub(super) fn outbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
     let [_, closed] = esp(scene, found);
@@ -109,13 +109,13 @@ pub(super) fn outbound(scene: &Scene, found: &Found<'_>) -> Diagram {
         ways: [
             Branch {
                 whose: "from the gateway itself".to_owned(),
-                stops: vec![Stop::kernel(&routed, []), decision(record, Lane::HereOut)],
+                stops: vec![Stop::kernel(&routed, []), decision(record, TrafficClass::HereOut)],
             },
             Branch {
                 whose: "from somebody behind it".to_owned(),
                 stops: vec![
                     Stop::kernel(&format!("PREROUTING; {routed}"), []),
-                    decision(record, Lane::ThroughOut),
+                    decision(record, TrafficClass::ThroughOut),
                 ],
             },
         ],
@@ -129,16 +129,16 @@ pub(super) fn outbound(scene: &Scene, found: &Found<'_>) -> Diagram {
 
 /// The number of its policies, as rules ask for it.
 fn numbered(tunnel: &Tunnel) -> String {
-    match &tunnel.attachment {
-        Attachment::Policy { reqid: Some(reqid), .. } => format!(" --reqid {reqid}"),
-        Attachment::Policy { reqid: None, .. } | Attachment::Device(_) => String::new(),
+    match &tunnel.sa_match {
+        SaMatch::Policy { reqid: Some(reqid), .. } => format!(" --reqid {reqid}"),
+        SaMatch::Policy { reqid: None, .. } | SaMatch::Interface(_) => String::new(),
     }
 }
 
 /// What becomes of ESP from the peer, and to it.
-fn esp(scene: &Scene, found: &Found<'_>) -> [String; 2] {
+fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
     let tunnel = &found.record.tunnel;
-    let (Some(me), Some(peer)) = (tunnel.me, tunnel.peer) else {
+    let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
         return ["from the peer", "to the peer"].map(str::to_owned);
     };
     let [comes, leaves] = closed(scene, found, me, peer, &protocol(about::ESP));
@@ -149,8 +149,8 @@ fn esp(scene: &Scene, found: &Found<'_>) -> [String; 2] {
 }
 
 /// A place where the filter table decides.
-fn decision(record: &TunnelRecord, lane: Lane) -> Stop {
-    let way = told(record, lane);
+fn decision(record: &TunnelRecord, lane: TrafficClass) -> Stop {
+    let way = class_sentences(record, lane);
     let (tone, words) = match &way.passes {
         None => (Tone::Left, "left to your own rules"),
         Some(AllowedTraffic::Undecided) => (Tone::Left, "looked at, then left to your own rules"),
@@ -169,12 +169,12 @@ fn decision(record: &TunnelRecord, lane: Lane) -> Stop {
 }
 
 /// Our chains on a way that the tunnel has one on.
-fn chains(record: &TunnelRecord, way: &Told) -> Vec<String> {
+fn chains(record: &TunnelRecord, way: &ClassSentence) -> Vec<String> {
     if way.passes.is_none() {
         return Vec::new();
     }
-    let path = way.lane.path();
-    let block = DispatchBucket::for_remote(path, &record.tunnel.peer_client);
+    let path = way.class.path();
+    let block = DispatchBucket::for_remote(path, &record.tunnel.remote_client);
     let own = own_chain(record, path);
     let chains = [path.dispatcher(), block.chain_name()].into_iter().chain(own);
     chains.map(|chain| format!("> {chain}")).collect()
@@ -210,7 +210,7 @@ fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> St
     match (direction, about::hidden_behind(record)) {
         (Direction::Out, Some(address)) => lines.push(format!(
             "nat: what is in clear and not in {} becomes {address}, and goes in then",
-            record.tunnel.my_client
+            record.tunnel.local_client
         )),
         (Direction::Out, None) if exempt => {
             lines.push("nat: its addresses stay, whatever your own rules say".to_owned());

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Book, Scene};
-use crate::contract::ConnectionName;
+use super::{RecordView, RulesetView};
 use crate::record::TunnelRecord;
+use crate::updown_env::ConnectionName;
 use crate::words::{escaped, nearest};
 
 /// A tunnel on record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'a> {
-    pub(super) book: &'a Book,
+pub(super) struct FoundTunnel<'a> {
+    pub(super) ruleset: &'a RulesetView,
     pub(super) record: &'a TunnelRecord,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct NoTunnel {
 const TOLD: usize = 20;
 
 /// The tunnels of a connection, or the one with a short name.
-pub(super) fn find<'a>(scene: &'a Scene, name: &str) -> Result<Vec<Found<'a>>, NoTunnel> {
+pub(super) fn find<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTunnel<'a>>, NoTunnel> {
     let connection = ConnectionName::new(name.as_bytes()).ok();
     let found: Vec<_> = all(scene)
         .filter(|found| {
@@ -47,15 +47,15 @@ pub(super) fn find<'a>(scene: &'a Scene, name: &str) -> Result<Vec<Found<'a>>, N
 }
 
 /// Every tunnel on record.
-pub(super) fn all(scene: &Scene) -> impl Iterator<Item = Found<'_>> {
+pub(super) fn all(scene: &RecordView) -> impl Iterator<Item = FoundTunnel<'_>> {
     scene
-        .books
+        .rulesets
         .iter()
-        .flat_map(|book| book.tunnels().map(move |record| Found { book, record }))
+        .flat_map(|book| book.tunnels().map(move |record| FoundTunnel { ruleset: book, record }))
 }
 
 impl NoTunnel {
-    fn of(scene: &Scene, name: &str) -> Self {
+    fn of(scene: &RecordView, name: &str) -> Self {
         let names: BTreeSet<_> = all(scene)
             .map(|found| found.record.key.connection.to_string())
             .collect();

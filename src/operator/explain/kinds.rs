@@ -8,7 +8,11 @@ pub(super) fn packets(kind: &Traffic, family: Family) -> String {
         Traffic::Any => "of any kind".to_owned(),
         Traffic::Protocol(protocol) => of(*protocol, family),
         Traffic::Icmp(icmp) => format!("{} type {icmp}", icmp_name(family)),
-        Traffic::Ports { protocol, my, peer } => {
+        Traffic::Ports {
+            protocol,
+            local: my,
+            remote: peer,
+        } => {
             let from = port(peer).map_or_else(String::new, |port| format!(" from {port}"));
             let to = port(my).map_or_else(String::new, |port| format!(" to {port}"));
             format!("{}{from}{to}", protocol.name().to_uppercase())
@@ -19,7 +23,11 @@ pub(super) fn packets(kind: &Traffic, family: Family) -> String {
 /// What a tunnel was made for, seen from the gateway: `TCP between port 22 here and any port there`.
 pub(super) fn of_tunnel(kind: &Traffic, family: Family) -> String {
     match kind {
-        Traffic::Ports { protocol, my, peer } => {
+        Traffic::Ports {
+            protocol,
+            local: my,
+            remote: peer,
+        } => {
             let end = |ports| port(ports).unwrap_or_else(|| "any port".to_owned());
             format!(
                 "{} between {} here and {} there",

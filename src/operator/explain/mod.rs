@@ -8,24 +8,24 @@ mod diagram;
 mod drawing;
 mod find;
 mod kinds;
-mod lanes;
 mod packet;
-mod question;
-mod scene;
+mod packet_query;
+mod record_view;
 mod svg;
+mod traffic_class;
 mod verdict;
 
 use std::fmt::Write as _;
 
 use log::error;
 
-use super::ground::{Ground, print};
+use super::command_context::{CommandContext, print};
 use crate::cli::Options;
 use crate::hook::HookError;
-use find::Found;
-use scene::{Book, Scene};
+use find::FoundTunnel;
+use record_view::{RecordView, RulesetView};
 
-pub use question::{NoPacket, Question};
+pub use packet_query::{PacketQuery, PacketQueryError};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -46,12 +46,12 @@ pub(super) enum Form {
 
 /// Tells it. Returns the exit code: 1 if no tunnel has the name, 2 if the words are no packet.
 pub(super) fn run(options: &Options, asked: &Asked) -> Result<u8, HookError> {
-    let question = match asked.packet.as_deref().map(Question::read).transpose() {
+    let question = match asked.packet.as_deref().map(PacketQuery::parse).transpose() {
         Ok(question) => question,
         Err(error) => return Ok(complain(2, &error)),
     };
-    let ground = Ground::new(options)?;
-    let scene = Scene::look(&ground)?;
+    let ground = CommandContext::new(options)?;
+    let scene = RecordView::look(&ground)?;
     let found = match &asked.name {
         None => Vec::new(),
         Some(name) => match find::find(&scene, name) {
@@ -72,7 +72,7 @@ fn complain(code: u8, error: &dyn std::fmt::Display) -> u8 {
     code
 }
 
-fn words(scene: &Scene, found: &[Found<'_>]) -> String {
+fn words(scene: &RecordView, found: &[FoundTunnel<'_>]) -> String {
     let mut text = String::new();
     for (number, found) in found.iter().enumerate() {
         let between = if number > 0 { "\n" } else { "" };
@@ -85,7 +85,7 @@ fn words(scene: &Scene, found: &[Found<'_>]) -> String {
     text
 }
 
-fn diagrams(scene: &Scene, found: &[Found<'_>]) -> Vec<diagram::Diagram> {
+fn diagrams(scene: &RecordView, found: &[FoundTunnel<'_>]) -> Vec<diagram::Diagram> {
     let both = found
         .iter()
         .flat_map(|found| [diagram::inbound(scene, found), diagram::outbound(scene, found)]);

@@ -3,19 +3,19 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::find::{Found, all};
+use super::find::{FoundTunnel, all};
 use super::kinds;
-use super::question::Question;
-use super::scene::{Book, Scene, is_ours};
-use super::verdict::{Grain, details, fates, line, moment, moments, others, rule, told};
-use crate::contract::Attachment;
+use super::packet_query::PacketQuery;
+use super::record_view::{RecordView, RulesetView, is_ours};
+use super::verdict::{Grain, details, line, moments, others, outcomes, phase, rule, told};
 use crate::netfilter::{BuiltIn, Direction};
 use crate::plan::{Endpoint, Packet, PacketCtState, Trace, seen_from_destination};
 use crate::record::TunnelRecord;
 use crate::selector::{Family, Traffic};
+use crate::updown_env::SaMatch;
 
 /// One way on which a packet may come.
-struct Way<'a> {
+struct TunnelRoute<'a> {
     title: String,
     from: Endpoint,
     to: Endpoint,
@@ -29,18 +29,18 @@ const TOLD: usize = 24;
 
 /// Whose the two addresses are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ours {
+pub(super) struct OwnAddresses {
     source: bool,
     destination: bool,
 }
 
 /// What becomes of a packet; with tunnels named, of these alone.
-pub(super) fn text(scene: &Scene, question: &Question, named: &[Found<'_>]) -> String {
-    let family = Family::of(question.destination);
-    let books = scene.books.iter().filter(|book| book.ruleset.family == family);
+pub(super) fn text(scene: &RecordView, question: &PacketQuery, named: &[FoundTunnel<'_>]) -> String {
+    let family = Family::of_address(question.destination);
+    let books = scene.rulesets.iter().filter(|book| book.ruleset.family == family);
     let mut text = String::new();
     for book in books {
-        let ours = Ours {
+        let ours = OwnAddresses {
             source: is_ours(Some(book), question.source),
             destination: is_ours(Some(book), question.destination),
         };
@@ -52,15 +52,21 @@ pub(super) fn text(scene: &Scene, question: &Question, named: &[Found<'_>]) -> S
     }
 }
 
-pub(super) fn in_book(scene: &Scene, book: &Book, question: &Question, named: &[Found<'_>], ours: Ours) -> String {
+pub(super) fn in_book(
+    scene: &RecordView,
+    book: &RulesetView,
+    question: &PacketQuery,
+    named: &[FoundTunnel<'_>],
+    ours: OwnAddresses,
+) -> String {
     let fitting = all(scene)
-        .filter(|found| found.book.ruleset == book.ruleset)
+        .filter(|found| found.ruleset.ruleset == book.ruleset)
         .filter(|found| named.is_empty() || named.iter().any(|other| other.record.id == found.record.id));
     let fitting: Vec<_> = fitting.map(|found| found.record).collect();
     let ways = ways(question, &fitting, ours);
     let mut text = String::new();
     for kind in &question.kinds {
-        let Question {
+        let PacketQuery {
             source, destination, ..
         } = question;
         let told = kinds::packets(kind, book.ruleset.family);
@@ -75,7 +81,7 @@ pub(super) fn in_book(scene: &Scene, book: &Book, question: &Question, named: &[
     text
 }
 
-fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> String {
+fn told_way(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> String {
     let mut text = format!("\n{}\n", way.title);
     text.push_str(&line("kernel", &hooks(way)));
     for note in notes(book, question, kind, way) {
@@ -85,8 +91,8 @@ fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> 
     for connection in moments(kind, book.ruleset.family) {
         let told = told_moment(book, question, kind, way, *connection);
         let _ = match &before {
-            Some(before) if *before == told => writeln!(text, "  {}: the same", moment(*connection)),
-            Some(_) | None => write!(text, "  {}:\n{told}", moment(*connection)),
+            Some(before) if *before == told => writeln!(text, "  {}: the same", phase(*connection)),
+            Some(_) | None => write!(text, "  {}:\n{told}", phase(*connection)),
         };
         before = Some(told);
     }
@@ -96,13 +102,19 @@ fn told_way(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> 
 /// So many rules can decide over one packet, and are told. Where it is more, too little is known of the packet.
 const RULES: usize = 4;
 
-fn told_moment(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, connection: PacketCtState) -> String {
-    let journeys = journeys(book, question, kind, way, connection);
+fn told_moment(
+    book: &RulesetView,
+    question: &PacketQuery,
+    kind: &Traffic,
+    way: &TunnelRoute<'_>,
+    connection: PacketCtState,
+) -> String {
+    let traces = traces(book, question, kind, way, connection);
     let family = book.ruleset.family;
-    let by_rule = fates(&journeys, family, Grain::Rule);
+    let by_rule = outcomes(&traces, family, Grain::Rule);
     let is_vague = by_rule.len() > RULES;
     let fates = if is_vague {
-        fates(&journeys, family, Grain::End)
+        outcomes(&traces, family, Grain::End)
     } else {
         by_rule
     };
@@ -110,22 +122,28 @@ fn told_moment(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, 
     for fate in &fates {
         text.push_str(&line("verdict", &told(fate, fates.len() == 1)));
         if !is_vague {
-            text.push_str(&details(&fate.journey));
+            text.push_str(&details(&fate.trace));
         }
     }
     if is_vague {
         text.push_str(&line("note", "say PROTOCOL and PORT, and the rule is told, too"));
     }
-    for other in others(&journeys, family) {
-        let by = rule(&other.journey).map_or_else(String::new, |rule| format!(" by {rule}"));
+    for other in others(&traces, family) {
+        let by = rule(&other.trace).map_or_else(String::new, |rule| format!(" by {rule}"));
         let told = format!("{}{by}, had tunnels come up in another order", told(&other, true));
         text.push_str(&line("or", &told));
     }
     text
 }
 
-fn journeys(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, connection: PacketCtState) -> Vec<Trace> {
-    book.journeys(Packet {
+fn traces(
+    book: &RulesetView,
+    question: &PacketQuery,
+    kind: &Traffic,
+    way: &TunnelRoute<'_>,
+    connection: PacketCtState,
+) -> Vec<Trace> {
+    book.traces(Packet {
         source: question.source,
         destination: question.destination,
         kind: kind.clone(),
@@ -139,7 +157,7 @@ fn journeys(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>, con
 }
 
 /// The kernel's own places on a way.
-fn hooks(way: &Way<'_>) -> String {
+fn hooks(way: &TunnelRoute<'_>) -> String {
     let closed = |tunnel: Option<&TunnelRecord>, words: &'static str| tunnel.map_or("", |_| words);
     let before = closed(way.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");
     let after = closed(way.into, "; encapsulated: OUTPUT > POSTROUTING");
@@ -151,7 +169,7 @@ fn hooks(way: &Way<'_>) -> String {
     format!("{before}{open}{after}")
 }
 
-fn built_in(way: &Way<'_>) -> BuiltIn {
+fn built_in(way: &TunnelRoute<'_>) -> BuiltIn {
     match (&way.from, &way.to) {
         (_, Endpoint::Gateway) => BuiltIn::Input,
         (Endpoint::Gateway, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => BuiltIn::Output,
@@ -161,12 +179,12 @@ fn built_in(way: &Way<'_>) -> BuiltIn {
     }
 }
 
-fn notes(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> Vec<String> {
+fn notes(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> Vec<String> {
     let family = book.ruleset.family;
     let mut notes: Vec<_> = book.before(built_in(way)).into_iter().collect();
     let other_kind = |record: &TunnelRecord, direction| {
         let made_for = seen_from_destination(direction, &record.key.traffic);
-        kind.and(&made_for, family)
+        kind.intersect(&made_for, family)
             .is_none()
             .then(|| kinds::of_tunnel(&record.key.traffic, family))
     };
@@ -188,24 +206,24 @@ fn notes(book: &Book, question: &Question, kind: &Traffic, way: &Way<'_>) -> Vec
 }
 
 /// Every way on which such a packet can come.
-fn ways<'a>(question: &Question, tunnels: &[&'a TunnelRecord], ours: Ours) -> Vec<Way<'a>> {
-    let Question {
+fn ways<'a>(question: &PacketQuery, tunnels: &[&'a TunnelRecord], ours: OwnAddresses) -> Vec<TunnelRoute<'a>> {
+    let PacketQuery {
         source, destination, ..
     } = question;
     let came: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *source, *destination))).collect();
     let leave: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *destination, *source))).collect();
-    let mut ways = vec![Way::new(None, None, ours)];
+    let mut ways = vec![TunnelRoute::new(None, None, ours)];
     for record in &came {
         // Where a policy takes what leaves, nothing leaves in clear.
         if ours.destination || leave.is_empty() {
-            ways.push(Way::new(Some(record), None, ours));
+            ways.push(TunnelRoute::new(Some(record), None, ours));
             continue;
         }
         let others = leave.iter().filter(|other| other.id != record.id);
-        ways.extend(others.map(|other| Way::new(Some(record), Some(other), ours)));
+        ways.extend(others.map(|other| TunnelRoute::new(Some(record), Some(other), ours)));
     }
     if !ours.destination {
-        ways.extend(leave.iter().map(|record| Way::new(None, Some(record), ours)));
+        ways.extend(leave.iter().map(|record| TunnelRoute::new(None, Some(record), ours)));
     }
     ways
 }
@@ -214,11 +232,11 @@ fn ways<'a>(question: &Question, tunnels: &[&'a TunnelRecord], ours: Ours) -> Ve
 fn is_out_of(record: &TunnelRecord, far: IpAddr, near: IpAddr) -> bool {
     let tunnel = &record.tunnel;
     let is_own = tunnel.translation.is_some_and(|translation| translation.own == near);
-    tunnel.peer_client.contains(far) && (tunnel.my_client.contains(near) || is_own)
+    tunnel.remote_client.contains(far) && (tunnel.local_client.contains(near) || is_own)
 }
 
-impl<'a> Way<'a> {
-    fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, ours: Ours) -> Self {
+impl<'a> TunnelRoute<'a> {
+    fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, ours: OwnAddresses) -> Self {
         let clear = |is_ours| {
             if is_ours {
                 Endpoint::Gateway
@@ -253,12 +271,12 @@ impl<'a> Way<'a> {
 /// How a tunnel's packets come or leave.
 pub(super) fn leg(record: &TunnelRecord, direction: Direction) -> Endpoint {
     let device = record.tunnel_rules.interface.clone();
-    match (&record.tunnel.attachment, direction, &device) {
-        (Attachment::Device(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
+    match (&record.tunnel.sa_match, direction, &device) {
+        (SaMatch::Interface(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
         // The device has it first, and asks for the policy afterwards.
-        (Attachment::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(device),
-        (Attachment::Policy { protocol, reqid }, Direction::In, _)
-        | (Attachment::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {
+        (SaMatch::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(device),
+        (SaMatch::Policy { protocol, reqid }, Direction::In, _)
+        | (SaMatch::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {
             interface: device,
             reqid: *reqid,
             protocol: *protocol,

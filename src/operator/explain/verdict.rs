@@ -9,10 +9,10 @@ use crate::words::wrapped;
 
 /// The ways of a packet that end alike, by the same rule.
 #[derive(Debug)]
-pub(super) struct Fate {
+pub(super) struct Outcome {
     pub(super) end: WalkEnd,
     /// The first of them.
-    pub(super) journey: Trace,
+    pub(super) trace: Trace,
     /// What must be so, way by way; nothing for a way that nothing need be so for.
     ifs: Vec<Option<String>>,
 }
@@ -45,7 +45,7 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState
 }
 
 /// What a packet is to its connection.
-pub(super) fn moment(connection: PacketCtState) -> &'static str {
+pub(super) fn phase(connection: PacketCtState) -> &'static str {
     match connection {
         PacketCtState::New => "as the first of a connection",
         PacketCtState::Established(Original) => "later in that connection",
@@ -68,15 +68,15 @@ pub(super) enum Grain {
 ///
 /// Ways come in the order of the rules, each behind those that ask for more. So what a way takes for granted not to be is what was told before
 /// it; and only neighbours may be put together.
-pub(super) fn fates(journeys: &[Trace], family: Family, grain: Grain) -> Vec<Fate> {
-    let mut fates: Vec<Fate> = Vec::new();
-    for journey in journeys.iter().filter(|journey| journey.order == RuleOrder::First) {
-        let condition = condition(journey, family);
-        match fates.last_mut().filter(|fate| fate.is_as(journey, grain)) {
-            Some(fate) => fate.add(condition, journey),
-            None => fates.push(Fate {
-                end: journey.end(),
-                journey: journey.clone(),
+pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Outcome> {
+    let mut fates: Vec<Outcome> = Vec::new();
+    for trace in traces.iter().filter(|trace| trace.order == RuleOrder::First) {
+        let condition = condition(trace, family);
+        match fates.last_mut().filter(|fate| fate.is_as(trace, grain)) {
+            Some(fate) => fate.add(condition, trace),
+            None => fates.push(Outcome {
+                end: trace.end(),
+                trace: trace.clone(),
                 ifs: vec![condition],
             }),
         }
@@ -85,19 +85,19 @@ pub(super) fn fates(journeys: &[Trace], family: Family, grain: Grain) -> Vec<Fat
 }
 
 /// What may become of it instead, had tunnels come up in another order.
-pub(super) fn others(journeys: &[Trace], family: Family) -> Vec<Fate> {
-    let mut others: Vec<Fate> = Vec::new();
-    let is_first = |journey: &&Trace| journey.order == RuleOrder::First;
-    for journey in journeys.iter().filter(|journey| journey.order == RuleOrder::Other) {
-        let is_other = |first: &Trace| first.end() != journey.end() || decided_by(first) != decided_by(journey);
-        let mut firsts = journeys.iter().filter(is_first);
-        let differs = firsts.any(|first| is_other(first) && can_be_one(first, journey, family));
-        let is_told = others.iter().any(|other| other.is_as(journey, Grain::Rule));
+pub(super) fn others(traces: &[Trace], family: Family) -> Vec<Outcome> {
+    let mut others: Vec<Outcome> = Vec::new();
+    let is_first = |trace: &&Trace| trace.order == RuleOrder::First;
+    for trace in traces.iter().filter(|trace| trace.order == RuleOrder::Other) {
+        let is_other = |first: &Trace| first.end() != trace.end() || decided_by(first) != decided_by(trace);
+        let mut firsts = traces.iter().filter(is_first);
+        let differs = firsts.any(|first| is_other(first) && can_be_one(first, trace, family));
+        let is_told = others.iter().any(|other| other.is_as(trace, Grain::Rule));
         if differs && !is_told && others.len() < OTHERS {
-            others.push(Fate {
-                end: journey.end(),
-                journey: journey.clone(),
-                ifs: vec![condition(journey, family)],
+            others.push(Outcome {
+                end: trace.end(),
+                trace: trace.clone(),
+                ifs: vec![condition(trace, family)],
             });
         }
     }
@@ -109,31 +109,31 @@ const OTHERS: usize = 3;
 
 /// Whether one packet can be on either of two ways, as far as its kind tells.
 fn can_be_one(one: &Trace, other: &Trace, family: Family) -> bool {
-    let Some(both) = one.packet.kind.and(&other.packet.kind, family) else {
+    let Some(both) = one.packet.kind.intersect(&other.packet.kind, family) else {
         return false;
     };
     let is_ruled_out = |assumption: &Assumption| match assumption {
         Assumption::Holds(_) => false,
         Assumption::Fails(doubts) => match &doubts[..] {
-            [Doubt::Kind(kind)] => both.and(kind, family).as_ref() == Some(&both),
+            [Doubt::Kind(kind)] => both.intersect(kind, family).as_ref() == Some(&both),
             _ => false,
         },
     };
     !one.assumed.iter().chain(&other.assumed).any(is_ruled_out)
 }
 
-impl Fate {
-    fn add(&mut self, condition: Option<String>, journey: &Trace) {
+impl Outcome {
+    fn add(&mut self, condition: Option<String>, trace: &Trace) {
         if condition.is_none() {
-            self.journey = journey.clone();
+            self.trace = trace.clone();
         }
         self.ifs.push(condition);
     }
 
     /// Whether another way ends so, too.
-    fn is_as(&self, journey: &Trace, grain: Grain) -> bool {
-        let by_rule = grain == Grain::End || decided_by(&self.journey) == decided_by(journey);
-        self.end == journey.end() && by_rule
+    fn is_as(&self, trace: &Trace, grain: Grain) -> bool {
+        let by_rule = grain == Grain::End || decided_by(&self.trace) == decided_by(trace);
+        self.end == trace.end() && by_rule
     }
 
     /// Whether it needs no condition.
@@ -170,7 +170,7 @@ impl Fate {
 
     /// `passes`, `is dropped`, `is left to your own rules in FORWARD`
     pub(super) fn words(&self) -> String {
-        let built_in = self.journey.hook().map_or(BuiltIn::Forward, |station| station.built_in);
+        let built_in = self.trace.hook().map_or(BuiltIn::Forward, |station| station.built_in);
         words(self.end, built_in)
     }
 }
@@ -184,7 +184,7 @@ pub(super) fn words(end: WalkEnd, built_in: BuiltIn) -> String {
 }
 
 /// What becomes of a packet, with the condition if there is one.
-pub(super) fn told(fate: &Fate, is_only: bool) -> String {
+pub(super) fn told(fate: &Outcome, is_only: bool) -> String {
     match fate.condition(is_only) {
         None => fate.words(),
         Some(condition) => format!("{condition}: {}", fate.words()),
@@ -192,27 +192,27 @@ pub(super) fn told(fate: &Fate, is_only: bool) -> String {
 }
 
 /// All fates of a packet in one line.
-pub(super) fn brief(journeys: &[Trace], family: Family) -> String {
-    let fates = fates(journeys, family, Grain::End);
+pub(super) fn brief(traces: &[Trace], family: Family) -> String {
+    let fates = outcomes(traces, family, Grain::End);
     let is_only = fates.len() == 1;
     let told = fates.iter().map(|fate| told(fate, is_only));
     told.collect::<Vec<_>>().join("; ")
 }
 
-fn decided_by(journey: &Trace) -> Option<&DecidingRule> {
-    journey.hook()?.walk.as_ref()?.decided_by.as_ref()
+fn decided_by(trace: &Trace) -> Option<&DecidingRule> {
+    trace.hook()?.walk.as_ref()?.decided_by.as_ref()
 }
 
 /// What of all that was taken for granted is said; that the rest is not so follows from what else is said.
-fn condition(journey: &Trace, family: Family) -> Option<String> {
+fn condition(trace: &Trace, family: Family) -> Option<String> {
     let held = || {
-        journey.assumed.iter().flat_map(|assumption| match assumption {
+        trace.assumed.iter().flat_map(|assumption| match assumption {
             Assumption::Holds(doubts) => &doubts[..],
             Assumption::Fails(_) => &[],
         })
     };
     let is_narrowed = held().any(|doubt| matches!(doubt, Doubt::Kind(_)));
-    let kind = is_narrowed.then(|| format!("it is {}", kinds::packets(&journey.packet.kind, family)));
+    let kind = is_narrowed.then(|| format!("it is {}", kinds::packets(&trace.packet.kind, family)));
     let words: Vec<_> = kind.into_iter().chain(held().filter_map(doubtful)).collect();
     (!words.is_empty()).then(|| words.join(" and "))
 }
@@ -239,18 +239,18 @@ pub(super) fn line(label: &str, text: &str) -> String {
 }
 
 /// The rule that decided, if one did.
-pub(super) fn rule(journey: &Trace) -> Option<String> {
-    let DecidingRule { chain, rule } = decided_by(journey)?;
+pub(super) fn rule(trace: &Trace) -> Option<String> {
+    let DecidingRule { chain, rule } = decided_by(trace)?;
     Some(format!("-A {chain} {rule}"))
 }
 
 /// What decided, by which chains, and what is done on the way.
-pub(super) fn details(journey: &Trace) -> String {
+pub(super) fn details(trace: &Trace) -> String {
     let mut text = String::new();
-    if let Some(rule) = rule(journey) {
+    if let Some(rule) = rule(trace) {
         text.push_str(&line("rule", &rule));
     }
-    for station in &journey.hooks {
+    for station in &trace.hooks {
         if let Some(walk) = &station.walk {
             text.push_str(&passed(station, walk));
         }

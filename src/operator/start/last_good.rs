@@ -30,13 +30,18 @@ impl LastGood {
         &self.path
     }
 
-    /// Keeps a text that was understood and is in force. One that is kept already is not written again.
+    /// Keeps a text that was understood and is in force. One that is kept already is not written again. A system without `/var/lib` keeps
+    /// none: that folder is not ours to make.
     pub(super) fn keep(&self, text: &str) -> io::Result<()> {
         if fs::read(&self.path).is_ok_and(|kept| kept == text.as_bytes()) {
             return Ok(());
         }
         let folder = self.path.parent().unwrap_or(Path::new("/"));
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
         let new = folder.join(format!("new.{}", std::process::id()));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());

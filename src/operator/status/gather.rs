@@ -3,28 +3,28 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::ground::{Ground, rulesets};
-use crate::apply::{Comparison, Session};
+use super::super::command_context::{CommandContext, rulesets};
+use crate::apply::{Comparison, Engine};
 use crate::hook::HookError;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::plan::{Drift, DriftKind, PacketPath, TunnelRules};
-use crate::record::{Entry, GuardRecord, NameUser, Store, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, NameUser, Record, Store, TunnelRecord};
 use crate::resolver;
 use crate::words::one_line;
 
 /// What is, at one moment.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct StatusReport {
     /// When, in seconds since 1970 (UTC).
     pub(super) now: u64,
     /// The network namespace, by inode.
     pub(super) namespace: u64,
     /// The tunnels on record, by name.
-    pub(super) tunnels: Vec<Tunnel>,
+    pub(super) tunnels: Vec<TunnelStatus>,
     /// The gateway's own part, family by family.
-    pub(super) gateways: Vec<Gateway>,
+    pub(super) gateways: Vec<GatewayStatus>,
     /// The networks that are held apart.
-    pub(super) apart: Vec<Apart>,
+    pub(super) blocked: Vec<BlockedPair>,
     /// Who uses name servers of a peer.
     pub(super) name_users: Vec<NameUser>,
     /// What is not as it should be.
@@ -33,20 +33,20 @@ pub(super) struct Report {
 
 /// One tunnel.
 #[derive(Debug)]
-pub(super) struct Tunnel {
+pub(super) struct TunnelStatus {
     pub(super) ruleset: Ruleset,
     pub(super) record: TunnelRecord,
     /// When a daemon last called about it, in seconds since 1970 (UTC).
     pub(super) last_call: Option<u64>,
     /// What came out of it and went into it; nothing, where the firewall cannot be listed.
-    pub(super) traffic: Option<Traffic>,
+    pub(super) traffic: Option<TrafficCounters>,
     /// Whether its daemon runs; nothing, where it is not known which one it was.
     pub(super) daemon_runs: Option<bool>,
 }
 
 /// The gateway's own part in a ruleset.
 #[derive(Debug)]
-pub(super) struct Gateway {
+pub(super) struct GatewayStatus {
     pub(super) ruleset: Ruleset,
     /// When it was put in, in seconds since 1970 (UTC).
     pub(super) since: u64,
@@ -54,16 +54,16 @@ pub(super) struct Gateway {
 
 /// Two networks that are held apart.
 #[derive(Debug)]
-pub(super) struct Apart {
+pub(super) struct BlockedPair {
     pub(super) ruleset: Ruleset,
-    pub(super) record: GuardRecord,
+    pub(super) record: ClearTextBlockRecord,
     /// What was dropped between them; nothing, where the firewall cannot be listed.
     pub(super) dropped: Option<Counters>,
 }
 
 /// What a tunnel's rules have counted since it came up, or since somebody set the counters back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Traffic {
+pub(super) struct TrafficCounters {
     pub(super) inbound: Counters,
     pub(super) outbound: Counters,
 }
@@ -77,7 +77,7 @@ pub(super) struct Problem {
     /// What is wrong, in a line.
     pub(super) text: String,
     /// The command that mends it.
-    pub(super) mend: &'static str,
+    pub(super) fix: &'static str,
 }
 
 const RESTORE: &str = "pluto-updown restore";
@@ -87,7 +87,7 @@ const PRUNE: &str = "pluto-updown prune";
 const CHECK: &str = "pluto-updown check";
 
 /// Looks at everything: one listing for each ruleset at most, a second one where something seems wrong.
-pub(super) fn gather(ground: &Ground<'_>) -> Result<Report, HookError> {
+pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let first = look(ground)?;
     // A call may have changed what we had only half looked at.
     match first.problems.is_empty() {
@@ -96,15 +96,15 @@ pub(super) fn gather(ground: &Ground<'_>) -> Result<Report, HookError> {
     }
 }
 
-fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
+fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
-    let mut session = Session::new(&store, &mut programs, ground.caller());
-    let mut report = Report {
+    let mut session = Engine::new(&store, &mut programs, ground.context());
+    let mut report = StatusReport {
         now: ground.now,
         namespace: ground.namespace,
-        ..Report::default()
+        ..StatusReport::default()
     };
     report.problems.extend(interrupted(&store)?);
     add_name_servers(&mut report, &store)?;
@@ -135,17 +135,17 @@ fn look(ground: &Ground<'_>) -> Result<Report, HookError> {
 }
 
 fn add_entries(
-    report: &mut Report,
+    report: &mut StatusReport,
     store: &Store,
     ruleset: Ruleset,
-    entries: Vec<Entry>,
+    entries: Vec<Record>,
     saved: Option<&IptablesSave>,
 ) {
     let counted = saved.map(counted);
     let mut runs = BTreeMap::new();
     for entry in entries {
         match entry {
-            Entry::Tunnel(record) => report.tunnels.push(Tunnel {
+            Record::Tunnel(record) => report.tunnels.push(TunnelStatus {
                 ruleset,
                 last_call: store.last_call(ruleset, &record.id),
                 traffic: counted.as_ref().map(|counted| traffic(&record.tunnel_rules, counted)),
@@ -154,17 +154,17 @@ fn add_entries(
                     .map(|daemon| *runs.entry(daemon).or_insert_with(|| !daemon.is_dead())),
                 record: *record,
             }),
-            Entry::Gateway(record) => report.gateways.push(Gateway {
+            Record::Gateway(record) => report.gateways.push(GatewayStatus {
                 ruleset,
                 since: record.since,
             }),
-            Entry::Guard(record) => report.apart.push(Apart {
+            Record::ClearTextBlock(record) => report.blocked.push(BlockedPair {
                 ruleset,
                 dropped: saved.map(|saved| dropped(&record.tunnel_rules, saved)),
                 record: *record,
             }),
             // A part of its tunnel.
-            Entry::Outer(_) => {}
+            Record::EspPeer(_) => {}
         }
     }
 }
@@ -200,8 +200,8 @@ fn counted(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
 
 /// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
 /// compressing, comes by once more as what it is, and is counted then.
-fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> Traffic {
-    let mut traffic = Traffic::default();
+fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> TrafficCounters {
+    let mut traffic = TrafficCounters::default();
     let chains = tunnel_rules
         .fragment(Table::Filter)
         .into_iter()
@@ -236,7 +236,7 @@ fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
             DriftKind::OlderLayout => "older",
         },
         text: one_line(&format!("{ruleset} {drift}")),
-        mend: if drift.kind == DriftKind::OlderLayout {
+        fix: if drift.kind == DriftKind::OlderLayout {
             START
         } else if drift.is_repairable() {
             RESTORE
@@ -253,22 +253,22 @@ fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {
         table: None,
         kind: "unreadable",
         text: one_line(&format!("{ruleset}: {error}")),
-        mend: CHECK,
+        fix: CHECK,
     }
 }
 
 fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
-    Ok(store.pending()?.map(|pending| Problem {
+    Ok(store.journal()?.map(|pending| Problem {
         ruleset: Some(pending.ruleset),
         table: None,
         kind: "interrupted",
         text: format!("{}: a call died before it was through", pending.ruleset),
-        mend: RESTORE,
+        fix: RESTORE,
     }))
 }
 
 /// Name servers in use, and what of them is not confirmed or not undone.
-fn add_name_servers(report: &mut Report, store: &Store) -> Result<(), HookError> {
+fn add_name_servers(report: &mut StatusReport, store: &Store) -> Result<(), HookError> {
     let (users, unfinished) = resolver::report(store)?;
     report.name_users = users;
     report.problems.extend(unfinished.into_iter().map(|text| Problem {
@@ -276,17 +276,17 @@ fn add_name_servers(report: &mut Report, store: &Store) -> Result<(), HookError>
         table: None,
         kind: "unconfirmed",
         text,
-        mend: RESTORE,
+        fix: RESTORE,
     }));
     Ok(())
 }
 
-fn orphan(tunnel: &Tunnel) -> Option<Problem> {
+fn orphan(tunnel: &TunnelStatus) -> Option<Problem> {
     (tunnel.daemon_runs == Some(false)).then(|| Problem {
         ruleset: Some(tunnel.ruleset),
         table: None,
         kind: "stale",
         text: format!("{}: its daemon runs no more", tunnel.record.key.connection),
-        mend: PRUNE,
+        fix: PRUNE,
     })
 }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::gather::{Apart, Gateway, Report, Traffic, Tunnel};
-use crate::contract::Domain;
+use super::gather::{BlockedPair, GatewayStatus, StatusReport, TrafficCounters, TunnelStatus};
 use crate::netfilter::Counters;
-use crate::record::{By, NameUser};
+use crate::record::{NameServerMeans, NameUser};
+use crate::updown_env::Domain;
 
 /// The version of the schema.
 const VERSION: u32 = 1;
@@ -20,7 +20,8 @@ struct Document<'a> {
     ok: bool,
     tunnels: Vec<TunnelObject<'a>>,
     gateway: Vec<GatewayObject>,
-    apart: Vec<ApartObject<'a>>,
+    #[serde(rename = "apart")]
+    blocked: Vec<BlockedPairObject<'a>>,
     name_servers: Vec<NameServersObject<'a>>,
     problems: Vec<ProblemObject<'a>>,
 }
@@ -73,7 +74,7 @@ struct GatewayObject {
 }
 
 #[derive(Serialize)]
-struct ApartObject<'a> {
+struct BlockedPairObject<'a> {
     #[serde(rename = "variant")]
     backend: String,
     family: String,
@@ -89,7 +90,7 @@ struct NameServersObject<'a> {
     connection: &'a str,
     servers: &'a [IpAddr],
     domains: &'a [Domain],
-    by: &'a By,
+    by: &'a NameServerMeans,
 }
 
 #[derive(Serialize)]
@@ -99,11 +100,12 @@ struct ProblemObject<'a> {
     ruleset: Option<String>,
     table: Option<&'a str>,
     text: &'a str,
-    mend: &'a str,
+    #[serde(rename = "mend")]
+    fix: &'a str,
 }
 
 /// The report on one line.
-pub(super) fn text(report: &Report) -> String {
+pub(super) fn text(report: &StatusReport) -> String {
     let document = Document {
         version: VERSION,
         time: report.now,
@@ -111,7 +113,7 @@ pub(super) fn text(report: &Report) -> String {
         ok: report.problems.is_empty(),
         tunnels: report.tunnels.iter().map(tunnel).collect(),
         gateway: report.gateways.iter().map(gateway).collect(),
-        apart: report.apart.iter().map(apart).collect(),
+        blocked: report.blocked.iter().map(blocked_pair).collect(),
         name_servers: report.name_users.iter().map(name_servers).collect(),
         problems: report
             .problems
@@ -121,7 +123,7 @@ pub(super) fn text(report: &Report) -> String {
                 ruleset: problem.ruleset.map(|ruleset| ruleset.to_string()),
                 table: problem.table.map(|table| table.name()),
                 text: &problem.text,
-                mend: problem.mend,
+                fix: problem.fix,
             })
             .collect(),
     };
@@ -135,7 +137,7 @@ impl From<Counters> for CountersObject {
     }
 }
 
-fn gateway(Gateway { ruleset, since }: &Gateway) -> GatewayObject {
+fn gateway(GatewayStatus { ruleset, since }: &GatewayStatus) -> GatewayObject {
     GatewayObject {
         backend: ruleset.backend.to_string(),
         family: ruleset.family.to_string(),
@@ -143,29 +145,29 @@ fn gateway(Gateway { ruleset, since }: &Gateway) -> GatewayObject {
     }
 }
 
-fn apart(apart: &Apart) -> ApartObject<'_> {
-    ApartObject {
+fn blocked_pair(apart: &BlockedPair) -> BlockedPairObject<'_> {
+    BlockedPairObject {
         backend: apart.ruleset.backend.to_string(),
         family: apart.ruleset.family.to_string(),
-        my_network: apart.record.near.to_string(),
-        peer_network: apart.record.far.to_string(),
+        my_network: apart.record.local.to_string(),
+        peer_network: apart.record.remote.to_string(),
         connection: apart.record.connection().map(|connection| connection.as_str()),
         since: apart.record.since,
         dropped: apart.dropped.map(CountersObject::from),
     }
 }
 
-fn tunnel(tunnel: &Tunnel) -> TunnelObject<'_> {
+fn tunnel(tunnel: &TunnelStatus) -> TunnelObject<'_> {
     let record = &tunnel.record;
-    let counters = |of: fn(&Traffic) -> Counters| tunnel.traffic.as_ref().map(of).map(CountersObject::from);
+    let counters = |of: fn(&TrafficCounters) -> Counters| tunnel.traffic.as_ref().map(of).map(CountersObject::from);
     TunnelObject {
         id: record.id.as_str(),
         connection: record.key.connection.as_str(),
         backend: tunnel.ruleset.backend.to_string(),
         family: tunnel.ruleset.family.to_string(),
-        me: record.tunnel.me.map(|me| me.to_string()),
-        peer: record.tunnel.peer.map(|peer| peer.to_string()),
-        peer_id: record.tunnel.peer_id.as_str(),
+        me: record.tunnel.local_host.map(|me| me.to_string()),
+        peer: record.tunnel.remote_host.map(|peer| peer.to_string()),
+        peer_id: record.tunnel.remote_id.as_str(),
         user: record.tunnel.user.as_ref().map(|user| user.as_str()),
         my_network: record.key.local_client.to_string(),
         peer_network: record.key.remote_client.to_string(),

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Colours;
-use super::gather::{Apart, Report, Traffic as Passed, Tunnel};
+use super::gather::{BlockedPair, StatusReport, TrafficCounters as Passed, TunnelStatus};
 use crate::netfilter::Counters;
-use crate::record::{By, NameUser};
+use crate::record::{NameServerMeans, NameUser};
 use crate::selector::Traffic;
 use crate::settings::{Nat, WhenDown};
 use crate::words::{span, wrapped};
@@ -18,7 +18,7 @@ const WIDTHS: [usize; 5] = [18, 37, 7, 7, 7];
 type Row = [Vec<String>; 5];
 
 /// The whole report. With an earlier one it shows what came and went meanwhile, a second.
-pub(super) fn text(report: &Report, before: Option<(Duration, &Report)>, colours: Colours) -> String {
+pub(super) fn text(report: &StatusReport, before: Option<(Duration, &StatusReport)>, colours: Colours) -> String {
     let mut text = String::new();
     if report.tunnels.is_empty() {
         text.push_str("no tunnels\n");
@@ -33,14 +33,14 @@ pub(super) fn text(report: &Report, before: Option<(Duration, &Report)>, colours
         let since = span(report.now.saturating_sub(gateway.since));
         let _ = writeln!(text, "gateway's own rules, {}: since {since}", gateway.ruleset);
     }
-    for apart in &report.apart {
+    for apart in &report.blocked {
         text.push_str(&held_apart(report, apart));
     }
     for user in &report.name_users {
         text.push_str(&name_servers(user));
     }
     for problem in &report.problems {
-        let line = format!("{} -- mend: {}", problem.text, problem.mend);
+        let line = format!("{} -- mend: {}", problem.text, problem.fix);
         let _ = writeln!(text, "{}", painted(&line, "31", colours));
     }
     let summary = match (report.problems.len(), report.tunnels.len()) {
@@ -52,7 +52,7 @@ pub(super) fn text(report: &Report, before: Option<(Duration, &Report)>, colours
 }
 
 /// `held apart: 10.1.0.0/24 - 10.2.0.0/24 (office), since 2h13m, dropped 12 packets`
-fn held_apart(report: &Report, apart: &Apart) -> String {
+fn held_apart(report: &StatusReport, apart: &BlockedPair) -> String {
     let record = &apart.record;
     let whose = record
         .connection()
@@ -63,7 +63,7 @@ fn held_apart(report: &Report, apart: &Apart) -> String {
     });
     let text = format!(
         "held apart: {} - {}{whose}, since {since}{dropped}",
-        record.near, record.far
+        record.local, record.remote
     );
     wrapped(&[text], 80).iter().map(|line| format!("{line}\n")).collect()
 }
@@ -77,9 +77,9 @@ fn name_servers(user: &NameUser) -> String {
         some => format!(" for {some}"),
     };
     let place = match &user.by {
-        By::File => "in resolv.conf".to_owned(),
-        By::Unbound => "told to unbound".to_owned(),
-        By::Link(device) => format!("told to systemd-resolved for {device}"),
+        NameServerMeans::File => "in resolv.conf".to_owned(),
+        NameServerMeans::Unbound => "told to unbound".to_owned(),
+        NameServerMeans::Link(device) => format!("told to systemd-resolved for {device}"),
     };
     let text = format!("name servers: {servers}{domains} ({}), {place}", user.user.connection);
     wrapped(&[text], 80).iter().map(|line| format!("{line}\n")).collect()
@@ -96,10 +96,10 @@ fn header([inbound, outbound, ..]: [&str; 4]) -> Row {
     ]
 }
 
-fn row(report: &Report, tunnel: &Tunnel, before: Option<(Duration, &Report)>) -> Row {
+fn row(report: &StatusReport, tunnel: &TunnelStatus, before: Option<(Duration, &StatusReport)>) -> Row {
     let record = &tunnel.record;
     let earlier = before.and_then(|(passed, report)| {
-        let same = |other: &&Tunnel| other.ruleset == tunnel.ruleset && other.record.id == record.id;
+        let same = |other: &&TunnelStatus| other.ruleset == tunnel.ruleset && other.record.id == record.id;
         Some((passed, report.tunnels.iter().find(same)?.traffic?))
     });
     let ago = |time: u64| span(report.now.saturating_sub(time));
@@ -119,22 +119,24 @@ fn row(report: &Report, tunnel: &Tunnel, before: Option<(Duration, &Report)>) ->
 }
 
 /// The networks, the peer and what is allowed.
-fn middle(tunnel: &Tunnel) -> Vec<String> {
+fn middle(tunnel: &TunnelStatus) -> Vec<String> {
     let about = &tunnel.record.tunnel;
-    let peer = about.peer.map_or_else(|| "%any".to_owned(), |peer| peer.to_string());
+    let peer = about
+        .remote_host
+        .map_or_else(|| "%any".to_owned(), |peer| peer.to_string());
     let user = about
         .user
         .as_ref()
         .map_or_else(String::new, |user| format!(" ({user})"));
     vec![
-        format!("{} - {}", about.my_client, about.peer_client),
-        format!("{peer} {}{user}", about.peer_id).trim_end().to_owned(),
+        format!("{} - {}", about.local_client, about.remote_client),
+        format!("{peer} {}{user}", about.remote_id).trim_end().to_owned(),
         format!("allowed: {}", allowed(tunnel)),
     ]
 }
 
 /// What a tunnel allows and what else is done with its packets, in the words of the settings.
-fn allowed(tunnel: &Tunnel) -> String {
+fn allowed(tunnel: &TunnelStatus) -> String {
     let (policy, traffic) = (tunnel.record.effective_policy(), &tunnel.record.key.traffic);
     let mut words = vec![policy.allow.to_string()];
     match traffic {

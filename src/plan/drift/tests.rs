@@ -1,10 +1,10 @@
 use super::super::reconcile::reconcile;
 use super::*;
-use crate::contract::{Duty, Snapshot, read};
 use crate::netfilter::{Command, restore_text};
 use crate::plan::{JumpConfig, NatExemption, PolicyContext, TunnelKey, TunnelRules, tunnel_rules};
 use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Nat, Policy};
+use crate::updown_env::{FirewallAction, RawEnv, read_event};
 
 const SITE: JumpConfig = JumpConfig {
     family: Family::Ipv4,
@@ -23,12 +23,8 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
     let pairs = pairs
         .chain([("PLUTO_CONNECTION", connection)])
         .chain(changes.iter().copied());
-    let event = read(&Snapshot::new(
-        [],
-        pairs.map(|(name, value)| (name.into(), value.into())),
-    ))
-    .unwrap();
-    let Duty::Open(tunnel) = event.duty else {
+    let event = read_event(&RawEnv::new([], pairs.map(|(name, value)| (name.into(), value.into())))).unwrap();
+    let FirewallAction::Open(tunnel) = event.firewall else {
         panic!("an up")
     };
     let id = TunnelKey::from_tunnel(&tunnel).ids().next().unwrap();

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::route_planner::single_address;
-use crate::contract::{Dialect, Libreswan, Operation, RoutedBy, Routing, Scope};
 use crate::rtnetlink::{Link, Lookup};
-use crate::selector::Device;
+use crate::selector::Interface;
+use crate::updown_env::{Daemon, Libreswan, Operation, RoutedBy, Routing, Scope};
 
 /// What the kernel says about the addresses and devices of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct KernelAnswers {
     /// The device towards the peer.
     pub outer: Option<Link>,
     /// The next hop of the default route, and its device.
-    pub gateway: Option<(IpAddr, Device)>,
+    pub gateway: Option<(IpAddr, Interface)>,
 }
 
 /// One of them.
@@ -46,16 +46,16 @@ pub enum KernelQuery {
     Gateway,
 }
 
-/// What [`super::items`] looks at for an operation, in the order in which it can be asked for.
+/// What [`super::objects`] looks at for an operation, in the order in which it can be asked for.
 #[must_use]
-pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
+pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
     let mut needed = BTreeSet::new();
     match operation {
         Operation::Route => {
             needed.insert(KernelQuery::ToPeer);
-            needed.extend(single_address(&routing.peer_client).map(|_| KernelQuery::OnLink));
+            needed.extend(single_address(&routing.remote_client).map(|_| KernelQuery::OnLink));
             needed.extend(routing.source.map(|_| KernelQuery::Source));
-            needed.extend(vti_queries(dialect, &routing.by));
+            needed.extend(vti_queries(daemon, &routing.by));
         }
         Operation::Up => match (routing.scope, &routing.by) {
             (Scope::Host, _) => {}
@@ -63,7 +63,7 @@ pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation)
                 needed.extend(routing.source.map(|_| KernelQuery::Source));
                 // It has routes of its own at `up`.
                 if let RoutedBy::Vti(_) = by {
-                    needed.extend(vti_queries(dialect, by));
+                    needed.extend(vti_queries(daemon, by));
                 }
             }
         },
@@ -81,9 +81,9 @@ pub fn kernel_queries(dialect: Dialect, routing: &Routing, operation: Operation)
 }
 
 /// What the routes themselves depend on.
-fn vti_queries(dialect: Dialect, by: &RoutedBy) -> Vec<KernelQuery> {
-    match (by, dialect) {
-        (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => vec![KernelQuery::Outer],
+fn vti_queries(daemon: Daemon, by: &RoutedBy) -> Vec<KernelQuery> {
+    match (by, daemon) {
+        (RoutedBy::Policy, Daemon::Libreswan(Libreswan::V54)) => vec![KernelQuery::Outer],
         (RoutedBy::Policy, _) => vec![KernelQuery::ToNextHop, KernelQuery::Outer],
         (RoutedBy::XfrmInterface { bypass: Some(_), .. }, _) => vec![KernelQuery::FromMe, KernelQuery::Outer],
         (RoutedBy::Vti(_), _) => vec![KernelQuery::Gateway],

@@ -16,10 +16,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Departure, Dialect, Operation, PeerType, RoutedBy, Routing, Scope, Vti};
-use crate::rtnetlink::{Address, Item, ProxyNeighbour, Route, Rule};
-use crate::selector::{Device, Network};
+use crate::rtnetlink::{AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route};
+use crate::selector::{Interface, Network};
 use crate::settings::{AlwaysRoute, RouteArguments};
+use crate::updown_env::{Daemon, Operation, PeerType, RoutedBy, Routing, Scope, UnrouteReason, VtiSettings};
 
 pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
 use route_planner::RoutePlanner;
@@ -33,7 +33,7 @@ pub struct RoutingKey {
     /// The XFRM interface or VTI device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "device")]
-    pub interface: Option<Device>,
+    pub interface: Option<Interface>,
 }
 
 impl RoutingKey {
@@ -41,10 +41,10 @@ impl RoutingKey {
     #[must_use]
     pub fn from_routing(routing: &Routing) -> Self {
         Self {
-            remote_client: routing.peer_client,
+            remote_client: routing.remote_client,
             interface: match &routing.by {
-                RoutedBy::XfrmInterface { device, bypass: _ } | RoutedBy::Vti(Vti { device, .. }) => {
-                    Some(device.clone())
+                RoutedBy::XfrmInterface { interface, bypass: _ } | RoutedBy::Vti(VtiSettings { interface, .. }) => {
+                    Some(interface.clone())
                 }
                 // KLIPS' device is the same for all, and FreeS/WAN may be restarted with another.
                 RoutedBy::Policy | RoutedBy::Klips(_) => None,
@@ -57,16 +57,18 @@ impl RoutingKey {
 impl fmt::Display for RoutingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.remote_client.to_string().replace('/', "-"))?;
-        self.interface.as_ref().map_or(Ok(()), |device| write!(f, "@{device}"))
+        self.interface
+            .as_ref()
+            .map_or(Ok(()), |interface| write!(f, "@{interface}"))
     }
 }
 
 /// What of an item excludes any other with the same: a network, a metric and a table of a route, the address of an address. Also a good
 /// name for a file.
 #[must_use]
-pub fn object_key(item: &Item) -> String {
-    let text = match item {
-        Item::Route(Route {
+pub fn object_key(object: &NetObject) -> String {
+    let text = match object {
+        NetObject::Route(Route {
             destination,
             table,
             metric,
@@ -74,15 +76,15 @@ pub fn object_key(item: &Item) -> String {
         }) => {
             format!("route-{table}-{}-{destination}", metric.unwrap_or_default())
         }
-        Item::Rule(Rule {
+        NetObject::Rule(PolicyRule {
             priority,
             to,
             mark,
             table,
         }) => format!("rule-{priority}-{to}-{mark}-{table}"),
-        Item::Address(Address { address, .. }) => return address_key(address.addr()),
-        Item::ProxyNeighbour(ProxyNeighbour { address, device }) => format!("neighbour-{address}-{device}"),
-        Item::Vti(vti) => return interface_key(&vti.device),
+        NetObject::Address(AssignedAddress { address, .. }) => return address_key(address.addr()),
+        NetObject::ProxyNeighbour(ProxyNeighbour { address, interface }) => format!("neighbour-{address}-{interface}"),
+        NetObject::VtiInterface(vti) => return interface_key(&vti.interface),
     };
     text.replace('/', "-")
 }
@@ -95,8 +97,8 @@ pub fn address_key(address: IpAddr) -> String {
 
 /// The slot of a tunnel device of ours.
 #[must_use]
-pub fn interface_key(device: &Device) -> String {
-    format!("vti-{device}")
+pub fn interface_key(interface: &Interface) -> String {
+    format!("vti-{interface}")
 }
 
 /// What the administrator says about routes.
@@ -114,37 +116,37 @@ pub struct RouteOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordedRoutes {
     /// For the same far network.
-    pub own: Vec<Item>,
+    pub own: Vec<NetObject>,
     /// The source address of this call, where we have added it for others, behind the device of ours that it is on.
-    pub source: Vec<Item>,
+    pub source: Vec<NetObject>,
 }
 
 /// Everything that is to be installed for a far network after an operation, in the order in which it is put in.
 #[must_use]
 pub fn net_objects(
-    dialect: Dialect,
+    daemon: Daemon,
     routing: &Routing,
     operation: Operation,
     options: &RouteOptions,
     answers: &KernelAnswers,
     standing: &RecordedRoutes,
-) -> Vec<Item> {
+) -> Vec<NetObject> {
     let wish = RoutePlanner {
-        dialect,
+        daemon,
         routing,
         options,
         answers,
         recorded: standing,
     };
-    let keep = |kept: fn(&Item) -> bool| {
+    let keep = |kept: fn(&NetObject) -> bool| {
         standing
             .own
             .iter()
-            .filter(|item| kept(item))
+            .filter(|object| kept(object))
             .cloned()
             .collect::<Vec<_>>()
     };
-    let mut items = match operation {
+    let mut objects = match operation {
         Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
         Operation::Up => match routing.scope {
             Scope::Host => keep(|_| true),
@@ -158,12 +160,12 @@ pub fn net_objects(
         },
         // The device too: whoever routes into one that another connection has made needs it as long as that one.
         Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),
-        Operation::Unroute => match routing.departure {
-            Departure::ForGood => Vec::new(),
-            Departure::Moving => keep(outlives_route),
+        Operation::Unroute => match routing.unroute_reason {
+            UnrouteReason::ForGood => Vec::new(),
+            UnrouteReason::Moving => keep(outlives_route),
         },
         Operation::Down => match (routing.peer_type, routing.source) {
-            (PeerType::Cisco, Some(_)) => keep(|item| !is_route(item)),
+            (PeerType::Cisco, Some(_)) => keep(|object| !is_route(object)),
             (PeerType::Cisco, None) | (PeerType::Other, _) => keep(|_| true),
         },
         Operation::DisconnectNm
@@ -172,42 +174,42 @@ pub fn net_objects(
         | Operation::SpdAdd
         | Operation::SpdDel => keep(|_| true),
     };
-    in_order(&mut items);
-    items
+    in_order(&mut objects);
+    objects
 }
 
 /// Sorts, and keeps of two items that exclude each other the one that came last.
-fn in_order(items: &mut Vec<Item>) {
+fn in_order(objects: &mut Vec<NetObject>) {
     let mut seen = BTreeSet::new();
-    items.reverse();
-    items.retain(|item| seen.insert(object_key(item)));
-    items.reverse();
-    items.sort_by_key(install_order);
+    objects.reverse();
+    objects.retain(|object| seen.insert(object_key(object)));
+    objects.reverse();
+    objects.sort_by_key(install_order);
 }
 
 /// The place in the order of putting in: a device before what stands on it, an address before the routes that have it for their source, a rule after the table that it leads to.
 #[must_use]
-pub fn install_order(item: &Item) -> u8 {
-    match item {
-        Item::Vti(_) => 0,
-        Item::Address(_) => 1,
-        Item::ProxyNeighbour(_) => 2,
-        Item::Route(_) => 3,
-        Item::Rule(_) => 4,
+pub fn install_order(object: &NetObject) -> u8 {
+    match object {
+        NetObject::VtiInterface(_) => 0,
+        NetObject::Address(_) => 1,
+        NetObject::ProxyNeighbour(_) => 2,
+        NetObject::Route(_) => 3,
+        NetObject::Rule(_) => 4,
     }
 }
 
 /// Whether it stays while a tunnel is routed anew, or moves.
-fn outlives_route(item: &Item) -> bool {
-    match item {
-        Item::Vti(_) | Item::Address(_) => true,
-        Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
+fn outlives_route(object: &NetObject) -> bool {
+    match object {
+        NetObject::VtiInterface(_) | NetObject::Address(_) => true,
+        NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => false,
     }
 }
 
-fn is_route(item: &Item) -> bool {
-    match item {
-        Item::Route(_) => true,
-        Item::Vti(_) | Item::Address(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
+fn is_route(object: &NetObject) -> bool {
+    match object {
+        NetObject::Route(_) => true,
+        NetObject::VtiInterface(_) | NetObject::Address(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => false,
     }
 }

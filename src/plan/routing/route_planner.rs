@@ -5,19 +5,22 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, IpSubnets, Ipv6Net};
 
 use super::{KernelAnswers, RecordedRoutes, RouteOptions, is_route};
-use crate::contract::{Dialect, Libreswan, RoutedBy, Routing, Vti, VtiRouting};
-use crate::rtnetlink::{self, Address, Ends, Item, Lookup, NoRoute, ProxyNeighbour, Route, Rule, Table, Way, WayKind};
-use crate::selector::{Device, Family, Network};
+use crate::rtnetlink::{
+    self, AssignedAddress, Ends, Lookup, NetObject, NextHop, NoRoute, PolicyRule, ProxyNeighbour, Route, RouteKind,
+    RouteTable,
+};
+use crate::selector::{Family, Interface, Network};
 use crate::settings::{AlwaysRoute, RouteArguments};
+use crate::updown_env::{Daemon, Libreswan, RoutedBy, Routing, VtiRouting, VtiSettings};
 
 /// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock script has it.
-const BYPASS_TABLE: Table = Table(50);
+const BYPASS_TABLE: RouteTable = RouteTable(50);
 
 /// The place of the rules that lead there, as the stock script has it.
 const BYPASS_PRIORITY: u32 = 100;
 
 /// The scope of a source address in IPv4: by it the stock script knows its own again.
-const SOURCE_SCOPE: rtnetlink::Scope = rtnetlink::Scope(50);
+const SOURCE_SCOPE: rtnetlink::AddressScope = rtnetlink::AddressScope(50);
 
 /// The addresses of IPv6 that are given out for the world (RFC 4291, section 2.4), the second half of what 0.0.0.0/1 and 128.0.0.0/1 are to IPv4.
 fn global_unicast() -> IpNet {
@@ -27,7 +30,7 @@ fn global_unicast() -> IpNet {
 /// All that decides.
 #[derive(Clone, Copy)]
 pub(super) struct RoutePlanner<'a> {
-    pub(super) dialect: Dialect,
+    pub(super) daemon: Daemon,
     pub(super) routing: &'a Routing,
     pub(super) options: &'a RouteOptions,
     pub(super) answers: &'a KernelAnswers,
@@ -36,7 +39,7 @@ pub(super) struct RoutePlanner<'a> {
 
 impl RoutePlanner<'_> {
     /// What `route` asks for.
-    pub(super) fn objects(self) -> Vec<Item> {
+    pub(super) fn objects(self) -> Vec<NetObject> {
         let proxy = self.proxy_neighbour();
         let routes = if self.needs_route(!proxy.is_empty()) {
             self.routes()
@@ -53,17 +56,17 @@ impl RoutePlanner<'_> {
             by,
             source,
             mtu,
-            peer_client,
-            my_client,
+            remote_client,
+            local_client,
             ..
         } = self.routing;
         let by_option = self.options.always == AlwaysRoute::Yes || self.is_unreachable();
         let by_way = match by {
             RoutedBy::Policy | RoutedBy::Vti(_) => by_option,
             // The administrator's wish for a route does not count here, as in the stock script.
-            RoutedBy::XfrmInterface { bypass: Some(_), .. } => peer_client != my_client,
+            RoutedBy::XfrmInterface { bypass: Some(_), .. } => remote_client != local_client,
             RoutedBy::XfrmInterface { bypass: None, .. } => {
-                peer_client != my_client || self.options.always == AlwaysRoute::Yes
+                remote_client != local_client || self.options.always == AlwaysRoute::Yes
             }
             RoutedBy::Klips(_) => true,
         };
@@ -80,10 +83,10 @@ impl RoutePlanner<'_> {
         no_route || self.recorded.own.iter().any(is_route)
     }
 
-    pub(super) fn routes(self) -> Vec<Item> {
+    pub(super) fn routes(self) -> Vec<NetObject> {
         self.destinations()
             .into_iter()
-            .map(|destination| Item::Route(self.route_to(destination)))
+            .map(|destination| NetObject::Route(self.route_to(destination)))
             .chain(self.pinned_gateway())
             .collect()
     }
@@ -107,7 +110,7 @@ impl RoutePlanner<'_> {
         };
         let own = RouteArguments {
             interface: self.route_interface(),
-            source: source.filter(|source| Family::of(*source) == self.family()),
+            source: source.filter(|source| Family::of_address(*source) == self.family()),
             ..RouteArguments::default()
         };
         before
@@ -119,7 +122,7 @@ impl RoutePlanner<'_> {
 
     /// The far network, as routes can say it. A default route stays what it is: two halves go before it.
     fn destinations(self) -> Vec<IpNet> {
-        match self.routing.peer_client {
+        match self.routing.remote_client {
             Network::Prefix(prefix) if prefix.prefix_len() == 0 => self.halves(prefix),
             Network::Prefix(prefix) => vec![prefix],
             Network::Range(IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -134,12 +137,12 @@ impl RoutePlanner<'_> {
 
     /// libreswan up to 5.1 takes the global unicast addresses (RFC 4291) for all of IPv6; 5.0 and 5.1 cannot be told from 5.2.
     fn halves(self, everything: IpNet) -> Vec<IpNet> {
-        let global_only = match self.dialect {
-            Dialect::Libreswan(Libreswan::V4) => true,
-            Dialect::Libreswan(Libreswan::V5 | Libreswan::V54)
-            | Dialect::Openswan
-            | Dialect::FreesWan
-            | Dialect::StrongSwan => false,
+        let global_only = match self.daemon {
+            Daemon::Libreswan(Libreswan::V4) => true,
+            Daemon::Libreswan(Libreswan::V5 | Libreswan::V54)
+            | Daemon::Openswan
+            | Daemon::FreesWan
+            | Daemon::StrongSwan => false,
         };
         match everything {
             IpNet::V6(_) if global_only => vec![global_unicast()],
@@ -148,23 +151,26 @@ impl RoutePlanner<'_> {
     }
 
     fn family(self) -> Family {
-        self.routing.peer_client.family()
+        self.routing.remote_client.family()
     }
 
     /// The next hop of a route: not where the peer is on the link, and none over a device with one end only or one of the tunnels' own.
     fn next_hop(self) -> Option<IpAddr> {
-        let hop = self.routing.next_hop.filter(|hop| Family::of(*hop) == self.family())?;
-        match (&self.routing.by, self.dialect) {
+        let hop = self
+            .routing
+            .next_hop
+            .filter(|hop| Family::of_address(*hop) == self.family())?;
+        match (&self.routing.by, self.daemon) {
             (RoutedBy::XfrmInterface { .. } | RoutedBy::Vti(_), _) => None,
             // route(8) wanted a gateway for every network.
-            (RoutedBy::Klips(_), Dialect::FreesWan) => Some(hop),
+            (RoutedBy::Klips(_), Daemon::FreesWan) => Some(hop),
             (RoutedBy::Klips(_), _) => Some(hop).filter(|_| self.has_next_hop()),
             (RoutedBy::Policy, _) => Some(hop).filter(|_| self.has_next_hop() && !self.is_point_to_point()),
         }
     }
 
     fn has_next_hop(self) -> bool {
-        self.routing.next_hop != self.routing.peer
+        self.routing.next_hop != self.routing.remote_host
     }
 
     fn is_point_to_point(self) -> bool {
@@ -175,36 +181,42 @@ impl RoutePlanner<'_> {
     }
 
     /// The device of a route.
-    fn route_interface(self) -> Option<Device> {
+    fn route_interface(self) -> Option<Interface> {
         let outer = || self.routing.interface.clone();
-        match (&self.routing.by, self.dialect) {
+        match (&self.routing.by, self.daemon) {
             (
-                RoutedBy::XfrmInterface { device, .. } | RoutedBy::Vti(Vti { device, .. }) | RoutedBy::Klips(device),
+                RoutedBy::XfrmInterface { interface, .. }
+                | RoutedBy::Vti(VtiSettings { interface, .. })
+                | RoutedBy::Klips(interface),
                 _,
-            ) => Some(device.clone()),
-            (RoutedBy::Policy, Dialect::Libreswan(Libreswan::V54)) => outer(),
+            ) => Some(interface.clone()),
+            (RoutedBy::Policy, Daemon::Libreswan(Libreswan::V54)) => outer(),
             (RoutedBy::Policy, _) => lookup_interface(self.answers.to_next_hop.as_ref()).or_else(outer),
         }
     }
 
     /// The route and the rule for the tunnel's own packets, which bear a mark: past the XFRM interface that their destination leads to.
-    fn bypass_rule(self) -> Vec<Item> {
+    fn bypass_rule(self) -> Vec<NetObject> {
         let RoutedBy::XfrmInterface { bypass: Some(mark), .. } = &self.routing.by else {
             return Vec::new();
         };
         // Only then can the far network hold the peer.
-        let Some(peer) = self.routing.peer.filter(|peer| Family::of(*peer) == self.family()) else {
+        let Some(peer) = self
+            .routing
+            .remote_host
+            .filter(|peer| Family::of_address(*peer) == self.family())
+        else {
             return Vec::new();
         };
-        let Network::Prefix(to) = self.routing.peer_client else {
+        let Network::Prefix(to) = self.routing.remote_client else {
             return Vec::new();
         };
-        let metric = match self.dialect {
-            Dialect::Libreswan(Libreswan::V4) => None,
-            Dialect::Libreswan(Libreswan::V5 | Libreswan::V54)
-            | Dialect::Openswan
-            | Dialect::FreesWan
-            | Dialect::StrongSwan => self.routing.metric,
+        let metric = match self.daemon {
+            Daemon::Libreswan(Libreswan::V4) => None,
+            Daemon::Libreswan(Libreswan::V5 | Libreswan::V54)
+            | Daemon::Openswan
+            | Daemon::FreesWan
+            | Daemon::StrongSwan => self.routing.metric,
         };
         let hop = self
             .routing
@@ -217,91 +229,91 @@ impl RoutePlanner<'_> {
             table: Some(BYPASS_TABLE),
             ..RouteArguments::default()
         };
-        let rule = Rule {
+        let rule = PolicyRule {
             priority: BYPASS_PRIORITY,
             to,
             mark: *mark,
             table: BYPASS_TABLE,
         };
-        vec![Item::Route(route.route(IpNet::from(peer))), Item::Rule(rule)]
+        vec![NetObject::Route(route.route(IpNet::from(peer))), NetObject::Rule(rule)]
     }
 
     /// The source address, where this machine does not have it or has it from us.
-    pub(super) fn source_address(self) -> Vec<Item> {
+    pub(super) fn source_address(self) -> Vec<NetObject> {
         let Some(source) = self.routing.source else {
             return Vec::new();
         };
-        let held = self.recorded.own.iter().find(|item| is_address(item, source));
-        if let Some(item) = held {
-            return vec![item.clone()];
+        let held = self.recorded.own.iter().find(|object| is_address(object, source));
+        if let Some(object) = held {
+            return vec![object.clone()];
         }
         if !self.recorded.source.is_empty() {
             return self.recorded.source.clone();
         }
         let has_it = matches!(
             self.answers.source,
-            Some(Lookup::Found(Way {
-                kind: WayKind::Local,
+            Some(Lookup::Found(NextHop {
+                kind: RouteKind::Local,
                 ..
             }))
         );
-        let device = if has_it { None } else { self.source_interface() };
-        let item = |device| {
-            Item::Address(Address {
+        let interface = if has_it { None } else { self.source_interface() };
+        let object = |interface| {
+            NetObject::Address(AssignedAddress {
                 address: IpNet::from(source),
-                device,
-                scope: match Family::of(source) {
+                interface,
+                scope: match Family::of_address(source) {
                     Family::Ipv4 => SOURCE_SCOPE,
-                    Family::Ipv6 => rtnetlink::Scope::UNIVERSE,
+                    Family::Ipv6 => rtnetlink::AddressScope::UNIVERSE,
                 },
             })
         };
-        device.map(item).into_iter().collect()
+        interface.map(object).into_iter().collect()
     }
 
     /// The device of the source address; none where Pluto looks after it itself.
-    fn source_interface(self) -> Option<Device> {
+    fn source_interface(self) -> Option<Interface> {
         let loopback = "lo".parse().ok();
-        match (&self.routing.by, self.dialect) {
-            (RoutedBy::XfrmInterface { device, .. }, Dialect::Libreswan(Libreswan::V4)) => Some(device.clone()),
+        match (&self.routing.by, self.daemon) {
+            (RoutedBy::XfrmInterface { interface, .. }, Daemon::Libreswan(Libreswan::V4)) => Some(interface.clone()),
             (RoutedBy::XfrmInterface { .. }, _) => None,
-            (RoutedBy::Vti(vti), _) if vti.routing == VtiRouting::Wanted => Some(vti.device.clone()),
-            (RoutedBy::Klips(device), _) => Some(device.clone()),
-            (RoutedBy::Policy | RoutedBy::Vti(_), Dialect::Openswan) => self.routing.interface.clone(),
+            (RoutedBy::Vti(vti), _) if vti.routing == VtiRouting::Wanted => Some(vti.interface.clone()),
+            (RoutedBy::Klips(interface), _) => Some(interface.clone()),
+            (RoutedBy::Policy | RoutedBy::Vti(_), Daemon::Openswan) => self.routing.interface.clone(),
             (RoutedBy::Policy | RoutedBy::Vti(_), _) => loopback,
         }
     }
 
     /// A far host with an address of our own network: we answer for it there.
-    fn proxy_neighbour(self) -> Vec<Item> {
+    fn proxy_neighbour(self) -> Vec<NetObject> {
         // The way to it is ours by now, and says no more on whose link it is.
         let mut own = self.recorded.own.iter();
-        if let Some(item) = own.find(|item| matches!(item, Item::ProxyNeighbour(_))) {
-            return vec![item.clone()];
+        if let Some(object) = own.find(|object| matches!(object, NetObject::ProxyNeighbour(_))) {
+            return vec![object.clone()];
         }
         let Routing {
-            peer_client,
-            my_client,
-            peer,
-            me,
+            remote_client,
+            local_client,
+            remote_host: peer,
+            local_host: me,
             ..
         } = self.routing;
-        let Some(host) = single_address(peer_client) else {
+        let Some(host) = single_address(remote_client) else {
             return Vec::new();
         };
-        let of_gateways = Some(host) == *peer || me.is_some_and(|me| my_client.first() == me);
+        let of_gateways = Some(host) == *peer || me.is_some_and(|me| local_client.first() == me);
         match (&self.answers.to_peer, &self.answers.on_link) {
             (
-                Some(Lookup::Found(Way {
-                    kind: WayKind::Unicast,
+                Some(Lookup::Found(NextHop {
+                    kind: RouteKind::Unicast,
                     via: None,
                     ..
                 })),
                 Some(link),
             ) if !of_gateways && link.hardware_address.is_some() => {
-                vec![Item::ProxyNeighbour(ProxyNeighbour {
+                vec![NetObject::ProxyNeighbour(ProxyNeighbour {
                     address: host,
-                    device: link.device.clone(),
+                    interface: link.interface.clone(),
                 })]
             }
             _ => Vec::new(),
@@ -309,17 +321,17 @@ impl RoutePlanner<'_> {
     }
 }
 
-fn lookup_interface(lookup: Option<&Lookup>) -> Option<Device> {
+fn lookup_interface(lookup: Option<&Lookup>) -> Option<Interface> {
     match lookup {
-        Some(Lookup::Found(way)) => way.device.clone(),
+        Some(Lookup::Found(way)) => way.interface.clone(),
         Some(Lookup::Unreachable(_)) | None => None,
     }
 }
 
-fn is_address(item: &Item, desired: IpAddr) -> bool {
-    match item {
-        Item::Address(Address { address, .. }) => address.addr() == desired,
-        Item::Vti(_) | Item::Route(_) | Item::Rule(_) | Item::ProxyNeighbour(_) => false,
+fn is_address(object: &NetObject, desired: IpAddr) -> bool {
+    match object {
+        NetObject::Address(AssignedAddress { address, .. }) => address.addr() == desired,
+        NetObject::VtiInterface(_) | NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => false,
     }
 }
 

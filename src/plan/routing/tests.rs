@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::contract::{Event, Snapshot, read};
-use crate::rtnetlink::{Ends, LinkKind, Medium, NoRoute, Way, WayKind};
+use crate::rtnetlink::{Ends, LinkKind, Medium, NextHop, NoRoute, RouteKind};
 use crate::rtnetlink::{Link, Lookup};
+use crate::updown_env::{Event, RawEnv, read_event};
 
 /// A call of libreswan 4, a network behind each end and the peer behind a next hop.
 const LIBRESWAN_4: &[(&str, &str)] = &[
@@ -44,17 +44,17 @@ struct Case {
     standing: RecordedRoutes,
 }
 
-fn way(device: &str, via: Option<&str>) -> Lookup {
-    Lookup::Found(Way {
-        kind: WayKind::Unicast,
-        device: device.parse().ok(),
+fn way(interface: &str, via: Option<&str>) -> Lookup {
+    Lookup::Found(NextHop {
+        kind: RouteKind::Unicast,
+        interface: interface.parse().ok(),
         via: via.and_then(|via| via.parse().ok()),
     })
 }
 
-fn link(device: &str) -> Link {
+fn link(interface: &str) -> Link {
     Link {
-        device: device.parse().unwrap(),
+        interface: interface.parse().unwrap(),
         index: 2,
         medium: Medium::Ethernet,
         ends: Ends::Many,
@@ -70,7 +70,7 @@ fn case(changes: &[(&str, &str)]) -> Case {
         .chain(changes)
         .map(|(name, value)| (name.into(), value.into()));
     Case {
-        event: read(&Snapshot::new([], variables)).unwrap(),
+        event: read_event(&RawEnv::new([], variables)).unwrap(),
         options: RouteOptions::default(),
         answers: KernelAnswers {
             to_peer: Some(way("eth0", Some("192.0.2.254"))),
@@ -103,12 +103,12 @@ fn only(answers: &KernelAnswers, needed: &BTreeSet<KernelQuery>) -> KernelAnswer
 
 impl Case {
     /// What it comes to. It must come to the same if the kernel was asked only for what is needed.
-    fn items(&self) -> Vec<Item> {
+    fn objects(&self) -> Vec<NetObject> {
         let routing = self.event.routing.as_ref().unwrap();
         let operation = self.event.verb.operations()[0];
         let by = |answers: &KernelAnswers| {
             net_objects(
-                self.event.dialect,
+                self.event.daemon,
                 routing,
                 operation,
                 &self.options,
@@ -117,13 +117,13 @@ impl Case {
             )
         };
         let all = by(&self.answers);
-        let asked = only(&self.answers, &kernel_queries(self.event.dialect, routing, operation));
+        let asked = only(&self.answers, &kernel_queries(self.event.daemon, routing, operation));
         assert_eq!(by(&asked), all, "{operation:?}, and only {asked:?}");
         all
     }
 
     fn lines(&self) -> Vec<String> {
-        self.items().iter().flat_map(Item::put_in_commands).collect()
+        self.objects().iter().flat_map(NetObject::install_commands).collect()
     }
 
     fn options(mut self, always: AlwaysRoute, before: &str, after: &str) -> Self {
@@ -173,8 +173,8 @@ fn a_route_that_was_needed_is_needed_when_it_stands() {
     );
 }
 
-fn case_unreachable() -> Vec<Item> {
-    case(&[]).reaching(Lookup::Unreachable(NoRoute::Network)).items()
+fn case_unreachable() -> Vec<NetObject> {
+    case(&[]).reaching(Lookup::Unreachable(NoRoute::Network)).objects()
 }
 
 #[test]
@@ -199,9 +199,9 @@ fn mtu_metric_and_source_make_a_route_and_stand_in_it() {
 #[test]
 fn a_source_address_that_is_ours_already_is_only_named() {
     let mut case = case(&[SOURCE]);
-    case.answers.source = Some(Lookup::Found(Way {
-        kind: WayKind::Local,
-        device: "lo".parse().ok(),
+    case.answers.source = Some(Lookup::Found(NextHop {
+        kind: RouteKind::Local,
+        interface: "lo".parse().ok(),
         via: None,
     }));
     assert_eq!(
@@ -218,11 +218,11 @@ fn a_source_address_that_is_ours_already_is_only_named() {
     assert_eq!(case.lines().len(), 2);
 }
 
-fn address(address: &str, device: &str) -> Item {
-    Item::Address(Address {
+fn address(address: &str, interface: &str) -> NetObject {
+    NetObject::Address(AssignedAddress {
         address: address.parse().unwrap(),
-        device: device.parse().unwrap(),
-        scope: crate::rtnetlink::Scope(50),
+        interface: interface.parse().unwrap(),
+        scope: crate::rtnetlink::AddressScope(50),
     })
 }
 
@@ -245,9 +245,9 @@ fn the_default_route_is_eclipsed_and_not_replaced() {
             ]);
         }
         case(&changes)
-            .items()
+            .objects()
             .iter()
-            .map(|item| item.put_in_commands()[0].split(' ').nth(4).unwrap().to_owned())
+            .map(|object| object.install_commands()[0].split(' ').nth(4).unwrap().to_owned())
             .collect::<Vec<_>>()
     };
     for version in [&[][..], &[V5], &[V5, V54]] {
@@ -289,14 +289,14 @@ fn a_next_hop_of_the_other_family_is_none() {
 
 #[test]
 fn the_device_is_that_of_the_next_hop_but_since_5_4_the_daemons_word() {
-    let device = |version: &[(&str, &str)]| {
+    let interface = |version: &[(&str, &str)]| {
         let mut case = case(&[version, &[("PLUTO_MTU", "1400")]].concat());
         case.answers.to_next_hop = Some(way("eth7", None));
         case.lines()[0].split_once("dev ").unwrap().1.to_owned()
     };
-    assert_eq!(device(&[]), "eth7 mtu 1400");
-    assert_eq!(device(&[V5]), "eth7 mtu 1400");
-    assert_eq!(device(&[V5, V54]), "eth0 mtu 1400");
+    assert_eq!(interface(&[]), "eth7 mtu 1400");
+    assert_eq!(interface(&[V5]), "eth7 mtu 1400");
+    assert_eq!(interface(&[V5, V54]), "eth0 mtu 1400");
 }
 
 #[test]
@@ -445,7 +445,7 @@ fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
     assert!(tunnel.lines().is_empty(), "nobody asks for hardware addresses there");
     // Once it is routed the way says no more that it is on our link.
     let mut again = host(&[]);
-    again.standing.own = host(&[]).items();
+    again.standing.own = host(&[]).objects();
     again.answers.to_peer = Some(way("eth0", Some("192.0.2.254")));
     assert_eq!(again.lines(), host(&[]).lines());
 }
@@ -474,7 +474,7 @@ fn klips_routes_every_network_into_its_device() {
             .copied()
             .chain([("PLUTO_PEER", peer)])
             .map(|(name, value)| (name.into(), value.into()));
-        let event = read(&Snapshot::new([], variables.collect::<Vec<_>>())).unwrap();
+        let event = read_event(&RawEnv::new([], variables.collect::<Vec<_>>())).unwrap();
         Case { event, ..case(&[]) }.lines()
     };
     assert_eq!(
@@ -488,7 +488,7 @@ fn klips_routes_every_network_into_its_device() {
 fn an_unroute_takes_everything_but_leaves_a_moving_tunnel_its_address() {
     let unroute = |changes: &[(&str, &str)]| {
         let mut unroute = case(&[&[SOURCE, ("PLUTO_VERB", "unroute-client")], changes].concat());
-        unroute.standing.own = case(&[SOURCE]).items();
+        unroute.standing.own = case(&[SOURCE]).objects();
         unroute.lines()
     };
     assert!(unroute(&[]).is_empty());
@@ -501,7 +501,7 @@ fn an_unroute_takes_everything_but_leaves_a_moving_tunnel_its_address() {
 #[test]
 fn the_route_to_ciscos_gateways_goes_at_down() {
     let mut down = case(&[SOURCE, ("PLUTO_VERB", "down-client"), ("PLUTO_IS_PEER_CISCO", "1")]);
-    down.standing.own = case(&[SOURCE]).items();
+    down.standing.own = case(&[SOURCE]).objects();
     assert_eq!(down.lines(), ["ip -4 address add 10.1.0.1/32 dev lo scope 50"]);
     let other: IpAddr = "10.1.0.1".parse().unwrap();
     assert!(down.event.routing.unwrap().source == Some(other));

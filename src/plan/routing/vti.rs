@@ -5,26 +5,26 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::route_planner::RoutePlanner;
-use crate::contract::{RoutedBy, Vti, VtiRouting};
-use crate::rtnetlink::{self, Item};
+use crate::rtnetlink::{self, NetObject};
 use crate::selector::Network;
 use crate::settings::RouteArguments;
+use crate::updown_env::{RoutedBy, VtiRouting, VtiSettings};
 
 impl RoutePlanner<'_> {
     /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside, whatever goes through it.
-    pub(super) fn vti_device(self) -> Vec<Item> {
-        match (&self.routing.by, self.routing.me) {
+    pub(super) fn vti_device(self) -> Vec<NetObject> {
+        match (&self.routing.by, self.routing.local_host) {
             (
-                RoutedBy::Vti(Vti {
-                    device,
+                RoutedBy::Vti(VtiSettings {
+                    interface,
                     marks: Some(marks),
                     routing: _,
                     remote,
                     address,
                 }),
                 Some(IpAddr::V4(local)),
-            ) => vec![Item::Vti(rtnetlink::Vti {
-                device: device.clone(),
+            ) => vec![NetObject::VtiInterface(rtnetlink::VtiInterface {
+                interface: interface.clone(),
                 local,
                 remote: *remote,
                 output_key: marks.outbound.value,
@@ -38,9 +38,9 @@ impl RoutePlanner<'_> {
     }
 
     /// The routes into the VTI device, where they are wanted.
-    pub(super) fn vti_routes(self) -> Vec<Item> {
+    pub(super) fn vti_routes(self) -> Vec<NetObject> {
         match &self.routing.by {
-            RoutedBy::Vti(Vti {
+            RoutedBy::Vti(VtiSettings {
                 routing: VtiRouting::Wanted,
                 marks: Some(_),
                 ..
@@ -50,20 +50,20 @@ impl RoutePlanner<'_> {
     }
 
     /// A route to the default gateway where that lies in the far network: it would be sought behind the VTI device.
-    pub(super) fn pinned_gateway(self) -> Option<Item> {
+    pub(super) fn pinned_gateway(self) -> Option<NetObject> {
         let RoutedBy::Vti(_) = self.routing.by else { return None };
-        let Network::Prefix(remote) = self.routing.peer_client else {
+        let Network::Prefix(remote) = self.routing.remote_client else {
             return None;
         };
-        let (gateway, device) = self
+        let (gateway, interface) = self
             .answers
             .gateway
             .as_ref()
             .filter(|(gateway, _)| remote.contains(gateway))?;
         let on_link = RouteArguments {
-            interface: Some(device.clone()),
+            interface: Some(interface.clone()),
             ..RouteArguments::default()
         };
-        (remote.prefix_len() > 0).then(|| Item::Route(on_link.route(IpNet::from(*gateway))))
+        (remote.prefix_len() > 0).then(|| NetObject::Route(on_link.route(IpNet::from(*gateway))))
     }
 }

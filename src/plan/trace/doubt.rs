@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::packet::MatchAnswer;
 use crate::netfilter::Direction;
-use crate::selector::{DevicePattern, Family, Traffic};
+use crate::selector::{Family, InterfacePattern, Traffic};
 
 /// Something about a packet that a rule asks for and that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Doubt {
     /// Whether it is of this kind, seen from its destination.
     Kind(Traffic),
     /// Whether it came in, or leaves, by such a device.
-    Interface(Direction, DevicePattern),
+    Interface(Direction, InterfacePattern),
     /// Whether it answers a machine that is hidden behind this address.
     CtReplDst(IpAddr),
 }
@@ -63,7 +63,7 @@ impl Doubts {
     /// Whether it is known that a packet is of no such kind.
     pub(super) fn rules_out_kind(&self, kind: &Traffic, family: Family) -> bool {
         self.decided(false).any(|denied| match denied {
-            Doubt::Kind(denied) => kind.and(denied, family).as_ref() == Some(kind),
+            Doubt::Kind(denied) => kind.intersect(denied, family).as_ref() == Some(kind),
             Doubt::Interface(..) | Doubt::CtReplDst(_) => false,
         })
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::doubt::{Doubt, Doubts};
 use crate::netfilter::{CtState, Direction, InterfaceMatch, Match, PolicyMatch};
-use crate::selector::{Device, Family, PortProtocol, Protocol, SaProtocol, Traffic};
+use crate::selector::{Family, Interface, PortProtocol, Protocol, SaProtocol, Traffic};
 
 /// A packet at the moment at which the tables see it: decapsulated, not yet encapsulated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub enum Endpoint {
     /// The gateway itself made it, or gets it.
     Gateway,
     /// By a device, in clear to the tables' eyes; none for one that is no tunnel's, and not known.
-    Unencrypted(Option<Device>),
+    Unencrypted(Option<Interface>),
     /// By IPsec.
     Ipsec {
         /// The tunnel's own device, or that to the peer if it is known.
-        interface: Option<Device>,
+        interface: Option<Interface>,
         /// The number of its policies; none if it is not known, and then it is no number that a rule asks for.
         reqid: Option<u32>,
         /// ESP, AH or IPComp; none if it is not known, and then it is what a rule asks for.
@@ -89,7 +89,7 @@ impl Packet {
     /// The family of its addresses.
     #[must_use]
     pub fn family(&self) -> Family {
-        Family::of(self.destination)
+        Family::of_address(self.destination)
     }
 
     fn endpoint(&self, direction: Direction) -> &Endpoint {
@@ -135,7 +135,7 @@ impl Packet {
     }
 
     fn is_traffic(&self, asked: &Traffic, doubts: &Doubts) -> MatchAnswer {
-        match self.kind.and(asked, self.family()) {
+        match self.kind.intersect(asked, self.family()) {
             None => MatchAnswer::No,
             Some(common) if common == self.kind => MatchAnswer::Yes,
             Some(common) if doubts.rules_out_kind(&common, self.family()) => MatchAnswer::No,
@@ -152,11 +152,15 @@ impl Packet {
     }
 
     fn interface_answer(&self, direction: Direction, interface: &InterfaceMatch, doubts: &Doubts) -> MatchAnswer {
-        match (interface, self.endpoint(direction).device()) {
-            (InterfaceMatch::Interface(asked), device) => (device == Some(asked)).into(),
-            (InterfaceMatch::Wildcard(class), device) => device.is_some_and(|device| class.fits(device)).into(),
-            (InterfaceMatch::Loopback, device) => device.is_some_and(|device| device.as_str() == "lo").into(),
-            (InterfaceMatch::Pattern(pattern), Some(device)) => pattern.fits(device).into(),
+        match (interface, self.endpoint(direction).interface()) {
+            (InterfaceMatch::Interface(asked), interface) => (interface == Some(asked)).into(),
+            (InterfaceMatch::Wildcard(class), interface) => {
+                interface.is_some_and(|interface| class.fits(interface)).into()
+            }
+            (InterfaceMatch::Loopback, interface) => {
+                interface.is_some_and(|interface| interface.as_str() == "lo").into()
+            }
+            (InterfaceMatch::Pattern(pattern), Some(interface)) => pattern.fits(interface).into(),
             (InterfaceMatch::Pattern(pattern), None) => match self.endpoint(direction) {
                 Endpoint::Gateway => MatchAnswer::No,
                 Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. } => {
@@ -170,7 +174,7 @@ impl Packet {
     pub(super) fn assume(&mut self, doubt: &Doubt) {
         match doubt {
             Doubt::Kind(kind) => {
-                if let Some(common) = self.kind.and(kind, self.family()) {
+                if let Some(common) = self.kind.intersect(kind, self.family()) {
                     self.kind = common;
                 }
             }
@@ -184,10 +188,10 @@ impl Packet {
 impl Endpoint {
     /// The device, where it is known.
     #[must_use]
-    pub fn device(&self) -> Option<&Device> {
+    pub fn interface(&self) -> Option<&Interface> {
         match self {
             Self::Gateway => None,
-            Self::Unencrypted(device) | Self::Ipsec { interface: device, .. } => device.as_ref(),
+            Self::Unencrypted(interface) | Self::Ipsec { interface, .. } => interface.as_ref(),
         }
     }
 
@@ -239,10 +243,17 @@ fn any_tcp() -> Option<Traffic> {
 #[must_use]
 pub fn seen_from_destination(direction: Direction, traffic: &Traffic) -> Traffic {
     match (direction, traffic) {
-        (Direction::Out, Traffic::Ports { protocol, my, peer }) => Traffic::Ports {
+        (
+            Direction::Out,
+            Traffic::Ports {
+                protocol,
+                local: my,
+                remote: peer,
+            },
+        ) => Traffic::Ports {
             protocol: *protocol,
-            my: peer.clone(),
-            peer: my.clone(),
+            local: peer.clone(),
+            remote: my.clone(),
         },
         (Direction::In, Traffic::Ports { .. }) | (_, Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_)) => {
             traffic.clone()

@@ -112,13 +112,13 @@ impl<'a> RulesetModel<'a> {
                 .flat_map(|(traveller, before)| self.pass(*table, *built_in, traveller, &before))
                 .collect();
         }
-        let journey = |(traveller, stations): (TraceState, Vec<HookTrace>)| Trace {
+        let trace = |(traveller, stations): (TraceState, Vec<HookTrace>)| Trace {
             assumed: traveller.doubts.0,
             order: traveller.order,
             hooks: stations,
             packet: traveller.packet,
         };
-        open.into_iter().map(journey).collect()
+        open.into_iter().map(trace).collect()
     }
 
     /// Through one table more, unless it was dropped.

@@ -1,7 +1,7 @@
 use super::*;
 
-fn names(servers: &str, domains: &str) -> Names {
-    Names {
+fn names(servers: &str, domains: &str) -> DnsNames {
+    DnsNames {
         servers: servers.split(' ').map(|word| word.parse().unwrap()).collect(),
         domains: domains
             .split_terminator(' ')
@@ -10,7 +10,7 @@ fn names(servers: &str, domains: &str) -> Names {
     }
 }
 
-fn merged(original: &str, users: &[Names]) -> String {
+fn merged(original: &str, users: &[DnsNames]) -> String {
     String::from_utf8(merge(original.as_bytes(), users)).unwrap()
 }
 

@@ -7,9 +7,9 @@ use toml::de::DeTable;
 
 use super::super::gateway::{Esp, Ike, JumpPlace};
 use super::super::policy::WhenDown;
-use super::super::{Connection, Settings};
-use super::found::{Found, Table, find};
-use super::report::{Fault, line};
+use super::super::{ConnectionSettings, Settings};
+use super::found::{TomlTable, TomlValue, find};
+use super::report::{SettingsFault, line};
 
 /// Where the tables of a file are.
 #[derive(Debug, Default)]
@@ -20,32 +20,32 @@ pub(super) struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    fn gateway_key(&self, name: &str) -> Option<Found<'a>> {
-        find(Table::Gateway, self.gateway?, name)
+    fn gateway_key(&self, name: &str) -> Option<TomlValue<'a>> {
+        find(TomlTable::Gateway, self.gateway?, name)
     }
 }
 
 /// How a `[[connection]]` is called in messages.
-pub(super) fn label<'a>(number: usize, content: &'a DeTable<'a>) -> Table<'a> {
+pub(super) fn label<'a>(number: usize, content: &'a DeTable<'a>) -> TomlTable<'a> {
     let name = content.get("name").and_then(|name| name.get_ref().as_str());
-    Table::Connection(number, name.filter(|name| !name.is_empty()))
+    TomlTable::Connection(number, name.filter(|name| !name.is_empty()))
 }
 
 /// Whether the keys go together.
-pub(super) fn check(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+pub(super) fn check(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     known_peers_are_listed(shape, settings)?;
     each_connection_can_count(text, shape, settings)?;
     only_what_is_blocked_has_pairs(shape, settings)?;
     nothing_goes_before_what_must_drop(shape, settings)
 }
 
-fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let gateway = &settings.gateway;
     let ike = (gateway.ike == Ike::Known).then_some("ike");
     let esp = (gateway.esp == Esp::Known).then_some("esp");
     let key = ike.or(esp).and_then(|name| shape.gateway_key(name));
     match key {
-        Some(key) if gateway.peers.is_empty() => Err(Fault::new(
+        Some(key) if gateway.peers.is_empty() => Err(SettingsFault::new(
             key.at,
             key.key,
             "\"known\" without peers",
@@ -56,33 +56,33 @@ fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), 
 }
 
 /// The first entry that fits a tunnel counts: one behind the same, or behind one for every tunnel, never does.
-fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let mut seen = HashMap::new();
     let mut everyone = None;
     for (number, (connection, (at, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
         let never = |found: &str, first: usize, expected: &str| {
             let found = format!("{found} in line {}", line(text, first));
             let expected = format!("{expected}: the first that fits counts");
-            Err(Fault::new(*at, label(number, content), found, expected))
+            Err(SettingsFault::new(*at, label(number, content), found, expected))
         };
         if let Some(first) = everyone {
             return never("it behind the one for every tunnel", first, "it before that one");
         }
-        match seen.entry(&connection.who) {
+        match seen.entry(&connection.filter) {
             Entry::Occupied(first) => return never("the same tunnels as", *first.get(), "other tunnels"),
             Entry::Vacant(place) => place.insert(*at),
         };
-        everyone = connection.who.is_everyone().then_some(*at);
+        everyone = connection.filter.is_everyone().then_some(*at);
     }
     Ok(())
 }
 
-fn only_what_is_blocked_has_pairs(shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+fn only_what_is_blocked_has_pairs(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     for (number, (connection, (_, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
         let key = find(label(number, content), content, "between");
         match key {
             Some(key) if !connection.between.is_empty() && when_down(connection, settings) != WhenDown::Block => {
-                return Err(Fault::new(
+                return Err(SettingsFault::new(
                     key.at,
                     key.key,
                     "networks without when-down = \"block\"",
@@ -95,12 +95,12 @@ fn only_what_is_blocked_has_pairs(shape: &Shape<'_>, settings: &Settings) -> Res
     Ok(())
 }
 
-fn when_down(connection: &Connection, settings: &Settings) -> WhenDown {
-    connection.keys.when_down.unwrap_or(settings.tunnel.when_down)
+fn when_down(connection: &ConnectionSettings, settings: &Settings) -> WhenDown {
+    connection.overrides.when_down.unwrap_or(settings.tunnel.when_down)
 }
 
 /// Behind all other rules nothing of ours can drop what one of them has accepted.
-fn nothing_goes_before_what_must_drop(shape: &Shape<'_>, settings: &Settings) -> Result<(), Fault> {
+fn nothing_goes_before_what_must_drop(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let Settings {
         gateway,
         tunnel,
@@ -119,7 +119,7 @@ fn nothing_goes_before_what_must_drop(shape: &Shape<'_>, settings: &Settings) ->
         (true, true) if blocks => "when-down = \"block\"",
         (true, true) => return Ok(()),
     };
-    Err(Fault::new(
+    Err(SettingsFault::new(
         place.at,
         place.key,
         format_args!("\"last\" beside {beside}"),

@@ -8,12 +8,12 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Fault, choice, quoted, shown};
+use super::report::{SettingsFault, choice, quoted, shown};
 use crate::selector::Expected;
 
 /// A table of the file.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Table<'a> {
+pub(super) enum TomlTable<'a> {
     /// What stands before every header.
     Root,
     Gateway,
@@ -22,7 +22,7 @@ pub(super) enum Table<'a> {
     Connection(usize, Option<&'a str>),
 }
 
-impl fmt::Display for Table<'_> {
+impl fmt::Display for TomlTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => f.write_str("the file"),
@@ -37,15 +37,15 @@ impl fmt::Display for Table<'_> {
 /// A key by its full name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key<'a> {
-    pub(super) table: Table<'a>,
+    pub(super) table: TomlTable<'a>,
     pub(super) name: &'a str,
 }
 
 impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.table {
-            Table::Root => {}
-            Table::Gateway | Table::Tunnel | Table::Connection(..) => write!(f, "{}.", self.table)?,
+            TomlTable::Root => {}
+            TomlTable::Gateway | TomlTable::Tunnel | TomlTable::Connection(..) => write!(f, "{}.", self.table)?,
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if !self.name.is_empty() && self.name.len() <= 60 && self.name.bytes().all(plain) {
@@ -57,7 +57,7 @@ impl fmt::Display for Key<'_> {
 
 /// A value, or one of a list.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'a> {
+pub(super) struct TomlValue<'a> {
     pub(super) key: Key<'a>,
     /// Where the key stands, in bytes.
     pub(super) key_at: usize,
@@ -67,19 +67,23 @@ pub(super) struct Found<'a> {
 }
 
 /// Everything in a table, in the order of the file.
-pub(super) fn entries<'a>(table: Table<'a>, content: &'a DeTable<'a>) -> Vec<Found<'a>> {
+pub(super) fn entries<'a>(table: TomlTable<'a>, content: &'a DeTable<'a>) -> Vec<TomlValue<'a>> {
     let mut entries: Vec<_> = content.iter().map(|(key, value)| entry(table, key, value)).collect();
     entries.sort_unstable_by_key(|entry| entry.key_at);
     entries
 }
 
 /// A key in a table, if it is set there.
-pub(super) fn find<'a>(table: Table<'a>, content: &'a DeTable<'a>, name: &str) -> Option<Found<'a>> {
+pub(super) fn find<'a>(table: TomlTable<'a>, content: &'a DeTable<'a>, name: &str) -> Option<TomlValue<'a>> {
     content.get_key_value(name).map(|(key, value)| entry(table, key, value))
 }
 
-fn entry<'a>(table: Table<'a>, key: &'a Spanned<toml::de::DeString<'a>>, value: &'a Spanned<DeValue<'a>>) -> Found<'a> {
-    Found {
+fn entry<'a>(
+    table: TomlTable<'a>,
+    key: &'a Spanned<toml::de::DeString<'a>>,
+    value: &'a Spanned<DeValue<'a>>,
+) -> TomlValue<'a> {
+    TomlValue {
         key: Key {
             table,
             name: key.get_ref(),
@@ -90,24 +94,24 @@ fn entry<'a>(table: Table<'a>, key: &'a Spanned<toml::de::DeString<'a>>, value: 
     }
 }
 
-impl<'a> Found<'a> {
+impl<'a> TomlValue<'a> {
     /// That this is not what is expected here.
-    pub(super) fn refused(self, expected: impl fmt::Display) -> Fault {
-        Fault::new(self.at, self.key, shown(self.value), expected)
+    pub(super) fn refused(self, expected: impl fmt::Display) -> SettingsFault {
+        SettingsFault::new(self.at, self.key, shown(self.value), expected)
     }
 
-    pub(super) fn text(self, expected: &str) -> Result<&'a str, Fault> {
+    pub(super) fn text(self, expected: &str) -> Result<&'a str, SettingsFault> {
         self.value.as_str().ok_or_else(|| self.refused(expected))
     }
 
     /// A text that a type understands, or says what it expects.
-    pub(super) fn parsed<T: FromStr<Err = Expected>>(self) -> Result<T, Fault> {
+    pub(super) fn parsed<T: FromStr<Err = Expected>>(self) -> Result<T, SettingsFault> {
         let parsed = self.text("a text in quotes")?.parse();
         parsed.map_err(|expected: Expected| self.refused(expected.0))
     }
 
     /// One of some words. `more` is what else the key takes, for the message.
-    pub(super) fn word<T: Clone>(self, words: &[(&str, T)], more: Option<&str>) -> Result<T, Fault> {
+    pub(super) fn word<T: Clone>(self, words: &[(&str, T)], more: Option<&str>) -> Result<T, SettingsFault> {
         let written = match self.value {
             DeValue::String(text) => text,
             // So that whoever writes `true` learns of "yes" where that is a word.
@@ -128,7 +132,7 @@ impl<'a> Found<'a> {
     }
 
     /// What is in a list.
-    pub(super) fn list(self, expected: &str) -> Result<impl Iterator<Item = Self> + Clone, Fault> {
+    pub(super) fn list(self, expected: &str) -> Result<impl Iterator<Item = Self> + Clone, SettingsFault> {
         let items = self.value.as_array().ok_or_else(|| self.refused(expected))?;
         Ok(items.iter().map(move |item| Self {
             at: item.span().start,
@@ -141,15 +145,15 @@ impl<'a> Found<'a> {
     pub(super) fn each_once<T: Clone + Eq + Hash>(
         self,
         expected: &str,
-        read: impl Fn(Self) -> Result<T, Fault>,
-    ) -> Result<Vec<T>, Fault> {
+        read: impl Fn(Self) -> Result<T, SettingsFault>,
+    ) -> Result<Vec<T>, SettingsFault> {
         let mut seen = HashSet::new();
         let mut all = Vec::new();
         for item in self.list(expected)? {
             let meaning = read(item)?;
             if !seen.insert(meaning.clone()) {
                 let found = format!("{} a second time", shown(item.value));
-                return Err(Fault::new(item.at, item.key, found, "it once"));
+                return Err(SettingsFault::new(item.at, item.key, found, "it once"));
             }
             all.push(meaning);
         }

@@ -6,10 +6,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::Service;
 use super::super::gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
-use super::found::{Found, Table, entries};
+use super::found::{TomlTable, TomlValue, entries};
 use super::network::{FORM, LIST, is_meant, network};
 use super::policy;
-use super::report::Fault;
+use super::report::SettingsFault;
 use crate::selector::{MarkBit, PortProtocol};
 
 pub(super) const IKE: [(&str, Ike); 3] = [("any", Ike::Any), ("known", Ike::Known), ("leave", Ike::Leave)];
@@ -36,9 +36,9 @@ pub(super) const PLACE: [(&str, JumpPlace); 3] = [
 ];
 
 /// Reads the table.
-pub(super) fn read(content: &DeTable<'_>) -> Result<Gateway, Fault> {
+pub(super) fn read(content: &DeTable<'_>) -> Result<Gateway, SettingsFault> {
     let mut gateway = Gateway::default();
-    for entry in entries(Table::Gateway, content) {
+    for entry in entries(TomlTable::Gateway, content) {
         match entry.key.name {
             "ike" => gateway.ike = entry.word(&IKE, None)?,
             "esp" => gateway.esp = entry.word(&ESP, None)?,
@@ -55,12 +55,12 @@ pub(super) fn read(content: &DeTable<'_>) -> Result<Gateway, Fault> {
     Ok(gateway)
 }
 
-fn mark(entry: Found<'_>) -> Result<MarkBit, Fault> {
+fn mark(entry: TomlValue<'_>) -> Result<MarkBit, SettingsFault> {
     const FORM: &str = "one bit of a packet's mark, such as \"0x10000000\"";
     entry.text(FORM)?.parse().map_err(|_| entry.refused(FORM))
 }
 
-fn through(entry: Found<'_>) -> Result<Through, Fault> {
+fn through(entry: TomlValue<'_>) -> Result<Through, SettingsFault> {
     match entry.value {
         DeValue::Array(machines) if machines.is_empty() => {
             Err(entry.refused("machines in the list, or \"deny\" without one"))
@@ -77,7 +77,7 @@ fn through(entry: Found<'_>) -> Result<Through, Fault> {
 
 const NEIGHBOURS: &str = "a list of devices and addresses such as [\"eth1\", \"192.0.2.7\"]";
 
-fn neighbour(item: Found<'_>) -> Result<IpsecOnlyScope, Fault> {
+fn neighbour(item: TomlValue<'_>) -> Result<IpsecOnlyScope, SettingsFault> {
     const FORM: &str = "a device such as \"eth1\" or \"ppp+\", or an address or a network such as \"192.0.2.7\"";
     if is_meant(item.text(FORM)?) {
         return network(item, FORM).map(IpsecOnlyScope::Peer);
@@ -94,7 +94,7 @@ const OTHERS: &str = "ports, a protocol or l2tp; of ICMP the key icmp decides";
 const TUNNELS_NEED_IT: &str = "ports or protocols without UDP 500 and 4500, ESP and AH, which tunnels need in clear";
 
 /// A service that can be kept out of the clear. Not ICMP, and not what tunnels themselves are made of.
-fn inner(item: Found<'_>) -> Result<Service, Fault> {
+fn inner(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
     let service = policy::service(item)?;
     let ike = |ports: &RangeInclusive<u16>| ports.contains(&500) || ports.contains(&4500);
     match &service {

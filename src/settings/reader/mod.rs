@@ -12,10 +12,10 @@ mod tests;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Connection, Keys, Malformed, Policy, Settings, Who};
+use super::{ConnectionFilter, ConnectionSettings, Malformed, Policy, PolicyOverrides, Settings};
 use checks::Shape;
-use found::{Found, Table, entries};
-use report::{Fault, alternatives};
+use found::{TomlTable, TomlValue, entries};
+use report::{SettingsFault, alternatives};
 
 /// The tables of the file.
 const TABLES: [&str; 3] = ["gateway", "tunnel", "connection"];
@@ -51,14 +51,14 @@ const CONNECTION: [&str; 5] = ["name", "peer-id", "user", "peer-network", "betwe
 
 /// Reads a settings file. Takes time in its length, but for the one error.
 pub(super) fn read(text: &str) -> Result<Settings, Malformed> {
-    let root = DeTable::parse(text).map_err(|error| Fault::syntax(text, &error).in_text(text))?;
+    let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
     settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))
 }
 
-fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, Fault> {
+fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, SettingsFault> {
     let mut settings = Settings::default();
     let mut shape = Shape::default();
-    for entry in entries(Table::Root, root) {
+    for entry in entries(TomlTable::Root, root) {
         match (entry.key.name, entry.value) {
             ("gateway", DeValue::Table(content)) => {
                 shape.gateway = Some(content);
@@ -80,7 +80,7 @@ fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, Fault> {
 }
 
 /// What is wrong with something at the outermost level.
-fn misplaced(entry: Found<'_>) -> Fault {
+fn misplaced(entry: TomlValue<'_>) -> SettingsFault {
     let form = match entry.key.name {
         "gateway" => "one table [gateway]",
         "tunnel" => "one table [tunnel]",
@@ -90,7 +90,7 @@ fn misplaced(entry: Found<'_>) -> Fault {
     entry.refused(form)
 }
 
-fn table(item: Found<'_>) -> Result<&DeTable<'_>, Fault> {
+fn table(item: TomlValue<'_>) -> Result<&DeTable<'_>, SettingsFault> {
     match item.value {
         DeValue::Table(content) => Ok(content),
         DeValue::String(_)
@@ -102,53 +102,57 @@ fn table(item: Found<'_>) -> Result<&DeTable<'_>, Fault> {
     }
 }
 
-fn tunnel(content: &DeTable<'_>) -> Result<Policy, Fault> {
-    let mut keys = Keys::default();
-    for entry in entries(Table::Tunnel, content) {
+fn tunnel(content: &DeTable<'_>) -> Result<Policy, SettingsFault> {
+    let mut keys = PolicyOverrides::default();
+    for entry in entries(TomlTable::Tunnel, content) {
         if !policy::read(entry, &mut keys)? {
             return Err(unknown(entry, &TUNNEL));
         }
     }
-    Ok(keys.over(&Policy::default()))
+    Ok(keys.apply_to(&Policy::default()))
 }
 
-fn connection<'a>(number: usize, item: Found<'a>, content: &'a DeTable<'a>) -> Result<Connection, Fault> {
-    let mut connection = Connection::default();
+fn connection<'a>(
+    number: usize,
+    item: TomlValue<'a>,
+    content: &'a DeTable<'a>,
+) -> Result<ConnectionSettings, SettingsFault> {
+    let mut connection = ConnectionSettings::default();
     let table = checks::label(number, content);
     for entry in entries(table, content) {
-        let Who {
+        let ConnectionFilter {
             name,
-            peer_id,
+            remote_id: peer_id,
             user,
-            peer_network,
-        } = &mut connection.who;
+            remote_network: peer_network,
+        } = &mut connection.filter;
         match entry.key.name {
             "name" => *name = Some(entry.parsed()?),
             "peer-id" => *peer_id = Some(entry.parsed()?),
             "user" => *user = Some(entry.parsed()?),
             "peer-network" => *peer_network = Some(network::network(entry, network::FORM)?),
             "between" => connection.between = entry.each_once(policy::PAIRS, policy::pair)?,
-            _ if policy::read(entry, &mut connection.keys)? => {}
+            _ if policy::read(entry, &mut connection.overrides)? => {}
             _ => return Err(unknown(entry, &[&CONNECTION[..], &TUNNEL[..]].concat())),
         }
     }
-    if connection.who == Who::default() {
+    if connection.filter == ConnectionFilter::default() {
         let expected = "for whom it counts: name, peer-id, user or peer-network";
-        return Err(Fault::new(item.at, table, "nobody", expected));
+        return Err(SettingsFault::new(item.at, table, "nobody", expected));
     }
     Ok(connection)
 }
 
 /// That there is no such key here. Tells where it belongs, or what may have been meant.
-fn unknown(entry: Found<'_>, known: &[&str]) -> Fault {
+fn unknown(entry: TomlValue<'_>, known: &[&str]) -> SettingsFault {
     let name = entry.key.name;
     let expected = match entry.key.table {
-        Table::Root => "[gateway], [tunnel] or [[connection]]".to_owned(),
-        Table::Gateway | Table::Tunnel | Table::Connection(..) => {
+        TomlTable::Root => "[gateway], [tunnel] or [[connection]]".to_owned(),
+        TomlTable::Gateway | TomlTable::Tunnel | TomlTable::Connection(..) => {
             alternatives(&known.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>())
         }
     };
-    let fault = Fault::new(entry.key_at, entry.key, "an unknown key", expected);
+    let fault = SettingsFault::new(entry.key_at, entry.key, "an unknown key", expected);
     let homes = [
         ("[gateway]", &GATEWAY[..]),
         ("[tunnel]", &TUNNEL),

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::found::Found;
-use super::report::Fault;
+use super::found::TomlValue;
+use super::report::SettingsFault;
 use crate::selector::Family;
 
 /// What an address or a network is written as, for messages.
@@ -23,7 +23,7 @@ pub(super) fn is_meant(text: &str) -> bool {
 }
 
 /// An address, or a network with nothing in it below the length of its prefix. `form` is what is expected if it is neither.
-pub(super) fn network(found: Found<'_>, form: &str) -> Result<IpNet, Fault> {
+pub(super) fn network(found: TomlValue<'_>, form: &str) -> Result<IpNet, SettingsFault> {
     let network = split(found.text(form)?).ok_or_else(|| found.refused(form))?;
     if let Some(bare) = unmapped(network) {
         return Err(found.refused(format_args!("\"{}\", in IPv4's own form", written(bare))));
@@ -40,7 +40,7 @@ pub(super) fn network(found: Found<'_>, form: &str) -> Result<IpNet, Fault> {
 }
 
 /// The address of one machine. Nothing if it is no address at all.
-pub(super) fn machine(found: Found<'_>, text: &str) -> Result<Option<IpAddr>, Fault> {
+pub(super) fn machine(found: TomlValue<'_>, text: &str) -> Result<Option<IpAddr>, SettingsFault> {
     let Ok(address) = text.parse::<IpAddr>() else {
         return Ok(None);
     };
@@ -66,7 +66,7 @@ fn split(text: &str) -> Option<IpNet> {
 
 /// The network as the file has it: a single address without the length of its prefix.
 fn written(network: IpNet) -> String {
-    match network.prefix_len() == Family::of(network.addr()).bits() {
+    match network.prefix_len() == Family::of_address(network.addr()).bits() {
         true => network.addr().to_string(),
         false => network.to_string(),
     }
@@ -91,7 +91,7 @@ fn is_of_machines(network: IpNet) -> bool {
         IpNet::V4(network) => (network.prefix_len() >= 4, network.prefix_len() >= 8),
         IpNet::V6(network) => (network.prefix_len() >= 8, network.prefix_len() == 128),
     };
-    let single = network.prefix_len() == Family::of(address).bits();
+    let single = network.prefix_len() == Family::of_address(address).bits();
     let nobody = single && (address.is_unspecified() || address == IpAddr::V4(Ipv4Addr::BROADCAST));
     !(nobody || multicast && address.is_multicast() || loopback && address.is_loopback())
 }

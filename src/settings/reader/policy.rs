@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use toml::de::{DeInteger, DeValue};
 
 use super::super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, WhenDown};
-use super::super::{Keys, Service};
-use super::found::Found;
+use super::super::{PolicyOverrides, Service};
+use super::found::TomlValue;
 use super::network::{self, network};
-use super::report::{Fault, choice, meant};
+use super::report::{SettingsFault, choice, meant};
 use crate::selector::{Expected, Family};
 
 pub(super) const ALLOW: [(&str, Allow); 3] = [("all", Allow::All), ("replies", Allow::Replies), ("none", Allow::None)];
@@ -48,7 +48,7 @@ pub(super) const ON_ERROR: [(&str, OnError); 3] = [
 const SEGMENT: RangeInclusive<u16> = 536..=65495;
 
 /// Reads a key, if it is one of these.
-pub(super) fn read(entry: Found<'_>, keys: &mut Keys) -> Result<bool, Fault> {
+pub(super) fn read(entry: TomlValue<'_>, keys: &mut PolicyOverrides) -> Result<bool, SettingsFault> {
     match entry.key.name {
         "allow" => keys.allow = Some(allow(entry)?),
         "host-access" => keys.host_access = Some(entry.word(&HOST_ACCESS, None)?),
@@ -72,7 +72,7 @@ pub(super) fn read(entry: Found<'_>, keys: &mut Keys) -> Result<bool, Fault> {
 /// The word for the networks that the gateway is connected to.
 const BYPASS: [(&str, ()); 1] = [("auto", ())];
 
-fn bypass(entry: Found<'_>) -> Result<Option<Vec<IpNet>>, Fault> {
+fn bypass(entry: TomlValue<'_>) -> Result<Option<Vec<IpNet>>, SettingsFault> {
     match entry.value {
         DeValue::Array(_) => entry
             .each_once(network::LIST, |item| network(item, network::FORM))
@@ -88,7 +88,7 @@ fn bypass(entry: Found<'_>) -> Result<Option<Vec<IpNet>>, Fault> {
 
 const SERVICES: &str = "a list of services such as [\"tcp/22\", \"ping\"]";
 
-fn allow(entry: Found<'_>) -> Result<Allow, Fault> {
+fn allow(entry: TomlValue<'_>) -> Result<Allow, SettingsFault> {
     match entry.value {
         DeValue::Array(services) if services.is_empty() => {
             Err(entry.refused("services in the list, or \"none\" without one"))
@@ -109,7 +109,7 @@ fn allow(entry: Found<'_>) -> Result<Allow, Fault> {
 }
 
 /// A service in a list.
-pub(super) fn service(item: Found<'_>) -> Result<Service, Fault> {
+pub(super) fn service(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
     let text = item.text("a service in quotes, such as \"tcp/22\"")?;
     text.parse().map_err(|expected: Expected| {
         let fault = item.refused(expected.0);
@@ -136,7 +136,7 @@ fn respelt(text: &str) -> Option<Service> {
         .find_map(|text| text.parse().ok())
 }
 
-fn nat(entry: Found<'_>) -> Result<Nat, Fault> {
+fn nat(entry: TomlValue<'_>) -> Result<Nat, SettingsFault> {
     let address = entry
         .value
         .as_str()
@@ -148,7 +148,7 @@ fn nat(entry: Found<'_>) -> Result<Nat, Fault> {
     }
 }
 
-fn mss(entry: Found<'_>) -> Result<Mss, Fault> {
+fn mss(entry: TomlValue<'_>) -> Result<Mss, SettingsFault> {
     let size = |size: Option<u16>| size.filter(|size| SEGMENT.contains(size)).and_then(NonZeroU16::new);
     let bytes = entry.value.as_integer().and_then(|number| size(small(number)));
     let form = format!("a number from {} to {}", SEGMENT.start(), SEGMENT.end());
@@ -169,18 +169,23 @@ fn small(number: &DeInteger<'_>) -> Option<u16> {
 pub(super) const PAIRS: &str = "a list of pairs such as [[\"10.1.0.0/24\", \"10.2.0.0/24\"]], ours first";
 
 /// Our network and the far one.
-pub(super) fn pair(item: Found<'_>) -> Result<(IpNet, IpNet), Fault> {
+pub(super) fn pair(item: TomlValue<'_>) -> Result<(IpNet, IpNet), SettingsFault> {
     let mut ends = item.list(PAIRS)?;
     let (Some(ours), Some(theirs), None) = (ends.next(), ends.next(), ends.next()) else {
         return Err(item.refused(PAIRS));
     };
     let (ours, far) = (network(ours, network::FORM)?, network(theirs, network::FORM)?);
     let pair = format!("\"{ours}\" and \"{far}\"");
-    if Family::of(ours.addr()) != Family::of(far.addr()) {
-        return Err(Fault::new(theirs.at, item.key, pair, "two networks of one family"));
+    if Family::of_address(ours.addr()) != Family::of_address(far.addr()) {
+        return Err(SettingsFault::new(
+            theirs.at,
+            item.key,
+            pair,
+            "two networks of one family",
+        ));
     }
     if ours == far {
-        return Err(Fault::new(
+        return Err(SettingsFault::new(
             theirs.at,
             item.key,
             pair,

@@ -12,12 +12,12 @@ const SHOWN: usize = 60;
 
 /// What is wrong, and where in the text, counted in bytes.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct SettingsFault {
     at: usize,
     message: String,
 }
 
-impl Fault {
+impl SettingsFault {
     pub(super) fn new(
         at: usize,
         key: impl fmt::Display,

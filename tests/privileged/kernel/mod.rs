@@ -9,7 +9,7 @@ mod vti;
 
 use crate::support::namespace::Namespace;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::rtnetlink::{Item, Kernel, Network as _, Put, Route, Taken};
+use pluto_updown::rtnetlink::{Deleted, Installed, Kernel, NetConfig as _, NetObject, Route};
 
 /// A gateway with one link, whose hardware addresses are the same in every namespace.
 const GATEWAY: &str = "
@@ -37,23 +37,18 @@ fn gateway() -> Namespace {
 
 fn route(destination: &str, device: &str) -> Route {
     Route {
-        device: Some(device.parse().unwrap()),
+        interface: Some(device.parse().unwrap()),
         ..Route::to(destination.parse().unwrap())
     }
 }
 
 /// Puts an item in, with a socket of its own.
-fn put(namespace: &Namespace, item: &Item) -> Result<Put, String> {
-    namespace.inside(|| Kernel::open().unwrap().put(item).map_err(|error| error.to_string()))
+fn put(namespace: &Namespace, item: &NetObject) -> Result<Installed, String> {
+    namespace.inside(|| Kernel::open().unwrap().install(item).map_err(|error| error.to_string()))
 }
 
-fn take_out(namespace: &Namespace, item: &Item) -> Result<Taken, String> {
-    namespace.inside(|| {
-        Kernel::open()
-            .unwrap()
-            .take_out(item)
-            .map_err(|error| error.to_string())
-    })
+fn take_out(namespace: &Namespace, item: &NetObject) -> Result<Deleted, String> {
+    namespace.inside(|| Kernel::open().unwrap().delete(item).map_err(|error| error.to_string()))
 }
 
 /// All that the kernel says of its network configuration; routes sorted, because those of a device stand where it came up.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
-    Address, Item, Kernel, Lookup, Network, NoRoute, Origin, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope,
-    Table, Taken, Vti, Wanted,
+    AddressScope, AssignedAddress, Deleted, Installed, Kernel, Lookup, NetConfig, NetObject, NoRoute, Origin,
+    PolicyRule, ProxyNeighbour, Route, RouteOption, RouteQuery, RouteTable, VtiInterface,
 };
 use pluto_updown::selector::Mark;
 use proptest::prelude::*;
@@ -17,27 +17,27 @@ use crate::support::property::cases;
 /// What a call can do or ask.
 #[derive(Debug, Clone)]
 enum Step {
-    Put(Item),
-    TakeOut(Item),
+    Put(NetObject),
+    TakeOut(NetObject),
     Lookup(IpAddr, Option<IpAddr>),
-    Routes(Wanted),
+    Routes(RouteQuery),
 }
 
 /// What came of it, as far as it can be compared.
 #[derive(Debug, PartialEq)]
 enum Result {
-    Put(Put),
-    Taken(Taken),
+    Put(Installed),
+    Taken(Deleted),
     Lookup(Lookup),
     Routes(Vec<Route>),
     /// With which error is not compared: where several things are wrong, the order of the kernel's checks decides.
     Refused,
 }
 
-fn take(network: &mut dyn Network, step: &Step) -> Result {
+fn take(network: &mut dyn NetConfig, step: &Step) -> Result {
     let result = match step {
-        Step::Put(item) => network.put(item).map(Result::Put),
-        Step::TakeOut(item) => network.take_out(item).map(Result::Taken),
+        Step::Put(item) => network.install(item).map(Result::Put),
+        Step::TakeOut(item) => network.delete(item).map(Result::Taken),
         Step::Lookup(to, from) => network.lookup(*to, *from).map(Result::Lookup),
         Step::Routes(wanted) => network.routes(wanted).map(sorted),
     };
@@ -78,7 +78,7 @@ fn any_route() -> impl Strategy<Value = Route> {
     );
     let metric = prop::option::of(prop::sample::select(vec![5, 9]));
     let mtu = prop::option::of(prop::sample::select(vec![1380, 1400]));
-    let table = prop::sample::select(vec![Table::MAIN, Table::MAIN, Table(50)]);
+    let table = prop::sample::select(vec![RouteTable::MAIN, RouteTable::MAIN, RouteTable(50)]);
     let device = prop::sample::select(vec!["eth0", "eth0", "eth0", "eth7"]);
     let options = prop::sample::select(vec![vec![], vec![], vec![RouteOption::Onlink]]);
     let origin = prop::option::weighted(0.2, prop::sample::select(vec![Origin(4), Origin(99)]));
@@ -98,34 +98,34 @@ fn any_route() -> impl Strategy<Value = Route> {
     )
 }
 
-fn other_items() -> Vec<Item> {
+fn other_items() -> Vec<NetObject> {
     let address = |address: &str, scope| {
-        Item::Address(Address {
+        NetObject::Address(AssignedAddress {
             address: address.parse().unwrap(),
-            device: "lo".parse().unwrap(),
+            interface: "lo".parse().unwrap(),
             scope,
         })
     };
     let neighbour = |address: &str, device: &str| {
-        Item::ProxyNeighbour(ProxyNeighbour {
+        NetObject::ProxyNeighbour(ProxyNeighbour {
             address: address.parse().unwrap(),
-            device: device.parse().unwrap(),
+            interface: device.parse().unwrap(),
         })
     };
     let rule = |to: &str, value| {
-        Item::Rule(Rule {
+        NetObject::Rule(PolicyRule {
             priority: 100,
             to: to.parse().unwrap(),
             mark: Mark { value, mask: u32::MAX },
-            table: Table(50),
+            table: RouteTable(50),
         })
     };
     vec![
-        address("10.1.0.1/32", Scope(50)),
-        address("10.1.0.1/32", Scope::UNIVERSE),
-        address("10.1.0.1/24", Scope::UNIVERSE),
-        address("2001:db8:1::1/128", Scope::UNIVERSE),
-        address("2001:db8:1::1/64", Scope::UNIVERSE),
+        address("10.1.0.1/32", AddressScope(50)),
+        address("10.1.0.1/32", AddressScope::UNIVERSE),
+        address("10.1.0.1/24", AddressScope::UNIVERSE),
+        address("2001:db8:1::1/128", AddressScope::UNIVERSE),
+        address("2001:db8:1::1/64", AddressScope::UNIVERSE),
         neighbour("192.0.2.77", "eth0"),
         neighbour("2001:db8::77", "eth0"),
         neighbour("192.0.2.77", "eth7"),
@@ -136,7 +136,7 @@ fn other_items() -> Vec<Item> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let item = prop_oneof![3 => any_route().prop_map(Item::Route), 2 => prop::sample::select(other_items())];
+    let item = prop_oneof![3 => any_route().prop_map(NetObject::Route), 2 => prop::sample::select(other_items())];
     let item = item.boxed();
     let address = prop::sample::select(vec![
         "10.2.0.7",
@@ -165,8 +165,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => item.clone().prop_map(Step::Put),
         3 => item.prop_map(Step::TakeOut),
         2 => lookup,
-        1 => network.prop_map(|network| Step::Routes(Wanted::To(network.parse().unwrap()))),
-        1 => address.prop_map(|address| Step::Routes(Wanted::From(address))),
+        1 => network.prop_map(|network| Step::Routes(RouteQuery::To(network.parse().unwrap()))),
+        1 => address.prop_map(|address| Step::Routes(RouteQuery::From(address))),
     ]
 }
 
@@ -191,39 +191,42 @@ proptest! {
 #[test]
 fn a_change_that_the_emulator_refuses_is_none() {
     let mut fake = FakeNetwork::gateway();
-    let item = Item::Route(route("10.2.0.0/24", "eth0"));
+    let item = NetObject::Route(route("10.2.0.0/24", "eth0"));
     fake.refuse(2, Errno::ENOMEM);
-    assert_eq!(fake.put(&item).unwrap(), Put::New);
+    assert_eq!(fake.install(&item).unwrap(), Installed::New);
     let with = fake.items.clone();
-    let error = fake.take_out(&item).unwrap_err();
+    let error = fake.delete(&item).unwrap_err();
     let said = "cannot take out \"ip -4 route del 10.2.0.0/24 dev eth0\": Cannot allocate memory";
     assert_eq!(error.to_string(), said);
     assert_eq!(fake.items, with);
-    assert_eq!(fake.take_out(&item).unwrap(), Taken::Out);
+    assert_eq!(fake.delete(&item).unwrap(), Deleted::Out);
     assert_eq!(fake.items, FakeNetwork::gateway().items);
 }
 
 #[test]
 fn with_a_vti_of_the_emulator_goes_what_is_on_it() {
     let mut fake = FakeNetwork::gateway();
-    let vti = Vti {
-        device: "vti01".parse().unwrap(),
+    let vti = VtiInterface {
+        interface: "vti01".parse().unwrap(),
         local: "192.0.2.1".parse().unwrap(),
         remote: None,
         output_key: 5,
         input_key: 6,
         address: Some("10.9.0.1/30".parse().unwrap()),
     };
-    let another = Item::Vti(Vti {
+    let another = NetObject::VtiInterface(VtiInterface {
         output_key: 7,
         ..vti.clone()
     });
-    let item = Item::Vti(vti);
-    assert_eq!(fake.put(&item).unwrap(), Put::New);
-    assert_eq!(fake.put(&another).unwrap(), Put::Stood);
-    assert_eq!(fake.put(&Item::Route(route("10.2.0.0/24", "vti01"))).unwrap(), Put::New);
-    assert_eq!(fake.take_out(&another).unwrap(), Taken::Absent);
-    assert_eq!(fake.take_out(&item).unwrap(), Taken::Out);
+    let item = NetObject::VtiInterface(vti);
+    assert_eq!(fake.install(&item).unwrap(), Installed::New);
+    assert_eq!(fake.install(&another).unwrap(), Installed::Existed);
+    assert_eq!(
+        fake.install(&NetObject::Route(route("10.2.0.0/24", "vti01"))).unwrap(),
+        Installed::New
+    );
+    assert_eq!(fake.delete(&another).unwrap(), Deleted::Absent);
+    assert_eq!(fake.delete(&item).unwrap(), Deleted::Out);
     assert_eq!(fake.items, FakeNetwork::gateway().items);
     assert_eq!(fake.links, FakeNetwork::gateway().links);
 }

@@ -2,19 +2,25 @@
 
 use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Mark;
-use pluto_updown::xfrm::{Policy, Way, policies};
+use pluto_updown::xfrm::{XfrmDirection, XfrmPolicy, policies};
 
 use crate::support::namespace::{Namespace, tool};
 
-fn listed(namespace: &Namespace) -> Vec<Policy> {
+fn listed(namespace: &Namespace) -> Vec<XfrmPolicy> {
     let mut policies = namespace.inside(|| policies().unwrap());
-    policies.sort_by_key(|policy| (policy.way, policy.source.to_string(), policy.destination.to_string()));
+    policies.sort_by_key(|policy| {
+        (
+            policy.direction,
+            policy.source.to_string(),
+            policy.destination.to_string(),
+        )
+    });
     policies
 }
 
-fn plain(way: Way, source: &str, destination: &str, reqids: &[u32]) -> Policy {
-    Policy {
-        way,
+fn plain(way: XfrmDirection, source: &str, destination: &str, reqids: &[u32]) -> XfrmPolicy {
+    XfrmPolicy {
+        direction: way,
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
         protocol: 0,
@@ -40,19 +46,19 @@ fn every_part_of_a_policy_is_read_as_ip_has_written_it() {
          ip xfrm policy add src 10.9.0.0/24 dst 10.9.0.1/32 dir in action block",
     );
     let expected = [
-        plain(Way::In, "10.2.0.0/24", "10.1.0.0/24", &[16389]),
-        plain(Way::In, "10.9.0.0/24", "10.9.0.1/32", &[]),
-        plain(Way::Out, "0.0.0.0/0", "10.3.0.0/24", &[0]),
-        Policy {
+        plain(XfrmDirection::In, "10.2.0.0/24", "10.1.0.0/24", &[16389]),
+        plain(XfrmDirection::In, "10.9.0.0/24", "10.9.0.1/32", &[]),
+        plain(XfrmDirection::Out, "0.0.0.0/0", "10.3.0.0/24", &[0]),
+        XfrmPolicy {
             protocol: 17,
             source_port: (7, 0xffff),
             destination_port: (53, 0xffff),
             mark: Some(Mark { value: 5, mask: 255 }),
-            ..plain(Way::Out, "10.1.0.0/24", "10.2.0.0/24", &[16390, 16389])
+            ..plain(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[16390, 16389])
         },
-        Policy {
+        XfrmPolicy {
             if_id: 7,
-            ..plain(Way::Forward, "2001:db8:2::/48", "::/0", &[u32::MAX])
+            ..plain(XfrmDirection::Forward, "2001:db8:2::/48", "::/0", &[u32::MAX])
         },
     ];
     assert_eq!(listed(&namespace), expected);

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use pluto_updown::rtnetlink::{
-    Ends, Kernel, LinkKind, Lookup, Medium, Network as _, NoRoute, RouteOption, Wanted, Way, WayKind,
+    Ends, Kernel, LinkKind, Lookup, Medium, NetConfig as _, NextHop, NoRoute, RouteKind, RouteOption, RouteQuery,
 };
-use pluto_updown::selector::Device;
+use pluto_updown::selector::Interface;
 
 use super::{gateway, route};
 use crate::support::namespace::Namespace;
@@ -15,10 +15,10 @@ fn lookup(machine: &Namespace, to: &str, from: Option<&str>) -> Lookup {
     machine.inside(|| Kernel::open().unwrap().lookup(address(to), from.map(address)).unwrap())
 }
 
-fn found(kind: WayKind, device: &str, via: Option<&str>) -> Lookup {
-    Lookup::Found(Way {
+fn found(kind: RouteKind, device: &str, via: Option<&str>) -> Lookup {
+    Lookup::Found(NextHop {
         kind,
-        device: Some(device.parse().unwrap()),
+        interface: Some(device.parse().unwrap()),
         via: via.map(|via| via.parse().unwrap()),
     })
 }
@@ -32,9 +32,12 @@ fn the_way_is_the_one_that_the_routes_say() {
         ip -6 route add 2001:db8:5::/48 via 2001:db8::fe
         ip -4 route add 10.6.0.0/24 via inet6 2001:db8::fe dev eth0",
     );
-    let unicast = |via| found(WayKind::Unicast, "eth0", via);
-    assert_eq!(lookup(&machine, "192.0.2.1", None), found(WayKind::Local, "lo", None));
-    assert_eq!(lookup(&machine, "2001:db8::1", None), found(WayKind::Local, "lo", None));
+    let unicast = |via| found(RouteKind::Unicast, "eth0", via);
+    assert_eq!(lookup(&machine, "192.0.2.1", None), found(RouteKind::Local, "lo", None));
+    assert_eq!(
+        lookup(&machine, "2001:db8::1", None),
+        found(RouteKind::Local, "lo", None)
+    );
     assert_eq!(lookup(&machine, "192.0.2.9", None), unicast(None));
     assert_eq!(lookup(&machine, "2001:db8::9", None), unicast(None));
     assert_eq!(lookup(&machine, "10.5.0.1", None), unicast(Some("192.0.2.254")));
@@ -50,7 +53,7 @@ fn the_way_is_the_one_that_the_routes_say() {
     assert_eq!(lookup(&machine, "10.6.0.1", None), unicast(Some("2001:db8::fe")));
     assert_eq!(
         lookup(&machine, "192.0.2.255", None),
-        found(WayKind::Other, "eth0", None)
+        found(RouteKind::Other, "eth0", None)
     );
 }
 
@@ -89,12 +92,12 @@ fn that_there_is_no_way_is_an_answer() {
 fn a_device_is_told_by_its_name() {
     let machine = gateway();
     let link = |name: &str| {
-        let device: Device = name.parse().unwrap();
+        let device: Interface = name.parse().unwrap();
         machine.inside(|| Kernel::open().unwrap().link(&device).unwrap())
     };
     let eth0 = link("eth0").unwrap();
     let index = machine.shell("cat /proc/self/net/dev_snmp6/eth0 | sed -n 's/^ifIndex[[:space:]]*//p'");
-    assert_eq!(eth0.device.as_str(), "eth0");
+    assert_eq!(eth0.interface.as_str(), "eth0");
     assert_eq!(eth0.index.to_string(), index.trim());
     assert_eq!(eth0.hardware_address.as_deref(), Some(&[2, 0, 0, 0, 0, 1][..]));
     assert_eq!(
@@ -117,8 +120,8 @@ fn routes_of_the_main_table_are_found_by_where_they_lead_and_by_their_source() {
         ip -4 route add 10.2.0.0/24 dev eth0 table 50
         ip -4 route add 10.2.0.0/16 dev eth0",
     );
-    let found = |wanted: Wanted| machine.inside(|| Kernel::open().unwrap().routes(&wanted).unwrap());
-    let to = |network: &str| found(Wanted::To(network.parse().unwrap()));
+    let found = |wanted: RouteQuery| machine.inside(|| Kernel::open().unwrap().routes(&wanted).unwrap());
+    let to = |network: &str| found(RouteQuery::To(network.parse().unwrap()));
     let mut expected = route("10.2.0.0/24", "eth0");
     expected.source = Some("192.0.2.1".parse().unwrap());
     expected.metric = Some(5);
@@ -131,7 +134,7 @@ fn routes_of_the_main_table_are_found_by_where_they_lead_and_by_their_source() {
     let default = |network: &str| to(network).into_iter().map(|route| route.via.unwrap().to_string());
     assert_eq!(default("0.0.0.0/0").collect::<Vec<_>>(), ["192.0.2.254"]);
     assert_eq!(default("::/0").collect::<Vec<_>>(), ["2001:db8::fe"]);
-    let from = found(Wanted::From("192.0.2.1".parse().unwrap()));
+    let from = found(RouteQuery::From("192.0.2.1".parse().unwrap()));
     let others = from.iter().filter(|route| **route != expected);
     // The kernel's own route to the link.
     assert_eq!(
@@ -150,13 +153,13 @@ fn a_list_longer_than_a_datagram_is_read_to_its_end() {
         "for i in $(seq 0 39); do for j in $(seq 0 49); do echo route add 10.$i.$j.0/24 dev eth0 src 192.0.2.1; done; done |
         ip -batch -",
     );
-    let wanted = Wanted::From("192.0.2.1".parse().unwrap());
+    let wanted = RouteQuery::From("192.0.2.1".parse().unwrap());
     let mut kernel = machine.inside(|| Kernel::open().unwrap());
     assert_eq!(kernel.routes(&wanted).unwrap().len(), 2001);
     // And what comes after it is not mistaken for a part of it.
     assert_eq!(
         kernel
-            .routes(&Wanted::To("10.39.49.0/24".parse().unwrap()))
+            .routes(&RouteQuery::To("10.39.49.0/24".parse().unwrap()))
             .unwrap()
             .len(),
         1
@@ -169,7 +172,7 @@ fn a_list_longer_than_a_datagram_is_read_to_its_end() {
 fn a_machine_without_any_route_has_an_empty_list() {
     let machine = Namespace::bare(pluto_updown::netfilter::Backend::Nft);
     for everything in ["0.0.0.0/0", "::/0"] {
-        let wanted = Wanted::To(everything.parse().unwrap());
+        let wanted = RouteQuery::To(everything.parse().unwrap());
         assert_eq!(machine.inside(|| Kernel::open().unwrap().routes(&wanted).unwrap()), []);
     }
 }

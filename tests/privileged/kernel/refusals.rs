@@ -1,6 +1,8 @@
 //! What the kernel refuses is said in one line.
 
-use pluto_updown::rtnetlink::{Address, Fault, Item, Kernel, Network as _, ProxyNeighbour, Route, Scope, Taken};
+use pluto_updown::rtnetlink::{
+    AddressScope, AssignedAddress, Deleted, Kernel, NetConfig as _, NetObject, NetlinkFault, ProxyNeighbour, Route,
+};
 
 use super::{gateway, put, route, take_out};
 
@@ -42,7 +44,10 @@ fn a_refusal_names_the_item_and_the_reason() {
             r#""ip -4 route replace 10.2.0.0/24 dev eth7": there is no device eth7"#,
         ),
     ] {
-        assert_eq!(put(&machine, &Item::Route(route)), Err(format!("cannot put in {said}")));
+        assert_eq!(
+            put(&machine, &NetObject::Route(route)),
+            Err(format!("cannot put in {said}"))
+        );
     }
 }
 
@@ -50,10 +55,10 @@ fn a_refusal_names_the_item_and_the_reason() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_refusal_is_told_by_its_number() {
     let machine = gateway();
-    let item = Item::Route(route("10.2.0.0/24", "down0"));
-    let error = machine.inside(|| Kernel::open().unwrap().put(&item).unwrap_err());
+    let item = NetObject::Route(route("10.2.0.0/24", "down0"));
+    let error = machine.inside(|| Kernel::open().unwrap().install(&item).unwrap_err());
     assert!(
-        matches!(error.fault, Fault::Refused(nix::errno::Errno::ENETDOWN)),
+        matches!(error.fault, NetlinkFault::Refused(nix::errno::Errno::ENETDOWN)),
         "{error:?}"
     );
 }
@@ -62,22 +67,22 @@ fn a_refusal_is_told_by_its_number() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_went_with_its_device_is_absent() {
     let machine = gateway();
-    let address = Address {
+    let address = AssignedAddress {
         address: "10.1.0.1/32".parse().unwrap(),
-        device: "eth7".parse().unwrap(),
-        scope: Scope(50),
+        interface: "eth7".parse().unwrap(),
+        scope: AddressScope(50),
     };
     let neighbour = ProxyNeighbour {
         address: "192.0.2.77".parse().unwrap(),
-        device: "eth7".parse().unwrap(),
+        interface: "eth7".parse().unwrap(),
     };
     let items = [
-        Item::Route(route("10.2.0.0/24", "eth7")),
-        Item::Address(address),
-        Item::ProxyNeighbour(neighbour),
+        NetObject::Route(route("10.2.0.0/24", "eth7")),
+        NetObject::Address(address),
+        NetObject::ProxyNeighbour(neighbour),
     ];
     for item in items {
-        assert_eq!(take_out(&machine, &item), Ok(Taken::Absent), "{item:?}");
+        assert_eq!(take_out(&machine, &item), Ok(Deleted::Absent), "{item:?}");
     }
 }
 
@@ -87,12 +92,14 @@ fn one_socket_goes_on_after_a_refusal() {
     let machine = gateway();
     let kernel = &mut machine.inside(|| Kernel::open().unwrap());
     for _ in 0..3 {
-        kernel.put(&Item::Route(route("10.2.0.0/24", "down0"))).unwrap_err();
-        kernel.put(&Item::Route(route("10.2.0.0/24", "eth0"))).unwrap();
+        kernel
+            .install(&NetObject::Route(route("10.2.0.0/24", "down0")))
+            .unwrap_err();
+        kernel.install(&NetObject::Route(route("10.2.0.0/24", "eth0"))).unwrap();
         assert!(kernel.link(&"eth0".parse().unwrap()).unwrap().is_some());
         assert_eq!(
-            kernel.take_out(&Item::Route(route("10.2.0.0/24", "eth0"))).unwrap(),
-            Taken::Out
+            kernel.delete(&NetObject::Route(route("10.2.0.0/24", "eth0"))).unwrap(),
+            Deleted::Out
         );
     }
 }

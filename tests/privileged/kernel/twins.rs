@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use pluto_updown::rtnetlink::{
-    Address, Item, Kernel, Network as _, Origin, ProxyNeighbour, Put, Route, RouteOption, Rule, Scope, Table, Taken,
+    AddressScope, AssignedAddress, Deleted, Installed, Kernel, NetConfig as _, NetObject, Origin, PolicyRule,
+    ProxyNeighbour, Route, RouteOption, RouteTable,
 };
 use pluto_updown::selector::Mark;
 
@@ -36,15 +37,15 @@ fn routes(destination: &str, via: &str, source: &str) -> Vec<Route> {
             ..plain.clone()
         },
         Route {
-            device: None,
+            interface: None,
             ..by_router.clone()
         },
         Route {
-            table: Table(50),
+            table: RouteTable(50),
             ..full.clone()
         },
         Route {
-            table: Table(5000),
+            table: RouteTable(5000),
             ..plain.clone()
         },
         Route {
@@ -83,7 +84,7 @@ fn all_routes() -> Vec<Route> {
     all
 }
 
-fn rules() -> Vec<Rule> {
+fn rules() -> Vec<PolicyRule> {
     let networks = [
         "10.2.0.0/24",
         "10.2.0.7/32",
@@ -92,9 +93,9 @@ fn rules() -> Vec<Rule> {
         "2001:db8::7/128",
         "::/0",
     ];
-    let tables = [Table(50), Table(254), Table(5000)];
+    let tables = [RouteTable(50), RouteTable(254), RouteTable(5000)];
     let masks = [u32::MAX, 0xff];
-    let each = |(network, (table, mask)): (&str, (Table, u32))| Rule {
+    let each = |(network, (table, mask)): (&str, (RouteTable, u32))| PolicyRule {
         priority: 100,
         to: network.parse().unwrap(),
         mark: Mark { value: 5, mask },
@@ -107,20 +108,20 @@ fn rules() -> Vec<Rule> {
         .collect()
 }
 
-fn addresses() -> Vec<Address> {
-    let each = |(address, device, scope): (&str, &str, Scope)| Address {
+fn addresses() -> Vec<AssignedAddress> {
+    let each = |(address, device, scope): (&str, &str, AddressScope)| AssignedAddress {
         address: address.parse().unwrap(),
-        device: device.parse().unwrap(),
+        interface: device.parse().unwrap(),
         scope,
     };
     [
-        ("10.1.0.1/32", "lo", Scope(50)),
-        ("10.1.0.1/32", "lo", Scope::UNIVERSE),
-        ("10.9.0.1/30", "eth0", Scope::LINK),
-        ("10.9.0.1/24", "far", Scope::HOST),
-        ("127.0.0.9/32", "lo", Scope::UNIVERSE),
-        ("2001:db8:1::1/128", "lo", Scope::UNIVERSE),
-        ("2001:db8:1::1/128", "lo", Scope(50)),
+        ("10.1.0.1/32", "lo", AddressScope(50)),
+        ("10.1.0.1/32", "lo", AddressScope::UNIVERSE),
+        ("10.9.0.1/30", "eth0", AddressScope::LINK),
+        ("10.9.0.1/24", "far", AddressScope::HOST),
+        ("127.0.0.9/32", "lo", AddressScope::UNIVERSE),
+        ("2001:db8:1::1/128", "lo", AddressScope::UNIVERSE),
+        ("2001:db8:1::1/128", "lo", AddressScope(50)),
     ]
     .map(each)
     .to_vec()
@@ -129,14 +130,14 @@ fn addresses() -> Vec<Address> {
 fn neighbours() -> Vec<ProxyNeighbour> {
     let each = |address: &str| ProxyNeighbour {
         address: address.parse().unwrap(),
-        device: "eth0".parse().unwrap(),
+        interface: "eth0".parse().unwrap(),
     };
     ["192.0.2.77", "2001:db8::77"].map(each).to_vec()
 }
 
 /// The configuration, as soon as the address can be used: the shell does not wait for that, as we do.
-fn settled(machine: &Namespace, item: &Item) -> String {
-    if let Item::Address(Address { address, .. }) = item {
+fn settled(machine: &Namespace, item: &NetObject) -> String {
+    if let NetObject::Address(AssignedAddress { address, .. }) = item {
         let ip = address.addr();
         machine.shell(&format!(
             "until ip -o route get {ip} | grep -q '^local '; do sleep 0.01; done"
@@ -146,48 +147,48 @@ fn settled(machine: &Namespace, item: &Item) -> String {
 }
 
 /// Each item by us and by the shell, in and out, with everything the same after each step.
-fn assert_alike(items: impl IntoIterator<Item = Item>) {
+fn assert_alike(items: impl IntoIterator<Item = NetObject>) {
     let [ours, theirs] = [gateway(), gateway()];
     let before = configuration(&ours);
     for item in items {
-        let lines = item.put_in_commands().join("\n");
-        assert_eq!(put(&ours, &item), Ok(Put::New), "{lines}");
+        let lines = item.install_commands().join("\n");
+        assert_eq!(put(&ours, &item), Ok(Installed::New), "{lines}");
         theirs.shell(&lines);
         let with = configuration(&ours);
         assert_eq!(with, settled(&theirs, &item), "{lines}");
         assert_ne!(with, before, "{lines} changes nothing");
-        let line = item.take_out_command();
-        assert_eq!(take_out(&ours, &item), Ok(Taken::Out), "{line}");
+        let line = item.delete_command();
+        assert_eq!(take_out(&ours, &item), Ok(Deleted::Out), "{line}");
         theirs.shell(&line);
         let without = configuration(&ours);
         assert_eq!(without, configuration(&theirs), "{line}");
         assert_eq!(without, before, "{line} leaves something behind");
-        assert_eq!(take_out(&ours, &item), Ok(Taken::Absent), "{line}, a second time");
+        assert_eq!(take_out(&ours, &item), Ok(Deleted::Absent), "{line}, a second time");
     }
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_route_is_what_its_lines_make() {
-    assert_alike(all_routes().into_iter().map(Item::Route));
+    assert_alike(all_routes().into_iter().map(NetObject::Route));
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_rule_is_what_its_lines_make() {
-    assert_alike(rules().into_iter().map(Item::Rule));
+    assert_alike(rules().into_iter().map(NetObject::Rule));
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_address_is_what_its_lines_make() {
-    assert_alike(addresses().into_iter().map(Item::Address));
+    assert_alike(addresses().into_iter().map(NetObject::Address));
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_proxy_neighbour_is_what_its_lines_make() {
-    assert_alike(neighbours().into_iter().map(Item::ProxyNeighbour));
+    assert_alike(neighbours().into_iter().map(NetObject::ProxyNeighbour));
 }
 
 #[test]
@@ -209,10 +210,10 @@ fn a_route_takes_the_place_of_the_one_that_was_there() {
             },
             via,
         ]
-        .map(Item::Route)
+        .map(NetObject::Route)
         {
-            let lines = item.put_in_commands().join("\n");
-            assert_eq!(put(&ours, &item), Ok(Put::New), "{lines}");
+            let lines = item.install_commands().join("\n");
+            assert_eq!(put(&ours, &item), Ok(Installed::New), "{lines}");
             theirs.shell(&lines);
             assert_eq!(configuration(&ours), configuration(&theirs), "{lines}");
         }
@@ -223,13 +224,13 @@ fn a_route_takes_the_place_of_the_one_that_was_there() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_stands_already_is_left_alone() {
     let machine = gateway();
-    let items = rules().into_iter().map(Item::Rule);
-    let items = items.chain(addresses().into_iter().step_by(2).map(Item::Address));
-    for item in items.chain(neighbours().into_iter().map(Item::ProxyNeighbour)) {
-        let lines = item.put_in_commands().join("\n");
+    let items = rules().into_iter().map(NetObject::Rule);
+    let items = items.chain(addresses().into_iter().step_by(2).map(NetObject::Address));
+    for item in items.chain(neighbours().into_iter().map(NetObject::ProxyNeighbour)) {
+        let lines = item.install_commands().join("\n");
         machine.shell(&lines);
         let before = configuration(&machine);
-        assert_eq!(put(&machine, &item), Ok(Put::Stood), "{lines}");
+        assert_eq!(put(&machine, &item), Ok(Installed::Existed), "{lines}");
         assert_eq!(configuration(&machine), before, "{lines}");
     }
 }
@@ -242,17 +243,17 @@ fn a_new_address_can_be_the_source_of_a_route_at_once() {
     for number in 1..50 {
         for (address, destination) in [("10.1.0.", "10.2.0.0/24"), ("2001:db8:1::", "2001:db8:2::/48")] {
             let source: IpAddr = format!("{address}{number}").parse().unwrap();
-            let address = Address {
+            let address = AssignedAddress {
                 address: source.into(),
-                device: "lo".parse().unwrap(),
-                scope: Scope::UNIVERSE,
+                interface: "lo".parse().unwrap(),
+                scope: AddressScope::UNIVERSE,
             };
             let route = Route {
                 source: Some(source),
                 ..route(destination, "eth0")
             };
-            assert_eq!(kernel.put(&Item::Address(address)).unwrap(), Put::New);
-            assert_eq!(kernel.put(&Item::Route(route)).unwrap(), Put::New);
+            assert_eq!(kernel.install(&NetObject::Address(address)).unwrap(), Installed::New);
+            assert_eq!(kernel.install(&NetObject::Route(route)).unwrap(), Installed::New);
         }
     }
 }
@@ -262,22 +263,22 @@ fn a_new_address_can_be_the_source_of_a_route_at_once() {
 fn the_kernel_holds_who_has_put_a_route_in() {
     let machine = gateway();
     let of = |destination, origin| {
-        Item::Route(Route {
+        NetObject::Route(Route {
             options: vec![RouteOption::Proto(Origin(origin))],
             ..route(destination, "eth0")
         })
     };
     for (family, destination) in [(4, "10.2.0.0/24"), (6, "2001:db8:2::/48")] {
         for (origin, shown) in [(4, "proto static"), (3, "proto boot"), (77, "proto 77")] {
-            assert_eq!(put(&machine, &of(destination, origin)), Ok(Put::New));
+            assert_eq!(put(&machine, &of(destination, origin)), Ok(Installed::New));
             let listed = machine.shell(&format!("ip -d -{family} route show {destination}"));
             assert!(listed.contains(shown), "{listed}");
             assert_eq!(
                 take_out(&machine, &of(destination, 16)),
-                Ok(Taken::Absent),
+                Ok(Deleted::Absent),
                 "dhcp's is another"
             );
-            assert_eq!(take_out(&machine, &of(destination, origin)), Ok(Taken::Out));
+            assert_eq!(take_out(&machine, &of(destination, origin)), Ok(Deleted::Out));
         }
     }
 }
@@ -302,7 +303,11 @@ fn somebody_elses_route_stays() {
             via: Some("192.0.2.254".parse().unwrap()),
             ..ours.clone()
         };
-        assert_eq!(take_out(&machine, &Item::Route(ours)), Ok(Taken::Absent), "{theirs}");
+        assert_eq!(
+            take_out(&machine, &NetObject::Route(ours)),
+            Ok(Deleted::Absent),
+            "{theirs}"
+        );
         assert_eq!(configuration(&machine), before, "{theirs}");
         machine.shell(&format!("ip -4 route del 10.2.0.0/24 {theirs}"));
     }

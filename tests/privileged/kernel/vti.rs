@@ -1,13 +1,13 @@
 //! Virtual tunnel interfaces, where the kernel has them.
 
-use pluto_updown::rtnetlink::{Item, Put, Taken, Vti};
+use pluto_updown::rtnetlink::{Deleted, Installed, NetObject, VtiInterface};
 
 use super::{configuration, gateway, put, take_out};
 use crate::support::namespace::Namespace;
 
-fn vti(name: &str) -> Vti {
-    Vti {
-        device: name.parse().unwrap(),
+fn vti(name: &str) -> VtiInterface {
+    VtiInterface {
+        interface: name.parse().unwrap(),
         local: "192.0.2.1".parse().unwrap(),
         remote: Some("198.51.100.1".parse().unwrap()),
         output_key: 5,
@@ -33,33 +33,33 @@ fn with_variables(machine: &Namespace) -> String {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_vti_is_what_its_lines_make() {
     let [ours, theirs] = [gateway(), gateway()];
-    let whole = Item::Vti(vti("vti01"));
+    let whole = NetObject::VtiInterface(vti("vti01"));
     if !kernel_has_them(&ours) {
-        let line = &whole.put_in_commands()[0];
+        let line = &whole.install_commands()[0];
         assert_eq!(
             put(&ours, &whole),
             Err(format!("cannot put in {line:?}: Operation not supported"))
         );
-        assert_eq!(take_out(&ours, &whole), Ok(Taken::Absent));
+        assert_eq!(take_out(&ours, &whole), Ok(Deleted::Absent));
         return;
     }
     assert!(kernel_has_them(&theirs));
-    let shared = Item::Vti(Vti {
+    let shared = NetObject::VtiInterface(VtiInterface {
         remote: None,
         address: None,
         ..vti("vti.1")
     });
     for item in [whole, shared] {
         let before = with_variables(&ours);
-        assert_eq!(put(&ours, &item), Ok(Put::New));
-        theirs.shell(&item.put_in_commands().join("\n"));
+        assert_eq!(put(&ours, &item), Ok(Installed::New));
+        theirs.shell(&item.install_commands().join("\n"));
         assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");
-        assert_eq!(put(&ours, &item), Ok(Put::Stood));
-        assert_eq!(take_out(&ours, &item), Ok(Taken::Out));
-        theirs.shell(&item.take_out_command());
+        assert_eq!(put(&ours, &item), Ok(Installed::Existed));
+        assert_eq!(take_out(&ours, &item), Ok(Deleted::Out));
+        theirs.shell(&item.delete_command());
         assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");
         assert_eq!(with_variables(&ours), before, "{item:?}");
-        assert_eq!(take_out(&ours, &item), Ok(Taken::Absent));
+        assert_eq!(take_out(&ours, &item), Ok(Deleted::Absent));
     }
 }
 
@@ -72,11 +72,11 @@ fn a_vti_that_cannot_be_finished_is_not_left_half_made() {
         false => "ip tunnel add vti01 mode vti local 192.0.2.1 remote 198.51.100.1 okey 5 ikey 6",
     };
     let before = with_variables(&machine);
-    let broken = Vti {
+    let broken = VtiInterface {
         address: Some("0.0.0.0/0".parse().unwrap()),
         ..vti("vti01")
     };
-    let error = put(&machine, &Item::Vti(broken)).unwrap_err();
+    let error = put(&machine, &NetObject::VtiInterface(broken)).unwrap_err();
     assert!(error.starts_with(&format!("cannot put in {refused:?}: ")), "{error}");
     assert_eq!(with_variables(&machine), before);
 }
@@ -86,6 +86,9 @@ fn a_vti_that_cannot_be_finished_is_not_left_half_made() {
 fn a_device_that_is_no_vti_is_not_taken_out_as_one() {
     let machine = gateway();
     let before = configuration(&machine);
-    assert_eq!(take_out(&machine, &Item::Vti(vti("eth0"))), Ok(Taken::Absent));
+    assert_eq!(
+        take_out(&machine, &NetObject::VtiInterface(vti("eth0"))),
+        Ok(Deleted::Absent)
+    );
     assert_eq!(configuration(&machine), before);
 }

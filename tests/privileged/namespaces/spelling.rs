@@ -9,7 +9,7 @@ use pluto_updown::netfilter::{
     NflogTarget, PolicyMatch, Rule, Table, Target, normalize,
 };
 use pluto_updown::selector::{
-    Device, Family, Icmp, MarkBit, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic,
+    Family, Icmp, Interface, MarkBit, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic,
 };
 
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
@@ -18,7 +18,7 @@ fn network(text: &str) -> Network {
     text.parse().unwrap()
 }
 
-fn device() -> Device {
+fn device() -> Interface {
     "vti01".parse().unwrap()
 }
 
@@ -38,7 +38,11 @@ fn networks(family: Family) -> Vec<Network> {
 }
 
 fn ports(protocol: PortProtocol, my: Ports, peer: Ports) -> Traffic {
-    Traffic::Ports { protocol, my, peer }
+    Traffic::Ports {
+        protocol,
+        local: my,
+        remote: peer,
+    }
 }
 
 /// Traffic of every kind. What is any is no match.
@@ -152,7 +156,7 @@ fn matches(family: Family) -> Vec<Match> {
     }
     for interface in [
         InterfaceMatch::Interface(device()),
-        InterfaceMatch::Wildcard(device().class()),
+        InterfaceMatch::Wildcard(device().wildcard()),
         InterfaceMatch::Pattern("eth+".parse().unwrap()),
         InterfaceMatch::Loopback,
     ] {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use pluto_updown::apply::ApplyError;
-use pluto_updown::contract::{Duty, Tunnel};
 use pluto_updown::iptables::TablesError;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 use super::model::{Ended, Model, Verb};
 use crate::support::emulator::Kind;
@@ -94,10 +94,10 @@ fn a_change_that_is_refused_halfway_is_not_made_later_either() {
         let (stood, recorded) = (contents(&mut world), world.recorded());
         // The restore, the rebuild that takes its place, and the one that clears up behind both.
         world.tables.fates = [Fate::RefusedHalfway, Fate::RefusedHalfway, Fate::Refused].into();
-        let refused = world.call(&Duty::Close(Box::new(tunnel.clone())));
+        let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
         assert!(matches!(refused, Err(ApplyError::Tables(TablesError::Refused { .. }))));
         assert!(world.tables.fates.is_empty());
-        world.call(&Duty::Nothing).expect("the next call");
+        world.call(&FirewallAction::Nothing).expect("the next call");
         assert_eq!((contents(&mut world), world.recorded()), (stood, recorded));
     }
 }
@@ -136,8 +136,8 @@ impl Life {
             .pick(&[Verb::Up, Verb::Up, Verb::Up, Verb::Down, Verb::Down]);
         let tunnel = Box::new(self.tunnels[which].clone());
         let result = self.world.call(&match verb {
-            Verb::Up => Duty::Open(tunnel),
-            Verb::Down => Duty::Close(tunnel),
+            Verb::Up => FirewallAction::Open(tunnel),
+            Verb::Down => FirewallAction::Close(tunnel),
         });
         self.failed += usize::from(result.is_err());
         let ended = match result {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pluto_updown::contract::{Multiplicity, Tunnel};
 use pluto_updown::plan::TunnelKey;
+use pluto_updown::updown_env::{Tunnel, UpCounting};
 
 /// What a call was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn call(&mut self, which: usize, tunnel: &Tunnel, verb: Verb, ended: Ended) {
-        let is_counted = tunnel.multiplicity == Multiplicity::Counted;
+        let is_counted = tunnel.up_counting == UpCounting::Counted;
         match (verb, ended) {
             (_, Ended::Refused) => {}
             (Verb::Up, Ended::Open) if !is_counted => {}

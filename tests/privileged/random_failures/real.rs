@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use pluto_updown::contract::{Duty, Tunnel};
 use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 use super::model::{Ended, Model, Verb};
 use crate::support::binary::{Call, Ending, write_program};
@@ -54,8 +54,8 @@ fn up(number: usize) -> Call {
 
 fn tunnel(call: &Call) -> Tunnel {
     match call.duty() {
-        Duty::Open(tunnel) | Duty::Close(tunnel) => *tunnel,
-        Duty::Nothing => panic!("{call} is about no tunnel"),
+        FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
+        FirewallAction::Nothing => panic!("{call} is about no tunnel"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 
 use pluto_updown::netfilter::Direction;
 use pluto_updown::plan::{Assumption, ConnectionDirection, Doubt, Endpoint, Packet, PacketCtState};
-use pluto_updown::selector::{Device, Family, Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
+use pluto_updown::selector::{Family, Icmp, Interface, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 use proptest::prelude::*;
 
 use crate::support::packet::{self as emulated, ConnectionState, ESP, From, To};
@@ -138,7 +138,7 @@ fn leaves(side: &Side) -> To {
     }
 }
 
-fn device(name: &str) -> Option<Device> {
+fn device(name: &str) -> Option<Interface> {
     Some(name.parse().expect("a device"))
 }
 
@@ -188,8 +188,8 @@ fn direction(packet: &emulated::Packet) -> ConnectionDirection {
 fn traffic(packet: &emulated::Packet) -> Traffic {
     let ports = |protocol| Traffic::Ports {
         protocol,
-        my: Ports::single(packet.destination_port),
-        peer: Ports::single(packet.source_port),
+        local: Ports::single(packet.destination_port),
+        remote: Ports::single(packet.source_port),
     };
     match (packet.protocol, packet.icmp) {
         (6, _) => ports(PortProtocol::Tcp),
@@ -215,10 +215,15 @@ pub(crate) fn ignorance() -> impl Strategy<Value = Ignorance> {
 pub(crate) fn vague(mut packet: Packet, ignorance: Ignorance) -> Packet {
     packet.kind = match (ignorance, packet.kind) {
         (Ignorance::Protocol, _) => Traffic::Any,
-        (Ignorance::SourcePort, Traffic::Ports { protocol, my, .. }) => Traffic::Ports {
+        (
+            Ignorance::SourcePort,
+            Traffic::Ports {
+                protocol, local: my, ..
+            },
+        ) => Traffic::Ports {
             protocol,
-            my,
-            peer: Ports::Any,
+            local: my,
+            remote: Ports::Any,
         },
         (Ignorance::SourcePort, Traffic::Icmp(Icmp::Code(kind, _))) => Traffic::Icmp(Icmp::Type(kind)),
         (Ignorance::Ports, Traffic::Ports { protocol, .. }) => numbered(protocol.number()),
@@ -250,13 +255,13 @@ pub(crate) fn is_so(assumption: &Assumption, packet: &Packet) -> bool {
 
 fn holds(doubt: &Doubt, packet: &Packet) -> bool {
     match doubt {
-        Doubt::Kind(kind) => packet.kind.and(kind, Family::Ipv4).as_ref() == Some(&packet.kind),
+        Doubt::Kind(kind) => packet.kind.intersect(kind, Family::Ipv4).as_ref() == Some(&packet.kind),
         Doubt::Interface(direction, pattern) => {
             let leg = match direction {
                 Direction::In => &packet.from,
                 Direction::Out => &packet.to,
             };
-            leg.device().is_some_and(|device| pattern.fits(device))
+            leg.interface().is_some_and(|device| pattern.fits(device))
         }
         Doubt::CtReplDst(address) => packet.answered_at == Some(*address),
     }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use pluto_updown::contract::Attachment;
 use pluto_updown::netfilter::{Backend, Direction, Ruleset};
 use pluto_updown::plan::{
     AllowedTraffic, ConnectionDirection, Endpoint, Packet, PacketCtState, PacketPath, RulesetModel, WalkEnd,
@@ -11,6 +10,7 @@ use pluto_updown::plan::{
 use pluto_updown::record::{Store, TunnelRecord};
 use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
 use pluto_updown::settings::{Allow, Service};
+use pluto_updown::updown_env::SaMatch;
 use proptest::prelude::*;
 
 use super::worlds::{calls, files, wanted, world};
@@ -37,8 +37,8 @@ fn record(world: &World) -> Option<TunnelRecord> {
 fn kinds() -> Vec<Traffic> {
     let ports = |protocol, my, peer| Traffic::Ports {
         protocol,
-        my: Ports::single(my),
-        peer: Ports::single(peer),
+        local: Ports::single(my),
+        remote: Ports::single(peer),
     };
     vec![
         ports(PortProtocol::Tcp, 22, 40000),
@@ -50,9 +50,9 @@ fn kinds() -> Vec<Traffic> {
 }
 
 fn leg(record: &TunnelRecord) -> Endpoint {
-    match &record.tunnel.attachment {
-        Attachment::Device(device) => Endpoint::Unencrypted(Some(device.clone())),
-        Attachment::Policy { protocol, reqid } => Endpoint::Ipsec {
+    match &record.tunnel.sa_match {
+        SaMatch::Interface(device) => Endpoint::Unencrypted(Some(device.clone())),
+        SaMatch::Policy { protocol, reqid } => Endpoint::Ipsec {
             interface: None,
             reqid: *reqid,
             protocol: *protocol,
@@ -62,7 +62,7 @@ fn leg(record: &TunnelRecord) -> Endpoint {
 
 /// A packet on one of the ways, between the first addresses of the networks.
 fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic, connection: PacketCtState) -> Packet {
-    let (near, far): (IpAddr, IpAddr) = (near.first(), record.tunnel.peer_client.first());
+    let (near, far): (IpAddr, IpAddr) = (near.first(), record.tunnel.remote_client.first());
     let inward = path.direction() == Direction::In;
     let is_here = [PacketPath::Input, PacketPath::Output].contains(&path);
     let other = if is_here {
@@ -91,7 +91,7 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
 
 fn is_offered(services: &[Service], kind: &Traffic) -> bool {
     let mut offered = services.iter().flat_map(|service| service.traffic(Family::Ipv4));
-    offered.any(|service| service.and(kind, Family::Ipv4).as_ref() == Some(kind))
+    offered.any(|service| service.intersect(kind, Family::Ipv4).as_ref() == Some(kind))
 }
 
 /// What the words promise; nothing, where they promise nothing of such a packet.
@@ -102,7 +102,7 @@ fn promised(
     kind: &Traffic,
     connection: PacketCtState,
 ) -> Option<WalkEnd> {
-    let is_its = record.key.traffic.and(kind, Family::Ipv4).as_ref() == Some(kind);
+    let is_its = record.key.traffic.intersect(kind, Family::Ipv4).as_ref() == Some(kind);
     let is_reply = connection == PacketCtState::Established(ConnectionDirection::Reply);
     match passes {
         // No machine of the tunnel's is there: what comes was sent there by a rule of the administrator's.
@@ -142,7 +142,7 @@ proptest! {
         let told = filter_paths(&record.tunnel, record.effective_policy());
         for path in LANES {
             let way = told.iter().find(|way| way.path == path);
-            let near = way.map_or(record.tunnel.my_client, |way| way.local);
+            let near = way.map_or(record.tunnel.local_client, |way| way.local);
             let is_in_clear = matches!(leg(&record), Endpoint::Unencrypted(_));
             for kind in kinds() {
                 for connection in [

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use pluto_updown::apply::ApplyError;
-use pluto_updown::contract::Duty;
 use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::{DesiredState, TunnelRules};
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
+use pluto_updown::updown_env::FirewallAction;
 use proptest::prelude::*;
 
 use crate::support::world::{World, libreswan, strongswan, tunnel, with};
@@ -136,7 +136,7 @@ pub(crate) fn world(file: &str, up: &[usize]) -> World {
     }
     let calls = calls();
     for number in up {
-        match world.call(&Duty::Open(Box::new(tunnel(&calls[*number])))) {
+        match world.call(&FirewallAction::Open(Box::new(tunnel(&calls[*number])))) {
             Ok(_) | Err(ApplyError::Policy { .. }) => {}
             Err(error) => panic!("{error}"),
         }

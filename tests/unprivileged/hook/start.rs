@@ -11,6 +11,12 @@ const GOOD: &str = "[gateway]\nike = \"any\"\nonly-ipsec = [\"eth7\"]\n";
 /// A typo, and another device that is to carry nothing but IPsec.
 const BROKEN: &str = "[gateway]\nike = \"anny\"\nonly-ipsec = [\"eth8\"]\n";
 
+fn machine() -> Fakes {
+    let fakes = Fakes::new();
+    fs::create_dir_all(fakes.path("root/var/lib")).expect("a folder");
+    fakes
+}
+
 fn start(fakes: &mut Fakes, settings: &str, words: &[&str]) -> Ending {
     fakes.settings(settings);
     fakes.operate(&[&["start"], words].concat())
@@ -29,7 +35,7 @@ fn drops_on(fakes: &Fakes, device: &str) -> bool {
 
 #[test]
 fn a_boot_with_broken_settings_has_those_that_were_good_last() {
-    let mut fakes = Fakes::new();
+    let mut fakes = machine();
     assert_eq!(start(&mut fakes, GOOD, &["--boot"]).code, Some(0));
     assert!(drops_on(&fakes, "eth7"));
     let folder = fakes.path("root/var/lib/pluto-updown");
@@ -76,7 +82,7 @@ fn a_boot_with_broken_settings_has_those_that_were_good_last() {
 
 #[test]
 fn a_first_boot_with_broken_settings_has_what_closes_in_them() {
-    let mut fakes = Fakes::new();
+    let mut fakes = machine();
     let ending = start(&mut fakes, BROKEN, &["--boot"]);
     assert_eq!(ending.code, Some(2));
     assert!(
@@ -97,8 +103,16 @@ fn a_first_boot_with_broken_settings_has_what_closes_in_them() {
 
 #[test]
 fn broken_settings_that_are_no_boots_change_nothing() {
-    let mut fakes = Fakes::new();
+    let mut fakes = machine();
     assert_eq!(start(&mut fakes, GOOD, &[]).code, Some(0));
     assert_eq!(start(&mut fakes, BROKEN, &[]).code, Some(2));
     assert!(drops_on(&fakes, "eth7") && !drops_on(&fakes, "eth8"));
+}
+
+#[test]
+fn a_system_without_a_place_on_disk_gets_none() {
+    let mut fakes = Fakes::new();
+    let ending = start(&mut fakes, GOOD, &["--boot"]);
+    assert_eq!((ending.code, ending.err_text().as_str()), (Some(0), ""));
+    assert!(!fakes.path("root").exists());
 }

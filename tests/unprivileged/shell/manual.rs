@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory as _;
 use pluto_updown::cli::{CommandLine, hook_arguments};
-use pluto_updown::contract::{Treatment, VARIABLES};
+use pluto_updown::updown_env::{Treatment, VARIABLES};
 
 use super::help::commands;
 

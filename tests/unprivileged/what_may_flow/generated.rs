@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::contract::{Duty, Tunnel};
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Policy, Service, Settings, WhenDown};
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 use super::words::in_ipv6;
 use crate::support::emulator::{Emulator, Kind};
@@ -122,8 +122,8 @@ pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
         )
     });
     let tunnels = peered.iter().map(|call| match duty(call) {
-        Duty::Open(tunnel) => *tunnel,
-        Duty::Close(_) | Duty::Nothing => panic!("{call}"),
+        FirewallAction::Open(tunnel) => *tunnel,
+        FirewallAction::Close(_) | FirewallAction::Nothing => panic!("{call}"),
     });
     tunnels.collect()
 }
@@ -162,7 +162,7 @@ fn restore(world: &mut World, family: Family, text: &str) {
 
 /// Brings a tunnel up. Says whether it is: what does not go with what is set for it may be refused, and nothing else.
 pub(crate) fn comes_up(world: &mut World, tunnel: &Tunnel) -> bool {
-    match world.call(&Duty::Open(Box::new(tunnel.clone()))) {
+    match world.call(&FirewallAction::Open(Box::new(tunnel.clone()))) {
         Ok(_) => true,
         Err(ApplyError::Policy { .. }) => false,
         Err(error) => panic!("{error}"),

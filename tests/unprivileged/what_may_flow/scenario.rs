@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::contract::{ConnectionName, Duty, Tunnel};
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
+use pluto_updown::updown_env::{ConnectionName, FirewallAction, Tunnel};
 
 use super::words::{family, fate, in_ipv6, packet};
 use crate::support::world::{World, duty, libreswan, strongswan, with};
@@ -43,7 +43,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// The variables of a tunnel's call.
-    fn call(&self, name: &str, up: bool) -> Duty {
+    fn call(&self, name: &str, up: bool) -> FirewallAction {
         let line = self.tunnels.get(name).unwrap_or_else(|| panic!("no tunnel {name}"));
         let line = self.told(line);
         let words: Vec<_> = line.split(' ').collect();
@@ -65,8 +65,8 @@ impl<'a> Scenario<'a> {
 
     pub(crate) fn tunnel(&self, name: &str) -> Tunnel {
         match self.call(name, true) {
-            Duty::Open(tunnel) | Duty::Close(tunnel) => *tunnel,
-            Duty::Nothing => panic!("{name}"),
+            FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
+            FirewallAction::Nothing => panic!("{name}"),
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::contract::{Duty, Tunnel};
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Settings, WhenDown};
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 use proptest::prelude::*;
 
 use super::generated::{comes_up, tunnels};
@@ -132,7 +132,7 @@ impl Run {
 
     fn down(&mut self, which: usize) {
         self.world
-            .call(&Duty::Close(Box::new(self.tunnels[which].clone())))
+            .call(&FirewallAction::Close(Box::new(self.tunnels[which].clone())))
             .unwrap_or_else(|error| panic!("{error}"));
         if let Some(count) = self.up.get_mut(&which) {
             *count -= 1;

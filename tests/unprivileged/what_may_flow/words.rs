@@ -13,8 +13,8 @@
 
 use std::net::IpAddr;
 
-use pluto_updown::contract::{Attachment, Tunnel};
 use pluto_updown::selector::Family;
+use pluto_updown::updown_env::{SaMatch, Tunnel};
 
 use crate::support::emulator::{Emulator, Mss};
 use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation, Verdict, journey};
@@ -162,9 +162,9 @@ fn place(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Place {
     match kind {
         "gateway" => Place::Gateway,
         "clear" => Place::Clear(inner.to_owned()),
-        "tunnel" => match tunnel(inner).attachment {
-            Attachment::Device(device) => Place::Clear(device.as_str().to_owned()),
-            Attachment::Policy { reqid, .. } => Place::Tunnel(reqid.expect("a tunnel with a number")),
+        "tunnel" => match tunnel(inner).sa_match {
+            SaMatch::Interface(device) => Place::Clear(device.as_str().to_owned()),
+            SaMatch::Policy { reqid, .. } => Place::Tunnel(reqid.expect("a tunnel with a number")),
         },
         other => panic!("{text}: {other}"),
     }
@@ -172,7 +172,7 @@ fn place(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Place {
 
 /// The tables that a packet comes through.
 pub(crate) fn family(packet: &Packet) -> Family {
-    Family::of(packet.source)
+    Family::of_address(packet.source)
 }
 
 /// What becomes of a packet, in words.

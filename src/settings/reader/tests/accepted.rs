@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
-use crate::settings::{Allow, GatewayAccess, Keys, Mss, Nat, OnError, PacketLog, WhenDown};
+use crate::settings::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, PolicyOverrides, WhenDown};
 
 fn parsed(text: &str) -> Settings {
     Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -18,7 +18,11 @@ fn of_gateway(line: &str) -> Gateway {
 fn of_tunnel(line: &str) -> Policy {
     let policy = parsed(&format!("[tunnel]\n{line}\n")).tunnel;
     let entry = parsed(&format!("[[connection]]\nname = \"a\"\n{line}\n"));
-    assert_eq!(entry.connections[0].keys.over(&Policy::default()), policy, "{line}");
+    assert_eq!(
+        entry.connections[0].overrides.apply_to(&Policy::default()),
+        policy,
+        "{line}"
+    );
     policy
 }
 
@@ -143,35 +147,52 @@ fn what_is_no_word_of_a_tunnel_is_understood() {
 fn a_connection_lifts_what_the_tunnels_have() {
     let text = "[tunnel]\nchain = \"vpn-in\"\n[[connection]]\nname = \"a\"\nchain = \"\"\n";
     assert_eq!(
-        parsed(text).connections[0].keys,
-        Keys {
+        parsed(text).connections[0].overrides,
+        PolicyOverrides {
             chain: Some(None),
-            ..Keys::default()
+            ..PolicyOverrides::default()
         }
     );
 }
 
 #[test]
 fn a_connection_says_for_whom_it_counts() {
-    let who = |line: &str| parsed(&format!("[[connection]]\n{line}\n")).connections.remove(0).who;
+    let who = |line: &str| {
+        parsed(&format!("[[connection]]\n{line}\n"))
+            .connections
+            .remove(0)
+            .filter
+    };
     let name = Some("road-*".parse().unwrap());
-    assert_eq!(who("name = \"road-*\""), Who { name, ..Who::default() });
-    let peer_id = Some("C=CH, O=staff, CN=*".parse().unwrap());
+    assert_eq!(
+        who("name = \"road-*\""),
+        ConnectionFilter {
+            name,
+            ..ConnectionFilter::default()
+        }
+    );
+    let remote_id = Some("C=CH, O=staff, CN=*".parse().unwrap());
     assert_eq!(
         who("peer-id = \"C=CH, O=staff, CN=*\""),
-        Who {
-            peer_id,
-            ..Who::default()
+        ConnectionFilter {
+            remote_id,
+            ..ConnectionFilter::default()
         }
     );
     let user = Some("anna".parse().unwrap());
-    assert_eq!(who("user = \"anna\""), Who { user, ..Who::default() });
-    let peer_network = Some("10.9.0.0/16".parse().unwrap());
+    assert_eq!(
+        who("user = \"anna\""),
+        ConnectionFilter {
+            user,
+            ..ConnectionFilter::default()
+        }
+    );
+    let remote_network = Some("10.9.0.0/16".parse().unwrap());
     assert_eq!(
         who("peer-network = \"10.9.0.0/16\""),
-        Who {
-            peer_network,
-            ..Who::default()
+        ConnectionFilter {
+            remote_network,
+            ..ConnectionFilter::default()
         }
     );
 }

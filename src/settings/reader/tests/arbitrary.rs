@@ -9,7 +9,7 @@ use proptest::sample::{select, subsequence};
 use super::rendered::rendered;
 use super::*;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
-use crate::settings::{Allow, Keys, Mss, Nat, WhenDown};
+use crate::settings::{Allow, Mss, Nat, PolicyOverrides, WhenDown};
 
 fn one_of<T: Clone + std::fmt::Debug + 'static>(words: &'static [(&'static str, T)]) -> impl Strategy<Value = T> {
     select(words).prop_map(|(_, meaning)| meaning)
@@ -80,7 +80,7 @@ fn gateways() -> impl Strategy<Value = Gateway> {
     )
 }
 
-fn keys() -> impl Strategy<Value = Keys> {
+fn keys() -> impl Strategy<Value = PolicyOverrides> {
     let allow = prop_oneof![one_of(&policy::ALLOW), some(&SERVICES, 1).prop_map(Allow::Services)];
     let address = select(&["10.9.9.1", "fd00::9"][..]).prop_map(|text| Nat::Address(text.parse().unwrap()));
     let nat = prop_oneof![one_of(&policy::NAT), address];
@@ -106,7 +106,7 @@ fn keys() -> impl Strategy<Value = Keys> {
         option::of(chain),
     );
     (words, others).prop_map(
-        |((host_access, log, when_down, on_error), (allow, nat, bypass, mss, chain))| Keys {
+        |((host_access, log, when_down, on_error), (allow, nat, bypass, mss, chain))| PolicyOverrides {
             allow,
             host_access,
             nat,
@@ -120,7 +120,7 @@ fn keys() -> impl Strategy<Value = Keys> {
     )
 }
 
-fn connections() -> impl Strategy<Value = Connection> {
+fn connections() -> impl Strategy<Value = ConnectionSettings> {
     // Printable, with everything that TOML escapes.
     let pattern = || option::of("[ -~]{1,12}");
     let network = option::of(select(&NETWORKS[..]).prop_map(|text| text.parse().unwrap()));
@@ -128,14 +128,14 @@ fn connections() -> impl Strategy<Value = Connection> {
     let pairs = vec![pair("10.1.0.0/24", "10.2.0.0/24"), pair("fd01::/64", "::/0")];
     let between = subsequence(pairs, 0..=2);
     (pattern(), pattern(), pattern(), network, keys(), between).prop_map(
-        |(name, peer_id, user, peer_network, keys, between)| Connection {
-            who: Who {
+        |(name, peer_id, user, peer_network, keys, between)| ConnectionSettings {
+            filter: ConnectionFilter {
                 name: name.map(|text| text.parse().unwrap()),
-                peer_id: peer_id.map(|text| text.parse().unwrap()),
+                remote_id: peer_id.map(|text| text.parse().unwrap()),
                 user: user.map(|text| text.parse().unwrap()),
-                peer_network,
+                remote_network: peer_network,
             },
-            keys,
+            overrides: keys,
             between,
         },
     )
@@ -144,18 +144,23 @@ fn connections() -> impl Strategy<Value = Connection> {
 /// Settings that a file can have: what the checks refuse is mended.
 fn all_settings() -> impl Strategy<Value = Settings> {
     (gateways(), keys(), vec(connections(), 0..6)).prop_map(|(mut gateway, keys, mut connections)| {
-        let tunnel = keys.over(&Policy::default());
+        let tunnel = keys.apply_to(&Policy::default());
         let mut seen = std::collections::HashSet::new();
-        connections
-            .retain(|entry| entry.who != Who::default() && !entry.who.is_everyone() && seen.insert(entry.who.clone()));
-        let down = |keys: &Keys| keys.over(&tunnel).when_down;
+        connections.retain(|entry| {
+            entry.filter != ConnectionFilter::default()
+                && !entry.filter.is_everyone()
+                && seen.insert(entry.filter.clone())
+        });
+        let down = |keys: &PolicyOverrides| keys.apply_to(&tunnel).when_down;
         for entry in &mut connections {
-            if down(&entry.keys) == WhenDown::Leave {
+            if down(&entry.overrides) == WhenDown::Leave {
                 entry.between.clear();
             }
         }
-        let blocks =
-            tunnel.when_down == WhenDown::Block || connections.iter().any(|entry| down(&entry.keys) == WhenDown::Block);
+        let blocks = tunnel.when_down == WhenDown::Block
+            || connections
+                .iter()
+                .any(|entry| down(&entry.overrides) == WhenDown::Block);
         if gateway.place == JumpPlace::Last
             && (blocks || !gateway.only_ipsec.is_empty() || !gateway.inner_only.is_empty())
         {

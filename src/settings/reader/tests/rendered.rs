@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::*;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, Through};
-use crate::settings::{Allow, Keys, Mss, Nat};
+use crate::settings::{Allow, Mss, Nat, PolicyOverrides};
 
 /// Settings as a file would have them. Every key that is set is written.
 pub(super) fn rendered(settings: &Settings) -> String {
@@ -14,7 +14,7 @@ pub(super) fn rendered(settings: &Settings) -> String {
         connections,
     } = settings;
     let mut text = format!("[gateway]\n{}", gateway_text(gateway));
-    let keys = Keys {
+    let keys = PolicyOverrides {
         allow: Some(tunnel.allow.clone()),
         host_access: Some(tunnel.host_access),
         nat: Some(tunnel.nat),
@@ -82,8 +82,8 @@ fn gateway_text(gateway: &Gateway) -> String {
     lines.map(|(key, value)| format!("{key} = {value}\n")).concat()
 }
 
-fn keys_text(keys: &Keys) -> String {
-    let Keys {
+fn keys_text(keys: &PolicyOverrides) -> String {
+    let PolicyOverrides {
         allow,
         host_access,
         nat,
@@ -151,13 +151,17 @@ fn mss_text(mss: &Mss) -> String {
     }
 }
 
-fn connection_text(connection: &Connection) -> String {
-    let Connection { who, keys, between } = connection;
-    let Who {
+fn connection_text(connection: &ConnectionSettings) -> String {
+    let ConnectionSettings {
+        filter: who,
+        overrides: keys,
+        between,
+    } = connection;
+    let ConnectionFilter {
         name,
-        peer_id,
+        remote_id: peer_id,
         user,
-        peer_network,
+        remote_network: peer_network,
     } = who;
     let lines = [
         ("name", name.as_ref().map(quoted)),

@@ -1,0 +1,84 @@
+//! What is done beside the firewall's work and never makes a call fail: the resolver.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::RESOLVER_TIMEOUT;
+use crate::cli::Options;
+use crate::record::{DaemonProcess, Store};
+use crate::resolver::{self, DnsError, System};
+use crate::updown_env::ResolverAction;
+
+/// How long the record's lock is waited for to remove its last folder. Whoever holds it meanwhile may do it as well.
+const TIDYING: Duration = Duration::from_secs(1);
+
+/// What a call asks of the resolver.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DnsHook<'a> {
+    pub(super) action: Option<&'a ResolverAction>,
+    pub(super) options: &'a Options,
+    pub(super) namespace: u64,
+    pub(super) daemon: Option<DaemonProcess>,
+}
+
+impl DnsHook<'_> {
+    /// Whether something is left to do of what no call has to ask for.
+    pub(super) fn needs_attention(self, store: &Store) -> bool {
+        resolver::needs_attention(store, &self.system())
+    }
+
+    /// Writes down what this call asks: at `up` for a tunnel that is open, at `down` in any case. As long as the firewall's lock is held:
+    /// so what two calls ask about one tunnel stands in the order in which they opened and closed it.
+    pub(super) fn ask<R, E>(self, store: &Store, firewall: &Result<R, E>) {
+        if let Some(duty) = self.due(firewall) {
+            tell(&resolver::ask(duty, store, self.daemon));
+        }
+    }
+
+    /// Does what this call and others have asked, after the firewall's lock is released: programs that hang keep nobody from his rules.
+    pub(super) fn carry_out<R, E>(self, firewall: &Result<R, E>) {
+        let store = Store::peek(&self.options.state_dir, self.namespace);
+        let system = self.system();
+        let was_there = store.resolver().is_there();
+        tell(&resolver::work(&store, &system, &BTreeSet::new()));
+        if let Some(duty) = self.due(firewall) {
+            tell(resolver::notify(duty, &system).as_slice());
+        }
+        if was_there && !store.resolver().is_there() {
+            self.tidy();
+        }
+    }
+
+    /// What it would do.
+    pub(super) fn preview(self, store: &Store) -> String {
+        self.action
+            .map_or_else(String::new, |duty| resolver::preview(duty, store, &self.system()))
+    }
+
+    fn due<R, E>(&self, firewall: &Result<R, E>) -> Option<&ResolverAction> {
+        self.action.filter(|duty| firewall.is_ok() || duty.gives_back())
+    }
+
+    /// With the last user of name servers the rest of the record may go too. Where that fails the next call does it.
+    fn tidy(self) {
+        let store = Store::open(&self.options.state_dir, self.namespace, Instant::now() + TIDYING);
+        let _ = store.and_then(|store| store.tidy());
+    }
+
+    /// The machine, from now on for a bounded time.
+    fn system(self) -> System {
+        System {
+            root: self.options.root.clone(),
+            programs: self.options.programs.clone(),
+            deadline: Instant::now() + RESOLVER_TIMEOUT,
+        }
+    }
+}
+
+fn tell(troubles: &[DnsError]) {
+    for trouble in troubles {
+        warn!("{trouble}");
+    }
+}

@@ -1,0 +1,55 @@
+//! What a call came to.
+
+use std::fmt;
+
+use crate::apply::{RoutingOutcome, TunnelOutcome};
+
+/// What a call came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// What changed in the firewall; none if the verb asks nothing of it.
+    pub firewall: Option<TunnelOutcome>,
+    /// How many routes, addresses and interfaces were installed.
+    pub added: usize,
+    /// How many of them were removed.
+    pub removed: usize,
+    /// Whether it was only shown.
+    pub shown: bool,
+}
+
+impl Summary {
+    /// Adds the routes, addresses and interfaces that an operation installed and removed.
+    pub(super) fn count(&mut self, outcome: &RoutingOutcome) {
+        self.added += outcome.put;
+        self.removed += outcome.taken_out;
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shown {
+            return f.write_str("shown");
+        }
+        let mut words: Vec<_> = self.firewall.iter().map(firewall).collect();
+        for (number, what) in [(self.added, "put in"), (self.removed, "taken out")] {
+            if number > 0 {
+                words.push(format!("{number} {what}"));
+            }
+        }
+        if words.is_empty() {
+            return f.write_str("nothing to do");
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
+fn firewall(outcome: &TunnelOutcome) -> String {
+    match outcome {
+        TunnelOutcome::Opened => "opened".to_owned(),
+        TunnelOutcome::AlreadyOpen(1) => "stood already".to_owned(),
+        TunnelOutcome::AlreadyOpen(count) => format!("stood already, {count} ups open"),
+        TunnelOutcome::Closed => "closed".to_owned(),
+        TunnelOutcome::StillNeeded(count) => format!("stays, {count} ups open"),
+        TunnelOutcome::NothingThere => "nothing there".to_owned(),
+    }
+}

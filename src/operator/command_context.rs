@@ -1,0 +1,126 @@
+//! What the commands that work on the record stand on.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+use crate::apply::Context;
+use crate::cli::Options;
+use crate::hook::{CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now};
+use crate::iptables::{Programs, Tables};
+use crate::netfilter::Ruleset;
+use crate::record::{DaemonProcess, Store};
+use crate::resolver::{self, DnsError, System};
+use crate::selector::Family;
+use crate::settings::Settings;
+
+/// How long iptables may take for a person: of 40 000 chains iptables-nft-save alone sorts the names for 14 s. A daemon's
+/// call gives up on the lock before that.
+const LISTING: Duration = Duration::from_secs(120);
+
+/// Where a command works, and until when.
+#[derive(Debug)]
+pub(super) struct CommandContext<'a> {
+    pub(super) options: &'a Options,
+    pub(super) namespace: u64,
+    pub(super) now: u64,
+    deadline: Instant,
+}
+
+impl<'a> CommandContext<'a> {
+    /// Looks around.
+    pub(super) fn new(options: &'a Options) -> Result<Self, HookError> {
+        Ok(Self {
+            options,
+            namespace: network_namespace()?,
+            now: now(),
+            deadline: Instant::now() + CALL_TIMEOUT + options.wait,
+        })
+    }
+
+    /// When something that takes so long at most must be over.
+    pub(super) fn until(&self, patience: Duration) -> Instant {
+        self.deadline.max(Instant::now() + patience)
+    }
+
+    /// The record, locked: no call of a daemon comes between.
+    pub(super) fn open(&self) -> Result<Store, HookError> {
+        Ok(Store::open(&self.options.state_dir, self.namespace, self.deadline)?)
+    }
+
+    /// The record, to be looked at.
+    pub(super) fn peek(&self) -> Store {
+        Store::peek(&self.options.state_dir, self.namespace)
+    }
+
+    /// The iptables of this machine.
+    pub(super) fn programs<'s>(&self, store: &'s Store) -> Programs<'s> {
+        Programs::new(
+            self.options.programs.clone(),
+            self.options.wait,
+            self.until(LISTING),
+            store.lock(),
+        )
+    }
+
+    /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no part in it.
+    pub(super) fn context(&self) -> Context {
+        Context {
+            now: self.now,
+            settings: Settings::load(self.options.config.as_deref()).unwrap_or_default(),
+            ..Context::default()
+        }
+    }
+
+    /// The same for who changes something, and may have to write rules of an older version anew.
+    pub(super) fn changing_context(&self, store: &Store) -> Result<Context, HookError> {
+        let mut context = self.context();
+        if store.has_older_layout()? {
+            know_recorded_tunnels(&mut context, store)?;
+        }
+        Ok(context)
+    }
+
+    /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in
+    /// `kept`. Returns what could not be done. The record's lock must not be held.
+    pub(super) fn settle_resolver(&self, kept: &BTreeSet<DaemonProcess>) -> Result<Vec<DnsError>, HookError> {
+        let store = self.peek();
+        if !store.resolver().is_there() {
+            return Ok(Vec::new());
+        }
+        let troubles = resolver::work(&store, &self.system(), kept);
+        if !store.resolver().is_there() {
+            self.open()?.tidy()?;
+        }
+        Ok(troubles)
+    }
+
+    /// The machine, as the resolver needs it.
+    pub(super) fn system(&self) -> System {
+        System {
+            root: self.options.root.clone(),
+            programs: self.options.programs.clone(),
+            deadline: Instant::now() + RESOLVER_TIMEOUT,
+        }
+    }
+}
+
+/// Every ruleset that can be looked at, and those that something is on record in.
+pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Ruleset>, HookError> {
+    let mut rulesets = BTreeSet::new();
+    for family in Family::ALL {
+        let backends = tables.backends(family).into_iter();
+        rulesets.extend(backends.map(|backend| Ruleset { backend, family }));
+    }
+    for ruleset in Ruleset::all() {
+        if store.has_entries(ruleset)? {
+            rulesets.insert(ruleset);
+        }
+    }
+    Ok(rulesets)
+}
+
+/// Prints what a command has to say.
+pub(super) fn print(text: &str) -> Result<(), HookError> {
+    io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)
+}

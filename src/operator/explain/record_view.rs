@@ -1,0 +1,127 @@
+//! What is on record, ready to be asked.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::super::command_context::CommandContext;
+use crate::hook::HookError;
+use crate::netfilter::{BuiltIn, Ruleset};
+use crate::plan::{DesiredState, Packet, RulesetModel, Trace, TunnelRules};
+use crate::record::{ClearTextBlockRecord, GatewayRecord, Installed, Record, TunnelRecord};
+use crate::rtnetlink::{self, Lookup, NetConfig as _, RouteKind};
+use crate::selector::Family;
+use crate::settings::JumpPlace;
+
+/// Everything on record, and the time.
+#[derive(Debug)]
+pub(super) struct RecordView {
+    /// Now, in seconds since 1970 (UTC).
+    pub(super) now: u64,
+    /// The rulesets that something is on record in.
+    pub(super) rulesets: Vec<RulesetView>,
+}
+
+/// One ruleset.
+#[derive(Debug)]
+pub(super) struct RulesetView {
+    pub(super) ruleset: Ruleset,
+    pub(super) place: JumpPlace,
+    records: Vec<Record>,
+    desired: DesiredState,
+}
+
+impl RecordView {
+    /// Reads the record.
+    pub(super) fn look(ground: &CommandContext<'_>) -> Result<Self, HookError> {
+        let store = ground.peek();
+        if !store.is_readable() {
+            return Err(HookError::Surroundings {
+                what: "the record, which only root can read",
+                error: io::ErrorKind::PermissionDenied.into(),
+            });
+        }
+        let mut books = Vec::new();
+        for ruleset in Ruleset::all() {
+            let entries = store.entries(ruleset)?;
+            if !entries.is_empty() {
+                books.push(RulesetView::of(ruleset, store.installed(ruleset)?, entries));
+            }
+        }
+        Ok(Self {
+            now: ground.now,
+            rulesets: books,
+        })
+    }
+
+    /// The ruleset of the same backend for another address.
+    pub(super) fn ruleset_for(&self, beside: Ruleset, address: IpAddr) -> Option<&RulesetView> {
+        let family = Family::of_address(address);
+        let wanted = Ruleset { family, ..beside };
+        self.rulesets.iter().find(|book| book.ruleset == wanted)
+    }
+}
+
+impl RulesetView {
+    pub(super) fn of(ruleset: Ruleset, installed: Installed, entries: Vec<Record>) -> Self {
+        let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+        Self {
+            ruleset,
+            place: installed.place,
+            records: entries,
+            desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
+        }
+    }
+
+    /// Every way that a packet can take.
+    pub(super) fn traces(&self, packet: Packet) -> Vec<Trace> {
+        RulesetModel::new(&self.desired).traces(packet)
+    }
+
+    pub(super) fn tunnels(&self) -> impl Iterator<Item = &TunnelRecord> {
+        self.records.iter().filter_map(|entry| match entry {
+            Record::Tunnel(record) => Some(&**record),
+            Record::Gateway(_) | Record::ClearTextBlock(_) | Record::EspPeer(_) => None,
+        })
+    }
+
+    pub(super) fn clear_text_blocks(&self) -> impl Iterator<Item = &ClearTextBlockRecord> {
+        self.records.iter().filter_map(|entry| match entry {
+            Record::ClearTextBlock(record) => Some(&**record),
+            Record::Gateway(_) | Record::Tunnel(_) | Record::EspPeer(_) => None,
+        })
+    }
+
+    pub(super) fn gateway(&self) -> Option<&GatewayRecord> {
+        self.records.iter().find_map(|entry| match entry {
+            Record::Gateway(record) => Some(record),
+            Record::Tunnel(_) | Record::ClearTextBlock(_) | Record::EspPeer(_) => None,
+        })
+    }
+
+    /// Whose rules come first in a built-in chain, where they are not ours.
+    pub(super) fn before(&self, built_in: BuiltIn) -> Option<String> {
+        let chain = built_in.name();
+        match self.place {
+            JumpPlace::First => None,
+            JumpPlace::Last => Some(format!("your own rules in {chain} come first (place = \"last\")")),
+            JumpPlace::Own => Some(format!("where your own rules in {chain} lead to us (place = \"own\")")),
+        }
+    }
+}
+
+/// Whether an address is the gateway's own: by the kernel, or where that cannot be asked by what the tunnels' daemons said.
+pub(super) fn is_ours(book: Option<&RulesetView>, address: IpAddr) -> bool {
+    let asked = rtnetlink::Kernel::open().and_then(|mut kernel| kernel.lookup(address, None));
+    let is_local = match asked {
+        Ok(Lookup::Found(way)) => way.kind == RouteKind::Local,
+        Ok(Lookup::Unreachable(_)) | Err(_) => false,
+    };
+    let mut tunnels = book.into_iter().flat_map(RulesetView::tunnels);
+    is_local || tunnels.any(|record| names(record, address))
+}
+
+/// Whether a daemon called it an address of this machine's.
+fn names(record: &TunnelRecord, address: IpAddr) -> bool {
+    let tunnel = &record.tunnel;
+    tunnel.local_host == Some(address) || tunnel.source_addresses.contains(&address)
+}

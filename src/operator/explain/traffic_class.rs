@@ -1,0 +1,116 @@
+//! The four ways of a tunnel's packets through the filter table, and what passes on each.
+
+use crate::netfilter::{BuiltIn, Direction};
+use crate::plan::{AllowedTraffic, PacketPath, filter_paths};
+use crate::record::TunnelRecord;
+use crate::selector::Traffic;
+use crate::settings::{Allow, Service};
+
+/// One of the four ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TrafficClass {
+    /// Out of the tunnel, through the gateway.
+    Through,
+    /// Out of the tunnel, to the gateway itself.
+    Here,
+    /// Through the gateway, into the tunnel.
+    ThroughOut,
+    /// Of the gateway itself, into the tunnel.
+    HereOut,
+}
+
+/// A way, and what passes there.
+#[derive(Debug)]
+pub(super) struct ClassSentence {
+    pub(super) class: TrafficClass,
+    /// From where to where.
+    between: String,
+    /// Nothing, where the tunnel has no chain.
+    pub(super) passes: Option<AllowedTraffic>,
+    /// Whether what it sends and no tunnel allows is dropped wherever it goes.
+    refuses: bool,
+}
+
+impl TrafficClass {
+    pub(super) const ALL: [Self; 4] = [Self::Through, Self::ThroughOut, Self::Here, Self::HereOut];
+
+    pub(super) fn path(self) -> PacketPath {
+        match self {
+            Self::Through => PacketPath::ForwardIn,
+            Self::Here => PacketPath::Input,
+            Self::ThroughOut => PacketPath::ForwardOut,
+            Self::HereOut => PacketPath::Output,
+        }
+    }
+
+    pub(super) fn built_in(self) -> BuiltIn {
+        match self {
+            Self::Through | Self::ThroughOut => BuiltIn::Forward,
+            Self::Here => BuiltIn::Input,
+            Self::HereOut => BuiltIn::Output,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Through => "In, through the gateway",
+            Self::Here => "In, to the gateway itself",
+            Self::ThroughOut => "Out, through the gateway",
+            Self::HereOut => "Out, from the gateway itself",
+        }
+    }
+}
+
+/// What passes on a way.
+pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> ClassSentence {
+    let tunnel = &record.tunnel;
+    let way = filter_paths(tunnel, record.effective_policy())
+        .into_iter()
+        .find(|way| way.path == lane.path());
+    let far = tunnel.remote_client;
+    let near = way.as_ref().map_or(tunnel.local_client, |way| way.local);
+    let between = match lane {
+        TrafficClass::Through => format!("{far} to {near}"),
+        TrafficClass::ThroughOut => format!("{near} to {far}"),
+        TrafficClass::Here => format!("from {far}"),
+        TrafficClass::HereOut => format!("to {far}"),
+    };
+    let passes = way.map(|way| way.allowed);
+    let refuses = record.effective_policy().allow != Allow::All;
+    ClassSentence {
+        class: lane,
+        between,
+        passes,
+        refuses,
+    }
+}
+
+/// What passes on a way, in a sentence.
+pub(super) fn sentence(record: &TunnelRecord, lane: TrafficClass) -> String {
+    let told = class_sentences(record, lane);
+    let allowed = allowed(&told, record.key.traffic != Traffic::Any);
+    format!("{} ({}): {allowed}", lane.title(), told.between)
+}
+
+fn allowed(told: &ClassSentence, is_narrow: bool) -> String {
+    let chain = told.class.built_in().name();
+    let ours = "connections that were begun on this side";
+    match &told.passes {
+        None if told.refuses && told.class.path().direction() == Direction::In => format!(
+            "nobody of the tunnel's is there. Where a DNAT rule sends what the peer asked for, that is left to your own rules in {chain} if the peer may ask for it, and dropped otherwise."
+        ),
+        None => format!("left to your own rules in {chain}."),
+        Some(AllowedTraffic::Undecided) => format!("looked at, and left to your own rules in {chain}."),
+        Some(AllowedTraffic::All) if is_narrow => format!(
+            "everything that it was made for passes, new connections too. All else is left to your own rules in {chain}."
+        ),
+        Some(AllowedTraffic::All) => "everything passes, new connections too.".to_owned(),
+        Some(AllowedTraffic::Replies) => format!("only what belongs to {ours}. All else is dropped."),
+        Some(AllowedTraffic::Services(services)) => {
+            let services: Vec<_> = services.iter().map(Service::to_string).collect();
+            let services = services.join(", ");
+            format!("{services}, and what belongs to {ours}. All else is dropped.")
+        }
+        Some(AllowedTraffic::None) => "nothing. It is dropped.".to_owned(),
+    }
+}

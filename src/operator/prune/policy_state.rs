@@ -1,0 +1,163 @@
+//! Whether a tunnel on record is still up, by the policies that the kernel holds. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::plan::TunnelKey;
+use crate::record::TunnelRecord;
+use crate::selector::{Interface, Network};
+use crate::updown_env::Scope;
+use crate::xfrm::{XfrmDirection, XfrmPolicy};
+
+/// What the kernel's policies of a device's packets bear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// A mark, of what goes out by it and of what comes in: a VTI device's keys.
+    Marks(u32, u32),
+    /// A number: an XFRM interface's.
+    IfId(u32),
+}
+
+/// What the kernel knows.
+#[derive(Debug, Default)]
+pub(super) struct KernelPolicies {
+    pub(super) policies: Vec<XfrmPolicy>,
+    /// Of those devices that tunnels on record are known by.
+    pub(super) tags: BTreeMap<Interface, Tag>,
+}
+
+/// Whether a daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DaemonLife {
+    /// It runs.
+    Alive,
+    /// It is gone, or it is not known which one it was.
+    Gone,
+}
+
+/// What becomes of a tunnel on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PolicyState {
+    /// The kernel has its policy.
+    Up,
+    /// The kernel has none that could be its.
+    Gone,
+    /// It is kept, because it cannot be told.
+    Doubtful(Doubt),
+}
+
+/// Why it cannot be told whether a tunnel is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// There is a policy between the two networks, but it has another number.
+    OtherNumber(u32),
+    /// There is a policy with its number, but between other addresses: strongSwan moves tunnels between hosts and calls nobody.
+    OtherAddresses(IpNet, IpNet),
+    /// There is no policy at all, and yet the daemon runs: it keeps them elsewhere, or somebody has flushed them.
+    NoPolicies,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherNumber(reqid) => write!(
+                f,
+                "the kernel has a policy between its networks, but of another tunnel (reqid {reqid})"
+            ),
+            Self::OtherAddresses(source, destination) => write!(
+                f,
+                "the kernel has a policy with its reqid, but from {source} to {destination}: has it moved?"
+            ),
+            Self::NoPolicies => f.write_str(
+                "its daemon runs, and the kernel has no policy at all: were they flushed, or does the daemon keep them elsewhere?",
+            ),
+        }
+    }
+}
+
+/// Decides about one tunnel.
+///
+/// Both networks must be a policy's, and its number one of the policy's, where the tunnel has one: reqids begin again at the same number
+/// with every pluto. libreswan leaves a policy without a number when a tunnel that is to be set up on demand goes down: that one is a
+/// trap for the next packet and no tunnel. Where no number is known, a policy between the networks will do that bears what the device's
+/// packets bear.
+pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
+    let between: Vec<_> = kernel
+        .policies
+        .iter()
+        .filter(|policy| is_between(&record.key, policy))
+        .collect();
+    let stands = match (record.reqid(), &record.tunnel_rules.interface) {
+        (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
+        (Some(reqid), _) => return without(record, reqid, life, &between, kernel),
+        (None, Some(device)) => {
+            let tag = kernel.tags.get(device);
+            between.iter().any(|policy| tag.is_none_or(|tag| bears(policy, *tag)))
+        }
+        (None, None) => between
+            .iter()
+            .any(|policy| policy.reqids.iter().any(|reqid| *reqid != 0)),
+    };
+    match stands {
+        true => PolicyState::Up,
+        false => gone(life, kernel),
+    }
+}
+
+/// Decides about a tunnel whose number none of the policies between its networks has.
+fn without(
+    record: &TunnelRecord,
+    reqid: u32,
+    life: DaemonLife,
+    between: &[&XfrmPolicy],
+    kernel: &KernelPolicies,
+) -> PolicyState {
+    if let Some(other) = between
+        .iter()
+        .flat_map(|policy| &policy.reqids)
+        .find(|reqid| **reqid != 0)
+    {
+        return PolicyState::Doubtful(Doubt::OtherNumber(*other));
+    }
+    let moved = kernel.policies.iter().find(|policy| policy.reqids.contains(&reqid));
+    match (record.tunnel.scope, moved) {
+        (Scope::Host, Some(policy)) => PolicyState::Doubtful(Doubt::OtherAddresses(policy.source, policy.destination)),
+        // Given to another tunnel since.
+        (Scope::Client, Some(_)) | (_, None) => gone(life, kernel),
+    }
+}
+
+fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
+    match life {
+        DaemonLife::Alive if kernel.policies.is_empty() => PolicyState::Doubtful(Doubt::NoPolicies),
+        DaemonLife::Alive | DaemonLife::Gone => PolicyState::Gone,
+    }
+}
+
+fn is_between(key: &TunnelKey, policy: &XfrmPolicy) -> bool {
+    let (near, far) = match policy.direction {
+        XfrmDirection::Out => (policy.source, policy.destination),
+        XfrmDirection::In | XfrmDirection::Forward => (policy.destination, policy.source),
+    };
+    covers(&key.local_client, near) && covers(&key.remote_client, far)
+}
+
+/// Whether a policy's network is a tunnel's. The kernel knows no ranges: of one, each part is.
+fn covers(network: &Network, part: IpNet) -> bool {
+    match network {
+        Network::Prefix(prefix) => *prefix == part,
+        Network::Range(first, last) => part.network() >= *first && part.broadcast() <= *last,
+    }
+}
+
+fn bears(policy: &XfrmPolicy, tag: Tag) -> bool {
+    match tag {
+        Tag::Marks(out, inbound) => policy.mark.is_some_and(|mark| [out, inbound].contains(&mark.value)),
+        Tag::IfId(number) => policy.if_id == number,
+    }
+}
+
+#[cfg(test)]
+mod tests;

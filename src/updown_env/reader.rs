@@ -1,0 +1,47 @@
+//! From a snapshot to an event.
+
+use super::daemon::{self, Daemon};
+use super::env_reader::{self, EnvReader};
+use super::error::EnvError;
+use super::event::{Event, FirewallAction};
+use super::raw_env::RawEnv;
+use super::resolver;
+use super::routing;
+use super::tunnel::{self, Phase};
+use super::verb::{Operation, Verb};
+
+/// Reads one call.
+///
+/// # Errors
+///
+/// If `PLUTO_VERB` is missing or unknown, or a variable that the verb's duties need is missing, malformed or contradicts another. The
+/// error names it. Verbs without a duty here are not looked into.
+pub fn read_event(raw_env: &RawEnv) -> Result<Event, EnvError> {
+    let env = EnvReader::new(raw_env);
+    let verb: Verb = env_reader::parse("PLUTO_VERB", env.required_text("PLUTO_VERB")?)?;
+    let daemon = match daemon::detect(env) {
+        // Then it asks for nothing.
+        Err(_) if verb.operations().iter().all(|operation| operation.is_never_refused()) => Daemon::FreesWan,
+        other => other?,
+    };
+    let duty = firewall_action(env, daemon, &verb)?;
+    Ok(Event {
+        routing: routing::read_routing(env, daemon, &verb)?,
+        resolver: resolver::read_resolver(env, daemon, &verb, duty.tunnel()),
+        daemon,
+        verb,
+        firewall: duty,
+    })
+}
+
+/// A verb asks for one of the two at most: nothing is joined with `down`.
+fn firewall_action(env: EnvReader<'_>, daemon: Daemon, verb: &Verb) -> Result<FirewallAction, EnvError> {
+    let tunnel = |phase| tunnel::read_tunnel(env, daemon, verb.scope(), phase).map(Box::new);
+    if verb.asks(Operation::Up) {
+        return tunnel(Phase::Opening).map(FirewallAction::Open);
+    }
+    if verb.asks(Operation::Down) {
+        return tunnel(Phase::Closing).map(FirewallAction::Close);
+    }
+    Ok(FirewallAction::Nothing)
+}

@@ -1,0 +1,246 @@
+//! What a call of Pluto's asks of routes, addresses and devices.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use super::daemon::Daemon;
+use super::env_reader::{EnvReader, unexpected};
+use super::error::EnvError;
+use super::event::Scope;
+use super::names::ConnectionName;
+use super::tunnel;
+use super::verb::{Operation, Verb};
+use super::{event::SaMatch, sa_match};
+use crate::selector::{Expected, Interface, Mark, Network};
+
+/// How the packets of a connection are to find their way into its tunnel.
+///
+/// Pluto leaves that to its hook: FreeS/WAN and Openswan wholly, libreswan all but its XFRM devices. strongSwan does it itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routing {
+    /// `PLUTO_CONNECTION`. Whoever is unrouted may be another connection than was routed: they share the far network.
+    pub connection: ConnectionName,
+    /// Whether our own end is the gateway alone or a network.
+    pub scope: Scope,
+    /// What is behind us.
+    pub local_client: Network,
+    /// What is behind the peer, which is what is routed; of the same family as `local_client`.
+    pub remote_client: Network,
+    /// Our own address of the IKE association, where it is known.
+    pub local_host: Option<IpAddr>,
+    /// The peer's address of the IKE association; none for a template.
+    pub remote_host: Option<IpAddr>,
+    /// The next hop on the way to the peer (`leftnexthop=`); the peer itself where that is on the link.
+    pub next_hop: Option<IpAddr>,
+    /// The device towards the peer; under KLIPS that of the tunnels.
+    pub interface: Option<Interface>,
+    /// By what the packets get into the tunnel.
+    pub by: RoutedBy,
+    /// The address that our own packets are to have (`leftsourceip=`, or one that the peer assigned).
+    pub source: Option<IpAddr>,
+    /// The greatest packet, in bytes (`mtu=`).
+    pub mtu: Option<u32>,
+    /// The preference of the route, lower is better (`metric=`).
+    pub metric: Option<u32>,
+    /// Why an `unroute` comes.
+    pub unroute_reason: UnrouteReason,
+    /// Whether the peer is one of Cisco's (`remote-peer-type=cisco`), whose route goes at `down` already.
+    pub peer_type: PeerType,
+}
+
+/// By what packets get into a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoutedBy {
+    /// By a policy, whatever device they would leave by.
+    Policy,
+    /// By an XFRM interface that Pluto has made (`ipsec-interface=`).
+    XfrmInterface {
+        /// The device.
+        interface: Interface,
+        /// The mark of the tunnel's own packets, where the peer lies within the far network: they must not go into the device.
+        bypass: Option<Mark>,
+    },
+    /// By a VTI device that is the hook's to make (`vti-interface=`).
+    Vti(VtiSettings),
+    /// By a device of KLIPS.
+    Klips(Interface),
+}
+
+/// A VTI device as a connection wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VtiSettings {
+    /// Its name.
+    pub interface: Interface,
+    /// The marks of the connection's policies, which become the keys of the device; without both there is no device (`mark=`).
+    pub marks: Option<VtiMarks>,
+    /// Whether the far network is routed into it (`vti-routing=`).
+    pub routing: VtiRouting,
+    /// Its far end: none where several peers use the device (`vti-shared=`, instances of a template).
+    pub remote: Option<Ipv4Addr>,
+    /// Its own address (`leftvti=`).
+    pub address: Option<IpNet>,
+}
+
+/// The marks of a VTI device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VtiMarks {
+    /// Of what comes in.
+    pub inbound: Mark,
+    /// Of what goes out.
+    pub outbound: Mark,
+}
+
+/// Whether a far network is routed into the VTI device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VtiRouting {
+    /// The hook does it.
+    Wanted,
+    /// The administrator does.
+    Unwanted,
+}
+
+/// Why a connection is unrouted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnrouteReason {
+    /// It is over.
+    ForGood,
+    /// Our own address is gone and the tunnel waits for another one (MOBIKE, RFC 4555): it keeps its source address.
+    Moving,
+}
+
+/// What kind of gateway the peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerType {
+    /// One of Cisco's.
+    Cisco,
+    /// Any other.
+    Other,
+}
+
+/// Whether a verb has to do with routes, addresses or devices at all. `down` has not, but with Cisco's gateways.
+fn is_routing_verb(env: EnvReader<'_>, verb: &Verb) -> Result<bool, EnvError> {
+    use Operation::{Down, Prepare, Route, Unroute, Up};
+    let always = [Prepare, Route, Unroute, Up]
+        .into_iter()
+        .any(|operation| verb.asks(operation));
+    Ok(always || verb.asks(Down) && peer_type(env)? == PeerType::Cisco)
+}
+
+/// Reads what a call asks of routes, addresses and devices; nothing where that is the daemon's own business.
+pub(super) fn read_routing(env: EnvReader<'_>, daemon: Daemon, verb: &Verb) -> Result<Option<Box<Routing>>, EnvError> {
+    match daemon {
+        Daemon::StrongSwan => return Ok(None),
+        Daemon::Libreswan(_) | Daemon::Openswan | Daemon::FreesWan => {}
+    }
+    if !is_routing_verb(env, verb)? {
+        return Ok(None);
+    }
+    let (local_client, remote_client) = tunnel::clients(env, daemon)?;
+    let local_host = env.address("PLUTO_ME")?;
+    Ok(Some(Box::new(Routing {
+        connection: tunnel::connection_name(env)?,
+        scope: verb
+            .scope()
+            .unwrap_or_else(|| tunnel::scope_of(&local_client, local_host)),
+        local_client,
+        remote_client,
+        local_host,
+        remote_host: env.address("PLUTO_PEER")?,
+        next_hop: env.address("PLUTO_NEXT_HOP")?,
+        // A name that no rule could bear is no obstacle: mostly the kernel tells the device.
+        interface: env.parsed_value("PLUTO_INTERFACE").unwrap_or_default(),
+        by: routed_by(env, daemon)?,
+        source: env.address("PLUTO_MY_SOURCEIP")?,
+        mtu: positive(env, "PLUTO_MTU")?,
+        metric: positive(env, "PLUTO_METRIC")?,
+        unroute_reason: unroute_reason(env)?,
+        peer_type: peer_type(env)?,
+    })))
+}
+
+/// A number that Pluto leaves out where it is 0.
+fn positive(env: EnvReader<'_>, name: &str) -> Result<Option<u32>, EnvError> {
+    Ok(env.number(name, "a number")?.filter(|number| *number != 0))
+}
+
+fn routed_by(env: EnvReader<'_>, daemon: Daemon) -> Result<RoutedBy, EnvError> {
+    match daemon {
+        Daemon::Libreswan(_) => {}
+        Daemon::StrongSwan => return Ok(RoutedBy::Policy),
+        Daemon::Openswan | Daemon::FreesWan => return Ok(klips_or_policy(sa_match::without_reqid(env, daemon)?)),
+    }
+    if let Some(interface) = env.parsed_value("VTI_IFACE")? {
+        return Ok(RoutedBy::Vti(vti(env, interface)?));
+    }
+    match env.text_value("PLUTO_XFRMI_ROUTE")? {
+        Some("yes") => Ok(RoutedBy::XfrmInterface {
+            interface: env.required_value("PLUTO_VIRT_INTERFACE")?,
+            bypass: env.parsed_value("PLUTO_XFRMI_FWMARK")?,
+        }),
+        Some(other) => Err(unexpected("PLUTO_XFRMI_ROUTE", other, "yes or nothing")),
+        None => Ok(klips_or_policy(sa_match::libreswan_klips(env)?)),
+    }
+}
+
+/// Only `ipsecN` is routed to; packets get into a `mastN` by their marks.
+fn klips_or_policy(attachment: Option<SaMatch>) -> RoutedBy {
+    match attachment {
+        Some(SaMatch::Interface(interface)) if interface.as_str().starts_with("ipsec") => RoutedBy::Klips(interface),
+        Some(SaMatch::Interface(_) | SaMatch::Policy { .. }) | None => RoutedBy::Policy,
+    }
+}
+
+fn vti(env: EnvReader<'_>, interface: Interface) -> Result<VtiSettings, EnvError> {
+    let marks = env
+        .parsed_value("CONNMARK_IN")?
+        .zip(env.parsed_value("CONNMARK_OUT")?)
+        .map(|(inbound, outbound)| VtiMarks { inbound, outbound });
+    let shared =
+        env.text_value("VTI_SHARED")? == Some("yes") || env.text_value("PLUTO_CONN_KIND")? == Some("CK_INSTANCE");
+    let remote = match env.address("PLUTO_PEER")? {
+        Some(IpAddr::V4(peer)) if !shared => Some(peer),
+        Some(_) | None => None,
+    };
+    let address: Option<InterfaceAddress> = env.parsed_value("VTI_IP")?;
+    Ok(VtiSettings {
+        interface,
+        marks,
+        routing: match env.text_value("VTI_ROUTING")? {
+            Some("yes") => VtiRouting::Wanted,
+            Some(_) | None => VtiRouting::Unwanted,
+        },
+        remote,
+        address: address.map(|InterfaceAddress(address)| address),
+    })
+}
+
+/// `yes` in the `unroute` of a tunnel that moves, and empty otherwise.
+fn unroute_reason(env: EnvReader<'_>) -> Result<UnrouteReason, EnvError> {
+    Ok(match env.text_value("PLUTO_MOBIKE_EVENT")? {
+        Some(_) => UnrouteReason::Moving,
+        None => UnrouteReason::ForGood,
+    })
+}
+
+fn peer_type(env: EnvReader<'_>) -> Result<PeerType, EnvError> {
+    Ok(match env.text_value("PLUTO_IS_PEER_CISCO")? {
+        Some("1") => PeerType::Cisco,
+        Some(_) | None => PeerType::Other,
+    })
+}
+
+/// An address with the length of its network behind it, `10.1.0.1/24`.
+struct InterfaceAddress(IpNet);
+
+impl FromStr for InterfaceAddress {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map(Self)
+            .map_err(|_| Expected("an address and the length of its network, such as 10.1.0.1/24"))
+    }
+}
