@@ -11,9 +11,7 @@ use super::identity::TunnelId;
 use super::nat;
 use super::packet_path::PacketPath;
 use super::tunnel_rules::{TunnelChain, TunnelRules};
-use crate::netfilter::{
-    ChainName, Comment, Direction, InterfaceMatch, Match, PREFIX, PolicyMatch, Rule, RulePosition, Target,
-};
+use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, RulePosition, Target};
 use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Family, Interface, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
@@ -448,11 +446,9 @@ fn add_mss_clamp(
     }
 }
 
+/// The name of a tunnel's own chain. An id has at most 19 bytes, so that it always fits as it is.
 pub(super) fn tunnel_chain_name(id: &TunnelId, tag: &str) -> ChainName {
-    // An id has at most 19 bytes of the same alphabet, so that prefix, dash and tag always fit.
-    format!("{PREFIX}{id}-{tag}")
-        .parse()
-        .unwrap_or_else(|_| PacketPath::Input.dispatcher())
+    ChainName::from_parts(&[id.as_str(), tag])
 }
 
 /// The device that a tunnel's packets leave by, if that is what they are known by.
