@@ -208,7 +208,7 @@ fn write_requested(
     traffic: &Traffic,
     network: Option<IpNet>,
 ) -> fmt::Result {
-    let (none, any) = (Ports::Any, Traffic::Any);
+    let none = Ports::Any;
     let (source, destination) = match traffic {
         Traffic::Ports {
             protocol,
@@ -218,9 +218,9 @@ fn write_requested(
             write!(f, "-p {} ", protocol.name())?;
             (remote, local)
         }
-        kind if *kind == any => (&none, &none),
-        kind => {
-            write_traffic(f, Direction::In, family, kind)?;
+        Traffic::Any => (&none, &none),
+        Traffic::Protocol(_) | Traffic::Icmp(_) => {
+            write_traffic(f, Direction::In, family, traffic)?;
             f.write_str(" ")?;
             (&none, &none)
         }

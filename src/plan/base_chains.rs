@@ -395,10 +395,10 @@ pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
         1.. => Rule::when(bucket.path.remote_match(Network::Prefix(bucket.network)), jump),
     };
     fragment.add_chain(&bucket.chain_name());
-    match bucket.path {
-        // Before what refuses.
-        PacketPath::Input => fragment.insert_rule(&bucket.path.dispatcher(), rule),
-        _ => fragment.append_rule(&bucket.path.dispatcher(), rule),
+    // Before what refuses.
+    match bucket.path == PacketPath::Input {
+        true => fragment.insert_rule(&bucket.path.dispatcher(), rule),
+        false => fragment.append_rule(&bucket.path.dispatcher(), rule),
     }
     fragment
 }
