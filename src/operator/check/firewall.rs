@@ -1,7 +1,7 @@
 //! iptables: which one, what it knows, and what stands in the way of our rules.
 
 use super::super::command_context::{CommandContext, rulesets};
-use super::Finding;
+use super::{Finding, marks};
 use crate::apply::{Comparison, Engine};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
@@ -35,6 +35,7 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
         }
     }
     findings.extend(mixed(&programs, &store, &books));
+    findings.extend(marks::findings(ground.context().settings.gateway.mark, &books));
     findings
 }
 
