@@ -7,20 +7,20 @@ use nix::errno::Errno;
 
 use super::routing::{Removal, RoutingChange, RoutingEngine, RoutingError};
 use crate::plan::{RoutingKey, object_key};
-use crate::rtnetlink::{Installed, NetConfig, NetObject, NetlinkError, NetlinkFault, Route, RouteQuery};
+use crate::rtnetlink::{InstallResult, NetConfig, NetObject, NetlinkError, NetlinkFault, Route, RouteQuery};
 
 impl<N: NetConfig> RoutingEngine<'_, N> {
     /// Puts an item in. A route of somebody else's that it replaces is saved before.
     ///
     /// The record alone does not tell whether what stands there is ours: a call may have died, or been refused, after it had written down
     /// what it was about to put in.
-    pub(super) fn put(&mut self, change: &RoutingChange, item: &NetObject) -> Result<Installed, RoutingError> {
+    pub(super) fn put(&mut self, change: &RoutingChange, item: &NetObject) -> Result<InstallResult, RoutingError> {
         let NetObject::Route(route) = item else {
             return Ok(self.kernel.install(item)?);
         };
         match self.kernel.add_route(route)? {
-            Installed::New => return Ok(Installed::New),
-            Installed::Existed => {}
+            InstallResult::New => return Ok(InstallResult::New),
+            InstallResult::Existed => {}
         }
         let slot = object_key(item);
         let standing = change

@@ -11,7 +11,7 @@ use crate::plan::{
     object_key,
 };
 use crate::record::{DaemonProcess, FORMAT, RecordError, RoutingRecord, Store};
-use crate::rtnetlink::{Installed, NetConfig, NetObject, NetlinkError, RouteQuery, VtiInterface};
+use crate::rtnetlink::{InstallResult, NetConfig, NetObject, NetlinkError, RouteQuery, VtiInterface};
 use crate::updown_env::{ConnectionName, Event, Operation, Routing};
 
 /// One call at work on routes: the record, and the kernel.
@@ -231,12 +231,12 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
                 .iter()
                 .any(|other| object_key(other) == object_key(object));
             match self.put(change, object) {
-                Ok(Installed::New) => {
+                Ok(InstallResult::New) => {
                     setup.put += usize::from(!stood);
                     new.push(object);
                     setup.ours.push(object.clone());
                 }
-                Ok(Installed::Existed) => setup.ours.extend(self.what_stood(change, object)?),
+                Ok(InstallResult::Existed) => setup.ours.extend(self.what_stood(change, object)?),
                 Err(error) => {
                     self.roll_back(change, &new, both);
                     return Err(error);
@@ -354,8 +354,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let (mut restored, mut faults) = (Vec::new(), Vec::new());
         for object in self.store.routings()?.into_iter().flat_map(|record| record.objects) {
             match self.put_back(&object) {
-                Ok(Installed::New) => restored.push(object),
-                Ok(Installed::Existed) => {}
+                Ok(InstallResult::New) => restored.push(object),
+                Ok(InstallResult::Existed) => {}
                 Err(error) => faults.push(error),
             }
         }
@@ -364,12 +364,12 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
 
     /// Puts an item in unless it stands. A route is put in by replacing what is there, and the kernel then does not tell whether that was
     /// the same; so it is looked for first. Of other tables than the main one nothing is listed.
-    fn put_back(&mut self, object: &NetObject) -> Result<Installed, NetlinkError> {
+    fn put_back(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         if let NetObject::Route(route) = object
             && route.table.is_main()
             && (self.kernel.routes(&RouteQuery::To(route.destination))?.iter()).any(|listed| route.is_listed_as(listed))
         {
-            return Ok(Installed::Existed);
+            return Ok(InstallResult::Existed);
         }
         self.kernel.install(object)
     }

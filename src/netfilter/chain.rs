@@ -1,19 +1,21 @@
-//! Chains: the kernel's own and ours.
+//! Chains: the kernel's, the administrator's and this program's.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::selector::Expected;
 
-/// What every chain of ours begins with, and no other chain may.
+/// The prefix of every chain of this program, and of no other chain.
 pub const PREFIX: &str = "PLUTO-";
 
 /// The longest chain name that iptables takes, in bytes (`XT_EXTENSION_MAXNAMELEN` less its NUL).
 pub const LONGEST_CHAIN_NAME: usize = 28;
 
-/// A chain that the kernel made. Tables have chains of the same name; which table is meant, what holds this says.
+/// A built-in chain. Several tables have one of the same name; the context says which table is
+/// meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum BuiltIn {
@@ -21,11 +23,11 @@ pub enum BuiltIn {
     Input,
     /// Packets through the gateway.
     Forward,
-    /// Packets of the gateway itself.
+    /// Packets that the gateway itself sends.
     Output,
-    /// Packets that have come in, before it is decided where they go.
+    /// Received packets, before the routing decision.
     PreRouting,
-    /// Packets that are about to leave.
+    /// Packets about to be sent.
     PostRouting,
 }
 
@@ -52,16 +54,32 @@ impl BuiltIn {
     }
 }
 
-/// The name of a chain of ours: begins with [`PREFIX`], has at most [`LONGEST_CHAIN_NAME`] bytes, all of `A-Za-z0-9._-`.
+/// The name of a chain of this program. It begins with [`PREFIX`] and has at most
+/// [`LONGEST_CHAIN_NAME`] bytes of `A-Za-z0-9._-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChainName(String);
 
 impl ChainName {
-    /// A name that stands in the program; that it is a good one is a test of whoever writes it.
+    /// A name from the source code. Its validity is checked by the tests of the code that writes
+    /// it.
     pub(crate) fn literal(name: &'static str) -> Self {
         debug_assert!(name.parse::<Self>().is_ok(), "{name} is no chain name");
         Self(name.to_owned())
+    }
+
+    /// [`PREFIX`] and these parts, joined by dashes.
+    ///
+    /// Cannot fail: where a part is too long or holds a byte that no chain name may hold, a hash of
+    /// all parts takes their place. It has 110 bits, so that two names never meet.
+    pub(crate) fn from_parts(parts: &[&str]) -> Self {
+        let name = format!("{PREFIX}{}", parts.join("-"));
+        name.parse().unwrap_or_else(|_| {
+            Self(format!(
+                "{PREFIX}{}",
+                short_hash(&name, LONGEST_CHAIN_NAME - PREFIX.len())
+            ))
+        })
     }
 
     /// The name as text.
@@ -104,14 +122,13 @@ impl From<ChainName> for String {
     }
 }
 
-/// A chain of the administrator's: 1 to 28 bytes of `A-Za-z0-9._-`, not beginning with `-`, and neither a chain of the kernel's, a target nor
-/// one of ours.
+/// A chain of the administrator: 1 to 28 bytes of `A-Za-z0-9._-`, the first not `-`. The name is
+/// neither that of a built-in chain or a target, nor one of this program's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AdministratorChain(String);
 
-/// What a rule can lead to that is no chain: the targets of iptables 1.8.11 (`libxt_`, `libipt_`, `libip6t_*.so`), of older kernels, and of
-/// xtables-addons 3. iptables takes such a name for the target, whatever chain there is.
+/// Targets that are not chains.
 const TARGETS: [&str; 60] = [
     "ACCEPT",
     "ACCOUNT",
@@ -214,13 +231,13 @@ impl From<AdministratorChain> for String {
     }
 }
 
-/// Where a rule stands.
+/// The chain that holds a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Chain {
-    /// In a chain of the kernel's, among the administrator's rules.
+    /// A built-in chain, shared with the administrator's rules.
     BuiltIn(BuiltIn),
-    /// In one of ours.
+    /// A chain of this program.
     Own(ChainName),
 }
 
@@ -243,6 +260,28 @@ impl From<&ChainName> for Chain {
     fn from(chain: &ChainName) -> Self {
         Self::Own(chain.clone())
     }
+}
+
+/// Letters and digits that nobody confuses at three in the morning (no `l`, `o`, `0`, `1`).
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// The first `length` characters of a text's SHA-256, five bits each.
+pub(crate) fn short_hash(text: &str, length: usize) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let mut bits = 0_u32;
+    let mut available = 0_u32;
+    let mut bytes = digest.iter();
+    let mut hash = String::with_capacity(length);
+    while hash.len() < length {
+        if available < 5 {
+            let Some(byte) = bytes.next() else { break };
+            bits = (bits << 8) | u32::from(*byte);
+            available += 8;
+        }
+        available -= 5;
+        hash.push(char::from(ALPHABET[(bits >> available) as usize & 31]));
+    }
+    hash
 }
 
 #[cfg(test)]
@@ -295,6 +334,29 @@ mod tests {
             let is_target = !name.starts_with(char::is_numeric) && !name.contains(|c: char| c.is_ascii_lowercase());
             assert!(!is_target || name.parse::<AdministratorChain>().is_err(), "{file}");
         }
+    }
+
+    #[test]
+    fn a_name_of_any_parts_is_a_good_one_and_unlike_every_other() {
+        assert_eq!(
+            ChainName::from_parts(&["net-k3f9q2m7", "FI"]).as_str(),
+            "PLUTO-net-k3f9q2m7-FI"
+        );
+        let odd: [&[&str]; 6] = [
+            &[],
+            &[""],
+            &["a b"],
+            &["a:b"],
+            &["12345678901234567890123"],
+            &["1234567890123456789012", "I"],
+        ];
+        let names: std::collections::BTreeSet<_> = odd.iter().map(|parts| ChainName::from_parts(parts)).collect();
+        assert!(
+            names.iter().all(|name| name.as_str().parse::<ChainName>().is_ok()),
+            "{names:?}"
+        );
+        // No part and an empty one are the same text.
+        assert_eq!(names.len(), odd.len() - 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The lines of a restore: what changes, table by table, in order.
+//! The lines of `iptables-restore` input: the changes table by table, in order.
 
 use std::fmt::Write as _;
 
@@ -7,34 +7,34 @@ use super::iptables_save::Counters;
 use super::rule::Rule;
 use super::table::Table;
 
-/// A rule and where it is to stand.
+/// A rule, its chain, and its position there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PlacedRule {
-    /// The chain that holds it.
+    /// The chain that holds the rule.
     pub chain: Chain,
-    /// Before or behind the rules that are there already.
+    /// Before or after the rules that are in the chain already.
     #[serde(rename = "place")]
     pub position: RulePosition,
     /// The rule.
     pub rule: Rule,
 }
 
-/// Where in a chain a rule goes.
+/// The end of a chain that a rule is added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RulePosition {
-    /// Before all that is there.
+    /// Before all rules of the chain.
     Head,
-    /// Behind all that is there.
+    /// After all rules of the chain.
     Tail,
 }
 
-/// One line of a restore.
+/// One line of `iptables-restore` input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Makes a chain, or empties it where it exists.
+    /// Creates a chain, or empties it where it exists (`:CHAIN - [0:0]`).
     NewChain(ChainName),
-    /// Fails the whole restore unless the rule stands. Writes nothing.
+    /// Fails the whole restore unless the chain holds the rule (`-C`). Changes nothing.
     Check(Chain, Rule),
     /// Adds a rule before all rules of a chain (`-I`).
     Insert(Chain, Rule),
@@ -42,18 +42,18 @@ pub enum Command {
     Append(Chain, Rule),
     /// Appends a rule with what it has counted already. Restored without counters it begins at zero.
     AppendWithCounters(ChainName, Rule, Counters),
-    /// Takes one rule out, which must stand.
+    /// Deletes one rule (`-D`). Fails if the chain does not hold it.
     Delete(Chain, Rule),
-    /// Takes out a rule that is not ours, by what it is listed as.
+    /// Deletes a rule of somebody else by its text in the listing (`-D`).
     DeleteText(ChainName, String),
-    /// Takes all rules out of a chain.
+    /// Deletes all rules of a chain (`-F`).
     Flush(ChainName),
-    /// Takes away a chain, which must be empty and which nothing may name.
+    /// Deletes a chain (`-X`). The chain must be empty and unreferenced.
     DeleteChain(ChainName),
 }
 
 impl Command {
-    /// The chain that it makes, or empties where it exists.
+    /// The chain that this command creates or empties.
     #[must_use]
     pub fn new_chain(&self) -> Option<&ChainName> {
         match self {
@@ -79,19 +79,20 @@ impl From<PlacedRule> for Command {
     }
 }
 
-/// What changes in one table.
+/// The changes to one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     /// The table.
     pub table: Table,
-    /// The commands. The kernel takes all of them or none.
+    /// The commands. The kernel accepts all of them or none.
     pub commands: Vec<Command>,
 }
 
-/// The text of a change, for `iptables-restore --noflush`.
+/// The input of `iptables-restore --noflush` for a change.
 ///
-/// It commits a section before it reads the next one, nft and legacy alike (measured with 1.8.9: whatever is wrong in a second section, the
-/// first one stands). So the order of the sections tells what can come to stand without the rest.
+/// iptables-restore commits a section before it reads the next one, nft and legacy alike (measured
+/// with 1.8.9: an error in the second section leaves the first one installed). So the order of the
+/// sections decides which tables can be changed without the others.
 #[must_use]
 pub fn restore_text(sections: &[Section]) -> String {
     sections.iter().map(section_text).collect()

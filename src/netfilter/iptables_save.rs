@@ -1,6 +1,7 @@
-//! A whole listing by `iptables-save -c`: every chain and rule, with what it has counted.
+//! A whole listing by `iptables-save -c`: every chain and rule with its counters.
 //!
-//! Rules stay text here. iptables rewrites what it is given, so that a rule read back would be a guess; what it lists it takes again.
+//! Rules stay text here. iptables rewrites what it is given, so a parsed rule would be a guess. But
+//! iptables accepts its own listing again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,12 +10,12 @@ use super::chain::ChainName;
 use super::normalize::rule_words;
 use super::table::Table;
 
-/// What a rule has counted.
+/// The counters of a rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes of these packets.
     pub bytes: u64,
 }
 
@@ -29,23 +30,23 @@ impl std::ops::Add for Counters {
     }
 }
 
-/// A rule as it is listed.
+/// A rule as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedRule {
-    /// What it has counted; nothing, where the listing does not tell.
+    /// The counters; zero where the listing has none.
     pub counters: Counters,
-    /// What stands behind `-A CHAIN `.
+    /// The text after `-A CHAIN `.
     pub text: String,
 }
 
 impl SavedRule {
-    /// The chain or target that it sends packets to.
+    /// The chain or target of `-j` or `-g`.
     #[must_use]
     pub fn jump_target(&self) -> Option<Cow<'_, str>> {
         let mut words = rule_words(&self.text);
         while let Some(word) = words.next() {
             match &*word {
-                // The only free words that are not in quotes when they need none.
+                // The only options whose value is free text and lacks quotes where it needs none.
                 "--comment" | "--nflog-prefix" | "--log-prefix" => drop(words.next()),
                 "-j" | "-g" => return words.next(),
                 _ => {}
@@ -55,36 +56,37 @@ impl SavedRule {
     }
 }
 
-/// One table.
+/// One table of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SavedTable {
     chains: BTreeMap<String, Vec<SavedRule>>,
 }
 
 impl SavedTable {
-    /// Its chains by name, the kernel's, the administrator's and ours.
+    /// All chains by name: built-in, the administrator's and this program's.
     pub fn chains(&self) -> impl Iterator<Item = (&str, &[SavedRule])> {
         self.chains.iter().map(|(name, rules)| (&**name, &**rules))
     }
 
-    /// The rules of a chain; none, where there is no such chain.
+    /// The rules of a chain; none if there is no such chain.
     #[must_use]
     pub fn rules(&self, chain: &str) -> &[SavedRule] {
         self.chains.get(chain).map_or(&[], |rules| rules)
     }
 
-    /// Whether there is such a chain.
+    /// Whether the table has this chain.
     #[must_use]
     pub fn has_chain(&self, chain: &str) -> bool {
         self.chains.contains_key(chain)
     }
 
-    /// Our chains.
+    /// The chains of this program.
     pub fn own_chains(&self) -> impl Iterator<Item = ChainName> {
         self.chains.keys().filter_map(|name| name.parse().ok())
     }
 
-    /// The rules in chains that are not ours which lead to chains that are: the chain, the rule, where it leads.
+    /// Rules of foreign chains that jump to a chain of this program: the chain, the rule, and the
+    /// target.
     pub fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
         let theirs = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
         theirs.flat_map(|(name, rules)| {
@@ -97,14 +99,14 @@ impl SavedTable {
     }
 }
 
-/// The tables of one ruleset that we can have something in.
+/// The tables of one ruleset that may hold chains of this program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IptablesSave {
     tables: BTreeMap<Table, SavedTable>,
 }
 
 impl IptablesSave {
-    /// Reads the output of `iptables-save -c`. What is none of our tables is passed over.
+    /// Parses the output of `iptables-save -c`. Other tables are skipped.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut saved = Self::default();
@@ -126,18 +128,18 @@ impl IptablesSave {
         saved
     }
 
-    /// The tables that are listed.
+    /// The listed tables.
     pub fn tables(&self) -> impl Iterator<Item = (Table, &SavedTable)> {
         self.tables.iter().map(|(table, saved)| (*table, saved))
     }
 
-    /// A table, where it is listed.
+    /// One table, if listed.
     #[must_use]
     pub fn table(&self, table: Table) -> Option<&SavedTable> {
         self.tables.get(&table)
     }
 
-    /// Whether a chain of ours stands in any of them.
+    /// Whether any table has a chain of this program.
     #[must_use]
     pub fn has_own_chains(&self) -> bool {
         self.tables.values().any(|table| table.own_chains().next().is_some())

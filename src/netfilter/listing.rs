@@ -1,23 +1,24 @@
-//! What is of ours in a listing by `iptables-save`.
+//! The chains of this program, and the jumps to them, in a listing by `iptables-save`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::{BuiltIn, ChainName};
 
-/// The chains of ours that stand in a table, and how often each built-in chain jumps to which of them.
+/// The program's chains in one table, and how often each built-in chain jumps to each of them.
 ///
-/// Only whole rules of the form `-A INPUT -j PLUTO-INPUT` are known again: it is the one form that iptables gives back as it got it.
+/// Only whole rules of the form `-A INPUT -j PLUTO-INPUT` count as jumps: the one form that
+/// iptables lists exactly as given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     chains: BTreeSet<ChainName>,
     jumps: BTreeMap<(BuiltIn, ChainName), usize>,
-    /// What the first rule of a built-in chain jumps to, if it is a whole rule of that form.
+    /// The target of a built-in chain's first rule, if that rule has exactly this form.
     first_jumps: BTreeMap<BuiltIn, Option<ChainName>>,
     jump_targets: BTreeSet<ChainName>,
 }
 
 impl Listing {
-    /// Reads the output of `iptables-save -t TABLE`; what it does not know, it passes over.
+    /// Parses the output of `iptables-save -t TABLE`. Unknown lines are skipped.
     #[must_use]
     pub fn parse_save(text: &str) -> Self {
         let mut listing = Self::default();
@@ -36,18 +37,18 @@ impl Listing {
         listing
     }
 
-    /// Our chains.
+    /// The chains of this program.
     pub fn chains(&self) -> impl Iterator<Item = &ChainName> {
         self.chains.iter()
     }
 
-    /// Whether this chain of ours stands.
+    /// Whether this chain exists.
     #[must_use]
     pub fn has_chain(&self, chain: &ChainName) -> bool {
         self.chains.contains(chain)
     }
 
-    /// Whether the built-in chain's first rule is the jump to this chain of ours.
+    /// Whether the built-in chain's first rule is the jump to this chain.
     #[must_use]
     pub fn starts_with_jump(&self, from: BuiltIn, to: &ChainName) -> bool {
         self.first_jumps
@@ -55,25 +56,26 @@ impl Listing {
             .is_some_and(|target| target.as_ref() == Some(to))
     }
 
-    /// Whether a rule leads to this chain of ours, wherever that rule stands. One whose comment only looks so counts, too.
+    /// Whether any rule anywhere jumps to this chain. A comment that looks like such a jump counts,
+    /// too.
     #[must_use]
     pub fn has_jump_to(&self, chain: &ChainName) -> bool {
         self.jump_targets.contains(chain)
     }
 
-    /// How often the built-in chain jumps to this chain of ours.
+    /// How often the built-in chain jumps to this chain.
     #[must_use]
     pub fn jumps(&self, from: BuiltIn, to: &ChainName) -> usize {
         self.jumps.get(&(from, to.clone())).copied().unwrap_or_default()
     }
 }
 
-/// The chain of ours that a line such as `:PLUTO-INPUT - [0:0]` declares.
+/// The program's chain that a line such as `:PLUTO-INPUT - [0:0]` declares.
 fn declared_chain(line: &str) -> Option<ChainName> {
     line.strip_prefix(':')?.split(' ').next()?.parse().ok()
 }
 
-/// The jump that a line such as `-A INPUT -j PLUTO-INPUT` or `[1:60] -A INPUT -j PLUTO-INPUT` makes.
+/// The jump in a line such as `-A INPUT -j PLUTO-INPUT` or `[1:60] -A INPUT -j PLUTO-INPUT`.
 fn built_in_jump(line: &str) -> Option<(BuiltIn, ChainName)> {
     let rule = line.split_once("-A ")?.1;
     let (from, to) = rule.split_once(" -j ")?;
@@ -81,13 +83,13 @@ fn built_in_jump(line: &str) -> Option<(BuiltIn, ChainName)> {
     Some((from, to.trim_end().parse().ok()?))
 }
 
-/// The built-in chain that a line such as `-A INPUT -i lo -j ACCEPT` puts a rule into.
+/// The built-in chain of a line such as `-A INPUT -i lo -j ACCEPT`.
 fn built_in_chain(line: &str) -> Option<BuiltIn> {
     let name = line.split_once("-A ")?.1.split(' ').next()?;
     BuiltIn::ALL.into_iter().find(|chain| chain.name() == name)
 }
 
-/// The chains of ours that a rule may lead to.
+/// The chains of this program that a rule may jump to.
 fn jump_targets(line: &str) -> Vec<ChainName> {
     let Some((_, rule)) = line.split_once("-A ") else {
         return Vec::new();

@@ -1,8 +1,10 @@
-//! The firewall as data: tables, chains, rules, the commands that change them, and their text for `iptables-restore`.
+//! The firewall as data: tables, chains, rules, the commands that change them, and their text for
+//! `iptables-restore`.
 //!
-//! Rules are values of closed enums, and rendering them decides nothing. No text is parsed back into a rule, because iptables rewrites
-//! what it is given. A listing by `iptables-save` stays text: it gives the chains, the jumps to ours, the counters, and by
-//! [`normalize`] whether a rule is the one that we would write.
+//! Rules are values of closed enums, and rendering decides nothing. A listed rule is never parsed
+//! back into a [`Rule`], because iptables rewrites what it is given. From a listing the program
+//! takes its own chains ([`Listing`]), the jumps to them, and each rule as text with its counters
+//! ([`IptablesSave`]). By [`normalize`] it tells whether a listed rule is one that it would write.
 
 mod chain;
 mod command;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::selector::Family;
 
+pub(crate) use chain::short_hash;
 pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
 pub use command::{Command, PlacedRule, RulePosition, Section, restore_text};
 pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
@@ -30,20 +33,20 @@ pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, 
 pub use table::Table;
 pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};
 
-/// Which implementation of iptables holds a rule: rules of one are invisible to the other.
+/// The implementation of iptables that holds a rule. Rules of one are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// `xtables-nft-multi`: rules live in nf_tables.
+    /// `xtables-nft-multi`: rules are in nf_tables.
     Nft,
-    /// `xtables-legacy-multi`: rules live in the kernel's old xtables.
+    /// `xtables-legacy-multi`: rules are in the kernel's x_tables.
     Legacy,
-    /// An iptables that is neither by its name (a single binary, as before 1.8 or on small systems).
+    /// An iptables whose name tells neither: a single binary, as before 1.8 or on small systems.
     Plain,
 }
 
 impl Backend {
-    /// Every backend, in the order in which they are searched.
+    /// Every backend, in search order.
     pub const ALL: [Self; 3] = [Self::Nft, Self::Legacy, Self::Plain];
 }
 
@@ -57,18 +60,19 @@ impl fmt::Display for Backend {
     }
 }
 
-/// The tables of one family in one backend. All changes of a call to them are one run of `iptables-restore`.
+/// The tables of one address family in one backend. One run of `iptables-restore` makes all changes
+/// of a call to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ruleset {
-    /// The implementation that keeps it.
+    /// The implementation that holds the tables.
     #[serde(rename = "variant")]
     pub backend: Backend,
-    /// The family of its packets.
+    /// The address family of the packets.
     pub family: Family,
 }
 
 impl Ruleset {
-    /// Every ruleset there can be.
+    /// Every possible ruleset.
     pub fn all() -> impl Iterator<Item = Self> {
         Backend::ALL
             .into_iter()

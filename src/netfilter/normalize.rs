@@ -1,8 +1,8 @@
-//! Whether two texts are one rule in two spellings.
+//! Compares rules that iptables spells differently.
 
 use std::borrow::Cow;
 
-/// The words of a rule. What stands in quotes is one; a backslash in it stands for the character behind it.
+/// The words of a rule. A quoted text is one word; in it, a backslash escapes the next character.
 pub(super) fn rule_words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -20,8 +20,8 @@ pub(super) fn rule_words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     })
 }
 
-/// What stands before the closing quote, and what behind it. With many tunnels this looks at a million words: only one that is not as it
-/// stands there is copied.
+/// The text before the closing quote, and the text after it. With many tunnels this runs on a
+/// million words, so only a word with an escape is copied.
 fn split_quoted(text: &str) -> (Cow<'_, str>, &str) {
     let (mut word, mut rest) = (Cow::Borrowed(""), text);
     loop {
@@ -36,8 +36,8 @@ fn split_quoted(text: &str) -> (Cow<'_, str>, &str) {
     }
 }
 
-/// The names that iptables shows for protocols: its own, and the commonest of `/etc/protocols`. Another name is no mistake: two texts are
-/// not known for one rule then, and the kernel is asked.
+/// The protocol names that iptables prints: its own, and the commonest of `/etc/protocols`. A
+/// missing name is harmless: the two texts then count as different rules, and the kernel is asked.
 const PROTOCOLS: [(&str, &str); 14] = [
     ("icmp", "1"),
     ("igmp", "2"),
@@ -55,8 +55,8 @@ const PROTOCOLS: [(&str, &str); 14] = [
     ("udplite", "136"),
 ];
 
-/// The words of a rule in the one spelling that tells rules apart: no quotes, protocols by number. iptables takes a comment's quotes off
-/// where they are not needed, and knows protocols by name.
+/// The words of a rule in one normal form: no quotes, protocols by number. iptables drops the
+/// quotes of a comment where they are not needed, and prints protocols by name.
 #[must_use]
 pub fn normalize(text: &str) -> Vec<Cow<'_, str>> {
     let mut words: Vec<_> = rule_words(text).collect();

@@ -1,4 +1,4 @@
-//! Everything of ours out of the tables, by what they list and not by any record.
+//! Removal of everything of this program from the tables, by their listing and not by any record.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,38 +7,39 @@ use super::chain::{BuiltIn, ChainName};
 use super::iptables_save::{IptablesSave, SavedTable};
 use super::table::Table;
 
-/// What becomes of rules that an administrator has written which lead to chains of ours.
+/// What to do with the administrator's rules that jump to chains of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserRules {
-    /// They stay, and so do the chains that they lead to, empty: a packet comes back from there and goes on.
+    /// Keep them. The chains that they jump to stay too, empty, so that packets return from there.
     Keep,
-    /// They go.
+    /// Delete them.
     Delete,
 }
 
-/// Whose the jumps without any condition are that lead from built-in chains of the filter table to us.
+/// Who owns the unconditional jumps from built-in chains of the filter table to chains of this
+/// program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JumpOwner {
-    /// Ours, as in the other tables.
+    /// The program, as in the other tables.
     Program,
-    /// The administrator's, who wants them where he has put them.
+    /// The administrator, who placed them (`place = "own"`).
     User,
 }
 
-/// What takes everything of ours out.
+/// A plan that removes everything of this program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Purge {
-    /// For `iptables-restore --noflush`; empty, where there is nothing of ours.
+    /// Input for `iptables-restore --noflush`; empty if there is nothing to remove.
     pub text: String,
-    /// How many chains go.
+    /// Number of chains to delete.
     pub chains: usize,
-    /// How many of our jumps go.
+    /// Number of the program's own jumps to delete.
     pub jumps: usize,
-    /// The rules that are not ours and lead to a chain of ours: table, chain, rule.
+    /// The administrator's rules that jump to a chain of this program: table, chain, rule.
     pub user_rules: Vec<(Table, String, String)>,
 }
 
-/// Plans it.
+/// Plans the removal.
 #[must_use]
 pub fn purge(saved: &IptablesSave, jumps: JumpOwner, others: UserRules) -> Purge {
     let mut purged = Purge::default();
@@ -72,7 +73,7 @@ fn purge_table(purged: &mut Purge, table: Table, listed: &SavedTable, jumps: Jum
             kept.insert(target);
         }
     }
-    // All of them before the first one goes: they name one another.
+    // All are emptied before the first is deleted: they refer to one another.
     for chain in &ours {
         let _ = writeln!(purged.text, "-F {chain}");
     }
@@ -83,7 +84,7 @@ fn purge_table(purged: &mut Purge, table: Table, listed: &SavedTable, jumps: Jum
     purged.text.push_str("COMMIT\n");
 }
 
-/// Whether a rule is one that we put into a built-in chain: a jump without any condition.
+/// Whether a rule is a jump that this program installed in a built-in chain: one without any match.
 fn is_jump(chain: &str, rule: &str, target: &ChainName) -> bool {
     BuiltIn::ALL.into_iter().any(|built_in| built_in.name() == chain) && rule == format!("-j {target}")
 }

@@ -1,8 +1,9 @@
-//! One rule, and its text in the order and spelling in which `iptables -S` shows it.
+//! One rule, and its text in the order and spelling of `iptables -S`.
 
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::target::Target;
@@ -11,19 +12,19 @@ use crate::selector::{
     SaProtocol, Traffic,
 };
 
-/// A rule: everything that must match, and what happens then.
+/// A rule: its matches and its target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rule {
-    /// All of them must match; none, and every packet does.
+    /// All of these must match. Without any, every packet matches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
-    /// What happens to a packet that matches.
+    /// What happens to a matching packet.
     #[serde(rename = "verdict")]
     pub target: Target,
 }
 
 impl Rule {
-    /// A rule that asks nothing.
+    /// A rule without matches.
     #[must_use]
     pub fn always(target: Target) -> Self {
         Self {
@@ -32,7 +33,7 @@ impl Rule {
         }
     }
 
-    /// A rule that asks one thing.
+    /// A rule with one match.
     #[must_use]
     pub fn when(matched: Match, target: Target) -> Self {
         Self {
@@ -51,53 +52,59 @@ impl fmt::Display for Rule {
     }
 }
 
-/// One thing that a packet must have.
+/// One match of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Match {
-    /// It comes from there.
+    /// `-s`: the source address.
     Source(Network),
-    /// It goes there.
+    /// `-d`: the destination address.
     Destination(Network),
-    /// It came in by such a device.
+    /// `-i`: the receiving interface.
     In(InterfaceMatch),
-    /// It leaves by such a device.
+    /// `-o`: the sending interface.
     Out(InterfaceMatch),
-    /// It is of this kind, which is seen from the gateway: for a packet that comes in, the peer's ports are the source.
+    /// `-p`: protocol, ports or ICMP type, as seen from the gateway. For an inbound packet, the
+    /// remote ports are the source ports.
     Traffic(Direction, Family, Traffic),
-    /// It does not come from there.
+    /// The source address lies outside this network.
     NotSource(Network),
-    /// It does not go there.
+    /// The destination address lies outside this network.
     NotDestination(Network),
-    /// It came by IPsec, or will leave by IPsec.
+    /// The packet arrived by IPsec, or will leave by IPsec.
     Policy(PolicyMatch),
-    /// It came in clear, or will leave in clear. What comes in by a tunnel's device is in clear too, to the device's eyes.
+    /// The packet arrived unencrypted, or will leave unencrypted. What arrives on a tunnel
+    /// interface counts as unencrypted: for that interface, it is.
     #[serde(rename = "clear")]
     PolicyNone(Direction),
-    /// What connection tracking says of it.
+    /// The state in connection tracking.
     #[serde(rename = "state")]
     CtState(CtState),
-    /// It replies in a connection whose source was translated to this address. It is addressed to that until it is translated back.
+    /// The packet is a reply in a connection whose source was translated to this address. It has
+    /// this destination until it is translated back.
     #[serde(rename = "behind")]
     CtReplDst(IpAddr),
-    /// Its source is no address of this machine.
+    /// It goes in the direction of its connection's first packet, which was of this kind and, if one is named, for this network, before any
+    /// translation of its destination. Seen from the gateway, as it came in. A prefix: conntrack knows no ranges.
+    CtOrig(Family, Traffic, Option<IpNet>),
+    /// The source is no address of this machine.
     #[serde(rename = "foreign")]
     SrcNotLocal,
-    /// Its mark has this bit.
+    /// The packet's mark has this bit.
     Mark(MarkBit),
-    /// Its mark does not have this bit.
+    /// The packet's mark does not have this bit.
     NotMark(MarkBit),
-    /// It begins a TCP connection, or accepts one: the packets with a maximum segment size.
+    /// A TCP packet that carries an MSS option: SYN or SYN,ACK.
     Syn,
-    /// No more than ten a minute, after a burst of five.
+    /// At most ten packets a minute, after a burst of five.
     #[serde(rename = "rate")]
     Limit,
-    /// Matches every packet; a note for whoever reads the rule.
+    /// Matches every packet; a comment for whoever reads the rule.
     Comment(Comment),
 }
 
 impl Match {
-    /// The number of the policy that it asks for.
+    /// The reqid that the match requires.
     #[must_use]
     pub fn reqid(&self) -> Option<u32> {
         match self {
@@ -112,6 +119,7 @@ impl Match {
             | Self::PolicyNone(_)
             | Self::CtState(_)
             | Self::CtReplDst(_)
+            | Self::CtOrig(..)
             | Self::SrcNotLocal
             | Self::Mark(_)
             | Self::NotMark(_)
@@ -132,7 +140,7 @@ impl fmt::Display for Match {
             Self::In(interface) => write!(f, "-i {interface}"),
             Self::Out(interface) => write!(f, "-o {interface}"),
             Self::Traffic(direction, family, traffic) => write_traffic(f, *direction, *family, traffic),
-            // Beside a match on where it does come from, which takes the place of `-s`.
+            // Follows a match on the source network, which takes the `-s`.
             Self::NotSource(network) => write!(f, "-m iprange ! --src-range {}", AddressRange(network)),
             Self::NotDestination(network) => write!(f, "-m iprange ! --dst-range {}", AddressRange(network)),
             Self::Policy(policy) => write!(f, "{policy}"),
@@ -145,6 +153,7 @@ impl fmt::Display for Match {
                     CtState::RelatedEstablished
                 )
             }
+            Self::CtOrig(family, traffic, network) => write_requested(f, *family, traffic, *network),
             Self::SrcNotLocal => f.write_str("-m addrtype ! --src-type LOCAL"),
             Self::Mark(bit) => write!(f, "-m mark --mark {bit}/{bit}"),
             Self::NotMark(bit) => write!(f, "-m mark ! --mark {bit}/{bit}"),
@@ -155,7 +164,7 @@ impl fmt::Display for Match {
     }
 }
 
-/// A network as its first and its last address.
+/// A network as first and last address.
 struct AddressRange<'a>(&'a Network);
 
 impl fmt::Display for AddressRange<'_> {
@@ -169,9 +178,9 @@ const AH: u8 = 51;
 
 fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Family, traffic: &Traffic) -> fmt::Result {
     match traffic {
-        // What iptables takes for no `-p` at all. The plan leaves the match out instead.
+        // iptables treats this as no `-p` at all. The plan omits the match instead.
         Traffic::Any => f.write_str("-p all"),
-        // ip6tables-legacy takes AH for one of the headers that it looks behind, and never finds it by `-p`.
+        // ip6tables-legacy skips AH as an extension header and never matches it by `-p`.
         Traffic::Protocol(protocol) if family == Family::Ipv6 && protocol.number() == AH => f.write_str("-m ah"),
         Traffic::Protocol(protocol) => write!(f, "-p {}", protocol.number()),
         Traffic::Icmp(icmp) => match family {
@@ -192,6 +201,42 @@ fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Famil
     }
 }
 
+/// What was asked for: ports as conntrack has them, all else as for the packet itself.
+fn write_requested(
+    f: &mut fmt::Formatter<'_>,
+    family: Family,
+    traffic: &Traffic,
+    network: Option<IpNet>,
+) -> fmt::Result {
+    let none = Ports::Any;
+    let (source, destination) = match traffic {
+        Traffic::Ports {
+            protocol,
+            local,
+            remote,
+        } => {
+            write!(f, "-p {} ", protocol.name())?;
+            (remote, local)
+        }
+        Traffic::Any => (&none, &none),
+        Traffic::Protocol(_) | Traffic::Icmp(_) => {
+            write_traffic(f, Direction::In, family, traffic)?;
+            f.write_str(" ")?;
+            (&none, &none)
+        }
+    };
+    f.write_str("-m conntrack")?;
+    match network {
+        // iptables shows an address without the length of its prefix.
+        Some(host) if host.prefix_len() == host.max_prefix_len() => write!(f, " --ctorigdst {}", host.addr())?,
+        Some(network) => write!(f, " --ctorigdst {network}")?,
+        None => {}
+    }
+    write_port_option(f, "--ctorigsrcport", source)?;
+    write_port_option(f, "--ctorigdstport", destination)?;
+    f.write_str(" --ctdir ORIGINAL")
+}
+
 fn write_ports(f: &mut fmt::Formatter<'_>, protocol: PortProtocol, source: &Ports, destination: &Ports) -> fmt::Result {
     let name = protocol.name();
     write!(f, "-p {name}")?;
@@ -201,8 +246,8 @@ fn write_ports(f: &mut fmt::Formatter<'_>, protocol: PortProtocol, source: &Port
             write_port_option(f, "--sport", source)?;
             write_port_option(f, "--dport", destination)
         }
-        // These have matches of their own, each a kernel module that few machines have; `multiport` knows their ports too and
-        // comes with TCP and UDP. It takes one end at a time.
+        // Each of these has a match of its own, a kernel module that few machines have. `multiport`
+        // handles their ports too and comes with TCP and UDP. It takes one end per match.
         PortProtocol::Dccp | PortProtocol::Sctp | PortProtocol::UdpLite => {
             write_port_option(f, "-m multiport --sports", source)?;
             write_port_option(f, "-m multiport --dports", destination)
@@ -217,13 +262,13 @@ fn write_port_option(f: &mut fmt::Formatter<'_>, option: &str, ports: &Ports) ->
     }
 }
 
-/// Which way a packet goes, seen from the gateway.
+/// The direction of a packet, as seen from the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// It came out of a tunnel.
+    /// Out of a tunnel.
     In,
-    /// It goes into one.
+    /// Into a tunnel.
     Out,
 }
 
@@ -236,17 +281,17 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What connection tracking says of a packet.
+/// The state of a packet in connection tracking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CtState {
-    /// It is the first of its connection, or nobody has answered yet.
+    /// NEW: the first packet of a connection, or no reply was seen yet.
     New,
-    /// It belongs to a connection that both ends have sent on.
+    /// ESTABLISHED: packets were seen in both directions.
     Established,
-    /// It is about such a connection, as an ICMP error is, or was announced in one.
+    /// RELATED: it concerns such a connection, as an ICMP error does, or was announced in one.
     Related,
-    /// One of the last two.
+    /// RELATED or ESTABLISHED.
     #[serde(rename = "ongoing")]
     RelatedEstablished,
     /// The same, against the direction of the connection's first packet: a reply, or an ICMP error about what the opener has sent.
@@ -270,19 +315,19 @@ impl fmt::Display for CtState {
     }
 }
 
-/// A device, or all devices of a class.
+/// An interface, or several interfaces by their names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceMatch {
-    /// This one.
+    /// One interface.
     #[serde(rename = "device")]
     Interface(Interface),
-    /// Every one whose name begins alike.
+    /// All interfaces whose names have one prefix.
     #[serde(skip)]
     Wildcard(InterfaceWildcard),
-    /// Every one that the administrator means.
+    /// All interfaces that the administrator's pattern matches.
     Pattern(InterfacePattern),
-    /// The one by which the machine speaks with itself.
+    /// The loopback interface.
     Loopback,
 }
 
@@ -297,23 +342,24 @@ impl fmt::Display for InterfaceMatch {
     }
 }
 
-/// A match on the IPsec policy that a packet came by or will leave by.
+/// A match on the IPsec policy by which a packet arrived or will leave.
 ///
-/// Not strict: with IPComp a packet has two transformations, and the tunnel's own is one of them.
+/// Not `--strict`: with IPComp a packet has two transformations, and the tunnel's own is one of
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyMatch {
-    /// Came by it or will leave by it.
+    /// Arrived by it or will leave by it.
     pub direction: Direction,
-    /// The number that the kernel gives a tunnel's policies, if a certain one.
+    /// The reqid of the tunnel's policies; any if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reqid: Option<u32>,
-    /// ESP, AH or IPComp, if a certain one.
+    /// ESP, AH or IPComp; any if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<SaProtocol>,
 }
 
 impl PolicyMatch {
-    /// Any IPsec at all, in one direction.
+    /// Any IPsec policy, in one direction.
     #[must_use]
     pub fn any_ipsec(direction: Direction) -> Self {
         Self {
@@ -337,13 +383,14 @@ impl fmt::Display for PolicyMatch {
     }
 }
 
-/// A note in a rule: up to 128 bytes of `A-Za-z0-9` blank and `._@:/#=+,()%-`, so that it needs no escape inside the quotes.
+/// A comment in a rule: up to 128 bytes of `A-Za-z0-9`, blanks and `._@:/#=+,()%-`, so that it
+/// needs no escape inside the quotes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Comment(String);
 
 impl Comment {
-    /// The note as text.
+    /// The comment as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -363,7 +410,7 @@ impl TryFrom<String> for Comment {
     }
 }
 
-/// Whether a text can stand between quotes in a rule without an escape.
+/// Whether a text needs no escape between quotes in a rule.
 pub(super) fn is_plain(text: &str, longest: usize) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" ._@:/#=+,()%-".contains(&byte);
     (1..=longest).contains(&text.len()) && text.bytes().all(plain)

@@ -1,4 +1,4 @@
-//! The tables.
+//! The tables that the program uses.
 
 use std::fmt;
 
@@ -6,23 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::BuiltIn;
 
-/// A table that we have something in. `iptables-restore` commits each by itself: all of it, or nothing.
+/// A table with chains of this program. `iptables-restore` commits each table on its own: all of it
+/// or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Table {
-    /// What passes.
+    /// Accepts and drops packets.
     Filter,
-    /// What becomes of the addresses. Sees the first packet of a connection only; the others follow it.
+    /// Translates addresses. Only the first packet of a connection passes here; the others follow
+    /// it.
     Nat,
-    /// What is changed in packets besides. Comes before the others on every way.
+    /// Changes other fields, here the MSS of TCP SYNs. Comes before the other tables at every hook.
     Mangle,
 }
 
 impl Table {
-    /// Every one.
+    /// Every table.
     pub const ALL: [Self; 3] = [Self::Filter, Self::Nat, Self::Mangle];
 
-    /// Its name.
+    /// The name in iptables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,7 +34,7 @@ impl Table {
         }
     }
 
-    /// Those of its built-in chains that hold a jump of ours, in the order of a listing.
+    /// The built-in chains that hold a jump of this program, in the order of a listing.
     #[must_use]
     pub fn built_in(self) -> &'static [BuiltIn] {
         match self {

@@ -1,4 +1,4 @@
-//! What becomes of a packet that a rule matches.
+//! The target of a rule.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,48 +10,51 @@ use super::chain::{AdministratorChain, ChainName};
 use super::rule::{Comment, is_plain};
 use crate::selector::{Expected, MarkBit};
 
-/// What becomes of a packet.
+/// The target of a rule: what happens to a matching packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// It passes; in the nat table: its addresses stay as they are.
+    /// Accepts the packet. In the nat table: leaves its addresses unchanged.
     Accept,
-    /// It is gone, and nobody is told.
+    /// Drops the packet without an answer.
     Drop,
-    /// It goes back to where this chain was called from.
+    /// Returns to the calling chain.
     Return,
-    /// It goes through another chain and, if nothing there decides, comes back.
+    /// Calls another chain; a packet that nothing there decides returns.
     Jump(ChainName),
-    /// The same with a chain of the administrator's.
+    /// Calls a chain of the administrator.
     #[serde(rename = "consult")]
     JumpUser(AdministratorChain),
-    /// It goes on in another chain and does not come back here: if nothing decides there, it returns to where this chain was called from.
+    /// Continues in another chain without coming back here. A packet that nothing there decides
+    /// returns to the caller of this chain.
     Goto(ChainName),
-    /// A copy of it goes to whoever listens, and it goes on to the next rule.
+    /// Sends a copy to NFLOG listeners; the packet continues with the next rule.
     #[serde(rename = "log")]
     Nflog(NflogTarget),
-    /// A line about it goes to the kernel's log, and it goes on to the next rule.
+    /// Writes a line to the kernel log; the packet continues with the next rule.
     #[serde(rename = "kernellog")]
     Log(LogPrefix),
     /// This bit of its mark is set, and it goes on to the next rule.
     SetMark(MarkBit),
     /// This bit of its mark is cleared, and it goes on to the next rule.
     ClearMark(MarkBit),
-    /// The maximum segment size that it tells becomes this, unless it is smaller already. In the mangle table only.
+    /// Lowers the MSS option of a SYN to this many bytes. In the mangle table only.
     #[serde(rename = "segmentsize")]
     SetMss(NonZeroU16),
-    /// The maximum segment size that it tells becomes what fits the path that it takes, unless it is smaller already. In the mangle table
-    /// only, and not behind PREROUTING or INPUT, where the path is not known.
+    /// Lowers the MSS option of a SYN to what the route's path MTU allows. In the mangle table
+    /// only, and not after PREROUTING or INPUT, where the route is unknown.
     #[serde(rename = "segmentsizeofpath")]
     ClampMssToPmtu,
-    /// Its source becomes this address, and that of the connection's later packets. In the nat table only, behind POSTROUTING.
+    /// Replaces the source address, for all packets of the connection. In the nat table only, after
+    /// POSTROUTING.
     Snat(IpAddr),
-    /// Its destination becomes this address, and that of the connection's later packets. In the nat table only, behind PREROUTING.
+    /// Replaces the destination address, for all packets of the connection. In the nat table only,
+    /// after PREROUTING.
     Dnat(IpAddr),
 }
 
 impl Target {
-    /// What a packet's source becomes, if that is changed.
+    /// The new source address, if the target changes it.
     #[must_use]
     pub fn snat_source(&self) -> Option<IpAddr> {
         match self {
@@ -100,32 +103,33 @@ impl fmt::Display for Target {
     }
 }
 
-/// Where copies of packets go.
+/// Options of the NFLOG target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NflogTarget {
     /// The group of the NFLOG family (`nfnetlink_log`) that listeners bind to.
     pub group: NonZeroU16,
-    /// What each copy is marked with.
+    /// The prefix of each copy.
     pub prefix: NflogPrefix,
 }
 
-/// The longest prefix, in bytes: the kernel has room for 64 with the NUL (`struct xt_nflog_info`).
+/// The longest NFLOG prefix, in bytes: the kernel has room for 64 with the NUL (`struct
+/// xt_nflog_info`).
 const NFLOG_PREFIX_MAX: usize = 63;
 
-/// The mark on a copy of a packet: up to 63 bytes of the alphabet of a [`Comment`].
+/// The prefix of a packet copy: up to 63 bytes of the alphabet of a [`Comment`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NflogPrefix(String);
 
 impl NflogPrefix {
-    /// The mark as text.
+    /// The prefix as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// As much of a comment as there is room for.
+/// As much of a comment as fits.
 impl From<&Comment> for NflogPrefix {
     fn from(comment: &Comment) -> Self {
         Self(comment.as_str().chars().take(NFLOG_PREFIX_MAX).collect())
@@ -151,11 +155,12 @@ impl From<NflogPrefix> for String {
     }
 }
 
-/// The longest prefix of a line in the kernel's log without the blank behind it, in bytes: the kernel has room for 30 with the NUL
-/// (`struct xt_log_info`).
+/// The longest LOG prefix without the blank after it, in bytes: the kernel has room for 30 with the
+/// NUL (`struct xt_log_info`).
 const LOG_PREFIX_MAX: usize = 28;
 
-/// What a line in the kernel's log begins with, up to 28 bytes of the alphabet of a [`Comment`]; a blank follows.
+/// The beginning of a line in the kernel log: up to 28 bytes of the alphabet of a [`Comment`]. A
+/// blank follows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LogPrefix(String);

@@ -5,6 +5,7 @@
 mod configuration;
 mod confinement;
 mod firewall;
+mod marks;
 mod rights;
 
 use std::fmt;

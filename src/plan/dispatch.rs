@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::base_chains::{self, JumpConfig};
 use super::chain_fragment::ChainFragment;
-use super::identity::short_hash;
 use super::packet_path::PacketPath;
-use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Table};
+use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Table, short_hash};
 use crate::selector::{Interface, InterfaceWildcard, Network};
 
 /// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64 networks of that size.
@@ -41,18 +40,11 @@ impl DispatchBucket {
     pub fn chain_name(&self) -> ChainName {
         let tag = self.path.tag();
         let network = self.network.to_string().replace(':', ".").replace('/', "-");
-        let readable = format!("{PREFIX}{tag}-{network}");
-        let text = if readable.len() <= LONGEST_CHAIN_NAME {
-            readable
-        } else {
-            format!(
-                "{PREFIX}{tag}-{}-{}",
-                short_hash(&network, 15),
-                self.network.prefix_len()
-            )
-        };
-        // Letters, digits, dots and dashes, and short enough by the line above: it parses.
-        text.parse().unwrap_or_else(|_| self.path.dispatcher())
+        if PREFIX.len() + tag.len() + 1 + network.len() <= LONGEST_CHAIN_NAME {
+            return ChainName::from_parts(&[tag, &network]);
+        }
+        let length = self.network.prefix_len().to_string();
+        ChainName::from_parts(&[tag, &short_hash(&network, 15), &length])
     }
 }
 

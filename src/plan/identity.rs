@@ -4,13 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::netfilter::short_hash;
 use crate::selector::{Expected, Network, Traffic};
 use crate::updown_env::{ConnectionName, SaMatch, Tunnel, UpCounting};
-
-/// Letters and digits that nobody takes for one another at three in the morning (no `l`, `o`, `0`, `1`).
-const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// How much of the connection's name a short name shows, in bytes.
 const SLUG: usize = 10;
@@ -197,25 +194,6 @@ impl From<TunnelId> for String {
     fn from(id: TunnelId) -> Self {
         id.0
     }
-}
-
-/// The first `length` characters of a text's SHA-256, five bits each.
-pub(super) fn short_hash(text: &str, length: usize) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let mut bits = 0_u32;
-    let mut available = 0_u32;
-    let mut bytes = digest.iter();
-    let mut hash = String::with_capacity(length);
-    while hash.len() < length {
-        if available < 5 {
-            let Some(byte) = bytes.next() else { break };
-            bits = (bits << 8) | u32::from(*byte);
-            available += 8;
-        }
-        available -= 5;
-        hash.push(char::from(ALPHABET[(bits >> available) as usize & 31]));
-    }
-    hash
 }
 
 #[cfg(test)]

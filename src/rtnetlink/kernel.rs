@@ -12,7 +12,7 @@ use super::error::{NetlinkAction, NetlinkError, NetlinkFault};
 use super::links::{self, Which};
 use super::messages::{ObjectAction, REPLACEMENT, addition, asked_neighbour, flags, request};
 use super::net_objects::{AssignedAddress, NetObject, ProxyNeighbour, Route};
-use super::network::{Deleted, Installed, Link, Lookup, Medium, NetConfig, NextHop, RouteKind, RouteQuery};
+use super::network::{Deleted, InstallResult, Link, Lookup, Medium, NetConfig, NextHop, RouteKind, RouteQuery};
 use super::saved_route::SavedRoute;
 use super::{routes, vti};
 use crate::selector::Interface;
@@ -44,7 +44,7 @@ impl Kernel {
 }
 
 impl NetConfig for Kernel {
-    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError> {
+    fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         match object {
             NetObject::VtiInterface(vti) => vti::put(&mut self.connection, vti),
             NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
@@ -53,7 +53,7 @@ impl NetConfig for Kernel {
         }
     }
 
-    fn add_route(&mut self, route: &Route) -> Result<Installed, NetlinkError> {
+    fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
         add_route(&mut self.connection, route)
             .map_err(|fault| NetlinkError::put_in(&NetObject::Route(route.clone()), fault))
     }
@@ -103,7 +103,7 @@ impl NetConfig for Kernel {
 }
 
 /// Puts in anything but a VTI.
-pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Installed, NetlinkFault> {
+pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<InstallResult, NetlinkFault> {
     let link = match device(object) {
         None => None,
         Some(device) => match links::find(connection, Which::Name(device))? {
@@ -115,24 +115,24 @@ pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<
     if let NetObject::ProxyNeighbour(neighbour) = object
         && answers_for(connection, neighbour, index)?
     {
-        return Ok(Installed::Existed);
+        return Ok(InstallResult::Existed);
     }
     match connection.change(
         request(ObjectAction::Install, object, index),
         flags(ObjectAction::Install, object),
     ) {
         Ok(()) => {}
-        Err(NetlinkFault::Refused(Errno::EEXIST)) => return Ok(Installed::Existed),
+        Err(NetlinkFault::Refused(Errno::EEXIST)) => return Ok(InstallResult::Existed),
         Err(fault) => return Err(fault),
     }
     if let (NetObject::Address(address), Some(link)) = (object, link) {
         let _usable = wait_for(connection, address, &link);
     }
-    Ok(Installed::New)
+    Ok(InstallResult::New)
 }
 
 /// Puts a route in where none stands in its way.
-fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<Installed, NetlinkFault> {
+fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<InstallResult, NetlinkFault> {
     let index = match &route.interface {
         None => None,
         Some(device) => {
@@ -142,8 +142,8 @@ fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<Installed,
     };
     let (request, flags) = addition(route, index);
     match connection.change(request, flags) {
-        Ok(()) => Ok(Installed::New),
-        Err(NetlinkFault::Refused(Errno::EEXIST)) => Ok(Installed::Existed),
+        Ok(()) => Ok(InstallResult::New),
+        Err(NetlinkFault::Refused(Errno::EEXIST)) => Ok(InstallResult::Existed),
         Err(fault) => Err(fault),
     }
 }

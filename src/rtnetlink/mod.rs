@@ -28,7 +28,7 @@ pub use net_objects::{
     AddressScope, AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route, RouteOption, RouteTable, VtiInterface,
 };
 pub use network::{
-    Deleted, Ends, Installed, Link, LinkKind, Lookup, Medium, NetConfig, NextHop, NoRoute, RouteKind, RouteQuery,
+    Deleted, Ends, InstallResult, Link, LinkKind, Lookup, Medium, NetConfig, NextHop, NoRoute, RouteKind, RouteQuery,
     VtiEnds,
 };
 pub use origin::Origin;

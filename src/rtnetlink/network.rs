@@ -16,13 +16,13 @@ pub trait NetConfig {
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
-    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError>;
+    fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError>;
 
     /// Puts a route in, unless there is one to the same destination with the same metric in the same table, whoever put it in.
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
-    fn add_route(&mut self, route: &Route) -> Result<Installed, NetlinkError>;
+    fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError>;
 
     /// The route that stands in the way of another: to the same destination with the same metric in the same table. Reads the whole table.
     ///
@@ -65,7 +65,7 @@ pub trait NetConfig {
 
 /// What became of an item that was to be put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Installed {
+pub enum InstallResult {
     /// It is in, by us.
     New,
     /// It stood there already, or a device of that name did. Whoever put it in takes it out.

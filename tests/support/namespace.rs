@@ -20,7 +20,6 @@ use pluto_updown::selector::Family;
 use tempfile::TempDir;
 
 use super::binary::Hook;
-use super::scratch::scratch;
 
 /// Both backends that a distribution has.
 pub const VARIANTS: [Backend; 2] = [Backend::Nft, Backend::Legacy];
@@ -92,7 +91,7 @@ impl Namespace {
             nix::unistd::geteuid().is_root(),
             "this test needs root; contrib/test runs it"
         );
-        let folder = scratch();
+        let folder = TempDir::new().expect("a temporary folder");
         let namespace = Self {
             holder: hold(),
             folder,

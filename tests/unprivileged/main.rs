@@ -18,5 +18,6 @@ mod sequences;
 mod settings;
 mod shell;
 mod translated_and_logged;
+mod two_tunnels;
 mod verdicts;
 mod what_may_flow;

@@ -19,7 +19,7 @@ use pluto_updown::apply::{RoutingEngine, RoutingError};
 use pluto_updown::plan::RouteOptions;
 use pluto_updown::record::{DaemonProcess, Store};
 use pluto_updown::rtnetlink::{
-    Deleted, Ends, Installed, Link, Lookup, Medium, NetConfig, NetObject, NetlinkError, NoRoute, Route, RouteQuery,
+    Deleted, Ends, InstallResult, Link, Lookup, Medium, NetConfig, NetObject, NetlinkError, NoRoute, Route, RouteQuery,
     SavedRoute,
 };
 use pluto_updown::selector::Interface;
@@ -214,11 +214,11 @@ impl Deadly<'_> {
 }
 
 impl NetConfig for Deadly<'_> {
-    fn install(&mut self, item: &NetObject) -> Result<Installed, NetlinkError> {
+    fn install(&mut self, item: &NetObject) -> Result<InstallResult, NetlinkError> {
         self.change(|network| network.install(item))
     }
 
-    fn add_route(&mut self, route: &Route) -> Result<Installed, NetlinkError> {
+    fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
         self.change(|network| network.add_route(route))
     }
 

@@ -12,7 +12,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::namespace::VARIANTS;
-use lab::{Fate, Lab, Way};
+use lab::{Fate, ForeignMark, Lab, Way};
 use wire::{Content, Names};
 
 /// A line of the table.
@@ -71,8 +71,8 @@ fn read(line: &'static str, family: Family, names: &Names) -> Line {
 }
 
 /// Carries out the table, and returns every line that is wrong.
-fn wrong(backend: Backend, family: Family) -> Vec<String> {
-    let mut lab = Lab::new(backend, family);
+fn wrong(backend: Backend, family: Family, mark: ForeignMark) -> Vec<String> {
+    let mut lab = Lab::new(backend, family, mark);
     let mut wrong = Vec::new();
     let mut case = String::new();
     let mut sent: BTreeMap<u16, (&str, Way, Fate)> = BTreeMap::new();
@@ -81,7 +81,9 @@ fn wrong(backend: Backend, family: Family) -> Vec<String> {
         let fates = lab.fates(&lengths);
         for ((_, (text, _, expected)), fate) in std::mem::take(sent).into_iter().zip(fates) {
             if fate != Some(expected) {
-                wrong.push(format!("{backend} {family}: {text}, but {fate:?} with {case:?}"));
+                wrong.push(format!(
+                    "{backend} {family} {mark:?}: {text}, but {fate:?} with {case:?}"
+                ));
             }
         }
     };
@@ -121,7 +123,9 @@ fn real_packets_in_clear_pass_and_are_dropped_as_the_table_says() {
     let mut all = Vec::new();
     for backend in VARIANTS {
         for family in Family::ALL {
-            all.extend(wrong(backend, family));
+            for mark in [ForeignMark::Nothing, ForeignMark::AllBits] {
+                all.extend(wrong(backend, family, mark));
+            }
         }
     }
     assert!(all.is_empty(), "{} wrong:\n{}", all.len(), all.join("\n"));

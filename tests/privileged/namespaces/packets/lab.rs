@@ -117,6 +117,7 @@ impl Drop for Sender {
 pub(super) struct Lab {
     gateway: Namespace,
     family: Family,
+    mark: ForeignMark,
     senders: [Sender; 3],
     /// Only to keep them.
     _neighbours: [Namespace; 2],
@@ -153,8 +154,24 @@ COMMIT
 /// The lengths of packets of the gateway itself are from here on: no error that it sends is so long.
 const FIRST_OUT: u16 = 1300;
 
+/// What somebody before us does to the mark of every packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ForeignMark {
+    Nothing,
+    /// Sets every bit of it, before the filter table.
+    AllBits,
+}
+
+const ALL_BITS: &str = "*mangle
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -j MARK --set-xmark 0xffffffff/0xffffffff
+-A OUTPUT -j MARK --set-xmark 0xffffffff/0xffffffff
+COMMIT
+";
+
 impl Lab {
-    pub(super) fn new(backend: Backend, family: Family) -> Self {
+    pub(super) fn new(backend: Backend, family: Family, mark: ForeignMark) -> Self {
         let [gateway, outside, inside] = [(); 3].map(|()| Namespace::bare(backend));
         let names = Names::of(family);
         let (flag, nodad, length) = match family {
@@ -190,6 +207,7 @@ impl Lab {
         Self {
             gateway,
             family,
+            mark,
             senders,
             _neighbours: [outside, inside],
             last: None,
@@ -215,7 +233,11 @@ impl Lab {
         self.next = 0;
         self.sent.clear();
         let friend = Names::of(self.family).address("friend");
-        self.restore(&ADMINISTRATOR.replace("FRIEND", friend), &[]);
+        let marks = match self.mark {
+            ForeignMark::Nothing => "",
+            ForeignMark::AllBits => ALL_BITS,
+        };
+        self.restore(&(ADMINISTRATOR.replace("FRIEND", friend) + marks), &[]);
         self.gateway.run(["nft", "-f", "-"], &watch(self.case));
     }
 
@@ -290,7 +312,12 @@ impl Lab {
                     self.gateway.tables(self.family, &["-P", chain, "DROP"]);
                 }
             }
-            "up by interface" => hook.must(&self.up_by_interface()),
+            // An ordinary interface is none of a tunnel's, and kernels of test machines have no other: it is not there during the call.
+            "up by interface" => {
+                self.gateway.shell("ip link set eth1 name away");
+                hook.must(&self.up_by_interface());
+                self.gateway.shell("ip link set away name eth1");
+            }
             "expect" => self.expect(),
             restrict if restrict.starts_with("set ") => {
                 self.gateway.settings(&restrict["set ".len()..].replace("; ", "\n"));

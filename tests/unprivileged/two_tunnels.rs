@@ -1,0 +1,160 @@
+//! Every answer of a tunnel that a packet comes out of beside every answer of where it goes, for every kind of tunnel at either end:
+//! `two_tunnels.txt` states each verdict, as it is and as it was while one tunnel's chain led to all others'.
+
+use pluto_updown::selector::Family;
+use pluto_updown::settings::Settings;
+
+use crate::support::packet::{Packet, Verdict, trace};
+use crate::support::world::{World, libreswan, strongswan, tunnel, with};
+
+const WEST: &str = "10.2.0.0/24";
+const EAST: &str = "10.3.0.0/24";
+
+/// The reqid of the tunnel that the packet comes out of, and of the one that it goes into.
+const REQIDS: [u32; 2] = [16389, 16393];
+
+/// What the packet finds: UDP to port 80 from west to east.
+const SETTINGS: &str = "
+[tunnel]
+nat = \"leave\"
+[[connection]]
+name = \"service\"
+allow = [\"udp/80\"]
+[[connection]]
+name = \"refused\"
+allow = [\"udp/22\"]
+[[connection]]
+name = \"replies\"
+allow = \"replies\"
+[[connection]]
+name = \"nothing\"
+allow = \"none\"
+";
+
+const KINDS: [&str; 3] = ["policy", "vti", "xfrmi"];
+const FROM: [&str; 7] = ["none", "open", "service", "refused", "narrowed", "replies", "beside"];
+const TO: [&str; 5] = ["clear", "open", "nothing", "narrowed", "none"];
+
+/// A tunnel of a kind; the other end's network is what is behind the hub.
+fn spoke(kind: &str, name: &str, reqid: u32, near: &str, far: &str) -> String {
+    let variables = libreswan("up-client", name, reqid, near, far);
+    match kind {
+        "policy" => variables,
+        "vti" => with(&variables, "VTI_IFACE", &format!("vti{reqid}")),
+        _ => with(
+            &with(&variables, "PLUTO_VIRT_INTERFACE", &format!("ipsec{reqid}")),
+            "PLUTO_XFRMI_ROUTE",
+            "yes",
+        ),
+    }
+}
+
+/// The same for one protocol alone, whatever the ports.
+fn narrowed(variables: &str, protocol: &str) -> String {
+    let mine = with(variables, "PLUTO_MY_PROTOCOL", protocol);
+    with(&mine, "PLUTO_PEER_PROTOCOL", protocol)
+}
+
+/// The tunnels that give an answer at one end, as calls.
+fn tunnels(answer: &str, kind: &str, reqid: u32, near: &str, far: &str) -> Vec<String> {
+    let named = |name: &str| spoke(kind, name, reqid, near, far);
+    match answer {
+        // Another tunnel of the kind is up all the same: the chains for interfaces stand.
+        "none" | "clear" => vec![spoke(kind, "other", reqid + 8, "10.8.0.0/24", "10.9.0.0/24")],
+        "narrowed" => vec![narrowed(&named("open"), "6")],
+        "replies" => vec![narrowed(&named("replies"), "6")],
+        // Two that have one number, each for its own protocol: the first is restricted, the second takes the packet.
+        "beside" => ["replies 6", "service 17"]
+            .map(|pair| {
+                let (name, protocol) = pair.split_once(' ').expect("two words");
+                match kind {
+                    "policy" => narrowed(&strongswan("up-client", name, reqid, near, far), protocol),
+                    _ => narrowed(&named(name), protocol),
+                }
+            })
+            .into(),
+        name => vec![named(name)],
+    }
+}
+
+/// What becomes of the packet.
+fn verdict([from_kind, to_kind]: [&str; 2], from: &str, to: &str) -> char {
+    let mut world = World {
+        settings: Settings::parse(SETTINGS).expect("good settings"),
+        ..World::default()
+    };
+    let [first, second] = REQIDS;
+    let all = [
+        tunnels(from, from_kind, first, EAST, WEST),
+        tunnels(to, to_kind, second, WEST, EAST),
+    ];
+    for call in all.concat() {
+        world.up(&tunnel(&call));
+    }
+    let packet = Packet::between("10.2.0.7", "10.3.0.7").udp(40000, 80);
+    let packet = match from_kind {
+        "policy" => packet.in_by_ipsec("eth0", first),
+        "vti" => packet.in_by(&format!("vti{first}")),
+        _ => packet.in_by_ipsec(&format!("ipsec{first}"), first),
+    };
+    let packet = match (to, to_kind) {
+        ("clear", _) => packet.out_by("lan0"),
+        (_, "policy") => packet.out_by_ipsec("eth0", second),
+        // No policy applies before the interface has the packet.
+        (_, "vti") => packet.out_by(&format!("vti{second}")),
+        _ => packet.out_by(&format!("ipsec{second}")),
+    };
+    match trace(world.tables.book(Family::Ipv4), &packet).verdict {
+        Verdict::Accept => 'A',
+        Verdict::Drop => 'D',
+        Verdict::Policy => '.',
+        other @ (Verdict::Reject | Verdict::Translate(..) | Verdict::Masquerade | Verdict::Return) => {
+            panic!("{other:?}")
+        }
+    }
+}
+
+/// The table, as it is: `FROM-KIND TO-KIND`, then a row for each answer.
+fn table() -> String {
+    let mut text = String::new();
+    for from_kind in KINDS {
+        for to_kind in KINDS {
+            text.push_str(&format!("{from_kind} {to_kind}\n"));
+            for from in FROM {
+                let row: String = TO.map(|to| verdict([from_kind, to_kind], from, to)).iter().collect();
+                text.push_str(&format!("  {from:<9}{row}\n"));
+            }
+        }
+    }
+    text
+}
+
+/// The lines of the file without the third column, and that column beside each.
+fn lines() -> Vec<(String, Option<&'static str>)> {
+    let lines = include_str!("two_tunnels.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [from, now, before] => (format!("  {from:<9}{now}"), Some(before)),
+            _ => (line.to_owned(), None),
+        })
+        .collect()
+}
+
+#[test]
+fn two_tunnels_answer_as_the_table_says_whatever_kinds_they_are() {
+    let stated: String = lines().iter().map(|(line, _)| format!("{line}\n")).collect();
+    assert_eq!(table(), stated);
+}
+
+#[test]
+fn only_what_no_tunnel_of_ours_takes_is_left_to_the_administrator_since_the_second_layout() {
+    for (line, before) in lines() {
+        let Some(before) = before else { continue };
+        let now = line.split_whitespace().last().expect("a row");
+        for (at, (now, before)) in now.chars().zip(before.chars()).enumerate() {
+            let is_taken = !["narrowed", "none"].contains(&TO[at]);
+            assert!(now == before || (now == '.' && !is_taken), "{line}, into {}", TO[at]);
+        }
+    }
+}
