@@ -15,7 +15,7 @@ impl<T: Tables> Engine<'_, T> {
         key: &TunnelKey,
     ) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
         for ruleset in rulesets(tunnel) {
-            if let TunnelSlot::Taken(record) = self.store.slot(ruleset, key)? {
+            if let TunnelSlot::Taken(record) = self.store.tunnel_slot(ruleset, key)? {
                 return Ok(Some((ruleset, *record)));
             }
         }
@@ -33,7 +33,7 @@ impl<T: Tables> Engine<'_, T> {
             backend: self.tables.default_backend(family)?,
             family,
         };
-        Ok(match self.store.slot(ruleset, key)? {
+        Ok(match self.store.tunnel_slot(ruleset, key)? {
             TunnelSlot::Taken(record) => (ruleset, Some(*record.clone()), record.id),
             TunnelSlot::Free(id) => (ruleset, None, id),
         })

@@ -13,6 +13,7 @@ mod facts;
 mod find;
 mod forget;
 mod gateway;
+mod replaced_route;
 mod restore;
 mod routing;
 mod tunnel;

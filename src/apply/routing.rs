@@ -11,14 +11,14 @@ use crate::plan::{
     object_key,
 };
 use crate::record::{DaemonProcess, FORMAT, RecordError, RoutingRecord, Store};
-use crate::rtnetlink::{Installed, NetConfig, NetObject, NetlinkError, RouteQuery, VtiInterface};
-use crate::updown_env::{Event, Operation, Routing};
+use crate::rtnetlink::{InstallResult, NetConfig, NetObject, NetlinkError, RouteQuery, VtiInterface};
+use crate::updown_env::{ConnectionName, Event, Operation, Routing};
 
 /// One call at work on routes: the record, and the kernel.
 #[derive(Debug)]
 pub struct RoutingEngine<'a, N: NetConfig> {
-    store: &'a Store,
-    kernel: &'a mut N,
+    pub(super) store: &'a Store,
+    pub(super) kernel: &'a mut N,
     daemon: Option<DaemonProcess>,
     now: u64,
 }
@@ -33,7 +33,9 @@ pub struct RoutingChange {
     /// What is to be installed when it is done, in the order in which it is put in.
     pub after: Vec<NetObject>,
     /// The connection that was named.
-    pub connection: crate::updown_env::ConnectionName,
+    pub connection: ConnectionName,
+    /// The connection for which the routes are made.
+    pub routed_for: Option<ConnectionName>,
 }
 
 /// Why nothing was set up.
@@ -49,9 +51,11 @@ pub enum RoutingError {
 
 /// What became of an item that was to go.
 #[derive(Debug)]
-enum Removal {
+pub(super) enum Removal {
     /// It is out, or left to another far network.
     Out,
+    /// It is out, and somebody else's route stands in this slot.
+    Replaced(String),
     /// It is out, but what another far network has in its slot could not be put in its place.
     Bare(NetlinkError),
     /// Somebody else's route needs it, or what could not be taken out: it stays, on record.
@@ -72,6 +76,8 @@ struct Setup {
 struct Rest {
     /// It stays on record.
     stuck: Vec<NetObject>,
+    /// The slots in which routes of others stand again. Nothing is taken out of them any more.
+    restored: Vec<String>,
     /// Why, where the kernel refused it.
     faults: Vec<NetlinkError>,
 }
@@ -142,15 +148,22 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let own = before.as_ref().map_or_else(Vec::new, |record| record.objects.clone());
         let standing = RecordedRoutes {
             source: self.held_source(routing, &key)?,
+            connection: before.as_ref().and_then(|record| record.routed_for.clone()),
             own,
         };
         let facts = facts(self.kernel, routing, &kernel_queries(event.daemon, routing, operation))?;
         let after = net_objects(event.daemon, routing, operation, options, &facts, &standing);
+        let is_new = |item: &NetObject| matches!(item, NetObject::Route(_)) && !standing.own.contains(item);
+        let routed_for = match operation == Operation::Route || after.iter().any(is_new) {
+            true => Some(routing.connection.clone()),
+            false => standing.connection,
+        };
         Ok(RoutingChange {
             key,
             before,
             after,
             connection: routing.connection.clone(),
+            routed_for,
         })
     }
 
@@ -185,7 +198,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             self.store.write_routing(change.standing(), &both)?;
         }
         let Setup { put, ours } = self.set_up(change, &both)?;
-        let Rest { faults, stuck } = self.take_down(&change.key, &outgoing)?;
+        let Rest { faults, stuck, .. } = self.take_down(&change.key, &outgoing)?;
         let taken_out = outgoing.len() - stuck.len();
         let left = self.record(change, ours.into_iter().chain(stuck.into_iter().rev()).collect());
         match left.objects.is_empty() {
@@ -201,6 +214,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             format: FORMAT,
             key: change.key.clone(),
             connection: change.connection.clone(),
+            routed_for: change.routed_for.clone(),
             daemon: self.daemon,
             since: change.before.as_ref().map_or(self.now, |record| record.since),
             objects,
@@ -216,16 +230,16 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
                 .standing()
                 .iter()
                 .any(|other| object_key(other) == object_key(object));
-            match self.kernel.install(object) {
-                Ok(Installed::New) => {
+            match self.put(change, object) {
+                Ok(InstallResult::New) => {
                     setup.put += usize::from(!stood);
                     new.push(object);
                     setup.ours.push(object.clone());
                 }
-                Ok(Installed::Existed) => setup.ours.extend(self.what_stood(change, object)?),
+                Ok(InstallResult::Existed) => setup.ours.extend(self.what_stood(change, object)?),
                 Err(error) => {
                     self.roll_back(change, &new, both);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }
@@ -278,12 +292,16 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     }
 
     fn take_away(&mut self, key: &RoutingKey, object: &NetObject, rest: &mut Rest) -> Result<(), RecordError> {
+        if rest.restored.contains(&object_key(object)) {
+            return Ok(());
+        }
         let removal = match rest.stuck.iter().any(|other| stands_on(other, object)) {
             true => Ok(Removal::InUse),
             false => self.remove(key, object),
         };
         match removal {
             Ok(Removal::Out) => {}
+            Ok(Removal::Replaced(slot)) => rest.restored.push(slot),
             Ok(Removal::Bare(error)) => rest.faults.push(error),
             Ok(Removal::InUse) => rest.stuck.push(object.clone()),
             Err(RoutingError::Record(error)) => return Err(error),
@@ -306,7 +324,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
                 }
             }
             None if self.is_in_use(object)? => return Ok(Removal::InUse),
-            None => drop(self.kernel.delete(object)?),
+            None => return self.take_out(key, object),
         }
         Ok(Removal::Out)
     }
@@ -336,8 +354,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let (mut restored, mut faults) = (Vec::new(), Vec::new());
         for object in self.store.routings()?.into_iter().flat_map(|record| record.objects) {
             match self.put_back(&object) {
-                Ok(Installed::New) => restored.push(object),
-                Ok(Installed::Existed) => {}
+                Ok(InstallResult::New) => restored.push(object),
+                Ok(InstallResult::Existed) => {}
                 Err(error) => faults.push(error),
             }
         }
@@ -346,12 +364,12 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
 
     /// Puts an item in unless it stands. A route is put in by replacing what is there, and the kernel then does not tell whether that was
     /// the same; so it is looked for first. Of other tables than the main one nothing is listed.
-    fn put_back(&mut self, object: &NetObject) -> Result<Installed, NetlinkError> {
+    fn put_back(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         if let NetObject::Route(route) = object
             && route.table.is_main()
             && (self.kernel.routes(&RouteQuery::To(route.destination))?.iter()).any(|listed| route.is_listed_as(listed))
         {
-            return Ok(Installed::Existed);
+            return Ok(InstallResult::Existed);
         }
         self.kernel.install(object)
     }
@@ -371,6 +389,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             let change = RoutingChange {
                 key: record.key.clone(),
                 connection: record.connection.clone(),
+                routed_for: None,
                 before: Some(record),
                 after: Vec::new(),
             };

@@ -162,7 +162,10 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
 
 /// The administrator's options for routes: from the command line, else from the stock scripts' own file.
 fn route_options(options: &Options, event: &Event) -> RouteOptions {
-    if event.routing.is_none() || !event.verb.asks(Operation::Route) {
+    let makes_routes = event.routing.as_ref().is_some_and(|routing| {
+        event.verb.asks(Operation::Route) || event.verb.asks(Operation::Up) && routing.source.is_some()
+    });
+    if !makes_routes {
         return RouteOptions::default();
     }
     let StockSettings {

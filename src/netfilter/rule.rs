@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::target::Target;
@@ -83,6 +84,9 @@ pub enum Match {
     /// this destination until it is translated back.
     #[serde(rename = "behind")]
     CtReplDst(IpAddr),
+    /// It goes in the direction of its connection's first packet, which was of this kind and, if one is named, for this network, before any
+    /// translation of its destination. Seen from the gateway, as it came in. A prefix: conntrack knows no ranges.
+    CtOrig(Family, Traffic, Option<IpNet>),
     /// The source is no address of this machine.
     #[serde(rename = "foreign")]
     SrcNotLocal,
@@ -115,6 +119,7 @@ impl Match {
             | Self::PolicyNone(_)
             | Self::CtState(_)
             | Self::CtReplDst(_)
+            | Self::CtOrig(..)
             | Self::SrcNotLocal
             | Self::Mark(_)
             | Self::NotMark(_)
@@ -148,6 +153,7 @@ impl fmt::Display for Match {
                     CtState::RelatedEstablished
                 )
             }
+            Self::CtOrig(family, traffic, network) => write_requested(f, *family, traffic, *network),
             Self::SrcNotLocal => f.write_str("-m addrtype ! --src-type LOCAL"),
             Self::Mark(bit) => write!(f, "-m mark --mark {bit}/{bit}"),
             Self::NotMark(bit) => write!(f, "-m mark ! --mark {bit}/{bit}"),
@@ -193,6 +199,42 @@ fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Famil
             write_ports(f, *protocol, source, destination)
         }
     }
+}
+
+/// What was asked for: ports as conntrack has them, all else as for the packet itself.
+fn write_requested(
+    f: &mut fmt::Formatter<'_>,
+    family: Family,
+    traffic: &Traffic,
+    network: Option<IpNet>,
+) -> fmt::Result {
+    let none = Ports::Any;
+    let (source, destination) = match traffic {
+        Traffic::Ports {
+            protocol,
+            local,
+            remote,
+        } => {
+            write!(f, "-p {} ", protocol.name())?;
+            (remote, local)
+        }
+        Traffic::Any => (&none, &none),
+        Traffic::Protocol(_) | Traffic::Icmp(_) => {
+            write_traffic(f, Direction::In, family, traffic)?;
+            f.write_str(" ")?;
+            (&none, &none)
+        }
+    };
+    f.write_str("-m conntrack")?;
+    match network {
+        // iptables shows an address without the length of its prefix.
+        Some(host) if host.prefix_len() == host.max_prefix_len() => write!(f, " --ctorigdst {}", host.addr())?,
+        Some(network) => write!(f, " --ctorigdst {network}")?,
+        None => {}
+    }
+    write_port_option(f, "--ctorigsrcport", source)?;
+    write_port_option(f, "--ctorigdstport", destination)?;
+    f.write_str(" --ctdir ORIGINAL")
 }
 
 fn write_ports(f: &mut fmt::Formatter<'_>, protocol: PortProtocol, source: &Ports, destination: &Ports) -> fmt::Result {

@@ -167,6 +167,7 @@ fn departures(store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
     let works = records.map(|record| RoutingChange {
         key: record.key.clone(),
         connection: record.connection.clone(),
+        routed_for: None,
         before: Some(record),
         after: Vec::new(),
     });

@@ -17,7 +17,7 @@ use check::Privileges;
 pub use explain::{PacketQuery, PacketQueryError};
 use start::Occasion;
 pub use status::Colours;
-use status::Form;
+use status::StatusForm;
 
 use crate::cli::{CliCommand, CommandLine, Options};
 use crate::hook::{HookError, log_failure};
@@ -60,7 +60,7 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
         CliCommand::Restore => ended("restore", restore::run(&options)),
         CliCommand::Status { names: true, .. } => ended("status", status::names(&options)),
         CliCommand::Status { json, watch, .. } => {
-            let form = if json { Form::Json } else { Form::Table };
+            let form = if json { StatusForm::Json } else { StatusForm::Table };
             let every = watch.map(Duration::from_secs);
             ended("status", status::run(&options, form, every, colours))
         }

@@ -17,7 +17,7 @@ use crate::record::{DaemonProcess, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
 use crate::xfrm::policies;
-use policy_state::{DaemonLife, KernelPolicies, PolicyState, Tag, policy_state};
+use policy_state::{DaemonLife, KernelPolicies, PolicyState, TunnelTag, policy_state};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
@@ -81,7 +81,7 @@ struct PruneReport {
     /// How many there are.
     total: usize,
     gone: Vec<(Ruleset, TunnelRecord)>,
-    doubtful: Vec<(TunnelRecord, policy_state::Doubt)>,
+    doubtful: Vec<(TunnelRecord, policy_state::PruneDoubt)>,
 }
 
 impl PruneReport {
@@ -165,16 +165,16 @@ fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<KernelPolicies, HookErr
     Ok(KernelPolicies { policies, tags })
 }
 
-fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, Tag>, HookError> {
+fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>, HookError> {
     let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
     let interfaces = xfrm_interfaces().map_err(RoutingError::from)?;
     let mut tags = BTreeMap::new();
     for device in devices {
         if let Some(interface) = interfaces.iter().find(|interface| interface.interface == **device) {
-            tags.insert((*device).clone(), Tag::IfId(interface.if_id));
+            tags.insert((*device).clone(), TunnelTag::IfId(interface.if_id));
         } else if let Some(LinkKind::Vti(ends)) = kernel.link(device).map_err(RoutingError::from)?.map(|link| link.kind)
         {
-            tags.insert((*device).clone(), Tag::Marks(ends.output_key, ends.input_key));
+            tags.insert((*device).clone(), TunnelTag::Marks(ends.output_key, ends.input_key));
         }
     }
     Ok(tags)

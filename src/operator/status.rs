@@ -20,7 +20,7 @@ use gather::{StatusReport, gather};
 
 /// How the report looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum StatusForm {
     /// For people.
     Table,
     /// For programs.
@@ -52,7 +52,12 @@ pub(super) fn names(options: &Options) -> Result<u8, HookError> {
 }
 
 /// Reports once, or again and again. Returns 1 if something is not as it should be.
-pub(super) fn run(options: &Options, form: Form, every: Option<Duration>, colours: Colours) -> Result<u8, HookError> {
+pub(super) fn run(
+    options: &Options,
+    form: StatusForm,
+    every: Option<Duration>,
+    colours: Colours,
+) -> Result<u8, HookError> {
     let terminal = io::stdout().is_terminal();
     let colours = if terminal { colours } else { Colours::Unknown };
     let mut before: Option<(Instant, StatusReport)> = None;
@@ -62,12 +67,12 @@ pub(super) fn run(options: &Options, form: Form, every: Option<Duration>, colour
         let since = before
             .as_ref()
             .map(|(then, report)| (begun.duration_since(*then), report));
-        if every.is_some() && form == Form::Table {
+        if every.is_some() && form == StatusForm::Table {
             print(before_a_report(colours, before.is_some()))?;
         }
         print(&match form {
-            Form::Table => table::text(&report, since, colours),
-            Form::Json => json::text(&report),
+            StatusForm::Table => table::text(&report, since, colours),
+            StatusForm::Json => json::text(&report),
         })?;
         let Some(every) = every else {
             return Ok(u8::from(!report.problems.is_empty()));

@@ -6,7 +6,8 @@
 //! FORWARD ─ PLUTO-FORWARD ─ interfaces, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
 //!
 //! PLUTO-DECRYPTED ── clear the bit · PLUTO-FI ── ... ── a tunnel's chain ─▶ PLUTO-ONWARD: ACCEPT, or set the bit
-//!                    without the bit: RETURN · clear the bit ─▶ PLUTO-FO
+//!                    without the bit ─▶ PLUTO-RF, which drops what came out of a restricted tunnel · clear the bit ─▶ PLUTO-FO
+//! PLUTO-I ────────── the tunnels · PLUTO-RI, which does the same
 //! ```
 //!
 //! # The chains are a tree
@@ -20,8 +21,8 @@
 //!
 //! It means "a tunnel that the packet came out of consents", and only between two rules of `PLUTO-DECRYPTED`: it is cleared before the first
 //! tunnel is asked, whoever has set it, and before the second one is. No other rule of ours trusts it, but for the one that asks which
-//! interface a packet came in by, and clears it before. Without the bit a packet returns to the administrator's rules: "not mine" never means
-//! "yes".
+//! interface a packet came in by, and clears it before. Without the bit a packet comes to the administrator's rules, unless it came out of a
+//! restricted tunnel: "not mine" never means "yes".
 //!
 //! Guards and devices come and go, and which of them stands first is nobody's business: a guard lets by what comes by a tunnel's device
 //! or leaves by one, and a packet that no tunnel's device takes comes back to the guards.
@@ -185,9 +186,17 @@ fn filter_base(bit: MarkBit) -> ChainFragment {
     for path in PacketPath::tunnel_paths(Table::Filter) {
         fragment.add_chain(&path.dispatcher());
     }
+    for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
+        fragment.add_chain(&path.dispatcher());
+    }
     for path in [PacketPath::Input, PacketPath::Output] {
         add_ipsec_dispatch(&mut fragment, path);
     }
+    // Behind all tunnels, which stand before it: what none of them has accepted is dropped where one is restricted.
+    fragment.append_rule(
+        &PacketPath::Input.dispatcher(),
+        Rule::always(Target::Jump(PacketPath::RefuseInput.dispatcher())),
+    );
     add_forward_rules(&mut fragment);
     decrypted_rules(&mut fragment, bit);
     add_onward_rules(&mut fragment, bit);
@@ -248,8 +257,12 @@ fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for consent.
     rule(Rule::always(Target::ClearMark(bit)));
     rule(Rule::always(Target::Jump(PacketPath::ForwardIn.dispatcher())));
-    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do.
-    rule(Rule::when(Match::NotMark(bit), Target::Return));
+    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do. What comes out of a
+    // restricted tunnel is dropped there; all else returns to the administrator's rules.
+    rule(Rule::when(
+        Match::NotMark(bit),
+        Target::Goto(PacketPath::RefuseForward.dispatcher()),
+    ));
     // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the administrator's.
     rule(Rule::always(Target::ClearMark(bit)));
     // For good: what the second tunnel does not take is for the administrator's rules.
@@ -382,7 +395,11 @@ pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
         1.. => Rule::when(bucket.path.remote_match(Network::Prefix(bucket.network)), jump),
     };
     fragment.add_chain(&bucket.chain_name());
-    fragment.append_rule(&bucket.path.dispatcher(), rule);
+    // Before what refuses.
+    match bucket.path == PacketPath::Input {
+        true => fragment.insert_rule(&bucket.path.dispatcher(), rule),
+        false => fragment.append_rule(&bucket.path.dispatcher(), rule),
+    }
     fragment
 }
 

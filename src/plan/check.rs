@@ -195,6 +195,7 @@ fn is_sa_match(table: Table, matched: &Match) -> bool {
         | Match::Traffic(..)
         | Match::CtState(_)
         | Match::CtReplDst(_)
+        | Match::CtOrig(..)
         | Match::SrcNotLocal
         | Match::Mark(_)
         | Match::NotMark(_)

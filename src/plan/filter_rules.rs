@@ -2,11 +2,13 @@
 
 use std::num::NonZeroU8;
 
+use ipnet::IpNet;
+
 use super::identity::TunnelId;
 use super::tunnel::{AllowedTraffic, FilterPath, connection_comment};
 use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
-use crate::selector::{Protocol, Traffic};
-use crate::settings::{Policy, Service};
+use crate::selector::{Network, Protocol, Traffic};
+use crate::settings::{Allow, Policy, Service};
 use crate::updown_env::{LogGroup, Tunnel};
 
 /// What a tunnel's chain on a way does with its packets.
@@ -62,18 +64,16 @@ fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>)
         .collect()
 }
 
-/// Replies, and new connections to some services. For a service every packet of its kind passes, not only the first: that needs no
-/// connection tracking, and continues when the kernel has forgotten the connection.
+/// Replies, and new connections to some services. A service is judged by the port that the peer asked for: a DNAT rule may have sent the
+/// packet to another one. For a service every packet of its kind passes, not only the first.
 fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = filter_path.path.direction();
-    let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
-    let offered = offered.filter_map(|traffic| traffic.intersect(&tunnel.traffic, tunnel.family()));
     let mut rules = Vec::new();
-    for traffic in offered {
-        let kind = traffic_match(tunnel, direction, &traffic);
-        rules.extend(log.new_connection(kind.clone()));
+    for traffic in offered(tunnel, services) {
+        let kind = requested(tunnel, traffic, None);
+        rules.extend(log.new_connection(Some(kind.clone())));
         rules.push(Rule {
-            matches: kind.into_iter().collect(),
+            matches: vec![kind],
             target: filter_path.path.accept_target_before_drop(),
         });
     }
@@ -89,6 +89,48 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
     }));
     rules.extend(drop_rest(tunnel, filter_path, log));
     rules
+}
+
+/// What of services the tunnel was made for.
+fn offered(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
+    let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
+    offered
+        .filter_map(|traffic| traffic.intersect(&tunnel.traffic, tunnel.family()))
+        .collect()
+}
+
+/// That the peer asked for this. Without a network and without ports the packet itself tells.
+fn requested(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match {
+    match (&traffic, network) {
+        (Traffic::Ports { .. }, _) | (_, Some(_)) => Match::CtOrig(tunnel.family(), traffic, network),
+        (Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_), None) => {
+            Match::Traffic(Direction::In, tunnel.family(), traffic)
+        }
+    }
+}
+
+/// What comes out of a restricted tunnel, was sent elsewhere, and is left to the administrator's rules: services that the peer asked for in our
+/// network, and what passes without being one. For a range of addresses, which conntrack cannot be asked for, no service is.
+pub(super) fn left(tunnel: &Tunnel, policy: &Policy) -> Vec<Vec<Match>> {
+    let services = match &policy.allow {
+        Allow::All | Allow::None => return Vec::new(),
+        Allow::Replies => &[][..],
+        Allow::Services(services) => services,
+    };
+    let asked = match tunnel.local_client {
+        Network::Prefix(network) => Some(Some(network).filter(|network| network.prefix_len() > 0)),
+        Network::Range(..) => None,
+    };
+    let offered = asked.into_iter().flat_map(|network| {
+        let offered = offered(tunnel, services).into_iter();
+        offered.map(move |traffic| vec![Match::CtOrig(tunnel.family(), traffic, network)])
+    });
+    let answers = answers(tunnel, services).into_iter();
+    let answers = answers.map(|(traffic, state)| {
+        let kind = traffic_match(tunnel, Direction::In, &traffic).into_iter();
+        kind.chain([Match::CtState(state)]).collect()
+    });
+    offered.chain(answers).collect()
 }
 
 /// What passes of connections that are no service's.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::base_chains::onward_chain;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Target};
-use crate::selector::{MarkBit, Network};
+use crate::selector::Network;
 
 /// One of the ways through a gateway's tables that have to do with a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,11 +42,17 @@ pub enum PacketPath {
     /// ESP and AH of a tunnel's peer, to the gateway.
     #[serde(rename = "E")]
     EspPeer,
+    /// Out of a tunnel, to the gateway itself, where no tunnel has allowed it.
+    #[serde(rename = "RI")]
+    RefuseInput,
+    /// Out of a tunnel, through the gateway, where no tunnel has allowed it.
+    #[serde(rename = "RF")]
+    RefuseForward,
 }
 
 impl PacketPath {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Input,
         Self::Output,
         Self::ForwardIn,
@@ -58,6 +64,8 @@ impl PacketPath {
         Self::BlockIn,
         Self::BlockOut,
         Self::EspPeer,
+        Self::RefuseInput,
+        Self::RefuseForward,
     ];
 
     /// Those of a tunnel's packets that lead through a table. They stand as long as any tunnel has something in it.
@@ -80,7 +88,9 @@ impl PacketPath {
             | Self::ForwardOut
             | Self::BlockIn
             | Self::BlockOut
-            | Self::EspPeer => Table::Filter,
+            | Self::EspPeer
+            | Self::RefuseInput
+            | Self::RefuseForward => Table::Filter,
             Self::NatIn | Self::NatOut => Table::Nat,
             Self::MssIn | Self::MssOut => Table::Mangle,
         }
@@ -101,6 +111,8 @@ impl PacketPath {
             Self::BlockIn => "BI",
             Self::BlockOut => "BO",
             Self::EspPeer => "E",
+            Self::RefuseInput => "RI",
+            Self::RefuseForward => "RF",
         }
     }
 
@@ -108,7 +120,14 @@ impl PacketPath {
     #[must_use]
     pub fn direction(self) -> Direction {
         match self {
-            Self::Input | Self::ForwardIn | Self::NatIn | Self::MssIn | Self::BlockIn | Self::EspPeer => Direction::In,
+            Self::Input
+            | Self::ForwardIn
+            | Self::NatIn
+            | Self::MssIn
+            | Self::BlockIn
+            | Self::EspPeer
+            | Self::RefuseInput
+            | Self::RefuseForward => Direction::In,
             Self::Output | Self::ForwardOut | Self::NatOut | Self::MssOut | Self::BlockOut => Direction::Out,
         }
     }
@@ -128,6 +147,8 @@ impl PacketPath {
             Self::BlockIn => "PLUTO-BI",
             Self::BlockOut => "PLUTO-BO",
             Self::EspPeer => "PLUTO-E",
+            Self::RefuseInput => "PLUTO-RI",
+            Self::RefuseForward => "PLUTO-RF",
         })
     }
 
@@ -135,9 +156,9 @@ impl PacketPath {
     #[must_use]
     pub fn built_in(self) -> &'static [BuiltIn] {
         match self {
-            Self::Input | Self::EspPeer => &[BuiltIn::Input],
+            Self::Input | Self::EspPeer | Self::RefuseInput => &[BuiltIn::Input],
             Self::Output => &[BuiltIn::Output],
-            Self::ForwardIn | Self::ForwardOut => &[BuiltIn::Forward],
+            Self::ForwardIn | Self::ForwardOut | Self::RefuseForward => &[BuiltIn::Forward],
             Self::NatIn | Self::MssIn => &[BuiltIn::PreRouting],
             Self::NatOut | Self::MssOut => &[BuiltIn::PostRouting],
             Self::BlockIn => &[BuiltIn::Input, BuiltIn::Forward],
@@ -171,26 +192,10 @@ impl PacketPath {
             | Self::MssOut
             | Self::BlockIn
             | Self::BlockOut
-            | Self::EspPeer => Target::Accept,
+            | Self::EspPeer
+            | Self::RefuseInput
+            | Self::RefuseForward => Target::Accept,
             Self::ForwardIn => onward(onward_chain()),
-        }
-    }
-
-    /// What a DROP behind all tunnels of a bucket asks besides: a packet that one of them has consented to, and that another has to consent
-    /// to as well, is not its own. Everywhere but on this path consent is an ACCEPT, and such a packet never comes there.
-    pub(super) fn undecided_match(self, bit: MarkBit) -> Option<Match> {
-        match self {
-            Self::ForwardIn => Some(Match::NotMark(bit)),
-            Self::Input
-            | Self::Output
-            | Self::ForwardOut
-            | Self::NatIn
-            | Self::NatOut
-            | Self::MssIn
-            | Self::MssOut
-            | Self::BlockIn
-            | Self::BlockOut
-            | Self::EspPeer => None,
         }
     }
 

@@ -48,10 +48,12 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
             rules,
             exit_interface,
         );
-        if filter_path.is_restricted() && tunnel.traffic != Traffic::Any {
+        let is_refused = filter_path.path.direction() == Direction::In && context.policy.allow != Allow::All;
+        if filter_path.is_restricted() && tunnel.traffic != Traffic::Any && !is_refused {
             drop_other_traffic(&mut tunnel_rules, tunnel, id, context, &filter_path, exit_interface);
         }
     }
+    refuse(&mut tunnel_rules, tunnel, id, context.policy);
     if let Some(translation) = tunnel.translation {
         add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }
@@ -181,10 +183,11 @@ fn add_tunnel_chain(
     });
 }
 
-/// Drops what comes by a restricted tunnel and is of a kind that the tunnel was not made for; libreswan's kernel policies do not.
+/// Drops what goes into a restricted tunnel, or comes out of one to the gateway, and is of a kind that the tunnel was not made for;
+/// libreswan's kernel policies do not.
 ///
-/// At the tail of the block: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
-/// and every one of them has been asked by then. What one of them consents to into a second tunnel comes by here too, with the bit set.
+/// At the tail of the bucket: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
+/// and every one of them has been asked by then.
 fn drop_other_traffic(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -193,11 +196,48 @@ fn drop_other_traffic(
     filter_path: &FilterPath,
     exit_interface: Option<&Interface>,
 ) {
-    let mut matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
-    matches.extend(filter_path.path.undecided_match(context.mark));
+    let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
     for rule in filter_rules::log_and_drop(id, context.policy, matches) {
         tunnel_rules.add_to_bucket(filter_path.path, &tunnel.remote_client, RulePosition::Tail, rule);
     }
+}
+
+/// Drops what comes out of a restricted tunnel and no tunnel has allowed, wherever it goes.
+///
+/// PREROUTING may have given it another destination, in neither network of the tunnel: a machine that is published (docker), the gateway itself
+/// (REDIRECT), another tunnel. So it is known by its source and the policy alone, and judged by what the peer asked for. What it may ask for
+/// and was sent elsewhere is for the administrator's rules. These are heads and tails of one chain, so that no tunnel refuses what another
+/// one between the same networks, with the same number, lets be asked for.
+fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
+    if policy.allow == Allow::All {
+        return;
+    }
+    for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
+        let known = tunnel_matches(tunnel, path, None, None);
+        for matches in filter_rules::left(tunnel, policy) {
+            let rule = Rule {
+                matches: among(&known, matches),
+                target: Target::Return,
+            };
+            tunnel_rules.add_to_bucket(path, &tunnel.remote_client, RulePosition::Head, rule);
+        }
+        for rule in filter_rules::log_and_drop(id, policy, known) {
+            tunnel_rules.add_to_bucket(path, &tunnel.remote_client, RulePosition::Tail, rule);
+        }
+    }
+}
+
+/// All of these, in the order in which iptables shows them: addresses, interfaces, protocols, and what has a name.
+fn among(known: &[Match], more: Vec<Match>) -> Vec<Match> {
+    let stands_first = |matched: &&Match| {
+        matches!(
+            matched,
+            Match::Source(Network::Prefix(_)) | Match::Destination(Network::Prefix(_)) | Match::In(_)
+        )
+    };
+    let first = known.iter().filter(stands_first).cloned();
+    let last = known.iter().filter(|matched| !stands_first(matched)).cloned();
+    first.chain(more).chain(last).collect()
 }
 
 /// A path of the filter table that a tunnel has a chain on.
@@ -462,6 +502,7 @@ pub(super) fn is_restrictive(matched: &Match) -> bool {
         | Match::PolicyNone(_)
         | Match::CtState(_)
         | Match::CtReplDst(_)
+        | Match::CtOrig(..)
         | Match::SrcNotLocal
         | Match::Mark(_)
         | Match::NotMark(_)

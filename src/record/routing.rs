@@ -12,7 +12,7 @@ use super::error::RecordError;
 use super::file;
 use super::store::{Store, absent_is_none, is_any};
 use crate::plan::{RoutingKey, object_key as slot_of};
-use crate::rtnetlink::NetObject;
+use crate::rtnetlink::{NetObject, SavedRoute};
 use crate::updown_env::ConnectionName;
 
 /// What is installed for one far network.
@@ -24,6 +24,9 @@ pub struct RoutingRecord {
     pub key: RoutingKey,
     /// The connection that the daemon named last.
     pub connection: ConnectionName,
+    /// The connection for which the routes were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routed_for: Option<ConnectionName>,
     /// The daemon; none for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<DaemonProcess>,
@@ -32,6 +35,15 @@ pub struct RoutingRecord {
     /// What is installed, in the order in which it was put in.
     #[serde(rename = "items")]
     pub objects: Vec<NetObject>,
+}
+
+/// A route that one of ours has replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ReplacedRecord {
+    /// The format of this record, [`super::FORMAT`].
+    format: u32,
+    /// The route.
+    route: SavedRoute,
 }
 
 impl Store {
@@ -113,6 +125,41 @@ impl Store {
         file::rename(&new, &self.networks().join(&name))
     }
 
+    /// The route that stood where one of ours stands now.
+    ///
+    /// # Errors
+    /// If it is on record and cannot be read.
+    pub fn replaced(&self, slot: &str) -> Result<Option<SavedRoute>, RecordError> {
+        let record: Option<ReplacedRecord> = absent_is_none(file::read(&self.replaced_routes().join(slot)))?;
+        Ok(record.map(|record| record.route))
+    }
+
+    /// Writes down the route that one of ours is about to replace, to put it back when ours goes.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn keep_replaced(&self, slot: &str, route: &SavedRoute) -> Result<(), RecordError> {
+        for folder in [self.network(), self.replaced_routes()] {
+            file::make_folder(&folder)?;
+        }
+        // Not half of it, if the call dies meanwhile.
+        let new = self.network().join("replaced.new");
+        let record = ReplacedRecord {
+            format: super::FORMAT,
+            route: route.clone(),
+        };
+        file::write(&new, &record).inspect_err(|_| drop(file::remove(&new)))?;
+        file::rename(&new, &self.replaced_routes().join(slot))
+    }
+
+    /// Strikes off a route that is back, or is not to come back.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn forget_replaced(&self, slot: &str) -> Result<(), RecordError> {
+        file::remove(&self.replaced_routes().join(slot))
+    }
+
     /// Strikes off everything for a far network.
     ///
     /// # Errors
@@ -145,6 +192,11 @@ impl Store {
 
     fn networks(&self) -> PathBuf {
         self.network().join("installed")
+    }
+
+    /// The folder whose files are the routes that ours have replaced, by slot.
+    fn replaced_routes(&self) -> PathBuf {
+        self.network().join("replaced")
     }
 
     /// The folder whose files name the far networks that something is installed for.

@@ -219,7 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// If a record that might be its own cannot be read, or every name that it could bear is taken.
-    pub fn slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
+    pub fn tunnel_slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
         let mut free = None;
         for id in key.ids() {
             match self.entry(ruleset, &id)? {

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::error::NetlinkFault;
 
 /// How long the kernel may take. It has answered when `send` returns, unless somebody else holds its lock.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest datagram that is read, in bytes. The kernel fills 32 KiB when it lists, and much less when it answers.
 const LONGEST: usize = 64 * 1024;
@@ -115,7 +115,7 @@ impl NetlinkSocket {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         interruptible(|| self.socket.send(&bytes, 0))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
             self.receive(deadline)?;
             match (collect(&self.datagram, self.sequence, self.torn, &mut each)?, until) {

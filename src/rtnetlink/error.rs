@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_core::DecodeError;
 use nix::errno::Errno;
 
@@ -46,6 +47,9 @@ pub enum NetlinkAction {
     /// Something was put in, as this command line does.
     #[error("put in {0:?}")]
     Install(String),
+    /// A route of somebody else's was put back.
+    #[error("put back the route to {0} that stood there before")]
+    PutBack(IpNet),
     /// Something was taken out, as this command line does.
     #[error("take out {0:?}")]
     Delete(String),

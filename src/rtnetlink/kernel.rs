@@ -10,9 +10,10 @@ use nix::errno::Errno;
 use super::connection::NetlinkSocket;
 use super::error::{NetlinkAction, NetlinkError, NetlinkFault};
 use super::links::{self, Which};
-use super::messages::{ObjectAction, asked_neighbour, flags, request};
+use super::messages::{ObjectAction, REPLACEMENT, addition, asked_neighbour, flags, request};
 use super::net_objects::{AssignedAddress, NetObject, ProxyNeighbour, Route};
-use super::network::{Deleted, Installed, Link, Lookup, Medium, NetConfig, NextHop, RouteKind, RouteQuery};
+use super::network::{Deleted, InstallResult, Link, Lookup, Medium, NetConfig, NextHop, RouteKind, RouteQuery};
+use super::saved_route::SavedRoute;
 use super::{routes, vti};
 use crate::selector::Interface;
 
@@ -43,13 +44,35 @@ impl Kernel {
 }
 
 impl NetConfig for Kernel {
-    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError> {
+    fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         match object {
             NetObject::VtiInterface(vti) => vti::put(&mut self.connection, vti),
             NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
                 put(&mut self.connection, object).map_err(|fault| NetlinkError::put_in(object, fault))
             }
         }
+    }
+
+    fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
+        add_route(&mut self.connection, route)
+            .map_err(|fault| NetlinkError::put_in(&NetObject::Route(route.clone()), fault))
+    }
+
+    fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
+        in_place_of(&mut self.connection, route).map_err(|fault| NetlinkError {
+            doing: NetlinkAction::ListRoutes,
+            fault,
+        })
+    }
+
+    fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError> {
+        let malformed = || NetlinkFault::Malformed("it is no route".into());
+        let message = saved.message().ok_or_else(malformed);
+        let put = message.and_then(|message| self.connection.change(message, REPLACEMENT));
+        put.map_err(|fault| NetlinkError {
+            doing: NetlinkAction::PutBack(saved.destination),
+            fault,
+        })
     }
 
     fn delete(&mut self, object: &NetObject) -> Result<Deleted, NetlinkError> {
@@ -80,7 +103,7 @@ impl NetConfig for Kernel {
 }
 
 /// Puts in anything but a VTI.
-pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Installed, NetlinkFault> {
+pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<InstallResult, NetlinkFault> {
     let link = match device(object) {
         None => None,
         Some(device) => match links::find(connection, Which::Name(device))? {
@@ -92,20 +115,51 @@ pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<
     if let NetObject::ProxyNeighbour(neighbour) = object
         && answers_for(connection, neighbour, index)?
     {
-        return Ok(Installed::Existed);
+        return Ok(InstallResult::Existed);
     }
     match connection.change(
         request(ObjectAction::Install, object, index),
         flags(ObjectAction::Install, object),
     ) {
         Ok(()) => {}
-        Err(NetlinkFault::Refused(Errno::EEXIST)) => return Ok(Installed::Existed),
+        Err(NetlinkFault::Refused(Errno::EEXIST)) => return Ok(InstallResult::Existed),
         Err(fault) => return Err(fault),
     }
     if let (NetObject::Address(address), Some(link)) = (object, link) {
         let _usable = wait_for(connection, address, &link);
     }
-    Ok(Installed::New)
+    Ok(InstallResult::New)
+}
+
+/// Puts a route in where none stands in its way.
+fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<InstallResult, NetlinkFault> {
+    let index = match &route.interface {
+        None => None,
+        Some(device) => {
+            let link = links::find(connection, Which::Name(device))?;
+            Some(link.ok_or_else(|| NetlinkFault::NoDevice(device.clone()))?.index)
+        }
+    };
+    let (request, flags) = addition(route, index);
+    match connection.change(request, flags) {
+        Ok(()) => Ok(InstallResult::New),
+        Err(NetlinkFault::Refused(Errno::EEXIST)) => Ok(InstallResult::Existed),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn in_place_of(connection: &mut NetlinkSocket, route: &Route) -> Result<Option<SavedRoute>, NetlinkFault> {
+    let mut found = None;
+    connection.filter_in_kernel();
+    let listed = connection.list(routes::whole_table(route), |answer| {
+        if let RouteNetlinkMessage::NewRoute(answer) = answer {
+            found = found.take().or_else(|| SavedRoute::in_place_of(route, &answer));
+        }
+    });
+    match listed {
+        Ok(()) | Err(NetlinkFault::Refused(Errno::ENOENT)) => Ok(found),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the kernel's does the rest

@@ -54,6 +54,15 @@ pub(super) fn flags(action: ObjectAction, object: &NetObject) -> u16 {
     }
 }
 
+/// The request and the flags that put a route in where none stands in its way.
+pub(super) fn addition(it: &Route, index: Option<u32>) -> (RouteNetlinkMessage, u16) {
+    let request = RouteNetlinkMessage::NewRoute(route(ObjectAction::Install, it, index));
+    (request, NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// The flags that put a saved route in the place of another.
+pub(super) const REPLACEMENT: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+
 /// A family as the kernel numbers it.
 pub(super) fn address_family(address: IpAddr) -> AddressFamily {
     match Family::of_address(address) {

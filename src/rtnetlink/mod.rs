@@ -17,6 +17,7 @@ pub mod network;
 mod origin;
 mod path_mtu;
 mod routes;
+mod saved_route;
 mod vti;
 
 pub use connected::connected_networks;
@@ -27,8 +28,9 @@ pub use net_objects::{
     AddressScope, AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route, RouteOption, RouteTable, VtiInterface,
 };
 pub use network::{
-    Deleted, Ends, Installed, Link, LinkKind, Lookup, Medium, NetConfig, NextHop, NoRoute, RouteKind, RouteQuery,
+    Deleted, Ends, InstallResult, Link, LinkKind, Lookup, Medium, NetConfig, NextHop, NoRoute, RouteKind, RouteQuery,
     VtiEnds,
 };
 pub use origin::Origin;
 pub use path_mtu::path_mtu;
+pub use saved_route::SavedRoute;

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::error::NetlinkError;
 use super::net_objects::{NetObject, Route};
+use super::saved_route::SavedRoute;
 use crate::selector::Interface;
 
 /// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that tests can put an emulator in its place.
@@ -15,7 +16,25 @@ pub trait NetConfig {
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
-    fn install(&mut self, object: &NetObject) -> Result<Installed, NetlinkError>;
+    fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError>;
+
+    /// Puts a route in, unless there is one to the same destination with the same metric in the same table, whoever put it in.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
+    fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError>;
+
+    /// The route that stands in the way of another: to the same destination with the same metric in the same table. Reads the whole table.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError>;
+
+    /// Puts a route back that was saved, in place of the one that stands there.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, as where its device is gone.
+    fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError>;
 
     /// Takes an item out, if it is there with all that the item says, as far as the kernel compares: of an IPv6 route it takes no
     /// notice of source, MTU and options, of an address none of the scope, and a route of which no metric is said goes whatever
@@ -46,7 +65,7 @@ pub trait NetConfig {
 
 /// What became of an item that was to be put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Installed {
+pub enum InstallResult {
     /// It is in, by us.
     New,
     /// It stood there already, or a device of that name did. Whoever put it in takes it out.

@@ -45,6 +45,18 @@ pub(super) fn main_table(wanted: &RouteQuery) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
+/// The request for all routes of a table and a family.
+pub(super) fn whole_table(route: &Route) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(route.destination.addr());
+    let RouteTable(number) = route.table;
+    match u8::try_from(number) {
+        Ok(small) => message.header.table = small,
+        Err(_) => message.attributes.push(RouteAttribute::Table(number)),
+    }
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 /// What a refused lookup says about the way.
 pub(super) fn no_route(fault: &NetlinkFault) -> Option<NoRoute> {
     match fault {
@@ -135,7 +147,16 @@ fn add_metrics(route: &mut Route, metrics: &[RouteMetric]) {
     }
 }
 
-fn table(answer: &RouteMessage) -> RouteTable {
+/// A route's metric as the kernel compares it.
+pub(super) fn metric(answer: &RouteMessage) -> u32 {
+    let said = answer.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    said.unwrap_or_default()
+}
+
+pub(super) fn table(answer: &RouteMessage) -> RouteTable {
     let whole = answer.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(number) => Some(*number),
         _ => None,
@@ -144,7 +165,7 @@ fn table(answer: &RouteMessage) -> RouteTable {
 }
 
 /// Where a route leads. To everything the kernel names no address.
-fn destination(answer: &RouteMessage) -> Option<IpNet> {
+pub(super) fn destination(answer: &RouteMessage) -> Option<IpNet> {
     let named = answer.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(address) => ip(address),
         _ => None,

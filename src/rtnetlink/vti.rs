@@ -11,11 +11,11 @@ use super::kernel;
 use super::links::{self, Which};
 use super::messages::{ObjectAction, activation, flags, request};
 use super::net_objects::{NetObject, VtiInterface};
-use super::network::{Installed, Link, LinkKind};
+use super::network::{InstallResult, Link, LinkKind};
 use crate::selector::Interface;
 
 /// Puts it in.
-pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<Installed, NetlinkError> {
+pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<InstallResult, NetlinkError> {
     let object = NetObject::VtiInterface(vti.clone());
     let failed = |fault| step(vti.creation(), fault);
     match connection.change(
@@ -26,7 +26,7 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
         // Either by its name, or by its ends: then there is another device of another name, and this one is missing.
         Err(NetlinkFault::Refused(Errno::EEXIST)) => {
             return match links::find(connection, Which::Name(&vti.interface)).map_err(failed)? {
-                Some(link) if is_vti(&link) => Ok(Installed::Existed),
+                Some(link) if is_vti(&link) => Ok(InstallResult::Existed),
                 // Routes into it would lead out of the tunnel.
                 Some(_) => Err(failed(NetlinkFault::NoVti(vti.interface.clone()))),
                 None => Err(failed(NetlinkFault::Refused(Errno::EEXIST))),
@@ -42,7 +42,7 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
         let _ = connection.change(request(ObjectAction::Delete, &object, Some(link.index)), 0);
         return Err(error);
     }
-    Ok(Installed::New)
+    Ok(InstallResult::New)
 }
 
 fn is_vti(link: &Link) -> bool {

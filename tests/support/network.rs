@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
-    AssignedAddress, Deleted, Ends, Installed, Link, LinkKind, Lookup, Medium, NetConfig, NetObject, NetlinkError,
-    NetlinkFault, NextHop, NoRoute, Origin, Route, RouteKind, RouteOption, RouteQuery, RouteTable,
+    AssignedAddress, Deleted, Ends, InstallResult, Link, LinkKind, Lookup, Medium, NetConfig, NetObject, NetlinkError,
+    NetlinkFault, NextHop, NoRoute, Origin, Route, RouteKind, RouteOption, RouteQuery, RouteTable, SavedRoute,
 };
 use pluto_updown::selector::{Family, Interface};
 
@@ -79,7 +79,7 @@ impl FakeNetwork {
             interface: device.parse().expect("a device"),
             scope: Default::default(),
         });
-        assert_eq!(self.place(&item).expect("a good address"), Installed::New);
+        assert_eq!(self.place(&item).expect("a good address"), InstallResult::New);
     }
 
     /// From now on, the change with this number is refused with this error; the next one has the number 1.
@@ -113,7 +113,7 @@ impl FakeNetwork {
             .map_or(Ok(()), |errno| Err(NetlinkFault::Refused(*errno)))
     }
 
-    fn place(&mut self, item: &NetObject) -> Result<Installed, NetlinkFault> {
+    fn place(&mut self, item: &NetObject) -> Result<InstallResult, NetlinkFault> {
         if let Some(device) = device_of(item)
             && !self.links.contains_key(device)
         {
@@ -121,26 +121,34 @@ impl FakeNetwork {
         }
         match item {
             NetObject::Route(route) => return self.place_route(route),
-            NetObject::VtiInterface(vti) if self.links.contains_key(&vti.interface) => return Ok(Installed::Existed),
+            NetObject::VtiInterface(vti) if self.links.contains_key(&vti.interface) => {
+                return Ok(InstallResult::Existed);
+            }
             NetObject::VtiInterface(vti) => {
                 let kind = LinkKind::Vti(vti.ends());
                 self.insert_link(vti.interface.clone(), Medium::Other(768), Ends::PointToPoint, kind);
                 self.items
                     .extend(vti.address.map(|address| own_address(address, &vti.interface)));
-                return Ok(Installed::New);
+                return Ok(InstallResult::New);
             }
             NetObject::Address(address) if self.addresses().any(|other| same_address(other, address)) => {
-                return Ok(Installed::Existed);
+                return Ok(InstallResult::Existed);
             }
             NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {}
         }
         Ok(match self.items.insert(item.clone()) {
-            true => Installed::New,
-            false => Installed::Existed,
+            true => InstallResult::New,
+            false => InstallResult::Existed,
         })
     }
 
-    fn place_route(&mut self, route: &Route) -> Result<Installed, NetlinkFault> {
+    /// The route that excludes another.
+    fn standing(&self, route: &Route) -> Option<&Route> {
+        let key = |route: &Route| (route.destination.trunc(), route.table, metric(route));
+        self.routes_put_in().find(|other| key(other) == key(route))
+    }
+
+    fn place_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkFault> {
         let family = Family::of_address(route.destination.addr());
         let source_is_ours = route
             .source
@@ -167,7 +175,7 @@ impl FakeNetwork {
         self.items
             .retain(|item| !matches!(item, NetObject::Route(other) if key(other) == key(&whole)));
         self.items.insert(NetObject::Route(whole));
-        Ok(Installed::New)
+        Ok(InstallResult::New)
     }
 
     /// The device on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
@@ -314,9 +322,33 @@ impl FakeNetwork {
 }
 
 impl NetConfig for FakeNetwork {
-    fn install(&mut self, item: &NetObject) -> Result<Installed, NetlinkError> {
+    fn install(&mut self, item: &NetObject) -> Result<InstallResult, NetlinkError> {
         let done = self.count().and_then(|()| self.place(item));
         done.map_err(|fault| NetlinkError::put_in(item, fault))
+    }
+
+    fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
+        let item = NetObject::Route(route.clone());
+        let done = self.count().and_then(|()| match self.standing(route) {
+            Some(_) => Ok(InstallResult::Existed),
+            None => self.place(&item),
+        });
+        done.map_err(|fault| NetlinkError::put_in(&item, fault))
+    }
+
+    /// Saved in a form of its own.
+    fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
+        let standing = self.standing(route).map(|standing| NetObject::Route(standing.clone()));
+        Ok(standing.map(|item| {
+            let bytes = serde_json::to_vec(&item).expect("an item can be written");
+            SavedRoute::new(route.destination.trunc(), &bytes)
+        }))
+    }
+
+    fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError> {
+        let bytes = saved.bytes().expect("what was saved can be read");
+        self.install(&serde_json::from_slice(&bytes).expect("an item can be read"))
+            .map(drop)
     }
 
     fn delete(&mut self, item: &NetObject) -> Result<Deleted, NetlinkError> {

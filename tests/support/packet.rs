@@ -98,6 +98,8 @@ pub struct Packet {
     pub direction: ConnectionDirection,
     /// A conntrack helper expects its connection.
     pub is_expected: bool,
+    /// Where the first packet of its connection went, address and port, if a translation has changed that.
+    pub requested: Option<(IpAddr, u16)>,
     /// Where the replies of its connection go, if not to the one who began it. It is the new source when that was translated.
     pub replies_to: Option<IpAddr>,
     /// The source of its connection was translated, the destination.
@@ -130,6 +132,7 @@ impl Packet {
             state: ConnectionState::New,
             direction: ConnectionDirection::Original,
             is_expected: false,
+            requested: None,
             replies_to: None,
             source_translated: false,
             destination_translated: false,
@@ -212,6 +215,12 @@ impl Packet {
         self.source_translated = true;
         self.replies_to = Some(address(to).unwrap_or_else(|why| panic!("{why}")));
         self
+    }
+
+    /// The first packet of its connection went there, before a DNAT rule of the administrator's.
+    pub fn requested(mut self, address: IpAddr, port: u16) -> Self {
+        self.requested = Some((address, port));
+        self.destination_translated()
     }
 
     /// The destination of its connection became another.
@@ -307,6 +316,23 @@ impl Packet {
             ConnectionDirection::Reply => self.destination,
         };
         self.replies_to.unwrap_or(unchanged)
+    }
+
+    /// Where the first packet of its connection went, address and port.
+    pub fn request(&self) -> (IpAddr, u16) {
+        let unchanged = match self.direction {
+            ConnectionDirection::Original => (self.destination, self.destination_port),
+            ConnectionDirection::Reply => (self.source, self.source_port),
+        };
+        self.requested.unwrap_or(unchanged)
+    }
+
+    /// The port that it came from.
+    pub fn request_source_port(&self) -> u16 {
+        match self.direction {
+            ConnectionDirection::Original => self.source_port,
+            ConnectionDirection::Reply => self.destination_port,
+        }
     }
 
     pub fn source_is_local(&self) -> bool {

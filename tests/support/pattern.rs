@@ -315,6 +315,10 @@ impl StateWord {
 pub struct ConnectionMatch {
     /// One of these must hold.
     pub states: Option<Vec<StateWord>>,
+    /// Where the first packet of the connection went, before any translation.
+    pub requested: Option<Net>,
+    /// From which port it came, and to which it went.
+    pub requested_ports: [Option<PortRange>; 2],
     pub reply_destination: Option<Net>,
     pub direction: Option<ConnectionDirection>,
     /// `--ctstatus EXPECTED`.
@@ -335,6 +339,9 @@ impl ConnectionMatch {
         }
         self.states.as_ref().is_none_or(one_of)
             && self.direction.is_none_or(|direction| direction == packet.direction)
+            && self.requested.is_none_or(|net| net.contains(packet.request().0))
+            && self.requested_ports[0].is_none_or(|ports| ports.contains(packet.request_source_port()))
+            && self.requested_ports[1].is_none_or(|ports| ports.contains(packet.request().1))
             && self
                 .is_expected
                 .is_none_or(|is_expected| is_expected == packet.is_expected)

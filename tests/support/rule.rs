@@ -168,7 +168,7 @@ const MATCHES: [Extension; 13] = [
         Shape { name: "--src-range", values: 1, has_contrary: true },
         Shape { name: "--dst-range", values: 1, has_contrary: true }] },
     Extension { name: "policy", protocols: &[], options: &[one("--dir"), one("--pol"), one("--reqid"), one("--proto")] },
-    Extension { name: "conntrack", protocols: &[], options: &[one("--ctstate"), one("--ctrepldst"), one("--ctstatus"), one("--ctdir")] },
+    Extension { name: "conntrack", protocols: &[], options: &[one("--ctstate"), one("--ctorigdst"), one("--ctrepldst"), one("--ctorigsrcport"), one("--ctorigdstport"), one("--ctstatus"), one("--ctdir")] },
     Extension { name: "addrtype", protocols: &[],
         options: &[Shape { name: "--src-type", values: 1, has_contrary: true }] },
     Extension { name: "mark", protocols: &[],
@@ -311,6 +311,11 @@ impl Loaded {
         };
         Ok(Match::Connection(ConnectionMatch {
             states: self.read("--ctstate", ConnectionMatch::parse_states)?,
+            requested: self.read("--ctorigdst", Net::parse)?,
+            requested_ports: [
+                self.read("--ctorigsrcport", PortRange::parse)?,
+                self.read("--ctorigdstport", PortRange::parse)?,
+            ],
             reply_destination: self.read("--ctrepldst", Net::parse)?,
             direction: self.read("--ctdir", direction)?,
             is_expected: self.read("--ctstatus", status)?,

@@ -114,6 +114,9 @@ fn translated(packet: &Packet, verdict: Verdict) -> Packet {
     let mut packet = packet.clone();
     let source = match verdict {
         Verdict::Translate(Direction::In, address) => {
+            packet
+                .requested
+                .get_or_insert((packet.destination, packet.destination_port));
             packet.destination = address;
             packet.destination_translated = true;
             None

@@ -106,7 +106,7 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
 }
 
 /// What our rules need: a table, a rule that needs it, and what for.
-const NEEDS: [(Table, &str, &str); 21] = [
+const NEEDS: [(Table, &str, &str); 22] = [
     (
         Table::Filter,
         "-m policy --dir in --pol ipsec --reqid 1 --proto esp",
@@ -145,6 +145,11 @@ const NEEDS: [(Table, &str, &str); 21] = [
         Table::Filter,
         "-m conntrack --ctstate RELATED,ESTABLISHED --ctstatus EXPECTED",
         "allow = \"replies\" and other restrictions",
+    ),
+    (
+        Table::Filter,
+        "-p tcp -m conntrack --ctorigdst FIRST --ctorigdstport 22 --ctdir ORIGINAL",
+        "allow = [...]: what a peer asked for, whatever a DNAT rule makes of it",
     ),
     (
         Table::Filter,
@@ -374,6 +379,7 @@ mod tests {
             Match::Traffic(..) => &["-m tcp --dport", "-m udp --dport", "-m multiport", "ICMP", "AH"],
             Match::Policy(_) | Match::PolicyNone(_) => &["-m policy"],
             Match::CtState(_) => &["-m conntrack --ctstate", "--ctdir REPLY", "--ctstatus EXPECTED"],
+            Match::CtOrig(..) => &["--ctorigdst", "--ctorigdstport"],
             Match::CtReplDst(_) => &["--ctrepldst", "--ctdir REPLY"],
             Match::SrcNotLocal => &["-m addrtype"],
             Match::Mark(_) | Match::NotMark(_) => &["-m mark --mark"],
@@ -411,6 +417,7 @@ mod tests {
             Match::PolicyNone(crate::netfilter::Direction::In),
             Match::CtState(crate::netfilter::CtState::Reply),
             Match::CtReplDst(address),
+            Match::CtOrig(Family::Ipv4, crate::selector::Traffic::Any, None),
             Match::Mark(MarkBit::default()),
             Match::SrcNotLocal,
             Match::Syn,

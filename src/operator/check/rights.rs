@@ -18,7 +18,7 @@ use crate::xfrm::policies;
 const LEFT: &str = "--bounding-set=-all,+net_admin,+net_raw,+dac_read_search";
 
 /// How long the whole program may take with these rights.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What can be done with the rights that we have.
 pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
@@ -110,7 +110,7 @@ fn tried(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> 
         environment: &[],
         input: b"",
         output: Output::Kept,
-        deadline: ground.until(PATIENCE),
+        deadline: ground.until(PROBE_TIMEOUT),
     });
     let finished = finished.map_err(|error| error.to_string())?;
     match finished.exit {

@@ -240,6 +240,7 @@ pub(super) fn closed(
         to,
         connection: PacketCtState::New,
         consented: false,
+        requested: None,
         answered_at: None,
     };
     let comes = (
@@ -278,6 +279,7 @@ fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
             to,
             connection: PacketCtState::New,
             consented: false,
+            requested: None,
             answered_at: None,
         };
         let fate = brief(&book.traces(packet), tunnel.family());

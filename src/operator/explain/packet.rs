@@ -151,6 +151,7 @@ fn traces(
         to: way.to.clone(),
         connection,
         consented: false,
+        requested: None,
         answered_at: None,
     })
 }

@@ -1,10 +1,10 @@
 //! The four ways of a tunnel's packets through the filter table, and what passes on each.
 
-use crate::netfilter::BuiltIn;
+use crate::netfilter::{BuiltIn, Direction};
 use crate::plan::{AllowedTraffic, PacketPath, filter_paths};
 use crate::record::TunnelRecord;
 use crate::selector::Traffic;
-use crate::settings::Service;
+use crate::settings::{Allow, Service};
 
 /// One of the four ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(super) struct ClassSentence {
     between: String,
     /// Nothing, where the tunnel has no chain.
     pub(super) passes: Option<AllowedTraffic>,
+    /// Whether what it sends and no tunnel allows is dropped wherever it goes.
+    refuses: bool,
 }
 
 impl TrafficClass {
@@ -74,10 +76,12 @@ pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> Clas
         TrafficClass::HereOut => format!("to {far}"),
     };
     let passes = way.map(|way| way.allowed);
+    let refuses = record.effective_policy().allow != Allow::All;
     ClassSentence {
         class: lane,
         between,
         passes,
+        refuses,
     }
 }
 
@@ -92,6 +96,9 @@ fn allowed(told: &ClassSentence, is_narrow: bool) -> String {
     let chain = told.class.built_in().name();
     let ours = "connections that were begun on this side";
     match &told.passes {
+        None if told.refuses && told.class.path().direction() == Direction::In => format!(
+            "nobody of the tunnel's is there. Where a DNAT rule sends what the peer asked for, that is left to your own rules in {chain} if the peer may ask for it, and dropped otherwise."
+        ),
         None => format!("left to your own rules in {chain}."),
         Some(AllowedTraffic::Undecided) => format!("looked at, and left to your own rules in {chain}."),
         Some(AllowedTraffic::All) if is_narrow => format!(

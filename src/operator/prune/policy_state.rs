@@ -13,7 +13,7 @@ use crate::xfrm::{XfrmDirection, XfrmPolicy};
 
 /// What the kernel's policies of a device's packets bear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tag {
+pub(super) enum TunnelTag {
     /// A mark, of what goes out by it and of what comes in: a VTI device's keys.
     Marks(u32, u32),
     /// A number: an XFRM interface's.
@@ -25,7 +25,7 @@ pub(super) enum Tag {
 pub(super) struct KernelPolicies {
     pub(super) policies: Vec<XfrmPolicy>,
     /// Of those devices that tunnels on record are known by.
-    pub(super) tags: BTreeMap<Interface, Tag>,
+    pub(super) tags: BTreeMap<Interface, TunnelTag>,
 }
 
 /// Whether a daemon runs.
@@ -45,12 +45,12 @@ pub(super) enum PolicyState {
     /// The kernel has none that could be its.
     Gone,
     /// It is kept, because it cannot be told.
-    Doubtful(Doubt),
+    Doubtful(PruneDoubt),
 }
 
 /// Why it cannot be told whether a tunnel is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Doubt {
+pub(super) enum PruneDoubt {
     /// There is a policy between the two networks, but it has another number.
     OtherNumber(u32),
     /// There is a policy with its number, but between other addresses: strongSwan moves tunnels between hosts and calls nobody.
@@ -59,7 +59,7 @@ pub(super) enum Doubt {
     NoPolicies,
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for PruneDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherNumber(reqid) => write!(
@@ -119,11 +119,13 @@ fn without(
         .flat_map(|policy| &policy.reqids)
         .find(|reqid| **reqid != 0)
     {
-        return PolicyState::Doubtful(Doubt::OtherNumber(*other));
+        return PolicyState::Doubtful(PruneDoubt::OtherNumber(*other));
     }
     let moved = kernel.policies.iter().find(|policy| policy.reqids.contains(&reqid));
     match (record.tunnel.scope, moved) {
-        (Scope::Host, Some(policy)) => PolicyState::Doubtful(Doubt::OtherAddresses(policy.source, policy.destination)),
+        (Scope::Host, Some(policy)) => {
+            PolicyState::Doubtful(PruneDoubt::OtherAddresses(policy.source, policy.destination))
+        }
         // Given to another tunnel since.
         (Scope::Client, Some(_)) | (_, None) => gone(life, kernel),
     }
@@ -131,7 +133,7 @@ fn without(
 
 fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     match life {
-        DaemonLife::Alive if kernel.policies.is_empty() => PolicyState::Doubtful(Doubt::NoPolicies),
+        DaemonLife::Alive if kernel.policies.is_empty() => PolicyState::Doubtful(PruneDoubt::NoPolicies),
         DaemonLife::Alive | DaemonLife::Gone => PolicyState::Gone,
     }
 }
@@ -152,10 +154,10 @@ fn covers(network: &Network, part: IpNet) -> bool {
     }
 }
 
-fn bears(policy: &XfrmPolicy, tag: Tag) -> bool {
+fn bears(policy: &XfrmPolicy, tag: TunnelTag) -> bool {
     match tag {
-        Tag::Marks(out, inbound) => policy.mark.is_some_and(|mark| [out, inbound].contains(&mark.value)),
-        Tag::IfId(number) => policy.if_id == number,
+        TunnelTag::Marks(out, inbound) => policy.mark.is_some_and(|mark| [out, inbound].contains(&mark.value)),
+        TunnelTag::IfId(number) => policy.if_id == number,
     }
 }
 

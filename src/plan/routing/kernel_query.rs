@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::route_planner::single_address;
+use super::route_planner::{has_link_local_hop, is_routed_before_up, single_address};
 use crate::rtnetlink::{Link, Lookup};
 use crate::selector::Interface;
-use crate::updown_env::{Daemon, Libreswan, Operation, RoutedBy, Routing, Scope};
+use crate::updown_env::{Daemon, Operation, RoutedBy, Routing, Scope};
 
 /// What the kernel says about the addresses and devices of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,15 +55,16 @@ pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -
             needed.insert(KernelQuery::ToPeer);
             needed.extend(single_address(&routing.remote_client).map(|_| KernelQuery::OnLink));
             needed.extend(routing.source.map(|_| KernelQuery::Source));
-            needed.extend(vti_queries(daemon, &routing.by));
+            needed.extend(route_queries(routing));
         }
         Operation::Up => match (routing.scope, &routing.by) {
             (Scope::Host, _) => {}
             (Scope::Client, by) => {
                 needed.extend(routing.source.map(|_| KernelQuery::Source));
-                // It has routes of its own at `up`.
-                if let RoutedBy::Vti(_) = by {
-                    needed.extend(vti_queries(daemon, by));
+                // VTIs have routes of their own at `up`; others only where the source address is told first at `up`.
+                let is_vti = matches!(by, RoutedBy::Vti(_));
+                if is_vti || routing.source.is_some() && is_routed_before_up(daemon) {
+                    needed.extend(route_queries(routing));
                 }
             }
         },
@@ -81,12 +82,19 @@ pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -
 }
 
 /// What the routes themselves depend on.
-fn vti_queries(daemon: Daemon, by: &RoutedBy) -> Vec<KernelQuery> {
-    match (by, daemon) {
-        (RoutedBy::Policy, Daemon::Libreswan(Libreswan::V54)) => vec![KernelQuery::Outer],
-        (RoutedBy::Policy, _) => vec![KernelQuery::ToNextHop, KernelQuery::Outer],
-        (RoutedBy::XfrmInterface { bypass: Some(_), .. }, _) => vec![KernelQuery::FromMe, KernelQuery::Outer],
-        (RoutedBy::Vti(_), _) => vec![KernelQuery::Gateway],
-        (RoutedBy::XfrmInterface { bypass: None, .. } | RoutedBy::Klips(_), _) => Vec::new(),
-    }
+fn route_queries(routing: &Routing) -> Vec<KernelQuery> {
+    let all: &[KernelQuery] = match &routing.by {
+        RoutedBy::Policy => &[KernelQuery::ToNextHop, KernelQuery::Outer],
+        RoutedBy::XfrmInterface { bypass: Some(_), .. } => &[KernelQuery::FromMe, KernelQuery::Outer],
+        RoutedBy::Vti(_) => &[KernelQuery::Gateway],
+        RoutedBy::XfrmInterface { bypass: None, .. } | RoutedBy::Klips(_) => &[],
+    };
+    // The kernel knows no way to an address that says nothing of its link.
+    let is_askable = |query: &KernelQuery| match query {
+        KernelQuery::ToNextHop | KernelQuery::FromMe => !has_link_local_hop(routing),
+        KernelQuery::ToPeer | KernelQuery::OnLink | KernelQuery::Source | KernelQuery::Outer | KernelQuery::Gateway => {
+            true
+        }
+    };
+    all.iter().copied().filter(is_askable).collect()
 }

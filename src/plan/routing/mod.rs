@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::rtnetlink::{AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route};
 use crate::selector::{Interface, Network};
 use crate::settings::{AlwaysRoute, RouteArguments};
-use crate::updown_env::{Daemon, Operation, PeerType, RoutedBy, Routing, Scope, UnrouteReason, VtiSettings};
+use crate::updown_env::{
+    ConnectionName, Daemon, Operation, PeerType, RoutedBy, Routing, Scope, UnrouteReason, VtiSettings,
+};
 
 pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
 use route_planner::RoutePlanner;
@@ -119,6 +121,8 @@ pub struct RecordedRoutes {
     pub own: Vec<NetObject>,
     /// The source address of this call, where we have added it for others, behind the device of ours that it is on.
     pub source: Vec<NetObject>,
+    /// The connection for which the routes were made, where that is known.
+    pub connection: Option<ConnectionName>,
 }
 
 /// Everything that is to be installed for a far network after an operation, in the order in which it is put in.
@@ -150,13 +154,22 @@ pub fn net_objects(
         Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
         Operation::Up => match routing.scope {
             Scope::Host => keep(|_| true),
-            Scope::Client => [
-                keep(|_| true),
-                wish.vti_device(),
-                wish.source_address(),
-                wish.vti_routes(),
-            ]
-            .concat(),
+            Scope::Client => {
+                let renewed = wish.routes_with_new_source();
+                let mut kept = keep(|_| true);
+                if renewed.is_some() {
+                    // With its routes the old source address goes.
+                    kept.retain(|item| !is_source(item, &standing.own));
+                }
+                [
+                    kept,
+                    wish.vti_device(),
+                    wish.source_address(),
+                    wish.vti_routes(),
+                    renewed.unwrap_or_default(),
+                ]
+                .concat()
+            }
         },
         // The device too: whoever routes into one that another connection has made needs it as long as that one.
         Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),
@@ -207,8 +220,19 @@ fn outlives_route(object: &NetObject) -> bool {
     }
 }
 
-fn is_route(object: &NetObject) -> bool {
-    match object {
+/// Whether an item is the source address of one of these routes.
+fn is_source(item: &NetObject, items: &[NetObject]) -> bool {
+    let NetObject::Address(address) = item else {
+        return false;
+    };
+    let source = Some(address.address.addr());
+    items
+        .iter()
+        .any(|item| matches!(item, NetObject::Route(route) if route.source == source))
+}
+
+fn is_route(item: &NetObject) -> bool {
+    match item {
         NetObject::Route(_) => true,
         NetObject::VtiInterface(_) | NetObject::Address(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => false,
     }

@@ -7,11 +7,11 @@ use ipnet::{IpNet, IpSubnets, Ipv6Net};
 use super::{KernelAnswers, RecordedRoutes, RouteOptions, is_route};
 use crate::rtnetlink::{
     self, AssignedAddress, Ends, Lookup, NetObject, NextHop, NoRoute, PolicyRule, ProxyNeighbour, Route, RouteKind,
-    RouteTable,
+    RouteOption, RouteTable,
 };
 use crate::selector::{Family, Interface, Network};
 use crate::settings::{AlwaysRoute, RouteArguments};
-use crate::updown_env::{Daemon, Libreswan, RoutedBy, Routing, VtiRouting, VtiSettings};
+use crate::updown_env::{ConnectionName, Daemon, Libreswan, RoutedBy, Routing, VtiRouting, VtiSettings};
 
 /// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock script has it.
 const BYPASS_TABLE: RouteTable = RouteTable(50);
@@ -62,6 +62,11 @@ impl RoutePlanner<'_> {
         } = self.routing;
         let by_option = self.options.always == AlwaysRoute::Yes || self.is_unreachable();
         let by_way = match by {
+            // Without `vti-routing=yes` the administrator makes the route, also where there is none yet.
+            RoutedBy::Vti(VtiSettings {
+                routing: VtiRouting::Unwanted,
+                ..
+            }) => self.options.always == AlwaysRoute::Yes,
             RoutedBy::Policy | RoutedBy::Vti(_) => by_option,
             // The administrator's wish for a route does not count here, as in the stock script.
             RoutedBy::XfrmInterface { bypass: Some(_), .. } => remote_client != local_client,
@@ -106,6 +111,7 @@ impl RoutePlanner<'_> {
             via,
             mtu: *mtu,
             metric: *metric,
+            options: onlink(via, self.answers.to_next_hop.as_ref()),
             ..RouteArguments::default()
         };
         let own = RouteArguments {
@@ -191,6 +197,7 @@ impl RoutePlanner<'_> {
                 _,
             ) => Some(interface.clone()),
             (RoutedBy::Policy, Daemon::Libreswan(Libreswan::V54)) => outer(),
+            (RoutedBy::Policy, _) if has_link_local_hop(self.routing) => outer(),
             (RoutedBy::Policy, _) => lookup_interface(self.answers.to_next_hop.as_ref()).or_else(outer),
         }
     }
@@ -224,7 +231,8 @@ impl RoutePlanner<'_> {
             .filter(|_| self.has_next_hop() && !self.is_point_to_point());
         let route = RouteArguments {
             via: hop,
-            interface: lookup_interface(self.answers.from_me.as_ref()).or_else(|| self.routing.interface.clone()),
+            interface: self.interface_to_peer(),
+            options: onlink(hop, self.answers.from_me.as_ref()),
             metric,
             table: Some(BYPASS_TABLE),
             ..RouteArguments::default()
@@ -236,6 +244,46 @@ impl RoutePlanner<'_> {
             table: BYPASS_TABLE,
         };
         vec![NetObject::Route(route.route(IpNet::from(peer))), NetObject::Rule(rule)]
+    }
+
+    /// The interface by which encrypted packets leave.
+    fn interface_to_peer(self) -> Option<Interface> {
+        let way = self
+            .answers
+            .from_me
+            .as_ref()
+            .filter(|_| !has_link_local_hop(self.routing));
+        lookup_interface(way).or_else(|| self.routing.interface.clone())
+    }
+
+    /// The routes with the source address of this `up`, where they were made with another one or with none: a client of config mode can get a
+    /// new address when it connects again, and libreswan 5.0 and 5.1 tell the address only after `route`. With the old one packets match no
+    /// policy and leave unencrypted. Nothing where the routes are right, or were made for another connection.
+    pub(super) fn routes_with_new_source(self) -> Option<Vec<NetObject>> {
+        let source = self
+            .routing
+            .source
+            .filter(|source| Family::of_address(*source) == self.family())?;
+        let others = |connection: &ConnectionName| *connection != self.routing.connection;
+        if self.recorded.connection.as_ref().is_some_and(others) {
+            return None;
+        }
+        let destinations = self.destinations();
+        let routes = self.recorded.own.iter().filter_map(as_route);
+        let own: Vec<_> = routes
+            .filter(|route| destinations.contains(&route.destination))
+            .collect();
+        if own.is_empty() {
+            return is_routed_before_up(self.daemon).then(|| self.routes());
+        }
+        let is_stale = own.iter().any(|route| route.source != Some(source));
+        is_stale.then(|| {
+            let renewed = own.into_iter().map(|route| Route {
+                source: Some(source),
+                ..route.clone()
+            });
+            renewed.map(NetObject::Route).collect()
+        })
     }
 
     /// The source address, where this machine does not have it or has it from us.
@@ -318,6 +366,35 @@ impl RoutePlanner<'_> {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// Whether the next hop is an address that says nothing of its link (RFC 4291, section 2.5.6): the interface is the daemon's word then.
+pub(super) fn has_link_local_hop(routing: &Routing) -> bool {
+    matches!(routing.next_hop, Some(IpAddr::V6(hop)) if hop.is_unicast_link_local())
+}
+
+/// Whether the daemon calls `route` before the first `up`, so that `up` makes up for what `route` could not know.
+pub(super) fn is_routed_before_up(daemon: Daemon) -> bool {
+    match daemon {
+        Daemon::Libreswan(Libreswan::V5 | Libreswan::V54) => true,
+        Daemon::Libreswan(Libreswan::V4) | Daemon::Openswan | Daemon::FreesWan | Daemon::StrongSwan => false,
+    }
+}
+
+/// `onlink`, where the next hop is on the link by no address of ours, as usual with addresses of /32 in clouds: the way to it leads by itself.
+/// Without that word the kernel refuses the route ("Nexthop has invalid gateway").
+fn onlink(hop: Option<IpAddr>, way: Option<&Lookup>) -> Vec<RouteOption> {
+    match way {
+        Some(Lookup::Found(way)) if hop.is_some() && way.via == hop => vec![RouteOption::Onlink],
+        Some(Lookup::Found(_) | Lookup::Unreachable(_)) | None => Vec::new(),
+    }
+}
+
+fn as_route(item: &NetObject) -> Option<&Route> {
+    match item {
+        NetObject::Route(route) => Some(route),
+        NetObject::VtiInterface(_) | NetObject::Address(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => None,
     }
 }
 

@@ -213,7 +213,7 @@ fn a_source_address_that_is_ours_already_is_only_named() {
     assert_eq!(case.lines().len(), 2);
     case.standing = RecordedRoutes {
         own: vec![address("10.1.0.1/32", "lo")],
-        source: Vec::new(),
+        ..RecordedRoutes::default()
     };
     assert_eq!(case.lines().len(), 2);
 }
@@ -518,4 +518,85 @@ fn a_key_is_a_network_and_a_device_of_the_tunnels_own() {
         key(&[("PLUTO_CONNECTION", "other"), ("PLUTO_INTERFACE", "eth9")]),
         "10.2.0.0-24"
     );
+}
+
+#[test]
+fn an_up_with_another_source_address_renews_the_routes() {
+    let routed = case(&[V5, SOURCE]).objects();
+    let up = |version: &[(&str, &str)], own: &[NetObject], connection: &str| {
+        let changes = [
+            version,
+            &[("PLUTO_VERB", "up-client"), ("PLUTO_MY_SOURCEIP", "10.1.0.9")],
+        ]
+        .concat();
+        let mut case = case(&changes);
+        case.standing.own = own.to_vec();
+        case.standing.connection = ConnectionName::new(connection.as_bytes()).ok();
+        case.lines()
+    };
+    let address = "ip -4 address add 10.1.0.9/32 dev lo scope 50";
+    let route = "ip -4 route replace 10.2.0.0/24 via 192.0.2.254 dev eth0 src 10.1.0.9";
+    for version in [&[][..], &[V5], &[V5, V54]] {
+        assert_eq!(up(version, &routed, "net-net"), [address, route]);
+    }
+    // 5.0 and 5.1 tell the address first at `up`: then `route` made no route, or one without a source.
+    assert_eq!(up(&[V5], &[], "net-net"), [address, route]);
+    assert_eq!(up(&[V5], &case_unreachable(), "net-net"), [address, route]);
+    // Under 4.x `route` follows.
+    assert_eq!(up(&[], &[], "net-net"), [address]);
+    // The routes of another connection to the same network keep their source.
+    let others = up(&[V5], &routed, "other");
+    assert!(others.iter().any(|line| line.ends_with("src 10.1.0.1")), "{others:?}");
+}
+
+#[test]
+fn a_next_hop_that_is_link_local_is_on_the_daemons_interface() {
+    let six = [
+        V5,
+        ("PLUTO_MTU", "1400"),
+        ("PLUTO_MY_CLIENT", "2001:db8:1::/64"),
+        ("PLUTO_PEER_CLIENT", "2001:db8:2::/64"),
+        ("PLUTO_PEER", "2001:db8:ff::1"),
+        ("PLUTO_NEXT_HOP", "fe80::1"),
+    ];
+    let mut case = case(&six);
+    // Any interface has such a network; the kernel names the first.
+    case.answers.to_next_hop = Some(way("eth7", None));
+    assert_eq!(
+        case.lines(),
+        ["ip -6 route replace 2001:db8:2::/64 via fe80::1 dev eth0 mtu 1400"]
+    );
+    let routing = case.event.routing.as_ref().unwrap();
+    let queries = kernel_queries(case.event.daemon, routing, Operation::Route);
+    assert!(!queries.contains(&KernelQuery::ToNextHop));
+}
+
+#[test]
+fn a_next_hop_that_only_its_own_route_leads_to_is_on_the_link() {
+    for version in [&[][..], &[V5], &[V5, V54]] {
+        let mut case = case(&[version, &[SOURCE]].concat());
+        case.answers.to_next_hop = Some(way("eth0", Some("192.0.2.254")));
+        let lines = case.lines();
+        assert_eq!(
+            lines[1],
+            "ip -4 route replace 10.2.0.0/24 via 192.0.2.254 dev eth0 src 10.1.0.1 onlink"
+        );
+    }
+}
+
+#[test]
+fn a_vti_that_the_administrator_routes_to_gets_no_route_where_there_is_none() {
+    let vti = [
+        ("VTI_IFACE", "vti01"),
+        ("CONNMARK_IN", "5/0xffffffff"),
+        ("CONNMARK_OUT", "6/0xffffffff"),
+    ];
+    let routes = |routing, always| {
+        let case = case(&[&vti[..], &[("VTI_ROUTING", routing)]].concat()).options(always, "", "");
+        let lines = case.reaching(Lookup::Unreachable(NoRoute::Network)).lines();
+        lines.iter().filter(|line| line.contains(" route ")).count()
+    };
+    assert_eq!(routes("no", AlwaysRoute::No), 0);
+    assert_eq!(routes("no", AlwaysRoute::Yes), 1);
+    assert_eq!(routes("yes", AlwaysRoute::No), 1);
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::num::NonZeroU8;
 
+use ipnet::IpNet;
+
 use super::doubt::{Doubt, Doubts};
 use crate::netfilter::{CtState, Direction, InterfaceMatch, Match, PolicyMatch};
 use crate::selector::{Family, Interface, PortProtocol, Protocol, SaProtocol, Traffic};
@@ -24,6 +26,8 @@ pub struct Packet {
     pub connection: PacketCtState,
     /// Whether it has the bit by which a first tunnel consents, the only one that our rules ask for.
     pub consented: bool,
+    /// Where its connection's first packet went before its destination was translated; none if it was not.
+    pub requested: Option<IpAddr>,
     /// Where the answers of its connection go, which tells whether its source was translated; none if that is not known.
     pub answered_at: Option<IpAddr>,
 }
@@ -111,12 +115,22 @@ impl Packet {
             Match::PolicyNone(direction) => (!self.endpoint(*direction).is_ipsec()).into(),
             Match::CtState(state) => self.connection.matches_state(*state).into(),
             Match::CtReplDst(address) => self.has_reply_destination(*address, doubts),
+            Match::CtOrig(_, traffic, network) => self.asked_for(traffic, *network, doubts),
             Match::SrcNotLocal => (self.from != Endpoint::Gateway).into(),
             Match::Mark(_) => self.consented.into(),
             Match::NotMark(_) => (!self.consented).into(),
             Match::Syn => any_tcp().map_or(MatchAnswer::No, |tcp| self.is_traffic(&tcp, doubts)),
             // One packet never comes too often.
             Match::Limit | Match::Comment(_) => MatchAnswer::Yes,
+        }
+    }
+
+    /// Whether its connection was begun in its direction, for this. Nothing is known of translations by rules that are not ours.
+    fn asked_for(&self, traffic: &Traffic, network: Option<IpNet>, doubts: &Doubts) -> MatchAnswer {
+        let requested = self.requested.unwrap_or(self.destination);
+        match network.is_none_or(|network| network.contains(&requested)) && !self.connection.is_reply() {
+            true => self.is_traffic(traffic, doubts),
+            false => MatchAnswer::No,
         }
     }
 

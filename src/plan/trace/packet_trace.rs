@@ -150,7 +150,11 @@ impl<'a> RulesetModel<'a> {
 fn translated(mut traveller: TraceState, end: WalkEnd) -> TraceState {
     match end {
         WalkEnd::Source(address) => traveller.packet.source = address,
-        WalkEnd::Destination(address) => traveller.packet.destination = address,
+        WalkEnd::Destination(address) => {
+            let packet = &mut traveller.packet;
+            packet.requested.get_or_insert(packet.destination);
+            packet.destination = address;
+        }
         WalkEnd::Accepted | WalkEnd::Dropped | WalkEnd::Left => {}
     }
     traveller

@@ -9,7 +9,7 @@ mod vti;
 
 use crate::support::namespace::Namespace;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::rtnetlink::{Deleted, Installed, Kernel, NetConfig as _, NetObject, Route};
+use pluto_updown::rtnetlink::{Deleted, InstallResult, Kernel, NetConfig as _, NetObject, Route};
 
 /// A gateway with one link, whose hardware addresses are the same in every namespace.
 const GATEWAY: &str = "
@@ -43,7 +43,7 @@ fn route(destination: &str, device: &str) -> Route {
 }
 
 /// Puts an item in, with a socket of its own.
-fn put(namespace: &Namespace, item: &NetObject) -> Result<Installed, String> {
+fn put(namespace: &Namespace, item: &NetObject) -> Result<InstallResult, String> {
     namespace.inside(|| Kernel::open().unwrap().install(item).map_err(|error| error.to_string()))
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 use pluto_updown::rtnetlink::{
-    AddressScope, AssignedAddress, Deleted, Installed, Kernel, Lookup, NetConfig, NetObject, NoRoute, Origin,
+    AddressScope, AssignedAddress, Deleted, InstallResult, Kernel, Lookup, NetConfig, NetObject, NoRoute, Origin,
     PolicyRule, ProxyNeighbour, Route, RouteOption, RouteQuery, RouteTable, VtiInterface,
 };
 use pluto_updown::selector::Mark;
@@ -26,7 +26,7 @@ enum Step {
 /// What came of it, as far as it can be compared.
 #[derive(Debug, PartialEq)]
 enum Result {
-    Put(Installed),
+    Put(InstallResult),
     Taken(Deleted),
     Lookup(Lookup),
     Routes(Vec<Route>),
@@ -193,7 +193,7 @@ fn a_change_that_the_emulator_refuses_is_none() {
     let mut fake = FakeNetwork::gateway();
     let item = NetObject::Route(route("10.2.0.0/24", "eth0"));
     fake.refuse(2, Errno::ENOMEM);
-    assert_eq!(fake.install(&item).unwrap(), Installed::New);
+    assert_eq!(fake.install(&item).unwrap(), InstallResult::New);
     let with = fake.items.clone();
     let error = fake.delete(&item).unwrap_err();
     let said = "cannot take out \"ip -4 route del 10.2.0.0/24 dev eth0\": Cannot allocate memory";
@@ -219,11 +219,11 @@ fn with_a_vti_of_the_emulator_goes_what_is_on_it() {
         ..vti.clone()
     });
     let item = NetObject::VtiInterface(vti);
-    assert_eq!(fake.install(&item).unwrap(), Installed::New);
-    assert_eq!(fake.install(&another).unwrap(), Installed::Existed);
+    assert_eq!(fake.install(&item).unwrap(), InstallResult::New);
+    assert_eq!(fake.install(&another).unwrap(), InstallResult::Existed);
     assert_eq!(
         fake.install(&NetObject::Route(route("10.2.0.0/24", "vti01"))).unwrap(),
-        Installed::New
+        InstallResult::New
     );
     assert_eq!(fake.delete(&another).unwrap(), Deleted::Absent);
     assert_eq!(fake.delete(&item).unwrap(), Deleted::Out);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use pluto_updown::rtnetlink::{
-    AddressScope, AssignedAddress, Deleted, Installed, Kernel, NetConfig as _, NetObject, Origin, PolicyRule,
+    AddressScope, AssignedAddress, Deleted, InstallResult, Kernel, NetConfig as _, NetObject, Origin, PolicyRule,
     ProxyNeighbour, Route, RouteOption, RouteTable,
 };
 use pluto_updown::selector::Mark;
@@ -152,7 +152,7 @@ fn assert_alike(items: impl IntoIterator<Item = NetObject>) {
     let before = configuration(&ours);
     for item in items {
         let lines = item.install_commands().join("\n");
-        assert_eq!(put(&ours, &item), Ok(Installed::New), "{lines}");
+        assert_eq!(put(&ours, &item), Ok(InstallResult::New), "{lines}");
         theirs.shell(&lines);
         let with = configuration(&ours);
         assert_eq!(with, settled(&theirs, &item), "{lines}");
@@ -213,7 +213,7 @@ fn a_route_takes_the_place_of_the_one_that_was_there() {
         .map(NetObject::Route)
         {
             let lines = item.install_commands().join("\n");
-            assert_eq!(put(&ours, &item), Ok(Installed::New), "{lines}");
+            assert_eq!(put(&ours, &item), Ok(InstallResult::New), "{lines}");
             theirs.shell(&lines);
             assert_eq!(configuration(&ours), configuration(&theirs), "{lines}");
         }
@@ -230,7 +230,7 @@ fn what_stands_already_is_left_alone() {
         let lines = item.install_commands().join("\n");
         machine.shell(&lines);
         let before = configuration(&machine);
-        assert_eq!(put(&machine, &item), Ok(Installed::Existed), "{lines}");
+        assert_eq!(put(&machine, &item), Ok(InstallResult::Existed), "{lines}");
         assert_eq!(configuration(&machine), before, "{lines}");
     }
 }
@@ -252,8 +252,11 @@ fn a_new_address_can_be_the_source_of_a_route_at_once() {
                 source: Some(source),
                 ..route(destination, "eth0")
             };
-            assert_eq!(kernel.install(&NetObject::Address(address)).unwrap(), Installed::New);
-            assert_eq!(kernel.install(&NetObject::Route(route)).unwrap(), Installed::New);
+            assert_eq!(
+                kernel.install(&NetObject::Address(address)).unwrap(),
+                InstallResult::New
+            );
+            assert_eq!(kernel.install(&NetObject::Route(route)).unwrap(), InstallResult::New);
         }
     }
 }
@@ -270,7 +273,7 @@ fn the_kernel_holds_who_has_put_a_route_in() {
     };
     for (family, destination) in [(4, "10.2.0.0/24"), (6, "2001:db8:2::/48")] {
         for (origin, shown) in [(4, "proto static"), (3, "proto boot"), (77, "proto 77")] {
-            assert_eq!(put(&machine, &of(destination, origin)), Ok(Installed::New));
+            assert_eq!(put(&machine, &of(destination, origin)), Ok(InstallResult::New));
             let listed = machine.shell(&format!("ip -d -{family} route show {destination}"));
             assert!(listed.contains(shown), "{listed}");
             assert_eq!(

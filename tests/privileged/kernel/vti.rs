@@ -1,6 +1,6 @@
 //! Virtual tunnel interfaces, where the kernel has them.
 
-use pluto_updown::rtnetlink::{Deleted, Installed, NetObject, VtiInterface};
+use pluto_updown::rtnetlink::{Deleted, InstallResult, NetObject, VtiInterface};
 
 use super::{configuration, gateway, put, take_out};
 use crate::support::namespace::Namespace;
@@ -51,10 +51,10 @@ fn a_vti_is_what_its_lines_make() {
     });
     for item in [whole, shared] {
         let before = with_variables(&ours);
-        assert_eq!(put(&ours, &item), Ok(Installed::New));
+        assert_eq!(put(&ours, &item), Ok(InstallResult::New));
         theirs.shell(&item.install_commands().join("\n"));
         assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");
-        assert_eq!(put(&ours, &item), Ok(Installed::Existed));
+        assert_eq!(put(&ours, &item), Ok(InstallResult::Existed));
         assert_eq!(take_out(&ours, &item), Ok(Deleted::Out));
         theirs.shell(&item.delete_command());
         assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");

@@ -87,7 +87,9 @@ fn a_life_leaves_nothing() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_by_an_ordinary_interface_gets_no_rules() {
     let router = Router::new();
-    router.machine.run("ip link add ipsec7 type dummy".split(' '), "");
+    router
+        .machine
+        .run("ip link add ipsec7 type veth peer name ipsec8".split(' '), "");
     let before = router.machine.listing();
     for device in ["w0", "ipsec7"] {
         for call in [
@@ -127,6 +129,125 @@ fn routes_never_lead_into_an_ordinary_interface_for_a_vti() {
         told.contains("the device w0 is no VTI") || told.contains("Operation not supported"),
         "{told}"
     );
+    assert_eq!(router.state(), before);
+}
+
+/// What others may have put in where a route of ours goes, each as a line of `ip`.
+const REPLACED: [&str; 6] = [
+    "route add blackhole 10.2.0.0/24",
+    "route add unreachable 10.2.0.0/24 proto static",
+    "route add 10.2.0.0/24 via 192.1.2.77 dev w0 proto static mtu 1300",
+    "route add 10.2.0.0/24 nexthop via 192.1.2.77 weight 2 nexthop via 192.1.2.78",
+    "route add 10.2.0.0/24 via 203.0.113.9 dev w0 onlink",
+    "addr add 10.2.0.9/24 dev outside",
+];
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn what_a_route_of_ours_replaces_comes_back() {
+    for line in REPLACED {
+        let router = Router::new();
+        router.machine.run(["ip"].into_iter().chain(line.split(' ')), "");
+        let before = router.state();
+        for _ in 0..2 {
+            router.must(&route());
+            assert!(
+                router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.1"),
+                "{line}: {}",
+                router.state()
+            );
+            // Again, as after a reconnect.
+            router.must(&route());
+            router.must(&route().saying("unroute-client"));
+            assert_eq!(router.state(), before, "{line}");
+            assert!(!router.machine.state().exists(), "{line}");
+        }
+        // Without a word of the daemon.
+        router.must(&route());
+        assert_eq!(router.hook().operate(&["flush"]).code, Some(0));
+        assert_eq!(router.state(), before, "{line}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_ipv6_route_that_is_replaced_comes_back() {
+    let router = Router::new();
+    router
+        .machine
+        .shell("ip -6 addr add 2001:db8:ff::1/64 dev w0 nodad; ip -6 route add default via 2001:db8:ff::fe");
+    router.machine.shell("ip -6 route add blackhole 2001:db8:2::/64");
+    let state = || {
+        router
+            .machine
+            .shell("ip -6 route show table all | sed 's/ expires [0-9]*sec//'")
+    };
+    let before = state();
+    let call = libreswan_up()
+        .with("PLUTO_MY_CLIENT", "2001:db8:1::/64")
+        .with("PLUTO_PEER_CLIENT", "2001:db8:2::/64")
+        .with("PLUTO_MTU", "1400");
+    router.must(&call.clone().saying("route-client-v6"));
+    assert!(state().contains("2001:db8:2::/64 dev w0"), "{}", state());
+    router.must(&call.saying("unroute-client-v6"));
+    assert_eq!(state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_route_that_somebody_put_there_since_is_left_alone() {
+    let router = Router::new();
+    router.machine.shell("ip route add blackhole 10.2.0.0/24");
+    router.must(&route());
+    router
+        .machine
+        .shell("ip route replace 10.2.0.0/24 via 192.1.2.77 dev w0");
+    router.must(&route().saying("unroute-client"));
+    assert!(router.has("10.2.0.0/24 via 192.1.2.77 dev w0"), "{}", router.state());
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_reconnect_with_another_source_address_renews_the_route() {
+    let router = Router::new();
+    let before = router.state();
+    router.must(&route().saying("up-client"));
+    router.must(&route());
+    router.must(&route().saying("down-client"));
+    let again = route().with("PLUTO_MY_SOURCEIP", "10.1.0.9");
+    router.must(&again.clone().saying("up-client"));
+    assert!(
+        router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.9"),
+        "{}",
+        router.state()
+    );
+    assert!(!router.has("10.1.0.1"), "{}", router.state());
+    router.must(&again.clone().saying("down-client"));
+    router.must(&again.saying("unroute-client"));
+    assert_eq!(router.state(), before);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_route_through_a_gateway_that_is_on_the_link_by_its_own_route_is_made() {
+    let router = Router::new();
+    router
+        .machine
+        .shell("ip route del default; ip addr flush dev w0; ip addr add 192.0.2.7/32 dev w0");
+    router
+        .machine
+        .shell("ip route add default via 172.31.1.1 dev w0 onlink");
+    let before = router.state();
+    let call = route()
+        .with("PLUTO_NEXT_HOP", "172.31.1.1")
+        .with("PLUTO_ME", "192.0.2.7");
+    router.must(&call);
+    assert!(
+        router.has("10.2.0.0/24 via 172.31.1.1 dev w0 src 10.1.0.1 onlink"),
+        "{}",
+        router.state()
+    );
+    router.must(&call.saying("unroute-client"));
     assert_eq!(router.state(), before);
 }
 

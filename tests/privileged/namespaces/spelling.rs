@@ -118,6 +118,7 @@ fn kind(matched: &Match) -> &'static str {
         Match::PolicyNone(_) => "clear",
         Match::CtState(_) => "state",
         Match::CtReplDst(_) => "behind",
+        Match::CtOrig(..) => "requested",
         Match::SrcNotLocal => "foreign",
         Match::Mark(_) => "mark",
         Match::NotMark(_) => "not mark",
@@ -128,11 +129,15 @@ fn kind(matched: &Match) -> &'static str {
     }
 }
 
-const KINDS: usize = 19;
+const KINDS: usize = 20;
 
 fn bits() -> [MarkBit; 3] {
     ["0x1", "0x10000000", "0x80000000"].map(|bit| bit.parse().unwrap())
 }
+
+const NETWORK: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
+
+const HOST: [&str; 2] = ["10.1.0.7/32", "fd00:1::7/128"];
 
 const STATES: [CtState; 6] = [
     CtState::New,
@@ -165,6 +170,18 @@ fn matches(family: Family) -> Vec<Match> {
         Match::Syn,
         Match::Limit,
     ]);
+    for network in [None, Some(NETWORK), Some(HOST)] {
+        let network = network.map(|[four, six]| match family {
+            Family::Ipv4 => four,
+            Family::Ipv6 => six,
+        });
+        let network = network.map(|text| text.parse().unwrap());
+        matches.extend(
+            traffics()
+                .into_iter()
+                .map(|traffic| Match::CtOrig(family, traffic, network)),
+        );
+    }
     for bit in bits() {
         matches.extend([Match::Mark(bit), Match::NotMark(bit)]);
     }

@@ -108,9 +108,17 @@ fn of_later(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<()
                 direction: ConnectionDirection::Original,
                 ..packet.clone()
             };
-            Packet {
-                destination: before_routing(tables, &first).destination,
-                ..packet.clone()
+            let destination = before_routing(tables, &first).destination;
+            match destination == packet.destination || packet.direction == ConnectionDirection::Reply {
+                true => Packet {
+                    destination,
+                    ..packet.clone()
+                },
+                false => Packet {
+                    destination,
+                    ..packet.clone()
+                }
+                .requested(packet.destination, packet.destination_port),
             }
         }
     };

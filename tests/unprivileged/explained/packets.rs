@@ -173,6 +173,7 @@ pub(crate) fn known(packet: &emulated::Packet) -> Packet {
             ConnectionState::Invalid => panic!("no packet of these"),
         },
         consented: false,
+        requested: None,
         answered_at: Some(packet.reply_destination()),
     }
 }

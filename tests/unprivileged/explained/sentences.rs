@@ -9,6 +9,7 @@ use pluto_updown::plan::{
 };
 use pluto_updown::record::{Store, TunnelRecord};
 use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
+use pluto_updown::settings::{Allow, Service};
 use pluto_updown::updown_env::SaMatch;
 use proptest::prelude::*;
 
@@ -83,12 +84,19 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
         to,
         connection,
         consented: false,
+        requested: None,
         answered_at: Some(source),
     }
 }
 
+fn is_offered(services: &[Service], kind: &Traffic) -> bool {
+    let mut offered = services.iter().flat_map(|service| service.traffic(Family::Ipv4));
+    offered.any(|service| service.intersect(kind, Family::Ipv4).as_ref() == Some(kind))
+}
+
 /// What the words promise; nothing, where they promise nothing of such a packet.
 fn promised(
+    path: PacketPath,
     passes: Option<&AllowedTraffic>,
     record: &TunnelRecord,
     kind: &Traffic,
@@ -97,6 +105,14 @@ fn promised(
     let is_its = record.key.traffic.intersect(kind, Family::Ipv4).as_ref() == Some(kind);
     let is_reply = connection == PacketCtState::Established(ConnectionDirection::Reply);
     match passes {
+        // No machine of the tunnel's is there: what comes was sent there by a rule of the administrator's.
+        None if path.direction() == Direction::In => Some(match &record.effective_policy().allow {
+            Allow::All => WalkEnd::Left,
+            Allow::None => WalkEnd::Dropped,
+            Allow::Replies if is_its && is_reply => WalkEnd::Left,
+            Allow::Services(services) if is_its && (is_reply || is_offered(services, kind)) => WalkEnd::Left,
+            Allow::Replies | Allow::Services(_) => WalkEnd::Dropped,
+        }),
         None | Some(AllowedTraffic::Undecided) => Some(WalkEnd::Left),
         Some(AllowedTraffic::All) if is_its => Some(WalkEnd::Accepted),
         Some(AllowedTraffic::All) => Some(WalkEnd::Left),
@@ -104,9 +120,7 @@ fn promised(
         Some(AllowedTraffic::Replies) if is_its && is_reply => Some(WalkEnd::Accepted),
         Some(AllowedTraffic::Replies) => Some(WalkEnd::Dropped),
         Some(AllowedTraffic::Services(services)) => {
-            let mut offered = services.iter().flat_map(|service| service.traffic(Family::Ipv4));
-            let is_offered = offered.any(|service| service.intersect(kind, Family::Ipv4).as_ref() == Some(kind));
-            let passes = is_its && (is_offered || is_reply);
+            let passes = is_its && (is_offered(services, kind) || is_reply);
             Some(if passes { WalkEnd::Accepted } else { WalkEnd::Dropped })
         }
     }
@@ -137,7 +151,7 @@ proptest! {
                     PacketCtState::Established(ConnectionDirection::Reply),
                 ] {
                     // What a tunnel's device leaves alone is in clear to the gateway's own rules.
-                    let Some(end) = promised(way.map(|way| &way.allowed), &record, &kind, connection)
+                    let Some(end) = promised(path, way.map(|way| &way.allowed), &record, &kind, connection)
                         .filter(|end| *end != WalkEnd::Left || !is_in_clear) else { continue };
                     let seen = match path.direction() {
                         Direction::In => kind.clone(),

@@ -8,7 +8,8 @@
 //! `protocol NUMBER`. STATE is `new` (if nothing is said), `syn`, `later` (in a connection that its sender opened), `reply`, `related` (an ICMP
 //! error about a connection that its destination opened), `related to a reply` (one about a connection that its source opened), `expected`
 //! and `expected later` (in a connection that a conntrack helper expects), or `reply to ADDRESS` where the connection's source was hidden
-//! behind that.
+//! behind that. Before it may stand `asked ADDRESS PORT`: what the peer asked for, where a DNAT rule of the administrator's has sent it to the
+//! destination that is told.
 
 use std::net::IpAddr;
 
@@ -120,6 +121,17 @@ fn in_state(packet: Packet, what: &[&str], text: &str) -> Packet {
     let said = match what[0] {
         "tcp" | "udp" => &what[3..],
         _ => &what[2..],
+    };
+    // What was asked for, where a DNAT rule has sent it elsewhere.
+    let (said, packet) = match said {
+        ["asked", address, port, rest @ ..] => {
+            let address = address.parse().unwrap_or_else(|_| panic!("{text}"));
+            (
+                rest,
+                packet.requested(address, port.parse().unwrap_or_else(|_| panic!("{text}"))),
+            )
+        }
+        all => (all, packet),
     };
     match said {
         [] | ["new"] => packet,

@@ -121,7 +121,7 @@ fn another_number_between_its_networks_leaves_a_doubt() {
     let renumbered = policy(XfrmDirection::In, "10.2.0.0/24", "10.1.0.0/24", &[8]);
     assert_eq!(
         judged(&record(STRONGSWAN, &[]), &[renumbered]),
-        PolicyState::Doubtful(Doubt::OtherNumber(8))
+        PolicyState::Doubtful(PruneDoubt::OtherNumber(8))
     );
 }
 
@@ -140,7 +140,7 @@ fn its_number_between_other_networks_is_another_tunnels_unless_hosts_can_move() 
     let moved = policy(XfrmDirection::Out, "192.0.2.1/32", "198.51.100.7/32", &[7]);
     assert!(matches!(
         judged(&host, &[moved]),
-        PolicyState::Doubtful(Doubt::OtherAddresses(..))
+        PolicyState::Doubtful(PruneDoubt::OtherAddresses(..))
     ));
 }
 
@@ -150,7 +150,7 @@ fn a_daemon_that_runs_without_any_policy_in_the_kernel_leaves_a_doubt() {
     let record = record(STRONGSWAN, &[]);
     assert_eq!(
         policy_state(&record, DaemonLife::Alive, &nothing),
-        PolicyState::Doubtful(Doubt::NoPolicies)
+        PolicyState::Doubtful(PruneDoubt::NoPolicies)
     );
     let kernel = KernelPolicies {
         policies: vec![other()],
@@ -179,17 +179,17 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
         if_id: 5,
         ..policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
     };
-    let with = |tag: Option<Tag>, policy: &XfrmPolicy| {
+    let with = |tag: Option<TunnelTag>, policy: &XfrmPolicy| {
         let kernel = KernelPolicies {
             policies: vec![policy.clone()],
             tags: tag.map(|tag| (device.clone(), tag)).into_iter().collect(),
         };
         policy_state(&vti, DaemonLife::Gone, &kernel)
     };
-    assert_eq!(with(Some(Tag::Marks(4, 5)), &marked(5)), PolicyState::Up);
-    assert_eq!(with(Some(Tag::Marks(6, 6)), &marked(5)), PolicyState::Gone);
-    assert_eq!(with(Some(Tag::IfId(5)), &numbered), PolicyState::Up);
-    assert_eq!(with(Some(Tag::IfId(6)), &numbered), PolicyState::Gone);
+    assert_eq!(with(Some(TunnelTag::Marks(4, 5)), &marked(5)), PolicyState::Up);
+    assert_eq!(with(Some(TunnelTag::Marks(6, 6)), &marked(5)), PolicyState::Gone);
+    assert_eq!(with(Some(TunnelTag::IfId(5)), &numbered), PolicyState::Up);
+    assert_eq!(with(Some(TunnelTag::IfId(6)), &numbered), PolicyState::Gone);
     // The device itself is gone: the networks must do.
     assert_eq!(with(None, &marked(5)), PolicyState::Up);
 }

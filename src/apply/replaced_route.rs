@@ -1,0 +1,118 @@
+//! Routes of others that ours replace: saved before, and put back after.
+//!
+//! An administrator's blackhole or backup route keeps packets from leaving unencrypted while the tunnel is down. libreswan's script replaces it
+//! (`ip route replace`) and deletes its own at `unroute`, so that packets take the default route then.
+
+use nix::errno::Errno;
+
+use super::routing::{Removal, RoutingChange, RoutingEngine, RoutingError};
+use crate::plan::{RoutingKey, object_key};
+use crate::rtnetlink::{InstallResult, NetConfig, NetObject, NetlinkError, NetlinkFault, Route, RouteQuery};
+
+impl<N: NetConfig> RoutingEngine<'_, N> {
+    /// Puts an item in. A route of somebody else's that it replaces is saved before.
+    ///
+    /// The record alone does not tell whether what stands there is ours: a call may have died, or been refused, after it had written down
+    /// what it was about to put in.
+    pub(super) fn put(&mut self, change: &RoutingChange, item: &NetObject) -> Result<InstallResult, RoutingError> {
+        let NetObject::Route(route) = item else {
+            return Ok(self.kernel.install(item)?);
+        };
+        match self.kernel.add_route(route)? {
+            InstallResult::New => return Ok(InstallResult::New),
+            InstallResult::Existed => {}
+        }
+        let slot = object_key(item);
+        let standing = change
+            .standing()
+            .iter()
+            .find(|other| object_key(other) == slot)
+            .cloned();
+        let ours: Vec<_> = standing
+            .into_iter()
+            .chain(self.store.held(&slot, &change.key)?)
+            .collect();
+        let saved = match self.is_one_of(route, &ours)? {
+            true => None,
+            false => self.kernel.in_place_of(route)?,
+        };
+        if let Some(saved) = &saved {
+            self.store.keep_replaced(&slot, saved)?;
+        }
+        let put = self.kernel.install(item);
+        if put.is_err() && saved.is_some() {
+            self.store.forget_replaced(&slot)?;
+        }
+        Ok(put?)
+    }
+
+    /// Takes an item out that no other far network needs, or puts back the route that it replaced: in one step, so that no packet takes
+    /// another way meanwhile.
+    pub(super) fn take_out(&mut self, key: &RoutingKey, item: &NetObject) -> Result<Removal, RoutingError> {
+        let slot = object_key(item);
+        let (NetObject::Route(route), Some(saved)) = (item, self.store.replaced(&slot)?) else {
+            self.kernel.delete(item)?;
+            return Ok(Removal::Out);
+        };
+        // A call that died has left its route, and on record beside it the one that it was about to put in.
+        let recorded = self.store.routing(key)?.map_or_else(Vec::new, |record| record.objects);
+        let mut ours = recorded.iter().chain([item]);
+        let listed = self.standing_route(route)?;
+        let is_ours = listed.is_none_or(|listed| ours.any(|own| is_listed(own, &listed)));
+        let removal = match is_ours.then(|| self.kernel.put_back(&saved)) {
+            // Somebody has put another one there since.
+            None | Some(Ok(())) => Removal::Replaced(slot.clone()),
+            // Its device or its next hop is gone, and with it the way that it led.
+            Some(Err(error)) if is_wayless(&error) => {
+                self.kernel.delete(item)?;
+                Removal::Bare(error)
+            }
+            Some(Err(error)) => return Err(error.into()),
+        };
+        self.store.forget_replaced(&slot)?;
+        Ok(removal)
+    }
+
+    /// Whether what stands where a route goes is one of these of ours. Of other tables than the main one that is not known.
+    fn is_one_of(&mut self, route: &Route, ours: &[NetObject]) -> Result<bool, NetlinkError> {
+        if ours.is_empty() || !route.table.is_main() {
+            return Ok(!ours.is_empty());
+        }
+        let listed = self.standing_route(route)?;
+        Ok(listed.is_some_and(|listed| ours.iter().any(|own| is_listed(own, &listed))))
+    }
+
+    /// The unicast route that stands where a route of the main table goes.
+    fn standing_route(&mut self, route: &Route) -> Result<Option<Route>, NetlinkError> {
+        if !route.table.is_main() {
+            return Ok(None);
+        }
+        let metric = |of: &Route| {
+            of.metric
+                .unwrap_or(if of.destination.addr().is_ipv6() { 1024 } else { 0 })
+        };
+        let listed = self.kernel.routes(&RouteQuery::To(route.destination))?;
+        Ok(listed.into_iter().find(|listed| metric(listed) == metric(route)))
+    }
+}
+
+/// Whether the kernel lists an item so.
+fn is_listed(item: &NetObject, listed: &Route) -> bool {
+    matches!(item, NetObject::Route(route) if route.is_listed_as(listed))
+}
+
+/// Whether the kernel refuses a route because what it needs is not there any more.
+fn is_wayless(error: &NetlinkError) -> bool {
+    const WAYLESS: [Errno; 5] = [
+        Errno::ENODEV,
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+        Errno::ENETDOWN,
+        Errno::EINVAL,
+    ];
+    match &error.fault {
+        NetlinkFault::Refused(errno) => WAYLESS.contains(errno),
+        NetlinkFault::NoDevice(_) => true,
+        NetlinkFault::NoVti(_) | NetlinkFault::Silent | NetlinkFault::Interrupted | NetlinkFault::Malformed(_) => false,
+    }
+}
