@@ -13,8 +13,8 @@ use pluto_updown::netfilter::Backend;
 use support::captures::{find, strongswan_up};
 use support::namespace::Namespace;
 
-/// System calls of our own program in a call that changes the firewall. 257 were counted, with glibc and strace's and nsenter's own on top.
-const MOST_CALLS: usize = 270;
+/// System calls of our own program in a call that changes the firewall. 280 were counted, with glibc and strace's and nsenter's own on top.
+const MOST_CALLS: usize = 290;
 
 /// The same where nothing is to be done. 80 were counted.
 const MOST_IDLE_CALLS: usize = 110;

@@ -117,6 +117,8 @@ fn any_name_of_a_connection_ends_in_safe_letters() {
             };
             assert_eq!(shape(&text), shape(&plain), "{name:?}");
             let safe = |c: char| c.is_ascii_alphanumeric() || "._@:/#=+,()%- *\"\n[]".contains(c);
+            // The only exclamation mark is our own.
+            let text = text.replace("-m mark ! --mark ", "-m mark --mark ");
             assert!(text.chars().all(safe), "{name:?} became {text}");
         }
     }
