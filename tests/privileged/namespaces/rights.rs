@@ -105,6 +105,8 @@ fn the_capabilities_that_pluto_leaves_are_enough() {
     const LEFT: &str = "-all,+net_admin,+net_raw,+dac_read_search";
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
+        // What libreswan names as the interface, which an `up` may lead a route over.
+        machine.shell("ip link add w0 type veth peer name outside; ip link set w0 up");
         let before = machine.listing();
         let bounds = [format!("--bounding-set={LEFT}"), "--inh-caps=-all".to_owned()];
         let hook = with_rights(&machine, &[&bounds[0], &bounds[1]]).option("--state-dir", machine.state());

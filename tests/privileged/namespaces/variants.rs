@@ -134,6 +134,8 @@ fn the_family_is_that_of_the_networks_and_not_of_the_verb() {
 fn the_systems_own_iptables_and_the_default_folder_do() {
     // The machine's /run is its own.
     let machine = Namespace::new(Backend::Nft);
+    // What libreswan names as the interface, which an `up` may lead a route over.
+    machine.shell("ip link add w0 type veth peer name outside; ip link set w0 up");
     let listings = || [Backend::Nft, Backend::Legacy].map(|backend| ours(&machine.saved_by(backend, Family::Ipv4)));
     let before = listings();
     let hook = Hook::new().through(machine.entry());
