@@ -320,7 +320,10 @@ fn real_packets_are_translated_both_ways() {
         peer.send("", peer.there);
         assert_eq!(peer.seen()[peer.assigned], 0, "{what}");
         let up = cat(family, 1).with("VTI_IFACE", "vti1");
+        // An ordinary interface is none of a tunnel's, and stands in for one: it has another name during the call.
+        machine.shell("ip link set vti1 name away");
         machine.hook().must(&up);
+        machine.shell("ip link set away name vti1");
         peer.send("", peer.there);
         assert_eq!(peer.seen()[peer.assigned], 1, "{what}");
         // The peer speaks first, and finds us.
