@@ -193,6 +193,53 @@ pub const TABLE: &[Difference] = &[
         why: "The script leaves the source address where the route from it fails; pluto-updown takes back what belongs to a change that \
               failed.",
     },
+    Difference {
+        name: "ordinary interface",
+        versions: &[Version::V4_10],
+        concerns: |finding| {
+            let by_interface = ["by an XFRM interface", "device and new", "device, mark"];
+            source(&finding.call).is_some()
+                && (begins(finding, "up") || by_interface.iter().any(|what| finding.case.contains(what)))
+        },
+        stock: &[
+            "address v4 {PLUTO_MY_SOURCEIP}/32 dev ipsec5 *",
+            "route v4 local {PLUTO_MY_SOURCEIP} dev ipsec5 *",
+            "address v6 {PLUTO_MY_SOURCEIP}/128 dev ipsec5 *",
+            "route v6 local {PLUTO_MY_SOURCEIP} dev ipsec5 *",
+            "route v6 unicast {PLUTO_MY_SOURCEIP} dev ipsec5 *",
+            // The address then comes with `route`, which can fail: on Ethernet, which stands in for the interface here, the
+            // kernel refuses a source address while it looks for others that have it (RFC 4862, section 5.4).
+            "exit 0",
+            "route v6 unicast 2000::/3 dev ipsec5 *",
+            "route v6 unicast {PLUTO_PEER_CLIENT} dev ipsec5 *",
+            "route v6 unicast {PLUTO_PEER} dev w0 table 50 *",
+            "rule v6 100: from all fwmark 0x5 *",
+        ],
+        ours: &["exit 1"],
+        why: "The script takes any interface that the daemon names; pluto-updown does nothing at `up` for an interface that is no VTI, XFRM or KLIPS interface, because rules for it would let unencrypted packets in.",
+    },
+    Difference {
+        name: "source address that is first known at up",
+        versions: &[Version::V5_2],
+        concerns: |finding| begins(finding, "up") && source(&finding.call).is_some(),
+        stock: &[],
+        ours: ROUTES,
+        why: "The script of 5.2 makes no route at `up`, although libreswan 5.0 and 5.1 report the source address only there; pluto-updown makes the route at `up` if `route` did not, because packets with another source match no IPsec policy.",
+    },
+    Difference {
+        name: "replaced route lost",
+        versions: BOTH,
+        concerns: |finding| begins(finding, "unroute") && finding.case.starts_with("peer's network is "),
+        stock: &[],
+        ours: &[
+            "route v4 unicast {PLUTO_PEER_CLIENT} via *",
+            "route v4 blackhole {PLUTO_PEER_CLIENT} *",
+            "route v4 prohibit {PLUTO_PEER_CLIENT} *",
+            "route v4 unreachable {PLUTO_PEER_CLIENT} *",
+            "route v6 unreachable {PLUTO_PEER_CLIENT} *",
+        ],
+        why: "The script deletes its route and leaves nothing in its place; pluto-updown puts back the route that its own has replaced, because without it packets would leave unencrypted.",
+    },
 ];
 
 /// Whether a difference begins with this operation.
