@@ -96,9 +96,15 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
     }
 }
 
-/// Whether the kernel lists an item so.
+/// Whether the kernel lists an item so. An IPv6 route stays without its source when somebody deletes that address
+/// (`fib6_remove_prefsrc`), and is still ours.
 fn is_listed(item: &NetObject, listed: &Route) -> bool {
-    matches!(item, NetObject::Route(route) if route.is_listed_as(listed))
+    let NetObject::Route(route) = item else { return false };
+    let lost_source = || Route {
+        source: None,
+        ..route.clone()
+    };
+    route.is_listed_as(listed) || (route.destination.addr().is_ipv6() && lost_source().is_listed_as(listed))
 }
 
 /// Whether the kernel refuses a route because what it needs is not there any more.

@@ -540,3 +540,18 @@ proptest! {
         gateway.assert_ends();
     }
 }
+
+/// The kernel leaves an IPv6 route without its source when the address is deleted.
+#[test]
+fn a_route_that_has_lost_its_source_address_is_still_ours() {
+    let mut gateway = Gateway::new();
+    for step in [
+        Step::Call(10, Verb::Route, Vec::new()),
+        Step::TakenAway(1),
+        Step::Call(10, Verb::Prepare, Vec::new()),
+    ] {
+        gateway.take(&step);
+        gateway.assert_sound(&step);
+    }
+    gateway.assert_ends();
+}
