@@ -23,14 +23,10 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
             InstallResult::Existed => {}
         }
         let slot = object_key(item);
-        let standing = change
-            .standing()
-            .iter()
-            .find(|other| object_key(other) == slot)
-            .cloned();
+        let standing = change.standing().iter().filter(|other| object_key(other) == slot);
         let ours: Vec<_> = standing
-            .into_iter()
-            .chain(self.store.held(&slot, &change.key)?)
+            .cloned()
+            .chain(self.store.all_held(&slot, &change.key)?)
             .collect();
         let saved = match self.is_one_of(route, &ours)? {
             true => None,

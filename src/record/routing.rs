@@ -77,24 +77,29 @@ impl Store {
         is_any(file::names(&self.networks())?, |name| !name.ends_with(".new"))
     }
 
-    /// An item that is installed for another far network and excludes this one, or is the same.
+    /// The object that is installed for another remote network in this slot, or may be.
     ///
     /// # Errors
     /// If the record of who holds it cannot be read.
     pub fn held(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
+        Ok(self.all_held(slot, except)?.into_iter().next())
+    }
+
+    /// All of them: after a call that died, a record also names what was never installed.
+    ///
+    /// # Errors
+    /// If the record of who holds it cannot be read.
+    pub fn all_held(&self, slot: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let except = except.to_string();
+        let mut held = Vec::new();
         for name in file::names(&self.holders(slot))? {
             let name = name?;
-            if name == except {
-                continue;
-            }
-            let record = self.routing_named(&name)?;
-            let item = record.and_then(|record| record.objects.into_iter().find(|item| slot_of(item) == slot));
-            if item.is_some() {
-                return Ok(item);
+            if name != except {
+                let objects = self.routing_named(&name)?.into_iter().flat_map(|record| record.objects);
+                held.extend(objects.filter(|object| slot_of(object) == slot));
             }
         }
-        Ok(None)
+        Ok(held)
     }
 
     /// Writes down what is or is about to be installed. `before` is what the record said until now.

@@ -532,26 +532,35 @@ proptest! {
 
     #[test]
     fn what_is_installed_is_on_record_and_goes_in_the_end(steps in prop::collection::vec(step(), 1..30)) {
-        let mut gateway = Gateway::new();
-        for step in &steps {
-            gateway.take(step);
-            gateway.assert_sound(step);
-        }
-        gateway.assert_ends();
+        assert_holds(&steps);
     }
+}
+
+/// What a gateway is like after these steps, and in the end.
+fn assert_holds(steps: &[Step]) {
+    let mut gateway = Gateway::new();
+    for step in steps {
+        gateway.take(step);
+        gateway.assert_sound(step);
+    }
+    gateway.assert_ends();
 }
 
 /// The kernel leaves an IPv6 route without its source when the address is deleted.
 #[test]
 fn a_route_that_has_lost_its_source_address_is_still_ours() {
-    let mut gateway = Gateway::new();
-    for step in [
+    assert_holds(&[
         Step::Call(10, Verb::Route, Vec::new()),
         Step::TakenAway(1),
         Step::Call(10, Verb::Prepare, Vec::new()),
-    ] {
-        gateway.take(&step);
-        gateway.assert_sound(&step);
-    }
-    gateway.assert_ends();
+    ]);
+}
+
+#[test]
+fn a_route_of_ours_is_not_saved_for_a_record_of_one_that_was_never_installed() {
+    assert_holds(&[
+        Step::Call(0, Verb::Route, Vec::new()),
+        Step::Dying(16, Verb::Route, 1, Moment::Before),
+        Step::Call(15, Verb::Route, Vec::new()),
+    ]);
 }
