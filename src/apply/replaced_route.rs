@@ -50,11 +50,7 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
             self.kernel.delete(item)?;
             return Ok(Removal::Out);
         };
-        // A call that died has left its route, and on record beside it the one that it was about to put in.
-        let recorded = self.store.routing(key)?.map_or_else(Vec::new, |record| record.objects);
-        let mut ours = recorded.iter().chain([item]);
-        let listed = self.standing_route(route)?;
-        let is_ours = listed.is_none_or(|listed| ours.any(|own| is_listed(own, &listed)));
+        let is_ours = !self.is_somebody_elses(key, item)?;
         let removal = match is_ours.then(|| self.kernel.put_back(&saved)) {
             // Somebody has put another one there since.
             None | Some(Ok(())) => Removal::Replaced(slot.clone()),
@@ -67,6 +63,21 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         };
         self.store.forget_replaced(&slot)?;
         Ok(removal)
+    }
+
+    /// Whether a route stands in a slot of the main table that no record of ours names. Nothing of ours is installed there then: a call died
+    /// or was refused before that, or somebody has replaced it since.
+    pub(super) fn is_somebody_elses(&mut self, key: &RoutingKey, item: &NetObject) -> Result<bool, RoutingError> {
+        let NetObject::Route(route) = item else {
+            return Ok(false);
+        };
+        let Some(listed) = self.standing_route(route)? else {
+            return Ok(false);
+        };
+        let recorded = self.store.routing(key)?.map_or_else(Vec::new, |record| record.objects);
+        let held = self.store.all_held(&object_key(item), key)?;
+        let mut ours = recorded.iter().chain(&held).chain([item]);
+        Ok(!ours.any(|own| is_listed(own, &listed)))
     }
 
     /// Whether what stands where a route goes is one of these of ours. Of other tables than the main one that is not known.

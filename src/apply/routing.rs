@@ -317,6 +317,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     fn remove(&mut self, key: &RoutingKey, object: &NetObject) -> Result<Removal, RoutingError> {
         match self.store.held(&object_key(object), key)? {
             Some(other) if other == *object => {}
+            // To install the other one would be to replace a route that nobody has saved.
+            Some(_) if self.is_somebody_elses(key, object)? => return Ok(Removal::Replaced(object_key(object))),
             Some(other) => {
                 if let Err(error) = self.kernel.install(&other) {
                     self.kernel.delete(object)?;

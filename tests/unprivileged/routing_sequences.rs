@@ -557,6 +557,14 @@ fn a_route_that_has_lost_its_source_address_is_still_ours() {
 }
 
 #[test]
+fn a_route_of_somebody_elses_is_not_replaced_by_one_that_was_never_installed() {
+    assert_holds(&[
+        Step::Dying(4, Verb::Route, 1, Moment::Before),
+        Step::Dying(14, Verb::Route, 1, Moment::Before),
+    ]);
+}
+
+#[test]
 fn a_route_of_ours_is_not_saved_for_a_record_of_one_that_was_never_installed() {
     assert_holds(&[
         Step::Call(0, Verb::Route, Vec::new()),
