@@ -88,7 +88,7 @@ must_pass() {
 # must_not_pass PROBE...: all of them at once; each is "HOW FROM TO PROTOCOL PORT". HOW is `clear` where the stranger on the outer
 # network sends it from FROM's address, `-` otherwise.
 must_not_pass() {
-    local probe how from to protocol port key count status=0 source destination ns senders=()
+    local probe how from to protocol port key count status=0 source destination ns senders=() borrowed=()
     local -A before=() named=()
     for probe; do
         read -r how from to protocol port <<<"$probe"
@@ -100,8 +100,8 @@ must_not_pass() {
         if [[ $how == clear ]]; then
             ns=net
             case $source in
-            *:*) ip -n net addr replace "$source/128" dev lo nodad ;;
-            *) ip -n net addr replace "$source/32" dev lo ;;
+            *:*) ip -n net addr replace "$source/128" dev lo nodad && borrowed+=("$source/128") ;;
+            *) ip -n net addr replace "$source/32" dev lo && borrowed+=("$source/32") ;;
             esac
         fi
         inside "$ns" ip route get "$destination" from "$source" >/dev/null 2>&1 || {
@@ -118,6 +118,8 @@ must_not_pass() {
     done
     wait "${senders[@]}" || true
     pause 0.1
+    # Else the stranger would take for its own what is later meant for their owners.
+    for source in "${borrowed[@]}"; do ip -n net addr del "$source" dev lo 2>/dev/null || true; done
     for key in "${!before[@]}"; do
         # shellcheck disable=SC2086 # three words
         counter $key
