@@ -46,7 +46,7 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
     /// another way meanwhile.
     pub(super) fn take_out(&mut self, key: &RoutingKey, item: &NetObject) -> Result<Removal, RoutingError> {
         let slot = object_key(item);
-        let (NetObject::Route(route), Some(saved)) = (item, self.store.replaced(&slot)?) else {
+        let (NetObject::Route(_), Some(saved)) = (item, self.store.replaced(&slot)?) else {
             self.kernel.delete(item)?;
             return Ok(Removal::Out);
         };
