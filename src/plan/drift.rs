@@ -118,7 +118,7 @@ pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProb
     questions
 }
 
-/// Compares what should stand with what a listing shows. `stands` are those of the [`questions`] that the kernel has answered with yes.
+/// Compares what should stand with what a listing shows. `stands` are those of the [`rule_probes`] that the kernel has answered with yes.
 #[must_use]
 pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe]) -> Vec<Drift> {
     let nothing = SavedTable::default();

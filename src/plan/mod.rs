@@ -2,7 +2,7 @@
 //!
 //! # The chains
 //!
-//! Four paths lead through a gateway's filter table, and each has a dispatcher of its own ([`Path`]); two more lead through its nat table,
+//! Four paths lead through a gateway's filter table, and each has a dispatcher of its own ([`PacketPath`]); two more lead through its nat table,
 //! which has chains of ours only while a tunnel needs them:
 //!
 //! | path | packets | comes from | sorted by |

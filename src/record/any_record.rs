@@ -30,7 +30,7 @@ pub enum Record {
 pub struct GatewayRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// Its name, [`TunnelId::gateway`].
+    /// Its name, [`TunnelId::for_gateway`].
     pub id: TunnelId,
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
@@ -44,7 +44,7 @@ pub struct GatewayRecord {
 pub struct ClearTextBlockRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// Its name, [`TunnelId::guard`].
+    /// Its name, [`TunnelId::for_clear_text_block`].
     pub id: TunnelId,
     /// The network behind us.
     #[serde(rename = "near")]

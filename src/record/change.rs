@@ -10,7 +10,7 @@ use super::store::{Store, absent_is_none};
 use crate::netfilter::Ruleset;
 
 impl Store {
-    /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::abandon`] set the record right.
+    /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::roll_back`] set the record right.
     ///
     /// # Errors
     /// If something cannot be written, as on a full file system; nothing is left of it then.
@@ -69,7 +69,7 @@ impl Store {
         self.clear_journal()
     }
 
-    /// Makes the record say what it said before, since the kernel refused the change. `journal` stands until [`Store::settled`]: a part of
+    /// Makes the record say what it said before, since the kernel refused the change. `journal` stands until [`Store::clear_journal`]: a part of
     /// the change can have been made.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// Sets the record right after a call that died: the change is made or not made, as it says itself. What the kernel holds is
-    /// unknown and has to be rebuilt; only then [`Store::settled`].
+    /// unknown and has to be rebuilt; only then [`Store::clear_journal`].
     ///
     /// # Errors
     /// If a file cannot be changed or a record not be read.

@@ -1,7 +1,7 @@
 //! The settings file, `/etc/pluto-updown.toml`.
 //!
 //! What it can say is a type for each key, in a module for each part: [`Gateway`] for `[gateway]`, [`Policy`] for `[tunnel]`, and
-//! [`Connection`] for every `[[connection]]`. A key that nobody knows is refused: whoever writes one expects it to have an effect, and a
+//! [`ConnectionSettings`] for every `[[connection]]`. A key that nobody knows is refused: whoever writes one expects it to have an effect, and a
 //! firewall that ignores what it is told is worse than one that says so.
 
 mod connection;

@@ -30,23 +30,23 @@ pub struct KernelAnswers {
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KernelQuery {
-    /// [`Facts::to_peer`].
+    /// [`KernelAnswers::to_peer`].
     ToPeer,
-    /// [`Facts::on_link`]; the way itself is to be known before it.
+    /// [`KernelAnswers::on_link`]; the way itself is to be known before it.
     OnLink,
-    /// [`Facts::to_next_hop`].
+    /// [`KernelAnswers::to_next_hop`].
     ToNextHop,
-    /// [`Facts::from_me`].
+    /// [`KernelAnswers::from_me`].
     FromMe,
-    /// [`Facts::source`].
+    /// [`KernelAnswers::source`].
     Source,
-    /// [`Facts::outer`].
+    /// [`KernelAnswers::outer`].
     Outer,
-    /// [`Facts::gateway`].
+    /// [`KernelAnswers::gateway`].
     Gateway,
 }
 
-/// What [`super::objects`] looks at for an operation, in the order in which it can be asked for.
+/// What [`super::net_objects`] looks at for an operation, in the order in which it can be asked for.
 #[must_use]
 pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
     let mut needed = BTreeSet::new();
