@@ -110,7 +110,17 @@ strongswan() {
         PLUTO_PEER_PORT=0 "$hook"
 }
 
+# An ordinary interface stands in for an XFRM interface, which not every kernel has. The hook takes no ordinary one for a tunnel's, so that
+# it has another name during an `up`.
 libreswan() {
+    local status=0
+    [[ $1 != up-* ]] || ip link set ipsec5 name away
+    libreswan_calls "$@" || status=$?
+    [[ $1 != up-* ]] || ip link set away name ipsec5
+    return "$status"
+}
+
+libreswan_calls() {
     env -i PLUTO_VERB="$1" PLUTO_CONNECTION="$2" PLUTO_SA_REQID="$3" PLUTO_ME="$4" PLUTO_PEER="$5" PLUTO_MY_CLIENT="$6" PLUTO_PEER_CLIENT="$7" \
         PLUTO_CLIENT_FAMILY="$8" PLUTO_CONN_ADDRFAMILY="$8" PLUTO_CONN_KIND=CK_PERMANENT PLUTO_INTERFACE=outside PLUTO_STACK=xfrm \
         PLUTO_MY_ID="$4" PLUTO_PEER_ID="$5" PLUTO_MY_PROTOCOL=0 PLUTO_PEER_PROTOCOL=0 PLUTO_MY_PORT=0 PLUTO_PEER_PORT=0 PLUTO_SA_TYPE=ESP \
