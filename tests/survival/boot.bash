@@ -41,8 +41,8 @@ stage_3() {
     check "no ordering cycle at the boot with broken settings" no_cycle
     check "with broken settings those that were good last are in force" closed eth7
     check "the unit is active all the same" active pluto-updown
-    check "the journal says so, with the line" said 'pluto-updown.toml:3: .*esp'
-    check "the journal names what is in force" said 'settings that were good last'
+    check "the journal says so, with the line" soon said 'pluto-updown.toml:3: .*esp'
+    check "the journal names what is in force" soon said 'settings that were good last'
     rm -r /var/lib/pluto-updown
 }
 
@@ -51,7 +51,7 @@ stage_4() {
     must soon finished
     check "with broken settings alone, interfaces of only-ipsec are closed" closed eth7
     check "the unit has failed" systemctl is-failed pluto-updown
-    check "the journal says what is in force" said 'only-ipsec'
+    check "the journal says what is in force" soon said 'only-ipsec'
     rm -rf /var/lib/pluto-updown
     place systemd/hold-network.conf /etc/systemd/system/pluto-updown.service.d/hold-network.conf
 }
