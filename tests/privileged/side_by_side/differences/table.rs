@@ -210,10 +210,8 @@ pub const TABLE: &[Difference] = &[
             // The address then comes with `route`, which can fail: on Ethernet, which stands in for the interface here, the
             // kernel refuses a source address while it looks for others that have it (RFC 4862, section 5.4).
             "exit 0",
-            "route v6 unicast 2000::/3 dev ipsec5 *",
-            "route v6 unicast {PLUTO_PEER_CLIENT} dev ipsec5 *",
-            "route v6 unicast {PLUTO_PEER} dev w0 table 50 *",
-            "rule v6 100: from all fwmark 0x5 *",
+            "route v6 unicast *",
+            "rule v6 100: *",
         ],
         ours: &["exit 1"],
         why: "The script takes any interface that the daemon names; pluto-updown does nothing at `up` for an interface that is no VTI, XFRM or KLIPS interface, because rules for it would let unencrypted packets in.",
