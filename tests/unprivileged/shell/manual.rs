@@ -99,7 +99,7 @@ fn the_exit_codes_of_the_manual_are_those_of_the_program() {
         .iter()
         .filter_map(|line| line.strip_prefix(".It "))
         .collect();
-    assert_eq!(described, ["0", "1", "2"]);
+    assert_eq!(described, ["0", "1", "2", "3"]);
 }
 
 #[test]
