@@ -9,8 +9,6 @@ use super::status::Colours;
 pub(super) enum Tone {
     /// As it should be, or it passes: bold green.
     Good,
-    /// Worth a look, or others decide: bold yellow.
-    Unsure,
     /// Wrong, or dropped: bold red.
     Bad,
 }
@@ -20,7 +18,6 @@ impl Tone {
     fn sgr(self) -> &'static str {
         match self {
             Self::Good => "1;32",
-            Self::Unsure => "1;33",
             Self::Bad => "1;31",
         }
     }
