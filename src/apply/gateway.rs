@@ -295,10 +295,8 @@ impl<T: Tables> Engine<'_, T> {
     /// Tunnels as they are to be by the settings.
     fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let settings = &self.context.settings;
-        let records = records.into_iter().map(|record| TunnelRecord {
-            policy: settings.policy(&record.tunnel),
-            ..record
-        });
+        let records = records.into_iter();
+        let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));
         self.agree_all(records.collect(), settings.gateway.mark)
     }
 
