@@ -1,10 +1,10 @@
 //! What opening and closing the firewall for a tunnel comes to.
 
-use super::{ApplyError, Change, Engine, Plan, TunnelOutcome, alike};
+use super::{ApplyError, Change, Engine, Plan, SettingsSource, TunnelOutcome, alike};
 use crate::iptables::Tables;
-use crate::netfilter::Ruleset;
+use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
-    NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, kept_sources, tunnel_rules,
+    NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, kept_sources, tunnel_rules,
 };
 use crate::record::{EspPeerRecord, FORMAT, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit};
@@ -113,17 +113,14 @@ impl<T: Tables> Engine<'_, T> {
         old: Option<&TunnelRecord>,
         mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
-        let settings = &self.context.settings;
+        let (esp, nat_exemption) = self.of_all_tunnels(old);
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
         let connected = self.context.connected.clone().unwrap_or_else(recorded);
         let terms = PolicyContext {
             policy,
             connected: &connected,
-            esp: settings.gateway.esp,
-            nat_exemption: match settings.leaves_nat_alone() {
-                true => NatExemption::Never,
-                false => NatExemption::Possible,
-            },
+            esp,
+            nat_exemption,
             mark,
             interfaces: &self.context.interfaces,
             path_mtu: tunnel
@@ -138,6 +135,28 @@ impl<T: Tables> Engine<'_, T> {
         match spared && tunnel_rules.can_omit_nat() {
             true => Ok(tunnel_rules.without_nat()),
             false => Ok(tunnel_rules),
+        }
+    }
+
+    /// What is set for all tunnels alike; where that is not known, what it was when this one's rules were made.
+    fn of_all_tunnels(&self, old: Option<&TunnelRecord>) -> (Esp, NatExemption) {
+        let settings = &self.context.settings;
+        let (esp, leaves_nat_alone) = match (self.context.settings_source, old) {
+            (SettingsSource::Record, Some(old)) => {
+                let esp_peers = SharedChains::Optional(OptionalChains::EspPeers);
+                let esp = match old.tunnel_rules.shared_chains().contains(&esp_peers) {
+                    true => Esp::Negotiated,
+                    false => Esp::Leave,
+                };
+                (esp, !old.tunnel_rules.tables().contains(&Table::Nat))
+            }
+            (SettingsSource::Record, None) | (SettingsSource::File, _) => {
+                (settings.gateway.esp, settings.leaves_nat_alone())
+            }
+        };
+        match leaves_nat_alone {
+            true => (esp, NatExemption::Never),
+            false => (esp, NatExemption::Possible),
         }
     }
 

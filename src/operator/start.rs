@@ -87,7 +87,7 @@ fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
     if options.mode == Mode::DryRun {
         return rehearse(&ground, &ground.peek(), settings);
     }
-    let started = in_session(&ground, settings, |session| session.start())?;
+    let started = in_session(&ground, Some(settings), |session| session.start())?;
     let standing = words(&started.standing);
     let standing = if standing.is_empty() {
         "nothing is set to be put in"
@@ -103,7 +103,7 @@ fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
-    let started = in_session(&ground, nothing_set(options), |session| session.stop())?;
+    let started = in_session(&ground, None, |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
         Some(rulesets) => format!("the gateway's rules are out of {rulesets}\n"),
@@ -134,7 +134,7 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     let started = match blocked(which) {
-        Some(blocked) => in_session(&ground, nothing_set(options), |session| session.unblock(&blocked))?,
+        Some(blocked) => in_session(&ground, None, |session| session.unblock(&blocked))?,
         None => StartReport::default(),
     };
     let left = pairs(started.standing.clear_text_blocks);
@@ -150,13 +150,6 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
     Ok(u8::from(none && which.is_some()))
 }
 
-/// No settings, but for the bit of the mark: rules that an older version has put in are written anew with it.
-fn nothing_set(options: &Options) -> Settings {
-    let set = Settings::load(options.config.as_deref()).unwrap_or_default();
-    let mut settings = Settings::default();
-    settings.gateway.mark = set.gateway.mark;
-    settings
-}
 
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
 fn blocked(which: Option<&str>) -> Option<Blocked> {
@@ -166,15 +159,18 @@ fn blocked(which: Option<&str>) -> Option<Blocked> {
     Some(Blocked::By { connection, network })
 }
 
-/// Settles what a call that died has left, does the change, and leaves no empty folder behind.
+/// Settles what a call that died has left, does the change, and leaves no empty folder behind. A removal needs no settings.
 fn in_session(
     ground: &CommandContext<'_>,
-    settings: Settings,
+    settings: Option<Settings>,
     change: impl FnOnce(&mut Engine<'_, crate::iptables::Programs<'_>>) -> Result<StartReport, crate::apply::ApplyError>,
 ) -> Result<StartReport, HookError> {
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
-    let context = context(ground, &store, settings)?;
+    let context = match settings {
+        Some(settings) => context(ground, &store, settings)?,
+        None => ground.removing_context(&store)?,
+    };
     let mut session = Engine::new(&store, &mut programs, context);
     let started = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.tidy();
