@@ -9,7 +9,10 @@ use log::{error, info, warn};
 
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus, removing_context};
+use super::{
+    CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus,
+    removing_context,
+};
 use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsSource};
 use crate::cli::Options;
 use crate::iptables::Programs;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::apply::{Context, SettingsSource};
 use crate::cli::Options;
-use crate::hook::{CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now, removing_context};
+use crate::hook::{
+    CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now, removing_context,
+};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::Ruleset;
 use crate::record::{DaemonProcess, Store};

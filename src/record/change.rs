@@ -38,6 +38,7 @@ impl Store {
     }
 
     fn note(&self, journal: &Journal) -> Result<(), RecordError> {
+        self.invalidate();
         file::write(&self.folder.join("pending.new"), journal)?;
         file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
     }
@@ -86,6 +87,9 @@ impl Store {
     /// # Errors
     /// If the file cannot be read.
     pub fn journal(&self) -> Result<Option<Journal>, RecordError> {
+        if !self.has_name("pending")? {
+            return Ok(None);
+        }
         absent_is_none(file::read(&self.folder.join("pending")))
     }
 
@@ -96,6 +100,7 @@ impl Store {
     /// If a file cannot be changed or a record not be read.
     pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
         self.settle_files(journal, journal.recovery)?;
+        self.invalidate();
         file::remove_tree(&self.ruleset_folder(journal.ruleset).join("nodes"))?;
         for record in self.entries(journal.ruleset)? {
             self.enter(journal.ruleset, &record)?;
@@ -108,10 +113,12 @@ impl Store {
     /// # Errors
     /// If the file cannot be removed.
     pub fn clear_journal(&self) -> Result<(), RecordError> {
+        self.invalidate();
         file::remove(&self.folder.join("pending"))
     }
 
     fn settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
+        self.invalidate();
         let ruleset = journal.ruleset;
         match recovery {
             Recovery::RollForward => {
@@ -138,17 +145,22 @@ impl Store {
     }
 
     /// Enters what comes in the folders that it is found by.
-    fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
-        file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
+    pub(super) fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
+        let id = record.id().as_str();
         for folder in self.index_folders(ruleset, record) {
-            file::make_folder(&folder)?;
-            file::touch(&folder.join(record.id().as_str()))?;
+            if let Err(error) = file::touch_in(&folder, id) {
+                if !error.is_absence() {
+                    return Err(error);
+                }
+                file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
+                file::touch_in(&folder, id)?;
+            }
         }
         Ok(())
     }
 
     /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
-    fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
+    pub(super) fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())

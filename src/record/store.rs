@@ -1,8 +1,9 @@
 //! The record's folders.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
+use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike, moves};
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
 use crate::updown_env::Tunnel;
@@ -30,6 +31,16 @@ pub struct Store {
     top: PathBuf,
     pub(super) folder: PathBuf,
     lock: Option<Lock>,
+    cache: Mutex<Cache>,
+}
+
+/// What has been read under the lock. Nobody else changes it, so it is true until [`Store::invalidate`].
+#[derive(Debug, Default)]
+struct Cache {
+    /// The names in the namespace's folder.
+    names: Option<BTreeSet<String>>,
+    has_entries: BTreeMap<Ruleset, bool>,
+    installed: BTreeMap<Ruleset, Installed>,
 }
 
 /// What holds for all rules of a ruleset.
@@ -142,6 +153,7 @@ impl Store {
             top: top.to_owned(),
             folder,
             lock: Some(lock?),
+            cache: Mutex::default(),
         })
     }
 
@@ -152,6 +164,7 @@ impl Store {
             top: top.to_owned(),
             folder: top.join(namespace.to_string()),
             lock: None,
+            cache: Mutex::default(),
         }
     }
 
@@ -184,6 +197,9 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn dead_daemons(&self) -> Result<Vec<DaemonProcess>, RecordError> {
+        if !self.has_name("daemons")? {
+            return Ok(Vec::new());
+        }
         let names: Vec<_> = file::names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
         let daemons = names.iter().filter_map(|name| name.parse::<DaemonProcess>().ok());
         Ok(daemons.filter(DaemonProcess::is_dead).collect())
@@ -194,9 +210,8 @@ impl Store {
     /// # Errors
     /// If the note cannot be written.
     pub fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
-        let folder = self.folder.join("daemons");
-        file::make_folder(&folder)?;
-        file::touch(&folder.join(daemon.to_string()))
+        self.invalidate();
+        file::touch_in(&self.folder.join("daemons"), &daemon.to_string())
     }
 
     /// Forgets a daemon that has no tunnels here any more.
@@ -212,7 +227,40 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
-        is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW))
+        let list = || is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW));
+        if self.lock.is_none() {
+            return list();
+        }
+        if let Some(known) = self.cache().has_entries.get(&ruleset) {
+            return Ok(*known);
+        }
+        let found = self.has_name(&ruleset.to_string())? && list()?;
+        self.cache().has_entries.insert(ruleset, found);
+        Ok(found)
+    }
+
+    /// Whether the namespace's folder has this name in it. One listing answers for every file and folder there.
+    pub(super) fn has_name(&self, name: &str) -> Result<bool, RecordError> {
+        if self.lock.is_none() {
+            // Whoever reads it finds out.
+            return Ok(true);
+        }
+        let mut cache = self.cache();
+        let names = match &mut cache.names {
+            Some(names) => names,
+            unread => unread.insert(file::names(&self.folder)?.collect::<Result<_, _>>()?),
+        };
+        Ok(names.contains(name))
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Each change of it is whole: a panic elsewhere leaves none halfway.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was read: something is about to be written, or has been.
+    pub(super) fn invalidate(&self) {
+        *self.cache() = Cache::default();
     }
 
     /// Finds a tunnel's record, or a name for it.
@@ -220,6 +268,10 @@ impl Store {
     /// # Errors
     /// If a record that might be its own cannot be read, or every name that it could bear is taken.
     pub fn tunnel_slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
+        if !self.has_entries(ruleset)? {
+            let free = key.ids().next();
+            return free.map(TunnelSlot::Free).ok_or_else(|| no_name(key));
+        }
         let mut free = None;
         for id in key.ids() {
             match self.entry(ruleset, &id)? {
@@ -228,9 +280,7 @@ impl Store {
                 None => free = free.or(Some(id)),
             }
         }
-        free.map(TunnelSlot::Free).ok_or_else(|| RecordError::NoName {
-            connection: key.connection.to_string(),
-        })
+        free.map(TunnelSlot::Free).ok_or_else(|| no_name(key))
     }
 
     /// Everything on record in a ruleset.
@@ -283,14 +333,34 @@ impl Store {
         Ok(tunnels)
     }
 
+    /// The tunnels of a connection that this peer has up and MOBIKE can make others of, whatever their selectors were at `up`.
+    ///
+    /// # Errors
+    /// If one of their records cannot be read.
+    pub fn moving(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+        let folder = self.nodes_folder(ruleset, &opener_id(call));
+        let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
+        let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
+        records
+            .filter_map(|record| record.map(Record::into_tunnel).transpose())
+            .collect()
+    }
+
     /// What holds for all rules of a ruleset, if anything is on record there.
     ///
     /// # Errors
     /// If the note of it cannot be read.
     pub fn installed(&self, ruleset: Ruleset) -> Result<Installed, RecordError> {
+        if let Some(known) = self.cache().installed.get(&ruleset) {
+            return Ok(*known);
+        }
         let note: Option<InstalledNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
         // Versions before the second layout wrote it only where the place was not the first.
-        Ok(note.map_or_else(Installed::before_notes, |note| note.installed))
+        let installed = note.map_or_else(Installed::before_notes, |note| note.installed);
+        if self.lock.is_some() {
+            self.cache().installed.insert(ruleset, installed);
+        }
+        Ok(installed)
     }
 
     /// Notes what holds from now on.
@@ -298,6 +368,7 @@ impl Store {
     /// # Errors
     /// If the note cannot be written.
     pub fn set_installed(&self, ruleset: Ruleset, installed: Installed) -> Result<(), RecordError> {
+        self.invalidate();
         let new = self.ruleset_folder(ruleset).join("place.new");
         file::make_folder(&self.ruleset_folder(ruleset))?;
         file::write(
@@ -352,17 +423,20 @@ impl Store {
         Ok(staying)
     }
 
-    /// Writes a record whose rules are not affected.
+    /// Writes a record whose rules are not affected, in the place of the one that is there.
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
-        entry.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
-        self.write_new(ruleset, entry)?;
-        file::rename(
-            &self.new_file(ruleset, entry.id()),
-            &self.tunnel_file(ruleset, entry.id()),
-        )
+    pub fn update(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
+        new.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
+        self.write_new(ruleset, new)?;
+        let folders = |entry: &Record| self.index_folders(ruleset, entry);
+        let moved = old.filter(|old| folders(old) != folders(new));
+        if moved.is_some() {
+            self.enter(ruleset, new)?;
+        }
+        file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()))?;
+        moved.map_or(Ok(()), |old| self.leave(ruleset, old, std::slice::from_ref(new)))
     }
 
     /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of a peer's name servers, everything,
@@ -383,7 +457,7 @@ impl Store {
         for ruleset in Ruleset::all() {
             if self.has_entries(ruleset)? {
                 empty = false;
-            } else {
+            } else if self.has_name(&ruleset.to_string())? {
                 file::remove_tree(&self.ruleset_folder(ruleset))?;
             }
         }
@@ -399,10 +473,16 @@ impl Store {
     }
 
     pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
-        file::make_folder(&self.ruleset_folder(ruleset))?;
-        file::make_folder(&self.tunnels_folder(ruleset))?;
+        self.invalidate();
         let path = self.new_file(ruleset, entry.id());
-        let written = file::write(&path, entry);
+        let written = match file::write(&path, entry) {
+            Err(error) if error.is_absence() => {
+                file::make_folder(&self.ruleset_folder(ruleset))?;
+                file::make_folder(&self.tunnels_folder(ruleset))?;
+                file::write(&path, entry)
+            }
+            other => other,
+        };
         if written.is_err() {
             let _ = file::remove(&path);
         }
@@ -447,12 +527,15 @@ impl Store {
 
     /// The folder whose files name the tunnels that the kernel cannot tell from this one.
     fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
-        let name = TunnelId::alike(tunnel);
+        self.nodes_folder(ruleset, &TunnelId::alike(tunnel))
+    }
+
+    fn nodes_folder(&self, ruleset: Ruleset, name: &TunnelId) -> PathBuf {
         self.ruleset_folder(ruleset).join("nodes").join(name.as_str())
     }
 
     /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
-    /// selectors.
+    /// selectors, and who has it up if the selectors can change.
     pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
         let nodes = entry.tunnel_rules().shared_chains();
         let nodes = nodes
@@ -463,6 +546,9 @@ impl Store {
             .collect();
         if let Record::Tunnel(record) = entry {
             folders.insert(self.alike_folder(ruleset, &record.tunnel));
+            let openers = record.openers.iter().filter(|_| moves(&record.tunnel));
+            let names = openers.map(|opener| opener_id(&opener.tunnel(&record.tunnel)));
+            folders.extend(names.map(|name| self.nodes_folder(ruleset, &name)));
         }
         folders
     }
@@ -481,6 +567,17 @@ impl Store {
                 .join("nodes")
                 .join(shared_chains.to_string()),
         }
+    }
+}
+
+/// The name of the folder whose files name what a call's peer has up.
+fn opener_id(call: &Tunnel) -> TunnelId {
+    TunnelId::for_opener(&call.connection, &call.remote_id, call.user.as_ref())
+}
+
+fn no_name(key: &TunnelKey) -> RecordError {
+    RecordError::NoName {
+        connection: key.connection.to_string(),
     }
 }
 

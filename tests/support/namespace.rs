@@ -287,7 +287,9 @@ impl Namespace {
 
 /// Keeps a namespace, until its standard input is closed: also when this process is killed.
 fn hold() -> Child {
-    const SCRIPT: &str = "mount -t tmpfs -o mode=755 tmpfs /run && echo ready && exec cat >/dev/null";
+    // It opens nothing once it is ready: `>/dev/null` in a /dev that a test has mounted meanwhile would make a file of that name.
+    const SCRIPT: &str =
+        "mount -t tmpfs -o mode=755 tmpfs /run && exec 3>&1 >/dev/null && echo ready >&3 && exec cat 3>&-";
     let mut holder = Command::new(tool("unshare"))
         .args(["--net", "--mount", "--propagation", "private", "/bin/sh", "-c", SCRIPT])
         .stdin(Stdio::piped())

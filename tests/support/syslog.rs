@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,10 +41,14 @@ impl Syslog {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut buffer = [0; 2048];
-        while let Ok(length) = self.socket.recv(&mut buffer) {
-            lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        loop {
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned()),
+                // A signal that some child of this process has ended.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return lines,
+            }
         }
-        lines
     }
 
     /// Where the socket is.

@@ -18,7 +18,13 @@ fn gateway() -> World {
         ..World::default()
     };
     world.start().expect("a start");
-    world.up(&tunnel(&strongswan("up-client", "office", 1, "10.1.0.0/24", "10.2.0.0/24")));
+    world.up(&tunnel(&strongswan(
+        "up-client",
+        "office",
+        1,
+        "10.1.0.0/24",
+        "10.2.0.0/24",
+    )));
     world
 }
 
@@ -71,7 +77,9 @@ fn a_down_changes_nothing_of_a_tunnel_that_stays_beside_it() {
 #[test]
 fn the_record_of_hundreds_of_services_and_thousands_of_peers_can_be_read_back() {
     let services: String = (1..=330).map(|port| format!("\"tcp/{port}\", ")).collect();
-    let peers: String = (0..2000).map(|n| format!("\"192.{}.{}.1\", ", n / 250, n % 250)).collect();
+    let peers: String = (0..2000)
+        .map(|n| format!("\"192.{}.{}.1\", ", n / 250, n % 250))
+        .collect();
     let settings = format!(
         "[gateway]\nike = \"known\"\nesp = \"known\"\npeers = [{peers}]\n\
          [tunnel]\nallow = [{services}]\nlog = \"all\"\nhost-access = \"yes\"\n"
@@ -88,7 +96,10 @@ fn the_record_of_hundreds_of_services_and_thousands_of_peers_can_be_read_back() 
     for entry in fs::read_dir(folder).expect("a record") {
         let text = fs::read(entry.expect("an entry").path()).expect("a record");
         assert!(text.len() > 100_000, "only {} bytes", text.len());
-        assert!(!text.windows(2).any(|pair| pair == b"\n " || pair == b": "), "not compact");
+        assert!(
+            !text.windows(2).any(|pair| pair == b"\n " || pair == b": "),
+            "not compact"
+        );
     }
     assert_eq!(world.restore().expect("a restore"), Vec::new());
     world.down(&office);

@@ -12,6 +12,7 @@ mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;
+mod openers;
 mod properties;
 mod restore;
 mod routing_sequences;
