@@ -94,7 +94,7 @@ impl<'a> CommandContext<'a> {
             now: self.now,
             ..Context::default()
         };
-        Ok(removing_context(context, self.options, store)?)
+        removing_context(context, self.options, store)
     }
 
     /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in
