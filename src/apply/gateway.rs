@@ -239,7 +239,7 @@ impl<T: Tables> Engine<'_, T> {
                 for guard in self.clear_text_blocks(ruleset, &record)? {
                     add(ruleset, guard);
                 }
-                if let Some((family, outer)) = outer(&record, &self.context.settings)
+                if let Some((family, outer)) = outer(&record, self.context.settings.gateway.esp)
                     && let Some(ruleset) = ours.get(&family)
                 {
                     add(*ruleset, Record::EspPeer(outer));
@@ -295,10 +295,8 @@ impl<T: Tables> Engine<'_, T> {
     /// Tunnels as they are to be by the settings.
     fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let settings = &self.context.settings;
-        let records = records.into_iter().map(|record| TunnelRecord {
-            policy: settings.policy(&record.tunnel),
-            ..record
-        });
+        let records = records.into_iter();
+        let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));
         self.agree_all(records.collect(), settings.gateway.mark)
     }
 
