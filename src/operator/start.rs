@@ -114,7 +114,7 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
         return Ok(());
     }
     let mut programs = ground.programs(&store);
-    let session = Engine::new(&store, &mut programs, context(&ground, &store, Settings::default())?);
+    let session = Engine::new(&store, &mut programs, context(&ground, &store, Some(Settings::default()))?);
     match SettingsChanges::of(&session.plan_start()?).openings() {
         None => Ok(()),
         Some(openings) => Err(HookError::Refused(format!(
