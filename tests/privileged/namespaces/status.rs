@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook, is_printable, write_program};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
 /// What it prints, and its exit code.
@@ -47,7 +47,7 @@ fn count(machine: &Namespace, family: Family) -> (u64, u64) {
 }
 
 fn v6() -> Call {
-    find("libreswan-5.4", "v6", "up-client-v6")
+    find_call("libreswan-5.4", "v6", "up-client-v6")
 }
 
 #[test]

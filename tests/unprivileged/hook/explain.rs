@@ -2,7 +2,7 @@
 
 use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, is_printable};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 
 /// What it says; nothing is started and nothing is changed.
 fn explain(fakes: &Fakes, words: &[&str]) -> Ending {
@@ -61,7 +61,7 @@ allow = "replies"
     assert_eq!(started.code, Some(0), "{}", started.err_text());
     let others = ["host", "ports"].map(|connection| {
         let verb = if connection == "host" { "up-host" } else { "up-client" };
-        find("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
+        find_call("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
     });
     for up in [strongswan_up()].iter().chain(&others) {
         fakes.hook().must(up);
@@ -108,7 +108,7 @@ fn a_packet_is_followed_in_clear_and_through_its_tunnels_to_the_rule_that_decide
 #[test]
 fn what_depends_on_the_order_of_tunnels_is_told_so() {
     let fakes = gateway();
-    let alike = find("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
+    let alike = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
     fakes.hook().must(&alike);
     let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80"];
     let text = told(&fakes, &packet);
