@@ -239,7 +239,7 @@ impl<T: Tables> Engine<'_, T> {
                 for guard in self.clear_text_blocks(ruleset, &record)? {
                     add(ruleset, guard);
                 }
-                if let Some((family, outer)) = outer(&record, &self.context.settings)
+                if let Some((family, outer)) = outer(&record, self.context.settings.gateway.esp)
                     && let Some(ruleset) = ours.get(&family)
                 {
                     add(*ruleset, Record::EspPeer(outer));

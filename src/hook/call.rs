@@ -9,8 +9,11 @@ use log::{error, info, warn};
 
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus};
-use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError};
+use super::{
+    CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus,
+    removing_context,
+};
+use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsSource};
 use crate::cli::Options;
 use crate::iptables::Programs;
 use crate::logging::VPN;
@@ -276,10 +279,16 @@ impl HookCall<'_> {
     /// for that.
     fn full_context(&self, event: &Event, store: &Store) -> Context {
         let mut context = self.context(event);
-        if store.has_older_layout().unwrap_or_default() {
-            let _ = know_recorded_tunnels(&mut context, store);
+        match &event.firewall {
+            FirewallAction::Open(_) if store.has_older_layout().unwrap_or_default() => {
+                let _ = know_recorded_tunnels(&mut context, store);
+                context
+            }
+            FirewallAction::Open(_) => context,
+            FirewallAction::Close(_) | FirewallAction::Nothing => {
+                removing_context(context.clone(), self.options, store).unwrap_or(context)
+            }
         }
-        context
     }
 
     fn context(&self, event: &Event) -> Context {
@@ -290,6 +299,10 @@ impl HookCall<'_> {
             connected: connected(&event.firewall, &self.settings),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
+            settings_source: match &event.firewall {
+                FirewallAction::Open(_) => SettingsSource::File,
+                FirewallAction::Close(_) | FirewallAction::Nothing => SettingsSource::Record,
+            },
         }
     }
 

@@ -5,6 +5,7 @@ mod support;
 
 mod again;
 mod declared;
+mod downs;
 mod emulator;
 mod explained;
 mod folders;
