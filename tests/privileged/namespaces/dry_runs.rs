@@ -62,7 +62,7 @@ impl Gateway {
         for verb in ["up-client", "prepare-client", "route-client"] {
             gateway.hook().must(&up().saying(verb));
         }
-        gateway.hook().must(&find("libreswan-4.10", "rw", "up-client"));
+        gateway.hook().must(&find_call("libreswan-4.10", "rw", "up-client"));
         gateway.0.tables(Family::Ipv4, &["-F", "FORWARD"]);
         gateway.0.settings(AFTER);
         gateway
