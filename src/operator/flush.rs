@@ -181,7 +181,9 @@ fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushRe
     }
     for (table, chain, rule) in &swept.user_rules {
         match others {
-            UserRules::Delete => report.say(format_args!("{ruleset} {table}: removed your rule in chain \"{chain}\": {rule}")),
+            UserRules::Delete => report.say(format_args!(
+                "{ruleset} {table}: removed your rule in chain \"{chain}\": {rule}"
+            )),
             UserRules::Keep => report.complain(&format_args!(
                 "{ruleset} {table}: kept: your rule in chain \"{chain}\": {rule} (--force deletes it)"
             )),

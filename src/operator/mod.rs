@@ -60,7 +60,10 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             ended("start", start::start(&options, asked))
         }
         CliCommand::Stop => ended("stop", start::stop(&options)),
-        CliCommand::Unblock { which: None, all: false } => ended(
+        CliCommand::Unblock {
+            which: None,
+            all: false,
+        } => ended(
             "unblock",
             Err(HookError::Refused(
                 "name a connection or a network (status shows what is blocked), or use --all".to_owned(),

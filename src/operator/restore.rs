@@ -71,7 +71,10 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
     session.recover()?;
     for ruleset in session.upgrade()? {
         // Writing into a String cannot fail.
-        let _ = writeln!(restored.text, "rewritten: {ruleset} (an older version had installed the rules)");
+        let _ = writeln!(
+            restored.text,
+            "rewritten: {ruleset} (an older version had installed the rules)"
+        );
     }
     for ruleset in rulesets {
         match session.reconcile(ruleset) {
@@ -121,7 +124,9 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
 fn repaired(ruleset: Ruleset, drifts: &[Drift], detail: Detail) -> String {
     let mut text = String::new();
     for table in Table::ALL {
-        let drifts = drifts.iter().filter(|drift| drift.table == table && drift.is_repairable());
+        let drifts = drifts
+            .iter()
+            .filter(|drift| drift.table == table && drift.is_repairable());
         let repairs = repairs(drifts);
         if !repairs.is_empty() {
             // Writing into a String cannot fail.

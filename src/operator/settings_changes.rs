@@ -94,16 +94,31 @@ impl SettingsChanges {
             .map(|(what, tunnels)| format!("{}: {what}", counted(*tunnels, "tunnel")))
             .collect();
         if self.rules_only > 0 {
-            lines.push(format!("{}: other rules, same policy", counted(self.rules_only, "tunnel")));
+            lines.push(format!(
+                "{}: other rules, same policy",
+                counted(self.rules_only, "tunnel")
+            ));
         }
-        let Replaced { added, removed, changed } = self.gateways;
+        let Replaced {
+            added,
+            removed,
+            changed,
+        } = self.gateways;
         for (number, word) in [(added, "installed"), (removed, "removed"), (changed, "changed")] {
             if number > 0 {
                 lines.push(format!("gateway rules: {word}"));
             }
         }
-        let Replaced { added, removed, changed } = self.blocked;
-        for (number, word) in [(added, "blocked"), (removed, "unblocked"), (changed, "blocked by other rules")] {
+        let Replaced {
+            added,
+            removed,
+            changed,
+        } = self.blocked;
+        for (number, word) in [
+            (added, "blocked"),
+            (removed, "unblocked"),
+            (changed, "blocked by other rules"),
+        ] {
             if number > 0 {
                 lines.push(format!("{} of networks: {word}", counted(number, "pair")));
             }

@@ -114,7 +114,11 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
         return Ok(());
     }
     let mut programs = ground.programs(&store);
-    let session = Engine::new(&store, &mut programs, context(&ground, &store, Some(Settings::default()))?);
+    let session = Engine::new(
+        &store,
+        &mut programs,
+        context(&ground, &store, Some(Settings::default()))?,
+    );
     match SettingsChanges::of(&session.plan_start()?).openings() {
         None => Ok(()),
         Some(openings) => Err(HookError::Refused(format!(
@@ -200,7 +204,11 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
     print(&match (unblocked.is_empty(), which) {
         (true, Some(name)) => format!("nothing is blocked for \"{}\"\n", crate::words::one_line(name)),
         (true, None) => "nothing is blocked\n".to_owned(),
-        (false, _) => format!("{}{}\n", unblocked.concat(), left_blocked(started.standing.clear_text_blocks)),
+        (false, _) => format!(
+            "{}{}\n",
+            unblocked.concat(),
+            left_blocked(started.standing.clear_text_blocks)
+        ),
     })?;
     Ok(u8::from(unblocked.is_empty() && which.is_some()))
 }

@@ -49,9 +49,7 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.table)?;
         match &self.kind {
-            DriftKind::OlderLayout => {
-                f.write_str("older layout: an older version of pluto-updown installed the rules")
-            }
+            DriftKind::OlderLayout => f.write_str("older layout: an older version of pluto-updown installed the rules"),
             DriftKind::Nothing(chains) => write!(f, "missing: all {chains} chains of pluto-updown"),
             DriftKind::NoChain(chain) => write!(f, "missing chain {chain}"),
             DriftKind::OrphanChain(chain) => write!(f, "leftover chain {chain} (no tunnel uses it)"),
@@ -66,7 +64,12 @@ impl fmt::Display for Drift {
                 base_chain(*chain)
             ),
             DriftKind::Jumps(chain, times) => {
-                write!(f, "unexpected jumps {} -> {} (found {times})", chain.name(), base_chain(*chain))
+                write!(
+                    f,
+                    "unexpected jumps {} -> {} (found {times})",
+                    chain.name(),
+                    base_chain(*chain)
+                )
             }
             DriftKind::Misplaced(chain, place, rules, rule) => {
                 let side = match place {

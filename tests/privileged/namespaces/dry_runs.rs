@@ -21,7 +21,11 @@ fn words(command: &str) -> &'static [&'static [&'static str]] {
     match command {
         "start" => &[&["start"], &["start", "--boot"]],
         "stop" => &[&["stop"]],
-        "unblock" => &[&["unblock", "--all"], &["unblock", "net-net"], &["unblock", "10.2.0.0/24"]],
+        "unblock" => &[
+            &["unblock", "--all"],
+            &["unblock", "net-net"],
+            &["unblock", "10.2.0.0/24"],
+        ],
         "check" => &[&["check"]],
         "flush" => &[&["flush"], &["flush", "--force"]],
         "explain" => &[

@@ -47,7 +47,10 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
     for backend in VARIANTS {
         let machine = machine(backend);
         let before = machine.everything();
-        assert_eq!(flush(&machine, &[]), (Some(0), "no rules or chains of pluto-updown found\n".to_owned()));
+        assert_eq!(
+            flush(&machine, &[]),
+            (Some(0), "no rules or chains of pluto-updown found\n".to_owned())
+        );
         tunnels().iter().for_each(|up| machine.hook().must(up));
         let stands = machine.everything();
         let (code, text) = flush(&machine, &["--dry-run"]);
@@ -128,8 +131,7 @@ fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
         machine.tables(Family::Ipv4, &rule);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(1), "{text}");
-        let told =
-            "kept: your rule in chain \"ADMIN\": -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
+        let told = "kept: your rule in chain \"ADMIN\": -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
         assert!(text.contains(told), "{text}");
         let expected = [("ADMIN".to_owned(), 1), ("PLUTO-INPUT".to_owned(), 0)];
         assert_eq!(ours(&machine.saved(Family::Ipv4)), expected.into(), "{backend}");

@@ -147,8 +147,14 @@ fn what_stands_goes_on_counting() {
         let rule = block.split_once("-A ").expect("a rule").1;
         machine.tables(Family::Ipv4, &[&["-D"], &*rule.split(' ').collect::<Vec<_>>()].concat());
         let said = restore(&machine, &["--verbose"]);
-        assert!(said.starts_with(&format!("restored 1 rule ({backend}-ipv4 filter)\n")), "{said}");
-        assert!(said.contains(&format!("    {backend}-ipv4 filter: missing rule in PLUTO-FI-")), "{said}");
+        assert!(
+            said.starts_with(&format!("restored 1 rule ({backend}-ipv4 filter)\n")),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("    {backend}-ipv4 filter: missing rule in PLUTO-FI-")),
+            "{said}"
+        );
         let save = tool(&format!("iptables-{backend}-save")).display().to_string();
         let after = machine.run([&*save, "-c", "-t", "filter"], "");
         let sorted = |text: &str| {
@@ -213,10 +219,7 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
         machine.hook().must(&libreswan_up().opposite());
         machine.run([&*load], &saved);
         let told = restore(&machine, &["-v"]);
-        assert!(
-            told.contains("leftover chain PLUTO-I (no tunnel uses it)"),
-            "{told}"
-        );
+        assert!(told.contains("leftover chain PLUTO-I (no tunnel uses it)"), "{told}");
         machine.assert_as_before(&before);
     }
 }
@@ -256,7 +259,11 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
         assert_eq!(run(&["restore"]), (Some(0), NOTHING.to_owned()), "{backend}");
         assert_eq!(machine.listing(), stands, "{backend}");
         let (code, text) = run(&["flush", "--yes"]);
-        assert_eq!((code, text.matches("kept: your rule in ").count()), (Some(1), 4), "{text}");
+        assert_eq!(
+            (code, text.matches("kept: your rule in ").count()),
+            (Some(1), 4),
+            "{text}"
+        );
         assert_eq!(
             the_administrators(&machine.listing()[0]),
             the_administrators(&stands[0]),

@@ -58,7 +58,9 @@ fn start_without_the_settings_file_opens_nothing_unless_it_is_forced() {
         let shown = hook.operate(&["start", "--dry-run"]);
         assert_eq!(shown.code, Some(0));
         assert!(
-            shown.out_text().contains("# 1 tunnel: allow replies -> all, when-down block -> leave\n"),
+            shown
+                .out_text()
+                .contains("# 1 tunnel: allow replies -> all, when-down block -> leave\n"),
             "{}",
             shown.out_text()
         );
@@ -79,7 +81,10 @@ fn start_without_a_settings_file_is_no_matter_where_nothing_is_restricted() {
     machine.settings("");
     machine.hook().must(&libreswan_up());
     let ending = without_settings(&machine).operate(&["start"]);
-    assert_eq!((ending.code, ending.out_text().as_str()), (Some(0), "nothing to change: 1 tunnel\n"));
+    assert_eq!(
+        (ending.code, ending.out_text().as_str()),
+        (Some(0), "nothing to change: 1 tunnel\n")
+    );
 }
 
 #[test]
@@ -98,7 +103,12 @@ fn flush_asks_while_tunnels_are_up_and_says_how_they_get_rules_again() {
         let ending = machine.hook().operate(&["flush", "--yes"]);
         let text = ending.out_text();
         assert_eq!(ending.code, Some(0), "{text}");
-        for word in ["1 tunnel up lost all rules", "restore cannot", "swanctl --terminate", "ipsec auto --down"] {
+        for word in [
+            "1 tunnel up lost all rules",
+            "restore cannot",
+            "swanctl --terminate",
+            "ipsec auto --down",
+        ] {
             assert!(text.contains(word), "{text}");
         }
         // Nothing is up any more that could lose anything.
@@ -121,7 +131,10 @@ fn flush_asks_on_a_terminal_and_takes_anything_but_yes_for_no() {
     };
     for answer in ["", "n", "maybe"] {
         let text = asked(answer);
-        assert!(text.contains("Remove everything? [y/N]") && text.contains("nothing removed"), "{text}");
+        assert!(
+            text.contains("Remove everything? [y/N]") && text.contains("nothing removed"),
+            "{text}"
+        );
         assert_eq!(machine.everything(), stands, "{answer}");
     }
     let text = asked("y");
@@ -147,6 +160,9 @@ fn unblock_needs_a_name_or_all_and_names_what_it_unblocked() {
         let lines = "unblocked 10.1.0.0/24 <-> 10.2.0.0/24 (net-net)\nnone left blocked\n".to_owned();
         assert_eq!(said, (Some(0), lines), "{backend}");
         let ending = machine.hook().operate(&["unblock", "--all"]);
-        assert_eq!((ending.code, ending.out_text().as_str()), (Some(0), "nothing is blocked\n"));
+        assert_eq!(
+            (ending.code, ending.out_text().as_str()),
+            (Some(0), "nothing is blocked\n")
+        );
     }
 }
