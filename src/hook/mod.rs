@@ -28,7 +28,7 @@ use crate::settings::{Mss, Policy, Settings, SettingsError, StockSettings};
 use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
 use crate::words::escaped;
 
-use call::Call;
+use call::HookCall;
 pub use summary::Summary;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
@@ -142,7 +142,7 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
         // Removal needs only the record, so that a broken file never keeps a rule installed.
         FirewallAction::Close(_) | FirewallAction::Nothing => Settings::default(),
     };
-    let call = Call {
+    let call = HookCall {
         raw_env,
         options,
         namespace: network_namespace()?,
