@@ -237,7 +237,7 @@ impl<T: Tables> Engine<'_, T> {
                 add(ruleset, guard);
             }
             for record in records {
-                if let Some((family, outer)) = outer(&record, &self.context.settings)
+                if let Some((family, outer)) = outer(&record, self.context.settings.gateway.esp)
                     && let Some(ruleset) = ours.get(&family)
                 {
                     add(*ruleset, Record::EspPeer(outer));

@@ -59,6 +59,18 @@ pub struct Context {
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set.
     pub settings: Settings,
+    /// Whether that is known.
+    pub settings_source: SettingsSource,
+}
+
+/// Where a call has its settings from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SettingsSource {
+    /// From the file, or there is none.
+    #[default]
+    File,
+    /// From nowhere: a removal needs none, or the file cannot be read. What of them went into a tunnel's rules is on record.
+    Record,
 }
 
 /// One call at work: the record, locked, and the tables.

@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 
 use super::find::Meant;
-use super::{ApplyError, Change, Engine, Plan, TunnelOutcome, alike};
+use super::{ApplyError, Change, Engine, Plan, SettingsSource, TunnelOutcome, alike};
 use crate::iptables::Tables;
-use crate::netfilter::Ruleset;
+use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
-    NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, kept_sources, tunnel_rules,
+    NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules, esp_peer_rules,
+    kept_sources, tunnel_rules,
 };
 use crate::record::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit};
-use crate::settings::{Esp, Policy, Settings};
+use crate::settings::{Esp, Policy};
 use crate::updown_env::{Tunnel, UpCounting};
 
 impl<T: Tables> Engine<'_, T> {
@@ -118,18 +119,15 @@ impl<T: Tables> Engine<'_, T> {
         mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
         let (tunnel, peers) = (&record.tunnel, record.peers());
-        let settings = &self.context.settings;
+        let (esp, nat_exemption) = self.of_all_tunnels(old);
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
         let connected = self.context.connected.clone().unwrap_or_else(recorded);
         let terms = PolicyContext {
             policy,
             connected: &connected,
-            esp: settings.gateway.esp,
+            esp,
             peers: &peers,
-            nat_exemption: match settings.leaves_nat_alone() {
-                true => NatExemption::Never,
-                false => NatExemption::Possible,
-            },
+            nat_exemption,
             mark,
             interfaces: &self.context.interfaces,
             path_mtu: tunnel
@@ -144,6 +142,28 @@ impl<T: Tables> Engine<'_, T> {
         match spared && tunnel_rules.can_omit_nat() {
             true => Ok(tunnel_rules.without_nat()),
             false => Ok(tunnel_rules),
+        }
+    }
+
+    /// What is set for all tunnels alike; where that is not known, what it was when this one's rules were made.
+    fn of_all_tunnels(&self, old: Option<&TunnelRecord>) -> (Esp, NatExemption) {
+        let settings = &self.context.settings;
+        let (esp, leaves_nat_alone) = match (self.context.settings_source, old) {
+            (SettingsSource::Record, Some(old)) => {
+                let esp_peers = SharedChains::Optional(OptionalChains::EspPeers);
+                let esp = match old.tunnel_rules.shared_chains().contains(&esp_peers) {
+                    true => Esp::Negotiated,
+                    false => Esp::Leave,
+                };
+                (esp, !old.tunnel_rules.tables().contains(&Table::Nat))
+            }
+            (SettingsSource::Record, None) | (SettingsSource::File, _) => {
+                (settings.gateway.esp, settings.leaves_nat_alone())
+            }
+        };
+        match leaves_nat_alone {
+            true => (esp, NatExemption::Never),
+            false => (esp, NatExemption::Possible),
         }
     }
 
@@ -163,7 +183,12 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(Vec::new());
         };
         let mut changes = self.plan_esp_peer_close([id.clone()])?;
-        let Some((family, wanted)) = new.and_then(|new| outer(new, &self.context.settings)) else {
+        let esp = match (self.context.settings_source, changes.is_empty()) {
+            (SettingsSource::File, _) => self.context.settings.gateway.esp,
+            (SettingsSource::Record, true) => Esp::Leave,
+            (SettingsSource::Record, false) => Esp::Negotiated,
+        };
+        let Some((family, wanted)) = new.and_then(|new| outer(new, esp)) else {
             return Ok(changes);
         };
         let ruleset = Ruleset {
@@ -326,8 +351,8 @@ fn reversed(change: &Change) -> Change {
 }
 
 /// What lets in ESP for a tunnel whose packets are of the other family, and the family of its ruleset; nothing, if that is not asked for.
-pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Family, EspPeerRecord)> {
-    match settings.gateway.esp {
+pub(super) fn outer(record: &TunnelRecord, esp: Esp) -> Option<(Family, EspPeerRecord)> {
+    match esp {
         Esp::Negotiated => {}
         Esp::Any | Esp::Known | Esp::Leave => return None,
     }

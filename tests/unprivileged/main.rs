@@ -6,6 +6,7 @@ mod support;
 mod again;
 mod blocked_pairs;
 mod declared;
+mod downs;
 mod emulator;
 mod explained;
 mod folders;
