@@ -218,8 +218,11 @@ fn blocked_pairs(changes: &[Change]) -> Vec<String> {
     let records = changes.iter().flat_map(|change| &change.removed);
     let pairs = records.filter_map(|record| match record {
         Record::ClearTextBlock(block) => {
-            let connection = block.connection();
-            let connection = connection.map_or_else(String::new, |name| format!(" ({name})"));
+            let connections: Vec<_> = block.connections().iter().map(ToString::to_string).collect();
+            let connection = match connections.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", connections.join(", ")),
+            };
             Some(format!("unblocked {} <-> {}{connection}\n", block.local, block.remote))
         }
         Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => None,
