@@ -146,7 +146,9 @@ fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
     let [told] = &*compare(&desired, &spoilt) else {
         panic!("one drift")
     };
-    let whole = told.strip_prefix(&format!("filter: missing rule in {chain}: ")).unwrap();
+    let whole = told
+        .strip_prefix(&format!("filter: missing rule in {chain}: "))
+        .unwrap();
     assert!(whole.starts_with(rule), "{told}");
     assert_eq!(
         mended(&desired, &spoilt),
