@@ -31,3 +31,4 @@ mod storm;
 mod tables;
 mod upgrade;
 mod variants;
+mod verdicts;
