@@ -384,7 +384,6 @@ pub struct StatusArguments {
     /// Again every SECONDS [2], with traffic per second
     // Two options: whether it is given, and with which value.
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    #[expect(clippy::option_option, reason = "clap's type for an option with an optional value")]
     pub watch: Option<Option<u64>>,
     /// A problem if no tunnel of this connection is up
     #[arg(long, value_name = "NAME")]

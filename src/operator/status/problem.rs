@@ -178,7 +178,15 @@ impl Problem {
             DriftKind::NoUserJump(chain) => {
                 Fix::Advice(format!("add a jump to {chain} to your own rules (place = \"own\")"))
             }
-            _ => Fix::RESTORE,
+            DriftKind::Nothing(_)
+            | DriftKind::NoChain(_)
+            | DriftKind::OrphanChain(_)
+            | DriftKind::NoRule(..)
+            | DriftKind::UnexpectedRule(..)
+            | DriftKind::Order(_)
+            | DriftKind::NoJump(_)
+            | DriftKind::Jumps(..)
+            | DriftKind::Misplaced(..) => Fix::RESTORE,
         };
         let (chain, rule) = match &drift.kind {
             DriftKind::NoChain(chain)
@@ -268,9 +276,10 @@ fn group(key: &GroupKey<'_>, members: &[&Problem]) -> Vec<String> {
     }
     let number = members.iter().map(|problem| problem.count).sum();
     let mut lines = vec![format!("{note}{}{}", key.place, key.kind.counted(number))];
-    let prefix = match key.kind {
-        ProblemKind::Unapplied => UNAPPLIED,
-        _ => &key.place,
+    let prefix = if key.kind == ProblemKind::Unapplied {
+        UNAPPLIED
+    } else {
+        &key.place
     };
     let example = |problem: &&&Problem| format!("    {}", problem.text.strip_prefix(prefix).unwrap_or(&problem.text));
     lines.extend(members.iter().take(EXAMPLES).map(|problem| example(&problem)));

@@ -53,7 +53,7 @@ pub(super) fn text(report: &StatusReport, view: &View<'_>) -> String {
     let tunnels = selected(report, view);
     // Whoever asks for a tunnel asks for that one; what else there is does not matter then.
     let more = if view.names.is_empty() {
-        others(report)
+        others(report, view.size.width)
     } else {
         Vec::new()
     };

@@ -60,7 +60,7 @@ fn says_so(machine: &Namespace, family: Family) {
     let ruleset = format!("{}-{family}", machine.backend);
     let line = format!("{ruleset} filter: leftover chain PLUTO-");
     assert!(
-        status.contains("our chains are loaded") && status.contains(&format!("{ruleset}")) || status.contains(&line),
+        status.contains("our chains are loaded") && status.contains(&ruleset) || status.contains(&line),
         "{status}"
     );
     assert!(check.contains(&format!("WRONG {ruleset}: ")), "{check}");

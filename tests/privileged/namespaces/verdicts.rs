@@ -1,7 +1,7 @@
 //! The verdict of `status`: when it is OK, when not, and what monitoring systems get.
 
 use std::fs::{self, File};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
@@ -32,22 +32,24 @@ fn kinds(document: &Value, severity: &str) -> Vec<String> {
 
 /// Makes every record say that its tunnel is up since two minutes ago, and nobody has called about it since.
 fn age(machine: &Namespace) {
+    /// Before any record was written.
+    const AGE: Duration = Duration::from_secs(120);
     let files = machine.shell(&format!(
         "find {} -path '*/tunnels/*' -type f",
         machine.state().display()
     ));
-    let then = SystemTime::now() - Duration::from_secs(120);
     for path in files.lines() {
         let text = fs::read_to_string(path).expect("a record");
         let mut record: Value = serde_json::from_str(&text).expect("a record");
         let since = record["since"].as_u64().expect("a time");
-        record["since"] = (since - 120).into();
+        record["since"] = (since - AGE.as_secs()).into();
+        let called = fs::metadata(path).and_then(|file| file.modified()).expect("a time");
         fs::write(path, record.to_string()).expect("writing a record");
         File::options()
             .write(true)
             .open(path)
             .expect("a record")
-            .set_modified(then)
+            .set_modified(called - AGE)
             .expect("a time");
     }
 }
