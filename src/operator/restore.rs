@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::command_context::{CommandContext, print, rulesets};
 use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options, RoutingOwner};
-use crate::hook::HookError;
+use crate::hook::{HookError, close_late};
 use crate::netfilter::{Ruleset, restore_text};
 use crate::plan::Drift;
 use crate::record::Store;
@@ -30,6 +30,7 @@ pub(super) fn run(options: &Options) -> Result<u8, HookError> {
             let mut restored = restored?;
             // Without the lock: a program that hangs keeps no tunnel from its rules.
             drop(store);
+            close_late(ground.options, ground.namespace);
             let kept = ground.peek().dead_daemons()?.into_iter().collect();
             for trouble in ground.settle_resolver(&kept)? {
                 restored.fail(&trouble);
@@ -73,6 +74,12 @@ fn restore(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, HookE
     for ruleset in session.upgrade()? {
         // Writing into a String cannot fail.
         let _ = writeln!(restored.text, "mended: {ruleset} older layout");
+    }
+    if let Err(error) = session.close_owed() {
+        restored.fail(&error);
+    }
+    for (connection, error) in session.unpaid() {
+        restored.fail(&format_args!("{connection}: its `down` cannot be executed: {error}"));
     }
     for ruleset in rulesets {
         match session.reconcile(ruleset) {

@@ -17,7 +17,7 @@ pub(crate) enum Verb {
 pub(crate) enum Ended {
     /// Well.
     Done,
-    /// It told the daemon that nothing was changed.
+    /// It told the daemon that nothing was changed: a `down` is noted, and the next call executes it.
     Refused,
     /// It told the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
     /// is counted and every `down` is completed.
@@ -34,13 +34,14 @@ impl Model {
     pub(crate) fn call(&mut self, which: usize, tunnel: &Tunnel, verb: Verb, ended: Ended) {
         let is_counted = tunnel.up_counting == UpCounting::Counted;
         match (verb, ended) {
-            (_, Ended::Refused) => {}
+            (Verb::Up, Ended::Refused) => {}
             (Verb::Up, Ended::Open) if !is_counted => {}
             (Verb::Up, Ended::Done | Ended::Open) => {
                 let count = self.up.entry(which).or_default();
                 *count = if is_counted { *count + 1 } else { 1 };
             }
-            (Verb::Down, Ended::Done | Ended::Open) => {
+            // What cannot be removed now is noted, and removed before anything else is done.
+            (Verb::Down, _) => {
                 if let Some(count) = self.up.get_mut(&which) {
                     *count -= 1;
                     if *count == 0 {
