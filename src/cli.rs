@@ -309,17 +309,24 @@ pub enum CliCommand {
         force: bool,
     },
     /// Show what a tunnel allows, or the verdict on a packet
-    #[command(help_template = HELP, after_help = PACKET_HELP)]
+    #[command(help_template = HELP, after_help = PACKET_HELP, override_usage = "pluto-updown explain [OPTIONS] [NAME | FROM TO [SERVICE]]")]
     Explain {
-        /// The connection, or a tunnel's short name as in its chains
-        #[arg(value_name = "CONNECTION", required_unless_present = "packet", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-        name: Option<String>,
-        /// Show the verdict on a packet; see below
+        /// A connection, or a tunnel's short name as in its chains;
+        /// or two ends of a packet; nothing: a list of the tunnels
+        #[arg(value_name = "NAME | FROM TO", num_args = 0..=4, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        words: Vec<String>,
+        /// The verdict on a packet, where a tunnel is named too
         #[arg(long, num_args = 2..=4, value_names = ["FROM", "TO"])]
         packet: Option<Vec<String>>,
-        /// Draw the diagram as SVG, and nothing else
+        /// Draw the path of the tunnel's packets, in text
         #[arg(long, conflicts_with = "packet")]
+        diagram: bool,
+        /// Draw it as SVG, and print nothing else
+        #[arg(long, conflicts_with_all = ["packet", "diagram"])]
         svg: bool,
+        /// Also show the chains, and other paths that a packet can take
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Forget tunnels without an IPsec policy in the kernel
     #[command(help_template = HELP)]
@@ -413,11 +420,13 @@ pub fn answer(error: &clap::Error) -> String {
     }
 }
 
-/// What `--packet` takes.
+/// What a packet is.
 const PACKET_HELP: &str = "\
-The packet: --packet FROM TO [PROTOCOL|SERVICE] [PORT]. A service is as in the
-settings file: tcp/22, ping. It is followed in clear, and through every tunnel
-that its addresses fit, to the rule that decides.";
+FROM and TO are addresses or host names. A SERVICE is a TCP port, or as in
+/etc/services or the settings file: 443, https, tcp:443, udp 53, ping, esp.
+  pluto-updown explain 10.2.0.9 10.1.0.5 443
+  pluto-updown explain branch.example db.example:5432
+  pluto-updown explain NAME --packet 10.2.0.9 10.1.0.5 ping";
 
 #[cfg(test)]
 mod tests {

@@ -89,7 +89,7 @@ impl Settings {
 }
 
 impl Malformed {
-    fn of(self, path: &Path) -> SettingsError {
+    pub(super) fn of(self, path: &Path) -> SettingsError {
         SettingsError::Malformed {
             path: path.to_owned(),
             line: self.line,
