@@ -60,7 +60,7 @@ pub use desired_state::{DesiredChain, DesiredState};
 pub use dispatch::{BUCKET_BITS, DispatchBucket, OptionalChains, SharedChains};
 pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
 pub use gateway::{gateway_key, gateway_rules};
-pub use identity::{TunnelId, TunnelKey, are_alike};
+pub use identity::{TunnelId, TunnelKey, are_alike, may_have_become, moves};
 pub use nat::kept_sources;
 pub use packet_path::PacketPath;
 pub use rebuild::{is_installed, move_jumps, rebuild, release_base_chains};

@@ -145,7 +145,7 @@ impl Store {
     }
 
     /// Enters what comes in the folders that it is found by.
-    fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
+    pub(super) fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
         let id = record.id().as_str();
         for folder in self.index_folders(ruleset, record) {
             if let Err(error) = file::touch_in(&folder, id) {
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
-    fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
+    pub(super) fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())

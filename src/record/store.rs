@@ -15,7 +15,7 @@ use super::file;
 use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike};
+use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike, moves};
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
 use crate::updown_env::Tunnel;
@@ -333,6 +333,19 @@ impl Store {
         Ok(tunnels)
     }
 
+    /// The tunnels of a connection that this peer has up and MOBIKE can make others of, whatever their selectors were at `up`.
+    ///
+    /// # Errors
+    /// If one of their records cannot be read.
+    pub fn moving(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+        let folder = self.nodes_folder(ruleset, &opener_id(call));
+        let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
+        let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
+        records
+            .filter_map(|record| record.map(Record::into_tunnel).transpose())
+            .collect()
+    }
+
     /// What holds for all rules of a ruleset, if anything is on record there.
     ///
     /// # Errors
@@ -410,17 +423,20 @@ impl Store {
         Ok(staying)
     }
 
-    /// Writes a record whose rules are not affected.
+    /// Writes a record whose rules are not affected, in the place of the one that is there.
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
-        entry.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
-        self.write_new(ruleset, entry)?;
-        file::rename(
-            &self.new_file(ruleset, entry.id()),
-            &self.tunnel_file(ruleset, entry.id()),
-        )
+    pub fn update(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
+        new.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
+        self.write_new(ruleset, new)?;
+        let folders = |entry: &Record| self.index_folders(ruleset, entry);
+        let moved = old.filter(|old| folders(old) != folders(new));
+        if moved.is_some() {
+            self.enter(ruleset, new)?;
+        }
+        file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()))?;
+        moved.map_or(Ok(()), |old| self.leave(ruleset, old, std::slice::from_ref(new)))
     }
 
     /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of a peer's name servers, everything,
@@ -511,12 +527,15 @@ impl Store {
 
     /// The folder whose files name the tunnels that the kernel cannot tell from this one.
     fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
-        let name = TunnelId::alike(tunnel);
+        self.nodes_folder(ruleset, &TunnelId::alike(tunnel))
+    }
+
+    fn nodes_folder(&self, ruleset: Ruleset, name: &TunnelId) -> PathBuf {
         self.ruleset_folder(ruleset).join("nodes").join(name.as_str())
     }
 
     /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
-    /// selectors.
+    /// selectors, and who has it up if the selectors can change.
     pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
         let nodes = entry.tunnel_rules().shared_chains();
         let nodes = nodes
@@ -527,6 +546,9 @@ impl Store {
             .collect();
         if let Record::Tunnel(record) = entry {
             folders.insert(self.alike_folder(ruleset, &record.tunnel));
+            let openers = record.openers.iter().filter(|_| moves(&record.tunnel));
+            let names = openers.map(|opener| opener_id(&opener.tunnel(&record.tunnel)));
+            folders.extend(names.map(|name| self.nodes_folder(ruleset, &name)));
         }
         folders
     }
@@ -546,6 +568,11 @@ impl Store {
                 .join(shared_chains.to_string()),
         }
     }
+}
+
+/// The name of the folder whose files name what a call's peer has up.
+fn opener_id(call: &Tunnel) -> TunnelId {
+    TunnelId::for_opener(&call.connection, &call.remote_id, call.user.as_ref())
 }
 
 fn no_name(key: &TunnelKey) -> RecordError {

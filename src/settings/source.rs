@@ -78,7 +78,7 @@ impl SettingsSource {
     pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
         let path = config.unwrap_or(Path::new(DEFAULT_PATH)).to_owned();
         let text = Settings::read_text(config)?;
-        let (settings, lines) = reader::read_with_lines(&text).map_err(|malformed| malformed.of(&path))?;
+        let (settings, lines) = reader::read_with_lines(&text).map_err(|malformed| malformed.in_file(&path))?;
         Ok(Self {
             path,
             text,

@@ -5,12 +5,14 @@ mod support;
 
 mod again;
 mod declared;
+mod downs;
 mod emulator;
 mod explained;
 mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;
+mod openers;
 mod properties;
 mod restore;
 mod routing_sequences;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::gather::{BlockedPair, GatewayStatus, StatusReport, TrafficCounters, TunnelStatus};
 use crate::netfilter::Counters;
-use crate::record::{NameServerMeans, NameUser};
+use crate::record::{NameServerMeans, NameUser, Opener};
 use crate::updown_env::Domain;
 
 /// The version of the schema.
@@ -37,6 +37,7 @@ struct TunnelObject<'a> {
     peer: Option<String>,
     peer_id: &'a str,
     user: Option<&'a str>,
+    openers: Vec<OpenerObject<'a>>,
     my_network: String,
     peer_network: String,
     traffic: String,
@@ -63,6 +64,13 @@ struct DaemonObject {
 struct CountersObject {
     packets: u64,
     bytes: u64,
+}
+
+#[derive(Serialize)]
+struct OpenerObject<'a> {
+    peer_id: &'a str,
+    user: Option<&'a str>,
+    peer: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -169,6 +177,7 @@ fn tunnel(tunnel: &TunnelStatus) -> TunnelObject<'_> {
         peer: record.tunnel.remote_host.map(|peer| peer.to_string()),
         peer_id: record.tunnel.remote_id.as_str(),
         user: record.tunnel.user.as_ref().map(|user| user.as_str()),
+        openers: record.openers.iter().map(opener).collect(),
         my_network: record.key.local_client.to_string(),
         peer_network: record.key.remote_client.to_string(),
         traffic: record.key.traffic.to_string(),
@@ -184,6 +193,14 @@ fn tunnel(tunnel: &TunnelStatus) -> TunnelObject<'_> {
         }),
         inbound: counters(|traffic| traffic.inbound),
         outbound: counters(|traffic| traffic.outbound),
+    }
+}
+
+fn opener(opener: &Opener) -> OpenerObject<'_> {
+    OpenerObject {
+        peer_id: opener.remote_id.as_str(),
+        user: opener.user.as_ref().map(|user| user.as_str()),
+        peer: opener.remote_host.map(|peer| peer.to_string()),
     }
 }
 

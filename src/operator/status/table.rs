@@ -9,6 +9,7 @@ use crate::netfilter::Counters;
 use crate::record::{NameServerMeans, NameUser};
 use crate::selector::Traffic;
 use crate::settings::{Nat, WhenDown};
+use crate::updown_env::Tunnel;
 use crate::words::{span, wrapped};
 
 /// How wide each column is; the last three stand at the right of theirs.
@@ -118,21 +119,30 @@ fn row(report: &StatusReport, tunnel: &TunnelStatus, before: Option<(Duration, &
     ]
 }
 
-/// The networks, the peer and what is allowed.
+/// The networks, the peers that have it up, and what is allowed.
 fn middle(tunnel: &TunnelStatus) -> Vec<String> {
     let about = &tunnel.record.tunnel;
-    let peer = about
+    let mut lines = vec![format!("{} - {}", about.local_client, about.remote_client)];
+    for (view, _) in tunnel.record.views() {
+        let peer = peer(&view);
+        if !lines.contains(&peer) {
+            lines.push(peer);
+        }
+    }
+    lines.push(format!("allowed: {}", allowed(tunnel)));
+    lines
+}
+
+/// `192.0.2.2 anna@example.test (anna)`
+fn peer(tunnel: &Tunnel) -> String {
+    let host = tunnel
         .remote_host
         .map_or_else(|| "%any".to_owned(), |peer| peer.to_string());
-    let user = about
+    let user = tunnel
         .user
         .as_ref()
         .map_or_else(String::new, |user| format!(" ({user})"));
-    vec![
-        format!("{} - {}", about.local_client, about.remote_client),
-        format!("{peer} {}{user}", about.remote_id).trim_end().to_owned(),
-        format!("allowed: {}", allowed(tunnel)),
-    ]
+    format!("{host} {}{user}", tunnel.remote_id).trim_end().to_owned()
 }
 
 /// What a tunnel allows and what else is done with its packets, in the words of the settings.

@@ -2,7 +2,7 @@
 
 use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, is_printable};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 
 /// What it says; nothing but listings is started, and nothing is changed.
 fn explain(fakes: &mut Fakes, words: &[&str]) -> Ending {
@@ -89,7 +89,7 @@ allow = "replies"
     }
     let others = ["host", "ports"].map(|connection| {
         let verb = if connection == "host" { "up-host" } else { "up-client" };
-        find("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
+        find_call("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
     });
     for up in [strongswan_up()].iter().chain(&others) {
         fakes.must(up);
@@ -155,7 +155,7 @@ fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
     fakes.must(&strongswan_up().opposite());
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.1.0.9", "22"]]);
     assert!(text.contains("tunnel ports"), "{text}");
-    let others = find("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
+    let others = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
     fakes.must(&others.opposite());
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.1.0.9", "22"]]);
     assert_is(&fakes, &text, "blocked", include_str!("explained/blocked.txt"));
@@ -313,7 +313,7 @@ fn a_picture_of_rules_that_are_not_loaded_is_drawn_and_warned_of() {
 #[test]
 fn what_depends_on_the_order_of_tunnels_is_told_so() {
     let mut fakes = gateway();
-    let alike = find("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
+    let alike = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
     fakes.must(&alike);
     let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80", "-v"];
     let text = told(&mut fakes, &packet);
