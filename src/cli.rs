@@ -326,11 +326,10 @@ pub enum CliCommand {
     /// Show what a tunnel allows, or the verdict on a packet
     #[command(help_template = HELP, after_help = PACKET_HELP, override_usage = "pluto-updown explain [OPTIONS] [NAME | FROM TO [SERVICE]]")]
     Explain {
-        /// A connection, or a tunnel's short name as in its chains;
-        /// or two ends of a packet; nothing: a list of the tunnels
-        #[arg(value_name = "NAME | FROM TO", num_args = 0..=4, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        /// A tunnel, or the ends of a packet; none: list the tunnels
+        #[arg(value_name = "WORD", num_args = 0..=4, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         words: Vec<String>,
-        /// The verdict on a packet, where a tunnel is named too
+        /// The verdict on a packet, also of a named tunnel
         #[arg(long, num_args = 2..=4, value_names = ["FROM", "TO"])]
         packet: Option<Vec<String>>,
         /// Draw the path of the tunnel's packets, in text
@@ -339,7 +338,7 @@ pub enum CliCommand {
         /// Draw it as SVG, and print nothing else
         #[arg(long, conflicts_with_all = ["packet", "diagram"])]
         svg: bool,
-        /// Also show the chains, and other paths that a packet can take
+        /// Also show the chains and other paths
         #[arg(short, long)]
         verbose: bool,
     },
@@ -437,6 +436,7 @@ pub fn answer(error: &clap::Error) -> String {
 
 /// What a packet is.
 const PACKET_HELP: &str = "\
+NAME is a connection, or the short name of a tunnel as in its chains.
 FROM and TO are addresses or host names. A SERVICE is a TCP port, or as in
 /etc/services or the settings file: 443, https, tcp:443, udp 53, ping, esp.
   pluto-updown explain 10.2.0.9 10.1.0.5 443
