@@ -94,7 +94,10 @@ pub(super) fn run(options: &Options, asked: &Asked, colours: Colours) -> Result<
         Subject::List | Subject::Packet { named: None, .. } => Vec::new(),
         Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find(&scene, name) {
             Ok(found) => found,
-            Err(error) => return Ok(complain(1, &error)),
+            Err(error) => {
+                let set = find::settings_of(&scene, name);
+                return Ok(complain(1, &format!("{error}{set}")));
+            }
         },
     };
     if asked.form == Form::Svg && found.len() > 1 {

@@ -258,26 +258,18 @@ impl Case<'_> {
 
     fn of_block(&self, block: &ClearTextBlockRecord) -> Reason {
         let (local, remote) = (block.local, block.remote);
-        let unblock = block
-            .connection()
+        let connections = block.connections();
+        let unblock = connections
+            .first()
             .map_or_else(|| remote.to_string(), ToString::to_string);
         let remedy = format!("bring their tunnel up, or: pluto-updown unblock {unblock}");
         let settings = match &self.scene.settings {
             Err(error) => vec![error.clone()],
-            Ok(source) => {
-                let named = source.of_pair(&(local, remote));
-                let of_connection = || Some(source.of_connection(block.connection()?, "when-down"));
-                let of_tunnel = || {
-                    let places = source.of_tunnel(block.tunnel.as_ref()?, "when-down");
-                    places.into_iter().next()
-                };
-                let place = named.or_else(of_tunnel).or_else(of_connection);
-                place.iter().map(SettingPlace::to_string).collect()
-            }
+            Ok(source) => blocking(source, block),
         };
         Reason {
             words: format!(
-                "not encrypted, and when-down = \"block\" keeps {local} and {remote} apart without a tunnel"
+                "unencrypted, and when-down = \"block\" blocks {local} <-> {remote} outside their tunnel"
             ),
             settings,
             remedy: Some(remedy),
@@ -344,6 +336,19 @@ impl Case<'_> {
             },
         }
     }
+}
+
+/// The lines that ask for a blocked pair: by its networks, or for the connections that have it.
+fn blocking(source: &SettingsSource, block: &ClearTextBlockRecord) -> Vec<String> {
+    let named = source.of_pair(&(block.local, block.remote));
+    let asked = block.askers().flat_map(|tunnel| source.of_tunnel(tunnel, "when-down"));
+    let mut places: Vec<SettingPlace> = Vec::new();
+    for place in named.into_iter().chain(asked) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places.iter().map(SettingPlace::to_string).collect()
 }
 
 /// Whether the file says the same of a key as when the tunnel's rules were made.

@@ -153,13 +153,17 @@ fn the_answer_comes_first_with_the_setting_that_decides_and_the_remedy() {
 fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
     let mut fakes = gateway();
     fakes.must(&strongswan_up().opposite());
-    let text = asked(&mut fakes, &[&["10.2.0.7", "10.1.0.9", "22"]]);
-    assert!(text.contains("tunnel ports"), "{text}");
     let others = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
     fakes.must(&others.opposite());
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.1.0.9", "22"]]);
     assert_is(&fakes, &text, "blocked", include_str!("explained/blocked.txt"));
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.66.0.9", "22"]]);
+    let set = [
+        "Set for it: ",
+        ":8  [[connection]] name = \"net-net\": allow = ",
+        "drops its unencrypted packets",
+    ];
+    explain_fails(&mut fakes, &["net-net"], 1, &set);
     let words: Vec<_> = text.split_whitespace().collect();
     let named = "none between these addresses is up; up: host; when-down blocks nothing between these addresses";
     assert!(words.join(" ").contains(named), "{text}");
