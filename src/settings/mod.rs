@@ -101,12 +101,11 @@ impl Settings {
         entries.map(|entry| entry.overrides.apply_to(&self.tunnel).bypass.unwrap_or_default())
     }
 
-    /// The name of the connections for which two networks are named.
-    #[must_use]
-    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> Option<&NamePattern> {
-        let mut entries = self.connections.iter();
-        let entry = entries.find(|entry| entry.pairs().any(|other| other == *pair))?;
-        entry.filter.name.as_ref()
+    /// The names of the connections for which two networks are named.
+    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> impl Iterator<Item = &NamePattern> {
+        let entries = self.connections.iter();
+        let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
+        entries.filter_map(|entry| entry.filter.name.as_ref())
     }
 
     /// The first entry that fits a tunnel, and the doubtful ones before it.
