@@ -268,9 +268,7 @@ impl Case<'_> {
             Ok(source) => blocking(source, block),
         };
         Reason {
-            words: format!(
-                "unencrypted, and when-down = \"block\" blocks {local} <-> {remote} outside their tunnel"
-            ),
+            words: format!("unencrypted, and when-down = \"block\" blocks {local} <-> {remote} outside their tunnel"),
             settings,
             remedy: Some(remedy),
             ..Reason::default()
