@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 
 use super::names::{Directory, service_port};
-use crate::selector::{Family, PortProtocol, Ports, Protocol, Traffic};
+use crate::selector::{Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::Service;
 use crate::words::escaped;
 
@@ -287,10 +287,10 @@ pub(super) fn answering(kind: &Traffic, family: Family) -> Traffic {
             local: remote.clone(),
             remote: local.clone(),
         },
-        Traffic::Icmp(crate::selector::Icmp::Type(kind) | crate::selector::Icmp::Code(kind, _)) if *kind == echo.0 => {
-            Traffic::Icmp(crate::selector::Icmp::Type(echo.1))
+        Traffic::Icmp(Icmp::Type(number) | Icmp::Code(number, _)) if *number == echo.0 => {
+            Traffic::Icmp(Icmp::Type(echo.1))
         }
-        other => other.clone(),
+        Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_) => kind.clone(),
     }
 }
 
