@@ -225,10 +225,7 @@ impl<T: Tables> Engine<'_, T> {
     fn add_clear_text_blocks(&self, change: &mut Change, record: &TunnelRecord) -> Result<(), ApplyError> {
         for new in self.clear_text_blocks(change.ruleset, record)? {
             let old = self.store.entry(change.ruleset, new.id())?;
-            if let Some(Record::ClearTextBlock(old)) = &old
-                && old.tunnel_rules == *new.tunnel_rules()
-                && old.tunnel.is_some()
-            {
+            if old.as_ref() == Some(&new) {
                 continue;
             }
             change.removed.extend(old);

@@ -23,11 +23,11 @@ use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{DaemonProcess, RecordError, Store};
 use crate::rtnetlink::Kernel;
-use crate::settings::{Doubts, Settings};
+use crate::settings::{Settings, UncertainEntries};
 use crate::updown_env::{Event, FirewallAction, Operation, RawEnv, Routing, Tunnel};
 
 /// A call, with its options, its settings and the facts about the system that it depends on.
-pub(super) struct Call<'a> {
+pub(super) struct HookCall<'a> {
     pub(super) raw_env: &'a RawEnv,
     pub(super) options: &'a Options,
     pub(super) namespace: u64,
@@ -37,7 +37,7 @@ pub(super) struct Call<'a> {
     pub(super) settings: Settings,
 }
 
-impl Call<'_> {
+impl HookCall<'_> {
     /// Carries it out.
     pub(super) fn carry_out(&self, event: &Event) -> Result<Summary, HookError> {
         let silent = match &event.firewall {
@@ -350,7 +350,7 @@ fn log_tunnel(event: TunnelEvent, tunnel: &Tunnel) {
 }
 
 /// The texts that the peer chose come last, because they can be long.
-fn warn_of_doubts(tunnel: &Tunnel, doubts: &Doubts<'_>) {
+fn warn_of_doubts(tunnel: &Tunnel, doubts: &UncertainEntries<'_>) {
     let user: String = tunnel.user.iter().map(|user| format!(", user {user}")).collect();
     warn!("{}: {doubts}; peer {}{user}", tunnel.connection, tunnel.remote_id);
 }

@@ -29,7 +29,7 @@ use crate::settings::{Mss, Policy, Settings, SettingsError, StockSettings};
 use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
 use crate::words::escaped;
 
-use call::Call;
+use call::HookCall;
 pub use summary::Summary;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
@@ -72,6 +72,9 @@ pub enum HookError {
     /// The routes, addresses or devices cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
+    /// A command would do more than whoever typed it may expect, and waits for an option that says so.
+    #[error("{0}")]
+    Refused(String),
     /// What would be done cannot be shown.
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -83,7 +86,7 @@ impl HookError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Tolerated(_) => 0,
-            Self::Arguments(_) | Self::Settings(_) => 2,
+            Self::Arguments(_) | Self::Settings(_) | Self::Refused(_) => 2,
             Self::Env(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
         }
     }
@@ -146,7 +149,7 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
         // Removal needs only the record, so that a broken file never keeps a rule installed.
         FirewallAction::Close(_) | FirewallAction::Nothing => Settings::default(),
     };
-    let call = Call {
+    let call = HookCall {
         raw_env,
         options,
         namespace: network_namespace()?,

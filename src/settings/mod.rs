@@ -13,6 +13,7 @@ mod reader;
 mod route;
 mod salvage;
 mod service;
+mod source;
 mod stock;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, Whe
 pub use route::{AlwaysRoute, RouteArguments};
 pub use salvage::only_ipsec;
 pub use service::Service;
+pub use source::{SettingOrigin, SettingPlace, SettingTable, SettingsSource};
 pub use stock::{STOCK_PATHS, StockSettings};
 
 /// What the administrator has set.
@@ -56,7 +58,10 @@ impl Settings {
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.overrides.apply_to(&self.tunnel));
+        let certain = entry.map_or_else(
+            || self.tunnel.clone(),
+            |(_, entry)| entry.overrides.apply_to(&self.tunnel),
+        );
         doubtful.into_iter().fold(certain, |policy, (_, entry)| {
             policy.intersect(&entry.overrides.apply_to(&self.tunnel))
         })
@@ -66,20 +71,23 @@ impl Settings {
     #[must_use]
     pub fn blocked_pairs_of(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let entries = entry.into_iter().chain(doubtful.into_iter().map(|(_, entry)| entry));
+        let entries = entry.into_iter().chain(doubtful).map(|(_, entry)| entry);
         let pairs = entries.flat_map(ConnectionSettings::pairs);
-        pairs.filter(|(near, _)| near.family() == tunnel.family()).collect()
+        pairs.filter(|(local, _)| local.family() == tunnel.family()).collect()
     }
 
     /// The entries of which it is in doubt whether they apply to a tunnel.
     #[must_use]
-    pub fn doubts(&self, tunnel: &Tunnel) -> Option<Doubts<'_>> {
+    pub fn doubts(&self, tunnel: &Tunnel) -> Option<UncertainEntries<'_>> {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.overrides.apply_to(&self.tunnel));
+        let certain = entry.map_or_else(
+            || self.tunnel.clone(),
+            |(_, entry)| entry.overrides.apply_to(&self.tunnel),
+        );
         let conflicts =
             |(_, entry): &(usize, &ConnectionSettings)| certain.conflicts(&entry.overrides.apply_to(&self.tunnel));
         let conflicts: BTreeSet<_> = doubtful.iter().flat_map(conflicts).collect();
-        (!doubtful.is_empty()).then_some(Doubts { doubtful, conflicts })
+        (!doubtful.is_empty()).then_some(UncertainEntries { doubtful, conflicts })
     }
 
     /// Every two networks of a family that are named to be held apart.
@@ -91,7 +99,7 @@ impl Settings {
             .iter()
             .filter(blocks)
             .flat_map(ConnectionSettings::pairs);
-        pairs.filter(|(near, _)| near.family() == family).collect()
+        pairs.filter(|(local, _)| local.family() == family).collect()
     }
 
     /// What each connection for which two networks are named lets by.
@@ -101,12 +109,11 @@ impl Settings {
         entries.map(|entry| entry.overrides.apply_to(&self.tunnel).bypass.unwrap_or_default())
     }
 
-    /// The name of the connections for which two networks are named.
-    #[must_use]
-    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> Option<&NamePattern> {
-        let mut entries = self.connections.iter();
-        let entry = entries.find(|entry| entry.pairs().any(|other| other == *pair))?;
-        entry.filter.name.as_ref()
+    /// The names of the connections for which two networks are named.
+    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> impl Iterator<Item = &NamePattern> {
+        let entries = self.connections.iter();
+        let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
+        entries.filter_map(|entry| entry.filter.name.as_ref())
     }
 
     /// The first entry that fits a tunnel, and the doubtful ones before it.
@@ -117,7 +124,7 @@ impl Settings {
                 Fit::No => {}
                 Fit::Doubtful => applying.doubtful.push((number, entry)),
                 Fit::Yes => {
-                    applying.entry = Some(entry);
+                    applying.entry = Some((number, entry));
                     break;
                 }
             }
@@ -129,20 +136,20 @@ impl Settings {
 /// The entries that apply to a tunnel, or may.
 #[derive(Debug, Default)]
 struct Applying<'a> {
-    entry: Option<&'a ConnectionSettings>,
-    /// Each with its number, from 1.
+    /// With its number, from 1; so are the doubtful ones.
+    entry: Option<(usize, &'a ConnectionSettings)>,
     doubtful: Vec<(usize, &'a ConnectionSettings)>,
 }
 
 /// That some entries may apply to a tunnel, for a log. One line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Doubts<'a> {
+pub struct UncertainEntries<'a> {
     doubtful: Vec<(usize, &'a ConnectionSettings)>,
     /// The keys in which they differ from what is certain, and that have no intersection.
     conflicts: BTreeSet<&'static str>,
 }
 
-impl fmt::Display for Doubts<'_> {
+impl fmt::Display for UncertainEntries<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((number, entry)) = self.doubtful.first() else {
             return Ok(());
@@ -183,6 +190,6 @@ impl Settings {
     /// # Errors
     /// If it holds what is no setting: the first error in it.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        reader::read(text)
+        reader::read_settings(text)
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod again;
+mod blocked_pairs;
 mod declared;
 mod downs;
 mod emulator;

@@ -9,23 +9,36 @@ use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
 use pluto_updown::updown_env::{FirewallAction, HostAccess, Tunnel};
 
+use super::what_may_flow::words::in_ipv6;
 use crate::support::emulator::Kind;
 use crate::support::packet::{Packet, Verdict, trace};
 use crate::support::world::{Fate, World, strongswan, tunnel, with};
 
 /// A gateway on a backend, whose tunnels have packets of a family.
-struct Gateway {
-    world: World,
-    family: Family,
+pub(crate) struct Gateway {
+    pub(crate) world: World,
+    pub(crate) family: Family,
+}
+
+/// What is told in IPv4, in a family.
+pub(crate) fn told(text: &str, family: Family) -> String {
+    match family {
+        Family::Ipv4 => text.to_owned(),
+        Family::Ipv6 => in_ipv6(text),
+    }
+}
+
+fn file(text: &str, family: Family) -> Settings {
+    Settings::parse(&told(text, family)).expect("good settings")
 }
 
 /// One on each backend, with tunnels of each family.
-fn gateways(settings: &str) -> impl Iterator<Item = Gateway> + '_ {
+pub(crate) fn gateways(settings: &str) -> impl Iterator<Item = Gateway> + '_ {
     let backends = [Backend::Nft, Backend::Legacy].into_iter();
     let kinds = backends.flat_map(|backend| Family::ALL.map(|family| (backend, family)));
     kinds.map(move |(backend, family)| {
         let mut world = World {
-            settings: Settings::parse(settings).expect("good settings"),
+            settings: file(settings, family),
             ..World::default()
         };
         world.tables.default = backend;
@@ -49,17 +62,14 @@ allow = [\"tcp/22\"]
 ";
 
 impl Gateway {
-    fn networks(&self) -> [&'static str; 2] {
-        match self.family {
-            Family::Ipv4 => ["10.1.0.0/24", "10.2.0.0/24"],
-            Family::Ipv6 => ["fd00:1::/64", "fd00:2::/64"],
-        }
+    pub(crate) fn networks(&self) -> [String; 2] {
+        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| told(network, self.family))
     }
 
     /// What charon says of a child `net` that a peer has up by an association with this number.
     fn net(&self, peer: &str, number: u32) -> Tunnel {
         let [near, far] = self.networks();
-        let call = strongswan("up-client", "net", 1, near, far);
+        let call = strongswan("up-client", "net", 1, &near, &far);
         tunnel(&with(
             &with(&call, "PLUTO_PEER_ID", peer),
             "PLUTO_UNIQUEID",
@@ -69,17 +79,8 @@ impl Gateway {
 
     /// The same of a road warrior without a virtual address.
     fn road(&self, peer: &str, number: u32, reqid: u32, host: u8) -> Tunnel {
-        let (address, bits) = match self.family {
-            Family::Ipv4 => (format!("203.0.113.{host}"), 32),
-            Family::Ipv6 => (format!("2001:db8::{host}"), 128),
-        };
-        let call = strongswan(
-            "up-client",
-            "road",
-            reqid,
-            self.networks()[0],
-            &format!("{address}/{bits}"),
-        );
+        let [address, network] = ["", "/32"].map(|end| told(&format!("203.0.113.{host}{end}"), self.family));
+        let call = strongswan("up-client", "road", reqid, &self.networks()[0], &network);
         let call = with(
             &with(&call, "PLUTO_PEER_ID", peer),
             "PLUTO_UNIQUEID",
@@ -90,29 +91,18 @@ impl Gateway {
 
     /// What becomes of a new connection out of a tunnel to this port behind us.
     fn verdict(&mut self, reqid: u32, from: &str, port: u16) -> Verdict {
-        let to = match self.family {
-            Family::Ipv4 => "10.1.0.9",
-            Family::Ipv6 => "fd00:1::9",
-        };
-        let packet = Packet::between(from, to).tcp(40000, port);
+        let [from, to] = [from, "10.1.0.9"].map(|address| told(address, self.family));
+        let packet = Packet::between(&from, &to).tcp(40000, port);
         let packet = packet.in_by_ipsec("eth0", reqid).out_by("lan0");
         trace(self.world.tables.book(self.family), &packet).verdict
     }
 
     fn net_verdict(&mut self, port: u16) -> Verdict {
-        let from = match self.family {
-            Family::Ipv4 => "10.2.0.7",
-            Family::Ipv6 => "fd00:2::7",
-        };
-        self.verdict(1, from, port)
+        self.verdict(1, "10.2.0.7", port)
     }
 
     fn road_verdict(&mut self, reqid: u32, host: u8) -> Verdict {
-        let from = match self.family {
-            Family::Ipv4 => format!("203.0.113.{host}"),
-            Family::Ipv6 => format!("2001:db8::{host}"),
-        };
-        self.verdict(reqid, &from, 80)
+        self.verdict(reqid, &format!("203.0.113.{host}"), 80)
     }
 
     fn up(&mut self, openers: &[Tunnel]) {
@@ -125,8 +115,8 @@ impl Gateway {
         self.world.tables.book(self.family).table(Kind::Filter).save()
     }
 
-    fn set(&mut self, settings: &str) {
-        self.world.settings = Settings::parse(settings).expect("good settings");
+    pub(crate) fn set(&mut self, settings: &str) {
+        self.world.settings = file(settings, self.family);
     }
 
     fn assert_nothing_is_left(&mut self) {
@@ -243,7 +233,7 @@ fn a_down_whose_up_is_not_recorded_closes_nothing() {
         let before = gateway.filter();
         let other_reqid = |opener: &Tunnel| {
             let [near, far] = gateway.networks();
-            let call = strongswan("up-client", "net", 2, near, far);
+            let call = strongswan("up-client", "net", 2, &near, &far);
             Tunnel {
                 remote_id: opener.remote_id.clone(),
                 unique_id: opener.unique_id,
@@ -278,7 +268,7 @@ fn a_tunnel_that_got_another_reqid_when_its_peer_moved_is_known_by_the_associati
         let [near, far] = gateway.networks();
         // It has a selector beside this one that is the peer's own address.
         let call = with(
-            &strongswan("down-client", "net", 2, near, far),
+            &strongswan("down-client", "net", 2, &near, &far),
             "PLUTO_PEER",
             "198.51.100.77",
         );

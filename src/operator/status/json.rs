@@ -89,6 +89,7 @@ struct BlockedPairObject<'a> {
     my_network: String,
     peer_network: String,
     connection: Option<&'a str>,
+    connections: Vec<&'a str>,
     since: u64,
     dropped: Option<CountersObject>,
 }
@@ -159,7 +160,13 @@ fn blocked_pair(apart: &BlockedPair) -> BlockedPairObject<'_> {
         family: apart.ruleset.family.to_string(),
         my_network: apart.record.local.to_string(),
         peer_network: apart.record.remote.to_string(),
-        connection: apart.record.connection().map(|connection| connection.as_str()),
+        connection: apart.record.connections().first().map(|connection| connection.as_str()),
+        connections: apart
+            .record
+            .connections()
+            .iter()
+            .map(|connection| connection.as_str())
+            .collect(),
         since: apart.record.since,
         dropped: apart.dropped.map(CountersObject::from),
     }

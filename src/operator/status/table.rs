@@ -55,9 +55,11 @@ pub(super) fn text(report: &StatusReport, before: Option<(Duration, &StatusRepor
 /// `held apart: 10.1.0.0/24 - 10.2.0.0/24 (office), since 2h13m, dropped 12 packets`
 fn held_apart(report: &StatusReport, apart: &BlockedPair) -> String {
     let record = &apart.record;
-    let whose = record
-        .connection()
-        .map_or_else(String::new, |connection| format!(" ({connection})"));
+    let whose: Vec<_> = record.connections().iter().map(ToString::to_string).collect();
+    let whose = match whose.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", whose.join(", ")),
+    };
     let since = span(report.now.saturating_sub(record.since));
     let dropped = apart.dropped.map_or_else(String::new, |counters| {
         format!(", dropped {} packets", short(counters.packets))

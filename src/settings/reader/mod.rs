@@ -4,6 +4,7 @@
 mod checks;
 mod found;
 mod gateway;
+mod lines;
 mod network;
 mod policy;
 mod report;
@@ -15,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 use super::{ConnectionFilter, ConnectionSettings, Malformed, Policy, PolicyOverrides, Settings};
 use checks::Shape;
 use found::{TomlTable, TomlValue, entries};
+pub(super) use lines::{SettingsLines, TableLines};
 use report::{SettingsFault, alternatives};
 
 /// The tables of the file.
@@ -50,21 +52,32 @@ const TUNNEL: [&str; 9] = [
 const CONNECTION: [&str; 5] = ["name", "peer-id", "user", "peer-network", "between"];
 
 /// Reads a settings file. Takes time in its length, but for the one error.
-pub(super) fn read(text: &str) -> Result<Settings, Malformed> {
+pub(super) fn read_settings(text: &str) -> Result<Settings, Malformed> {
     let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
-    settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))
+    let read = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
+    Ok(read.0)
 }
 
-fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, SettingsFault> {
+/// The same, with the lines on which the keys stand.
+pub(super) fn read_with_lines(text: &str) -> Result<(Settings, SettingsLines), Malformed> {
+    let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
+    let (settings, shape) = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
+    Ok((settings, lines::of(text, &shape)))
+}
+
+fn settings<'a>(text: &str, root: &'a DeTable<'a>) -> Result<(Settings, Shape<'a>), SettingsFault> {
     let mut settings = Settings::default();
     let mut shape = Shape::default();
     for entry in entries(TomlTable::Root, root) {
         match (entry.key.name, entry.value) {
             ("gateway", DeValue::Table(content)) => {
                 shape.gateway = Some(content);
-                settings.gateway = gateway::read(content)?;
+                settings.gateway = gateway::read_gateway(content)?;
             }
-            ("tunnel", DeValue::Table(content)) => settings.tunnel = tunnel(content)?,
+            ("tunnel", DeValue::Table(content)) => {
+                shape.tunnel = Some(content);
+                settings.tunnel = tunnel(content)?;
+            }
             ("connection", DeValue::Array(_)) => {
                 for (number, item) in (1..).zip(entry.list("")?) {
                     let content = table(item)?;
@@ -76,7 +89,7 @@ fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, SettingsFault> {
         }
     }
     checks::check(text, &shape, &settings)?;
-    Ok(settings)
+    Ok((settings, shape))
 }
 
 /// What is wrong with something at the outermost level.
@@ -105,7 +118,7 @@ fn table(item: TomlValue<'_>) -> Result<&DeTable<'_>, SettingsFault> {
 fn tunnel(content: &DeTable<'_>) -> Result<Policy, SettingsFault> {
     let mut keys = PolicyOverrides::default();
     for entry in entries(TomlTable::Tunnel, content) {
-        if !policy::read(entry, &mut keys)? {
+        if !policy::read_policy_key(entry, &mut keys)? {
             return Err(unknown(entry, &TUNNEL));
         }
     }
@@ -132,7 +145,7 @@ fn connection<'a>(
             "user" => *user = Some(entry.parsed()?),
             "peer-network" => *peer_network = Some(network::network(entry, network::FORM)?),
             "between" => connection.between = entry.each_once(policy::PAIRS, policy::pair)?,
-            _ if policy::read(entry, &mut connection.overrides)? => {}
+            _ if policy::read_policy_key(entry, &mut connection.overrides)? => {}
             _ => return Err(unknown(entry, &[&CONNECTION[..], &TUNNEL[..]].concat())),
         }
     }
@@ -160,6 +173,6 @@ fn unknown(entry: TomlValue<'_>, known: &[&str]) -> SettingsFault {
     ];
     match homes.into_iter().find(|(_, keys)| keys.contains(&name)) {
         Some((home, _)) => fault.hint(Some(format!("{name} belongs in {home}"))),
-        None => fault.near(name, known),
+        None => fault.hint_nearest(name, known),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook, is_printable, write_program};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, timeless, tool};
 
 /// What it prints, and its exit code.
@@ -47,7 +47,7 @@ fn count(machine: &Namespace, family: Family) -> (u64, u64) {
 }
 
 fn v6() -> Call {
-    find("libreswan-5.4", "v6", "up-client-v6")
+    find_call("libreswan-5.4", "v6", "up-client-v6")
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn every_peer_that_has_a_tunnel_up_is_shown_and_what_all_of_them_are_allowed() {
     const FILE: &str = "[[connection]]\npeer-id = \"guest\"\nallow = \"none\"\n";
     let ups = [
         (Family::Ipv4, strongswan_up()),
-        (Family::Ipv6, find("strongswan-6.0.1", "v6", "up-client-v6")),
+        (Family::Ipv6, find_call("strongswan-6.0.1", "v6", "up-client-v6")),
     ];
     for (backend, (family, up)) in VARIANTS
         .into_iter()

@@ -9,7 +9,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::find;
+use crate::support::captures::find_call;
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
 const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
@@ -17,9 +17,9 @@ const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
 /// The tunnels that the old version opened: strongSwan's, which blocks clear text, a client of libreswan's with name servers, and IPv6.
 fn ups() -> [Call; 3] {
     [
-        find("strongswan-6.0.1", "net-net", "up-client"),
-        find("libreswan-4.10", "rw", "up-client"),
-        find("libreswan-5.4", "v6", "up-client-v6"),
+        find_call("strongswan-6.0.1", "net-net", "up-client"),
+        find_call("libreswan-4.10", "rw", "up-client"),
+        find_call("libreswan-5.4", "v6", "up-client-v6"),
     ]
 }
 
@@ -104,8 +104,8 @@ fn what_the_old_version_left_goes_tunnel_by_tunnel() {
     for up in ups() {
         hook(&machine).must(&up.opposite());
     }
-    for command in ["stop", "unblock"] {
-        assert_eq!(hook(&machine).operate(&[command]).code, Some(0), "{command}");
+    for command in [&["stop"][..], &["unblock", "--all"]] {
+        assert_eq!(hook(&machine).operate(command).code, Some(0), "{command:?}");
     }
     assert_gone(&machine);
 }
@@ -141,7 +141,7 @@ fn the_first_call_writes_what_the_old_version_left_in_the_present_layout() {
         );
         assert!(!after.contains("-A PLUTO-ONWARD -j ACCEPT"), "{backend}: {after}");
         assert_status(&machine, 3);
-        assert_eq!(hook(&machine).operate(&["flush"]).code, Some(0), "{backend}");
+        assert_eq!(hook(&machine).operate(&["flush", "--yes"]).code, Some(0), "{backend}");
         assert_gone(&machine);
     }
 }
@@ -177,6 +177,6 @@ fn what_the_old_version_left_comes_back_after_a_reload_beside_new_tunnels() {
     assert_status(&machine, 4);
     assert_eq!(hook(&machine).operate(&["start"]).code, Some(0));
     assert_status(&machine, 4);
-    assert_eq!(hook(&machine).operate(&["flush"]).code, Some(0));
+    assert_eq!(hook(&machine).operate(&["flush", "--yes"]).code, Some(0));
     assert_gone(&machine);
 }
