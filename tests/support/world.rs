@@ -218,6 +218,8 @@ pub struct World {
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to.
     pub connected: Vec<ipnet::IpNet>,
+    /// What a `down` is told of them that asks.
+    pub ask_connected: Option<fn() -> Option<Vec<ipnet::IpNet>>>,
     /// What the calls have said to whoever runs the machine.
     pub notes: Vec<String>,
     pub path_mtus: BTreeMap<IpAddr, u16>,
@@ -244,6 +246,7 @@ impl Default for World {
             daemon: None,
             interfaces: Vec::new(),
             connected: Vec::new(),
+            ask_connected: None,
             notes: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
@@ -256,7 +259,11 @@ impl Default for World {
 impl World {
     /// One hook call, as the program makes it.
     pub fn call(&mut self, duty: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
-        self.work(|session| match duty {
+        let context = match duty {
+            FirewallAction::Open(_) => self.caller(),
+            FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
+        };
+        self.work_with(context, |session| match duty {
             FirewallAction::Open(tunnel) => session.open(tunnel).map(Some),
             FirewallAction::Close(tunnel) => session.close(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
@@ -269,9 +276,21 @@ impl World {
             now: 1_700_000_000,
             interfaces: self.interfaces.clone(),
             connected: Some(self.connected.clone()),
+            ask_connected: None,
             path_mtus: self.path_mtus.clone(),
             settings: self.settings.clone(),
             settings_source: self.settings_source,
+        }
+    }
+
+    /// What the caller of a `down` knows: it reads no settings, and asks the kernel for nothing beforehand.
+    fn remover(&self) -> Context {
+        Context {
+            daemon: self.daemon,
+            now: 1_700_000_000,
+            ask_connected: self.ask_connected,
+            settings_source: SettingsSource::Record,
+            ..Context::default()
         }
     }
 
@@ -326,9 +345,16 @@ impl World {
         &mut self,
         work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
     ) -> Result<R, ApplyError> {
+        self.work_with(self.caller(), work)
+    }
+
+    fn work_with<R>(
+        &mut self,
+        caller: Context,
+        work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
+    ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
-        let caller = self.caller();
         let mut session = Engine::new(&store, &mut self.tables, caller);
         let kept = session.housekeep();
         self.began = kept.is_ok();
