@@ -11,7 +11,7 @@ use pluto_updown::apply::{ApplyError, Blocked, Context, Engine, SettingsSource, 
 use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
 use pluto_updown::plan::Drift;
-use pluto_updown::record::{DaemonProcess, Store};
+use pluto_updown::record::{DaemonProcess, Store, TunnelRecord};
 use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Nat, Policy, Settings};
@@ -19,6 +19,7 @@ use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};
+use super::model::opener;
 use super::random::Random;
 use super::scratch::scratch;
 
@@ -339,6 +340,20 @@ impl World {
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         tunnels.map(|record| (record.id.to_string(), record.count)).collect()
+    }
+
+    /// Every tunnel on record, by its name, and who has it up.
+    pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
+        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let records = self
+            .tables
+            .books
+            .keys()
+            .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
+        let openers = |record: &TunnelRecord| record.views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
+        records
+            .map(|record| (record.id.to_string(), openers(&record)))
+            .collect()
     }
 
     fn work<R>(
