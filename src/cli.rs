@@ -298,6 +298,12 @@ pub enum CliCommand {
         /// If the file is broken, use the last good settings
         #[arg(long)]
         boot: bool,
+        /// Remove restrictions even if there is no settings file
+        #[arg(long)]
+        force: bool,
+        /// With --dry-run: print the rules too
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Remove the gateway rules; tunnels that are up keep theirs
     #[command(help_template = HELP)]
@@ -305,9 +311,12 @@ pub enum CliCommand {
     /// Let unencrypted packets pass that when-down = "block" drops
     #[command(help_template = HELP)]
     Unblock {
-        /// Only those of this connection or network
+        /// Those of this connection or network
         #[arg(value_name = "CONNECTION|NETWORK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         which: Option<String>,
+        /// Every blocked pair
+        #[arg(long, conflicts_with = "which")]
+        all: bool,
     },
     /// Find problems before they occur, and how to fix them
     #[command(help_template = HELP)]
@@ -322,26 +331,39 @@ pub enum CliCommand {
         /// Also remove rules of yours that lead to a chain of ours
         #[arg(long)]
         force: bool,
+        /// Do not ask, though tunnels are up that lose their rules
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Show what a tunnel allows, or the verdict on a packet
-    #[command(help_template = HELP, after_help = PACKET_HELP)]
+    #[command(help_template = HELP, after_help = PACKET_HELP, override_usage = "pluto-updown explain [OPTIONS] [NAME | FROM TO [SERVICE]]")]
     Explain {
-        /// The connection, or a tunnel's short name as in its chains
-        #[arg(value_name = "CONNECTION", required_unless_present = "packet", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-        name: Option<String>,
-        /// Show the verdict on a packet; see below
+        /// A tunnel, or the ends of a packet; none: list the tunnels
+        #[arg(value_name = "WORD", num_args = 0..=4, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        words: Vec<String>,
+        /// The verdict on a packet, also of a named tunnel
         #[arg(long, num_args = 2..=4, value_names = ["FROM", "TO"])]
         packet: Option<Vec<String>>,
-        /// Draw the diagram as SVG, and nothing else
+        /// Draw the path of the tunnel's packets, in text
         #[arg(long, conflicts_with = "packet")]
+        diagram: bool,
+        /// Draw it as SVG, and print nothing else
+        #[arg(long, conflicts_with_all = ["packet", "diagram"])]
         svg: bool,
+        /// Also show the chains and other paths
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Forget tunnels without an IPsec policy in the kernel
     #[command(help_template = HELP)]
     Prune,
     /// Reinstall rules that a firewall reload removed
     #[command(help_template = HELP)]
-    Restore,
+    Restore {
+        /// Print every rule that was missing or wrong
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Show tunnels, counters and drift
     #[command(help_template = HELP)]
     Status {
@@ -428,11 +450,14 @@ pub fn answer(error: &clap::Error) -> String {
     }
 }
 
-/// What `--packet` takes.
+/// What a packet is.
 const PACKET_HELP: &str = "\
-The packet: --packet FROM TO [PROTOCOL|SERVICE] [PORT]. A service is as in the
-settings file: tcp/22, ping. It is followed in clear, and through every tunnel
-that its addresses fit, to the rule that decides.";
+NAME is a connection, or the short name of a tunnel as in its chains.
+FROM and TO are addresses or host names. A SERVICE is a TCP port, or as in
+/etc/services or the settings file: 443, https, tcp:443, udp 53, ping, esp.
+  pluto-updown explain 10.2.0.9 10.1.0.5 443
+  pluto-updown explain branch.example db.example:5432
+  pluto-updown explain NAME --packet 10.2.0.9 10.1.0.5 ping";
 
 #[cfg(test)]
 mod tests {
