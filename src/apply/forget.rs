@@ -89,6 +89,13 @@ impl<T: Tables> Engine<'_, T> {
         (closed, owed)
     }
 
+    /// Why a `down` of this connection could not be executed, if there is one.
+    pub(super) fn check_unpaid(&mut self, tunnel: &Tunnel) -> Result<(), ApplyError> {
+        let mut unpaid = self.unpaid.iter();
+        let index = unpaid.position(|(connection, _)| *connection == tunnel.connection);
+        index.map_or(Ok(()), |index| Err(self.unpaid.remove(index).1))
+    }
+
     /// Notes a `down` that failed.
     pub(super) fn noted(&self, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
         note_down(self.store, tunnel, error)

@@ -236,6 +236,11 @@ fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
     if !settings.policy(tunnel).bypasses_connected() {
         return None;
     }
+    ask_connected()
+}
+
+/// Asks the kernel for the networks that the gateway is connected to.
+fn ask_connected() -> Option<Vec<IpNet>> {
     match connected_networks() {
         Ok(networks) => Some(networks.into_iter().collect()),
         Err(error) => {
@@ -301,6 +306,7 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let context = Context {
         now: now(),
+        ask_connected: Some(ask_connected),
         ..Context::default()
     };
     let context = removing_context(context, options, &store)?;

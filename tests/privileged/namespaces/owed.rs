@@ -6,12 +6,12 @@ use std::process::Stdio;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::support::binary::Call;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
 
 /// One tunnel of each daemon, and one of IPv6; strongSwan's is up twice.
 fn downs() -> [Call; 4] {
-    let six = find("libreswan-5.4", "v6", "up-client-v6");
+    let six = find_call("libreswan-5.4", "v6", "up-client-v6");
     let counted = strongswan_up().of_tunnel(5);
     [counted.clone(), counted, libreswan_up(), six].map(Call::opposite)
 }
@@ -50,7 +50,7 @@ fn call_in_vain(machine: &Namespace) {
 fn downs_that_did_not_get_the_lock_are_executed_by_the_next_call_of_any_kind() {
     std::thread::scope(|scope| {
         for backend in VARIANTS {
-            for next in ["a call", "start", "stop", "restore", "prune", "unblock"] {
+            for next in ["a call", "start", "stop", "restore", "prune"] {
                 scope.spawn(move || {
                     let (machine, before) = machine(backend);
                     call_in_vain(&machine);
