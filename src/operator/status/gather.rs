@@ -200,6 +200,7 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     };
     let mut session = Engine::new(&store, &mut programs, ground.context());
     report.problems.extend(interrupted(&store)?);
+    report.problems.extend(owed(&store)?);
     add_name_servers(&mut report, &store)?;
     let mut loaded = Vec::new();
     for ruleset in rulesets {
@@ -487,6 +488,24 @@ fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
         let text = format!("{}: a previous run was interrupted", journal.ruleset);
         Problem::new(Severity::Error, ProblemKind::Interrupted, text, Fix::RESTORE).of(journal.ruleset)
     }))
+}
+
+/// Downs that are still to be executed.
+fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
+    let owed = store.owed()?.into_iter().map(|owed| {
+        let (text, fix) = match owed.tunnel {
+            Some(tunnel) => (
+                format!(
+                    "{}: its `down` could not be executed yet, its rules are still installed",
+                    tunnel.connection
+                ),
+                Fix::RESTORE,
+            ),
+            None => ("a note of a `down` cannot be read".to_owned(), Fix::PRUNE),
+        };
+        Problem::new(Severity::Error, ProblemKind::Owed, text, fix)
+    });
+    Ok(owed.collect())
 }
 
 /// Name servers in use, and what of them is not confirmed or not undone.

@@ -47,6 +47,8 @@ pub(super) enum ProblemKind {
     Stale,
     /// A run ended halfway.
     Interrupted,
+    /// A `down` is still to be executed.
+    Owed,
     /// A change of name servers that nobody confirmed.
     Unconfirmed,
     /// A tunnel that should be up is not.
@@ -71,6 +73,7 @@ impl ProblemKind {
             Self::NoRecord => "no-record",
             Self::Stale => "stale",
             Self::Interrupted => "interrupted",
+            Self::Owed => "owed",
             Self::Unconfirmed => "unconfirmed",
             Self::Expected => "expected",
             Self::Unreadable => "unreadable",
@@ -87,6 +90,7 @@ impl ProblemKind {
             Self::NoRecord => "nothing is recorded".to_owned(),
             Self::Stale => format!("{} whose IKE daemon has exited", counted(number, "tunnel")),
             Self::Interrupted => format!("{} interrupted", counted(number, "previous run")),
+            Self::Owed => format!("{} not executed yet", counted(number, "down")),
             Self::Unconfirmed => format!("{} of name servers not confirmed", counted(number, "change")),
             Self::Expected => format!("{} not up", counted(number, "expected tunnel")),
             Self::Unreadable => format!("{} unreadable", counted(number, "firewall")),

@@ -11,6 +11,7 @@ mod dry_runs;
 mod flush;
 mod lock;
 mod logged;
+mod owed;
 mod packets;
 mod programs;
 mod prune;
