@@ -3,7 +3,7 @@
 use super::{ApplyError, Engine};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{DispatchBucket, PacketPath, SharedChains, TunnelId, TunnelKey};
+use crate::plan::{DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey};
 use crate::record::{TunnelRecord, TunnelSlot};
 use crate::updown_env::{Scope, Tunnel, UpCounting};
 
@@ -47,8 +47,11 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(Some(found));
         }
         for ruleset in rulesets(tunnel) {
-            let block = SharedChains::Bucket(DispatchBucket::for_remote(any_path(tunnel), &tunnel.remote_client));
-            let mut alike = self.store.tunnels_at(ruleset, &block)?;
+            let mut alike = Vec::new();
+            for precedence in Precedence::ALL {
+                let bucket = DispatchBucket::for_remote(any_path(tunnel), precedence, &tunnel.remote_client);
+                alike.extend(self.store.tunnels_at(ruleset, &SharedChains::Bucket(bucket))?);
+            }
             alike.retain(|record| record.key.same_but_reqid(&key));
             if let Some(record) = single(alike) {
                 return Ok(Some((ruleset, record)));

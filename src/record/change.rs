@@ -96,11 +96,24 @@ impl Store {
     /// If a file cannot be changed or a record not be read.
     pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
         self.settle_files(journal, journal.recovery)?;
-        file::remove_tree(&self.ruleset_folder(journal.ruleset).join("nodes"))?;
-        for record in self.entries(journal.ruleset)? {
-            self.enter(journal.ruleset, &record)?;
-        }
-        Ok(())
+        self.reindex(journal.ruleset)
+    }
+
+    /// Makes the record say what the kernel now holds, where all of it has changed: an older version may have entered records elsewhere.
+    ///
+    /// # Errors
+    /// If a file cannot be changed or a record not be read; `journal` stands then.
+    pub fn commit_all(&self, journal: &Journal) -> Result<(), RecordError> {
+        self.settle_files(journal, Recovery::RollForward)?;
+        self.reindex(journal.ruleset)?;
+        self.clear_journal()
+    }
+
+    fn reindex(&self, ruleset: Ruleset) -> Result<(), RecordError> {
+        file::remove_tree(&self.nodes_folder(ruleset))?;
+        self.entries(ruleset)?
+            .iter()
+            .try_for_each(|record| self.enter(ruleset, record))
     }
 
     /// Forgets the change that was under way.
@@ -139,10 +152,15 @@ impl Store {
 
     /// Enters what comes in the folders that it is found by.
     fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
-        file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
-        for folder in self.index_folders(ruleset, record) {
-            file::make_folder(&folder)?;
-            file::touch(&folder.join(record.id().as_str()))?;
+        let nodes = self.nodes_folder(ruleset);
+        file::make_folder(&nodes)?;
+        for path in self.index_files(ruleset, record) {
+            // Those of buckets are a path's: `nodes/FI/10.2.0.0-18`.
+            let folders = path.ancestors().skip(1).take_while(|folder| *folder != nodes);
+            for folder in folders.collect::<Vec<_>>().into_iter().rev() {
+                file::make_folder(folder)?;
+            }
+            file::touch(&path)?;
         }
         Ok(())
     }
@@ -152,11 +170,11 @@ impl Store {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())
-            .flat_map(|other| self.index_folders(ruleset, other))
+            .flat_map(|other| self.index_files(ruleset, other))
             .collect();
-        for folder in self.index_folders(ruleset, record).difference(&kept) {
-            file::remove(&folder.join(record.id().as_str()))?;
-            file::remove_if_empty(folder)?;
+        for path in self.index_files(ruleset, record).difference(&kept) {
+            file::remove(path)?;
+            path.parent().map_or(Ok(()), file::remove_if_empty)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;
+mod one_order;
 mod properties;
 mod restore;
 mod routing_sequences;
