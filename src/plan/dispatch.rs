@@ -50,6 +50,9 @@ impl Precedence {
     }
 }
 
+/// What the record calls the folder of interfaces.
+pub const INTERFACES: &str = "device";
+
 /// A block: the tunnels of one path whose far networks lie close together.
 ///
 /// The order is that in which they are asked: by precedence, then longer prefixes first. Two prefixes of one length do not overlap.
@@ -237,7 +240,7 @@ impl SharedChains {
     }
 }
 
-/// What the record calls it: `base`, `nat-base`, `interfaces`, `class-vti+`, `nat-class-vti+`, `interface-vti01`, `FI/10.2.0.0-18`, `exempt`,
+/// What the record calls it: `base`, `nat-base`, `interfaces`, `class-vti+`, `nat-class-vti+`, `device/vti01`, `FI/10.2.0.0-18`, `exempt`,
 /// `peer-192.0.2.1`.
 impl fmt::Display for SharedChains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -249,7 +252,7 @@ impl fmt::Display for SharedChains {
             Self::Wildcard(table @ (Table::Nat | Table::Mangle), class) => {
                 write!(f, "{table}-class-{}", class.as_str())
             }
-            Self::Interface(interface) => write!(f, "device-{interface}"),
+            Self::Interface(interface) => write!(f, "{INTERFACES}/{interface}"),
             Self::Bucket(bucket) => write!(f, "{}/{}", bucket.path.tag(), bucket.name_in_path()),
             Self::Optional(part) => write!(f, "{part}"),
         }

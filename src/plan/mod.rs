@@ -59,7 +59,7 @@ pub use change::{RulesetChange, transition};
 pub use check::{PlanFault, plan_faults};
 pub use clear_text_block::{block_order, can_block_clear_text, clear_text_block, guards_nothing};
 pub use desired_state::{DesiredChain, DesiredState};
-pub use dispatch::{BUCKET_BITS, DispatchBucket, OptionalChains, Precedence, SharedChains};
+pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
 pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
 pub use gateway::gateway_rules;
 pub use identity::{TunnelId, TunnelKey, are_alike};

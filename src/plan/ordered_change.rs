@@ -30,7 +30,8 @@ pub struct Around {
 pub(super) struct OrderedChange<'a> {
     change: &'a RulesetChange,
     table: Table,
-    /// The shared parts that the change knows of when it is made.
+    /// The shared parts that the change knows of before it is made, and when it is.
+    before: &'a BTreeSet<SharedChains>,
     after: &'a BTreeSet<SharedChains>,
     /// The buckets that come.
     fresh: BTreeSet<DispatchBucket>,
@@ -67,6 +68,7 @@ impl<'a> OrderedChange<'a> {
         Self {
             change,
             table,
+            before,
             after,
             fresh: fresh.filter_map(SharedChains::as_bucket).collect(),
             dying: before.difference(after).filter_map(SharedChains::as_bucket).collect(),
@@ -162,9 +164,9 @@ impl<'a> OrderedChange<'a> {
     fn before_buckets(&self, path: PacketPath) -> usize {
         let chain = Chain::Own(path.dispatcher());
         let around = &self.change.around;
-        let parts: Vec<_> = around
-            .parts
-            .union(self.after)
+        let standing = around.parts.iter().filter(|part| !self.before.contains(part));
+        let parts: Vec<_> = (standing.collect::<BTreeSet<_>>())
+            .union(&self.after.iter().collect())
             .map(|part| part.fragment(self.change.jump_config))
             .collect();
         let own = self.change.added.iter().chain(&around.gateway);

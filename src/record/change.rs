@@ -155,7 +155,7 @@ impl Store {
         let nodes = self.nodes_folder(ruleset);
         file::make_folder(&nodes)?;
         for path in self.index_files(ruleset, record) {
-            // Those of buckets are a path's: `nodes/FI/10.2.0.0-18`.
+            // Some are in folders of folders: `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
             let folders = path.ancestors().skip(1).take_while(|folder| *folder != nodes);
             for folder in folders.collect::<Vec<_>>().into_iter().rev() {
                 file::make_folder(folder)?;

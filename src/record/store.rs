@@ -15,8 +15,8 @@ use super::lock::Lock;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
-    Around, BucketMember, DispatchBucket, JumpConfig, OptionalChains, PacketPath, SharedChains, TunnelId, TunnelKey,
-    TunnelOrder, TunnelRules, are_alike,
+    Around, BucketMember, DispatchBucket, INTERFACES, JumpConfig, OptionalChains, PacketPath, SharedChains, TunnelId,
+    TunnelKey, TunnelOrder, TunnelRules, are_alike,
 };
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
@@ -417,6 +417,12 @@ impl Store {
         }
         if paths.is_empty() {
             return Ok(());
+        }
+        if paths.contains(&PacketPath::BlockIn) || paths.contains(&PacketPath::BlockOut) {
+            for name in file::names(&self.nodes_folder(ruleset).join(INTERFACES))? {
+                let interface = name?.parse().ok().map(SharedChains::Interface);
+                around.parts.extend(interface);
+            }
         }
         let blocks = SharedChains::Optional(OptionalChains::ClearTextBlocks);
         if self.is_needed(ruleset, &blocks, ids)? {

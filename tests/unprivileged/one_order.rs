@@ -7,6 +7,7 @@ use pluto_updown::updown_env::Tunnel;
 
 use crate::support::emulator::Kind;
 use crate::support::packet::{Packet, Verdict, trace};
+use crate::support::random::Random;
 use crate::support::world::{World, libreswan, tunnel, with};
 
 const SETTINGS: &str = "
@@ -176,6 +177,77 @@ fn what_allows_nothing_comes_before_all_that_it_covers() {
             }
             // Narrower and restricted as well: it decides for its own peer.
             assert_eq!(verdict(&mut world, family, 7, 22), Verdict::Accept, "{order:?}");
+        }
+    }
+}
+
+/// Tunnels of every kind, some with blocked pairs, some restricted: by policy, by interfaces, narrowed, translated.
+fn mixed() -> Vec<Tunnel> {
+    let plain = |name: &str, reqid, far| libreswan("up-client", name, reqid, "10.1.0.0/24", far);
+    let by = |variables: String, interface| with(&variables, "VTI_IFACE", interface);
+    let narrowed = |variables: String| {
+        let mine = with(&variables, "PLUTO_MY_PROTOCOL", "6");
+        with(&mine, "PLUTO_PEER_PROTOCOL", "6")
+    };
+    let calls = [
+        plain("a", 16389, "10.9.0.0/24"),
+        narrowed(plain("shut-b", 16393, "10.9.0.0/24")),
+        by(plain("blocked-c", 16397, "10.9.0.0/16"), "vti1"),
+        by(plain("road-d", 16401, "10.9.0.5-10.9.0.9"), "vti2"),
+        by(narrowed(plain("pool-e", 16405, "0.0.0.0/0")), "vti1"),
+        plain("blocked-f", 16409, "10.9.0.64-10.9.0.70"),
+        plain("blocked-g", 16413, "10.9.0.64/26"),
+        with(
+            &plain("hidden-h", 16417, "10.9.0.0/25"),
+            "PLUTO_MY_CLIENT",
+            "10.1.0.1/32",
+        ),
+    ];
+    calls.iter().map(|call| tunnel(call)).collect()
+}
+
+const MIXED: &str = "
+[gateway]
+only-ipsec = [\"ppp0\"]
+[[connection]]
+name = \"blocked-*\"
+when-down = \"block\"
+bypass = [\"10.9.7.0/24\"]
+[[connection]]
+name = \"road-*\"
+allow = [\"tcp/22\"]
+log = \"denied\"
+[[connection]]
+name = \"pool-*\"
+host-access = \"no\"
+[[connection]]
+name = \"shut-*\"
+allow = \"none\"
+[[connection]]
+name = \"hidden-*\"
+nat = \"masquerade\"
+";
+
+#[test]
+fn tunnels_of_all_kinds_come_and_go_and_the_order_is_always_as_the_record_has_it() {
+    let mut random = Random::seeded(1);
+    let tunnels = mixed();
+    for round in 0..60 {
+        let mut world = World {
+            settings: Settings::parse(MIXED).expect("good settings"),
+            ..World::default()
+        };
+        let mut done = Vec::new();
+        for _ in 0..24 {
+            let number = random.below(tunnels.len() + 1);
+            done.push(number);
+            match (tunnels.get(number), random.below(3)) {
+                (None, 0) => drop(world.stop().expect("a stop")),
+                (None, _) => drop(world.start().expect("a start")),
+                (Some(tunnel), 0) => drop(world.down(tunnel)),
+                (Some(tunnel), _) => drop(world.up(tunnel)),
+            }
+            assert_eq!(world.restore().expect("a restore"), [], "{round}: {done:?}");
         }
     }
 }

@@ -106,7 +106,7 @@ fn a_packet_is_followed_in_clear_and_through_its_tunnels_to_the_rule_that_decide
 }
 
 #[test]
-fn what_depends_on_the_order_of_tunnels_is_told_so() {
+fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last() {
     let fakes = gateway();
     let alike = find("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
     fakes.hook().must(&alike);
@@ -118,11 +118,7 @@ fn what_depends_on_the_order_of_tunnels_is_told_so() {
         text.contains("verdict     is dropped rule        -A PLUTO-net-net-"),
         "{text}"
     );
-    assert!(
-        text.contains("or          if it is TCP from port 8080 to port 80: passes by -A"),
-        "{text}"
-    );
-    assert!(text.contains("had tunnels come up in another order"), "{text}");
+    assert!(!text.contains("another order"), "{text}");
 }
 
 #[test]
