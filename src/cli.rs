@@ -3,12 +3,14 @@
 //! In hook mode it is read by hand: the daemon starts us for every event, a usage text would be logged line by line, and the
 //! stock scripts' own arguments have a form of their own. Commands for people go through clap.
 
+mod names;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::selector::Expected;
 use crate::settings::{AlwaysRoute, RouteArguments};
@@ -222,7 +224,7 @@ pub struct Common {
         overrides_with = "config"
     )]
     config: Option<PathBuf>,
-    /// The record's [default: /run/pluto-updown]
+    /// The record [default: /run/pluto-updown]
     #[arg(long, display_order = 101, hide_default_value = true, value_name = "DIR", global = true, default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
     /// Look for iptables and other programs in DIR only
@@ -232,14 +234,14 @@ pub struct Common {
     // For tests; the manual page has it.
     #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_ROOT, overrides_with = "root", hide = true)]
     root: PathBuf,
-    /// Wait so long for the xtables lock
-    #[arg(long, display_order = 103, value_name = "SECONDS", global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    /// Maximum time to wait for the xtables lock
+    #[arg(short, long, display_order = 103, value_name = "SECONDS", global = true, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     wait: u64,
-    /// Leave routes, addresses and devices to others
+    /// Leave routes, addresses and interfaces alone
     #[arg(long, display_order = 104, global = true)]
     no_routes: bool,
     /// Show what would be done, and do nothing
-    #[arg(long, display_order = 105, global = true)]
+    #[arg(short = 'n', long, display_order = 105, global = true)]
     dry_run: bool,
 }
 
@@ -275,75 +277,124 @@ impl From<Common> for Options {
 /// The commands for people.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    /// Make all as it is set: the gateway's rules, and tunnels that are up
+    /// Apply the settings: gateway rules, and tunnels that are up
     #[command(help_template = HELP)]
     Start {
         /// If the file is broken, use the last good settings
         #[arg(long)]
         boot: bool,
     },
-    /// Take the gateway's own rules out; tunnels that are up keep theirs
+    /// Remove the gateway rules; tunnels that are up keep theirs
     #[command(help_template = HELP)]
     Stop,
-    /// Let packets in clear pass again that when-down = "block" keeps back
+    /// Let unencrypted packets pass that when-down = "block" drops
     #[command(help_template = HELP)]
     Unblock {
         /// Only those of this connection or network
         #[arg(value_name = "CONNECTION|NETWORK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         which: Option<String>,
     },
-    /// Find what would go wrong, before it does, and say how to mend it
+    /// Find problems before they occur, and how to fix them
     #[command(help_template = HELP)]
     Check {
         /// With the rights that we have, and only what depends on them: how `check` runs itself
         #[arg(long, hide = true)]
         as_daemon: bool,
     },
-    /// Remove everything of ours, whether or not it is on record
+    /// Remove every rule and chain of pluto-updown
     #[command(help_template = HELP)]
     Flush {
         /// Also remove rules of yours that lead to a chain of ours
         #[arg(long)]
         force: bool,
     },
-    /// Tell what may flow through a tunnel, or what becomes of a packet
+    /// Show what a tunnel allows, or the verdict on a packet
     #[command(help_template = HELP, after_help = PACKET_HELP)]
     Explain {
         /// The connection, or a tunnel's short name as in its chains
         #[arg(value_name = "CONNECTION", required_unless_present = "packet", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         name: Option<String>,
-        /// Tell what becomes of a packet; see below
+        /// Show the verdict on a packet; see below
         #[arg(long, num_args = 2..=4, value_names = ["FROM", "TO"])]
         packet: Option<Vec<String>>,
-        /// Draw the picture as SVG, and nothing else
+        /// Draw the diagram as SVG, and nothing else
         #[arg(long, conflicts_with = "packet")]
         svg: bool,
     },
-    /// Forget tunnels that the kernel has no IPsec policy of any more
+    /// Forget tunnels without an IPsec policy in the kernel
     #[command(help_template = HELP)]
     Prune,
-    /// Put back what a reload of the firewall took away, and nothing else
+    /// Reinstall rules that a firewall reload removed
     #[command(help_template = HELP)]
     Restore,
-    /// Show the tunnels, what passes through them, and whether all stands
+    /// Show tunnels, counters and drift
     #[command(help_template = HELP)]
     Status {
         /// In JSON, for programs (docs/status.md)
-        #[arg(long)]
+        #[arg(short, long)]
         json: bool,
         /// Only the names of connections that are up
         #[arg(long, conflicts_with_all = ["json", "watch"])]
         names: bool,
-        /// Show it anew every SECONDS, with what passes a second
-        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        /// Show it again every SECONDS, with traffic per second
+        #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
     },
-    /// Run every call in a captures file: one line each, and a summary
+    /// Run every call in a captures file
     #[command(help_template = HELP)]
     Replay {
         /// `> [ARGUMENT] ...` begins a call; its environment, up to a blank line
         file: PathBuf,
     },
+}
+
+/// The common options that a command has no use for. They are accepted all the same, because scripts give them to every command alike; its
+/// help does not have them.
+fn unused_options(command: &str) -> &'static [&'static str] {
+    match command {
+        "start" | "stop" | "unblock" | "flush" | "prune" => &["no_routes"],
+        "check" => &["no_routes", "dry_run"],
+        "explain" | "status" => &["wait", "no_routes", "dry_run"],
+        _ => &[],
+    }
+}
+
+/// The whole command line, as it is parsed and as help shows it.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    let line = CommandLine::command();
+    let common: Vec<_> = line.get_arguments().cloned().collect();
+    let names: Vec<_> = line
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    names.iter().fold(line, |line, name| {
+        let unused = common
+            .iter()
+            .filter(|option| unused_options(name).contains(&option.get_id().as_str()));
+        let unused: Vec<_> = unused
+            .map(|option| {
+                let option = option.clone().hide(true);
+                // `-w` of `status` is its own.
+                match (name.as_str(), option.get_short()) {
+                    ("status", Some('w')) => option.short(None),
+                    _ => option,
+                }
+            })
+            .collect();
+        line.mut_subcommand(name, |command| command.args(unused))
+    })
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// If it is not understood, or asks for help.
+pub fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
+    let mut line = command_line();
+    let arguments = names::with_own_names(arguments, &line);
+    let matches = line.try_get_matches_from_mut(arguments)?;
+    CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut line))
 }
 
 /// What is printed for a command line that asks for help, or is not understood: then with the command that was meant, if one is near.
@@ -355,8 +406,9 @@ pub fn answer(error: &clap::Error) -> String {
     };
     let line = CommandLine::command();
     let names: Vec<_> = line.get_subcommands().map(clap::Command::get_name).collect();
-    match nearest(word, &names) {
-        Some(meant) => format!("{}\n\ndid you mean \"{meant}\"?\n", text.trim_end()),
+    let near = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
+    match names::hint(word).or_else(near) {
+        Some(meant) => format!("{}\n\ndid you mean {meant}?\n", text.trim_end()),
         None => text,
     }
 }

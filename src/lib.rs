@@ -39,8 +39,6 @@ mod property;
 use std::ffi::OsString;
 use std::io::Write as _;
 
-use clap::Parser as _;
-
 /// The whole program: a hook call where `PLUTO_VERB` is set, a command otherwise. Returns the exit code: 0 done, 1 failed, 2 wrong use.
 pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> u8 {
     let arguments: Vec<_> = arguments.collect();
@@ -48,7 +46,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
     if raw_env.get("PLUTO_VERB").is_some() {
         return hook::run(&raw_env);
     }
-    match cli::CommandLine::try_parse_from(arguments) {
+    match cli::parse(arguments) {
         Ok(line) => {
             logging::init(logging::Destination::Stderr);
             operator::run(line, colours(&raw_env))

@@ -32,6 +32,15 @@ pub fn one_line(text: &str) -> String {
     lines.join("; ").chars().map(escape).collect()
 }
 
+/// A number with what it counts: `1 tunnel`, `2 tunnels`.
+#[must_use]
+pub fn counted(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    }
+}
+
 /// A span of time in at most six characters: `59s`, `12m`, `2h13m`, `3d04h`, `120d`.
 #[must_use]
 pub fn span(seconds: u64) -> String {

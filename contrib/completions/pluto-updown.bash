@@ -4,7 +4,7 @@
 
 _pluto_updown() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' skip=no i
-    local common='--config --state-dir --programs --root --wait --no-routes --dry-run --help'
+    local common='--config --state-dir --programs --root --help'
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         if [[ $skip == yes ]]; then
@@ -12,7 +12,7 @@ _pluto_updown() {
             continue
         fi
         case ${COMP_WORDS[i]} in
-        --config | --state-dir | --programs | --root | --wait) skip=yes ;;
+        --config | --state-dir | --programs | --root | --wait | -w) skip=yes ;;
         -*) ;;
         *) command=${COMP_WORDS[i]} && break ;;
         esac
@@ -26,14 +26,17 @@ _pluto_updown() {
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
         ;;
-    --wait) return ;;
+    --wait | -w) return ;;
     esac
     if [[ $word == -* ]]; then
         case $command in
-        '') common+=' --version' ;;
+        '') common+=' --wait --no-routes --dry-run --version' ;;
+        check) common+=' --wait' ;;
         explain) common+=' --packet --svg' ;;
-        flush) common+=' --force' ;;
-        start) common+=' --boot' ;;
+        flush) common+=' --wait --dry-run --force' ;;
+        start) common+=' --wait --dry-run --boot' ;;
+        stop | unblock | prune) common+=' --wait --dry-run' ;;
+        restore | replay) common+=' --wait --no-routes --dry-run' ;;
         status) common+=' --json --names --watch' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")

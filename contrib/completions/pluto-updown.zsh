@@ -11,35 +11,37 @@ _pluto_updown() {
         '--state-dir[the record]:folder:_directories'
         '*--programs[look for programs in this folder only]:folder:_directories'
         '--root[take the system'\''s files from below this folder]:folder:_directories'
-        '--wait[wait so long for the xtables lock]:seconds:'
-        '--no-routes[leave routes, addresses and devices to others]'
-        '--dry-run[show what would be done, and do nothing]'
         '(-)'{-h,--help}'[show help]'
     )
+    local -a wait=('(-w --wait)'{-w,--wait}'[maximum time to wait for the xtables lock]:seconds:')
+    local -a rehearse=('(-n --dry-run)'{-n,--dry-run}'[show what would be done, and do nothing]')
+    local -a routes=('--no-routes[leave routes, addresses and interfaces alone]')
     local -a commands=(
-        'start:make all as it is set'
-        'stop:take the gateway'\''s own rules out'
-        'unblock:let packets in clear pass again'
-        'check:find what would go wrong'
-        'flush:remove everything of ours'
-        'explain:tell what may flow through a tunnel'
-        'prune:forget tunnels that are gone'
-        'restore:put back what a reload took away'
-        'status:show the tunnels'
+        'start:apply the settings'
+        'stop:remove the gateway rules'
+        'unblock:let unencrypted packets of a blocked pair pass'
+        'check:find problems before they occur'
+        'flush:remove every rule and chain of pluto-updown'
+        'explain:show what a tunnel allows, or the verdict on a packet'
+        'prune:forget tunnels without an IPsec policy'
+        'restore:reinstall rules that a firewall reload removed'
+        'status:show tunnels, counters and drift'
         'replay:run every call in a captures file'
     )
-    _arguments -C $common '(-)'{-V,--version}'[show the version]' '1: :->command' '*:: :->rest'
+    _arguments -C $common $wait $routes $rehearse '(-)'{-V,--version}'[show the version]' '1: :->command' '*:: :->rest'
     case $state in
     command) _describe command commands ;;
     rest)
         case $words[1] in
-        explain) _arguments $common '(--packet)--svg[draw the picture]' '(--svg)--packet[follow a packet]:from:' '1:connection:_pluto_updown_names' ;;
-        unblock) _arguments $common '1:connection:_pluto_updown_names' ;;
-        flush) _arguments $common '--force[also rules of yours that lead to a chain of ours]' ;;
-        start) _arguments $common '--boot[with a broken file, install the settings that were good last]' ;;
-        status) _arguments $common '(--names)--json[in JSON]' '(--json --watch)--names[only names]' '(--names)--watch=-[again and again]::seconds:' ;;
-        replay) _arguments $common '1:file:_files' ;;
-        *) _arguments $common ;;
+        explain) _arguments $common '(--packet)--svg[draw the diagram]' '(--svg)--packet[show the verdict on a packet]:from:' '1:connection:_pluto_updown_names' ;;
+        unblock) _arguments $common $wait $rehearse '1:connection:_pluto_updown_names' ;;
+        flush) _arguments $common $wait $rehearse '--force[also rules of yours that lead to a chain of ours]' ;;
+        start) _arguments $common $wait $rehearse '--boot[with a broken file, install the settings that were good last]' ;;
+        status) _arguments $common '(-j --json --names)'{-j,--json}'[in JSON]' '(-j --json -w --watch)--names[only names]' '(--names -w)--watch=-[again and again]::seconds:' '(--names --watch)-w[again and again]' ;;
+        replay) _arguments $common $wait $routes $rehearse '1:file:_files' ;;
+        check) _arguments $common $wait ;;
+        restore) _arguments $common $wait $routes $rehearse ;;
+        *) _arguments $common $wait $rehearse ;;
         esac
         ;;
     esac

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tunnel::outer;
 use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Listing, Ruleset, Table};
+use crate::netfilter::{Listing, Ruleset, Section, Table};
 use crate::plan::{
     DesiredState, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, move_jumps, release_base_chains,
 };
@@ -101,24 +101,51 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If it cannot be done.
     pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
-        let mut started = self.remove(|entry| matches!(entry, Record::Gateway(_)))?;
+        let mut started = self.remove(self.plan_stop()?)?;
         for ruleset in self.default_rulesets()?.into_values() {
-            if !self.store.has_entries(ruleset)? && self.release_base_chains(ruleset)? {
+            if self.store.has_entries(ruleset)? {
+                continue;
+            }
+            let sections = self.empty_base_chains(ruleset)?;
+            self.restore(ruleset, &sections)?;
+            if !sections.is_empty() {
                 started.changed.insert(ruleset);
             }
         }
         Ok(started)
     }
 
-    /// Takes away the chains that stay, with `place = "own"`, while there is nothing in them. Those that a rule still leads to it leaves.
-    fn release_base_chains(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+    /// The changes that `stop` makes, apart from empty chains that it removes.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn plan_stop(&self) -> Result<Vec<Change>, ApplyError> {
+        self.plan_removal(|entry| matches!(entry, Record::Gateway(_)))
+    }
+
+    /// The changes of `stop` to chains that stay, with `place = "own"`, while they are empty, ruleset by ruleset: none while a tunnel or a
+    /// blocked pair is recorded there.
+    ///
+    /// # Errors
+    /// If a record cannot be read, or there is no iptables.
+    pub fn plan_stop_chains(&mut self) -> Result<Vec<(Ruleset, Vec<Section>)>, ApplyError> {
+        let mut planned = Vec::new();
+        for ruleset in self.default_rulesets()?.into_values() {
+            let entries = self.store.entries(ruleset)?;
+            if entries.iter().all(|entry| matches!(entry, Record::Gateway(_))) {
+                planned.push((ruleset, self.empty_base_chains(ruleset)?));
+            }
+        }
+        Ok(planned)
+    }
+
+    /// Removes the base chains of a ruleset that are empty, unless a rule of somebody else jumps to them.
+    fn empty_base_chains(&mut self, ruleset: Ruleset) -> Result<Vec<Section>, ApplyError> {
         // Where there is no such table, nothing of ours is in it.
-        let Ok(listing) = self.tables.save(ruleset, Table::Filter) else {
-            return Ok(false);
-        };
-        let sections = checked(release_base_chains(&Listing::parse_save(&listing)))?;
-        self.restore(ruleset, &sections)?;
-        Ok(!sections.is_empty())
+        match self.tables.save(ruleset, Table::Filter) {
+            Ok(listing) => checked(release_base_chains(&Listing::parse_save(&listing))),
+            Err(_) => Ok(Vec::new()),
+        }
     }
 
     /// Holds these networks apart no more.
@@ -126,26 +153,41 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If it cannot be done.
     pub fn unblock(&mut self, blocked: &Blocked) -> Result<StartReport, ApplyError> {
-        self.remove(|entry| match entry {
+        self.remove(self.plan_unblock(blocked)?)
+    }
+
+    /// The changes that `unblock` makes.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn plan_unblock(&self, blocked: &Blocked) -> Result<Vec<Change>, ApplyError> {
+        self.plan_removal(|entry| match entry {
             Record::ClearTextBlock(guard) => blocked.means(guard),
             Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => false,
         })
     }
 
-    fn remove(&mut self, is_meant: impl Fn(&Record) -> bool) -> Result<StartReport, ApplyError> {
-        let mut started = StartReport::default();
+    fn plan_removal(&self, is_meant: impl Fn(&Record) -> bool) -> Result<Vec<Change>, ApplyError> {
+        let mut changes = Vec::new();
         for ruleset in Ruleset::all() {
             let removed: Vec<_> = self.store.entries(ruleset)?.into_iter().filter(&is_meant).collect();
-            if removed.is_empty() {
-                continue;
+            if !removed.is_empty() {
+                changes.push(Change {
+                    ruleset,
+                    removed,
+                    added: Vec::new(),
+                    recovery: Recovery::RollForward,
+                });
             }
-            self.carry_out(&Change {
-                ruleset,
-                removed,
-                added: Vec::new(),
-                recovery: Recovery::RollForward,
-            })?;
-            started.changed.insert(ruleset);
+        }
+        Ok(changes)
+    }
+
+    fn remove(&mut self, changes: Vec<Change>) -> Result<StartReport, ApplyError> {
+        let mut started = StartReport::default();
+        for change in changes {
+            self.carry_out(&change)?;
+            started.changed.insert(change.ruleset);
         }
         started.standing = self.installed_records()?;
         Ok(started)

@@ -10,12 +10,14 @@ mod rights;
 
 use std::fmt;
 
+use super::Colours;
 use super::command_context::{CommandContext, print};
+use super::paint::{Tone, on_stdout, painted};
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::resolver;
 use crate::settings::{DEFAULT_PATH, Settings, StockSettings};
-use crate::words::one_line;
+use crate::words::{counted, one_line};
 
 /// Whose rights the checks are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +111,18 @@ fn folded(f: &mut fmt::Formatter<'_>, heading: &str, text: &str) -> fmt::Result 
     writeln!(f, "      {heading:<6}{line}")
 }
 
+/// A finding with its mark in a colour, where it is wrong.
+fn shown(finding: &Finding, colours: Colours) -> String {
+    let text = finding.to_string();
+    match text.strip_prefix("WRONG") {
+        Some(rest) => painted("WRONG", Tone::Bad, colours) + rest,
+        None => text,
+    }
+}
+
 /// Makes all checks, and returns 1 if something is wrong.
-pub(super) fn run(options: &Options, rights: Privileges) -> Result<u8, HookError> {
+pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Result<u8, HookError> {
+    let colours = on_stdout(colours);
     let ground = CommandContext::new(options)?;
     let mut findings = settings(options);
     findings.extend(firewall::findings(&ground));
@@ -122,14 +134,16 @@ pub(super) fn run(options: &Options, rights: Privileges) -> Result<u8, HookError
         findings.extend(configuration::findings(&options.root));
         findings.extend(confinement::findings(&options.root));
     }
-    let text: String = findings.iter().map(ToString::to_string).collect();
+    let text: String = findings.iter().map(|finding| shown(finding, colours)).collect();
     print(&text)?;
     let wrong = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Wrong)
         .count();
     if rights == Privileges::Administrator {
-        print(&format!("{} checks, {wrong} wrong\n", findings.len()))?;
+        let tone = if wrong > 0 { Tone::Bad } else { Tone::Good };
+        let summary = format!("{}, {wrong} wrong", counted(findings.len(), "check"));
+        print(&format!("{}\n", painted(&summary, tone, colours)))?;
     }
     Ok(u8::from(wrong > 0))
 }

@@ -4,6 +4,7 @@ mod check;
 mod command_context;
 mod explain;
 mod flush;
+mod paint;
 mod prune;
 mod replay;
 mod restore;
@@ -42,7 +43,7 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             } else {
                 Privileges::Administrator
             };
-            ended("check", check::run(&options, rights))
+            ended("check", check::run(&options, rights, colours))
         }
         CliCommand::Explain { name, packet, svg } => {
             let form = if svg {

@@ -10,14 +10,17 @@ use std::fmt::Write as _;
 use log::{error, warn};
 
 use super::command_context::{CommandContext, print};
-use crate::apply::{Blocked, Context, Engine, InstalledRecords, StartReport};
+use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
 use crate::cli::{Mode, Options};
 use crate::hook::{HookError, know_recorded_tunnels};
-use crate::netfilter::{Ruleset, restore_text};
+use crate::iptables::Programs;
+use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::Store;
 use crate::settings::{Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
 use last_good::LastGood;
+
+type Session<'a> = Engine<'a, Programs<'a>>;
 
 /// When everything is made as it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +88,7 @@ fn start_without_settings(options: &Options, last_good: &LastGood, broken: Setti
 fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        return rehearse(&ground, &ground.peek(), settings);
+        return show(&ground, settings, plan_start);
     }
     let started = in_session(&ground, settings, |session| session.start())?;
     let standing = words(&started.standing);
@@ -103,6 +106,10 @@ fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
+    if options.mode == Mode::DryRun {
+        show(&ground, nothing_set(options), plan_stop)?;
+        return Ok(0);
+    }
     let started = in_session(&ground, nothing_set(options), |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
@@ -133,6 +140,12 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 /// Lets packets in clear between networks again, and says what stays. Returns the exit code: 1 if nothing was held apart by that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
+    if let (Mode::DryRun, Some(blocked)) = (options.mode, blocked(which)) {
+        show(&ground, nothing_set(options), |session| {
+            text_of("unblock", session, session.plan_unblock(&blocked)?)
+        })?;
+        return Ok(0);
+    }
     let started = match blocked(which) {
         Some(blocked) => in_session(&ground, nothing_set(options), |session| session.unblock(&blocked))?,
         None => StartReport::default(),
@@ -170,7 +183,7 @@ fn blocked(which: Option<&str>) -> Option<Blocked> {
 fn in_session(
     ground: &CommandContext<'_>,
     settings: Settings,
-    change: impl FnOnce(&mut Engine<'_, crate::iptables::Programs<'_>>) -> Result<StartReport, crate::apply::ApplyError>,
+    change: impl FnOnce(&mut Session<'_>) -> Result<StartReport, ApplyError>,
 ) -> Result<StartReport, HookError> {
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
@@ -183,37 +196,64 @@ fn in_session(
     Ok(started)
 }
 
-/// Shows what `start` would change.
-fn rehearse(ground: &CommandContext<'_>, store: &Store, settings: Settings) -> Result<(), HookError> {
-    let mut programs = ground.programs(store);
-    let context = context(ground, store, settings)?;
-    let session = Engine::new(store, &mut programs, context);
+/// Prints what a command would change, and changes nothing.
+fn show(
+    ground: &CommandContext<'_>,
+    settings: Settings,
+    plan: impl FnOnce(&mut Session<'_>) -> Result<String, ApplyError>,
+) -> Result<(), HookError> {
+    let store = ground.peek();
+    let mut programs = ground.programs(&store);
+    let context = context(ground, &store, settings)?;
+    let mut session = Engine::new(&store, &mut programs, context);
+    let mut text = String::new();
+    if store.needs_attention()? {
+        text.push_str("# before that, it would clear what a call or a daemon that died has left\n");
+    }
+    text.push_str(&plan(&mut session)?);
+    match text.is_empty() {
+        true => print("# nothing to change\n"),
+        false => print(&text),
+    }
+}
+
+fn plan_start(session: &mut Session<'_>) -> Result<String, ApplyError> {
     let mut text = String::new();
     for ruleset in Ruleset::all() {
         if session.moves(ruleset)? {
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
-                "# start: would write all rules of {ruleset} anew: place, mark or the tunnel_rules changes"
+                "# start: would write all rules of {ruleset} anew: place, mark or the layout changes"
             );
         }
     }
-    for change in session.plan_start()? {
-        let sections = session.sections(&change)?;
-        if !sections.is_empty() {
-            // Writing into a String cannot fail.
-            let _ = write!(
-                text,
-                "# start: would change {}:\n{}",
-                change.ruleset,
-                restore_text(&sections)
-            );
-        }
+    text.push_str(&text_of("start", session, session.plan_start()?)?);
+    Ok(text)
+}
+
+fn plan_stop(session: &mut Session<'_>) -> Result<String, ApplyError> {
+    let mut text = text_of("stop", session, session.plan_stop()?)?;
+    for (ruleset, sections) in session.plan_stop_chains()? {
+        text.push_str(&text_of_sections("stop", ruleset, &sections));
     }
-    if text.is_empty() {
-        text.push_str("# start: nothing to change\n");
+    Ok(text)
+}
+
+/// The text for iptables-restore that a command would run for these changes.
+fn text_of(command: &str, session: &Session<'_>, changes: Vec<Change>) -> Result<String, ApplyError> {
+    let mut text = String::new();
+    for change in changes {
+        text.push_str(&text_of_sections(command, change.ruleset, &session.sections(&change)?));
     }
-    print(&text)
+    Ok(text)
+}
+
+fn text_of_sections(command: &str, ruleset: Ruleset, sections: &[Section]) -> String {
+    match sections.is_empty() {
+        true => String::new(),
+        false => format!("# {command}: would change {ruleset}:\n{}", restore_text(sections)),
+    }
 }
 
 /// What the change needs to know of the machine, for the tunnels on record.

@@ -1,6 +1,7 @@
 //! A change to the record: written down before the kernel is touched, and made or undone after.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::any_record::Record;
 use super::error::RecordError;
@@ -38,6 +39,7 @@ impl Store {
     }
 
     fn note(&self, journal: &Journal) -> Result<(), RecordError> {
+        self.invalidate();
         file::write(&self.folder.join("pending.new"), journal)?;
         file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
     }
@@ -86,6 +88,9 @@ impl Store {
     /// # Errors
     /// If the file cannot be read.
     pub fn journal(&self) -> Result<Option<Journal>, RecordError> {
+        if !self.has_name("pending")? {
+            return Ok(None);
+        }
         absent_is_none(file::read(&self.folder.join("pending")))
     }
 
@@ -110,6 +115,7 @@ impl Store {
     }
 
     fn reindex(&self, ruleset: Ruleset) -> Result<(), RecordError> {
+        self.invalidate();
         file::remove_tree(&self.nodes_folder(ruleset))?;
         self.entries(ruleset)?
             .iter()
@@ -121,10 +127,12 @@ impl Store {
     /// # Errors
     /// If the file cannot be removed.
     pub fn clear_journal(&self) -> Result<(), RecordError> {
+        self.invalidate();
         file::remove(&self.folder.join("pending"))
     }
 
     fn settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
+        self.invalidate();
         let ruleset = journal.ruleset;
         match recovery {
             Recovery::RollForward => {
@@ -152,17 +160,23 @@ impl Store {
 
     /// Enters what comes in the folders that it is found by.
     fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
-        let nodes = self.nodes_folder(ruleset);
-        file::make_folder(&nodes)?;
         for path in self.index_files(ruleset, record) {
-            // Some are in folders of folders: `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
-            let folders = path.ancestors().skip(1).take_while(|folder| *folder != nodes);
-            for folder in folders.collect::<Vec<_>>().into_iter().rev() {
-                file::make_folder(folder)?;
+            let touched = file::touch(&path);
+            if touched.as_ref().is_err_and(RecordError::is_absence) {
+                self.make_index_folders(ruleset, &path)?;
+                file::touch(&path)?;
+            } else {
+                touched?;
             }
-            file::touch(&path)?;
         }
         Ok(())
+    }
+
+    /// Makes the folders of a file of the index. Some are in others: `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
+    fn make_index_folders(&self, ruleset: Ruleset, path: &Path) -> Result<(), RecordError> {
+        let top = self.ruleset_folder(ruleset);
+        let folders: Vec<_> = path.ancestors().skip(1).take_while(|folder| *folder != top).collect();
+        folders.into_iter().rev().try_for_each(file::make_folder)
     }
 
     /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.

@@ -11,6 +11,7 @@ impl Store {
     /// # Errors
     /// If a file cannot be removed.
     pub fn erase(&self, ruleset: Ruleset) -> Result<(), RecordError> {
+        self.invalidate();
         file::remove_tree(&self.ruleset_folder(ruleset))?;
         match self.journal() {
             Ok(Some(journal)) if journal.ruleset != ruleset => Ok(()),

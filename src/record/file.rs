@@ -182,6 +182,18 @@ pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
     }
 }
 
+/// Makes an empty file in a folder, and the folder if it is not there. The folder lies in one that is ours alone.
+pub(super) fn touch_in(folder: &Path, name: &str) -> Result<(), RecordError> {
+    let path = folder.join(name);
+    match touch(&path) {
+        Err(error) if error.is_absence() => {
+            make_folder(folder)?;
+            touch(&path)
+        }
+        other => other,
+    }
+}
+
 /// Puts a file in the place of another, or where there is none.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RecordError> {
     retried(|| fs::rename(from, to)).map_err(RecordError::io(from, "rename"))

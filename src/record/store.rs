@@ -1,8 +1,9 @@
 //! The record's folders.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,16 @@ pub struct Store {
     top: PathBuf,
     pub(super) folder: PathBuf,
     lock: Option<Lock>,
+    cache: Mutex<Cache>,
+}
+
+/// What has been read under the lock. Nobody else changes it, so it is true until [`Store::invalidate`].
+#[derive(Debug, Default)]
+struct Cache {
+    /// The names in the namespace's folder.
+    names: Option<BTreeSet<String>>,
+    has_entries: BTreeMap<Ruleset, bool>,
+    installed: BTreeMap<Ruleset, Installed>,
 }
 
 /// What holds for all rules of a ruleset.
@@ -149,6 +160,7 @@ impl Store {
             top: top.to_owned(),
             folder,
             lock: Some(lock?),
+            cache: Mutex::default(),
         })
     }
 
@@ -159,6 +171,7 @@ impl Store {
             top: top.to_owned(),
             folder: top.join(namespace.to_string()),
             lock: None,
+            cache: Mutex::default(),
         }
     }
 
@@ -191,6 +204,9 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn dead_daemons(&self) -> Result<Vec<DaemonProcess>, RecordError> {
+        if !self.has_name("daemons")? {
+            return Ok(Vec::new());
+        }
         let names: Vec<_> = file::names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
         let daemons = names.iter().filter_map(|name| name.parse::<DaemonProcess>().ok());
         Ok(daemons.filter(DaemonProcess::is_dead).collect())
@@ -201,9 +217,8 @@ impl Store {
     /// # Errors
     /// If the note cannot be written.
     pub fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
-        let folder = self.folder.join("daemons");
-        file::make_folder(&folder)?;
-        file::touch(&folder.join(daemon.to_string()))
+        self.invalidate();
+        file::touch_in(&self.folder.join("daemons"), &daemon.to_string())
     }
 
     /// Forgets a daemon that has no tunnels here any more.
@@ -219,7 +234,40 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
-        is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW))
+        let list = || is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW));
+        if self.lock.is_none() {
+            return list();
+        }
+        if let Some(known) = self.cache().has_entries.get(&ruleset) {
+            return Ok(*known);
+        }
+        let found = self.has_name(&ruleset.to_string())? && list()?;
+        self.cache().has_entries.insert(ruleset, found);
+        Ok(found)
+    }
+
+    /// Whether the namespace's folder has this name in it. One listing answers for every file and folder there.
+    pub(super) fn has_name(&self, name: &str) -> Result<bool, RecordError> {
+        if self.lock.is_none() {
+            // Whoever reads it finds out.
+            return Ok(true);
+        }
+        let mut cache = self.cache();
+        let names = match &mut cache.names {
+            Some(names) => names,
+            unread => unread.insert(file::names(&self.folder)?.collect::<Result<_, _>>()?),
+        };
+        Ok(names.contains(name))
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Each change of it is whole: a panic elsewhere leaves none halfway.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was read: something is about to be written, or has been.
+    pub(super) fn invalidate(&self) {
+        *self.cache() = Cache::default();
     }
 
     /// Finds a tunnel's record, or a name for it.
@@ -227,6 +275,10 @@ impl Store {
     /// # Errors
     /// If a record that might be its own cannot be read, or every name that it could bear is taken.
     pub fn tunnel_slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
+        if !self.has_entries(ruleset)? {
+            let free = key.ids().next();
+            return free.map(TunnelSlot::Free).ok_or_else(|| no_name(key));
+        }
         let mut free = None;
         for id in key.ids() {
             match self.entry(ruleset, &id)? {
@@ -235,9 +287,7 @@ impl Store {
                 None => free = free.or(Some(id)),
             }
         }
-        free.map(TunnelSlot::Free).ok_or_else(|| RecordError::NoName {
-            connection: key.connection.to_string(),
-        })
+        free.map(TunnelSlot::Free).ok_or_else(|| no_name(key))
     }
 
     /// Everything on record in a ruleset.
@@ -295,9 +345,16 @@ impl Store {
     /// # Errors
     /// If the note of it cannot be read.
     pub fn installed(&self, ruleset: Ruleset) -> Result<Installed, RecordError> {
+        if let Some(known) = self.cache().installed.get(&ruleset) {
+            return Ok(*known);
+        }
         let note: Option<InstalledNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
         // Versions before the second layout wrote it only where the place was not the first.
-        Ok(note.map_or_else(Installed::before_notes, |note| note.installed))
+        let installed = note.map_or_else(Installed::before_notes, |note| note.installed);
+        if self.lock.is_some() {
+            self.cache().installed.insert(ruleset, installed);
+        }
+        Ok(installed)
     }
 
     /// Notes what holds from now on.
@@ -305,6 +362,7 @@ impl Store {
     /// # Errors
     /// If the note cannot be written.
     pub fn set_installed(&self, ruleset: Ruleset, installed: Installed) -> Result<(), RecordError> {
+        self.invalidate();
         let new = self.ruleset_folder(ruleset).join("place.new");
         file::make_folder(&self.ruleset_folder(ruleset))?;
         file::write(
@@ -467,7 +525,7 @@ impl Store {
         for ruleset in Ruleset::all() {
             if self.has_entries(ruleset)? {
                 empty = false;
-            } else {
+            } else if self.has_name(&ruleset.to_string())? {
                 file::remove_tree(&self.ruleset_folder(ruleset))?;
             }
         }
@@ -483,10 +541,16 @@ impl Store {
     }
 
     pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
-        file::make_folder(&self.ruleset_folder(ruleset))?;
-        file::make_folder(&self.tunnels_folder(ruleset))?;
+        self.invalidate();
         let path = self.new_file(ruleset, entry.id());
-        let written = file::write(&path, entry);
+        let written = match file::write(&path, entry) {
+            Err(error) if error.is_absence() => {
+                file::make_folder(&self.ruleset_folder(ruleset))?;
+                file::make_folder(&self.tunnels_folder(ruleset))?;
+                file::write(&path, entry)
+            }
+            other => other,
+        };
         if written.is_err() {
             let _ = file::remove(&path);
         }
@@ -599,6 +663,12 @@ fn bucket_member(name: &str) -> Option<BucketMember> {
         heads: usize::try_from(heads).ok()?,
         tails: usize::try_from(tails).ok()?,
     })
+}
+
+fn no_name(key: &TunnelKey) -> RecordError {
+    RecordError::NoName {
+        connection: key.connection.to_string(),
+    }
 }
 
 /// Whether one of these names is meant. Looks no further than to the first one.

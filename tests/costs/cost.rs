@@ -66,6 +66,8 @@ fn count(log: &str) -> Cost {
             // The daemon is looked for among the ancestors, and how many of those there are is the test runner's business.
             true if is_ancestor => is_ancestor = !what.starts_with("close("),
             true if what.contains("\"/proc/") && what.contains("/stat\"") => is_ancestor = !what.contains("ENOENT"),
+            // How often a program is asked for that is about to end depends on the machine.
+            true if what.starts_with("wait4(") => {}
             true => {
                 cost.calls += 1;
                 cost.questions += usize::from(what.starts_with("sendto(") && what.contains("nlmsg_len"));

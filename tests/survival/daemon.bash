@@ -1,6 +1,6 @@
 # The IKE daemon's own unit: libreswan's, when its daemon is killed.
 # variants: nft
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
 stage_1() {
     unit systemd/pluto-updown.service systemd/pluto-updown-restore.service

@@ -1,6 +1,6 @@
 # Docker: it puts its jumps before all others, and its NAT too.
 # by default: nft
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
 stage_1() {
     # Docker does so itself only where it is the one who lets the machine forward, and for IPv4 only.

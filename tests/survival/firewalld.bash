@@ -1,6 +1,6 @@
 # firewalld as it is: a table of its own in nftables.
 # variants: nft
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
 stage_1() {
     firewalld_starts

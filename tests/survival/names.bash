@@ -1,6 +1,6 @@
 # Name servers of a peer: the real systemd-resolved, unbound and NetworkManager, told by the calls that libreswan makes for a client.
 # by default: nft
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
 stage_1() {
     must "$hook" flush

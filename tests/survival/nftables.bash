@@ -1,6 +1,6 @@
 # nftables.service with a file that begins with `flush ruleset`.
 # variants: nft
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
 stage_1() {
     local begin

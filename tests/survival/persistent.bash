@@ -1,5 +1,5 @@
 # netfilter-persistent with iptables-persistent: rules that iptables-save wrote are loaded at boot, and whenever somebody says so.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
 stage_1() {
     local family

@@ -1,6 +1,6 @@
 # Shorewall and Shorewall6: they load the whole firewall in one go.
 # by default: nft
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
 stage_1() {
     local six where

@@ -252,7 +252,7 @@ pub(super) fn closed(
         BuiltIn::Output,
     );
     [comes, leaves].map(
-        |(packet, built_in)| match scene.ruleset_for(found.ruleset.ruleset, peer) {
+        |(packet, built_in)| match scene.ruleset_beside(found.ruleset.ruleset, peer) {
             Some(book) => brief(&book.traces(packet), family),
             None => format!("is left to your own rules in {}", built_in.name()),
         },

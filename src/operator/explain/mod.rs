@@ -1,12 +1,13 @@
 //! `explain`: what may flow through a tunnel, and which chains a packet comes through within this machine; or what becomes of one packet.
 //!
-//! Everything is judged by our own rules as they are on record. The kernel is asked one thing only, which addresses are the gateway's own;
-//! whether the rules stand is for `status` to say.
+//! Everything is judged by our own rules as they are on record. Before that the record is compared with what the kernel lists: where the
+//! two differ, the answer says so first, because it is not about what the kernel does.
 
 mod about;
 mod diagram;
 mod drawing;
 mod find;
+mod kernel_view;
 mod kinds;
 mod packet;
 mod packet_query;
@@ -59,12 +60,27 @@ pub(super) fn run(options: &Options, asked: &Asked) -> Result<u8, HookError> {
             Err(error) => return Ok(complain(1, &error)),
         },
     };
-    print(&match (question, asked.form) {
+    let warning = match &question {
+        Some(question) => kernel_view::warning(scene.rulesets_for(question.destination)),
+        None => kernel_view::warning(found.iter().map(|found| found.ruleset)),
+    };
+    let answer = match (question, asked.form) {
         (Some(question), _) => packet::text(&scene, &question, &found),
         (None, Form::Words) => words(&scene, &found),
         (None, Form::Picture) => svg::draw(&diagrams(&scene, &found)),
-    })?;
-    Ok(0)
+    };
+    let (warned, code) = warning.map_or((String::new(), 0), |warning| (warning.text, warning.code));
+    match asked.form {
+        Form::Words => print(&format!("{warned}{answer}"))?,
+        Form::Picture => {
+            warned
+                .lines()
+                .filter(|line| !line.is_empty())
+                .for_each(|line| error!("{line}"));
+            print(&answer)?;
+        }
+    }
+    Ok(code)
 }
 
 fn complain(code: u8, error: &dyn std::fmt::Display) -> u8 {

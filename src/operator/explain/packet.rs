@@ -37,7 +37,9 @@ pub(super) struct OwnAddresses {
 /// What becomes of a packet; with tunnels named, of these alone.
 pub(super) fn text(scene: &RecordView, question: &PacketQuery, named: &[FoundTunnel<'_>]) -> String {
     let family = Family::of_address(question.destination);
-    let books = scene.rulesets.iter().filter(|book| book.ruleset.family == family);
+    let books = scene
+        .rulesets_for(question.destination)
+        .filter(|book| book.is_recorded());
     let mut text = String::new();
     for book in books {
         let ours = OwnAddresses {

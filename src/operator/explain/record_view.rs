@@ -1,23 +1,26 @@
 //! What is on record, ready to be asked.
 
-use std::io;
 use std::net::IpAddr;
+use std::{fmt, io};
 
-use super::super::command_context::CommandContext;
+use super::super::command_context::{CommandContext, rulesets};
+use super::kernel_view::KernelView;
+use crate::apply::{Comparison, Engine};
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
 use crate::plan::{DesiredState, Packet, RulesetModel, Trace, TunnelRules};
-use crate::record::{ClearTextBlockRecord, GatewayRecord, Installed, Record, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, GatewayRecord, Record, Store, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, NetConfig as _, RouteKind};
 use crate::selector::Family;
 use crate::settings::JumpPlace;
+use crate::words::one_line;
 
 /// Everything on record, and the time.
 #[derive(Debug)]
 pub(super) struct RecordView {
     /// Now, in seconds since 1970 (UTC).
     pub(super) now: u64,
-    /// The rulesets that something is on record in.
+    /// The rulesets that can be looked at, and those that something is on record in.
     pub(super) rulesets: Vec<RulesetView>,
 }
 
@@ -26,12 +29,15 @@ pub(super) struct RecordView {
 pub(super) struct RulesetView {
     pub(super) ruleset: Ruleset,
     pub(super) place: JumpPlace,
+    /// What the kernel holds of it.
+    pub(super) kernel: KernelView,
     records: Vec<Record>,
     desired: DesiredState,
 }
 
 impl RecordView {
-    /// Reads the record.
+    /// Reads the record and compares it with what the kernel lists, a second time where they differ: a daemon's call may have come
+    /// between.
     pub(super) fn look(ground: &CommandContext<'_>) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
@@ -40,12 +46,23 @@ impl RecordView {
                 error: io::ErrorKind::PermissionDenied.into(),
             });
         }
+        let first = Self::look_once(ground, &store)?;
+        match first.rulesets.iter().any(|book| book.kernel.differs()) {
+            true => Self::look_once(ground, &store),
+            false => Ok(first),
+        }
+    }
+
+    fn look_once(ground: &CommandContext<'_>, store: &Store) -> Result<Self, HookError> {
+        let mut programs = ground.programs(store);
+        let known = rulesets(&programs, store)?;
+        let mut engine = Engine::new(store, &mut programs, ground.context());
         let mut books = Vec::new();
-        for ruleset in Ruleset::all() {
-            let entries = store.entries(ruleset)?;
-            if !entries.is_empty() {
-                books.push(RulesetView::of(ruleset, store.installed(ruleset)?, entries));
-            }
+        for ruleset in known {
+            books.push(match engine.compare(ruleset) {
+                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?.place, comparison),
+                Err(error) => RulesetView::unlisted(ruleset, store, &error)?,
+            });
         }
         Ok(Self {
             now: ground.now,
@@ -53,8 +70,14 @@ impl RecordView {
         })
     }
 
+    /// The rulesets that packets to this address meet.
+    pub(super) fn rulesets_for(&self, destination: IpAddr) -> impl Iterator<Item = &RulesetView> {
+        let family = Family::of_address(destination);
+        self.rulesets.iter().filter(move |book| book.ruleset.family == family)
+    }
+
     /// The ruleset of the same backend for another address.
-    pub(super) fn ruleset_for(&self, beside: Ruleset, address: IpAddr) -> Option<&RulesetView> {
+    pub(super) fn ruleset_beside(&self, beside: Ruleset, address: IpAddr) -> Option<&RulesetView> {
         let family = Family::of_address(address);
         let wanted = Ruleset { family, ..beside };
         self.rulesets.iter().find(|book| book.ruleset == wanted)
@@ -62,14 +85,38 @@ impl RecordView {
 }
 
 impl RulesetView {
-    pub(super) fn of(ruleset: Ruleset, installed: Installed, entries: Vec<Record>) -> Self {
-        let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+    fn compared(ruleset: Ruleset, place: JumpPlace, comparison: Comparison) -> Self {
+        let Comparison {
+            entries,
+            wanted,
+            drifts,
+            ..
+        } = comparison;
         Self {
             ruleset,
-            place: installed.place,
+            place,
             records: entries,
-            desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
+            desired: wanted,
+            kernel: KernelView::Listed { drifts },
         }
+    }
+
+    /// By the record alone, where the kernel cannot be asked.
+    fn unlisted(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
+        let (records, installed) = (store.entries(ruleset)?, store.installed(ruleset)?);
+        let all_rules: Vec<TunnelRules> = records.iter().map(|record| record.tunnel_rules().clone()).collect();
+        Ok(Self {
+            ruleset,
+            place: installed.place,
+            desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
+            records,
+            kernel: KernelView::Unknown(one_line(&error.to_string())),
+        })
+    }
+
+    /// Whether anything is on record in it.
+    pub(super) fn is_recorded(&self) -> bool {
+        !self.records.is_empty()
     }
 
     /// Every way that a packet can take.

@@ -7,6 +7,7 @@ mod check;
 mod concurrency;
 mod daemons;
 mod defaults;
+mod dry_runs;
 mod flush;
 mod lock;
 mod logged;

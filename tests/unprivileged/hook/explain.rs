@@ -1,23 +1,26 @@
-//! `explain`, in plain words and as a picture: from the record alone, without a program.
+//! `explain`, in plain words and as a picture: from the record, compared with what the kernel lists.
 
 use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, is_printable};
 use crate::support::captures::{find, libreswan_up, strongswan_up};
 
-/// What it says; nothing is started and nothing is changed.
-fn explain(fakes: &Fakes, words: &[&str]) -> Ending {
-    let before = (fakes.everything(), fakes.started());
-    let ending = fakes.hook().operate(&[&["explain"], words].concat());
-    assert_eq!((fakes.everything(), fakes.started()), before);
+/// What it says; nothing but listings is started, and nothing is changed.
+fn explain(fakes: &mut Fakes, words: &[&str]) -> Ending {
+    let before = fakes.everything();
+    let ending = fakes.operate(&[&["explain"], words].concat());
+    assert_eq!(fakes.everything(), before);
+    for program in fakes.started_by_last() {
+        assert!(program.contains("-save "), "{program}");
+    }
     ending
 }
 
 /// The same, where it went well: lines of printable text, none too wide.
 #[track_caller]
-fn told(fakes: &Fakes, words: &[&str]) -> String {
+fn told(fakes: &mut Fakes, words: &[&str]) -> String {
     let ending = explain(fakes, words);
-    assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()));
     let text = ending.out_text();
+    assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{text}");
     for line in text.lines() {
         assert!(is_printable(line.as_bytes()) && line.len() <= 80, "{line}");
     }
@@ -38,7 +41,7 @@ fn timeless(text: &str) -> String {
 
 /// A gateway with something set for everything, and three tunnels.
 fn gateway() -> Fakes {
-    let fakes = Fakes::new();
+    let mut fakes = Fakes::new();
     fakes.settings(
         r#"
 [gateway]
@@ -57,14 +60,22 @@ name = "host"
 allow = "replies"
 "#,
     );
+    fakes.tables[0].restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n").unwrap();
     let started = fakes.hook().operate(&["start"]);
     assert_eq!(started.code, Some(0), "{}", started.err_text());
+    // `start` lists the tables behind its first change, and finds nothing there: it makes all anew.
+    let inputs = fakes.inputs();
+    for (family, prefix) in ["iptables", "ip6tables"].into_iter().enumerate() {
+        let last = inputs.iter().rfind(|(program, _)| program.starts_with(prefix));
+        let (_, text) = last.expect("a restore of this family");
+        fakes.tables[family].restore(text).unwrap();
+    }
     let others = ["host", "ports"].map(|connection| {
         let verb = if connection == "host" { "up-host" } else { "up-client" };
         find("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
     });
     for up in [strongswan_up()].iter().chain(&others) {
-        fakes.hook().must(up);
+        fakes.must(up);
     }
     fakes
 }
@@ -77,19 +88,23 @@ fn assert_is(text: &str, name: &str, expected: &str) {
 
 #[test]
 fn a_tunnel_is_told_in_sentences_and_a_picture() {
-    let fakes = gateway();
+    let mut fakes = gateway();
     assert_is(
-        &told(&fakes, &["net-net"]),
+        &told(&mut fakes, &["net-net"]),
         "net-net",
         include_str!("explained/net-net.txt"),
     );
-    assert_is(&told(&fakes, &["host"]), "host", include_str!("explained/host.txt"));
-    assert_is(&told(&fakes, &["ports"]), "ports", include_str!("explained/ports.txt"));
+    assert_is(&told(&mut fakes, &["host"]), "host", include_str!("explained/host.txt"));
+    assert_is(
+        &told(&mut fakes, &["ports"]),
+        "ports",
+        include_str!("explained/ports.txt"),
+    );
 }
 
 #[test]
 fn a_packet_is_followed_in_clear_and_through_its_tunnels_to_the_rule_that_decides() {
-    let fakes = gateway();
+    let mut fakes = gateway();
     let packets = [
         &["--packet", "10.2.0.7", "10.1.0.9", "tcp", "22"][..],
         &["--packet", "10.2.0.7", "10.1.0.9", "tcp/80"],
@@ -100,18 +115,87 @@ fn a_packet_is_followed_in_clear_and_through_its_tunnels_to_the_rule_that_decide
     ];
     let text: Vec<_> = packets
         .iter()
-        .map(|words| format!("$ pluto-updown explain {}\n{}", words.join(" "), told(&fakes, words)))
+        .map(|words| {
+            format!(
+                "$ pluto-updown explain {}\n{}",
+                words.join(" "),
+                told(&mut fakes, words)
+            )
+        })
         .collect();
     assert_is(&text.join("\n"), "packets", include_str!("explained/packets.txt"));
 }
 
+/// The first lines that are no part of a packet's or tunnel's own text, where the kernel is not as the record says. The exit status is 1.
+#[track_caller]
+fn warned(fakes: &mut Fakes, words: &[&str], named: &str) {
+    let ending = explain(fakes, words);
+    let text = ending.out_text();
+    assert_eq!((ending.code, ending.err_text()), (Some(1), String::new()), "{text}");
+    assert!(
+        text.starts_with("WARNING: the kernel differs from the record"),
+        "{text}"
+    );
+    let head: Vec<_> = text.split("\n\n").next().unwrap().lines().map(str::trim).collect();
+    assert!(head.join(" ").contains(named), "{named}: {text}");
+}
+
+#[test]
+fn it_warns_on_top_where_the_kernel_differs_from_the_record() {
+    let questions = [&["--packet", "10.2.0.7", "10.1.0.9", "tcp/22"][..], &["net-net"]];
+    for words in questions {
+        // iptables -F: chains stay, and are empty.
+        let mut fakes = gateway();
+        fakes.tables[0].flush();
+        warned(&mut fakes, words, "restore");
+        // iptables -F; iptables -X
+        fakes.tables[0].wipe();
+        warned(&mut fakes, words, "restore");
+        // A rule of others before our jump, and one in a chain of ours.
+        for line in ["-I FORWARD -s 10.2.0.0/24 -j DROP", "-I PLUTO-FI -j DROP"] {
+            let mut fakes = gateway();
+            told(&mut fakes, words);
+            let text = format!("*filter\n{line}\nCOMMIT\n");
+            fakes.tables[0].restore(&text).unwrap();
+            warned(&mut fakes, words, "-j DROP");
+        }
+    }
+}
+
+#[test]
+fn it_warns_where_the_kernel_cannot_be_listed() {
+    let mut fakes = gateway();
+    fakes.save_does("echo no right >&2; exit 4");
+    let ending = explain(&mut fakes, &["net-net"]);
+    assert_eq!(ending.code, Some(3), "{}", ending.out_text());
+    assert!(
+        ending.out_text().starts_with("WARNING: not compared with the kernel"),
+        "{}",
+        ending.out_text()
+    );
+}
+
+#[test]
+fn a_picture_of_rules_that_are_not_loaded_is_drawn_and_warned_of() {
+    let mut fakes = gateway();
+    fakes.tables[0].flush();
+    let ending = explain(&mut fakes, &["net-net", "--svg"]);
+    assert_eq!(ending.code, Some(1));
+    assert!(ending.out_text().starts_with("<?xml"), "{}", ending.out_text());
+    assert!(
+        ending.err_text().contains("the kernel differs from the record"),
+        "{}",
+        ending.err_text()
+    );
+}
+
 #[test]
 fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last() {
-    let fakes = gateway();
+    let mut fakes = gateway();
     let alike = find("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
-    fakes.hook().must(&alike);
+    fakes.must(&alike);
     let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80"];
-    let text = told(&fakes, &packet);
+    let text = told(&mut fakes, &packet);
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     let text = lines.join(" ");
     assert!(
@@ -126,10 +210,10 @@ fn every_tunnel_of_a_connection_is_told_and_a_short_name_means_one() {
     let mut fakes = Fakes::new();
     fakes.must(&libreswan_up());
     fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
-    let text = told(&fakes, &["net-net"]);
+    let text = told(&mut fakes, &["net-net"]);
     assert_eq!(text.matches("WHAT MAY FLOW").count(), 2, "{text}");
     for id in fakes.recorded() {
-        let text = told(&fakes, &[&id]);
+        let text = told(&mut fakes, &[&id]);
         assert_eq!(text.matches("WHAT MAY FLOW").count(), 1, "{text}");
         assert!(text.starts_with(&format!("net-net ({id}, ")), "{text}");
     }
@@ -138,7 +222,12 @@ fn every_tunnel_of_a_connection_is_told_and_a_short_name_means_one() {
 #[test]
 fn an_unknown_name_is_answered_with_those_that_there_are() {
     let mut fakes = Fakes::new();
-    explain_fails(&fakes, &["office"], 1, &["no tunnel \"office\" is up, nor any other"]);
+    explain_fails(
+        &mut fakes,
+        &["office"],
+        1,
+        &["no tunnel \"office\" is up, nor any other"],
+    );
     fakes.must(&libreswan_up());
     fakes.must(&libreswan_up().of_tunnel(3).with("PLUTO_CONNECTION", "a\x1b[2Jb"));
     let named = [
@@ -146,36 +235,36 @@ fn an_unknown_name_is_answered_with_those_that_there_are() {
         "did you mean \"net-net\"?",
         "There are: a\\x1b[2Jb, net-net",
     ];
-    explain_fails(&fakes, &["net-ner"], 1, &named);
-    explain_fails(&fakes, &["\x1b[31m"], 1, &["no tunnel \"\\x1b[31m\""]);
+    explain_fails(&mut fakes, &["net-ner"], 1, &named);
+    explain_fails(&mut fakes, &["\x1b[31m"], 1, &["no tunnel \"\\x1b[31m\""]);
     // As the record spells it, and as the daemon does.
     for name in ["a\\x1b[2Jb", "a\x1b[2Jb"] {
-        assert!(told(&fakes, &[name]).starts_with("a\\x1b[2Jb ("));
+        assert!(told(&mut fakes, &[name]).starts_with("a\\x1b[2Jb ("));
     }
 }
 
 #[track_caller]
-fn explain_fails(fakes: &Fakes, words: &[&str], code: i32, named: &[&str]) {
+fn explain_fails(fakes: &mut Fakes, words: &[&str], code: i32, named: &[&str]) {
     explain(fakes, words).assert_refused(code, named);
 }
 
 #[test]
 fn what_is_no_packet_is_wrong_use() {
-    let fakes = Fakes::new();
+    let mut fakes = Fakes::new();
     for (words, named) in [
         (&["10.1.0.0/24", "10.2.0.7"][..], "expected an address"),
         (&["10.1.0.9", "2001:db8::1"], "two of one family"),
         (&["10.1.0.9", "10.2.0.7", "ssh"], "ssh: expected"),
         (&["10.1.0.9", "10.2.0.7", "tcp", "x\x1b"], "tcp/x\\x1b: expected"),
     ] {
-        explain_fails(&fakes, &[&["--packet"], words].concat(), 2, &[named]);
+        explain_fails(&mut fakes, &[&["--packet"], words].concat(), 2, &[named]);
     }
 }
 
 #[test]
 fn without_anything_of_ours_a_packet_is_left_to_others() {
-    let fakes = Fakes::new();
-    let text = told(&fakes, &["--packet", "2001:db8::1", "2001:db8::2", "ping"]);
+    let mut fakes = Fakes::new();
+    let text = told(&mut fakes, &["--packet", "2001:db8::1", "2001:db8::2", "ping"]);
     assert_eq!(
         text,
         "nothing of ours stands in the tables of ipv6: your own rules decide\n"
@@ -232,7 +321,7 @@ fn a_picture_is_well_formed_whatever_a_connection_is_called() {
     for (number, name) in names.into_iter().enumerate() {
         let up: Call = libreswan_up().of_tunnel(number + 10).with("PLUTO_CONNECTION", name);
         fakes.must(&up);
-        let ending = explain(&fakes, &[name, "--svg"]);
+        let ending = explain(&mut fakes, &[name, "--svg"]);
         assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()));
         let text = ending.out_text();
         assert_well_formed(&text);

@@ -132,6 +132,9 @@ impl Fakes {
                 let path = self.path(&format!("listing.{family}-save.{}", kind.name()));
                 fs::write(path, table.table(kind).save()).expect("writing the listing");
             }
+            // Without a table, as `-c` alone asks for them: all.
+            let all: String = Kind::ALL.iter().map(|kind| table.table(*kind).save()).collect();
+            fs::write(self.path(&format!("listing.{family}-save.")), all).expect("writing the listing");
         }
     }
 

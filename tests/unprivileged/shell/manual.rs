@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clap::CommandFactory as _;
-use pluto_updown::cli::{CommandLine, hook_arguments};
+use pluto_updown::cli::{command_line, hook_arguments};
 use pluto_updown::updown_env::{Treatment, VARIABLES};
 
 use super::help::commands;
@@ -34,7 +33,7 @@ fn heads<'a>(lines: &[&'a str], mark: &'a str) -> impl Iterator<Item = &'a str> 
 
 /// The long options of every command that help shows, or that the page has for other reasons.
 pub(crate) fn options() -> BTreeSet<String> {
-    let mut line = CommandLine::command();
+    let mut line = command_line();
     line.build();
     let own = line.get_arguments();
     let all = line.get_subcommands().flat_map(clap::Command::get_arguments).chain(own);
@@ -63,6 +62,21 @@ fn every_option_is_in_the_manual_and_every_option_of_the_manual_is_one() {
         .collect();
     let all: BTreeSet<_> = options().union(&hook_options()).cloned().collect();
     assert_eq!(described, all);
+}
+
+/// mdoc quotes all of a line but delimiters at its end: `.Ql ok , note` would be shown as one quotation.
+#[test]
+fn no_delimiter_is_quoted_together_with_the_words_on_both_sides_of_it() {
+    let settings = include_str!("../../../contrib/man/pluto-updown.toml.5");
+    for line in PAGE.lines().chain(settings.lines()) {
+        let is_delimiter = |word: &str| [".", ",", ":", ";", "(", ")", "?", "!"].contains(&word);
+        for quoting in [".Ql ", ".Dq ", ".Sq ", ".Qq "] {
+            let words = line.strip_prefix(quoting).unwrap_or_default().split(' ');
+            let words: Vec<_> = words.skip_while(|word| is_delimiter(word)).collect();
+            let end = words.iter().rposition(|word| !is_delimiter(word)).unwrap_or_default();
+            assert!(!words[..end].iter().any(|word| is_delimiter(word)), "{line}");
+        }
+    }
 }
 
 #[test]
@@ -99,7 +113,7 @@ fn the_exit_codes_of_the_manual_are_those_of_the_program() {
         .iter()
         .filter_map(|line| line.strip_prefix(".It "))
         .collect();
-    assert_eq!(described, ["0", "1", "2"]);
+    assert_eq!(described, ["0", "1", "2", "3"]);
 }
 
 #[test]

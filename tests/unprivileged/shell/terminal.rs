@@ -47,6 +47,31 @@ fn written(on_terminal: bool, variables: &[(&str, &str)], line: &str) -> String 
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The same of `check`, which finds no iptables there.
+fn checked(on_terminal: bool, variables: &[(&str, &str)]) -> String {
+    let folder = tempfile::TempDir::new().unwrap();
+    let empty = folder.path().display();
+    let check = format!("{PROGRAM} --programs {empty} --state-dir {empty}/none --root {empty} check");
+    written(on_terminal, variables, &format!("{check} || true"))
+}
+
+#[test]
+fn what_is_wrong_is_red_in_a_check_on_a_terminal_that_has_colours() {
+    let text = checked(true, &[("TERM", "xterm")]);
+    assert!(text.contains("\u{1b}[1;31mWRONG\u{1b}[0m "), "{text:?}");
+    assert!(text.contains("wrong\u{1b}[0m"), "{text:?}");
+    for (on_terminal, variables) in [
+        (false, &[("TERM", "xterm")][..]),
+        (true, &[("TERM", "xterm"), ("NO_COLOR", "1")]),
+        (true, &[("TERM", "dumb")]),
+        (true, &[]),
+    ] {
+        let text = checked(on_terminal, variables);
+        assert!(text.contains("WRONG "), "{text}");
+        assert!(!text.contains('\u{1b}'), "{on_terminal} {variables:?}: {text:?}");
+    }
+}
+
 #[test]
 fn colours_come_on_a_terminal_that_has_them() {
     assert!(status(true, &[("TERM", "xterm")]).contains("\u{1b}[32m"));

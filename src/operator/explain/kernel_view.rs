@@ -1,0 +1,119 @@
+//! What the kernel holds, and how that differs from the record that `explain` answers from.
+
+use super::record_view::RulesetView;
+use crate::netfilter::Table;
+use crate::plan::{Drift, DriftKind};
+use crate::words::{counted, one_line, wrapped};
+
+/// What the kernel holds of a ruleset.
+#[derive(Debug)]
+pub(super) enum KernelView {
+    /// It was listed and compared.
+    Listed { drifts: Vec<Drift> },
+    /// It could not be listed, for this reason. One line.
+    Unknown(String),
+}
+
+/// How many differences of a ruleset are printed.
+const SHOWN: usize = 3;
+
+/// How wide a line is, in characters.
+const WIDTH: usize = 80;
+
+impl KernelView {
+    /// Whether it holds anything else than the record says.
+    pub(super) fn differs(&self) -> bool {
+        match self {
+            Self::Listed { drifts } => !drifts.is_empty(),
+            Self::Unknown(_) => false,
+        }
+    }
+}
+
+/// What is to be known before the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KernelWarning {
+    /// Lines, the last one empty.
+    pub(super) text: String,
+    /// The exit status that it comes to: 1 where the kernel differs, 3 where that is not known.
+    pub(super) code: u8,
+}
+
+/// The warning about these rulesets, if there is a reason for one.
+pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>) -> Option<KernelWarning> {
+    let (mut differences, mut unknown) = (Vec::new(), Vec::new());
+    for book in books {
+        match &book.kernel {
+            KernelView::Listed { drifts, .. } if !drifts.is_empty() => differences.extend(differing(book, drifts)),
+            KernelView::Listed { .. } => {}
+            // Where nothing is on record there is nothing to compare.
+            KernelView::Unknown(_) if !book.is_recorded() => {}
+            KernelView::Unknown(reason) => unknown.push(format!("{}: {reason}", book.ruleset)),
+        }
+    }
+    let (title, lines, code) = match (differences.is_empty(), unknown.is_empty()) {
+        (true, true) => return None,
+        (true, false) => (
+            "WARNING: not compared with the kernel, the answer is by the record alone",
+            unknown,
+            3,
+        ),
+        (false, _) => (
+            "WARNING: the kernel differs from the record, by which the answer below is given",
+            [differences, unknown].concat(),
+            1,
+        ),
+    };
+    let lines = lines
+        .iter()
+        .flat_map(|line| wrapped(std::slice::from_ref(line), WIDTH - 2));
+    let lines: String = lines.map(|line| format!("  {line}\n")).collect();
+    Some(KernelWarning {
+        text: format!("{title}\n{lines}\n"),
+        code,
+    })
+}
+
+/// The first differences of a ruleset, and the command that repairs them.
+fn differing(book: &RulesetView, drifts: &[Drift]) -> Vec<String> {
+    let mut drifts: Vec<_> = drifts.iter().collect();
+    // The filter table decides what passes, and a jump about all of it.
+    drifts.sort_by_key(|drift| (drift.table != Table::Filter, !is_about_all(&drift.kind)));
+    let mut lines: Vec<_> = drifts
+        .iter()
+        .take(SHOWN)
+        .map(|drift| one_line(&format!("{} {drift}", book.ruleset)))
+        .collect();
+    if let more @ 1.. = drifts.len().saturating_sub(SHOWN) {
+        lines.push(format!("and {} more: pluto-updown status", counted(more, "difference")));
+    }
+    lines.push(format!("fix: {}", fix(&drifts)));
+    lines
+}
+
+/// Whether every packet of a built-in chain is concerned.
+fn is_about_all(kind: &DriftKind) -> bool {
+    match kind {
+        DriftKind::OlderLayout
+        | DriftKind::Nothing(_)
+        | DriftKind::NoJump(_)
+        | DriftKind::NoUserJump(_)
+        | DriftKind::Jumps(..)
+        | DriftKind::Misplaced(..) => true,
+        DriftKind::NoChain(_)
+        | DriftKind::OrphanChain(_)
+        | DriftKind::NoRule(..)
+        | DriftKind::UnexpectedRule(..)
+        | DriftKind::Order(_) => false,
+    }
+}
+
+fn fix(drifts: &[&Drift]) -> &'static str {
+    if drifts.iter().any(|drift| drift.kind == DriftKind::OlderLayout) {
+        "pluto-updown start"
+    } else if drifts.iter().any(|drift| drift.is_repairable()) {
+        "pluto-updown restore"
+    } else {
+        "put the jump into your own rules"
+    }
+}
