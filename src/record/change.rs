@@ -186,10 +186,18 @@ impl Store {
             .filter(|other| other.id() == record.id())
             .flat_map(|other| self.index_files(ruleset, other))
             .collect();
+        let nodes = self.nodes_folder(ruleset);
+        let mut folders = BTreeSet::new();
         for path in self.index_files(ruleset, record).difference(&kept) {
             file::remove(path)?;
             path.parent().map_or(Ok(()), file::remove_if_empty)?;
+            folders.extend(
+                path.ancestors()
+                    .nth(2)
+                    .filter(|folder| **folder != nodes)
+                    .map(Path::to_owned),
+            );
         }
-        Ok(())
+        folders.iter().try_for_each(|folder| file::remove_if_empty(folder))
     }
 }
