@@ -6,7 +6,7 @@
 mod names;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
@@ -61,6 +61,20 @@ impl Default for Options {
             route: None,
             iproute: RouteArguments::default(),
         }
+    }
+}
+
+impl Options {
+    /// The same with paths from the root, because the programs that we start run in another folder.
+    fn with_absolute_paths(mut self) -> Self {
+        let paths = [&mut self.state_dir, &mut self.root].into_iter();
+        for path in paths.chain(&mut self.config).chain(&mut self.programs) {
+            // An empty path has no absolute one: it stays, and is refused as what it is.
+            if let Ok(absolute) = absolute(&*path) {
+                *path = absolute;
+            }
+        }
+        self
     }
 }
 
@@ -137,7 +151,7 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
             _ => return Err(HookArgumentError::Unknown(shown(word))),
         }
     }
-    Ok(options)
+    Ok(options.with_absolute_paths())
 }
 
 /// `--option=value` in two; a word without `=` alone.
@@ -271,6 +285,7 @@ impl From<Common> for Options {
             },
             ..Self::default()
         }
+        .with_absolute_paths()
     }
 }
 
@@ -451,6 +466,19 @@ mod tests {
         assert_eq!(options.state_dir, PathBuf::from("/x"));
         assert_eq!(options.config, Some(PathBuf::from("/y")));
         assert_eq!(options.wait, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn relative_paths_are_made_absolute_at_the_border() {
+        let here = std::env::current_dir().unwrap();
+        let words = ["--config", "c", "--state-dir", "s", "--programs", "p", "--root", "r"];
+        let command = CommandLine::try_parse_from([&["pluto-updown"][..], &words, &["check"]].concat()).unwrap();
+        for options in [read(&words).unwrap(), Options::from(command.common)] {
+            assert_eq!(options.config, Some(here.join("c")));
+            assert_eq!(options.state_dir, here.join("s"));
+            assert_eq!(options.programs, [here.join("p")]);
+            assert_eq!(options.root, here.join("r"));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::netfilter::{Backend, Ruleset, Table};
-use crate::process::{self, Exit, Invocation, Output, ProcessError, ProcessOutput};
+use crate::process::{self, Exit, Invocation, ProcessError, ProcessOutput, StandardOutput};
 use crate::selector::Family;
 use crate::words::one_line;
 
@@ -136,8 +136,8 @@ impl<'a> Programs<'a> {
         }
     }
 
-    fn find(&self, name: &str) -> Option<PathBuf> {
-        process::find(&self.directories, name)
+    fn program_path(&self, name: &str) -> Option<PathBuf> {
+        process::find_program(&self.directories, name)
     }
 
     /// The program for a backend: `iptables-nft-restore` before `iptables-restore`, so that a tunnel is taken out with what it was
@@ -153,7 +153,7 @@ impl<'a> Programs<'a> {
         };
         names
             .iter()
-            .find_map(|name| self.find(name))
+            .find_map(|name| self.program_path(name))
             .ok_or_else(|| self.missing(&names[0]))
     }
 
@@ -170,7 +170,7 @@ impl<'a> Programs<'a> {
         program: &Path,
         arguments: &[&str],
         input: &str,
-        output: Output<'_>,
+        output: StandardOutput<'_>,
     ) -> Result<ProcessOutput, TablesError> {
         let invocation = Invocation {
             program,
@@ -196,7 +196,7 @@ impl<'a> Programs<'a> {
     /// If it would not be.
     pub fn rehearse(&self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         let program = self.program(ruleset, "restore")?;
-        self.run(&program, &["--test", "--noflush"], text, Output::Dropped)
+        self.run(&program, &["--test", "--noflush"], text, StandardOutput::Dropped)
             .map(drop)
     }
 
@@ -206,13 +206,13 @@ impl<'a> Programs<'a> {
     /// If there is none, or it says nothing.
     pub fn version(&self, ruleset: Ruleset) -> Result<String, TablesError> {
         let program = self.program(ruleset, "restore")?;
-        let finished = self.run(&program, &["--version"], "", Output::Kept)?;
+        let finished = self.run(&program, &["--version"], "", StandardOutput::Kept)?;
         Ok(one_line(&String::from_utf8_lossy(&finished.output)))
     }
 
     fn change(&self, ruleset: Ruleset, arguments: &[&str], text: &str) -> Result<(), TablesError> {
         let program = self.program(ruleset, "restore")?;
-        let output = self.held.map_or(Output::Dropped, Output::Holding);
+        let output = self.held.map_or(StandardOutput::Dropped, StandardOutput::Holding);
         self.run(&program, arguments, text, output).map(drop)
     }
 
@@ -229,7 +229,7 @@ impl Tables for Programs<'_> {
             return Err(TablesError::NoFamily(family));
         }
         let name = format!("{}-restore", prefix(family));
-        let program = self.find(&name).ok_or_else(|| self.missing(&name))?;
+        let program = self.program_path(&name).ok_or_else(|| self.missing(&name))?;
         // Debian and Fedora keep `iptables-restore` as a link that ends at xtables-nft-multi or xtables-legacy-multi. To ask
         // `iptables --version` instead would cost a process a call.
         let target = fs::canonicalize(&program).unwrap_or(program);
@@ -251,7 +251,7 @@ impl Tables for Programs<'_> {
 
     fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError> {
         let program = self.program(ruleset, "save")?;
-        let finished = self.run(&program, &["-t", table.name()], "", Output::Kept)?;
+        let finished = self.run(&program, &["-t", table.name()], "", StandardOutput::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
     }
 
@@ -260,14 +260,15 @@ impl Tables for Programs<'_> {
             return Ok(String::new());
         }
         let program = self.program(ruleset, "save")?;
-        let finished = self.run(&program, &["-c"], "", Output::Kept)?;
+        let finished = self.run(&program, &["-c"], "", StandardOutput::Kept)?;
         Ok(String::from_utf8_lossy(&finished.output).into_owned())
     }
 
     fn backends(&self, family: Family) -> BTreeSet<Backend> {
-        let named = [Backend::Nft, Backend::Legacy]
-            .into_iter()
-            .filter(|backend| self.find(&format!("{}-{backend}-save", prefix(family))).is_some());
+        let named = [Backend::Nft, Backend::Legacy].into_iter().filter(|backend| {
+            self.program_path(&format!("{}-{backend}-save", prefix(family)))
+                .is_some()
+        });
         named.chain(self.default_backend(family)).collect()
     }
 }

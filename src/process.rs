@@ -44,14 +44,14 @@ pub struct Invocation<'a> {
     /// What it reads.
     pub input: &'a [u8],
     /// What becomes of what it writes.
-    pub output: Output<'a>,
+    pub output: StandardOutput<'a>,
     /// When it is killed.
     pub deadline: Instant,
 }
 
 /// What becomes of a program's standard output.
 #[derive(Debug, Clone, Copy)]
-pub enum Output<'a> {
+pub enum StandardOutput<'a> {
     /// It is kept, all of it.
     Kept,
     /// It is thrown away.
@@ -96,7 +96,7 @@ pub struct ProcessError {
 
 /// The first of these folders that has a program of this name.
 #[must_use]
-pub fn find(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+pub fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
     let runs =
         |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
     folders.iter().map(|folder| folder.join(name)).find(runs)
@@ -118,13 +118,13 @@ pub fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
     let input = in_memory(invocation.input).map_err(failed("keep its input in memory"))?;
     let copy = |file: &File| file.try_clone().map_err(failed("open its output"));
     let (output, stdout) = match invocation.output {
-        Output::Kept => {
+        StandardOutput::Kept => {
             let kept = in_memory(&[]).map_err(failed("keep its output in memory"))?;
             let stdout = copy(&kept)?;
             (Some(kept), stdout.into())
         }
-        Output::Dropped => (None, Stdio::null()),
-        Output::Holding(file) => (None, copy(file)?.into()),
+        StandardOutput::Dropped => (None, Stdio::null()),
+        StandardOutput::Holding(file) => (None, copy(file)?.into()),
     };
     let mut child = start(invocation, input, stdout).map_err(failed("start it"))?;
     let mut stderr = child.stderr.take();
@@ -261,7 +261,7 @@ mod tests {
             arguments: &["-c", script],
             environment: &[],
             input,
-            output: Output::Kept,
+            output: StandardOutput::Kept,
             deadline: Instant::now() + Duration::from_millis(milliseconds),
         })
         .unwrap()
@@ -282,7 +282,7 @@ mod tests {
             arguments: &["-c", "printf %s \"$WORDS\""],
             environment: &[("WORDS", "$(id) 'x'\n")],
             input: b"",
-            output: Output::Kept,
+            output: StandardOutput::Kept,
             deadline: Instant::now() + Duration::from_secs(5),
         })
         .unwrap();

@@ -98,7 +98,7 @@ pub fn listing(bytes: &[u8]) {
     }
     let all_rules = [
         tunnels_layout(),
-        esp_peer_rules("192.0.2.2".parse().expect("an address")),
+        esp_peer_rules(["192.0.2.2".parse().expect("an address")]),
     ];
     let wanted = DesiredState::from_rules(&all_rules, site(Family::Ipv4));
     let asked = rule_probes(&wanted, &saved);
@@ -197,6 +197,7 @@ fn opened(tunnel: &Tunnel) {
     let terms = PolicyContext {
         policy: &policy,
         esp: Esp::Negotiated,
+        peers: &tunnel.remote_host.into_iter().collect(),
         nat_exemption: NatExemption::Possible,
         connected: &[],
         mark: MarkBit::DEFAULT,
@@ -221,6 +222,7 @@ fn opened(tunnel: &Tunnel) {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
+        openers: Vec::new(),
         effective: None,
         turn: 0,
         tunnel_rules,
@@ -269,6 +271,7 @@ fn tunnels_layout() -> TunnelRules {
     let terms = PolicyContext {
         policy: &Policy::default(),
         esp: Esp::Negotiated,
+        peers: &tunnel.remote_host.into_iter().collect(),
         nat_exemption: NatExemption::Possible,
         connected: &[],
         mark: MarkBit::DEFAULT,

@@ -2,7 +2,7 @@
 //!
 //! charon gives equal selectors one reqid (`kernel_ipsec_interface`), so two connections between the same networks share it. A packet of
 //! one fits the rules of all, and whose chain it comes to first says nothing about whose it is. So there is one effective policy for all of
-//! them, [`Policy::intersect`], from the first that is up to the last; in which order they came up matters for nothing that
+//! them, [`Policy::of_all`], from the first that is up to the last; in which order they came up matters for nothing that
 //! restricts.
 
 use std::collections::BTreeMap;
@@ -14,17 +14,7 @@ use crate::plan::TunnelId;
 use crate::record::{Record, TunnelRecord};
 use crate::selector::MarkBit;
 use crate::settings::Policy;
-use crate::updown_env::Tunnel;
-
-/// The policy that counts for tunnels that the kernel cannot tell apart, whose own ones come in the order in which they were opened.
-pub(super) fn agreed<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Policy {
-    let mut policies = policies.into_iter();
-    let first = policies.next().cloned().unwrap_or_default();
-    policies.fold(first, |agreed, policy| match agreed == *policy {
-        true => agreed,
-        false => agreed.intersect(policy),
-    })
-}
+use crate::updown_env::{Tunnel, UpCounting};
 
 /// The policies of these tunnels, in the order in which they were opened.
 fn in_turn<'a>(records: impl IntoIterator<Item = &'a TunnelRecord>) -> Vec<&'a Policy> {
@@ -54,8 +44,8 @@ impl<T: Tables> Engine<'_, T> {
         old: Option<&TunnelRecord>,
         mark: MarkBit,
     ) -> Result<TunnelRecord, ApplyError> {
-        let agreed = agreed(in_turn(alike.iter().chain([&record])));
-        let tunnel_rules = self.tunnel_rules(&record.tunnel, &record.id, &agreed, old, mark)?;
+        let agreed = Policy::of_all(in_turn(alike.iter().chain([&record])));
+        let tunnel_rules = self.tunnel_rules(&record, &agreed, old, mark)?;
         let effective = (agreed != record.policy).then_some(agreed);
         Ok(TunnelRecord {
             effective,
@@ -102,13 +92,26 @@ impl<T: Tables> Engine<'_, T> {
     }
 }
 
-/// What to say where a tunnel comes up whose policy and that of the first one like it have no intersection.
-pub(super) fn conflict(new: &TunnelRecord, alike: &[TunnelRecord]) -> Option<Note> {
-    let first = alike.iter().min_by_key(|record| (record.turn, &record.id))?;
-    let keys = first.policy.conflicts(&new.policy);
+/// What to say where a tunnel comes up with a policy that has no intersection with that of the first one like it, or of the first one that
+/// has it up. Nothing, if somebody has it up with the same policy: that was said then.
+pub(super) fn conflict(
+    tunnel: &Tunnel,
+    own: &Policy,
+    old: Option<&TunnelRecord>,
+    alike: &[TunnelRecord],
+) -> Option<Note> {
+    let old = old.filter(|_| tunnel.up_counting == UpCounting::Counted);
+    let views = |record: &TunnelRecord| record.views();
+    if old.is_some_and(|old| views(old).iter().any(|(_, policy)| policy == own)) {
+        return None;
+    }
+    let first = alike.iter().chain(old).min_by_key(|record| (record.turn, &record.id))?;
+    let (first, policy) = views(first).into_iter().next()?;
+    let keys = policy.conflicts(own);
     (!keys.is_empty()).then(|| Note::Conflict {
-        connection: new.key.connection.clone(),
-        first: first.key.connection.clone(),
+        connection: tunnel.connection.clone(),
+        first: first.connection.clone(),
+        first_peer: (first.connection == tunnel.connection).then_some(first.remote_id),
         keys,
     })
 }

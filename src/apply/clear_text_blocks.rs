@@ -1,6 +1,6 @@
 //! What holds networks apart: by a tunnel that has come up, and by what the settings name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -10,36 +10,103 @@ use crate::netfilter::Ruleset;
 use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block, guards_nothing};
 use crate::record::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
 use crate::selector::Network;
-use crate::settings::WhenDown;
+use crate::settings::{Policy, WhenDown};
 use crate::updown_env::Tunnel;
 
+/// How many askers are recorded of a pair of networks. A peer chooses its identity, and must not fill the record with it. Who else asks is
+/// unknown then: the pair stays blocked until `unblock`.
+const ASKERS_MAX: usize = 64;
+
+/// Two networks that are held apart, ours first.
+type Pair = (Network, Network);
+
+/// Who asks that networks are held apart, pair by pair; nobody where only the settings name them.
+type Askers = BTreeMap<Pair, Vec<Tunnel>>;
+
 impl<T: Tables> Engine<'_, T> {
-    /// What holds networks apart for a tunnel that is up: its own two, and those that are named for it.
+    /// What holds networks apart from an `up` on: those of the tunnel and those that are named for it, for those who have it up and ask for
+    /// that, beside those who asked before.
     ///
     /// # Errors
     /// If its own two are the same and none are named; or if a record cannot be read.
     pub(super) fn clear_text_blocks(&self, ruleset: Ruleset, record: &TunnelRecord) -> Result<Vec<Record>, ApplyError> {
-        match record.policy.when_down {
-            WhenDown::Leave => return Ok(Vec::new()),
-            WhenDown::Block => {}
+        let mut askers = Askers::new();
+        self.add_askers(&mut askers, record)?;
+        let mut all = Vec::new();
+        for (pair, new) in askers {
+            let old = self.recorded_block(ruleset, &pair)?;
+            let mut askers: Vec<_> = old.iter().flat_map(ClearTextBlockRecord::askers).cloned().collect();
+            new.into_iter().for_each(|asker| add_asker(&mut askers, &pair, asker));
+            all.push(self.clear_text_block(pair, askers, old));
         }
-        let tunnel = &record.tunnel;
-        let mut pairs = self.context.settings.blocked_pairs_of(tunnel);
-        let own = (tunnel.local_client, tunnel.remote_client);
+        Ok(all)
+    }
+
+    /// What holds networks apart by the settings: what they name, if something new goes to this ruleset; what the tunnels ask for that are up;
+    /// and what others have asked for, as long as it is set for one of those.
+    ///
+    /// # Errors
+    /// If a tunnel's own two networks are the same and none are named; or if a record cannot be read.
+    pub(super) fn desired_blocks(
+        &self,
+        ruleset: Ruleset,
+        is_default: bool,
+        recorded: &[ClearTextBlockRecord],
+        tunnels: &[TunnelRecord],
+    ) -> Result<Vec<Record>, ApplyError> {
+        let mut askers = Askers::new();
+        for guard in recorded {
+            let pair = (guard.local, guard.remote);
+            let asking = self.still_asking(guard);
+            asking.for_each(|asker| add_asker(askers.entry(pair).or_default(), &pair, asker.clone()));
+        }
+        for record in tunnels {
+            self.add_askers(&mut askers, record)?;
+        }
+        if is_default {
+            let named = self.context.settings.held_apart(ruleset.family).into_iter();
+            named.for_each(|pair| {
+                askers.entry(pair).or_default();
+            });
+        }
+        let blocks = askers.into_iter().map(|(pair, askers)| {
+            let old = self.recorded_block(ruleset, &pair)?;
+            Ok(self.clear_text_block(pair, askers, old))
+        });
+        blocks.collect()
+    }
+
+    /// Adds those who have a tunnel up and ask that networks are held apart for it.
+    fn add_askers(&self, askers: &mut Askers, record: &TunnelRecord) -> Result<(), ApplyError> {
+        let blocks = |policy: &Policy| policy.when_down == WhenDown::Block;
+        // Most ask for nothing; where one of those does that have a tunnel up, its policy says so.
+        let views = if blocks(&record.policy) {
+            record.views()
+        } else {
+            Vec::new()
+        };
+        for (tunnel, _) in views.iter().filter(|(_, policy)| blocks(policy)) {
+            for pair in self.pairs_of(tunnel)? {
+                add_asker(askers.entry(pair).or_default(), &pair, tunnel.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The networks to be held apart for a tunnel: its own two, and those that are named for it.
+    fn pairs_of(&self, tunnel: &Tunnel) -> Result<BTreeSet<Pair>, ApplyError> {
+        // Its own may be among those that are named.
+        let mut pairs = BTreeSet::from_iter(self.context.settings.blocked_pairs_of(tunnel));
+        let own = own_pair(tunnel);
         if can_block_clear_text(&own.0, &own.1) {
-            pairs.push(own);
+            pairs.insert(own);
         } else if pairs.is_empty() {
             return Err(ApplyError::Policy {
                 connection: tunnel.connection.clone(),
                 fault: PolicyError::SameNetwork { network: own.0 },
             });
         }
-        // Its own may be among those that are named.
-        let pairs: BTreeSet<_> = pairs.into_iter().collect();
-        let guards = pairs
-            .into_iter()
-            .map(|pair| self.clear_text_block(ruleset, pair, Some(tunnel)));
-        Ok(guards.collect::<Result<_, _>>()?)
+        Ok(pairs)
     }
 
     /// What to say where blocking guards nothing.
@@ -53,59 +120,75 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// What holds the networks apart that the settings name.
-    pub(super) fn named_clear_text_blocks(&self, ruleset: Ruleset) -> Result<Vec<Record>, ApplyError> {
-        let pairs = self.context.settings.held_apart(ruleset.family);
-        let guards = pairs.into_iter().map(|pair| self.clear_text_block(ruleset, pair, None));
-        Ok(guards.collect::<Result<_, _>>()?)
-    }
-
-    /// Whether what a tunnel once brought is still set for it.
-    pub(super) fn still_blocks(&self, guard: &ClearTextBlockRecord) -> bool {
-        let settings = &self.context.settings;
-        let pair = (guard.local, guard.remote);
-        guard.tunnel.as_ref().is_some_and(|tunnel| {
-            let is_meant = pair == (tunnel.local_client, tunnel.remote_client)
-                || settings.blocked_pairs_of(tunnel).contains(&pair);
-            is_meant && settings.policy(tunnel).when_down == WhenDown::Block
+    /// The tunnels that asked for it for which it is still set; all, where there may be others.
+    fn still_asking<'b>(&self, guard: &'b ClearTextBlockRecord) -> impl Iterator<Item = &'b Tunnel> {
+        let (settings, pair) = (&self.context.settings, (guard.local, guard.remote));
+        let is_full = guard.askers().count() >= ASKERS_MAX;
+        guard.askers().filter(move |tunnel| {
+            let is_meant = || pair == own_pair(tunnel) || settings.blocked_pairs_of(tunnel).contains(&pair);
+            is_full || (settings.policy(tunnel).when_down == WhenDown::Block && is_meant())
         })
     }
 
-    /// What passes unencrypted between two networks all the same: what everybody lets by who has them blocked, the tunnel as well as the
+    /// What passes unencrypted between two networks all the same: what everybody lets by who has them blocked, the tunnels as well as the
     /// connections for which the settings name them. Only what is set counts: a network learned from DHCP must not open what is closed.
-    fn bypassed(&self, pair: &(Network, Network), tunnel: Option<&Tunnel>) -> Vec<IpNet> {
+    fn bypassed(&self, pair: &Pair, askers: &[Tunnel]) -> Vec<IpNet> {
         let settings = &self.context.settings;
-        let of_tunnel = tunnel.map(|tunnel| settings.policy(tunnel).bypass.unwrap_or_default());
-        let mut lists = of_tunnel.into_iter().chain(settings.bypasses(pair));
+        let of_tunnels = askers
+            .iter()
+            .map(|tunnel| settings.policy(tunnel).bypass.unwrap_or_default());
+        let mut lists = of_tunnels.chain(settings.bypasses(pair));
         let mut all = lists.next().unwrap_or_default();
         lists.for_each(|list| all.retain(|network| list.contains(network)));
         all
     }
 
-    /// What holds two networks apart, with what is on record of it: since when, and for which tunnel.
-    fn clear_text_block(
+    fn recorded_block(
         &self,
         ruleset: Ruleset,
-        (near, far): (Network, Network),
-        tunnel: Option<&Tunnel>,
-    ) -> Result<Record, RecordError> {
-        let id = TunnelId::for_clear_text_block(&near, &far);
-        let bypass = self.bypassed(&(near, far), tunnel);
-        let tunnel_rules = clear_text_block(&id, &near, &far, &bypass);
-        let old = match self.store.entry(ruleset, &id)? {
-            Some(Record::ClearTextBlock(old)) => Some(*old),
-            Some(Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_)) | None => None,
-        };
-        let stood = old.as_ref().filter(|old| old.tunnel_rules == tunnel_rules);
-        Ok(Record::ClearTextBlock(Box::new(ClearTextBlockRecord {
+        (near, far): &Pair,
+    ) -> Result<Option<ClearTextBlockRecord>, RecordError> {
+        let entry = self.store.entry(ruleset, &TunnelId::for_clear_text_block(near, far))?;
+        Ok(entry.as_ref().and_then(Record::as_clear_text_block).cloned())
+    }
+
+    /// What holds two networks apart, with what is on record of it: since when.
+    fn clear_text_block(&self, pair: Pair, askers: Vec<Tunnel>, old: Option<ClearTextBlockRecord>) -> Record {
+        let id = TunnelId::for_clear_text_block(&pair.0, &pair.1);
+        let bypass = self.bypassed(&pair, &askers);
+        let tunnel_rules = clear_text_block(&id, &pair.0, &pair.1, &bypass);
+        let stood = old.filter(|old| old.tunnel_rules == tunnel_rules);
+        let (mut askers, mut names) = (
+            askers.into_iter(),
+            self.context.settings.named_blocked_pairs(&pair).cloned(),
+        );
+        Record::ClearTextBlock(Box::new(ClearTextBlockRecord {
             format: FORMAT,
             since: stood.map_or(self.context.now, |old| old.since),
-            tunnel: tunnel.cloned().or_else(|| old.and_then(|old| old.tunnel)),
-            name: self.context.settings.named_blocked_pairs(&(near, far)).cloned(),
+            tunnel: askers.next(),
+            other_tunnels: askers.collect(),
+            name: names.next(),
+            other_names: names.collect(),
             id,
-            local: near,
-            remote: far,
+            local: pair.0,
+            remote: pair.1,
             tunnel_rules,
-        })))
+        }))
+    }
+}
+
+fn own_pair(tunnel: &Tunnel) -> Pair {
+    (tunnel.local_client, tunnel.remote_client)
+}
+
+/// Adds who asks for a pair, unless it is known: of a tunnel's own networks every peer counts that has it up, of others one for each connection,
+/// as the settings name them for all of it.
+fn add_asker(askers: &mut Vec<Tunnel>, pair: &Pair, asker: Tunnel) {
+    let is_same = |other: &Tunnel| {
+        let is_peers = (&other.remote_id, &other.user) == (&asker.remote_id, &asker.user);
+        other.connection == asker.connection && (is_peers || own_pair(&asker) != *pair)
+    };
+    if !askers.iter().any(is_same) && askers.len() < ASKERS_MAX {
+        askers.push(asker);
     }
 }

@@ -3,8 +3,9 @@
 use super::{ApplyError, Engine};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey};
-use crate::record::{TunnelRecord, TunnelSlot};
+use crate::plan::{DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey, may_have_become, moves};
+use crate::record::{Opener, RecordError, Store, TunnelRecord, TunnelSlot};
+use crate::settings::Policy;
 use crate::updown_env::{Scope, Tunnel, UpCounting};
 
 impl<T: Tables> Engine<'_, T> {
@@ -39,33 +40,136 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// The record that a `down` means. Its reqid, and in a host tunnel its addresses, may have changed since `up`: strongSwan
-    /// gives a tunnel with dynamic selectors a new reqid when MOBIKE moves it (5.9.6 and later), and calls nobody.
-    pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
+    /// The record that a `down` means, and under charon whose `up` in it.
+    ///
+    /// charon has several tunnels of one name up at a time, with equal selectors and one reqid. PLUTO_UNIQUEID is the number of an IKE
+    /// association: where it is recorded it decides. It changes without a call when the association is rekeyed; then the peer's identity
+    /// decides, and among several ups of one peer the one without which the least is allowed.
+    ///
+    /// MOBIKE changes reqid and selectors of a tunnel to the peer's own address without a call (5.9.6 and later), to those of another
+    /// one that is up. So in that case its peer's other tunnels are looked at too. A tunnel to a network keeps its selectors, but can get another
+    /// reqid together with one that does not.
+    ///
+    /// An `up` that failed is not recorded, and its `down` must not take another one's place: where none of this holds, nothing is meant.
+    pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<Meant>, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
-        if let Some(found) = self.find_record(tunnel, &key)? {
-            return Ok(Some(found));
+        let recorded: Vec<_> = self.find_record(tunnel, &key)?.into_iter().collect();
+        match tunnel.up_counting {
+            UpCounting::Counted => {}
+            UpCounting::Single | UpCounting::Instances => return Ok(recorded.into_iter().next().map(Meant::whole)),
         }
-        for ruleset in rulesets(tunnel) {
-            let mut alike = Vec::new();
-            for precedence in Precedence::ALL {
-                let bucket = DispatchBucket::for_remote(any_path(tunnel), precedence, &tunnel.remote_client);
-                alike.extend(self.store.tunnels_at(ruleset, &SharedChains::Bucket(bucket))?);
-            }
-            alike.retain(|record| record.key.same_but_reqid(&key));
-            if let Some(record) = single(alike) {
-                return Ok(Some((ruleset, record)));
-            }
-            if let (UpCounting::Counted, Scope::Host, Some(_)) = (tunnel.up_counting, tunnel.scope, tunnel.unique_id) {
-                let mut moved = self.store.tunnels(ruleset)?;
-                moved.retain(|record| is_moved_host(record, tunnel));
-                if let Some(record) = single(moved) {
-                    return Ok(Some((ruleset, record)));
-                }
-            }
+        let by_number = |opener: &Opener| opener.has_number_of(tunnel);
+        let by_identity = |opener: &Opener| opener.has_identity_of(tunnel);
+        let by_doubt = |opener: &Opener| opener.may_have_identity_of(tunnel);
+        if let Some(meant) = meant(&recorded, by_number) {
+            return Ok(Some(meant));
         }
-        Ok(None)
+        let moved = self.moved(tunnel, &key)?;
+        let found = meant(&moved, by_number)
+            .or_else(|| meant(&recorded, by_identity))
+            .or_else(|| meant(&recorded, by_doubt))
+            .or_else(|| meant(&moved, by_identity));
+        if found.is_some() {
+            return Ok(found);
+        }
+        let by_moved_number = |opener: &Opener| opener.has_number_of(tunnel) && opener.has_other_hosts_than(tunnel);
+        Ok(meant(&self.renumbered(tunnel, &key)?, by_moved_number))
     }
+
+    /// The peer's tunnels under other keys that MOBIKE may have made this one of.
+    fn moved(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Vec<(Ruleset, TunnelRecord)>, ApplyError> {
+        if !moves(tunnel) {
+            return Ok(Vec::new());
+        }
+        let is_meant = |record: &TunnelRecord| record.key != *key && may_have_become(&record.tunnel, tunnel);
+        self.in_each_ruleset(tunnel, |store, ruleset| store.moving(ruleset, tunnel), is_meant)
+    }
+
+    /// The tunnels that differ in nothing but the reqid.
+    fn renumbered(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Vec<(Ruleset, TunnelRecord)>, ApplyError> {
+        let buckets = Precedence::ALL
+            .map(|precedence| DispatchBucket::for_remote(any_path(tunnel), precedence, &tunnel.remote_client));
+        let is_meant = |record: &TunnelRecord| record.key != *key && record.key.same_but_reqid(key);
+        let in_buckets = |store: &Store, ruleset| {
+            let records = buckets.map(|bucket| store.tunnels_at(ruleset, &SharedChains::Bucket(bucket)));
+            let records: Result<Vec<_>, _> = records.into_iter().collect();
+            Ok(records?.concat())
+        };
+        self.in_each_ruleset(tunnel, in_buckets, is_meant)
+    }
+
+    fn in_each_ruleset(
+        &self,
+        tunnel: &Tunnel,
+        records: impl Fn(&Store, Ruleset) -> Result<Vec<TunnelRecord>, RecordError>,
+        is_meant: impl Fn(&TunnelRecord) -> bool,
+    ) -> Result<Vec<(Ruleset, TunnelRecord)>, ApplyError> {
+        let mut found = Vec::new();
+        for ruleset in rulesets(tunnel) {
+            let records = records(self.store, ruleset)?.into_iter();
+            found.extend(records.filter(&is_meant).map(|record| (ruleset, record)));
+        }
+        Ok(found)
+    }
+}
+
+/// What a `down` means.
+#[derive(Debug)]
+pub(super) struct Meant {
+    pub(super) ruleset: Ruleset,
+    pub(super) record: TunnelRecord,
+    /// What is left of it, if others have it up still.
+    pub(super) left: Option<TunnelRecord>,
+}
+
+impl Meant {
+    fn whole((ruleset, record): (Ruleset, TunnelRecord)) -> Self {
+        Self {
+            ruleset,
+            record,
+            left: None,
+        }
+    }
+}
+
+/// The record with an `up` that is meant, if there is only one: two are for different selectors, and the wrong one may be alive.
+fn meant(records: &[(Ruleset, TunnelRecord)], is_meant: impl Fn(&Opener) -> bool) -> Option<Meant> {
+    let mut found = records
+        .iter()
+        .filter(|(_, record)| record.opened_by().iter().any(&is_meant));
+    let (ruleset, record) = found.next()?;
+    found.next().is_none().then(|| Meant {
+        ruleset: *ruleset,
+        record: record.clone(),
+        left: strictest_rest(record, is_meant),
+    })
+}
+
+/// A tunnel without one of the ups that are meant: without the one that leaves the strictest policy. Where that is none of them, what is left
+/// is the strictest in each key: it must not be more open than without any of them.
+fn strictest_rest(record: &TunnelRecord, is_meant: impl Fn(&Opener) -> bool) -> Option<TunnelRecord> {
+    let openers = record.opened_by();
+    let without = |leaving: usize| {
+        let mut rest = openers.clone();
+        rest.remove(leaving);
+        rest
+    };
+    let meant = openers.iter().enumerate().filter(|(_, opener)| is_meant(opener));
+    let mut rests = meant
+        .map(|(leaving, _)| without(leaving))
+        .filter(|rest| !rest.is_empty());
+    let mut strictest = rests.next()?;
+    for rest in rests {
+        let [policy, other] =
+            [&strictest, &rest].map(|rest| Policy::of_all(rest.iter().filter_map(|one| one.policy.as_ref())));
+        if policy.is_as_strict_as(&other) {
+        } else if other.is_as_strict_as(&policy) {
+            strictest = rest;
+        } else if let Some(first) = strictest.first_mut() {
+            first.policy = Some(policy.intersect(&other));
+        }
+    }
+    Some(record.clone().with_openers(strictest))
 }
 
 fn rulesets(tunnel: &Tunnel) -> impl Iterator<Item = Ruleset> + use<> {
@@ -79,17 +183,4 @@ fn any_path(tunnel: &Tunnel) -> PacketPath {
         (Scope::Host, _) | (Scope::Client, Some(_)) => PacketPath::Input,
         (Scope::Client, None) => PacketPath::ForwardIn,
     }
-}
-
-/// The only record there is, if there is only one: with two it cannot be told which of them is meant.
-fn single(mut records: Vec<TunnelRecord>) -> Option<TunnelRecord> {
-    let record = records.pop();
-    record.filter(|_| records.is_empty())
-}
-
-fn is_moved_host(record: &TunnelRecord, tunnel: &Tunnel) -> bool {
-    record.key.connection == tunnel.connection
-        && record.tunnel.scope == Scope::Host
-        && record.tunnel.unique_id == tunnel.unique_id
-        && record.key.traffic == tunnel.traffic
 }

@@ -29,7 +29,7 @@ impl<T: Tables> Engine<'_, T> {
     pub fn forgetting(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
         let mut entries: BTreeMap<Ruleset, Vec<Record>> = BTreeMap::new();
         for (ruleset, record) in removed {
-            if crosses(&record.tunnel) {
+            if crosses(&record) {
                 for outer in self.plan_esp_peer_close([record.id.clone()])? {
                     entries.entry(outer.ruleset).or_default().extend(outer.removed);
                 }

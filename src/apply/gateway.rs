@@ -220,28 +220,26 @@ impl<T: Tables> Engine<'_, T> {
         };
         let ours = self.default_rulesets()?;
         for ruleset in ours.values() {
-            for entry in self.named_clear_text_blocks(*ruleset)? {
-                add(*ruleset, entry);
-            }
             if let Some(gateway) = self.gateway(*ruleset)? {
                 add(*ruleset, gateway);
             }
         }
         for ruleset in Ruleset::all() {
-            let entries = self.store.entries(ruleset)?;
-            for entry in &entries {
-                if let Record::ClearTextBlock(guard) = entry
-                    && self.still_blocks(guard)
-                {
-                    add(ruleset, entry.clone());
+            let (mut guards, mut records) = (Vec::new(), Vec::new());
+            for entry in self.store.entries(ruleset)? {
+                match entry {
+                    Record::Tunnel(record) => records.push(*record),
+                    Record::ClearTextBlock(guard) => guards.push(*guard),
+                    Record::Gateway(_) | Record::EspPeer(_) => {}
                 }
             }
-            let records = entries.into_iter().filter_map(Record::into_tunnel).collect();
-            for record in self.laid_out_anew(records)? {
-                for guard in self.clear_text_blocks(ruleset, &record)? {
-                    add(ruleset, guard);
-                }
-                if let Some((family, outer)) = outer(&record, &self.context.settings)
+            let records = self.laid_out_anew(records)?;
+            let is_default = ours.get(&ruleset.family) == Some(&ruleset);
+            for guard in self.desired_blocks(ruleset, is_default, &guards, &records)? {
+                add(ruleset, guard);
+            }
+            for record in records {
+                if let Some((family, outer)) = outer(&record, self.context.settings.gateway.esp)
                     && let Some(ruleset) = ours.get(&family)
                 {
                     add(*ruleset, Record::EspPeer(outer));
@@ -297,10 +295,8 @@ impl<T: Tables> Engine<'_, T> {
     /// Tunnels as they are to be by the settings.
     fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let settings = &self.context.settings;
-        let records = records.into_iter().map(|record| TunnelRecord {
-            policy: settings.policy(&record.tunnel),
-            ..record
-        });
+        let records = records.into_iter();
+        let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));
         self.agree_all(records.collect(), settings.gateway.mark)
     }
 

@@ -33,7 +33,7 @@ use crate::plan::{
 use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
-use crate::updown_env::ConnectionName;
+use crate::updown_env::{ConnectionName, PeerText};
 
 pub use gateway::{Blocked, InstalledRecords, StartReport};
 pub use restore::Comparison;
@@ -59,6 +59,18 @@ pub struct Context {
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set.
     pub settings: Settings,
+    /// Whether that is known.
+    pub settings_source: SettingsSource,
+}
+
+/// Where a call has its settings from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SettingsSource {
+    /// From the file, or there is none.
+    #[default]
+    File,
+    /// From nowhere: a removal needs none, or the file cannot be read. What of them went into a tunnel's rules is on record.
+    Record,
 }
 
 /// One call at work: the record, locked, and the tables.
@@ -81,6 +93,8 @@ pub enum Note {
         connection: ConnectionName,
         /// The one that was up first.
         first: ConnectionName,
+        /// Who had that up, if it is the same connection.
+        first_peer: Option<PeerText>,
         /// The keys.
         keys: Vec<&'static str>,
     },
@@ -107,12 +121,14 @@ impl fmt::Display for Note {
             Self::Conflict {
                 connection,
                 first,
+                first_peer,
                 keys,
             } => {
+                let peer = first_peer.iter().map(|peer| format!(" for {peer}")).collect::<String>();
                 let keys = keys.join(" and ");
                 write!(
                     f,
-                    "{connection} has the selectors and the reqid of {first}, but another {keys}: that of {first} applies to both, and where chains differ, only what both allow without them"
+                    "{connection} has the selectors and the reqid of {first}{peer}, but another {keys}: that of {first}{peer} applies to both, and where chains differ, only what both allow without them"
                 )
             }
         }
@@ -304,7 +320,10 @@ impl<'a, T: Tables> Engine<'a, T> {
         } = change;
         let sections = self.sections(change)?;
         if sections.is_empty() && changes_no_rule(change) {
-            return Ok(added.iter().try_for_each(|entry| self.store.update(*ruleset, entry))?);
+            let old = |entry: &Record| removed.iter().find(|old| old.id() == entry.id());
+            return Ok(added
+                .iter()
+                .try_for_each(|entry| self.store.update(*ruleset, old(entry), entry))?);
         }
         let journal = journal(change, &sections);
         let stood = self.store.has_entries(*ruleset)?;

@@ -1,14 +1,18 @@
 //! What opening and closing the firewall for a tunnel comes to.
 
-use super::{ApplyError, Change, Engine, Plan, TunnelOutcome, alike};
+use std::net::IpAddr;
+
+use super::find::Meant;
+use super::{ApplyError, Change, Engine, Plan, SettingsSource, TunnelOutcome, alike};
 use crate::iptables::Tables;
-use crate::netfilter::Ruleset;
+use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
-    NatExemption, PolicyContext, TunnelId, TunnelKey, TunnelRules, esp_peer_rules, kept_sources, tunnel_rules,
+    NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules, esp_peer_rules,
+    kept_sources, tunnel_rules,
 };
-use crate::record::{EspPeerRecord, FORMAT, Record, Recovery, TunnelRecord};
+use crate::record::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit};
-use crate::settings::{Esp, Policy, Settings};
+use crate::settings::{Esp, Policy};
 use crate::updown_env::{Tunnel, UpCounting};
 
 impl<T: Tables> Engine<'_, T> {
@@ -52,29 +56,31 @@ impl<T: Tables> Engine<'_, T> {
             Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
             None => self.place(tunnel, &key)?,
         };
-        let (count, recovery) = match tunnel.up_counting {
-            UpCounting::Counted => (
-                old.as_ref().map_or(1, |old| old.count.saturating_add(1)),
-                Recovery::RollForward,
-            ),
-            UpCounting::Single | UpCounting::Instances => (1, Recovery::RollBack),
+        let recovery = match tunnel.up_counting {
+            UpCounting::Counted => Recovery::RollForward,
+            UpCounting::Single | UpCounting::Instances => Recovery::RollBack,
         };
         let alike = self.others_alike(ruleset, tunnel, &id)?;
         let last = alike.iter().map(|other| other.turn.saturating_add(1)).max();
+        let policy = self.context.settings.policy(tunnel);
+        let conflict = alike::conflict(tunnel, &policy, old.as_ref(), &alike);
         let new = TunnelRecord {
             format: FORMAT,
             id,
             key,
             up_counting: tunnel.up_counting,
-            count,
+            count: 1,
             since: self.context.now,
             daemon: self.context.daemon,
             tunnel: tunnel.clone(),
-            policy: self.context.settings.policy(tunnel),
+            policy,
+            openers: Vec::new(),
             effective: None,
             turn: old.as_ref().map_or(last.unwrap_or_default(), |old| old.turn),
             tunnel_rules: TunnelRules::default(),
         };
+        let new = opened(new, old.as_ref());
+        let count = new.count;
         let mut new = self.agree(new, &alike, old.as_ref(), self.installed(ruleset)?.mark)?;
         let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
         new.since = stood.map_or(new.since, |old| old.since);
@@ -83,9 +89,9 @@ impl<T: Tables> Engine<'_, T> {
             None => TunnelOutcome::Opened,
         };
         let changes_policy = old.as_ref().is_none_or(|old| old.policy != new.policy);
-        let conflict = alike::conflict(&new, &alike).filter(|_| changes_policy);
+        let conflict = conflict.filter(|_| changes_policy || count > 1);
         let unguarded = self.unguarded(&new).filter(|_| changes_policy);
-        let mut changes = Vec::from_iter(self.plan_esp_peer_open(&new, recovery)?);
+        let mut changes = Vec::from_iter(self.plan_esp_peer(old.as_ref(), Some(&new), recovery)?);
         let mut change = Change {
             ruleset,
             removed: old.map(Record::from).into_iter().collect(),
@@ -107,30 +113,28 @@ impl<T: Tables> Engine<'_, T> {
     /// The rules of a tunnel. One whose nat table takes none of ours goes on without.
     pub(super) fn tunnel_rules(
         &self,
-        tunnel: &Tunnel,
-        id: &TunnelId,
+        record: &TunnelRecord,
         policy: &Policy,
         old: Option<&TunnelRecord>,
         mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
-        let settings = &self.context.settings;
+        let (tunnel, peers) = (&record.tunnel, record.peers());
+        let (esp, nat_exemption) = self.of_all_tunnels(old);
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
         let connected = self.context.connected.clone().unwrap_or_else(recorded);
         let terms = PolicyContext {
             policy,
             connected: &connected,
-            esp: settings.gateway.esp,
-            nat_exemption: match settings.leaves_nat_alone() {
-                true => NatExemption::Never,
-                false => NatExemption::Possible,
-            },
+            esp,
+            peers: &peers,
+            nat_exemption,
             mark,
             interfaces: &self.context.interfaces,
             path_mtu: tunnel
                 .remote_host
                 .and_then(|peer| self.context.path_mtus.get(&peer).copied()),
         };
-        let tunnel_rules = tunnel_rules(tunnel, id, &terms).map_err(|fault| ApplyError::Policy {
+        let tunnel_rules = tunnel_rules(tunnel, &record.id, &terms).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
             fault,
         })?;
@@ -141,32 +145,77 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// What lets in the ESP of a tunnel whose packets are of the other family. Before the tunnel itself, which nothing comes by without it.
-    fn plan_esp_peer_open(&self, record: &TunnelRecord, recovery: Recovery) -> Result<Option<Change>, ApplyError> {
-        let Some((family, new)) = outer(record, &self.context.settings) else {
-            return Ok(None);
+    /// What is set for all tunnels alike; where that is not known, what it was when this one's rules were made.
+    fn of_all_tunnels(&self, old: Option<&TunnelRecord>) -> (Esp, NatExemption) {
+        let settings = &self.context.settings;
+        let (esp, leaves_nat_alone) = match (self.context.settings_source, old) {
+            (SettingsSource::Record, Some(old)) => {
+                let esp_peers = SharedChains::Optional(OptionalChains::EspPeers);
+                let esp = match old.tunnel_rules.shared_chains().contains(&esp_peers) {
+                    true => Esp::Negotiated,
+                    false => Esp::Leave,
+                };
+                (esp, !old.tunnel_rules.tables().contains(&Table::Nat))
+            }
+            (SettingsSource::Record, None) | (SettingsSource::File, _) => {
+                (settings.gateway.esp, settings.leaves_nat_alone())
+            }
+        };
+        match leaves_nat_alone {
+            true => (esp, NatExemption::Never),
+            false => (esp, NatExemption::Possible),
+        }
+    }
+
+    /// What lets in the ESP of a tunnel whose packets are of the other family, as long as somebody has it up. At an `up` before the tunnel
+    /// itself, which nothing comes by without it; at a `down` after it.
+    fn plan_esp_peer(
+        &self,
+        old: Option<&TunnelRecord>,
+        new: Option<&TunnelRecord>,
+        recovery: Recovery,
+    ) -> Result<Vec<Change>, ApplyError> {
+        let Some(id) = new
+            .or(old)
+            .filter(|_| old.into_iter().chain(new).any(crosses))
+            .map(|record| &record.id)
+        else {
+            return Ok(Vec::new());
+        };
+        let mut changes = self.plan_esp_peer_close([id.clone()])?;
+        let esp = match (self.context.settings_source, changes.is_empty()) {
+            (SettingsSource::File, _) => self.context.settings.gateway.esp,
+            (SettingsSource::Record, true) => Esp::Leave,
+            (SettingsSource::Record, false) => Esp::Negotiated,
+        };
+        let Some((family, wanted)) = new.and_then(|new| outer(new, esp)) else {
+            return Ok(changes);
         };
         let ruleset = Ruleset {
             backend: self.tables.default_backend(family)?,
             family,
         };
-        let old = self.store.entry(ruleset, &new.id)?;
-        Ok(Some(Change {
-            ruleset,
-            removed: old.into_iter().collect(),
-            added: vec![Record::EspPeer(new)],
-            recovery,
-        }))
+        let stays = changes.iter().position(|change| change.ruleset == ruleset);
+        let mut change = match stays {
+            Some(index) => changes.remove(index),
+            None => Change {
+                ruleset,
+                removed: Vec::new(),
+                added: Vec::new(),
+                recovery,
+            },
+        };
+        change.recovery = recovery;
+        change.added.push(Record::EspPeer(wanted));
+        changes.push(change);
+        Ok(changes)
     }
 
     /// Has a tunnel's networks held apart, if that is set for it. That stays when the tunnel goes.
     fn add_clear_text_blocks(&self, change: &mut Change, record: &TunnelRecord) -> Result<(), ApplyError> {
         for new in self.clear_text_blocks(change.ruleset, record)? {
             let old = self.store.entry(change.ruleset, new.id())?;
-            if let Some(Record::ClearTextBlock(old)) = &old
-                && old.tunnel_rules == *new.tunnel_rules()
-                && old.tunnel.is_some()
-            {
+            if old.as_ref() == Some(&new) {
                 continue;
             }
             change.removed.extend(old);
@@ -180,47 +229,71 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If the record cannot be read.
     pub fn plan_close(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
-        let Some((ruleset, record)) = self.find_open(tunnel)? else {
-            return Ok(Plan {
-                changes: match crosses(tunnel) {
-                    true => self.plan_esp_peer_close(TunnelKey::from_tunnel(tunnel).ids())?,
-                    false => Vec::new(),
-                },
-                outcome: TunnelOutcome::NothingThere,
-                notes: Vec::new(),
-            });
+        let Some(Meant { ruleset, record, left }) = self.find_open(tunnel)? else {
+            return self.plan_close_nothing(tunnel);
         };
-        let (id, crosses) = (record.id.clone(), crosses(&record.tunnel));
-        let left = record.count.saturating_sub(1);
-        let (added, outcome) = match left {
-            0 => (Vec::new(), TunnelOutcome::Closed),
-            1.. => (
-                vec![Record::from(TunnelRecord {
-                    count: left,
-                    ..record.clone()
-                })],
-                TunnelOutcome::StillNeeded(left),
-            ),
+        let alike = self.others_alike(ruleset, &record.tunnel, &record.id)?;
+        let left = left
+            .map(|left| self.left_open(ruleset, left, &alike, &record))
+            .transpose()?;
+        let outcome = match &left {
+            None => TunnelOutcome::Closed,
+            Some(left) => TunnelOutcome::StillNeeded(left.count),
         };
-        let alike = self.others_alike(ruleset, &record.tunnel, &id)?;
+        let esp_peer = self.plan_esp_peer(Some(&record), left.as_ref(), Recovery::RollForward)?;
         let mut change = Change {
             ruleset,
             removed: vec![record.into()],
-            added,
+            added: Vec::new(),
             recovery: Recovery::RollForward,
         };
-        if outcome == TunnelOutcome::Closed {
-            self.follow(&mut change, &alike, &alike.iter().collect::<Vec<_>>())?;
-        }
-        let mut changes = vec![change];
-        if outcome == TunnelOutcome::Closed && crosses {
-            changes.extend(self.plan_esp_peer_close([id])?);
-        }
+        self.follow(&mut change, &alike, &alike.iter().chain(&left).collect::<Vec<_>>())?;
+        change.added.extend(left.map(Record::from));
         Ok(Plan {
-            changes,
+            changes: std::iter::once(change).chain(esp_peer).collect(),
             outcome,
             notes: Vec::new(),
         })
+    }
+
+    /// What a `down` of a tunnel comes to that is not up: what lets in its ESP may be there still.
+    fn plan_close_nothing(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
+        let key = TunnelKey::from_tunnel(tunnel);
+        let other_family = tunnel
+            .remote_host
+            .is_some_and(|peer| Family::of_address(peer) != tunnel.family());
+        let is_anothers = self.find_record(tunnel, &key)?.is_some();
+        Ok(Plan {
+            changes: match other_family && !is_anothers {
+                true => self.plan_esp_peer_close(key.ids())?,
+                false => Vec::new(),
+            },
+            outcome: TunnelOutcome::NothingThere,
+            notes: Vec::new(),
+        })
+    }
+
+    /// A tunnel that one less has up, with its rules by what the others have. They stay where those cannot be made: they are
+    /// no more open.
+    fn left_open(
+        &self,
+        ruleset: Ruleset,
+        left: TunnelRecord,
+        alike: &[TunnelRecord],
+        old: &TunnelRecord,
+    ) -> Result<TunnelRecord, ApplyError> {
+        let unchanged = |record: &TunnelRecord| (record.policy.clone(), record.tunnel.host_access, record.peers());
+        if unchanged(&left) == unchanged(old) {
+            return Ok(left);
+        }
+        let mark = self.installed(ruleset)?.mark;
+        match self.agree(left.clone(), alike, Some(old), mark) {
+            Err(ApplyError::Policy { .. }) => Ok(TunnelRecord {
+                effective: Some(old.effective_policy().clone()),
+                ..left
+            }),
+            other => other,
+        }
     }
 
     pub(super) fn plan_esp_peer_close(
@@ -244,11 +317,27 @@ impl<T: Tables> Engine<'_, T> {
     }
 }
 
-/// Whether a tunnel's packets are of another family than what they are sent in.
-pub(super) fn crosses(tunnel: &Tunnel) -> bool {
-    tunnel
-        .remote_host
-        .is_some_and(|peer| Family::of_address(peer) != tunnel.family())
+/// Whether a tunnel's packets are of another family than what one of its peers sends them in.
+pub(super) fn crosses(record: &TunnelRecord) -> bool {
+    other_family_peers(record).next().is_some()
+}
+
+fn other_family_peers(record: &TunnelRecord) -> impl Iterator<Item = IpAddr> + use<> {
+    let family = record.tunnel.family();
+    let peers = record.peers().into_iter();
+    peers.filter(move |peer| Family::of_address(*peer) != family)
+}
+
+/// A tunnel that is up for one more, where ups are counted; otherwise an `up` replaces the one before.
+fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
+    match new.up_counting {
+        UpCounting::Single | UpCounting::Instances => new,
+        UpCounting::Counted => {
+            let mut openers = old.map(TunnelRecord::opened_by).unwrap_or_default();
+            openers.push(Opener::of_call(&new.tunnel, new.policy.clone()));
+            new.with_openers(openers)
+        }
+    }
 }
 
 /// What undoes some work.
@@ -262,17 +351,18 @@ fn reversed(change: &Change) -> Change {
 }
 
 /// What lets in ESP for a tunnel whose packets are of the other family, and the family of its ruleset; nothing, if that is not asked for.
-pub(super) fn outer(record: &TunnelRecord, settings: &Settings) -> Option<(Family, EspPeerRecord)> {
-    match settings.gateway.esp {
+pub(super) fn outer(record: &TunnelRecord, esp: Esp) -> Option<(Family, EspPeerRecord)> {
+    match esp {
         Esp::Negotiated => {}
         Esp::Any | Esp::Known | Esp::Leave => return None,
     }
-    let peer = record.tunnel.remote_host.filter(|_| crosses(&record.tunnel))?;
+    let peers: Vec<_> = other_family_peers(record).collect();
+    let family = Family::of_address(*peers.first()?);
     let new = EspPeerRecord {
         format: FORMAT,
         id: TunnelId::for_esp_peer(&record.id),
         daemon: record.daemon,
-        tunnel_rules: esp_peer_rules(peer),
+        tunnel_rules: esp_peer_rules(peers),
     };
-    Some((Family::of_address(peer), new))
+    Some((family, new))
 }

@@ -9,8 +9,11 @@ use log::{error, info, warn};
 
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
-use super::{CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus};
-use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError};
+use super::{
+    CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus,
+    removing_context,
+};
+use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsSource};
 use crate::cli::Options;
 use crate::iptables::Programs;
 use crate::logging::VPN;
@@ -18,11 +21,11 @@ use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{DaemonProcess, Store};
 use crate::rtnetlink::Kernel;
-use crate::settings::{Doubts, Settings};
+use crate::settings::{Settings, UncertainEntries};
 use crate::updown_env::{Event, FirewallAction, Operation, RawEnv, Routing, Tunnel};
 
 /// A call, with its options, its settings and the facts about the system that it depends on.
-pub(super) struct Call<'a> {
+pub(super) struct HookCall<'a> {
     pub(super) raw_env: &'a RawEnv,
     pub(super) options: &'a Options,
     pub(super) namespace: u64,
@@ -32,7 +35,7 @@ pub(super) struct Call<'a> {
     pub(super) settings: Settings,
 }
 
-impl Call<'_> {
+impl HookCall<'_> {
     /// Carries it out.
     pub(super) fn carry_out(&self, event: &Event) -> Result<Summary, HookError> {
         let silent = match &event.firewall {
@@ -276,10 +279,16 @@ impl Call<'_> {
     /// for that.
     fn full_context(&self, event: &Event, store: &Store) -> Context {
         let mut context = self.context(event);
-        if store.has_older_layout().unwrap_or_default() {
-            let _ = know_recorded_tunnels(&mut context, store);
+        match &event.firewall {
+            FirewallAction::Open(_) if store.has_older_layout().unwrap_or_default() => {
+                let _ = know_recorded_tunnels(&mut context, store);
+                context
+            }
+            FirewallAction::Open(_) => context,
+            FirewallAction::Close(_) | FirewallAction::Nothing => {
+                removing_context(context.clone(), self.options, store).unwrap_or(context)
+            }
         }
-        context
     }
 
     fn context(&self, event: &Event) -> Context {
@@ -290,6 +299,10 @@ impl Call<'_> {
             connected: connected(&event.firewall, &self.settings),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
+            settings_source: match &event.firewall {
+                FirewallAction::Open(_) => SettingsSource::File,
+                FirewallAction::Close(_) | FirewallAction::Nothing => SettingsSource::Record,
+            },
         }
     }
 
@@ -304,7 +317,7 @@ fn log_tunnel(event: TunnelEvent, tunnel: &Tunnel) {
 }
 
 /// The texts that the peer chose come last, because they can be long.
-fn warn_of_doubts(tunnel: &Tunnel, doubts: &Doubts<'_>) {
+fn warn_of_doubts(tunnel: &Tunnel, doubts: &UncertainEntries<'_>) {
     let user: String = tunnel.user.iter().map(|user| format!(", user {user}")).collect();
     warn!("{}: {doubts}; peer {}{user}", tunnel.connection, tunnel.remote_id);
 }

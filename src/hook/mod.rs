@@ -17,18 +17,18 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Context, RoutingError};
+use crate::apply::{ApplyError, Context, RoutingError, SettingsSource};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
 use crate::record::{DaemonProcess, RecordError, Store, TunnelRecord};
 use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
-use crate::settings::{Mss, Settings, SettingsError, StockSettings};
-use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, read_event};
+use crate::settings::{Mss, Policy, Settings, SettingsError, StockSettings};
+use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
 use crate::words::escaped;
 
-use call::Call;
+use call::HookCall;
 pub use summary::Summary;
 
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
@@ -142,7 +142,7 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
         // Removal needs only the record, so that a broken file never keeps a rule installed.
         FirewallAction::Close(_) | FirewallAction::Nothing => Settings::default(),
     };
-    let call = Call {
+    let call = HookCall {
         raw_env,
         options,
         namespace: network_namespace()?,
@@ -249,22 +249,44 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
-    let hides = |record: &TunnelRecord| settings.policy(&record.tunnel).bypasses_connected();
-    if context.connected.is_none() && records.iter().any(hides) {
+    let views = records.iter().flat_map(TunnelRecord::views);
+    let views: Vec<_> = views
+        .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
+        .collect();
+    let hides = |(set, _, policy): &(Policy, Tunnel, Policy)| [set, policy].into_iter().any(Policy::bypasses_connected);
+    if context.connected.is_none() && views.iter().any(hides) {
         context.connected = connected_networks().ok().map(|networks| networks.into_iter().collect());
     }
-    let is_clamped =
-        |record: &&TunnelRecord| [record.policy.mss, settings.policy(&record.tunnel).mss].contains(&Mss::PathMtu);
-    for peer in records
+    let is_clamped = |(set, _, policy): &&(Policy, Tunnel, Policy)| [set.mss, policy.mss].contains(&Mss::PathMtu);
+    for peer in views
         .iter()
         .filter(is_clamped)
-        .filter_map(|record| record.tunnel.remote_host)
+        .filter_map(|(_, tunnel, _)| tunnel.remote_host)
     {
         if let (false, Some(size)) = (context.path_mtus.contains_key(&peer), path_mtu(peer)) {
             context.path_mtus.insert(peer, size);
         }
     }
     Ok(())
+}
+
+/// What a removal has to know. It needs no settings; but rules that an older version has put in are written anew by it, and then the bit
+/// of the mark should be the one that is set.
+///
+/// # Errors
+/// If the record cannot be read.
+pub(crate) fn removing_context(context: Context, options: &Options, store: &Store) -> Result<Context, HookError> {
+    let mut context = Context {
+        settings: Settings::default(),
+        settings_source: SettingsSource::Record,
+        ..context
+    };
+    if store.has_older_layout()? {
+        let set = Settings::load(options.config.as_deref()).unwrap_or_default();
+        context.settings.gateway.mark = set.gateway.mark;
+        know_recorded_tunnels(&mut context, store)?;
+    }
+    Ok(context)
 }
 
 /// The daemon that this process is the hook of.

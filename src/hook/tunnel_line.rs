@@ -24,24 +24,24 @@ pub(super) struct TunnelLine<'a> {
 impl fmt::Display for TunnelLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tunnel {
-            local_host: me,
-            remote_host: peer,
+            local_host,
+            remote_host,
             local_client,
             remote_client,
-            remote_id: peer_id,
+            remote_id,
             ..
         } = self.tunnel;
         f.write_str(match self.event {
             TunnelEvent::Up => "+ ",
             TunnelEvent::Down => "- ",
         })?;
-        write!(f, "{peer_id} ")?;
+        write!(f, "{remote_id} ")?;
         let address = |address: &Option<IpAddr>| address.map_or_else(|| "%any".to_owned(), |ip| ip.to_string());
-        if peer.is_none_or(|peer| !remote_client.is_host(peer)) {
+        if remote_host.is_none_or(|host| !remote_client.is_host(host)) {
             write!(f, "{remote_client} == ")?;
         }
-        write!(f, "{} -- {}", address(peer), address(me))?;
-        if me.is_none_or(|me| !local_client.is_host(me)) {
+        write!(f, "{} -- {}", address(remote_host), address(local_host))?;
+        if local_host.is_none_or(|host| !local_client.is_host(host)) {
             write!(f, " == {local_client}")?;
         }
         Ok(())

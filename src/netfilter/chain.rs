@@ -94,8 +94,8 @@ impl FromStr for ChainName {
 
     fn from_str(text: &str) -> Result<Self, Expected> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let ours = text.strip_prefix(PREFIX).is_some_and(|rest| !rest.is_empty());
-        if !ours || text.len() > LONGEST_CHAIN_NAME || !text.bytes().all(plain) {
+        let is_own = text.strip_prefix(PREFIX).is_some_and(|rest| !rest.is_empty());
+        if !is_own || text.len() > LONGEST_CHAIN_NAME || !text.bytes().all(plain) {
             return Err(Expected("a chain name PLUTO-..., up to 28 of A-Z a-z 0-9 . _ -"));
         }
         Ok(Self(text.to_owned()))

@@ -88,8 +88,8 @@ impl SavedTable {
     /// Rules of foreign chains that jump to a chain of this program: the chain, the rule, and the
     /// target.
     pub fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
-        let theirs = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
-        theirs.flat_map(|(name, rules)| {
+        let foreign_chains = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
+        foreign_chains.flat_map(|(name, rules)| {
             let leads = |rule| Some((rule, SavedRule::jump_target(rule)?.parse().ok()?));
             rules
                 .iter()

@@ -76,14 +76,14 @@ mod tests {
 
     #[test]
     fn words_are_told_apart_by_blanks_and_quotes() {
-        let told = |text| rule_words(text).map(Cow::into_owned).collect::<Vec<_>>();
-        assert_eq!(told("-s 10.0.0.0/8  -j X "), ["-s", "10.0.0.0/8", "-j", "X"]);
-        assert_eq!(told(r#""a b" c"#), ["a b", "c"]);
-        assert_eq!(told(r#""a \"b\\ c\" d" e"#), ["a \"b\\ c\" d", "e"]);
-        assert_eq!(told(r#""" x"#), ["", "x"]);
-        assert_eq!(told(r#""open \"#), ["open "]);
-        assert_eq!(told(r#"a"b c"#), ["a\"b", "c"]);
-        assert!(told("").is_empty());
+        let words = |text| rule_words(text).map(Cow::into_owned).collect::<Vec<_>>();
+        assert_eq!(words("-s 10.0.0.0/8  -j X "), ["-s", "10.0.0.0/8", "-j", "X"]);
+        assert_eq!(words(r#""a b" c"#), ["a b", "c"]);
+        assert_eq!(words(r#""a \"b\\ c\" d" e"#), ["a \"b\\ c\" d", "e"]);
+        assert_eq!(words(r#""" x"#), ["", "x"]);
+        assert_eq!(words(r#""open \"#), ["open "]);
+        assert_eq!(words(r#"a"b c"#), ["a\"b", "c"]);
+        assert!(words("").is_empty());
     }
 
     #[test]

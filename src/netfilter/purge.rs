@@ -54,8 +54,8 @@ pub fn purge(saved: &IptablesSave, jumps: JumpOwner, others: UserRules) -> Purge
 }
 
 fn purge_table(purged: &mut Purge, table: Table, listed: &SavedTable, jumps: JumpOwner, others: UserRules) {
-    let ours: BTreeSet<_> = listed.own_chains().collect();
-    if ours.is_empty() {
+    let own_chains: BTreeSet<_> = listed.own_chains().collect();
+    if own_chains.is_empty() {
         return;
     }
     let mut kept = BTreeSet::new();
@@ -74,10 +74,10 @@ fn purge_table(purged: &mut Purge, table: Table, listed: &SavedTable, jumps: Jum
         }
     }
     // All are emptied before the first is deleted: they refer to one another.
-    for chain in &ours {
+    for chain in &own_chains {
         let _ = writeln!(purged.text, "-F {chain}");
     }
-    for chain in ours.difference(&kept) {
+    for chain in own_chains.difference(&kept) {
         purged.chains += 1;
         let _ = writeln!(purged.text, "-X {chain}");
     }

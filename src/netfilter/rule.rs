@@ -189,12 +189,12 @@ fn write_traffic(f: &mut fmt::Formatter<'_>, direction: Direction, family: Famil
         },
         Traffic::Ports {
             protocol,
-            local: my,
-            remote: peer,
+            local,
+            remote,
         } => {
             let (source, destination) = match direction {
-                Direction::In => (peer, my),
-                Direction::Out => (my, peer),
+                Direction::In => (remote, local),
+                Direction::Out => (local, remote),
             };
             write_ports(f, *protocol, source, destination)
         }
@@ -427,11 +427,11 @@ mod tests {
     use super::*;
     use crate::selector::Icmp;
 
-    fn tcp(my: Ports, peer: Ports) -> Traffic {
+    fn tcp(local: Ports, remote: Ports) -> Traffic {
         Traffic::Ports {
             protocol: PortProtocol::Tcp,
-            local: my,
-            remote: peer,
+            local,
+            remote,
         }
     }
 

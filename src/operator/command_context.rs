@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::apply::Context;
+use crate::apply::{Context, SettingsSource};
 use crate::cli::Options;
-use crate::hook::{CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now};
+use crate::hook::{
+    CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now, removing_context,
+};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::Ruleset;
 use crate::record::{DaemonProcess, Store};
@@ -65,9 +67,14 @@ impl<'a> CommandContext<'a> {
 
     /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no part in it.
     pub(super) fn context(&self) -> Context {
+        let settings = Settings::load(self.options.config.as_deref());
         Context {
             now: self.now,
-            settings: Settings::load(self.options.config.as_deref()).unwrap_or_default(),
+            settings_source: match &settings {
+                Ok(_) => SettingsSource::File,
+                Err(_) => SettingsSource::Record,
+            },
+            settings: settings.unwrap_or_default(),
             ..Context::default()
         }
     }
@@ -79,6 +86,15 @@ impl<'a> CommandContext<'a> {
             know_recorded_tunnels(&mut context, store)?;
         }
         Ok(context)
+    }
+
+    /// The same for who only removes something.
+    pub(super) fn removing_context(&self, store: &Store) -> Result<Context, HookError> {
+        let context = Context {
+            now: self.now,
+            ..Context::default()
+        };
+        removing_context(context, self.options, store)
     }
 
     /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in

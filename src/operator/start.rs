@@ -88,9 +88,9 @@ fn start_without_settings(options: &Options, last_good: &LastGood, broken: Setti
 fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        return show(&ground, settings, plan_start);
+        return show(&ground, Some(settings), plan_start);
     }
-    let started = in_session(&ground, settings, |session| session.start())?;
+    let started = in_session(&ground, Some(settings), |session| session.start())?;
     let standing = words(&started.standing);
     let standing = if standing.is_empty() {
         "nothing is set to be put in"
@@ -107,10 +107,10 @@ fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        show(&ground, nothing_set(options), plan_stop)?;
+        show(&ground, None, plan_stop)?;
         return Ok(0);
     }
-    let started = in_session(&ground, nothing_set(options), |session| session.stop())?;
+    let started = in_session(&ground, None, |session| session.stop())?;
     let mut text = match changed(&started) {
         None => "the gateway's rules are not in\n".to_owned(),
         Some(rulesets) => format!("the gateway's rules are out of {rulesets}\n"),
@@ -141,13 +141,13 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if let (Mode::DryRun, Some(blocked)) = (options.mode, blocked(which)) {
-        show(&ground, nothing_set(options), |session| {
+        show(&ground, None, |session| {
             text_of("unblock", session, session.plan_unblock(&blocked)?)
         })?;
         return Ok(0);
     }
     let started = match blocked(which) {
-        Some(blocked) => in_session(&ground, nothing_set(options), |session| session.unblock(&blocked))?,
+        Some(blocked) => in_session(&ground, None, |session| session.unblock(&blocked))?,
         None => StartReport::default(),
     };
     let left = pairs(started.standing.clear_text_blocks);
@@ -163,14 +163,6 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
     Ok(u8::from(none && which.is_some()))
 }
 
-/// No settings, but for the bit of the mark: rules that an older version has put in are written anew with it.
-fn nothing_set(options: &Options) -> Settings {
-    let set = Settings::load(options.config.as_deref()).unwrap_or_default();
-    let mut settings = Settings::default();
-    settings.gateway.mark = set.gateway.mark;
-    settings
-}
-
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
 fn blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
@@ -179,10 +171,10 @@ fn blocked(which: Option<&str>) -> Option<Blocked> {
     Some(Blocked::By { connection, network })
 }
 
-/// Settles what a call that died has left, does the change, and leaves no empty folder behind.
+/// Settles what a call that died has left, does the change, and leaves no empty folder behind. A removal needs no settings.
 fn in_session(
     ground: &CommandContext<'_>,
-    settings: Settings,
+    settings: Option<Settings>,
     change: impl FnOnce(&mut Session<'_>) -> Result<StartReport, ApplyError>,
 ) -> Result<StartReport, HookError> {
     let store = ground.open()?;
@@ -199,7 +191,7 @@ fn in_session(
 /// Prints what a command would change, and changes nothing.
 fn show(
     ground: &CommandContext<'_>,
-    settings: Settings,
+    settings: Option<Settings>,
     plan: impl FnOnce(&mut Session<'_>) -> Result<String, ApplyError>,
 ) -> Result<(), HookError> {
     let store = ground.peek();
@@ -257,7 +249,10 @@ fn text_of_sections(command: &str, ruleset: Ruleset, sections: &[Section]) -> St
 }
 
 /// What the change needs to know of the machine, for the tunnels on record.
-fn context(ground: &CommandContext<'_>, store: &Store, settings: Settings) -> Result<Context, HookError> {
+fn context(ground: &CommandContext<'_>, store: &Store, settings: Option<Settings>) -> Result<Context, HookError> {
+    let Some(settings) = settings else {
+        return ground.removing_context(store);
+    };
     let mut context = Context {
         daemon: None,
         now: ground.now,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::netfilter::short_hash;
 use crate::selector::{Expected, Network, Traffic};
-use crate::updown_env::{ConnectionName, SaMatch, Tunnel, UpCounting};
+use crate::updown_env::{ConnectionName, PeerText, SaMatch, Scope, Tunnel, UpCounting};
 
 /// How much of the connection's name a short name shows, in bytes.
 const SLUG: usize = 10;
@@ -113,6 +113,34 @@ pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
     known_by(one) == known_by(other)
 }
 
+/// Whether an end of a tunnel is the address of the IKE association there: a road warrior without a virtual address, or two hosts.
+///
+/// Then charon changes the selector when MOBIKE moves that address, since 5.9.6 the reqid too, and calls nobody
+/// (`child_sa.c`, `update_sas`).
+#[must_use]
+pub fn moves(tunnel: &Tunnel) -> bool {
+    local_moves(tunnel) || remote_moves(tunnel)
+}
+
+fn local_moves(tunnel: &Tunnel) -> bool {
+    let host = tunnel.local_host.filter(|_| tunnel.scope == Scope::Host);
+    host.is_some_and(|host| tunnel.local_client.is_host(host))
+}
+
+fn remote_moves(tunnel: &Tunnel) -> bool {
+    tunnel
+        .remote_host
+        .is_some_and(|host| tunnel.remote_client.is_host(host))
+}
+
+/// Whether a tunnel may be another one by now, by MOBIKE alone: each end is the same, or was and is the address of the IKE association.
+#[must_use]
+pub fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
+    let local = tunnel.local_client == now.local_client || (local_moves(tunnel) && local_moves(now));
+    let remote = tunnel.remote_client == now.remote_client || (remote_moves(tunnel) && remote_moves(now));
+    moves(tunnel) && local && remote && (&tunnel.connection, &tunnel.traffic) == (&now.connection, &now.traffic)
+}
+
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of `A-Za-z0-9._-`. It is the
 /// middle of its chains' names and the name of its file. What is on record besides tunnels has a name of the same form that begins with `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -147,6 +175,13 @@ impl TunnelId {
         let (local, remote, attached) = (tunnel.local_client, tunnel.remote_client, attached(tunnel));
         let text = format!("{local} {remote} {} {attached}", tunnel.traffic);
         Self(format!("_alike-{}", short_hash(&text, LONG_HASH)))
+    }
+
+    /// The name that the tunnels of a connection share which somebody with this identity and user name has opened. Only a hash.
+    #[must_use]
+    pub fn for_opener(connection: &ConnectionName, remote_id: &PeerText, user: Option<&PeerText>) -> Self {
+        let text = format!("{connection} {remote_id} {user:?}");
+        Self(format!("_peer-{}", short_hash(&text, LONG_HASH)))
     }
 
     /// Whether it is a tunnel's.

@@ -1,5 +1,6 @@
 //! What one tunnel puts into the firewall.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
@@ -77,8 +78,11 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
     }
     add_mss_clamp(&mut tunnel_rules, tunnel, id, context, exit_interface);
     nat::add_nat(&mut tunnel_rules, tunnel, id, context, exit_interface)?;
-    if let (Esp::Negotiated, Some(peer)) = (context.esp, same_family_peer(tunnel)) {
-        add_esp_peer(&mut tunnel_rules, peer);
+    if context.esp == Esp::Negotiated {
+        // Those of another family are in another ruleset.
+        let of_this_family = |peer: &&IpAddr| Family::of_address(**peer) == tunnel.family();
+        let peers = context.peers.iter().filter(of_this_family);
+        peers.for_each(|peer| add_esp_peer(&mut tunnel_rules, *peer));
     }
     Ok(tunnel_rules)
 }
@@ -93,8 +97,10 @@ pub(super) fn tunnel_order(tunnel: &Tunnel, id: &TunnelId) -> TunnelOrder {
 pub struct PolicyContext<'a> {
     /// What the administrator has set for it.
     pub policy: &'a Policy,
-    /// Whether ESP and AH of its peer are to be let in for it.
+    /// Whether ESP and AH of its peers are to be let in for it.
     pub esp: Esp,
+    /// The addresses of its peers; strongSwan can have one up with several.
+    pub peers: &'a BTreeSet<IpAddr>,
     /// Whether there is anything that a tunnel whose addresses are left to other rules has to be led past.
     pub nat_exemption: NatExemption,
     /// The bit that carries the consent of a first tunnel to a second one.
@@ -151,18 +157,11 @@ pub enum PolicyError {
     },
 }
 
-/// The peer of a tunnel, if its ESP is of the family that the packets inside are of. That of another family is in another ruleset.
-fn same_family_peer(tunnel: &Tunnel) -> Option<IpAddr> {
-    tunnel
-        .remote_host
-        .filter(|peer| Family::of_address(*peer) == tunnel.family())
-}
-
-/// What lets in ESP and AH of a peer for a tunnel whose packets are of the other family.
+/// What lets in ESP and AH of peers for a tunnel whose packets are of the other family.
 #[must_use]
-pub fn esp_peer_rules(peer: IpAddr) -> TunnelRules {
+pub fn esp_peer_rules(peers: impl IntoIterator<Item = IpAddr>) -> TunnelRules {
     let mut tunnel_rules = TunnelRules::new(None, None);
-    add_esp_peer(&mut tunnel_rules, peer);
+    peers.into_iter().for_each(|peer| add_esp_peer(&mut tunnel_rules, peer));
     tunnel_rules
 }
 

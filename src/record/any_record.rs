@@ -52,12 +52,18 @@ pub struct ClearTextBlockRecord {
     /// The one behind the peer.
     #[serde(rename = "far")]
     pub remote: Network,
-    /// The tunnel that brought it, as its last `up` described it; none if only the settings name these networks.
+    /// The tunnel that asked for it first, as its `up` described it; none if only the settings name these networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Tunnel>,
-    /// The name by which the settings know the connections that it is for, if they name these networks.
+    /// The others that have asked for it.
+    #[serde(default, rename = "tunnels", skip_serializing_if = "Vec::is_empty")]
+    pub other_tunnels: Vec<Tunnel>,
+    /// A name by which the settings know the connections that it is for, if they name these networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<NamePattern>,
+    /// Further such names.
+    #[serde(default, rename = "names", skip_serializing_if = "Vec::is_empty")]
+    pub other_names: Vec<NamePattern>,
     /// When it was put in, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
@@ -154,6 +160,15 @@ impl Record {
         }
     }
 
+    /// What holds two networks apart, if it is that.
+    #[must_use]
+    pub fn as_clear_text_block(&self) -> Option<&ClearTextBlockRecord> {
+        match self {
+            Self::ClearTextBlock(guard) => Some(guard),
+            Self::Tunnel(_) | Self::Gateway(_) | Self::EspPeer(_) => None,
+        }
+    }
+
     /// The tunnel that it is.
     #[must_use]
     pub fn into_tunnel(self) -> Option<TunnelRecord> {
@@ -165,19 +180,32 @@ impl Record {
 }
 
 impl ClearTextBlockRecord {
-    /// The connection that it was put in for; none if only the settings name its networks.
-    #[must_use]
-    pub fn connection(&self) -> Option<&ConnectionName> {
-        self.tunnel.as_ref().map(|tunnel| &tunnel.connection)
+    /// The tunnels that have asked for it, the first one first.
+    pub fn askers(&self) -> impl Iterator<Item = &Tunnel> {
+        self.tunnel.iter().chain(&self.other_tunnels)
     }
-}
 
-impl ClearTextBlockRecord {
+    /// The connections that have asked for it, each once; none if only the settings name its networks.
+    #[must_use]
+    pub fn connections(&self) -> Vec<&ConnectionName> {
+        let mut connections = Vec::new();
+        for asker in self.askers() {
+            if !connections.contains(&&asker.connection) {
+                connections.push(&asker.connection);
+            }
+        }
+        connections
+    }
+
     /// Whether it is for a connection, or would be: named as the daemon calls it, or as it is called in the daemon's configuration.
     #[must_use]
     pub fn is_for(&self, connection: &ConnectionName) -> bool {
-        let is_its = |own: &ConnectionName| own == connection || own.configured().as_ref() == Some(connection);
-        self.connection().is_some_and(is_its) || self.name.as_ref().is_some_and(|name| name.fits_plutos(connection))
+        let is_its = |asker: &Tunnel| {
+            let own = &asker.connection;
+            own == connection || own.configured().as_ref() == Some(connection)
+        };
+        let mut names = self.name.iter().chain(&self.other_names);
+        self.askers().any(is_its) || names.any(|name| name.fits_plutos(connection))
     }
 }
 

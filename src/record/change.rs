@@ -159,7 +159,7 @@ impl Store {
     }
 
     /// Enters what comes in the folders that it is found by.
-    fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
+    pub(super) fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
         for path in self.index_files(ruleset, record) {
             let touched = file::touch(&path);
             if touched.as_ref().is_err_and(RecordError::is_absence) {
@@ -180,7 +180,7 @@ impl Store {
     }
 
     /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
-    fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
+    pub(super) fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())

@@ -16,7 +16,7 @@ impl Store {
         match self.journal() {
             Ok(Some(journal)) if journal.ruleset != ruleset => Ok(()),
             // One that cannot be read says nothing of use either.
-            Ok(_) | Err(RecordError::Malformed { .. }) => self.clear_journal(),
+            Ok(_) | Err(RecordError::Malformed { .. } | RecordError::TooLarge { .. }) => self.clear_journal(),
             Err(error) => Err(error),
         }
     }

@@ -44,6 +44,16 @@ pub enum RecordError {
         /// The newest that this version knows.
         known: u32,
     },
+    /// It is larger than any that is written.
+    #[error("{}: {size} bytes, expected {largest} at most", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size, in bytes; of one that is read, as far as it was read.
+        size: usize,
+        /// The largest one that is written.
+        largest: u64,
+    },
     /// Another call held the lock all the time that this one could wait.
     #[error("{}: another call held the lock for {waited} ms", path.display())]
     Locked {
@@ -75,6 +85,7 @@ impl RecordError {
             Self::Untrusted { .. }
             | Self::Malformed { .. }
             | Self::Newer { .. }
+            | Self::TooLarge { .. }
             | Self::Locked { .. }
             | Self::NoName { .. } => false,
         }

@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::RecordError;
 
-/// No record of ours comes near this size, in bytes.
-const LARGEST: u64 = 1 << 20;
+/// The largest file that is written and read, in bytes. What is larger is refused before anything changes: thousands of services in each
+/// of a tunnel's chains, which no kernel would walk for a packet either.
+const LARGEST: u64 = 1 << 24;
 
 /// How often a folder is made anew that other calls take away between two looks at it. Each time is another call's last tunnel.
 const RACES: usize = 1000;
@@ -109,10 +110,21 @@ pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordEr
     let length = usize::try_from(metadata.len().min(LARGEST)).unwrap_or_default();
     bytes.clear();
     bytes.reserve(length + 1);
-    file.take(LARGEST)
-        .read_to_end(bytes)
-        .map_err(RecordError::io(path, "read"))?;
-    Ok(())
+    let read = file.take(LARGEST + 1).read_to_end(bytes);
+    read.map_err(RecordError::io(path, "read"))?;
+    check_size(path, bytes)
+}
+
+/// What is written can be read back.
+fn check_size(path: &Path, content: &[u8]) -> Result<(), RecordError> {
+    match u64::try_from(content.len()) {
+        Ok(..=LARGEST) => Ok(()),
+        Ok(_) | Err(_) => Err(RecordError::TooLarge {
+            path: path.to_owned(),
+            size: content.len(),
+            largest: LARGEST,
+        }),
+    }
 }
 
 /// What every file says before anything else.
@@ -147,13 +159,14 @@ pub(super) fn parse_by<T>(
     read(bytes).map_err(malformed)
 }
 
-/// Writes a new file; one that an earlier call left there is replaced.
+/// Writes a new file, without a blank that nothing needs; one that an earlier call left there is replaced.
 pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
-    let mut text = serde_json::to_vec_pretty(content).map_err(|error| RecordError::Malformed {
+    let mut text = serde_json::to_vec(content).map_err(|error| RecordError::Malformed {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
     text.push(b'\n');
+    check_size(path, &text)?;
     write_bytes(path, &text)
 }
 
@@ -238,4 +251,23 @@ pub(super) fn names(path: &Path) -> Result<impl Iterator<Item = Result<String, R
         Err(error) => Some(Err(RecordError::io(&folder, "list")(error))),
     };
     Ok(entries.into_iter().flatten().filter_map(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record");
+        let largest = usize::try_from(LARGEST).unwrap();
+        // Quotes, and the newline at the end.
+        let fits = "x".repeat(largest - 3);
+        write(&path, &fits).unwrap();
+        assert_eq!(read_bytes(&path).unwrap().len(), largest);
+        let error = write(&path, &(fits + "x")).unwrap_err().to_string();
+        assert!(error.ends_with("16777217 bytes, expected 16777216 at most"), "{error}");
+        assert_eq!(read_bytes(&path).unwrap().len(), largest);
+    }
 }

@@ -37,6 +37,7 @@ mod error;
 mod file;
 mod journal;
 mod lock;
+mod opener;
 mod reqid;
 mod resolver;
 mod routing;
@@ -48,6 +49,7 @@ pub use daemon_process::{DaemonProcess, start_time};
 pub use error::RecordError;
 pub use journal::{Journal, Recovery};
 pub use lock::Lock;
+pub use opener::{Certainty, Opener};
 pub use resolver::{
     Confirmation, FileCopies, FileIdentity, LinkRecord, LinkSettings, LinkWord, NameServerMeans, NameUser, ProcessRun,
     ResolverRecord, ResolverRequest, ResolverStore,

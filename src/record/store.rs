@@ -17,7 +17,7 @@ use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
     Around, BucketMember, DispatchBucket, INTERFACES, JumpConfig, OptionalChains, PacketPath, SharedChains, TunnelId,
-    TunnelKey, TunnelOrder, TunnelRules, are_alike,
+    TunnelKey, TunnelOrder, TunnelRules, are_alike, moves,
 };
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
@@ -340,6 +340,19 @@ impl Store {
         Ok(tunnels)
     }
 
+    /// The tunnels of a connection that this peer has up and MOBIKE can make others of, whatever their selectors were at `up`.
+    ///
+    /// # Errors
+    /// If one of their records cannot be read.
+    pub fn moving(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+        let folder = self.nodes_folder(ruleset).join(opener_id(call).as_str());
+        let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
+        let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
+        records
+            .filter_map(|record| record.map(Record::into_tunnel).transpose())
+            .collect()
+    }
+
     /// What holds for all rules of a ruleset, if anything is on record there.
     ///
     /// # Errors
@@ -494,17 +507,20 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a record whose rules are not affected.
+    /// Writes a record whose rules are not affected, in the place of the one that is there.
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
-        entry.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
-        self.write_new(ruleset, entry)?;
-        file::rename(
-            &self.new_file(ruleset, entry.id()),
-            &self.tunnel_file(ruleset, entry.id()),
-        )
+    pub fn update(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
+        new.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
+        self.write_new(ruleset, new)?;
+        let files = |entry: &Record| self.index_files(ruleset, entry);
+        let moved = old.filter(|old| files(old) != files(new));
+        if moved.is_some() {
+            self.enter(ruleset, new)?;
+        }
+        file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()))?;
+        moved.map_or(Ok(()), |old| self.leave(ruleset, old, std::slice::from_ref(new)))
     }
 
     /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of a peer's name servers, everything,
@@ -595,8 +611,7 @@ impl Store {
 
     /// The folder whose files name the tunnels that the kernel cannot tell from this one.
     fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
-        let name = TunnelId::alike(tunnel);
-        self.nodes_folder(ruleset).join(name.as_str())
+        self.nodes_folder(ruleset).join(TunnelId::alike(tunnel).as_str())
     }
 
     pub(super) fn nodes_folder(&self, ruleset: Ruleset) -> PathBuf {
@@ -604,7 +619,7 @@ impl Store {
     }
 
     /// The files that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
-    /// selectors. A bucket's files also say what it has there, and where.
+    /// selectors, and who has it up if the selectors can change. A bucket's files also say what it has there, and where.
     pub(super) fn index_files(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
         let (rules, id) = (entry.tunnel_rules(), entry.id().as_str());
         let nodes = rules.shared_chains().into_iter();
@@ -619,6 +634,9 @@ impl Store {
             .collect();
         if let Record::Tunnel(record) = entry {
             files.insert(self.alike_folder(ruleset, &record.tunnel).join(id));
+            let openers = record.openers.iter().filter(|_| moves(&record.tunnel));
+            let names = openers.map(|opener| opener_id(&opener.tunnel(&record.tunnel)));
+            files.extend(names.map(|name| self.nodes_folder(ruleset).join(name.as_str()).join(id)));
         }
         files
     }
@@ -663,6 +681,11 @@ fn bucket_member(name: &str) -> Option<BucketMember> {
         heads: usize::try_from(heads).ok()?,
         tails: usize::try_from(tails).ok()?,
     })
+}
+
+/// The name of the folder whose files name what a call's peer has up.
+fn opener_id(call: &Tunnel) -> TunnelId {
+    TunnelId::for_opener(&call.connection, &call.remote_id, call.user.as_ref())
 }
 
 fn no_name(key: &TunnelKey) -> RecordError {

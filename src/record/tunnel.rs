@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::daemon_process::DaemonProcess;
+use super::opener::Opener;
 use crate::plan::{TunnelId, TunnelKey, TunnelRules};
 use crate::settings::Policy;
 use crate::updown_env::{Tunnel, UpCounting};
@@ -29,11 +30,14 @@ pub struct TunnelRecord {
     /// The daemon that it belongs to; none for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<DaemonProcess>,
-    /// What the last `up` said of it: what a changed setting is applied to, and what is shown.
+    /// What the last `up` said of it that has had no `down` yet.
     pub tunnel: Tunnel,
-    /// What was set for it when its rules were made.
+    /// What was set for it when its rules were made: for all that have it up.
     #[serde(default)]
     pub policy: Policy,
+    /// Who has it up, where ups are counted, in the order of their ups; none in the record of an older version, which only counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub openers: Vec<Opener>,
     /// What counts instead while tunnels are up that the kernel cannot tell from it; none where that is the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Policy>,

@@ -28,7 +28,7 @@ pub(super) enum UnknownAuthor {
 
 /// How a command went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum CommandResult {
     /// It was obeyed.
     Obeyed,
     /// What it was about is not there any more.
@@ -324,8 +324,8 @@ impl<'a> ResolverEngine<'a> {
         wanted: &BTreeMap<Domain, Vec<std::net::IpAddr>>,
         change: Forward,
     ) {
-        let told = self.run(&change.command);
-        if told == Told::Unknown {
+        let result = self.run(&change.command);
+        if result == CommandResult::Unknown {
             self.is_unsettled = true;
             return;
         }
@@ -375,8 +375,8 @@ impl<'a> ResolverEngine<'a> {
             held.confirmation = Confirmation::Unconfirmed;
             self.store.update(record)?;
         }
-        let told: Vec<_> = commands.iter().map(|command| self.run(command)).collect();
-        if told.contains(&Told::Unknown) {
+        let results: Vec<_> = commands.iter().map(|command| self.run(command)).collect();
+        if results.contains(&CommandResult::Unknown) {
             self.is_unsettled = true;
             return Ok(());
         }
@@ -404,17 +404,17 @@ impl<'a> ResolverEngine<'a> {
     }
 
     /// Runs a command, as long as there is time. One that fails does not keep others from being run; one that hangs does.
-    fn run(&mut self, command: &ResolverCommand) -> Told {
-        let told = match Instant::now() >= self.system.deadline {
+    fn run(&mut self, command: &ResolverCommand) -> CommandResult {
+        let result = match Instant::now() >= self.system.deadline {
             true => Err(DnsError::NoTime(command.to_string())),
             false => self.system.run(command, &[]),
         };
-        match told {
-            Ok(_) => Told::Obeyed,
-            Err(trouble) if trouble.is_about_a_lost_device() => Told::Gone,
+        match result {
+            Ok(_) => CommandResult::Obeyed,
+            Err(trouble) if trouble.is_about_a_lost_device() => CommandResult::Gone,
             Err(trouble) => {
                 self.errors.push(trouble);
-                Told::Unknown
+                CommandResult::Unknown
             }
         }
     }
@@ -434,7 +434,7 @@ impl<'a> ResolverEngine<'a> {
             self.put_back(record)?;
         }
         let Some(path) = here else { return Ok(()) };
-        let current = resolv_conf_file::read(&path)?;
+        let current = resolv_conf_file::read_resolv_conf(&path)?;
         let original = match (record.file.is_some(), foreign) {
             (false, _) => Some(self.take_over(record, &path, &current)?),
             (true, foreign) => self.original(record, &path, &current, foreign)?,
@@ -507,7 +507,7 @@ impl<'a> ResolverEngine<'a> {
         if wanted != current {
             self.store.keep_next(wanted)?;
             resolv_conf_file::overwrite(path, wanted)?;
-            if resolv_conf_file::read(path)? != wanted {
+            if resolv_conf_file::read_resolv_conf(path)? != wanted {
                 return Err(DnsError::NotVerified { path: path.to_owned() });
             }
             self.store.verified()?;
@@ -527,7 +527,7 @@ impl<'a> ResolverEngine<'a> {
     }
 
     fn put_back_content(&mut self, record: &mut ResolverRecord, path: &Path) -> Result<(), DnsError> {
-        let current = match resolv_conf_file::read(path) {
+        let current = match resolv_conf_file::read_resolv_conf(path) {
             Err(DnsError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };

@@ -142,11 +142,11 @@ pub fn forwards_to_change(
         ),
         flush: unbound_control(vec!["flush_zone".into(), domain.to_string()]),
     };
-    let gone = held.keys().filter(|domain| !wanted.contains_key(*domain));
+    let removed = held.keys().filter(|domain| !wanted.contains_key(*domain));
     let changed = wanted
         .iter()
         .filter(|(domain, servers)| held.get(*domain) != Some(*servers));
-    let changes: Vec<_> = gone
+    let changes: Vec<_> = removed
         .map(|domain| change("forward_remove", domain, &[]))
         .chain(changed.map(|(domain, servers)| change("forward_add", domain, servers)))
         .collect();

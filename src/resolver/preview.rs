@@ -77,7 +77,7 @@ impl ResolverEngine<'_> {
         let ResolvConfKind::Plain(path) = resolv_conf_file::locate(&self.system.root)? else {
             return Ok(None);
         };
-        let current = resolv_conf_file::read(&path)?;
+        let current = resolv_conf_file::read_resolv_conf(&path)?;
         let original = kept.filter(|(taken, _)| *taken == path);
         let original = original.map_or_else(|| current.clone(), |(_, original)| original);
         let merged = merge(&original, &users);
@@ -87,7 +87,7 @@ impl ResolverEngine<'_> {
     /// The file that was taken over and what it will be in the end, if something of ours is in it.
     fn kept(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, DnsError> {
         let Some(path) = &record.file else { return Ok(None) };
-        let (current, copies) = (resolv_conf_file::read(path)?, self.store.copies()?);
+        let (current, copies) = (resolv_conf_file::read_resolv_conf(path)?, self.store.copies()?);
         let original = match content(&current, &copies) {
             Content::Ours => copies.original,
             Content::Edited => without_ours(&current, &copies),

@@ -77,7 +77,7 @@ pub fn resolved_listens(root: &Path) -> bool {
 ///
 /// # Errors
 /// If it cannot be read, or is no plain file, or beyond all measure.
-pub fn read(path: &Path) -> Result<Vec<u8>, DnsError> {
+pub fn read_resolv_conf(path: &Path) -> Result<Vec<u8>, DnsError> {
     read_plain(path, LARGEST).map_err(|error| match error.kind() == io::ErrorKind::FileTooLarge {
         true => unfit(path, "larger than 1 MiB"),
         false => DnsError::io(path, "read", error),
@@ -134,7 +134,7 @@ fn unfit(path: &Path, what: &'static str) -> DnsError {
 /// If it cannot be written; it is as it was then, as far as that can be.
 pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
     let failed = |error| DnsError::io(path, "write", error);
-    let before = read(path)?;
+    let before = read_resolv_conf(path)?;
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
     if metadata.mode() & 0o200 == 0 {
         return Err(unfit(path, "read-only by its mode"));

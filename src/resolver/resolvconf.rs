@@ -49,7 +49,7 @@ fn contains(line: &[u8], words: &[u8]) -> bool {
 /// `sortlist`, comments) stays as it is, behind them.
 #[must_use]
 pub fn merge(original: &[u8], users: &[DnsNames]) -> Vec<u8> {
-    let file = Parts::of(original);
+    let file = Parts::parse(original);
     let mut search: Vec<&[u8]> = Vec::new();
     let domains = users.iter().rev().flat_map(|user| &user.domains);
     for word in domains.map(|domain| domain.as_str().as_bytes()).chain(file.search()) {
@@ -93,7 +93,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(text: &'a [u8]) -> Self {
+    fn parse(text: &'a [u8]) -> Self {
         let mut parts = Self::default();
         for line in text.split(|byte| *byte == b'\n') {
             let is_comment = line.starts_with(b"#") || line.starts_with(b";");
@@ -154,7 +154,7 @@ pub fn content(current: &[u8], copies: &FileCopies) -> Content {
     if current == written || is_next {
         return Content::Ours;
     }
-    let additions = Additions::of(copies);
+    let additions = Additions::between_copies(copies);
     let is_of_ours = |line: &[u8]| line == MARK.as_bytes() || additions.has_server(line);
     match current.split(|byte| *byte == b'\n').any(is_of_ours) {
         true => Content::Edited,
@@ -171,7 +171,7 @@ fn is_torn(current: &[u8], next: &[u8], before: &[u8]) -> bool {
 /// A file that somebody edited without what we had put into it: what it is to be when the last user has gone.
 #[must_use]
 pub fn without_ours(current: &[u8], copies: &FileCopies) -> Vec<u8> {
-    let additions = Additions::of(copies);
+    let additions = Additions::between_copies(copies);
     let lines = current.split(|byte| *byte == b'\n');
     let kept: Vec<_> = lines.filter_map(|line| additions.without(line)).collect();
     kept.join(&b'\n')
@@ -184,10 +184,10 @@ struct Additions<'a> {
 }
 
 impl<'a> Additions<'a> {
-    fn of(copies: &'a FileCopies) -> Self {
+    fn between_copies(copies: &'a FileCopies) -> Self {
         let (before, after) = (
-            Parts::of(&copies.original),
-            Parts::of(copies.written.as_deref().unwrap_or_default()),
+            Parts::parse(&copies.original),
+            Parts::parse(copies.written.as_deref().unwrap_or_default()),
         );
         let own: Vec<_> = before.servers.iter().map(|word| canonical(word)).collect();
         let servers = after.servers.iter().map(|word| canonical(word));

@@ -8,7 +8,7 @@ use super::error::DnsError;
 use super::plan::{ResolverCommand, ResolverProgram};
 use crate::files::read_plain;
 use crate::iptables::DIRECTORIES;
-use crate::process::{self, Exit, Invocation, Output};
+use crate::process::{self, Exit, Invocation, StandardOutput};
 use crate::record::{ProcessRun, start_time};
 
 /// Where NetworkManager's plugins have their programs: Fedora's place, which is the only one that the stock script knows; Debian's; Arch's.
@@ -52,14 +52,14 @@ impl System {
 
     /// Runs a program to its end and returns what it wrote.
     pub(super) fn run(&self, command: &ResolverCommand, environment: &[(&str, &str)]) -> Result<Vec<u8>, DnsError> {
-        let program = self.find(command.program)?;
+        let program = self.program_path(command.program)?;
         let arguments: Vec<_> = command.arguments.iter().map(String::as_str).collect();
         let finished = process::run(&Invocation {
             program: &program,
             arguments: &arguments,
             environment,
             input: &[],
-            output: Output::Kept,
+            output: StandardOutput::Kept,
             deadline: self.deadline,
         })?;
         let how = match finished.exit {
@@ -75,7 +75,7 @@ impl System {
         })
     }
 
-    fn find(&self, program: ResolverProgram) -> Result<PathBuf, DnsError> {
+    fn program_path(&self, program: ResolverProgram) -> Result<PathBuf, DnsError> {
         let usual: &[&str] = match program {
             ResolverProgram::UnboundControl | ResolverProgram::Resolvectl => &DIRECTORIES,
             ResolverProgram::NmLibreswan | ResolverProgram::NmOpenswan => &NM_DIRECTORIES,
@@ -84,7 +84,7 @@ impl System {
             true => usual.iter().map(PathBuf::from).collect(),
             false => self.programs.clone(),
         };
-        process::find(&folders, program.name()).ok_or_else(|| DnsError::NoProgram {
+        process::find_program(&folders, program.name()).ok_or_else(|| DnsError::NoProgram {
             name: program.name(),
             folders: folders
                 .iter()

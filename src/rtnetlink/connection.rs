@@ -255,10 +255,10 @@ mod tests {
     #[test]
     fn an_answer_to_an_earlier_request_is_not_taken_for_this_ones() {
         let late = bytes(6, refusal(Errno::EPERM));
-        let ours = bytes(7, refusal(Errno::ENETDOWN));
+        let current = bytes(7, refusal(Errno::ENETDOWN));
         let end = |datagram: &[u8]| collect(datagram, 7, Torn::Taken, &mut |_: RouteNetlinkMessage| {});
         assert!(matches!(end(&late), Ok(Progress::Silent)));
-        let both = end(&[late, ours].concat());
+        let both = end(&[late, current].concat());
         assert!(matches!(both, Err(NetlinkFault::Refused(Errno::ENETDOWN))));
     }
 

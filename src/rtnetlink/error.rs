@@ -23,7 +23,7 @@ pub struct NetlinkError {
 impl NetlinkError {
     /// An item could not be put in.
     #[must_use]
-    pub fn put_in(object: &NetObject, fault: NetlinkFault) -> Self {
+    pub fn not_installed(object: &NetObject, fault: NetlinkFault) -> Self {
         let command = object.install_commands().into_iter().next().unwrap_or_default();
         Self {
             doing: NetlinkAction::Install(command),
@@ -33,7 +33,7 @@ impl NetlinkError {
 
     /// An item could not be taken out.
     #[must_use]
-    pub fn take_out(object: &NetObject, fault: NetlinkFault) -> Self {
+    pub fn not_deleted(object: &NetObject, fault: NetlinkFault) -> Self {
         Self {
             doing: NetlinkAction::Delete(object.delete_command()),
             fault,
@@ -80,7 +80,7 @@ pub enum NetlinkAction {
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkFault {
     /// The kernel refused it. By number: the texts that go with it are not the same in all kernels.
-    #[error("{}", text(*.0))]
+    #[error("{}", errno_text(*.0))]
     Refused(Errno),
     /// There is no such device.
     #[error("there is no device {0}")]
@@ -100,7 +100,7 @@ pub enum NetlinkFault {
 }
 
 /// An error as `ip` and every other program says it: `Errno::desc` has words of its own.
-fn text(errno: Errno) -> String {
+fn errno_text(errno: Errno) -> String {
     let text = io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

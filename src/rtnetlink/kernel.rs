@@ -48,14 +48,14 @@ impl NetConfig for Kernel {
         match object {
             NetObject::VtiInterface(vti) => vti::put(&mut self.connection, vti),
             NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
-                put(&mut self.connection, object).map_err(|fault| NetlinkError::put_in(object, fault))
+                install_object(&mut self.connection, object).map_err(|fault| NetlinkError::not_installed(object, fault))
             }
         }
     }
 
     fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
         add_route(&mut self.connection, route)
-            .map_err(|fault| NetlinkError::put_in(&NetObject::Route(route.clone()), fault))
+            .map_err(|fault| NetlinkError::not_installed(&NetObject::Route(route.clone()), fault))
     }
 
     fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
@@ -76,7 +76,7 @@ impl NetConfig for Kernel {
     }
 
     fn delete(&mut self, object: &NetObject) -> Result<Deleted, NetlinkError> {
-        take_out(&mut self.connection, object).map_err(|fault| NetlinkError::take_out(object, fault))
+        delete_object(&mut self.connection, object).map_err(|fault| NetlinkError::not_deleted(object, fault))
     }
 
     fn lookup(&mut self, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkError> {
@@ -91,7 +91,7 @@ impl NetConfig for Kernel {
             doing: NetlinkAction::Link(device.clone()),
             fault,
         };
-        links::find(&mut self.connection, Which::Name(device)).map_err(failed)
+        links::find_link(&mut self.connection, Which::Name(device)).map_err(failed)
     }
 
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
@@ -103,10 +103,13 @@ impl NetConfig for Kernel {
 }
 
 /// Puts in anything but a VTI.
-pub(super) fn put(connection: &mut NetlinkSocket, object: &NetObject) -> Result<InstallResult, NetlinkFault> {
+pub(super) fn install_object(
+    connection: &mut NetlinkSocket,
+    object: &NetObject,
+) -> Result<InstallResult, NetlinkFault> {
     let link = match device(object) {
         None => None,
-        Some(device) => match links::find(connection, Which::Name(device))? {
+        Some(device) => match links::find_link(connection, Which::Name(device))? {
             None => return Err(NetlinkFault::NoDevice(device.clone())),
             Some(link) => Some(link),
         },
@@ -136,7 +139,7 @@ fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<InstallRes
     let index = match &route.interface {
         None => None,
         Some(device) => {
-            let link = links::find(connection, Which::Name(device))?;
+            let link = links::find_link(connection, Which::Name(device))?;
             Some(link.ok_or_else(|| NetlinkFault::NoDevice(device.clone()))?.index)
         }
     };
@@ -214,7 +217,7 @@ fn answers_for(
     }
 }
 
-fn take_out(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Deleted, NetlinkFault> {
+fn delete_object(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Deleted, NetlinkFault> {
     let named = match object {
         NetObject::VtiInterface(vti) => Some(&vti.interface),
         NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
@@ -223,7 +226,7 @@ fn take_out(connection: &mut NetlinkSocket, object: &NetObject) -> Result<Delete
     };
     let index = match named {
         None => None,
-        Some(device) => match links::find(connection, Which::Name(device))? {
+        Some(device) => match links::find_link(connection, Which::Name(device))? {
             Some(link) if vti::may_go(object, &link) => Some(link.index),
             Some(_) | None => return Ok(Deleted::Absent),
         },
@@ -262,7 +265,7 @@ fn lookup(connection: &mut NetlinkSocket, to: IpAddr, from: Option<IpAddr>) -> R
 /// The name of the device with this number.
 fn name(connection: &mut NetlinkSocket, index: Option<u32>) -> Result<Option<Interface>, NetlinkFault> {
     let Some(index) = index else { return Ok(None) };
-    Ok(links::find(connection, Which::Index(index))?.map(|link| link.interface))
+    Ok(links::find_link(connection, Which::Index(index))?.map(|link| link.interface))
 }
 
 fn list(connection: &mut NetlinkSocket, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkFault> {

@@ -26,7 +26,7 @@ pub(super) enum Which<'a> {
 }
 
 /// Asks for a device. None if there is none, or if its name is not one that we take.
-pub(super) fn find(connection: &mut NetlinkSocket, which: Which<'_>) -> Result<Option<Link>, NetlinkFault> {
+pub(super) fn find_link(connection: &mut NetlinkSocket, which: Which<'_>) -> Result<Option<Link>, NetlinkFault> {
     let mut request = LinkMessage::default();
     match which {
         Which::Name(device) => request

@@ -25,7 +25,7 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
         Ok(()) => {}
         // Either by its name, or by its ends: then there is another device of another name, and this one is missing.
         Err(NetlinkFault::Refused(Errno::EEXIST)) => {
-            return match links::find(connection, Which::Name(&vti.interface)).map_err(failed)? {
+            return match links::find_link(connection, Which::Name(&vti.interface)).map_err(failed)? {
                 Some(link) if is_vti(&link) => Ok(InstallResult::Existed),
                 // Routes into it would lead out of the tunnel.
                 Some(_) => Err(failed(NetlinkFault::NoVti(vti.interface.clone()))),
@@ -34,7 +34,7 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
         }
         Err(fault) => return Err(failed(fault)),
     }
-    let Some(link) = links::find(connection, Which::Name(&vti.interface)).map_err(failed)? else {
+    let Some(link) = links::find_link(connection, Which::Name(&vti.interface)).map_err(failed)? else {
         return Err(failed(NetlinkFault::NoDevice(vti.interface.clone())));
     };
     if let Err(error) = furnish(connection, vti, &link) {
@@ -59,7 +59,7 @@ fn furnish(connection: &mut NetlinkSocket, vti: &VtiInterface, link: &Link) -> R
     }
     if let Some(address) = vti.own_address() {
         let object = NetObject::Address(address);
-        kernel::put(connection, &object).map_err(|fault| NetlinkError::put_in(&object, fault))?;
+        kernel::install_object(connection, &object).map_err(|fault| NetlinkError::not_installed(&object, fault))?;
     }
     let up = connection.change(activation(link.index), 0);
     up.map_err(|fault| step(vti.activation(), fault))

@@ -157,9 +157,9 @@ impl fmt::Display for Traffic {
             Self::Protocol(protocol) => write!(f, "protocol {}", protocol.number()),
             Self::Ports {
                 protocol,
-                local: my,
-                remote: peer,
-            } => write!(f, "{} {my}<>{peer}", protocol.name()),
+                local,
+                remote,
+            } => write!(f, "{} {local}<>{remote}", protocol.name()),
             Self::Icmp(icmp) => write!(f, "icmp {icmp}"),
         }
     }
@@ -213,18 +213,18 @@ impl Traffic {
             (
                 Self::Ports {
                     protocol,
-                    local: my,
-                    remote: peer,
+                    local,
+                    remote,
                 },
                 Self::Ports {
-                    protocol: of,
-                    local: ours,
-                    remote: theirs,
+                    protocol: other_protocol,
+                    local: other_local,
+                    remote: other_remote,
                 },
-            ) if protocol == of => Some(Self::Ports {
+            ) if protocol == other_protocol => Some(Self::Ports {
                 protocol: *protocol,
-                local: my.intersect(ours)?,
-                remote: peer.intersect(theirs)?,
+                local: local.intersect(other_local)?,
+                remote: remote.intersect(other_remote)?,
             }),
             (Self::Icmp(_) | Self::Ports { .. }, Self::Icmp(_) | Self::Ports { .. }) => None,
         }
@@ -281,11 +281,11 @@ impl fmt::Display for SaProtocol {
 mod tests {
     use super::*;
 
-    fn tcp(my: Ports, peer: Ports) -> Traffic {
+    fn tcp(local: Ports, remote: Ports) -> Traffic {
         Traffic::Ports {
             protocol: PortProtocol::Tcp,
-            local: my,
-            remote: peer,
+            local,
+            remote,
         }
     }
 

@@ -23,7 +23,7 @@ impl ConnectionSettings {
     /// The networks that are named to be held apart, ours first.
     pub fn pairs(&self) -> impl Iterator<Item = (Network, Network)> + '_ {
         let pairs = self.between.iter();
-        pairs.map(|(near, far)| (Network::Prefix(*near), Network::Prefix(*far)))
+        pairs.map(|(local, remote)| (Network::Prefix(*local), Network::Prefix(*remote)))
     }
 }
 
@@ -98,8 +98,8 @@ fn is_claimed(tunnel: &Tunnel) -> bool {
     }
 }
 
-fn lies_in(far: &Network, network: IpNet) -> bool {
-    let prefix = match far {
+fn lies_in(remote: &Network, network: IpNet) -> bool {
+    let prefix = match remote {
         Network::Prefix(prefix) => return network.contains(prefix),
         Network::Range(first, last) => [first, last],
     };

@@ -65,7 +65,7 @@ impl Settings {
     pub fn load_with_text(config: Option<&Path>) -> Result<(Self, String), SettingsError> {
         let text = Self::read_text(config)?;
         let settings =
-            Self::parse(&text).map_err(|malformed| malformed.of(config.unwrap_or(Path::new(DEFAULT_PATH))))?;
+            Self::parse(&text).map_err(|malformed| malformed.in_file(config.unwrap_or(Path::new(DEFAULT_PATH))))?;
         Ok((settings, text))
     }
 
@@ -75,7 +75,7 @@ impl Settings {
     /// If the file cannot be read, if somebody but root and us may write it, or if it is no text.
     pub fn read_text(config: Option<&Path>) -> Result<String, SettingsError> {
         match config {
-            Some(path) => read(path, open(path)),
+            Some(path) => read_opened(path, open(path)),
             None => Self::read_if_any(Path::new(DEFAULT_PATH)),
         }
     }
@@ -83,13 +83,13 @@ impl Settings {
     fn read_if_any(path: &Path) -> Result<String, SettingsError> {
         match open(path) {
             Err(error) if is_absent(path, &error) => Ok(String::new()),
-            other => read(path, other),
+            other => read_opened(path, other),
         }
     }
 }
 
 impl Malformed {
-    fn of(self, path: &Path) -> SettingsError {
+    fn in_file(self, path: &Path) -> SettingsError {
         SettingsError::Malformed {
             path: path.to_owned(),
             line: self.line,
@@ -113,7 +113,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn read(path: &Path, opened: io::Result<File>) -> Result<String, SettingsError> {
+fn read_opened(path: &Path, opened: io::Result<File>) -> Result<String, SettingsError> {
     let io = |error| SettingsError::Io {
         path: path.to_owned(),
         error,
@@ -131,7 +131,9 @@ fn read(path: &Path, opened: io::Result<File>) -> Result<String, SettingsError> 
     if bytes.len() as u64 > LARGEST {
         return Err(unfit(too_large()));
     }
-    text(&bytes).map(str::to_owned).map_err(|malformed| malformed.of(path))
+    utf8_text(&bytes)
+        .map(str::to_owned)
+        .map_err(|malformed| malformed.in_file(path))
 }
 
 /// What the file is, and what it must be, if it is not that: whoever can write it decides about the firewall.
@@ -159,7 +161,7 @@ fn too_large() -> (String, &'static str) {
     ("more than 1 MiB".to_owned(), "at most that")
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Malformed> {
+fn utf8_text(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.iter().take(error.valid_up_to());
         Malformed {
@@ -188,9 +190,9 @@ mod tests {
     }
 
     fn refusal(path: &Path) -> String {
-        let told = Settings::load(Some(path)).unwrap_err().to_string();
+        let message = Settings::load(Some(path)).unwrap_err().to_string();
         let at = path.display().to_string();
-        told.strip_prefix(&at).expect(&told).to_owned()
+        message.strip_prefix(&at).expect(&message).to_owned()
     }
 
     #[test]

@@ -68,18 +68,18 @@ impl Settings {
         let Applying { entry, doubtful } = self.applying(tunnel);
         let entries = entry.into_iter().chain(doubtful.into_iter().map(|(_, entry)| entry));
         let pairs = entries.flat_map(ConnectionSettings::pairs);
-        pairs.filter(|(near, _)| near.family() == tunnel.family()).collect()
+        pairs.filter(|(local, _)| local.family() == tunnel.family()).collect()
     }
 
     /// The entries of which it is in doubt whether they apply to a tunnel.
     #[must_use]
-    pub fn doubts(&self, tunnel: &Tunnel) -> Option<Doubts<'_>> {
+    pub fn doubts(&self, tunnel: &Tunnel) -> Option<UncertainEntries<'_>> {
         let Applying { entry, doubtful } = self.applying(tunnel);
         let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.overrides.apply_to(&self.tunnel));
         let conflicts =
             |(_, entry): &(usize, &ConnectionSettings)| certain.conflicts(&entry.overrides.apply_to(&self.tunnel));
         let conflicts: BTreeSet<_> = doubtful.iter().flat_map(conflicts).collect();
-        (!doubtful.is_empty()).then_some(Doubts { doubtful, conflicts })
+        (!doubtful.is_empty()).then_some(UncertainEntries { doubtful, conflicts })
     }
 
     /// Every two networks of a family that are named to be held apart.
@@ -91,7 +91,7 @@ impl Settings {
             .iter()
             .filter(blocks)
             .flat_map(ConnectionSettings::pairs);
-        pairs.filter(|(near, _)| near.family() == family).collect()
+        pairs.filter(|(local, _)| local.family() == family).collect()
     }
 
     /// What each connection for which two networks are named lets by.
@@ -101,12 +101,11 @@ impl Settings {
         entries.map(|entry| entry.overrides.apply_to(&self.tunnel).bypass.unwrap_or_default())
     }
 
-    /// The name of the connections for which two networks are named.
-    #[must_use]
-    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> Option<&NamePattern> {
-        let mut entries = self.connections.iter();
-        let entry = entries.find(|entry| entry.pairs().any(|other| other == *pair))?;
-        entry.filter.name.as_ref()
+    /// The names of the connections for which two networks are named.
+    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> impl Iterator<Item = &NamePattern> {
+        let entries = self.connections.iter();
+        let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
+        entries.filter_map(|entry| entry.filter.name.as_ref())
     }
 
     /// The first entry that fits a tunnel, and the doubtful ones before it.
@@ -136,13 +135,13 @@ struct Applying<'a> {
 
 /// That some entries may apply to a tunnel, for a log. One line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Doubts<'a> {
+pub struct UncertainEntries<'a> {
     doubtful: Vec<(usize, &'a ConnectionSettings)>,
     /// The keys in which they differ from what is certain, and that have no intersection.
     conflicts: BTreeSet<&'static str>,
 }
 
-impl fmt::Display for Doubts<'_> {
+impl fmt::Display for UncertainEntries<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((number, entry)) = self.doubtful.first() else {
             return Ok(());
@@ -183,6 +182,6 @@ impl Settings {
     /// # Errors
     /// If it holds what is no setting: the first error in it.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        reader::read(text)
+        reader::read_settings(text)
     }
 }

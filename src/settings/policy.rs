@@ -115,6 +115,31 @@ impl Policy {
         }
     }
 
+    /// The policy that counts where all of these apply, the first one first: what all of them allow, [`Policy::intersect`].
+    #[must_use]
+    pub fn of_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut policies = policies.into_iter();
+        let first = policies.next().cloned().unwrap_or_default();
+        policies.fold(first, |agreed, policy| match agreed == *policy {
+            true => agreed,
+            false => agreed.intersect(policy),
+        })
+    }
+
+    /// Whether it allows nothing that another policy forbids.
+    #[must_use]
+    pub fn is_as_strict_as(&self, other: &Self) -> bool {
+        let both = self.intersect(other);
+        (both.allow, both.host_access, both.chain, both.when_down, both.bypass)
+            == (
+                self.allow.clone(),
+                self.host_access,
+                self.chain.clone(),
+                self.when_down,
+                self.bypass.clone(),
+            )
+    }
+
     /// The keys that have no intersection and in which two policies differ, as they are named in the settings file.
     #[must_use]
     pub fn conflicts(&self, other: &Self) -> Vec<&'static str> {
@@ -401,6 +426,24 @@ mod tests {
         assert_eq!((both.nat, both.mss), (Nat::Masquerade, Mss::Leave));
         assert_eq!(one.conflicts(&other), ["nat", "mss"]);
         assert_eq!(one.intersect(&one), one);
+    }
+
+    #[test]
+    fn of_many_policies_the_strictest_in_each_key_counts_in_whatever_order() {
+        let blocking = Policy {
+            when_down: WhenDown::Block,
+            ..allowing(Allow::All)
+        };
+        let all = [allowing(Allow::All), allowing(services(&["tcp/22"])), blocking];
+        for turn in 0..all.len() {
+            let mut turned = all.to_vec();
+            turned.rotate_left(turn);
+            let both = Policy::of_all(&turned);
+            assert_eq!((&both.allow, both.when_down), (&services(&["tcp/22"]), WhenDown::Block));
+            assert!(all.iter().all(|one| both.is_as_strict_as(one)));
+            assert!(!all.iter().any(|one| one.is_as_strict_as(&both)));
+        }
+        assert_eq!(Policy::of_all([]), Policy::default());
     }
 
     #[test]

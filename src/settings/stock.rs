@@ -50,7 +50,7 @@ impl StockSettings {
         let mut settings = Self::default();
         let mut complaints = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
-            if let Err(complaint) = settings.read(line.trim()) {
+            if let Err(complaint) = settings.read_line(line.trim()) {
                 complaints.push(format!("{}:{number}: {complaint}", path.as_ref().display()));
             }
         }
@@ -62,7 +62,7 @@ impl StockSettings {
         settings
     }
 
-    fn read(&mut self, line: &str) -> Result<(), String> {
+    fn read_line(&mut self, line: &str) -> Result<(), String> {
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }

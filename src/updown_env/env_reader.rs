@@ -130,7 +130,7 @@ impl<'a> EnvReader<'a> {
     pub(super) fn identity(self, name: &str, daemon: Daemon) -> Option<PeerText> {
         let value = self.raw(name).filter(|value| !value.is_empty())?;
         let stack = self.raw("PLUTO_STACK").and_then(OsStr::to_str);
-        Some(identity::read(daemon, stack, value.as_bytes()))
+        Some(identity::unescape_identity(daemon, stack, value.as_bytes()))
     }
 }
 

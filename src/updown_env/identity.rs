@@ -11,7 +11,7 @@ use super::names::PeerText;
 /// - libreswan 3.x and Openswan write octal numbers with a digit too many or too few (`escape_metachar`), so that what follows is unknown.
 ///   So it is under FreeS/WAN, where some versions escape and others do not.
 /// - strongSwan writes `?` for every byte that is not printable ASCII (`chunk_printable`), and escapes nothing.
-pub(super) fn read(daemon: Daemon, stack: Option<&str>, raw: &[u8]) -> PeerText {
+pub(super) fn unescape_identity(daemon: Daemon, stack: Option<&str>, raw: &[u8]) -> PeerText {
     match daemon {
         Daemon::StrongSwan => PeerText::new(raw),
         Daemon::Libreswan(Libreswan::V54) => PeerText::new(&distinguished(raw)),
@@ -86,7 +86,7 @@ mod tests {
     const V54: Daemon = Daemon::Libreswan(Libreswan::V54);
 
     fn bytes(daemon: Daemon, raw: &str) -> Vec<u8> {
-        read(daemon, Some("xfrm"), raw.as_bytes()).bytes()
+        unescape_identity(daemon, Some("xfrm"), raw.as_bytes()).bytes()
     }
 
     #[test]
@@ -129,10 +129,10 @@ mod tests {
     #[test]
     fn what_follows_a_garbled_escape_is_unknown() {
         for (daemon, stack) in [(V4, "netkey"), (Daemon::Openswan, "netkey"), (Daemon::FreesWan, "")] {
-            let text = read(daemon, Some(stack), br"O=L\0347Exemple");
+            let text = unescape_identity(daemon, Some(stack), br"O=L\0347Exemple");
             assert!(text.is_cut());
             assert_eq!(text.bytes(), b"O=L");
-            assert!(!read(daemon, Some(stack), b"O=Exemple").is_cut());
+            assert!(!unescape_identity(daemon, Some(stack), b"O=Exemple").is_cut());
         }
     }
 }

@@ -59,7 +59,7 @@ impl ConnectionName {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let part = self.0.rsplit_once('/').filter(|(_, part)| {
             let ends = part.split_once('x');
-            ends.is_some_and(|(ours, theirs)| is_number(ours) && is_number(theirs))
+            ends.is_some_and(|(local, remote)| is_number(local) && is_number(remote))
         });
         let (name, _) = part.or_else(|| self.0.split_once('#'))?;
         Some(Self(name.to_owned())).filter(|_| !name.is_empty())

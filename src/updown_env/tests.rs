@@ -15,10 +15,10 @@ use super::{EnvError, Event, FirewallAction, RawEnv, Tunnel, read_event};
 
 /// A call to vary.
 #[derive(Debug, Clone)]
-pub(super) struct Call(BTreeMap<OsString, OsString>);
+pub(super) struct SampleCall(BTreeMap<OsString, OsString>);
 
-impl Call {
-    pub(super) fn of(text: &str) -> Self {
+impl SampleCall {
+    pub(super) fn from_lines(text: &str) -> Self {
         let pair = |line: &str| {
             line.trim()
                 .split_once('=')
@@ -50,13 +50,13 @@ impl Call {
         self.0.keys().map(|name| name.to_str().unwrap().to_owned()).collect()
     }
 
-    pub(super) fn read(&self) -> Result<Event, EnvError> {
+    pub(super) fn parse_event(&self) -> Result<Event, EnvError> {
         read_event(&RawEnv::new([], self.0.clone()))
     }
 
     /// The tunnel of an `up` or a `down`.
     pub(super) fn tunnel(&self) -> Tunnel {
-        match self.read().unwrap().firewall {
+        match self.parse_event().unwrap().firewall {
             FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
             FirewallAction::Nothing => panic!("no tunnel"),
         }
@@ -64,7 +64,7 @@ impl Call {
 
     /// The text of the error.
     pub(super) fn error(&self) -> String {
-        self.read().unwrap_err().to_string()
+        self.parse_event().unwrap_err().to_string()
     }
 }
 
@@ -84,8 +84,8 @@ const COMMON: &str = "
     PLUTO_PEER_PORT=0
     PLUTO_PEER_PROTOCOL=0";
 
-pub(super) fn strongswan() -> Call {
-    Call::of(&format!(
+pub(super) fn strongswan() -> SampleCall {
+    SampleCall::from_lines(&format!(
         "{COMMON}
         PLUTO_VERSION=1.1
         PLUTO_INTERFACE=eth0
@@ -96,8 +96,8 @@ pub(super) fn strongswan() -> Call {
 }
 
 /// libreswan 4.4 to 4.15.
-pub(super) fn libreswan4() -> Call {
-    Call::of(&format!(
+pub(super) fn libreswan4() -> SampleCall {
+    SampleCall::from_lines(&format!(
         "{COMMON}
         PLUTO_STACK=xfrm
         PLUTO_INTERFACE=eth0
@@ -114,26 +114,26 @@ pub(super) fn libreswan4() -> Call {
     ))
 }
 
-pub(super) fn libreswan5() -> Call {
+pub(super) fn libreswan5() -> SampleCall {
     libreswan4()
         .with("PLUTO_SA_REQID", "16389")
         .with("PLUTO_CLIENT_FAMILY", "ipv4")
 }
 
-pub(super) fn libreswan54() -> Call {
+pub(super) fn libreswan54() -> SampleCall {
     libreswan5().with("PLUTO_DNS_RESOLVER", "file")
 }
 
 /// libreswan 4.1 to 4.3, which still give a version, and the outer device twice.
-pub(super) fn libreswan43() -> Call {
+pub(super) fn libreswan43() -> SampleCall {
     libreswan4()
         .with("PLUTO_VERSION", "2.0")
         .with("PLUTO_VIRT_INTERFACE", "eth0")
 }
 
 /// libreswan 3.17 under KLIPS.
-pub(super) fn libreswan3_klips() -> Call {
-    Call::of(&format!(
+pub(super) fn libreswan3_klips() -> SampleCall {
+    SampleCall::from_lines(&format!(
         "{COMMON}
         PLUTO_VERSION=2.0
         PLUTO_STACK=klips
@@ -143,21 +143,21 @@ pub(super) fn libreswan3_klips() -> Call {
     ))
 }
 
-pub(super) fn vti() -> Call {
+pub(super) fn vti() -> SampleCall {
     libreswan4()
         .with("VTI_IFACE", "vti01")
         .with("CONNMARK_IN", "5/0xffffffff")
         .with("CONNMARK_OUT", "6/0xffffffff")
 }
 
-pub(super) fn xfrm_interface() -> Call {
+pub(super) fn xfrm_interface() -> SampleCall {
     libreswan54()
         .with("PLUTO_VIRT_INTERFACE", "ipsec5")
         .with("PLUTO_XFRMI_ROUTE", "yes")
 }
 
-pub(super) fn openswan() -> Call {
-    Call::of(&format!(
+pub(super) fn openswan() -> SampleCall {
+    SampleCall::from_lines(&format!(
         "{COMMON}
         PLUTO_VERSION=2.0
         PLUTO_STACK=netkey
@@ -165,14 +165,14 @@ pub(super) fn openswan() -> Call {
     ))
 }
 
-pub(super) fn openswan_klips() -> Call {
+pub(super) fn openswan_klips() -> SampleCall {
     openswan()
         .with("PLUTO_STACK", "klips")
         .with("PLUTO_INTERFACE", "ipsec0")
 }
 
 /// A client of the config mode.
-pub(super) fn config_client(call: Call) -> Call {
+pub(super) fn config_client(call: SampleCall) -> SampleCall {
     call.with("PLUTO_CFG_CLIENT", "1")
         .with("PLUTO_CFG_SERVER", "0")
         .with("PLUTO_NM_CONFIGURED", "0")
@@ -182,7 +182,7 @@ pub(super) fn config_client(call: Call) -> Call {
 }
 
 /// A client of Cisco's, which Openswan tells of by a verb of its own.
-pub(super) fn cisco_client() -> Call {
+pub(super) fn cisco_client() -> SampleCall {
     openswan()
         .with("PLUTO_VERB", "updateresolvconf-client")
         .with("PLUTO_IS_PEER_CISCO", "1")
@@ -192,8 +192,8 @@ pub(super) fn cisco_client() -> Call {
         .with("PLUTO_PEER_BANNER", "")
 }
 
-pub(super) fn freeswan() -> Call {
-    Call::of(&format!(
+pub(super) fn freeswan() -> SampleCall {
+    SampleCall::from_lines(&format!(
         "{COMMON}
         PLUTO_VERSION=1.1
         PLUTO_INTERFACE=ipsec0"
@@ -201,7 +201,7 @@ pub(super) fn freeswan() -> Call {
 }
 
 /// A call of each kind.
-pub(super) fn every_kind() -> Vec<(&'static str, Call)> {
+pub(super) fn every_kind() -> Vec<(&'static str, SampleCall)> {
     vec![
         ("strongSwan", strongswan()),
         ("libreswan 3 klips", libreswan3_klips()),

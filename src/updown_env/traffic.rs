@@ -27,13 +27,13 @@ pub(super) fn read_traffic(env: EnvReader<'_>, daemon: Daemon, family: Family) -
         return Ok(Traffic::Any);
     };
     if let Some(ported) = PortProtocol::from_number(protocol) {
-        let (local, peer) = (ports(env, MY_PORT)?, ports(env, PEER_PORT)?);
-        return Ok(match (local, peer) {
+        let (local, remote) = (ports(env, MY_PORT)?, ports(env, PEER_PORT)?);
+        return Ok(match (local, remote) {
             (Ports::Any, Ports::Any) => Traffic::Protocol(protocol),
-            (local, peer) => Traffic::Ports {
+            (local, remote) => Traffic::Ports {
                 protocol: ported,
                 local,
-                remote: peer,
+                remote,
             },
         });
     }
@@ -49,11 +49,11 @@ pub(super) fn read_traffic(env: EnvReader<'_>, daemon: Daemon, family: Family) -
 fn protocol(env: EnvReader<'_>) -> Result<Option<Protocol>, EnvError> {
     const NUMBER: &str = "a protocol, 0 to 255";
     let local: u8 = env.required_number(MY_PROTOCOL, NUMBER)?;
-    let peer: u8 = env.required_number(PEER_PROTOCOL, NUMBER)?;
-    if local != 0 && peer != 0 && local != peer {
+    let remote: u8 = env.required_number(PEER_PROTOCOL, NUMBER)?;
+    if local != 0 && remote != 0 && local != remote {
         return Err(env.contradiction(MY_PROTOCOL, PEER_PROTOCOL, "the same protocol, or 0 at one end"));
     }
-    Ok(NonZeroU8::new(local.max(peer)).map(Protocol))
+    Ok(NonZeroU8::new(local.max(remote)).map(Protocol))
 }
 
 /// Refuses ports where there can be none.
@@ -123,11 +123,11 @@ fn split_icmp(env: EnvReader<'_>) -> Result<(u8, u8), EnvError> {
 fn packed_icmp(env: EnvReader<'_>) -> Result<(u8, u8), EnvError> {
     const NUMBER: &str = "an ICMP type times 256 plus a code";
     let local: u16 = env.required_number(MY_PORT, NUMBER)?;
-    let peer: u16 = env.required_number(PEER_PORT, NUMBER)?;
-    if local != 0 && peer != 0 && local != peer {
+    let remote: u16 = env.required_number(PEER_PORT, NUMBER)?;
+    if local != 0 && remote != 0 && local != remote {
         return Err(env.contradiction(MY_PORT, PEER_PORT, "the same kind of ICMP, or 0 at one end"));
     }
-    let [kind, code] = local.max(peer).to_be_bytes();
+    let [kind, code] = local.max(remote).to_be_bytes();
     Ok((kind, code))
 }
 

@@ -224,13 +224,13 @@ fn translation(
     local_client: &Network,
     local_host: Option<IpAddr>,
 ) -> Result<Option<ClientTranslation>, EnvError> {
-    let asked = match daemon {
+    let is_requested = match daemon {
         Daemon::Libreswan(_) => env.raw("CAT").is_some_and(|word| word == "YES"),
         Daemon::StrongSwan | Daemon::Openswan | Daemon::FreesWan => false,
     };
     let assigned = local_client.first();
     match (local_host, phase) {
-        _ if !asked || assigned.is_unspecified() => Ok(None),
+        _ if !is_requested || assigned.is_unspecified() => Ok(None),
         // 5.x also says so where the peer gave us the address that we have.
         (Some(own), _) if own == assigned => Ok(None),
         (Some(own), _) if Family::of_address(own) == Family::of_address(assigned) => {

@@ -10,7 +10,7 @@ mod cost;
 
 use cost::{Cost, cost};
 use pluto_updown::netfilter::Backend;
-use support::captures::{find, strongswan_up};
+use support::captures::{find_call, strongswan_up};
 use support::namespace::Namespace;
 
 /// System calls of our own program in a call that changes the firewall. 203 were counted, with glibc and strace's and nsenter's own on top.
@@ -79,7 +79,7 @@ fn an_up_that_changes_nothing_starts_no_program() {
 fn a_call_that_needs_nothing_asks_the_kernel_for_nothing() {
     let machine = Namespace::new(Backend::Nft);
     for verb in ["prepare-client", "unroute-client"] {
-        let call = find("libreswan-5.2", "net-net", verb).without("PLUTO_MY_SOURCEIP");
+        let call = find_call("libreswan-5.2", "net-net", verb).without("PLUTO_MY_SOURCEIP");
         let cost = cost(&machine, &call);
         assert_eq!(
             (cost.programs, cost.text, cost.questions),
@@ -97,7 +97,7 @@ fn a_route_that_is_not_needed_takes_few_questions() {
     machine
         .shell("ip link set lo up && ip link add w0 type veth peer name w1 && ip link set w0 up && ip link set w1 up");
     machine.shell("ip address add 192.1.2.45/24 dev w0 && ip route add default via 192.1.2.254");
-    let call = find("libreswan-5.2", "net-net", "route-client").without("PLUTO_MY_SOURCEIP");
+    let call = find_call("libreswan-5.2", "net-net", "route-client").without("PLUTO_MY_SOURCEIP");
     let cost = cost(&machine, &call);
     assert_eq!((cost.programs, cost.text), (0, 0), "{cost:?}");
     // The ways to the far network and to the next hop, with the name of the device of each, and the device towards the peer.

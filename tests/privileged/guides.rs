@@ -2,7 +2,7 @@
 
 use pluto_updown::netfilter::Backend;
 
-use crate::support::captures::find;
+use crate::support::captures::find_call;
 use crate::support::namespace::Namespace;
 
 const PAGE: &str = include_str!("../../docs/packet-flow.md");
@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("../../docs/packet-flow.md");
 fn the_page_draws_what_the_program_draws() {
     for (connection, verb) in [("net-net", "up-client"), ("host-host", "up-host"), ("vti", "up-client")] {
         let machine = Namespace::new(Backend::Nft);
-        let up = find("libreswan-5.2", connection, verb);
+        let up = find_call("libreswan-5.2", connection, verb);
         machine.settings("");
         machine.hook().must(&up);
         let text = machine.hook().operate(&["explain", connection]).out_text();

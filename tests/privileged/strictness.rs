@@ -130,7 +130,7 @@ fn the_emulator_takes_what_both_variants_take_unless_it_is_stricter_on_purpose()
                 Family::Ipv4 => packet::Family::V4,
                 Family::Ipv6 => packet::Family::V6,
             };
-            let restored = Emulator::of(of).restore(&text);
+            let restored = Emulator::for_family(of).restore(&text);
             if restored.is_ok() != (takers == Takers::All) {
                 wrong.push(format!("{family}: {restored:?}: {line:?}"));
             }

@@ -162,7 +162,7 @@ impl Hook {
     /// Makes a call and waits for its end. A call that does not end is killed, and has then ended by a signal.
     pub fn call(&self, call: &Call) -> Ending {
         let mut command = assert_cmd::Command::from_std(self.command(call));
-        Ending::of(
+        Ending::from_output(
             command.timeout(CALL_TIMEOUT).output(),
             &format!("{:?}", self.line(&call.arguments)),
         )
@@ -189,7 +189,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    fn of(output: std::io::Result<Output>, line: &str) -> Self {
+    fn from_output(output: std::io::Result<Output>, line: &str) -> Self {
         let Output { status, stdout, stderr } = output.unwrap_or_else(|error| panic!("{line}: {error}"));
         Self {
             code: status.code(),

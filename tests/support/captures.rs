@@ -33,7 +33,7 @@ pub fn calls(name: &str) -> Vec<Call> {
 }
 
 /// The first call about this connection with this verb.
-pub fn find(name: &str, connection: &str, verb: &str) -> Call {
+pub fn find_call(name: &str, connection: &str, verb: &str) -> Call {
     let mut found = calls(name).into_iter();
     found
         .find(|call| call.get("PLUTO_CONNECTION") == connection && call.get("PLUTO_VERB") == verb)
@@ -42,12 +42,12 @@ pub fn find(name: &str, connection: &str, verb: &str) -> Call {
 
 /// A network-to-network tunnel's `up` in the words of libreswan 5.4: one at a time, refused if it fails.
 pub fn libreswan_up() -> Call {
-    find("libreswan-5.4", "net-net", "up-client")
+    find_call("libreswan-5.4", "net-net", "up-client")
 }
 
 /// The same of strongSwan: counted, and never refused.
 pub fn strongswan_up() -> Call {
-    find("strongswan-6.0.1", "net-net", "up-client")
+    find_call("strongswan-6.0.1", "net-net", "up-client")
 }
 
 fn call(block: &str) -> Option<Call> {

@@ -94,7 +94,7 @@ impl Emulator {
     }
 
     /// Those of `iptables` or of `ip6tables`, which do not wait for an address to know what they are.
-    pub fn of(family: Family) -> Self {
+    pub fn for_family(family: Family) -> Self {
         let mut tables = Self::new();
         for kind in Kind::ALL {
             tables.table_mut(kind).family = Some(family);
@@ -486,7 +486,7 @@ impl Table {
             }
             ["-I", chain, rule @ ..] => self.insert(chain, 0, rule),
             ["-D", chain, rule @ ..] => self.delete(chain, rule),
-            ["-C", chain, rule @ ..] => self.find(chain, rule).map(|_| ()),
+            ["-C", chain, rule @ ..] => self.find_rule(chain, rule).map(|_| ()),
             ["-F", chain] => self.chain(chain).map(Chain::clear),
             ["-N", chain] => match self.position(chain) {
                 Ok(_) => Err("Chain already exists.".to_owned()),
@@ -558,7 +558,7 @@ impl Table {
     }
 
     fn insert(&mut self, name: &str, at: usize, words: &[&str]) -> Result<(), String> {
-        let rule = self.read(name, words)?;
+        let rule = self.parse_rule(name, words)?;
         for family in rule.families() {
             if *self.family.get_or_insert(family) != family {
                 return Err("address or match of the other family".to_owned());
@@ -574,15 +574,15 @@ impl Table {
     }
 
     fn delete(&mut self, name: &str, words: &[&str]) -> Result<(), String> {
-        let at = self.find(name, words)?;
+        let at = self.find_rule(name, words)?;
         let chain = self.chain(name)?;
         chain.texts.remove(at);
         chain.rules.remove(at);
         Ok(())
     }
 
-    fn find(&mut self, name: &str, words: &[&str]) -> Result<usize, String> {
-        self.read(name, words)?;
+    fn find_rule(&mut self, name: &str, words: &[&str]) -> Result<usize, String> {
+        self.parse_rule(name, words)?;
         let text = render(words);
         let mut texts = self.chain(name)?.texts.iter();
         let at = texts.position(|rule| *rule == text);
@@ -591,7 +591,7 @@ impl Table {
 
     /// Reads a rule for the chain. What it jumps to must be there already: iptables
     /// does not look further down the text for it.
-    fn read(&self, chain: &str, words: &[&str]) -> Result<ParsedRule, String> {
+    fn parse_rule(&self, chain: &str, words: &[&str]) -> Result<ParsedRule, String> {
         self.position(chain)?;
         let rule = ParsedRule::from_words(words)?;
         if let Some(target) = rule.target.as_ref().filter(|target| !self.kind.takes(target)) {

@@ -324,7 +324,7 @@ impl FakeNetwork {
 impl NetConfig for FakeNetwork {
     fn install(&mut self, item: &NetObject) -> Result<InstallResult, NetlinkError> {
         let done = self.count().and_then(|()| self.place(item));
-        done.map_err(|fault| NetlinkError::put_in(item, fault))
+        done.map_err(|fault| NetlinkError::not_installed(item, fault))
     }
 
     fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
@@ -333,7 +333,7 @@ impl NetConfig for FakeNetwork {
             Some(_) => Ok(InstallResult::Existed),
             None => self.place(&item),
         });
-        done.map_err(|fault| NetlinkError::put_in(&item, fault))
+        done.map_err(|fault| NetlinkError::not_installed(&item, fault))
     }
 
     /// Saved in a form of its own.
@@ -352,7 +352,7 @@ impl NetConfig for FakeNetwork {
     }
 
     fn delete(&mut self, item: &NetObject) -> Result<Deleted, NetlinkError> {
-        self.count().map_err(|fault| NetlinkError::take_out(item, fault))?;
+        self.count().map_err(|fault| NetlinkError::not_deleted(item, fault))?;
         Ok(self.displace(item))
     }
 

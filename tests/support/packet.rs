@@ -164,7 +164,7 @@ impl Packet {
     /// ICMP of the family of the addresses.
     pub fn icmp(mut self, kind: u8, code: u8) -> Self {
         self.icmp = Some((kind, code));
-        match Family::of(self.source) {
+        match Family::of_address(self.source) {
             Family::V4 => self.protocol(ICMP),
             Family::V6 => self.protocol(ICMPV6),
         }

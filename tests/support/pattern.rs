@@ -36,7 +36,7 @@ pub enum Family {
 }
 
 impl Family {
-    pub fn of(address: IpAddr) -> Self {
+    pub fn of_address(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
@@ -72,7 +72,7 @@ impl Net {
             None => (text, None),
         };
         let address = address(host)?;
-        let longest = match Family::of(address) {
+        let longest = match Family::of_address(address) {
             Family::V4 => 32,
             Family::V6 => 128,
         };
@@ -84,7 +84,7 @@ impl Net {
 
     pub fn contains(self, address: IpAddr) -> bool {
         let differing = left_aligned(self.address) ^ left_aligned(address);
-        Family::of(self.address) == Family::of(address) && differing.leading_zeros() >= self.length
+        Family::of_address(self.address) == Family::of_address(address) && differing.leading_zeros() >= self.length
     }
 }
 
@@ -101,7 +101,7 @@ impl AddressRange {
         let (first, last) = ends.ok_or_else(|| format!("`{text}' is not a range"))?;
         let (first, last) = (address(first)?, address(last)?);
         // iptables takes a reversed range with a mere warning; a test wants to know.
-        if first > last || Family::of(first) != Family::of(last) {
+        if first > last || Family::of_address(first) != Family::of_address(last) {
             return Err(format!("range {text} is reversed and will never match"));
         }
         Ok(Self { first, last })
@@ -497,11 +497,11 @@ impl Match {
             Self::Authentication => vec![Family::V6],
             Self::Addresses { source, destination } => {
                 let ranges = source.iter().chain(destination);
-                ranges.map(|range| Family::of(range.value().first)).collect()
+                ranges.map(|range| Family::of_address(range.value().first)).collect()
             }
             Self::Connection(connection) => {
                 let net = connection.reply_destination.iter();
-                net.map(|net| Family::of(net.address)).collect()
+                net.map(|net| Family::of_address(net.address)).collect()
             }
             Self::Transport { .. }
             | Self::SourcePorts(_)

@@ -34,7 +34,7 @@ impl Random {
 }
 
 /// A number from the environment by which whoever runs a test makes it longer or has it again; another one, if it is not set.
-pub fn told<T: FromStr<Err: Debug> + Display>(variable: &str, otherwise: T) -> T {
+pub fn parameter<T: FromStr<Err: Debug> + Display>(variable: &str, otherwise: T) -> T {
     match std::env::var(variable) {
         Ok(text) => text
             .parse()
@@ -47,5 +47,5 @@ pub fn told<T: FromStr<Err: Debug> + Display>(variable: &str, otherwise: T) -> T
 pub fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |elapsed| elapsed.as_nanos());
-    told("FAULTS_SEED", u64::try_from(now % 1_000_000).expect("below a million"))
+    parameter("FAULTS_SEED", u64::try_from(now % 1_000_000).expect("below a million"))
 }

@@ -110,7 +110,11 @@ impl ParsedRule {
         let addresses = nets.map(|net| net.value().address);
         let translated = self.target.iter().filter_map(Target::address);
         let matches = self.matches.iter().flat_map(Match::families);
-        addresses.chain(translated).map(Family::of).chain(matches).collect()
+        addresses
+            .chain(translated)
+            .map(Family::of_address)
+            .chain(matches)
+            .collect()
     }
 
     /// What both backends ask of a rule whose MSS is changed; legacy alone asks for the SYN, nft would let the rule do nothing.
@@ -234,7 +238,11 @@ impl Loaded {
         self.asked(option)?.value().first().map(String::as_str)
     }
 
-    fn read<T>(&self, option: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    fn parse_option<T>(
+        &self,
+        option: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
         self.value(option).map(parse).transpose()
     }
 
@@ -290,8 +298,8 @@ impl Loaded {
             _ => None,
         };
         Ok(Match::Transport {
-            source: self.read("--sport", PortRange::parse)?,
-            destination: self.read("--dport", PortRange::parse)?,
+            source: self.parse_option("--sport", PortRange::parse)?,
+            destination: self.parse_option("--dport", PortRange::parse)?,
             flags,
         })
     }
@@ -310,20 +318,20 @@ impl Loaded {
             )),
         };
         Ok(Match::Connection(ConnectionMatch {
-            states: self.read("--ctstate", ConnectionMatch::parse_states)?,
-            requested: self.read("--ctorigdst", Net::parse)?,
+            states: self.parse_option("--ctstate", ConnectionMatch::parse_states)?,
+            requested: self.parse_option("--ctorigdst", Net::parse)?,
             requested_ports: [
-                self.read("--ctorigsrcport", PortRange::parse)?,
-                self.read("--ctorigdstport", PortRange::parse)?,
+                self.parse_option("--ctorigsrcport", PortRange::parse)?,
+                self.parse_option("--ctorigdstport", PortRange::parse)?,
             ],
-            reply_destination: self.read("--ctrepldst", Net::parse)?,
-            direction: self.read("--ctdir", direction)?,
-            is_expected: self.read("--ctstatus", status)?,
+            reply_destination: self.parse_option("--ctrepldst", Net::parse)?,
+            direction: self.parse_option("--ctdir", direction)?,
+            is_expected: self.parse_option("--ctstatus", status)?,
         }))
     }
 
     fn range(&self, option: &str) -> Result<Option<Asked<AddressRange>>, String> {
-        let range = self.read(option, AddressRange::parse)?;
+        let range = self.parse_option(option, AddressRange::parse)?;
         Ok(range.map(|range| match self.asked(option) {
             Some(Asked::IsNot(_)) => Asked::IsNot(range),
             Some(Asked::Is(_)) | None => Asked::Is(range),
@@ -359,8 +367,8 @@ impl Loaded {
         Ok(Match::Policy(PolicyMatch {
             direction,
             ipsec,
-            reqid: self.read("--reqid", |text| text.parse().map_err(|_| bad("--reqid", text)))?,
-            protocol: self.read("--proto", protocol)?,
+            reqid: self.parse_option("--reqid", |text| text.parse().map_err(|_| bad("--reqid", text)))?,
+            protocol: self.parse_option("--proto", protocol)?,
         }))
     }
 
@@ -385,7 +393,7 @@ impl Loaded {
             "DNAT" => Target::Dnat(address("--to-destination")?),
             "TCPMSS" => Target::TcpMss(self.mss()?),
             _ => Target::Nflog(
-                self.read("--nflog-group", group)?.unwrap_or_default(),
+                self.parse_option("--nflog-group", group)?.unwrap_or_default(),
                 prefix("--nflog-prefix", 63)?,
             ),
         })

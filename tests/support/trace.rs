@@ -237,8 +237,12 @@ fn act(target: &Target, packet: &mut Packet, trace: &mut Trace) -> Move {
 
 /// A packet of the other family never meets this table: such a question is a slip.
 fn check_family(table: &Table, packet: &Packet) {
-    let family = Family::of(packet.source);
-    assert_eq!(family, Family::of(packet.destination), "a packet has one family");
+    let family = Family::of_address(packet.source);
+    assert_eq!(
+        family,
+        Family::of_address(packet.destination),
+        "a packet has one family"
+    );
     if let Some(of_table) = table.family() {
         assert_eq!(family, of_table, "the table is of the other family");
     }
@@ -249,7 +253,7 @@ fn matches(rule: &ParsedRule, packet: &Packet) -> bool {
     // -p 0 is how iptables writes "any protocol".
     let protocol = rule.protocol.filter(|protocol| *protocol != 0);
     // ip6tables-legacy takes AH for one of the headers that it looks behind.
-    let is_seen = packet.protocol != AH || Family::of(packet.source) == Family::V4;
+    let is_seen = packet.protocol != AH || Family::of_address(packet.source) == Family::V4;
     let source = rule.source.as_ref();
     let destination = rule.destination.as_ref();
     let in_device = rule.in_device.as_ref();
@@ -352,7 +356,7 @@ impl Journey {
     }
 
     /// The way through one table by one built-in chain, if the packet came there.
-    pub fn at(&self, kind: Kind, chain: &str) -> Option<&Trace> {
+    pub fn trace_in(&self, kind: Kind, chain: &str) -> Option<&Trace> {
         let mut stations = self.stations.iter();
         let station = stations.find(|station| station.kind == kind && station.chain == chain);
         station.map(|station| &station.trace)

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pluto_updown::apply::{ApplyError, Blocked, Context, Engine, StartReport, TunnelOutcome};
+use pluto_updown::apply::{ApplyError, Blocked, Context, Engine, SettingsSource, StartReport, TunnelOutcome};
 use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
 use pluto_updown::plan::Drift;
@@ -223,6 +223,8 @@ pub struct World {
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set. The nat table is left alone unless a test says otherwise: most of them are about the others.
     pub settings: Settings,
+    /// Whether the calls know what the administrator has set.
+    pub settings_source: SettingsSource,
     /// Whether the last call came to its own work: what earlier calls left behind is settled before.
     pub began: bool,
 }
@@ -245,6 +247,7 @@ impl Default for World {
             notes: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
+            settings_source: SettingsSource::File,
             began: false,
         }
     }
@@ -268,6 +271,7 @@ impl World {
             connected: Some(self.connected.clone()),
             path_mtus: self.path_mtus.clone(),
             settings: self.settings.clone(),
+            settings_source: self.settings_source,
         }
     }
 

@@ -694,7 +694,7 @@ fn a_journey_tells_what_became_of_the_mss() {
     let first = journey(&tables, &passing());
     assert_eq!(first.mss(), [Mss::Set(1360), Mss::Clamped]);
     assert_eq!((first.logs(), first.verdict), (vec!["x"], Verdict::Policy));
-    assert_eq!(first.at(Kind::Mangle, "FORWARD").map(Trace::cost), Some(1));
+    assert_eq!(first.trace_in(Kind::Mangle, "FORWARD").map(Trace::cost), Some(1));
     assert!(journey(&tables, &passing().flags("ACK")).mss().is_empty());
 }
 

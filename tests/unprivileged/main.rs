@@ -4,7 +4,9 @@
 mod support;
 
 mod again;
+mod blocked_pairs;
 mod declared;
+mod downs;
 mod emulator;
 mod explained;
 mod folders;
@@ -12,6 +14,7 @@ mod fuzzed;
 mod hook;
 mod hub_and_spoke;
 mod one_order;
+mod openers;
 mod properties;
 mod restore;
 mod routing_sequences;

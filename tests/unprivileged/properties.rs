@@ -91,6 +91,7 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
     let terms = PolicyContext {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
+        peers: &BTreeSet::new(),
         nat_exemption: NatExemption::Never,
         connected: &[],
         mark: MarkBit::DEFAULT,

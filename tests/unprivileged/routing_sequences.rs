@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::support::binary::Call;
-use crate::support::captures::find;
+use crate::support::captures::find_call;
 use crate::support::network::FakeNetwork;
 use crate::support::property::cases;
 use crate::support::scratch::scratch;
@@ -39,8 +39,8 @@ const SOURCES: [&str; 2] = ["10.1.0.1", "2001:db8:1::1"];
 static CONNECTIONS: LazyLock<Vec<Call>> = LazyLock::new(connections);
 
 fn connections() -> Vec<Call> {
-    let four = find("libreswan-4.10", "net-net", "route-client");
-    let five = find("libreswan-5.2", "net-net", "route-client");
+    let four = find_call("libreswan-4.10", "net-net", "route-client");
+    let five = find_call("libreswan-5.2", "net-net", "route-client");
     let made = |captured: &Call, mine: &str, far: &str, more: &[(&str, &str)]| {
         let call = captured
             .clone()

@@ -203,19 +203,7 @@ impl Run {
     }
 
     fn closed(&mut self, which: usize) {
-        let mut key = self.key(which);
-        if !self.up.contains_key(&key) {
-            // A down with another reqid means the only tunnel that is alike, if there is only one.
-            let wanted = TunnelKey::from_tunnel(&self.tunnels[which]);
-            let alike: Vec<_> = self
-                .up
-                .iter()
-                .filter(|(_, (other, _))| TunnelKey::from_tunnel(&self.tunnels[*other]).same_but_reqid(&wanted))
-                .map(|(key, _)| key.clone())
-                .collect();
-            let [only] = &alike[..] else { return };
-            key = only.clone();
-        }
+        let key = self.key(which);
         if let Some((_, count)) = self.up.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
@@ -382,7 +370,7 @@ fn a_host_tunnel_that_mobike_moved_is_found_by_its_ike_sa() {
     let mut world = World::default();
     world.up(&tunnel(&up));
     assert_eq!(
-        world.down(&tunnel(&with(&moved, "PLUTO_UNIQUEID", "2"))),
+        world.down(&tunnel(&with(&moved, "PLUTO_PEER_ID", "another"))),
         TunnelOutcome::NothingThere
     );
     assert_eq!(world.down(&tunnel(&moved)), TunnelOutcome::Closed);

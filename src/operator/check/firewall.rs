@@ -276,13 +276,10 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
 
 /// Tunnels with a virtual address and nothing else, of which `when-down = "block"` guards nothing.
 fn unguarded(comparison: &Comparison) -> Vec<Finding> {
-    let clear_text_blocks = comparison.entries.iter().filter_map(|entry| match entry {
-        Record::ClearTextBlock(guard) => Some(guard),
-        Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => None,
-    });
-    let tunnels = clear_text_blocks.filter_map(|guard| {
-        let tunnel = guard.tunnel.as_ref()?;
-        ((guard.local, guard.remote) == (tunnel.local_client, tunnel.remote_client)).then_some(tunnel)
+    let clear_text_blocks = comparison.entries.iter().filter_map(Record::as_clear_text_block);
+    let tunnels = clear_text_blocks.flat_map(|guard| {
+        let is_own = |tunnel: &&Tunnel| (guard.local, guard.remote) == (tunnel.local_client, tunnel.remote_client);
+        guard.askers().find(is_own)
     });
     let finding = |tunnel: &Tunnel| {
         Finding::wrong(

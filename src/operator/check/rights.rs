@@ -11,7 +11,7 @@ use nix::libc;
 use super::super::command_context::CommandContext;
 use super::Finding;
 use crate::iptables::DIRECTORIES;
-use crate::process::{self, Exit, Invocation, Output};
+use crate::process::{self, Exit, Invocation, StandardOutput};
 use crate::xfrm::policies;
 
 /// What Pluto leaves.
@@ -83,7 +83,7 @@ fn kernel() -> Finding {
 /// Makes the same checks with the rights that Pluto leaves, and tells what is wrong only then.
 pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<Finding> {
     let folders: Vec<_> = DIRECTORIES.iter().map(PathBuf::from).collect();
-    let Some(setpriv) = process::find(&folders, "setpriv") else {
+    let Some(setpriv) = process::find_program(&folders, "setpriv") else {
         return vec![Finding::note(
             "setpriv is not here (package util-linux)",
             "without it a hook's rights cannot be tried out",
@@ -109,7 +109,7 @@ fn tried(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> 
         arguments: &arguments,
         environment: &[],
         input: b"",
-        output: Output::Kept,
+        output: StandardOutput::Kept,
         deadline: ground.until(PROBE_TIMEOUT),
     });
     let finished = finished.map_err(|error| error.to_string())?;

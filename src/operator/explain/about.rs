@@ -307,7 +307,10 @@ fn concerns(guard: &ClearTextBlockRecord, record: &TunnelRecord) -> bool {
 fn held_apart(scene: &RecordView, guard: &ClearTextBlockRecord) -> String {
     let (near, far) = (guard.local, guard.remote);
     let since = span(scene.now.saturating_sub(guard.since));
-    let unblock = guard.connection().map_or_else(|| far.to_string(), ToString::to_string);
+    let unblock = guard
+        .connections()
+        .first()
+        .map_or_else(|| far.to_string(), ToString::to_string);
     format!(
         "Held apart for {since}: packets in clear between {near} and {far} are dropped, also while no tunnel is up, until `pluto-updown unblock {unblock}`."
     )

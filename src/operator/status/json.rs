@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::gather::{BlockedPair, GatewayStatus, StatusReport, TrafficCounters, TunnelStatus};
 use crate::netfilter::Counters;
-use crate::record::{NameServerMeans, NameUser};
+use crate::record::{NameServerMeans, NameUser, Opener};
 use crate::updown_env::Domain;
 
 /// The version of the schema.
@@ -37,6 +37,7 @@ struct TunnelObject<'a> {
     peer: Option<String>,
     peer_id: &'a str,
     user: Option<&'a str>,
+    openers: Vec<OpenerObject<'a>>,
     my_network: String,
     peer_network: String,
     traffic: String,
@@ -66,6 +67,13 @@ struct CountersObject {
 }
 
 #[derive(Serialize)]
+struct OpenerObject<'a> {
+    peer_id: &'a str,
+    user: Option<&'a str>,
+    peer: Option<String>,
+}
+
+#[derive(Serialize)]
 struct GatewayObject {
     #[serde(rename = "variant")]
     backend: String,
@@ -81,6 +89,7 @@ struct BlockedPairObject<'a> {
     my_network: String,
     peer_network: String,
     connection: Option<&'a str>,
+    connections: Vec<&'a str>,
     since: u64,
     dropped: Option<CountersObject>,
 }
@@ -151,7 +160,13 @@ fn blocked_pair(apart: &BlockedPair) -> BlockedPairObject<'_> {
         family: apart.ruleset.family.to_string(),
         my_network: apart.record.local.to_string(),
         peer_network: apart.record.remote.to_string(),
-        connection: apart.record.connection().map(|connection| connection.as_str()),
+        connection: apart.record.connections().first().map(|connection| connection.as_str()),
+        connections: apart
+            .record
+            .connections()
+            .iter()
+            .map(|connection| connection.as_str())
+            .collect(),
         since: apart.record.since,
         dropped: apart.dropped.map(CountersObject::from),
     }
@@ -169,6 +184,7 @@ fn tunnel(tunnel: &TunnelStatus) -> TunnelObject<'_> {
         peer: record.tunnel.remote_host.map(|peer| peer.to_string()),
         peer_id: record.tunnel.remote_id.as_str(),
         user: record.tunnel.user.as_ref().map(|user| user.as_str()),
+        openers: record.openers.iter().map(opener).collect(),
         my_network: record.key.local_client.to_string(),
         peer_network: record.key.remote_client.to_string(),
         traffic: record.key.traffic.to_string(),
@@ -184,6 +200,14 @@ fn tunnel(tunnel: &TunnelStatus) -> TunnelObject<'_> {
         }),
         inbound: counters(|traffic| traffic.inbound),
         outbound: counters(|traffic| traffic.outbound),
+    }
+}
+
+fn opener(opener: &Opener) -> OpenerObject<'_> {
+    OpenerObject {
+        peer_id: opener.remote_id.as_str(),
+        user: opener.user.as_ref().map(|user| user.as_str()),
+        peer: opener.remote_host.map(|peer| peer.to_string()),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::netfilter::Counters;
 use crate::record::{NameServerMeans, NameUser};
 use crate::selector::Traffic;
 use crate::settings::{Nat, WhenDown};
+use crate::updown_env::Tunnel;
 use crate::words::{span, wrapped};
 
 /// How wide each column is; the last three stand at the right of theirs.
@@ -54,9 +55,11 @@ pub(super) fn text(report: &StatusReport, before: Option<(Duration, &StatusRepor
 /// `held apart: 10.1.0.0/24 - 10.2.0.0/24 (office), since 2h13m, dropped 12 packets`
 fn held_apart(report: &StatusReport, apart: &BlockedPair) -> String {
     let record = &apart.record;
-    let whose = record
-        .connection()
-        .map_or_else(String::new, |connection| format!(" ({connection})"));
+    let whose: Vec<_> = record.connections().iter().map(ToString::to_string).collect();
+    let whose = match whose.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", whose.join(", ")),
+    };
     let since = span(report.now.saturating_sub(record.since));
     let dropped = apart.dropped.map_or_else(String::new, |counters| {
         format!(", dropped {} packets", short(counters.packets))
@@ -118,21 +121,30 @@ fn row(report: &StatusReport, tunnel: &TunnelStatus, before: Option<(Duration, &
     ]
 }
 
-/// The networks, the peer and what is allowed.
+/// The networks, the peers that have it up, and what is allowed.
 fn middle(tunnel: &TunnelStatus) -> Vec<String> {
     let about = &tunnel.record.tunnel;
-    let peer = about
+    let mut lines = vec![format!("{} - {}", about.local_client, about.remote_client)];
+    for (view, _) in tunnel.record.views() {
+        let peer = peer(&view);
+        if !lines.contains(&peer) {
+            lines.push(peer);
+        }
+    }
+    lines.push(format!("allowed: {}", allowed(tunnel)));
+    lines
+}
+
+/// `192.0.2.2 anna@example.test (anna)`
+fn peer(tunnel: &Tunnel) -> String {
+    let host = tunnel
         .remote_host
         .map_or_else(|| "%any".to_owned(), |peer| peer.to_string());
-    let user = about
+    let user = tunnel
         .user
         .as_ref()
         .map_or_else(String::new, |user| format!(" ({user})"));
-    vec![
-        format!("{} - {}", about.local_client, about.remote_client),
-        format!("{peer} {}{user}", about.remote_id).trim_end().to_owned(),
-        format!("allowed: {}", allowed(tunnel)),
-    ]
+    format!("{host} {}{user}", tunnel.remote_id).trim_end().to_owned()
 }
 
 /// What a tunnel allows and what else is done with its packets, in the words of the settings.

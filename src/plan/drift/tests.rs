@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::super::reconcile::reconcile;
 use super::*;
 use crate::netfilter::{Command, restore_text};
@@ -35,6 +37,7 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
     let context = PolicyContext {
         policy: &policy,
         esp: Esp::default(),
+        peers: &BTreeSet::new(),
         nat_exemption: NatExemption::Never,
         connected: &[],
         mark: MarkBit::DEFAULT,

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::super::gateway::{Esp, Ike, JumpPlace};
 use super::super::policy::WhenDown;
 use super::super::{ConnectionSettings, Settings};
-use super::found::{TomlTable, TomlValue, find};
+use super::found::{TomlTable, TomlValue, find_key};
 use super::report::{SettingsFault, line};
 
 /// Where the tables of a file are.
@@ -21,7 +21,7 @@ pub(super) struct Shape<'a> {
 
 impl<'a> Shape<'a> {
     fn gateway_key(&self, name: &str) -> Option<TomlValue<'a>> {
-        find(TomlTable::Gateway, self.gateway?, name)
+        find_key(TomlTable::Gateway, self.gateway?, name)
     }
 }
 
@@ -79,7 +79,7 @@ fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings)
 
 fn only_what_is_blocked_has_pairs(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     for (number, (connection, (_, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
-        let key = find(label(number, content), content, "between");
+        let key = find_key(label(number, content), content, "between");
         match key {
             Some(key) if !connection.between.is_empty() && when_down(connection, settings) != WhenDown::Block => {
                 return Err(SettingsFault::new(

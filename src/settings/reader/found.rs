@@ -74,7 +74,7 @@ pub(super) fn entries<'a>(table: TomlTable<'a>, content: &'a DeTable<'a>) -> Vec
 }
 
 /// A key in a table, if it is set there.
-pub(super) fn find<'a>(table: TomlTable<'a>, content: &'a DeTable<'a>, name: &str) -> Option<TomlValue<'a>> {
+pub(super) fn find_key<'a>(table: TomlTable<'a>, content: &'a DeTable<'a>, name: &str) -> Option<TomlValue<'a>> {
     content.get_key_value(name).map(|(key, value)| entry(table, key, value))
 }
 
@@ -100,13 +100,13 @@ impl<'a> TomlValue<'a> {
         SettingsFault::new(self.at, self.key, shown(self.value), expected)
     }
 
-    pub(super) fn text(self, expected: &str) -> Result<&'a str, SettingsFault> {
+    pub(super) fn string_value(self, expected: &str) -> Result<&'a str, SettingsFault> {
         self.value.as_str().ok_or_else(|| self.refused(expected))
     }
 
     /// A text that a type understands, or says what it expects.
     pub(super) fn parsed<T: FromStr<Err = Expected>>(self) -> Result<T, SettingsFault> {
-        let parsed = self.text("a text in quotes")?.parse();
+        let parsed = self.string_value("a text in quotes")?.parse();
         parsed.map_err(|expected: Expected| self.refused(expected.0))
     }
 
@@ -126,7 +126,7 @@ impl<'a> TomlValue<'a> {
             Some((_, meaning)) if self.value.is_str() => Ok(meaning.clone()),
             Some(_) | None => {
                 let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-                Err(self.refused(choice(&words, more)).near(written, &words))
+                Err(self.refused(choice(&words, more)).hint_nearest(written, &words))
             }
         }
     }

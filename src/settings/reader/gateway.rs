@@ -36,7 +36,7 @@ pub(super) const PLACE: [(&str, JumpPlace); 3] = [
 ];
 
 /// Reads the table.
-pub(super) fn read(content: &DeTable<'_>) -> Result<Gateway, SettingsFault> {
+pub(super) fn read_gateway(content: &DeTable<'_>) -> Result<Gateway, SettingsFault> {
     let mut gateway = Gateway::default();
     for entry in entries(TomlTable::Gateway, content) {
         match entry.key.name {
@@ -57,7 +57,7 @@ pub(super) fn read(content: &DeTable<'_>) -> Result<Gateway, SettingsFault> {
 
 fn mark(entry: TomlValue<'_>) -> Result<MarkBit, SettingsFault> {
     const FORM: &str = "one bit of a packet's mark, such as \"0x10000000\"";
-    entry.text(FORM)?.parse().map_err(|_| entry.refused(FORM))
+    entry.string_value(FORM)?.parse().map_err(|_| entry.refused(FORM))
 }
 
 fn through(entry: TomlValue<'_>) -> Result<Through, SettingsFault> {
@@ -79,7 +79,7 @@ const NEIGHBOURS: &str = "a list of devices and addresses such as [\"eth1\", \"1
 
 fn neighbour(item: TomlValue<'_>) -> Result<IpsecOnlyScope, SettingsFault> {
     const FORM: &str = "a device such as \"eth1\" or \"ppp+\", or an address or a network such as \"192.0.2.7\"";
-    if is_meant(item.text(FORM)?) {
+    if is_meant(item.string_value(FORM)?) {
         return network(item, FORM).map(IpsecOnlyScope::Peer);
     }
     item.parsed()

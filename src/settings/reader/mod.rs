@@ -50,7 +50,7 @@ const TUNNEL: [&str; 9] = [
 const CONNECTION: [&str; 5] = ["name", "peer-id", "user", "peer-network", "between"];
 
 /// Reads a settings file. Takes time in its length, but for the one error.
-pub(super) fn read(text: &str) -> Result<Settings, Malformed> {
+pub(super) fn read_settings(text: &str) -> Result<Settings, Malformed> {
     let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
     settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))
 }
@@ -62,7 +62,7 @@ fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, SettingsFault> {
         match (entry.key.name, entry.value) {
             ("gateway", DeValue::Table(content)) => {
                 shape.gateway = Some(content);
-                settings.gateway = gateway::read(content)?;
+                settings.gateway = gateway::read_gateway(content)?;
             }
             ("tunnel", DeValue::Table(content)) => settings.tunnel = tunnel(content)?,
             ("connection", DeValue::Array(_)) => {
@@ -105,7 +105,7 @@ fn table(item: TomlValue<'_>) -> Result<&DeTable<'_>, SettingsFault> {
 fn tunnel(content: &DeTable<'_>) -> Result<Policy, SettingsFault> {
     let mut keys = PolicyOverrides::default();
     for entry in entries(TomlTable::Tunnel, content) {
-        if !policy::read(entry, &mut keys)? {
+        if !policy::read_policy_key(entry, &mut keys)? {
             return Err(unknown(entry, &TUNNEL));
         }
     }
@@ -132,7 +132,7 @@ fn connection<'a>(
             "user" => *user = Some(entry.parsed()?),
             "peer-network" => *peer_network = Some(network::network(entry, network::FORM)?),
             "between" => connection.between = entry.each_once(policy::PAIRS, policy::pair)?,
-            _ if policy::read(entry, &mut connection.overrides)? => {}
+            _ if policy::read_policy_key(entry, &mut connection.overrides)? => {}
             _ => return Err(unknown(entry, &[&CONNECTION[..], &TUNNEL[..]].concat())),
         }
     }
@@ -160,6 +160,6 @@ fn unknown(entry: TomlValue<'_>, known: &[&str]) -> SettingsFault {
     ];
     match homes.into_iter().find(|(_, keys)| keys.contains(&name)) {
         Some((home, _)) => fault.hint(Some(format!("{name} belongs in {home}"))),
-        None => fault.near(name, known),
+        None => fault.hint_nearest(name, known),
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn is_meant(text: &str) -> bool {
 
 /// An address, or a network with nothing in it below the length of its prefix. `form` is what is expected if it is neither.
 pub(super) fn network(found: TomlValue<'_>, form: &str) -> Result<IpNet, SettingsFault> {
-    let network = split(found.text(form)?).ok_or_else(|| found.refused(form))?;
+    let network = split(found.string_value(form)?).ok_or_else(|| found.refused(form))?;
     if let Some(bare) = unmapped(network) {
         return Err(found.refused(format_args!("\"{}\", in IPv4's own form", written(bare))));
     }

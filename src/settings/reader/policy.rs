@@ -48,7 +48,7 @@ pub(super) const ON_ERROR: [(&str, OnError); 3] = [
 const SEGMENT: RangeInclusive<u16> = 536..=65495;
 
 /// Reads a key, if it is one of these.
-pub(super) fn read(entry: TomlValue<'_>, keys: &mut PolicyOverrides) -> Result<bool, SettingsFault> {
+pub(super) fn read_policy_key(entry: TomlValue<'_>, keys: &mut PolicyOverrides) -> Result<bool, SettingsFault> {
     match entry.key.name {
         "allow" => keys.allow = Some(allow(entry)?),
         "host-access" => keys.host_access = Some(entry.word(&HOST_ACCESS, None)?),
@@ -110,7 +110,7 @@ fn allow(entry: TomlValue<'_>) -> Result<Allow, SettingsFault> {
 
 /// A service in a list.
 pub(super) fn service(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
-    let text = item.text("a service in quotes, such as \"tcp/22\"")?;
+    let text = item.string_value("a service in quotes, such as \"tcp/22\"")?;
     text.parse().map_err(|expected: Expected| {
         let fault = item.refused(expected.0);
         let alone = ALLOW.iter().find(|(word, _)| item.key.name == "allow" && *word == text);
@@ -119,7 +119,7 @@ pub(super) fn service(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
             (None, Some(service)) => fault.hint(Some(meant(&format!("\"{service}\"")))),
             (None, None) => {
                 let spellings = Service::spellings();
-                fault.near(text, &spellings.iter().map(String::as_str).collect::<Vec<_>>())
+                fault.hint_nearest(text, &spellings.iter().map(String::as_str).collect::<Vec<_>>())
             }
         }
     })
@@ -168,29 +168,30 @@ fn small(number: &DeInteger<'_>) -> Option<u16> {
 /// What `between` is written as.
 pub(super) const PAIRS: &str = "a list of pairs such as [[\"10.1.0.0/24\", \"10.2.0.0/24\"]], ours first";
 
-/// Our network and the far one.
+/// The local network and the remote one.
 pub(super) fn pair(item: TomlValue<'_>) -> Result<(IpNet, IpNet), SettingsFault> {
     let mut ends = item.list(PAIRS)?;
-    let (Some(ours), Some(theirs), None) = (ends.next(), ends.next(), ends.next()) else {
+    let (Some(local), Some(remote), None) = (ends.next(), ends.next(), ends.next()) else {
         return Err(item.refused(PAIRS));
     };
-    let (ours, far) = (network(ours, network::FORM)?, network(theirs, network::FORM)?);
-    let pair = format!("\"{ours}\" and \"{far}\"");
-    if Family::of_address(ours.addr()) != Family::of_address(far.addr()) {
+    let remote_at = remote.at;
+    let (local, remote) = (network(local, network::FORM)?, network(remote, network::FORM)?);
+    let pair = format!("\"{local}\" and \"{remote}\"");
+    if Family::of_address(local.addr()) != Family::of_address(remote.addr()) {
         return Err(SettingsFault::new(
-            theirs.at,
+            remote_at,
             item.key,
             pair,
             "two networks of one family",
         ));
     }
-    if ours == far {
+    if local == remote {
         return Err(SettingsFault::new(
-            theirs.at,
+            remote_at,
             item.key,
             pair,
             "two networks that are not the same",
         ));
     }
-    Ok((ours, far))
+    Ok((local, remote))
 }

@@ -52,7 +52,7 @@ impl SettingsFault {
     }
 
     /// With the valid spelling that is nearest to what was written.
-    pub(super) fn near(self, written: &str, valid: &[&str]) -> Self {
+    pub(super) fn hint_nearest(self, written: &str, valid: &[&str]) -> Self {
         self.hint(nearest(written, valid).map(|word| meant(&format!("\"{word}\""))))
     }
 

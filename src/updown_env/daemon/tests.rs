@@ -1,10 +1,10 @@
 use super::*;
 use crate::updown_env::tests::{
-    Call, freeswan, libreswan3_klips, libreswan4, libreswan5, libreswan43, libreswan54, openswan, strongswan,
+    SampleCall, freeswan, libreswan3_klips, libreswan4, libreswan5, libreswan43, libreswan54, openswan, strongswan,
 };
 
-fn daemon(call: &Call) -> Daemon {
-    call.read().unwrap().daemon
+fn daemon(call: &SampleCall) -> Daemon {
+    call.parse_event().unwrap().daemon
 }
 
 #[test]
@@ -116,13 +116,13 @@ fn variables_of_two_daemons_are_refused() {
 
 #[test]
 fn a_verb_alone_names_the_variables_of_every_daemon() {
-    let error = Call::of("").with("PLUTO_VERB", "up-client").error();
+    let error = SampleCall::from_lines("").with("PLUTO_VERB", "up-client").error();
     for name in STRONGSWAN.into_iter().chain([STACK, VERSION]) {
         assert!(error.contains(name), "{error}");
     }
     assert!(error.len() < 200, "{error}");
     // With them the next one that is missing is named.
-    let error = Call::of("")
+    let error = SampleCall::from_lines("")
         .with("PLUTO_VERB", "up-client")
         .with("PLUTO_UNIQUEID", "1")
         .error();
@@ -132,19 +132,19 @@ fn a_verb_alone_names_the_variables_of_every_daemon() {
 #[test]
 fn a_call_that_asks_for_nothing_is_never_refused() {
     for verb in ["disconnectNM", "spdadd-client", "spddel-host-v6"] {
-        let call = Call::of("").with("PLUTO_VERB", verb);
+        let call = SampleCall::from_lines("").with("PLUTO_VERB", verb);
         assert_eq!(daemon(&call), Daemon::FreesWan, "{verb}");
         let call = strongswan()
             .with("PLUTO_STACK", "xfrm")
             .with("PLUTO_MY_CLIENT", "nonsense");
-        assert!(call.with("PLUTO_VERB", verb).read().is_ok(), "{verb}");
+        assert!(call.with("PLUTO_VERB", verb).parse_event().is_ok(), "{verb}");
     }
 }
 
 #[test]
 fn a_call_about_routes_is_refused_where_it_cannot_be_understood() {
     for verb in ["prepare-client", "route-host", "unroute-client-v6", "prepare-route"] {
-        let error = Call::of("").with("PLUTO_VERB", verb).error();
+        let error = SampleCall::from_lines("").with("PLUTO_VERB", verb).error();
         assert_eq!(error, EnvError::NoDaemon.to_string());
         let nonsense = libreswan4()
             .with("PLUTO_VERB", verb)

@@ -194,8 +194,8 @@ fn notice(
         Daemon::Openswan => NmService::Openswan,
         Daemon::FreesWan | Daemon::StrongSwan => return None,
     };
-    // What was left out has been told where the offer was read; where nobody read it, it is told here.
-    let told = !faults.is_empty();
+    // Omissions were reported where the offer was read; if nobody read it, they are reported here.
+    let is_reported = !faults.is_empty();
     let mut own = Vec::new();
     let notice = NmNotice {
         service,
@@ -209,7 +209,7 @@ fn notice(
         source: env.address("PLUTO_MY_SOURCEIP").ok().flatten(),
         peer: env.address("PLUTO_PEER").ok().flatten(),
     };
-    if !told {
+    if !is_reported {
         faults.append(&mut own);
     }
     Some(notice)

@@ -1,10 +1,10 @@
 use super::*;
 use crate::updown_env::tests::{
-    Call, freeswan, libreswan3_klips, libreswan4, libreswan5, libreswan43, libreswan54, openswan, openswan_klips,
+    SampleCall, freeswan, libreswan3_klips, libreswan4, libreswan5, libreswan43, libreswan54, openswan, openswan_klips,
     strongswan, vti, xfrm_interface,
 };
 
-fn attachment(call: &Call) -> SaMatch {
+fn attachment(call: &SampleCall) -> SaMatch {
     call.tunnel().sa_match
 }
 
@@ -109,7 +109,7 @@ fn a_reqid_is_a_number_of_32_bits() {
             libreswan4().with("PLUTO_SA_REQID", text),
         ] {
             assert!(call.error().ends_with(": expected a reqid, a number above 0"), "{text}");
-            assert!(call.down().read().is_err(), "{text}");
+            assert!(call.down().parse_event().is_err(), "{text}");
         }
     }
 }

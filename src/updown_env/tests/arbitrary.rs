@@ -11,7 +11,7 @@ fn variable() -> impl Strategy<Value = String> {
     prop::sample::select(names)
 }
 
-fn call() -> impl Strategy<Value = Call> {
+fn call() -> impl Strategy<Value = SampleCall> {
     let kinds: Vec<_> = every_kind().into_iter().map(|(_, call)| call).collect();
     prop::sample::select(kinds)
 }
@@ -63,7 +63,7 @@ proptest! {
         changes in prop::collection::vec((variable(), value()), 1..4),
     ) {
         let call = changes.iter().fold(call, |call, (name, value)| call.with_bytes(name, value));
-        let outcome = call.read();
+        let outcome = call.parse_event();
         prop_assert!(is_fit(&outcome), "{outcome:?}");
         let resolver = outcome.ok().and_then(|event| event.resolver);
         let mut faults = resolver.iter().flat_map(|duty| &duty.faults);

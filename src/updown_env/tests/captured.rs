@@ -51,23 +51,23 @@ const FILES: [(&str, Daemon); 8] = [
 ];
 
 /// The calls of a file: each a `>` with the arguments, then a line for each variable.
-fn calls(file: &str) -> Vec<Call> {
+fn calls(file: &str) -> Vec<SampleCall> {
     file.split("\n\n")
         .filter(|block| block.starts_with('>'))
-        .map(Call::of)
+        .map(SampleCall::from_lines)
         .collect()
 }
 
 /// The first `up` of the road warrior in each file that has one: the calls with the most variables.
-pub(super) fn road_warriors() -> impl Iterator<Item = Call> {
+pub(super) fn road_warriors() -> impl Iterator<Item = SampleCall> {
     [LIBRESWAN_4, LIBRESWAN_5, LIBRESWAN_54, STRONGSWAN]
         .into_iter()
         .map(|file| up(file, "rw"))
 }
 
 /// The first `up` of a connection.
-fn up(file: &str, connection: &str) -> Call {
-    let ups = |call: &Call| matches!(call.read().unwrap().firewall, FirewallAction::Open(tunnel) if tunnel.connection.as_str() == connection);
+fn up(file: &str, connection: &str) -> SampleCall {
+    let ups = |call: &SampleCall| matches!(call.parse_event().unwrap().firewall, FirewallAction::Open(tunnel) if tunnel.connection.as_str() == connection);
     calls(file).into_iter().find(ups).unwrap()
 }
 
@@ -77,7 +77,7 @@ fn every_call_is_understood_in_its_dialect() {
         let calls = calls(file);
         assert!(calls.len() > 10);
         for call in calls {
-            assert_eq!(call.read().unwrap().daemon, daemon, "{call:?}");
+            assert_eq!(call.parse_event().unwrap().daemon, daemon, "{call:?}");
         }
     }
 }
@@ -107,7 +107,7 @@ fn an_up_and_its_down_name_the_same_tunnel() {
                     tunnel.sa_match.clone(),
                 )
             };
-            match call.read().unwrap().firewall {
+            match call.parse_event().unwrap().firewall {
                 FirewallAction::Open(tunnel) => open.push(key(&tunnel)),
                 FirewallAction::Close(tunnel) => {
                     let position = open.iter().position(|open| *open == key(&tunnel));
@@ -165,10 +165,10 @@ fn traffic_is_restricted_as_configured() {
 }
 
 /// The variables without which an `up` is an error that names them; without any other it is the same dialect's valid event.
-fn required(call: &Call) -> Vec<String> {
-    let daemon = call.read().unwrap().daemon;
+fn required(call: &SampleCall) -> Vec<String> {
+    let daemon = call.parse_event().unwrap().daemon;
     let mut required = call.names();
-    required.retain(|name| match call.clone().without(name).read() {
+    required.retain(|name| match call.clone().without(name).parse_event() {
         Ok(event) => {
             assert!(
                 event.daemon == daemon || ["PLUTO_CLIENT_FAMILY", "PLUTO_DNS_RESOLVER"].contains(&name.as_str()),

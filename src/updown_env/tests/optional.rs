@@ -24,7 +24,7 @@ fn a_user_whose_password_was_wrong_is_nobody() {
 
 #[test]
 fn the_user_has_a_name_of_its_own_in_each_daemon() {
-    let user = |call: Call, name: &str| call.with(name, "alice").tunnel().user;
+    let user = |call: SampleCall, name: &str| call.with(name, "alice").tunnel().user;
     let alice = Some(PeerText::new(b"alice"));
     assert_eq!(user(strongswan(), "PLUTO_XAUTH_ID"), alice);
     assert_eq!(user(libreswan54(), "PLUTO_USERNAME"), alice);
@@ -38,7 +38,7 @@ fn the_user_has_a_name_of_its_own_in_each_daemon() {
 #[test]
 fn source_addresses_are_collected_once_each() {
     let addresses =
-        |call: Call| -> Vec<String> { call.tunnel().source_addresses.iter().map(ToString::to_string).collect() };
+        |call: SampleCall| -> Vec<String> { call.tunnel().source_addresses.iter().map(ToString::to_string).collect() };
     let several = strongswan()
         .with("PLUTO_MY_SOURCEIP", "10.9.0.1")
         .with("PLUTO_MY_SOURCEIP4_1", "10.9.0.1")
@@ -58,7 +58,7 @@ fn source_addresses_are_collected_once_each() {
 
 #[test]
 fn only_strongswan_has_variables_for_host_access_and_compression() {
-    let switched = |call: Call, value: &str| {
+    let switched = |call: SampleCall, value: &str| {
         let tunnel = call
             .with("PLUTO_HOST_ACCESS", value)
             .with("PLUTO_IPCOMP", value)
@@ -133,7 +133,7 @@ fn libreswan_tells_of_compression_by_a_word_of_its_policy() {
 
 #[test]
 fn only_libreswan_has_a_log_group_and_none_is_zero() {
-    let group = |call: Call, value: &str| call.with("NFLOG", value).tunnel().log_group.map(|LogGroup(n)| n.get());
+    let group = |call: SampleCall, value: &str| call.with("NFLOG", value).tunnel().log_group.map(|LogGroup(n)| n.get());
     assert_eq!(group(libreswan4(), "13"), Some(13));
     assert_eq!(group(libreswan54(), "65535"), Some(65535));
     assert_eq!(group(libreswan54(), "0"), None);
@@ -151,7 +151,7 @@ fn only_libreswan_has_a_log_group_and_none_is_zero() {
 }
 
 /// A call of libreswan behind a NAT, whom the peer gave an address.
-fn translated() -> Call {
+fn translated() -> SampleCall {
     libreswan4().with("CAT", "YES").with("PLUTO_MY_CLIENT", "10.0.10.1/32")
 }
 

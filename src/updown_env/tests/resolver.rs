@@ -3,11 +3,11 @@
 use super::*;
 use crate::updown_env::{DnsConfig, DnsMeans, DnsRequest, NmReason, NmService, ResolverAction};
 
-fn duty(call: &Call) -> ResolverAction {
-    *call.read().unwrap().resolver.expect("a duty")
+fn duty(call: &SampleCall) -> ResolverAction {
+    *call.parse_event().unwrap().resolver.expect("a duty")
 }
 
-fn offer(call: &Call) -> DnsConfig {
+fn offer(call: &SampleCall) -> DnsConfig {
     match duty(call).names.expect("a user").request {
         DnsRequest::Use(offer) => offer,
         DnsRequest::GiveBack => panic!("nothing is offered"),
@@ -19,7 +19,7 @@ fn list(items: &[impl ToString]) -> String {
 }
 
 /// What is left out of a call, as it is told.
-fn faults(call: &Call) -> Vec<String> {
+fn faults(call: &SampleCall) -> Vec<String> {
     duty(call).faults.iter().map(ToString::to_string).collect()
 }
 
@@ -67,7 +67,7 @@ fn nobody_else_is_asked_anything_at_up() {
         cisco_client().with("PLUTO_VERB", "up-client"),
         cisco_client().with("PLUTO_IS_PEER_CISCO", "0"),
     ] {
-        assert_eq!(call.read().unwrap().resolver, None, "{call:?}");
+        assert_eq!(call.parse_event().unwrap().resolver, None, "{call:?}");
     }
 }
 
@@ -78,7 +78,7 @@ fn every_down_gives_back_whatever_it_says() {
         let given = duty(&call.down()).names.unwrap();
         assert_eq!((given.user, given.request), (user, DnsRequest::GiveBack));
     }
-    assert_eq!(strongswan().down().read().unwrap().resolver, None);
+    assert_eq!(strongswan().down().parse_event().unwrap().resolver, None);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn systemd_resolved_is_told_on_the_device_whoever_the_client_is() {
         .clone()
         .with("PLUTO_PEER_DNS_INFO", "")
         .with("PLUTO_PEER_DOMAIN_INFO", "");
-    assert_eq!(nothing.read().unwrap().resolver, None);
+    assert_eq!(nothing.parse_event().unwrap().resolver, None);
     assert_eq!(
         faults(&call.clone().with("PLUTO_INTERFACE", "NULL")),
         ["PLUTO_INTERFACE is missing"]
@@ -207,7 +207,10 @@ fn network_manager_is_told_of_an_attempt_that_failed() {
                 (None, service, NmReason::Disconnect)
             );
         }
-        assert_eq!(libreswan4().with("PLUTO_VERB", verb).read().unwrap().resolver, None);
+        assert_eq!(
+            libreswan4().with("PLUTO_VERB", verb).parse_event().unwrap().resolver,
+            None
+        );
     }
 }
 

@@ -33,9 +33,9 @@ fn matters(name: &str) -> bool {
         .chain(captured::road_warriors())
         .chain([cisco_client(), libreswan5().with("PLUTO_USERNAME", "anna")]);
     calls.flat_map(|call| [call.clone(), call.down()]).any(|call| {
-        let outcome = call.read();
-        let changes = |value: &str| call.clone().with(name, value).read() != outcome;
-        call.clone().without(name).read() != outcome || VALUES.iter().any(|value| changes(value))
+        let outcome = call.parse_event();
+        let changes = |value: &str| call.clone().with(name, value).parse_event() != outcome;
+        call.clone().without(name).parse_event() != outcome || VALUES.iter().any(|value| changes(value))
     })
 }
 

@@ -17,7 +17,7 @@ fn up_opens_down_closes_and_the_rest_does_nothing() {
         ("prepare-route", false, false),
         ("updateresolvconf-client", false, false),
     ] {
-        let event = libreswan54().with("PLUTO_VERB", verb).read().unwrap();
+        let event = libreswan54().with("PLUTO_VERB", verb).parse_event().unwrap();
         assert_eq!(event.verb.to_string(), verb);
         assert_eq!(matches!(event.firewall, FirewallAction::Open(_)), opens, "{verb}");
         assert_eq!(matches!(event.firewall, FirewallAction::Close(_)), closes, "{verb}");
@@ -42,7 +42,7 @@ fn a_call_is_understood() {
         firewall: duty,
         routing,
         resolver: _,
-    } = libreswan4().read().unwrap();
+    } = libreswan4().parse_event().unwrap();
     assert_eq!(
         (daemon.to_string(), verb.to_string()),
         ("libreswan 3 or 4".into(), "up-client".into())
@@ -273,7 +273,10 @@ fn a_down_needs_no_more_than_an_up() {
     for (kind, call) in every_kind() {
         for name in call.names().into_iter().filter(|name| name != "PLUTO_VERB") {
             let (up, down) = (call.clone().without(&name), call.clone().down().without(&name));
-            assert!(up.read().is_err() || down.read().is_ok(), "{kind} without {name}");
+            assert!(
+                up.parse_event().is_err() || down.parse_event().is_ok(),
+                "{kind} without {name}"
+            );
         }
     }
 }
@@ -287,7 +290,7 @@ fn a_down_after_everything_has_moved_is_understood() {
         .with("PLUTO_PEER", "%any6")
         .with("PLUTO_REQID", "0");
     assert!(matches!(
-        moved.read().unwrap(),
+        moved.parse_event().unwrap(),
         Event {
             daemon: Daemon::StrongSwan,
             firewall: FirewallAction::Close(_),
@@ -310,7 +313,7 @@ fn a_bare_address_is_a_network_of_one() {
 
 #[test]
 fn the_packets_of_a_peer_behind_nat_bear_its_outer_address_in_transport_mode() {
-    let client = |call: Call, policy: &str| {
+    let client = |call: SampleCall, policy: &str| {
         let call = call
             .with("PLUTO_PEER", "203.0.113.7")
             .with("PLUTO_PEER_CLIENT", "192.168.1.5/32");

@@ -1,40 +1,40 @@
 use super::*;
-use crate::updown_env::tests::{Call, freeswan, libreswan4, libreswan54, openswan, strongswan};
+use crate::updown_env::tests::{SampleCall, freeswan, libreswan4, libreswan54, openswan, strongswan};
 
 /// A call with protocol and port at both ends.
-fn selecting(call: Call, local: (&str, &str), peer: (&str, &str)) -> Call {
+fn selecting(call: SampleCall, local: (&str, &str), remote: (&str, &str)) -> SampleCall {
     call.with(MY_PROTOCOL, local.0)
         .with(MY_PORT, local.1)
-        .with(PEER_PROTOCOL, peer.0)
-        .with(PEER_PORT, peer.1)
+        .with(PEER_PROTOCOL, remote.0)
+        .with(PEER_PORT, remote.1)
 }
 
-fn ipv6(call: Call) -> Call {
+fn ipv6(call: SampleCall) -> SampleCall {
     call.with("PLUTO_MY_CLIENT", "2001:db8:1::/64")
         .with("PLUTO_PEER_CLIENT", "2001:db8:2::/64")
 }
 
-fn traffic(call: Call, local: (&str, &str), peer: (&str, &str)) -> Traffic {
-    selecting(call, local, peer).tunnel().traffic
+fn traffic(call: SampleCall, local: (&str, &str), remote: (&str, &str)) -> Traffic {
+    selecting(call, local, remote).tunnel().traffic
 }
 
-fn error(call: Call, local: (&str, &str), peer: (&str, &str)) -> String {
-    selecting(call, local, peer).error()
+fn error(call: SampleCall, local: (&str, &str), remote: (&str, &str)) -> String {
+    selecting(call, local, remote).error()
 }
 
 fn protocol(number: u8) -> Traffic {
     Traffic::Protocol(Protocol(NonZeroU8::new(number).unwrap()))
 }
 
-fn tcp(local: Ports, peer: Ports) -> Traffic {
+fn tcp(local: Ports, remote: Ports) -> Traffic {
     Traffic::Ports {
         protocol: PortProtocol::Tcp,
         local,
-        remote: peer,
+        remote,
     }
 }
 
-fn plutos() -> [Call; 4] {
+fn plutos() -> [SampleCall; 4] {
     [libreswan4(), libreswan54(), openswan(), freeswan()]
 }
 
@@ -47,12 +47,12 @@ fn nothing_given_is_anything_allowed() {
 
 #[test]
 fn a_protocol_at_one_end_is_the_protocol_of_both() {
-    for (local, peer) in [("6", "6"), ("0", "6"), ("6", "0")] {
+    for (local, remote) in [("6", "6"), ("0", "6"), ("6", "0")] {
         assert_eq!(
-            traffic(strongswan(), (local, "0"), (peer, "8080")),
+            traffic(strongswan(), (local, "0"), (remote, "8080")),
             tcp(Ports::Any, Ports::single(8080))
         );
-        assert_eq!(traffic(libreswan54(), (local, "0"), (peer, "0")), protocol(6));
+        assert_eq!(traffic(libreswan54(), (local, "0"), (remote, "0")), protocol(6));
     }
 }
 
@@ -180,7 +180,7 @@ fn a_port_of_an_end_without_protocol_belongs_to_the_protocol_of_the_other() {
 #[test]
 fn pluto_packs_icmp_into_one_number_at_either_end() {
     for call in plutos() {
-        for (local, peer, expected) in [
+        for (local, remote, expected) in [
             ("0", "0", protocol(1)),
             ("2048", "0", Traffic::Icmp(Icmp::Type(8))),
             ("0", "2048", Traffic::Icmp(Icmp::Type(8))),
@@ -188,7 +188,7 @@ fn pluto_packs_icmp_into_one_number_at_either_end() {
             ("772", "0", Traffic::Icmp(Icmp::Code(3, 4))),
             ("8", "0", Traffic::Icmp(Icmp::Code(0, 8))),
         ] {
-            assert_eq!(traffic(call.clone(), ("1", local), ("1", peer)), expected);
+            assert_eq!(traffic(call.clone(), ("1", local), ("1", remote)), expected);
         }
         assert_eq!(
             error(call.clone(), ("1", "65535"), ("1", "0")),
@@ -272,7 +272,7 @@ fn the_icmp_of_the_other_family_is_a_protocol_without_types() {
 #[test]
 fn protocols_and_ports_may_be_missing_only_together_and_only_under_freeswan() {
     let names = [MY_PROTOCOL, PEER_PROTOCOL, MY_PORT, PEER_PORT];
-    let bare = |call| names.into_iter().fold(call, Call::without);
+    let bare = |call| names.into_iter().fold(call, SampleCall::without);
     assert_eq!(bare(freeswan()).tunnel().traffic, Traffic::Any);
     for call in [strongswan(), libreswan4(), libreswan54(), openswan()] {
         assert_eq!(bare(call).error(), "PLUTO_MY_PROTOCOL is missing");

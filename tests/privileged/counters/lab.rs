@@ -126,7 +126,7 @@ impl Lab {
     pub fn load(&self, text: &str) -> Emulator {
         let program = tool(&format!("{}-{}-restore", prefix(self.family), self.backend));
         self.gateway.run([program], text);
-        let mut emulator = Emulator::of(match self.family {
+        let mut emulator = Emulator::for_family(match self.family {
             Family::Ipv4 => packet::Family::V4,
             Family::Ipv6 => packet::Family::V6,
         });

@@ -14,7 +14,7 @@ use crate::support::binary::{Call, Ending};
 use crate::support::captures::libreswan_up;
 use crate::support::figures::tell;
 use crate::support::namespace::{Namespace, timeless};
-use crate::support::random::{Random, seed, told};
+use crate::support::random::{Random, parameter, seed};
 
 /// The system calls that are made to fail. Those behind a question mark are not on every machine.
 const FAILING: &str = "openat,?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,unlinkat,?rmdir,write,read,ftruncate,?fsync,flock,\
@@ -235,7 +235,7 @@ fn every_point(stands: bool, backend: Backend) {
     } else {
         libreswan_up()
     };
-    Life { stands, call }.with_an_error_at_every_point(backend, told("FAULTS_STRIDE", STRIDE), seed());
+    Life { stands, call }.with_an_error_at_every_point(backend, parameter("FAULTS_STRIDE", STRIDE), seed());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use crate::support::binary::{Call, PROGRAM, write_program};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 const PROFILE: &str = include_str!("../../../contrib/apparmor/pluto-updown");
@@ -255,8 +255,8 @@ fn the_profile_allows_what_a_hook_opens_and_runs() {
         }
         watched.call(&strongswan_up());
         watched.call(&strongswan_up().opposite());
-        let client = find("libreswan-4.10", "rw", "up-client");
-        let by_systemd = find("libreswan-5.4", "rw", "up-client").with("PLUTO_DNS_RESOLVER", "systemd");
+        let client = find_call("libreswan-4.10", "rw", "up-client");
+        let by_systemd = find_call("libreswan-5.4", "rw", "up-client").with("PLUTO_DNS_RESOLVER", "systemd");
         for (process, up) in [
             ("init", client.clone()),
             ("unbound", client.clone()),

@@ -4,15 +4,15 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, tool};
 
 /// Tunnels that were up when the rules were saved: by policy and by device, in both families.
 fn dead() -> [Call; 3] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "dead"),
-        find("libreswan-5.4", "vti", "up-client"),
-        find("libreswan-5.4", "v6", "up-client-v6"),
+        find_call("libreswan-5.4", "vti", "up-client"),
+        find_call("libreswan-5.4", "v6", "up-client-v6"),
     ]
 }
 

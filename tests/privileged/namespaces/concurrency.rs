@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::support::binary::Call;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
 
 /// Makes all these calls at once; all of them go well.
@@ -24,7 +24,7 @@ fn at_once(machine: &Namespace, calls: impl IntoIterator<Item = Call>) {
 /// The `up` of one of many tunnels: some share a block, some do not, and every fourth is of IPv6.
 fn up(number: usize) -> Call {
     match number % 4 {
-        3 => find("libreswan-5.4", "v6", "up-client-v6")
+        3 => find_call("libreswan-5.4", "v6", "up-client-v6")
             .with("PLUTO_CONNECTION", format!("tunnel-{number}"))
             .with("PLUTO_PEER_CLIENT", format!("fd00:{number}::/64")),
         _ => libreswan_up().of_tunnel(number * 7),

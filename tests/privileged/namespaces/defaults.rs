@@ -8,7 +8,7 @@ use pluto_updown::selector::Family;
 use super::routes::{Router, route};
 use super::tables::{both, machine, repair, saved, spoil};
 use crate::support::binary::Call;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
 use crate::support::namespace::{Namespace, ours, prefix, tool};
 use crate::support::syslog::{DAEMON_ERR, DAEMON_WARNING, Syslog};
@@ -240,7 +240,7 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
     let ups = [
         libreswan_up(),
         strongswan_up(),
-        find("libreswan-5.4-async", "net-net", "prepare-route-up"),
+        find_call("libreswan-5.4-async", "net-net", "prepare-route-up"),
     ];
     for (backend, up) in [Backend::Nft, Backend::Legacy]
         .into_iter()

@@ -7,7 +7,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::{find, libreswan_up};
+use crate::support::captures::{find_call, libreswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
 
 const BEFORE: &str = "[gateway]\nike = \"any\"\nesp = \"any\"\n[[connection]]\nname = \"net-net\"\nallow = \"replies\"\nwhen-down = \"block\"\n\
@@ -62,7 +62,7 @@ impl Gateway {
         for verb in ["up-client", "prepare-client", "route-client"] {
             gateway.hook().must(&up().saying(verb));
         }
-        gateway.hook().must(&find("libreswan-4.10", "rw", "up-client"));
+        gateway.hook().must(&find_call("libreswan-4.10", "rw", "up-client"));
         gateway.0.tables(Family::Ipv4, &["-F", "FORWARD"]);
         gateway.0.settings(AFTER);
         gateway
@@ -142,7 +142,7 @@ fn no_call_changes_anything() {
         let before = gateway.state();
         let other = up().of_tunnel(9);
         for verb in ["up-client", "route-client", "down-client", "unroute-client"] {
-            for call in [up(), other.clone(), find("libreswan-4.10", "rw", "up-client")] {
+            for call in [up(), other.clone(), find_call("libreswan-4.10", "rw", "up-client")] {
                 let ending = gateway.hook().word("--dry-run").call(&call.saying(verb));
                 assert_eq!(ending.code, Some(0), "{backend}: {verb}: {}", ending.err_text());
                 gateway.assert_unchanged(&before, &format!("{backend}: {verb}"));

@@ -6,7 +6,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours};
 
 fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
@@ -19,8 +19,8 @@ fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
 fn tunnels() -> [Call; 4] {
     [
         strongswan_up(),
-        find("libreswan-5.4", "vti", "up-client"),
-        find("libreswan-5.4", "v6", "up-client-v6"),
+        find_call("libreswan-5.4", "vti", "up-client"),
+        find_call("libreswan-5.4", "v6", "up-client-v6"),
         libreswan_up()
             .with("PLUTO_CONNECTION", "private")
             .with("PLUTO_ME", "192.0.2.1")

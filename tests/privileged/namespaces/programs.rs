@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::binary::Call;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// What a call has executed, the program itself left out.
@@ -81,7 +81,7 @@ fn a_tunnel_beside_others_costs_no_more_programs() {
     others.for_each(|call| machine.hook().must(&call));
     assert_eq!(executed(&machine, &libreswan_up()), ["iptables-restore"]);
     assert_eq!(executed(&machine, &libreswan_up().opposite()), ["iptables-restore"]);
-    let v6 = find("libreswan-5.4", "v6", "up-client-v6");
+    let v6 = find_call("libreswan-5.4", "v6", "up-client-v6");
     assert_eq!(executed(&machine, &v6), ["ip6tables-restore"]);
     assert_eq!(executed(&machine, &v6.opposite()), ["ip6tables-restore"]);
 }

@@ -4,7 +4,7 @@ use pluto_updown::netfilter::Backend;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// Puts in what a daemon has put in before it makes this call.
@@ -42,7 +42,7 @@ fn prune(hook: &Hook, words: &[&str]) -> String {
 }
 
 fn v6() -> Call {
-    find("libreswan-5.4", "v6", "up-client-v6")
+    find_call("libreswan-5.4", "v6", "up-client-v6")
 }
 
 #[test]

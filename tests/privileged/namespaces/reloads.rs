@@ -4,7 +4,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, the_administrators};
 
 /// What administrators and other programs do to the tables.
@@ -38,7 +38,7 @@ fn living() -> [Call; 3] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "stays"),
         libreswan_up().of_tunnel(3),
-        find("libreswan-5.4", "vti", "up-client"),
+        find_call("libreswan-5.4", "vti", "up-client"),
     ]
 }
 
@@ -147,7 +147,7 @@ fn an_up_that_replaces_a_tunnel_finds_out() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_reload_of_one_family_leaves_the_other_alone() {
     for backend in VARIANTS {
-        let v6 = find("libreswan-5.4", "v6", "up-client-v6");
+        let v6 = find_call("libreswan-5.4", "v6", "up-client-v6");
         let machine = orderly(backend, &[v6.clone(), libreswan_up()]);
         let v4 = machine.saved(Family::Ipv4);
         machine.reload(Family::Ipv6);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::find;
+use crate::support::captures::find_call;
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// Longer than a page, so that it takes another one when a peer's name servers come to it.
@@ -12,7 +12,7 @@ fn home() -> String {
 }
 
 fn up() -> Call {
-    find("libreswan-4.10", "rw", "up-client")
+    find_call("libreswan-4.10", "rw", "up-client")
 }
 
 /// A machine whose `/etc` is a small file system of its own.

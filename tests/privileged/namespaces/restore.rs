@@ -4,7 +4,7 @@ use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, timeless, tool};
 
 const NOTHING: &str = "everything stands as it is on record\n";
@@ -15,8 +15,8 @@ fn tunnels() -> [Call; 6] {
         strongswan_up().with("PLUTO_CONNECTION", "first"),
         libreswan_up(),
         libreswan_up().of_tunnel(3),
-        find("libreswan-5.4", "vti", "up-client"),
-        find("libreswan-5.4", "v6", "up-client-v6"),
+        find_call("libreswan-5.4", "vti", "up-client"),
+        find_call("libreswan-5.4", "v6", "up-client-v6"),
         libreswan_up()
             .with("PLUTO_CONNECTION", "private")
             .with("PLUTO_ME", "192.0.2.1")

@@ -4,7 +4,7 @@ use nix::libc;
 use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::{find, libreswan_up};
+use crate::support::captures::{find_call, libreswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// What libreswan lets itself and its hooks do (`init_seccomp`, the part named "main"), of what there is on this machine.
@@ -232,7 +232,7 @@ fn name_servers_need_one_more() {
     std::fs::create_dir_all(machine.path("root/etc")).expect("a folder");
     std::fs::write(&resolv_conf, "nameserver 192.0.2.1\n").expect("a resolv.conf");
     let content = || std::fs::read_to_string(&resolv_conf).expect("a resolv.conf");
-    let up = find("libreswan-4.10", "rw", "up-client");
+    let up = find_call("libreswan-4.10", "rw", "up-client");
     let hook = under(&machine, needed().chain([NEEDED_FOR_NAMES.1])).option("--root", machine.path("root"));
     hook.must(&up);
     assert!(content().contains("10.2.0.53"));

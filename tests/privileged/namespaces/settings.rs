@@ -12,7 +12,7 @@ use pluto_updown::settings::Settings;
 
 use super::tables::{machine, saved};
 use crate::support::binary::{Call, Ending};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
 use crate::support::namespace::Namespace;
 use crate::support::world::World;
@@ -93,7 +93,7 @@ fn ups(family: Family) -> [Call; 3] {
             .with("PLUTO_PEER_CLIENT", far)
             .with("PLUTO_MY_SOURCEIP", own)
     };
-    let host = find("strongswan-6.0.1", "host", "up-host")
+    let host = find_call("strongswan-6.0.1", "host", "up-host")
         .saying(&format!("up-host{suffix}"))
         .with("PLUTO_ME", me)
         .with("PLUTO_PEER", peer)

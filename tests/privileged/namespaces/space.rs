@@ -57,7 +57,7 @@ fn empty(machine: &Namespace) {
 fn contents(machine: &Namespace) -> String {
     let state = machine.state().display().to_string();
     machine.shell(&format!(
-        "cd {state} && find . -path ./filler -prune -o -type d -print -o -print -exec cat {{}} + | grep -v since | sort"
+        "cd {state} && find . -path ./filler -prune -o -type d -print -o -print -exec sed 's,\"since\":[0-9]*,,' {{}} + | sort"
     ))
 }
 

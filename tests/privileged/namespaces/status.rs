@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook, is_printable, write_program};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, prefix, timeless, tool};
 
 /// What it prints, and its exit code.
 fn status(hook: &Hook, words: &[&str]) -> (i32, String) {
@@ -47,7 +47,7 @@ fn count(machine: &Namespace, family: Family) -> (u64, u64) {
 }
 
 fn v6() -> Call {
-    find("libreswan-5.4", "v6", "up-client-v6")
+    find_call("libreswan-5.4", "v6", "up-client-v6")
 }
 
 #[test]
@@ -95,6 +95,54 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
         );
         assert_eq!(tunnels[2]["family"], "ipv6");
         assert_eq!(tunnels[0]["allowed"], "all");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn every_peer_that_has_a_tunnel_up_is_shown_and_what_all_of_them_are_allowed() {
+    const FILE: &str = "[[connection]]\npeer-id = \"guest\"\nallow = \"none\"\n";
+    let ups = [
+        (Family::Ipv4, strongswan_up()),
+        (Family::Ipv6, find_call("strongswan-6.0.1", "v6", "up-client-v6")),
+    ];
+    for (backend, (family, up)) in VARIANTS
+        .into_iter()
+        .flat_map(|backend| ups.clone().map(|up| (backend, up)))
+    {
+        let machine = Namespace::new(backend);
+        let empty = machine.listing();
+        machine.settings(FILE);
+        let hook = machine.hook();
+        let of = |peer: &str, number: &str| {
+            let up = up.clone().with("PLUTO_PEER_ID", peer);
+            up.with("PLUTO_UNIQUEID", number).with("PLUTO_XAUTH_ID", peer)
+        };
+        let seen = |peers: &[&str], allowed: &str| {
+            let (code, text) = status(&hook, &[]);
+            assert_eq!(code, 0, "{text}");
+            let document = json(&hook);
+            let openers = document["tunnels"][0]["openers"].as_array().expect("openers");
+            let names: Vec<_> = openers.iter().map(|opener| opener["peer_id"].as_str()).collect();
+            assert_eq!(names, peers.iter().map(|peer| Some(*peer)).collect::<Vec<_>>());
+            assert_eq!(openers[0]["user"], peers[0]);
+            assert_eq!(document["tunnels"][0]["allowed"], allowed);
+            let shown = |peer: &&str| text.contains(&format!(" {peer} ({peer})"));
+            assert!(peers.iter().all(shown), "{text}");
+        };
+        hook.must(&of("anna", "1"));
+        let alone = timeless(&machine.saved(family));
+        seen(&["anna"], "all");
+        hook.must(&of("guest", "2"));
+        seen(&["anna", "guest"], "none");
+        assert_ne!(timeless(&machine.saved(family)), alone);
+        hook.must(&of("guest", "2").opposite());
+        seen(&["anna"], "all");
+        assert_eq!(timeless(&machine.saved(family)), alone);
+        hook.must(&of("guest", "2").opposite());
+        seen(&["anna"], "all");
+        hook.must(&of("anna", "1").opposite());
+        machine.assert_as_before(&empty);
     }
 }
 

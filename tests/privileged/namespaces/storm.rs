@@ -18,7 +18,7 @@ use crate::support::binary::{Call, Ending};
 use crate::support::captures::libreswan_up;
 use crate::support::figures::tell;
 use crate::support::namespace::{Namespace, prefix, timeless, tool};
-use crate::support::random::{Random, seed, told};
+use crate::support::random::{Random, parameter, seed};
 
 /// How many hooks run at a time.
 const HOOKS: usize = 16;
@@ -142,11 +142,11 @@ fn storm(backend: Backend, events: usize, seed: u64) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn after_a_storm_one_restore_makes_the_last_event_of_each_tunnel_count_on_nft() {
-    storm(Backend::Nft, told("FAULTS_EVENTS", 6), seed());
+    storm(Backend::Nft, parameter("FAULTS_EVENTS", 6), seed());
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn after_a_storm_one_restore_makes_the_last_event_of_each_tunnel_count_on_legacy() {
-    storm(Backend::Legacy, told("FAULTS_EVENTS", 6), seed());
+    storm(Backend::Legacy, parameter("FAULTS_EVENTS", 6), seed());
 }

@@ -9,7 +9,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::find;
+use crate::support::captures::find_call;
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
 const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
@@ -17,9 +17,9 @@ const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
 /// The tunnels that the old version opened: strongSwan's, which blocks clear text, a client of libreswan's with name servers, and IPv6.
 fn ups() -> [Call; 3] {
     [
-        find("strongswan-6.0.1", "net-net", "up-client"),
-        find("libreswan-4.10", "rw", "up-client"),
-        find("libreswan-5.4", "v6", "up-client-v6"),
+        find_call("strongswan-6.0.1", "net-net", "up-client"),
+        find_call("libreswan-4.10", "rw", "up-client"),
+        find_call("libreswan-5.4", "v6", "up-client-v6"),
     ]
 }
 

@@ -8,7 +8,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours, prefix, tool};
 
 /// Both families of both backends under their full names, and `iptables` as one of them.
@@ -90,7 +90,7 @@ fn both_families_stand_beside_each_other() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         let before = machine.listing();
-        let v6 = find("strongswan-6.0.1", "v6", "up-client-v6");
+        let v6 = find_call("strongswan-6.0.1", "v6", "up-client-v6");
         machine.hook().must(&strongswan_up());
         assert!(machine.ours()[1].is_empty());
         machine.hook().must(&v6);
@@ -109,10 +109,10 @@ fn the_family_is_that_of_the_networks_and_not_of_the_verb() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         // A tunnel of IPv6 between hosts of IPv4, in the words of libreswan 4; and the other way round.
-        let inner6 = find("libreswan-4.10", "net-net", "up-client")
+        let inner6 = find_call("libreswan-4.10", "net-net", "up-client")
             .with("PLUTO_MY_CLIENT", "fd00:1::/64")
             .with("PLUTO_PEER_CLIENT", "fd00:2::/64");
-        let inner4 = find("libreswan-4.10", "net-net", "up-client")
+        let inner4 = find_call("libreswan-4.10", "net-net", "up-client")
             .saying("up-client-v6")
             .with("PLUTO_ME", "2001:db8::1")
             .with("PLUTO_PEER", "2001:db8::2");

@@ -12,7 +12,7 @@ use pluto_updown::updown_env::{FirewallAction, Tunnel};
 use super::model::{Ended, Model, Verb};
 use crate::support::emulator::Kind;
 use crate::support::figures::tell;
-use crate::support::random::{Random, seed, told};
+use crate::support::random::{Random, parameter, seed};
 use crate::support::world::{Chance, Fate, World, libreswan, strongswan, tunnel, with};
 
 /// Tunnels of both daemons and both families, four in a block, one in ten with something in two tables.
@@ -211,5 +211,5 @@ fn live(events: usize, count: usize, seed: u64) {
 
 #[test]
 fn a_restore_in_three_fails_and_the_record_and_the_kernel_agree_at_the_end() {
-    live(told("FAULTS_EVENTS", 400), told("FAULTS_TUNNELS", 60), seed());
+    live(parameter("FAULTS_EVENTS", 400), parameter("FAULTS_TUNNELS", 60), seed());
 }

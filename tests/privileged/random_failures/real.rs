@@ -11,7 +11,7 @@ use crate::support::binary::{Call, Ending, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::figures::tell;
 use crate::support::namespace::{Namespace, VARIANTS, timeless, tool};
-use crate::support::random::{Random, seed, told};
+use crate::support::random::{Random, parameter, seed};
 
 /// How many tunnels there are.
 const TUNNELS: usize = 40;
@@ -138,6 +138,6 @@ fn live(backend: Backend, events: usize, seed: u64) {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_restore_in_three_fails_on_real_iptables_and_all_agree_at_the_end() {
     for backend in VARIANTS {
-        live(backend, told("FAULTS_EVENTS", 60), seed());
+        live(backend, parameter("FAULTS_EVENTS", 60), seed());
     }
 }

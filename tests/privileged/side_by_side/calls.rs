@@ -1,7 +1,7 @@
 //! Calls as each version makes them: the captured ones with the connection's particulars put in.
 
 use crate::support::binary::Call;
-use crate::support::captures::find;
+use crate::support::captures::find_call;
 
 /// A libreswan whose own script there is to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Connection {
 
     pub fn call(&self, verb: Verb) -> Call {
         let (captures, _) = self.version.names();
-        let mut call = find(captures, "net-net", &format!("{}-client", verb.word()))
+        let mut call = find_call(captures, "net-net", &format!("{}-client", verb.word()))
             .saying(&self.verb(verb))
             .with("PLUTO_CONNECTION", &self.name)
             .with("PLUTO_INTERFACE", self.interface)
@@ -197,7 +197,7 @@ fn made_calls_are_as_captured_ones() {
         "v6".clone_into(&mut six.name);
         for (connection, suffix) in [(net, ""), (six, "-v6")] {
             for call in connection.comes_up().into_iter().chain(connection.goes()) {
-                let real = find(captures, &connection.name, call.get("PLUTO_VERB"));
+                let real = find_call(captures, &connection.name, call.get("PLUTO_VERB"));
                 assert!(call.get("PLUTO_VERB").ends_with(&format!("client{suffix}")));
                 let differing = |name: &&std::ffi::OsString| call.variables.get(*name) != real.variables.get(*name);
                 let passing = [

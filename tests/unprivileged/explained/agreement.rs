@@ -86,7 +86,7 @@ fn differs(walk: &Walk, trace: &Trace) -> Option<String> {
 fn of_first(tables: &Emulator, packet: &Packet, ours: &PacketTrace) -> Result<(), TestCaseError> {
     let theirs = journey(tables, packet);
     for HookTrace { table, built_in, walk } in &ours.hooks {
-        let trace = theirs.at(kind(*table), built_in.name());
+        let trace = theirs.trace_in(kind(*table), built_in.name());
         match (walk, trace) {
             (Some(walk), Some(trace)) => prop_assert_eq!(differs(walk, trace), None, "{} {:?}", table, built_in),
             (None, Some(trace)) => prop_assert_eq!(trace.verdict, Verdict::Policy),

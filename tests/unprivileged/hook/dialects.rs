@@ -1,7 +1,7 @@
 //! An `up` of every dialect, and what it cannot do without.
 
 use crate::support::binary::Call;
-use crate::support::captures::find;
+use crate::support::captures::find_call;
 
 /// An `up` and the variables that it must have, each with values that it must not have.
 pub(crate) struct Sample {
@@ -43,7 +43,7 @@ const fn with(own: [&'static str; 2]) -> [&'static str; 10] {
 pub(crate) fn samples() -> Vec<Sample> {
     let captured = |name, capture, verb, required| Sample {
         name,
-        up: find(capture, "net-net", verb),
+        up: find_call(capture, "net-net", verb),
         required,
     };
     let mut samples = vec![

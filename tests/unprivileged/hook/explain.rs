@@ -2,7 +2,7 @@
 
 use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, is_printable};
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 
 /// What it says; nothing but listings is started, and nothing is changed.
 fn explain(fakes: &mut Fakes, words: &[&str]) -> Ending {
@@ -72,7 +72,7 @@ allow = "replies"
     }
     let others = ["host", "ports"].map(|connection| {
         let verb = if connection == "host" { "up-host" } else { "up-client" };
-        find("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
+        find_call("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
     });
     for up in [strongswan_up()].iter().chain(&others) {
         fakes.must(up);
@@ -192,7 +192,7 @@ fn a_picture_of_rules_that_are_not_loaded_is_drawn_and_warned_of() {
 #[test]
 fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last() {
     let mut fakes = gateway();
-    let alike = find("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
+    let alike = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
     fakes.must(&alike);
     let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80"];
     let text = told(&mut fakes, &packet);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::fakes::Fakes;
-use crate::support::captures::{find, libreswan_up, strongswan_up};
+use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 
 const RESTORE: &str = "iptables-restore --noflush -w 5";
 
@@ -34,7 +34,7 @@ fn a_life_of_a_libreswan_tunnel_takes_two_restores() {
 #[test]
 fn a_joined_verb_takes_one_restore() {
     let mut fakes = Fakes::new();
-    let up = find("libreswan-5.4-async", "net-net", "prepare-route-up");
+    let up = find_call("libreswan-5.4-async", "net-net", "prepare-route-up");
     fakes.must(&up);
     assert_eq!(fakes.started_by_last(), [RESTORE]);
     fakes.must(&up);
@@ -118,7 +118,7 @@ fn an_up_that_changes_its_tunnel_takes_one_restore() {
 #[test]
 fn a_family_has_its_own_program() {
     let mut fakes = Fakes::new();
-    let v6 = find("libreswan-5.4", "v6", "up-client-v6");
+    let v6 = find_call("libreswan-5.4", "v6", "up-client-v6");
     fakes.must(&v6);
     assert_eq!(fakes.started_by_last(), ["ip6tables-restore --noflush -w 5"]);
     // libreswan 4 forms the suffix of the verb by the family of the hosts.

@@ -37,18 +37,18 @@ fn replace(path: &Path, how: &str) {
     let content = fs::read(path).expect("the file as it was");
     let write = |bytes: &[u8]| fs::write(path, bytes).expect("writing the file");
     let text = String::from_utf8_lossy(&content).into_owned();
-    let format = format!("\"format\": {}", pluto_updown::record::FORMAT);
+    let format = format!("\"format\":{}", pluto_updown::record::FORMAT);
     match how {
         "truncated" => write(&content[..content.len() / 2]),
         "empty" => write(b""),
         "binary" => write(&[0, 0xff, 0x1b, b'\n']),
-        "newer" => write(text.replacen(&format, "\"format\": 999", 1).as_bytes()),
+        "newer" => write(text.replacen(&format, "\"format\":999", 1).as_bytes()),
         "without its format" => write(text.replacen(&format!("{format},"), "", 1).as_bytes()),
         "hostile" => write(
             text.replacen("PLUTO-", "PLUTO \\n-A INPUT -j ACCEPT\\u001b", 1)
                 .as_bytes(),
         ),
-        "huge" => write(&[&[b' '; 1 << 20], text.as_bytes()].concat()),
+        "huge" => write(&[&[b' '; 1 << 24], text.as_bytes()].concat()),
         "writable by others" => fs::set_permissions(path, Permissions::from_mode(0o666)).expect("permissions"),
         "a link" => {
             fs::rename(path, path.with_extension("moved")).expect("moving the file");
@@ -72,7 +72,7 @@ const WAYS: [(&str, &str); 11] = [
     ("newer", "newer version (format 999"),
     ("without its format", "not a record"),
     ("hostile", "not a record"),
-    ("huge", "not a record"),
+    ("huge", "bytes, expected"),
     ("writable by others", "writable by others"),
     ("a link", "symbolic link"),
     ("a pipe", "not a file"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, write_program};
-use crate::support::captures::{find, names};
+use crate::support::captures::{find_call, names};
 
 /// Notes its arguments and what is in its environment, and answers as `resolvectl` does of a device that has something already.
 const PROGRAM: &str = r#"#!/bin/sh
@@ -122,12 +122,12 @@ impl Client {
 
 /// A client's `up` in the words of libreswan 4.10.
 fn up() -> Call {
-    find("libreswan-4.10", "rw", "up-client")
+    find_call("libreswan-4.10", "rw", "up-client")
 }
 
 /// The same of libreswan 5.4, which tells systemd-resolved.
 fn up_by_systemd() -> Call {
-    find("libreswan-5.4", "rw", "up-client").with("PLUTO_DNS_RESOLVER", "systemd")
+    find_call("libreswan-5.4", "rw", "up-client").with("PLUTO_DNS_RESOLVER", "systemd")
 }
 
 /// Another connection of the same client.

@@ -5,4 +5,4 @@ mod generated;
 mod page;
 mod scenario;
 mod sequences;
-mod words;
+pub(crate) mod words;

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::plan::{NatExemption, PolicyContext, TunnelId, TunnelKey, tunnel_rules};
 use crate::record::FORMAT;
@@ -34,6 +36,7 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
     let terms = PolicyContext {
         policy: &policy,
         esp: Esp::default(),
+        peers: &BTreeSet::new(),
         nat_exemption: NatExemption::Never,
         connected: &[],
         mark: MarkBit::DEFAULT,
@@ -51,6 +54,7 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
         daemon: None,
         tunnel: tunnel.clone(),
         policy,
+        openers: Vec::new(),
         effective: None,
         turn: 0,
     }

@@ -204,7 +204,7 @@ fn pairs_may_stand_wherever_the_block_comes_from() {
     let inherited = format!("[[connection]]\nname = \"a\"\n{pairs}\n[tunnel]\nwhen-down = \"block\"\n");
     for text in [own, inherited] {
         let between = parsed(&text).connections.remove(0).between;
-        let pair = |ours: &str, far: &str| (ours.parse().unwrap(), far.parse().unwrap());
+        let pair = |local: &str, remote: &str| (local.parse().unwrap(), remote.parse().unwrap());
         assert_eq!(
             between,
             [pair("10.1.0.0/24", "10.2.0.0/24"), pair("fd01::/64", "fd02::1/128")]
@@ -237,10 +237,10 @@ fn a_key_of_the_lists_is_one_that_the_reader_knows() {
     for (table, keys) in tables {
         for key in keys {
             // A date is what no key takes.
-            let told = Settings::parse(&format!("{table}\n{key} = 1979-05-27\n"))
+            let message = Settings::parse(&format!("{table}\n{key} = 1979-05-27\n"))
                 .unwrap_err()
                 .message;
-            assert!(told.contains("found the date 1979-05-27, expected "), "{told}");
+            assert!(message.contains("found the date 1979-05-27, expected "), "{message}");
         }
     }
 }

@@ -124,7 +124,7 @@ fn connections() -> impl Strategy<Value = ConnectionSettings> {
     // Printable, with everything that TOML escapes.
     let pattern = || option::of("[ -~]{1,12}");
     let network = option::of(select(&NETWORKS[..]).prop_map(|text| text.parse().unwrap()));
-    let pair = |ours: &str, far: &str| (ours.parse().unwrap(), far.parse().unwrap());
+    let pair = |local: &str, remote: &str| (local.parse().unwrap(), remote.parse().unwrap());
     let pairs = vec![pair("10.1.0.0/24", "10.2.0.0/24"), pair("fd01::/64", "::/0")];
     let between = subsequence(pairs, 0..=2);
     (pattern(), pattern(), pattern(), network, keys(), between).prop_map(

@@ -64,13 +64,19 @@ fn every_word_is_in_the_manual_and_every_word_of_the_manual_is_one() {
     for (name, keys) in [("THE GATEWAY", &GATEWAY[..]), ("TUNNELS", &TUNNEL)] {
         let table = if keys == &GATEWAY[..] { "[gateway]" } else { "[tunnel]" };
         for (key, lines) in described(name) {
-            let told = Settings::parse(&format!("{table}\n{key} = 1.5\n")).unwrap_err().message;
+            let message = Settings::parse(&format!("{table}\n{key} = 1.5\n")).unwrap_err().message;
             // Of `"any", "known" or a list such as ["eth1"]` the words before the list.
-            let words = told.split(" or a ").next().unwrap().split(" or one ").next().unwrap();
+            let words = message
+                .split(" or a ")
+                .next()
+                .unwrap()
+                .split(" or one ")
+                .next()
+                .unwrap();
             let words: BTreeSet<_> = words.split('"').skip(1).step_by(2).collect();
             let described: BTreeSet<_> = lines.iter().filter_map(|line| line.strip_prefix(".It Li ")).collect();
             if !described.is_empty() {
-                assert_eq!(words, described, "{key}: {told}");
+                assert_eq!(words, described, "{key}: {message}");
                 checked += 1;
             }
         }
@@ -115,11 +121,11 @@ fn the_whole_files_in_the_manual_are_understood() {
 
 #[test]
 fn the_error_in_the_manual_is_one_that_is_told() {
-    let (_, told) = MANUAL.split_once("/etc/pluto-updown.toml:7: ").unwrap();
-    let (told, _) = told.split_once("\n.Ed").unwrap();
+    let (_, message) = MANUAL.split_once("/etc/pluto-updown.toml:7: ").unwrap();
+    let (message, _) = message.split_once("\n.Ed").unwrap();
     let text = "\n\n\n\n\n[tunnel]\nalow = \"all\"\n";
     let error = Settings::parse(text).unwrap_err();
-    assert_eq!((error.line, error.message), (7, told.replace('\n', " ")));
+    assert_eq!((error.line, error.message), (7, message.replace('\n', " ")));
 }
 
 /// The example with every setting in it taken out of its comment: a `#` without a blank behind it.

@@ -11,22 +11,25 @@ fn messages() -> Vec<(String, &'static str)> {
     let mut text = String::new();
     for line in MESSAGES.lines() {
         match line.strip_prefix("=> ") {
-            Some(told) => messages.push((std::mem::take(&mut text), told)),
+            Some(message) => messages.push((std::mem::take(&mut text), message)),
             None => text.extend([line, "\n"]),
         }
     }
     // A blank line parts each from the one before it.
     let parted = |text: String| text.strip_prefix('\n').map(str::to_owned).unwrap_or(text);
-    messages.into_iter().map(|(text, told)| (parted(text), told)).collect()
+    messages
+        .into_iter()
+        .map(|(text, message)| (parted(text), message))
+        .collect()
 }
 
 #[test]
 fn every_error_is_told_with_line_key_found_and_expected() {
     let messages = messages();
     assert!(messages.len() > 80);
-    for (text, told) in messages {
+    for (text, message) in messages {
         let error = Settings::parse(&text).expect_err(&text);
-        assert_eq!(format!("{}: {}", error.line, error.message), told, "{text}");
+        assert_eq!(format!("{}: {}", error.line, error.message), message, "{text}");
     }
 }
 
@@ -39,7 +42,10 @@ fn the_first_error_in_the_file_is_told() {
 #[test]
 fn what_an_administrator_pasted_is_shown_escaped_and_cut() {
     let text = format!("[tunnel]\nallow = '\u{9b}31m{}'\n", "x".repeat(1000));
-    let told = Settings::parse(&text).unwrap_err().message;
-    assert!(told.starts_with("tunnel.allow: found \"\\xc2\\x9b31mxxx"), "{told}");
-    assert!(told.len() < 200, "{told}");
+    let message = Settings::parse(&text).unwrap_err().message;
+    assert!(
+        message.starts_with("tunnel.allow: found \"\\xc2\\x9b31mxxx"),
+        "{message}"
+    );
+    assert!(message.len() < 200, "{message}");
 }

@@ -171,6 +171,6 @@ fn connection_text(connection: &ConnectionSettings) -> String {
     ];
     let set = lines.into_iter().filter_map(|(key, value)| Some((key, value?)));
     let who: String = set.map(|(key, value)| format!("{key} = {value}\n")).collect();
-    let pairs: Vec<_> = between.iter().map(|(ours, far)| list(&[ours, far])).collect();
+    let pairs: Vec<_> = between.iter().map(|(local, remote)| list(&[local, remote])).collect();
     format!("{who}between = [{}]\n{}", pairs.join(", "), keys_text(keys))
 }

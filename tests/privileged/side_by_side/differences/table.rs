@@ -23,14 +23,14 @@ const ROUTES: &[&str] = &[
 
 pub const TABLE: &[Difference] = &[
     Difference {
-        name: "no way to the far network",
+        name: "no route to the remote network",
         versions: BOTH,
         concerns: |finding| begins(finding, "route") && source(&finding.call).is_none() && leads_nowhere(finding),
         stock: &[],
         ours: ROUTES,
-        why: "The script adds the missing route where the kernel answers \"No route to host\", but not where it answers \"Network is \
-              unreachable\", as it does without a default route; pluto-updown adds it in both cases, because without a route no packet \
-              ever meets the IPsec policy.",
+        why: "The script adds the missing route where the kernel answers \"No route to host\". It does not where the \
+              kernel answers \"Network is unreachable\", as without a default route. pluto-updown adds it in both \
+              cases, because without a route no packet meets the IPsec policy.",
     },
     Difference {
         name: "neighbour discovery proxy",
@@ -41,8 +41,9 @@ pub const TABLE: &[Difference] = &[
             "proxy v6 {PLUTO_PEER_CLIENT_NET} dev *",
             "route v6 unicast {PLUTO_PEER_CLIENT_NET} *",
         ],
-        why: "The script takes the third word of `ip route get` for the device, which for IPv6 it is not, and so never answers for a far \
-              address on our own LAN; pluto-updown answers for it as in IPv4, because the LAN finds the road warrior in no other way.",
+        why: "The script takes the third word of `ip route get` for the interface, which is wrong for IPv6. So it never \
+              answers for a remote address on our own LAN. pluto-updown answers as in IPv4, because the LAN finds the \
+              road warrior in no other way.",
     },
     Difference {
         name: "proxy neighbour left behind",
@@ -53,8 +54,9 @@ pub const TABLE: &[Difference] = &[
             "route v4 unicast {PLUTO_PEER_CLIENT_NET} *",
         ],
         ours: &[],
-        why: "The script deletes neither the route to a far address on our own LAN nor the proxy neighbour, as only `route` finds out \
-              that they were wanted; pluto-updown takes out what it has put in, because the LAN would go on sending here.",
+        why: "The script deletes neither the route to a remote address on our own LAN nor the proxy neighbour, because \
+              only `route` found out that they were needed. pluto-updown deletes what it has added, because the LAN \
+              would go on sending here.",
     },
     Difference {
         name: "half of a default route left behind",
@@ -66,11 +68,12 @@ pub const TABLE: &[Difference] = &[
             "route v4 local {PLUTO_MY_SOURCEIP} dev lo *",
         ],
         ours: &[],
-        why: "Where somebody has deleted the first half of the route to everything, the script does not delete the second, nor the source \
-              address that it keeps in use; pluto-updown deletes each by itself, because half of the Internet would stay unreachable.",
+        why: "If somebody has deleted the first half of the route to everything, the script deletes neither the second \
+              half nor its source address. pluto-updown deletes each by itself, because half of the Internet would stay \
+              unreachable.",
     },
     Difference {
-        name: "what another connection had brought",
+        name: "what another connection had added",
         versions: BOTH,
         concerns: |finding| begins(finding, "unroute") && finding.case.starts_with("a peer's network, the last"),
         stock: &[
@@ -79,8 +82,9 @@ pub const TABLE: &[Difference] = &[
             "route v4 unicast {PLUTO_PEER_CLIENT} *",
         ],
         ours: &[],
-        why: "The daemon names in `unroute` whichever connection goes last, and the script takes out what that one would have put in: with \
-              another source address the first one's stays, without one the route stays too; pluto-updown takes out what it has put in.",
+        why: "The daemon names in `unroute` whichever connection ends last, and the script deletes what that one would \
+              have added. If that has another source address, the first one's stays; if it has none, the route stays, \
+              too. pluto-updown deletes what it has added.",
     },
     Difference {
         name: "route in place of an unreachable one left behind",
@@ -88,8 +92,8 @@ pub const TABLE: &[Difference] = &[
         concerns: |finding| begins(finding, "unroute") && finding.world.more.contains("unreachable"),
         stock: ROUTES,
         ours: &[],
-        why: "A route that the script adds because there is \"No route to host\" is not needed any more once it is there, and so `unroute` \
-              leaves it; pluto-updown takes it out, because it has put it in.",
+        why: "The script adds a route because there is \"No route to host\". At `unroute` the route is there, so the \
+              script finds none missing and leaves it. pluto-updown deletes it, because it has added it.",
     },
     Difference {
         name: "peer's own route taken from another connection",
@@ -97,8 +101,9 @@ pub const TABLE: &[Difference] = &[
         concerns: |finding| begins(finding, "unroute") && is_marked(&finding.call),
         stock: &[],
         ours: &["route v4 unicast {PLUTO_PEER} dev w0 table 50 *"],
-        why: "With two connections to one peer by an XFRM interface the script deletes the peer's route in table 50 with the first that \
-              goes; pluto-updown keeps it until the last is gone, because the other's encrypted packets would run in circles.",
+        why: "With two connections to one peer by an XFRM interface, the script deletes the peer's route in table 50 \
+              when the first one ends. pluto-updown keeps it until the last has ended, because the other's encrypted \
+              packets would loop.",
     },
     Difference {
         name: "peer's own route left behind",
@@ -108,8 +113,8 @@ pub const TABLE: &[Difference] = &[
         },
         stock: &["route v4 unicast {PLUTO_PEER} dev w0 table 50 *"],
         ours: &[],
-        why: "The script looks for the device of the peer's route where the tunnel's own route still leads, and deletes nothing; \
-              pluto-updown takes out what it has put in.",
+        why: "The script looks for the interface of the peer's route where the tunnel's own route still leads, and \
+              deletes nothing. pluto-updown deletes what it has added.",
     },
     Difference {
         name: "clients of another family than the hosts, 4.x",
@@ -138,8 +143,9 @@ pub const TABLE: &[Difference] = &[
             "route v6 unicast {PLUTO_PEER_CLIENT_NET} *",
             "route v6 unicast 2000::/3 *",
         ],
-        why: "libreswan 4.x tells the hosts' family only, and its script works with that on the clients' addresses: no route, and a source \
-              address of IPv6 with a prefix of 32 bits, which claims a whole provider's network; pluto-updown goes by the clients' addresses.",
+        why: "libreswan 4.x passes the hosts' family only, and its script applies that to the clients' addresses. It \
+              adds no route, and an IPv6 source address with a prefix of 32 bits, which claims a whole provider's \
+              network. pluto-updown goes by the clients' addresses.",
     },
     Difference {
         name: "clients of another family than the hosts, by an XFRM interface",
@@ -151,8 +157,9 @@ pub const TABLE: &[Difference] = &[
             "route v6 unicast {PLUTO_PEER} dev w0 table 50 *",
         ],
         ours: &["exit 0"],
-        why: "The script tries a rule for the clients' network in the hosts' family, fails, and IPv6 clients lose their tunnel; \
-              pluto-updown adds no rule, because the peer's address cannot lie in a network of the other family.",
+        why: "The script tries a rule for the clients' network in the hosts' family, fails, and IPv6 clients lose their \
+              tunnel. pluto-updown adds no rule, because the peer's address cannot lie in a network of the other \
+              family.",
     },
     Difference {
         name: "unknown family",
@@ -160,17 +167,17 @@ pub const TABLE: &[Difference] = &[
         concerns: |finding| finding.call.get("PLUTO_CONN_ADDRFAMILY") == "ipx",
         stock: &["exit 1"],
         ours: &["exit 0", "route v4 unicast {PLUTO_PEER_CLIENT} *"],
-        why: "The script refuses a family that it does not know; pluto-updown reads the family from the addresses, because the daemon's \
-              word for it has changed its meaning from version to version.",
+        why: "The script refuses a family that it does not know. pluto-updown reads the family from the addresses, \
+              because the meaning of the daemon's variable differs between versions.",
     },
     Difference {
-        name: "exit code",
+        name: "exit status",
         versions: BOTH,
         concerns: |finding| begins(finding, "route"),
         stock: &["exit 1", "exit 2"],
         ours: &["exit 2", "exit 1"],
-        why: "The script exits with 1 on arguments that it does not know and with 2 where `ip` fails; pluto-updown exits with 2 on wrong \
-              arguments and with 1 where the kernel refuses; to the daemon both are a failure.",
+        why: "The script exits with 1 on unknown arguments and with 2 where `ip` fails. pluto-updown exits with 2 on \
+              wrong arguments and with 1 where the kernel refuses. The daemon takes both for a failure.",
     },
     Difference {
         name: "no next hop",
@@ -178,8 +185,8 @@ pub const TABLE: &[Difference] = &[
         concerns: |finding| begins(finding, "route") && !has(&finding.call, "PLUTO_NEXT_HOP"),
         stock: &[],
         ours: ROUTES,
-        why: "The script writes `via` with nothing behind it and fails where the daemon names no next hop; pluto-updown makes a route by \
-              the device alone.",
+        why: "The script writes `via` without an address and fails where the daemon names no next hop. pluto-updown \
+              adds a route by the interface alone.",
     },
     Difference {
         name: "source address of a route that failed",
@@ -190,8 +197,8 @@ pub const TABLE: &[Difference] = &[
             "route v4 local {PLUTO_MY_SOURCEIP} dev lo *",
         ],
         ours: &[],
-        why: "The script leaves the source address where the route from it fails; pluto-updown takes back what belongs to a change that \
-              failed.",
+        why: "The script leaves the source address where the route with it fails. pluto-updown undoes the steps of a \
+              change that failed.",
     },
     Difference {
         name: "ordinary interface",
@@ -214,7 +221,8 @@ pub const TABLE: &[Difference] = &[
             "rule v6 100: *",
         ],
         ours: &["exit 1"],
-        why: "The script takes any interface that the daemon names; pluto-updown does nothing at `up` for an interface that is no VTI, XFRM or KLIPS interface, because rules for it would let unencrypted packets in.",
+        why: "The script takes any interface that the daemon names. pluto-updown does nothing at `up` for an interface \
+              that is no VTI, XFRM or KLIPS interface, because rules for it would accept unencrypted packets.",
     },
     Difference {
         name: "source address that is first known at up",
@@ -222,7 +230,9 @@ pub const TABLE: &[Difference] = &[
         concerns: |finding| begins(finding, "up") && source(&finding.call).is_some(),
         stock: &[],
         ours: ROUTES,
-        why: "The script of 5.2 makes no route at `up`, although libreswan 5.0 and 5.1 report the source address only there; pluto-updown makes the route at `up` if `route` did not, because packets with another source match no IPsec policy.",
+        why: "The script of 5.2 adds no route at `up`, although libreswan 5.0 and 5.1 pass the source address only \
+              then. pluto-updown adds the route at `up` if `route` did not, because packets with another source match \
+              no IPsec policy.",
     },
     Difference {
         name: "replaced route lost",
@@ -236,7 +246,8 @@ pub const TABLE: &[Difference] = &[
             "route v4 unreachable {PLUTO_PEER_CLIENT} *",
             "route v6 unreachable {PLUTO_PEER_CLIENT} *",
         ],
-        why: "The script deletes its route and leaves nothing in its place; pluto-updown puts back the route that its own has replaced, because without it packets would leave unencrypted.",
+        why: "The script deletes its route and leaves nothing in its place. pluto-updown restores the route that its \
+              own has replaced, because without it packets would leave unencrypted.",
     },
 ];
 

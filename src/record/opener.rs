@@ -1,0 +1,202 @@
+//! Who has a tunnel up. Under strongSwan several can at a time, with one name and equal selectors: two clients behind one NAT, or
+//! one whose new association is up before its old one is down.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::tunnel::TunnelRecord;
+use crate::settings::Policy;
+use crate::updown_env::{HostAccess, PeerText, Tunnel};
+
+/// How many ups that an older version of this program has counted, and did not tell apart, are told apart now.
+const GUESSED_MAX: u32 = 64;
+
+/// One `up` that has had no `down` yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opener {
+    /// The identity that the peer showed.
+    #[serde(rename = "peer_id")]
+    pub remote_id: PeerText,
+    /// The user's name of XAUTH or EAP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<PeerText>,
+    /// Whether these are the ones.
+    #[serde(default, skip_serializing_if = "is_certain")]
+    pub certainty: Certainty,
+    /// Our own address of the IKE association at that `up`.
+    #[serde(rename = "me", default, skip_serializing_if = "Option::is_none")]
+    pub local_host: Option<IpAddr>,
+    /// The peer's.
+    #[serde(rename = "peer", default, skip_serializing_if = "Option::is_none")]
+    pub remote_host: Option<IpAddr>,
+    /// charon's number of the IKE association. It gives a number once, but another one to the association when that is rekeyed, without a call:
+    /// one that is equal says who calls, one that is not says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_id: Option<u32>,
+    /// Whether the gateway's own addresses were to be reached through the tunnel too.
+    pub host_access: HostAccess,
+    /// What was set for this one, where that differs from the record's policy, which is what all of them allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+}
+
+/// Whether it is known who made an `up`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Certainty {
+    /// It is.
+    #[default]
+    Certain,
+    /// An older version of this program counted ups, and wrote down who made the last one.
+    Guessed,
+}
+
+fn is_certain(certainty: &Certainty) -> bool {
+    *certainty == Certainty::Certain
+}
+
+impl Opener {
+    /// The one that makes a call.
+    #[must_use]
+    pub fn of_call(tunnel: &Tunnel, policy: Policy) -> Self {
+        Self {
+            remote_id: tunnel.remote_id.clone(),
+            user: tunnel.user.clone(),
+            certainty: Certainty::Certain,
+            local_host: tunnel.local_host,
+            remote_host: tunnel.remote_host,
+            unique_id: tunnel.unique_id,
+            host_access: tunnel.host_access,
+            policy: Some(policy),
+        }
+    }
+
+    /// What it said of a tunnel.
+    #[must_use]
+    pub fn tunnel(&self, tunnel: &Tunnel) -> Tunnel {
+        Tunnel {
+            remote_id: self.remote_id.clone(),
+            user: self.user.clone(),
+            local_host: self.local_host,
+            remote_host: self.remote_host,
+            unique_id: self.unique_id,
+            host_access: self.host_access,
+            ..tunnel.clone()
+        }
+    }
+
+    /// Whether a call is about its IKE association, as far as the number tells.
+    #[must_use]
+    pub fn has_number_of(&self, call: &Tunnel) -> bool {
+        self.unique_id.is_some() && self.unique_id == call.unique_id
+    }
+
+    /// Whether a call is about the same peer.
+    #[must_use]
+    pub fn has_identity_of(&self, call: &Tunnel) -> bool {
+        is_certain(&self.certainty) && self.remote_id == call.remote_id && self.user == call.user
+    }
+
+    /// Whether it cannot be told if a call is about the same peer.
+    #[must_use]
+    pub fn may_have_identity_of(&self, call: &Tunnel) -> bool {
+        !is_certain(&self.certainty) || call.remote_id.is_empty()
+    }
+
+    /// Whether a call is about other addresses of the gateways: MOBIKE has moved it, or it is another one.
+    #[must_use]
+    pub fn has_other_hosts_than(&self, call: &Tunnel) -> bool {
+        (self.local_host, self.remote_host) != (call.local_host, call.remote_host)
+    }
+}
+
+impl TunnelRecord {
+    /// Who has it up, each with what is set for it alone, in the order of their ups.
+    #[must_use]
+    pub fn opened_by(&self) -> Vec<Opener> {
+        let own = |opener: &Opener| Opener {
+            policy: opener.policy.clone().or_else(|| Some(self.policy.clone())),
+            ..opener.clone()
+        };
+        match self.openers.is_empty() {
+            false => self.openers.iter().map(own).collect(),
+            true => self.guessed().collect(),
+        }
+    }
+
+    /// The ups that are only counted.
+    fn guessed(&self) -> impl Iterator<Item = Opener> + '_ {
+        let last = self.count.min(GUESSED_MAX);
+        (1..=last).map(move |number| Opener {
+            certainty: Certainty::Guessed,
+            unique_id: self.tunnel.unique_id.filter(|_| number == last),
+            ..Opener::of_call(&self.tunnel, self.policy.clone())
+        })
+    }
+
+    /// The tunnel as it is while these have it up, each with its own policy: what all of them allow, the gateway to be reached only if all of
+    /// them asked for it, and for the rest as the last one described it.
+    #[must_use]
+    pub fn with_openers(self, mut openers: Vec<Opener>) -> Self {
+        let policy = Policy::of_all(openers.iter().filter_map(|opener| opener.policy.as_ref()));
+        let closed = openers.iter().any(|opener| opener.host_access == HostAccess::NotAsked);
+        let last = openers.last().map(|opener| opener.tunnel(&self.tunnel));
+        for opener in &mut openers {
+            opener.policy = opener.policy.take().filter(|own| *own != policy);
+        }
+        Self {
+            count: u32::try_from(openers.len()).unwrap_or(u32::MAX),
+            tunnel: Tunnel {
+                host_access: match closed {
+                    true => HostAccess::NotAsked,
+                    false => HostAccess::Asked,
+                },
+                ..last.unwrap_or(self.tunnel)
+            },
+            policy,
+            openers,
+            ..self
+        }
+    }
+
+    /// The tunnel as each of those described it that have it up, with what is set for it.
+    #[must_use]
+    pub fn views(&self) -> Vec<(Tunnel, Policy)> {
+        if self.openers.is_empty() {
+            return vec![(self.tunnel.clone(), self.policy.clone())];
+        }
+        let openers = self.openers.iter();
+        let view = |opener: &Opener| {
+            let policy = opener.policy.as_ref().unwrap_or(&self.policy);
+            (opener.tunnel(&self.tunnel), policy.clone())
+        };
+        openers.map(view).collect()
+    }
+
+    /// The tunnel with what is set for each of those by now that have it up.
+    #[must_use]
+    pub fn with_policies(self, policy: impl Fn(&Tunnel) -> Policy) -> Self {
+        if self.openers.is_empty() {
+            let policy = policy(&self.tunnel);
+            return Self { policy, ..self };
+        }
+        let openers = self.openers.iter().map(|opener| Opener {
+            policy: Some(policy(&opener.tunnel(&self.tunnel))),
+            ..opener.clone()
+        });
+        let openers = openers.collect();
+        self.with_openers(openers)
+    }
+
+    /// The addresses of the peers of those that have it up.
+    #[must_use]
+    pub fn peers(&self) -> BTreeSet<IpAddr> {
+        let peers = self.openers.iter().filter_map(|opener| opener.remote_host);
+        match self.openers.is_empty() {
+            true => self.tunnel.remote_host.into_iter().collect(),
+            false => peers.collect(),
+        }
+    }
+}

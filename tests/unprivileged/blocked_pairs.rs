@@ -1,0 +1,259 @@
+//! Two networks that several connections ask to be blocked from talking unencrypted (`when-down = "block"`): they stay so as long as one
+//! of them asks, and only what all of them let by passes.
+
+use pluto_updown::apply::{Blocked, TunnelOutcome};
+use pluto_updown::updown_env::{ConnectionName, Tunnel};
+
+use super::openers::{Gateway, gateways, told};
+use crate::support::packet::{Packet, Verdict, trace};
+use crate::support::world::{libreswan, strongswan, tunnel, with};
+
+const BOTH: &str = "
+[[connection]]
+name = \"primary\"
+when-down = \"block\"
+[[connection]]
+name = \"backup\"
+when-down = \"block\"
+";
+
+const BACKUP: &str = "[[connection]]\nname = \"backup\"\nwhen-down = \"block\"\n";
+
+impl Gateway {
+    /// The tunnel of a connection between the same two networks, by either daemon.
+    fn link(&self, name: &str, peer: &str, reqid: u32) -> Tunnel {
+        let [near, far] = self.networks();
+        let call = match reqid {
+            0..16384 => strongswan("up-client", name, reqid, &near, &far),
+            _ => libreswan("up-client", name, reqid, &near, &far),
+        };
+        tunnel(&with(&call, "PLUTO_PEER_ID", peer))
+    }
+
+    /// Brings tunnels up, and down again.
+    fn pass(&mut self, tunnels: &[&Tunnel]) {
+        for tunnel in tunnels {
+            self.world.up(tunnel);
+        }
+        for tunnel in tunnels {
+            assert_eq!(self.world.down(tunnel), TunnelOutcome::Closed);
+        }
+    }
+
+    fn start(&mut self, settings: &str) {
+        self.set(settings);
+        self.world.start().expect("a start");
+    }
+
+    /// What becomes of a packet unencrypted from one network to this address in the other.
+    fn unencrypted(&mut self, to: &str) -> Verdict {
+        let [from, to] = ["10.1.0.9", to].map(|address| told(address, self.family));
+        let packet = Packet::between(&from, &to).tcp(40000, 80);
+        trace(self.world.tables.book(self.family), &packet.in_by("lan0").out_by("w0")).verdict
+    }
+
+    fn is_blocked(&mut self) -> bool {
+        self.unencrypted("10.2.0.7") == Verdict::Drop
+    }
+
+    fn unblock(&mut self, name: &str) {
+        let blocked = Blocked::By {
+            connection: ConnectionName::new(name.as_bytes()).expect("a name"),
+            network: None,
+        };
+        self.world.unblock(&blocked).expect("unblocking");
+    }
+}
+
+#[test]
+fn a_pair_stays_blocked_until_the_last_connection_that_asks_leaves_the_file() {
+    for reqids in [[1, 2], [16389, 16393], [1, 1]] {
+        for turned in [false, true] {
+            for mut gateway in gateways(BOTH) {
+                let [primary, backup] = [("primary", reqids[0]), ("backup", reqids[1])]
+                    .map(|(name, reqid)| gateway.link(name, "peer", reqid));
+                match turned {
+                    false => gateway.pass(&[&primary, &backup]),
+                    true => gateway.pass(&[&backup, &primary]),
+                }
+                assert!(gateway.is_blocked());
+                gateway.start(BACKUP);
+                assert!(gateway.is_blocked(), "backup asks for it, {reqids:?}");
+                gateway.start("");
+                assert!(!gateway.is_blocked());
+                assert!(gateway.world.is_forgotten());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pair_stays_blocked_while_one_connection_has_leave_and_another_asks() {
+    for mut gateway in gateways(BOTH) {
+        let [primary, backup] = [gateway.link("primary", "peer", 1), gateway.link("backup", "peer", 2)];
+        gateway.world.up(&backup);
+        gateway.world.up(&primary);
+        gateway.start(&format!(
+            "{BACKUP}[[connection]]\nname = \"primary\"\nwhen-down = \"leave\"\n"
+        ));
+        assert!(gateway.is_blocked());
+        gateway.world.down(&backup);
+        gateway.start(&format!(
+            "{BACKUP}[[connection]]\nname = \"primary\"\nwhen-down = \"leave\"\n"
+        ));
+        assert!(gateway.is_blocked());
+        gateway.world.down(&primary);
+        assert!(gateway.is_blocked());
+    }
+}
+
+#[test]
+fn a_pair_stays_blocked_for_a_peer_whose_identity_is_asked_for_still() {
+    let file = |peer: &str| format!("[[connection]]\npeer-id = \"{peer}\"\nwhen-down = \"block\"\n");
+    for peers in [["west", "east"], ["east", "west"]] {
+        for mut gateway in gateways(&format!("{}{}", file("west"), file("east"))) {
+            // One connection, whose peer has another identity by now.
+            for peer in peers {
+                let link = gateway.link("net", peer, 1);
+                gateway.pass(&[&link]);
+            }
+            gateway.start(&file("west"));
+            assert!(gateway.is_blocked(), "{peers:?}");
+            gateway.start(&file("another"));
+            assert!(!gateway.is_blocked());
+        }
+    }
+}
+
+#[test]
+fn only_what_all_who_ask_let_by_passes_unencrypted() {
+    const OPEN: &str = "
+[[connection]]
+name = \"primary\"
+when-down = \"block\"
+[[connection]]
+name = \"backup\"
+when-down = \"block\"
+bypass = [\"10.2.0.0/28\"]
+";
+    for order in [["primary", "backup"], ["backup", "primary"]] {
+        for mut gateway in gateways(OPEN) {
+            let links = order.map(|name| gateway.link(name, "peer", u32::try_from(name.len()).expect("small")));
+            gateway.pass(&[&links[0], &links[1]]);
+            assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
+            gateway.start(OPEN);
+            assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
+            // What the only one that asks lets by.
+            gateway.start(&OPEN.replacen("block", "leave", 1));
+            assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Policy, "{order:?}");
+            assert_eq!(gateway.unencrypted("10.2.0.99"), Verdict::Drop, "{order:?}");
+            // Nothing any more: also while the tunnel is down.
+            gateway.start(BACKUP);
+            assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pair_that_the_settings_name_and_a_tunnel_brought_is_blocked_while_either_asks() {
+    const NAMED: &str = "
+[[connection]]
+name = \"primary\"
+when-down = \"block\"
+between = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]
+[[connection]]
+name = \"backup\"
+when-down = \"block\"
+";
+    for mut gateway in gateways(NAMED) {
+        gateway.start(NAMED);
+        let backup = gateway.link("backup", "peer", 1);
+        gateway.pass(&[&backup]);
+        gateway.start(BACKUP);
+        assert!(gateway.is_blocked());
+        gateway.start(NAMED);
+        gateway.start(&NAMED.replace("[[connection]]\nname = \"backup\"\nwhen-down = \"block\"\n", ""));
+        assert!(gateway.is_blocked());
+        gateway.start("");
+        assert!(!gateway.is_blocked());
+    }
+}
+
+#[test]
+fn unblock_knows_the_name_of_everybody_who_asks() {
+    const NAMED: &str = "
+[[connection]]
+name = \"one\"
+when-down = \"block\"
+between = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]
+[[connection]]
+name = \"two*\"
+when-down = \"block\"
+between = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]
+";
+    for name in ["primary", "backup"] {
+        for mut gateway in gateways(BOTH) {
+            let [primary, backup] = [gateway.link("primary", "peer", 1), gateway.link("backup", "peer", 2)];
+            gateway.pass(&[&primary, &backup]);
+            gateway.unblock("another");
+            assert!(gateway.is_blocked());
+            gateway.unblock(name);
+            assert!(!gateway.is_blocked(), "{name}");
+            assert!(gateway.world.is_forgotten());
+        }
+    }
+    for name in ["one", "two-b"] {
+        for mut gateway in gateways(NAMED) {
+            gateway.start(NAMED);
+            assert!(gateway.is_blocked());
+            gateway.unblock(name);
+            assert!(!gateway.is_blocked(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_up_that_asks_for_what_is_blocked_already_writes_no_rule() {
+    for mut gateway in gateways(BOTH) {
+        let primary = gateway.link("primary", "peer", 1);
+        gateway.world.up(&primary);
+        let restores = gateway.world.tables.restores();
+        gateway.world.up(&primary);
+        assert_eq!(gateway.world.tables.restores(), restores);
+    }
+}
+
+#[test]
+fn a_pair_is_blocked_while_one_of_those_asks_who_have_a_tunnel_up() {
+    const FILE: &str = "[[connection]]\npeer-id = \"anna\"\nwhen-down = \"block\"\n";
+    for peers in [["anna", "eve"], ["eve", "anna"]] {
+        for mut gateway in gateways(FILE) {
+            let links = peers.map(|peer| gateway.link("net", peer, 1));
+            links.iter().for_each(|link| {
+                gateway.world.up(link);
+            });
+            assert!(gateway.is_blocked());
+            for link in &links {
+                gateway.world.down(link);
+                gateway.start(FILE);
+                assert!(gateway.is_blocked(), "{peers:?}");
+            }
+            gateway.start("");
+            assert!(!gateway.is_blocked());
+        }
+    }
+}
+
+#[test]
+fn of_very_many_who_ask_the_first_are_recorded_and_nothing_is_lifted_unasked() {
+    const FILE: &str = "[tunnel]\nwhen-down = \"block\"\n";
+    let mut gateway = gateways(FILE).next().expect("a gateway");
+    for number in 0..70 {
+        let link = gateway.link("net", &format!("peer-{number}"), 1);
+        gateway.pass(&[&link]);
+    }
+    gateway.start("[[connection]]\npeer-id = \"peer-69\"\nwhen-down = \"block\"\n");
+    assert!(gateway.is_blocked());
+    gateway.unblock("net");
+    assert!(!gateway.is_blocked());
+}

@@ -1,0 +1,109 @@
+//! Removals, and what they must not take along: upgrades and tunnels that stay, where the settings are not known.
+
+use std::fs;
+
+use pluto_updown::apply::SettingsSource;
+use pluto_updown::selector::Family;
+use pluto_updown::settings::Settings;
+
+use crate::support::world::{World, strongswan, tunnel};
+
+const SETTINGS: &str = "[gateway]\nesp = \"negotiated\"\nplace = \"last\"\n[tunnel]\nallow = \"replies\"\nnat = \"leave\"\n\
+                        [[connection]]\nname = \"guest\"\nallow = [\"tcp/22\"]\n";
+
+/// A gateway with a gateway's part and a tunnel, whose next calls do not know the settings.
+fn gateway() -> World {
+    let mut world = World {
+        settings: Settings::parse(SETTINGS).expect("settings"),
+        ..World::default()
+    };
+    world.start().expect("a start");
+    world.up(&tunnel(&strongswan(
+        "up-client",
+        "office",
+        1,
+        "10.1.0.0/24",
+        "10.2.0.0/24",
+    )));
+    world
+}
+
+fn forget_settings(world: &mut World) {
+    world.settings = Settings::default();
+    world.settings_source = SettingsSource::Record;
+}
+
+fn saved(world: &mut World) -> String {
+    world.tables.book(Family::Ipv4).save()
+}
+
+#[test]
+fn an_upgrade_without_the_settings_keeps_what_they_closed_and_opened() {
+    for command in ["stop", "down"] {
+        let mut world = gateway();
+        world.stop().expect("a stop");
+        let expected = saved(&mut world);
+        world.start().expect("a start");
+        let other = tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
+        if command == "down" {
+            world.stop().expect("a stop");
+            world.up(&other);
+        }
+        // As versions before the second layout wrote it.
+        let place = world.folder.path().join("state/1/nft-ipv4/place");
+        fs::write(place, "{\"format\": 2, \"place\": \"last\"}").expect("an older record");
+        forget_settings(&mut world);
+        match command {
+            "stop" => drop(world.stop().expect("a stop")),
+            _ => drop(world.down(&other)),
+        }
+        assert_eq!(saved(&mut world), expected, "{command}");
+    }
+}
+
+#[test]
+fn a_down_changes_nothing_of_a_tunnel_that_stays_beside_it() {
+    let mut world = gateway();
+    let expected = saved(&mut world);
+    let guest = tunnel(&strongswan("up-client", "guest", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    world.up(&guest);
+    assert_ne!(saved(&mut world), expected, "the two have one effective policy");
+    forget_settings(&mut world);
+    world.down(&guest);
+    assert_eq!(saved(&mut world), expected);
+}
+
+/// What 0.1.0 wrote of this was larger than what it read back.
+#[test]
+fn the_record_of_hundreds_of_services_and_thousands_of_peers_can_be_read_back() {
+    let services: String = (1..=330).map(|port| format!("\"tcp/{port}\", ")).collect();
+    let peers: String = (0..2000)
+        .map(|n| format!("\"192.{}.{}.1\", ", n / 250, n % 250))
+        .collect();
+    let settings = format!(
+        "[gateway]\nike = \"known\"\nesp = \"known\"\npeers = [{peers}]\n\
+         [tunnel]\nallow = [{services}]\nlog = \"all\"\nhost-access = \"yes\"\n"
+    );
+    let mut world = World {
+        settings: Settings::parse(&settings).expect("settings"),
+        ..World::default()
+    };
+    let before = saved(&mut world);
+    world.start().expect("a start");
+    let office = tunnel(&strongswan("up-client", "office", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    world.up(&office);
+    let folder = world.folder.path().join("state/1/nft-ipv4/tunnels");
+    for entry in fs::read_dir(folder).expect("a record") {
+        let text = fs::read(entry.expect("an entry").path()).expect("a record");
+        assert!(text.len() > 100_000, "only {} bytes", text.len());
+        assert!(
+            !text.windows(2).any(|pair| pair == b"\n " || pair == b": "),
+            "not compact"
+        );
+    }
+    assert_eq!(world.restore().expect("a restore"), Vec::new());
+    world.down(&office);
+    world.stop().expect("a stop");
+    assert_eq!(saved(&mut world), before);
+    assert!(world.is_forgotten());
+}
