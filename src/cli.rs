@@ -298,6 +298,12 @@ pub enum CliCommand {
         /// If the file is broken, use the last good settings
         #[arg(long)]
         boot: bool,
+        /// Remove restrictions even if there is no settings file
+        #[arg(long)]
+        force: bool,
+        /// With --dry-run: print the rules too
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Remove the gateway rules; tunnels that are up keep theirs
     #[command(help_template = HELP)]
@@ -305,9 +311,12 @@ pub enum CliCommand {
     /// Let unencrypted packets pass that when-down = "block" drops
     #[command(help_template = HELP)]
     Unblock {
-        /// Only those of this connection or network
+        /// Those of this connection or network
         #[arg(value_name = "CONNECTION|NETWORK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         which: Option<String>,
+        /// Every blocked pair
+        #[arg(long, conflicts_with = "which")]
+        all: bool,
     },
     /// Find problems before they occur, and how to fix them
     #[command(help_template = HELP)]
@@ -322,6 +331,9 @@ pub enum CliCommand {
         /// Also remove rules of yours that lead to a chain of ours
         #[arg(long)]
         force: bool,
+        /// Do not ask, though tunnels are up that lose their rules
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Show what a tunnel allows, or the verdict on a packet
     #[command(help_template = HELP, after_help = PACKET_HELP)]
@@ -341,7 +353,11 @@ pub enum CliCommand {
     Prune,
     /// Reinstall rules that a firewall reload removed
     #[command(help_template = HELP)]
-    Restore,
+    Restore {
+        /// Print every rule that was missing or wrong
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Show tunnels, counters and drift
     #[command(help_template = HELP)]
     Status {

@@ -33,10 +33,12 @@ _pluto_updown() {
         '') common+=' --wait --no-routes --dry-run --version' ;;
         check) common+=' --wait' ;;
         explain) common+=' --packet --svg' ;;
-        flush) common+=' --wait --dry-run --force' ;;
-        start) common+=' --wait --dry-run --boot' ;;
-        stop | unblock | prune) common+=' --wait --dry-run' ;;
-        restore | replay) common+=' --wait --no-routes --dry-run' ;;
+        flush) common+=' --wait --dry-run --force --yes' ;;
+        start) common+=' --wait --dry-run --boot --force --verbose' ;;
+        unblock) common+=' --wait --dry-run --all' ;;
+        stop | prune) common+=' --wait --dry-run' ;;
+        restore) common+=' --wait --no-routes --dry-run --verbose' ;;
+        replay) common+=' --wait --no-routes --dry-run' ;;
         status) common+=' --json --names --watch' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")

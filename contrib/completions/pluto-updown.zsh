@@ -15,6 +15,7 @@ _pluto_updown() {
     )
     local -a wait=('(-w --wait)'{-w,--wait}'[maximum time to wait for the xtables lock]:seconds:')
     local -a rehearse=('(-n --dry-run)'{-n,--dry-run}'[show what would be done, and do nothing]')
+    local -a verbose=('(-v --verbose)'{-v,--verbose}'[print every rule]')
     local -a routes=('--no-routes[leave routes, addresses and interfaces alone]')
     local -a commands=(
         'start:apply the settings'
@@ -34,13 +35,13 @@ _pluto_updown() {
     rest)
         case $words[1] in
         explain) _arguments $common '(--packet)--svg[draw the diagram]' '(--svg)--packet[show the verdict on a packet]:from:' '1:connection:_pluto_updown_names' ;;
-        unblock) _arguments $common $wait $rehearse '1:connection:_pluto_updown_names' ;;
-        flush) _arguments $common $wait $rehearse '--force[also rules of yours that lead to a chain of ours]' ;;
-        start) _arguments $common $wait $rehearse '--boot[with a broken file, install the settings that were good last]' ;;
+        unblock) _arguments $common $wait $rehearse '(1)--all[every blocked pair]' '(--all)1:connection:_pluto_updown_names' ;;
+        flush) _arguments $common $wait $rehearse '--force[also rules of yours that lead to a chain of ours]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
+        start) _arguments $common $wait $rehearse '--boot[with a broken file, install the settings that were good last]' '--force[remove restrictions without a settings file]' $verbose ;;
         status) _arguments $common '(-j --json --names)'{-j,--json}'[in JSON]' '(-j --json -w --watch)--names[only names]' '(--names -w)--watch=-[again and again]::seconds:' '(--names --watch)-w[again and again]' ;;
         replay) _arguments $common $wait $routes $rehearse '1:file:_files' ;;
         check) _arguments $common $wait ;;
-        restore) _arguments $common $wait $routes $rehearse ;;
+        restore) _arguments $common $wait $routes $rehearse $verbose ;;
         *) _arguments $common $wait $rehearse ;;
         esac
         ;;

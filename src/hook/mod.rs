@@ -68,6 +68,9 @@ pub enum HookError {
     /// The routes, addresses or devices cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
+    /// A command would do more than whoever typed it may expect, and waits for an option that says so.
+    #[error("{0}")]
+    Refused(String),
     /// What would be done cannot be shown.
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -79,7 +82,7 @@ impl HookError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Tolerated(_) => 0,
-            Self::Arguments(_) | Self::Settings(_) => 2,
+            Self::Arguments(_) | Self::Settings(_) | Self::Refused(_) => 2,
             Self::Env(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
         }
     }

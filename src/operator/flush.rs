@@ -5,7 +5,9 @@
 //! What could not be removed stays on record.
 
 use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
+use super::Consent;
 use super::command_context::{CommandContext, print};
 use crate::apply::{RoutingChange, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options};
@@ -17,11 +19,22 @@ use crate::resolver;
 use crate::rtnetlink::{self, NetObject};
 use crate::selector::Family;
 use crate::settings::JumpPlace;
+use crate::words::counted;
+
+/// How a tunnel that is up gets rules again.
+const REINITIATE: &str = "restore cannot reinstall them.\n\
+    To get rules back, re-initiate each tunnel: swanctl --terminate and --initiate,\n\
+    or ipsec auto --down and --up";
 
 /// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
-pub(super) fn run(options: &Options, others: UserRules) -> Result<u8, HookError> {
+pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
-    let report = match options.mode {
+    let up = tunnels_up(&ground.peek());
+    if options.mode == Mode::Real && consent == Consent::Missing && up > 0 && !is_confirmed(up)? {
+        print("nothing removed\n")?;
+        return Ok(1);
+    }
+    let mut report = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), others),
         Mode::Real => {
             let store = ground.open()?;
@@ -35,8 +48,39 @@ pub(super) fn run(options: &Options, others: UserRules) -> Result<u8, HookError>
             report
         }
     };
+    if up > 0 {
+        let tunnels = counted(up, "tunnel");
+        match options.mode {
+            Mode::DryRun => report.say(format_args!("# {tunnels} up would lose all rules")),
+            Mode::Real => report.say(format_args!("{tunnels} up lost all rules; {REINITIATE}")),
+        }
+    }
     print(&report.text())?;
     Ok(u8::from(!report.complaints.is_empty()))
+}
+
+/// How many tunnels are on record. What cannot be read counts as none: flush is for a broken record too.
+fn tunnels_up(store: &Store) -> usize {
+    let tunnels = Ruleset::all().filter_map(|ruleset| store.tunnels(ruleset).ok());
+    tunnels.map(|records| records.len()).sum()
+}
+
+/// Asks on a terminal whether these tunnels are to lose their rules.
+fn is_confirmed(up: usize) -> Result<bool, HookError> {
+    let tunnels = counted(up, "tunnel");
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        return Err(HookError::Refused(format!(
+            "{tunnels} up would lose all rules until re-initiated; use --yes to do it"
+        )));
+    }
+    print(&format!(
+        "{tunnels} up would lose all rules; {REINITIATE}.\nRemove everything? [y/N] "
+    ))?;
+    io::stdout().flush().map_err(HookError::Output)?;
+    let mut answer = String::new();
+    // An end of input is no answer.
+    let _ = io::stdin().read_line(&mut answer);
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
 /// What was done, and what could not be.
@@ -50,7 +94,7 @@ impl FlushReport {
     fn text(&self) -> String {
         let complaints: String = self.complaints.iter().map(|line| format!("{line}\n")).collect();
         match self.done.is_empty() && complaints.is_empty() {
-            true => "nothing of ours is here\n".to_owned(),
+            true => "no rules or chains of pluto-updown found\n".to_owned(),
             false => format!("{}{complaints}", self.done),
         }
     }
@@ -76,7 +120,7 @@ fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Flush
     for ruleset in Ruleset::all().filter(|ruleset| !known.contains(ruleset)) {
         if store.has_entries(ruleset).unwrap_or(true) {
             report.complain(&format_args!(
-                "{ruleset}: something is on record there, and there is no such iptables any more"
+                "{ruleset}: rules are recorded there, but that iptables is not installed any more"
             ));
         }
     }
@@ -130,14 +174,18 @@ fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushRe
     if !swept.text.is_empty() {
         let (chains, jumps) = (swept.chains, swept.jumps);
         report.say(format_args!(
-            "{ruleset}: removed {chains} chains, and {jumps} jumps to them"
+            "{ruleset}: removed {}, {}",
+            counted(chains, "chain"),
+            counted(jumps, "jump")
         ));
     }
     for (table, chain, rule) in &swept.user_rules {
         match others {
-            UserRules::Delete => report.say(format_args!("{ruleset} {table}: removed from {chain}, which is not ours: {rule}")),
+            UserRules::Delete => report.say(format_args!(
+                "{ruleset} {table}: removed your rule in chain \"{chain}\": {rule}"
+            )),
             UserRules::Keep => report.complain(&format_args!(
-                "{ruleset} {table}: left in {chain}, because it is not ours: {rule} (its chain stays, empty; --force removes both)"
+                "{ruleset} {table}: kept: your rule in chain \"{chain}\": {rule} (--force deletes it)"
             )),
         }
     }
@@ -154,7 +202,7 @@ fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut Flus
         outcome.faults.iter().for_each(|fault| report.complain(fault));
         let count = outcome.taken_out;
         report.say(format_args!(
-            "way to {}: removed {count} routes, addresses or devices",
+            "{}: removed {count} routes, addresses or interfaces",
             work.key
         ));
     }

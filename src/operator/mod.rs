@@ -2,12 +2,14 @@
 
 mod check;
 mod command_context;
+mod drift_words;
 mod explain;
 mod flush;
 mod paint;
 mod prune;
 mod replay;
 mod restore;
+mod settings_changes;
 mod start;
 mod status;
 
@@ -16,13 +18,31 @@ use std::time::Duration;
 use anyhow::Context as _;
 use check::Privileges;
 pub use explain::{PacketQuery, PacketQueryError};
-use start::Occasion;
+use start::{Occasion, StartRequest};
 pub use status::Colours;
 use status::StatusForm;
 
 use crate::cli::{CliCommand, CommandLine, Options};
 use crate::hook::{HookError, log_failure};
 use crate::netfilter::UserRules;
+
+/// Whether somebody has said that a command may do what it would otherwise ask about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consent {
+    /// By an option.
+    Given,
+    /// Not yet.
+    Missing,
+}
+
+/// How much a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// What was done, in a few lines.
+    Summary,
+    /// Every rule.
+    Full,
+}
 
 /// Carries out a command and returns the exit code.
 #[must_use]
@@ -31,12 +51,25 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
     let options = Options::from(common);
     match command {
         CliCommand::Replay { file } => replay::run(&file, &options),
-        CliCommand::Start { boot } => {
-            let occasion = if boot { Occasion::Boot } else { Occasion::Change };
-            ended("start", start::start(&options, occasion))
+        CliCommand::Start { boot, force, verbose } => {
+            let asked = StartRequest {
+                occasion: if boot { Occasion::Boot } else { Occasion::Change },
+                consent: if force { Consent::Given } else { Consent::Missing },
+                detail: if verbose { Detail::Full } else { Detail::Summary },
+            };
+            ended("start", start::start(&options, asked))
         }
         CliCommand::Stop => ended("stop", start::stop(&options)),
-        CliCommand::Unblock { which } => ended("unblock", start::unblock(&options, which.as_deref())),
+        CliCommand::Unblock {
+            which: None,
+            all: false,
+        } => ended(
+            "unblock",
+            Err(HookError::Refused(
+                "name a connection or a network (status shows what is blocked), or use --all".to_owned(),
+            )),
+        ),
+        CliCommand::Unblock { which, all: _ } => ended("unblock", start::unblock(&options, which.as_deref())),
         CliCommand::Check { as_daemon } => {
             let rights = if as_daemon {
                 Privileges::Daemon
@@ -54,11 +87,15 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             let asked = explain::Asked { name, packet, form };
             ended("explain", explain::run(&options, &asked))
         }
-        CliCommand::Flush { force } => {
+        CliCommand::Flush { force, yes } => {
             let others = if force { UserRules::Delete } else { UserRules::Keep };
-            ended("flush", flush::run(&options, others))
+            let consent = if yes { Consent::Given } else { Consent::Missing };
+            ended("flush", flush::run(&options, others, consent))
         }
-        CliCommand::Restore => ended("restore", restore::run(&options)),
+        CliCommand::Restore { verbose } => {
+            let detail = if verbose { Detail::Full } else { Detail::Summary };
+            ended("restore", restore::run(&options, detail))
+        }
         CliCommand::Status { names: true, .. } => ended("status", status::names(&options)),
         CliCommand::Status { json, watch, .. } => {
             let form = if json { StatusForm::Json } else { StatusForm::Table };

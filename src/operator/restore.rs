@@ -5,27 +5,26 @@
 
 use std::fmt::Write as _;
 
+use super::Detail;
 use super::command_context::{CommandContext, print, rulesets};
+use super::drift_words::repairs;
 use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::hook::HookError;
-use crate::netfilter::{Ruleset, restore_text};
+use crate::netfilter::{Ruleset, Table, restore_text};
 use crate::plan::Drift;
 use crate::record::Store;
 use crate::rtnetlink;
 use crate::words::one_line;
 
-/// How many things of a ruleset are told one by one.
-const TOLD: usize = 20;
-
 /// Puts back what has to be put back, and says what. Returns the exit code: 1 where something could not be.
-pub(super) fn run(options: &Options) -> Result<u8, HookError> {
+pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     let restored = match options.mode {
-        Mode::DryRun => rehearse(&ground, &ground.peek())?,
+        Mode::DryRun => rehearse(&ground, &ground.peek(), detail)?,
         Mode::Real => {
             let store = ground.open()?;
-            let restored = restore(&ground, &store);
+            let restored = restore(&ground, &store, detail);
             store.tidy()?;
             let mut restored = restored?;
             // Without the lock: a program that hangs keeps no tunnel from its rules.
@@ -51,7 +50,7 @@ struct Restored {
 impl Restored {
     fn text(&self) -> String {
         match self.text.is_empty() {
-            true => "everything stands as it is on record\n".to_owned(),
+            true => "nothing to restore, all rules are loaded\n".to_owned(),
             false => self.text.clone(),
         }
     }
@@ -64,7 +63,7 @@ impl Restored {
 }
 
 /// That one ruleset cannot be set right keeps none of the others from it.
-fn restore(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, HookError> {
+fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulesets = rulesets(&programs, store)?;
@@ -72,11 +71,14 @@ fn restore(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, HookE
     session.recover()?;
     for ruleset in session.upgrade()? {
         // Writing into a String cannot fail.
-        let _ = writeln!(restored.text, "mended: {ruleset} older layout");
+        let _ = writeln!(
+            restored.text,
+            "rewritten: {ruleset} (an older version had installed the rules)"
+        );
     }
     for ruleset in rulesets {
         match session.reconcile(ruleset) {
-            Ok(drifts) => restored.text.push_str(&told(ruleset, &drifts, "mended")),
+            Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail)),
             Err(error) => restored.fail(&error),
         }
     }
@@ -91,14 +93,14 @@ fn restore_routes(ground: &CommandContext<'_>, store: &Store, restored: &mut Res
     let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
     let (items, faults) = session.restore()?;
     for command in items.iter().flat_map(rtnetlink::NetObject::install_commands) {
-        let _ = writeln!(restored.text, "mended: {command}");
+        let _ = writeln!(restored.text, "restored: {command}");
     }
     faults.iter().for_each(|fault| restored.fail(fault));
     Ok(())
 }
 
 /// What it would do.
-fn rehearse(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, HookError> {
+fn rehearse(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
     let mut programs = ground.programs(store);
     let rulesets = rulesets(&programs, store)?;
@@ -107,25 +109,36 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store) -> Result<Restored, Hook
         let comparison = session.compare(ruleset)?;
         let sections = session.reconcile_sections(ruleset, &comparison)?;
         if !sections.is_empty() {
-            restored
-                .text
-                .push_str(&told(ruleset, &comparison.drifts, "would be mended"));
-            let text = restore_text(&sections);
-            let _ = write!(restored.text, "# would change the {ruleset} tables:\n{text}");
+            let _ = writeln!(restored.text, "# would change the {ruleset} tables:");
+            for line in repaired(ruleset, &comparison.drifts, detail).lines() {
+                let _ = writeln!(restored.text, "# {line}");
+            }
+            restored.text.push_str(&restore_text(&sections));
         }
     }
     Ok(restored)
 }
 
-/// What was wrong with a ruleset.
-fn told(ruleset: Ruleset, drifts: &[Drift], word: &str) -> String {
+/// What was done about the differences in a ruleset, table by table; with [`Detail::Full`] difference by difference. What only the
+/// administrator can repair is always a line of its own.
+fn repaired(ruleset: Ruleset, drifts: &[Drift], detail: Detail) -> String {
     let mut text = String::new();
-    for drift in drifts.iter().take(TOLD) {
-        let word = if drift.is_repairable() { word } else { "left to you" };
-        let _ = writeln!(text, "{word}: {ruleset} {}", one_line(&drift.to_string()));
+    for table in Table::ALL {
+        let drifts = drifts
+            .iter()
+            .filter(|drift| drift.table == table && drift.is_repairable());
+        let repairs = repairs(drifts);
+        if !repairs.is_empty() {
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "{repairs} ({ruleset} {table})");
+        }
     }
-    if drifts.len() > TOLD {
-        let _ = writeln!(text, "{word}: {ruleset} and {} more", drifts.len() - TOLD);
+    for drift in drifts {
+        match (drift.is_repairable(), detail) {
+            (false, _) => drop(writeln!(text, "needs you: {ruleset} {}", one_line(&drift.to_string()))),
+            (true, Detail::Full) => drop(writeln!(text, "    {ruleset} {}", one_line(&drift.to_string()))),
+            (true, Detail::Summary) => {}
+        }
     }
     text
 }

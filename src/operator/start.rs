@@ -10,14 +10,17 @@ use std::fmt::Write as _;
 use log::{error, warn};
 
 use super::command_context::{CommandContext, print};
+use super::settings_changes::SettingsChanges;
+use super::{Consent, Detail};
 use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
 use crate::cli::{Mode, Options};
 use crate::hook::{HookError, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
-use crate::record::Store;
-use crate::settings::{Settings, SettingsError, only_ipsec};
+use crate::record::{Record, Store};
+use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
+use crate::words::counted;
 use last_good::LastGood;
 
 type Session<'a> = Engine<'a, Programs<'a>>;
@@ -31,12 +34,25 @@ pub(super) enum Occasion {
     Boot,
 }
 
+/// What `start` is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StartRequest {
+    pub(super) occasion: Occasion,
+    /// To remove restrictions where there is no settings file.
+    pub(super) consent: Consent,
+    pub(super) detail: Detail,
+}
+
 /// Makes everything as it is set, and says what stands. Returns the exit code.
-pub(super) fn start(options: &Options, occasion: Occasion) -> Result<u8, HookError> {
+pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookError> {
+    let StartRequest { occasion, detail, .. } = asked;
     let last_good = LastGood::of(&options.root, options.config.as_deref());
     match (Settings::load_with_text(options.config.as_deref()), occasion) {
         (Ok((settings, text)), _) => {
-            apply(options, settings)?;
+            if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
+                refuse_openings(options)?;
+            }
+            apply(options, settings, detail)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
@@ -48,17 +64,22 @@ pub(super) fn start(options: &Options, occasion: Occasion) -> Result<u8, HookErr
             Ok(0)
         }
         (Err(error), Occasion::Change) => Err(error.into()),
-        (Err(error), Occasion::Boot) => start_without_settings(options, &last_good, error),
+        (Err(error), Occasion::Boot) => start_without_settings(options, &last_good, error, detail),
     }
 }
 
 /// Starts with settings that are broken: with those that were good last, or else with what closes. Whoever looks at the machine is to
 /// see it; and as long as they are broken every `up` is refused.
-fn start_without_settings(options: &Options, last_good: &LastGood, broken: SettingsError) -> Result<u8, HookError> {
+fn start_without_settings(
+    options: &Options,
+    last_good: &LastGood,
+    broken: SettingsError,
+    detail: Detail,
+) -> Result<u8, HookError> {
     error!("start: {broken}");
     match last_good.load() {
         Ok(Some(settings)) => {
-            apply(options, settings)?;
+            apply(options, settings, detail)?;
             error!(
                 "start: WARNING: installed the settings that were good last instead: {}",
                 last_good.path().display()
@@ -73,7 +94,7 @@ fn start_without_settings(options: &Options, last_good: &LastGood, broken: Setti
         .and_then(|text| only_ipsec(&text))
     {
         Some(settings) => {
-            apply(options, settings)?;
+            apply(options, settings, detail)?;
             error!(
                 "start: WARNING: no settings were good before; installed only-ipsec of the broken ones, and nothing else"
             );
@@ -85,21 +106,43 @@ fn start_without_settings(options: &Options, last_good: &LastGood, broken: Setti
     Err(broken.into())
 }
 
-fn apply(options: &Options, settings: Settings) -> Result<(), HookError> {
+/// Without a settings file everything is open. Whoever lost the file, or forgot `--config`, did not ask for that.
+fn refuse_openings(options: &Options) -> Result<(), HookError> {
+    let ground = CommandContext::new(options)?;
+    let store = ground.peek();
+    if options.mode == Mode::DryRun || !store.is_readable() {
+        return Ok(());
+    }
+    let mut programs = ground.programs(&store);
+    let session = Engine::new(
+        &store,
+        &mut programs,
+        context(&ground, &store, Some(Settings::default()))?,
+    );
+    match SettingsChanges::of(&session.plan_start()?).openings() {
+        None => Ok(()),
+        Some(openings) => Err(HookError::Refused(format!(
+            "{DEFAULT_PATH} is not there, so {openings}; name the file with --config, or use --force"
+        ))),
+    }
+}
+
+fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        return show(&ground, Some(settings), plan_start);
+        return show(&ground, Some(settings), |session| plan_start(session, detail));
     }
-    let started = in_session(&ground, Some(settings), |session| session.start())?;
-    let standing = words(&started.standing);
-    let standing = if standing.is_empty() {
-        "nothing is set to be put in"
-    } else {
-        &standing
-    };
-    print(&match changed(&started) {
-        None => format!("nothing to change: {standing}\n"),
-        Some(rulesets) => format!("changed {rulesets}: {standing}\n"),
+    let mut changes = SettingsChanges::default();
+    let started = in_session(&ground, Some(settings), |session| {
+        changes = SettingsChanges::of(&session.plan_start()?);
+        session.start()
+    })?;
+    let standing = words(&started.standing, changes.tunnels());
+    print(&match (changed(&started), standing.is_empty()) {
+        (None, true) => "no gateway rules configured, nothing to do\n".to_owned(),
+        (None, false) => format!("nothing to change: {standing}\n"),
+        (Some(_), true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
+        (Some(_), false) => format!("applied: {standing}\n"),
     })
 }
 
@@ -112,8 +155,8 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     }
     let started = in_session(&ground, None, |session| session.stop())?;
     let mut text = match changed(&started) {
-        None => "the gateway's rules are not in\n".to_owned(),
-        Some(rulesets) => format!("the gateway's rules are out of {rulesets}\n"),
+        None => "no gateway rules loaded\n".to_owned(),
+        Some(rulesets) => format!("gateway rules removed ({rulesets})\n"),
     };
     // Writing into a String cannot fail.
     if started.standing.tunnels > 0 {
@@ -129,15 +172,19 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     if started.standing.clear_text_blocks > 0 {
         let _ = writeln!(
             text,
-            "{} held apart until `pluto-updown unblock`",
-            pairs(started.standing.clear_text_blocks)
+            "{} until `pluto-updown unblock`",
+            match started.standing.clear_text_blocks {
+                1 => "1 pair of networks stays blocked".to_owned(),
+                number => format!("{number} pairs of networks stay blocked"),
+            }
         );
     }
     print(&text)?;
     Ok(0)
 }
 
-/// Lets packets in clear between networks again, and says what stays. Returns the exit code: 1 if nothing was held apart by that name.
+/// Lets unencrypted packets between networks pass again, and names the networks. Returns the exit code: 1 if nothing was blocked by that
+/// name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if let (Mode::DryRun, Some(blocked)) = (options.mode, blocked(which)) {
@@ -146,21 +193,48 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
         })?;
         return Ok(0);
     }
+    let mut unblocked = Vec::new();
     let started = match blocked(which) {
-        Some(blocked) => in_session(&ground, None, |session| session.unblock(&blocked))?,
+        Some(blocked) => in_session(&ground, None, |session| {
+            unblocked = blocked_pairs(&session.plan_unblock(&blocked)?);
+            session.unblock(&blocked)
+        })?,
         None => StartReport::default(),
     };
-    let left = pairs(started.standing.clear_text_blocks);
-    let none = changed(&started).is_none();
-    print(&match (none, which) {
-        (true, Some(name)) => format!(
-            "no networks are held apart by the name {}\n",
-            crate::words::one_line(name)
+    print(&match (unblocked.is_empty(), which) {
+        (true, Some(name)) => format!("nothing is blocked for \"{}\"\n", crate::words::one_line(name)),
+        (true, None) => "nothing is blocked\n".to_owned(),
+        (false, _) => format!(
+            "{}{}\n",
+            unblocked.concat(),
+            left_blocked(started.standing.clear_text_blocks)
         ),
-        (true, None) => "no networks are held apart\n".to_owned(),
-        (false, _) => format!("lifted; {left} held apart\n"),
     })?;
-    Ok(u8::from(none && which.is_some()))
+    Ok(u8::from(unblocked.is_empty() && which.is_some()))
+}
+
+/// A line for each pair of networks that is not blocked any more.
+fn blocked_pairs(changes: &[Change]) -> Vec<String> {
+    let records = changes.iter().flat_map(|change| &change.removed);
+    let pairs = records.filter_map(|record| match record {
+        Record::ClearTextBlock(block) => {
+            let connections: Vec<_> = block.connections().iter().map(ToString::to_string).collect();
+            let connection = match connections.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", connections.join(", ")),
+            };
+            Some(format!("unblocked {} <-> {}{connection}\n", block.local, block.remote))
+        }
+        Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => None,
+    });
+    pairs.collect()
+}
+
+fn left_blocked(number: usize) -> String {
+    match number {
+        0 => "none left blocked".to_owned(),
+        _ => format!("{} of networks left blocked", counted(number, "pair")),
+    }
 }
 
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
@@ -209,7 +283,8 @@ fn show(
     }
 }
 
-fn plan_start(session: &mut Session<'_>) -> Result<String, ApplyError> {
+/// What `start` would change: with [`Detail::Full`] also the text for iptables-restore.
+fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, ApplyError> {
     let mut text = String::new();
     for ruleset in Ruleset::all() {
         if session.moves(ruleset)? {
@@ -220,7 +295,15 @@ fn plan_start(session: &mut Session<'_>) -> Result<String, ApplyError> {
             );
         }
     }
-    text.push_str(&text_of("start", session, session.plan_start()?)?);
+    let changes = session.plan_start()?;
+    for line in SettingsChanges::of(&changes).lines() {
+        let _ = writeln!(text, "# {line}");
+    }
+    match detail {
+        Detail::Full => text.push_str(&text_of("start", session, changes)?),
+        Detail::Summary if text.is_empty() => {}
+        Detail::Summary => text.push_str("# the rules: pluto-updown start --dry-run -v\n"),
+    }
     Ok(text)
 }
 
@@ -268,26 +351,15 @@ fn changed(started: &StartReport) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn words(standing: &InstalledRecords) -> String {
-    let gateway = (standing.gateways > 0).then(|| "the gateway's rules".to_owned());
-    let guards = (standing.clear_text_blocks > 0).then(|| format!("{} held apart", pairs(standing.clear_text_blocks)));
-    let up = (standing.tunnels > 0).then(|| format!("{} as set", tunnels(standing.tunnels)));
-    let words: Vec<_> = gateway.into_iter().chain(guards).chain(up).collect();
+fn words(standing: &InstalledRecords, changed: usize) -> String {
+    let gateway = (standing.gateways > 0).then(|| "gateway rules".to_owned());
+    let blocked = (standing.clear_text_blocks > 0).then(|| counted(standing.clear_text_blocks, "blocked pair"));
+    let up = (standing.tunnels > 0).then(|| match changed {
+        0 => counted(standing.tunnels, "tunnel"),
+        _ => format!("{} ({changed} changed)", counted(standing.tunnels, "tunnel")),
+    });
+    let words: Vec<_> = gateway.into_iter().chain(blocked).chain(up).collect();
     words.join(", ")
-}
-
-fn tunnels(number: usize) -> String {
-    match number {
-        1 => "1 tunnel".to_owned(),
-        _ => format!("{number} tunnels"),
-    }
-}
-
-fn pairs(number: usize) -> String {
-    match number {
-        1 => "1 pair of networks".to_owned(),
-        _ => format!("{number} pairs of networks"),
-    }
 }
 
 #[cfg(test)]

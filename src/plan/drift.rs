@@ -49,29 +49,40 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.table)?;
         match &self.kind {
-            DriftKind::OlderLayout => {
-                f.write_str("older layout: an older version of pluto-updown has put the rules in")
+            DriftKind::OlderLayout => f.write_str("older layout: an older version of pluto-updown installed the rules"),
+            DriftKind::Nothing(chains) => write!(f, "missing: all {chains} chains of pluto-updown"),
+            DriftKind::NoChain(chain) => write!(f, "missing chain {chain}"),
+            DriftKind::OrphanChain(chain) => write!(f, "leftover chain {chain} (no tunnel uses it)"),
+            DriftKind::NoRule(chain, rule) => write!(f, "missing rule in {chain}: {rule}"),
+            DriftKind::UnexpectedRule(chain, rule) => write!(f, "unexpected rule in {chain}: {rule}"),
+            DriftKind::Order(chain) => write!(f, "rules of {chain} in another order"),
+            DriftKind::NoJump(chain) => write!(f, "missing jump: {} -> {}", chain.name(), base_chain(*chain)),
+            DriftKind::Jumps(chain, 1) => write!(
+                f,
+                "unexpected jump {} -> {} (expected 0, found 1)",
+                chain.name(),
+                base_chain(*chain)
+            ),
+            DriftKind::Jumps(chain, times) => {
+                write!(
+                    f,
+                    "unexpected jumps {} -> {} (found {times})",
+                    chain.name(),
+                    base_chain(*chain)
+                )
             }
-            DriftKind::Nothing(chains) => write!(f, "missing: everything of ours, {chains} chains"),
-            DriftKind::NoChain(chain) => write!(f, "missing: chain {chain}"),
-            DriftKind::OrphanChain(chain) => write!(f, "foreign: chain {chain}, which nothing on record needs"),
-            DriftKind::NoRule(chain, rule) => write!(f, "missing: in {chain}: {rule}"),
-            DriftKind::UnexpectedRule(chain, rule) => write!(f, "foreign: in {chain}: {rule}"),
-            DriftKind::Order(chain) => write!(f, "changed: the order of the rules in {chain}"),
-            DriftKind::NoJump(chain) => write!(f, "missing: the jump from {} to us", chain.name()),
-            DriftKind::Jumps(chain, times) => write!(f, "changed: {} leads to us {times} times", chain.name()),
             DriftKind::Misplaced(chain, place, rules, rule) => {
                 let side = match place {
-                    JumpPlace::First | JumpPlace::Own => "before",
+                    JumpPlace::First | JumpPlace::Own => "ahead of",
                     JumpPlace::Last => "behind",
                 };
                 let (count, more) = match rules {
-                    1 => ("a rule stands".to_owned(), ""),
-                    rules => (format!("{rules} rules stand"), " ..."),
+                    1 => ("rule".to_owned(), ""),
+                    rules => (format!("{rules} rules"), " ..."),
                 };
-                write!(f, "changed: in {} {count} {side} our jump: {rule}{more}", chain.name())
+                write!(f, "{count} {side} the {} jump: {rule}{more}", base_chain(*chain))
             }
-            DriftKind::NoUserJump(chain) => write!(f, "missing: a jump of yours to {chain} (place = \"own\")"),
+            DriftKind::NoUserJump(chain) => write!(f, "missing: your jump to {chain} (place = \"own\")"),
         }
     }
 }

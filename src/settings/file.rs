@@ -80,6 +80,13 @@ impl Settings {
         }
     }
 
+    /// Whether there is no settings file, so that defaults apply: none is named, and there is none at [`DEFAULT_PATH`].
+    #[must_use]
+    pub fn is_file_absent(config: Option<&Path>) -> bool {
+        let path = Path::new(DEFAULT_PATH);
+        config.is_none() && open(path).is_err_and(|error| is_absent(path, &error))
+    }
+
     fn read_if_any(path: &Path) -> Result<String, SettingsError> {
         match open(path) {
             Err(error) if is_absent(path, &error) => Ok(String::new()),

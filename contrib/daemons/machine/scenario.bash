@@ -216,6 +216,7 @@ command_of_ours() {
     firewall) command=("$2") gateway=$3 ;;
     *) command=("$1" "${@:3}") gateway=$2 ;;
     esac
+    [[ ${command[*]} != unblock ]] || command+=(--all)
     # An example's settings are in the /etc that its daemon sees.
     if [[ ${example[$gateway]:-} ]]; then
         nsenter --target "$(daemon_pid "$gateway")" --net --mount /usr/libexec/pluto-updown "${command[@]}"

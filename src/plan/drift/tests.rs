@@ -142,7 +142,7 @@ fn tunnels_stand_in_one_order_whichever_came_first() {
 fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let chains = desired.chains(Table::Filter).count();
-    let told = [format!("filter: missing: everything of ours, {chains} chains")];
+    let told = [format!("filter: missing: all {chains} chains of pluto-updown")];
     for empty in ["", "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"] {
         assert_eq!(compare(&desired, empty), told);
         let text = mended(&desired, empty);
@@ -159,7 +159,9 @@ fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
     let [told] = &*compare(&desired, &spoilt) else {
         panic!("one drift")
     };
-    let whole = told.strip_prefix(&format!("filter: missing: in {chain}: ")).unwrap();
+    let whole = told
+        .strip_prefix(&format!("filter: missing rule in {chain}: "))
+        .unwrap();
     assert!(whole.starts_with(rule), "{told}");
     assert_eq!(
         mended(&desired, &spoilt),
@@ -203,7 +205,7 @@ fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
     let spoilt = before(&all, "-A PLUTO-ONWARD", &format!("[0:0] -A PLUTO-ONWARD {rule}"));
     assert_eq!(
         compare(&desired, &spoilt),
-        [format!("filter: foreign: in PLUTO-ONWARD: {rule}")]
+        [format!("filter: unexpected rule in PLUTO-ONWARD: {rule}")]
     );
     assert_eq!(
         mended(&desired, &spoilt),
@@ -217,7 +219,7 @@ fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
     );
     assert_eq!(
         compare(&desired, &spoilt),
-        ["filter: foreign: in PLUTO-ONWARD: -m policy --dir out --pol none -j ACCEPT"]
+        ["filter: unexpected rule in PLUTO-ONWARD: -m policy --dir out --pol none -j ACCEPT"]
     );
     let text = mended(&desired, &spoilt);
     assert_eq!(text.matches(" --pol none -j ACCEPT").count(), 1, "{text}");
@@ -236,7 +238,7 @@ fn an_order_that_decides_is_drift() {
     let spoilt = before(&without(&all, ask), "-A PLUTO-DECRYPTED", ask);
     assert_eq!(
         compare(&desired, &spoilt),
-        ["filter: changed: the order of the rules in PLUTO-DECRYPTED"]
+        ["filter: rules of PLUTO-DECRYPTED in another order"]
     );
     let text = mended(&desired, &spoilt);
     let order = ["-j MARK", "-j PLUTO-FI\n", "! --mark", "-j MARK", "-g PLUTO-FO\n"];
@@ -254,13 +256,13 @@ fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
     let removed = without(&all, jump);
     assert_eq!(
         compare(&desired, &removed),
-        ["filter: missing: the jump from INPUT to us"]
+        ["filter: missing jump: INPUT -> PLUTO-INPUT"]
     );
     assert_eq!(mended(&desired, &removed), "*filter\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n");
     let double = before(&all, jump, "[0:0] -A INPUT -j PLUTO-INPUT");
     assert_eq!(
         compare(&desired, &double),
-        ["filter: changed: INPUT leads to us 2 times"]
+        ["filter: unexpected jumps INPUT -> PLUTO-INPUT (found 2)"]
     );
     assert_eq!(
         mended(&desired, &double),
@@ -273,7 +275,7 @@ fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
     );
     assert_eq!(
         compare(&desired, &behind),
-        ["filter: changed: in INPUT 2 rules stand before our jump: -p tcp -j f2b ..."]
+        ["filter: 2 rules ahead of the PLUTO-INPUT jump: -p tcp -j f2b ..."]
     );
     assert_eq!(
         mended(&desired, &behind),
@@ -340,7 +342,7 @@ fn a_jump_that_is_to_be_last_is_put_behind_what_came_later() {
     let later = before(&all, "-A FORWARD", "[0:0] -A INPUT -i lo -j ACCEPT");
     assert_eq!(
         compare(&desired, &later),
-        ["filter: changed: in INPUT a rule stands behind our jump: -i lo -j ACCEPT"]
+        ["filter: rule behind the PLUTO-INPUT jump: -i lo -j ACCEPT"]
     );
     assert_eq!(
         mended(&desired, &later),
@@ -364,7 +366,7 @@ fn of_a_jump_that_the_administrator_puts_in_only_its_absence_is_told() {
     let removed = without(&all, "-A INPUT -j PLUTO-INPUT");
     assert_eq!(
         compare(&desired, &removed),
-        ["filter: missing: a jump of yours to PLUTO-INPUT (place = \"own\")"]
+        ["filter: missing: your jump to PLUTO-INPUT (place = \"own\")"]
     );
     assert_eq!(mended(&desired, &removed), "");
     // And its chain stays when nothing needs it any more, empty.

@@ -30,9 +30,9 @@ fn tables(machine: &Namespace) -> String {
         .concat()
 }
 
-fn command(machine: &Namespace, word: &str) {
-    let ending = machine.hook().operate(&[word]);
-    assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{word}");
+fn command(machine: &Namespace, words: &str) {
+    let ending = machine.hook().operate(&words.split(' ').collect::<Vec<_>>());
+    assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{words}");
 }
 
 /// A machine with a bystander and these settings.
@@ -48,7 +48,7 @@ fn end(machine: &Namespace, before: &str, up: &Call, what: &str) {
     }
     machine.hook().must(&bystander().opposite());
     command(machine, "stop");
-    command(machine, "unblock");
+    command(machine, "unblock --all");
     machine.settings("");
     assert_eq!(tables(machine), before, "left behind: {what}");
     assert!(!machine.state().exists(), "a record: {what}");

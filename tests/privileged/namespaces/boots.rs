@@ -58,9 +58,9 @@ fn told(machine: &Namespace) -> (String, String) {
 fn says_so(machine: &Namespace, family: Family) {
     let (status, check) = told(machine);
     let ruleset = format!("{}-{family}", machine.backend);
-    let line = format!("{ruleset} filter: foreign: chain PLUTO-");
+    let line = format!("{ruleset} filter: leftover chain PLUTO-");
     assert!(
-        status.contains(&line) && status.contains("which nothing on record needs -- mend: pluto-updown restore"),
+        status.contains(&line) && status.contains("(no tunnel uses it) -- mend: pluto-updown restore"),
         "{status}"
     );
     assert!(check.contains(&format!("WRONG {ruleset}: ")), "{check}");

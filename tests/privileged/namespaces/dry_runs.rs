@@ -21,7 +21,11 @@ fn words(command: &str) -> &'static [&'static [&'static str]] {
     match command {
         "start" => &[&["start"], &["start", "--boot"]],
         "stop" => &[&["stop"]],
-        "unblock" => &[&["unblock"], &["unblock", "net-net"], &["unblock", "10.2.0.0/24"]],
+        "unblock" => &[
+            &["unblock", "--all"],
+            &["unblock", "net-net"],
+            &["unblock", "10.2.0.0/24"],
+        ],
         "check" => &[&["check"]],
         "flush" => &[&["flush"], &["flush", "--force"]],
         "explain" => &[
@@ -157,7 +161,7 @@ fn what_stop_and_unblock_would_do_is_shown() {
     let gateway = Gateway::new(Backend::Nft);
     for (words, shown) in [
         (&["stop"][..], "# stop: would change nft-ipv4:\n*filter\n"),
-        (&["unblock"], "# unblock: would change nft-ipv4:\n*filter\n"),
+        (&["unblock", "--all"], "# unblock: would change nft-ipv4:\n*filter\n"),
         (&["unblock", "net-net"], "# unblock: would change nft-ipv4:\n*filter\n"),
         (&["unblock", "nobody"], "# nothing to change\n"),
     ] {

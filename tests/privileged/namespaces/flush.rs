@@ -10,7 +10,7 @@ use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours};
 
 fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
-    let ending = machine.hook().operate(&[&["flush"], words].concat());
+    let ending = machine.hook().operate(&[&["flush", "--yes"], words].concat());
     assert_eq!(ending.err_text(), "");
     (ending.code, ending.out_text())
 }
@@ -47,7 +47,10 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
     for backend in VARIANTS {
         let machine = machine(backend);
         let before = machine.everything();
-        assert_eq!(flush(&machine, &[]), (Some(0), "nothing of ours is here\n".to_owned()));
+        assert_eq!(
+            flush(&machine, &[]),
+            (Some(0), "no rules or chains of pluto-updown found\n".to_owned())
+        );
         tunnels().iter().for_each(|up| machine.hook().must(up));
         let stands = machine.everything();
         let (code, text) = flush(&machine, &["--dry-run"]);
@@ -60,7 +63,7 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(0), "{text}");
         assert!(
-            text.contains(&format!("{backend}-ipv4: removed ")) && text.contains("and 5 jumps"),
+            text.contains(&format!("{backend}-ipv4: removed ")) && text.contains(", 5 jumps\n"),
             "{text}"
         );
         assert_eq!(machine.everything(), before, "{backend}");
@@ -128,8 +131,7 @@ fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
         machine.tables(Family::Ipv4, &rule);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(1), "{text}");
-        let told =
-            "left in ADMIN, because it is not ours: -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
+        let told = "kept: your rule in chain \"ADMIN\": -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
         assert!(text.contains(told), "{text}");
         let expected = [("ADMIN".to_owned(), 1), ("PLUTO-INPUT".to_owned(), 0)];
         assert_eq!(ours(&machine.saved(Family::Ipv4)), expected.into(), "{backend}");
@@ -157,7 +159,7 @@ fn both_variants_are_looked_at() {
     let all = Hook::new()
         .through(machine.entry())
         .option("--state-dir", machine.state());
-    let ending = all.operate(&["flush"]);
+    let ending = all.operate(&["flush", "--yes"]);
     assert_eq!(
         (ending.code, ending.err_text()),
         (Some(0), String::new()),

@@ -20,6 +20,7 @@ mod resolver;
 mod restore;
 mod rights;
 mod routes;
+mod safeguards;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
 mod settings;

@@ -7,7 +7,7 @@ use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, timeless, tool};
 
-const NOTHING: &str = "everything stands as it is on record\n";
+const NOTHING: &str = "nothing to restore, all rules are loaded\n";
 
 /// Tunnels of both families: two in one block, one with a device, one with something in the nat table.
 fn tunnels() -> [Call; 6] {
@@ -90,12 +90,12 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
             let spoilt = everything(&machine);
             let shown = restore(&machine, &["--dry-run"]);
             assert!(
-                shown.contains("would be mended: ") && shown.contains("\nCOMMIT\n"),
+                shown.contains("# would change the ") && shown.contains("\nCOMMIT\n"),
                 "{what}: {shown}"
             );
             assert_eq!(everything(&machine), spoilt, "{what}");
             let told = restore(&machine, &[]);
-            assert!(told.contains(&format!("mended: {backend}-ipv4 ")), "{what}: {told}");
+            assert!(told.contains(&format!(" ({backend}-ipv4 ")), "{what}: {told}");
             let mended = everything(&machine);
             // Of shared parts that do not depend on one another the order tells which came first.
             let ours = |texts: &[String]| {
@@ -146,7 +146,15 @@ fn what_stands_goes_on_counting() {
             .expect("a rule of the first tunnel");
         let rule = block.split_once("-A ").expect("a rule").1;
         machine.tables(Family::Ipv4, &[&["-D"], &*rule.split(' ').collect::<Vec<_>>()].concat());
-        assert!(restore(&machine, &[]).starts_with(&format!("mended: {backend}-ipv4 filter: missing: in PLUTO-FI-")));
+        let said = restore(&machine, &["--verbose"]);
+        assert!(
+            said.starts_with(&format!("restored 1 rule ({backend}-ipv4 filter)\n")),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("    {backend}-ipv4 filter: missing rule in PLUTO-FI-")),
+            "{said}"
+        );
         let save = tool(&format!("iptables-{backend}-save")).display().to_string();
         let after = machine.run([&*save, "-c", "-t", "filter"], "");
         let sorted = |text: &str| {
@@ -210,11 +218,8 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
         let saved = machine.run([&*save], "");
         machine.hook().must(&libreswan_up().opposite());
         machine.run([&*load], &saved);
-        let told = restore(&machine, &[]);
-        assert!(
-            told.contains("foreign: chain PLUTO-I, which nothing on record needs"),
-            "{told}"
-        );
+        let told = restore(&machine, &["-v"]);
+        assert!(told.contains("leftover chain PLUTO-I (no tunnel uses it)"), "{told}");
         machine.assert_as_before(&before);
     }
 }
@@ -236,10 +241,10 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
         let (code, text) = run(&["status"]);
         assert_eq!(code, Some(1), "{text}");
         for chain in ["INPUT", "FORWARD", "OUTPUT"] {
-            let line = format!("filter: missing: a jump of yours to PLUTO-{chain} (place = \"own\") -- mend: put it");
+            let line = format!("filter: missing: your jump to PLUTO-{chain} (place = \"own\")");
             assert!(text.contains(&line), "{text}");
         }
-        assert!(run(&["restore"]).1.contains("left to you: "), "{backend}");
+        assert!(run(&["restore"]).1.contains("needs you: "), "{backend}");
         for (chain, condition) in [
             ("INPUT", ["-i", "eth0"]),
             ("FORWARD", ["-i", "eth0"]),
@@ -253,14 +258,18 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
         assert_eq!(run(&["status"]).0, Some(0), "{backend}");
         assert_eq!(run(&["restore"]), (Some(0), NOTHING.to_owned()), "{backend}");
         assert_eq!(machine.listing(), stands, "{backend}");
-        let (code, text) = run(&["flush"]);
-        assert_eq!((code, text.matches("left in ").count()), (Some(1), 4), "{text}");
+        let (code, text) = run(&["flush", "--yes"]);
+        assert_eq!(
+            (code, text.matches("kept: your rule in ").count()),
+            (Some(1), 4),
+            "{text}"
+        );
         assert_eq!(
             the_administrators(&machine.listing()[0]),
             the_administrators(&stands[0]),
             "{backend}"
         );
-        assert_eq!(run(&["flush", "--force"]).0, Some(0));
+        assert_eq!(run(&["flush", "--yes", "--force"]).0, Some(0));
         assert!(!machine.listing()[0].contains("PLUTO-I"), "{backend}");
     }
 }
@@ -289,7 +298,7 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
         let before = sorted(&machine);
         spoil(&machine, &["-F", ";", "-X"]);
         let told = restore(&machine, &[]);
-        assert!(told.contains("missing: everything of ours, 541 chains"), "{told}");
+        assert!(told.contains("restored 541 chains"), "{told}");
         assert_eq!(sorted(&machine), before, "{backend}");
         assert_eq!(restore(&machine, &[]), NOTHING);
 

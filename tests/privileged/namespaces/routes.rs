@@ -164,7 +164,7 @@ fn what_a_route_of_ours_replaces_comes_back() {
         }
         // Without a word of the daemon.
         router.must(&route());
-        assert_eq!(router.hook().operate(&["flush"]).code, Some(0));
+        assert_eq!(router.hook().operate(&["flush", "--yes"]).code, Some(0));
         assert_eq!(router.state(), before, "{line}");
     }
 }
@@ -518,7 +518,7 @@ fn a_dry_run_shows_lines_that_do_the_same() {
 fn restore_says_nothing_of_routes_that_stand() {
     let router = Router::new();
     router.must(&route());
-    let stands = "everything stands as it is on record\n";
+    let stands = "nothing to restore, all rules are loaded\n";
     router.must(&route().saying("up-client"));
     assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
     // One of another kind.
@@ -531,6 +531,6 @@ fn restore_says_nothing_of_routes_that_stand() {
     assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
     router.machine.run(["ip", "route", "del", "10.7.0.0/24"], "");
     let said = router.hook().operate(&["restore"]).out_text();
-    assert!(said.starts_with("mended: ip -4 route replace 10.7.0.0/24"), "{said}");
+    assert!(said.starts_with("restored: ip -4 route replace 10.7.0.0/24"), "{said}");
     assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
 }

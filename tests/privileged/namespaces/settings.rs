@@ -139,6 +139,10 @@ impl Pair {
 
     /// A command, on both sides.
     pub(crate) fn operate(&mut self, command: &str) -> Ending {
+        let command_line = |command| match command {
+            "unblock" => vec!["unblock", "--all"],
+            other => vec![other],
+        };
         let done = match command {
             "start" => self.world.start(),
             "stop" => self.world.stop(),
@@ -146,7 +150,7 @@ impl Pair {
             other => panic!("{other}"),
         };
         done.unwrap_or_else(|error| panic!("{command}: {error}"));
-        let ending = self.machine.hook().operate(&[command]);
+        let ending = self.machine.hook().operate(&command_line(command));
         assert_eq!(
             (ending.code, ending.err_text()),
             (Some(0), String::new()),
@@ -362,7 +366,7 @@ fn try_gateway(pair: &mut Pair, setting: &str) {
     let text = format!("[gateway]\n{setting}\n");
     pair.set(&text);
     let said = pair.operate("start").out_text();
-    assert!(said.starts_with("changed "), "{setting}: {said}");
+    assert!(said.starts_with("applied: "), "{setting}: {said}");
     pair.assert_alike(setting);
     let said = pair.operate("start").out_text();
     assert!(said.starts_with("nothing to change: "), "{setting}: {said}");

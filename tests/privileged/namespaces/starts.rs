@@ -96,8 +96,8 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
             }
         }
         machine.hook().must(&up().opposite());
-        for word in ["stop", "unblock"] {
-            assert_eq!(machine.hook().operate(&[word]).code, Some(0));
+        for words in [&["stop"][..], &["unblock", "--all"]] {
+            assert_eq!(machine.hook().operate(words).code, Some(0));
         }
         assert_eq!(all_tables(&machine), before, "{backend}");
         assert!(!machine.state().exists());
@@ -168,7 +168,7 @@ fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
                 repair(&machine, Family::Ipv4);
                 machine.hook().must(&up());
                 machine.hook().must(&up().opposite());
-                machine.hook().operate(&["unblock"]);
+                machine.hook().operate(&["unblock", "--all"]);
                 assert_eq!(all_tables(&machine), before, "{what}");
             }
         }

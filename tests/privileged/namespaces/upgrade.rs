@@ -104,8 +104,8 @@ fn what_the_old_version_left_goes_tunnel_by_tunnel() {
     for up in ups() {
         hook(&machine).must(&up.opposite());
     }
-    for command in ["stop", "unblock"] {
-        assert_eq!(hook(&machine).operate(&[command]).code, Some(0), "{command}");
+    for command in [&["stop"][..], &["unblock", "--all"]] {
+        assert_eq!(hook(&machine).operate(command).code, Some(0), "{command:?}");
     }
     assert_gone(&machine);
 }
@@ -141,7 +141,7 @@ fn the_first_call_writes_what_the_old_version_left_in_the_present_layout() {
         );
         assert!(!after.contains("-A PLUTO-ONWARD -j ACCEPT"), "{backend}: {after}");
         assert_status(&machine, 3);
-        assert_eq!(hook(&machine).operate(&["flush"]).code, Some(0), "{backend}");
+        assert_eq!(hook(&machine).operate(&["flush", "--yes"]).code, Some(0), "{backend}");
         assert_gone(&machine);
     }
 }
@@ -177,6 +177,6 @@ fn what_the_old_version_left_comes_back_after_a_reload_beside_new_tunnels() {
     assert_status(&machine, 4);
     assert_eq!(hook(&machine).operate(&["start"]).code, Some(0));
     assert_status(&machine, 4);
-    assert_eq!(hook(&machine).operate(&["flush"]).code, Some(0));
+    assert_eq!(hook(&machine).operate(&["flush", "--yes"]).code, Some(0));
     assert_gone(&machine);
 }

@@ -8,8 +8,8 @@ use std::process::Command;
 
 const PAGE: &str = include_str!("../../../CONTRIBUTING.md");
 
-fn asked(option: &str, more: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/daemons/run");
+fn printed(script: &str, option: &str, more: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let output = Command::new(script).arg(option).args(more).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -18,7 +18,7 @@ fn asked(option: &str, more: &[&str]) -> String {
 /// The daemons' families under which each scenario is run.
 fn families(more: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut families: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for line in asked("--list", more).lines() {
+    for line in printed("contrib/daemons/run", "--list", more).lines() {
         let [daemon, _, scenario] = line.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };
@@ -34,11 +34,21 @@ fn families(more: &[&str]) -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn contributing_lists_the_scenarios_that_only_full_runs() {
-    let list: String = asked("--left-out", &[])
+    contributing_lists("contrib/daemons/run", "strongswan-5.9 with nft: ");
+}
+
+#[test]
+fn contributing_lists_the_scripts_that_only_full_runs() {
+    contributing_lists("contrib/test", "contrib/cloud-boot\n");
+}
+
+/// That the page has what a script prints as left out, with `one` in it and nothing else.
+fn contributing_lists(script: &str, one: &str) {
+    let list: String = printed(script, "--left-out", &[])
         .lines()
         .map(|line| format!("    {line}\n"))
         .collect();
-    assert!(list.contains("strongswan-5.9 with nft: "));
+    assert!(list.contains(one), "{list}");
     assert!(
         PAGE.contains(&format!("\n\n{list}\n")),
         "CONTRIBUTING.md should list:\n{list}"

@@ -5,6 +5,7 @@ mod completions;
 mod help;
 mod left_out;
 mod manual;
+mod pages;
 mod pieces;
 mod scripts;
 mod terminal;
