@@ -336,17 +336,23 @@ pub enum CliCommand {
         yes: bool,
     },
     /// Show what a tunnel allows, or the verdict on a packet
-    #[command(help_template = HELP, after_help = PACKET_HELP)]
+    #[command(help_template = HELP, after_help = PACKET_HELP, override_usage = "pluto-updown explain [OPTIONS] [NAME | FROM TO [SERVICE]]")]
     Explain {
-        /// The connection, or a tunnel's short name as in its chains
-        #[arg(value_name = "CONNECTION", required_unless_present = "packet", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-        name: Option<String>,
-        /// Show the verdict on a packet; see below
+        /// A tunnel, or the ends of a packet; none: list the tunnels
+        #[arg(value_name = "WORD", num_args = 0..=4, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        words: Vec<String>,
+        /// The verdict on a packet, also of a named tunnel
         #[arg(long, num_args = 2..=4, value_names = ["FROM", "TO"])]
         packet: Option<Vec<String>>,
-        /// Draw the diagram as SVG, and nothing else
+        /// Draw the path of the tunnel's packets, in text
         #[arg(long, conflicts_with = "packet")]
+        diagram: bool,
+        /// Draw it as SVG, and print nothing else
+        #[arg(long, conflicts_with_all = ["packet", "diagram"])]
         svg: bool,
+        /// Also show the chains and other paths
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Forget tunnels without an IPsec policy in the kernel
     #[command(help_template = HELP)]
@@ -444,11 +450,14 @@ pub fn answer(error: &clap::Error) -> String {
     }
 }
 
-/// What `--packet` takes.
+/// What a packet is.
 const PACKET_HELP: &str = "\
-The packet: --packet FROM TO [PROTOCOL|SERVICE] [PORT]. A service is as in the
-settings file: tcp/22, ping. It is followed in clear, and through every tunnel
-that its addresses fit, to the rule that decides.";
+NAME is a connection, or the short name of a tunnel as in its chains.
+FROM and TO are addresses or host names. A SERVICE is a TCP port, or as in
+/etc/services or the settings file: 443, https, tcp:443, udp 53, ping, esp.
+  pluto-updown explain 10.2.0.9 10.1.0.5 443
+  pluto-updown explain branch.example db.example:5432
+  pluto-updown explain NAME --packet 10.2.0.9 10.1.0.5 ping";
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,7 @@ _pluto_updown() {
         case $command in
         '') common+=' --wait --no-routes --dry-run --version' ;;
         check) common+=' --wait' ;;
-        explain) common+=' --packet --svg' ;;
+        explain) common+=' --packet --diagram --svg --verbose' ;;
         flush) common+=' --wait --dry-run --force --yes' ;;
         start) common+=' --wait --dry-run --boot --force --verbose' ;;
         unblock) common+=' --wait --dry-run --all' ;;

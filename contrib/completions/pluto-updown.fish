@@ -28,7 +28,9 @@ complete -c pluto-updown -n "not __fish_seen_subcommand_from $commands" -a statu
 complete -c pluto-updown -n "not __fish_seen_subcommand_from $commands" -a replay -d 'Run every call in a captures file'
 
 complete -c pluto-updown -n '__fish_seen_subcommand_from explain' -l packet -x -d 'Show the verdict on a packet'
-complete -c pluto-updown -n '__fish_seen_subcommand_from explain' -l svg -d 'Draw the diagram'
+complete -c pluto-updown -n '__fish_seen_subcommand_from explain' -l diagram -d 'Draw the path of packets in text'
+complete -c pluto-updown -n '__fish_seen_subcommand_from explain' -l svg -d 'Draw it as SVG'
+complete -c pluto-updown -n '__fish_seen_subcommand_from explain' -s v -l verbose -d 'Also show chains and other paths'
 complete -c pluto-updown -n '__fish_seen_subcommand_from explain unblock' -a '(pluto-updown status --names 2>/dev/null)'
 complete -c pluto-updown -n '__fish_seen_subcommand_from flush' -l force -d 'Also rules of yours that lead to a chain of ours'
 complete -c pluto-updown -n '__fish_seen_subcommand_from flush' -s y -l yes -d 'Do not ask, though tunnels are up'

@@ -34,7 +34,7 @@ _pluto_updown() {
     command) _describe command commands ;;
     rest)
         case $words[1] in
-        explain) _arguments $common '(--packet)--svg[draw the diagram]' '(--svg)--packet[show the verdict on a packet]:from:' '1:connection:_pluto_updown_names' ;;
+        explain) _arguments $common '(--packet --diagram)--svg[draw the diagram as SVG]' '(--packet --svg)--diagram[draw the path of packets in text]' '(--svg --diagram)--packet[show the verdict on a packet]:from:' '(-v --verbose)'{-v,--verbose}'[also show chains and other paths]' '1:connection:_pluto_updown_names' '*:word:' ;;
         unblock) _arguments $common $wait $rehearse '(1)--all[every blocked pair]' '(--all)1:connection:_pluto_updown_names' ;;
         flush) _arguments $common $wait $rehearse '--force[also rules of yours that lead to a chain of ours]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
         start) _arguments $common $wait $rehearse '--boot[with a broken file, install the settings that were good last]' '--force[remove restrictions without a settings file]' $verbose ;;

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
 use pluto_updown::netfilter::{IptablesSave, JumpOwner, Listing, Section, Table, UserRules, purge, restore_text};
-use pluto_updown::operator::PacketQuery;
+use pluto_updown::operator::{Directory, PacketQuery};
 use pluto_updown::plan::{
     DesiredState, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, detect_drift,
     esp_peer_rules, plan_faults, rebuild, reconcile, rule_probes, transition, tunnel_rules,
@@ -146,11 +146,20 @@ pub fn resolv_conf(bytes: &[u8]) {
     }
 }
 
+/// Host names that nobody looks up.
+struct NoNames;
+
+impl Directory for NoNames {
+    fn addresses(&self, _name: &str) -> Result<Vec<std::net::IpAddr>, String> {
+        Err("no such host".to_owned())
+    }
+}
+
 /// The words behind `explain --packet`.
 pub fn packet(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let words: Vec<_> = text.split([' ', '\n', '\0']).map(str::to_owned).collect();
-    match PacketQuery::parse(&words) {
+    match PacketQuery::parse(&words, &NoNames) {
         Ok(question) => {
             assert_eq!(
                 Family::of_address(question.source),

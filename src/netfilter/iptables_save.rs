@@ -40,6 +40,11 @@ pub struct SavedRule {
 }
 
 impl SavedRule {
+    /// Its words; a quoted text is one of them.
+    pub fn words(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        rule_words(&self.text)
+    }
+
     /// The chain or target of `-j` or `-g`.
     #[must_use]
     pub fn jump_target(&self) -> Option<Cow<'_, str>> {
@@ -60,6 +65,8 @@ impl SavedRule {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SavedTable {
     chains: BTreeMap<String, Vec<SavedRule>>,
+    /// What becomes of a packet at the end of a built-in chain, ACCEPT or DROP.
+    policies: BTreeMap<String, String>,
 }
 
 impl SavedTable {
@@ -72,6 +79,12 @@ impl SavedTable {
     #[must_use]
     pub fn rules(&self, chain: &str) -> &[SavedRule] {
         self.chains.get(chain).map_or(&[], |rules| rules)
+    }
+
+    /// The policy of a built-in chain: `ACCEPT` or `DROP`. None for a chain of users.
+    #[must_use]
+    pub fn policy(&self, built_in: &str) -> Option<&str> {
+        self.policies.get(built_in).map(String::as_str)
     }
 
     /// Whether the table has this chain.
@@ -119,8 +132,12 @@ impl IptablesSave {
                 continue;
             };
             if let Some(declared) = line.strip_prefix(':') {
-                let name = declared.split(' ').next().unwrap_or_default();
+                let mut words = declared.split(' ');
+                let name = words.next().unwrap_or_default();
                 table.chains.entry(name.to_owned()).or_default();
+                if let Some(policy) = words.next().filter(|policy| *policy != "-") {
+                    table.policies.insert(name.to_owned(), policy.to_owned());
+                }
             } else if let Some((chain, rule)) = parse_rule(line) {
                 table.chains.entry(chain.to_owned()).or_default().push(rule);
             }
@@ -203,6 +220,8 @@ COMMIT
         assert_eq!(rule.text, "-m policy --dir in --pol ipsec -j PLUTO-I");
         assert_eq!(rule.counters, Counters { packets: 7, bytes: 8 });
         assert_eq!(filter.rules("INPUT").len(), 5);
+        assert_eq!(filter.policy("INPUT"), Some("DROP"));
+        assert_eq!((filter.policy("PLUTO-INPUT"), filter.policy("FORWARD")), (None, None));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use check::Privileges;
-pub use explain::{PacketQuery, PacketQueryError};
+pub use explain::{Directory, PacketQuery, PacketQueryError};
 use start::{Occasion, StartRequest};
 pub use status::Colours;
 use status::StatusForm;
@@ -78,14 +78,30 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             };
             ended("check", check::run(&options, rights, colours))
         }
-        CliCommand::Explain { name, packet, svg } => {
-            let form = if svg {
-                explain::Form::Picture
-            } else {
-                explain::Form::Words
+        CliCommand::Explain {
+            words,
+            packet,
+            diagram,
+            svg,
+            verbose,
+        } => {
+            let form = match (svg, diagram) {
+                (true, _) => explain::Form::Svg,
+                (false, true) => explain::Form::Diagram,
+                (false, false) => explain::Form::Words,
             };
-            let asked = explain::Asked { name, packet, form };
-            ended("explain", explain::run(&options, &asked))
+            let detail = if verbose {
+                explain::Detail::Full
+            } else {
+                explain::Detail::Brief
+            };
+            let asked = explain::Asked {
+                words,
+                packet,
+                form,
+                detail,
+            };
+            ended("explain", explain::run(&options, &asked, colours))
         }
         CliCommand::Flush { force, yes } => {
             let others = if force { UserRules::Delete } else { UserRules::Keep };

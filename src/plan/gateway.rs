@@ -60,6 +60,42 @@ pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
     (!is_empty || is_awaited).then_some(tunnel_rules)
 }
 
+/// The key of `[gateway]` that a rule is there for: the one that brings it when it is set alone. None, if none of these settings does.
+#[must_use]
+pub fn gateway_key(gateway: &Gateway, family: Family, chain: &ChainName, rule: &Rule) -> Option<&'static str> {
+    let Gateway {
+        ike,
+        esp,
+        peers,
+        through,
+        only_ipsec,
+        icmp,
+        inner_only,
+        ..
+    } = gateway.clone();
+    let none = Gateway::default;
+    let alone = [
+        ("inner-only", Gateway { inner_only, ..none() }),
+        ("icmp", Gateway { icmp, ..none() }),
+        (
+            "ike",
+            Gateway {
+                ike,
+                peers: peers.clone(),
+                ..none()
+            },
+        ),
+        ("esp", Gateway { esp, peers, ..none() }),
+        ("through", Gateway { through, ..none() }),
+        ("only-ipsec", Gateway { only_ipsec, ..none() }),
+    ];
+    let brings = |gateway: &Gateway| gateway_rules(gateway, family).is_some_and(|rules| rules.holds(chain, rule));
+    alone
+        .into_iter()
+        .find(|(_, gateway)| brings(gateway))
+        .map(|(key, _)| key)
+}
+
 /// Which packets a chain of the gateway is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GatewayPath {

@@ -61,7 +61,7 @@ pub use clear_text_block::{block_order, can_block_clear_text, clear_text_block, 
 pub use desired_state::{DesiredChain, DesiredState};
 pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
 pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
-pub use gateway::gateway_rules;
+pub use gateway::{gateway_key, gateway_rules};
 pub use identity::{TunnelId, TunnelKey, are_alike, may_have_become, moves};
 pub use nat::kept_sources;
 pub use ordered_change::Around;

@@ -76,6 +76,13 @@ impl TunnelRules {
         }
     }
 
+    /// Whether a rule in a chain of the filter table is among these.
+    #[must_use]
+    pub fn holds(&self, chain: &ChainName, rule: &Rule) -> bool {
+        let mut rules = self.filter.rules.iter();
+        rules.any(|placed| placed.rule == *rule && placed.chain == Chain::Own(chain.clone()))
+    }
+
     /// The tables that it has something in.
     #[must_use]
     pub fn tables(&self) -> BTreeSet<Table> {

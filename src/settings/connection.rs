@@ -1,5 +1,7 @@
 //! Which tunnels an entry `[[connection]]` is about.
 
+use std::fmt;
+
 use ipnet::IpNet;
 
 use super::pattern::{Fit, IdentityPattern, NamePattern};
@@ -38,6 +40,30 @@ pub struct ConnectionFilter {
     pub user: Option<IdentityPattern>,
     /// Key `peer-network`: the far network lies in it whole; for road warriors with virtual addresses.
     pub remote_network: Option<IpNet>,
+}
+
+/// `name = "road-*", user = "anna"`, as in the file.
+impl fmt::Display for ConnectionFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            remote_id: peer_id,
+            user,
+            remote_network: peer_network,
+        } = self;
+        let keys = [
+            ("name", name.as_ref().map(ToString::to_string)),
+            ("peer-id", peer_id.as_ref().map(ToString::to_string)),
+            ("user", user.as_ref().map(ToString::to_string)),
+            ("peer-network", peer_network.map(|network| network.to_string())),
+        ];
+        let keys = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        for (number, (key, value)) in keys.enumerate() {
+            let between = if number > 0 { ", " } else { "" };
+            write!(f, "{between}{key} = \"{value}\"")?;
+        }
+        Ok(())
+    }
 }
 
 impl ConnectionFilter {

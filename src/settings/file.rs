@@ -96,7 +96,7 @@ impl Settings {
 }
 
 impl Malformed {
-    fn in_file(self, path: &Path) -> SettingsError {
+    pub(super) fn in_file(self, path: &Path) -> SettingsError {
         SettingsError::Malformed {
             path: path.to_owned(),
             line: self.line,

@@ -13,6 +13,7 @@ mod reader;
 mod route;
 mod salvage;
 mod service;
+mod source;
 mod stock;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, Whe
 pub use route::{AlwaysRoute, RouteArguments};
 pub use salvage::only_ipsec;
 pub use service::Service;
+pub use source::{SettingOrigin, SettingPlace, SettingTable, SettingsSource};
 pub use stock::{STOCK_PATHS, StockSettings};
 
 /// What the administrator has set.
@@ -56,7 +58,10 @@ impl Settings {
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.overrides.apply_to(&self.tunnel));
+        let certain = entry.map_or_else(
+            || self.tunnel.clone(),
+            |(_, entry)| entry.overrides.apply_to(&self.tunnel),
+        );
         doubtful.into_iter().fold(certain, |policy, (_, entry)| {
             policy.intersect(&entry.overrides.apply_to(&self.tunnel))
         })
@@ -66,7 +71,7 @@ impl Settings {
     #[must_use]
     pub fn blocked_pairs_of(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let entries = entry.into_iter().chain(doubtful.into_iter().map(|(_, entry)| entry));
+        let entries = entry.into_iter().chain(doubtful).map(|(_, entry)| entry);
         let pairs = entries.flat_map(ConnectionSettings::pairs);
         pairs.filter(|(local, _)| local.family() == tunnel.family()).collect()
     }
@@ -75,7 +80,10 @@ impl Settings {
     #[must_use]
     pub fn doubts(&self, tunnel: &Tunnel) -> Option<UncertainEntries<'_>> {
         let Applying { entry, doubtful } = self.applying(tunnel);
-        let certain = entry.map_or_else(|| self.tunnel.clone(), |entry| entry.overrides.apply_to(&self.tunnel));
+        let certain = entry.map_or_else(
+            || self.tunnel.clone(),
+            |(_, entry)| entry.overrides.apply_to(&self.tunnel),
+        );
         let conflicts =
             |(_, entry): &(usize, &ConnectionSettings)| certain.conflicts(&entry.overrides.apply_to(&self.tunnel));
         let conflicts: BTreeSet<_> = doubtful.iter().flat_map(conflicts).collect();
@@ -116,7 +124,7 @@ impl Settings {
                 Fit::No => {}
                 Fit::Doubtful => applying.doubtful.push((number, entry)),
                 Fit::Yes => {
-                    applying.entry = Some(entry);
+                    applying.entry = Some((number, entry));
                     break;
                 }
             }
@@ -128,8 +136,8 @@ impl Settings {
 /// The entries that apply to a tunnel, or may.
 #[derive(Debug, Default)]
 struct Applying<'a> {
-    entry: Option<&'a ConnectionSettings>,
-    /// Each with its number, from 1.
+    /// With its number, from 1; so are the doubtful ones.
+    entry: Option<(usize, &'a ConnectionSettings)>,
     doubtful: Vec<(usize, &'a ConnectionSettings)>,
 }
 

@@ -85,6 +85,15 @@ impl Service {
             .collect()
     }
 
+    /// A service as other programs write it: `22/tcp`, `tcp:22`, `TCP 22`.
+    pub(crate) fn respelt(text: &str) -> Option<Self> {
+        let text = text.trim().to_ascii_lowercase();
+        let turned = text.split_once('/').map(|(one, other)| format!("{other}/{one}"));
+        let parted = text.replacen([':', ' ', '-'], "/", 1);
+        let spellings = [Some(text), turned, Some(parted)];
+        spellings.into_iter().flatten().find_map(|text| text.parse().ok())
+    }
+
     /// The traffic that comes out of a tunnel of this family for it, seen from our end. Nothing, if it is a service of the other family.
     #[must_use]
     pub fn traffic(&self, family: Family) -> Vec<Traffic> {

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::find::FoundTunnel;
 use super::kinds;
+use super::packet_query::{ESP, protocol};
 use super::record_view::{RecordView, RulesetView};
 use super::traffic_class::{TrafficClass, sentence};
-use super::verdict::{brief, on_the_way, protocol};
+use super::verdict::{brief, on_the_way};
 use crate::netfilter::{BuiltIn, Rule, Table};
 use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState, kept_sources};
 use crate::record::{ClearTextBlockRecord, TunnelRecord};
@@ -22,11 +23,16 @@ const WIDTH: usize = 80;
 /// All sentences about a tunnel.
 pub(super) fn text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
     let FoundTunnel { ruleset: book, record } = found;
-    let mut text = format!("{} ({}, {})\n", record.key.connection, record.id, book.ruleset);
+    let allow = &record.effective_policy().allow;
+    let mut text = format!(
+        "{} ({}, {}): allows {allow}\n",
+        record.key.connection, record.id, book.ruleset
+    );
+    text.push_str(&section("", &setting(scene, record)));
     text.push_str(&section("", &who(scene, record)));
-    text.push_str(&section("WHAT MAY FLOW", &flows(book, record)));
-    text.push_str(&section("BESIDES", &besides(record)));
-    text.push_str(&section("IN CLEAR", &in_clear(scene, found)));
+    text.push_str(&section("ALLOWED", &flows(book, record)));
+    text.push_str(&section("ALSO", &besides(record)));
+    text.push_str(&section("UNENCRYPTED", &in_clear(scene, found)));
     text
 }
 
@@ -44,6 +50,17 @@ fn section(title: &str, sentences: &[String]) -> String {
     text
 }
 
+/// Where in the settings file it is set what the tunnel allows.
+fn setting(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
+    match &scene.settings {
+        Ok(source) => {
+            let places = source.of_tunnel(&record.tunnel, "allow");
+            places.iter().map(|place| format!("setting  {place}")).collect()
+        }
+        Err(error) => vec![format!("setting  {error}")],
+    }
+}
+
 /// Who is at the other end, and since when.
 fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     let tunnel = &record.tunnel;
@@ -58,7 +75,7 @@ fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
         .map_or_else(String::new, |user| format!(", user {user}"));
     let mut sentences = vec![
         format!(
-            "Between {} here and {} there.",
+            "Between {} (local) and {} (remote).",
             tunnel.local_client, tunnel.remote_client
         ),
         format!("Peer: {}{}{user}", known(tunnel.remote_host), named(&tunnel.remote_id)),
@@ -82,18 +99,18 @@ fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
 /// By what its packets are known.
 pub(super) fn attached(tunnel: &Tunnel) -> String {
     match &tunnel.sa_match {
-        SaMatch::Interface(device) => format!("Known by its device {device}, and by its networks"),
+        SaMatch::Interface(device) => format!("Matched by its interface {device} and its networks"),
         SaMatch::Policy { reqid, protocol } => {
             let protocol = protocol.map_or_else(|| "IPsec".to_owned(), |sa| sa.to_string().to_uppercase());
             let number = reqid.map_or_else(String::new, |reqid| format!(" with reqid {reqid}"));
-            format!("Known by its policy ({protocol}{number}), and by its networks")
+            format!("Matched by its IPsec policy ({protocol}{number}) and its networks")
         }
     }
 }
 
 fn flows(book: &RulesetView, record: &TunnelRecord) -> Vec<String> {
     let lanes = TrafficClass::ALL.map(|lane| sentence(record, lane));
-    let both = "Out of this tunnel and into another, or the other way round: only what both allow.".to_owned();
+    let both = "Between this tunnel and another: only what both allow.".to_owned();
     let place = Table::Filter
         .built_in()
         .iter()
@@ -131,7 +148,7 @@ fn besides(record: &TunnelRecord) -> Vec<String> {
     }
     if let Some(chain) = &policy.chain {
         sentences.push(format!(
-            "Your chain {chain} is asked first wherever the tunnel has a chain; what it decides counts."
+            "Your chain {chain} is asked first on every path of the tunnel; what it decides counts."
         ));
     }
     let sizes: Vec<_> = rules(record, Table::Mangle)
@@ -170,12 +187,12 @@ fn addresses(record: &TunnelRecord) -> String {
     let is_exempt = record.tunnel_rules.optional.contains(&OptionalChains::NatExempt);
     match (hidden_behind(record), record.effective_policy().nat) {
         (Some(address), _) => format!(
-            "Addresses: machines behind the gateway leave with {address}, and what answers them comes back to them. New connections of machines outside {} are let through by your own rules, or not at all.",
+            "Addresses: hosts behind the gateway are source-NATed to {address}, and get their replies. NEW connections of hosts outside {} are not decided here: your rules decide.",
             record.tunnel.local_client
         ),
-        (None, _) if is_exempt => "Addresses: they stay, whatever SNAT or MASQUERADE rules you have.".to_owned(),
+        (None, _) if is_exempt => "Addresses: unchanged, whatever SNAT or MASQUERADE rules you have.".to_owned(),
         (None, Nat::Leave) => "Addresses: your own NAT rules decide.".to_owned(),
-        (None, _) => "Addresses: we change nothing.".to_owned(),
+        (None, _) => "Addresses: unchanged by pluto-updown.".to_owned(),
     }
 }
 
@@ -184,10 +201,10 @@ fn in_clear(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let FoundTunnel { ruleset: book, record } = found;
     let mut sentences = match book.gateway() {
         Some(gateway) => vec![format!(
-            "The gateway's own rules are in for {}. They are about packets in clear only; what comes out of the tunnel never meets them.",
+            "The gateway rules are loaded for {}. They apply to unencrypted packets only, never to packets of the tunnel.",
             span(scene.now.saturating_sub(gateway.since))
         )],
-        None => vec!["The gateway's own rules are not in (pluto-updown start puts in what is set).".to_owned()],
+        None => vec!["No gateway rules are loaded (pluto-updown start installs those that are set).".to_owned()],
     };
     sentences.extend(outer(scene, found));
     sentences.extend(between_networks(book, &record.tunnel));
@@ -200,7 +217,7 @@ fn in_clear(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
 fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let tunnel = &found.record.tunnel;
     let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
-        return vec!["IKE and ESP: the daemon did not say between which addresses.".to_owned()];
+        return vec!["IKE and ESP: the daemon did not say which addresses they use.".to_owned()];
     };
     let kinds = [
         (
@@ -219,9 +236,6 @@ fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     });
     told.into()
 }
-
-/// Encapsulating Security Payload, RFC 4303
-pub(super) const ESP: u8 = 50;
 
 /// What becomes of a packet from the peer to the gateway, and of one to the peer.
 pub(super) fn closed(
@@ -254,7 +268,7 @@ pub(super) fn closed(
     [comes, leaves].map(
         |(packet, built_in)| match scene.ruleset_beside(found.ruleset.ruleset, peer) {
             Some(book) => brief(&book.traces(packet), family),
-            None => format!("is left to your own rules in {}", built_in.name()),
+            None => format!("is not decided here: your {} rules decide", built_in.name()),
         },
     )
 }
@@ -283,7 +297,7 @@ fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
             answered_at: None,
         };
         let fate = brief(&book.traces(packet), tunnel.family());
-        format!("Between the networks in clear, {how}, as {source} -> {destination}: {fate}.")
+        format!("Unencrypted {how}, as {source} -> {destination}: {fate}.")
     });
     told.into()
 }
@@ -312,6 +326,6 @@ fn held_apart(scene: &RecordView, guard: &ClearTextBlockRecord) -> String {
         .first()
         .map_or_else(|| far.to_string(), ToString::to_string);
     format!(
-        "Held apart for {since}: packets in clear between {near} and {far} are dropped, also while no tunnel is up, until `pluto-updown unblock {unblock}`."
+        "Blocked for {since}: unencrypted packets between {near} and {far} are dropped, also while no tunnel is up, until `pluto-updown unblock {unblock}`."
     )
 }

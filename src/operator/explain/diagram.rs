@@ -2,9 +2,9 @@
 
 use super::about::{self, closed};
 use super::find::FoundTunnel;
+use super::packet_query::{ESP, protocol};
 use super::record_view::RecordView;
 use super::traffic_class::{ClassSentence, TrafficClass, class_sentences};
-use super::verdict::protocol;
 use crate::netfilter::{BuiltIn, ChainName, Direction, Table};
 use crate::plan::{AllowedTraffic, PacketPath};
 use crate::record::TunnelRecord;
@@ -65,25 +65,25 @@ pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
     let [closed, _] = esp(scene, found);
-    let clear = format!("{} -> {}, in clear", tunnel.remote_client, tunnel.local_client);
+    let clear = format!("{} -> {}, unencrypted", tunnel.remote_client, tunnel.local_client);
     let opened = match &tunnel.sa_match {
-        SaMatch::Policy { .. } => format!("to rules it came by policy (--dir in --pol ipsec{})", numbered(tunnel)),
-        SaMatch::Interface(device) => format!("it appears on the device {device}, and bears no policy"),
+        SaMatch::Policy { .. } => format!("matched as: -m policy --dir in --pol ipsec{}", numbered(tunnel)),
+        SaMatch::Interface(device) => format!("it comes in by the interface {device}, without an IPsec policy"),
     };
     Diagram {
         title: format!("OUT OF THE TUNNEL {}", tunnel.connection),
         before: vec![
-            Stop::kernel("PREROUTING, INPUT: the ESP packet, closed", [closed]),
-            Stop::kernel("the kernel takes ESP off: the packet begins anew", [clear, opened]),
+            Stop::kernel("PREROUTING, INPUT: ESP packet", [closed]),
+            Stop::kernel("decapsulated, re-enters PREROUTING", [clear, opened]),
             station(record, BuiltIn::PreRouting, Direction::In),
         ],
         ways: [
             Branch {
-                whose: "for the gateway itself".to_owned(),
+                whose: "to the gateway itself".to_owned(),
                 stops: vec![decision(record, TrafficClass::Here)],
             },
             Branch {
-                whose: "for somebody behind it".to_owned(),
+                whose: "forwarded (to hosts behind it)".to_owned(),
                 stops: vec![
                     decision(record, TrafficClass::Through),
                     Stop::kernel("POSTROUTING", ["leaves by its route".to_owned()]),
@@ -112,7 +112,7 @@ pub(super) fn outbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
                 stops: vec![Stop::kernel(&routed, []), decision(record, TrafficClass::HereOut)],
             },
             Branch {
-                whose: "from somebody behind it".to_owned(),
+                whose: "forwarded (from hosts behind it)".to_owned(),
                 stops: vec![
                     Stop::kernel(&format!("PREROUTING; {routed}"), []),
                     decision(record, TrafficClass::ThroughOut),
@@ -121,8 +121,8 @@ pub(super) fn outbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
         ],
         after: vec![
             station(record, BuiltIn::PostRouting, Direction::Out),
-            Stop::kernel("the kernel puts ESP on", []),
-            Stop::kernel("OUTPUT, POSTROUTING: the ESP packet, closed", [closed]),
+            Stop::kernel("ESP encapsulation", []),
+            Stop::kernel("OUTPUT, POSTROUTING: ESP packet", [closed]),
         ],
     }
 }
@@ -141,7 +141,7 @@ fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
     let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
         return ["from the peer", "to the peer"].map(str::to_owned);
     };
-    let [comes, leaves] = closed(scene, found, me, peer, &protocol(about::ESP));
+    let [comes, leaves] = closed(scene, found, me, peer, &protocol(ESP));
     [
         format!("from {peer} to {me}: {comes}"),
         format!("from {me} to {peer}: {leaves}"),
@@ -152,11 +152,11 @@ fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
 fn decision(record: &TunnelRecord, lane: TrafficClass) -> Stop {
     let way = class_sentences(record, lane);
     let (tone, words) = match &way.passes {
-        None => (Tone::Left, "left to your own rules"),
-        Some(AllowedTraffic::Undecided) => (Tone::Left, "looked at, then left to your own rules"),
-        Some(AllowedTraffic::All) => (Tone::Open, "passes, new connections too"),
-        Some(AllowedTraffic::Replies) => (Tone::Narrow, "answers pass, all else is dropped"),
-        Some(AllowedTraffic::Services(_)) => (Tone::Narrow, "services and answers pass, else dropped"),
+        None => (Tone::Left, "not decided here: your rules decide"),
+        Some(AllowedTraffic::Undecided) => (Tone::Left, "inspected, then your rules decide"),
+        Some(AllowedTraffic::All) => (Tone::Open, "passes, NEW connections too"),
+        Some(AllowedTraffic::Replies) => (Tone::Narrow, "replies pass, all else is dropped"),
+        Some(AllowedTraffic::Services(_)) => (Tone::Narrow, "services and replies, else dropped"),
         Some(AllowedTraffic::None) => (Tone::Shut, "dropped"),
     };
     let mut lines = chains(record, &way);
@@ -193,8 +193,8 @@ fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
 /// What the mangle and nat tables do at one of their places.
 fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> Stop {
     let clear = match direction {
-        Direction::In => "the packet in clear",
-        Direction::Out => "the packet in clear, to rules on its way into the tunnel",
+        Direction::In => "the decapsulated packet",
+        Direction::Out => "before encapsulation",
     };
     let paths = [Table::Mangle, Table::Nat]
         .into_iter()
@@ -209,7 +209,7 @@ fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> St
         .contains(&crate::plan::OptionalChains::NatExempt);
     match (direction, about::hidden_behind(record)) {
         (Direction::Out, Some(address)) => lines.push(format!(
-            "nat: what is in clear and not in {} becomes {address}, and goes in then",
+            "nat: sources outside {} become {address}",
             record.tunnel.local_client
         )),
         (Direction::Out, None) if exempt => {

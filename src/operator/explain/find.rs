@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{RecordView, RulesetView};
 use crate::record::TunnelRecord;
+use crate::settings::SettingTable;
 use crate::updown_env::ConnectionName;
 use crate::words::{escaped, nearest};
 
@@ -43,6 +44,28 @@ pub(super) fn find<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTun
     match found.is_empty() {
         true => Err(NoTunnel::of(scene, name)),
         false => Ok(found),
+    }
+}
+
+/// What is set for a connection of which no tunnel is up, and whether unencrypted packets are blocked for it meanwhile.
+pub(super) fn settings_of(scene: &RecordView, name: &str) -> String {
+    let Ok(connection) = ConnectionName::new(name.as_bytes()) else {
+        return String::new();
+    };
+    let place = scene
+        .settings
+        .as_ref()
+        .ok()
+        .map(|source| source.of_connection(&connection, "allow"));
+    let own = place.filter(|place| {
+        let table = place.origin.as_ref().map(|origin| &origin.table);
+        matches!(table, Some(SettingTable::Connection(_)))
+    });
+    let mut blocks = scene.rulesets.iter().flat_map(RulesetView::clear_text_blocks);
+    let set = own.map_or_else(String::new, |place| format!(". Set for it: {place}"));
+    match blocks.any(|block| block.is_for(&connection)) {
+        true => format!("{set}. when-down = \"block\" drops its unencrypted packets"),
+        false => set,
     }
 }
 

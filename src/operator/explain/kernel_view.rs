@@ -1,15 +1,15 @@
 //! What the kernel holds, and how that differs from the record that `explain` answers from.
 
 use super::record_view::RulesetView;
-use crate::netfilter::Table;
-use crate::plan::{Drift, DriftKind};
+use crate::netfilter::{Counters, IptablesSave, SavedTable, Table, normalize};
+use crate::plan::{DecidingRule, Drift, DriftKind};
 use crate::words::{counted, one_line, wrapped};
 
 /// What the kernel holds of a ruleset.
 #[derive(Debug)]
 pub(super) enum KernelView {
     /// It was listed and compared.
-    Listed { drifts: Vec<Drift> },
+    Listed { saved: IptablesSave, drifts: Vec<Drift> },
     /// It could not be listed, for this reason. One line.
     Unknown(String),
 }
@@ -21,10 +21,26 @@ const SHOWN: usize = 3;
 const WIDTH: usize = 80;
 
 impl KernelView {
+    /// The filter table as it was listed; none, where it could not be, or has nothing.
+    pub(super) fn filter(&self) -> Option<&SavedTable> {
+        match self {
+            Self::Listed { saved, .. } => saved.table(Table::Filter),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// What a rule of ours in the filter table has counted, if it is loaded as we spell it.
+    pub(super) fn counters(&self, rule: &DecidingRule) -> Option<Counters> {
+        let text = rule.rule.to_string();
+        let words = normalize(&text);
+        let mut listed = self.filter()?.rules(rule.chain.as_str()).iter();
+        Some(listed.find(|line| normalize(&line.text) == words)?.counters)
+    }
+
     /// Whether it holds anything else than the record says.
     pub(super) fn differs(&self) -> bool {
         match self {
-            Self::Listed { drifts } => !drifts.is_empty(),
+            Self::Listed { drifts, .. } => !drifts.is_empty(),
             Self::Unknown(_) => false,
         }
     }

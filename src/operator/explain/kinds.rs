@@ -5,7 +5,7 @@ use crate::selector::{Family, Ports, Protocol, Traffic};
 /// A kind of packet, seen from its destination: `TCP to port 22`.
 pub(super) fn packets(kind: &Traffic, family: Family) -> String {
     match kind {
-        Traffic::Any => "of any kind".to_owned(),
+        Traffic::Any => "any protocol".to_owned(),
         Traffic::Protocol(protocol) => of(*protocol, family),
         Traffic::Icmp(icmp) => format!("{} type {icmp}", icmp_name(family)),
         Traffic::Ports {

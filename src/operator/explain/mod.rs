@@ -1,17 +1,24 @@
-//! `explain`: what may flow through a tunnel, and which chains a packet comes through within this machine; or what becomes of one packet.
+//! `explain`: the verdict on a packet and the setting that decides; or what a tunnel allows, and the chains that its packets meet.
 //!
 //! Everything is judged by our own rules as they are on record. Before that the record is compared with what the kernel lists: where the
-//! two differ, the answer says so first, because it is not about what the kernel does.
+//! two differ, the answer says so first, because it is not about what the kernel does. Of rules that are not ours the listing tells which one
+//! is the first that fits.
 
 mod about;
+mod answer;
 mod diagram;
 mod drawing;
 mod find;
 mod kernel_view;
 mod kinds;
+mod list;
+mod names;
+mod own_rules;
 mod packet;
 mod packet_query;
+mod reason;
 mod record_view;
+mod routes;
 mod svg;
 mod traffic_class;
 mod verdict;
@@ -20,59 +27,105 @@ use std::fmt::Write as _;
 
 use log::error;
 
+use super::Colours;
 use super::command_context::{CommandContext, print};
+use super::paint::on_stdout;
 use crate::cli::Options;
 use crate::hook::HookError;
 use find::FoundTunnel;
+use names::Resolver;
 use record_view::{RecordView, RulesetView};
 
+pub use names::Directory;
 pub use packet_query::{PacketQuery, PacketQueryError};
 
 /// What is asked for.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// The connection or the short name of a tunnel.
-    pub(super) name: Option<String>,
-    /// The words of a packet.
+    /// The connection or the short name of a tunnel, or the words of a packet.
+    pub(super) words: Vec<String>,
+    /// The words of a packet, where a tunnel can be named beside it.
     pub(super) packet: Option<Vec<String>>,
     pub(super) form: Form,
+    pub(super) detail: Detail,
 }
 
 /// How it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Words,
-    Picture,
+    Diagram,
+    Svg,
 }
 
-/// Tells it. Returns the exit code: 1 if no tunnel has the name, 2 if the words are no packet.
-pub(super) fn run(options: &Options, asked: &Asked) -> Result<u8, HookError> {
-    let question = match asked.packet.as_deref().map(PacketQuery::parse).transpose() {
-        Ok(question) => question,
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// The answer.
+    Brief,
+    /// Behind it every way that the packet can come on, with the chains of each.
+    Full,
+}
+
+/// What is asked about.
+enum Subject {
+    /// Nothing yet: which tunnels there are.
+    List,
+    Tunnel(String),
+    Packet {
+        query: PacketQuery,
+        named: Option<String>,
+    },
+}
+
+/// So many tunnels of a connection are told one after the other; of more, one has to be named.
+const TOLD: usize = 3;
+
+/// Tells it. Returns the exit code: 1 if no tunnel has the name or the kernel differs from the record, 2 if the words are no packet, 3 if
+/// the kernel could not be looked at.
+pub(super) fn run(options: &Options, asked: &Asked, colours: Colours) -> Result<u8, HookError> {
+    let subject = match subject(asked) {
+        Ok(subject) => subject,
         Err(error) => return Ok(complain(2, &error)),
     };
     let ground = CommandContext::new(options)?;
     let scene = RecordView::look(&ground)?;
-    let found = match &asked.name {
-        None => Vec::new(),
-        Some(name) => match find::find(&scene, name) {
+    let found = match &subject {
+        Subject::List | Subject::Packet { named: None, .. } => Vec::new(),
+        Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find(&scene, name) {
             Ok(found) => found,
-            Err(error) => return Ok(complain(1, &error)),
+            Err(error) => {
+                let set = find::settings_of(&scene, name);
+                return Ok(complain(1, &format!("{error}{set}")));
+            }
         },
     };
-    let warning = match &question {
-        Some(question) => kernel_view::warning(scene.rulesets_for(question.destination)),
-        None => kernel_view::warning(found.iter().map(|found| found.ruleset)),
+    if asked.form == Form::Svg && found.len() > 1 {
+        let name = crate::words::one_line(asked.words.first().map_or("", String::as_str));
+        return Ok(complain(2, &list::of_connection(&name, found).trim_end()));
+    }
+    let warning = match &subject {
+        Subject::Packet { query, .. } => kernel_view::warning(scene.rulesets_for(query.destination)),
+        Subject::Tunnel(_) => kernel_view::warning(found.iter().map(|found| found.ruleset).take(1)),
+        Subject::List => None,
     };
-    let answer = match (question, asked.form) {
-        (Some(question), _) => packet::text(&scene, &question, &found),
-        (None, Form::Words) => words(&scene, &found),
-        (None, Form::Picture) => svg::draw(&diagrams(&scene, &found)),
+    let answer = match (subject, asked.form) {
+        (Subject::List, _) => list::all(find::all(&scene).collect()),
+        (Subject::Packet { query, .. }, _) => packet::text(&scene, &query, &found, asked.detail, on_stdout(colours)),
+        (Subject::Tunnel(_), Form::Svg) => found
+            .first()
+            .map_or_else(String::new, |found| svg::draw(&diagrams(&scene, found))),
+        (Subject::Tunnel(name), _) if found.len() > TOLD => list::of_connection(&crate::words::one_line(&name), found),
+        (Subject::Tunnel(_), Form::Words) => each(&found, |found| about::text(&scene, found)),
+        (Subject::Tunnel(_), Form::Diagram) => each(&found, |found| {
+            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw(&diagram));
+            drawings.join("\n")
+        }),
     };
     let (warned, code) = warning.map_or((String::new(), 0), |warning| (warning.text, warning.code));
     match asked.form {
-        Form::Words => print(&format!("{warned}{answer}"))?,
-        Form::Picture => {
+        Form::Words | Form::Diagram => print(&format!("{warned}{answer}"))?,
+        Form::Svg => {
             warned
                 .lines()
                 .filter(|line| !line.is_empty())
@@ -83,27 +136,42 @@ pub(super) fn run(options: &Options, asked: &Asked) -> Result<u8, HookError> {
     Ok(code)
 }
 
+fn subject(asked: &Asked) -> Result<Subject, PacketQueryError> {
+    match (&asked.packet, &asked.words[..]) {
+        (Some(packet), words @ ([] | [_])) => Ok(Subject::Packet {
+            query: PacketQuery::parse(packet, &Resolver)?,
+            named: words.first().cloned(),
+        }),
+        (Some(_), _) => Err(PacketQueryError::Form),
+        (None, []) => match asked.form {
+            Form::Words => Ok(Subject::List),
+            Form::Diagram | Form::Svg => Err(PacketQueryError::NoTunnel),
+        },
+        (None, [name]) => Ok(Subject::Tunnel(name.clone())),
+        (None, _) if asked.form != Form::Words => Err(PacketQueryError::NoTunnel),
+        (None, words) => Ok(Subject::Packet {
+            query: PacketQuery::parse(words, &Resolver)?,
+            named: None,
+        }),
+    }
+}
+
 fn complain(code: u8, error: &dyn std::fmt::Display) -> u8 {
     error!("explain: {error}");
     code
 }
 
-fn words(scene: &RecordView, found: &[FoundTunnel<'_>]) -> String {
+/// What is told of each tunnel, with a line between.
+fn each(found: &[FoundTunnel<'_>], told: impl Fn(&FoundTunnel<'_>) -> String) -> String {
     let mut text = String::new();
     for (number, found) in found.iter().enumerate() {
         let between = if number > 0 { "\n" } else { "" };
         // Writing into a String cannot fail.
-        let _ = write!(text, "{between}{}", about::text(scene, found));
-        for diagram in [diagram::inbound(scene, found), diagram::outbound(scene, found)] {
-            let _ = write!(text, "\n{}", drawing::draw(&diagram));
-        }
+        let _ = write!(text, "{between}{}", told(found));
     }
     text
 }
 
-fn diagrams(scene: &RecordView, found: &[FoundTunnel<'_>]) -> Vec<diagram::Diagram> {
-    let both = found
-        .iter()
-        .flat_map(|found| [diagram::inbound(scene, found), diagram::outbound(scene, found)]);
-    both.collect()
+fn diagrams(scene: &RecordView, found: &FoundTunnel<'_>) -> [diagram::Diagram; 2] {
+    [diagram::inbound(scene, found), diagram::outbound(scene, found)]
 }

@@ -1,60 +1,58 @@
 //! `explain --packet`: what becomes of a packet in clear, and of the same one through every tunnel that its addresses fit.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use super::find::{FoundTunnel, all};
 use super::kinds;
 use super::packet_query::PacketQuery;
-use super::record_view::{RecordView, RulesetView, is_ours};
+use super::record_view::{RecordView, RulesetView};
+use super::routes::{OwnAddresses, TunnelRoute, routes};
 use super::verdict::{Grain, details, line, moments, others, outcomes, phase, rule, told};
-use crate::netfilter::{BuiltIn, Direction};
-use crate::plan::{Endpoint, Packet, PacketCtState, Trace, seen_from_destination};
+use super::{Detail, answer};
+use crate::netfilter::Direction;
+use crate::operator::Colours;
+use crate::plan::{Endpoint, PacketCtState, seen_from_destination};
 use crate::record::TunnelRecord;
-use crate::selector::{Family, Traffic};
-use crate::updown_env::SaMatch;
-
-/// One way on which a packet may come.
-struct TunnelRoute<'a> {
-    title: String,
-    from: Endpoint,
-    to: Endpoint,
-    /// The tunnel that it comes out of, and the one that it goes into.
-    out_of: Option<&'a TunnelRecord>,
-    into: Option<&'a TunnelRecord>,
-}
+use crate::selector::Traffic;
 
 /// How many ways are told. More tunnels than that for one packet are named one by one.
 const TOLD: usize = 24;
 
-/// Whose the two addresses are.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OwnAddresses {
-    source: bool,
-    destination: bool,
-}
-
-/// What becomes of a packet; with tunnels named, of these alone.
-pub(super) fn text(scene: &RecordView, question: &PacketQuery, named: &[FoundTunnel<'_>]) -> String {
-    let family = Family::of_address(question.destination);
-    let books = scene
-        .rulesets_for(question.destination)
-        .filter(|book| book.is_recorded());
+/// The answer for each ruleset that holds anything of ours, in full with every way behind it; with tunnels named, about these alone.
+pub(super) fn text(
+    scene: &RecordView,
+    question: &PacketQuery,
+    named: &[FoundTunnel<'_>],
+    detail: Detail,
+    colours: Colours,
+) -> String {
+    let books: Vec<_> = scene.rulesets_for(question.destination).collect();
+    let recorded: Vec<_> = books.iter().copied().filter(|book| book.is_recorded()).collect();
+    // Where nothing of ours is loaded, the administrator's rules are in the first that can be looked at.
+    let books = if recorded.is_empty() {
+        &books[..books.len().min(1)]
+    } else {
+        &recorded[..]
+    };
     let mut text = String::new();
     for book in books {
-        let ours = OwnAddresses {
-            source: is_ours(Some(book), question.source),
-            destination: is_ours(Some(book), question.destination),
-        };
-        text.push_str(&in_book(scene, book, question, named, ours));
+        if books.len() > 1 {
+            let _ = writeln!(text, "{}:", book.ruleset);
+        }
+        text.push_str(&answer::text(scene, book, question, named, detail, colours));
+        if detail == Detail::Full {
+            let ours = OwnAddresses::of(book, question.source, question.destination);
+            text.push('\n');
+            text.push_str(&in_book(scene, book, question, named, ours));
+        }
     }
     match text.is_empty() {
-        true => format!("nothing of ours stands in the tables of {family}: your own rules decide\n"),
+        true => "no iptables is found: every packet passes\n".to_owned(),
         false => text,
     }
 }
 
-pub(super) fn in_book(
+fn in_book(
     scene: &RecordView,
     book: &RulesetView,
     question: &PacketQuery,
@@ -65,7 +63,7 @@ pub(super) fn in_book(
         .filter(|found| found.ruleset.ruleset == book.ruleset)
         .filter(|found| named.is_empty() || named.iter().any(|other| other.record.id == found.record.id));
     let fitting: Vec<_> = fitting.map(|found| found.record).collect();
-    let ways = ways(question, &fitting, ours);
+    let ways = routes(question, &fitting, ours);
     let mut text = String::new();
     for kind in &question.kinds {
         let PacketQuery {
@@ -77,7 +75,7 @@ pub(super) fn in_book(
             text.push_str(&told_way(book, question, kind, way));
         }
         if let more @ 1.. = ways.len().saturating_sub(TOLD) {
-            let _ = writeln!(text, "\nand {more} ways more: name a connection");
+            let _ = writeln!(text, "\nand {more} more paths: name a connection");
         }
     }
     text
@@ -111,7 +109,7 @@ fn told_moment(
     way: &TunnelRoute<'_>,
     connection: PacketCtState,
 ) -> String {
-    let traces = traces(book, question, kind, way, connection);
+    let traces = way.traces(book, question, kind, connection);
     let family = book.ruleset.family;
     let by_rule = outcomes(&traces, family, Grain::Rule);
     let is_vague = by_rule.len() > RULES;
@@ -128,7 +126,7 @@ fn told_moment(
         }
     }
     if is_vague {
-        text.push_str(&line("note", "say PROTOCOL and PORT, and the rule is told, too"));
+        text.push_str(&line("note", "name a service to see the rule"));
     }
     for other in others(&traces, family) {
         let by = rule(&other.trace).map_or_else(String::new, |rule| format!(" by {rule}"));
@@ -136,26 +134,6 @@ fn told_moment(
         text.push_str(&line("or", &told));
     }
     text
-}
-
-fn traces(
-    book: &RulesetView,
-    question: &PacketQuery,
-    kind: &Traffic,
-    way: &TunnelRoute<'_>,
-    connection: PacketCtState,
-) -> Vec<Trace> {
-    book.traces(Packet {
-        source: question.source,
-        destination: question.destination,
-        kind: kind.clone(),
-        from: way.from.clone(),
-        to: way.to.clone(),
-        connection,
-        consented: false,
-        requested: None,
-        answered_at: None,
-    })
 }
 
 /// The kernel's own places on a way.
@@ -171,19 +149,9 @@ fn hooks(way: &TunnelRoute<'_>) -> String {
     format!("{before}{open}{after}")
 }
 
-fn built_in(way: &TunnelRoute<'_>) -> BuiltIn {
-    match (&way.from, &way.to) {
-        (_, Endpoint::Gateway) => BuiltIn::Input,
-        (Endpoint::Gateway, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => BuiltIn::Output,
-        (Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => {
-            BuiltIn::Forward
-        }
-    }
-}
-
 fn notes(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> Vec<String> {
     let family = book.ruleset.family;
-    let mut notes: Vec<_> = book.before(built_in(way)).into_iter().collect();
+    let mut notes: Vec<_> = book.before(way.built_in()).into_iter().collect();
     let other_kind = |record: &TunnelRecord, direction| {
         let made_for = seen_from_destination(direction, &record.key.traffic);
         kind.intersect(&made_for, family)
@@ -202,86 +170,7 @@ fn notes(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &Tunne
     }
     let hidden = |record: &TunnelRecord| super::about::hidden_behind(record) == Some(question.destination);
     if way.out_of.is_some_and(hidden) {
-        notes.push("what answers a machine that is hidden behind this address is given that machine's own address first, and passes in FORWARD".to_owned());
+        notes.push("a reply to a host that is source-NATed to this address gets that host's own address first, and passes in FORWARD".to_owned());
     }
     notes
-}
-
-/// Every way on which such a packet can come.
-fn ways<'a>(question: &PacketQuery, tunnels: &[&'a TunnelRecord], ours: OwnAddresses) -> Vec<TunnelRoute<'a>> {
-    let PacketQuery {
-        source, destination, ..
-    } = question;
-    let came: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *source, *destination))).collect();
-    let leave: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *destination, *source))).collect();
-    let mut ways = vec![TunnelRoute::new(None, None, ours)];
-    for record in &came {
-        // Where a policy takes what leaves, nothing leaves in clear.
-        if ours.destination || leave.is_empty() {
-            ways.push(TunnelRoute::new(Some(record), None, ours));
-            continue;
-        }
-        let others = leave.iter().filter(|other| other.id != record.id);
-        ways.extend(others.map(|other| TunnelRoute::new(Some(record), Some(other), ours)));
-    }
-    if !ours.destination {
-        ways.extend(leave.iter().map(|record| TunnelRoute::new(None, Some(record), ours)));
-    }
-    ways
-}
-
-/// Whether the addresses are a tunnel's: the far one and ours.
-fn is_out_of(record: &TunnelRecord, far: IpAddr, near: IpAddr) -> bool {
-    let tunnel = &record.tunnel;
-    let is_own = tunnel.translation.is_some_and(|translation| translation.own == near);
-    tunnel.remote_client.contains(far) && (tunnel.local_client.contains(near) || is_own)
-}
-
-impl<'a> TunnelRoute<'a> {
-    fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, ours: OwnAddresses) -> Self {
-        let clear = |is_ours| {
-            if is_ours {
-                Endpoint::Gateway
-            } else {
-                Endpoint::Unencrypted(None)
-            }
-        };
-        let from = out_of.map_or_else(|| clear(ours.source), |record| leg(record, Direction::In));
-        let to = into.map_or_else(|| clear(ours.destination), |record| leg(record, Direction::Out));
-        let name = |record: &TunnelRecord| format!("{} ({})", record.key.connection, record.id);
-        let through = match (&from, &to) {
-            (_, Endpoint::Gateway) => "to the gateway itself",
-            (Endpoint::Gateway, _) => "from the gateway itself",
-            _ => "through the gateway",
-        };
-        let title = match (out_of, into) {
-            (None, None) => format!("In clear, {through}"),
-            (Some(record), None) => format!("Out of the tunnel {}, {through}", name(record)),
-            (None, Some(record)) => format!("Into the tunnel {}, {through}", name(record)),
-            (Some(one), Some(other)) => format!("Out of the tunnel {} and into {}", name(one), name(other)),
-        };
-        Self {
-            title,
-            from,
-            to,
-            out_of,
-            into,
-        }
-    }
-}
-
-/// How a tunnel's packets come or leave.
-pub(super) fn leg(record: &TunnelRecord, direction: Direction) -> Endpoint {
-    let device = record.tunnel_rules.interface.clone();
-    match (&record.tunnel.sa_match, direction, &device) {
-        (SaMatch::Interface(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
-        // The device has it first, and asks for the policy afterwards.
-        (SaMatch::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(device),
-        (SaMatch::Policy { protocol, reqid }, Direction::In, _)
-        | (SaMatch::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {
-            interface: device,
-            reqid: *reqid,
-            protocol: *protocol,
-        },
-    }
 }

@@ -8,11 +8,11 @@ use super::kernel_view::KernelView;
 use crate::apply::{Comparison, Engine};
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
-use crate::plan::{DesiredState, Packet, RulesetModel, Trace, TunnelRules};
+use crate::plan::{DecidingRule, DesiredState, Packet, RulesetModel, Trace, TunnelRules};
 use crate::record::{ClearTextBlockRecord, GatewayRecord, Record, Store, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, NetConfig as _, RouteKind};
 use crate::selector::Family;
-use crate::settings::JumpPlace;
+use crate::settings::{JumpPlace, SettingsSource};
 use crate::words::one_line;
 
 /// Everything on record, and the time.
@@ -22,6 +22,8 @@ pub(super) struct RecordView {
     pub(super) now: u64,
     /// The rulesets that can be looked at, and those that something is on record in.
     pub(super) rulesets: Vec<RulesetView>,
+    /// The settings file as it is now, or what is wrong with it.
+    pub(super) settings: Result<SettingsSource, String>,
 }
 
 /// One ruleset.
@@ -64,9 +66,11 @@ impl RecordView {
                 Err(error) => RulesetView::unlisted(ruleset, store, &error)?,
             });
         }
+        let settings = SettingsSource::load(ground.options.config.as_deref());
         Ok(Self {
             now: ground.now,
             rulesets: books,
+            settings: settings.map_err(|error| one_line(&error.to_string())),
         })
     }
 
@@ -89,6 +93,7 @@ impl RulesetView {
         let Comparison {
             entries,
             wanted,
+            saved,
             drifts,
             ..
         } = comparison;
@@ -97,7 +102,7 @@ impl RulesetView {
             place,
             records: entries,
             desired: wanted,
-            kernel: KernelView::Listed { drifts },
+            kernel: KernelView::Listed { saved, drifts },
         }
     }
 
@@ -117,6 +122,16 @@ impl RulesetView {
     /// Whether anything is on record in it.
     pub(super) fn is_recorded(&self) -> bool {
         !self.records.is_empty()
+    }
+
+    /// The record that brings a rule of ours in the filter table; none for a rule that all share.
+    pub(super) fn owner(&self, rule: &DecidingRule) -> Option<&Record> {
+        let mut records = self.records.iter();
+        records.find(|record| record.tunnel_rules().holds(&rule.chain, &rule.rule))
+    }
+
+    pub(super) fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// Every way that a packet can take.

@@ -94,22 +94,22 @@ pub(super) fn sentence(record: &TunnelRecord, lane: TrafficClass) -> String {
 
 fn allowed(told: &ClassSentence, is_narrow: bool) -> String {
     let chain = told.class.built_in().name();
-    let ours = "connections that were begun on this side";
+    let ours = "connections from this side";
     match &told.passes {
         None if told.refuses && told.class.path().direction() == Direction::In => format!(
-            "nobody of the tunnel's is there. Where a DNAT rule sends what the peer asked for, that is left to your own rules in {chain} if the peer may ask for it, and dropped otherwise."
+            "no address of the tunnel is there. Packets that a DNAT rule of yours sends there are not decided here if the peer may ask for them (your {chain} rules decide), and dropped otherwise."
         ),
-        None => format!("left to your own rules in {chain}."),
-        Some(AllowedTraffic::Undecided) => format!("looked at, and left to your own rules in {chain}."),
+        None => format!("not decided here: your {chain} rules decide."),
+        Some(AllowedTraffic::Undecided) => format!("inspected, but not decided here: your {chain} rules decide."),
         Some(AllowedTraffic::All) if is_narrow => format!(
-            "everything that it was made for passes, new connections too. All else is left to your own rules in {chain}."
+            "everything that it was made for passes, NEW connections too. All else is not decided here: your {chain} rules decide."
         ),
-        Some(AllowedTraffic::All) => "everything passes, new connections too.".to_owned(),
-        Some(AllowedTraffic::Replies) => format!("only what belongs to {ours}. All else is dropped."),
+        Some(AllowedTraffic::All) => "everything passes, NEW connections too.".to_owned(),
+        Some(AllowedTraffic::Replies) => format!("only replies to {ours}. All else is dropped."),
         Some(AllowedTraffic::Services(services)) => {
             let services: Vec<_> = services.iter().map(Service::to_string).collect();
             let services = services.join(", ");
-            format!("{services}, and what belongs to {ours}. All else is dropped.")
+            format!("{services}, and replies to {ours}. All else is dropped.")
         }
         Some(AllowedTraffic::None) => "nothing. It is dropped.".to_owned(),
     }

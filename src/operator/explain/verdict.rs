@@ -4,7 +4,7 @@ use super::kinds;
 use crate::netfilter::{BuiltIn, Direction, Table, Target};
 use crate::plan::ConnectionDirection::{Original, Reply};
 use crate::plan::{Assumption, DecidingRule, Doubt, HookTrace, PacketCtState, RuleOrder, Trace, Walk, WalkEnd};
-use crate::selector::{Family, Icmp, Protocol, Traffic};
+use crate::selector::{Family, Icmp, Traffic};
 use crate::words::wrapped;
 
 /// The ways of a packet that end alike, by the same rule.
@@ -47,11 +47,11 @@ pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState
 /// What a packet is to its connection.
 pub(super) fn phase(connection: PacketCtState) -> &'static str {
     match connection {
-        PacketCtState::New => "as the first of a connection",
-        PacketCtState::Established(Original) => "later in that connection",
-        PacketCtState::Established(Reply) => "as a reply",
-        PacketCtState::Related(Reply) => "as an error about a connection that its destination opened",
-        PacketCtState::Related(Original) => "as an error about a connection that its source opened",
+        PacketCtState::New => "NEW",
+        PacketCtState::Established(Original) => "ESTABLISHED",
+        PacketCtState::Established(Reply) => "ESTABLISHED, as a reply",
+        PacketCtState::Related(Reply) => "RELATED: an error about a connection that its destination opened",
+        PacketCtState::Related(Original) => "RELATED: an error about a connection that its source opened",
     }
 }
 
@@ -168,7 +168,7 @@ impl Outcome {
         }
     }
 
-    /// `passes`, `is dropped`, `is left to your own rules in FORWARD`
+    /// `passes`, `is dropped`, `is not decided here: your FORWARD rules decide`
     pub(super) fn words(&self) -> String {
         let built_in = self.trace.hook().map_or(BuiltIn::Forward, |station| station.built_in);
         words(self.end, built_in)
@@ -179,7 +179,7 @@ pub(super) fn words(end: WalkEnd, built_in: BuiltIn) -> String {
     match end {
         WalkEnd::Accepted | WalkEnd::Source(_) | WalkEnd::Destination(_) => "passes".to_owned(),
         WalkEnd::Dropped => "is dropped".to_owned(),
-        WalkEnd::Left => format!("is left to your own rules in {}", built_in.name()),
+        WalkEnd::Left => format!("is not decided here: your {} rules decide", built_in.name()),
     }
 }
 
@@ -223,7 +223,7 @@ fn doubtful(doubt: &Doubt) -> Option<String> {
         Doubt::Kind(_) => None,
         Doubt::Interface(Direction::In, pattern) => Some(format!("it comes in by {pattern}")),
         Doubt::Interface(Direction::Out, pattern) => Some(format!("it leaves by {pattern}")),
-        Doubt::CtReplDst(address) => Some(format!("it answers a machine that is hidden behind {address}")),
+        Doubt::CtReplDst(address) => Some(format!("it answers a host that is source-NATed to {address}")),
     }
 }
 
@@ -281,7 +281,7 @@ fn translated(station: &HookTrace, walk: &Walk) -> String {
     match walk.end {
         WalkEnd::Source(address) => line(
             "nat",
-            &format!("its source becomes {address}, and the kernel looks for a policy once more{by}"),
+            &format!("its source becomes {address}, and the kernel looks for an IPsec policy again{by}"),
         ),
         WalkEnd::Destination(address) => line("nat", &format!("its destination becomes {address}{by}")),
         WalkEnd::Accepted if station.table == Table::Nat => line(
@@ -316,9 +316,4 @@ pub(super) fn on_the_way(verdict: &Target) -> Option<String> {
         | Target::Snat(_)
         | Target::Dnat(_) => None,
     }
-}
-
-/// The number of a protocol without ports, as a kind of traffic.
-pub(super) fn protocol(number: u8) -> Traffic {
-    std::num::NonZeroU8::new(number).map_or(Traffic::Any, |number| Traffic::Protocol(Protocol(number)))
 }

@@ -45,6 +45,8 @@ pub struct Walk {
     pub decided_by: Option<DecidingRule>,
     /// The chains that led to the end; where it came back, all that it went through, in this order.
     pub path: Vec<ChainName>,
+    /// The rules that led from each chain of the path to the next; none, where it came back.
+    pub jumps: Vec<DecidingRule>,
     /// The rules that it matched and that let it go on: what is logged, what is clamped, what another chain is asked.
     pub met: Vec<DecidingRule>,
 }
@@ -74,6 +76,8 @@ struct Walker {
     /// Where it goes back to.
     callers: Vec<WalkPosition>,
     trail: Vec<ChainName>,
+    /// The rules that led from one chain of the trail to the next.
+    jumps: Vec<DecidingRule>,
     entered: Vec<ChainName>,
     met: Vec<DecidingRule>,
 }
@@ -136,6 +140,7 @@ impl Walker {
             },
             callers: Vec::new(),
             trail: Vec::new(),
+            jumps: Vec::new(),
             entered: Vec::new(),
             met: Vec::new(),
         }
@@ -227,9 +232,9 @@ impl Walker {
             Target::Return => self.leave(Some(rule)),
             Target::Jump(chain) => {
                 self.callers.push(self.here.clone());
-                WalkStep::Into(chain.clone())
+                self.go_into(chain, rule)
             }
-            Target::Goto(chain) => WalkStep::Into(chain.clone()),
+            Target::Goto(chain) => self.go_into(chain, rule),
             Target::SetMark(_) => self.mark(true),
             Target::ClearMark(_) => self.mark(false),
             Target::JumpUser(_) | Target::Nflog(_) | Target::Log(_) | Target::SetMss(_) | Target::ClampMssToPmtu => {
@@ -237,6 +242,11 @@ impl Walker {
                 WalkStep::On
             }
         }
+    }
+
+    fn go_into(&mut self, chain: &ChainName, rule: &Rule) -> WalkStep {
+        self.jumps.push(self.deciding(rule));
+        WalkStep::Into(chain.clone())
     }
 
     fn mark(&mut self, consented: bool) -> WalkStep {
@@ -255,6 +265,8 @@ impl Walker {
         match self.callers.pop() {
             Some(caller) => {
                 self.trail.truncate(caller.trail);
+                // Into the first chain of the trail leads no rule of ours.
+                self.jumps.truncate(caller.trail.saturating_sub(1));
                 self.here = caller;
                 WalkStep::On
             }
@@ -262,6 +274,7 @@ impl Walker {
                 end: WalkEnd::Left,
                 decided_by: rule.map(|rule| self.deciding(rule)),
                 path: std::mem::take(&mut self.entered),
+                jumps: Vec::new(),
                 met: std::mem::take(&mut self.met),
             }),
         }
@@ -272,6 +285,7 @@ impl Walker {
             end,
             decided_by: Some(self.deciding(rule)),
             path: std::mem::take(&mut self.trail),
+            jumps: std::mem::take(&mut self.jumps),
             met: std::mem::take(&mut self.met),
         })
     }

@@ -15,6 +15,7 @@ use super::report::{SettingsFault, line};
 #[derive(Debug, Default)]
 pub(super) struct Shape<'a> {
     pub(super) gateway: Option<&'a DeTable<'a>>,
+    pub(super) tunnel: Option<&'a DeTable<'a>>,
     /// Each with the place of its header, in bytes.
     pub(super) connections: Vec<(usize, &'a DeTable<'a>)>,
 }

@@ -4,6 +4,7 @@
 mod checks;
 mod found;
 mod gateway;
+mod lines;
 mod network;
 mod policy;
 mod report;
@@ -15,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 use super::{ConnectionFilter, ConnectionSettings, Malformed, Policy, PolicyOverrides, Settings};
 use checks::Shape;
 use found::{TomlTable, TomlValue, entries};
+pub(super) use lines::{SettingsLines, TableLines};
 use report::{SettingsFault, alternatives};
 
 /// The tables of the file.
@@ -52,10 +54,18 @@ const CONNECTION: [&str; 5] = ["name", "peer-id", "user", "peer-network", "betwe
 /// Reads a settings file. Takes time in its length, but for the one error.
 pub(super) fn read_settings(text: &str) -> Result<Settings, Malformed> {
     let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
-    settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))
+    let read = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
+    Ok(read.0)
 }
 
-fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, SettingsFault> {
+/// The same, with the lines on which the keys stand.
+pub(super) fn read_with_lines(text: &str) -> Result<(Settings, SettingsLines), Malformed> {
+    let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
+    let (settings, shape) = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
+    Ok((settings, lines::of(text, &shape)))
+}
+
+fn settings<'a>(text: &str, root: &'a DeTable<'a>) -> Result<(Settings, Shape<'a>), SettingsFault> {
     let mut settings = Settings::default();
     let mut shape = Shape::default();
     for entry in entries(TomlTable::Root, root) {
@@ -64,7 +74,10 @@ fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, SettingsFault> {
                 shape.gateway = Some(content);
                 settings.gateway = gateway::read_gateway(content)?;
             }
-            ("tunnel", DeValue::Table(content)) => settings.tunnel = tunnel(content)?,
+            ("tunnel", DeValue::Table(content)) => {
+                shape.tunnel = Some(content);
+                settings.tunnel = tunnel(content)?;
+            }
             ("connection", DeValue::Array(_)) => {
                 for (number, item) in (1..).zip(entry.list("")?) {
                     let content = table(item)?;
@@ -76,7 +89,7 @@ fn settings(text: &str, root: &DeTable<'_>) -> Result<Settings, SettingsFault> {
         }
     }
     checks::check(text, &shape, &settings)?;
-    Ok(settings)
+    Ok((settings, shape))
 }
 
 /// What is wrong with something at the outermost level.

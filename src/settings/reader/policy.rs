@@ -114,7 +114,7 @@ pub(super) fn service(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
     text.parse().map_err(|expected: Expected| {
         let fault = item.refused(expected.0);
         let alone = ALLOW.iter().find(|(word, _)| item.key.name == "allow" && *word == text);
-        match (alone, respelt(text)) {
+        match (alone, Service::respelt(text)) {
             (Some((word, _)), _) => fault.hint(Some(meant(&format!("\"{word}\" without a list")))),
             (None, Some(service)) => fault.hint(Some(meant(&format!("\"{service}\"")))),
             (None, None) => {
@@ -123,17 +123,6 @@ pub(super) fn service(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
             }
         }
     })
-}
-
-/// A service as other programs write it: `22/tcp`, `tcp:22`, `TCP 22`.
-fn respelt(text: &str) -> Option<Service> {
-    let text = text.trim().to_ascii_lowercase();
-    let turned = text.split_once('/').map(|(one, other)| format!("{other}/{one}"));
-    let parted = text.replacen([':', ' ', '-'], "/", 1);
-    [Some(text), turned, Some(parted)]
-        .into_iter()
-        .flatten()
-        .find_map(|text| text.parse().ok())
 }
 
 fn nat(entry: TomlValue<'_>) -> Result<Nat, SettingsFault> {

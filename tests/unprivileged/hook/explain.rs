@@ -27,10 +27,27 @@ fn told(fakes: &mut Fakes, words: &[&str]) -> String {
     text
 }
 
-/// Without how long something has been up.
-fn timeless(text: &str) -> String {
-    let lines = text.lines().map(|line| {
-        let mut line = line.to_owned();
+/// Without how long something has been up, and where the settings file of this test is: what names it is one line, since its length is not
+/// always the same.
+fn timeless(fakes: &Fakes, text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_setting = false;
+    for line in text.lines() {
+        let is_continued = is_setting && line.starts_with("    ");
+        match lines.last_mut().filter(|_| is_continued) {
+            Some(last) => {
+                last.push(' ');
+                last.push_str(line.trim_start());
+            }
+            None => {
+                is_setting = line.starts_with("  setting");
+                lines.push(line.to_owned());
+            }
+        }
+    }
+    let settings = fakes.path("settings.toml").display().to_string();
+    let lines = lines.into_iter().map(|line| {
+        let mut line = line.replace(&settings, "/etc/pluto-updown.toml");
         for seconds in 0..60 {
             line = line.replace(&format!(" for {seconds}s"), " for 0s");
         }
@@ -81,49 +98,153 @@ allow = "replies"
 }
 
 #[track_caller]
-fn assert_is(text: &str, name: &str, expected: &str) {
-    let text = timeless(text);
+fn assert_is(fakes: &Fakes, text: &str, name: &str, expected: &str) {
+    let text = timeless(fakes, text);
     assert_eq!(text, expected, "{name}");
 }
 
 #[test]
-fn a_tunnel_is_told_in_sentences_and_a_picture() {
+fn a_tunnel_is_told_in_sentences_and_drawn() {
     let mut fakes = gateway();
-    assert_is(
-        &told(&mut fakes, &["net-net"]),
-        "net-net",
-        include_str!("explained/net-net.txt"),
+    for (name, expected) in [
+        ("net-net", include_str!("explained/net-net.txt")),
+        ("host", include_str!("explained/host.txt")),
+        ("ports", include_str!("explained/ports.txt")),
+    ] {
+        let text = told(&mut fakes, &[name]) + "\n" + &told(&mut fakes, &[name, "--diagram"]);
+        assert_is(&fakes, &text, name, expected);
+    }
+}
+
+/// What is asked, and what is answered.
+fn asked(fakes: &mut Fakes, questions: &[&[&str]]) -> String {
+    let text: Vec<_> = questions
+        .iter()
+        .map(|words| format!("$ pluto-updown explain {}\n{}", words.join(" "), told(fakes, words)))
+        .collect();
+    text.join("\n")
+}
+
+#[test]
+fn the_answer_comes_first_with_the_setting_that_decides_and_the_remedy() {
+    let mut fakes = gateway();
+    fakes.tables[0]
+        .restore("*filter\n-A FORWARD -s 10.8.0.0/16 -j DROP\n-A INPUT -p tcp -j ACCEPT\nCOMMIT\n")
+        .unwrap();
+    let questions = [
+        &["10.2.0.7", "10.1.0.9", "443"][..],
+        &["10.2.0.7", "10.1.0.9:22"],
+        &["10.1.0.9", "10.2.0.7", "https"],
+        &["10.2.0.7", "10.1.0.9"],
+        &["10.2.0.7:8080", "10.1.0.9:5000"],
+        &["net-net", "--packet", "10.2.0.7", "10.1.0.9", "icmp", "3/4"],
+        &["192.1.2.23", "192.1.2.45", "tcp:22"],
+        &["192.1.2.23", "192.1.2.45", "esp"],
+        &["198.51.100.9", "192.1.2.45", "esp"],
+        &["10.8.0.1", "10.1.0.9", "ping"],
+        &["10.8.0.1", "10.1.0.9", "icmp", "5"],
+        &["2001:db8::1", "[2001:db8::2]:443"],
+    ];
+    let text = asked(&mut fakes, &questions);
+    assert_is(&fakes, &text, "answers", include_str!("explained/answers.txt"));
+}
+
+#[test]
+fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
+    let mut fakes = gateway();
+    fakes.must(&strongswan_up().opposite());
+    let others = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
+    fakes.must(&others.opposite());
+    let text = asked(&mut fakes, &[&["10.2.0.7", "10.1.0.9", "22"]]);
+    assert_is(&fakes, &text, "blocked", include_str!("explained/blocked.txt"));
+    let text = asked(&mut fakes, &[&["10.2.0.7", "10.66.0.9", "22"]]);
+    let set = [
+        "Set for it: ",
+        ":8  [[connection]] name = \"net-net\": allow = ",
+        "drops its unencrypted packets",
+    ];
+    explain_fails(&mut fakes, &["net-net"], 1, &set);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let named = "none between these addresses is up; up: host; when-down blocks nothing between these addresses";
+    assert!(words.join(" ").contains(named), "{text}");
+}
+
+#[test]
+fn what_is_set_now_and_not_applied_is_told_so() {
+    let mut fakes = gateway();
+    let ask = ["10.2.0.7", "10.1.0.9", "443"];
+    fakes.settings("# new\n[tunnel]\nallow = [\"tcp/443\"]\n");
+    let text = told(&mut fakes, &ask);
+    let text = timeless(&fakes, &text);
+    let setting = "setting  /etc/pluto-updown.toml:3  [tunnel]: allow = [\"tcp/443\"] (not applied yet)\n";
+    assert!(
+        text.contains(setting) && text.contains("fix      apply the settings: pluto-updown start"),
+        "{text}"
     );
-    assert_is(&told(&mut fakes, &["host"]), "host", include_str!("explained/host.txt"));
-    assert_is(
-        &told(&mut fakes, &["ports"]),
-        "ports",
-        include_str!("explained/ports.txt"),
+    assert!(text.starts_with("DROPPED by pluto-updown"), "{text}");
+    fakes.settings("[tunel]\n");
+    let text = told(&mut fakes, &ask);
+    let text = timeless(&fakes, &text);
+    assert!(
+        text.contains("setting  /etc/pluto-updown.toml:1: tunel: found an unknown key"),
+        "{text}"
     );
 }
 
 #[test]
-fn a_packet_is_followed_in_clear_and_through_its_tunnels_to_the_rule_that_decides() {
+fn a_rule_of_the_administrators_that_comes_before_ours_is_the_verdict() {
+    let mut fakes = gateway();
+    fakes.tables[0]
+        .restore("*filter\n-I FORWARD -s 10.2.0.0/24 -j DROP\nCOMMIT\n")
+        .unwrap();
+    let ending = explain(&mut fakes, &["10.2.0.7", "10.1.0.9", "22"]);
+    let text = ending.out_text();
+    let verdict = text.split("\n\n").nth(1).expect("a verdict behind the warning");
+    assert!(
+        verdict.starts_with("DROPPED by a rule of yours that comes before ours"),
+        "{text}"
+    );
+    assert!(verdict.contains("own rule FORWARD: -s 10.2.0.0/24 -j DROP"), "{text}");
+}
+
+#[test]
+fn more_than_three_tunnels_are_a_list_to_choose_from() {
+    let mut fakes = Fakes::new();
+    assert!(told(&mut fakes, &[]).starts_with("no tunnel is up\n\npluto-updown explain NAME "));
+    for number in 1..=4 {
+        fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
+    }
+    let ids = fakes.recorded();
+    for words in [&[][..], &["net-net"], &["net-net", "--diagram"]] {
+        let text = told(&mut fakes, words);
+        assert!(ids.iter().all(|id| text.contains(id.as_str())), "{text}");
+        assert!(text.starts_with("4 tunnels "), "{text}");
+        assert!(!text.contains("ALLOWED"), "{text}");
+    }
+    assert!(told(&mut fakes, &[]).contains("--packet"));
+    explain_fails(&mut fakes, &["net-net", "--svg"], 2, &["4 tunnels of net-net"]);
+    explain_fails(&mut fakes, &["--svg"], 2, &["expected the name of one tunnel"]);
+    explain_fails(
+        &mut fakes,
+        &["10.2.0.7", "10.1.0.9", "--diagram"],
+        2,
+        &["the name of one tunnel"],
+    );
+}
+
+#[test]
+fn every_way_of_a_packet_is_followed_to_the_rule_that_decides_where_that_is_wanted() {
     let mut fakes = gateway();
     let packets = [
-        &["--packet", "10.2.0.7", "10.1.0.9", "tcp", "22"][..],
-        &["--packet", "10.2.0.7", "10.1.0.9", "tcp/80"],
-        &["--packet", "10.1.0.9", "10.2.0.7", "ping"],
-        &["--packet", "10.2.0.7", "10.1.0.9"],
-        &["net-net", "--packet", "10.2.0.7", "10.1.0.9", "icmp", "3/4"],
-        &["--packet", "192.1.2.23", "192.1.2.45", "esp"],
+        &["--packet", "10.2.0.7", "10.1.0.9", "tcp", "22", "-v"][..],
+        &["-v", "10.2.0.7", "10.1.0.9", "tcp/80"],
+        &["10.1.0.9", "10.2.0.7", "ping", "-v"],
+        &["10.2.0.7", "10.1.0.9", "--verbose"],
+        &["net-net", "--packet", "10.2.0.7", "10.1.0.9", "icmp", "3/4", "-v"],
+        &["192.1.2.23", "192.1.2.45", "esp", "-v"],
     ];
-    let text: Vec<_> = packets
-        .iter()
-        .map(|words| {
-            format!(
-                "$ pluto-updown explain {}\n{}",
-                words.join(" "),
-                told(&mut fakes, words)
-            )
-        })
-        .collect();
-    assert_is(&text.join("\n"), "packets", include_str!("explained/packets.txt"));
+    let text = asked(&mut fakes, &packets);
+    assert_is(&fakes, &text, "packets", include_str!("explained/packets.txt"));
 }
 
 /// The first lines that are no part of a packet's or tunnel's own text, where the kernel is not as the record says. The exit status is 1.
@@ -142,7 +263,11 @@ fn warned(fakes: &mut Fakes, words: &[&str], named: &str) {
 
 #[test]
 fn it_warns_on_top_where_the_kernel_differs_from_the_record() {
-    let questions = [&["--packet", "10.2.0.7", "10.1.0.9", "tcp/22"][..], &["net-net"]];
+    let questions = [
+        &["--packet", "10.2.0.7", "10.1.0.9", "tcp/22"][..],
+        &["10.2.0.7", "10.1.0.9", "-v"],
+        &["net-net"],
+    ];
     for words in questions {
         // iptables -F: chains stay, and are empty.
         let mut fakes = gateway();
@@ -194,7 +319,7 @@ fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last
     let mut fakes = gateway();
     let alike = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
     fakes.must(&alike);
-    let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80"];
+    let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80", "-v"];
     let text = told(&mut fakes, &packet);
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     let text = lines.join(" ");
@@ -211,10 +336,10 @@ fn every_tunnel_of_a_connection_is_told_and_a_short_name_means_one() {
     fakes.must(&libreswan_up());
     fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
     let text = told(&mut fakes, &["net-net"]);
-    assert_eq!(text.matches("WHAT MAY FLOW").count(), 2, "{text}");
+    assert_eq!(text.matches("\nALLOWED\n").count(), 2, "{text}");
     for id in fakes.recorded() {
         let text = told(&mut fakes, &[&id]);
-        assert_eq!(text.matches("WHAT MAY FLOW").count(), 1, "{text}");
+        assert_eq!(text.matches("\nALLOWED\n").count(), 1, "{text}");
         assert!(text.starts_with(&format!("net-net ({id}, ")), "{text}");
     }
 }
@@ -254,7 +379,7 @@ fn what_is_no_packet_is_wrong_use() {
     for (words, named) in [
         (&["10.1.0.0/24", "10.2.0.7"][..], "expected an address"),
         (&["10.1.0.9", "2001:db8::1"], "two of one family"),
-        (&["10.1.0.9", "10.2.0.7", "ssh"], "ssh: expected"),
+        (&["10.1.0.9", "10.2.0.7", "nosuch"], "nosuch: expected"),
         (&["10.1.0.9", "10.2.0.7", "tcp", "x\x1b"], "tcp/x\\x1b: expected"),
     ] {
         explain_fails(&mut fakes, &[&["--packet"], words].concat(), 2, &[named]);
@@ -265,9 +390,16 @@ fn what_is_no_packet_is_wrong_use() {
 fn without_anything_of_ours_a_packet_is_left_to_others() {
     let mut fakes = Fakes::new();
     let text = told(&mut fakes, &["--packet", "2001:db8::1", "2001:db8::2", "ping"]);
+    let lines: Vec<_> = text.lines().collect();
     assert_eq!(
-        text,
-        "nothing of ours stands in the tables of ipv6: your own rules decide\n"
+        lines,
+        [
+            "not decided here: your FORWARD rules decide about 2001:db8::1 -> 2001:db8::2,",
+            "    ping",
+            "  own rule none of yours fits",
+            "  policy   FORWARD ACCEPT",
+            "  tunnels  no tunnel is up; when-down blocks nothing between these addresses",
+        ]
     );
 }
 

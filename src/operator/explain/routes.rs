@@ -1,0 +1,181 @@
+//! The ways on which a packet can come and go: unencrypted, out of tunnels and into them.
+
+use std::net::IpAddr;
+
+use super::packet_query::PacketQuery;
+use super::record_view::{RulesetView, is_ours};
+use crate::netfilter::{BuiltIn, Direction};
+use crate::plan::{Endpoint, Packet, PacketCtState, Trace};
+use crate::record::TunnelRecord;
+use crate::selector::Traffic;
+use crate::updown_env::SaMatch;
+
+/// One way on which a packet may come.
+#[derive(Debug, Clone)]
+pub(super) struct TunnelRoute<'a> {
+    pub(super) title: String,
+    pub(super) from: Endpoint,
+    pub(super) to: Endpoint,
+    /// The tunnel that it comes out of, and the one that it goes into.
+    pub(super) out_of: Option<&'a TunnelRecord>,
+    pub(super) into: Option<&'a TunnelRecord>,
+}
+
+/// Whose the two addresses are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnAddresses {
+    source: bool,
+    destination: bool,
+}
+
+impl OwnAddresses {
+    /// By what the kernel and the record say.
+    pub(super) fn of(book: &RulesetView, source: IpAddr, destination: IpAddr) -> Self {
+        Self {
+            source: is_ours(Some(book), source),
+            destination: is_ours(Some(book), destination),
+        }
+    }
+
+    /// Whether the gateway itself is at one end.
+    pub(super) fn is_local(self) -> bool {
+        self.source || self.destination
+    }
+
+    fn turned(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+        }
+    }
+}
+
+/// Every way on which such a packet can come.
+pub(super) fn routes<'a>(
+    question: &PacketQuery,
+    tunnels: &[&'a TunnelRecord],
+    ours: OwnAddresses,
+) -> Vec<TunnelRoute<'a>> {
+    let PacketQuery {
+        source, destination, ..
+    } = question;
+    let came: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *source, *destination))).collect();
+    let leave: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *destination, *source))).collect();
+    let mut ways = vec![TunnelRoute::new(None, None, ours)];
+    for record in &came {
+        // Where a policy takes what leaves, nothing leaves in clear.
+        if ours.destination || leave.is_empty() {
+            ways.push(TunnelRoute::new(Some(record), None, ours));
+            continue;
+        }
+        let others = leave.iter().filter(|other| other.id != record.id);
+        ways.extend(others.map(|other| TunnelRoute::new(Some(record), Some(other), ours)));
+    }
+    if !ours.destination {
+        ways.extend(leave.iter().map(|record| TunnelRoute::new(None, Some(record), ours)));
+    }
+    ways
+}
+
+/// Whether the addresses are a tunnel's: the far one and ours.
+fn is_out_of(record: &TunnelRecord, far: IpAddr, near: IpAddr) -> bool {
+    let tunnel = &record.tunnel;
+    let is_own = tunnel.translation.is_some_and(|translation| translation.own == near);
+    tunnel.remote_client.contains(far) && (tunnel.local_client.contains(near) || is_own)
+}
+
+impl<'a> TunnelRoute<'a> {
+    /// The packet at one point of its connection, on this way.
+    pub(super) fn packet(&self, source: IpAddr, destination: IpAddr, kind: &Traffic, state: PacketCtState) -> Packet {
+        Packet {
+            source,
+            destination,
+            kind: kind.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            connection: state,
+            consented: false,
+            requested: None,
+            answered_at: None,
+        }
+    }
+
+    /// Every way of such a packet through our chains.
+    pub(super) fn traces(
+        &self,
+        book: &RulesetView,
+        question: &PacketQuery,
+        kind: &Traffic,
+        state: PacketCtState,
+    ) -> Vec<Trace> {
+        book.traces(self.packet(question.source, question.destination, kind, state))
+    }
+
+    /// The built-in chain of the filter table that it leads through.
+    pub(super) fn built_in(&self) -> BuiltIn {
+        match (&self.from, &self.to) {
+            (_, Endpoint::Gateway) => BuiltIn::Input,
+            (Endpoint::Gateway, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => BuiltIn::Output,
+            (Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }, Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. }) => {
+                BuiltIn::Forward
+            }
+        }
+    }
+
+    /// The way of the packets that answer.
+    pub(super) fn answering(&self, ours: OwnAddresses) -> Self {
+        Self::new(self.into, self.out_of, ours.turned())
+    }
+
+    /// Whether a tunnel has to do with it.
+    pub(super) fn is_of_tunnels(&self) -> bool {
+        self.out_of.is_some() || self.into.is_some()
+    }
+
+    fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, ours: OwnAddresses) -> Self {
+        let clear = |is_ours| {
+            if is_ours {
+                Endpoint::Gateway
+            } else {
+                Endpoint::Unencrypted(None)
+            }
+        };
+        let from = out_of.map_or_else(|| clear(ours.source), |record| leg(record, Direction::In));
+        let to = into.map_or_else(|| clear(ours.destination), |record| leg(record, Direction::Out));
+        let name = |record: &TunnelRecord| format!("{} ({})", record.key.connection, record.id);
+        let through = match (&from, &to) {
+            (_, Endpoint::Gateway) => "to the gateway itself",
+            (Endpoint::Gateway, _) => "from the gateway itself",
+            _ => "through the gateway",
+        };
+        let title = match (out_of, into) {
+            (None, None) => format!("Unencrypted, {through}"),
+            (Some(record), None) => format!("Out of the tunnel {}, {through}", name(record)),
+            (None, Some(record)) => format!("Into the tunnel {}, {through}", name(record)),
+            (Some(one), Some(other)) => format!("Out of the tunnel {} and into {}", name(one), name(other)),
+        };
+        Self {
+            title,
+            from,
+            to,
+            out_of,
+            into,
+        }
+    }
+}
+
+/// How a tunnel's packets come or leave.
+pub(super) fn leg(record: &TunnelRecord, direction: Direction) -> Endpoint {
+    let device = record.tunnel_rules.interface.clone();
+    match (&record.tunnel.sa_match, direction, &device) {
+        (SaMatch::Interface(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
+        // The device has it first, and asks for the policy afterwards.
+        (SaMatch::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(device),
+        (SaMatch::Policy { protocol, reqid }, Direction::In, _)
+        | (SaMatch::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {
+            interface: device,
+            reqid: *reqid,
+            protocol: *protocol,
+        },
+    }
+}
