@@ -55,6 +55,8 @@ pub struct Context {
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to, if they were asked for; otherwise those count that are on record for a tunnel.
     pub connected: Option<Vec<IpNet>>,
+    /// Asks for them where a `down` turns out to need them: what others have that have the tunnel up may be source-NATed.
+    pub ask_connected: Option<fn() -> Option<Vec<IpNet>>>,
     /// The largest packets that the paths to peers take, in bytes; needed only where segments are to fit them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set.

@@ -11,6 +11,7 @@ use crate::plan::{
     kept_sources, tunnel_rules,
 };
 use crate::record::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
+use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Policy};
 use crate::updown_env::{Tunnel, UpCounting};
@@ -121,7 +122,14 @@ impl<T: Tables> Engine<'_, T> {
         let (tunnel, peers) = (&record.tunnel, record.peers());
         let (esp, nat_exemption) = self.of_all_tunnels(old);
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
-        let connected = self.context.connected.clone().unwrap_or_else(recorded);
+        let asked = || self.context.ask_connected.filter(|_| policy.bypasses_connected())?();
+        let connected = match (&self.context.connected, recorded()) {
+            (Some(connected), _) => connected.clone(),
+            // The policy that counted until now may have kept none.
+            (None, recorded) if recorded.is_empty() => asked().unwrap_or_default(),
+            (None, recorded) => recorded,
+        };
+        let interfaces = self.interfaces(tunnel, old);
         let terms = PolicyContext {
             policy,
             connected: &connected,
@@ -129,7 +137,7 @@ impl<T: Tables> Engine<'_, T> {
             peers: &peers,
             nat_exemption,
             mark,
-            interfaces: &self.context.interfaces,
+            interfaces: &interfaces,
             path_mtu: tunnel
                 .remote_host
                 .and_then(|peer| self.context.path_mtus.get(&peer).copied()),
@@ -142,6 +150,19 @@ impl<T: Tables> Engine<'_, T> {
         match spared && tunnel_rules.can_omit_nat() {
             true => Ok(tunnel_rules.without_nat()),
             false => Ok(tunnel_rules),
+        }
+    }
+
+    /// The XFRM interfaces there are; where a call did not ask for them, the one that a tunnel's rules are for.
+    fn interfaces(&self, tunnel: &Tunnel, old: Option<&TunnelRecord>) -> Vec<XfrmInterface> {
+        let recorded = || {
+            let interface = old?.tunnel_rules.interface.clone()?;
+            let if_id = tunnel.if_id_out?;
+            Some(XfrmInterface { interface, if_id })
+        };
+        match self.context.interfaces.is_empty() {
+            true => recorded().into_iter().collect(),
+            false => self.context.interfaces.clone(),
         }
     }
 

@@ -10,8 +10,8 @@ use log::{error, info, warn};
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
 use super::{
-    CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus,
-    removing_context,
+    CALL_TIMEOUT, HookError, Summary, ask_connected, connected, failed_call, interfaces, know_recorded_tunnels,
+    path_mtus, removing_context,
 };
 use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsSource};
 use crate::cli::Options;
@@ -297,6 +297,7 @@ impl HookCall<'_> {
             now: self.now,
             interfaces: interfaces(&event.firewall),
             connected: connected(&event.firewall, &self.settings),
+            ask_connected: Some(ask_connected),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
             settings_source: match &event.firewall {

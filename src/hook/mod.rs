@@ -232,6 +232,11 @@ fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
     if !settings.policy(tunnel).bypasses_connected() {
         return None;
     }
+    ask_connected()
+}
+
+/// Asks the kernel for the networks that the gateway is connected to.
+fn ask_connected() -> Option<Vec<IpNet>> {
     match connected_networks() {
         Ok(networks) => Some(networks.into_iter().collect()),
         Err(error) => {
