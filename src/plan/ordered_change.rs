@@ -103,10 +103,10 @@ impl<'a> OrderedChange<'a> {
             ));
         }
         for path in self.fresh.iter().map(|bucket| bucket.path).collect::<BTreeSet<_>>() {
-            let behind = match path {
-                // What no tunnel has allowed is refused there, where one is restricted.
-                PacketPath::Input => Behind::Rules,
-                _ => Behind::Nothing,
+            // What no tunnel has allowed to the gateway is refused behind all of them.
+            let behind = match path == PacketPath::Input {
+                true => Behind::Rules,
+                false => Behind::Nothing,
             };
             commands.extend(place_rules(&path.dispatcher(), self.dispatcher_slots(path), behind));
         }
@@ -229,7 +229,13 @@ mod tests {
                 Command::Insert(_, rule) => rules.insert(0, rule.to_string()),
                 Command::InsertAt(_, number, rule) => rules.insert(number - 1, rule.to_string()),
                 Command::Append(_, rule) => rules.push(rule.to_string()),
-                other => panic!("{other:?}"),
+                other @ (Command::NewChain(_)
+                | Command::Check(..)
+                | Command::AppendWithCounters(..)
+                | Command::Delete(..)
+                | Command::DeleteText(..)
+                | Command::Flush(_)
+                | Command::DeleteChain(_)) => panic!("{other:?}"),
             }
         }
         rules.iter().map(|rule| rule.replace("-j PLUTO-", "")).collect()

@@ -175,7 +175,7 @@ impl TunnelRules {
         let of_path = self.buckets.iter().filter(|bucket| bucket.path == path);
         of_path
             .copied()
-            .find(|bucket| self.in_bucket(bucket).iter().flatten().any(|rule| leads_there(rule)))
+            .find(|bucket| self.in_bucket(bucket).iter().flatten().any(&leads_there))
     }
 
     /// Its rules in a block: those before the rules of all others that stand at the tail, and those there.
