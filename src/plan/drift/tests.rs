@@ -133,7 +133,7 @@ fn tunnels_stand_in_one_order_whichever_came_first() {
     ] {
         let swapped = before(&without(&all, line(second)), first, line(second));
         let chain = first.split(' ').nth(1).unwrap();
-        let told = format!("filter: changed: the order of the rules in {chain}");
+        let told = format!("filter: rules of {chain} in another order");
         assert_eq!(compare(&one, &swapped), [told]);
     }
 }
