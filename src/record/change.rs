@@ -16,7 +16,14 @@ impl Store {
     /// # Errors
     /// If something cannot be written, as on a full file system; nothing is left of it then.
     pub fn begin(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
-        let written = self.write_begin(journal, added);
+        let mut written = self.write_begin(journal, added);
+        if let Err(error) = &written
+            && error.is_no_space()
+            && added.is_empty()
+            && self.release_spares()
+        {
+            written = self.write_begin(journal, added);
+        }
         if written.is_err() {
             // What stands in the way of undoing this stands in the way of the next call too, which will say so.
             let _ = file::remove(&self.folder.join("pending.new"));
@@ -30,6 +37,9 @@ impl Store {
     /// The whole records first: once `journal` stands, a later call may complete the change from them. The entries under `nodes`
     /// last: a call that dies before `journal` stands must not have made any.
     fn write_begin(&self, journal: &Journal, added: &[Record]) -> Result<(), RecordError> {
+        if !added.is_empty() {
+            self.prepare_for_downs()?;
+        }
         for record in added {
             self.write_new(journal.ruleset, record)?;
             record.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;

@@ -31,7 +31,7 @@ const NEW: &str = ".new";
 /// Made with [`Store::open`] it holds the lock; made with [`Store::peek`] it only reads, and what it reads may be changing.
 #[derive(Debug)]
 pub struct Store {
-    top: PathBuf,
+    pub(super) top: PathBuf,
     pub(super) folder: PathBuf,
     lock: Option<Lock>,
     cache: Mutex<Cache>,
@@ -195,7 +195,7 @@ impl Store {
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        let interrupted = self.folder.join("pending").exists() || self.resolver().needs_attention()?;
+        let interrupted = self.folder.join("pending").exists() || self.owes()? || self.resolver().needs_attention()?;
         Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 
@@ -546,6 +546,8 @@ impl Store {
             }
         }
         if empty {
+            // A `down` that was noted meanwhile has nothing to remove either.
+            self.settle_all()?;
             file::remove_tree(&self.folder.join("daemons"))?;
             // The lock last: until then nobody else is here.
             file::remove(&self.folder.join("lock"))?;

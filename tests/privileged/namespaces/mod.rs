@@ -12,6 +12,7 @@ mod flush;
 mod lock;
 mod logged;
 mod one_order;
+mod owed;
 mod packets;
 mod programs;
 mod prune;
