@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::find::Meant;
+use super::forget::Owed;
 use super::{ApplyError, Change, Engine, Plan, SettingsSource, TunnelOutcome, alike};
 use crate::iptables::Tables;
 use crate::netfilter::{Ruleset, Table};
@@ -22,6 +23,14 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If that is not possible; nothing of it is left then.
     pub fn open(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        // That `down` would take out what comes in now.
+        let unpaid = self
+            .unpaid
+            .iter()
+            .position(|(connection, _)| *connection == tunnel.connection);
+        if let Some(index) = unpaid {
+            return Err(self.unpaid.swap_remove(index).1);
+        }
         let plan = self.plan_open(tunnel)?;
         for (index, change) in plan.changes.iter().enumerate() {
             if let Err(error) = self.carry_out(change) {
@@ -36,15 +45,20 @@ impl<T: Tables> Engine<'_, T> {
         Ok(plan.outcome)
     }
 
-    /// Closes the firewall for a tunnel, by its record.
+    /// Closes the firewall for a tunnel, by its record. What cannot be closed now is noted, and the next call of any kind closes it.
     ///
     /// # Errors
-    /// If that is not possible; the record stands then.
+    /// If that is not possible.
     pub fn close(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
-        let plan = self.plan_close(tunnel)?;
-        let results: Vec<_> = plan.changes.iter().map(|change| self.carry_out(change)).collect();
-        results.into_iter().collect::<Result<(), _>>()?;
-        Ok(plan.outcome)
+        // One after the other: what the second one means depends on the first.
+        if let Err(error) = self.check_unpaid(tunnel) {
+            return Err(self.noted(tunnel, error));
+        }
+        let (closed, owed) = self.try_close(tunnel);
+        match (closed, owed) {
+            (Err(error), Owed::Note) => Err(self.noted(tunnel, error)),
+            (closed, Owed::Note | Owed::Nothing) => closed,
+        }
     }
 
     /// What opening the firewall for a tunnel comes to.

@@ -21,7 +21,7 @@ pub enum Verb {
 pub enum Ended {
     /// Well.
     Done,
-    /// It told the daemon that nothing was changed.
+    /// It told the daemon that nothing was changed; a `down` is noted then.
     Refused,
     /// It told the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
     /// is counted and every `down` is completed.
@@ -38,14 +38,15 @@ impl Model {
     pub fn call(&mut self, tunnel: &Tunnel, verb: Verb, ended: Ended) {
         let is_counted = tunnel.up_counting == UpCounting::Counted;
         match (verb, ended) {
-            (_, Ended::Refused) => {}
+            (Verb::Up, Ended::Refused) => {}
             (Verb::Up, Ended::Open) if !is_counted => {}
             (Verb::Up, Ended::Done | Ended::Open) if is_counted => self.ups.push(tunnel.clone()),
             (Verb::Up, Ended::Done | Ended::Open) => match self.ups.iter_mut().find(|up| has_key_of(up, tunnel)) {
                 Some(up) => *up = tunnel.clone(),
                 None => self.ups.push(tunnel.clone()),
             },
-            (Verb::Down, Ended::Done | Ended::Open) => {
+            // What cannot be removed now is noted, and removed before anything else happens to the connection.
+            (Verb::Down, Ended::Done | Ended::Open | Ended::Refused) => {
                 if let Some(which) = self.meant(tunnel) {
                     self.ups.remove(which);
                 }

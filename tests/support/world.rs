@@ -7,7 +7,9 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pluto_updown::apply::{ApplyError, Blocked, Context, Engine, SettingsSource, StartReport, TunnelOutcome};
+use pluto_updown::apply::{
+    ApplyError, Blocked, Context, Engine, SettingsSource, StartReport, TunnelOutcome, note_down,
+};
 use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
 use pluto_updown::plan::Drift;
@@ -264,11 +266,18 @@ impl World {
             FirewallAction::Open(_) => self.caller(),
             FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
         };
-        self.work_with(context, |session| match duty {
+        let done = self.work_with(context, |session| match duty {
             FirewallAction::Open(tunnel) => session.open(tunnel).map(Some),
             FirewallAction::Close(tunnel) => session.close(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
-        })
+        });
+        match (done, duty) {
+            (Err(error), FirewallAction::Close(tunnel)) if !self.began => {
+                let store = Store::peek(&self.folder.path().join("state"), 1);
+                Err(note_down(&store, tunnel, error))
+            }
+            (done, _) => done,
+        }
     }
 
     fn caller(&self) -> Context {
