@@ -3,10 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::tunnel::crosses;
-use super::{ApplyError, Change, Engine};
-use crate::iptables::Tables;
+use super::{ApplyError, Change, Engine, TunnelOutcome};
+use crate::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::Ruleset;
-use crate::record::{Record, Recovery, TunnelRecord};
+use crate::record::{Record, RecordError, Recovery, Store, TunnelRecord};
+use crate::updown_env::Tunnel;
+
+/// What of a `down` is still to be executed, that nothing in the record says yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// All of it, or the rest.
+    Note,
+    /// Nothing: it is executed, or the journal has it.
+    Nothing,
+}
 
 impl<T: Tables> Engine<'_, T> {
     /// Settles a change whose call died.
@@ -20,6 +30,75 @@ impl<T: Tables> Engine<'_, T> {
         self.store.recover(&journal)?;
         self.rebuild(&journal, &[], &[])?;
         Ok(self.store.clear_journal()?)
+    }
+
+    /// Executes the downs that earlier calls could not. One that still cannot be executed keeps its note, and its connection from
+    /// coming up until then; it is no obstacle to others.
+    ///
+    /// # Errors
+    /// If no change would be made just now.
+    pub fn close_owed(&mut self) -> Result<(), ApplyError> {
+        for owed in self.store.owed()? {
+            let Some(tunnel) = &owed.tunnel else { continue };
+            let (closed, left) = self.try_close(tunnel);
+            match (closed, left) {
+                (Ok(_), _) => self.store.settle(&owed)?,
+                (Err(error), Owed::Nothing) => {
+                    self.store.settle(&owed)?;
+                    return Err(error);
+                }
+                (Err(error), Owed::Note) if concerns_every_change(&error) => return Err(error),
+                (Err(error), Owed::Note) => self.unpaid.push((tunnel.connection.clone(), error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the firewall for a tunnel, and says whether a note is needed of what could not be closed.
+    pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
+        match self.close_once(tunnel) {
+            // One `up` less of several: the record is written anew, which takes as much space as it has.
+            (Err(ApplyError::Record(error)), Owed::Note) if error.is_no_space() && self.store.release_spares() => {
+                self.close_once(tunnel)
+            }
+            other => other,
+        }
+    }
+
+    fn close_once(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
+        let plan = match self.plan_close(tunnel) {
+            Ok(plan) => plan,
+            Err(error) => return (Err(error), Owed::Note),
+        };
+        let (mut closed, mut owed) = (Ok(plan.outcome), Owed::Nothing);
+        for (index, change) in plan.changes.iter().enumerate() {
+            let Err(error) = self.carry_out(change) else { continue };
+            // As long as the journal has a change, the next call makes it, and no other may begin.
+            let journal = self.store.journal();
+            let has_it = matches!(&journal, Ok(Some(journal)) if !journal.removed.is_empty());
+            let is_rest = index > 0 || has_it;
+            let has_more = !has_it || index + 1 < plan.changes.len();
+            if has_more && !(is_rest && matches!(plan.outcome, TunnelOutcome::StillNeeded(_))) {
+                owed = Owed::Note;
+            }
+            closed = closed.and(Err(error));
+            if !matches!(journal, Ok(None)) {
+                break;
+            }
+        }
+        (closed, owed)
+    }
+
+    /// Why a `down` of this connection could not be executed, if there is one.
+    pub(super) fn check_unpaid(&mut self, tunnel: &Tunnel) -> Result<(), ApplyError> {
+        let mut unpaid = self.unpaid.iter();
+        let index = unpaid.position(|(connection, _)| *connection == tunnel.connection);
+        index.map_or(Ok(()), |index| Err(self.unpaid.remove(index).1))
+    }
+
+    /// Notes a `down` that failed.
+    pub(super) fn noted(&self, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
+        note_down(self.store, tunnel, error)
     }
 
     /// What forgetting these tunnels comes to: some work in each ruleset, with all of them.
@@ -51,5 +130,32 @@ impl<T: Tables> Engine<'_, T> {
     /// If that is not possible; the record of what stands still stands then.
     pub fn forget(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
         changes.iter().try_for_each(|change| self.carry_out(change))
+    }
+}
+
+/// Whether other changes would be refused for the same reason, or may not begin before the next call has looked.
+fn concerns_every_change(error: &ApplyError) -> bool {
+    match error {
+        ApplyError::Tables(TablesError::Refused { reason, .. }) => *reason == RefusalReason::System,
+        ApplyError::Tables(TablesError::Unknown { .. }) => true,
+        ApplyError::Tables(TablesError::Missing { .. } | TablesError::NoFamily(_) | TablesError::NotRun(_))
+        | ApplyError::Record(_)
+        | ApplyError::Owed(_)
+        | ApplyError::Forgotten { .. }
+        | ApplyError::Faulty(_)
+        | ApplyError::Policy { .. } => false,
+    }
+}
+
+/// Notes a `down` that failed for this reason, so that the next call executes it.
+#[must_use]
+pub fn note_down(store: &Store, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
+    match store.owe(tunnel) {
+        Ok(true) => ApplyError::Owed(Box::new(error)),
+        Ok(false) | Err(RecordError::Untrusted { .. }) => error,
+        Err(other) => ApplyError::Forgotten {
+            error: Box::new(error),
+            note: other,
+        },
     }
 }

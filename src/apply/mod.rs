@@ -35,6 +35,7 @@ use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
 use crate::updown_env::{ConnectionName, PeerText};
 
+pub use forget::note_down;
 pub use gateway::{Blocked, InstalledRecords, StartReport};
 pub use restore::Comparison;
 pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
@@ -55,6 +56,8 @@ pub struct Context {
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to, if they were asked for; otherwise those count that are on record for a tunnel.
     pub connected: Option<Vec<IpNet>>,
+    /// Asks for them where a `down` turns out to need them: what others have that have the tunnel up may be source-NATed.
+    pub ask_connected: Option<fn() -> Option<Vec<IpNet>>>,
     /// The largest packets that the paths to peers take, in bytes; needed only where segments are to fit them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set.
@@ -80,6 +83,8 @@ pub struct Engine<'a, T: Tables> {
     tables: &'a mut T,
     context: Context,
     notes: Vec<Note>,
+    /// The connections with a `down` that still could not be executed, and why.
+    unpaid: Vec<(ConnectionName, ApplyError)>,
 }
 
 /// What whoever runs this machine should know of a change that was made.
@@ -159,6 +164,17 @@ pub enum ApplyError {
     /// The tables cannot be read or changed.
     #[error(transparent)]
     Tables(#[from] TablesError),
+    /// A `down` is not executed yet. The outcome comes before the reason, because the reason can be long, and a line is cut.
+    #[error("noted for the next call: {0}")]
+    Owed(Box<ApplyError>),
+    /// A `down` is not executed, and nobody will ever do it.
+    #[error("its rules stay, remove them with prune ({note}): {error}")]
+    Forgotten {
+        /// Why it was not executed.
+        error: Box<ApplyError>,
+        /// Why it could not be noted either.
+        note: RecordError,
+    },
     /// The plan is wrong. A mistake in this program.
     #[error("refused by its own check, please report this: {0}")]
     Faulty(PlanFault),
@@ -212,6 +228,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             tables,
             context: caller,
             notes: Vec::new(),
+            unpaid: Vec::new(),
         }
     }
 
@@ -221,16 +238,27 @@ impl<'a, T: Tables> Engine<'a, T> {
         &self.notes
     }
 
-    /// Does what no daemon calls for: settles a change whose call died, writes rules anew that an older version has put in, and clears what
-    /// dead daemons left.
+    /// The connections with a `down` that still could not be executed, and why.
+    #[must_use]
+    pub fn unpaid(&self) -> &[(ConnectionName, ApplyError)] {
+        &self.unpaid
+    }
+
+    /// Does what no daemon calls for: settles a change whose call died, writes rules anew that an older version has put in, clears what
+    /// dead daemons left, and executes downs that earlier calls could not.
     ///
-    /// The latter is a matter of security: a new daemon gives the dead one's reqids to other tunnels.
+    /// Clearing is a matter of security: a new daemon gives the dead one's reqids to other tunnels.
     ///
     /// # Errors
     /// If that is not possible; the record says so to the next call too.
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
         self.recover()?;
         self.upgrade()?;
+        self.clear_dead_daemons()?;
+        self.close_owed()
+    }
+
+    fn clear_dead_daemons(&mut self) -> Result<(), ApplyError> {
         for daemon in self.store.dead_daemons()? {
             for ruleset in Ruleset::all() {
                 let entries = self.store.entries(ruleset)?;
@@ -279,15 +307,19 @@ impl<'a, T: Tables> Engine<'a, T> {
     /// # Errors
     /// If the record cannot be read, or the plan does not stand its own check.
     pub fn sections(&self, change: &Change) -> Result<Vec<Section>, ApplyError> {
-        let entries = || change.removed.iter().chain(&change.added);
-        let all_rules: Vec<_> = entries().map(Record::tunnel_rules).collect();
-        let ids: BTreeSet<_> = entries().map(Record::id).collect();
-        let staying = self.store.staying(change.ruleset, &all_rules, &ids)?;
+        let Change {
+            ruleset,
+            removed,
+            added,
+            ..
+        } = change;
+        let (staying, around) = self.store.around(*ruleset, [removed, added])?;
         let layouts_of = |entries: &[Record]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         checked(transition(&RulesetChange {
             removed: layouts_of(&change.removed),
             added: layouts_of(&change.added),
             staying,
+            around,
             jump_config: self.jump_config(change.ruleset)?,
         }))
     }
@@ -485,6 +517,10 @@ fn may_be_drift(error: &TablesError) -> bool {
 fn lost_too_much(error: &ApplyError) -> bool {
     match error {
         ApplyError::Tables(error) => may_be_drift(error),
-        ApplyError::Record(_) | ApplyError::Faulty(_) | ApplyError::Policy { .. } => false,
+        ApplyError::Record(_)
+        | ApplyError::Owed(_)
+        | ApplyError::Forgotten { .. }
+        | ApplyError::Faulty(_)
+        | ApplyError::Policy { .. } => false,
     }
 }

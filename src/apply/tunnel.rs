@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::find::Meant;
+use super::forget::Owed;
 use super::{ApplyError, Change, Engine, Plan, SettingsSource, TunnelOutcome, alike};
 use crate::iptables::Tables;
 use crate::netfilter::{Ruleset, Table};
@@ -11,6 +12,7 @@ use crate::plan::{
     kept_sources, tunnel_rules,
 };
 use crate::record::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
+use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Policy};
 use crate::updown_env::{Tunnel, UpCounting};
@@ -21,6 +23,14 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If that is not possible; nothing of it is left then.
     pub fn open(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        // That `down` would take out what comes in now.
+        let unpaid = self
+            .unpaid
+            .iter()
+            .position(|(connection, _)| *connection == tunnel.connection);
+        if let Some(index) = unpaid {
+            return Err(self.unpaid.swap_remove(index).1);
+        }
         let plan = self.plan_open(tunnel)?;
         for (index, change) in plan.changes.iter().enumerate() {
             if let Err(error) = self.carry_out(change) {
@@ -35,15 +45,20 @@ impl<T: Tables> Engine<'_, T> {
         Ok(plan.outcome)
     }
 
-    /// Closes the firewall for a tunnel, by its record.
+    /// Closes the firewall for a tunnel, by its record. What cannot be closed now is noted, and the next call of any kind closes it.
     ///
     /// # Errors
-    /// If that is not possible; the record stands then.
+    /// If that is not possible.
     pub fn close(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
-        let plan = self.plan_close(tunnel)?;
-        let results: Vec<_> = plan.changes.iter().map(|change| self.carry_out(change)).collect();
-        results.into_iter().collect::<Result<(), _>>()?;
-        Ok(plan.outcome)
+        // One after the other: what the second one means depends on the first.
+        if let Err(error) = self.check_unpaid(tunnel) {
+            return Err(self.noted(tunnel, error));
+        }
+        let (closed, owed) = self.try_close(tunnel);
+        match (closed, owed) {
+            (Err(error), Owed::Note) => Err(self.noted(tunnel, error)),
+            (closed, Owed::Note | Owed::Nothing) => closed,
+        }
     }
 
     /// What opening the firewall for a tunnel comes to.
@@ -121,7 +136,14 @@ impl<T: Tables> Engine<'_, T> {
         let (tunnel, peers) = (&record.tunnel, record.peers());
         let (esp, nat_exemption) = self.of_all_tunnels(old);
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
-        let connected = self.context.connected.clone().unwrap_or_else(recorded);
+        let asked = || self.context.ask_connected.filter(|_| policy.bypasses_connected())?();
+        let connected = match (&self.context.connected, recorded()) {
+            (Some(connected), _) => connected.clone(),
+            // The policy that counted until now may have kept none.
+            (None, recorded) if recorded.is_empty() => asked().unwrap_or_default(),
+            (None, recorded) => recorded,
+        };
+        let interfaces = self.interfaces(tunnel, old);
         let terms = PolicyContext {
             policy,
             connected: &connected,
@@ -129,7 +151,7 @@ impl<T: Tables> Engine<'_, T> {
             peers: &peers,
             nat_exemption,
             mark,
-            interfaces: &self.context.interfaces,
+            interfaces: &interfaces,
             path_mtu: tunnel
                 .remote_host
                 .and_then(|peer| self.context.path_mtus.get(&peer).copied()),
@@ -142,6 +164,19 @@ impl<T: Tables> Engine<'_, T> {
         match spared && tunnel_rules.can_omit_nat() {
             true => Ok(tunnel_rules.without_nat()),
             false => Ok(tunnel_rules),
+        }
+    }
+
+    /// The XFRM interfaces there are; where a call did not ask for them, the one that a tunnel's rules are for.
+    fn interfaces(&self, tunnel: &Tunnel, old: Option<&TunnelRecord>) -> Vec<XfrmInterface> {
+        let recorded = || {
+            let interface = old?.tunnel_rules.interface.clone()?;
+            let if_id = tunnel.if_id_out?;
+            Some(XfrmInterface { interface, if_id })
+        };
+        match self.context.interfaces.is_empty() {
+            true => recorded().into_iter().collect(),
+            false => self.context.interfaces.clone(),
         }
     }
 

@@ -10,16 +10,18 @@ use log::{error, info, warn};
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
 use super::{
-    CALL_TIMEOUT, HookError, Summary, connected, failed_call, interfaces, know_recorded_tunnels, path_mtus,
-    removing_context,
+    CALL_TIMEOUT, HookError, Summary, ask_connected, close_late, connected, failed_call, interfaces,
+    know_recorded_tunnels, path_mtus, removing_context,
 };
-use crate::apply::{Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsSource};
+use crate::apply::{
+    ApplyError, Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsSource, note_down,
+};
 use crate::cli::Options;
 use crate::iptables::Programs;
 use crate::logging::VPN;
 use crate::plan::RouteOptions;
 use crate::preview;
-use crate::record::{DaemonProcess, Store};
+use crate::record::{DaemonProcess, RecordError, Store};
 use crate::rtnetlink::Kernel;
 use crate::settings::{Settings, UncertainEntries};
 use crate::updown_env::{Event, FirewallAction, Operation, RawEnv, Routing, Tunnel};
@@ -48,6 +50,11 @@ impl HookCall<'_> {
         }
         let mut stands = Err(());
         let done = self.in_session(event, &mut stands);
+        // What was refused to us just now would be refused again.
+        match &done {
+            Err(HookError::Apply(error) | HookError::Tolerated(error)) if is_refusal(error) => {}
+            Ok(_) | Err(_) => close_late(self.options, self.namespace),
+        }
         self.dns_hook(event).carry_out(&stands);
         match done {
             // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`. That
@@ -110,13 +117,19 @@ impl HookCall<'_> {
             // What is given back is not forgotten for it.
             aside.ask(&Store::peek(&self.options.state_dir, self.namespace), stands);
         }
-        let store = opened?;
+        let store = opened.map_err(|error| self.owed(event, error.into()))?;
         let mut programs = self.programs(deadline, &store);
         let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
         self.clear_routes(&store);
         let kept = session.housekeep();
+        // What goes is not kept by what cannot be done besides, but no change begins before another one in the journal has ended.
+        let goes_on = match (&kept, &event.firewall) {
+            (Ok(()), _) | (Err(_), FirewallAction::Nothing) => true,
+            (Err(_), FirewallAction::Close(_)) => matches!(store.journal(), Ok(None)),
+            (Err(_), FirewallAction::Open(_)) => false,
+        };
         let result = match &kept {
-            Err(error) if event.firewall == FirewallAction::Nothing => {
+            Err(error) if goes_on => {
                 self.complain(error);
                 self.steps(event, &store, &mut session)
             }
@@ -132,13 +145,24 @@ impl HookCall<'_> {
         let done = result?;
         match (kept, &event.firewall) {
             // It is reported already, and tidying up fails for the same reason.
-            (Err(_), FirewallAction::Nothing) => Ok(done),
-            (Err(error), FirewallAction::Open(_) | FirewallAction::Close(_)) => Err(error.into()),
+            (Err(_), _) if goes_on => Ok(done),
+            (Err(error), _) => Err(self.owed(event, error)),
             (Ok(()), _) => {
                 // What was asked for is done, and the next call tidies up.
                 tidied.unwrap_or_else(|error| self.complain(&error));
                 Ok(done)
             }
+        }
+    }
+
+    /// Why a call failed before it came to its tunnel: what it was to remove is noted.
+    fn owed(&self, event: &Event, error: ApplyError) -> HookError {
+        match &event.firewall {
+            FirewallAction::Close(tunnel) => {
+                let store = Store::peek(&self.options.state_dir, self.namespace);
+                note_down(&store, tunnel, error).into()
+            }
+            FirewallAction::Open(_) | FirewallAction::Nothing => error.into(),
         }
     }
 
@@ -297,6 +321,7 @@ impl HookCall<'_> {
             now: self.now,
             interfaces: interfaces(&event.firewall),
             connected: connected(&event.firewall, &self.settings),
+            ask_connected: Some(ask_connected),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
             settings_source: match &event.firewall {
@@ -309,6 +334,15 @@ impl HookCall<'_> {
     /// Logs an error that does not end the call.
     fn complain(&self, error: &dyn fmt::Display) {
         error!("{}: {error}", failed_call(self.raw_env));
+    }
+}
+
+/// Whether iptables, or something in the record, has refused a change.
+fn is_refusal(error: &ApplyError) -> bool {
+    match error {
+        ApplyError::Tables(_) | ApplyError::Forgotten { .. } => true,
+        ApplyError::Owed(reason) => !matches!(**reason, ApplyError::Record(RecordError::Locked { .. })),
+        ApplyError::Record(_) | ApplyError::Faulty(_) | ApplyError::Policy { .. } => false,
     }
 }
 

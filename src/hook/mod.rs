@@ -10,15 +10,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Context, RoutingError, SettingsSource};
+use crate::apply::{ApplyError, Context, Engine, RoutingError, SettingsSource};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
+use crate::iptables::Programs;
 use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
@@ -34,6 +35,9 @@ pub use summary::Summary;
 /// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
 /// on an unanswered message after about 60 s.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often a call looks for downs that came while it executed others.
+const MOST_LATE: usize = 100;
 
 /// How long the programs of the resolver may take in all, once a call.
 pub(crate) const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -232,6 +236,11 @@ fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
     if !settings.policy(tunnel).bypasses_connected() {
         return None;
     }
+    ask_connected()
+}
+
+/// Asks the kernel for the networks that the gateway is connected to.
+fn ask_connected() -> Option<Vec<IpNet>> {
     match connected_networks() {
         Ok(networks) => Some(networks.into_iter().collect()),
         Err(error) => {
@@ -271,6 +280,41 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
         }
     }
     Ok(())
+}
+
+/// Executes downs that other calls have noted while we held the record's lock, which is released by now. Whoever notes one comes here too, so
+/// that between the two none is left behind: where the lock is held again, its holder will look.
+pub(crate) fn close_late(options: &Options, namespace: u64) {
+    for _ in 0..MOST_LATE {
+        if !Store::peek(&options.state_dir, namespace).owes().unwrap_or_default() {
+            return;
+        }
+        match close_owed(options, namespace) {
+            Ok(()) => {}
+            Err(HookError::Apply(ApplyError::Record(RecordError::Locked { .. }))) => return,
+            Err(error) => {
+                error!("{error}");
+                return;
+            }
+        }
+    }
+}
+
+fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
+    let store = Store::open(&options.state_dir, namespace, Instant::now())?;
+    let deadline = Instant::now() + CALL_TIMEOUT + options.wait;
+    let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
+    let context = Context {
+        now: now(),
+        ask_connected: Some(ask_connected),
+        ..Context::default()
+    };
+    let context = removing_context(context, options, &store)?;
+    let mut session = Engine::new(&store, &mut programs, context);
+    let closed = session.recover().and_then(|()| session.close_owed());
+    let tidied = store.tidy();
+    closed?;
+    Ok(tidied?)
 }
 
 /// What a removal has to know. It needs no settings; but rules that an older version has put in are written anew by it, and then the bit

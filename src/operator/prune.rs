@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use super::command_context::{CommandContext, print};
 use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options};
-use crate::hook::HookError;
+use crate::hook::{HookError, close_late};
 use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{DaemonProcess, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
@@ -35,6 +35,7 @@ fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
     tidied?;
     // Without the lock: a program that hangs keeps no tunnel from its rules.
     drop(store);
+    close_late(ground.options, ground.namespace);
     for trouble in ground.settle_resolver(&kept)? {
         let _ = writeln!(text, "{trouble}");
     }
@@ -48,6 +49,7 @@ fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, B
     let mut session = Engine::new(store, &mut programs, ground.changing_context(store)?);
     session.recover()?;
     session.upgrade()?;
+    session.close_owed()?;
     let judged = judge(store)?;
     let mut text = judged.text("forgotten");
     let works = session.forgetting(judged.gone)?;

@@ -10,7 +10,7 @@ use super::command_context::{CommandContext, print, rulesets};
 use super::drift_words::repairs;
 use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options, RoutingOwner};
-use crate::hook::HookError;
+use crate::hook::{HookError, close_late};
 use crate::netfilter::{Ruleset, Table, restore_text};
 use crate::plan::Drift;
 use crate::record::Store;
@@ -29,6 +29,7 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
             let mut restored = restored?;
             // Without the lock: a program that hangs keeps no tunnel from its rules.
             drop(store);
+            close_late(ground.options, ground.namespace);
             let kept = ground.peek().dead_daemons()?.into_iter().collect();
             for trouble in ground.settle_resolver(&kept)? {
                 restored.fail(&trouble);
@@ -75,6 +76,12 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
             restored.text,
             "rewritten: {ruleset} (an older version had installed the rules)"
         );
+    }
+    if let Err(error) = session.close_owed() {
+        restored.fail(&error);
+    }
+    for (connection, error) in session.unpaid() {
+        restored.fail(&format_args!("{connection}: its `down` cannot be executed: {error}"));
     }
     for ruleset in rulesets {
         match session.reconcile(ruleset) {

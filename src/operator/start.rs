@@ -14,7 +14,7 @@ use super::settings_changes::SettingsChanges;
 use super::{Consent, Detail};
 use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
 use crate::cli::{Mode, Options};
-use crate::hook::{HookError, know_recorded_tunnels};
+use crate::hook::{HookError, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{Record, Store};
@@ -257,6 +257,8 @@ fn in_session(
     let mut session = Engine::new(&store, &mut programs, context);
     let started = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.tidy();
+    drop(store);
+    close_late(ground.options, ground.namespace);
     let started = started?;
     tidied?;
     Ok(started)

@@ -77,6 +77,22 @@ impl RecordError {
         move |error| Self::Io { path, action, error }
     }
 
+    /// Whether the reason is that the file system is full.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Untrusted { .. }
+            | Self::Malformed { .. }
+            | Self::Newer { .. }
+            | Self::TooLarge { .. }
+            | Self::Locked { .. }
+            | Self::NoName { .. } => false,
+        }
+    }
+
     /// Whether the reason is that a file or folder is not there.
     #[must_use]
     pub fn is_absence(&self) -> bool {

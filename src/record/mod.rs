@@ -5,6 +5,7 @@
 //!   4026531840/                         one network namespace, by the inode of /proc/self/ns/net
 //!     lock                              held for a whole change
 //!     pending                           a change is under way; there after a crash only
+//!     downs/0000000001-4711.1-2.{…      a `down` that is still to be executed, in the names of empty files; and spares for a full /run
 //!     daemons/2817-5120-4026531836      an IKE daemon that has tunnels here
 //!     resolver/                         there as long as a peer's name servers are in use
 //!       lock                            held while it is worked on, by calls that do not hold the other one
@@ -38,6 +39,7 @@ mod file;
 mod journal;
 mod lock;
 mod opener;
+mod owed;
 mod reqid;
 mod resolver;
 mod routing;
@@ -50,6 +52,7 @@ pub use error::RecordError;
 pub use journal::{Journal, Recovery};
 pub use lock::Lock;
 pub use opener::{Certainty, Opener};
+pub use owed::OwedDown;
 pub use resolver::{
     Confirmation, FileCopies, FileIdentity, LinkRecord, LinkSettings, LinkWord, NameServerMeans, NameUser, ProcessRun,
     ResolverRecord, ResolverRequest, ResolverStore,

@@ -12,8 +12,10 @@
 
 pub mod binary;
 pub mod captures;
+pub mod charon;
 pub mod emulator;
 pub mod figures;
+pub mod model;
 pub mod namespace;
 pub mod network;
 pub mod packet;

@@ -7,11 +7,13 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pluto_updown::apply::{ApplyError, Blocked, Context, Engine, SettingsSource, StartReport, TunnelOutcome};
+use pluto_updown::apply::{
+    ApplyError, Blocked, Context, Engine, SettingsSource, StartReport, TunnelOutcome, note_down,
+};
 use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
 use pluto_updown::plan::Drift;
-use pluto_updown::record::{DaemonProcess, Store};
+use pluto_updown::record::{DaemonProcess, Store, TunnelRecord};
 use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::{Nat, Policy, Settings};
@@ -19,6 +21,7 @@ use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};
+use super::model::opener;
 use super::random::Random;
 use super::scratch::scratch;
 
@@ -218,6 +221,8 @@ pub struct World {
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to.
     pub connected: Vec<ipnet::IpNet>,
+    /// What a `down` is told of them that asks.
+    pub ask_connected: Option<fn() -> Option<Vec<ipnet::IpNet>>>,
     /// What the calls have said to whoever runs the machine.
     pub notes: Vec<String>,
     pub path_mtus: BTreeMap<IpAddr, u16>,
@@ -244,6 +249,7 @@ impl Default for World {
             daemon: None,
             interfaces: Vec::new(),
             connected: Vec::new(),
+            ask_connected: None,
             notes: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
@@ -256,11 +262,22 @@ impl Default for World {
 impl World {
     /// One hook call, as the program makes it.
     pub fn call(&mut self, duty: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
-        self.work(|session| match duty {
+        let context = match duty {
+            FirewallAction::Open(_) => self.caller(),
+            FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
+        };
+        let done = self.work_with(context, |session| match duty {
             FirewallAction::Open(tunnel) => session.open(tunnel).map(Some),
             FirewallAction::Close(tunnel) => session.close(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
-        })
+        });
+        match (done, duty) {
+            (Err(error), FirewallAction::Close(tunnel)) if !self.began => {
+                let store = Store::peek(&self.folder.path().join("state"), 1);
+                Err(note_down(&store, tunnel, error))
+            }
+            (done, _) => done,
+        }
     }
 
     fn caller(&self) -> Context {
@@ -269,9 +286,21 @@ impl World {
             now: 1_700_000_000,
             interfaces: self.interfaces.clone(),
             connected: Some(self.connected.clone()),
+            ask_connected: None,
             path_mtus: self.path_mtus.clone(),
             settings: self.settings.clone(),
             settings_source: self.settings_source,
+        }
+    }
+
+    /// What the caller of a `down` knows: it reads no settings, and asks the kernel for nothing beforehand.
+    fn remover(&self) -> Context {
+        Context {
+            daemon: self.daemon,
+            now: 1_700_000_000,
+            ask_connected: self.ask_connected,
+            settings_source: SettingsSource::Record,
+            ..Context::default()
         }
     }
 
@@ -322,13 +351,34 @@ impl World {
         tunnels.map(|record| (record.id.to_string(), record.count)).collect()
     }
 
+    /// Every tunnel on record, by its name, and who has it up.
+    pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
+        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let records = self
+            .tables
+            .books
+            .keys()
+            .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
+        let openers = |record: &TunnelRecord| record.views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
+        records
+            .map(|record| (record.id.to_string(), openers(&record)))
+            .collect()
+    }
+
     fn work<R>(
         &mut self,
         work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
     ) -> Result<R, ApplyError> {
+        self.work_with(self.caller(), work)
+    }
+
+    fn work_with<R>(
+        &mut self,
+        caller: Context,
+        work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
+    ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
-        let caller = self.caller();
         let mut session = Engine::new(&store, &mut self.tables, caller);
         let kept = session.housekeep();
         self.began = kept.is_ok();

@@ -5,6 +5,7 @@ use std::fs;
 
 use pluto_updown::apply::TunnelOutcome;
 use pluto_updown::netfilter::Backend;
+use pluto_updown::rtnetlink::XfrmInterface;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
 use pluto_updown::updown_env::{FirewallAction, HostAccess, Tunnel};
@@ -109,6 +110,11 @@ impl Gateway {
         for opener in openers {
             self.world.up(opener);
         }
+    }
+
+    fn everything(&mut self) -> String {
+        let book = self.world.tables.book(self.family);
+        Kind::ALL.map(|kind| book.table(kind).save()).concat()
     }
 
     fn filter(&mut self) -> String {
@@ -514,5 +520,53 @@ fn an_up_that_is_refused_leaves_the_openers_as_they_were() {
         assert_eq!(gateway.net_verdict(80), Verdict::Accept);
         assert_eq!(gateway.world.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
+    }
+}
+
+/// Of the tests below.
+fn lan() -> Option<Vec<ipnet::IpNet>> {
+    Some(vec![
+        "10.7.0.0/24".parse().expect("a network"),
+        "fd00:7::/64".parse().expect("a network"),
+    ])
+}
+
+#[test]
+fn what_is_left_of_a_tunnel_is_what_the_others_ups_alone_would_have_made() {
+    const SETTINGS: &str = "
+[tunnel]
+nat = \"masquerade\"
+[[connection]]
+peer-id = \"guest\"
+allow = \"none\"
+";
+    for mut gateway in gateways(SETTINGS) {
+        gateway.world.interfaces = vec![XfrmInterface {
+            interface: "xfrm7".parse().expect("an interface"),
+            if_id: 7,
+        }];
+        gateway.world.connected = lan().expect("networks");
+        gateway.world.ask_connected = Some(lan);
+        let inside = told("10.1.0.1", gateway.family);
+        for if_id in [None, Some(7)] {
+            let of = |peer: &str, number| Tunnel {
+                if_id_out: if_id,
+                source_addresses: vec![inside.parse().expect("an address")],
+                ..gateway.net(peer, number)
+            };
+            let [anna, guest] = [of("anna", 1), of("guest", 2)];
+            gateway.world.up(&anna);
+            let alone = gateway.everything();
+            for ups in [[&guest, &anna], [&anna, &guest]] {
+                gateway.world.down(&anna);
+                gateway.world.up(ups[0]);
+                gateway.world.up(ups[1]);
+                assert_ne!(gateway.everything(), alone);
+                assert_eq!(gateway.world.down(&guest), TunnelOutcome::StillNeeded(1));
+                assert_eq!(gateway.everything(), alone, "{if_id:?}");
+            }
+            gateway.world.down(&anna);
+            gateway.assert_nothing_is_left();
+        }
     }
 }

@@ -107,6 +107,7 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
         ..StatusReport::default()
     };
     report.problems.extend(interrupted(&store)?);
+    report.problems.extend(owed(&store)?);
     add_name_servers(&mut report, &store)?;
     for ruleset in rulesets {
         let mut comparison = match session.compare(ruleset) {
@@ -265,6 +266,30 @@ fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
         text: format!("{}: a call died before it was through", pending.ruleset),
         fix: RESTORE,
     }))
+}
+
+/// Downs that are still to be executed.
+fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
+    let owed = store.owed()?.into_iter().map(|owed| {
+        let (text, fix) = match owed.tunnel {
+            Some(tunnel) => (
+                format!(
+                    "{}: its `down` could not be executed yet, its rules are still installed",
+                    tunnel.connection
+                ),
+                RESTORE,
+            ),
+            None => ("a note of a `down` cannot be read".to_owned(), PRUNE),
+        };
+        Problem {
+            ruleset: None,
+            table: None,
+            kind: "owed",
+            text,
+            fix,
+        }
+    });
+    Ok(owed.collect())
 }
 
 /// Name servers in use, and what of them is not confirmed or not undone.

@@ -4,5 +4,4 @@
 //! `contrib/faults random` runs this longer and prints the figures; `FAULTS_SEED=N` has a run again.
 
 mod emulated;
-mod model;
 mod real;

@@ -4,17 +4,19 @@ use std::fs;
 
 use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
+use pluto_updown::updown_env::Tunnel;
 
-use super::model::{Ended, Model, Verb};
 use crate::support::binary::{Call, Ending, write_program};
-use crate::support::captures::{libreswan_up, strongswan_up};
+use crate::support::captures::libreswan_up;
+use crate::support::charon::{ByChance, Charon, SETTINGS};
 use crate::support::figures::tell;
-use crate::support::namespace::{Namespace, VARIANTS, timeless, tool};
-use crate::support::random::{Random, parameter, seed};
+use crate::support::model::{Ended, Model};
+use crate::support::namespace::{Namespace, VARIANTS, prefix, timeless, tool};
+use crate::support::random::{parameter, seed};
+use crate::support::world::tunnel;
 
-/// How many tunnels there are.
-const TUNNELS: usize = 40;
+/// How many connections there are of each kind.
+const CONNECTIONS: usize = 6;
 
 /// Takes the place of iptables-restore. One in three fails: it refuses, is killed before it does anything, or when it has done everything. The
 /// file beside it has the seed and what was met.
@@ -36,42 +38,25 @@ kill 'KILL', $$ if $fate == 2;
 exit $status >> 8;
 "#;
 
-fn up(number: usize) -> Call {
-    let call = if number.is_multiple_of(2) {
-        strongswan_up()
-    } else {
-        libreswan_up()
-    };
-    let far = format!("10.{}.{}.0/24", 100 + number / 4, number % 4);
-    let reqid = (16389 + 4 * number).to_string();
-    let call = call.of_tunnel(number).with("PLUTO_PEER_CLIENT", far);
-    if number.is_multiple_of(2) {
-        call.with("PLUTO_REQID", reqid)
-    } else {
-        call.with("PLUTO_SA_REQID", reqid)
-    }
-}
-
-fn tunnel(call: &Call) -> Tunnel {
-    match call.duty() {
-        FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
-        FirewallAction::Nothing => panic!("{call} is about no tunnel"),
-    }
-}
-
 /// Puts the failing program in the place of the real one.
 fn fail_from_now_on(machine: &Namespace, seed: u64) {
-    let real = tool(&format!("iptables-{}-restore", machine.backend));
-    let text = FAILING.replace("FOLDER", &machine.folder().display().to_string());
-    let text = text.replace("PROGRAM", &real.display().to_string());
     fs::write(machine.path("chance"), format!("{} 0 0 0 0", seed % 1_000_000)).expect("the file of chance");
-    let program = machine.programs().join(format!("iptables-{}-restore", machine.backend));
-    write_program(&program, text.as_bytes());
+    for program in restorers(machine) {
+        let real = tool(&program);
+        let text = FAILING.replace("FOLDER", &machine.folder().display().to_string());
+        let text = text.replace("PROGRAM", &real.display().to_string());
+        write_program(&machine.programs().join(&program), text.as_bytes());
+    }
 }
 
 fn calm_down(machine: &Namespace) {
-    let program = machine.programs().join(format!("iptables-{}-restore", machine.backend));
-    fs::remove_file(program).expect("removing the failing program");
+    for program in restorers(machine) {
+        fs::remove_file(machine.programs().join(program)).expect("removing the failing program");
+    }
+}
+
+fn restorers(machine: &Namespace) -> [String; 2] {
+    Family::ALL.map(|family| format!("{}-{}-restore", prefix(family), machine.backend))
 }
 
 fn ended(ending: &Ending) -> Ended {
@@ -83,47 +68,57 @@ fn ended(ending: &Ending) -> Ended {
     }
 }
 
+fn call(variables: &str) -> Call {
+    let pairs = variables.lines().filter_map(|line| line.split_once('='));
+    pairs.fold(Call::default(), |call, (name, value)| call.with(name, value))
+}
+
 fn live(backend: Backend, events: usize, seed: u64) {
     let machine = Namespace::new(backend);
+    machine.settings(SETTINGS);
     let empty = machine.listing();
-    let calls: Vec<_> = (0..TUNNELS).map(up).collect();
-    let tunnels: Vec<_> = calls.iter().map(tunnel).collect();
-    let (mut model, mut random, mut failed) = (Model::default(), Random::seeded(seed), 0);
+    let (mut model, mut charon, mut failed) = (Model::default(), Charon::new(seed, CONNECTIONS), 0);
+    // As the daemon told each up that stands.
+    let mut calls: Vec<(Tunnel, Call)> = Vec::new();
     fail_from_now_on(&machine, seed);
     for _ in 0..events {
         // What an earlier call left open is settled by one that asks nothing of the firewall, so that each answer is about its own call.
         while machine.record_exists("pending") {
             machine.hook().call(&libreswan_up().saying("route-client"));
         }
-        let which = random.below(TUNNELS);
-        let verb = random.pick(&[Verb::Up, Verb::Up, Verb::Up, Verb::Down, Verb::Down]);
-        let call = match verb {
-            Verb::Up => calls[which].clone(),
-            Verb::Down => calls[which].clone().opposite(),
-        };
+        let ByChance { verb, variables } = charon.call();
+        let (call, tunnel) = (call(&variables), tunnel(&variables));
         let ended = ended(&machine.hook().call(&call));
         failed += usize::from(ended != Ended::Done);
-        model.call(which, &tunnels[which], verb, ended);
+        model.call(&tunnel, verb, ended);
+        calls.push((tunnel, call));
     }
     let met = fs::read_to_string(machine.path("chance")).expect("the file of chance");
     calm_down(&machine);
     let restored = machine.hook().operate(&["restore"]);
     assert_eq!(restored.code, Some(0), "seed {seed}: {restored:?}");
     let orderly = Namespace::new(backend);
-    for (which, count) in model.standing() {
-        (0..count).for_each(|_| orderly.hook().must(&calls[which]));
+    orderly.settings(SETTINGS);
+    let call_of = |up: &Tunnel| {
+        let found = calls.iter().find(|(tunnel, _)| tunnel == up);
+        found.map(|(_, call)| call.clone()).expect("the call of an up")
+    };
+    for up in model.standing() {
+        orderly.hook().must(&as_up(call_of(up)));
     }
-    let [now, right] = [&machine, &orderly].map(|machine| timeless(&machine.saved(Family::Ipv4)));
-    assert_eq!(now, right, "seed {seed}");
-    let standing: Vec<_> = model.standing().collect();
-    for (which, count) in &standing {
-        (0..*count).for_each(|_| machine.hook().must(&calls[*which].clone().opposite()));
+    for family in Family::ALL {
+        let [now, right] = [&machine, &orderly].map(|machine| sorted(&timeless(&machine.saved(family))));
+        assert_eq!(now, right, "{family}, seed {seed}");
+    }
+    for up in model.standing() {
+        machine.hook().must(&as_up(call_of(up)).opposite());
     }
     machine.assert_as_before(&empty);
     let words: Vec<_> = met.split_whitespace().skip(1).collect();
     tell(format_args!(
-        "{backend}, seed {seed}: {events} calls, {TUNNELS} tunnels, {} up at the end",
-        standing.len()
+        "{backend}, seed {seed}: {events} calls, {CONNECTIONS} connections, {} rekeyed or moved, {} up at the end",
+        charon.silent,
+        model.standing().len()
     ));
     tell(format_args!(
         "  restores, refused, killed before, killed after: {}",
@@ -132,6 +127,21 @@ fn live(backend: Backend, events: usize, seed: u64) {
     tell(format_args!(
         "  calls that failed: {failed}; record, kernel and model agree after one restore"
     ));
+}
+
+/// libreswan's `down` can be the last that was said of a tunnel.
+fn as_up(call: Call) -> Call {
+    match call.get("PLUTO_VERB").starts_with("up") {
+        true => call,
+        false => call.opposite(),
+    }
+}
+
+/// Rules in the order of their text: which tunnel came first in a block is irrelevant.
+fn sorted(listing: &str) -> Vec<String> {
+    let mut lines: Vec<_> = listing.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn a_picture_of_rules_that_are_not_loaded_is_drawn_and_warned_of() {
 }
 
 #[test]
-fn what_depends_on_the_order_of_tunnels_is_told_so() {
+fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last() {
     let mut fakes = gateway();
     let alike = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
     fakes.must(&alike);
@@ -327,11 +327,7 @@ fn what_depends_on_the_order_of_tunnels_is_told_so() {
         text.contains("verdict     is dropped rule        -A PLUTO-net-net-"),
         "{text}"
     );
-    assert!(
-        text.contains("or          if it is TCP from port 8080 to port 80: passes by -A"),
-        "{text}"
-    );
-    assert!(text.contains("had tunnels come up in another order"), "{text}");
+    assert!(!text.contains("another order"), "{text}");
 }
 
 #[test]

@@ -212,6 +212,20 @@ impl Fakes {
         assert_eq!(self.started_by_last(), Vec::<String>::new());
     }
 
+    /// Makes a `down` that fails. It is noted, and else nothing has changed; the note is deleted.
+    #[track_caller]
+    pub(crate) fn assert_owes(&mut self, down: &Call, named: &[&str]) {
+        let before = self.everything();
+        self.call_in_vain(down).assert_refused(1, named);
+        let is_note = |path: &Path| path.to_string_lossy().contains("downs/0");
+        let (notes, others): (Vec<_>, Vec<_>) = self.everything().into_iter().partition(|(path, _)| is_note(path));
+        assert_eq!(others, Vec::from_iter(before));
+        assert_ne!(notes, []);
+        for (path, _) in notes {
+            fs::remove_file(path).expect("a note");
+        }
+    }
+
     #[track_caller]
     pub(crate) fn assert_forgotten(&self) {
         assert!(!self.state().exists(), "left behind: {:?}", self.everything());

@@ -8,6 +8,7 @@ mod dialects;
 mod explain;
 mod fakes;
 mod hostile;
+mod owed;
 mod processes;
 mod programs;
 mod record;

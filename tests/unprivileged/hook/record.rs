@@ -88,7 +88,7 @@ fn a_tunnels_record_that_cannot_be_believed_stops_its_calls() {
             replace(&record, how);
             let name = record.file_name().and_then(|name| name.to_str()).expect("a name");
             assert_stops(&mut fakes, &up, &[name, named]);
-            assert_stops(&mut fakes, &up.clone().opposite(), &[name, named]);
+            fakes.assert_owes(&up.clone().opposite(), &[name, named]);
         }
     }
 }
@@ -104,7 +104,7 @@ fn a_pending_change_that_cannot_be_believed_stops_all_but_routes() {
         fakes.restore_does("exit 0");
         replace(&fakes.namespace().join("pending"), how);
         assert_stops(&mut fakes, &libreswan_up().of_tunnel(7), &["pending", named]);
-        assert_stops(&mut fakes, &libreswan_up().opposite(), &["pending", named]);
+        fakes.assert_owes(&libreswan_up().opposite(), &["pending", named]);
         fakes
             .call(&libreswan_up().saying("route-client"))
             .assert_refused(0, &["pending", named]);
@@ -166,7 +166,7 @@ fn a_lock_that_is_something_else_stops_the_call() {
         let mut fakes = with_a_tunnel(&libreswan_up());
         replace(&fakes.namespace().join("lock"), how);
         assert_stops(&mut fakes, &libreswan_up().of_tunnel(9), &["lock"]);
-        assert_stops(&mut fakes, &libreswan_up().opposite(), &["lock"]);
+        fakes.assert_owes(&libreswan_up().opposite(), &["lock"]);
     }
 }
 
