@@ -446,6 +446,20 @@ fn assert_characters(text: &str) {
     assert!(!text.contains('<') && text.is_ascii(), "{text}");
 }
 
+/// No line of text leaves the picture: a character is 8 pixels wide at most.
+fn assert_texts_fit(picture: &str) {
+    let number = |text: &str, name: &str| -> usize {
+        let (_, value) = text.split_once(&format!(" {name}=\"")).expect("an attribute");
+        value.split('"').next().expect("a value").parse().expect("a number")
+    };
+    let width = number(picture, "width");
+    for line in picture.lines().filter(|line| line.starts_with("<text ")) {
+        let words = line.split(['<', '>']).nth(2).expect("words");
+        let length = words.replace("&gt;", ">").replace("&lt;", "<").len();
+        assert!(number(line, "x") + 8 * length <= width, "{line}");
+    }
+}
+
 #[test]
 fn a_picture_is_well_formed_whatever_a_connection_is_called() {
     let mut fakes = Fakes::new();
@@ -459,6 +473,15 @@ fn a_picture_is_well_formed_whatever_a_connection_is_called() {
         assert_well_formed(&text);
         assert_eq!(text.matches("<svg ").count(), 1);
         assert!(!text.contains("<script"), "{text}");
+        assert_texts_fit(&text);
+        for part in [
+            "<title id=",
+            "prefers-color-scheme:dark",
+            "marker-end=",
+            ">your rules decide</text>",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }
 
