@@ -11,6 +11,7 @@ mod dry_runs;
 mod flush;
 mod lock;
 mod logged;
+mod one_order;
 mod owed;
 mod packets;
 mod programs;
