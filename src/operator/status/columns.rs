@@ -158,9 +158,9 @@ mod tests {
         assert_eq!(
             lines(&COLUMNS, &rows, 40),
             [
-                "NAME         NET            UP ALLOW",
-                "a            10.1.0.0/24    2m all",
-                "a-very-long~ 10.20.1.0/24 120d tcp/22, ~",
+                "NAME        NET            UP ALLOW",
+                "a           10.1.0.0/24    2m all",
+                "a-very-lon~ 10.20.1.0/24 120d tcp/22, t~",
             ]
         );
     }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn an_address_is_whole_at_every_width() {
         let long = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:1234/128";
-        for width in 20..=120 {
+        for width in 32..=120 {
             let rows = [
                 row("office", long, "2h13m", "all"),
                 row("b", "10.0.0.0/8", "1s", "none"),
@@ -176,7 +176,7 @@ mod tests {
             let lines = lines(&COLUMNS, &rows, width);
             assert!(lines.iter().any(|line| line.contains(long)), "{width}: {lines:#?}");
             for line in lines.iter().filter(|line| !line.contains(long)) {
-                assert!(line.len() <= width.max(25), "{width}: {lines:#?}");
+                assert!(line.len() <= width, "{width}: {lines:#?}");
             }
             assert!(
                 lines.iter().any(|line| line.ends_with("2h13m all")),
