@@ -3,7 +3,7 @@
 use super::{ApplyError, Engine};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{DispatchBucket, PacketPath, SharedChains, TunnelId, TunnelKey, may_have_become, moves};
+use crate::plan::{DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey, may_have_become, moves};
 use crate::record::{Opener, RecordError, Store, TunnelRecord, TunnelSlot};
 use crate::settings::Policy;
 use crate::updown_env::{Scope, Tunnel, UpCounting};
@@ -87,9 +87,15 @@ impl<T: Tables> Engine<'_, T> {
 
     /// The tunnels that differ in nothing but the reqid.
     fn renumbered(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Vec<(Ruleset, TunnelRecord)>, ApplyError> {
-        let bucket = SharedChains::Bucket(DispatchBucket::for_remote(any_path(tunnel), &tunnel.remote_client));
+        let buckets = Precedence::ALL
+            .map(|precedence| DispatchBucket::for_remote(any_path(tunnel), precedence, &tunnel.remote_client));
         let is_meant = |record: &TunnelRecord| record.key != *key && record.key.same_but_reqid(key);
-        self.in_each_ruleset(tunnel, |store, ruleset| store.tunnels_at(ruleset, &bucket), is_meant)
+        let in_buckets = |store: &Store, ruleset| {
+            let records = buckets.map(|bucket| store.tunnels_at(ruleset, &SharedChains::Bucket(bucket)));
+            let records: Result<Vec<_>, _> = records.into_iter().collect();
+            Ok(records?.concat())
+        };
+        self.in_each_ruleset(tunnel, in_buckets, is_meant)
     }
 
     fn in_each_ruleset(

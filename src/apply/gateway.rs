@@ -6,7 +6,9 @@ use super::tunnel::outer;
 use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Listing, Ruleset, Section, Table};
-use crate::plan::{DesiredState, TunnelId, TunnelRules, gateway_rules, is_installed, move_jumps, release_base_chains};
+use crate::plan::{
+    DesiredState, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, move_jumps, release_base_chains,
+};
 use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Journal, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit, Network};
 use crate::updown_env::ConnectionName;
@@ -357,7 +359,12 @@ impl<T: Tables> Engine<'_, T> {
                     format: FORMAT,
                     ..*record
                 }),
-                other @ (Record::Gateway(_) | Record::ClearTextBlock(_) | Record::EspPeer(_)) => upgraded.push(other),
+                Record::ClearTextBlock(mut record) => {
+                    record.format = FORMAT;
+                    record.tunnel_rules.order = Some(block_order(&record.id, &record.local, &record.remote));
+                    upgraded.push(Record::ClearTextBlock(record));
+                }
+                other @ (Record::Gateway(_) | Record::EspPeer(_)) => upgraded.push(other),
             }
         }
         upgraded.extend(self.agree_all(tunnels, mark)?.into_iter().map(Record::from));
@@ -389,7 +396,7 @@ impl<T: Tables> Engine<'_, T> {
             false => self.move_jumps(&journal, &all_rules, old, new),
         };
         match made {
-            Ok(()) => Ok(self.store.commit(&journal, &change.removed, &change.added)?),
+            Ok(()) => Ok(self.store.commit_all(&journal)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.set_installed(ruleset, old)?;

@@ -307,15 +307,19 @@ impl<'a, T: Tables> Engine<'a, T> {
     /// # Errors
     /// If the record cannot be read, or the plan does not stand its own check.
     pub fn sections(&self, change: &Change) -> Result<Vec<Section>, ApplyError> {
-        let entries = || change.removed.iter().chain(&change.added);
-        let all_rules: Vec<_> = entries().map(Record::tunnel_rules).collect();
-        let ids: BTreeSet<_> = entries().map(Record::id).collect();
-        let staying = self.store.staying(change.ruleset, &all_rules, &ids)?;
+        let Change {
+            ruleset,
+            removed,
+            added,
+            ..
+        } = change;
+        let (staying, around) = self.store.around(*ruleset, [removed, added])?;
         let layouts_of = |entries: &[Record]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         checked(transition(&RulesetChange {
             removed: layouts_of(&change.removed),
             added: layouts_of(&change.added),
             staying,
+            around,
             jump_config: self.jump_config(change.ruleset)?,
         }))
     }

@@ -38,6 +38,8 @@ pub enum Command {
     Check(Chain, Rule),
     /// Adds a rule before all rules of a chain (`-I`).
     Insert(Chain, Rule),
+    /// Adds a rule to a chain of ours as the one of this number, counted from 1 (`-I CHAIN NUMBER`). iptables-nft reads the chain for it.
+    InsertAt(ChainName, usize, Rule),
     /// Adds a rule after all rules of a chain (`-A`).
     Append(Chain, Rule),
     /// Appends a rule with what it has counted already. Restored without counters it begins at zero.
@@ -60,6 +62,7 @@ impl Command {
             Self::NewChain(chain) => Some(chain),
             Self::Check(..)
             | Self::Insert(..)
+            | Self::InsertAt(..)
             | Self::Append(..)
             | Self::AppendWithCounters(..)
             | Self::Delete(..)
@@ -106,6 +109,7 @@ fn section_text(section: &Section) -> String {
             Command::NewChain(chain) => writeln!(text, ":{chain} - [0:0]"),
             Command::Check(chain, rule) => writeln!(text, "-C {chain} {rule}"),
             Command::Insert(chain, rule) => writeln!(text, "-I {chain} {rule}"),
+            Command::InsertAt(chain, number, rule) => writeln!(text, "-I {chain} {number} {rule}"),
             Command::Append(chain, rule) => writeln!(text, "-A {chain} {rule}"),
             Command::AppendWithCounters(chain, rule, Counters { packets, bytes }) => {
                 writeln!(text, "[{packets}:{bytes}] -A {chain} {rule}")

@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU8;
 
 use super::chain_fragment::ChainFragment;
-use super::dispatch::{DispatchBucket, OptionalChains};
+use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
 use super::packet_path::PacketPath;
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, Command, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
@@ -387,20 +387,20 @@ pub(super) fn interface(interface: &Interface) -> ChainFragment {
     fragment
 }
 
+/// The chain of a bucket. The jump to it comes by [`DispatchBucket::jump`], where its order asks for it.
 pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
     let mut fragment = ChainFragment::default();
+    fragment.add_chain(&bucket.chain_name());
+    fragment
+}
+
+/// The rule of a dispatcher that leads to a bucket.
+pub(super) fn bucket_jump(bucket: &DispatchBucket) -> Rule {
     let jump = Target::Jump(bucket.chain_name());
-    let rule = match bucket.network.prefix_len() {
+    match bucket.network.prefix_len() {
         0 => Rule::always(jump),
         1.. => Rule::when(bucket.path.remote_match(Network::Prefix(bucket.network)), jump),
-    };
-    fragment.add_chain(&bucket.chain_name());
-    // Before what refuses.
-    match bucket.path == PacketPath::Input {
-        true => fragment.insert_rule(&bucket.path.dispatcher(), rule),
-        false => fragment.append_rule(&bucket.path.dispatcher(), rule),
     }
-    fragment
 }
 
 pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) -> ChainFragment {
@@ -472,7 +472,7 @@ fn esp_peer(address: IpAddr) -> ChainFragment {
     let network = Network::host(address);
     let mut fragment = ChainFragment::default();
     fragment.insert_rule(
-        &DispatchBucket::for_remote(PacketPath::EspPeer, &network).chain_name(),
+        &DispatchBucket::for_remote(PacketPath::EspPeer, Precedence::Open, &network).chain_name(),
         Rule::when(Match::Source(network), Target::Accept),
     );
     fragment

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::base_chains::{JumpConfig, jump_check};
 use super::chain_fragment::ChainFragment;
 use super::dispatch::SharedChains;
+use super::ordered_change::{Around, OrderedChange};
 use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{BuiltIn, Chain, ChainName, Command, PlacedRule, Section, Table};
@@ -18,6 +19,8 @@ pub struct RulesetChange {
     pub added: Vec<TunnelRules>,
     /// The shared parts that other tunnels need as well; of those that `removed` and `added` need, at least.
     pub staying: BTreeSet<SharedChains>,
+    /// What other tunnels have where the order counts.
+    pub around: Around,
     /// Where the tree stands.
     pub jump_config: JumpConfig,
 }
@@ -30,6 +33,7 @@ impl RulesetChange {
             removed: Vec::new(),
             added: Vec::new(),
             staying: BTreeSet::new(),
+            around: Around::default(),
             jump_config,
         }
     }
@@ -81,6 +85,7 @@ fn table_commands(change: &RulesetChange, table: Table) -> Vec<Command> {
     let added: Vec<_> = fresh
         .chain(own_fragments(&change.added, &change.removed, table))
         .collect();
+    let order = OrderedChange::new(change, table, [&before, &staying, &after]);
     if removed.is_empty() && added.is_empty() {
         return Vec::new();
     }
@@ -91,7 +96,8 @@ fn table_commands(change: &RulesetChange, table: Table) -> Vec<Command> {
         Vec::new()
     };
     delete_rules(&mut commands, &removed, &added);
-    add_rules(&mut commands, &added);
+    commands.extend(order.removals(&own_chains(&removed)));
+    add_rules(&mut commands, &added, &order);
     delete_chains(&mut commands, table, change.jump_config, &removed, &added);
     commands
 }
@@ -162,15 +168,21 @@ fn delete_rules(commands: &mut Vec<Command>, removed: &[ChainFragment], added: &
 
 /// Declares the chains, which empties those that stand already, and fills them. The rules in built-in chains come last: a
 /// jump is put in when what it leads to is complete.
-fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment]) {
+fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment], order: &OrderedChange<'_>) {
     commands.extend(own_chains(added).into_iter().cloned().map(Command::NewChain));
+    let ordered = order.chains();
     let rules = || added.iter().flat_map(|fragment| &fragment.rules);
-    let in_built_in = |placed: &&PlacedRule| match placed.chain {
-        Chain::BuiltIn(_) => true,
-        Chain::Own(_) => false,
-    };
-    let own = rules().filter(|placed| !in_built_in(placed));
-    commands.extend(own.chain(rules().filter(in_built_in)).cloned().map(Command::from));
+    let (mut own, mut built_in) = (Vec::new(), Vec::new());
+    for placed in rules() {
+        match &placed.chain {
+            Chain::BuiltIn(_) => built_in.push(Command::from(placed.clone())),
+            Chain::Own(chain) if ordered.contains(chain) => {}
+            Chain::Own(_) => own.push(Command::from(placed.clone())),
+        }
+    }
+    commands.append(&mut own);
+    commands.extend(order.additions());
+    commands.append(&mut built_in);
 }
 
 /// Empties all the chains that nobody needs any more before it removes the first: they name one another.

@@ -148,7 +148,7 @@ fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFau
 fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
     match command {
         Command::Insert(chain, rule) | Command::Append(chain, rule) => Some((chain.clone(), rule)),
-        Command::AppendWithCounters(chain, rule, _) => Some((chain.into(), rule)),
+        Command::AppendWithCounters(chain, rule, _) | Command::InsertAt(chain, _, rule) => Some((chain.into(), rule)),
         Command::NewChain(_)
         | Command::Check(..)
         | Command::Delete(..)

@@ -2,13 +2,14 @@
 
 use ipnet::IpNet;
 
-use super::dispatch::OptionalChains;
+use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
 use super::identity::TunnelId;
 use super::packet_path::PacketPath;
 use super::tunnel::{is_restrictive, tunnel_chain_name};
+use super::tunnel_order::TunnelOrder;
 use super::tunnel_rules::{TunnelChain, TunnelRules};
 use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
-use crate::selector::Network;
+use crate::selector::{Network, Traffic};
 use crate::updown_env::Tunnel;
 
 /// Whether two networks can be held apart: nobody can be kept from what is his own.
@@ -32,7 +33,7 @@ pub fn guards_nothing(tunnel: &Tunnel) -> bool {
 /// near network is a part of the far one, as of 0.0.0.0/0, what stays in it does not go to the other side.
 #[must_use]
 pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass: &[IpNet]) -> TunnelRules {
-    let mut tunnel_rules = TunnelRules::new(None);
+    let mut tunnel_rules = TunnelRules::new(Some(block_order(id, local, remote)), None);
     tunnel_rules.optional.extend([
         OptionalChains::Unencrypted,
         OptionalChains::ClearTextEntry,
@@ -57,9 +58,13 @@ pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass
         let target = Target::Drop;
         // A chain of its own where something may pass: what returns from it is still asked about other blocked pairs.
         match passing.is_empty() {
-            true => tunnel_rules.add_to_bucket(path, remote, RulePosition::Head, Rule { matches, target }),
+            true => {
+                let bucket = DispatchBucket::for_remote(path, Precedence::Open, remote);
+                tunnel_rules.add_to_bucket(bucket, RulePosition::Head, Rule { matches, target });
+            }
             false => tunnel_rules.attach(TunnelChain {
                 path,
+                precedence: Precedence::Open,
                 name: tunnel_chain_name(id, path.tag()),
                 remote: *remote,
                 conditions: vec![matches],
@@ -68,6 +73,12 @@ pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass
         }
     }
     tunnel_rules
+}
+
+/// Where the rules of a blocked pair stand among those of others.
+#[must_use]
+pub fn block_order(id: &TunnelId, local: &Network, remote: &Network) -> TunnelOrder {
+    TunnelOrder::new(id, remote, local, &Traffic::Any)
 }
 
 /// What lets packets of these networks by, on the side that is not ours.

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::base_chains::JumpConfig;
 use super::chain_fragment::ChainFragment;
+use super::dispatch::DispatchBucket;
+use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{Chain, ChainName, Rule, RulePosition, Table};
+use crate::netfilter::{Chain, ChainName, Command, Rule, RulePosition, Table};
 
 /// What the tables should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +19,9 @@ pub struct DesiredState {
 
 /// What a chain should hold.
 ///
-/// Its own rules stand in one order. What others put before or behind them stands in the order in which they came, which no record
-/// tells and nothing depends on: each leads to another tunnel or block. Only what one of them puts in keeps its order.
+/// Its own rules stand in one order; the jumps of a dispatcher and all rules of a bucket are among them, by [`super::TunnelOrder`]. What
+/// others put before or behind them stands in the order in which they came, which no record tells and nothing depends on: each is about
+/// another interface or peer. Only what one of them puts in keeps its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredChain {
     /// Before its own rules, part by part.
@@ -58,14 +61,19 @@ impl DesiredChain {
             .collect()
     }
 
-    /// Where one of its rules goes that is missing; nothing, where that depends on others.
-    pub(super) fn position_of(&self, rule: &Rule) -> Option<RulePosition> {
+    /// What puts one of its rules in that is missing, when those before it stand; nothing, where that depends on others.
+    pub(super) fn insertion(&self, name: &ChainName, rule: &Rule) -> Option<Command> {
         let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
-        match (self.heads.iter().any(is_alone), self.tails.iter().any(is_alone)) {
-            (true, _) => Some(RulePosition::Head),
-            (false, true) => Some(RulePosition::Tail),
-            (false, false) => None,
+        if self.heads.iter().any(is_alone) {
+            return Some(Command::Insert(name.into(), rule.clone()));
         }
+        if self.tails.iter().any(is_alone) {
+            return Some(Command::Append(name.into(), rule.clone()));
+        }
+        let mut same = self.rules().enumerate().filter(|(_, other)| *other == rule);
+        let (index, _) = same.next()?;
+        let is_own = self.own.contains(rule) && same.next().is_none();
+        is_own.then(|| Command::InsertAt(name.clone(), index + 1, rule.clone()))
     }
 
     fn add(&mut self, fragment: &ChainFragment, name: &ChainName) {
@@ -95,33 +103,56 @@ impl DesiredState {
     #[must_use]
     pub fn from_rules(all_rules: &[TunnelRules], jump_config: JumpConfig) -> Self {
         let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();
+        let mut sorted: Vec<_> = all_rules.iter().collect();
+        sorted.sort_by_key(|tunnel_rules| &tunnel_rules.order);
+        let buckets = bucket_rules(&sorted);
+        let ordered: BTreeSet<_> = buckets
+            .keys()
+            .filter(|bucket| bucket.is_ordered())
+            .map(DispatchBucket::chain_name)
+            .collect();
         let mut desired = Self {
             jump_config,
             tables: BTreeMap::new(),
         };
-        for table in Table::ALL {
-            let nodes = nodes.iter().filter(|shared_chains| shared_chains.table() == table);
-            let own = all_rules
-                .iter()
-                .filter_map(|tunnel_rules| tunnel_rules.fragment(table))
-                .cloned();
-            let fragments = nodes
-                .map(|shared_chains| shared_chains.fragment(jump_config))
-                .chain(own);
-            fragments.for_each(|fragment| desired.add(table, &fragment));
+        for shared_chains in &nodes {
+            desired.add(shared_chains.table(), &shared_chains.fragment(jump_config), &ordered);
         }
+        for table in Table::ALL {
+            for fragment in sorted.iter().filter_map(|tunnel_rules| tunnel_rules.fragment(table)) {
+                desired.add(table, fragment, &ordered);
+            }
+        }
+        desired.add_buckets(buckets);
         desired
     }
 
-    fn add(&mut self, table: Table, fragment: &ChainFragment) {
+    /// Adds what a part brings, but for the rules of these chains.
+    fn add(&mut self, table: Table, fragment: &ChainFragment, ordered: &BTreeSet<ChainName>) {
         let placed_in = fragment.rules.iter().filter_map(|placed| match &placed.chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
         });
         let names: BTreeSet<_> = fragment.chains.iter().chain(placed_in).collect();
         let chains = self.tables.entry(table).or_default();
-        for name in names {
+        for name in names.into_iter().filter(|name| !ordered.contains(*name)) {
             chains.entry(name.clone()).or_default().add(fragment, name);
+        }
+    }
+
+    /// Sets the rules of buckets in their order, and the jumps to them before the dispatchers' own rules.
+    fn add_buckets(&mut self, buckets: BTreeMap<DispatchBucket, [Vec<Rule>; 2]>) {
+        let mut jumps: BTreeMap<PacketPath, Vec<Rule>> = BTreeMap::new();
+        for (bucket, [heads, tails]) in buckets {
+            jumps.entry(bucket.path).or_default().push(bucket.jump());
+            if bucket.is_ordered() {
+                let chains = self.tables.entry(bucket.path.table()).or_default();
+                chains.entry(bucket.chain_name()).or_default().own = [heads, tails].concat();
+            }
+        }
+        for (path, jumps) in jumps {
+            let chains = self.tables.entry(path.table()).or_default();
+            chains.entry(path.dispatcher()).or_default().own.splice(0..0, jumps);
         }
     }
 
@@ -149,4 +180,18 @@ impl DesiredState {
     pub fn desired_chain(&self, table: Table, name: &ChainName) -> Option<&DesiredChain> {
         self.tables.get(&table)?.get(name)
     }
+}
+
+/// What tunnels in their order have in each bucket, at its head and at its tail.
+fn bucket_rules(sorted: &[&TunnelRules]) -> BTreeMap<DispatchBucket, [Vec<Rule>; 2]> {
+    let mut buckets: BTreeMap<_, [Vec<Rule>; 2]> = BTreeMap::new();
+    for tunnel_rules in sorted {
+        for bucket in &tunnel_rules.buckets {
+            let all = buckets.entry(*bucket).or_default();
+            for (all, own) in all.iter_mut().zip(tunnel_rules.in_bucket(bucket)) {
+                all.extend(own.into_iter().cloned());
+            }
+        }
+    }
+    buckets
 }

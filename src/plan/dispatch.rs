@@ -1,5 +1,6 @@
 //! The parts of the chain tree that tunnels share. Each stands as long as a tunnel needs it.
 
+use std::cmp::{Ordering, Reverse};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -9,37 +10,136 @@ use serde::{Deserialize, Serialize};
 use super::base_chains::{self, JumpConfig};
 use super::chain_fragment::ChainFragment;
 use super::packet_path::PacketPath;
-use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Table, short_hash};
+use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Rule, Table, short_hash};
 use crate::selector::{Interface, InterfaceWildcard, Network};
 
 /// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64 networks of that size.
 pub const BUCKET_BITS: u8 = 6;
 
+/// Which buckets of a path are asked first, whatever their networks. The order carries security: each is asked before the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precedence {
+    /// IP in IP between two gateways, which is no traffic of a tunnel yet. A restricted tunnel to everywhere would drop it.
+    Ipcomp,
+    /// Chains that end in a DROP. What a restriction forbids must not meet a wider tunnel first that allows it.
+    Restricted,
+    /// All others.
+    #[default]
+    Open,
+    /// What drops the rest, when every tunnel has been asked.
+    Rest,
+}
+
+impl Precedence {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::Ipcomp, Self::Restricted, Self::Open, Self::Rest];
+
+    /// How the names of chains end that have it.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Ipcomp => "C",
+            Self::Restricted => "R",
+            Self::Open => "",
+            Self::Rest => "X",
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
+}
+
+/// What the record calls the folder of interfaces.
+pub const INTERFACES: &str = "device";
+
 /// A block: the tunnels of one path whose far networks lie close together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// The order is that in which they are asked: by precedence, then longer prefixes first. Two prefixes of one length do not overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DispatchBucket {
     /// The path.
     pub path: PacketPath,
+    /// When it is asked.
+    #[serde(default, skip_serializing_if = "Precedence::is_open")]
+    pub precedence: Precedence,
     /// What covers the far networks of all its tunnels.
     pub network: IpNet,
+}
+
+impl Ord for DispatchBucket {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |bucket: &Self| {
+            (
+                bucket.path,
+                bucket.precedence,
+                Reverse(bucket.network.prefix_len()),
+                bucket.network,
+            )
+        };
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for DispatchBucket {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl DispatchBucket {
     /// The block of a far network.
     #[must_use]
-    pub fn for_remote(path: PacketPath, remote: &Network) -> Self {
+    pub fn for_remote(path: PacketPath, precedence: Precedence, remote: &Network) -> Self {
         Self {
             path,
+            precedence,
             network: remote.supernet(BUCKET_BITS),
         }
     }
 
-    /// Its chain: `PLUTO-FI-10.2.0.0-18`, or with a hash where an IPv6 network would be too long. No two blocks share one:
-    /// the readable form gives the network back, and the hash has 75 bits.
+    /// Whether its rules are those of its members, in their order. Those of ESP's peers are not: two tunnels can have one peer.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        self.path != PacketPath::EspPeer
+    }
+
+    /// The rule of its path's dispatcher that leads to it.
+    #[must_use]
+    pub fn jump(&self) -> Rule {
+        base_chains::bucket_jump(self)
+    }
+
+    /// Its name in the record, below that of its path: `10.2.0.0-18`, `10.2.0.0-18R`.
+    #[must_use]
+    pub fn name_in_path(&self) -> String {
+        let Self {
+            network, precedence, ..
+        } = self;
+        format!("{}-{}{}", network.addr(), network.prefix_len(), precedence.suffix())
+    }
+
+    /// The bucket of such a name.
+    #[must_use]
+    pub fn from_name(path: PacketPath, name: &str) -> Option<Self> {
+        let (address, rest) = name.split_once('-')?;
+        let digits = rest.trim_end_matches(|end: char| !end.is_ascii_digit());
+        let suffix = &rest[digits.len()..];
+        let precedence = Precedence::ALL.into_iter().find(|known| known.suffix() == suffix)?;
+        let network = IpNet::new(address.parse().ok()?, digits.parse().ok()?).ok()?;
+        Some(Self {
+            path,
+            precedence,
+            network,
+        })
+    }
+
+    /// Its chain: `PLUTO-FI-10.2.0.0-18`, or with a hash where an IPv6 network would be too long. A letter behind it says when it is
+    /// asked. No two blocks share one: the readable form gives the network back, and the hash has 75 bits.
     #[must_use]
     pub fn chain_name(&self) -> ChainName {
         let tag = self.path.tag();
-        let network = self.network.to_string().replace(':', ".").replace('/', "-");
+        let network = self.network.to_string().replace(':', ".").replace('/', "-") + self.precedence.suffix();
         if PREFIX.len() + tag.len() + 1 + network.len() <= LONGEST_CHAIN_NAME {
             return ChainName::from_parts(&[tag, &network]);
         }
@@ -117,7 +217,16 @@ impl SharedChains {
         }
     }
 
-    /// What it consists of.
+    /// The bucket that it is.
+    #[must_use]
+    pub fn as_bucket(&self) -> Option<DispatchBucket> {
+        match self {
+            Self::Bucket(bucket) => Some(*bucket),
+            Self::Base(_) | Self::Interfaces | Self::Wildcard(..) | Self::Interface(_) | Self::Optional(_) => None,
+        }
+    }
+
+    /// What it consists of; of a bucket only the chain, see [`DispatchBucket::jump`].
     #[must_use]
     pub fn fragment(&self, jump_config: JumpConfig) -> ChainFragment {
         match self {
@@ -131,7 +240,7 @@ impl SharedChains {
     }
 }
 
-/// What the record calls it: `base`, `nat-base`, `interfaces`, `class-vti+`, `nat-class-vti+`, `interface-vti01`, `FI-10.2.0.0-18`, `exempt`,
+/// What the record calls it: `base`, `nat-base`, `interfaces`, `class-vti+`, `nat-class-vti+`, `device/vti01`, `FI/10.2.0.0-18`, `exempt`,
 /// `peer-192.0.2.1`.
 impl fmt::Display for SharedChains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,10 +252,8 @@ impl fmt::Display for SharedChains {
             Self::Wildcard(table @ (Table::Nat | Table::Mangle), class) => {
                 write!(f, "{table}-class-{}", class.as_str())
             }
-            Self::Interface(interface) => write!(f, "device-{interface}"),
-            Self::Bucket(DispatchBucket { path, network }) => {
-                write!(f, "{}-{}-{}", path.tag(), network.addr(), network.prefix_len())
-            }
+            Self::Interface(interface) => write!(f, "{INTERFACES}/{interface}"),
+            Self::Bucket(bucket) => write!(f, "{}/{}", bucket.path.tag(), bucket.name_in_path()),
             Self::Optional(part) => write!(f, "{part}"),
         }
     }

@@ -32,7 +32,7 @@ use crate::settings::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, 
 #[must_use]
 pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
     let part = GatewayRules { gateway, family };
-    let mut tunnel_rules = TunnelRules::new(None);
+    let mut tunnel_rules = TunnelRules::new(None, None);
     for path in [GatewayPath::In, GatewayPath::Out, GatewayPath::Forward] {
         let rules = part.rules(path);
         if rules.is_empty() {

@@ -42,6 +42,7 @@ mod filter_rules;
 mod gateway;
 mod identity;
 mod nat;
+mod ordered_change;
 mod packet_path;
 mod rebuild;
 mod reconcile;
@@ -49,19 +50,21 @@ mod routing;
 mod stages;
 mod trace;
 mod tunnel;
+mod tunnel_order;
 mod tunnel_rules;
 
 pub use base_chains::JumpConfig;
 pub use chain_fragment::ChainFragment;
 pub use change::{RulesetChange, transition};
 pub use check::{PlanFault, plan_faults};
-pub use clear_text_block::{can_block_clear_text, clear_text_block, guards_nothing};
+pub use clear_text_block::{block_order, can_block_clear_text, clear_text_block, guards_nothing};
 pub use desired_state::{DesiredChain, DesiredState};
-pub use dispatch::{BUCKET_BITS, DispatchBucket, OptionalChains, SharedChains};
+pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
 pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
 pub use gateway::{gateway_key, gateway_rules};
 pub use identity::{TunnelId, TunnelKey, are_alike, may_have_become, moves};
 pub use nat::kept_sources;
+pub use ordered_change::Around;
 pub use packet_path::PacketPath;
 pub use rebuild::{is_installed, move_jumps, rebuild, release_base_chains};
 pub use reconcile::reconcile;
@@ -75,4 +78,5 @@ pub use trace::{
 pub use tunnel::{
     AllowedTraffic, FilterPath, NatExemption, PolicyContext, PolicyError, esp_peer_rules, filter_paths, tunnel_rules,
 };
+pub use tunnel_order::{BucketMember, TunnelOrder};
 pub use tunnel_rules::TunnelRules;

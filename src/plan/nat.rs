@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::base_chains::base_chain;
-use super::dispatch::OptionalChains;
+use super::dispatch::{OptionalChains, Precedence};
 use super::filter_rules;
 use super::identity::TunnelId;
 use super::packet_path::PacketPath;
@@ -106,6 +106,7 @@ fn add_source_nat(
     let kept = kept.map(|network| Rule::when(Match::Destination(Network::Prefix(network)), Target::Return));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::NatOut,
+        precedence: Precedence::Open,
         name: tunnel_chain_name(id, PacketPath::NatOut.tag()),
         remote: tunnel.remote_client,
         conditions: source_nat_matches(tunnel, exit_interface),
@@ -184,6 +185,7 @@ fn accept_replies(
     matches.insert(behind, Match::CtReplDst(address));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
+        precedence: Precedence::Open,
         name: tunnel_chain_name(id, "H"),
         remote: tunnel.remote_client,
         conditions: vec![matches],

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::base_chains::{JumpConfig, base_chain, base_chain_jump};
-use super::chain_fragment::ChainFragment;
+use super::desired_state::DesiredState;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Listing, PlacedRule, Section, Table};
+use crate::netfilter::{BuiltIn, Command, Listing, Section, Table};
 use crate::settings::JumpPlace;
 
 /// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of these tables; a table that is not listed is
@@ -20,9 +20,10 @@ pub fn rebuild(
     listings: &BTreeMap<Table, Listing>,
     jump_config: JumpConfig,
 ) -> Vec<Section> {
+    let desired = DesiredState::from_rules(all_rules, jump_config);
     let sections = listings.iter().map(|(table, listing)| Section {
         table: *table,
-        commands: rebuild_table(all_rules, *table, listing, jump_config),
+        commands: rebuild_table(&desired, *table, listing),
     });
     sections.filter(|section| !section.commands.is_empty()).collect()
 }
@@ -87,14 +88,7 @@ pub fn release_base_chains(filter: &Listing) -> Vec<Section> {
 /// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as a listing tells.
 #[must_use]
 pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &Listing, jump_config: JumpConfig) -> bool {
-    let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();
-    let nodes = nodes.iter().filter(|shared_chains| shared_chains.table() == table);
-    let own = all_rules.iter().filter_map(|tunnel_rules| tunnel_rules.fragment(table));
-    let fragments: Vec<_> = nodes
-        .map(|shared_chains| shared_chains.fragment(jump_config))
-        .chain(own.cloned())
-        .collect();
-    let desired: BTreeSet<&ChainName> = fragments.iter().flat_map(|fragment| &fragment.chains).collect();
+    let desired = DesiredState::from_rules(all_rules, jump_config);
     let standing: BTreeSet<_> = listing
         .chains()
         .filter(|chain| !jump_config.keeps_chain(table, chain))
@@ -102,42 +96,34 @@ pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &Listing, 
     let has_jumps = |built_in: &BuiltIn| match jump_config.place(table) {
         JumpPlace::Own => true,
         place @ (JumpPlace::First | JumpPlace::Last) => {
-            let desired = !fragments.is_empty();
+            let is_wanted = desired.needs_table(table);
             let number = listing.jumps(*built_in, &base_chain(*built_in));
-            number == usize::from(desired) && !(desired && is_overtaken(*built_in, place, listing))
+            number == usize::from(is_wanted) && !(is_wanted && is_overtaken(*built_in, place, listing))
         }
     };
-    desired
-        .into_iter()
-        .filter(|chain| !jump_config.keeps_chain(table, chain))
-        .collect::<BTreeSet<_>>()
-        == standing
-        && table.built_in().iter().all(has_jumps)
+    let chains = desired.chains(table).map(|(name, _)| name);
+    let chains: BTreeSet<_> = chains.filter(|chain| !jump_config.keeps_chain(table, chain)).collect();
+    chains == standing && table.built_in().iter().all(has_jumps)
 }
 
-fn rebuild_table(all_rules: &[TunnelRules], table: Table, listing: &Listing, jump_config: JumpConfig) -> Vec<Command> {
-    let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();
-    let nodes = nodes.iter().filter(|shared_chains| shared_chains.table() == table);
-    let own = all_rules.iter().filter_map(|tunnel_rules| tunnel_rules.fragment(table));
-    let fragments: Vec<_> = nodes
-        .map(|shared_chains| shared_chains.fragment(jump_config))
-        .chain(own.cloned())
-        .collect();
-    let desired: BTreeSet<&ChainName> = fragments.iter().flat_map(|fragment| &fragment.chains).collect();
+fn rebuild_table(desired: &DesiredState, table: Table, listing: &Listing) -> Vec<Command> {
+    let jump_config = desired.jump_config;
     let orphan: Vec<_> = listing
         .chains()
-        .filter(|chain| !desired.contains(chain))
+        .filter(|chain| desired.desired_chain(table, chain).is_none())
         .cloned()
         .collect();
 
-    let mut commands: Vec<_> = desired.into_iter().cloned().map(Command::NewChain).collect();
+    let chains = || desired.chains(table);
+    let mut commands: Vec<_> = chains().map(|(name, _)| Command::NewChain(name.clone())).collect();
     commands.extend(orphan.iter().cloned().map(Command::Flush));
-    commands.extend(fragments.iter().flat_map(own_rules).cloned().map(Command::from));
+    let rules = chains().flat_map(|(name, chain)| chain.rules().map(move |rule| (name, rule)));
+    commands.extend(rules.map(|(name, rule)| Command::Append(name.into(), rule.clone())));
     for built_in in table.built_in() {
         match jump_config.place(table) {
             JumpPlace::Own => {}
             place @ (JumpPlace::First | JumpPlace::Last) => {
-                reconcile_jump(&mut commands, *built_in, place, !fragments.is_empty(), listing);
+                reconcile_jump(&mut commands, *built_in, place, desired.needs_table(table), listing);
             }
         }
     }
@@ -146,13 +132,6 @@ fn rebuild_table(all_rules: &[TunnelRules], table: Table, listing: &Listing, jum
         .filter(|chain| !jump_config.keeps_chain(table, chain));
     commands.extend(removed.map(Command::DeleteChain));
     commands
-}
-
-fn own_rules(fragment: &ChainFragment) -> impl Iterator<Item = &PlacedRule> {
-    fragment.rules.iter().filter(|placed| match placed.chain {
-        Chain::BuiltIn(_) => false,
-        Chain::Own(_) => true,
-    })
 }
 
 /// Whether our jump is to come before all other rules, and somebody has put one before it since.

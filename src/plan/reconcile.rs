@@ -6,8 +6,7 @@ use super::base_chains::{base_chain, base_chain_jump};
 use super::desired_state::DesiredState;
 use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe};
 use crate::netfilter::{
-    BuiltIn, ChainName, Command, Counters, IptablesSave, Rule, RulePosition, SavedRule, SavedTable, Section, Table,
-    Target, normalize,
+    BuiltIn, ChainName, Command, Counters, IptablesSave, Rule, SavedRule, SavedTable, Section, Table, Target, normalize,
 };
 use crate::settings::JumpPlace;
 
@@ -141,10 +140,7 @@ fn patch_chain(
     };
     let put = |rule: &Rule| {
         (!opens(rule)).then_some(())?;
-        Some(match chain.position_of(rule)? {
-            RulePosition::Head => Command::Insert(name.into(), rule.clone()),
-            RulePosition::Tail => Command::Append(name.into(), rule.clone()),
-        })
+        chain.insertion(name, rule)
     };
     let strikes = matched.unexpected().map(strike);
     strikes.chain(matched.missing.iter().map(put)).collect()

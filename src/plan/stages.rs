@@ -96,7 +96,7 @@ fn visit_chain<'a>(
 /// The chain that a command makes, or puts a rule into.
 fn filled_chain(command: &Command) -> Option<&ChainName> {
     match command {
-        Command::NewChain(chain) | Command::AppendWithCounters(chain, ..) => Some(chain),
+        Command::NewChain(chain) | Command::AppendWithCounters(chain, ..) | Command::InsertAt(chain, ..) => Some(chain),
         Command::Insert(chain, _) | Command::Append(chain, _) => match chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
@@ -112,7 +112,10 @@ fn filled_chain(command: &Command) -> Option<&ChainName> {
 /// The chain that a command's rule leads to.
 fn jump_target(command: &Command) -> Option<&ChainName> {
     let rule: &Rule = match command {
-        Command::Insert(_, rule) | Command::Append(_, rule) | Command::AppendWithCounters(_, rule, _) => rule,
+        Command::Insert(_, rule)
+        | Command::InsertAt(_, _, rule)
+        | Command::Append(_, rule)
+        | Command::AppendWithCounters(_, rule, _) => rule,
         Command::NewChain(_)
         | Command::Check(..)
         | Command::Delete(..)

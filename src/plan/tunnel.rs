@@ -6,11 +6,12 @@ use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 
-use super::dispatch::{DispatchBucket, OptionalChains};
+use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
 use super::filter_rules;
 use super::identity::TunnelId;
 use super::nat;
 use super::packet_path::PacketPath;
+use super::tunnel_order::TunnelOrder;
 use super::tunnel_rules::{TunnelChain, TunnelRules};
 use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, RulePosition, Target};
 use crate::rtnetlink::XfrmInterface;
@@ -37,14 +38,18 @@ use crate::updown_env::{ClientTranslation, Compression, HostAccess, SaMatch, Sco
 /// If what is set for it does not go with what it is.
 pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>) -> Result<TunnelRules, PolicyError> {
     let exit_interface = exit_interface(tunnel, context.interfaces);
-    let mut tunnel_rules = TunnelRules::new(exit_interface.cloned());
+    let mut tunnel_rules = TunnelRules::new(Some(tunnel_order(tunnel, id)), exit_interface.cloned());
     for filter_path in filter_paths(tunnel, context.policy) {
         let rules = filter_rules::filter_rules(tunnel, id, context.policy, &filter_path);
+        let precedence = match filter_path.is_restricted() {
+            true => Precedence::Restricted,
+            false => Precedence::Open,
+        };
         add_tunnel_chain(
             &mut tunnel_rules,
             tunnel,
             id,
-            filter_path.path,
+            (filter_path.path, precedence),
             filter_path.local,
             rules,
             exit_interface,
@@ -61,6 +66,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
     if let Some((me, peer)) = ipcomp_hosts(tunnel) {
         tunnel_rules.attach(TunnelChain {
             path: PacketPath::Input,
+            precedence: Precedence::Ipcomp,
             name: tunnel_chain_name(id, "C"),
             remote: Network::host(peer),
             conditions: vec![ipcomp_matches(tunnel, me, peer)],
@@ -79,6 +85,11 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
         peers.for_each(|peer| add_esp_peer(&mut tunnel_rules, *peer));
     }
     Ok(tunnel_rules)
+}
+
+/// Where a tunnel's rules stand among those of others.
+pub(super) fn tunnel_order(tunnel: &Tunnel, id: &TunnelId) -> TunnelOrder {
+    TunnelOrder::new(id, &tunnel.remote_client, &tunnel.local_client, &tunnel.traffic)
 }
 
 /// What counts for a tunnel besides what its daemon says of it.
@@ -149,15 +160,14 @@ pub enum PolicyError {
 /// What lets in ESP and AH of peers for a tunnel whose packets are of the other family.
 #[must_use]
 pub fn esp_peer_rules(peers: impl IntoIterator<Item = IpAddr>) -> TunnelRules {
-    let mut tunnel_rules = TunnelRules::new(None);
+    let mut tunnel_rules = TunnelRules::new(None, None);
     peers.into_iter().for_each(|peer| add_esp_peer(&mut tunnel_rules, peer));
     tunnel_rules
 }
 
 fn add_esp_peer(tunnel_rules: &mut TunnelRules, peer: IpAddr) {
-    tunnel_rules
-        .buckets
-        .insert(DispatchBucket::for_remote(PacketPath::EspPeer, &Network::host(peer)));
+    let bucket = DispatchBucket::for_remote(PacketPath::EspPeer, Precedence::Open, &Network::host(peer));
+    tunnel_rules.buckets.insert(bucket);
     tunnel_rules
         .optional
         .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(peer)]);
@@ -168,13 +178,14 @@ fn add_tunnel_chain(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
     id: &TunnelId,
-    path: PacketPath,
+    (path, precedence): (PacketPath, Precedence),
     local: Network,
     rules: Vec<Rule>,
     exit_interface: Option<&Interface>,
 ) {
     tunnel_rules.attach(TunnelChain {
         path,
+        precedence,
         name: tunnel_chain_name(id, path.tag()),
         remote: tunnel.remote_client,
         conditions: vec![tunnel_matches(tunnel, path, Some(local), exit_interface)],
@@ -185,8 +196,8 @@ fn add_tunnel_chain(
 /// Drops what goes into a restricted tunnel, or comes out of one to the gateway, and is of a kind that the tunnel was not made for;
 /// libreswan's kernel policies do not.
 ///
-/// At the tail of the bucket: several tunnels between the same networks can bear one number, each for its own ports (strongSwan),
-/// and every one of them has been asked by then.
+/// Behind all tunnels: several of them between the same networks can bear one number, each for its own ports (strongSwan), and every one of
+/// them has been asked by then.
 fn drop_other_traffic(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -196,8 +207,9 @@ fn drop_other_traffic(
     exit_interface: Option<&Interface>,
 ) {
     let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
+    let bucket = DispatchBucket::for_remote(filter_path.path, Precedence::Rest, &tunnel.remote_client);
     for rule in filter_rules::log_and_drop(id, context.policy, matches) {
-        tunnel_rules.add_to_bucket(filter_path.path, &tunnel.remote_client, RulePosition::Tail, rule);
+        tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
     }
 }
 
@@ -213,15 +225,16 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
     }
     for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
         let known = tunnel_matches(tunnel, path, None, None);
+        let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
         for matches in filter_rules::left(tunnel, policy) {
             let rule = Rule {
                 matches: among(&known, matches),
                 target: Target::Return,
             };
-            tunnel_rules.add_to_bucket(path, &tunnel.remote_client, RulePosition::Head, rule);
+            tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
         }
         for rule in filter_rules::log_and_drop(id, policy, known) {
-            tunnel_rules.add_to_bucket(path, &tunnel.remote_client, RulePosition::Tail, rule);
+            tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
         }
     }
 }
@@ -380,7 +393,7 @@ fn add_client_translation(
             tunnel_rules,
             tunnel,
             id,
-            path,
+            (path, Precedence::Open),
             Network::host(local),
             vec![rule],
             exit_interface,
@@ -437,7 +450,7 @@ fn add_mss_clamp(
             tunnel_rules,
             tunnel,
             id,
-            path,
+            (path, Precedence::Open),
             tunnel.local_client,
             rules.into_iter().collect(),
             exit_interface,

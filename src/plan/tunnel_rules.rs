@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::chain_fragment::ChainFragment;
-use super::dispatch::{DispatchBucket, OptionalChains, SharedChains};
+use super::dispatch::{DispatchBucket, OptionalChains, Precedence, SharedChains};
 use super::packet_path::PacketPath;
+use super::tunnel_order::{BucketMember, TunnelOrder};
 use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Interface, Network};
 
@@ -23,6 +24,9 @@ pub struct TunnelRules {
     /// The blocks that it hangs in.
     #[serde(rename = "blocks")]
     pub buckets: BTreeSet<DispatchBucket>,
+    /// Where its rules stand in them among those of others. None for what has none there, and before the third layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<TunnelOrder>,
     /// Its device, if it is known by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "device")]
@@ -38,6 +42,8 @@ pub struct TunnelRules {
 pub(super) struct TunnelChain {
     /// The way that its packets are on.
     pub(super) path: PacketPath,
+    /// When they are asked.
+    pub(super) precedence: Precedence,
     /// Its name.
     pub(super) name: ChainName,
     /// The far end, which says which block it hangs in.
@@ -50,11 +56,12 @@ pub(super) struct TunnelChain {
 
 impl TunnelRules {
     /// Nothing yet.
-    pub(super) fn new(interface: Option<Interface>) -> Self {
+    pub(super) fn new(order: Option<TunnelOrder>, interface: Option<Interface>) -> Self {
         Self {
             filter: ChainFragment::default(),
             other_tables: BTreeMap::new(),
             buckets: BTreeSet::new(),
+            order,
             interface,
             optional: BTreeSet::new(),
         }
@@ -137,7 +144,7 @@ impl TunnelRules {
 
     /// Hangs a chain into the block of its far network.
     pub(super) fn attach(&mut self, own: TunnelChain) {
-        let bucket = DispatchBucket::for_remote(own.path, &own.remote);
+        let bucket = DispatchBucket::for_remote(own.path, own.precedence, &own.remote);
         let fragment = self.fragment_mut(own.path.table());
         fragment.add_chain(&own.name);
         for rule in own.rules {
@@ -155,12 +162,43 @@ impl TunnelRules {
         self.buckets.insert(bucket);
     }
 
-    /// Puts a rule into the block of a far network.
-    pub(super) fn add_to_bucket(&mut self, path: PacketPath, remote: &Network, place: RulePosition, rule: Rule) {
-        let bucket = DispatchBucket::for_remote(path, remote);
-        let chain = bucket.chain_name();
-        self.add_rule(path.table(), &chain, place, rule);
+    /// Puts a rule into a block.
+    pub(super) fn add_to_bucket(&mut self, bucket: DispatchBucket, place: RulePosition, rule: Rule) {
+        self.add_rule(bucket.path.table(), &bucket.chain_name(), place, rule);
         self.buckets.insert(bucket);
+    }
+
+    /// The block of a path that leads to a chain of its own.
+    #[must_use]
+    pub fn bucket_of(&self, path: PacketPath, chain: &ChainName) -> Option<DispatchBucket> {
+        let leads_there = |rule: &&Rule| rule.target == Target::Jump(chain.clone());
+        let of_path = self.buckets.iter().filter(|bucket| bucket.path == path);
+        of_path
+            .copied()
+            .find(|bucket| self.in_bucket(bucket).iter().flatten().any(&leads_there))
+    }
+
+    /// Its rules in a block: those before the rules of all others that stand at the tail, and those there.
+    pub(super) fn in_bucket(&self, bucket: &DispatchBucket) -> [Vec<&Rule>; 2] {
+        let chain = Chain::Own(bucket.chain_name());
+        let (mut heads, mut tails) = (Vec::new(), Vec::new());
+        let rules = self.fragment(bucket.path.table()).into_iter();
+        for placed in rules.flat_map(|fragment| &fragment.rules) {
+            match placed.position {
+                _ if placed.chain != chain => {}
+                RulePosition::Head => heads.insert(0, &placed.rule),
+                RulePosition::Tail => tails.push(&placed.rule),
+            }
+        }
+        [heads, tails]
+    }
+
+    /// What it has in a block; nothing, where the order does not matter.
+    #[must_use]
+    pub fn member_of(&self, bucket: &DispatchBucket) -> Option<BucketMember> {
+        let order = self.order.clone().filter(|_| bucket.is_ordered())?;
+        let [heads, tails] = self.in_bucket(bucket).map(|rules| rules.len());
+        Some(BucketMember { order, heads, tails })
     }
 
     /// Puts a rule into a chain that some shared part brings.

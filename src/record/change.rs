@@ -1,6 +1,7 @@
 //! A change to the record: written down before the kernel is touched, and made or undone after.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::any_record::Record;
 use super::error::RecordError;
@@ -110,12 +111,25 @@ impl Store {
     /// If a file cannot be changed or a record not be read.
     pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
         self.settle_files(journal, journal.recovery)?;
+        self.reindex(journal.ruleset)
+    }
+
+    /// Makes the record say what the kernel now holds, where all of it has changed: an older version may have entered records elsewhere.
+    ///
+    /// # Errors
+    /// If a file cannot be changed or a record not be read; `journal` stands then.
+    pub fn commit_all(&self, journal: &Journal) -> Result<(), RecordError> {
+        self.settle_files(journal, Recovery::RollForward)?;
+        self.reindex(journal.ruleset)?;
+        self.clear_journal()
+    }
+
+    fn reindex(&self, ruleset: Ruleset) -> Result<(), RecordError> {
         self.invalidate();
-        file::remove_tree(&self.ruleset_folder(journal.ruleset).join("nodes"))?;
-        for record in self.entries(journal.ruleset)? {
-            self.enter(journal.ruleset, &record)?;
-        }
-        Ok(())
+        file::remove_tree(&self.nodes_folder(ruleset))?;
+        self.entries(ruleset)?
+            .iter()
+            .try_for_each(|record| self.enter(ruleset, record))
     }
 
     /// Forgets the change that was under way.
@@ -156,14 +170,13 @@ impl Store {
 
     /// Enters what comes in the folders that it is found by.
     pub(super) fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
-        let id = record.id().as_str();
-        for folder in self.index_folders(ruleset, record) {
-            if let Err(error) = file::touch_in(&folder, id) {
-                if !error.is_absence() {
-                    return Err(error);
-                }
-                file::make_folder(&self.ruleset_folder(ruleset).join("nodes"))?;
-                file::touch_in(&folder, id)?;
+        for path in self.index_files(ruleset, record) {
+            let touched = file::touch(&path);
+            if touched.as_ref().is_err_and(RecordError::is_absence) {
+                make_parent(&path, &self.ruleset_folder(ruleset))?;
+                file::touch(&path)?;
+            } else {
+                touched?;
             }
         }
         Ok(())
@@ -174,12 +187,34 @@ impl Store {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())
-            .flat_map(|other| self.index_folders(ruleset, other))
+            .flat_map(|other| self.index_files(ruleset, other))
             .collect();
-        for folder in self.index_folders(ruleset, record).difference(&kept) {
-            file::remove(&folder.join(record.id().as_str()))?;
-            file::remove_if_empty(folder)?;
+        let nodes = self.nodes_folder(ruleset);
+        let mut folders = BTreeSet::new();
+        for path in self.index_files(ruleset, record).difference(&kept) {
+            file::remove(path)?;
+            path.parent().map_or(Ok(()), file::remove_if_empty)?;
+            folders.extend(
+                path.ancestors()
+                    .nth(2)
+                    .filter(|folder| **folder != nodes)
+                    .map(Path::to_owned),
+            );
         }
-        Ok(())
+        folders.iter().try_for_each(|folder| file::remove_if_empty(folder))
+    }
+}
+
+/// Makes the folder of a file of the index, below one that stands. Some are in others: `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
+fn make_parent(path: &Path, top: &Path) -> Result<(), RecordError> {
+    let Some(folder) = path.parent().filter(|folder| *folder != top) else {
+        return Ok(());
+    };
+    match file::make_folder(folder) {
+        Err(error) if error.is_absence() => {
+            make_parent(folder, top)?;
+            file::make_folder(folder)
+        }
+        other => other,
     }
 }

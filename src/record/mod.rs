@@ -20,6 +20,7 @@
 //!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
 //!       nodes/FI-10.2.0.0-18/…          who needs which shared part of the chain tree: empty files
+//!       nodes/_alike-…, nodes/_peer-…  what has equal selectors, and what a peer has up whose selectors can change: empty files
 //!     network/installed/10.2.0.0-24     the routes, addresses and devices that are in for a far network
 //!     network/holders/address-10.1.0.1/…  for which far networks something is in: empty files
 //! ```

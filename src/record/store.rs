@@ -16,7 +16,10 @@ use super::lock::Lock;
 use super::namespace::mark;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
-use crate::plan::{JumpConfig, SharedChains, TunnelId, TunnelKey, TunnelRules, are_alike, moves};
+use crate::plan::{
+    Around, BucketMember, DispatchBucket, INTERFACES, JumpConfig, OptionalChains, PacketPath, SharedChains, TunnelId,
+    TunnelKey, TunnelOrder, TunnelRules, are_alike, moves,
+};
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
 use crate::updown_env::Tunnel;
@@ -68,11 +71,13 @@ pub enum LayoutVersion {
     One,
     /// The consent of a first tunnel is a bit of the packet's mark.
     Two,
+    /// Tunnels are asked in one order, whichever came up first.
+    Three,
 }
 
 impl LayoutVersion {
     /// The one that this version of the program installs.
-    pub const CURRENT: Self = Self::Two;
+    pub const CURRENT: Self = Self::Three;
 }
 
 impl TryFrom<u32> for LayoutVersion {
@@ -82,7 +87,8 @@ impl TryFrom<u32> for LayoutVersion {
         match number {
             1 => Ok(Self::One),
             2 => Ok(Self::Two),
-            _ => Err(Expected("a version of the rule tunnel_rules, 1 or 2")),
+            3 => Ok(Self::Three),
+            _ => Err(Expected("a version of the rule layout, 1 to 3")),
         }
     }
 }
@@ -92,6 +98,7 @@ impl From<LayoutVersion> for u32 {
         match version {
             LayoutVersion::One => 1,
             LayoutVersion::Two => 2,
+            LayoutVersion::Three => 3,
         }
     }
 }
@@ -353,7 +360,7 @@ impl Store {
     /// # Errors
     /// If one of their records cannot be read.
     pub fn moving(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
-        let folder = self.nodes_folder(ruleset, &opener_id(call));
+        let folder = self.nodes_folder(ruleset).join(opener_id(call).as_str());
         let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
         let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
         records
@@ -413,29 +420,106 @@ impl Store {
         self.ruleset_folder(ruleset).join("place")
     }
 
-    /// Those of the shared parts that `all_rules` need which tunnels other than `ids` need too.
+    /// What records other than `ids` have in common with these rules: the shared parts that both need, and what stands where the order of
+    /// tunnels counts.
     ///
     /// # Errors
     /// If a folder cannot be listed.
-    pub fn staying(
+    pub fn around(
         &self,
         ruleset: Ruleset,
-        all_rules: &[&TunnelRules],
-        ids: &BTreeSet<&TunnelId>,
-    ) -> Result<BTreeSet<SharedChains>, RecordError> {
-        let nodes: BTreeSet<_> = all_rules
-            .iter()
-            .flat_map(|tunnel_rules| tunnel_rules.shared_chains())
-            .collect();
-        let mut staying = BTreeSet::new();
-        for shared_chains in nodes {
-            let is_other =
-                |name: &str| !name.ends_with(NEW) && name.parse().is_ok_and(|id: TunnelId| !ids.contains(&id));
-            if is_any(file::names(&self.node_folder(ruleset, &shared_chains))?, is_other)? {
-                staying.insert(shared_chains);
+        [removed, added]: [&[Record]; 2],
+    ) -> Result<(BTreeSet<SharedChains>, Around), RecordError> {
+        let ids: BTreeSet<_> = removed.iter().chain(added).map(Record::id).collect();
+        let nodes = |records: &[Record]| -> BTreeSet<_> {
+            let all = records.iter().map(Record::tunnel_rules);
+            all.flat_map(TunnelRules::shared_chains).collect()
+        };
+        let [before, after] = [removed, added].map(nodes);
+        let (mut staying, mut around) = (BTreeSet::new(), Around::default());
+        for shared_chains in before.union(&after) {
+            let stays = match shared_chains.as_bucket().filter(DispatchBucket::is_ordered) {
+                None => self.is_needed(ruleset, shared_chains, &ids)?,
+                Some(bucket) => {
+                    let members = self.bucket_members(ruleset, bucket, &ids)?;
+                    let stays = !members.is_empty();
+                    around.members.insert(bucket, members);
+                    stays
+                }
+            };
+            if stays {
+                staying.insert(shared_chains.clone());
             }
         }
-        Ok(staying)
+        let fresh = after
+            .iter()
+            .filter(|part| !before.contains(part) && !staying.contains(part));
+        let paths: BTreeSet<_> = fresh
+            .filter_map(SharedChains::as_bucket)
+            .map(|bucket| bucket.path)
+            .collect();
+        self.add_dispatchers(ruleset, &paths, &ids, &mut around)?;
+        Ok((staying, around))
+    }
+
+    /// Whether records other than these need a shared part.
+    fn is_needed(
+        &self,
+        ruleset: Ruleset,
+        shared_chains: &SharedChains,
+        ids: &BTreeSet<&TunnelId>,
+    ) -> Result<bool, RecordError> {
+        let is_other = |name: &str| member_id(name).is_some_and(|id| !ids.contains(&id));
+        is_any(file::names(&self.node_folder(ruleset, shared_chains))?, is_other)
+    }
+
+    /// What records other than these have in a bucket.
+    fn bucket_members(
+        &self,
+        ruleset: Ruleset,
+        bucket: DispatchBucket,
+        ids: &BTreeSet<&TunnelId>,
+    ) -> Result<Vec<BucketMember>, RecordError> {
+        let folder = self.node_folder(ruleset, &SharedChains::Bucket(bucket));
+        let mut members = Vec::new();
+        for name in file::names(&folder)? {
+            members.extend(bucket_member(&name?).filter(|member| !ids.contains(member.order.id())));
+        }
+        Ok(members)
+    }
+
+    /// Adds the buckets of these paths, and what of records other than these may stand before them.
+    fn add_dispatchers(
+        &self,
+        ruleset: Ruleset,
+        paths: &BTreeSet<PacketPath>,
+        ids: &BTreeSet<&TunnelId>,
+        around: &mut Around,
+    ) -> Result<(), RecordError> {
+        for path in paths {
+            for name in file::names(&self.nodes_folder(ruleset).join(path.tag()))? {
+                around.buckets.extend(DispatchBucket::from_name(*path, &name?));
+            }
+        }
+        if paths.is_empty() {
+            return Ok(());
+        }
+        if paths.contains(&PacketPath::BlockIn) || paths.contains(&PacketPath::BlockOut) {
+            for name in file::names(&self.nodes_folder(ruleset).join(INTERFACES))? {
+                let interface = name?.parse().ok().map(SharedChains::Interface);
+                around.parts.extend(interface);
+            }
+        }
+        let blocks = SharedChains::Optional(OptionalChains::ClearTextBlocks);
+        if self.is_needed(ruleset, &blocks, ids)? {
+            around.parts.insert(blocks);
+        }
+        let gateway = TunnelId::for_gateway();
+        if !ids.contains(&gateway) {
+            let record = self.entry(ruleset, &gateway)?;
+            around.gateway = record.map(|record| record.tunnel_rules().clone());
+        }
+        Ok(())
     }
 
     /// Writes a record whose rules are not affected, in the place of the one that is there.
@@ -445,8 +529,8 @@ impl Store {
     pub fn update(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
         new.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         self.write_new(ruleset, new)?;
-        let folders = |entry: &Record| self.index_folders(ruleset, entry);
-        let moved = old.filter(|old| folders(old) != folders(new));
+        let files = |entry: &Record| self.index_files(ruleset, entry);
+        let moved = old.filter(|old| files(old) != files(new));
         if moved.is_some() {
             self.enter(ruleset, new)?;
         }
@@ -524,7 +608,7 @@ impl Store {
     fn members(&self, folder: &Path) -> Result<Vec<TunnelId>, RecordError> {
         let names: Vec<_> = file::names(folder)?.collect::<Result<_, _>>()?;
         let names = names.iter().filter(|name| !name.ends_with(NEW));
-        Ok(names.filter_map(|name| name.parse().ok()).collect())
+        Ok(names.filter_map(|name| member_id(name)).collect())
     }
 
     pub(super) fn ruleset_folder(&self, ruleset: Ruleset) -> PathBuf {
@@ -545,30 +629,34 @@ impl Store {
 
     /// The folder whose files name the tunnels that the kernel cannot tell from this one.
     fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
-        self.nodes_folder(ruleset, &TunnelId::alike(tunnel))
+        self.nodes_folder(ruleset).join(TunnelId::alike(tunnel).as_str())
     }
 
-    fn nodes_folder(&self, ruleset: Ruleset, name: &TunnelId) -> PathBuf {
-        self.ruleset_folder(ruleset).join("nodes").join(name.as_str())
+    pub(super) fn nodes_folder(&self, ruleset: Ruleset) -> PathBuf {
+        self.ruleset_folder(ruleset).join("nodes")
     }
 
-    /// The folders that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
-    /// selectors, and who has it up if the selectors can change.
-    pub(super) fn index_folders(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
-        let nodes = entry.tunnel_rules().shared_chains();
-        let nodes = nodes
-            .iter()
-            .filter(|shared_chains| **shared_chains != SharedChains::Base(Table::Filter));
-        let mut folders: BTreeSet<_> = nodes
-            .map(|shared_chains| self.node_folder(ruleset, shared_chains))
+    /// The files that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
+    /// selectors, and who has it up if the selectors can change. A bucket's files also say what it has there, and where.
+    pub(super) fn index_files(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
+        let (rules, id) = (entry.tunnel_rules(), entry.id().as_str());
+        let nodes = rules.shared_chains().into_iter();
+        let nodes = nodes.filter(|shared_chains| *shared_chains != SharedChains::Base(Table::Filter));
+        let mut files: BTreeSet<_> = nodes
+            .map(|shared_chains| {
+                let bucket = shared_chains.as_bucket();
+                let member = bucket.and_then(|bucket| rules.member_of(&bucket));
+                let name = member.map_or_else(|| id.to_owned(), |member| member_name(&member));
+                self.node_folder(ruleset, &shared_chains).join(name)
+            })
             .collect();
         if let Record::Tunnel(record) = entry {
-            folders.insert(self.alike_folder(ruleset, &record.tunnel));
+            files.insert(self.alike_folder(ruleset, &record.tunnel).join(id));
             let openers = record.openers.iter().filter(|_| moves(&record.tunnel));
             let names = openers.map(|opener| opener_id(&opener.tunnel(&record.tunnel)));
-            folders.extend(names.map(|name| self.nodes_folder(ruleset, &name)));
+            files.extend(names.map(|name| self.nodes_folder(ruleset).join(name.as_str()).join(id)));
         }
-        folders
+        files
     }
 
     /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
@@ -580,12 +668,37 @@ impl Store {
             | SharedChains::Wildcard(..)
             | SharedChains::Interface(_)
             | SharedChains::Bucket(_)
-            | SharedChains::Optional(_) => self
-                .ruleset_folder(ruleset)
-                .join("nodes")
-                .join(shared_chains.to_string()),
+            | SharedChains::Optional(_) => self.nodes_folder(ruleset).join(shared_chains.to_string()),
         }
     }
+}
+
+/// The name of a bucket's file: the id, what decides before it where its rules stand, and how many it has at the head and at the tail.
+fn member_name(member: &BucketMember) -> String {
+    let [remote, local, traffic] = member.order.breadths();
+    let BucketMember { order, heads, tails } = member;
+    format!("{}+{remote}+{local}+{traffic}+{heads}+{tails}", order.id())
+}
+
+/// The record that a file of the index is about.
+fn member_id(name: &str) -> Option<TunnelId> {
+    let id = name.split('+').next()?;
+    id.parse().ok().filter(|_| !name.ends_with(NEW))
+}
+
+/// What a bucket's file says.
+fn bucket_member(name: &str) -> Option<BucketMember> {
+    let mut words = name.split('+');
+    let id = words.next()?.parse().ok()?;
+    let numbers: Vec<u64> = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    let [remote, local, traffic, heads, tails] = numbers[..] else {
+        return None;
+    };
+    Some(BucketMember {
+        order: TunnelOrder::from_breadths([remote, local, traffic], id)?,
+        heads: usize::try_from(heads).ok()?,
+        tails: usize::try_from(tails).ok()?,
+    })
 }
 
 /// The name of the folder whose files name what a call's peer has up.

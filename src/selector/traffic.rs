@@ -178,6 +178,16 @@ impl Ports {
     }
 }
 
+impl Ports {
+    /// How many there are.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Any => 1 << 16,
+            Self::Range(ports) => ports.len() as u64,
+        }
+    }
+}
+
 impl Icmp {
     fn intersect(self, other: Self) -> Option<Self> {
         match (self, other) {
@@ -220,8 +230,23 @@ impl Traffic {
         }
     }
 
+    /// How many kinds of packets it covers: pairs of ports, or types and codes. A protocol counts as more than all pairs of ports, everything
+    /// as most.
+    #[must_use]
+    pub fn breadth(&self) -> u64 {
+        const PAIRS: u64 = 1 << 32;
+        match self {
+            Self::Any => u64::MAX,
+            Self::Protocol(_) => PAIRS + 1,
+            Self::Ports { local, remote, .. } => local.count() * remote.count(),
+            Self::Icmp(Icmp::Type(_)) => 256,
+            Self::Icmp(Icmp::Code(..)) => 1,
+        }
+    }
+
     /// The number of its protocol, if it is of one.
-    fn protocol(&self, family: Family) -> Option<u8> {
+    #[must_use]
+    pub fn protocol(&self, family: Family) -> Option<u8> {
         match self {
             Self::Any => None,
             Self::Protocol(protocol) => Some(protocol.number()),

@@ -13,7 +13,7 @@ use pluto_updown::netfilter::Backend;
 use support::captures::{find_call, strongswan_up};
 use support::namespace::Namespace;
 
-/// System calls of our own program in a call that changes the firewall. Up to 245 were counted, with glibc and strace's and nsenter's own on top.
+/// System calls of our own program in a call that changes the firewall, with glibc and strace's and nsenter's own on top. Fewer were counted.
 const MOST_CALLS: usize = 250;
 
 /// The same where nothing is to be done. 76 were counted.

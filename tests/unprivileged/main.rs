@@ -13,6 +13,7 @@ mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;
+mod one_order;
 mod openers;
 mod properties;
 mod restore;

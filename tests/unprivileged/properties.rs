@@ -191,15 +191,19 @@ proptest! {
 
     #[test]
     fn blocks_of_unlike_networks_have_unlike_chains(networks in prop::collection::vec(prop_oneof![network(), network_v6()], 2..30)) {
-        use pluto_updown::plan::{DispatchBucket, PacketPath};
+        use pluto_updown::plan::{DispatchBucket, PacketPath, Precedence};
         use pluto_updown::selector::Network;
         let blocks: BTreeSet<_> = networks
             .iter()
             .map(|text| text.parse::<Network>().expect("a network"))
-            .flat_map(|network| PacketPath::ALL.map(|path| DispatchBucket::for_remote(path, &network)))
+            .flat_map(|network| PacketPath::ALL.map(|path| (path, network)))
+            .flat_map(|(path, network)| Precedence::ALL.map(|precedence| DispatchBucket::for_remote(path, precedence, &network)))
             .collect();
         let chains: BTreeSet<_> = blocks.iter().map(DispatchBucket::chain_name).collect();
         prop_assert_eq!(chains.len(), blocks.len());
+        for block in blocks {
+            prop_assert_eq!(DispatchBucket::from_name(block.path, &block.name_in_path()), Some(block));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::packet_query::{ESP, protocol};
 use super::record_view::RecordView;
 use super::traffic_class::{ClassSentence, TrafficClass, class_sentences};
 use crate::netfilter::{BuiltIn, ChainName, Direction, Table};
-use crate::plan::{AllowedTraffic, DispatchBucket, PacketPath};
+use crate::plan::{AllowedTraffic, PacketPath};
 use crate::record::TunnelRecord;
 use crate::updown_env::{SaMatch, Tunnel};
 
@@ -174,10 +174,10 @@ fn chains(record: &TunnelRecord, way: &ClassSentence) -> Vec<String> {
         return Vec::new();
     }
     let path = way.class.path();
-    let block = DispatchBucket::for_remote(path, &record.tunnel.remote_client);
     let own = own_chain(record, path);
-    let chains = [path.dispatcher(), block.chain_name()].into_iter().chain(own);
-    chains.map(|chain| format!("> {chain}")).collect()
+    let bucket = own.as_ref().and_then(|own| record.tunnel_rules.bucket_of(path, own));
+    let chains = [Some(path.dispatcher()), bucket.map(|bucket| bucket.chain_name()), own];
+    chains.into_iter().flatten().map(|chain| format!("> {chain}")).collect()
 }
 
 fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {

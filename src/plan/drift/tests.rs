@@ -117,12 +117,25 @@ fn what_is_as_it_should_be_is_no_drift_and_needs_no_command() {
 }
 
 #[test]
-fn the_order_in_which_tunnels_came_is_no_drift() {
+fn tunnels_stand_in_one_order_whichever_came_first() {
     let [a, b, c] = all_rules();
     let one = DesiredState::from_rules(&[a.clone(), b.clone(), c.clone()], SITE);
     let other = DesiredState::from_rules(&[c, b, a], SITE);
-    assert_ne!(listing(&one), listing(&other));
-    assert_eq!(compare(&one, &listing(&other)), [""; 0]);
+    let all = listing(&one);
+    assert_eq!(all, listing(&other));
+    let line = |words: &str| all.lines().find(|line| line.contains(words)).unwrap();
+    for (first, second) in [
+        (
+            "-A PLUTO-FI-10.2.0.0-18 -s 10.2.0.0/24",
+            "-A PLUTO-FI-10.2.0.0-18 -s 10.2.1.0/24",
+        ),
+        ("-A PLUTO-FI -s 10.2.0.0/18", "-A PLUTO-FI -s 10.3.0.0/18"),
+    ] {
+        let swapped = before(&without(&all, line(second)), first, line(second));
+        let chain = first.split(' ').nth(1).unwrap();
+        let told = format!("filter: rules of {chain} in another order");
+        assert_eq!(compare(&one, &swapped), [told]);
+    }
 }
 
 #[test]
@@ -152,21 +165,32 @@ fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
     assert!(whole.starts_with(rule), "{told}");
     assert_eq!(
         mended(&desired, &spoilt),
-        format!("*filter\n-I {chain} {whole}\nCOMMIT\n")
+        format!("*filter\n-I {chain} 2 {whole}\nCOMMIT\n")
     );
 }
 
 #[test]
-fn a_missing_rule_of_a_chains_own_has_the_chain_filled_again_with_what_the_others_have_counted() {
+fn a_missing_rule_of_a_chains_own_is_put_in_at_its_place() {
+    let desired = DesiredState::from_rules(&all_rules(), SITE);
+    let rule = "-m policy --dir in --pol ipsec -g PLUTO-DECRYPTED";
+    let spoilt = without(&listing(&desired), &format!("-A PLUTO-FORWARD {rule}"));
+    assert_eq!(
+        mended(&desired, &spoilt),
+        format!("*filter\n-I PLUTO-FORWARD 3 {rule}\nCOMMIT\n")
+    );
+}
+
+#[test]
+fn where_what_accepts_is_missing_the_chain_is_filled_again_with_what_the_others_have_counted() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let all = listing(&desired);
     let line = |words: &str| all.lines().find(|line| line.contains(words)).unwrap();
     let (removed, stays) = (
-        line("-A PLUTO-FORWARD -m policy --dir in"),
-        line("-A PLUTO-FORWARD -m policy --dir out"),
+        line("-A PLUTO-ONWARD -m policy --dir out --pol none"),
+        line("-A PLUTO-ONWARD -j MARK"),
     );
     let text = mended(&desired, &without(&all, removed));
-    assert!(text.starts_with("*filter\n:PLUTO-FORWARD - [0:0]\n"), "{text}");
+    assert!(text.starts_with("*filter\n:PLUTO-ONWARD - [0:0]\n"), "{text}");
     assert!(
         text.contains(&format!("\n-A {}\n{stays}\n", removed.split_once("-A ").unwrap().1)),
         "{text}"

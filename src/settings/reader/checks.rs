@@ -56,21 +56,20 @@ fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), 
     }
 }
 
-/// The first entry that fits a tunnel counts: one behind the same, or behind one for every tunnel, never does.
+/// The first entry that matches a tunnel applies. One after an entry for the same tunnels, or for every tunnel, never does.
 fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let mut seen = HashMap::new();
     let mut everyone = None;
     for (number, (connection, (at, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
-        let never = |found: &str, first: usize, expected: &str| {
-            let found = format!("{found} in line {}", line(text, first));
-            let expected = format!("{expected}: the first that fits counts");
-            Err(SettingsFault::new(*at, label(number, content), found, expected))
+        let never = |first: usize, tunnels: &str| {
+            let fault = format!("never used: line {} already matches {tunnels}", line(text, first));
+            Err(SettingsFault::of(*at, label(number, content), fault))
         };
         if let Some(first) = everyone {
-            return never("it behind the one for every tunnel", first, "it before that one");
+            return never(first, "every tunnel; move this above it");
         }
         match seen.entry(&connection.filter) {
-            Entry::Occupied(first) => return never("the same tunnels as", *first.get(), "other tunnels"),
+            Entry::Occupied(first) => return never(*first.get(), "the same tunnels"),
             Entry::Vacant(place) => place.insert(*at),
         };
         everyone = connection.filter.is_everyone().then_some(*at);

@@ -75,10 +75,10 @@ fn through(entry: TomlValue<'_>) -> Result<Through, SettingsFault> {
     }
 }
 
-const NEIGHBOURS: &str = "a list of devices and addresses such as [\"eth1\", \"192.0.2.7\"]";
+const NEIGHBOURS: &str = "a list of interfaces and addresses such as [\"eth1\", \"192.0.2.7\"]";
 
 fn neighbour(item: TomlValue<'_>) -> Result<IpsecOnlyScope, SettingsFault> {
-    const FORM: &str = "a device such as \"eth1\" or \"ppp+\", or an address or a network such as \"192.0.2.7\"";
+    const FORM: &str = "an interface such as \"eth1\" or \"ppp+\", or an address or a network such as \"192.0.2.7\"";
     if is_meant(item.string_value(FORM)?) {
         return network(item, FORM).map(IpsecOnlyScope::Peer);
     }

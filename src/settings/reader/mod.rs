@@ -150,8 +150,8 @@ fn connection<'a>(
         }
     }
     if connection.filter == ConnectionFilter::default() {
-        let expected = "for whom it counts: name, peer-id, user or peer-network";
-        return Err(SettingsFault::new(item.at, table, "nobody", expected));
+        let fault = "needs at least one of name, peer-id, user, peer-network";
+        return Err(SettingsFault::of(item.at, table, fault));
     }
     Ok(connection)
 }

@@ -15,9 +15,9 @@ pub(super) const FORM: &str = "an address or a network such as \"192.0.2.1\", \"
 pub(super) const LIST: &str = "a list of addresses and networks such as [\"192.0.2.1\", \"198.51.100.0/24\"]";
 
 /// What [`network`] and [`machine`] refuse though it is well formed.
-const UNFIT: &str = "addresses of other machines, not of multicast, loopback or nobody";
+const UNFIT: &str = "addresses of other machines, not multicast, loopback or unspecified";
 
-/// Whether a text can only be meant as an address, well formed or not, rather than as the name of a device.
+/// Whether a text can only be meant as an address, well formed or not, rather than as the name of an interface.
 pub(super) fn is_meant(text: &str) -> bool {
     text.contains([':', '/']) || (text.contains('.') && text.starts_with(|c: char| c.is_ascii_digit()))
 }
@@ -49,7 +49,7 @@ pub(super) fn machine(found: TomlValue<'_>, text: &str) -> Result<Option<IpAddr>
         return Err(found.refused(format_args!("\"{}\", in IPv4's own form", written(bare))));
     }
     if !is_of_machines(network) {
-        return Err(found.refused("the address of a machine, not of multicast, loopback or nobody"));
+        return Err(found.refused("the address of a machine, not multicast, loopback or unspecified"));
     }
     Ok(Some(address))
 }

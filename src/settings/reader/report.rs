@@ -24,7 +24,12 @@ impl SettingsFault {
         found: impl fmt::Display,
         expected: impl fmt::Display,
     ) -> Self {
-        let message = format!("{key}: found {found}, expected {expected}");
+        Self::of(at, key, format_args!("found {found}, expected {expected}"))
+    }
+
+    /// Where what is wrong is not a value.
+    pub(super) fn of(at: usize, key: impl fmt::Display, fault: impl fmt::Display) -> Self {
+        let message = format!("{key}: {fault}");
         Self { at, message }
     }
 

@@ -161,7 +161,7 @@ fn a_dry_run_shows_nothing_that_a_terminal_would_obey() {
 const SETTINGS: [(&str, usize, &str); 6] = [
     ("\n\nallow = \"all\"\n", 3, "allow: found an unknown key"),
     ("[tunnel]\nallow = 1\n", 2, "tunnel.allow: found the number 1"),
-    ("# a\n[[connection]]\n", 2, "connection[1]: found nobody"),
+    ("# a\n[[connection]]\n", 2, "connection[1]: needs at least one of name"),
     ("\"\\u001b[31m\" = 1\n", 1, "\"\\x1b[31m\": found an unknown key"),
     ("= 1\n", 1, "not TOML: "),
     ("a = \"\n", 1, "not TOML: "),

@@ -1,8 +1,11 @@
-//! README, CONTRIBUTING and docs: every file that they name or link to exists, and so does every heading.
+//! README, CONTRIBUTING and docs: the files, headings and commands that they name exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use pluto_updown::cli::parse;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -84,4 +87,62 @@ fn every_source_file_that_a_page_names_exists() {
         }
     }
     assert!(named > 20, "{named}");
+}
+
+/// The commands of this program in a page, between backquotes or at the head of a line of code. Words in capitals stand
+/// for something. Hook calls (`pluto-updown --dry-run` after variables) are no commands.
+fn commands(page: &str) -> BTreeSet<String> {
+    let spans = page.split('`').map(str::to_owned);
+    let fenced = page.split("```").skip(1).step_by(2).flat_map(str::lines);
+    let code = fenced.chain(page.lines().filter(|line| line.starts_with("    ")));
+    let lines = code.map(|line| line.trim_start_matches([' ', '#', '$']).to_owned());
+    let texts = spans
+        .chain(lines)
+        .filter(|text| text.starts_with("pluto-updown ") && !text.starts_with("pluto-updown --"))
+        // The heads of a table.
+        .filter(|text| !text.contains("   "));
+    texts
+        .map(|text| {
+            let end = text
+                .find(['\n', ';', '|', '#', '`', ','].as_slice())
+                .unwrap_or(text.len());
+            text[..end].trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// What stands for something, as something.
+fn filled_in(word: &str) -> Option<&str> {
+    match word {
+        "..." | "[...]" => None,
+        "FROM" | "TO" | "PEER" | "US" | "ADDRESS" => Some("192.0.2.1"),
+        "PORT" => Some("80"),
+        "PROTOCOL" => Some("udp"),
+        "NAME" => Some("office"),
+        other => Some(other),
+    }
+}
+
+#[test]
+fn every_command_of_a_page_is_understood() {
+    let mut tried = 0;
+    for (path, page) in pages() {
+        for command in commands(&page) {
+            let words: Vec<OsString> = command
+                .split_whitespace()
+                .filter_map(filled_in)
+                .map(OsString::from)
+                .collect();
+            tried += 1;
+            let parsed = parse(words);
+            let is_shown = |error: &clap::Error| error.exit_code() == 0;
+            assert!(
+                parsed.as_ref().err().is_none_or(is_shown),
+                "{}: {command}: {}",
+                path.display(),
+                parsed.unwrap_err()
+            );
+        }
+    }
+    assert!(tried > 40, "{tried}");
 }

@@ -221,7 +221,9 @@ fn assert_told_well(text: &str) {
     if let Err(Malformed { line, message }) = Settings::parse(text) {
         assert!(message.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{message:?}");
         assert!(
-            message.contains("expected ") || message.contains("not TOML: "),
+            ["expected ", "not TOML: ", "needs at least one of ", "never used: "]
+                .iter()
+                .any(|part| message.contains(part)),
             "{message}"
         );
         assert!(

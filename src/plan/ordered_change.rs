@@ -1,0 +1,270 @@
+//! Where a change puts rules in the chains in which the order of tunnels counts: dispatchers and buckets.
+//!
+//! A rule at the head or the tail of its chain costs nothing. For one in the middle iptables-nft reads the chain first: a bucket, or a dispatcher,
+//! which has a rule for each bucket. The position comes from the record; the kernel's rules are not listed for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::chain_fragment::ChainFragment;
+use super::change::RulesetChange;
+use super::dispatch::{DispatchBucket, SharedChains};
+use super::packet_path::PacketPath;
+use super::tunnel_order::BucketMember;
+use super::tunnel_rules::TunnelRules;
+use crate::netfilter::{Chain, ChainName, Command, Rule, RulePosition, Table};
+
+/// What others have in the chains in which the order of tunnels counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Around {
+    /// Their rules in the buckets that the change concerns.
+    pub members: BTreeMap<DispatchBucket, Vec<BucketMember>>,
+    /// The buckets that stand in the paths where the change makes one.
+    pub buckets: BTreeSet<DispatchBucket>,
+    /// What may stand before those: shared parts, and the gateway's rules.
+    pub parts: BTreeSet<SharedChains>,
+    /// See there.
+    pub gateway: Option<TunnelRules>,
+}
+
+/// The part of a change that concerns these chains.
+pub(super) struct OrderedChange<'a> {
+    change: &'a RulesetChange,
+    table: Table,
+    /// The shared parts that the change knows of before it is made, and when it is.
+    before: &'a BTreeSet<SharedChains>,
+    after: &'a BTreeSet<SharedChains>,
+    /// The buckets that come.
+    fresh: BTreeSet<DispatchBucket>,
+    /// The buckets that go.
+    dying: BTreeSet<DispatchBucket>,
+}
+
+/// What stands in such a chain, from its head to its tail.
+#[derive(Debug)]
+enum Slot {
+    /// So many rules that stand there already.
+    Standing(usize),
+    /// A rule that comes.
+    Coming(Rule),
+}
+
+/// What stands behind these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Nothing,
+    Rules,
+}
+
+impl<'a> OrderedChange<'a> {
+    /// A change in a table, with the shared parts before it, those that stay and those after it.
+    pub(super) fn new(
+        change: &'a RulesetChange,
+        table: Table,
+        [before, staying, after]: [&'a BTreeSet<SharedChains>; 3],
+    ) -> Self {
+        let fresh = after
+            .iter()
+            .filter(|part| !before.contains(part) && !staying.contains(part));
+        Self {
+            change,
+            table,
+            before,
+            after,
+            fresh: fresh.filter_map(SharedChains::as_bucket).collect(),
+            dying: before.difference(after).filter_map(SharedChains::as_bucket).collect(),
+        }
+    }
+
+    /// The chains of the buckets concerned, whose rules only this puts in.
+    pub(super) fn chains(&self) -> BTreeSet<ChainName> {
+        self.buckets().map(|bucket| bucket.chain_name()).collect()
+    }
+
+    /// Takes out the jumps to buckets that go, from dispatchers that stay.
+    pub(super) fn removals(&self, dying: &BTreeSet<&ChainName>) -> Vec<Command> {
+        let jumps = self
+            .dying
+            .iter()
+            .map(|bucket| (bucket.path.dispatcher(), bucket.jump()));
+        jumps
+            .filter(|(dispatcher, _)| !dying.contains(dispatcher))
+            .map(|(dispatcher, jump)| Command::Delete(Chain::Own(dispatcher), jump))
+            .collect()
+    }
+
+    /// Puts in what comes, when all else is put in: first the rules of buckets, then the jumps to new ones.
+    pub(super) fn additions(&self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for bucket in self.buckets() {
+            commands.extend(place_rules(
+                &bucket.chain_name(),
+                self.bucket_slots(&bucket),
+                Behind::Nothing,
+            ));
+        }
+        for path in self.fresh.iter().map(|bucket| bucket.path).collect::<BTreeSet<_>>() {
+            // What no tunnel has allowed to the gateway is refused behind all of them.
+            let behind = match path == PacketPath::Input {
+                true => Behind::Rules,
+                false => Behind::Nothing,
+            };
+            commands.extend(place_rules(&path.dispatcher(), self.dispatcher_slots(path), behind));
+        }
+        commands
+    }
+
+    fn buckets(&self) -> impl Iterator<Item = DispatchBucket> {
+        self.all_buckets().filter(DispatchBucket::is_ordered)
+    }
+
+    fn bucket_slots(&self, bucket: &DispatchBucket) -> Vec<Slot> {
+        let mut members = BTreeMap::new();
+        for member in self.change.around.members.get(bucket).into_iter().flatten() {
+            let [heads, tails] = [member.heads, member.tails].map(|rules| vec![Slot::Standing(rules)]);
+            members.insert(&member.order, (heads, tails));
+        }
+        let added = self.change.added.iter().filter(|rules| rules.buckets.contains(bucket));
+        for (tunnel_rules, order) in added.filter_map(|rules| Some((rules, rules.order.as_ref()?))) {
+            let slots = |rules: Vec<&Rule>| match self.is_untouched(tunnel_rules) {
+                true => vec![Slot::Standing(rules.len())],
+                false => rules.into_iter().cloned().map(Slot::Coming).collect(),
+            };
+            let [heads, tails] = tunnel_rules.in_bucket(bucket).map(slots);
+            members.insert(order, (heads, tails));
+        }
+        let (heads, tails): (Vec<_>, Vec<_>) = members.into_values().unzip();
+        heads.into_iter().chain(tails).flatten().collect()
+    }
+
+    /// Whether what comes has stood in this table as it is. The change leaves it alone then.
+    fn is_untouched(&self, tunnel_rules: &TunnelRules) -> bool {
+        let fragment = tunnel_rules.fragment(self.table);
+        let mut removed = self.change.removed.iter();
+        removed.any(|other| other.fragment(self.table) == fragment)
+    }
+
+    fn dispatcher_slots(&self, path: PacketPath) -> Vec<Slot> {
+        let stays = |bucket: &DispatchBucket| bucket.path == path && !self.dying.contains(bucket);
+        let standing = self.change.around.buckets.iter().copied();
+        let buckets: BTreeSet<_> = standing.chain(self.all_buckets()).filter(stays).collect();
+        let jumps = buckets.iter().map(|bucket| match self.fresh.contains(bucket) {
+            true => Slot::Coming(bucket.jump()),
+            false => Slot::Standing(1),
+        });
+        std::iter::once(Slot::Standing(self.before_buckets(path)))
+            .chain(jumps)
+            .collect()
+    }
+
+    fn all_buckets(&self) -> impl Iterator<Item = DispatchBucket> {
+        self.after.iter().filter_map(SharedChains::as_bucket)
+    }
+
+    /// How many rules stand before the buckets of a path when the change is made.
+    fn before_buckets(&self, path: PacketPath) -> usize {
+        let chain = Chain::Own(path.dispatcher());
+        let around = &self.change.around;
+        let standing = around.parts.iter().filter(|part| !self.before.contains(part));
+        let parts: Vec<_> = (standing.collect::<BTreeSet<_>>())
+            .union(&self.after.iter().collect())
+            .map(|part| part.fragment(self.change.jump_config))
+            .collect();
+        let own = self.change.added.iter().chain(&around.gateway);
+        let fragments = parts.iter().chain(own.filter_map(|rules| rules.fragment(self.table)));
+        let rules = fragments.flat_map(|fragment: &ChainFragment| &fragment.rules);
+        rules
+            .filter(|placed| placed.chain == chain && placed.position == RulePosition::Head)
+            .count()
+    }
+}
+
+/// Puts the rules that come among those that stand. Those before all others go to the head, one before the other; those behind all to the tail.
+fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, behind: Behind) -> Vec<Command> {
+    slots.retain(|slot| !matches!(slot, Slot::Standing(0)));
+    let is_standing = |slot: &Slot| matches!(slot, Slot::Standing(_));
+    let last = slots.iter().rposition(is_standing);
+    let first = match (slots.iter().position(is_standing), behind) {
+        (Some(first), _) => first,
+        (None, Behind::Rules) => slots.len(),
+        (None, Behind::Nothing) => 0,
+    };
+    let (mut leading, mut commands, mut number) = (Vec::new(), Vec::new(), 0);
+    for (index, slot) in slots.into_iter().enumerate() {
+        let rule = match slot {
+            Slot::Standing(rules) => {
+                number += rules;
+                continue;
+            }
+            Slot::Coming(rule) => rule,
+        };
+        number += 1;
+        let is_last = last.is_none_or(|last| last < index) && behind == Behind::Nothing;
+        match is_last {
+            _ if index < first => leading.push(Command::Insert(chain.into(), rule)),
+            true => commands.push(Command::Append(chain.into(), rule)),
+            false => commands.push(Command::InsertAt(chain.clone(), number, rule)),
+        }
+    }
+    leading.into_iter().rev().chain(commands).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::Target;
+
+    fn coming(name: &str) -> Slot {
+        Slot::Coming(Rule::always(Target::Jump(format!("PLUTO-{name}").parse().unwrap())))
+    }
+
+    /// What a chain of five rules holds after these commands.
+    fn placed(slots: Vec<Slot>, standing: usize, behind: Behind) -> Vec<String> {
+        let chain: ChainName = "PLUTO-x".parse().unwrap();
+        let mut rules = vec!["old".to_owned(); standing];
+        if behind == Behind::Rules {
+            rules.push("behind".to_owned());
+        }
+        for command in place_rules(&chain, slots, behind) {
+            match command {
+                Command::Insert(_, rule) => rules.insert(0, rule.to_string()),
+                Command::InsertAt(_, number, rule) => rules.insert(number - 1, rule.to_string()),
+                Command::Append(_, rule) => rules.push(rule.to_string()),
+                other @ (Command::NewChain(_)
+                | Command::Check(..)
+                | Command::AppendWithCounters(..)
+                | Command::Delete(..)
+                | Command::DeleteText(..)
+                | Command::Flush(_)
+                | Command::DeleteChain(_)) => panic!("{other:?}"),
+            }
+        }
+        rules.iter().map(|rule| rule.replace("-j PLUTO-", "")).collect()
+    }
+
+    #[test]
+    fn each_rule_comes_to_its_place_among_those_that_stand() {
+        let slots = || {
+            vec![
+                Slot::Standing(0),
+                coming("a"),
+                coming("b"),
+                Slot::Standing(2),
+                coming("c"),
+                coming("d"),
+                Slot::Standing(1),
+                coming("e"),
+                coming("f"),
+            ]
+        };
+        let all = ["a", "b", "old", "old", "c", "d", "old", "e", "f"];
+        assert_eq!(placed(slots(), 3, Behind::Nothing), all);
+        assert_eq!(placed(slots(), 3, Behind::Rules), [&all[..], &["behind"]].concat());
+    }
+
+    #[test]
+    fn an_empty_chain_is_filled_in_order() {
+        let slots = || vec![coming("a"), coming("b"), coming("c")];
+        assert_eq!(placed(slots(), 0, Behind::Nothing), ["a", "b", "c"]);
+        assert_eq!(placed(slots(), 0, Behind::Rules), ["a", "b", "c", "behind"]);
+    }
+}
