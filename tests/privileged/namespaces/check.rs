@@ -85,8 +85,8 @@ fn rules_that_are_in_the_way_are_named() {
         );
         machine.tables(Family::Ipv4, &["-D", "OUTPUT", "-j", "PLUTO-OUTPUT"]);
         let found = [
-            "in FORWARD a rule stands before our jump",
-            "in POSTROUTING a rule stands before our jump",
+            "ahead of the PLUTO-FORWARD jump",
+            "ahead of the PLUTO-POSTROUTING jump",
             "nat: POSTROUTING: -o eth0 -j MASQUERADE",
             "1 things are not as on record",
         ];
