@@ -3,6 +3,7 @@
 //! ```text
 //! /run/pluto-updown/                    gone at boot, like the rules
 //!   4026531840/                         one network namespace, by the inode of /proc/self/ns/net
+//!     socket-11052209                   tells the namespace from a later one with its inode: the kernel's own rtnetlink socket there
 //!     lock                              held for a whole change
 //!     pending                           a change is under way; there after a crash only
 //!     downs/0000000001-4711.1-2.{…      a `down` that is still to be executed, in the names of empty files; and spares for a full /run
@@ -39,6 +40,7 @@ mod error;
 mod file;
 mod journal;
 mod lock;
+mod namespace;
 mod opener;
 mod owed;
 mod reqid;
