@@ -31,7 +31,7 @@ impl fmt::Display for Summary {
             return f.write_str("shown");
         }
         let mut words: Vec<_> = self.firewall.iter().map(firewall).collect();
-        for (number, what) in [(self.added, "put in"), (self.removed, "taken out")] {
+        for (number, what) in [(self.added, "installed"), (self.removed, "removed")] {
             if number > 0 {
                 words.push(format!("{number} {what}"));
             }

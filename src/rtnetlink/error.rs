@@ -44,31 +44,31 @@ impl NetlinkError {
 /// What was being done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkAction {
-    /// Something was put in, as this command line does.
-    #[error("put in {0:?}")]
+    /// Something was to be installed, as this command line does.
+    #[error("install {0:?}")]
     Install(String),
-    /// A route of somebody else's was put back.
-    #[error("put back the route to {0} that stood there before")]
+    /// A route of somebody else's was to be restored.
+    #[error("restore the previous route to {0}")]
     PutBack(IpNet),
-    /// Something was taken out, as this command line does.
-    #[error("take out {0:?}")]
+    /// Something was to be deleted, as this command line does.
+    #[error("delete {0:?}")]
     Delete(String),
-    /// The way to an address was asked for.
-    #[error("look up the way to {0}")]
+    /// The route to an address was requested.
+    #[error("look up the route to {0}")]
     Lookup(IpAddr),
-    /// A device was asked for.
-    #[error("look at the device {0}")]
+    /// An interface was requested.
+    #[error("look up the interface {0}")]
     Link(Interface),
-    /// Routes were asked for.
+    /// Routes were requested.
     #[error("list the routes")]
     ListRoutes,
-    /// Devices were asked for.
-    #[error("list the devices")]
+    /// Interfaces were requested.
+    #[error("list the interfaces")]
     ListLinks,
-    /// Addresses were asked for.
+    /// Addresses were requested.
     #[error("list the addresses")]
     ListAddresses,
-    /// IPsec policies were asked for.
+    /// IPsec policies were requested.
     #[error("list the IPsec policies")]
     ListPolicies,
     /// The kernel was to be spoken to at all.
@@ -82,11 +82,11 @@ pub enum NetlinkFault {
     /// The kernel refused it. By number: the texts that go with it are not the same in all kernels.
     #[error("{}", errno_text(*.0))]
     Refused(Errno),
-    /// There is no such device.
-    #[error("there is no device {0}")]
+    /// There is no such interface.
+    #[error("there is no interface {0}")]
     NoDevice(Interface),
-    /// There is such a device, but it is no VTI: packets leave by it unencrypted.
-    #[error("the device {0} is no VTI")]
+    /// There is such an interface, but it is no VTI: packets leave by it unencrypted.
+    #[error("the interface {0} is no VTI")]
     NoVti(Interface),
     /// The kernel did not answer within two seconds.
     #[error("the kernel does not answer")]

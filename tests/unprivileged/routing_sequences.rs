@@ -490,7 +490,7 @@ fn source_of(item: &NetObject) -> Option<IpAddr> {
 
 /// Whether the network here cannot have such a route, rather than that it is refused by chance.
 fn is_unreachable(error: &RoutingError) -> bool {
-    let reasons = ["unreachable", "there is no device"];
+    let reasons = ["unreachable", "there is no interface"];
     reasons.iter().any(|reason| error.to_string().contains(reason))
 }
 

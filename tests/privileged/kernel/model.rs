@@ -196,7 +196,7 @@ fn a_change_that_the_emulator_refuses_is_none() {
     assert_eq!(fake.install(&item).unwrap(), InstallResult::New);
     let with = fake.items.clone();
     let error = fake.delete(&item).unwrap_err();
-    let said = "cannot take out \"ip -4 route del 10.2.0.0/24 dev eth0\": Cannot allocate memory";
+    let said = "cannot delete \"ip -4 route del 10.2.0.0/24 dev eth0\": Cannot allocate memory";
     assert_eq!(error.to_string(), said);
     assert_eq!(fake.items, with);
     assert_eq!(fake.delete(&item).unwrap(), Deleted::Out);

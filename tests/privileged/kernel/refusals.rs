@@ -41,12 +41,12 @@ fn a_refusal_names_the_item_and_the_reason() {
         ),
         (
             route("10.2.0.0/24", "eth7"),
-            r#""ip -4 route replace 10.2.0.0/24 dev eth7": there is no device eth7"#,
+            r#""ip -4 route replace 10.2.0.0/24 dev eth7": there is no interface eth7"#,
         ),
     ] {
         assert_eq!(
             put(&machine, &NetObject::Route(route)),
-            Err(format!("cannot put in {said}"))
+            Err(format!("cannot install {said}"))
         );
     }
 }

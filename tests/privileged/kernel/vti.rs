@@ -38,7 +38,7 @@ fn a_vti_is_what_its_lines_make() {
         let line = &whole.install_commands()[0];
         assert_eq!(
             put(&ours, &whole),
-            Err(format!("cannot put in {line:?}: Operation not supported"))
+            Err(format!("cannot install {line:?}: Operation not supported"))
         );
         assert_eq!(take_out(&ours, &whole), Ok(Deleted::Absent));
         return;
@@ -77,7 +77,7 @@ fn a_vti_that_cannot_be_finished_is_not_left_half_made() {
         ..vti("vti01")
     };
     let error = put(&machine, &NetObject::VtiInterface(broken)).unwrap_err();
-    assert!(error.starts_with(&format!("cannot put in {refused:?}: ")), "{error}");
+    assert!(error.starts_with(&format!("cannot install {refused:?}: ")), "{error}");
     assert_eq!(with_variables(&machine), before);
 }
 

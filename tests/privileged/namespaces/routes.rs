@@ -126,7 +126,7 @@ fn routes_never_lead_into_an_ordinary_interface_for_a_vti() {
     let told = router.hook().call(&call).err_text();
     // Where the kernel has no VTI it says so.
     assert!(
-        told.contains("the device w0 is no VTI") || told.contains("Operation not supported"),
+        told.contains("the interface w0 is no VTI") || told.contains("Operation not supported"),
         "{told}"
     );
     assert_eq!(router.state(), before);
