@@ -10,6 +10,8 @@ mod rights;
 
 use std::fmt;
 
+use nix::unistd::geteuid;
+
 use super::Colours;
 use super::command_context::{CommandContext, print};
 use super::paint::{Tone, on_stdout, painted};
@@ -122,6 +124,9 @@ fn shown(finding: &Finding, colours: Colours) -> String {
 
 /// Makes all checks, and returns 1 if something is wrong.
 pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Result<u8, HookError> {
+    if rights == Privileges::Administrator && !geteuid().is_root() {
+        return Err(HookError::NotRoot);
+    }
     let colours = on_stdout(colours);
     let ground = CommandContext::new(options)?;
     let mut findings = settings(options);

@@ -112,9 +112,9 @@ pub(super) fn run(options: &Options, asked: &Asked, colours: Colours) -> Result<
     let answer = match (subject, asked.form) {
         (Subject::List, _) => list::all(find::all(&scene).collect()),
         (Subject::Packet { query, .. }, _) => packet::text(&scene, &query, &found, asked.detail, on_stdout(colours)),
-        (Subject::Tunnel(_), Form::Svg) => found
-            .first()
-            .map_or_else(String::new, |found| svg::draw(&diagrams(&scene, found))),
+        (Subject::Tunnel(_), Form::Svg) => found.first().map_or_else(String::new, |found| {
+            svg::draw(&svg_title(found), &diagrams(&scene, found))
+        }),
         (Subject::Tunnel(name), _) if found.len() > TOLD => list::of_connection(&crate::words::one_line(&name), found),
         (Subject::Tunnel(_), Form::Words) => each(&found, |found| about::text(&scene, found)),
         (Subject::Tunnel(_), Form::Diagram) => each(&found, |found| {
@@ -170,6 +170,14 @@ fn each(found: &[FoundTunnel<'_>], told: impl Fn(&FoundTunnel<'_>) -> String) ->
         let _ = write!(text, "{between}{}", told(found));
     }
     text
+}
+
+fn svg_title(found: &FoundTunnel<'_>) -> String {
+    let record = found.record;
+    format!(
+        "Path of the packets of tunnel {} ({}) within this machine",
+        record.key.connection, record.id
+    )
 }
 
 fn diagrams(scene: &RecordView, found: &FoundTunnel<'_>) -> [diagram::Diagram; 2] {

@@ -1,4 +1,4 @@
-//! The same pictures as SVG 1.1, without anything from outside: boxes, lines and text.
+//! The same pictures as one SVG 1.1 for a tunnel, without anything from outside: boxes, arrows, a legend. It follows a dark screen.
 
 use std::fmt::Write as _;
 
@@ -16,16 +16,37 @@ const GAP: usize = 24;
 /// How many pixels a character takes at most, at 12 pixels of height in a font whose characters are alike wide.
 const CHARACTER: usize = 8;
 
-/// Draws pictures one below the other.
-pub(super) fn draw(diagrams: &[Diagram]) -> String {
+/// How wide the sample of a tone is in the legend, in pixels.
+const SAMPLE: usize = 28;
+
+/// The colours on a light screen, and on a dark one. Whoever cannot tell them apart has the edges: dashed where other rules decide, thick
+/// where nothing passes.
+const STYLE: &str = "\
+.page{fill:#ffffff}text{fill:#1b1b1b}.line{stroke:#444444}.head{fill:#444444}rect.box{stroke:#444444}
+.kernel{fill:#efefef}.open{fill:#d9efd2}.narrow{fill:#fff3c2}.shut{fill:#f6d5d5;stroke-width:3}.left{fill:#ffffff;stroke-dasharray:5 3}
+@media (prefers-color-scheme:dark){
+.page{fill:#16181c}text{fill:#ececec}.line{stroke:#b5b5b5}.head{fill:#b5b5b5}rect.box{stroke:#b5b5b5}
+.kernel{fill:#2a2d33}.open{fill:#1f4a26}.narrow{fill:#554a14}.shut{fill:#5c2326}.left{fill:#16181c}}";
+
+/// What the legend says of each tone, in this order.
+const LEGEND: [(Tone, &str); 5] = [
+    (Tone::Open, "passes"),
+    (Tone::Narrow, "passes in part"),
+    (Tone::Shut, "dropped"),
+    (Tone::Left, "your rules decide"),
+    (Tone::Kernel, "the kernel"),
+];
+
+/// Draws pictures of one tunnel, one below the other, with a title and a legend.
+pub(super) fn draw(title: &str, diagrams: &[Diagram]) -> String {
     let mut canvas = Canvas::default();
-    let mut y = GAP;
+    let mut y = canvas.legend(GAP) + GAP;
     for diagram in diagrams {
         y = canvas.diagram(diagram, y) + 2 * GAP;
     }
+    let (width, title) = (WIDTH + 2 * GAP, escaped(title));
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{y}\" viewBox=\"0 0 {0} {y}\" font-family=\"monospace\" font-size=\"12\">\n<rect width=\"{0}\" height=\"{y}\" fill=\"#ffffff\"/>\n{1}</svg>\n",
-        WIDTH + 2 * GAP,
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{y}\" viewBox=\"0 0 {width} {y}\" role=\"img\" aria-labelledby=\"title\" font-family=\"monospace\" font-size=\"12\">\n<title id=\"title\">{title}</title>\n<style>{STYLE}</style>\n<defs><marker id=\"head\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\"><path class=\"head\" d=\"M0 0 L8 4 L0 8 Z\"/></marker></defs>\n<rect class=\"page\" width=\"{width}\" height=\"{y}\"/>\n{}</svg>\n",
         canvas.text
     )
 }
@@ -59,13 +80,37 @@ impl Column {
 }
 
 impl Canvas {
+    /// What each tone means, beside one another, and where that ends.
+    fn legend(&mut self, y: usize) -> usize {
+        let mut x = GAP;
+        for (tone, words) in LEGEND {
+            self.rect(tone, Column { x, width: SAMPLE }, y, LINE);
+            self.words(x + SAMPLE + CHARACTER, y + LINE - 4, words, "normal");
+            x += SAMPLE + CHARACTER * (words.len() + 3);
+        }
+        y + LINE
+    }
+
+    fn rect(&mut self, tone: Tone, Column { x, width }: Column, y: usize, height: usize) {
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            self.text,
+            "<rect class=\"box {}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"4\"/>",
+            class(tone)
+        );
+    }
+
     /// Draws a picture from a height on, and returns where it ends.
     fn diagram(&mut self, diagram: &Diagram, mut y: usize) -> usize {
         self.words(GAP, y, &diagram.title, "bold");
         y += LINE;
-        for stop in &diagram.before {
+        for (number, stop) in diagram.before.iter().enumerate() {
             y = self.stop(stop, WHOLE, y);
-            self.line((WHOLE.middle(), y), (WHOLE.middle(), y + GAP));
+            match number + 1 == diagram.before.len() {
+                // To the fork, which no arrow points at.
+                true => self.line((WHOLE.middle(), y), (WHOLE.middle(), y + GAP)),
+                false => self.arrow(WHOLE.middle(), y, y + GAP),
+            }
             y += GAP;
         }
         if !diagram.before.is_empty() {
@@ -90,7 +135,11 @@ impl Canvas {
     }
 
     fn branch(&mut self, branch: &Branch, column: Column, mut y: usize) -> usize {
-        self.words(column.middle() + GAP / 2, y + LINE, &branch.whose, "normal");
+        // Beside the first arrow, which is two lines high.
+        let fits = (column.width / 2 - GAP / 2) / CHARACTER;
+        for (number, line) in wrapped(std::slice::from_ref(&branch.whose), fits).iter().enumerate() {
+            self.words(column.middle() + GAP / 2, y + LINE * (number + 1), line, "normal");
+        }
         for (number, stop) in branch.stops.iter().enumerate() {
             // Beside the first arrow there are words.
             let next = y + if number == 0 { 2 * GAP } else { GAP };
@@ -106,12 +155,7 @@ impl Canvas {
         let title = wrapped(std::slice::from_ref(&stop.title), fits);
         let lines = wrapped(&stop.lines, fits);
         let height = (title.len() + lines.len()) * LINE + LINE / 2;
-        let fill = fill(stop.tone);
-        // Writing into a String cannot fail.
-        let _ = writeln!(
-            self.text,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"4\" fill=\"{fill}\" stroke=\"#333333\"/>"
-        );
+        self.rect(stop.tone, Column { x, width }, y, height);
         let titles = title.iter().map(|line| (line, "bold"));
         let all = titles.chain(lines.iter().map(|line| (line, "normal")));
         for (number, (line, weight)) in all.enumerate() {
@@ -128,30 +172,29 @@ impl Canvas {
         );
     }
 
-    fn line(&mut self, (x1, y1): (usize, usize), (x2, y2): (usize, usize)) {
-        let _ = writeln!(
-            self.text,
-            "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"#333333\"/>"
-        );
+    fn line(&mut self, from: (usize, usize), to: (usize, usize)) {
+        self.stroke(from, to, "");
     }
 
     fn arrow(&mut self, x: usize, from: usize, to: usize) {
-        self.line((x, from), (x, to));
-        let (left, right, top) = (x - 4, x + 4, to - 7);
+        self.stroke((x, from), (x, to), " marker-end=\"url(#head)\"");
+    }
+
+    fn stroke(&mut self, (x1, y1): (usize, usize), (x2, y2): (usize, usize), end: &str) {
         let _ = writeln!(
             self.text,
-            "<path d=\"M{left} {top} L{right} {top} L{x} {to} Z\" fill=\"#333333\"/>"
+            "<line class=\"line\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"{end}/>"
         );
     }
 }
 
-fn fill(tone: Tone) -> &'static str {
+fn class(tone: Tone) -> &'static str {
     match tone {
-        Tone::Kernel => "#f2f2f2",
-        Tone::Open => "#dff0d8",
-        Tone::Narrow => "#fff6cc",
-        Tone::Shut => "#f2dede",
-        Tone::Left => "#ffffff",
+        Tone::Kernel => "kernel",
+        Tone::Open => "open",
+        Tone::Narrow => "narrow",
+        Tone::Shut => "shut",
+        Tone::Left => "left",
     }
 }
 

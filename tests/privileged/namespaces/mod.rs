@@ -33,3 +33,4 @@ mod storm;
 mod tables;
 mod upgrade;
 mod variants;
+mod verdicts;

@@ -446,6 +446,20 @@ fn assert_characters(text: &str) {
     assert!(!text.contains('<') && text.is_ascii(), "{text}");
 }
 
+/// No line of text leaves the picture: a character is 8 pixels wide at most.
+fn assert_texts_fit(picture: &str) {
+    let number = |text: &str, name: &str| -> usize {
+        let (_, value) = text.split_once(&format!(" {name}=\"")).expect("an attribute");
+        value.split('"').next().expect("a value").parse().expect("a number")
+    };
+    let width = number(picture, "width");
+    for line in picture.lines().filter(|line| line.starts_with("<text ")) {
+        let words = line.split(['<', '>']).nth(2).expect("words");
+        let length = words.replace("&gt;", ">").replace("&lt;", "<").len();
+        assert!(number(line, "x") + 8 * length <= width, "{line}");
+    }
+}
+
 #[test]
 fn a_picture_is_well_formed_whatever_a_connection_is_called() {
     let mut fakes = Fakes::new();
@@ -459,5 +473,34 @@ fn a_picture_is_well_formed_whatever_a_connection_is_called() {
         assert_well_formed(&text);
         assert_eq!(text.matches("<svg ").count(), 1);
         assert!(!text.contains("<script"), "{text}");
+        assert_texts_fit(&text);
+        for part in [
+            "<title id=",
+            "prefers-color-scheme:dark",
+            "marker-end=",
+            ">your rules decide</text>",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
+}
+
+#[test]
+fn every_peer_that_has_a_tunnel_up_is_named_with_where_it_is_set_what_it_may() {
+    let mut fakes = Fakes::new();
+    fakes.settings("[[connection]]\npeer-id = \"guest\"\nallow = \"none\"\n");
+    let of = |peer: &str, number: &str| {
+        strongswan_up()
+            .with("PLUTO_PEER_ID", peer)
+            .with("PLUTO_UNIQUEID", number)
+    };
+    fakes.must(&of("anna", "1"));
+    let one = told(&mut fakes, &["net-net"]);
+    assert!(one.contains(", anna\n") && !one.contains("Several peers"), "{one}");
+    fakes.must(&of("guest", "2"));
+    let text = told(&mut fakes, &["net-net"]);
+    for words in [", anna\n", ", guest\n", "Several peers have it up"] {
+        assert_eq!(text.matches(words).count(), 1, "{text}");
+    }
+    assert_eq!(text.matches("  setting").count(), 2, "{text}");
 }
