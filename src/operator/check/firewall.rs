@@ -190,7 +190,7 @@ fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
             Finding::wrong(
                 format_args!("{ruleset}: {}: {error}", spelt(ruleset.family, rule)),
                 &format!("it is needed for {purpose}"),
-                "install the package with iptables' extensions, and the kernel's module (modprobe xt_NAME)",
+                "install the package with iptables' extensions, and the kernel's module (modprobe xt_NAME); on RHEL 10 and its derivatives: dnf install kernel-modules-extra",
             )
         })
         .collect();

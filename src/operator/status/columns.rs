@@ -19,7 +19,7 @@ impl Cell {
     }
 }
 
-/// A column: its heading, and how wide it may become. The last one takes what is left.
+/// A column: its heading, how narrow it may become for others, and how wide. The last one takes what is left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Column {
     pub(super) heading: &'static str,
@@ -60,7 +60,7 @@ fn widths(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec<usize> {
             .filter_map(|row| row.get(number))
             .map(|cell| cell.text().len());
         let needed = cells.chain([column.heading.len()]).max().unwrap_or_default();
-        needed.clamp(column.least, column.most)
+        needed.min(column.most)
     };
     let mut widths: Vec<_> = columns
         .iter()

@@ -229,9 +229,9 @@ fn rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Ve
     };
     let columns = match view.rows {
         Rows::Tunnels => vec![
-            column("NAME", 8, 24),
-            column("PEER/USER", 9, 28),
-            column("REMOTE NET", 10, 18),
+            column("NAME", 7, 24),
+            column("PEER/USER", 7, 28),
+            column("REMOTE NET", 16, 18),
             column("UP", 6, 6),
             column(received, 5, 5),
             column(sent, 5, 5),
@@ -239,8 +239,8 @@ fn rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Ve
         ],
         Rows::Users => vec![
             column("USER", 8, 28),
-            column("ADDRESS", 10, 18),
-            column("FROM", 10, 18),
+            column("ADDRESS", 15, 18),
+            column("FROM", 15, 18),
             column("UP", 6, 6),
             column(received, 5, 5),
             column(sent, 5, 5),
