@@ -320,7 +320,9 @@ impl Lab {
         let hook = self.gateway.hook();
         match action {
             "start" | "stop" | "unblock" => {
-                let ending = hook.operate(&[action]);
+                let all = (action == "unblock").then_some("--all");
+                let words: Vec<_> = [action].into_iter().chain(all).collect();
+                let ending = hook.operate(&words);
                 assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{action}");
             }
             "up" => hook.must(&self.up()),
