@@ -366,23 +366,46 @@ pub enum CliCommand {
     },
     /// Show tunnels, counters and drift
     #[command(help_template = HELP)]
-    Status {
-        /// In JSON, for programs (docs/status.md)
-        #[arg(short, long)]
-        json: bool,
-        /// Only the names of connections that are up
-        #[arg(long, conflicts_with_all = ["json", "watch"])]
-        names: bool,
-        /// Show it again every SECONDS, with traffic per second
-        #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
-        watch: Option<u64>,
-    },
+    Status(StatusArguments),
     /// Run every call in a captures file
     #[command(help_template = HELP)]
     Replay {
         /// `> [ARGUMENT] ...` begins a call; its environment, up to a blank line
         file: PathBuf,
     },
+}
+
+/// What `status` can be told.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Only tunnels of this connection, user, peer or address
+    #[arg(value_name = "NAME|USER|ADDRESS", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub which: Vec<String>,
+    /// All about each tunnel, and every problem
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Who is connected, from where and since when
+    #[arg(short, long, conflicts_with_all = ["json", "prometheus", "nagios"])]
+    pub users: bool,
+    /// Again every SECONDS [2], with traffic per second
+    // Two options: whether it is given, and with which value.
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<Option<u64>>,
+    /// A problem if no tunnel of this connection is up
+    #[arg(long, value_name = "NAME")]
+    pub expect: Vec<String>,
+    /// In JSON, for programs (docs/status.md)
+    #[arg(short, long)]
+    pub json: bool,
+    /// For node_exporter's textfile collector
+    #[arg(long, conflicts_with = "json")]
+    pub prometheus: bool,
+    /// As a Nagios plugin
+    #[arg(long, conflicts_with_all = ["json", "prometheus", "watch"])]
+    pub nagios: bool,
+    /// Only the names of connections that are up
+    #[arg(long, conflicts_with_all = ["json", "watch", "users", "prometheus", "nagios", "expect", "verbose"])]
+    pub names: bool,
 }
 
 /// The common options that a command has no use for. They are accepted all the same, because scripts give them to every command alike; its

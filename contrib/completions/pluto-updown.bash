@@ -27,6 +27,7 @@ _pluto_updown() {
         return
         ;;
     --wait | -w) return ;;
+    --expect) command=unblock ;;
     esac
     if [[ $word == -* ]]; then
         case $command in
@@ -39,7 +40,7 @@ _pluto_updown() {
         stop | prune) common+=' --wait --dry-run' ;;
         restore) common+=' --wait --no-routes --dry-run --verbose' ;;
         replay) common+=' --wait --no-routes --dry-run' ;;
-        status) common+=' --json --names --watch' ;;
+        status) common+=' --json --names --watch --verbose --users --expect --prometheus --nagios' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")
         return
@@ -47,7 +48,7 @@ _pluto_updown() {
     case $command in
     '') mapfile -t COMPREPLY < <(compgen -W 'start stop unblock check flush explain prune restore status replay' -- "$word") ;;
     # Names are what peers and administrators made them: they are matched as they are, and nothing in them is expanded.
-    explain | unblock)
+    explain | unblock | status)
         while IFS= read -r i; do
             [[ $i != "$word"* ]] || COMPREPLY+=("$(printf %q "$i")")
         done < <("${COMP_WORDS[0]}" status --names 2>/dev/null)

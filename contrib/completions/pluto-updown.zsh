@@ -38,7 +38,12 @@ _pluto_updown() {
         unblock) _arguments $common $wait $rehearse '(1)--all[every blocked pair]' '(--all)1:connection:_pluto_updown_names' ;;
         flush) _arguments $common $wait $rehearse '--force[also rules of yours that lead to a chain of ours]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
         start) _arguments $common $wait $rehearse '--boot[with a broken file, install the settings that were good last]' '--force[remove restrictions without a settings file]' $verbose ;;
-        status) _arguments $common '(-j --json --names)'{-j,--json}'[in JSON]' '(-j --json -w --watch)--names[only names]' '(--names -w)--watch=-[again and again]::seconds:' '(--names --watch)-w[again and again]' ;;
+        status)
+            _arguments $common $verbose '(-j --json --names)'{-j,--json}'[in JSON]' '(-j --json -w --watch)--names[only names]' \
+                '(--names -w)--watch=-[again and again]::seconds:' '(--names --watch)-w[again and again]' \
+                '(-u --users)'{-u,--users}'[who is connected]' '*--expect[a problem if this is not up]:connection:_pluto_updown_names' \
+                '--prometheus[for the textfile collector]' '--nagios[as a Nagios plugin]' '*:connection:_pluto_updown_names'
+            ;;
         replay) _arguments $common $wait $routes $rehearse '1:file:_files' ;;
         check) _arguments $common $wait ;;
         restore) _arguments $common $wait $routes $rehearse $verbose ;;

@@ -72,6 +72,9 @@ pub enum HookError {
     /// The routes, addresses or devices cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
+    /// The record or the firewall is only root's to read.
+    #[error("needs root, who alone can read the record and the firewall: sudo pluto-updown ...")]
+    NotRoot,
     /// A command would do more than whoever typed it may expect, and waits for an option that says so.
     #[error("{0}")]
     Refused(String),
@@ -87,7 +90,12 @@ impl HookError {
         match self {
             Self::Tolerated(_) => 0,
             Self::Arguments(_) | Self::Settings(_) | Self::Refused(_) => 2,
-            Self::Env(_) | Self::Surroundings { .. } | Self::Apply(_) | Self::Routing(_) | Self::Output(_) => 1,
+            Self::Env(_)
+            | Self::NotRoot
+            | Self::Surroundings { .. }
+            | Self::Apply(_)
+            | Self::Routing(_)
+            | Self::Output(_) => 1,
         }
     }
 }

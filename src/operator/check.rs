@@ -10,6 +10,8 @@ mod rights;
 
 use std::fmt;
 
+use nix::unistd::geteuid;
+
 use super::Colours;
 use super::command_context::{CommandContext, print};
 use super::paint::{Tone, on_stdout, painted};
@@ -86,7 +88,7 @@ impl fmt::Display for Finding {
             None => Ok(()),
             Some((why, mend)) => {
                 folded(f, "why:  ", why)?;
-                folded(f, "mend: ", mend)
+                folded(f, "fix:  ", mend)
             }
         }
     }
@@ -122,6 +124,9 @@ fn shown(finding: &Finding, colours: Colours) -> String {
 
 /// Makes all checks, and returns 1 if something is wrong.
 pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Result<u8, HookError> {
+    if rights == Privileges::Administrator && !geteuid().is_root() {
+        return Err(HookError::NotRoot);
+    }
     let colours = on_stdout(colours);
     let ground = CommandContext::new(options)?;
     let mut findings = settings(options);
@@ -165,8 +170,11 @@ fn settings(options: &Options) -> Vec<Finding> {
     let settings = Settings::load(options.config.as_deref());
     let patterns = settings.as_ref().map(patterns).unwrap_or_default();
     let own = match (settings, &options.config) {
-        (Ok(_), Some(path)) => Finding::fine(format_args!("{}: understood", path.display())),
-        (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: understood, or not there")),
+        (Ok(_), Some(path)) => Finding::fine(format_args!("{}: valid", path.display())),
+        (Ok(_), None) if Settings::is_file_absent(None) => Finding::fine(format_args!(
+            "{DEFAULT_PATH}: not there: defaults, every tunnel fully open"
+        )),
+        (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: valid")),
         (Err(error), _) => Finding::wrong(
             error,
             "no tunnel is opened as long as its settings are not understood; none that is open is closed",
@@ -240,7 +248,7 @@ mod tests {
         assert_eq!(lines[0], "WRONG one; two\\u{1b}");
         assert!(lines[1].starts_with("      why:  word word"));
         assert!(lines[2].starts_with("            word"));
-        assert_eq!(lines[lines.len() - 1], "      mend: do");
+        assert_eq!(lines[lines.len() - 1], "      fix:  do");
         assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
     }
 }

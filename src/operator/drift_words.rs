@@ -44,6 +44,19 @@ impl DriftSort {
         (Self { class, noun }, number)
     }
 
+    /// So many of it: `12 missing rules`.
+    pub(super) fn counted(self, number: usize) -> String {
+        let adjective = match (self.class, self.noun) {
+            (DriftClass::Missing, _) => "missing",
+            (DriftClass::Unexpected, "chain") => "leftover",
+            (DriftClass::Unexpected, _) => "unexpected",
+            (DriftClass::Misplaced, "chain") => "reordered",
+            (DriftClass::Misplaced, _) => "misplaced",
+            (DriftClass::Older, _) => "older",
+        };
+        counted(number, &format!("{adjective} {}", self.noun))
+    }
+
     /// What a repair does to it.
     fn repair(self) -> &'static str {
         match (self.class, self.noun) {
@@ -100,5 +113,6 @@ mod tests {
             repairs(drifts.iter()),
             "restored 21 chains, 1 jump; removed 2 rules; put in order 1 chain"
         );
+        assert_eq!(DriftSort::of(&drifts[1].kind).0.counted(21), "21 missing chains");
     }
 }

@@ -20,11 +20,14 @@ use check::Privileges;
 pub use explain::{Directory, PacketQuery, PacketQueryError};
 use start::{Occasion, StartRequest};
 pub use status::Colours;
-use status::StatusForm;
+use status::{StatusForm, StatusRequest};
 
-use crate::cli::{CliCommand, CommandLine, Options};
+use crate::cli::{CliCommand, CommandLine, Options, StatusArguments};
 use crate::hook::{HookError, log_failure};
 use crate::netfilter::UserRules;
+
+/// How often `status --watch` looks, in seconds, if nothing is said.
+const WATCH_INTERVAL: u64 = 2;
 
 /// Whether somebody has said that a command may do what it would otherwise ask about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             } else {
                 Privileges::Administrator
             };
-            ended("check", check::run(&options, rights, colours))
+            looked("check", check::run(&options, rights, colours))
         }
         CliCommand::Explain {
             words,
@@ -112,12 +115,8 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             let detail = if verbose { Detail::Full } else { Detail::Summary };
             ended("restore", restore::run(&options, detail))
         }
-        CliCommand::Status { names: true, .. } => ended("status", status::names(&options)),
-        CliCommand::Status { json, watch, .. } => {
-            let form = if json { StatusForm::Json } else { StatusForm::Table };
-            let every = watch.map(Duration::from_secs);
-            ended("status", status::run(&options, form, every, colours))
-        }
+        CliCommand::Status(StatusArguments { names: true, .. }) => looked("status", status::names(&options)),
+        CliCommand::Status(arguments) => looked("status", status::run(&options, &status_request(arguments, colours))),
         CliCommand::Prune => ended("prune", prune::run(&options)),
     }
 }
@@ -126,4 +125,50 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
 fn ended(command: &str, done: Result<u8, HookError>) -> u8 {
     done.with_context(|| format!("{command} failed"))
         .unwrap_or_else(|error| log_failure(&error))
+}
+
+/// The same of a command that only looks: 3 where it could not.
+fn looked(command: &str, done: Result<u8, HookError>) -> u8 {
+    let is_failure = done.as_ref().is_err_and(|error| error.exit_code() == 1);
+    match (ended(command, done), is_failure) {
+        (_, true) => 3,
+        (code, false) => code,
+    }
+}
+
+/// What the command line asks of `status`.
+fn status_request(arguments: StatusArguments, colours: Colours) -> StatusRequest {
+    let form = if arguments.json {
+        StatusForm::Json
+    } else if arguments.prometheus {
+        StatusForm::Prometheus
+    } else if arguments.nagios {
+        StatusForm::Nagios
+    } else if arguments.users {
+        StatusForm::Users
+    } else {
+        StatusForm::Tunnels
+    };
+    let mut names = arguments.which;
+    let every = arguments.watch.map(|seconds| {
+        // `--watch 5`: a number that follows is no tunnel's name.
+        let is_interval = |name: &String| name.parse().ok().filter(|number| (1..=3600).contains(number));
+        let typed = names.first().filter(|_| seconds.is_none()).and_then(is_interval);
+        if typed.is_some() {
+            names.remove(0);
+        }
+        Duration::from_secs(seconds.or(typed).unwrap_or(WATCH_INTERVAL))
+    });
+    StatusRequest {
+        form,
+        detail: if arguments.verbose {
+            Detail::Full
+        } else {
+            Detail::Summary
+        },
+        names,
+        expected: arguments.expect,
+        every,
+        colours,
+    }
 }

@@ -17,7 +17,8 @@ use crate::record::{DaemonProcess, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
 use crate::xfrm::policies;
-use policy_state::{DaemonLife, KernelPolicies, PolicyState, TunnelTag, policy_state};
+use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state};
+pub(super) use policy_state::{PolicyState, PruneDoubt};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
@@ -136,9 +137,10 @@ fn judge(store: &Store) -> Result<PruneReport, HookError> {
     if records.is_empty() {
         return Ok(judged);
     }
-    let kernel = kernel(&records)?;
-    for (ruleset, record) in records {
-        match policy_state(&record, life(&record), &kernel) {
+    let borrowed: Vec<_> = records.iter().map(|(ruleset, record)| (*ruleset, record)).collect();
+    let states = policy_states(&borrowed)?;
+    for ((ruleset, record), state) in records.into_iter().zip(states) {
+        match state {
             PolicyState::Up => {}
             PolicyState::Gone => judged.gone.push((ruleset, record)),
             PolicyState::Doubtful(doubt) => judged.doubtful.push((record, doubt)),
@@ -147,14 +149,27 @@ fn judge(store: &Store) -> Result<PruneReport, HookError> {
     Ok(judged)
 }
 
-fn life(record: &TunnelRecord) -> DaemonLife {
-    match &record.daemon {
-        Some(daemon) if !daemon.is_dead() => DaemonLife::Alive,
-        Some(_) | None => DaemonLife::Gone,
+/// Whether the kernel has the policies of these tunnels, by a dump of all its policies.
+pub(super) fn policy_states(records: &[(Ruleset, &TunnelRecord)]) -> Result<Vec<PolicyState>, HookError> {
+    if records.is_empty() {
+        return Ok(Vec::new());
     }
+    let kernel = kernel(records)?;
+    let mut lives = BTreeMap::new();
+    let mut life = |record: &TunnelRecord| match record.daemon {
+        None => DaemonLife::Gone,
+        Some(daemon) => *lives.entry(daemon).or_insert_with(|| match daemon.is_dead() {
+            true => DaemonLife::Gone,
+            false => DaemonLife::Alive,
+        }),
+    };
+    let states = records
+        .iter()
+        .map(|(_, record)| policy_state(record, life(record), &kernel));
+    Ok(states.collect())
 }
 
-fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<KernelPolicies, HookError> {
+fn kernel(records: &[(Ruleset, &TunnelRecord)]) -> Result<KernelPolicies, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
     let devices: BTreeSet<_> = records
         .iter()
@@ -164,7 +179,7 @@ fn kernel(records: &[(Ruleset, TunnelRecord)]) -> Result<KernelPolicies, HookErr
         true => BTreeMap::new(),
         false => tags(&devices)?,
     };
-    Ok(KernelPolicies { policies, tags })
+    Ok(KernelPolicies::new(policies, tags))
 }
 
 fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>, HookError> {

@@ -3,28 +3,57 @@
 //! It takes no lock and changes nothing. A daemon's call can come between its looks; what differs only for that reason is looked at once
 //! more.
 
+mod blocks;
+mod columns;
+mod figures;
 mod gather;
 mod json;
-mod table;
+mod monitoring;
+mod problem;
+mod report;
+mod screen;
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal as _};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::Detail;
 use super::command_context::{CommandContext, print};
+use super::paint::on_stdout;
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::netfilter::Ruleset;
 use gather::{StatusReport, gather};
+use problem::{Fix, Problem, ProblemKind, Severity};
+use report::{Rows, View};
+use screen::{Screen, ScreenSize, Wake};
 
 /// How the report looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StatusForm {
-    /// For people.
-    Table,
+    /// For people: tunnels.
+    Tunnels,
+    /// For people: users.
+    Users,
     /// For programs.
     Json,
+    /// For node_exporter's textfile collector.
+    Prometheus,
+    /// A Nagios plugin's line.
+    Nagios,
+}
+
+/// What `status` is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct StatusRequest {
+    pub(super) form: StatusForm,
+    pub(super) detail: Detail,
+    /// The only tunnels that are shown; all, if there are none.
+    pub(super) names: Vec<String>,
+    /// Connections that should be up.
+    pub(super) expected: Vec<String>,
+    /// How often it reports; once, if nothing is said.
+    pub(super) every: Option<Duration>,
+    pub(super) colours: Colours,
 }
 
 /// Whether colours are wanted where a terminal shows them.
@@ -51,42 +80,95 @@ pub(super) fn names(options: &Options) -> Result<u8, HookError> {
     Ok(0)
 }
 
-/// Reports once, or again and again. Returns 1 if something is not as it should be.
-pub(super) fn run(
-    options: &Options,
-    form: StatusForm,
-    every: Option<Duration>,
-    colours: Colours,
-) -> Result<u8, HookError> {
-    let terminal = io::stdout().is_terminal();
-    let colours = if terminal { colours } else { Colours::Unknown };
-    let mut before: Option<(Instant, StatusReport)> = None;
-    loop {
-        let begun = Instant::now();
-        let report = gather(&CommandContext::new(options)?)?;
-        let since = before
-            .as_ref()
-            .map(|(then, report)| (begun.duration_since(*then), report));
-        if every.is_some() && form == StatusForm::Table {
-            print(before_a_report(colours, before.is_some()))?;
-        }
-        print(&match form {
-            StatusForm::Table => table::text(&report, since, colours),
-            StatusForm::Json => json::text(&report),
-        })?;
-        let Some(every) = every else {
-            return Ok(u8::from(!report.problems.is_empty()));
-        };
-        before = Some((begun, report));
-        sleep(every);
+/// Reports once, or again and again. Returns the exit code: 1 if something is not as it should be, 3 if that could not be looked at; a
+/// Nagios plugin's own.
+pub(super) fn run(options: &Options, asked: &StatusRequest) -> Result<u8, HookError> {
+    let colours = on_stdout(asked.colours);
+    match (asked.every, asked.form) {
+        (Some(every), StatusForm::Tunnels | StatusForm::Users) => watch(options, asked, every, colours),
+        (Some(every), _) => loop {
+            once(options, asked, colours)?;
+            std::thread::sleep(every);
+        },
+        (None, _) => once(options, asked, colours),
     }
 }
 
-/// What separates a report from the one before it: the cursor goes home and the screen is cleared, or a line stays empty.
-fn before_a_report(colours: Colours, is_later: bool) -> &'static str {
-    match (colours, is_later) {
-        (Colours::Wanted | Colours::Unwanted, _) => "\u{1b}[H\u{1b}[2J",
-        (Colours::Unknown, true) => "\n",
-        (Colours::Unknown, false) => "",
+fn look(options: &Options, asked: &StatusRequest) -> Result<StatusReport, HookError> {
+    let mut report = gather(&CommandContext::new(options)?)?;
+    for name in &asked.expected {
+        let is_up = report.tunnels.iter().any(|tunnel| tunnel.is_of(name));
+        if !is_up {
+            let fix = Fix::Advice("see the log of the IKE daemon".to_owned());
+            let text = format!("expected tunnel {name} is not up");
+            report
+                .problems
+                .push(Problem::new(Severity::Error, ProblemKind::Expected, text, fix));
+        }
+    }
+    Ok(report)
+}
+
+fn view<'a>(asked: &'a StatusRequest, colours: Colours, earlier: Option<figures::Earlier<'a>>) -> View<'a> {
+    View {
+        detail: asked.detail,
+        rows: match asked.form {
+            StatusForm::Users => Rows::Users,
+            StatusForm::Tunnels | StatusForm::Json | StatusForm::Prometheus | StatusForm::Nagios => Rows::Tunnels,
+        },
+        names: &asked.names,
+        size: ScreenSize::of_stdout(),
+        colours,
+        earlier,
+    }
+}
+
+fn once(options: &Options, asked: &StatusRequest, colours: Colours) -> Result<u8, HookError> {
+    let report = look(options, asked)?;
+    let mut view = view(asked, colours, None);
+    let selected = report::selected(&report, &view);
+    // One tunnel that is asked for by name is shown whole.
+    if !asked.names.is_empty() && selected.len() == 1 && asked.form == StatusForm::Tunnels {
+        view.detail = Detail::Full;
+    }
+    match asked.form {
+        StatusForm::Tunnels | StatusForm::Users => print(&report::text(&report, &view))?,
+        StatusForm::Json => print(&json::text(&report, &selected))?,
+        StatusForm::Prometheus => print(&monitoring::prometheus(&report))?,
+        StatusForm::Nagios => {
+            let (line, code) = monitoring::nagios(&report);
+            print(&line)?;
+            return Ok(code);
+        }
+    }
+    let is_missing = !asked.names.is_empty() && selected.is_empty();
+    Ok(
+        match (report.has(Severity::Error) || is_missing, report.has(Severity::Unknown)) {
+            (true, _) => 1,
+            (false, true) => 3,
+            (false, false) => 0,
+        },
+    )
+}
+
+/// Shows reports on one screen until somebody ends it.
+fn watch(options: &Options, asked: &StatusRequest, every: Duration, colours: Colours) -> Result<u8, HookError> {
+    let mut before: Option<(Instant, StatusReport)> = None;
+    let first = look(options, asked)?;
+    let mut screen = Screen::open(colours)?;
+    let mut next = Some(first);
+    loop {
+        let begun = Instant::now();
+        let report = match next.take() {
+            Some(report) => report,
+            None => look(options, asked)?,
+        };
+        let earlier = before.as_ref();
+        let earlier = earlier.map(|(then, report)| (begun.duration_since(*then), report));
+        screen.show(&report::screenful(&report, &view(asked, colours, earlier)))?;
+        before = Some((begun, report));
+        if screen.wait(every) == Wake::End {
+            return Ok(0);
+        }
     }
 }

@@ -111,8 +111,8 @@ fn requested(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match
 
 /// What comes out of a restricted tunnel, was sent elsewhere, and is left to the administrator's rules: services that the peer asked for in our
 /// network, and what passes without being one. For a range of addresses, which conntrack cannot be asked for, no service is.
-pub(super) fn left(tunnel: &Tunnel, policy: &Policy) -> Vec<Vec<Match>> {
-    let services = match &policy.allow {
+pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
+    let services = match allow {
         Allow::All | Allow::None => return Vec::new(),
         Allow::Replies => &[][..],
         Allow::Services(services) => services,

@@ -54,8 +54,8 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
             rules,
             exit_interface,
         );
-        let is_refused = filter_path.path.direction() == Direction::In && context.policy.allow != Allow::All;
-        if filter_path.is_restricted() && tunnel.traffic != Traffic::Any && !is_refused {
+        let is_outbound = filter_path.path.direction() == Direction::Out;
+        if filter_path.is_restricted() && tunnel.traffic != Traffic::Any && is_outbound {
             drop_other_traffic(&mut tunnel_rules, tunnel, id, context, &filter_path, exit_interface);
         }
     }
@@ -193,8 +193,7 @@ fn add_tunnel_chain(
     });
 }
 
-/// Drops what goes into a restricted tunnel, or comes out of one to the gateway, and is of a kind that the tunnel was not made for;
-/// libreswan's kernel policies do not.
+/// Drops what goes into a tunnel that allows nothing and is of a kind that the tunnel was not made for; libreswan's kernel policies do not.
 ///
 /// Behind all tunnels: several of them between the same networks can bear one number, each for its own ports (strongSwan), and every one of
 /// them has been asked by then.
@@ -219,14 +218,20 @@ fn drop_other_traffic(
 /// (REDIRECT), another tunnel. So it is known by its source and the policy alone, and judged by what the peer asked for. What it may ask for
 /// and was sent elsewhere is for the administrator's rules. These are heads and tails of one chain, so that no tunnel refuses what another
 /// one between the same networks, with the same number, lets be asked for.
+///
+/// To the gateway itself `host-access = "no"` leaves nothing but replies, whatever `allow` says and whichever destination PREROUTING has
+/// replaced.
 fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
-    if policy.allow == Allow::All {
-        return;
-    }
     for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
+        let is_closed = path == PacketPath::RefuseInput && policy.host_access == GatewayAccess::No;
+        let allow = match &policy.allow {
+            Allow::All | Allow::Services(_) if is_closed => &Allow::Replies,
+            Allow::All => continue,
+            allow @ (Allow::Replies | Allow::Services(_) | Allow::None) => allow,
+        };
         let known = tunnel_matches(tunnel, path, None, None);
         let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
-        for matches in filter_rules::left(tunnel, policy) {
+        for matches in filter_rules::left(tunnel, allow) {
             let rule = Rule {
                 matches: among(&known, matches),
                 target: Target::Return,

@@ -173,20 +173,13 @@ impl Store {
         for path in self.index_files(ruleset, record) {
             let touched = file::touch(&path);
             if touched.as_ref().is_err_and(RecordError::is_absence) {
-                self.make_index_folders(ruleset, &path)?;
+                make_parent(&path, &self.ruleset_folder(ruleset))?;
                 file::touch(&path)?;
             } else {
                 touched?;
             }
         }
         Ok(())
-    }
-
-    /// Makes the folders of a file of the index. Some are in others: `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
-    fn make_index_folders(&self, ruleset: Ruleset, path: &Path) -> Result<(), RecordError> {
-        let top = self.ruleset_folder(ruleset);
-        let folders: Vec<_> = path.ancestors().skip(1).take_while(|folder| *folder != top).collect();
-        folders.into_iter().rev().try_for_each(file::make_folder)
     }
 
     /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
@@ -209,5 +202,19 @@ impl Store {
             );
         }
         folders.iter().try_for_each(|folder| file::remove_if_empty(folder))
+    }
+}
+
+/// Makes the folder of a file of the index, below one that stands. Some are in others: `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
+fn make_parent(path: &Path, top: &Path) -> Result<(), RecordError> {
+    let Some(folder) = path.parent().filter(|folder| *folder != top) else {
+        return Ok(());
+    };
+    match file::make_folder(folder) {
+        Err(error) if error.is_absence() => {
+            make_parent(folder, top)?;
+            file::make_folder(folder)
+        }
+        other => other,
     }
 }

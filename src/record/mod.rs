@@ -3,6 +3,7 @@
 //! ```text
 //! /run/pluto-updown/                    gone at boot, like the rules
 //!   4026531840/                         one network namespace, by the inode of /proc/self/ns/net
+//!     socket-11052209                   tells the namespace from a later one with its inode: the kernel's own rtnetlink socket there
 //!     lock                              held for a whole change
 //!     pending                           a change is under way; there after a crash only
 //!     downs/0000000001-4711.1-2.{…      a `down` that is still to be executed, in the names of empty files; and spares for a full /run
@@ -19,6 +20,7 @@
 //!       tunnels/_gateway                the same for what `start` has put in, `_guard-…` for what holds two networks apart
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being put in
 //!       nodes/FI-10.2.0.0-18/…          who needs which shared part of the chain tree: empty files
+//!       nodes/_alike-…, nodes/_peer-…  what has equal selectors, and what a peer has up whose selectors can change: empty files
 //!     network/installed/10.2.0.0-24     the routes, addresses and devices that are in for a far network
 //!     network/holders/address-10.1.0.1/…  for which far networks something is in: empty files
 //! ```
@@ -38,6 +40,7 @@ mod error;
 mod file;
 mod journal;
 mod lock;
+mod namespace;
 mod opener;
 mod owed;
 mod reqid;

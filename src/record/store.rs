@@ -13,6 +13,7 @@ use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
+use super::namespace::mark;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
@@ -34,6 +35,8 @@ pub struct Store {
     pub(super) top: PathBuf,
     pub(super) folder: PathBuf,
     lock: Option<Lock>,
+    /// The file that says that the record is of the namespace that we are in; none if we are in another one.
+    pub(super) mark: Option<String>,
     cache: Mutex<Cache>,
 }
 
@@ -156,23 +159,35 @@ impl Store {
             let _ = file::remove_if_empty(&folder);
             let _ = file::remove_if_empty(top);
         }
-        Ok(Self {
+        let store = Self {
             top: top.to_owned(),
             folder,
             lock: Some(lock?),
+            mark: mark(namespace),
             cache: Mutex::default(),
-        })
+        };
+        store.take_over()?;
+        Ok(store)
     }
 
     /// Looks at the record without taking the lock.
     #[must_use]
     pub fn peek(top: &Path, namespace: u64) -> Self {
-        Self {
+        let mut store = Self {
             top: top.to_owned(),
             folder: top.join(namespace.to_string()),
             lock: None,
+            mark: None,
             cache: Mutex::default(),
+        };
+        if store.folder.exists() {
+            store.mark = mark(namespace);
+            if store.is_of_former_namespace() {
+                // There is no such folder, and so there is nothing on record.
+                store.folder = top.join(format!("{namespace}{NEW}"));
+            }
         }
+        store
     }
 
     /// The locked file, if the lock is held.
@@ -549,6 +564,7 @@ impl Store {
             // A `down` that was noted meanwhile has nothing to remove either.
             self.settle_all()?;
             file::remove_tree(&self.folder.join("daemons"))?;
+            self.remove_marks()?;
             // The lock last: until then nobody else is here.
             file::remove(&self.folder.join("lock"))?;
             file::remove_if_empty(&self.folder)?;

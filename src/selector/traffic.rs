@@ -245,7 +245,8 @@ impl Traffic {
     }
 
     /// The number of its protocol, if it is of one.
-    fn protocol(&self, family: Family) -> Option<u8> {
+    #[must_use]
+    pub fn protocol(&self, family: Family) -> Option<u8> {
         match self {
             Self::Any => None,
             Self::Protocol(protocol) => Some(protocol.number()),

@@ -190,20 +190,20 @@ theirs() {
 whole() { "$hook" status; }
 
 # gateway_stands: whether what `start` puts in is on record.
-gateway_stands() { "$hook" status | grep "^gateway's own rules, $variant-ipv6: "; }
+gateway_stands() { "$hook" status | grep "^gateway rules: $variant-ipv6, "; }
 
 # lost: whether something on record does not.
 lost() {
     local text
     text=$("$hook" status) && return 1
-    grep -q -- '-- mend: pluto-updown restore$' <<<"$text"
+    grep -q '^  fix: pluto-updown restore$' <<<"$text"
 }
 
 # stray: whether status says that rules stand that nothing on record needs.
 stray() {
     local text
     text=$("$hook" status)
-    [[ $? == 1 ]] && grep -q 'which nothing on record needs' <<<"$text" && grep "^$variant-ipv6 .*foreign" <<<"$text"
+    [[ $? == 1 ]] && grep "our chains are loaded (.*$variant-ipv6\|^$variant-ipv6 .*leftover chain" <<<"$text"
 }
 
 # A reload that is over before the command ends, with our piece installed.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 use crate::files::read_plain;
+use crate::words::{counted, nearest};
 
 /// The files of the daemons, and the folders of such files.
 const PLACES: [&str; 10] = [
@@ -43,12 +44,13 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
         let text = String::from_utf8_lossy(&bytes);
         settings.extend(read(file, &text));
         findings.extend(both(file, &text));
+        findings.extend(misspelt(file, &text));
     }
     if settings.is_empty() && !files.is_empty() {
         findings.push(Finding::note(
             format_args!(
-                "no file of a daemon names pluto-updown, of {} that there are",
-                files.len()
+                "{} read, none sets leftupdown or updown to pluto-updown",
+                counted(files.len(), "IKE config file")
             ),
             "a daemon runs its own script, unless a connection says otherwise",
             &format!(
@@ -59,6 +61,27 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     }
     findings.extend(settings.iter().map(|setting| program(root, setting)));
     findings
+}
+
+/// Hooks whose name is nearly ours: a daemon runs no other program for them.
+fn misspelt(file: &Path, text: &str) -> Vec<Finding> {
+    const NAME: &str = "pluto-updown";
+    let hooks = assignments(text).filter(|(_, (key, _))| is_hook(key));
+    let wrong = hooks.filter_map(|(line, (_, value))| {
+        let word = value.trim_matches(['"', '\'']).split_ascii_whitespace().next()?;
+        let name = Path::new(word).file_name()?.to_str()?;
+        (name != NAME && nearest(name, &[NAME]).is_some() && !Path::new(word).exists()).then(|| {
+            Finding::wrong(
+                format_args!(
+                    "{}:{line}: {word}: there is no such program; did you mean {NAME}?",
+                    file.display()
+                ),
+                "libreswan takes a tunnel down whose hook cannot be run; strongSwan goes on without any rule",
+                &format!("write {} there, and have the daemon reread its file", own_path()),
+            )
+        })
+    });
+    wrong.collect()
 }
 
 /// Where the hook is: beside this program, which an administrator calls from a folder for programs, or else this program itself.
@@ -99,9 +122,8 @@ fn files(root: &Path) -> Vec<PathBuf> {
 fn read(file: &Path, text: &str) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (line, (key, value)) in assignments(text) {
-        let is_hook = ["leftupdown", "rightupdown", "updown"].contains(&key);
         let word = value.trim_matches(['"', '\'']).split_ascii_whitespace().next();
-        if let (true, Some(program)) = (is_hook, word.map(PathBuf::from))
+        if let (true, Some(program)) = (is_hook(key), word.map(PathBuf::from))
             && program.file_name().is_some_and(|name| name == "pluto-updown")
         {
             settings.push(Setting {
@@ -112,6 +134,11 @@ fn read(file: &Path, text: &str) -> Vec<Setting> {
         }
     }
     settings
+}
+
+/// Whether a key says which hook a daemon runs.
+fn is_hook(key: &str) -> bool {
+    ["leftupdown", "rightupdown", "updown"].contains(&key)
 }
 
 /// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with the number of its line; not what is behind a `#`.
@@ -195,6 +222,33 @@ mod tests {
             "# updown = /x/pluto-updown",
         ] {
             assert_eq!(programs(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hook_whose_name_is_misspelt_is_wrong() {
+        for name in ["pluto-updwon", "pluto_updown", "pluto-updow"] {
+            let text = format!("conn a\n    leftupdown=\"/nonexistent/{name} --route yes\"\n");
+            let [finding] = &*misspelt(Path::new("/f"), &text) else {
+                panic!("{name}")
+            };
+            assert_eq!(finding.severity, Severity::Wrong);
+            assert!(
+                finding.what.contains("/f:2: ") && finding.what.contains("did you mean pluto-updown?"),
+                "{finding}"
+            );
+        }
+        for hook in [
+            "ipsec _updown",
+            "/usr/libexec/ipsec/_updown",
+            "/x/pluto-updown",
+            "/x/mine",
+        ] {
+            assert_eq!(
+                misspelt(Path::new("/f"), &format!("leftupdown=\"{hook}\"\n")),
+                [],
+                "{hook}"
+            );
         }
     }
 

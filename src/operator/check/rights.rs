@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
+use nix::sys::statvfs::statvfs;
 
 use super::super::command_context::CommandContext;
 use super::Finding;
@@ -22,7 +23,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What can be done with the rights that we have.
 pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
-    vec![record(ground), lock(&ground.options.root), kernel()]
+    let mut findings = vec![record(ground)];
+    findings.extend(space(&ground.options.state_dir));
+    findings.extend(interrupted(ground));
+    findings.extend([lock(&ground.options.root), kernel()]);
+    findings
 }
 
 /// Whether the record can be locked and written: it is, and what was made for it goes again.
@@ -36,6 +41,33 @@ fn record(ground: &CommandContext<'_>) -> Finding {
             "the folder must belong to root alone (mode 0700), and so must all in it; what no other program has made can be removed",
         ),
     }
+}
+
+/// A file system of the record that has no space or no inode left, as root has it.
+fn space(folder: &Path) -> Option<Finding> {
+    let (place, free) = folder
+        .ancestors()
+        .find_map(|place| Some((place, statvfs(place).ok()?)))?;
+    let is_full = free.blocks() > 0 && free.blocks_free() == 0;
+    let has_no_inodes = free.files() > 0 && free.files_free() == 0;
+    (is_full || has_no_inodes).then(|| {
+        let what = if is_full { "space" } else { "inode" };
+        Finding::wrong(
+            format_args!("{}: no {what} left", place.display()),
+            "no tunnel can be opened: a call that cannot write its record changes nothing",
+            "delete what fills it (du -x, df -i), or enlarge it: mount -o remount,size=...",
+        )
+    })
+}
+
+/// A change whose call did not come to its end.
+fn interrupted(ground: &CommandContext<'_>) -> Option<Finding> {
+    let journal = ground.peek().journal().ok()??;
+    Some(Finding::wrong(
+        format_args!("{}: a previous run was interrupted", journal.ruleset),
+        "kernel and record may differ; the next call of a daemon completes or undoes the change",
+        "pluto-updown restore",
+    ))
 }
 
 /// The lock of iptables-legacy, one file for the whole machine.

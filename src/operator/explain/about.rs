@@ -13,7 +13,7 @@ use crate::netfilter::{BuiltIn, Rule, Table};
 use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState, kept_sources};
 use crate::record::{ClearTextBlockRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
-use crate::settings::Nat;
+use crate::settings::{Nat, Policy};
 use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
 use crate::words::{span, wrapped};
 
@@ -54,11 +54,23 @@ fn section(title: &str, sentences: &[String]) -> String {
 fn setting(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     match &scene.settings {
         Ok(source) => {
-            let places = source.of_tunnel(&record.tunnel, "allow");
-            places.iter().map(|place| format!("setting  {place}")).collect()
+            let views = record.views();
+            let places = views.iter().flat_map(|(view, _)| source.of_tunnel(view, "allow"));
+            distinct(places.map(|place| format!("setting  {place}")))
         }
         Err(error) => vec![format!("setting  {error}")],
     }
+}
+
+/// Each of these lines once, in their order.
+fn distinct(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = Vec::new();
+    lines.for_each(|line| {
+        if !all.contains(&line) {
+            all.push(line);
+        }
+    });
+    all
 }
 
 /// Who is at the other end, and since when.
@@ -69,23 +81,26 @@ fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
         id if id.is_empty() => String::new(),
         id => format!(", {id}"),
     };
-    let user = tunnel
-        .user
-        .as_ref()
-        .map_or_else(String::new, |user| format!(", user {user}"));
-    let mut sentences = vec![
-        format!(
-            "Between {} (local) and {} (remote).",
-            tunnel.local_client, tunnel.remote_client
-        ),
-        format!("Peer: {}{}{user}", known(tunnel.remote_host), named(&tunnel.remote_id)),
+    let peer = |(view, _): &(Tunnel, Policy)| {
+        let user: String = view.user.iter().map(|user| format!(", user {user}")).collect();
+        format!("Peer: {}{}{user}", known(view.remote_host), named(&view.remote_id))
+    };
+    let mut sentences = vec![format!(
+        "Between {} (local) and {} (remote).",
+        tunnel.local_client, tunnel.remote_client
+    )];
+    sentences.extend(distinct(record.views().iter().map(peer)));
+    sentences.extend([
         format!("Gateway: {}{}", known(tunnel.local_host), named(&tunnel.local_id)),
         format!("Up for {}.", span(scene.now.saturating_sub(record.since))),
         format!("{}.", attached(tunnel)),
-    ];
+    ]);
     if record.key.traffic != Traffic::Any {
         let made_for = kinds::of_tunnel(&record.key.traffic, tunnel.family());
         sentences.push(format!("Made for {made_for} only."));
+    }
+    if record.openers.iter().any(|opener| opener.policy.is_some()) {
+        sentences.push("Several peers have it up: only what all of them are allowed is allowed.".to_owned());
     }
     if record.effective.is_some() {
         sentences.push(

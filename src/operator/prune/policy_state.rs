@@ -1,6 +1,6 @@
 //! Whether a tunnel on record is still up, by the policies that the kernel holds. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use ipnet::IpNet;
@@ -23,9 +23,41 @@ pub(super) enum TunnelTag {
 /// What the kernel knows.
 #[derive(Debug, Default)]
 pub(super) struct KernelPolicies {
-    pub(super) policies: Vec<XfrmPolicy>,
+    policies: Vec<XfrmPolicy>,
     /// Of those devices that tunnels on record are known by.
-    pub(super) tags: BTreeMap<Interface, TunnelTag>,
+    tags: BTreeMap<Interface, TunnelTag>,
+    /// Which policies have a network at the peer's end: with ten thousand tunnels nobody looks at every policy for each.
+    by_remote: HashMap<IpNet, Vec<usize>>,
+}
+
+impl KernelPolicies {
+    pub(super) fn new(policies: Vec<XfrmPolicy>, tags: BTreeMap<Interface, TunnelTag>) -> Self {
+        let mut by_remote: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, policy) in policies.iter().enumerate() {
+            by_remote.entry(ends(policy).1).or_default().push(number);
+        }
+        Self {
+            policies,
+            tags,
+            by_remote,
+        }
+    }
+
+    /// The policies between a tunnel's networks.
+    fn between(&self, key: &TunnelKey) -> Vec<&XfrmPolicy> {
+        let is_its = |policy: &&XfrmPolicy| is_between(key, policy);
+        match &key.remote_client {
+            Network::Prefix(prefix) => {
+                let numbers = self.by_remote.get(prefix).into_iter().flatten();
+                numbers
+                    .filter_map(|number| self.policies.get(*number))
+                    .filter(is_its)
+                    .collect()
+            }
+            // The kernel knows no ranges: its policies are of each part.
+            Network::Range(..) => self.policies.iter().filter(is_its).collect(),
+        }
+    }
 }
 
 /// Whether a daemon runs.
@@ -39,7 +71,7 @@ pub(super) enum DaemonLife {
 
 /// What becomes of a tunnel on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PolicyState {
+pub(in crate::operator) enum PolicyState {
     /// The kernel has its policy.
     Up,
     /// The kernel has none that could be its.
@@ -50,7 +82,7 @@ pub(super) enum PolicyState {
 
 /// Why it cannot be told whether a tunnel is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PruneDoubt {
+pub(in crate::operator) enum PruneDoubt {
     /// There is a policy between the two networks, but it has another number.
     OtherNumber(u32),
     /// There is a policy with its number, but between other addresses: strongSwan moves tunnels between hosts and calls nobody.
@@ -84,11 +116,7 @@ impl fmt::Display for PruneDoubt {
 /// trap for the next packet and no tunnel. Where no number is known, a policy between the networks will do that bears what the device's
 /// packets bear.
 pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
-    let between: Vec<_> = kernel
-        .policies
-        .iter()
-        .filter(|policy| is_between(&record.key, policy))
-        .collect();
+    let between = kernel.between(&record.key);
     let stands = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
         (Some(reqid), _) => return without(record, reqid, life, &between, kernel),
@@ -121,7 +149,11 @@ fn without(
     {
         return PolicyState::Doubtful(PruneDoubt::OtherNumber(*other));
     }
-    let moved = kernel.policies.iter().find(|policy| policy.reqids.contains(&reqid));
+    let moved = || kernel.policies.iter().find(|policy| policy.reqids.contains(&reqid));
+    let moved = match record.tunnel.scope {
+        Scope::Host => moved(),
+        Scope::Client => None,
+    };
     match (record.tunnel.scope, moved) {
         (Scope::Host, Some(policy)) => {
             PolicyState::Doubtful(PruneDoubt::OtherAddresses(policy.source, policy.destination))
@@ -138,12 +170,17 @@ fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     }
 }
 
-fn is_between(key: &TunnelKey, policy: &XfrmPolicy) -> bool {
-    let (near, far) = match policy.direction {
+/// Our network of a policy, and the peer's.
+fn ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
+    match policy.direction {
         XfrmDirection::Out => (policy.source, policy.destination),
         XfrmDirection::In | XfrmDirection::Forward => (policy.destination, policy.source),
-    };
-    covers(&key.local_client, near) && covers(&key.remote_client, far)
+    }
+}
+
+fn is_between(key: &TunnelKey, policy: &XfrmPolicy) -> bool {
+    let (local, remote) = ends(policy);
+    covers(&key.local_client, local) && covers(&key.remote_client, remote)
 }
 
 /// Whether a policy's network is a tunnel's. The kernel knows no ranges: of one, each part is.

@@ -1,16 +1,30 @@
 //! Everything that a report says, from the record and the kernel.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
 
 use super::super::command_context::{CommandContext, rulesets};
-use crate::apply::{Comparison, Engine};
-use crate::hook::HookError;
+use super::super::prune::{PolicyState, PruneDoubt, policy_states};
+use super::super::settings_changes::SettingsChanges;
+use super::problem::{Fix, Problem, ProblemKind, Severity, UNAPPLIED};
+use crate::apply::{Context, Engine};
+use crate::files::read_plain;
+use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
-use crate::plan::{Drift, DriftKind, PacketPath, TunnelRules};
+use crate::plan::{PacketPath, TunnelId, TunnelRules};
 use crate::record::{ClearTextBlockRecord, NameUser, Record, Store, TunnelRecord};
 use crate::resolver;
-use crate::words::one_line;
+use crate::selector::Network;
+use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
+use crate::updown_env::{ConnectionName, Tunnel};
+use crate::words::{counted, escaped, one_line};
 
 /// What is, at one moment.
 #[derive(Debug, Default)]
@@ -19,6 +33,10 @@ pub(super) struct StatusReport {
     pub(super) now: u64,
     /// The network namespace, by inode.
     pub(super) namespace: u64,
+    /// This machine's name, if it has one.
+    pub(super) hostname: Option<String>,
+    /// The settings file.
+    pub(super) settings: SettingsStatus,
     /// The tunnels on record, by name.
     pub(super) tunnels: Vec<TunnelStatus>,
     /// The gateway's own part, family by family.
@@ -42,6 +60,58 @@ pub(super) struct TunnelStatus {
     pub(super) traffic: Option<TrafficCounters>,
     /// Whether its daemon runs; nothing, where it is not known which one it was.
     pub(super) daemon_runs: Option<bool>,
+    /// Whether the kernel has its IPsec policy; nothing, where that cannot be told.
+    pub(super) policy_present: Option<bool>,
+}
+
+impl StatusReport {
+    /// Whether everything is as it should be. A note is no fault.
+    pub(super) fn is_ok(&self) -> bool {
+        !self.has(Severity::Error) && !self.has(Severity::Unknown)
+    }
+
+    /// Whether there is a problem of this severity.
+    pub(super) fn has(&self, severity: Severity) -> bool {
+        self.problems.iter().any(|problem| problem.severity == severity)
+    }
+}
+
+impl TunnelStatus {
+    /// Whether it is of a connection of this name: as the daemon calls it, or as its configuration does.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        let connection = &self.record.tunnel.connection;
+        let configured = connection.configured();
+        connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
+    }
+
+    /// Whether somebody means it by this: its connection's name, its short one, a user or an identity that has it up, a peer's address,
+    /// its remote network, or an address in that.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let record = &self.record;
+        let about = &record.tunnel;
+        let network = &about.remote_client;
+        let is_in = name.parse::<IpAddr>().is_ok_and(|address| network.contains(address));
+        let is_network = name.parse::<Network>().is_ok_and(|other| other == *network);
+        let is_peer = |view: &Tunnel| {
+            view.user.as_ref().is_some_and(|user| user.as_str() == name)
+                || view.remote_id.as_str() == name
+                || view.remote_host.is_some_and(|host| name.parse() == Ok(host))
+        };
+        about.connection.as_str() == name
+            || record.id.as_str() == name
+            || is_in
+            || is_network
+            || record.views().iter().any(|(view, _)| is_peer(view))
+    }
+
+    /// Its connection, with the user or the network where the connection may have several.
+    pub(super) fn title(&self) -> String {
+        let about = &self.record.tunnel;
+        match &about.user {
+            Some(user) => format!("{} ({user})", about.connection),
+            None => format!("{} ({})", about.connection, about.remote_client),
+        }
+    }
 }
 
 /// The gateway's own part in a ruleset.
@@ -68,31 +138,51 @@ pub(super) struct TrafficCounters {
     pub(super) outbound: Counters,
 }
 
-/// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) ruleset: Option<Ruleset>,
-    pub(super) table: Option<Table>,
-    pub(super) kind: &'static str,
-    /// What is wrong, in a line.
-    pub(super) text: String,
-    /// The command that mends it.
-    pub(super) fix: &'static str,
+/// The settings file, and whether what it says is applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct SettingsStatus {
+    /// Where it is, or would be.
+    pub(super) path: PathBuf,
+    /// Whether it is there.
+    pub(super) is_there: bool,
+    /// What is wrong with it. One line.
+    pub(super) error: Option<String>,
+    /// Whether what it says is applied to the gateway and to tunnels that are up; nothing, if that is not known.
+    pub(super) applied: Option<bool>,
 }
 
-const RESTORE: &str = "pluto-updown restore";
-const START: &str = "pluto-updown start";
-const OWN: &str = "put it into your own rules";
-const PRUNE: &str = "pluto-updown prune";
-const CHECK: &str = "pluto-updown check";
+/// How long a tunnel must be up, and not called about, before a missing policy is a problem, in seconds: an SA ends before its `down`
+/// is called, and begins before its `up`.
+const POLICY_GRACE: u64 = 60;
+
+/// How long an SA that ends is given to have its `down` called before policies are looked at a second time.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Looks at everything: one listing for each ruleset at most, a second one where something seems wrong.
 pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
-    let first = look(ground)?;
+    let first = look(ground).map_err(|error| as_root(ground, error))?;
+    let is_unread = |problem: &Problem| problem.kind == ProblemKind::Unreadable;
+    if first.problems.iter().any(is_unread) && !geteuid().is_root() {
+        return Err(HookError::NotRoot);
+    }
     // A call may have changed what we had only half looked at.
-    match first.problems.is_empty() {
-        true => Ok(first),
-        false => look(ground),
+    if first
+        .problems
+        .iter()
+        .any(|problem| problem.kind == ProblemKind::NoPolicy)
+    {
+        sleep(SECOND_LOOK);
+    } else if first.is_ok() {
+        return Ok(first);
+    }
+    look(ground)
+}
+
+/// What cannot be read without root's rights is said to need them.
+fn as_root(ground: &CommandContext<'_>, error: HookError) -> HookError {
+    match geteuid().is_root() || ground.peek().is_readable() {
+        true => error,
+        false => HookError::NotRoot,
     }
 }
 
@@ -100,15 +190,19 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
-    let mut session = Engine::new(&store, &mut programs, ground.context());
+    let settings = Settings::load(ground.options.config.as_deref());
     let mut report = StatusReport {
         now: ground.now,
         namespace: ground.namespace,
+        hostname: hostname(),
+        settings: settings_status(ground, settings.as_ref().err()),
         ..StatusReport::default()
     };
+    let mut session = Engine::new(&store, &mut programs, ground.context());
     report.problems.extend(interrupted(&store)?);
     report.problems.extend(owed(&store)?);
     add_name_servers(&mut report, &store)?;
+    let mut loaded = Vec::new();
     for ruleset in rulesets {
         let mut comparison = match session.compare(ruleset) {
             Ok(comparison) => Some(comparison),
@@ -121,18 +215,179 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
             Some(comparison) => std::mem::take(&mut comparison.entries),
             None => store.entries(ruleset)?,
         };
+        let owners = owners(&entries);
         let saved = comparison.as_ref().map(|comparison| &comparison.saved);
         add_entries(&mut report, &store, ruleset, entries, saved);
-        report
-            .problems
-            .extend(comparison.iter().flat_map(|found| drifted(ruleset, found)));
+        let drifts = comparison.iter().flat_map(|found| &found.drifts);
+        loaded.extend(drifts.map(|drift| Problem::drift(ruleset, drift, |chain| owners.get(chain).cloned())));
     }
     report
-        .tunnels
-        .sort_by(|a, b| (&a.record.key.connection, &a.record.id).cmp(&(&b.record.key.connection, &b.record.id)));
+        .problems
+        .extend(match is_nothing_recorded(&report, &store)? && !loaded.is_empty() {
+            true => vec![without_record(ground, &loaded)],
+            false => loaded,
+        });
+    report.tunnels.sort_by(in_order);
+    add_policies(&mut report);
     let orphans: Vec<_> = report.tunnels.iter().filter_map(orphan).collect();
     report.problems.extend(orphans);
+    drop(session);
+    match settings {
+        Ok(settings) => add_unapplied(&mut report, ground, &store, settings),
+        Err(error) => report.problems.push(Problem::new(
+            Severity::Error,
+            ProblemKind::Settings,
+            format_args!("settings: {error}"),
+            Fix::Advice("correct this line, then: pluto-updown start".to_owned()),
+        )),
+    }
     Ok(report)
+}
+
+/// By name, then user, then remote network, addresses as numbers.
+fn in_order(a: &TunnelStatus, b: &TunnelStatus) -> Ordering {
+    fn key(tunnel: &TunnelStatus) -> (&ConnectionName, Option<&str>, IpAddr, &TunnelId) {
+        let record = &tunnel.record;
+        let user = record.tunnel.user.as_ref().map(|user| user.as_str());
+        let first = record.key.remote_client.first();
+        (&record.key.connection, user, first, &record.id)
+    }
+    key(a).cmp(&key(b))
+}
+
+fn hostname() -> Option<String> {
+    let bytes = read_plain(Path::new("/proc/sys/kernel/hostname"), 256).ok()?;
+    Some(escaped(bytes.trim_ascii(), 64))
+}
+
+fn settings_status(ground: &CommandContext<'_>, error: Option<&SettingsError>) -> SettingsStatus {
+    let config = ground.options.config.as_deref();
+    SettingsStatus {
+        path: config.unwrap_or(Path::new(DEFAULT_PATH)).to_owned(),
+        is_there: !Settings::is_file_absent(config),
+        error: error.map(|error| one_line(&error.to_string())),
+        applied: None,
+    }
+}
+
+/// Which tunnel each chain is of.
+fn owners(entries: &[Record]) -> HashMap<String, String> {
+    let tunnels = entries.iter().filter_map(|entry| match entry {
+        Record::Tunnel(record) => Some(record),
+        Record::Gateway(_) | Record::ClearTextBlock(_) | Record::EspPeer(_) => None,
+    });
+    let chains = tunnels.flat_map(|record| {
+        let fragments = Table::ALL
+            .into_iter()
+            .filter_map(|table| record.tunnel_rules.fragment(table));
+        fragments
+            .flat_map(|fragment| &fragment.chains)
+            .map(|chain| (chain.to_string(), record.id.as_str().to_owned()))
+    });
+    chains.collect()
+}
+
+fn is_nothing_recorded(report: &StatusReport, store: &Store) -> Result<bool, HookError> {
+    let is_empty = report.tunnels.is_empty() && report.gateways.is_empty() && report.blocked.is_empty();
+    Ok(is_empty && !store.has_routings()?)
+}
+
+/// With another record than the one that the rules were installed with, everything would seem to be left over.
+fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
+    let rulesets: BTreeSet<_> = loaded.iter().filter_map(|problem| problem.ruleset).collect();
+    let rulesets: Vec<_> = rulesets.iter().map(ToString::to_string).collect();
+    Problem {
+        count: loaded.len(),
+        ..Problem::new(
+            Severity::Error,
+            ProblemKind::NoRecord,
+            format_args!(
+                "our chains are loaded ({}), but there is no record in {}: wrong --state-dir, or a saved rule set was loaded",
+                rulesets.join(", "),
+                ground.options.state_dir.display()
+            ),
+            Fix::Advice(
+                "name the right --state-dir; if there is none, pluto-updown restore removes these chains".to_owned(),
+            ),
+        )
+    }
+}
+
+/// Whether the kernel has the policies of the tunnels. What cannot be told is no problem, unless it has no policy at all.
+fn add_policies(report: &mut StatusReport) {
+    let records: Vec<_> = report
+        .tunnels
+        .iter()
+        .map(|tunnel| (tunnel.ruleset, &tunnel.record))
+        .collect();
+    // Without root, or without XFRM, nothing is known of any.
+    let Ok(states) = policy_states(&records) else {
+        return;
+    };
+    let mut none_at_all = 0;
+    let mut problems = Vec::new();
+    for (tunnel, state) in report.tunnels.iter_mut().zip(states) {
+        let called = tunnel.last_call.unwrap_or_default().max(tunnel.record.since);
+        tunnel.policy_present = match state {
+            PolicyState::Up => Some(true),
+            PolicyState::Gone => Some(false),
+            PolicyState::Doubtful(PruneDoubt::NoPolicies) => {
+                none_at_all += 1;
+                None
+            }
+            PolicyState::Doubtful(_) => None,
+        };
+        if tunnel.policy_present == Some(false) && report.now.saturating_sub(called) > POLICY_GRACE {
+            let text = format!("{}: stale: no IPsec policy in the kernel", tunnel.title());
+            let problem = Problem::new(Severity::Error, ProblemKind::NoPolicy, text, Fix::PRUNE);
+            problems.push(problem.of(tunnel.ruleset).about(tunnel.record.id.as_str()));
+        }
+    }
+    if none_at_all > 0 {
+        let text = format!(
+            "{} up, and the kernel has no IPsec policy at all: traffic may leave unencrypted",
+            counted(none_at_all, "tunnel")
+        );
+        let fix = "see ip xfrm policy; if they were flushed, restart the IKE daemon".to_owned();
+        problems.push(Problem {
+            count: none_at_all,
+            ..Problem::new(Severity::Note, ProblemKind::NoPolicy, text, Fix::Advice(fix))
+        });
+    }
+    report.problems.extend(problems);
+}
+
+/// What `start` would change. That this cannot be told is no problem of `status`: what keeps it from being told is another one.
+fn add_unapplied(report: &mut StatusReport, ground: &CommandContext<'_>, store: &Store, settings: Settings) {
+    let mut context = Context {
+        now: ground.now,
+        settings,
+        ..Context::default()
+    };
+    let mut programs = ground.programs(store);
+    let changes = know_recorded_tunnels(&mut context, store).and_then(|()| {
+        let session = Engine::new(store, &mut programs, context);
+        let moves = Ruleset::all().map(|ruleset| session.moves(ruleset));
+        let moves = moves.collect::<Result<Vec<_>, _>>()?.contains(&true);
+        Ok((SettingsChanges::of(&session.plan_start()?), moves))
+    });
+    let Ok((changes, moves)) = changes else { return };
+    let mut lines = changes.lines();
+    if moves {
+        lines.push("all rules: another place, mark or layout".to_owned());
+    }
+    report.settings.applied = Some(lines.is_empty());
+    let fix = match report.settings.is_there {
+        true => Fix::START,
+        false => Fix::Advice(format!(
+            "{} is not there: name the settings file with --config, or restore it",
+            report.settings.path.display()
+        )),
+    };
+    report.problems.extend(lines.into_iter().map(|line| {
+        let text = format!("{UNAPPLIED}{line}");
+        Problem::new(Severity::Note, ProblemKind::Unapplied, text, fix.clone())
+    }));
 }
 
 fn add_entries(
@@ -142,7 +397,7 @@ fn add_entries(
     entries: Vec<Record>,
     saved: Option<&IptablesSave>,
 ) {
-    let counted = saved.map(counted);
+    let counted = saved.map(chain_counters);
     let mut runs = BTreeMap::new();
     for entry in entries {
         match entry {
@@ -153,6 +408,7 @@ fn add_entries(
                 daemon_runs: record
                     .daemon
                     .map(|daemon| *runs.entry(daemon).or_insert_with(|| !daemon.is_dead())),
+                policy_present: None,
                 record: *record,
             }),
             Record::Gateway(record) => report.gateways.push(GatewayStatus {
@@ -187,7 +443,7 @@ fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
 }
 
 /// How much each chain of ours in the filter table was sent.
-fn counted(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
+fn chain_counters(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
     let mut counted: HashMap<_, Counters> = HashMap::new();
     let chains = saved.table(Table::Filter).into_iter().flat_map(|table| table.chains());
     for rule in chains.flat_map(|(_, rules)| rules) {
@@ -222,49 +478,15 @@ fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>
     traffic
 }
 
-fn drifted(ruleset: Ruleset, found: &Comparison) -> Vec<Problem> {
-    let problem = |drift: &Drift| Problem {
-        ruleset: Some(ruleset),
-        table: Some(drift.table),
-        kind: match drift.kind {
-            DriftKind::Nothing(_)
-            | DriftKind::NoChain(_)
-            | DriftKind::NoRule(..)
-            | DriftKind::NoJump(_)
-            | DriftKind::NoUserJump(_) => "missing",
-            DriftKind::OrphanChain(_) | DriftKind::UnexpectedRule(..) => "foreign",
-            DriftKind::Order(_) | DriftKind::Jumps(..) | DriftKind::Misplaced(..) => "changed",
-            DriftKind::OlderLayout => "older",
-        },
-        text: one_line(&format!("{ruleset} {drift}")),
-        fix: if drift.kind == DriftKind::OlderLayout {
-            START
-        } else if drift.is_repairable() {
-            RESTORE
-        } else {
-            OWN
-        },
-    };
-    found.drifts.iter().map(problem).collect()
-}
-
 fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {
-    Problem {
-        ruleset: Some(ruleset),
-        table: None,
-        kind: "unreadable",
-        text: one_line(&format!("{ruleset}: {error}")),
-        fix: CHECK,
-    }
+    let text = format!("{ruleset}: {error}");
+    Problem::new(Severity::Unknown, ProblemKind::Unreadable, text, Fix::CHECK).of(ruleset)
 }
 
 fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
-    Ok(store.journal()?.map(|pending| Problem {
-        ruleset: Some(pending.ruleset),
-        table: None,
-        kind: "interrupted",
-        text: format!("{}: a call died before it was through", pending.ruleset),
-        fix: RESTORE,
+    Ok(store.journal()?.map(|journal| {
+        let text = format!("{}: a previous run was interrupted", journal.ruleset);
+        Problem::new(Severity::Error, ProblemKind::Interrupted, text, Fix::RESTORE).of(journal.ruleset)
     }))
 }
 
@@ -277,17 +499,11 @@ fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
                     "{}: its `down` could not be executed yet, its rules are still installed",
                     tunnel.connection
                 ),
-                RESTORE,
+                Fix::RESTORE,
             ),
-            None => ("a note of a `down` cannot be read".to_owned(), PRUNE),
+            None => ("a note of a `down` cannot be read".to_owned(), Fix::PRUNE),
         };
-        Problem {
-            ruleset: None,
-            table: None,
-            kind: "owed",
-            text,
-            fix,
-        }
+        Problem::new(Severity::Error, ProblemKind::Owed, text, fix)
     });
     Ok(owed.collect())
 }
@@ -296,22 +512,14 @@ fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
 fn add_name_servers(report: &mut StatusReport, store: &Store) -> Result<(), HookError> {
     let (users, unfinished) = resolver::report(store)?;
     report.name_users = users;
-    report.problems.extend(unfinished.into_iter().map(|text| Problem {
-        ruleset: None,
-        table: None,
-        kind: "unconfirmed",
-        text,
-        fix: RESTORE,
-    }));
+    let problem = |text| Problem::new(Severity::Error, ProblemKind::Unconfirmed, text, Fix::RESTORE);
+    report.problems.extend(unfinished.into_iter().map(problem));
     Ok(())
 }
 
 fn orphan(tunnel: &TunnelStatus) -> Option<Problem> {
-    (tunnel.daemon_runs == Some(false)).then(|| Problem {
-        ruleset: Some(tunnel.ruleset),
-        table: None,
-        kind: "stale",
-        text: format!("{}: its daemon runs no more", tunnel.record.key.connection),
-        fix: PRUNE,
-    })
+    let daemon = tunnel.record.daemon.filter(|_| tunnel.daemon_runs == Some(false))?;
+    let text = format!("{}: its IKE daemon (pid {}) has exited", tunnel.title(), daemon.pid);
+    let problem = Problem::new(Severity::Error, ProblemKind::Stale, text, Fix::PRUNE);
+    Some(problem.of(tunnel.ruleset).about(tunnel.record.id.as_str()))
 }

@@ -1,63 +1,104 @@
-//! A report for programs. What it says is in `docs/status.md`; a field that goes or changes its meaning raises the version.
+//! A report for programs: one JSON object on one line. docs/status.md describes it.
 
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::gather::{BlockedPair, GatewayStatus, StatusReport, TrafficCounters, TunnelStatus};
+use super::gather::{BlockedPair, GatewayStatus, StatusReport, TunnelStatus};
+use super::problem::{Fix, Problem};
 use crate::netfilter::Counters;
 use crate::record::{NameServerMeans, NameUser, Opener};
+use crate::selector::{Family, Ports, Traffic};
+use crate::settings::{Allow, Policy};
 use crate::updown_env::Domain;
 
 /// The version of the schema.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Document<'a> {
     version: u32,
+    program_version: &'static str,
+    hostname: Option<&'a str>,
     time: u64,
     namespace: u64,
     ok: bool,
+    settings: SettingsObject<'a>,
     tunnels: Vec<TunnelObject<'a>>,
-    gateway: Vec<GatewayObject>,
-    #[serde(rename = "apart")]
+    gateways: Vec<GatewayObject>,
     blocked: Vec<BlockedPairObject<'a>>,
     name_servers: Vec<NameServersObject<'a>>,
     problems: Vec<ProblemObject<'a>>,
 }
 
 #[derive(Serialize)]
+struct SettingsObject<'a> {
+    /// The file; null if there is none, and defaults apply.
+    path: Option<String>,
+    ok: bool,
+    error: Option<&'a str>,
+    applied: Option<bool>,
+}
+
+#[derive(Serialize)]
 struct TunnelObject<'a> {
     id: &'a str,
     connection: &'a str,
-    #[serde(rename = "variant")]
     backend: String,
     family: String,
-    me: Option<String>,
-    peer: Option<String>,
-    peer_id: &'a str,
+    local_host: Option<IpAddr>,
+    remote_host: Option<IpAddr>,
+    remote_id: &'a str,
     user: Option<&'a str>,
     openers: Vec<OpenerObject<'a>>,
-    my_network: String,
-    peer_network: String,
-    traffic: String,
-    allowed: String,
+    local_network: String,
+    remote_network: String,
+    traffic: TrafficObject,
+    allowed: AllowedObject<'a>,
     reqid: Option<u32>,
-    device: Option<&'a str>,
+    interface: Option<&'a str>,
     ups: u32,
     since: u64,
     last_call: Option<u64>,
     daemon: Option<DaemonObject>,
-    #[serde(rename = "in")]
-    inbound: Option<CountersObject>,
-    #[serde(rename = "out")]
-    outbound: Option<CountersObject>,
+    policy_present: Option<bool>,
+    received: Option<CountersObject>,
+    sent: Option<CountersObject>,
+}
+
+/// What the daemons agreed on.
+#[derive(Serialize)]
+struct TrafficObject {
+    /// An IANA number; null for any.
+    protocol: Option<u8>,
+    local_ports: Option<[u16; 2]>,
+    remote_ports: Option<[u16; 2]>,
+    text: String,
+}
+
+/// What of it the settings allow, under their own names.
+#[derive(Serialize)]
+struct AllowedObject<'a> {
+    /// `all`, `replies`, `none` or `services`.
+    mode: &'static str,
+    services: Vec<String>,
+    #[serde(flatten)]
+    policy: OtherKeys<'a>,
+}
+
+#[derive(Serialize)]
+struct OtherKeys<'a> {
+    host_access: &'a crate::settings::GatewayAccess,
+    nat: &'a crate::settings::Nat,
+    when_down: &'a crate::settings::WhenDown,
+    log: &'a crate::settings::PacketLog,
+    chain: Option<String>,
 }
 
 #[derive(Serialize)]
 struct DaemonObject {
     pid: u32,
-    runs: bool,
+    running: bool,
 }
 
 #[derive(Serialize)]
@@ -68,14 +109,13 @@ struct CountersObject {
 
 #[derive(Serialize)]
 struct OpenerObject<'a> {
-    peer_id: &'a str,
+    remote_id: &'a str,
     user: Option<&'a str>,
-    peer: Option<String>,
+    remote_host: Option<IpAddr>,
 }
 
 #[derive(Serialize)]
 struct GatewayObject {
-    #[serde(rename = "variant")]
     backend: String,
     family: String,
     since: u64,
@@ -83,12 +123,10 @@ struct GatewayObject {
 
 #[derive(Serialize)]
 struct BlockedPairObject<'a> {
-    #[serde(rename = "variant")]
     backend: String,
     family: String,
-    my_network: String,
-    peer_network: String,
-    connection: Option<&'a str>,
+    local_network: String,
+    remote_network: String,
     connections: Vec<&'a str>,
     since: u64,
     dropped: Option<CountersObject>,
@@ -104,37 +142,41 @@ struct NameServersObject<'a> {
 
 #[derive(Serialize)]
 struct ProblemObject<'a> {
-    kind: &'a str,
-    #[serde(rename = "rulebook")]
-    ruleset: Option<String>,
-    table: Option<&'a str>,
+    severity: &'static str,
+    kind: &'static str,
+    backend: Option<String>,
+    family: Option<String>,
+    table: Option<&'static str>,
+    tunnel: Option<&'a str>,
+    chain: Option<&'a str>,
+    rule: Option<&'a str>,
+    count: usize,
     text: &'a str,
-    #[serde(rename = "mend")]
     fix: &'a str,
+    fix_command: Option<&'a str>,
 }
 
 /// The report on one line.
-pub(super) fn text(report: &StatusReport) -> String {
+pub(super) fn text(report: &StatusReport, tunnels: &[&TunnelStatus]) -> String {
+    let settings = &report.settings;
     let document = Document {
         version: VERSION,
+        program_version: env!("CARGO_PKG_VERSION"),
+        hostname: report.hostname.as_deref(),
         time: report.now,
         namespace: report.namespace,
-        ok: report.problems.is_empty(),
-        tunnels: report.tunnels.iter().map(tunnel).collect(),
-        gateway: report.gateways.iter().map(gateway).collect(),
+        ok: report.is_ok(),
+        settings: SettingsObject {
+            path: settings.is_there.then(|| settings.path.display().to_string()),
+            ok: settings.error.is_none(),
+            error: settings.error.as_deref(),
+            applied: settings.applied,
+        },
+        tunnels: tunnels.iter().map(|status| tunnel(status)).collect(),
+        gateways: report.gateways.iter().map(gateway).collect(),
         blocked: report.blocked.iter().map(blocked_pair).collect(),
         name_servers: report.name_users.iter().map(name_servers).collect(),
-        problems: report
-            .problems
-            .iter()
-            .map(|problem| ProblemObject {
-                kind: problem.kind,
-                ruleset: problem.ruleset.map(|ruleset| ruleset.to_string()),
-                table: problem.table.map(|table| table.name()),
-                text: &problem.text,
-                fix: problem.fix,
-            })
-            .collect(),
+        problems: report.problems.iter().map(problem).collect(),
     };
     // Nothing in it can fail to be written.
     serde_json::to_string(&document).unwrap_or_default() + "\n"
@@ -154,60 +196,100 @@ fn gateway(GatewayStatus { ruleset, since }: &GatewayStatus) -> GatewayObject {
     }
 }
 
-fn blocked_pair(apart: &BlockedPair) -> BlockedPairObject<'_> {
+fn blocked_pair(pair: &BlockedPair) -> BlockedPairObject<'_> {
+    let connections = pair.record.connections();
     BlockedPairObject {
-        backend: apart.ruleset.backend.to_string(),
-        family: apart.ruleset.family.to_string(),
-        my_network: apart.record.local.to_string(),
-        peer_network: apart.record.remote.to_string(),
-        connection: apart.record.connections().first().map(|connection| connection.as_str()),
-        connections: apart
-            .record
-            .connections()
-            .iter()
-            .map(|connection| connection.as_str())
-            .collect(),
-        since: apart.record.since,
-        dropped: apart.dropped.map(CountersObject::from),
+        backend: pair.ruleset.backend.to_string(),
+        family: pair.ruleset.family.to_string(),
+        local_network: pair.record.local.to_string(),
+        remote_network: pair.record.remote.to_string(),
+        connections: connections.iter().map(|connection| connection.as_str()).collect(),
+        since: pair.record.since,
+        dropped: pair.dropped.map(CountersObject::from),
     }
 }
 
 fn tunnel(tunnel: &TunnelStatus) -> TunnelObject<'_> {
     let record = &tunnel.record;
-    let counters = |of: fn(&TrafficCounters) -> Counters| tunnel.traffic.as_ref().map(of).map(CountersObject::from);
+    let traffic = tunnel.traffic.as_ref();
     TunnelObject {
         id: record.id.as_str(),
         connection: record.key.connection.as_str(),
         backend: tunnel.ruleset.backend.to_string(),
         family: tunnel.ruleset.family.to_string(),
-        me: record.tunnel.local_host.map(|me| me.to_string()),
-        peer: record.tunnel.remote_host.map(|peer| peer.to_string()),
-        peer_id: record.tunnel.remote_id.as_str(),
+        local_host: record.tunnel.local_host,
+        remote_host: record.tunnel.remote_host,
+        remote_id: record.tunnel.remote_id.as_str(),
         user: record.tunnel.user.as_ref().map(|user| user.as_str()),
         openers: record.openers.iter().map(opener).collect(),
-        my_network: record.key.local_client.to_string(),
-        peer_network: record.key.remote_client.to_string(),
-        traffic: record.key.traffic.to_string(),
-        allowed: record.effective_policy().allow.to_string(),
+        local_network: record.key.local_client.to_string(),
+        remote_network: record.key.remote_client.to_string(),
+        traffic: agreed(&record.key.traffic, tunnel.ruleset.family),
+        allowed: allowed(record.effective_policy()),
         reqid: record.reqid(),
-        device: record.tunnel_rules.interface.as_ref().map(|device| device.as_str()),
+        interface: record
+            .tunnel_rules
+            .interface
+            .as_ref()
+            .map(|interface| interface.as_str()),
         ups: record.count,
         since: record.since,
         last_call: tunnel.last_call,
         daemon: record.daemon.map(|daemon| DaemonObject {
             pid: daemon.pid,
-            runs: tunnel.daemon_runs.unwrap_or_default(),
+            running: tunnel.daemon_runs.unwrap_or_default(),
         }),
-        inbound: counters(|traffic| traffic.inbound),
-        outbound: counters(|traffic| traffic.outbound),
+        policy_present: tunnel.policy_present,
+        received: traffic.map(|traffic| traffic.inbound.into()),
+        sent: traffic.map(|traffic| traffic.outbound.into()),
+    }
+}
+
+fn agreed(traffic: &Traffic, family: Family) -> TrafficObject {
+    let (local, remote) = match traffic {
+        Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_) => (None, None),
+        Traffic::Ports { local, remote, .. } => (range(local), range(remote)),
+    };
+    TrafficObject {
+        protocol: traffic.protocol(family),
+        local_ports: local,
+        remote_ports: remote,
+        text: traffic.to_string(),
+    }
+}
+
+fn range(ports: &Ports) -> Option<[u16; 2]> {
+    match ports {
+        Ports::Any => None,
+        Ports::Range(range) => Some([*range.start(), *range.end()]),
+    }
+}
+
+fn allowed(policy: &Policy) -> AllowedObject<'_> {
+    let (mode, services) = match &policy.allow {
+        Allow::All => ("all", Vec::new()),
+        Allow::Replies => ("replies", Vec::new()),
+        Allow::None => ("none", Vec::new()),
+        Allow::Services(services) => ("services", services.iter().map(ToString::to_string).collect()),
+    };
+    AllowedObject {
+        mode,
+        services,
+        policy: OtherKeys {
+            host_access: &policy.host_access,
+            nat: &policy.nat,
+            when_down: &policy.when_down,
+            log: &policy.log,
+            chain: policy.chain.as_ref().map(ToString::to_string),
+        },
     }
 }
 
 fn opener(opener: &Opener) -> OpenerObject<'_> {
     OpenerObject {
-        peer_id: opener.remote_id.as_str(),
+        remote_id: opener.remote_id.as_str(),
         user: opener.user.as_ref().map(|user| user.as_str()),
-        peer: opener.remote_host.map(|peer| peer.to_string()),
+        remote_host: opener.remote_host,
     }
 }
 
@@ -217,5 +299,25 @@ fn name_servers(user: &NameUser) -> NameServersObject<'_> {
         servers: &user.servers,
         domains: &user.domains,
         by: &user.by,
+    }
+}
+
+fn problem(problem: &Problem) -> ProblemObject<'_> {
+    ProblemObject {
+        severity: problem.severity.word(),
+        kind: problem.kind.word(),
+        backend: problem.ruleset.map(|ruleset| ruleset.backend.to_string()),
+        family: problem.ruleset.map(|ruleset| ruleset.family.to_string()),
+        table: problem.table.map(|table| table.name()),
+        tunnel: problem.tunnel.as_deref(),
+        chain: problem.chain.as_deref(),
+        rule: problem.rule.as_deref(),
+        count: problem.count,
+        text: &problem.text,
+        fix: problem.fix.text(),
+        fix_command: match &problem.fix {
+            Fix::Command(command) => Some(command),
+            Fix::Advice(_) => None,
+        },
     }
 }

@@ -33,7 +33,7 @@ fn assert_finds(hook: &Hook, words: &[&str]) {
     }
     assert_eq!(wrong.len(), words.len(), "{text}");
     assert!(
-        text.contains("\n      why:  ") && text.contains("\n      mend: "),
+        text.contains("\n      why:  ") && text.contains("\n      fix:  "),
         "{text}"
     );
 }
@@ -77,7 +77,7 @@ fn rules_that_are_in_the_way_are_named() {
         machine.tables(Family::Ipv4, &["-I", "FORWARD", "-i", "eth7", "-j", "DROP"]);
         assert_finds(
             &machine.hook(),
-            &["in FORWARD a rule stands before our jump: -i eth7 -j DROP"],
+            &["rule ahead of the PLUTO-FORWARD jump: -i eth7 -j DROP"],
         );
         machine.tables(
             Family::Ipv4,
@@ -85,8 +85,8 @@ fn rules_that_are_in_the_way_are_named() {
         );
         machine.tables(Family::Ipv4, &["-D", "OUTPUT", "-j", "PLUTO-OUTPUT"]);
         let found = [
-            "in FORWARD a rule stands before our jump",
-            "in POSTROUTING a rule stands before our jump",
+            "ahead of the PLUTO-FORWARD jump",
+            "ahead of the PLUTO-POSTROUTING jump",
             "nat: POSTROUTING: -o eth0 -j MASQUERADE",
             "1 things are not as on record",
         ];
@@ -174,4 +174,31 @@ fn settings_that_are_not_understood_are_named() {
         &machine.hook().option("--config", machine.path("settings")),
         &["settings:1: "],
     );
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_state_directory_without_space_and_a_call_that_died_halfway_are_wrong() {
+    let machine = Namespace::new(Backend::Nft);
+    machine.hook().must(&libreswan_up());
+    let state = machine.state().display().to_string();
+    let ruleset = serde_json::json!({"variant": "nft", "family": "ipv4"});
+    let journal = serde_json::json!({"format": 1, "rulebook": ruleset, "gone": [], "come": [], "settle": "abandon"});
+    assert!(!check(&machine.hook()).1.contains("previous run was interrupted"));
+    let pending = machine.shell(&format!("ls -d {state}/[0-9]*"));
+    let pending = format!("{}/pending", pending.trim());
+    std::fs::write(&pending, journal.to_string()).expect("a journal");
+    machine.shell(&format!("chmod 600 {pending}"));
+    let (wrong, text) = check(&machine.hook());
+    assert!(
+        wrong.contains(&"nft-ipv4: a previous run was interrupted".to_owned()),
+        "{text}"
+    );
+    std::fs::remove_file(&pending).expect("no journal");
+    machine.shell(&format!(
+        "mount -t tmpfs -o size=64k,mode=700 tmpfs {state}; cat /dev/zero >{state}/fill 2>/dev/null || true"
+    ));
+    let (wrong, text) = check(&machine.hook());
+    assert!(wrong.contains(&format!("{state}: no space left")), "{text}");
+    machine.shell(&format!("umount {state}"));
 }

@@ -34,3 +34,4 @@ mod storm;
 mod tables;
 mod upgrade;
 mod variants;
+mod verdicts;

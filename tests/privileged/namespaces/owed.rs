@@ -38,7 +38,7 @@ fn call_in_vain(machine: &Namespace) {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains("noted for the next call"), "{text}");
     }
-    let status = machine.hook().operate(&["status"]);
+    let status = machine.hook().operate(&["status", "-v"]);
     let text = status.out_text();
     assert_eq!(status.code, Some(1), "{text}");
     assert_eq!(text.matches("could not be executed yet").count(), 4, "{text}");

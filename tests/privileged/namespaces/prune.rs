@@ -1,6 +1,9 @@
 //! Tunnels that are up no more, though nobody said so.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use pluto_updown::netfilter::Backend;
+use pluto_updown::selector::Family;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook};
@@ -181,5 +184,36 @@ fn of_a_daemon_that_was_killed_what_still_has_its_policy_stays() {
         policies(&machine, "delete", &stays);
         prune(&machine.hook(), &[]);
         machine.assert_as_before(&before);
+    }
+}
+
+/// The kernel gives the inode number of a deleted namespace to a new one: here its record is moved to that.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_record_of_a_deleted_namespace_says_nothing_of_a_later_one_with_its_number() {
+    for backend in VARIANTS {
+        let (former, later) = (Namespace::new(backend), Namespace::new(backend));
+        let (old, new) = (strongswan_up().of_tunnel(5), libreswan_up());
+        former.hook().must(&old);
+        let number = later.run(["stat", "-L", "-c", "%i", "/proc/self/ns/net"], "");
+        let before = later.listing();
+        std::fs::create_dir(later.state()).expect("a folder");
+        std::fs::set_permissions(later.state(), std::fs::Permissions::from_mode(0o700)).expect("permissions");
+        let moved = later.state().join(number.trim());
+        later.shell(&format!("cp -a {} {}", former.record().display(), moved.display()));
+        let status = later.hook().operate(&["status"]);
+        assert_eq!(status.code, Some(0), "{}", status.out_text());
+        assert!(!status.out_text().contains("tunnel-5"), "{}", status.out_text());
+        later.hook().must(&new);
+        assert!(
+            !later.saved(Family::Ipv4).contains("tunnel-5"),
+            "{}",
+            later.saved(Family::Ipv4)
+        );
+        later.hook().must(&new.opposite());
+        later.assert_as_before(&before);
+        // In its own namespace it goes on.
+        assert_eq!(former.hook().operate(&["status"]).code, Some(0));
+        former.hook().must(&old.opposite());
     }
 }

@@ -21,7 +21,7 @@ fn status(hook: &Hook, words: &[&str]) -> (i32, String) {
 fn json(hook: &Hook) -> Value {
     let (code, text) = status(hook, &["--json"]);
     let document: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(document["version"], 1);
+    assert_eq!(document["version"], 2);
     assert_eq!(document["ok"], code == 0, "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
     document
@@ -55,10 +55,9 @@ fn v6() -> Call {
 fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        assert_eq!(
-            status(&machine.hook(), &[]),
-            (0, "no tunnels\n0 tunnels, all as on record\n".to_owned())
-        );
+        let (code, text) = status(&machine.hook(), &[]);
+        assert!(code == 0 && text.starts_with("OK: no tunnel up"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
         for up in [strongswan_up(), libreswan_up().of_tunnel(3), v6()] {
             machine.hook().must(&up);
         }
@@ -72,8 +71,9 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
                 .all(|line| line.len() <= 80 && is_printable(line.as_bytes())),
             "{text}"
         );
-        assert!(text.contains("tunnel-3 ") && text.contains(" - 10.3.0.0/24 "), "{text}");
-        assert!(text.ends_with("3 tunnels, all as on record\n"), "{text}");
+        assert!(text.contains("tunnel-3 ") && text.contains(" 10.3.0.0/24 "), "{text}");
+        assert!(text.starts_with("OK: 3 tunnels up, all rules loaded"), "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
         let document = json(&machine.hook());
         let tunnels = document["tunnels"].as_array().expect("tunnels");
         let names: Vec<_> = tunnels
@@ -83,8 +83,8 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
         assert_eq!(names, ["net-net", "tunnel-3", "v6"]);
         // The second has an address of the gateway's in the tunnel, and with it two chains each way.
         for (tunnel, (chains, (packets, bytes))) in tunnels.iter().zip([(1, v4), (2, v4), (1, v6)]) {
-            assert_eq!(tunnel["variant"], backend.to_string());
-            for way in ["in", "out"] {
+            assert_eq!(tunnel["backend"], backend.to_string());
+            for way in ["received", "sent"] {
                 assert_eq!(tunnel[way]["packets"], packets * chains, "{backend}: {tunnel}");
                 assert_eq!(tunnel[way]["bytes"], bytes * chains, "{backend}: {tunnel}");
             }
@@ -94,7 +94,8 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
             (&Value::from(2), &Value::from(1))
         );
         assert_eq!(tunnels[2]["family"], "ipv6");
-        assert_eq!(tunnels[0]["allowed"], "all");
+        assert_eq!(tunnels[0]["allowed"]["mode"], "all");
+        assert_eq!(tunnels[0]["traffic"]["text"], "any");
     }
 }
 
@@ -123,11 +124,11 @@ fn every_peer_that_has_a_tunnel_up_is_shown_and_what_all_of_them_are_allowed() {
             assert_eq!(code, 0, "{text}");
             let document = json(&hook);
             let openers = document["tunnels"][0]["openers"].as_array().expect("openers");
-            let names: Vec<_> = openers.iter().map(|opener| opener["peer_id"].as_str()).collect();
+            let names: Vec<_> = openers.iter().map(|opener| opener["remote_id"].as_str()).collect();
             assert_eq!(names, peers.iter().map(|peer| Some(*peer)).collect::<Vec<_>>());
             assert_eq!(openers[0]["user"], peers[0]);
-            assert_eq!(document["tunnels"][0]["allowed"], allowed);
-            let shown = |peer: &&str| text.contains(&format!(" {peer} ({peer})"));
+            assert_eq!(document["tunnels"][0]["allowed"]["mode"], allowed);
+            let shown = |peer: &&str| text.contains(peer);
             assert!(peers.iter().all(shown), "{text}");
         };
         hook.must(&of("anna", "1"));
@@ -160,13 +161,16 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
         let (code, text) = status(&machine.hook(), &[]);
         assert_eq!(code, 1, "{text}");
         for line in [
-            "ipv4 filter: missing: the jump from FORWARD to us -- mend: pluto-updown restore\n",
-            "ipv4 filter: foreign: in PLUTO-ONWARD: -j DROP -- mend: pluto-updown restore\n",
-            "ipv6 filter: missing: everything of ours, ",
+            "ipv4 filter: missing jump: FORWARD -> PLUTO-FORWARD\n",
+            "ipv4 filter: unexpected rule in PLUTO-ONWARD: -j DROP\n",
+            "ipv6 filter: missing: all ",
         ] {
             assert!(text.contains(&format!("{backend}-{line}")), "{text}");
         }
-        assert!(text.ends_with("2 tunnels, 3 things not as they should be\n"), "{text}");
+        assert!(text.starts_with("NOT OK: 3 problems (2 tunnels)"), "{text}");
+        assert_eq!(text.matches("  fix: pluto-updown restore\n").count(), 1, "{text}");
+        let (_, whole) = status(&machine.hook(), &["-v"]);
+        assert_eq!(whole.matches(" -- fix: pluto-updown restore\n").count(), 3, "{whole}");
         assert_eq!(machine.listing(), stands, "it only looks");
         let problems = json(&machine.hook())["problems"].clone();
         let kinds: Vec<_> = problems
@@ -193,7 +197,7 @@ fn a_peers_words_do_nothing_to_a_terminal() {
     assert!(text.lines().all(|line| is_printable(line.as_bytes())), "{text}");
     assert!(text.contains("a\\x1b[2J"), "{text}");
     let document = json(&machine.hook());
-    let shown = document["tunnels"][0]["peer_id"].as_str().expect("an identity");
+    let shown = document["tunnels"][0]["remote_id"].as_str().expect("an identity");
     assert!(
         is_printable(shown.as_bytes()) && shown.starts_with("a\\x1b[2J"),
         "{shown}"
@@ -206,11 +210,12 @@ fn a_daemon_that_runs_no_more_is_told() {
     let machine = Namespace::new(Backend::Nft);
     let mut daemon = Daemon::start(&machine, "pluto");
     daemon.calls(&libreswan_up());
-    assert_eq!(json(&machine.hook())["tunnels"][0]["daemon"]["runs"], true);
+    assert_eq!(json(&machine.hook())["tunnels"][0]["daemon"]["running"], true);
     daemon.dies();
     let document = json(&machine.hook());
     assert_eq!(document["problems"][0]["kind"], "stale");
-    assert_eq!(document["problems"][0]["mend"], "pluto-updown prune");
+    assert_eq!(document["problems"][0]["fix_command"], "pluto-updown prune");
+    assert_eq!(document["problems"][0]["tunnel"], document["tunnels"][0]["id"]);
 }
 
 #[test]
@@ -252,6 +257,6 @@ fn watching_shows_rates_and_ends_with_its_reader() {
     let ending = hook.operate(&["status", "--watch=1"]);
     assert_eq!(ending.code, Some(124), "it ends when it is killed");
     let text = ending.out_text();
-    assert!(text.matches("TUNNEL").count() >= 2, "{text}");
-    assert!(text.contains("IN/s") && !text.contains('\u{1b}'), "{text}");
+    assert!(text.matches("NAME ").count() >= 2, "{text}");
+    assert!(text.contains("RX/s") && !text.contains('\u{1b}'), "{text}");
 }

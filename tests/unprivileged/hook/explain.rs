@@ -484,3 +484,23 @@ fn a_picture_is_well_formed_whatever_a_connection_is_called() {
         }
     }
 }
+
+#[test]
+fn every_peer_that_has_a_tunnel_up_is_named_with_where_it_is_set_what_it_may() {
+    let mut fakes = Fakes::new();
+    fakes.settings("[[connection]]\npeer-id = \"guest\"\nallow = \"none\"\n");
+    let of = |peer: &str, number: &str| {
+        strongswan_up()
+            .with("PLUTO_PEER_ID", peer)
+            .with("PLUTO_UNIQUEID", number)
+    };
+    fakes.must(&of("anna", "1"));
+    let one = told(&mut fakes, &["net-net"]);
+    assert!(one.contains(", anna\n") && !one.contains("Several peers"), "{one}");
+    fakes.must(&of("guest", "2"));
+    let text = told(&mut fakes, &["net-net"]);
+    for words in [", anna\n", ", guest\n", "Several peers have it up"] {
+        assert_eq!(text.matches(words).count(), 1, "{text}");
+    }
+    assert_eq!(text.matches("  setting").count(), 2, "{text}");
+}

@@ -91,7 +91,7 @@ fn bash(words: &[&str], tunnels: &str) -> Vec<String> {
 fn bash_completes_commands_options_and_files() {
     assert_eq!(bash(&["st"], ""), ["start", "stop", "status"]);
     assert_eq!(bash(&["--config", "/x", "ex"], ""), ["explain"]);
-    assert_eq!(bash(&["status", "--na"], ""), ["--names"]);
+    assert_eq!(bash(&["status", "--nam"], ""), ["--names"]);
     assert_eq!(bash(&["flush", "--fo"], ""), ["--force"]);
     assert_eq!(bash(&["status", "--fo"], ""), [""; 0]);
     assert_eq!(bash(&["replay", "na"], ""), ["names"]);

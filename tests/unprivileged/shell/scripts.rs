@@ -40,7 +40,7 @@ fn run(command: &mut Command) -> Output {
 
 fn scripts_for_people() -> Vec<PathBuf> {
     let root = Path::new(ROOT);
-    let mut scripts = vec![root.join(".ci/run")];
+    let mut scripts = [".ci/run", ".ci/prose"].map(|name| root.join(name)).to_vec();
     scripts_below(&root.join("contrib"), &mut scripts);
     scripts.retain(|script| {
         let name = script.strip_prefix(root).unwrap();

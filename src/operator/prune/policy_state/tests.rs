@@ -75,10 +75,7 @@ fn policy(direction: XfrmDirection, source: &str, destination: &str, reqids: &[u
 }
 
 fn judged(record: &TunnelRecord, policies: &[XfrmPolicy]) -> PolicyState {
-    let kernel = KernelPolicies {
-        policies: policies.to_vec(),
-        tags: BTreeMap::new(),
-    };
+    let kernel = KernelPolicies::new(policies.to_vec(), BTreeMap::new());
     policy_state(record, DaemonLife::Gone, &kernel)
 }
 
@@ -156,10 +153,7 @@ fn a_daemon_that_runs_without_any_policy_in_the_kernel_leaves_a_doubt() {
         policy_state(&record, DaemonLife::Alive, &nothing),
         PolicyState::Doubtful(PruneDoubt::NoPolicies)
     );
-    let kernel = KernelPolicies {
-        policies: vec![other()],
-        ..KernelPolicies::default()
-    };
+    let kernel = KernelPolicies::new(vec![other()], BTreeMap::new());
     assert_eq!(policy_state(&record, DaemonLife::Alive, &kernel), PolicyState::Gone);
 }
 
@@ -184,10 +178,8 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
         ..policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
     };
     let with = |tag: Option<TunnelTag>, policy: &XfrmPolicy| {
-        let kernel = KernelPolicies {
-            policies: vec![policy.clone()],
-            tags: tag.map(|tag| (device.clone(), tag)).into_iter().collect(),
-        };
+        let tags = tag.map(|tag| (device.clone(), tag)).into_iter().collect();
+        let kernel = KernelPolicies::new(vec![policy.clone()], tags);
         policy_state(&vti, DaemonLife::Gone, &kernel)
     };
     assert_eq!(with(Some(TunnelTag::Marks(4, 5)), &marked(5)), PolicyState::Up);
