@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
-use pluto_updown::netfilter::{IptablesSave, JumpOwner, Listing, Section, Table, UserRules, purge, restore_text};
+use pluto_updown::netfilter::{IptablesSave, JumpOwner, SavedTable, Section, Table, UserRules, purge, restore_text};
 use pluto_updown::operator::{Directory, PacketQuery};
 use pluto_updown::plan::{
     DesiredState, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, detect_drift,
@@ -90,7 +90,7 @@ pub fn record(bytes: &[u8]) {
 /// What `iptables-save` prints, or something in its place: whatever stands there, what we do about it is a good plan.
 pub fn listing(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let (saved, listed) = (IptablesSave::parse(&text), Listing::parse_save(&text));
+    let saved = IptablesSave::parse(&text);
     for others in [UserRules::Keep, UserRules::Delete] {
         for jumps in [JumpOwner::Program, JumpOwner::User] {
             assert_restorable(&purge(&saved, jumps, others).text);
@@ -109,7 +109,8 @@ pub fn listing(bytes: &[u8]) {
         assert_eq!(plan_faults(&mended), []);
         assert_restorable(&restore_text(&mended));
     }
-    let listings: BTreeMap<_, _> = Table::ALL.map(|table| (table, listed.clone())).into();
+    let listed = |table: Table| SavedTable::parse(&format!("*{table}\n{text}"), table);
+    let listings: BTreeMap<_, _> = Table::ALL.map(|table| (table, listed(table))).into();
     let anew = rebuild(&all_rules, &listings, site(Family::Ipv4));
     assert_eq!(plan_faults(&anew), []);
     assert_plain_rules(&anew);
@@ -246,7 +247,7 @@ fn life(tunnel_rules: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
     let listings = tunnel_rules
         .tables()
         .into_iter()
-        .map(|table| (table, Listing::default()))
+        .map(|table| (table, SavedTable::default()))
         .collect();
     [
         transition(&RulesetChange {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tunnel::outer;
 use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Listing, Ruleset, Section, Table};
+use crate::netfilter::{Ruleset, SavedTable, Section, Table};
 use crate::plan::{
     DesiredState, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, move_jumps, release_base_chains,
 };
@@ -143,7 +143,7 @@ impl<T: Tables> Engine<'_, T> {
     fn empty_base_chains(&mut self, ruleset: Ruleset) -> Result<Vec<Section>, ApplyError> {
         // Where there is no such table, nothing of ours is in it.
         match self.tables.save(ruleset, Table::Filter) {
-            Ok(listing) => checked(release_base_chains(&Listing::parse_save(&listing))),
+            Ok(listing) => checked(release_base_chains(&SavedTable::parse(&listing, Table::Filter))),
             Err(_) => Ok(Vec::new()),
         }
     }
@@ -462,7 +462,7 @@ impl<T: Tables> Engine<'_, T> {
     ) -> Result<bool, ApplyError> {
         let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
         for table in tables {
-            let listing = Listing::parse_save(&self.tables.save(ruleset, *table)?);
+            let listing = SavedTable::parse(&self.tables.save(ruleset, *table)?, *table);
             if !is_installed(all_rules, *table, &listing, jump_config) {
                 return Ok(false);
             }

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::iptables::{RefusalReason, Tables, TablesError};
-use crate::netfilter::{Backend, ChainName, Listing, Ruleset, Section, Table, restore_text};
+use crate::netfilter::{Backend, ChainName, Ruleset, SavedTable, Section, Table, restore_text};
 use crate::plan::{
     DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
     transition,
@@ -423,7 +423,11 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
         let listings = self.listings(journal, &all_rules)?;
         let sections = checked(rebuild(&all_rules, &listings, jump_config))?;
-        let stands = |table, chain: &_| listings.get(&table).is_some_and(|listing| listing.has_chain(chain));
+        let stands = |table, chain: &ChainName| {
+            listings
+                .get(&table)
+                .is_some_and(|listing| listing.has_chain(chain.as_str()))
+        };
         Ok(self.restore(ruleset, &staged(ruleset, sections, stands))?)
     }
 
@@ -433,13 +437,13 @@ impl<'a, T: Tables> Engine<'a, T> {
         &mut self,
         journal: &Journal,
         all_rules: &[TunnelRules],
-    ) -> Result<BTreeMap<Table, Listing>, ApplyError> {
+    ) -> Result<BTreeMap<Table, SavedTable>, ApplyError> {
         let mut needed = BTreeSet::from([Table::Filter]);
         needed.extend(all_rules.iter().flat_map(TunnelRules::tables));
         let mut listings = BTreeMap::new();
         for table in needed.union(&journal.tables) {
             match self.tables.save(journal.ruleset, *table) {
-                Ok(text) => drop(listings.insert(*table, Listing::parse_save(&text))),
+                Ok(text) => drop(listings.insert(*table, SavedTable::parse(&text, *table))),
                 // A kernel without the table, most likely. It has refused the change then, and nothing of ours is in there.
                 Err(error) if !needed.contains(table) && may_be_drift(&error) => {}
                 Err(error) => return Err(error.into()),

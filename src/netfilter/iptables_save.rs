@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::chain::ChainName;
+use super::chain::{BuiltIn, ChainName};
 use super::normalize::rule_words;
 use super::table::Table;
 
@@ -59,6 +59,13 @@ impl SavedRule {
         }
         None
     }
+
+    /// Whether the rule is a jump to this chain without any match: the one form that iptables lists
+    /// exactly as given.
+    #[must_use]
+    pub fn is_plain_jump(&self, to: &ChainName) -> bool {
+        self.text.strip_prefix("-j ") == Some(to.as_str())
+    }
 }
 
 /// One table of a listing.
@@ -70,6 +77,13 @@ pub struct SavedTable {
 }
 
 impl SavedTable {
+    /// Parses the output of `iptables-save -t TABLE`. A table that the kernel has not created yet is
+    /// not listed: it is empty.
+    #[must_use]
+    pub fn parse(text: &str, table: Table) -> Self {
+        IptablesSave::parse(text).tables.remove(&table).unwrap_or_default()
+    }
+
     /// All chains by name: built-in, the administrator's and this program's.
     pub fn chains(&self) -> impl Iterator<Item = (&str, &[SavedRule])> {
         self.chains.iter().map(|(name, rules)| (&**name, &**rules))
@@ -96,6 +110,28 @@ impl SavedTable {
     /// The chains of this program.
     pub fn own_chains(&self) -> impl Iterator<Item = ChainName> {
         self.chains.keys().filter_map(|name| name.parse().ok())
+    }
+
+    /// The number of plain jumps from a built-in chain to this chain.
+    #[must_use]
+    pub fn plain_jumps(&self, from: BuiltIn, to: &ChainName) -> usize {
+        let rules = self.rules(from.name()).iter();
+        rules.filter(|rule| rule.is_plain_jump(to)).count()
+    }
+
+    /// Whether the first rule of a built-in chain is the plain jump to this chain.
+    #[must_use]
+    pub fn starts_with_jump(&self, from: BuiltIn, to: &ChainName) -> bool {
+        self.rules(from.name())
+            .first()
+            .is_some_and(|rule| rule.is_plain_jump(to))
+    }
+
+    /// Whether a rule of any chain jumps to this chain.
+    #[must_use]
+    pub fn has_jump_to(&self, chain: &ChainName) -> bool {
+        let mut rules = self.chains.values().flatten();
+        rules.any(|rule| rule.jump_target().is_some_and(|target| target == chain.as_str()))
     }
 
     /// Rules of foreign chains that jump to a chain of this program: the chain, the rule, and the
@@ -241,5 +277,57 @@ COMMIT
                 ("-m comment --comment -j -g PLUTO-INPUT".to_owned(), target)
             ]
         );
+    }
+
+    fn filter(rules: &str) -> SavedTable {
+        SavedTable::parse(&format!("*filter\n{rules}\nCOMMIT\n"), Table::Filter)
+    }
+
+    #[test]
+    fn only_a_jump_without_matches_is_the_one_that_this_program_installs() {
+        let chain = "PLUTO-INPUT".parse().unwrap();
+        let table = filter(
+            "-A INPUT -j PLUTO-INPUT\n[5:300] -A INPUT -j PLUTO-INPUT\n-A INPUT -i lo -j PLUTO-INPUT\n\
+             -A FORWARD -j PLUTO-INPUTS\n-A OUTPUT -g PLUTO-INPUT",
+        );
+        assert_eq!(table.plain_jumps(BuiltIn::Input, &chain), 2);
+        assert_eq!(table.plain_jumps(BuiltIn::Forward, &chain), 0);
+        assert_eq!(table.plain_jumps(BuiltIn::Output, &chain), 0);
+    }
+
+    #[test]
+    fn only_the_first_rule_of_a_built_in_chain_begins_it() {
+        let chain = "PLUTO-INPUT".parse().unwrap();
+        let table = filter("-A INPUT -j PLUTO-INPUT\n-A OUTPUT -o lo -j ACCEPT\n-A OUTPUT -j PLUTO-INPUT");
+        assert!(table.starts_with_jump(BuiltIn::Input, &chain));
+        assert!(!table.starts_with_jump(BuiltIn::Output, &chain));
+        assert!(!table.starts_with_jump(BuiltIn::Forward, &chain));
+    }
+
+    #[test]
+    fn a_rule_of_any_form_and_any_chain_that_leads_to_a_chain_is_a_jump_to_it() {
+        let chain = "PLUTO-X".parse().unwrap();
+        for line in [
+            "-A INPUT -j PLUTO-X",
+            "[1:60] -A MINE -s 10.0.0.0/8 -g PLUTO-X",
+            "-A PLUTO-Y -p tcp -j PLUTO-X",
+        ] {
+            assert!(filter(line).has_jump_to(&chain), "{line}");
+        }
+        for line in [
+            ":PLUTO-X - [0:0]",
+            "-A PLUTO-X -j ACCEPT",
+            "-A INPUT -j PLUTO-XY",
+            "-A INPUT -m comment --comment \"-j PLUTO-X\" -j ACCEPT",
+        ] {
+            assert!(!filter(line).has_jump_to(&chain), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_not_listed_is_empty() {
+        assert_eq!(SavedTable::parse("", Table::Nat), SavedTable::default());
+        assert_eq!(SavedTable::parse(SAVE, Table::Nat), SavedTable::default());
+        assert!(SavedTable::parse(SAVE, Table::Filter).has_chain("PLUTO-INPUT"));
     }
 }

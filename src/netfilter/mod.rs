@@ -3,13 +3,12 @@
 //!
 //! Rules are values of closed enums, and rendering decides nothing. A listed rule is never parsed
 //! back into a [`Rule`], because iptables rewrites what it is given. From a listing the program
-//! takes its own chains ([`Listing`]), the jumps to them, and each rule as text with its counters
+//! takes its own chains, the jumps to them, and each rule as text with its counters
 //! ([`IptablesSave`]). By [`normalize`] it tells whether a listed rule is one that it would write.
 
 mod chain;
 mod command;
 mod iptables_save;
-mod listing;
 mod normalize;
 mod purge;
 mod rule;
@@ -26,7 +25,6 @@ pub(crate) use chain::short_hash;
 pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
 pub use command::{Command, PlacedRule, RulePosition, Section, restore_text};
 pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
-pub use listing::Listing;
 pub use normalize::normalize;
 pub use purge::{JumpOwner, Purge, UserRules, purge};
 pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::chain::{BuiltIn, ChainName};
-use super::iptables_save::{IptablesSave, SavedTable};
+use super::iptables_save::{IptablesSave, SavedRule, SavedTable};
 use super::table::Table;
 
 /// What to do with the administrator's rules that jump to chains of this program.
@@ -62,7 +62,7 @@ fn purge_table(purged: &mut Purge, table: Table, listed: &SavedTable, jumps: Jum
     // Writing into a String cannot fail.
     let _ = writeln!(purged.text, "*{table}");
     for (chain, rule, target) in listed.jumps_to_own_chains() {
-        let is_ours = jumps == JumpOwner::Program && is_jump(chain, &rule.text, &target);
+        let is_ours = jumps == JumpOwner::Program && is_own_jump(chain, rule, &target);
         if !is_ours {
             purged.user_rules.push((table, chain.to_owned(), rule.text.clone()));
         }
@@ -85,8 +85,8 @@ fn purge_table(purged: &mut Purge, table: Table, listed: &SavedTable, jumps: Jum
 }
 
 /// Whether a rule is a jump that this program installed in a built-in chain: one without any match.
-fn is_jump(chain: &str, rule: &str, target: &ChainName) -> bool {
-    BuiltIn::ALL.into_iter().any(|built_in| built_in.name() == chain) && rule == format!("-j {target}")
+fn is_own_jump(chain: &str, rule: &SavedRule, target: &ChainName) -> bool {
+    BuiltIn::ALL.into_iter().any(|built_in| built_in.name() == chain) && rule.is_plain_jump(target)
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl fmt::Display for Finding {
             None => Ok(()),
             Some((why, mend)) => {
                 folded(f, "why:  ", why)?;
-                folded(f, "mend: ", mend)
+                folded(f, "fix:  ", mend)
             }
         }
     }
@@ -170,8 +170,11 @@ fn settings(options: &Options) -> Vec<Finding> {
     let settings = Settings::load(options.config.as_deref());
     let patterns = settings.as_ref().map(patterns).unwrap_or_default();
     let own = match (settings, &options.config) {
-        (Ok(_), Some(path)) => Finding::fine(format_args!("{}: understood", path.display())),
-        (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: understood, or not there")),
+        (Ok(_), Some(path)) => Finding::fine(format_args!("{}: valid", path.display())),
+        (Ok(_), None) if Settings::is_file_absent(None) => Finding::fine(format_args!(
+            "{DEFAULT_PATH}: not there: defaults, every tunnel fully open"
+        )),
+        (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: valid")),
         (Err(error), _) => Finding::wrong(
             error,
             "no tunnel is opened as long as its settings are not understood; none that is open is closed",
@@ -245,7 +248,7 @@ mod tests {
         assert_eq!(lines[0], "WRONG one; two\\u{1b}");
         assert!(lines[1].starts_with("      why:  word word"));
         assert!(lines[2].starts_with("            word"));
-        assert_eq!(lines[lines.len() - 1], "      mend: do");
+        assert_eq!(lines[lines.len() - 1], "      fix:  do");
         assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
     }
 }

@@ -180,16 +180,15 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands
 }
 
 fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
-    let text = format!("-j {}", base_chain(built_in));
-    let rules = listed.rules(built_in.name());
-    let times = rules.iter().filter(|rule| rule.text == text).count();
-    match (times, desired) {
+    let base_chain = base_chain(built_in);
+    match (listed.plain_jumps(built_in, &base_chain), desired) {
         (0, true) => return Some(DriftKind::NoJump(built_in)),
         (0, false) => return None,
         (1, true) => {}
         (times, _) => return Some(DriftKind::Jumps(built_in, times)),
     }
-    let at = rules.iter().position(|rule| rule.text == text)?;
+    let rules = listed.rules(built_in.name());
+    let at = rules.iter().position(|rule| rule.is_plain_jump(&base_chain))?;
     let wrong = match place {
         JumpPlace::First | JumpPlace::Own => &rules[..at],
         JumpPlace::Last => &rules[at + 1..],

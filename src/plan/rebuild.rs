@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::base_chains::{JumpConfig, base_chain, base_chain_jump};
 use super::desired_state::DesiredState;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{BuiltIn, Command, Listing, Section, Table};
+use crate::netfilter::{BuiltIn, Command, SavedTable, Section, Table};
 use crate::settings::JumpPlace;
 
 /// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of these tables; a table that is not listed is
@@ -17,7 +17,7 @@ use crate::settings::JumpPlace;
 #[must_use]
 pub fn rebuild(
     all_rules: &[TunnelRules],
-    listings: &BTreeMap<Table, Listing>,
+    listings: &BTreeMap<Table, SavedTable>,
     jump_config: JumpConfig,
 ) -> Vec<Section> {
     let desired = DesiredState::from_rules(all_rules, jump_config);
@@ -32,7 +32,7 @@ pub fn rebuild(
 #[must_use]
 pub fn move_jumps(
     all_rules: &[TunnelRules],
-    listings: &BTreeMap<Table, Listing>,
+    listings: &BTreeMap<Table, SavedTable>,
     from: JumpConfig,
     to: JumpConfig,
 ) -> Vec<Section> {
@@ -54,9 +54,9 @@ pub fn move_jumps(
     sections
 }
 
-fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing, from: JumpConfig, to: JumpConfig) {
+fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &SavedTable, from: JumpConfig, to: JumpConfig) {
     let rule = base_chain_jump(built_in);
-    if from.place(Table::Filter) != JumpPlace::Own && standing.jumps(built_in, &base_chain(built_in)) > 0 {
+    if from.place(Table::Filter) != JumpPlace::Own && standing.plain_jumps(built_in, &base_chain(built_in)) > 0 {
         commands.push(Command::Delete(built_in.into(), rule.clone()));
     }
     match to.place(Table::Filter) {
@@ -68,10 +68,10 @@ fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &Listing,
 
 /// What takes away the chains that stood only for jumps of the administrator's, where no rule leads to them any more.
 #[must_use]
-pub fn release_base_chains(filter: &Listing) -> Vec<Section> {
+pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
-    let left = filter.chains().filter(|chain| entrances.contains(chain));
-    let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).cloned().collect();
+    let left = filter.own_chains().filter(|chain| entrances.contains(chain));
+    let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).collect();
     let emptied = unnamed.iter().cloned().map(Command::Flush);
     let commands: Vec<_> = emptied
         .chain(unnamed.iter().cloned().map(Command::DeleteChain))
@@ -87,31 +87,30 @@ pub fn release_base_chains(filter: &Listing) -> Vec<Section> {
 
 /// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as a listing tells.
 #[must_use]
-pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &Listing, jump_config: JumpConfig) -> bool {
+pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &SavedTable, jump_config: JumpConfig) -> bool {
     let desired = DesiredState::from_rules(all_rules, jump_config);
     let standing: BTreeSet<_> = listing
-        .chains()
+        .own_chains()
         .filter(|chain| !jump_config.keeps_chain(table, chain))
         .collect();
     let has_jumps = |built_in: &BuiltIn| match jump_config.place(table) {
         JumpPlace::Own => true,
         place @ (JumpPlace::First | JumpPlace::Last) => {
             let is_wanted = desired.needs_table(table);
-            let number = listing.jumps(*built_in, &base_chain(*built_in));
+            let number = listing.plain_jumps(*built_in, &base_chain(*built_in));
             number == usize::from(is_wanted) && !(is_wanted && is_overtaken(*built_in, place, listing))
         }
     };
     let chains = desired.chains(table).map(|(name, _)| name);
     let chains: BTreeSet<_> = chains.filter(|chain| !jump_config.keeps_chain(table, chain)).collect();
-    chains == standing && table.built_in().iter().all(has_jumps)
+    chains == standing.iter().collect() && table.built_in().iter().all(has_jumps)
 }
 
-fn rebuild_table(desired: &DesiredState, table: Table, listing: &Listing) -> Vec<Command> {
+fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> Vec<Command> {
     let jump_config = desired.jump_config;
     let orphan: Vec<_> = listing
-        .chains()
+        .own_chains()
         .filter(|chain| desired.desired_chain(table, chain).is_none())
-        .cloned()
         .collect();
 
     let chains = || desired.chains(table);
@@ -135,7 +134,7 @@ fn rebuild_table(desired: &DesiredState, table: Table, listing: &Listing) -> Vec
 }
 
 /// Whether our jump is to come before all other rules, and somebody has put one before it since.
-fn is_overtaken(built_in: BuiltIn, place: JumpPlace, listing: &Listing) -> bool {
+fn is_overtaken(built_in: BuiltIn, place: JumpPlace, listing: &SavedTable) -> bool {
     match place {
         JumpPlace::First => !listing.starts_with_jump(built_in, &base_chain(built_in)),
         // Rules are added behind it all the time.
@@ -149,10 +148,10 @@ fn reconcile_jump(
     built_in: BuiltIn,
     place: JumpPlace,
     is_wanted: bool,
-    listing: &Listing,
+    listing: &SavedTable,
 ) {
     let rule = base_chain_jump(built_in);
-    let standing = listing.jumps(built_in, &base_chain(built_in));
+    let standing = listing.plain_jumps(built_in, &base_chain(built_in));
     let kept = usize::from(is_wanted && standing > 0 && !is_overtaken(built_in, place, listing));
     for _ in kept..standing {
         commands.push(Command::Delete(built_in.into(), rule.clone()));

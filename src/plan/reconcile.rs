@@ -57,7 +57,7 @@ fn reconcile_table(
     commands.extend(kinds.iter().flat_map(|kind| jump_commands(desired, table, kind)));
     let led_to: BTreeSet<_> = listed
         .jumps_to_own_chains()
-        .filter(|(chain, rule, target)| !is_own_jump(table, chain, &rule.text, target))
+        .filter(|(chain, rule, target)| !is_own_jump(table, chain, rule, target))
         .map(|(_, _, target)| target)
         .collect();
     let removed = orphan
@@ -215,7 +215,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
 }
 
 /// Whether a rule is the one that we put into a built-in chain.
-fn is_own_jump(table: Table, chain: &str, rule: &str, target: &ChainName) -> bool {
+fn is_own_jump(table: Table, chain: &str, rule: &SavedRule, target: &ChainName) -> bool {
     let meant = table.built_in().iter().find(|built_in| built_in.name() == chain);
-    meant.is_some_and(|built_in| base_chain(*built_in) == *target) && rule == format!("-j {target}")
+    meant.is_some_and(|built_in| base_chain(*built_in) == *target) && rule.is_plain_jump(target)
 }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
-use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, Listing, Table, restore_text};
+use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, SavedTable, Table, restore_text};
 use pluto_updown::plan::{
     ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
     rebuild, transition, tunnel_rules,
@@ -151,7 +151,7 @@ proptest! {
         let site = site(tunnel.family());
         let up = transition(&RulesetChange { added: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
         let down = transition(&RulesetChange { removed: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
-        let listings = rules_of.tables().into_iter().map(|table| (table, Listing::default())).collect();
+        let listings = rules_of.tables().into_iter().map(|table| (table, SavedTable::default())).collect();
         let anew = rebuild(&[rules_of], &listings, site);
         for commands in [&up, &down, &anew] {
             let text = restore_text(commands);

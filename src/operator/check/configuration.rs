@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 use crate::files::read_plain;
-use crate::words::nearest;
+use crate::words::{counted, nearest};
 
 /// The files of the daemons, and the folders of such files.
 const PLACES: [&str; 10] = [
@@ -49,8 +49,8 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     if settings.is_empty() && !files.is_empty() {
         findings.push(Finding::note(
             format_args!(
-                "no file of a daemon names pluto-updown, of {} that there are",
-                files.len()
+                "{} read, none sets leftupdown or updown to pluto-updown",
+                counted(files.len(), "IKE config file")
             ),
             "a daemon runs its own script, unless a connection says otherwise",
             &format!(

@@ -196,7 +196,7 @@ fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
         .collect();
     if findings.is_empty() {
         findings.push(Finding::fine(format_args!(
-            "{ruleset}: knows every match and target that is needed"
+            "{ruleset}: all needed matches and targets available"
         )));
     }
     findings
@@ -236,7 +236,7 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
         match drift.kind {
             DriftKind::Misplaced(..) => findings.push(Finding::wrong(
                 format_args!("{ruleset} {drift}"),
-                "it decides before we do, or we before it, also about packets of tunnels",
+                "packets hit that rule before (or after) the tunnel rules",
                 "pluto-updown restore puts our jump in its place again; see who puts rules on that side of it",
             )),
             DriftKind::NoUserJump(_) => findings.push(Finding::wrong(
@@ -309,7 +309,7 @@ fn translating(ruleset: Ruleset, nat: &SavedTable) -> Option<Finding> {
     let rule = first.into_iter().find(catches)?;
     Some(Finding::wrong(
         format_args!("{ruleset} nat: POSTROUTING: {}", rule.text),
-        "what it gives another source to fits the tunnel's policy no more, and leaves in clear or not at all",
+        "after SNAT the source no longer matches the IPsec policy: traffic leaves unencrypted or is lost",
         "add -m policy --dir out --pol none to this rule",
     ))
 }

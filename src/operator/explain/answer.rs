@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::Detail;
 use super::find::FoundTunnel;
 use super::kinds;
-use super::own_rules::{OwnRule, Region, first_rule};
+use super::own_rules::{OwnRule, Region, deciding_rules};
 use super::packet_query::{PacketQuery, answering, service};
 use super::reason::{Decided, Reason};
 use super::record_view::{RecordView, RulesetView};
@@ -25,6 +25,9 @@ const LABEL: usize = 9;
 
 /// So many tunnels that a packet fits are answered for one by one.
 const TUNNELS: usize = 3;
+
+/// So many rules of the administrator's are shown.
+const RULES: usize = 4;
 
 /// So many connections are named where none of them fits.
 const NAMES: usize = 8;
@@ -309,11 +312,17 @@ impl Asked<'_> {
             return;
         };
         let packet = self.packet(route, state);
-        let rule = first_rule(table, built_in, Region::All, &packet);
-        answer.add(
-            "own rule",
-            rule.as_ref().map_or_else(|| "none of yours fits".to_owned(), own_rule),
-        );
+        let rules = deciding_rules(table, built_in, Region::All, &packet);
+        if rules.is_empty() {
+            answer.add("own rule", "none of yours fits");
+        }
+        for rule in rules.iter().take(RULES) {
+            answer.add("own rule", own_rule(rule));
+        }
+        match rules.len().saturating_sub(RULES) {
+            0 => {}
+            more => answer.add("own rule", format!("and {}", counted(more, "more rule"))),
+        }
         let policy = one_line(table.policy(built_in.name()).unwrap_or("unknown"));
         answer.add("policy", format!("{} {policy}", built_in.name()));
     }
@@ -322,9 +331,12 @@ impl Asked<'_> {
     fn add_earlier_rule(&self, answer: &mut Answer, route: &TunnelRoute<'_>, state: PacketCtState) {
         let table = self.book.kernel.filter();
         let packet = self.packet(route, state);
-        let rule = table.and_then(|table| first_rule(table, route.built_in(), Region::BeforeOurs, &packet));
+        let rules = table.map(|table| deciding_rules(table, route.built_in(), Region::BeforeOurs, &packet));
+        let rules = rules.unwrap_or_default();
+        let surely = rules.iter().find(|rule| rule.is_certain);
+        let rule = surely.or(rules.first());
         let Some(rule) = rule else { return };
-        answer.add("own rule", format!("{}; it comes before ours", own_rule(&rule)));
+        answer.add("own rule", format!("{}; it comes before ours", own_rule(rule)));
         if rule.is_certain {
             let (verdict, tone) = match rule.rule.jump_target().as_deref() {
                 Some("ACCEPT") => ("PASSES", Tone::Good),
@@ -435,5 +447,45 @@ pub(super) fn kind_words(kind: &Traffic, family: Family) -> String {
     match service(kind, family).filter(|_| !has_source) {
         Some(service) => service.to_string(),
         None => kinds::packets(kind, family),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Answer {
+        Answer {
+            head: format!("DROPPED by pluto-updown: {}", "word ".repeat(20)),
+            tone: Some(Tone::Bad),
+            lines: vec![("fix", "do ".repeat(40)), ("rule", "X: -j DROP (1 packet)".to_owned())],
+        }
+    }
+
+    #[test]
+    fn the_verdict_is_coloured_where_colours_are_wanted_and_only_there() {
+        let coloured = answer().text(Colours::Wanted);
+        assert!(
+            coloured.starts_with("\u{1b}[1;31mDROPPED by pluto-updown\u{1b}[0m: word"),
+            "{coloured:?}"
+        );
+        for colours in [Colours::Unwanted, Colours::Unknown] {
+            let text = answer().text(colours);
+            assert!(
+                text.starts_with("DROPPED by pluto-updown: word") && !text.contains('\u{1b}'),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_line_is_folded_below_its_own_text() {
+        let text = answer().text(Colours::Unknown);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
+        assert!(lines[1].starts_with("    word"), "{text}");
+        assert!(lines.iter().any(|line| line.starts_with("  fix      do do")), "{text}");
+        assert!(lines.iter().any(|line| line.starts_with("           do do")), "{text}");
+        assert_eq!(lines.last(), Some(&"  rule     X: -j DROP (1 packet)"));
     }
 }

@@ -29,86 +29,86 @@ pub(super) enum Region {
 }
 
 /// How deep chains lead into one another: the kernel allows no loops, but a listing is text.
-const DEEPEST: usize = 32;
+const DEEPEST: usize = 16;
 
 /// The targets that end a packet's way.
 const FINAL: [&str; 5] = ["ACCEPT", "DROP", "REJECT", "QUEUE", "NFQUEUE"];
 
-/// The first rule that decides about a packet or may, in the order in which the kernel asks them.
-pub(super) fn first_rule<'a>(
+/// The rules that may decide about a packet, in the order in which the kernel asks them, up to the first that surely does.
+pub(super) fn deciding_rules<'a>(
     table: &'a SavedTable,
     built_in: BuiltIn,
     region: Region,
     packet: &Packet,
-) -> Option<OwnRule<'a>> {
-    let search = Search { table, region, packet };
-    search.chain(built_in.name(), true, DEEPEST).found
+) -> Vec<OwnRule<'a>> {
+    let mut search = Search {
+        table,
+        region,
+        packet,
+        found: Vec::new(),
+    };
+    search.chain(built_in.name(), true, DEEPEST);
+    search.found
 }
 
 struct Search<'a, 'p> {
     table: &'a SavedTable,
     region: Region,
     packet: &'p Packet,
+    found: Vec<OwnRule<'a>>,
 }
 
-/// How the look at a chain ended.
-struct Outcome<'a> {
-    found: Option<OwnRule<'a>>,
-    /// Whether our jump was met, where only what stands before it is looked for.
-    is_over: bool,
+/// Whether there is anything left to look at behind a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// The packet comes back from it, or may.
+    Goes,
+    /// It surely does not; or our jump was met, and only what stands before it is looked for.
+    Ended,
 }
 
 impl<'a> Search<'a, '_> {
-    fn chain(&self, name: &'a str, is_certain: bool, depth: usize) -> Outcome<'a> {
-        let (_, rules) = self
-            .table
-            .chains()
-            .find(|(other, _)| *other == name)
-            .unwrap_or((name, &[]));
-        for rule in rules {
-            let Some(matched) = matched(rule, self.packet) else {
+    fn chain(&mut self, name: &'a str, is_certain: bool, depth: usize) -> Rest {
+        let table = self.table;
+        for rule in table.rules(name) {
+            let Some((matched, (jump, target))) = matched(rule, self.packet).zip(target(rule)) else {
                 continue;
             };
-            let is_certain = is_certain && matched == Matched::Surely;
-            let Some((jump, target)) = target(rule) else {
-                continue;
-            };
+            let is_sure = matched == Matched::Surely;
+            let is_certain = is_certain && is_sure;
             if target.parse::<ChainName>().is_ok() {
-                if self.region == Region::BeforeOurs {
-                    return Outcome {
-                        found: None,
-                        is_over: true,
-                    };
+                match self.region {
+                    Region::BeforeOurs => return Rest::Ended,
+                    Region::All => continue,
                 }
-                continue;
             }
             if FINAL.contains(&&*target) {
-                let found = Some(OwnRule {
+                self.found.push(OwnRule {
                     chain: name,
                     rule,
                     is_certain,
                 });
-                return Outcome { found, is_over: false };
-            }
-            let is_sure = matched == Matched::Surely;
-            if target == "RETURN" && is_sure {
-                break;
-            }
-            let chains = self.table.chains().map(|(other, _)| other);
-            if let (Some(next), 1..) = (chains.into_iter().find(|other| *other == target), depth) {
-                let inner = self.chain(next, is_certain, depth - 1);
-                if inner.found.is_some() || inner.is_over {
-                    return inner;
+                if is_certain {
+                    return Rest::Ended;
+                }
+            } else if target == "RETURN" && is_sure {
+                return Rest::Goes;
+            } else if let Some((next, _)) = table.chains().find(|(other, _)| *other == target)
+                && depth > 0
+            {
+                if self.chain(next, is_certain, depth - 1) == Rest::Ended {
+                    return Rest::Ended;
                 }
                 if jump == "-g" && is_sure {
-                    break;
+                    return Rest::Goes;
                 }
             }
+            // A rule that surely decides once it is asked lets nothing by to those behind it in its chain.
+            if FINAL.contains(&&*target) && is_sure {
+                return Rest::Goes;
+            }
         }
-        Outcome {
-            found: None,
-            is_over: false,
-        }
+        Rest::Goes
     }
 }
 
@@ -286,7 +286,9 @@ mod tests {
         let text = format!("*filter\n:FORWARD DROP [0:0]\n:mine - [0:0]\n:PLUTO-FORWARD - [0:0]\n{lines}COMMIT\n");
         let saved = IptablesSave::parse(&text);
         let table = saved.table(Table::Filter).unwrap();
-        let rule = first_rule(table, BuiltIn::Forward, region, packet)?;
+        let rule = deciding_rules(table, BuiltIn::Forward, region, packet)
+            .into_iter()
+            .next()?;
         Some((format!("{} {}", rule.chain, rule.rule.text), rule.is_certain))
     }
 
@@ -328,6 +330,26 @@ mod tests {
         ] {
             assert_eq!(first(&[rule]), Some((rule.to_owned(), false)), "{rule}");
         }
+    }
+
+    #[test]
+    fn behind_a_rule_that_may_decide_the_next_ones_are_found_up_to_one_that_surely_does() {
+        let lines = "-A FORWARD -i eth1 -j ACCEPT\n-A FORWARD -i eth2 -j mine\n-A FORWARD -j REJECT\n-A FORWARD -j DROP\n-A mine -j DROP\n-A mine -j ACCEPT\n";
+        let saved = IptablesSave::parse(&format!("*filter\n:FORWARD DROP [0:0]\n:mine - [0:0]\n{lines}COMMIT\n"));
+        let table = saved.table(Table::Filter).unwrap();
+        let found = deciding_rules(table, BuiltIn::Forward, Region::All, &packet());
+        let found: Vec<_> = found
+            .iter()
+            .map(|rule| (rule.chain, rule.rule.text.as_str(), rule.is_certain))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("FORWARD", "-i eth1 -j ACCEPT", false),
+                ("mine", "-j DROP", false),
+                ("FORWARD", "-j REJECT", true),
+            ]
+        );
     }
 
     #[test]

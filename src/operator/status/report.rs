@@ -153,7 +153,8 @@ pub(super) fn summary(report: &StatusReport) -> String {
         );
     }
     let up = match tunnels {
-        0 => "no tunnel up".to_owned(),
+        0 if report.gateways.is_empty() && report.blocked.is_empty() => "no tunnel up".to_owned(),
+        0 => "no tunnel up, all rules loaded".to_owned(),
         _ => format!("{} up, all rules loaded", counted(tunnels, "tunnel")),
     };
     let settings = match report.settings.applied {

@@ -33,7 +33,7 @@ fn assert_finds(hook: &Hook, words: &[&str]) {
     }
     assert_eq!(wrong.len(), words.len(), "{text}");
     assert!(
-        text.contains("\n      why:  ") && text.contains("\n      mend: "),
+        text.contains("\n      why:  ") && text.contains("\n      fix:  "),
         "{text}"
     );
 }

@@ -8,6 +8,7 @@ mod concurrency;
 mod daemons;
 mod defaults;
 mod dry_runs;
+mod explained;
 mod flush;
 mod lock;
 mod logged;

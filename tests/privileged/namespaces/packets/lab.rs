@@ -227,6 +227,7 @@ impl Lab {
         downs.iter().for_each(|down| self.gateway.hook().must(down));
         self.act("stop");
         self.act("unblock");
+        self.gateway.tables(self.family, &["-t", "nat", "-F", "PREROUTING"]);
         assert!(!self.gateway.state().exists(), "left behind before {settings}");
         self.gateway.settings(settings);
         self.case += 1;
@@ -298,11 +299,30 @@ impl Lab {
         );
     }
 
+    /// A rule of the administrator's by which a TCP port is translated.
+    fn nat_rule(&self, port: &str, target: &[&str]) {
+        let words = ["-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", port, "-j"];
+        self.gateway.tables(self.family, &[&words, target].concat());
+    }
+
+    /// Publishes port 80 of a machine behind the gateway as 8081, as Docker does. It lies in no network of a tunnel.
+    fn publish(&self) {
+        let (flag, machine, to) = match self.family {
+            Family::Ipv4 => ("-4", "198.18.0.9", "198.18.0.9:80"),
+            Family::Ipv6 => ("-6", "2001:db8:77::9", "[2001:db8:77::9]:80"),
+        };
+        self.gateway
+            .shell(&format!("ip {flag} route replace {machine} dev lan0"));
+        self.nat_rule("8081", &["DNAT", "--to-destination", to]);
+    }
+
     pub(super) fn act(&self, action: &str) {
         let hook = self.gateway.hook();
         match action {
             "start" | "stop" | "unblock" => {
-                let ending = hook.operate(&[action]);
+                let all = (action == "unblock").then_some("--all");
+                let words: Vec<_> = [action].into_iter().chain(all).collect();
+                let ending = hook.operate(&words);
                 assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{action}");
             }
             "up" => hook.must(&self.up()),
@@ -319,6 +339,8 @@ impl Lab {
                 self.gateway.shell("ip link set away name eth1");
             }
             "expect" => self.expect(),
+            "redirect" => self.nat_rule("8080", &["REDIRECT", "--to-ports", "3128"]),
+            "publish" => self.publish(),
             restrict if restrict.starts_with("set ") => {
                 self.gateway.settings(&restrict["set ".len()..].replace("; ", "\n"));
                 self.act("start");
