@@ -387,7 +387,7 @@ pub struct StatusArguments {
     /// Who is connected, from where and since when
     #[arg(short, long, conflicts_with_all = ["json", "prometheus", "nagios"])]
     pub users: bool,
-    /// Again every SECONDS [2], with traffic per second
+    /// Again every SECONDS (2), with traffic per second
     // Two options: whether it is given, and with which value.
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<Option<u64>>,
