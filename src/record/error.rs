@@ -77,6 +77,14 @@ impl RecordError {
         move |error| Self::Io { path, action, error }
     }
 
+    /// The same of the folder instead of a file in it, whose name is long.
+    pub(super) fn at(mut self, folder: PathBuf) -> Self {
+        if let Self::Io { path, .. } = &mut self {
+            *path = folder;
+        }
+        self
+    }
+
     /// Whether the reason is that the file system is full.
     #[must_use]
     pub fn is_no_space(&self) -> bool {

@@ -102,7 +102,7 @@ impl Store {
                 for path in written {
                     let _ = file::remove(&path);
                 }
-                return Err(error);
+                return Err(error.at(self.folder.join(FOLDER)));
             }
             written.push(path);
         }

@@ -79,7 +79,7 @@ fn with_space_left(machine: &Namespace, call: &Call, resource: Resource, left: u
 
 /// Tries a call with ever more space left, until it goes well with enough. Both must have happened.
 fn assert_whole_or_not_at_all(machine: &Namespace, call: &Call, undo: &[Call]) {
-    for (resource, most) in [(Resource::Inodes, 24), (Resource::Pages, 5)] {
+    for (resource, most) in [(Resource::Inodes, 40), (Resource::Pages, 5)] {
         let before = (machine.listing(), contents(machine));
         let mut endings = Vec::new();
         for left in 0..=most {
