@@ -1,7 +1,8 @@
 //! What the command line asks for.
 //!
-//! In hook mode it is read by hand: the daemon starts us for every event, a usage text would be logged line by line, and the
-//! stock scripts' own arguments have a form of their own. Commands for people go through clap.
+//! In hook mode it is read by hand: the daemon starts us for every event, a usage text would be
+//! logged line by line, and the stock scripts' own arguments have a form of their own. Commands for
+//! people go through clap.
 
 mod names;
 
@@ -42,7 +43,8 @@ pub struct Options {
     pub mode: Mode,
     /// Whether routes, addresses and devices are set up.
     pub routing: RoutingOwner,
-    /// Whether a tunnel that needs no route gets one all the same; said nothing, the stock scripts' settings file decides.
+    /// Whether a tunnel that needs no route gets one all the same; said nothing, the stock scripts'
+    /// settings file decides.
     pub route: Option<AlwaysRoute>,
     /// Further words for routes.
     pub iproute: RouteArguments,
@@ -116,7 +118,8 @@ pub enum HookArgumentError {
 
 /// Reads the arguments of a hook call: our own options, and those of the stock scripts.
 ///
-/// `iptables` (strongSwan) and `ipfwadm` (FreeS/WAN) ask for what is done in any case. After `custom` words that nobody knows are the administrator's own, as with every stock script.
+/// `iptables` (strongSwan) and `ipfwadm` (FreeS/WAN) ask for what is done in any case. After
+/// `custom` words that nobody knows are the administrator's own, as with every stock script.
 ///
 /// # Errors
 /// If a word is none of these, or a value is missing or malformed.
@@ -198,8 +201,8 @@ fn shown(word: &OsStr) -> String {
     escaped(word.as_encoded_bytes(), 60)
 }
 
-/// How every help looks: it fits a screen of 80 columns and 24 lines. Lines are broken by hand, since nothing here asks how wide the
-/// terminal is.
+/// How every help looks: it fits a screen of 80 columns and 24 lines. Lines are broken by hand,
+/// since nothing here asks how wide the terminal is.
 const HELP: &str = "{about}\n{usage-heading} {usage}\n{all-args}{after-help}";
 
 /// The same for the program itself.
@@ -408,8 +411,8 @@ pub struct StatusArguments {
     pub names: bool,
 }
 
-/// The common options that a command has no use for. They are accepted all the same, because scripts give them to every command alike; its
-/// help does not have them.
+/// The common options that a command has no use for. They are accepted all the same, because
+/// scripts give them to every command alike; its help does not have them.
 fn unused_options(command: &str) -> &'static [&'static str] {
     match command {
         "start" | "stop" | "unblock" | "flush" | "prune" => &["no_routes"],
@@ -457,7 +460,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
     CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut line))
 }
 
-/// What is printed for a command line that asks for help, or is not understood: then with the command that was meant, if one is near.
+/// What is printed for a command line that asks for help, or is not understood: then with the
+/// command that was meant, if one is near.
 #[must_use]
 pub fn answer(error: &clap::Error) -> String {
     let text = error.render().to_string();

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use nix::libc;
 
-/// Reads a plain file of at most `limit` bytes. A named pipe, a device or a folder is refused and not waited for.
+/// Reads a plain file of at most `limit` bytes. A named pipe, a device or a folder is refused and
+/// not waited for.
 ///
 /// # Errors
 /// If it cannot be read, is no plain file, or is larger.

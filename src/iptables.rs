@@ -11,7 +11,8 @@ use crate::process::{self, Exit, Invocation, ProcessError, ProcessOutput, Standa
 use crate::selector::Family;
 use crate::words::one_line;
 
-/// Where iptables is looked for, in this order. Not in `PATH`: the daemon's may be empty, or `(null)`.
+/// Where iptables is looked for, in this order. Not in `PATH`: the daemon's may be empty, or
+/// `(null)`.
 pub const DIRECTORIES: [&str; 7] = [
     "/usr/sbin",
     "/sbin",
@@ -30,7 +31,8 @@ pub trait Tables {
     /// If there is no iptables.
     fn default_backend(&self, family: Family) -> Result<Backend, TablesError>;
 
-    /// Carries out a change, section by section: all of a section or nothing, and after a refusal no further one.
+    /// Carries out a change, section by section: all of a section or nothing, and after a refusal
+    /// no further one.
     ///
     /// # Errors
     /// If a section was refused, or it is not known what became of the change.
@@ -48,13 +50,15 @@ pub trait Tables {
     /// If it cannot be listed.
     fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError>;
 
-    /// Lists all the tables that the kernel has loaded, with counters, as `iptables-save -c` does. It loads none.
+    /// Lists all the tables that the kernel has loaded, with counters, as `iptables-save -c` does.
+    /// It loads none.
     ///
     /// # Errors
     /// If they cannot be listed.
     fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError>;
 
-    /// The backends that can be looked at: the one that `iptables` is, and those that have programs of their own name.
+    /// The backends that can be looked at: the one that `iptables` is, and those that have programs
+    /// of their own name.
     fn backends(&self, family: Family) -> BTreeSet<Backend>;
 }
 
@@ -84,7 +88,8 @@ pub enum TablesError {
         status: i32,
         /// What it said.
         complaint: String,
-        /// Whether what stands in the kernel may be the reason, rather than the system or the rules asked for.
+        /// Whether what stands in the kernel may be the reason, rather than the system or the rules
+        /// asked for.
         reason: RefusalReason,
     },
     /// It ended in a way that leaves open what of the change was carried out.
@@ -116,11 +121,12 @@ pub struct Programs<'a> {
 }
 
 impl<'a> Programs<'a> {
-    /// Programs in these directories, or in [`DIRECTORIES`] if there are none. Each run waits for the xtables lock for `lock_wait`
-    /// at most, and is killed at `deadline`.
+    /// Programs in these directories, or in [`DIRECTORIES`] if there are none. Each run waits for
+    /// the xtables lock for `lock_wait` at most, and is killed at `deadline`.
     ///
-    /// Whatever changes a table keeps `held` open. That is the record's lock: if this call is killed while its iptables-restore
-    /// waits or works, the next call must not set anything right before that one is through.
+    /// Whatever changes a table keeps `held` open. That is the record's lock: if this call is
+    /// killed while its iptables-restore waits or works, the next call must not set anything right
+    /// before that one is through.
     #[must_use]
     pub fn new(directories: Vec<PathBuf>, lock_wait: Duration, deadline: Instant, held: Option<&'a File>) -> Self {
         let directories = if directories.is_empty() {
@@ -140,8 +146,8 @@ impl<'a> Programs<'a> {
         process::find_program(&self.directories, name)
     }
 
-    /// The program for a backend: `iptables-nft-restore` before `iptables-restore`, so that a tunnel is taken out with what it was
-    /// put in with, whatever `iptables` means by now.
+    /// The program for a backend: `iptables-nft-restore` before `iptables-restore`, so that a
+    /// tunnel is taken out with what it was put in with, whatever `iptables` means by now.
     fn program(&self, ruleset: Ruleset, action: &str) -> Result<PathBuf, TablesError> {
         let prefix = prefix(ruleset.family);
         let names = match ruleset.backend {
@@ -190,7 +196,8 @@ impl<'a> Programs<'a> {
         }
     }
 
-    /// Whether a change would be taken. It is read, and what it needs is looked for, but nothing is done.
+    /// Whether a change would be taken. It is read, and what it needs is looked for, but nothing is
+    /// done.
     ///
     /// # Errors
     /// If it would not be.
@@ -216,7 +223,8 @@ impl<'a> Programs<'a> {
         self.run(&program, arguments, text, output).map(drop)
     }
 
-    /// How long a program may wait for the xtables lock, in whole seconds: not beyond the deadline, but at least one.
+    /// How long a program may wait for the xtables lock, in whole seconds: not beyond the deadline,
+    /// but at least one.
     fn lock_wait(&self) -> String {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.lock_wait.min(left).as_secs().max(1).to_string()
@@ -230,8 +238,8 @@ impl Tables for Programs<'_> {
         }
         let name = format!("{}-restore", prefix(family));
         let program = self.program_path(&name).ok_or_else(|| self.missing(&name))?;
-        // Debian and Fedora keep `iptables-restore` as a link that ends at xtables-nft-multi or xtables-legacy-multi. To ask
-        // `iptables --version` instead would cost a process a call.
+        // Debian and Fedora keep `iptables-restore` as a link that ends at xtables-nft-multi or
+        // xtables-legacy-multi. To ask `iptables --version` instead would cost a process a call.
         let target = fs::canonicalize(&program).unwrap_or(program);
         let target = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(match (target.contains("nft"), target.contains("legacy")) {
@@ -273,7 +281,8 @@ impl Tables for Programs<'_> {
     }
 }
 
-/// Whether the kernel says that it has loaded no table of iptables-legacy, which saves a process. To whom it does not tell, it may have.
+/// Whether the kernel says that it has loaded no table of iptables-legacy, which saves a process.
+/// To whom it does not tell, it may have.
 fn has_no_legacy_tables(family: Family) -> bool {
     let names = fs::read(match family {
         Family::Ipv4 => "/proc/self/net/ip_tables_names",
@@ -300,7 +309,8 @@ fn unknown(program: &Path, how: fmt::Arguments<'_>) -> TablesError {
 }
 
 fn refused(program: &Path, status: i32, complaint: String) -> TablesError {
-    // The same words in 1.8.2 to 1.8.11. Taken wrongly they cost one more try, or one fewer, and nothing else.
+    // The same words in 1.8.2 to 1.8.11. Taken wrongly they cost one more try, or one fewer, and
+    // nothing else.
     const OF_THE_SYSTEM: [&str; 3] = ["xtables lock", "Permission denied", "Operation not permitted"];
     let of_the_system = OF_THE_SYSTEM.iter().any(|words| complaint.contains(words));
     let reason = if of_the_system {

@@ -1,7 +1,8 @@
 //! pluto-updown opens the firewall for IPsec tunnels.
 //!
-//! An IKE daemon (libreswan, Openswan, FreeS/WAN, strongSwan) runs it as its `_updown` hook whenever a tunnel comes up or goes
-//! down. A call passes through stages, each a module that uses only those before it:
+//! An IKE daemon (libreswan, Openswan, FreeS/WAN, strongSwan) runs it as its `_updown` hook
+//! whenever a tunnel comes up or goes down. A call passes through stages, each a module that uses
+//! only those before it:
 //!
 //! ```text
 //! argv, environment ─▶ contract ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
@@ -39,7 +40,8 @@ mod property;
 use std::ffi::OsString;
 use std::io::Write as _;
 
-/// The whole program: a hook call where `PLUTO_VERB` is set, a command otherwise. Returns the exit code: 0 done, 1 failed, 2 wrong use.
+/// The whole program: a hook call where `PLUTO_VERB` is set, a command otherwise. Returns the exit
+/// code: 0 done, 1 failed, 2 wrong use.
 pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> u8 {
     let arguments: Vec<_> = arguments.collect();
     let raw_env = updown_env::RawEnv::new(arguments.iter().skip(1).cloned(), variables);
@@ -53,7 +55,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
         }
         Err(error) => {
             let text = cli::answer(&error);
-            // Asked for with --help or --version it is what was wanted; otherwise it is a complaint.
+            // Asked for with --help or --version it is what was wanted; otherwise it is a
+            // complaint.
             if error.use_stderr() {
                 logging::write_stderr(&text);
                 return 2;
@@ -63,7 +66,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
     }
 }
 
-/// What a terminal is to show: no colours where they are not wanted (no-color.org), no escape at all where it knows none.
+/// What a terminal is to show: no colours where they are not wanted (no-color.org), no escape at
+/// all where it knows none.
 fn colours(raw_env: &updown_env::RawEnv) -> operator::Colours {
     let is_set = raw_env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_plain = raw_env.get("TERM").is_none_or(|terminal| terminal == "dumb");

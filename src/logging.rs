@@ -1,9 +1,10 @@
 //! Where log lines go: syslog, and errors to standard error too.
 //!
-//! Nothing here waits for a reader for long, because the IKE daemon stands still as long as a hook call lasts. A syslog socket that is
-//! full loses the line. The socket is the datagram socket `/dev/log` and never the network; connecting to a stream socket could wait.
-//! The daemon reads standard error and logs it. A call that goes well writes nothing there, because libreswan 5.4 takes any output of an
-//! `async` call for a failure.
+//! Nothing here waits for a reader for long, because the IKE daemon stands still as long as a hook
+//! call lasts. A syslog socket that is full loses the line. The socket is the datagram socket
+//! `/dev/log` and never the network; connecting to a stream socket could wait. The daemon reads
+//! standard error and logs it. A call that goes well writes nothing there, because libreswan 5.4
+//! takes any output of an `async` call for a failure.
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -23,8 +24,8 @@ pub const VPN: &str = "vpn";
 /// The longest line, in bytes. Pluto folds what a hook writes at 255, counting a prefix of its own.
 const MAX_LINE: usize = 230;
 
-/// How long one process waits in all for somebody to read its standard error, in milliseconds. A pipe holds 64 KiB: while anybody
-/// reads, there is no wait at all.
+/// How long one process waits in all for somebody to read its standard error, in milliseconds. A
+/// pipe holds 64 KiB: while anybody reads, there is no wait at all.
 const STDERR_TIMEOUT: u16 = 500;
 
 static LOGGER: OnceLock<ProcessLogger> = OnceLock::new();
@@ -38,8 +39,8 @@ pub enum Destination {
     Stderr,
 }
 
-/// Sends the records of the `log` crate to their destination from now on. The first call decides, since a process is one hook call or
-/// one command.
+/// Sends the records of the `log` crate to their destination from now on. The first call decides,
+/// since a process is one hook call or one command.
 pub fn init(destination: Destination) {
     let logger = LOGGER.get_or_init(|| ProcessLogger { destination });
     if log::set_logger(logger).is_ok() {
@@ -52,8 +53,9 @@ pub fn init(destination: Destination) {
 
 /// Writes to standard error, unless nobody reads it.
 ///
-/// The descriptor is shared with the daemon, so that `O_NONBLOCK` would change the daemon's end too. Instead `poll` says when a pipe has
-/// room, and then a write of at most `PIPE_BUF` bytes does not block (pipe(7)).
+/// The descriptor is shared with the daemon, so that `O_NONBLOCK` would change the daemon's end
+/// too. Instead `poll` says when a pipe has room, and then a write of at most `PIPE_BUF` bytes does
+/// not block (pipe(7)).
 pub fn write_stderr(text: &str) {
     static MILLISECONDS_LEFT: AtomicU16 = AtomicU16::new(STDERR_TIMEOUT);
     let mut stderr = io::stderr().lock();
@@ -99,7 +101,8 @@ impl Log for ProcessLogger {
     fn flush(&self) {}
 }
 
-/// Whether a record is of this crate. The netlink crates log too: a warning for every attribute that they do not know.
+/// Whether a record is of this crate. The netlink crates log too: a warning for every attribute
+/// that they do not know.
 fn is_ours(target: &str) -> bool {
     let root = target.split("::").next();
     target == VPN || root == Some(env!("CARGO_CRATE_NAME"))

@@ -9,8 +9,8 @@ use crate::record::Record;
 use crate::rtnetlink::NetObject;
 use crate::updown_env::{Event, FirewallAction};
 
-/// The exact text that `iptables-restore --noflush` would get, the routes, addresses and devices as lines of `ip`, and the records that
-/// would be written or erased.
+/// The exact text that `iptables-restore --noflush` would get, the routes, addresses and devices as
+/// lines of `ip`, and the records that would be written or erased.
 ///
 /// # Errors
 /// If the record cannot be read, or there is no iptables.

@@ -1,8 +1,9 @@
 //! Starts programs; nothing else in this crate does.
 //!
-//! Always by absolute path, with nothing in the environment but the C locale and what the caller puts there, with its input in memory and with a bounded wait.
-//! The daemon reads our output to its end, so that a child which outlived us would stop every tunnel: a program that takes
-//! too long is killed with all its children.
+//! Always by absolute path, with nothing in the environment but the C locale and what the caller
+//! puts there, with its input in memory and with a bounded wait. The daemon reads our output to its
+//! end, so that a child which outlived us would stop every tunnel: a program that takes too long is
+//! killed with all its children.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -26,10 +27,12 @@ use crate::words::one_line;
 /// How much of what a program says on its standard error is kept, from its end, in bytes.
 const KEPT: usize = 1024;
 
-/// How long one look at a silent program lasts: it may have ended and left its standard error to a child of its own.
+/// How long one look at a silent program lasts: it may have ended and left its standard error to a
+/// child of its own.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How often a program that has closed its standard error is asked for before others get this processor: some 50 µs.
+/// How often a program that has closed its standard error is asked for before others get this
+/// processor: some 50 µs.
 const TURNS: u32 = 200;
 
 /// A program and how to run it.
@@ -56,8 +59,8 @@ pub enum StandardOutput<'a> {
     Kept,
     /// It is thrown away.
     Dropped,
-    /// It is thrown away, by way of this file, which is not open for writing. The file stays open as long as the program runs, even
-    /// if we are killed, and with it the lock on the file.
+    /// It is thrown away, by way of this file, which is not open for writing. The file stays open
+    /// as long as the program runs, even if we are killed, and with it the lock on the file.
     Holding(&'a File),
 }
 
@@ -105,8 +108,8 @@ pub fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// Runs a program to its end.
 ///
 /// # Errors
-/// If it cannot be started, or its output not be read. That it failed is no error here, nor that it is not known how it ended: it may have
-/// done its work.
+/// If it cannot be started, or its output not be read. That it failed is no error here, nor that it
+/// is not known how it ended: it may have done its work.
 pub fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
     let failed = |action| {
         move |error: io::Error| ProcessError {
@@ -193,7 +196,8 @@ fn wait(child: &mut Child, mut stderr: Option<&mut ChildStderr>, tail: &mut Vec<
                     stderr = None;
                 }
             }
-            // It has closed its standard error and is about to end: most often within microseconds, and a sleep takes 150 at least.
+            // It has closed its standard error and is about to end: most often within microseconds,
+            // and a sleep takes 150 at least.
             None if turns < TURNS => turns += 1,
             None => sleep(Duration::from_micros(100)),
         }
@@ -208,7 +212,8 @@ enum Heard {
     End,
 }
 
-/// Waits for a program to say something, and keeps the end of it. Where that fails it has said nothing more: how it ends is what counts.
+/// Waits for a program to say something, and keeps the end of it. Where that fails it has said
+/// nothing more: how it ends is what counts.
 fn listen(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> Heard {
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
     let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
@@ -236,7 +241,8 @@ fn ending(status: ExitStatus) -> Exit {
     }
 }
 
-/// Kills a program and its children, and does not wait for long: one that sleeps in the kernel cannot be killed.
+/// Kills a program and its children, and does not wait for long: one that sleeps in the kernel
+/// cannot be killed.
 fn kill(child: &mut Child) -> Exit {
     if let Ok(group) = i32::try_from(child.id()) {
         // Gone in this very moment, or about to go.

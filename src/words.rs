@@ -4,8 +4,8 @@ mod nearest;
 
 pub use nearest::nearest;
 
-/// Bytes as printable ASCII, everything else escaped as in a string literal of Rust; at most `longest` bytes of it, cut between two
-/// escapes.
+/// Bytes as printable ASCII, everything else escaped as in a string literal of Rust; at most
+/// `longest` bytes of it, cut between two escapes.
 #[must_use]
 pub fn escaped(bytes: &[u8], longest: usize) -> String {
     let mut text = String::new();
@@ -54,8 +54,8 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
-/// Lines of at most so many characters, broken at blanks where there are any. Nothing is cut off: a network that is not shown whole is
-/// another network.
+/// Lines of at most so many characters, broken at blanks where there are any. Nothing is cut off: a
+/// network that is not shown whole is another network.
 #[must_use]
 pub fn wrapped(texts: &[String], width: usize) -> Vec<String> {
     let mut lines = Vec::new();

@@ -1,8 +1,10 @@
-//! Which IPsec policies the kernel holds, by netlink (`NETLINK_XFRM`), as `ip xfrm policy` lists them.
+//! Which IPsec policies the kernel holds, by netlink (`NETLINK_XFRM`), as `ip xfrm policy` lists
+//! them.
 //!
-//! A policy says which packets IPsec takes; it stands as long as its tunnel is up, whoever has died meanwhile. The kernel's
-//! structures (`linux/xfrm.h`) have a fixed layout, which is read here field by field. No crate: the one there is reads them all, and
-//! writes them, for a list of six fields.
+//! A policy says which packets IPsec takes; it stands as long as its tunnel is up, whoever has died
+//! meanwhile. The kernel's structures (`linux/xfrm.h`) have a fixed layout, which is read here
+//! field by field. No crate: the one there is reads them all, and writes them, for a list of six
+//! fields.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,8 +57,8 @@ pub struct XfrmPolicy {
     pub source_port: (u16, u16),
     /// The destination port and its mask; 0 and 0 for any. With ICMP it is the code.
     pub destination_port: (u16, u16),
-    /// The reqids of the transformations that it asks for, in their order; 0 where any will do. None, where it lets packets pass in clear or
-    /// drops them.
+    /// The reqids of the transformations that it asks for, in their order; 0 where any will do.
+    /// None, where it lets packets pass in clear or drops them.
     pub reqids: Vec<u32>,
     /// The mark that a packet must bear, where it must.
     pub mark: Option<Mark>,
@@ -75,11 +77,12 @@ pub enum XfrmDirection {
     Forward,
 }
 
-/// The policies of this network namespace. Those of single sockets, by which IKE daemons except themselves, are not among them.
+/// The policies of this network namespace. Those of single sockets, by which IKE daemons except
+/// themselves, are not among them.
 ///
 /// # Errors
-/// If the kernel cannot be asked; without `CAP_NET_ADMIN` it refuses. A list that changed while it was made is asked for again, and is an
-/// error in the end: a policy could be missing in it.
+/// If the kernel cannot be asked; without `CAP_NET_ADMIN` it refuses. A list that changed while it
+/// was made is asked for again, and is an error in the end: a policy could be missing in it.
 pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
     let mut answer = Err(NetlinkFault::Interrupted);
     for _ in 0..TRIES {
@@ -201,8 +204,8 @@ fn read_attributes(policy: &mut XfrmPolicy, mut bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// An address in 16 bytes, of which IPv4 needs the first four. A selector that names no family is one for both, which only means
-/// anything with no address in it; it is taken for IPv4.
+/// An address in 16 bytes, of which IPv4 needs the first four. A selector that names no family is
+/// one for both, which only means anything with no address in it; it is taken for IPv4.
 fn network(family: u16, bytes: &[u8], length: u8) -> Option<IpNet> {
     const INET6: u16 = 10;
     let bytes: [u8; 16] = bytes.try_into().ok()?;

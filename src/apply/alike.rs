@@ -1,9 +1,10 @@
 //! Tunnels that the kernel cannot tell apart: with equal selectors and one reqid, or one interface.
 //!
-//! charon gives equal selectors one reqid (`kernel_ipsec_interface`), so two connections between the same networks share it. A packet of
-//! one fits the rules of all, and whose chain it comes to first says nothing about whose it is. So there is one effective policy for all of
-//! them, [`Policy::of_all`], from the first that is up to the last; in which order they came up matters for nothing that
-//! restricts.
+//! charon gives equal selectors one reqid (`kernel_ipsec_interface`), so two connections between
+//! the same networks share it. A packet of one fits the rules of all, and whose chain it comes to
+//! first says nothing about whose it is. So there is one effective policy for all of them,
+//! [`Policy::of_all`], from the first that is up to the last; in which order they came up matters
+//! for nothing that restricts.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,8 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// Gives each of these tunnels, which are all there are, its rules by the policy that counts beside those of them that are like it.
+    /// Gives each of these tunnels, which are all there are, its rules by the policy that counts
+    /// beside those of them that are like it.
     pub(super) fn agree_all(&self, records: Vec<TunnelRecord>, mark: MarkBit) -> Result<Vec<TunnelRecord>, ApplyError> {
         let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
         for record in records {
@@ -71,7 +73,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(agreed)
     }
 
-    /// Has the tunnels changed whose effective policy changes when others that are like them come or go. `all` are those that are up then.
+    /// Has the tunnels changed whose effective policy changes when others that are like them come
+    /// or go. `all` are those that are up then.
     pub(super) fn follow(
         &self,
         change: &mut Change,
@@ -92,8 +95,9 @@ impl<T: Tables> Engine<'_, T> {
     }
 }
 
-/// What to say where a tunnel comes up with a policy that has no intersection with that of the first one like it, or of the first one that
-/// has it up. Nothing, if somebody has it up with the same policy: that was said then.
+/// What to say where a tunnel comes up with a policy that has no intersection with that of the
+/// first one like it, or of the first one that has it up. Nothing, if somebody has it up with the
+/// same policy: that was said then.
 pub(super) fn conflict(
     tunnel: &Tunnel,
     own: &Policy,

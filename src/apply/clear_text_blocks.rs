@@ -13,8 +13,8 @@ use crate::selector::Network;
 use crate::settings::{Policy, WhenDown};
 use crate::updown_env::Tunnel;
 
-/// How many askers are recorded of a pair of networks. A peer chooses its identity, and must not fill the record with it. Who else asks is
-/// unknown then: the pair stays blocked until `unblock`.
+/// How many askers are recorded of a pair of networks. A peer chooses its identity, and must not
+/// fill the record with it. Who else asks is unknown then: the pair stays blocked until `unblock`.
 const ASKERS_MAX: usize = 64;
 
 /// Two networks that are held apart, ours first.
@@ -24,8 +24,8 @@ type Pair = (Network, Network);
 type Askers = BTreeMap<Pair, Vec<Tunnel>>;
 
 impl<T: Tables> Engine<'_, T> {
-    /// What holds networks apart from an `up` on: those of the tunnel and those that are named for it, for those who have it up and ask for
-    /// that, beside those who asked before.
+    /// What holds networks apart from an `up` on: those of the tunnel and those that are named for
+    /// it, for those who have it up and ask for that, beside those who asked before.
     ///
     /// # Errors
     /// If its own two are the same and none are named; or if a record cannot be read.
@@ -42,11 +42,13 @@ impl<T: Tables> Engine<'_, T> {
         Ok(all)
     }
 
-    /// What holds networks apart by the settings: what they name, if something new goes to this ruleset; what the tunnels ask for that are up;
-    /// and what others have asked for, as long as it is set for one of those.
+    /// What holds networks apart by the settings: what they name, if something new goes to this
+    /// ruleset; what the tunnels ask for that are up; and what others have asked for, as long as it
+    /// is set for one of those.
     ///
     /// # Errors
-    /// If a tunnel's own two networks are the same and none are named; or if a record cannot be read.
+    /// If a tunnel's own two networks are the same and none are named; or if a record cannot be
+    /// read.
     pub(super) fn desired_blocks(
         &self,
         ruleset: Ruleset,
@@ -130,8 +132,9 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// What passes unencrypted between two networks all the same: what everybody lets by who has them blocked, the tunnels as well as the
-    /// connections for which the settings name them. Only what is set counts: a network learned from DHCP must not open what is closed.
+    /// What passes unencrypted between two networks all the same: what everybody lets by who has
+    /// them blocked, the tunnels as well as the connections for which the settings name them. Only
+    /// what is set counts: a network learned from DHCP must not open what is closed.
     fn bypassed(&self, pair: &Pair, askers: &[Tunnel]) -> Vec<IpNet> {
         let settings = &self.context.settings;
         let of_tunnels = askers
@@ -181,8 +184,8 @@ fn own_pair(tunnel: &Tunnel) -> Pair {
     (tunnel.local_client, tunnel.remote_client)
 }
 
-/// Adds who asks for a pair, unless it is known: of a tunnel's own networks every peer counts that has it up, of others one for each connection,
-/// as the settings name them for all of it.
+/// Adds who asks for a pair, unless it is known: of a tunnel's own networks every peer counts that
+/// has it up, of others one for each connection, as the settings name them for all of it.
 fn add_asker(askers: &mut Vec<Tunnel>, pair: &Pair, asker: Tunnel) {
     let is_same = |other: &Tunnel| {
         let is_peers = (&other.remote_id, &other.user) == (&asker.remote_id, &asker.user);

@@ -9,7 +9,8 @@ use crate::settings::Policy;
 use crate::updown_env::{Scope, Tunnel, UpCounting};
 
 impl<T: Tables> Engine<'_, T> {
-    /// A tunnel's record: in the ruleset of the backend that `iptables` is now, or of another that it was when the tunnel came up.
+    /// A tunnel's record: in the ruleset of the backend that `iptables` is now, or of another that
+    /// it was when the tunnel came up.
     pub(super) fn find_record(
         &self,
         tunnel: &Tunnel,
@@ -42,15 +43,18 @@ impl<T: Tables> Engine<'_, T> {
 
     /// The record that a `down` means, and under charon whose `up` in it.
     ///
-    /// charon has several tunnels of one name up at a time, with equal selectors and one reqid. PLUTO_UNIQUEID is the number of an IKE
-    /// association: where it is recorded it decides. It changes without a call when the association is rekeyed; then the peer's identity
-    /// decides, and among several ups of one peer the one without which the least is allowed.
+    /// charon has several tunnels of one name up at a time, with equal selectors and one reqid.
+    /// PLUTO_UNIQUEID is the number of an IKE association: where it is recorded it decides. It
+    /// changes without a call when the association is rekeyed; then the peer's identity decides,
+    /// and among several ups of one peer the one without which the least is allowed.
     ///
-    /// MOBIKE changes reqid and selectors of a tunnel to the peer's own address without a call (5.9.6 and later), to those of another
-    /// one that is up. So in that case its peer's other tunnels are looked at too. A tunnel to a network keeps its selectors, but can get another
+    /// MOBIKE changes reqid and selectors of a tunnel to the peer's own address without a call
+    /// (5.9.6 and later), to those of another one that is up. So in that case its peer's other
+    /// tunnels are looked at too. A tunnel to a network keeps its selectors, but can get another
     /// reqid together with one that does not.
     ///
-    /// An `up` that failed is not recorded, and its `down` must not take another one's place: where none of this holds, nothing is meant.
+    /// An `up` that failed is not recorded, and its `down` must not take another one's place: where
+    /// none of this holds, nothing is meant.
     pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<Meant>, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
         let recorded: Vec<_> = self.find_record(tunnel, &key)?.into_iter().collect();
@@ -132,7 +136,8 @@ impl Meant {
     }
 }
 
-/// The record with an `up` that is meant, if there is only one: two are for different selectors, and the wrong one may be alive.
+/// The record with an `up` that is meant, if there is only one: two are for different selectors,
+/// and the wrong one may be alive.
 fn meant(records: &[(Ruleset, TunnelRecord)], is_meant: impl Fn(&Opener) -> bool) -> Option<Meant> {
     let mut found = records
         .iter()
@@ -145,8 +150,9 @@ fn meant(records: &[(Ruleset, TunnelRecord)], is_meant: impl Fn(&Opener) -> bool
     })
 }
 
-/// A tunnel without one of the ups that are meant: without the one that leaves the strictest policy. Where that is none of them, what is left
-/// is the strictest in each key: it must not be more open than without any of them.
+/// A tunnel without one of the ups that are meant: without the one that leaves the strictest
+/// policy. Where that is none of them, what is left is the strictest in each key: it must not be
+/// more open than without any of them.
 fn strictest_rest(record: &TunnelRecord, is_meant: impl Fn(&Opener) -> bool) -> Option<TunnelRecord> {
     let openers = record.opened_by();
     let without = |leaving: usize| {

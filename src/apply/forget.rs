@@ -32,8 +32,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(self.store.clear_journal()?)
     }
 
-    /// Executes the downs that earlier calls could not. One that still cannot be executed keeps its note, and its connection from
-    /// coming up until then; it is no obstacle to others.
+    /// Executes the downs that earlier calls could not. One that still cannot be executed keeps its
+    /// note, and its connection from coming up until then; it is no obstacle to others.
     ///
     /// # Errors
     /// If no change would be made just now.
@@ -54,10 +54,12 @@ impl<T: Tables> Engine<'_, T> {
         Ok(())
     }
 
-    /// Closes the firewall for a tunnel, and says whether a note is needed of what could not be closed.
+    /// Closes the firewall for a tunnel, and says whether a note is needed of what could not be
+    /// closed.
     pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
         match self.close_once(tunnel) {
-            // One `up` less of several: the record is written anew, which takes as much space as it has.
+            // One `up` less of several: the record is written anew, which takes as much space as it
+            // has.
             (Err(ApplyError::Record(error)), Owed::Note) if error.is_no_space() && self.store.release_spares() => {
                 self.close_once(tunnel)
             }
@@ -124,7 +126,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(changes.collect())
     }
 
-    /// Takes out what tunnels have put in, in one transaction for each ruleset, and strikes them off the record.
+    /// Takes out what tunnels have put in, in one transaction for each ruleset, and strikes them
+    /// off the record.
     ///
     /// # Errors
     /// If that is not possible; the record of what stands still stands then.
@@ -133,7 +136,8 @@ impl<T: Tables> Engine<'_, T> {
     }
 }
 
-/// Whether other changes would be refused for the same reason, or may not begin before the next call has looked.
+/// Whether other changes would be refused for the same reason, or may not begin before the next
+/// call has looked.
 fn concerns_every_change(error: &ApplyError) -> bool {
     match error {
         ApplyError::Tables(TablesError::Refused { reason, .. }) => *reason == RefusalReason::System,

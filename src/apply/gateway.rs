@@ -1,4 +1,5 @@
-//! `start`, `stop` and `unblock`: the gateway's own part, and what holds networks apart; and what changed settings do to tunnels that stand.
+//! `start`, `stop` and `unblock`: the gateway's own part, and what holds networks apart; and what
+//! changed settings do to tunnels that stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +39,8 @@ pub struct InstalledRecords {
 pub enum Blocked {
     /// All.
     All,
-    /// Those of a connection of this name, and those of which one is this network: a connection can have a name that is a network.
+    /// Those of a connection of this name, and those of which one is this network: a connection can
+    /// have a name that is a network.
     By {
         /// The name.
         connection: ConnectionName,
@@ -60,14 +62,17 @@ impl Blocked {
 }
 
 impl<T: Tables> Engine<'_, T> {
-    /// Makes everything as it is set: the gateway's own part, the networks that are held apart, and the rules of tunnels that stand.
+    /// Makes everything as it is set: the gateway's own part, the networks that are held apart, and
+    /// the rules of tunnels that stand.
     ///
-    /// Everything in a table changes at once, so that there is no moment in which a restricted tunnel is open or an open one closed.
-    /// What is in already is not touched. Chains of ours that nobody has put in, as after a boot with rules that were saved while tunnels
-    /// were up, are cleared.
+    /// Everything in a table changes at once, so that there is no moment in which a restricted
+    /// tunnel is open or an open one closed. What is in already is not touched. Chains of ours that
+    /// nobody has put in, as after a boot with rules that were saved while tunnels were up, are
+    /// cleared.
     ///
     /// # Errors
-    /// If something set does not go with a tunnel that stands, before anything is changed; or if it cannot be done.
+    /// If something set does not go with a tunnel that stands, before anything is changed; or if it
+    /// cannot be done.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
         let wanted = self.desired_records()?;
         let mut started = StartReport::default();
@@ -81,7 +86,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(started)
     }
 
-    /// What `start` comes to in each ruleset where something changes, apart from jumps that move and chains that nobody has put in.
+    /// What `start` comes to in each ruleset where something changes, apart from jumps that move
+    /// and chains that nobody has put in.
     ///
     /// # Errors
     /// If a record cannot be read, or something set does not go with a tunnel that stands.
@@ -95,8 +101,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(changes.into_iter().filter(|change| !change.is_empty()).collect())
     }
 
-    /// Takes the gateway's own part out, and chains of ours that stand empty for jumps that are gone. Tunnels stay as long as they are up, and
-    /// networks that are held apart stay so.
+    /// Takes the gateway's own part out, and chains of ours that stand empty for jumps that are
+    /// gone. Tunnels stay as long as they are up, and networks that are held apart stay so.
     ///
     /// # Errors
     /// If it cannot be done.
@@ -123,8 +129,8 @@ impl<T: Tables> Engine<'_, T> {
         self.plan_removal(|entry| matches!(entry, Record::Gateway(_)))
     }
 
-    /// The changes of `stop` to chains that stay, with `place = "own"`, while they are empty, ruleset by ruleset: none while a tunnel or a
-    /// blocked pair is recorded there.
+    /// The changes of `stop` to chains that stay, with `place = "own"`, while they are empty,
+    /// ruleset by ruleset: none while a tunnel or a blocked pair is recorded there.
     ///
     /// # Errors
     /// If a record cannot be read, or there is no iptables.
@@ -139,7 +145,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(planned)
     }
 
-    /// Removes the base chains of a ruleset that are empty, unless a rule of somebody else jumps to them.
+    /// Removes the base chains of a ruleset that are empty, unless a rule of somebody else jumps to
+    /// them.
     fn empty_base_chains(&mut self, ruleset: Ruleset) -> Result<Vec<Section>, ApplyError> {
         // Where there is no such table, nothing of ours is in it.
         match self.tables.save(ruleset, Table::Filter) {
@@ -253,8 +260,8 @@ impl<T: Tables> Engine<'_, T> {
             .collect())
     }
 
-    /// The rulesets that something new goes to, family by family. It is no fault that there is none for a family that nothing is set for,
-    /// or that the kernel does not know.
+    /// The rulesets that something new goes to, family by family. It is no fault that there is none
+    /// for a family that nothing is set for, or that the kernel does not know.
     fn default_rulesets(&self) -> Result<BTreeMap<Family, Ruleset>, ApplyError> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
@@ -315,8 +322,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(has_work || moved || mended)
     }
 
-    /// Whether `start` changes what holds for all rules of a ruleset: where our jumps stand, the bit of the mark, or how the chains hang
-    /// together.
+    /// Whether `start` changes what holds for all rules of a ruleset: where our jumps stand, the
+    /// bit of the mark, or how the chains hang together.
     ///
     /// # Errors
     /// If the record cannot be read.
@@ -324,8 +331,9 @@ impl<T: Tables> Engine<'_, T> {
         Ok(self.installed(ruleset)? != self.as_set())
     }
 
-    /// Writes rules anew that an older version of this program has put in: in one commit a table, as the tunnels were set when they came up.
-    /// Until then they stand as they are, and open nothing that was closed. What the settings say of tunnels and of the gateway by now takes
+    /// Writes rules anew that an older version of this program has put in: in one commit a table,
+    /// as the tunnels were set when they came up. Until then they stand as they are, and open
+    /// nothing that was closed. What the settings say of tunnels and of the gateway by now takes
     /// effect with the next `start`, as always. Returns the rulesets that it changed.
     ///
     /// # Errors
@@ -349,8 +357,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(upgraded)
     }
 
-    /// Entries in the present layout and the present format, so that each is written anew and found by all that it is looked for now. The
-    /// policies are those on record.
+    /// Entries in the present layout and the present format, so that each is written anew and found
+    /// by all that it is looked for now. The policies are those on record.
     fn upgraded(&self, entries: Vec<Record>, mark: MarkBit) -> Result<Vec<Record>, ApplyError> {
         let (mut tunnels, mut upgraded) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -371,7 +379,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(upgraded)
     }
 
-    /// Makes a ruleset hold these entries, and no others, where what holds for all its rules changes: in one change of each table.
+    /// Makes a ruleset hold these entries, and no others, where what holds for all its rules
+    /// changes: in one change of each table.
     fn carry_over(&mut self, change: &Change, wanted: &[Record], new: Installed) -> Result<(), ApplyError> {
         let ruleset = change.ruleset;
         let old = self.store.installed(ruleset)?;
@@ -386,7 +395,8 @@ impl<T: Tables> Engine<'_, T> {
         self.store.begin(&journal, &change.removed, &change.added)?;
         self.store.set_installed(ruleset, new)?;
         let made = match old.place == new.place {
-            // Most chains stay as they are: with very many tunnels to write them anew takes longer than a call may.
+            // Most chains stay as they are: with very many tunnels to write them anew takes longer
+            // than a call may.
             true => match self.change_to(ruleset, DesiredState::from_rules(&all_rules, new.jump_config(ruleset))) {
                 Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
                     self.move_jumps(&journal, &all_rules, old, new)
@@ -427,7 +437,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(self.restore(ruleset, &sections)?)
     }
 
-    /// Puts everything in anew where chains of ours stand that nobody has put in, or others are missing. Says whether it did.
+    /// Puts everything in anew where chains of ours stand that nobody has put in, or others are
+    /// missing. Says whether it did.
     fn purge_orphans(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         let entries = self.store.entries(ruleset)?;
         let is_default = self.tables.default_backend(ruleset.family).ok() == Some(ruleset.backend);

@@ -1,11 +1,13 @@
 //! Walks a plan: record, kernel, record.
 //!
-//! Every change goes one way: it writes down what is about to be done, gives the kernel one run of `iptables-restore`, and sets the record
-//! right. If the kernel refuses because it does not hold what the record says (somebody has reloaded the firewall), everything is rebuilt
-//! from the record, once; among very many tunnels, what is missing.
+//! Every change goes one way: it writes down what is about to be done, gives the kernel one run of
+//! `iptables-restore`, and sets the record right. If the kernel refuses because it does not hold
+//! what the record says (somebody has reloaded the firewall), everything is rebuilt from the
+//! record, once; among very many tunnels, what is missing.
 //!
-//! The kernel takes one table or leaves it, but a change of two tables can end between them. The note of what was about to be done stands
-//! until such a remainder is cleared, by this call or by the next.
+//! The kernel takes one table or leaves it, but a change of two tables can end between them. The
+//! note of what was about to be done stands until such a remainder is cleared, by this call or by
+//! the next.
 
 mod alike;
 mod clear_text_blocks;
@@ -40,9 +42,10 @@ pub use gateway::{Blocked, InstalledRecords, StartReport};
 pub use restore::Comparison;
 pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 
-/// From so many tunnels on a call that finds something missing compares all with what stands, and writes only what is not as it should be.
-/// Fewer are written anew, which needs no comparison; but to write the chains of ten thousand that stand takes iptables-nft
-/// longer than a call may (see [`in_stages`]).
+/// From so many tunnels on a call that finds something missing compares all with what stands, and
+/// writes only what is not as it should be. Fewer are written anew, which needs no comparison; but
+/// to write the chains of ten thousand that stand takes iptables-nft longer than a call may (see
+/// [`in_stages`]).
 const BULK_THRESHOLD: usize = 256;
 
 /// What a call found around it.
@@ -52,13 +55,17 @@ pub struct Context {
     pub daemon: Option<DaemonProcess>,
     /// The time, in seconds since 1970 (UTC).
     pub now: u64,
-    /// The XFRM interfaces there are; needed only for a tunnel whose daemon tells the number of one.
+    /// The XFRM interfaces there are; needed only for a tunnel whose daemon tells the number of
+    /// one.
     pub interfaces: Vec<XfrmInterface>,
-    /// The networks that the gateway is connected to, if they were asked for; otherwise those count that are on record for a tunnel.
+    /// The networks that the gateway is connected to, if they were asked for; otherwise those count
+    /// that are on record for a tunnel.
     pub connected: Option<Vec<IpNet>>,
-    /// Asks for them where a `down` turns out to need them: what others have that have the tunnel up may be source-NATed.
+    /// Asks for them where a `down` turns out to need them: what others have that have the tunnel
+    /// up may be source-NATed.
     pub ask_connected: Option<fn() -> Option<Vec<IpNet>>>,
-    /// The largest packets that the paths to peers take, in bytes; needed only where segments are to fit them.
+    /// The largest packets that the paths to peers take, in bytes; needed only where segments are
+    /// to fit them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
     /// What the administrator has set.
     pub settings: Settings,
@@ -72,7 +79,8 @@ pub enum SettingsSource {
     /// From the file, or there is none.
     #[default]
     File,
-    /// From nowhere: a removal needs none, or the file cannot be read. What of them went into a tunnel's rules is on record.
+    /// From nowhere: a removal needs none, or the file cannot be read. What of them went into a
+    /// tunnel's rules is on record.
     Record,
 }
 
@@ -90,7 +98,8 @@ pub struct Engine<'a, T: Tables> {
 /// What whoever runs this machine should know of a change that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// The nat table of this ruleset takes no rules of ours, so that no tunnel's packets are exempted there.
+    /// The nat table of this ruleset takes no rules of ours, so that no tunnel's packets are
+    /// exempted there.
     NotExempt(Ruleset),
     /// Two tunnels that the kernel cannot tell apart differ in keys that have no intersection.
     Conflict {
@@ -164,7 +173,8 @@ pub enum ApplyError {
     /// The tables cannot be read or changed.
     #[error(transparent)]
     Tables(#[from] TablesError),
-    /// A `down` is not executed yet. The outcome comes before the reason, because the reason can be long, and a line is cut.
+    /// A `down` is not executed yet. The outcome comes before the reason, because the reason can be
+    /// long, and a line is cut.
     #[error("noted for the next call: {0}")]
     Owed(Box<ApplyError>),
     /// A `down` is not executed, and nobody will ever do it.
@@ -209,7 +219,8 @@ impl Change {
     }
 }
 
-/// What a call comes to: some work in each ruleset concerned, in this order, and what to say when it is done.
+/// What a call comes to: some work in each ruleset concerned, in this order, and what to say when
+/// it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The work.
@@ -244,8 +255,9 @@ impl<'a, T: Tables> Engine<'a, T> {
         &self.unpaid
     }
 
-    /// Does what no daemon calls for: settles a change whose call died, writes rules anew that an older version has put in, clears what
-    /// dead daemons left, and executes downs that earlier calls could not.
+    /// Does what no daemon calls for: settles a change whose call died, writes rules anew that an
+    /// older version has put in, clears what dead daemons left, and executes downs that earlier
+    /// calls could not.
     ///
     /// Clearing is a matter of security: a new daemon gives the dead one's reqids to other tunnels.
     ///
@@ -297,7 +309,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are to.
+    /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are
+    /// to.
     fn jump_config(&self, ruleset: Ruleset) -> Result<JumpConfig, RecordError> {
         Ok(self.installed(ruleset)?.jump_config(ruleset))
     }
@@ -324,7 +337,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         }))
     }
 
-    /// Carries out some work. Where the kernel has no nat table, nobody's packets are translated: what only exempts them is left out then.
+    /// Carries out some work. Where the kernel has no nat table, nobody's packets are translated:
+    /// what only exempts them is left out then.
     fn carry_out(&mut self, change: &Change) -> Result<(), ApplyError> {
         match self.attempt(change) {
             Err(ApplyError::Tables(error)) if may_be_drift(&error) => match without_nat(change) {
@@ -375,7 +389,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// Gives the kernel the changes. Starts no program without any: an entry can consist of parts that others share.
+    /// Gives the kernel the changes. Starts no program without any: an entry can consist of parts
+    /// that others share.
     fn restore(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),
@@ -383,13 +398,14 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// Sets the kernel right after a refusal, where there may be something to set right: other tunnels that lost their rules, or the first
-    /// table of a change that got no further. The record already says what it said before.
+    /// Sets the kernel right after a refusal, where there may be something to set right: other
+    /// tunnels that lost their rules, or the first table of a change that got no further. The
+    /// record already says what it said before.
     fn clear_up(&mut self, journal: &Journal, lost: bool) -> Result<(), RecordError> {
         let is_half = journal.tables.len() > 1;
         if is_half {
-            // The daemon hears that nothing was changed, and whoever finds the note must not make the change after all. If there is no
-            // space to say so, it may be cleared all the same.
+            // The daemon hears that nothing was changed, and whoever finds the note must not make
+            // the change after all. If there is no space to say so, it may be cleared all the same.
             let _ = self.store.drop_change(journal);
         }
         let cleared = match lost || is_half {
@@ -431,8 +447,9 @@ impl<'a, T: Tables> Engine<'a, T> {
         Ok(self.restore(ruleset, &staged(ruleset, sections, stands))?)
     }
 
-    /// What of ours stands in the tables that the change or one of the tunnels has to do with. The others are not even looked at: with
-    /// iptables-legacy that alone loads a table into the kernel.
+    /// What of ours stands in the tables that the change or one of the tunnels has to do with. The
+    /// others are not even looked at: with iptables-legacy that alone loads a table into the
+    /// kernel.
     fn listings(
         &mut self,
         journal: &Journal,
@@ -444,7 +461,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         for table in needed.union(&journal.tables) {
             match self.tables.save(journal.ruleset, *table) {
                 Ok(text) => drop(listings.insert(*table, SavedTable::parse(&text, *table))),
-                // A kernel without the table, most likely. It has refused the change then, and nothing of ours is in there.
+                // A kernel without the table, most likely. It has refused the change then, and
+                // nothing of ours is in there.
                 Err(error) if !needed.contains(table) && may_be_drift(&error) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -453,7 +471,8 @@ impl<'a, T: Tables> Engine<'a, T> {
     }
 }
 
-/// The same work without what only exempts packets in the nat table; nothing, if it has nothing to do there, or more than that.
+/// The same work without what only exempts packets in the nat table; nothing, if it has nothing to
+/// do there, or more than that.
 fn without_nat(change: &Change) -> Option<Change> {
     let has_nat = |entry: &&Record| entry.tunnel_rules().tables().contains(&Table::Nat);
     let mut in_nat = change.added.iter().filter(has_nat).peekable();
@@ -498,7 +517,8 @@ fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
     }
 }
 
-/// In as many commits as this iptables is quick with. The legacy one writes the whole table at each: it gets one.
+/// In as many commits as this iptables is quick with. The legacy one writes the whole table at
+/// each: it gets one.
 fn staged(ruleset: Ruleset, sections: Vec<Section>, stands: impl Fn(Table, &ChainName) -> bool) -> Vec<Section> {
     match ruleset.backend {
         Backend::Nft => in_stages(sections, |section, chain| stands(section.table, chain)),

@@ -1,7 +1,8 @@
 //! Routes of others that ours replace: saved before, and put back after.
 //!
-//! An administrator's blackhole or backup route keeps packets from leaving unencrypted while the tunnel is down. libreswan's script replaces it
-//! (`ip route replace`) and deletes its own at `unroute`, so that packets take the default route then.
+//! An administrator's blackhole or backup route keeps packets from leaving unencrypted while the
+//! tunnel is down. libreswan's script replaces it (`ip route replace`) and deletes its own at
+//! `unroute`, so that packets take the default route then.
 
 use nix::errno::Errno;
 
@@ -12,8 +13,8 @@ use crate::rtnetlink::{InstallResult, NetConfig, NetObject, NetlinkError, Netlin
 impl<N: NetConfig> RoutingEngine<'_, N> {
     /// Puts an item in. A route of somebody else's that it replaces is saved before.
     ///
-    /// The record alone does not tell whether what stands there is ours: a call may have died, or been refused, after it had written down
-    /// what it was about to put in.
+    /// The record alone does not tell whether what stands there is ours: a call may have died, or
+    /// been refused, after it had written down what it was about to put in.
     pub(super) fn put(&mut self, change: &RoutingChange, item: &NetObject) -> Result<InstallResult, RoutingError> {
         let NetObject::Route(route) = item else {
             return Ok(self.kernel.install(item)?);
@@ -42,8 +43,8 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         Ok(put?)
     }
 
-    /// Takes an item out that no other far network needs, or puts back the route that it replaced: in one step, so that no packet takes
-    /// another way meanwhile.
+    /// Takes an item out that no other far network needs, or puts back the route that it replaced:
+    /// in one step, so that no packet takes another way meanwhile.
     pub(super) fn take_out(&mut self, key: &RoutingKey, item: &NetObject) -> Result<Removal, RoutingError> {
         let slot = object_key(item);
         let (NetObject::Route(_), Some(saved)) = (item, self.store.replaced(&slot)?) else {
@@ -65,8 +66,9 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         Ok(removal)
     }
 
-    /// Whether a route stands in a slot of the main table that no record of ours names. Nothing of ours is installed there then: a call died
-    /// or was refused before that, or somebody has replaced it since.
+    /// Whether a route stands in a slot of the main table that no record of ours names. Nothing of
+    /// ours is installed there then: a call died or was refused before that, or somebody has
+    /// replaced it since.
     pub(super) fn is_somebody_elses(&mut self, key: &RoutingKey, item: &NetObject) -> Result<bool, RoutingError> {
         let NetObject::Route(route) = item else {
             return Ok(false);
@@ -80,7 +82,8 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         Ok(!ours.any(|own| is_listed(own, &listed)))
     }
 
-    /// Whether what stands where a route goes is one of these of ours. Of other tables than the main one that is not known.
+    /// Whether what stands where a route goes is one of these of ours. Of other tables than the
+    /// main one that is not known.
     fn is_one_of(&mut self, route: &Route, ours: &[NetObject]) -> Result<bool, NetlinkError> {
         if ours.is_empty() || !route.table.is_main() {
             return Ok(!ours.is_empty());
@@ -103,8 +106,8 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
     }
 }
 
-/// Whether the kernel lists an item so. An IPv6 route stays without its source when somebody deletes that address
-/// (`fib6_remove_prefsrc`), and is still ours.
+/// Whether the kernel lists an item so. An IPv6 route stays without its source when somebody
+/// deletes that address (`fib6_remove_prefsrc`), and is still ours.
 fn is_listed(item: &NetObject, listed: &Route) -> bool {
     let NetObject::Route(route) = item else { return false };
     let lost_source = || Route {

@@ -13,8 +13,8 @@ use crate::record::{FORMAT, Journal, Record, RecordError, Recovery};
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
 const TRIES: usize = 3;
 
-/// How many rules the kernel is asked for that are spelt otherwise than we write them. Each costs a run of iptables; what is not asked
-/// counts as changed, which is mended by writing it again.
+/// How many rules the kernel is asked for that are spelt otherwise than we write them. Each costs a
+/// run of iptables; what is not asked counts as changed, which is mended by writing it again.
 const ASKED: usize = 64;
 
 /// What the record wants of a ruleset beside what the kernel lists.
@@ -82,9 +82,11 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// Brings a ruleset to what the record says, and returns what was wrong with it. What is right is not touched.
+    /// Brings a ruleset to what the record says, and returns what was wrong with it. What is right
+    /// is not touched.
     ///
-    /// It takes one run of `iptables-restore`, and of what that commits for a table only the last thing lets anything through.
+    /// It takes one run of `iptables-restore`, and of what that commits for a table only the last
+    /// thing lets anything through.
     ///
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
@@ -118,8 +120,8 @@ impl<T: Tables> Engine<'_, T> {
         self.write_differences(ruleset, &comparison)
     }
 
-    /// The same where many rules differ because they are to be others now: the kernel is not asked for each whether it stands in another
-    /// spelling, and what does is written again.
+    /// The same where many rules differ because they are to be others now: the kernel is not asked
+    /// for each whether it stands in another spelling, and what does is written again.
     pub(super) fn change_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
         let comparison = Comparison {
@@ -161,8 +163,9 @@ impl<T: Tables> Engine<'_, T> {
         Ok(staged(ruleset, sections, has))
     }
 
-    /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test` would not do: the one of nft looks at no
-    /// rule then. A section of nothing but this writes nothing.
+    /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test`
+    /// would not do: the one of nft looks at no rule then. A section of nothing but this writes
+    /// nothing.
     fn holds(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
         let RuleProbe { table, chain, rule } = question.clone();
         let commands = vec![Command::Check(Chain::Own(chain), rule)];

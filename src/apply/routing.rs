@@ -1,7 +1,7 @@
 //! Walks a plan of routes, addresses and devices.
 //!
-//! The kernel takes them one by one. Setting up stops at the first that it refuses and goes back to what was; taking down goes on, and
-//! what could not be taken out stays on record.
+//! The kernel takes them one by one. Setting up stops at the first that it refuses and goes back to
+//! what was; taking down goes on, and what could not be taken out stays on record.
 
 use std::net::IpAddr;
 
@@ -106,7 +106,8 @@ impl RoutingChange {
         self.standing().iter().rev().filter(move |object| !stays(object))
     }
 
-    /// Everything that may be in while it is done: what comes, what goes, and what gives way to something in its slot.
+    /// Everything that may be in while it is done: what comes, what goes, and what gives way to
+    /// something in its slot.
     fn both(&self) -> Vec<NetObject> {
         let besides = self.standing().iter().filter(|object| !self.after.contains(object));
         let mut both: Vec<_> = besides.chain(&self.after).cloned().collect();
@@ -167,7 +168,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         })
     }
 
-    /// The source address, if it is there for another far network, behind the device that it is on if that is there for one too.
+    /// The source address, if it is there for another far network, behind the device that it is on
+    /// if that is there for one too.
     fn held_source(&self, routing: &Routing, key: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let Some(source) = routing.source else {
             return Ok(Vec::new());
@@ -192,7 +194,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             return Ok(RoutingOutcome::default());
         }
         let outgoing: Vec<_> = change.outgoing().cloned().collect();
-        // At first what comes besides what stands, so that nothing is ever installed that no record tells of.
+        // At first what comes besides what stands, so that nothing is ever installed that no record
+        // tells of.
         let both = self.record(change, change.both());
         if change.before.as_ref() != Some(&both) {
             self.store.write_routing(change.standing(), &both)?;
@@ -246,7 +249,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok(setup)
     }
 
-    /// What was there where an item was to be put in; nothing if it is somebody else's, which is not ours to take out.
+    /// What was there where an item was to be put in; nothing if it is somebody else's, which is
+    /// not ours to take out.
     fn what_stood(&self, change: &RoutingChange, object: &NetObject) -> Result<Option<NetObject>, RecordError> {
         let standing = change.standing();
         let same = standing.iter().find(|other| *other == object);
@@ -256,7 +260,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         }
     }
 
-    /// Goes back to what was. The first error is the one that is told; those of this would say the same.
+    /// Goes back to what was. The first error is the one that is told; those of this would say the
+    /// same.
     fn roll_back(&mut self, change: &RoutingChange, new: &[&NetObject], both: &RoutingRecord) {
         let mut rest = Rest::default();
         for object in new.iter().rev() {
@@ -331,8 +336,9 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok(Removal::Out)
     }
 
-    /// Whether a route that is not ours has this address for its source, or one that would go with this device: the kernel would take
-    /// that route out along with the address. A route into the device itself goes with it in any case.
+    /// Whether a route that is not ours has this address for its source, or one that would go with
+    /// this device: the kernel would take that route out along with the address. A route into the
+    /// device itself goes with it in any case.
     fn is_in_use(&mut self, object: &NetObject) -> Result<bool, NetlinkError> {
         let mut users = |address: IpAddr| self.kernel.routes(&RouteQuery::From(address));
         match object {
@@ -348,7 +354,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         }
     }
 
-    /// Puts back whatever is on record and not there any more, and returns what that was and what could not be put back.
+    /// Puts back whatever is on record and not there any more, and returns what that was and what
+    /// could not be put back.
     ///
     /// # Errors
     /// If the record cannot be read.
@@ -364,8 +371,9 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok((restored, faults))
     }
 
-    /// Puts an item in unless it stands. A route is put in by replacing what is there, and the kernel then does not tell whether that was
-    /// the same; so it is looked for first. Of other tables than the main one nothing is listed.
+    /// Puts an item in unless it stands. A route is put in by replacing what is there, and the
+    /// kernel then does not tell whether that was the same; so it is looked for first. Of other
+    /// tables than the main one nothing is listed.
     fn put_back(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         if let NetObject::Route(route) = object
             && route.table.is_main()
@@ -401,7 +409,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     }
 }
 
-/// Whether the kernel takes an item out along with another: a route with its source, anything with its device.
+/// Whether the kernel takes an item out along with another: a route with its source, anything with
+/// its device.
 fn stands_on(object: &NetObject, other: &NetObject) -> bool {
     match (object, other) {
         (NetObject::Route(route), NetObject::Address(address)) => route.source == Some(address.address.addr()),

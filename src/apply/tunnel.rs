@@ -34,7 +34,8 @@ impl<T: Tables> Engine<'_, T> {
         let plan = self.plan_open(tunnel)?;
         for (index, change) in plan.changes.iter().enumerate() {
             if let Err(error) = self.carry_out(change) {
-                // What was done in the other family's ruleset goes again. If that fails, the next `down` finds it.
+                // What was done in the other family's ruleset goes again. If that fails, the next
+                // `down` finds it.
                 for done in plan.changes[..index].iter().rev() {
                     let _ = self.carry_out(&reversed(done));
                 }
@@ -45,7 +46,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(plan.outcome)
     }
 
-    /// Closes the firewall for a tunnel, by its record. What cannot be closed now is noted, and the next call of any kind closes it.
+    /// Closes the firewall for a tunnel, by its record. What cannot be closed now is noted, and the
+    /// next call of any kind closes it.
     ///
     /// # Errors
     /// If that is not possible.
@@ -64,7 +66,8 @@ impl<T: Tables> Engine<'_, T> {
     /// What opening the firewall for a tunnel comes to.
     ///
     /// # Errors
-    /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not go with it.
+    /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not
+    /// go with it.
     pub fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
         let (ruleset, old, id) = match self.find_record(tunnel, &key)? {
@@ -167,7 +170,8 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// The XFRM interfaces there are; where a call did not ask for them, the one that a tunnel's rules are for.
+    /// The XFRM interfaces there are; where a call did not ask for them, the one that a tunnel's
+    /// rules are for.
     fn interfaces(&self, tunnel: &Tunnel, old: Option<&TunnelRecord>) -> Vec<XfrmInterface> {
         let recorded = || {
             let interface = old?.tunnel_rules.interface.clone()?;
@@ -180,7 +184,8 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// What is set for all tunnels alike; where that is not known, what it was when this one's rules were made.
+    /// What is set for all tunnels alike; where that is not known, what it was when this one's
+    /// rules were made.
     fn of_all_tunnels(&self, old: Option<&TunnelRecord>) -> (Esp, NatExemption) {
         let settings = &self.context.settings;
         let (esp, leaves_nat_alone) = match (self.context.settings_source, old) {
@@ -202,8 +207,9 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// What lets in the ESP of a tunnel whose packets are of the other family, as long as somebody has it up. At an `up` before the tunnel
-    /// itself, which nothing comes by without it; at a `down` after it.
+    /// What lets in the ESP of a tunnel whose packets are of the other family, as long as somebody
+    /// has it up. At an `up` before the tunnel itself, which nothing comes by without it; at a
+    /// `down` after it.
     fn plan_esp_peer(
         &self,
         old: Option<&TunnelRecord>,
@@ -308,8 +314,8 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// A tunnel that one less has up, with its rules by what the others have. They stay where those cannot be made: they are
-    /// no more open.
+    /// A tunnel that one less has up, with its rules by what the others have. They stay where those
+    /// cannot be made: they are no more open.
     fn left_open(
         &self,
         ruleset: Ruleset,
@@ -363,7 +369,8 @@ fn other_family_peers(record: &TunnelRecord) -> impl Iterator<Item = IpAddr> + u
     peers.filter(move |peer| Family::of_address(*peer) != family)
 }
 
-/// A tunnel that is up for one more, where ups are counted; otherwise an `up` replaces the one before.
+/// A tunnel that is up for one more, where ups are counted; otherwise an `up` replaces the one
+/// before.
 fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
     match new.up_counting {
         UpCounting::Single | UpCounting::Instances => new,
@@ -385,7 +392,8 @@ fn reversed(change: &Change) -> Change {
     }
 }
 
-/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its ruleset; nothing, if that is not asked for.
+/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its
+/// ruleset; nothing, if that is not asked for.
 pub(super) fn outer(record: &TunnelRecord, esp: Esp) -> Option<(Family, EspPeerRecord)> {
     match esp {
         Esp::Negotiated => {}

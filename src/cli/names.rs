@@ -4,10 +4,11 @@ use std::ffi::OsString;
 
 use clap::Command;
 
-/// Other names of a command, and what runs for them. Neither help nor the manual page nor a completion has them.
+/// Other names of a command, and what runs for them. Neither help nor the manual page nor a
+/// completion has them.
 ///
-/// None of them changes more than the command's own name says: a word that could mean two commands, or one that removes something, is among
-/// the [`HINTS`].
+/// None of them changes more than the command's own name says: a word that could mean two commands,
+/// or one that removes something, is among the [`HINTS`].
 const ALIASES: [(&str, &[&str]); 13] = [
     ("list", &["status"]),
     ("ls", &["status"]),
@@ -46,7 +47,8 @@ pub(super) fn hint(word: &str) -> Option<String> {
     Some(meant.join(" or "))
 }
 
-/// A command line with the command's own name in the place of another that people type. `line` says which options take a value.
+/// A command line with the command's own name in the place of another that people type. `line` says
+/// which options take a value.
 pub(super) fn with_own_names(mut arguments: Vec<OsString>, line: &Command) -> Vec<OsString> {
     let Some(place) = command_place(&arguments, line) else {
         return arguments;

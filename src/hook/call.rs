@@ -57,8 +57,8 @@ impl HookCall<'_> {
         }
         self.dns_hook(event).carry_out(&stands);
         match done {
-            // A new daemon's first call may well be one of these, and what the dead one left must not wait for the next `up`. That
-            // it fails is no reason to refuse a route.
+            // A new daemon's first call may well be one of these, and what the dead one left must
+            // not wait for the next `up`. That it fails is no reason to refuse a route.
             Err(error) if silent && !event.verb.tells_of_routes() => {
                 self.complain(&error);
                 Ok(Summary::default())
@@ -107,8 +107,8 @@ impl HookCall<'_> {
             .collect()
     }
 
-    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no empty folder behind. Says in `stands`
-    /// whether the tunnel has what it needs of the firewall.
+    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no
+    /// empty folder behind. Says in `stands` whether the tunnel has what it needs of the firewall.
     fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT + self.options.wait;
         let aside = self.dns_hook(event);
@@ -122,7 +122,8 @@ impl HookCall<'_> {
         let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
         self.clear_routes(&store);
         let kept = session.housekeep();
-        // What goes is not kept by what cannot be done besides, but no change begins before another one in the journal has ended.
+        // What goes is not kept by what cannot be done besides, but no change begins before another
+        // one in the journal has ended.
         let goes_on = match (&kept, &event.firewall) {
             (Ok(()), _) | (Err(_), FirewallAction::Nothing) => true,
             (Err(_), FirewallAction::Close(_)) => matches!(store.journal(), Ok(None)),
@@ -166,7 +167,8 @@ impl HookCall<'_> {
         }
     }
 
-    /// Executes the verb's operations. A tunnel that is up without its rules gets its routes all the same.
+    /// Executes the verb's operations. A tunnel that is up without its rules gets its routes all
+    /// the same.
     fn steps(
         &self,
         event: &Event,
@@ -204,7 +206,8 @@ impl HookCall<'_> {
 
     /// Sets up or removes routes, addresses and interfaces for an operation.
     ///
-    /// The stock scripts report a failure only in their branches for IPv6. Reporting more would refuse tunnels that they keep.
+    /// The stock scripts report a failure only in their branches for IPv6. Reporting more would
+    /// refuse tunnels that they keep.
     fn route(
         &self,
         event: &Event,
@@ -240,7 +243,8 @@ impl HookCall<'_> {
         Ok(())
     }
 
-    /// Removes the routes that dead daemons left. This comes before the removal of their tunnels, which forgets the dead daemon.
+    /// Removes the routes that dead daemons left. This comes before the removal of their tunnels,
+    /// which forgets the dead daemon.
     fn clear_routes(&self, store: &Store) {
         let clear = || -> Result<(), RoutingError> {
             let dead = store.dead_daemons()?;
@@ -299,8 +303,8 @@ impl HookCall<'_> {
         Programs::new(self.options.programs.clone(), self.options.wait, deadline, store.lock())
     }
 
-    /// With what is needed to write the rules of an older version anew, where there are such. What cannot be read is told when it is read
-    /// for that.
+    /// With what is needed to write the rules of an older version anew, where there are such. What
+    /// cannot be read is told when it is read for that.
     fn full_context(&self, event: &Event, store: &Store) -> Context {
         let mut context = self.context(event);
         match &event.firewall {

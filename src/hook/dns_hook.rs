@@ -11,7 +11,8 @@ use crate::record::{DaemonProcess, Store};
 use crate::resolver::{self, DnsError, System};
 use crate::updown_env::ResolverAction;
 
-/// How long the record's lock is waited for to remove its last folder. Whoever holds it meanwhile may do it as well.
+/// How long the record's lock is waited for to remove its last folder. Whoever holds it meanwhile
+/// may do it as well.
 const TIDYING: Duration = Duration::from_secs(1);
 
 /// What a call asks of the resolver.
@@ -29,15 +30,17 @@ impl DnsHook<'_> {
         resolver::needs_attention(store, &self.system())
     }
 
-    /// Writes down what this call asks: at `up` for a tunnel that is open, at `down` in any case. As long as the firewall's lock is held:
-    /// so what two calls ask about one tunnel stands in the order in which they opened and closed it.
+    /// Writes down what this call asks: at `up` for a tunnel that is open, at `down` in any case.
+    /// As long as the firewall's lock is held: so what two calls ask about one tunnel stands in the
+    /// order in which they opened and closed it.
     pub(super) fn ask<R, E>(self, store: &Store, firewall: &Result<R, E>) {
         if let Some(duty) = self.due(firewall) {
             tell(&resolver::ask(duty, store, self.daemon));
         }
     }
 
-    /// Does what this call and others have asked, after the firewall's lock is released: programs that hang keep nobody from his rules.
+    /// Does what this call and others have asked, after the firewall's lock is released: programs
+    /// that hang keep nobody from his rules.
     pub(super) fn carry_out<R, E>(self, firewall: &Result<R, E>) {
         let store = Store::peek(&self.options.state_dir, self.namespace);
         let system = self.system();
@@ -61,7 +64,8 @@ impl DnsHook<'_> {
         self.action.filter(|duty| firewall.is_ok() || duty.gives_back())
     }
 
-    /// With the last user of name servers the rest of the record may go too. Where that fails the next call does it.
+    /// With the last user of name servers the rest of the record may go too. Where that fails the
+    /// next call does it.
     fn tidy(self) {
         let store = Store::open(&self.options.state_dir, self.namespace, Instant::now() + TIDYING);
         let _ = store.and_then(|store| store.tidy());

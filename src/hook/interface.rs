@@ -9,10 +9,12 @@ use crate::rtnetlink::{Kernel, LinkKind, NetConfig};
 use crate::selector::Interface;
 use crate::updown_env::{Event, RoutedBy, SaMatch, Tunnel, VtiSettings};
 
-/// Refuses a tunnel whose interface is an ordinary one: a rule that accepts what comes in by `eth0` accepts unencrypted packets.
+/// Refuses a tunnel whose interface is an ordinary one: a rule that accepts what comes in by `eth0`
+/// accepts unencrypted packets.
 ///
-/// The daemon only passes on a name of its configuration (`vti-interface=`, `ipsec-interface=`), so that the kernel is asked. An interface that
-/// does not exist yet is accepted, because libreswan 4.x calls `up` before the VTI is made: its rules match no packet until then.
+/// The daemon only passes on a name of its configuration (`vti-interface=`, `ipsec-interface=`), so
+/// that the kernel is asked. An interface that does not exist yet is accepted, because libreswan
+/// 4.x calls `up` before the VTI is made: its rules match no packet until then.
 ///
 /// # Errors
 /// If the interface is an ordinary one, or the kernel cannot be asked.
@@ -39,7 +41,8 @@ pub(super) fn check(event: &Event, tunnel: &Tunnel) -> Result<(), HookError> {
     }
 }
 
-/// Whether an interface carries only packets that IPsec protects. KLIPS names no kind; its interfaces have fixed names.
+/// Whether an interface carries only packets that IPsec protects. KLIPS names no kind; its
+/// interfaces have fixed names.
 fn is_ipsecs(device: &Interface, kind: LinkKind) -> bool {
     match kind {
         LinkKind::Vti(_) | LinkKind::Vti6 | LinkKind::Xfrm => true,

@@ -32,8 +32,8 @@ use crate::words::escaped;
 use call::HookCall;
 pub use summary::Summary;
 
-/// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it after 200 s; a peer gives up
-/// on an unanswered message after about 60 s.
+/// How long a whole call may take beyond waiting for the xtables lock. Pluto's watchdog kills it
+/// after 200 s; a peer gives up on an unanswered message after about 60 s.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often a call looks for downs that came while it executed others.
@@ -65,8 +65,9 @@ pub enum HookError {
     /// The change cannot be made.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// A tunnel's rules cannot be installed, and `on-error` says that this is no reason to refuse the tunnel. The outcome comes before the
-    /// reason, because the reason can be long, and a line is cut.
+    /// A tunnel's rules cannot be installed, and `on-error` says that this is no reason to refuse
+    /// the tunnel. The outcome comes before the reason, because the reason can be long, and a line
+    /// is cut.
     #[error("the tunnel stands without its rules: {0}")]
     Tolerated(ApplyError),
     /// The routes, addresses or devices cannot be set up.
@@ -75,7 +76,8 @@ pub enum HookError {
     /// The record or the firewall is only root's to read.
     #[error("needs root, who alone can read the record and the firewall: sudo pluto-updown ...")]
     NotRoot,
-    /// A command would do more than whoever typed it may expect, and waits for an option that says so.
+    /// A command would do more than whoever typed it may expect, and waits for an option that says
+    /// so.
     #[error("{0}")]
     Refused(String),
     /// What would be done cannot be shown.
@@ -84,7 +86,8 @@ pub enum HookError {
 }
 
 impl HookError {
-    /// 0 where the failure is no reason to refuse the tunnel, 2 where the call's arguments or the settings are wrong, 1 otherwise.
+    /// 0 where the failure is no reason to refuse the tunnel, 2 where the call's arguments or the
+    /// settings are wrong, 1 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -132,7 +135,8 @@ pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
 /// The context of everything that goes wrong in a call: `up-client net-net failed`.
 fn failed_call(raw_env: &RawEnv) -> String {
     let mut words = String::new();
-    // The administrator chose both, yet they are escaped like everything else. They are cut, so that the reason still fits the line.
+    // The administrator chose both, yet they are escaped like everything else. They are cut, so
+    // that the reason still fits the line.
     for name in ["PLUTO_VERB", "PLUTO_CONNECTION"] {
         if let Some(value) = raw_env.get(name) {
             words += &escaped(value.as_encoded_bytes(), 32);
@@ -175,7 +179,8 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
     }
 }
 
-/// The administrator's options for routes: from the command line, else from the stock scripts' own file.
+/// The administrator's options for routes: from the command line, else from the stock scripts' own
+/// file.
 fn route_options(options: &Options, event: &Event) -> RouteOptions {
     let makes_routes = event.routing.as_ref().is_some_and(|routing| {
         event.verb.asks(Operation::Route) || event.verb.asks(Operation::Up) && routing.source.is_some()
@@ -198,9 +203,11 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
     }
 }
 
-/// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is known.
+/// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is
+/// known.
 ///
-/// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into it is left to other rules.
+/// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into
+/// it is left to other rules.
 fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
     let number = match duty {
         FirewallAction::Open(tunnel) => tunnel.if_id_out,
@@ -236,7 +243,8 @@ fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16
         .collect()
 }
 
-/// The networks that the gateway is connected to, where the tunnel to be opened hides machines from all but these.
+/// The networks that the gateway is connected to, where the tunnel to be opened hides machines from
+/// all but these.
 fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
     let FirewallAction::Open(tunnel) = duty else {
         return None;
@@ -290,8 +298,9 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
     Ok(())
 }
 
-/// Executes downs that other calls have noted while we held the record's lock, which is released by now. Whoever notes one comes here too, so
-/// that between the two none is left behind: where the lock is held again, its holder will look.
+/// Executes downs that other calls have noted while we held the record's lock, which is released by
+/// now. Whoever notes one comes here too, so that between the two none is left behind: where the
+/// lock is held again, its holder will look.
 pub(crate) fn close_late(options: &Options, namespace: u64) {
     for _ in 0..MOST_LATE {
         if !Store::peek(&options.state_dir, namespace).owes().unwrap_or_default() {
@@ -325,8 +334,8 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     Ok(tidied?)
 }
 
-/// What a removal has to know. It needs no settings; but rules that an older version has put in are written anew by it, and then the bit
-/// of the mark should be the one that is set.
+/// What a removal has to know. It needs no settings; but rules that an older version has put in are
+/// written anew by it, and then the bit of the mark should be the one that is set.
 ///
 /// # Errors
 /// If the record cannot be read.

@@ -14,7 +14,8 @@ pub(super) enum TunnelEvent {
     Down,
 }
 
-/// `+ PEER-ID PEER-NETWORK == PEER -- ME == MY-NETWORK`; a network is left out where it is the gateway itself.
+/// `+ PEER-ID PEER-NETWORK == PEER -- ME == MY-NETWORK`; a network is left out where it is the
+/// gateway itself.
 #[derive(Debug)]
 pub(super) struct TunnelLine<'a> {
     pub(super) event: TunnelEvent,

@@ -38,11 +38,13 @@ pub enum Command {
     Check(Chain, Rule),
     /// Adds a rule before all rules of a chain (`-I`).
     Insert(Chain, Rule),
-    /// Adds a rule to a chain of ours as the one of this number, counted from 1 (`-I CHAIN NUMBER`). iptables-nft reads the chain for it.
+    /// Adds a rule to a chain of ours as the one of this number, counted from 1 (`-I CHAIN
+    /// NUMBER`). iptables-nft reads the chain for it.
     InsertAt(ChainName, usize, Rule),
     /// Adds a rule after all rules of a chain (`-A`).
     Append(Chain, Rule),
-    /// Appends a rule with what it has counted already. Restored without counters it begins at zero.
+    /// Appends a rule with what it has counted already. Restored without counters it begins at
+    /// zero.
     AppendWithCounters(ChainName, Rule, Counters),
     /// Deletes one rule (`-D`). Fails if the chain does not hold it.
     Delete(Chain, Rule),

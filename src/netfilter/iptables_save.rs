@@ -77,8 +77,8 @@ pub struct SavedTable {
 }
 
 impl SavedTable {
-    /// Parses the output of `iptables-save -t TABLE`. A table that the kernel has not created yet is
-    /// not listed: it is empty.
+    /// Parses the output of `iptables-save -t TABLE`. A table that the kernel has not created yet
+    /// is not listed: it is empty.
     #[must_use]
     pub fn parse(text: &str, table: Table) -> Self {
         IptablesSave::parse(text).tables.remove(&table).unwrap_or_default()

@@ -84,8 +84,9 @@ pub enum Match {
     /// this destination until it is translated back.
     #[serde(rename = "behind")]
     CtReplDst(IpAddr),
-    /// It goes in the direction of its connection's first packet, which was of this kind and, if one is named, for this network, before any
-    /// translation of its destination. Seen from the gateway, as it came in. A prefix: conntrack knows no ranges.
+    /// It goes in the direction of its connection's first packet, which was of this kind and, if
+    /// one is named, for this network, before any translation of its destination. Seen from the
+    /// gateway, as it came in. A prefix: conntrack knows no ranges.
     CtOrig(Family, Traffic, Option<IpNet>),
     /// The source is no address of this machine.
     #[serde(rename = "foreign")]
@@ -294,10 +295,11 @@ pub enum CtState {
     /// RELATED or ESTABLISHED.
     #[serde(rename = "ongoing")]
     RelatedEstablished,
-    /// The same, against the direction of the connection's first packet: a reply, or an ICMP error about what the opener has sent.
+    /// The same, against the direction of the connection's first packet: a reply, or an ICMP error
+    /// about what the opener has sent.
     Reply,
-    /// The same, in a connection that a conntrack helper expects (`IPS_EXPECTED`), as FTP's data connection. Helpers are assigned by
-    /// the administrator (`-j CT --helper`).
+    /// The same, in a connection that a conntrack helper expects (`IPS_EXPECTED`), as FTP's data
+    /// connection. Helpers are assigned by the administrator (`-j CT --helper`).
     Expected,
 }
 

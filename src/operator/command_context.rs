@@ -16,8 +16,8 @@ use crate::resolver::{self, DnsError, System};
 use crate::selector::Family;
 use crate::settings::Settings;
 
-/// How long iptables may take for a person: of 40 000 chains iptables-nft-save alone sorts the names for 14 s. A daemon's
-/// call gives up on the lock before that.
+/// How long iptables may take for a person: of 40 000 chains iptables-nft-save alone sorts the
+/// names for 14 s. A daemon's call gives up on the lock before that.
 const LISTING: Duration = Duration::from_secs(120);
 
 /// Where a command works, and until when.
@@ -65,7 +65,8 @@ impl<'a> CommandContext<'a> {
         )
     }
 
-    /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no part in it.
+    /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no
+    /// part in it.
     pub(super) fn context(&self) -> Context {
         let settings = Settings::load(self.options.config.as_deref());
         Context {
@@ -97,8 +98,9 @@ impl<'a> CommandContext<'a> {
         removing_context(context, self.options, store)
     }
 
-    /// Makes up for what calls have left undone of name servers, and gives back what the users of dead daemons have, but for those in
-    /// `kept`. Returns what could not be done. The record's lock must not be held.
+    /// Makes up for what calls have left undone of name servers, and gives back what the users of
+    /// dead daemons have, but for those in `kept`. Returns what could not be done. The record's
+    /// lock must not be held.
     pub(super) fn settle_resolver(&self, kept: &BTreeSet<DaemonProcess>) -> Result<Vec<DnsError>, HookError> {
         let store = self.peek();
         if !store.resolver().is_there() {

@@ -69,7 +69,8 @@ impl DriftSort {
     }
 }
 
-/// What a repair does to these differences, in a few words: `restored 632 rules, 1 jump; removed 1 chain`.
+/// What a repair does to these differences, in a few words: `restored 632 rules, 1 jump; removed 1
+/// chain`.
 pub(super) fn repairs<'a>(drifts: impl Iterator<Item = &'a Drift>) -> String {
     let mut sums: BTreeMap<DriftSort, usize> = BTreeMap::new();
     for drift in drifts {

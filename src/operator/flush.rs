@@ -1,8 +1,9 @@
 //! `flush`: removes everything of ours.
 //!
-//! From the firewall what the kernel lists, in both backends and both families: the record may be lost, or a reload may have put back what
-//! was saved while tunnels were up. All else, routes, addresses, devices, name servers, by the record, which alone knows what is ours.
-//! What could not be removed stays on record.
+//! From the firewall what the kernel lists, in both backends and both families: the record may be
+//! lost, or a reload may have put back what was saved while tunnels were up. All else, routes,
+//! addresses, devices, name servers, by the record, which alone knows what is ours. What could not
+//! be removed stays on record.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -59,7 +60,8 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
     Ok(u8::from(!report.complaints.is_empty()))
 }
 
-/// How many tunnels are on record. What cannot be read counts as none: flush is for a broken record too.
+/// How many tunnels are on record. What cannot be read counts as none: flush is for a broken record
+/// too.
 fn tunnels_up(store: &Store) -> usize {
     let tunnels = Ruleset::all().filter_map(|ruleset| store.tunnels(ruleset).ok());
     tunnels.map(|records| records.len()).sum()
@@ -109,7 +111,8 @@ impl FlushReport {
     }
 }
 
-/// The firewall after the routes: it can be found without the record, so that a flush which dies is made up for by the next.
+/// The firewall after the routes: it can be found without the record, so that a flush which dies is
+/// made up for by the next.
 fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
     let mut report = FlushReport::default();
     if let Err(error) = take_out_routes(ground, store, &mut report) {

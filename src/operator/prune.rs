@@ -1,7 +1,8 @@
 //! `prune`: forgets tunnels that are up no more, though no daemon said so.
 //!
-//! A daemon that is killed calls nobody. What it left is cleared at the first call of the next one; where there is none, the rules stay.
-//! What says whether a tunnel is up is the kernel: its policies outlive their daemon, and carry packets.
+//! A daemon that is killed calls nobody. What it left is cleared at the first call of the next one;
+//! where there is none, the rules stay. What says whether a tunnel is up is the kernel: its
+//! policies outlive their daemon, and carry packets.
 
 mod policy_state;
 
@@ -122,8 +123,8 @@ fn told(record: &TunnelRecord) -> String {
     format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
 }
 
-/// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it calls `up`, so that whoever is on record
-/// by now has them.
+/// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it
+/// calls `up`, so that whoever is on record by now has them.
 fn judge(store: &Store) -> Result<PruneReport, HookError> {
     let mut records = Vec::new();
     for ruleset in Ruleset::all() {
@@ -197,8 +198,8 @@ fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>
     Ok(tags)
 }
 
-/// Clears what else dead daemons have left: routes, addresses, devices. Not as long as a tunnel of theirs is up, which may need it;
-/// returns those daemons, whose name servers stay as well.
+/// Clears what else dead daemons have left: routes, addresses, devices. Not as long as a tunnel of
+/// theirs is up, which may need it; returns those daemons, whose name servers stay as well.
 fn clear_dead(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();

@@ -15,7 +15,8 @@ use crate::words::escaped;
 /// A call is a kilobyte or two: thousands of them, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// Replays the calls of a file, prints a line for each and a summary, and returns 0 if all of them went well.
+/// Replays the calls of a file, prints a line for each and a summary, and returns 0 if all of them
+/// went well.
 pub(super) fn run(file: &Path, options: &Options) -> u8 {
     let calls = match read_calls(file) {
         Ok(calls) => calls,

@@ -1,7 +1,7 @@
 //! `restore`: puts back what is on record and stands no more.
 //!
-//! A reload of the firewall takes our rules away, and calls nobody. What is right is not touched, so that it can be run at any time, as
-//! often as one likes, and beside the calls of a daemon.
+//! A reload of the firewall takes our rules away, and calls nobody. What is right is not touched,
+//! so that it can be run at any time, as often as one likes, and beside the calls of a daemon.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,8 @@ use crate::record::Store;
 use crate::rtnetlink;
 use crate::words::one_line;
 
-/// Puts back what has to be put back, and says what. Returns the exit code: 1 where something could not be.
+/// Puts back what has to be put back, and says what. Returns the exit code: 1 where something could
+/// not be.
 pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     let restored = match options.mode {
@@ -126,8 +127,8 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
     Ok(restored)
 }
 
-/// What was done about the differences in a ruleset, table by table; with [`Detail::Full`] difference by difference. What only the
-/// administrator can repair is always a line of its own.
+/// What was done about the differences in a ruleset, table by table; with [`Detail::Full`]
+/// difference by difference. What only the administrator can repair is always a line of its own.
 fn repaired(ruleset: Ruleset, drifts: &[Drift], detail: Detail) -> String {
     let mut text = String::new();
     for table in Table::ALL {

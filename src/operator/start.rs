@@ -1,7 +1,8 @@
 //! `start`, `stop` and `unblock`: the gateway's own part, and networks that are held apart.
 //!
-//! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever the settings have changed: it makes
-//! everything as it is set, tunnels that are up included. `stop` is for after the daemon has ended.
+//! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever
+//! the settings have changed: it makes everything as it is set, tunnels that are up included.
+//! `stop` is for after the daemon has ended.
 
 mod last_good;
 
@@ -68,8 +69,8 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
     }
 }
 
-/// Starts with settings that are broken: with those that were good last, or else with what closes. Whoever looks at the machine is to
-/// see it; and as long as they are broken every `up` is refused.
+/// Starts with settings that are broken: with those that were good last, or else with what closes.
+/// Whoever looks at the machine is to see it; and as long as they are broken every `up` is refused.
 fn start_without_settings(
     options: &Options,
     last_good: &LastGood,
@@ -106,7 +107,8 @@ fn start_without_settings(
     Err(broken.into())
 }
 
-/// Without a settings file everything is open. Whoever lost the file, or forgot `--config`, did not ask for that.
+/// Without a settings file everything is open. Whoever lost the file, or forgot `--config`, did not
+/// ask for that.
 fn refuse_openings(options: &Options) -> Result<(), HookError> {
     let ground = CommandContext::new(options)?;
     let store = ground.peek();
@@ -183,8 +185,8 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     Ok(0)
 }
 
-/// Lets unencrypted packets between networks pass again, and names the networks. Returns the exit code: 1 if nothing was blocked by that
-/// name.
+/// Lets unencrypted packets between networks pass again, and names the networks. Returns the exit
+/// code: 1 if nothing was blocked by that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if let (Mode::DryRun, Some(blocked)) = (options.mode, blocked(which)) {
@@ -237,7 +239,8 @@ fn left_blocked(number: usize) -> String {
     }
 }
 
-/// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no name at all, which lifts everything.
+/// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no
+/// name at all, which lifts everything.
 fn blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
     let connection = ConnectionName::new(text.as_bytes()).ok()?;
@@ -245,7 +248,8 @@ fn blocked(which: Option<&str>) -> Option<Blocked> {
     Some(Blocked::By { connection, network })
 }
 
-/// Settles what a call that died has left, does the change, and leaves no empty folder behind. A removal needs no settings.
+/// Settles what a call that died has left, does the change, and leaves no empty folder behind. A
+/// removal needs no settings.
 fn in_session(
     ground: &CommandContext<'_>,
     settings: Option<Settings>,

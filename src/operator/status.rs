@@ -1,7 +1,8 @@
-//! `status`: which tunnels are open, what passes through them, and whether the kernel holds what the record says.
+//! `status`: which tunnels are open, what passes through them, and whether the kernel holds what
+//! the record says.
 //!
-//! It takes no lock and changes nothing. A daemon's call can come between its looks; what differs only for that reason is looked at once
-//! more.
+//! It takes no lock and changes nothing. A daemon's call can come between its looks; what differs
+//! only for that reason is looked at once more.
 
 mod blocks;
 mod columns;
@@ -67,8 +68,8 @@ pub enum Colours {
     Unknown,
 }
 
-/// Prints the name of every connection that has a tunnel on record, one a line. It starts no program: a shell asks for them while
-/// somebody types.
+/// Prints the name of every connection that has a tunnel on record, one a line. It starts no
+/// program: a shell asks for them while somebody types.
 pub(super) fn names(options: &Options) -> Result<u8, HookError> {
     let store = CommandContext::new(options)?.peek();
     let mut names = BTreeSet::new();
@@ -80,8 +81,8 @@ pub(super) fn names(options: &Options) -> Result<u8, HookError> {
     Ok(0)
 }
 
-/// Reports once, or again and again. Returns the exit code: 1 if something is not as it should be, 3 if that could not be looked at; a
-/// Nagios plugin's own.
+/// Reports once, or again and again. Returns the exit code: 1 if something is not as it should be,
+/// 3 if that could not be looked at; a Nagios plugin's own.
 pub(super) fn run(options: &Options, asked: &StatusRequest) -> Result<u8, HookError> {
     let colours = on_stdout(asked.colours);
     match (asked.every, asked.form) {

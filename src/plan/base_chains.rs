@@ -1,4 +1,5 @@
-//! The rules of the parts that tunnels share. Each order that carries security has its reason beside it.
+//! The rules of the parts that tunnels share. Each order that carries security has its reason
+//! beside it.
 //!
 //! ```text
 //! INPUT ─── PLUTO-INPUT ─── guards · devices · by IPsec ─▶ PLUTO-I · clear ─▶ PLUTO-CLEAR-IN ─── gateway
@@ -12,20 +13,23 @@
 //!
 //! # The chains are a tree
 //!
-//! No chain of a tunnel leads to a dispatcher. Kernels without upstream commit 8e1a1bc4f5a4 (before 6.6.121, 6.12.66 and 6.18.6) validate a
-//! chain again for each jump to it, at every commit that adds a rule: were the second tunnel asked from the first one's chain, an `up` would
-//! cost the square of the number of tunnels. So the first tunnel's consent is a bit of the packet's mark, and `PLUTO-DECRYPTED` asks
-//! the second one.
+//! No chain of a tunnel leads to a dispatcher. Kernels without upstream commit 8e1a1bc4f5a4 (before
+//! 6.6.121, 6.12.66 and 6.18.6) validate a chain again for each jump to it, at every commit that
+//! adds a rule: were the second tunnel asked from the first one's chain, an `up` would cost the
+//! square of the number of tunnels. So the first tunnel's consent is a bit of the packet's mark,
+//! and `PLUTO-DECRYPTED` asks the second one.
 //!
 //! # What the bit means, and where
 //!
-//! It means "a tunnel that the packet came out of consents", and only between two rules of `PLUTO-DECRYPTED`: it is cleared before the first
-//! tunnel is asked, whoever has set it, and before the second one is. No other rule of ours trusts it, but for the one that asks which
-//! interface a packet came in by, and clears it before. Without the bit a packet comes to the administrator's rules, unless it came out of a
-//! restricted tunnel: "not mine" never means "yes".
+//! It means "a tunnel that the packet came out of consents", and only between two rules of
+//! `PLUTO-DECRYPTED`: it is cleared before the first tunnel is asked, whoever has set it, and
+//! before the second one is. No other rule of ours trusts it, but for the one that asks which
+//! interface a packet came in by, and clears it before. Without the bit a packet comes to the
+//! administrator's rules, unless it came out of a restricted tunnel: "not mine" never means "yes".
 //!
-//! Guards and devices come and go, and which of them stands first is nobody's business: a guard lets by what comes by a tunnel's device
-//! or leaves by one, and a packet that no tunnel's device takes comes back to the guards.
+//! Guards and devices come and go, and which of them stands first is nobody's business: a guard
+//! lets by what comes by a tunnel's device or leaves by one, and a packet that no tunnel's device
+//! takes comes back to the guards.
 
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -72,7 +76,8 @@ pub(super) fn unencrypted_gateway_chain(direction: Direction) -> ChainName {
     })
 }
 
-/// Packets in clear to or from the gateway itself, on their way to the blocks of networks that are held apart.
+/// Packets in clear to or from the gateway itself, on their way to the blocks of networks that are
+/// held apart.
 fn clear_text_block_chain(direction: Direction) -> ChainName {
     ChainName::literal(match direction {
         Direction::In => "PLUTO-APART-IN",
@@ -80,8 +85,9 @@ fn clear_text_block_chain(direction: Direction) -> ChainName {
     })
 }
 
-/// Packets that pass between a tunnel and the unencrypted world, on their way to the gateway's `only-ipsec`: those that arrived unencrypted
-/// and go into a tunnel, or those that came out of one and leave unencrypted.
+/// Packets that pass between a tunnel and the unencrypted world, on their way to the gateway's
+/// `only-ipsec`: those that arrived unencrypted and go into a tunnel, or those that came out of one
+/// and leave unencrypted.
 pub(super) fn only_beside_tunnels(unencrypted: Direction) -> ChainName {
     ChainName::literal(match unencrypted {
         Direction::In => "PLUTO-ONLY-FROM",
@@ -125,9 +131,9 @@ pub struct JumpConfig {
 }
 
 impl JumpConfig {
-    /// Who puts our jump into a built-in chain of a table, and where. The nat and mangle tables are no matter of what passes, and what
-    /// is done there must come before everybody else's rules: a MASQUERADE for all that leaves must not get first what a tunnel
-    /// keeps or translates.
+    /// Who puts our jump into a built-in chain of a table, and where. The nat and mangle tables are
+    /// no matter of what passes, and what is done there must come before everybody else's rules: a
+    /// MASQUERADE for all that leaves must not get first what a tunnel keeps or translates.
     pub(super) fn place(self, table: Table) -> JumpPlace {
         match table {
             Table::Filter => self.place,
@@ -135,7 +141,8 @@ impl JumpConfig {
         }
     }
 
-    /// Whether a chain stays when nobody needs it any more, because a jump of the administrator's may lead there.
+    /// Whether a chain stays when nobody needs it any more, because a jump of the administrator's
+    /// may lead there.
     pub(super) fn keeps_chain(self, table: Table, chain: &ChainName) -> bool {
         match self.place(table) {
             JumpPlace::First | JumpPlace::Last => false,
@@ -144,8 +151,8 @@ impl JumpConfig {
     }
 }
 
-/// A test for the jump from a built-in chain. Of a jump that the administrator has put in nothing is known but what it leads to: there the
-/// chain is looked at itself.
+/// A test for the jump from a built-in chain. Of a jump that the administrator has put in nothing
+/// is known but what it leads to: there the chain is looked at itself.
 pub(super) fn jump_check(table: Table, built_in: BuiltIn, jump_config: JumpConfig) -> Command {
     match jump_config.place(table) {
         JumpPlace::First | JumpPlace::Last => Command::Check(built_in.into(), base_chain_jump(built_in)),
@@ -192,7 +199,8 @@ fn filter_base(bit: MarkBit) -> ChainFragment {
     for path in [PacketPath::Input, PacketPath::Output] {
         add_ipsec_dispatch(&mut fragment, path);
     }
-    // Behind all tunnels, which stand before it: what none of them has accepted is dropped where one is restricted.
+    // Behind all tunnels, which stand before it: what none of them has accepted is dropped where
+    // one is restricted.
     fragment.append_rule(
         &PacketPath::Input.dispatcher(),
         Rule::always(Target::Jump(PacketPath::RefuseInput.dispatcher())),
@@ -229,18 +237,21 @@ fn add_ipsec_dispatch(fragment: &mut ChainFragment, path: PacketPath) {
     }
 }
 
-/// In the mangle table only the beginnings of TCP connections matter: the size of segments is agreed on there.
+/// In the mangle table only the beginnings of TCP connections matter: the size of segments is
+/// agreed on there.
 fn syn_only(table: Table, matched: Match) -> Vec<Match> {
     match table {
         Table::Filter | Table::Nat => vec![matched],
-        // What asks for a protocol comes first, as iptables shows it; but a device comes before that.
+        // What asks for a protocol comes first, as iptables shows it; but a device comes before
+        // that.
         Table::Mangle if matches!(matched, Match::In(_) | Match::Out(_)) => vec![matched, Match::Syn],
         Table::Mangle => vec![Match::Syn, matched],
     }
 }
 
-/// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that came by IPsec must be
-/// allowed by the tunnel that it came from, and what that refuses must not be taken for clear text going into a tunnel.
+/// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that
+/// came by IPsec must be allowed by the tunnel that it came from, and what that refuses must not be
+/// taken for clear text going into a tunnel.
 fn add_forward_rules(fragment: &mut ChainFragment) {
     let chain = base_chain(BuiltIn::Forward);
     fragment.append_rule(&chain, ipsec_rule(Direction::In, Target::Goto(decrypted_chain())));
@@ -250,27 +261,31 @@ fn add_forward_rules(fragment: &mut ChainFragment) {
     );
 }
 
-/// Asks the tunnel that a packet came out of and, where that consents and does not decide alone, the one that it goes into.
+/// Asks the tunnel that a packet came out of and, where that consents and does not decide alone,
+/// the one that it goes into.
 fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     let chain = decrypted_chain();
     let mut rule = |rule| fragment.append_rule(&chain, rule);
-    // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for consent.
+    // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for
+    // consent.
     rule(Rule::always(Target::ClearMark(bit)));
     rule(Rule::always(Target::Jump(PacketPath::ForwardIn.dispatcher())));
-    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent alone must not do. What comes out of a
-    // restricted tunnel is dropped there; all else returns to the administrator's rules.
+    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent
+    // alone must not do. What comes out of a restricted tunnel is dropped there; all else returns
+    // to the administrator's rules.
     rule(Rule::when(
         Match::NotMark(bit),
         Target::Goto(PacketPath::RefuseForward.dispatcher()),
     ));
-    // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the administrator's.
+    // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the
+    // administrator's.
     rule(Rule::always(Target::ClearMark(bit)));
     // For good: what the second tunnel does not take is for the administrator's rules.
     rule(Rule::always(Target::Goto(PacketPath::ForwardOut.dispatcher())));
 }
 
-/// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and passes; by a tunnel's interface it goes
-/// into one although no policy says so (see [`class`]).
+/// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and
+/// passes; by a tunnel's interface it goes into one although no policy says so (see [`class`]).
 fn add_onward_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     fragment.append_rule(
         &onward_chain(),
@@ -279,8 +294,9 @@ fn add_onward_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     fragment.append_rule(&onward_chain(), Rule::always(Target::SetMark(bit)));
 }
 
-/// `PLUTO-INTERFACES` says with the bit whether a packet came in by a tunnel's interface. It clears it first: without that, a bit that
-/// somebody else has set would make a tunnel's interface of every one that is named alike.
+/// `PLUTO-INTERFACES` says with the bit whether a packet came in by a tunnel's interface. It clears
+/// it first: without that, a bit that somebody else has set would make a tunnel's interface of
+/// every one that is named alike.
 pub(super) fn interfaces(bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.add_chain(&interfaces_chain());
@@ -290,9 +306,10 @@ pub(super) fn interfaces(bit: MarkBit) -> ChainFragment {
     fragment
 }
 
-/// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is asked for first: were it tested for
-/// leaving by IPsec first, the second tunnel alone would decide. The device that it leaves by is asked for last, when it is known that it
-/// came neither by IPsec nor by a device.
+/// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is
+/// asked for first: were it tested for leaving by IPsec first, the second tunnel alone would
+/// decide. The device that it leaves by is asked for last, when it is known that it came neither by
+/// IPsec nor by a device.
 pub(super) fn wildcard(table: Table, class: &InterfaceWildcard, bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     match table {
@@ -320,7 +337,8 @@ pub(super) fn wildcard(table: Table, class: &InterfaceWildcard, bit: MarkBit) ->
 fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit: MarkBit) {
     let forward = base_chain(BuiltIn::Forward);
     let came_by = PacketPath::ForwardIn.interface_match(InterfaceMatch::Wildcard(class.clone()));
-    // The second of the two is put at the head first. It asks for the class as well: of another packet nobody has cleared the bit.
+    // The second of the two is put at the head first. It asks for the class as well: of another
+    // packet nobody has cleared the bit.
     fragment.insert_rule(
         &forward,
         Rule {
@@ -329,8 +347,9 @@ fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit:
         },
     );
     fragment.insert_rule(&forward, Rule::when(came_by, Target::Jump(interfaces_chain())));
-    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may be no device of ours after all; the
-    // tunnels ask for their own by name, and no other rule there takes a packet without a policy.
+    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may
+    // be no device of ours after all; the tunnels ask for their own by name, and no other rule
+    // there takes a packet without a policy.
     fragment.insert_rule(
         &unencrypted_chain(),
         wildcard_rule(
@@ -339,9 +358,10 @@ fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit:
             Target::Jump(PacketPath::ForwardOut.dispatcher()),
         ),
     );
-    // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An interface that is named like a tunnel's
-    // and is none of ours may lead into somebody else's tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours
-    // takes it, and the administrator's rules decide.
+    // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An
+    // interface that is named like a tunnel's and is none of ours may lead into somebody else's
+    // tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours takes
+    // it, and the administrator's rules decide.
     fragment.insert_rule(
         &onward_chain(),
         wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(mark_chain())),
@@ -387,7 +407,8 @@ pub(super) fn interface(interface: &Interface) -> ChainFragment {
     fragment
 }
 
-/// The chain of a bucket. The jump to it comes by [`DispatchBucket::jump`], where its order asks for it.
+/// The chain of a bucket. The jump to it comes by [`DispatchBucket::jump`], where its order asks
+/// for it.
 pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.add_chain(&bucket.chain_name());
@@ -422,8 +443,8 @@ pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) ->
     }
 }
 
-/// Where packets go on that neither came by IPsec nor will leave by it. Without a device's tunnel, a guard or a rule of the gateway there is
-/// no such chain, and they meet two rules.
+/// Where packets go on that neither came by IPsec nor will leave by it. Without a device's tunnel,
+/// a guard or a rule of the gateway there is no such chain, and they meet two rules.
 fn unencrypted_fragment() -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.add_chain(&unencrypted_chain());
@@ -454,8 +475,9 @@ fn nat_exempt(matched: Match) -> ChainFragment {
     fragment
 }
 
-/// A packet that a tunnel will hide is in clear as yet: its source is not the tunnel's. The kernel looks for a policy once more when
-/// its source has been replaced. What this machine itself sends is left alone; ESP and IKE are among it.
+/// A packet that a tunnel will hide is in clear as yet: its source is not the tunnel's. The kernel
+/// looks for a policy once more when its source has been replaced. What this machine itself sends
+/// is left alone; ESP and IKE are among it.
 fn source_nat() -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.append_rule(
@@ -478,7 +500,8 @@ fn esp_peer(address: IpAddr) -> ChainFragment {
     fragment
 }
 
-/// Leads packets in clear to the blocks, before anybody can accept them: at the head, before the tunnels and the gateway's own rules.
+/// Leads packets in clear to the blocks, before anybody can accept them: at the head, before the
+/// tunnels and the gateway's own rules.
 fn clear_text_blocks(family: Family) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     for (direction, path, built_in) in [
@@ -502,8 +525,9 @@ fn clear_text_blocks(family: Family) -> ChainFragment {
         // What is forwarded is in clear in both directions where it comes here.
         fragment.insert_rule(&unencrypted_chain(), Rule::always(buckets));
     }
-    // What comes out of one tunnel must not go on in clear to a network that another tunnel leads to, and what comes in clear from there
-    // must not go on into another tunnel. Before the tunnels: a chain of the administrator's may accept.
+    // What comes out of one tunnel must not go on in clear to a network that another tunnel leads
+    // to, and what comes in clear from there must not go on into another tunnel. Before the
+    // tunnels: a chain of the administrator's may accept.
     for (tunnels, clear, buckets) in [
         (PacketPath::ForwardIn, Direction::Out, PacketPath::BlockOut),
         (PacketPath::ForwardOut, Direction::In, PacketPath::BlockIn),
@@ -516,8 +540,8 @@ fn clear_text_blocks(family: Family) -> ChainFragment {
     fragment
 }
 
-/// What the gateway itself cannot do without for a tunnel to come up: IKE, ESP and AH, an address (DHCP) and neighbours (RFC 4861); errors
-/// about what it has sent; and what it says to itself.
+/// What the gateway itself cannot do without for a tunnel to come up: IKE, ESP and AH, an address
+/// (DHCP) and neighbours (RFC 4861); errors about what it has sent; and what it says to itself.
 pub(super) fn essential_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let mut all = vec![vec![loopback_match(direction)]];
     all.extend(ipsec_traffic(direction, family));
@@ -533,10 +557,12 @@ pub(super) fn loopback_match(direction: Direction) -> Match {
     }
 }
 
-/// IKE, ESP and AH between this machine and another, as in RFC 7296, RFC 9329 (TCP), RFC 4303 and RFC 4302.
+/// IKE, ESP and AH between this machine and another, as in RFC 7296, RFC 9329 (TCP), RFC 4303 and
+/// RFC 4302.
 ///
-/// By our own ports: whoever could come in by sending from port 500 would reach every port. In TCP, where this machine may be the one
-/// that connects, the other's port counts only for what belongs to such a connection.
+/// By our own ports: whoever could come in by sending from port 500 would reach every port. In TCP,
+/// where this machine may be the one that connects, the other's port counts only for what belongs
+/// to such a connection.
 pub(super) fn ipsec_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let mut all = ike_traffic(direction, family);
     all.extend(
@@ -574,7 +600,8 @@ pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match
     ]
 }
 
-/// DHCP, and what IPv6 has in its place and in that of ARP; errors about packets of ours, without which no path MTU is found.
+/// DHCP, and what IPv6 has in its place and in that of ARP; errors about packets of ours, without
+/// which no path MTU is found.
 pub(super) fn dhcp_and_ndp(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let ports = match family {
         Family::Ipv4 => 67..=68,
@@ -597,5 +624,6 @@ pub(super) fn dhcp_and_ndp(direction: Direction, family: Family) -> Vec<Vec<Matc
     all
 }
 
-/// Types of ICMPv6 by which machines of a link find one another: multicast listeners (RFC 2710, RFC 3810), routers and neighbours (RFC 4861).
+/// Types of ICMPv6 by which machines of a link find one another: multicast listeners (RFC 2710, RFC
+/// 3810), routers and neighbours (RFC 4861).
 pub(super) const NDP_TYPES: [u8; 8] = [130, 131, 132, 143, 133, 134, 135, 136];

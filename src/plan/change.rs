@@ -17,7 +17,8 @@ pub struct RulesetChange {
     pub removed: Vec<TunnelRules>,
     /// What the tunnels that come will install.
     pub added: Vec<TunnelRules>,
-    /// The shared parts that other tunnels need as well; of those that `removed` and `added` need, at least.
+    /// The shared parts that other tunnels need as well; of those that `removed` and `added` need,
+    /// at least.
     pub staying: BTreeSet<SharedChains>,
     /// What other tunnels have where the order counts.
     pub around: Around,
@@ -41,11 +42,12 @@ impl RulesetChange {
 
 /// What makes a change, table by table. Nothing, if it changes nothing.
 ///
-/// What is taken out must stand exactly so in the kernel, and our jumps in the built-in chains must stand; otherwise the
-/// section fails, which is how a call learns that somebody has reloaded the firewall.
+/// What is taken out must stand exactly so in the kernel, and our jumps in the built-in chains must
+/// stand; otherwise the section fails, which is how a call learns that somebody has reloaded the
+/// firewall.
 ///
-/// One table can come to stand without the next. So the filter table, the only one that accepts, opens last, when all is there that its
-/// packets need; and it closes first.
+/// One table can come to stand without the next. So the filter table, the only one that accepts,
+/// opens last, when all is there that its packets need; and it closes first.
 #[must_use]
 pub fn transition(change: &RulesetChange) -> Vec<Section> {
     let opens = !change.added.is_empty();
@@ -78,7 +80,8 @@ fn table_commands(change: &RulesetChange, table: Table) -> Vec<Command> {
         .iter()
         .filter(|shared_chains| !before.contains(shared_chains) && !staying.contains(shared_chains))
         .map(|shared_chains| shared_chains.fragment(change.jump_config));
-    // The shared parts first, so that a tunnel's rules find their chains; and out in the opposite order.
+    // The shared parts first, so that a tunnel's rules find their chains; and out in the opposite
+    // order.
     let removed: Vec<_> = own_fragments(&change.removed, &change.added, table)
         .chain(dying)
         .collect();
@@ -107,7 +110,8 @@ fn shared_chains_in(all_rules: &[TunnelRules], table: Table) -> BTreeSet<SharedC
     nodes.filter(|shared_chains| shared_chains.table() == table).collect()
 }
 
-/// The pieces of these layouts in a table that the others do not have too: what is to stand as it stood is not touched.
+/// The pieces of these layouts in a table that the others do not have too: what is to stand as it
+/// stood is not touched.
 fn own_fragments<'a>(
     all_rules: &'a [TunnelRules],
     others: &'a [TunnelRules],
@@ -124,8 +128,8 @@ fn own_chains(fragments: &[ChainFragment]) -> BTreeSet<&ChainName> {
     fragments.iter().flat_map(|fragment| &fragment.chains).collect()
 }
 
-/// Tests for the jumps that the change's packets need. A jump that the change itself takes out needs no test: taking out
-/// what does not stand fails as well.
+/// Tests for the jumps that the change's packets need. A jump that the change itself takes out
+/// needs no test: taking out what does not stand fails as well.
 fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) -> Vec<Command> {
     let buckets = change
         .removed
@@ -147,7 +151,8 @@ fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) 
         .collect()
 }
 
-/// Takes out, one by one, the rules that stand in chains which outlive the change. The others go with their chain.
+/// Takes out, one by one, the rules that stand in chains which outlive the change. The others go
+/// with their chain.
 fn delete_rules(commands: &mut Vec<Command>, removed: &[ChainFragment], added: &[ChainFragment]) {
     let (dying, declared) = (own_chains(removed), own_chains(added));
     for PlacedRule {
@@ -166,8 +171,8 @@ fn delete_rules(commands: &mut Vec<Command>, removed: &[ChainFragment], added: &
     }
 }
 
-/// Declares the chains, which empties those that stand already, and fills them. The rules in built-in chains come last: a
-/// jump is put in when what it leads to is complete.
+/// Declares the chains, which empties those that stand already, and fills them. The rules in
+/// built-in chains come last: a jump is put in when what it leads to is complete.
 fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment], order: &OrderedChange<'_>) {
     commands.extend(own_chains(added).into_iter().cloned().map(Command::NewChain));
     let ordered = order.chains();
@@ -185,7 +190,8 @@ fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment], order: &Order
     commands.append(&mut built_in);
 }
 
-/// Empties all the chains that nobody needs any more before it removes the first: they name one another.
+/// Empties all the chains that nobody needs any more before it removes the first: they name one
+/// another.
 ///
 /// The chains that the administrator's own jumps lead to stay, empty: his rules name them.
 fn delete_chains(

@@ -1,7 +1,7 @@
 //! The last look at a finished plan, before the kernel gets it.
 //!
-//! It knows nothing of how plans are made. What it finds is a mistake in this program, and a firewall is not the place to try
-//! it out: the call fails instead.
+//! It knows nothing of how plans are made. What it finds is a mistake in this program, and a
+//! firewall is not the place to try it out: the call fails instead.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,8 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule that changes a packet stands elsewhere than in a tunnel's own chain of the table that is for it, filled from the start.
+    /// A rule that changes a packet stands elsewhere than in a tunnel's own chain of the table that
+    /// is for it, filled from the start.
     #[error("a translation in {chain}: {rule}")]
     Translation {
         /// The chain.
@@ -38,7 +39,8 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule sets or clears a bit of the mark elsewhere than where the consent of a first tunnel is noted and asked for.
+    /// A rule sets or clears a bit of the mark elsewhere than where the consent of a first tunnel
+    /// is noted and asked for.
     #[error("a change of the mark in {chain}: {rule}")]
     Mark {
         /// The chain.
@@ -46,7 +48,8 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule leads from a chain that there is for each tunnel or block to one that leads to all of them.
+    /// A rule leads from a chain that there is for each tunnel or block to one that leads to all of
+    /// them.
     #[error("a filter_path from {chain} to all tunnels: {rule}")]
     NoTree {
         /// The chain.
@@ -181,8 +184,8 @@ fn is_esp_peer(chain: &ChainName, rule: &Rule) -> bool {
     of_peers && matches!(rule.matches[..], [Match::Source(_)])
 }
 
-/// Whether it asks for a policy or a device. Before its source is hidden a packet has neither: in the nat table, where nothing is let
-/// through, it is enough that it is in clear.
+/// Whether it asks for a policy or a device. Before its source is hidden a packet has neither: in
+/// the nat table, where nothing is let through, it is enough that it is in clear.
 fn is_sa_match(table: Table, matched: &Match) -> bool {
     match matched {
         Match::Policy(_) | Match::In(_) | Match::Out(_) => true,

@@ -18,8 +18,9 @@ pub fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
     local != remote
 }
 
-/// Whether to block a tunnel's own networks guards nothing: the local one is a virtual address, which nobody sends from but the gateway
-/// while the tunnel is up. All that leaves without the tunnel has another source.
+/// Whether to block a tunnel's own networks guards nothing: the local one is a virtual address,
+/// which nobody sends from but the gateway while the tunnel is up. All that leaves without the
+/// tunnel has another source.
 #[must_use]
 pub fn guards_nothing(tunnel: &Tunnel) -> bool {
     let address = tunnel.local_client.first();
@@ -29,8 +30,9 @@ pub fn guards_nothing(tunnel: &Tunnel) -> bool {
 
 /// Decides what drops packets in clear between two networks, whether their tunnel is up or not.
 ///
-/// What goes through a tunnel does not meet it: it is not in clear, or comes by a tunnel's device, which the blocks are told of. Where the
-/// near network is a part of the far one, as of 0.0.0.0/0, what stays in it does not go to the other side.
+/// What goes through a tunnel does not meet it: it is not in clear, or comes by a tunnel's device,
+/// which the blocks are told of. Where the near network is a part of the far one, as of 0.0.0.0/0,
+/// what stays in it does not go to the other side.
 #[must_use]
 pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass: &[IpNet]) -> TunnelRules {
     let mut tunnel_rules = TunnelRules::new(Some(block_order(id, local, remote)), None);
@@ -56,7 +58,8 @@ pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass
         }
         let passing: Vec<_> = passing(path, local, bypass).collect();
         let target = Target::Drop;
-        // A chain of its own where something may pass: what returns from it is still asked about other blocked pairs.
+        // A chain of its own where something may pass: what returns from it is still asked about
+        // other blocked pairs.
         match passing.is_empty() {
             true => {
                 let bucket = DispatchBucket::for_remote(path, Precedence::Open, remote);

@@ -19,9 +19,10 @@ pub struct DesiredState {
 
 /// What a chain should hold.
 ///
-/// Its own rules stand in one order; the jumps of a dispatcher and all rules of a bucket are among them, by [`super::TunnelOrder`]. What
-/// others put before or behind them stands in the order in which they came, which no record tells and nothing depends on: each is about
-/// another interface or peer. Only what one of them puts in keeps its order.
+/// Its own rules stand in one order; the jumps of a dispatcher and all rules of a bucket are among
+/// them, by [`super::TunnelOrder`]. What others put before or behind them stands in the order in
+/// which they came, which no record tells and nothing depends on: each is about another interface
+/// or peer. Only what one of them puts in keeps its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredChain {
     /// Before its own rules, part by part.
@@ -50,7 +51,8 @@ impl DesiredChain {
         heads.chain(&self.own).chain(self.tails.iter().flatten())
     }
 
-    /// For each of its rules, as [`WantedChain::rules`] counts them: where it stands to the chain's own, and which part it belongs to.
+    /// For each of its rules, as [`WantedChain::rules`] counts them: where it stands to the chain's
+    /// own, and which part it belongs to.
     pub(super) fn positions(&self) -> Vec<(ChainRegion, usize)> {
         let heads = self.heads.iter().map(|part| (ChainRegion::Head, part));
         let own = std::iter::once((ChainRegion::Own, &self.own));
@@ -61,7 +63,8 @@ impl DesiredChain {
             .collect()
     }
 
-    /// What puts one of its rules in that is missing, when those before it stand; nothing, where that depends on others.
+    /// What puts one of its rules in that is missing, when those before it stand; nothing, where
+    /// that depends on others.
     pub(super) fn insertion(&self, name: &ChainName, rule: &Rule) -> Option<Command> {
         let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
         if self.heads.iter().any(is_alone) {
@@ -140,7 +143,8 @@ impl DesiredState {
         }
     }
 
-    /// Sets the rules of buckets in their order, and the jumps to them before the dispatchers' own rules.
+    /// Sets the rules of buckets in their order, and the jumps to them before the dispatchers' own
+    /// rules.
     fn add_buckets(&mut self, buckets: BTreeMap<DispatchBucket, [Vec<Rule>; 2]>) {
         let mut jumps: BTreeMap<PacketPath, Vec<Rule>> = BTreeMap::new();
         for (bucket, [heads, tails]) in buckets {

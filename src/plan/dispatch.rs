@@ -13,16 +13,20 @@ use super::packet_path::PacketPath;
 use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Rule, Table, short_hash};
 use crate::selector::{Interface, InterfaceWildcard, Network};
 
-/// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64 networks of that size.
+/// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64
+/// networks of that size.
 pub const BUCKET_BITS: u8 = 6;
 
-/// Which buckets of a path are asked first, whatever their networks. The order carries security: each is asked before the next.
+/// Which buckets of a path are asked first, whatever their networks. The order carries security:
+/// each is asked before the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precedence {
-    /// IP in IP between two gateways, which is no traffic of a tunnel yet. A restricted tunnel to everywhere would drop it.
+    /// IP in IP between two gateways, which is no traffic of a tunnel yet. A restricted tunnel to
+    /// everywhere would drop it.
     Ipcomp,
-    /// Chains that end in a DROP. What a restriction forbids must not meet a wider tunnel first that allows it.
+    /// Chains that end in a DROP. What a restriction forbids must not meet a wider tunnel first
+    /// that allows it.
     Restricted,
     /// All others.
     #[default]
@@ -55,7 +59,8 @@ pub const INTERFACES: &str = "device";
 
 /// A block: the tunnels of one path whose far networks lie close together.
 ///
-/// The order is that in which they are asked: by precedence, then longer prefixes first. Two prefixes of one length do not overlap.
+/// The order is that in which they are asked: by precedence, then longer prefixes first. Two
+/// prefixes of one length do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DispatchBucket {
     /// The path.
@@ -98,7 +103,8 @@ impl DispatchBucket {
         }
     }
 
-    /// Whether its rules are those of its members, in their order. Those of ESP's peers are not: two tunnels can have one peer.
+    /// Whether its rules are those of its members, in their order. Those of ESP's peers are not:
+    /// two tunnels can have one peer.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
         self.path != PacketPath::EspPeer
@@ -134,8 +140,9 @@ impl DispatchBucket {
         })
     }
 
-    /// Its chain: `PLUTO-FI-10.2.0.0-18`, or with a hash where an IPv6 network would be too long. A letter behind it says when it is
-    /// asked. No two blocks share one: the readable form gives the network back, and the hash has 75 bits.
+    /// Its chain: `PLUTO-FI-10.2.0.0-18`, or with a hash where an IPv6 network would be too long. A
+    /// letter behind it says when it is asked. No two blocks share one: the readable form gives the
+    /// network back, and the hash has 75 bits.
     #[must_use]
     pub fn chain_name(&self) -> ChainName {
         let tag = self.path.tag();
@@ -148,15 +155,16 @@ impl DispatchBucket {
     }
 }
 
-/// A shared part of the tree that some tunnels need by what is set for them, and some gateways by what is set for those.
+/// A shared part of the tree that some tunnels need by what is set for them, and some gateways by
+/// what is set for those.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptionalChains {
     /// What sorts forwarded packets in clear further, in the filter table.
     #[serde(rename = "clear")]
     Unencrypted,
-    /// The chains by which packets in clear come to the gateway's own rules and to the networks that are held apart. They know tunnels'
-    /// devices, by which nothing comes in clear.
+    /// The chains by which packets in clear come to the gateway's own rules and to the networks
+    /// that are held apart. They know tunnels' devices, by which nothing comes in clear.
     #[serde(rename = "apart")]
     ClearTextEntry,
     /// What keeps the addresses of packets that will leave by IPsec as they are.
@@ -182,7 +190,8 @@ pub enum OptionalChains {
 /// One shared part of the tree. The order is that in which parts are put in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SharedChains {
-    /// A table's jumps in the built-in chains, and what every tunnel needs that has something in the table.
+    /// A table's jumps in the built-in chains, and what every tunnel needs that has something in
+    /// the table.
     Base(Table),
     /// What tunnels with a device of their own need in the filter table.
     Interfaces,
@@ -240,8 +249,8 @@ impl SharedChains {
     }
 }
 
-/// What the record calls it: `base`, `nat-base`, `interfaces`, `class-vti+`, `nat-class-vti+`, `device/vti01`, `FI/10.2.0.0-18`, `exempt`,
-/// `peer-192.0.2.1`.
+/// What the record calls it: `base`, `nat-base`, `interfaces`, `class-vti+`, `nat-class-vti+`,
+/// `device/vti01`, `FI/10.2.0.0-18`, `exempt`, `peer-192.0.2.1`.
 impl fmt::Display for SharedChains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -38,8 +38,8 @@ pub enum DriftKind {
     NoJump(BuiltIn),
     /// It leads to us so many times.
     Jumps(BuiltIn, usize),
-    /// Our jump stands in it at another place than it should: so many rules of others are on the wrong side of it, of which this is the
-    /// first.
+    /// Our jump stands in it at another place than it should: so many rules of others are on the
+    /// wrong side of it, of which this is the first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
     /// No rule of the administrator's leads there from anywhere, who wanted to put one in himself.
     NoUserJump(ChainName),
@@ -106,7 +106,8 @@ pub struct RuleProbe {
     pub rule: Rule,
 }
 
-/// What has to be asked before the two can be compared: iptables rewrites what it is given, and another version of it may do so otherwise.
+/// What has to be asked before the two can be compared: iptables rewrites what it is given, and
+/// another version of it may do so otherwise.
 #[must_use]
 pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProbe> {
     let mut questions = Vec::new();
@@ -129,7 +130,8 @@ pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProb
     questions
 }
 
-/// Compares what should stand with what a listing shows. `stands` are those of the [`rule_probes`] that the kernel has answered with yes.
+/// Compares what should stand with what a listing shows. `stands` are those of the [`rule_probes`]
+/// that the kernel has answered with yes.
 #[must_use]
 pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe]) -> Vec<Drift> {
     let nothing = SavedTable::default();
@@ -230,7 +232,8 @@ pub(super) struct MatchedRules<'s> {
 }
 
 impl<'s> MatchedRules<'s> {
-    /// Matches them. `stands` are rules that the kernel says stand in the chain, however they are listed.
+    /// Matches them. `stands` are rules that the kernel says stand in the chain, however they are
+    /// listed.
     pub(super) fn new(chain: &DesiredChain, lines: &'s [SavedRule], stands: &[&Rule]) -> Self {
         if lines.is_empty() {
             let missing = chain.rules().cloned().collect();
@@ -277,7 +280,8 @@ impl<'s> MatchedRules<'s> {
             .collect()
     }
 
-    /// Whether what should stand before the chain's own rules does, what should stand behind them too, and each part in its order.
+    /// Whether what should stand before the chain's own rules does, what should stand behind them
+    /// too, and each part in its order.
     pub(super) fn is_in_order(&self, chain: &DesiredChain) -> bool {
         let places = chain.positions();
         let mut farthest = ChainRegion::Head;

@@ -13,9 +13,10 @@ use crate::updown_env::{LogGroup, Tunnel};
 
 /// What a tunnel's chain on a way does with its packets.
 ///
-/// The copies of libreswan's log group come first: they have everything that came so far, and what is accepted goes no further. Then the
-/// administrator's chain, which has the first word. What restricts ends with a DROP: what it does not allow must not come to
-/// rules that allow more, such as one for everything from a network that the peer has taken its addresses from.
+/// The copies of libreswan's log group come first: they have everything that came so far, and what
+/// is accepted goes no further. Then the administrator's chain, which has the first word. What
+/// restricts ends with a DROP: what it does not allow must not come to rules that allow more, such
+/// as one for everything from a network that the peer has taken its addresses from.
 pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
     let copies = nflog_rule(tunnel);
     let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
@@ -32,9 +33,9 @@ pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filt
 
 /// What the tunnel was made for, of packets in one direction.
 ///
-/// The narrowing holds inbound too: by its manual libreswan's protocol and port filter what goes out, and leave what comes in to
-/// the firewall. It holds for a translation as well: with the peer's address but of another kind a packet would fit no policy any more, and
-/// leave in clear.
+/// The narrowing holds inbound too: by its manual libreswan's protocol and port filter what goes
+/// out, and leave what comes in to the firewall. It holds for a translation as well: with the
+/// peer's address but of another kind a packet would fit no policy any more, and leave in clear.
 pub(super) fn selector_matches(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
     let traffic = traffic_match(tunnel, direction, &tunnel.traffic);
     traffic
@@ -64,8 +65,9 @@ fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>)
         .collect()
 }
 
-/// Replies, and new connections to some services. A service is judged by the port that the peer asked for: a DNAT rule may have sent the
-/// packet to another one. For a service every packet of its kind passes, not only the first.
+/// Replies, and new connections to some services. A service is judged by the port that the peer
+/// asked for: a DNAT rule may have sent the packet to another one. For a service every packet of
+/// its kind passes, not only the first.
 fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = filter_path.path.direction();
     let mut rules = Vec::new();
@@ -109,8 +111,9 @@ fn requested(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match
     }
 }
 
-/// What comes out of a restricted tunnel, was sent elsewhere, and is left to the administrator's rules: services that the peer asked for in our
-/// network, and what passes without being one. For a range of addresses, which conntrack cannot be asked for, no service is.
+/// What comes out of a restricted tunnel, was sent elsewhere, and is left to the administrator's
+/// rules: services that the peer asked for in our network, and what passes without being one. For a
+/// range of addresses, which conntrack cannot be asked for, no service is.
 pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
     let services = match allow {
         Allow::All | Allow::None => return Vec::new(),
@@ -135,11 +138,13 @@ pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
 
 /// What passes of connections that are no service's.
 ///
-/// Only what goes against their first packet: a connection that the peer opened before the tunnel was restricted must not continue. That
-/// covers ICMP errors about what our side has sent in connections of its own, since the kernel gives an error the direction of a reply to
-/// the packet inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way; without them no path MTU
-/// is found. A connection that a helper expects may be opened by the peer (FTP in active mode): its status tells it from one that the peer
-/// opened unasked, in both directions and as long as it lasts.
+/// Only what goes against their first packet: a connection that the peer opened before the tunnel
+/// was restricted must not continue. That covers ICMP errors about what our side has sent in
+/// connections of its own, since the kernel gives an error the direction of a reply to the packet
+/// inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way;
+/// without them no path MTU is found. A connection that a helper expects may be opened by the peer
+/// (FTP in active mode): its status tells it from one that the peer opened unasked, in both
+/// directions and as long as it lasts.
 fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
     let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
     let errors = icmp.and_then(|icmp| icmp.intersect(&tunnel.traffic, tunnel.family()));
@@ -161,14 +166,16 @@ fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) 
         .collect()
 }
 
-/// The rules that drop a tunnel's packets by which it is known, and log them where that is asked for.
+/// The rules that drop a tunnel's packets by which it is known, and log them where that is asked
+/// for.
 pub(super) fn log_and_drop(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
     let logged = PacketLogger { id, policy }.denied(matches.clone());
     let target = Target::Drop;
     logged.into_iter().chain([Rule { matches, target }]).collect()
 }
 
-/// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's script marks it.
+/// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's
+/// script marks it.
 fn nflog_rule(tunnel: &Tunnel) -> Option<Rule> {
     let LogGroup(group) = tunnel.log_group?;
     let prefix = NflogPrefix::from(&connection_comment(tunnel)?);

@@ -1,4 +1,5 @@
-//! The gateway's own rules, which `start` puts in: about packets in clear, to and from the gateway and through it.
+//! The gateway's own rules, which `start` puts in: about packets in clear, to and from the gateway
+//! and through it.
 //!
 //! ```text
 //! PLUTO-CLEAR-IN ──▶ PLUTO-GATEWAY-IN    inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-KNOWN-IN, PLUTO-E) · only-ipsec (▶ PLUTO-ONLY-IN) · ICMP
@@ -28,7 +29,8 @@ use crate::netfilter::{
 use crate::selector::{Family, Icmp, InterfacePattern, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 
-/// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns them and nobody waits for our chains.
+/// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns
+/// them and nobody waits for our chains.
 #[must_use]
 pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
     let part = GatewayRules { gateway, family };
@@ -55,12 +57,14 @@ pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
     if !is_empty && gateway.esp == Esp::Negotiated {
         tunnel_rules.optional.insert(OptionalChains::EspPeers);
     }
-    // Chains that the administrator's own jumps are to lead to must be there for his rules to be loaded.
+    // Chains that the administrator's own jumps are to lead to must be there for his rules to be
+    // loaded.
     let is_awaited = gateway.place == JumpPlace::Own;
     (!is_empty || is_awaited).then_some(tunnel_rules)
 }
 
-/// The key of `[gateway]` that a rule is there for: the one that brings it when it is set alone. None, if none of these settings does.
+/// The key of `[gateway]` that a rule is there for: the one that brings it when it is set alone.
+/// None, if none of these settings does.
 #[must_use]
 pub fn gateway_key(gateway: &Gateway, family: Family, chain: &ChainName, rule: &Rule) -> Option<&'static str> {
     let Gateway {
@@ -168,14 +172,16 @@ fn forward_ipsec_chain() -> ChainName {
     ChainName::literal("PLUTO-THROUGH")
 }
 
-/// Types that the chapter's expert calls without use: redirects, router advertisement and selection, information and address mask, requests
-/// and replies. RFC 792, RFC 950, RFC 1256.
+/// Types that the chapter's expert calls without use: redirects, router advertisement and
+/// selection, information and address mask, requests and replies. RFC 792, RFC 950, RFC 1256.
 const USELESS_ICMP: [u8; 7] = [5, 9, 10, 15, 16, 17, 18];
 
-/// The same of ICMPv6: redirects (RFC 4861), renumbering of routers (RFC 2894), questions about a node and answers (RFC 4620).
+/// The same of ICMPv6: redirects (RFC 4861), renumbering of routers (RFC 2894), questions about a
+/// node and answers (RFC 4620).
 const USELESS_ICMPV6: [u8; 4] = [137, 138, 139, 140];
 
-/// Echo, and the errors without which connections hang: unreachable (its code 4 tells of the path MTU), time exceeded, parameter problem.
+/// Echo, and the errors without which connections hang: unreachable (its code 4 tells of the path
+/// MTU), time exceeded, parameter problem.
 const NEEDED_ICMP: [u8; 5] = [0, 8, 3, 11, 12];
 
 /// The same of ICMPv6 (RFC 4443), where packet too big is a type of its own.
@@ -191,10 +197,11 @@ struct GatewayRules<'a> {
 impl GatewayRules<'_> {
     /// The rules of a way, in the order in which they are asked.
     ///
-    /// What is accepted only out of a tunnel comes first: nothing that follows accepts it, nor any rule behind our jump, whatever the table
-    /// of connections says. Useless ICMP goes before anything can let it through. IKE and ESP must be decided before all else is
-    /// refused to a neighbour with whom only these are spoken; and ICMP is let in behind that, or such a neighbour could be pinged in
-    /// clear.
+    /// What is accepted only out of a tunnel comes first: nothing that follows accepts it, nor any
+    /// rule behind our jump, whatever the table of connections says. Useless ICMP goes before
+    /// anything can let it through. IKE and ESP must be decided before all else is refused to a
+    /// neighbour with whom only these are spoken; and ICMP is let in behind that, or such a
+    /// neighbour could be pinged in clear.
     fn rules(self, path: GatewayPath) -> Vec<Rule> {
         let mut rules = self.inner_only(path);
         let only_ipsec = self.only_ipsec(path);
@@ -257,8 +264,9 @@ impl GatewayRules<'_> {
             .collect()
     }
 
-    /// To and from the gateway everything that is needed passes. Through it only errors about connections that passed pass: whether the
-    /// machines behind it may be pinged is for other rules.
+    /// To and from the gateway everything that is needed passes. Through it only errors about
+    /// connections that passed pass: whether the machines behind it may be pinged is for other
+    /// rules.
     fn needed_icmp(self, path: GatewayPath) -> Vec<Rule> {
         if self.gateway.icmp == IcmpFilter::Leave {
             return Vec::new();
@@ -290,7 +298,8 @@ impl GatewayRules<'_> {
         }
     }
 
-    /// IKE, ESP and AH to or from the gateway. What is not accepted is dropped there, and so counted.
+    /// IKE, ESP and AH to or from the gateway. What is not accepted is dropped there, and so
+    /// counted.
     fn ipsec_here(self, direction: Direction) -> Vec<Rule> {
         let ike = match self.gateway.ike {
             Ike::Leave => None,
@@ -327,8 +336,8 @@ impl GatewayRules<'_> {
         ))
     }
 
-    /// IPsec of other machines. Whoever answers from the ports of IKE is let through only on a connection that was asked for, or every
-    /// machine behind us could be reached from these ports.
+    /// IPsec of other machines. Whoever answers from the ports of IKE is let through only on a
+    /// connection that was asked for, or every machine behind us could be reached from these ports.
     fn ipsec_through(self) -> Vec<Rule> {
         let target = match &self.gateway.through {
             Through::Leave => return Vec::new(),
@@ -385,7 +394,8 @@ impl GatewayRules<'_> {
         ))
     }
 
-    /// Those with whom nothing but IPsec is spoken. IPsec of machines behind us has been decided by then.
+    /// Those with whom nothing but IPsec is spoken. IPsec of machines behind us has been decided by
+    /// then.
     fn only_ipsec(self, path: GatewayPath) -> Vec<Rule> {
         let scopes = self.gateway.only_ipsec.iter();
         let scopes = scopes.filter(|scope| self.is_in_family(scope));
@@ -409,7 +419,8 @@ impl GatewayRules<'_> {
         passed.into_iter().chain(rules).collect()
     }
 
-    /// Leaves IPsec of machines behind us to other rules, before everything else from or to a neighbour is dropped.
+    /// Leaves IPsec of machines behind us to other rules, before everything else from or to a
+    /// neighbour is dropped.
     fn pass_ipsec(self) -> Vec<Rule> {
         let left = Gateway {
             through: Through::Deny,
@@ -426,12 +437,14 @@ impl GatewayRules<'_> {
         rules
     }
 
-    /// Drops what arrived unencrypted from such a neighbour and goes into a tunnel, and what came out of a tunnel and would go on to such a
-    /// neighbour unencrypted.
+    /// Drops what arrived unencrypted from such a neighbour and goes into a tunnel, and what came
+    /// out of a tunnel and would go on to such a neighbour unencrypted.
     ///
-    /// At the head of the tunnels' dispatchers: behind them every tunnel's ACCEPT, and every chain of the administrator's, would come first.
-    /// IPsec of other machines is not unencrypted; whether it passes is for the tunnel to decide. Interfaces of tunnels are exempt, as
-    /// `OptionalChains::ClearTextEntry` lists them in these chains: a pattern such as `+` covers them too.
+    /// At the head of the tunnels' dispatchers: behind them every tunnel's ACCEPT, and every chain
+    /// of the administrator's, would come first. IPsec of other machines is not unencrypted;
+    /// whether it passes is for the tunnel to decide. Interfaces of tunnels are exempt, as
+    /// `OptionalChains::ClearTextEntry` lists them in these chains: a pattern such as `+` covers
+    /// them too.
     fn only_beside_tunnels(self, tunnel_rules: &mut TunnelRules) {
         let scopes = || self.gateway.only_ipsec.iter().filter(|scope| self.is_in_family(scope));
         if scopes().next().is_none() {
@@ -452,7 +465,8 @@ impl GatewayRules<'_> {
         tunnel_rules.optional.insert(OptionalChains::ClearTextEntry);
     }
 
-    /// What is spoken with them all the same. IKE and ESP come here only where they are left to other rules.
+    /// What is spoken with them all the same. IKE and ESP come here only where they are left to
+    /// other rules.
     fn ipsec_only_rules(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
         let mut scopes = self.gateway.only_ipsec.iter();
         scopes.find(|scope| self.is_in_family(scope))?;

@@ -1,4 +1,5 @@
-//! Which tunnel is which: the key that finds a record again, and the short name that chains and files bear.
+//! Which tunnel is which: the key that finds a record again, and the short name that chains and
+//! files bear.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,16 +16,19 @@ const SLUG: usize = 10;
 /// How many characters of five bits tell short names with one slug apart.
 const HASH: usize = 8;
 
-/// How many such characters tell apart what is on record besides tunnels. As many as fit: nothing is tried here if two meet.
+/// How many such characters tell apart what is on record besides tunnels. As many as fit: nothing
+/// is tried here if two meet.
 const LONG_HASH: usize = 12;
 
-/// How many short names are tried for one tunnel before it is refused. A peer that can choose its address could search for
-/// one that meets the name of another's tunnel (2^40 tries); with this it gains nothing.
+/// How many short names are tried for one tunnel before it is refused. A peer that can choose its
+/// address could search for one that meets the name of another's tunnel (2^40 tries); with this it
+/// gains nothing.
 const ATTEMPTS: u8 = 4;
 
 /// What `up` and `down` of one tunnel have in common.
 ///
-/// Not the peer's address, which moves with MOBIKE, and not `PLUTO_UNIQUEID`, which strongSwan changes when it rekeys the IKE_SA.
+/// Not the peer's address, which moves with MOBIKE, and not `PLUTO_UNIQUEID`, which strongSwan
+/// changes when it rekeys the IKE_SA.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TunnelKey {
     /// The connection; instances of a road warrior's connection share it.
@@ -51,7 +55,8 @@ impl TunnelKey {
             remote_client: tunnel.remote_client,
             traffic: tunnel.traffic.clone(),
             reqid: match tunnel.up_counting {
-                // A permanent connection has one tunnel, whatever its number: a second `up` replaces the first.
+                // A permanent connection has one tunnel, whatever its number: a second `up`
+                // replaces the first.
                 UpCounting::Single => None,
                 UpCounting::Instances | UpCounting::Counted => match &tunnel.sa_match {
                     SaMatch::Policy { reqid, .. } => *reqid,
@@ -80,7 +85,8 @@ impl TunnelKey {
             )
     }
 
-    /// The short names that this tunnel may bear, the likeliest first. The record of each says whose it is.
+    /// The short names that this tunnel may bear, the likeliest first. The record of each says
+    /// whose it is.
     pub fn ids(&self) -> impl Iterator<Item = TunnelId> {
         let slug = self.connection.slug(SLUG);
         let text = format!(
@@ -91,7 +97,8 @@ impl TunnelKey {
     }
 }
 
-/// By what the kernel knows a tunnel's packets besides their addresses. Not whether it is ESP or AH: one that does not say which takes both.
+/// By what the kernel knows a tunnel's packets besides their addresses. Not whether it is ESP or
+/// AH: one that does not say which takes both.
 fn attached(tunnel: &Tunnel) -> String {
     match &tunnel.sa_match {
         SaMatch::Interface(interface) => format!("by {interface}"),
@@ -99,7 +106,8 @@ fn attached(tunnel: &Tunnel) -> String {
     }
 }
 
-/// Whether the kernel cannot tell the packets of two tunnels apart: equal selectors, and one reqid or interface.
+/// Whether the kernel cannot tell the packets of two tunnels apart: equal selectors, and one reqid
+/// or interface.
 #[must_use]
 pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
     let known_by = |tunnel: &Tunnel| {
@@ -113,10 +121,11 @@ pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
     known_by(one) == known_by(other)
 }
 
-/// Whether an end of a tunnel is the address of the IKE association there: a road warrior without a virtual address, or two hosts.
+/// Whether an end of a tunnel is the address of the IKE association there: a road warrior without a
+/// virtual address, or two hosts.
 ///
-/// Then charon changes the selector when MOBIKE moves that address, since 5.9.6 the reqid too, and calls nobody
-/// (`child_sa.c`, `update_sas`).
+/// Then charon changes the selector when MOBIKE moves that address, since 5.9.6 the reqid too, and
+/// calls nobody (`child_sa.c`, `update_sas`).
 #[must_use]
 pub fn moves(tunnel: &Tunnel) -> bool {
     local_moves(tunnel) || remote_moves(tunnel)
@@ -133,7 +142,8 @@ fn remote_moves(tunnel: &Tunnel) -> bool {
         .is_some_and(|host| tunnel.remote_client.is_host(host))
 }
 
-/// Whether a tunnel may be another one by now, by MOBIKE alone: each end is the same, or was and is the address of the IKE association.
+/// Whether a tunnel may be another one by now, by MOBIKE alone: each end is the same, or was and is
+/// the address of the IKE association.
 #[must_use]
 pub fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
     let local = tunnel.local_client == now.local_client || (local_moves(tunnel) && local_moves(now));
@@ -141,8 +151,9 @@ pub fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
     moves(tunnel) && local && remote && (&tunnel.connection, &tunnel.traffic) == (&now.connection, &now.traffic)
 }
 
-/// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of `A-Za-z0-9._-`. It is the
-/// middle of its chains' names and the name of its file. What is on record besides tunnels has a name of the same form that begins with `_`.
+/// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of
+/// `A-Za-z0-9._-`. It is the middle of its chains' names and the name of its file. What is on
+/// record besides tunnels has a name of the same form that begins with `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TunnelId(String);
@@ -169,7 +180,8 @@ impl TunnelId {
         Self(format!("_outer-{}", short_hash(&tunnel.0, LONG_HASH)))
     }
 
-    /// The name that tunnels share which the kernel cannot tell apart. Only a hash: whether two are alike is for [`are_alike`].
+    /// The name that tunnels share which the kernel cannot tell apart. Only a hash: whether two are
+    /// alike is for [`are_alike`].
     #[must_use]
     pub fn alike(tunnel: &Tunnel) -> Self {
         let (local, remote, attached) = (tunnel.local_client, tunnel.remote_client, attached(tunnel));
@@ -177,7 +189,8 @@ impl TunnelId {
         Self(format!("_alike-{}", short_hash(&text, LONG_HASH)))
     }
 
-    /// The name that the tunnels of a connection share which somebody with this identity and user name has opened. Only a hash.
+    /// The name that the tunnels of a connection share which somebody with this identity and user
+    /// name has opened. Only a hash.
     #[must_use]
     pub fn for_opener(connection: &ConnectionName, remote_id: &PeerText, user: Option<&PeerText>) -> Self {
         let text = format!("{connection} {remote_id} {user:?}");

@@ -1,9 +1,11 @@
-//! What a change does to the firewall, decided: pure functions from tunnels and records to commands.
+//! What a change does to the firewall, decided: pure functions from tunnels and records to
+//! commands.
 //!
 //! # The chains
 //!
-//! Four paths lead through a gateway's filter table, and each has a dispatcher of its own ([`PacketPath`]); two more lead through its nat table,
-//! which has chains of ours only while a tunnel needs them:
+//! Four paths lead through a gateway's filter table, and each has a dispatcher of its own
+//! ([`PacketPath`]); two more lead through its nat table, which has chains of ours only while a
+//! tunnel needs them:
 //!
 //! | path | packets | comes from | sorted by |
 //! |---|---|---|---|
@@ -21,14 +23,17 @@
 //!                                                        └──────── will leave by IPsec ─────────────────────── PLUTO-ONWARD ── ACCEPT
 //! ```
 //!
-//! An unencrypted packet fails two tests and returns. A dispatch bucket holds the tunnels of at most 64 networks, so that neither a packet
-//! nor a change meets a chain that grows with the number of tunnels. Packets that no rule of ours decides return to the built-in chain,
-//! where the administrator's rules decide. Our chains drop only what a setting forbids: the traffic that `allow` and `host-access`
-//! do not name, unencrypted traffic by `when-down = "block"`, and what `[gateway]` refuses.
+//! An unencrypted packet fails two tests and returns. A dispatch bucket holds the tunnels of at
+//! most 64 networks, so that neither a packet nor a change meets a chain that grows with the number
+//! of tunnels. Packets that no rule of ours decides return to the built-in chain, where the
+//! administrator's rules decide. Our chains drop only what a setting forbids: the traffic that
+//! `allow` and `host-access` do not name, unencrypted traffic by `when-down = "block"`, and what
+//! `[gateway]` refuses.
 //!
-//! A packet that comes out of one tunnel and goes into another passes only if both allow it. That is why a tunnel's `FI`
-//! chain does not accept but sends on to `PLUTO-ONWARD`, and why the way into `PLUTO-FI` is a goto: what the first tunnel does
-//! not allow never reaches the second one's rules.
+//! A packet that comes out of one tunnel and goes into another passes only if both allow it. That
+//! is why a tunnel's `FI` chain does not accept but sends on to `PLUTO-ONWARD`, and why the way
+//! into `PLUTO-FI` is a goto: what the first tunnel does not allow never reaches the second one's
+//! rules.
 
 mod base_chains;
 mod chain_fragment;

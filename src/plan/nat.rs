@@ -29,7 +29,8 @@ pub(super) fn add_nat(
     let hides = context.policy.allow != Allow::None && tunnel.translation.is_none();
     match context.policy.nat {
         Nat::Exempt => exempt_from_nat(tunnel_rules, exit_interface),
-        // Nothing goes into a tunnel that allows nothing. And where libreswan translates itself, both ends are single addresses.
+        // Nothing goes into a tunnel that allows nothing. And where libreswan translates itself,
+        // both ends are single addresses.
         Nat::Masquerade | Nat::Address(_) if !hides => exempt_from_nat(tunnel_rules, exit_interface),
         Nat::Leave => match context.nat_exemption {
             NatExemption::Possible => skip_nat(tunnel_rules, tunnel, exit_interface),
@@ -61,7 +62,8 @@ fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Inter
         .extend(exit_interface.cloned().map(OptionalChains::NatExemptInterface));
 }
 
-/// Sends the tunnel's packets back to the other rules, at the head, before what exempts those of others.
+/// Sends the tunnel's packets back to the other rules, at the head, before what exempts those of
+/// others.
 fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Option<&Interface>) {
     let rule = Rule {
         matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.local_client), exit_interface),
@@ -70,7 +72,8 @@ fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Opt
     tunnel_rules.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
 }
 
-/// The gateway's own address in the tunnel: its end of it if that is one address, or the first that it was given there.
+/// The gateway's own address in the tunnel: its end of it if that is one address, or the first that
+/// it was given there.
 fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
     let local = tunnel.local_client;
     let mut given = tunnel.source_addresses.iter().copied();
@@ -82,11 +85,11 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
         .ok_or(PolicyError::NoLocalAddress { local })
 }
 
-/// Hides the machines behind us: what they send to the far network leaves from this address, and so goes into the tunnel whatever address
-/// they have; and what answers them comes back to them.
+/// Hides the machines behind us: what they send to the far network leaves from this address, and so
+/// goes into the tunnel whatever address they have; and what answers them comes back to them.
 ///
-/// New connections that they begin are for other rules to forward, where their own addresses are not in the tunnel: whoever can send to
-/// the gateway could use the tunnel otherwise.
+/// New connections that they begin are for other rules to forward, where their own addresses are
+/// not in the tunnel: whoever can send to the gateway could use the tunnel otherwise.
 fn add_source_nat(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -97,7 +100,8 @@ fn add_source_nat(
 ) {
     exempt_from_nat(tunnel_rules, exit_interface);
     tunnel_rules.optional.insert(OptionalChains::SourceNat);
-    // What the selectors do not take would leave unencrypted, with a source that nobody outside knows.
+    // What the selectors do not take would leave unencrypted, with a source that nobody outside
+    // knows.
     let snat = Rule {
         matches: filter_rules::selector_matches(tunnel, Direction::Out),
         target: Target::Snat(address),
@@ -115,11 +119,13 @@ fn add_source_nat(
     accept_replies(tunnel_rules, tunnel, id, exit_interface, address);
 }
 
-/// The networks in the far one to which packets keep their source: those that are set, or else those that the gateway is connected to. What
-/// goes from one LAN to another, or from outside to a machine that is published, must not be pulled into the tunnel because the far network
-/// is everything.
+/// The networks in the far one to which packets keep their source: those that are set, or else
+/// those that the gateway is connected to. What goes from one LAN to another, or from outside to a
+/// machine that is published, must not be pulled into the tunnel because the far network is
+/// everything.
 ///
-/// Not one that is the far network, or covers it: the tunnel leads there, and without a source of its own nothing would go into it.
+/// Not one that is the far network, or covers it: the tunnel leads there, and without a source of
+/// its own nothing would go into it.
 fn bypassed(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet> {
     let far = tunnel.remote_client;
     let networks = context.policy.bypass.as_deref().unwrap_or(context.connected);
@@ -144,8 +150,8 @@ pub fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
     kept.collect()
 }
 
-/// By what a packet is known whose source is to be hidden: its own address is in the tunnel already, or it is in clear on its way to the
-/// far network.
+/// By what a packet is known whose source is to be hidden: its own address is in the tunnel
+/// already, or it is in clear on its way to the far network.
 fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Vec<Vec<Match>> {
     let with_foreign = |local: Option<Network>| {
         let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, local, exit_interface);
@@ -168,8 +174,9 @@ fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Ve
     }
 }
 
-/// Lets in what answers a hidden machine. Its address has been put back before FORWARD, so that it does not look like this tunnel's; the
-/// table of connections knows which address it was hidden behind.
+/// Lets in what answers a hidden machine. Its address has been put back before FORWARD, so that it
+/// does not look like this tunnel's; the table of connections knows which address it was hidden
+/// behind.
 fn accept_replies(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,

@@ -1,7 +1,9 @@
-//! Where a change puts rules in the chains in which the order of tunnels counts: dispatchers and buckets.
+//! Where a change puts rules in the chains in which the order of tunnels counts: dispatchers and
+//! buckets.
 //!
-//! A rule at the head or the tail of its chain costs nothing. For one in the middle iptables-nft reads the chain first: a bucket, or a dispatcher,
-//! which has a rule for each bucket. The position comes from the record; the kernel's rules are not listed for it.
+//! A rule at the head or the tail of its chain costs nothing. For one in the middle iptables-nft
+//! reads the chain first: a bucket, or a dispatcher, which has a rule for each bucket. The position
+//! comes from the record; the kernel's rules are not listed for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +94,8 @@ impl<'a> OrderedChange<'a> {
             .collect()
     }
 
-    /// Puts in what comes, when all else is put in: first the rules of buckets, then the jumps to new ones.
+    /// Puts in what comes, when all else is put in: first the rules of buckets, then the jumps to
+    /// new ones.
     pub(super) fn additions(&self) -> Vec<Command> {
         let mut commands = Vec::new();
         for bucket in self.buckets() {
@@ -178,7 +181,8 @@ impl<'a> OrderedChange<'a> {
     }
 }
 
-/// Puts the rules that come among those that stand. Those before all others go to the head, one before the other; those behind all to the tail.
+/// Puts the rules that come among those that stand. Those before all others go to the head, one
+/// before the other; those behind all to the tail.
 fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, behind: Behind) -> Vec<Command> {
     slots.retain(|slot| !matches!(slot, Slot::Standing(0)));
     let is_standing = |slot: &Slot| matches!(slot, Slot::Standing(_));

@@ -68,7 +68,8 @@ impl PacketPath {
         Self::RefuseForward,
     ];
 
-    /// Those of a tunnel's packets that lead through a table. They stand as long as any tunnel has something in it.
+    /// Those of a tunnel's packets that lead through a table. They stand as long as any tunnel has
+    /// something in it.
     #[must_use]
     pub fn tunnel_paths(table: Table) -> &'static [Self] {
         match table {
@@ -168,14 +169,16 @@ impl PacketPath {
 
     /// What becomes of a packet that its tunnel allows, by the last rule of the tunnel's chain.
     ///
-    /// One that came out of a tunnel and passes through may go into a second tunnel, which has to allow it too.
+    /// One that came out of a tunnel and passes through may go into a second tunnel, which has to
+    /// allow it too.
     #[must_use]
     pub fn accept_target(self) -> Target {
         self.consent(Target::Jump)
     }
 
-    /// The same in a chain that goes on to a DROP. What the tunnel consents to comes back from `PLUTO-ONWARD` with the bit set if it goes into
-    /// a second tunnel. It must not come back into this chain, or the first tunnel would drop what it has consented to.
+    /// The same in a chain that goes on to a DROP. What the tunnel consents to comes back from
+    /// `PLUTO-ONWARD` with the bit set if it goes into a second tunnel. It must not come back into
+    /// this chain, or the first tunnel would drop what it has consented to.
     #[must_use]
     pub fn accept_target_before_drop(self) -> Target {
         self.consent(Target::Goto)

@@ -8,12 +8,13 @@ use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{BuiltIn, Command, SavedTable, Section, Table};
 use crate::settings::JumpPlace;
 
-/// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of these tables; a table that is not listed is
-/// not touched.
+/// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of
+/// these tables; a table that is not listed is not touched.
 ///
-/// Chains of ours that stand are emptied and filled again, and those that belong to no tunnel are removed. In the built-in chains a missing
-/// jump of ours is put in, a second one taken out, and one that is to come first put first again if others have been put before it. The filter table comes first: what it
-/// lets in by mistake must not wait for the others.
+/// Chains of ours that stand are emptied and filled again, and those that belong to no tunnel are
+/// removed. In the built-in chains a missing jump of ours is put in, a second one taken out, and
+/// one that is to come first put first again if others have been put before it. The filter table
+/// comes first: what it lets in by mistake must not wait for the others.
 #[must_use]
 pub fn rebuild(
     all_rules: &[TunnelRules],
@@ -28,7 +29,8 @@ pub fn rebuild(
     sections.filter(|section| !section.commands.is_empty()).collect()
 }
 
-/// The same, but our jumps go from where they stand to another place. One of the administrator's stays.
+/// The same, but our jumps go from where they stand to another place. One of the administrator's
+/// stays.
 #[must_use]
 pub fn move_jumps(
     all_rules: &[TunnelRules],
@@ -66,7 +68,8 @@ fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &SavedTab
     }
 }
 
-/// What takes away the chains that stood only for jumps of the administrator's, where no rule leads to them any more.
+/// What takes away the chains that stood only for jumps of the administrator's, where no rule leads
+/// to them any more.
 #[must_use]
 pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
@@ -85,7 +88,8 @@ pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
         .collect()
 }
 
-/// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as a listing tells.
+/// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as
+/// a listing tells.
 #[must_use]
 pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &SavedTable, jump_config: JumpConfig) -> bool {
     let desired = DesiredState::from_rules(all_rules, jump_config);

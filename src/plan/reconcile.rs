@@ -10,10 +10,11 @@ use crate::netfilter::{
 };
 use crate::settings::JumpPlace;
 
-/// What sets these tables right. From a chain of ours what is foreign is taken out, and what is missing is put in; if that will not do, it
-/// is emptied and filled again, with what its rules have counted (ip6tables-nft 1.8.9 and older begins at zero there, whatever it is told).
-/// All others, and the administrator's rules, are not touched. A chain that nobody needs goes, unless a rule of the administrator's leads to
-/// it: then it stays, empty.
+/// What sets these tables right. From a chain of ours what is foreign is taken out, and what is
+/// missing is put in; if that will not do, it is emptied and filled again, with what its rules have
+/// counted (ip6tables-nft 1.8.9 and older begins at zero there, whatever it is told). All others,
+/// and the administrator's rules, are not touched. A chain that nobody needs goes, unless a rule of
+/// the administrator's leads to it: then it stays, empty.
 ///
 /// The filter table comes first: what it lets in by mistake must not wait for the others.
 #[must_use]
@@ -104,8 +105,9 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
     }
 }
 
-/// What takes foreign rules out of a chain and puts those in that others have put before or behind the chain's own; what stands is not
-/// touched then. Nothing, where that would not do: where the chain's own rules are missing, or the order has to change.
+/// What takes foreign rules out of a chain and puts those in that others have put before or behind
+/// the chain's own; what stands is not touched then. Nothing, where that would not do: where the
+/// chain's own rules are missing, or the order has to change.
 fn patch_chain(
     desired: &DesiredState,
     table: Table,
@@ -181,8 +183,8 @@ fn refill_chain(
         .collect()
 }
 
-/// Sets the jump from a built-in chain right. One that has to move, or that stands several times, is taken out and put in anew. One of
-/// the administrator's is not touched.
+/// Sets the jump from a built-in chain right. One that has to move, or that stands several times,
+/// is taken out and put in anew. One of the administrator's is not touched.
 fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<Command> {
     let add = match desired.jump_config.place(table) {
         JumpPlace::First => Command::Insert,

@@ -6,13 +6,14 @@ use crate::netfilter::{Chain, ChainName, Command, Rule, Section, Target};
 
 /// How many chains a commit makes at most.
 ///
-/// iptables-nft keeps the names that a commit mentions in a sorted list, and walks through it for each one that it reads (`nft-cache.c`,
-/// 1.8.9 and 1.8.11): 40 000 chains in one commit took it 36 s where commits of 500 took 4.5, of 100 6.5
-/// and of 2000 5.3.
+/// iptables-nft keeps the names that a commit mentions in a sorted list, and walks through it for
+/// each one that it reads (`nft-cache.c`, 1.8.9 and 1.8.11): 40 000 chains in one commit took it 36
+/// s where commits of 500 took 4.5, of 100 6.5 and of 2000 5.3.
 const STAGE_CHAINS: usize = 500;
 
-/// The same sections, but chains that do not stand yet are made and filled first, so many at a time, each behind what it leads to. No
-/// packet comes there before the last commit, which alone puts in what leads to them: it is still all or nothing that begins to work.
+/// The same sections, but chains that do not stand yet are made and filled first, so many at a
+/// time, each behind what it leads to. No packet comes there before the last commit, which alone
+/// puts in what leads to them: it is still all or nothing that begins to work.
 ///
 /// Where they stand already, or are not many, everything stays in one commit.
 #[must_use]
@@ -72,7 +73,8 @@ fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<&'a
     order
 }
 
-/// As deep as packets go, at most: the kernel takes no rules that lead in a circle, and none that go deeper than 16 chains.
+/// As deep as packets go, at most: the kernel takes no rules that lead in a circle, and none that
+/// go deeper than 16 chains.
 fn visit_chain<'a>(
     chain: &'a ChainName,
     filling: &BTreeMap<&'a ChainName, Vec<Command>>,
@@ -157,7 +159,8 @@ mod tests {
         Command::Append(chain.into(), Rule::always(target))
     }
 
-    /// So many tunnels in one block, which sorts before them, and everything led to by the chain that sorts last.
+    /// So many tunnels in one block, which sorts before them, and everything led to by the chain
+    /// that sorts last.
     fn tunnels(count: usize) -> Section {
         let (bucket, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;

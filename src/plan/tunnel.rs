@@ -19,20 +19,23 @@ use crate::selector::{Family, Interface, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 use crate::updown_env::{ClientTranslation, Compression, HostAccess, SaMatch, Scope, Tunnel};
 
-/// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less what that gets wrong, and less what the
-/// administrator has set otherwise.
+/// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less
+/// what that gets wrong, and less what the administrator has set otherwise.
 ///
 /// - A host tunnel: between the gateway and the far network, both ways.
-/// - A client tunnel: between the two networks, through the gateway, both ways; and where the gateway has an address inside
-///   the tunnel (`leftsourceip=`, virtual addresses) or `hostaccess=yes`, also to and from the gateway.
+/// - A client tunnel: between the two networks, through the gateway, both ways; and where the
+///   gateway has an address inside the tunnel (`leftsourceip=`, virtual addresses) or
+///   `hostaccess=yes`, also to and from the gateway.
 /// - IPComp: packets too small to be worth compressing, which arrive as IP in IP from the peer.
 ///
-/// - Client address translation: between our own address, as long as the gateway has the packet in its hands, and the far network; and the
-///   translation itself.
-/// - A log group: copies of all that comes to one of its chains, and of what it does not open to the gateway itself.
+/// - Client address translation: between our own address, as long as the gateway has the packet in
+///   its hands, and the far network; and the translation itself.
+/// - A log group: copies of all that comes to one of its chains, and of what it does not open to
+///   the gateway itself.
 ///
-/// Every rule names both networks as well as the reqid or the device: reqids begin again at the same number with every
-/// pluto and are used again by charon, so that a number alone would let a stranger in.
+/// Every rule names both networks as well as the reqid or the device: reqids begin again at the
+/// same number with every pluto and are used again by charon, so that a number alone would let a
+/// stranger in.
 ///
 /// # Errors
 /// If what is set for it does not go with what it is.
@@ -101,7 +104,8 @@ pub struct PolicyContext<'a> {
     pub esp: Esp,
     /// The addresses of its peers; strongSwan can have one up with several.
     pub peers: &'a BTreeSet<IpAddr>,
-    /// Whether there is anything that a tunnel whose addresses are left to other rules has to be led past.
+    /// Whether there is anything that a tunnel whose addresses are left to other rules has to be
+    /// led past.
     pub nat_exemption: NatExemption,
     /// The bit that carries the consent of a first tunnel to a second one.
     pub mark: MarkBit,
@@ -193,10 +197,11 @@ fn add_tunnel_chain(
     });
 }
 
-/// Drops what goes into a tunnel that allows nothing and is of a kind that the tunnel was not made for; libreswan's kernel policies do not.
+/// Drops what goes into a tunnel that allows nothing and is of a kind that the tunnel was not made
+/// for; libreswan's kernel policies do not.
 ///
-/// Behind all tunnels: several of them between the same networks can bear one number, each for its own ports (strongSwan), and every one of
-/// them has been asked by then.
+/// Behind all tunnels: several of them between the same networks can bear one number, each for its
+/// own ports (strongSwan), and every one of them has been asked by then.
 fn drop_other_traffic(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -214,13 +219,15 @@ fn drop_other_traffic(
 
 /// Drops what comes out of a restricted tunnel and no tunnel has allowed, wherever it goes.
 ///
-/// PREROUTING may have given it another destination, in neither network of the tunnel: a machine that is published (docker), the gateway itself
-/// (REDIRECT), another tunnel. So it is known by its source and the policy alone, and judged by what the peer asked for. What it may ask for
-/// and was sent elsewhere is for the administrator's rules. These are heads and tails of one chain, so that no tunnel refuses what another
-/// one between the same networks, with the same number, lets be asked for.
+/// PREROUTING may have given it another destination, in neither network of the tunnel: a machine
+/// that is published (docker), the gateway itself (REDIRECT), another tunnel. So it is known by its
+/// source and the policy alone, and judged by what the peer asked for. What it may ask for and was
+/// sent elsewhere is for the administrator's rules. These are heads and tails of one chain, so that
+/// no tunnel refuses what another one between the same networks, with the same number, lets be
+/// asked for.
 ///
-/// To the gateway itself `host-access = "no"` leaves nothing but replies, whatever `allow` says and whichever destination PREROUTING has
-/// replaced.
+/// To the gateway itself `host-access = "no"` leaves nothing but replies, whatever `allow` says and
+/// whichever destination PREROUTING has replaced.
 fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
     for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
         let is_closed = path == PacketPath::RefuseInput && policy.host_access == GatewayAccess::No;
@@ -244,7 +251,8 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
     }
 }
 
-/// All of these, in the order in which iptables shows them: addresses, interfaces, protocols, and what has a name.
+/// All of these, in the order in which iptables shows them: addresses, interfaces, protocols, and
+/// what has a name.
 fn among(known: &[Match], more: Vec<Match>) -> Vec<Match> {
     let stands_first = |matched: &&Match| {
         matches!(
@@ -292,11 +300,13 @@ impl FilterPath {
     }
 }
 
-/// The paths of the filter table that a tunnel has a chain on. On others its packets are left to other rules.
+/// The paths of the filter table that a tunnel has a chain on. On others its packets are left to
+/// other rules.
 #[must_use]
 pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
     let local = tunnel.translation.map_or(tunnel.local_client, |translation| {
-        // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT, and POSTROUTING replaces ours after OUTPUT.
+        // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT,
+        // and POSTROUTING replaces ours after OUTPUT.
         Network::host(translation.own)
     });
     let mut allowed = Vec::new();
@@ -306,7 +316,8 @@ pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
     }
     allowed.extend(gateway_paths(tunnel, policy));
     if tunnel.log_group.is_some() || policy.chain.is_some() {
-        // libreswan's script logs there whether or not anybody is let in; and the administrator's chain has the first word everywhere.
+        // libreswan's script logs there whether or not anybody is let in; and the administrator's
+        // chain has the first word everywhere.
         for path in GATEWAY_PATHS {
             if !allowed.iter().any(|(taken, _)| *taken == path) {
                 allowed.push((path, AllowedTraffic::Undecided));
@@ -338,8 +349,9 @@ fn allowed_outbound(allow: &Allow) -> AllowedTraffic {
 /// The paths that end or begin at the gateway itself.
 const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
 
-/// Whether anything is forwarded for a tunnel. A host tunnel ends here; a far network that is nothing but our own address inside the tunnel
-/// has nobody behind us to talk to; and with client address translation libreswan has policies for two addresses only, both ours.
+/// Whether anything is forwarded for a tunnel. A host tunnel ends here; a far network that is
+/// nothing but our own address inside the tunnel has nobody behind us to talk to; and with client
+/// address translation libreswan has policies for two addresses only, both ours.
 fn forwards_packets(tunnel: &Tunnel) -> bool {
     let mut ours = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
@@ -350,8 +362,9 @@ fn forwards_packets(tunnel: &Tunnel) -> bool {
 
 /// What passes to and from the gateway itself.
 ///
-/// Where it is closed, and where other rules would decide although the tunnel is restricted, what comes out of the tunnel is dropped, but
-/// for answers to what the gateway asks itself. Whether it may ask is left to other rules.
+/// Where it is closed, and where other rules would decide although the tunnel is restricted, what
+/// comes out of the tunnel is dropped, but for answers to what the gateway asks itself. Whether it
+/// may ask is left to other rules.
 fn gateway_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<(PacketPath, AllowedTraffic)> {
     let [input, output] = GATEWAY_PATHS;
     let opened = match policy.host_access {
@@ -375,9 +388,11 @@ fn daemon_opens_gateway(tunnel: &Tunnel) -> bool {
     }
 }
 
-/// Client address translation: what comes from our own address leaves with the one that the peer gave us, and the other way round.
+/// Client address translation: what comes from our own address leaves with the one that the peer
+/// gave us, and the other way round.
 ///
-/// Only what this tunnel's policy takes: a policy of another tunnel to the same network has an end of its own.
+/// Only what this tunnel's policy takes: a policy of another tunnel to the same network has an end
+/// of its own.
 fn add_client_translation(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -412,8 +427,9 @@ const IPV4_TCP_HEADERS: u16 = 40;
 /// How much longer an IPv6 header is, in bytes.
 const IPV6_EXTRA_HEADER: u16 = 20;
 
-/// The most that ESP adds to a packet, in bytes: an outer IPv6 header (40), UDP (8), ESP's own header (8) and vector (16), padding with its
-/// length and next header (17), and a check value (32). AH, and ESP with less, add less.
+/// The most that ESP adds to a packet, in bytes: an outer IPv6 header (40), UDP (8), ESP's own
+/// header (8) and vector (16), padding with its length and next header (17), and a check value
+/// (32). AH, and ESP with less, add less.
 const MAX_ESP_OVERHEAD: u16 = 121;
 
 /// What the path takes where nobody knows it, in bytes: an Ethernet.
@@ -421,8 +437,9 @@ const ETHERNET_MTU: u16 = 1500;
 
 /// Keeps the segments of TCP connections small enough, in both directions.
 ///
-/// What goes into the tunnel is asked its path, which knows what IPsec adds. What comes out of it tells the other side how large the
-/// segments into the tunnel may be, but its own path is that to the machine behind us, which knows nothing of IPsec: so that is a number.
+/// What goes into the tunnel is asked its path, which knows what IPsec adds. What comes out of it
+/// tells the other side how large the segments into the tunnel may be, but its own path is that to
+/// the machine behind us, which knows nothing of IPsec: so that is a number.
 fn add_mss_clamp(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -504,7 +521,8 @@ pub(super) fn tunnel_matches(
     matches
 }
 
-/// Whether a match on a network asks anything: everything lies in 0.0.0.0/0, and iptables would not show it.
+/// Whether a match on a network asks anything: everything lies in 0.0.0.0/0, and iptables would not
+/// show it.
 pub(super) fn is_restrictive(matched: &Match) -> bool {
     match matched {
         Match::Source(Network::Prefix(prefix)) | Match::Destination(Network::Prefix(prefix)) => prefix.prefix_len() > 0,
@@ -547,8 +565,8 @@ pub(super) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
 
 /// The two gateways between which a tunnel's packets may arrive as IP in IP.
 ///
-/// Not where the inner family is another than the outer one: those packets belong to the other family's ruleset, and
-/// strongSwan's script never let them in either.
+/// Not where the inner family is another than the outer one: those packets belong to the other
+/// family's ruleset, and strongSwan's script never let them in either.
 fn ipcomp_hosts(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
     let of_this_family = |address: &IpAddr| Family::of_address(*address) == tunnel.family();
     match tunnel.compression {
@@ -562,7 +580,8 @@ fn ipcomp_hosts(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
 
 /// By what a packet of a compressing tunnel is known that was not worth compressing.
 ///
-/// ESP is taken off it, and what remains, IP in IP between the gateways, is received once more before the inner packet appears.
+/// ESP is taken off it, and what remains, IP in IP between the gateways, is received once more
+/// before the inner packet appears.
 fn ipcomp_matches(tunnel: &Tunnel, me: IpAddr, peer: IpAddr) -> Vec<Match> {
     let (address, inner) = match tunnel.family() {
         Family::Ipv4 => (IpNet::from(peer), IP_IN_IP),

@@ -1,9 +1,10 @@
 //! The one order in which tunnels are asked about a packet.
 //!
-//! Selectors may overlap: a road warrior's address lies in a site's network, and both tunnels use one interface. Which of them is asked
-//! first then decides what passes, so it must not depend on which came up last. Every part of the program uses this order: what
-//! restricts first ([`super::dispatch::Precedence`]), then narrower remote networks, narrower local networks, narrower traffic
-//! selectors, and the tunnel's id.
+//! Selectors may overlap: a road warrior's address lies in a site's network, and both tunnels use
+//! one interface. Which of them is asked first then decides what passes, so it must not depend on
+//! which came up last. Every part of the program uses this order: what restricts first
+//! ([`super::dispatch::Precedence`]), then narrower remote networks, narrower local networks,
+//! narrower traffic selectors, and the tunnel's id.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,8 @@ use crate::selector::{Family, Network, Traffic};
 /// The place of a tunnel among those that are asked in one bucket: the least comes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TunnelOrder {
-    /// How many bits of an address the remote network leaves open. A range counts as the smallest prefix that covers it.
+    /// How many bits of an address the remote network leaves open. A range counts as the smallest
+    /// prefix that covers it.
     remote: u8,
     /// The same of the local network.
     local: u8,

@@ -14,7 +14,8 @@ use crate::selector::{Interface, Network};
 /// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelRules {
-    /// Its chains and their rules in the filter table, and the rules in the blocks that lead to them.
+    /// Its chains and their rules in the filter table, and the rules in the blocks that lead to
+    /// them.
     #[serde(rename = "piece")]
     filter: ChainFragment,
     /// The same in other tables, if it has anything there.
@@ -24,7 +25,8 @@ pub struct TunnelRules {
     /// The blocks that it hangs in.
     #[serde(rename = "blocks")]
     pub buckets: BTreeSet<DispatchBucket>,
-    /// Where its rules stand in them among those of others. None for what has none there, and before the third layout.
+    /// Where its rules stand in them among those of others. None for what has none there, and
+    /// before the third layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<TunnelOrder>,
     /// Its device, if it is known by one.
@@ -48,7 +50,8 @@ pub(super) struct TunnelChain {
     pub(super) name: ChainName,
     /// The far end, which says which block it hangs in.
     pub(super) remote: Network,
-    /// By what the block knows its packets. Each of these leads into the chain; without any it is not hung up.
+    /// By what the block knows its packets. Each of these leads into the chain; without any it is
+    /// not hung up.
     pub(super) conditions: Vec<Vec<Match>>,
     /// Its rules.
     pub(super) rules: Vec<Rule>,
@@ -94,7 +97,8 @@ impl TunnelRules {
         elsewhere.chain(shared).chain([Table::Filter]).collect()
     }
 
-    /// Whether it has nothing in a table but what keeps other rules from translating its packets: without the table nobody does.
+    /// Whether it has nothing in a table but what keeps other rules from translating its packets:
+    /// without the table nobody does.
     #[must_use]
     pub fn can_omit_nat(&self) -> bool {
         let is_nat = |part: &&OptionalChains| SharedChains::Optional((*part).clone()).table() == Table::Nat;
@@ -178,7 +182,8 @@ impl TunnelRules {
             .find(|bucket| self.in_bucket(bucket).iter().flatten().any(&leads_there))
     }
 
-    /// Its rules in a block: those before the rules of all others that stand at the tail, and those there.
+    /// Its rules in a block: those before the rules of all others that stand at the tail, and those
+    /// there.
     pub(super) fn in_bucket(&self, bucket: &DispatchBucket) -> [Vec<&Rule>; 2] {
         let chain = Chain::Own(bucket.chain_name());
         let (mut heads, mut tails) = (Vec::new(), Vec::new());

@@ -20,7 +20,8 @@ pub enum Record {
     /// What holds two networks apart, from `start` or the first `up` until it is lifted.
     #[serde(rename = "guard")]
     ClearTextBlock(Box<ClearTextBlockRecord>),
-    /// What lets in ESP for a tunnel whose packets are of the other family, and which is on record there under the same name.
+    /// What lets in ESP for a tunnel whose packets are of the other family, and which is on record
+    /// there under the same name.
     #[serde(rename = "outer")]
     EspPeer(EspPeerRecord),
 }
@@ -52,13 +53,15 @@ pub struct ClearTextBlockRecord {
     /// The one behind the peer.
     #[serde(rename = "far")]
     pub remote: Network,
-    /// The tunnel that asked for it first, as its `up` described it; none if only the settings name these networks.
+    /// The tunnel that asked for it first, as its `up` described it; none if only the settings name
+    /// these networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Tunnel>,
     /// The others that have asked for it.
     #[serde(default, rename = "tunnels", skip_serializing_if = "Vec::is_empty")]
     pub other_tunnels: Vec<Tunnel>,
-    /// A name by which the settings know the connections that it is for, if they name these networks.
+    /// A name by which the settings know the connections that it is for, if they name these
+    /// networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<NamePattern>,
     /// Further such names.
@@ -104,7 +107,8 @@ struct Tag {
 }
 
 impl Record {
-    /// Reads one, in two goes: where its kind stands among its fields, one go would keep all of them aside until it is known.
+    /// Reads one, in two goes: where its kind stands among its fields, one go would keep all of
+    /// them aside until it is known.
     ///
     /// # Errors
     /// If it is none.
@@ -185,7 +189,8 @@ impl ClearTextBlockRecord {
         self.tunnel.iter().chain(&self.other_tunnels)
     }
 
-    /// The connections that have asked for it, each once; none if only the settings name its networks.
+    /// The connections that have asked for it, each once; none if only the settings name its
+    /// networks.
     #[must_use]
     pub fn connections(&self) -> Vec<&ConnectionName> {
         let mut connections = Vec::new();
@@ -197,7 +202,8 @@ impl ClearTextBlockRecord {
         connections
     }
 
-    /// Whether it is for a connection, or would be: named as the daemon calls it, or as it is called in the daemon's configuration.
+    /// Whether it is for a connection, or would be: named as the daemon calls it, or as it is
+    /// called in the daemon's configuration.
     #[must_use]
     pub fn is_for(&self, connection: &ConnectionName) -> bool {
         let is_its = |asker: &Tunnel| {

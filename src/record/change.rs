@@ -11,7 +11,8 @@ use super::store::{Store, absent_is_none};
 use crate::netfilter::Ruleset;
 
 impl Store {
-    /// Writes down what is about to be done. After this only [`Store::commit`] or [`Store::roll_back`] set the record right.
+    /// Writes down what is about to be done. After this only [`Store::commit`] or
+    /// [`Store::roll_back`] set the record right.
     ///
     /// # Errors
     /// If something cannot be written, as on a full file system; nothing is left of it then.
@@ -25,7 +26,8 @@ impl Store {
             written = self.write_begin(journal, added);
         }
         if written.is_err() {
-            // What stands in the way of undoing this stands in the way of the next call too, which will say so.
+            // What stands in the way of undoing this stands in the way of the next call too, which
+            // will say so.
             let _ = file::remove(&self.folder.join("pending.new"));
             let _ = self
                 .roll_back(journal, removed, added)
@@ -34,8 +36,9 @@ impl Store {
         written
     }
 
-    /// The whole records first: once `journal` stands, a later call may complete the change from them. The entries under `nodes`
-    /// last: a call that dies before `journal` stands must not have made any.
+    /// The whole records first: once `journal` stands, a later call may complete the change from
+    /// them. The entries under `nodes` last: a call that dies before `journal` stands must not have
+    /// made any.
     fn write_begin(&self, journal: &Journal, added: &[Record]) -> Result<(), RecordError> {
         if !added.is_empty() {
             self.prepare_for_downs()?;
@@ -54,7 +57,8 @@ impl Store {
         file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
     }
 
-    /// Makes the note of a change that was abandoned say that nothing goes and nothing comes, but that its tables may hold a part of it.
+    /// Makes the note of a change that was abandoned say that nothing goes and nothing comes, but
+    /// that its tables may hold a part of it.
     ///
     /// # Errors
     /// If it cannot be written; it says what it said before then.
@@ -71,7 +75,8 @@ impl Store {
     /// Makes the record say what the kernel now holds.
     ///
     /// # Errors
-    /// If a file cannot be changed; `journal` stands then, and the next call completes or undoes the change.
+    /// If a file cannot be changed; `journal` stands then, and the next call completes or undoes
+    /// the change.
     pub fn commit(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
         let ruleset = journal.ruleset;
         for record in removed {
@@ -81,8 +86,8 @@ impl Store {
         self.clear_journal()
     }
 
-    /// Makes the record say what it said before, since the kernel refused the change. `journal` stands until [`Store::clear_journal`]: a part of
-    /// the change can have been made.
+    /// Makes the record say what it said before, since the kernel refused the change. `journal`
+    /// stands until [`Store::clear_journal`]: a part of the change can have been made.
     ///
     /// # Errors
     /// If a file cannot be changed.
@@ -104,8 +109,9 @@ impl Store {
         absent_is_none(file::read(&self.folder.join("pending")))
     }
 
-    /// Sets the record right after a call that died: the change is made or not made, as it says itself. What the kernel holds is
-    /// unknown and has to be rebuilt; only then [`Store::clear_journal`].
+    /// Sets the record right after a call that died: the change is made or not made, as it says
+    /// itself. What the kernel holds is unknown and has to be rebuilt; only then
+    /// [`Store::clear_journal`].
     ///
     /// # Errors
     /// If a file cannot be changed or a record not be read.
@@ -114,7 +120,8 @@ impl Store {
         self.reindex(journal.ruleset)
     }
 
-    /// Makes the record say what the kernel now holds, where all of it has changed: an older version may have entered records elsewhere.
+    /// Makes the record say what the kernel now holds, where all of it has changed: an older
+    /// version may have entered records elsewhere.
     ///
     /// # Errors
     /// If a file cannot be changed or a record not be read; `journal` stands then.
@@ -158,7 +165,8 @@ impl Store {
             Recovery::RollBack => {
                 for id in &journal.added {
                     file::remove(&self.new_file(ruleset, id))?;
-                    // There where a call died after it had begun to commit. One that replaced another stays: the old one is lost.
+                    // There where a call died after it had begun to commit. One that replaced
+                    // another stays: the old one is lost.
                     if !journal.removed.contains(id) {
                         file::remove(&self.tunnel_file(ruleset, id))?;
                     }
@@ -182,7 +190,8 @@ impl Store {
         Ok(())
     }
 
-    /// Strikes what goes from the folders that it is found by no more, and removes those that are empty.
+    /// Strikes what goes from the folders that it is found by no more, and removes those that are
+    /// empty.
     pub(super) fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
@@ -205,7 +214,8 @@ impl Store {
     }
 }
 
-/// Makes the folder of a file of the index, below one that stands. Some are in others: `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
+/// Makes the folder of a file of the index, below one that stands. Some are in others:
+/// `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
 fn make_parent(path: &Path, top: &Path) -> Result<(), RecordError> {
     let Some(folder) = path.parent().filter(|folder| *folder != top) else {
         return Ok(());

@@ -15,11 +15,12 @@ use crate::selector::Expected;
 /// The names that IKE daemons have as processes, as `/proc/PID/stat` shows them (cut to 15 bytes).
 const NAMES: [&str; 4] = ["pluto", "charon", "charon-systemd", "charon-nm"];
 
-/// More than a process says in `/proc/PID/stat`, in bytes: 52 numbers of 20 digits at most, and a name.
+/// More than a process says in `/proc/PID/stat`, in bytes: 52 numbers of 20 digits at most, and a
+/// name.
 const LONGEST_STAT: usize = 2048;
 
-/// How far up from the hook a daemon is looked for: between the two stand a shell or two (`sh -c`, `ipsec`, a script of the
-/// administrator's that calls us).
+/// How far up from the hook a daemon is looked for: between the two stand a shell or two (`sh -c`,
+/// `ipsec`, a script of the administrator's that calls us).
 const ANCESTORS: usize = 10;
 
 /// One run of an IKE daemon. A process number alone comes again; with its start time it does not.
@@ -91,7 +92,8 @@ impl Process {
         Self::look(pid).ok()?
     }
 
-    /// The same, where it matters why nothing was read; nothing where it says what nobody understands.
+    /// The same, where it matters why nothing was read; nothing where it says what nobody
+    /// understands.
     fn look(pid: u32) -> io::Result<Option<Self>> {
         let mut file = File::open(format!("/proc/{pid}/stat"))?;
         let mut line = [0; LONGEST_STAT];
@@ -101,7 +103,8 @@ impl Process {
         Ok(Self::parse(&line))
     }
 
-    /// The name stands in brackets and may itself hold blanks and brackets, so the line is read from its last bracket.
+    /// The name stands in brackets and may itself hold blanks and brackets, so the line is read
+    /// from its last bracket.
     fn parse(stat: &str) -> Option<Self> {
         let (start, rest) = stat.rsplit_once(") ")?;
         let name = start.split_once('(')?.1.to_owned();

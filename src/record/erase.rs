@@ -6,7 +6,8 @@ use super::store::Store;
 use crate::netfilter::Ruleset;
 
 impl Store {
-    /// Forgets everything that is on record in a ruleset, whether or not it can be read. The kernel must hold nothing of it any more.
+    /// Forgets everything that is on record in a ruleset, whether or not it can be read. The kernel
+    /// must hold nothing of it any more.
     ///
     /// # Errors
     /// If a file cannot be removed.

@@ -12,14 +12,17 @@ use serde::de::DeserializeOwned;
 
 use super::error::RecordError;
 
-/// The largest file that is written and read, in bytes. What is larger is refused before anything changes: thousands of services in each
-/// of a tunnel's chains, which no kernel would walk for a packet either.
+/// The largest file that is written and read, in bytes. What is larger is refused before anything
+/// changes: thousands of services in each of a tunnel's chains, which no kernel would walk for a
+/// packet either.
 const LARGEST: u64 = 1 << 24;
 
-/// How often a folder is made anew that other calls take away between two looks at it. Each time is another call's last tunnel.
+/// How often a folder is made anew that other calls take away between two looks at it. Each time is
+/// another call's last tunnel.
 const RACES: usize = 1000;
 
-/// Does it again where it was interrupted. The standard library does so only for some system calls, and on some file systems every one can be.
+/// Does it again where it was interrupted. The standard library does so only for some system calls,
+/// and on some file systems every one can be.
 pub(super) fn retried<T>(mut change: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match change() {
@@ -89,7 +92,8 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RecordError> {
     Ok(bytes)
 }
 
-/// The same into what another file has been read into before, which saves making room for each of ten thousand files anew.
+/// The same into what another file has been read into before, which saves making room for each of
+/// ten thousand files anew.
 pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordError> {
     let opened = OpenOptions::new()
         .read(true)
@@ -159,7 +163,8 @@ pub(super) fn parse_by<T>(
     read(bytes).map_err(malformed)
 }
 
-/// Writes a new file, without a blank that nothing needs; one that an earlier call left there is replaced.
+/// Writes a new file, without a blank that nothing needs; one that an earlier call left there is
+/// replaced.
 pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
     let mut text = serde_json::to_vec(content).map_err(|error| RecordError::Malformed {
         path: path.to_owned(),
@@ -195,7 +200,8 @@ pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
     }
 }
 
-/// Makes an empty file in a folder, and the folder if it is not there. The folder lies in one that is ours alone.
+/// Makes an empty file in a folder, and the folder if it is not there. The folder lies in one that
+/// is ours alone.
 pub(super) fn touch_in(folder: &Path, name: &str) -> Result<(), RecordError> {
     let path = folder.join(name);
     match touch(&path) {
@@ -239,7 +245,8 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 
 /// The names in a folder, none where there is no folder. Names that are not UTF-8 are none of ours.
 ///
-/// To take a folder that could not be read to its end for one that holds no more would take away what others need.
+/// To take a folder that could not be read to its end for one that holds no more would take away
+/// what others need.
 pub(super) fn names(path: &Path) -> Result<impl Iterator<Item = Result<String, RecordError>> + use<>, RecordError> {
     let entries = match retried(|| fs::read_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

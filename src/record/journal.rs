@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::TunnelId;
 
-/// What the file `journal` says: which change a call was about to make, and what is to become of it if that call dies.
+/// What the file `journal` says: which change a call was about to make, and what is to become of it
+/// if that call dies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// The format of this file, [`super::FORMAT`].
@@ -41,11 +42,13 @@ fn is_filter_only(tables: &BTreeSet<Table>) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recovery {
-    /// It is made. So it is with every `down`, because the tunnel is gone in any case; and with strongSwan's `up`, because
-    /// charon does not care how its hook ended and will call `down` for the tunnel one day.
+    /// It is made. So it is with every `down`, because the tunnel is gone in any case; and with
+    /// strongSwan's `up`, because charon does not care how its hook ended and will call `down` for
+    /// the tunnel one day.
     #[serde(rename = "complete")]
     RollForward,
-    /// It is not made. So it is with Pluto's `up`: a hook that dies has refused the tunnel, and there will be no `down`.
+    /// It is not made. So it is with Pluto's `up`: a hook that dies has refused the tunnel, and
+    /// there will be no `down`.
     #[serde(rename = "abandon")]
     RollBack,
 }

@@ -45,8 +45,8 @@ impl Drop for Lock {
 impl Lock {
     /// Takes the lock `top/NAMESPACE/lock`, making what is missing. Waits until `deadline` at most.
     ///
-    /// The last tunnel's `down` removes the file and the folders while it holds the lock; whoever waited on that file then holds
-    /// a lock that nobody else will ever see, and tries again.
+    /// The last tunnel's `down` removes the file and the folders while it holds the lock; whoever
+    /// waited on that file then holds a lock that nobody else will ever see, and tries again.
     pub(super) fn acquire(top: &Path, folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
         let path = folder.join("lock");
         wait(&path, deadline, || {
@@ -60,7 +60,8 @@ impl Lock {
         })
     }
 
-    /// Takes the lock `folder/lock` if there is such a folder, and makes none. Waits until `deadline` at most.
+    /// Takes the lock `folder/lock` if there is such a folder, and makes none. Waits until
+    /// `deadline` at most.
     pub(super) fn acquire_existing(folder: &Path, deadline: Instant) -> Result<Option<Self>, RecordError> {
         let path = folder.join("lock");
         wait(&path, deadline, || match check_folder(folder) {
@@ -121,7 +122,8 @@ fn attempt(path: &Path) -> Result<Option<Lock>, RecordError> {
     }
 }
 
-/// Opens the file, or makes it; not for writing, because programs that hold it open have it for their standard output.
+/// Opens the file, or makes it; not for writing, because programs that hold it open have it for
+/// their standard output.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

@@ -25,11 +25,13 @@
 //!     network/holders/address-10.1.0.1/…  for which far networks something is in: empty files
 //! ```
 //!
-//! The folders under `nodes` mirror the chain tree: the first tunnel makes one, the last removes it, and finding out costs the
-//! same however many tunnels there are. With the last tunnel of all (and the last user of name servers) everything goes, down to `/run/pluto-updown` itself.
+//! The folders under `nodes` mirror the chain tree: the first tunnel makes one, the last removes
+//! it, and finding out costs the same however many tunnels there are. With the last tunnel of all
+//! (and the last user of name servers) everything goes, down to `/run/pluto-updown` itself.
 //!
-//! Files are written beside and renamed over. A change writes `journal` before it touches the kernel and removes it when the
-//! record is right again, so that a call that finds it knows that another died between the two.
+//! Files are written beside and renamed over. A change writes `journal` before it touches the
+//! kernel and removes it when the record is right again, so that a call that finds it knows that
+//! another died between the two.
 
 mod any_record;
 mod called;

@@ -1,8 +1,10 @@
 //! Which network namespace a record is of.
 //!
-//! The folder's name is the namespace's inode number, and the kernel gives that of a deleted namespace to a new one. What tells the two
-//! apart is the kernel's own rtnetlink socket, which each namespace has from its beginning to its end: sockets' inode numbers come from a
-//! counter (`get_next_ino`) and none comes twice before that has run through 2^32. `SO_NETNS_COOKIE` would say the same.
+//! The folder's name is the namespace's inode number, and the kernel gives that of a deleted
+//! namespace to a new one. What tells the two apart is the kernel's own rtnetlink socket, which
+//! each namespace has from its beginning to its end: sockets' inode numbers come from a counter
+//! (`get_next_ino`) and none comes twice before that has run through 2^32. `SO_NETNS_COOKIE` would
+//! say the same.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -17,7 +19,8 @@ use crate::netfilter::Ruleset;
 /// The beginning of the name of the file that says whose the record is.
 const MARK: &str = "socket-";
 
-/// The name of the file that says that a record is of our own network namespace, if this is the number of ours. It is found out once.
+/// The name of the file that says that a record is of our own network namespace, if this is the
+/// number of ours. It is found out once.
 pub(super) fn mark(namespace: u64) -> Option<String> {
     static FOUND: Mutex<Option<(u64, String)>> = Mutex::new(None);
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,8 +53,9 @@ fn find_mark(namespace: u64) -> Option<String> {
     }
 }
 
-/// The inode number of the kernel's own socket of protocol 0 (NETLINK_ROUTE), in what `/proc/net/netlink` says: the columns sk, Eth, Pid,
-/// Groups, Rmem, Wmem, Dump, Locks, Drops, Inode (`netlink_seq_show`).
+/// The inode number of the kernel's own socket of protocol 0 (NETLINK_ROUTE), in what
+/// `/proc/net/netlink` says: the columns sk, Eth, Pid, Groups, Rmem, Wmem, Dump, Locks, Drops,
+/// Inode (`netlink_seq_show`).
 fn kernel_socket(sockets: &str) -> Option<u64> {
     sockets.lines().find_map(|line| {
         let mut columns = line.split_ascii_whitespace().skip(1);
@@ -88,8 +92,8 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what was in a former namespace: its rules and routes are gone with it. What was changed of name servers was not in it, and
-    /// its users are given up with their daemons.
+    /// Forgets what was in a former namespace: its rules and routes are gone with it. What was
+    /// changed of name servers was not in it, and its users are given up with their daemons.
     fn forget_former_namespace(&self) -> Result<(), RecordError> {
         for ruleset in Ruleset::all() {
             file::remove_tree(&self.ruleset_folder(ruleset))?;

@@ -1,5 +1,5 @@
-//! Who has a tunnel up. Under strongSwan several can at a time, with one name and equal selectors: two clients behind one NAT, or
-//! one whose new association is up before its old one is down.
+//! Who has a tunnel up. Under strongSwan several can at a time, with one name and equal selectors:
+//! two clients behind one NAT, or one whose new association is up before its old one is down.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,8 @@ use super::tunnel::TunnelRecord;
 use crate::settings::Policy;
 use crate::updown_env::{HostAccess, PeerText, Tunnel};
 
-/// How many ups that an older version of this program has counted, and did not tell apart, are told apart now.
+/// How many ups that an older version of this program has counted, and did not tell apart, are told
+/// apart now.
 const GUESSED_MAX: u32 = 64;
 
 /// One `up` that has had no `down` yet.
@@ -31,13 +32,15 @@ pub struct Opener {
     /// The peer's.
     #[serde(rename = "peer", default, skip_serializing_if = "Option::is_none")]
     pub remote_host: Option<IpAddr>,
-    /// charon's number of the IKE association. It gives a number once, but another one to the association when that is rekeyed, without a call:
-    /// one that is equal says who calls, one that is not says nothing.
+    /// charon's number of the IKE association. It gives a number once, but another one to the
+    /// association when that is rekeyed, without a call: one that is equal says who calls, one that
+    /// is not says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_id: Option<u32>,
     /// Whether the gateway's own addresses were to be reached through the tunnel too.
     pub host_access: HostAccess,
-    /// What was set for this one, where that differs from the record's policy, which is what all of them allow.
+    /// What was set for this one, where that differs from the record's policy, which is what all of
+    /// them allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
 }
@@ -105,7 +108,8 @@ impl Opener {
         !is_certain(&self.certainty) || call.remote_id.is_empty()
     }
 
-    /// Whether a call is about other addresses of the gateways: MOBIKE has moved it, or it is another one.
+    /// Whether a call is about other addresses of the gateways: MOBIKE has moved it, or it is
+    /// another one.
     #[must_use]
     pub fn has_other_hosts_than(&self, call: &Tunnel) -> bool {
         (self.local_host, self.remote_host) != (call.local_host, call.remote_host)
@@ -136,8 +140,9 @@ impl TunnelRecord {
         })
     }
 
-    /// The tunnel as it is while these have it up, each with its own policy: what all of them allow, the gateway to be reached only if all of
-    /// them asked for it, and for the rest as the last one described it.
+    /// The tunnel as it is while these have it up, each with its own policy: what all of them
+    /// allow, the gateway to be reached only if all of them asked for it, and for the rest as the
+    /// last one described it.
     #[must_use]
     pub fn with_openers(self, mut openers: Vec<Opener>) -> Self {
         let policy = Policy::of_all(openers.iter().filter_map(|opener| opener.policy.as_ref()));

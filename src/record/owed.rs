@@ -1,8 +1,10 @@
-//! Downs that could not be executed: what a call leaves that got neither the lock nor the space, or whose change was refused.
+//! Downs that could not be executed: what a call leaves that got neither the lock nor the space, or
+//! whose change was refused.
 //!
-//! strongSwan ignores how its hook ended and never calls again, so such a `down` would be forgotten. It becomes a note: empty files whose
-//! names hold the tunnel, in a folder that the first `up` has made. On a full tmpfs an empty file takes no page. Whoever holds the lock
-//! next executes the note, and looks for others once more when it has released the lock.
+//! strongSwan ignores how its hook ended and never calls again, so such a `down` would be
+//! forgotten. It becomes a note: empty files whose names hold the tunnel, in a folder that the
+//! first `up` has made. On a full tmpfs an empty file takes no page. Whoever holds the lock next
+//! executes the note, and looks for others once more when it has released the lock.
 
 use std::path::PathBuf;
 
@@ -14,7 +16,8 @@ use crate::updown_env::Tunnel;
 /// The folder of notes, and of what is kept for a full file system.
 const FOLDER: &str = "downs";
 
-/// The files that are kept for a full file system: a removal deletes them and has room for a journal entry. The first one has a page.
+/// The files that are kept for a full file system: a removal deletes them and has room for a
+/// journal entry. The first one has a page.
 const SPARES: [&str; 4] = ["spare-0", "spare-1", "spare-2", "spare-3"];
 
 /// The size of a page, in bytes.
@@ -23,13 +26,15 @@ const PAGE: usize = 4096;
 /// With how many digits a note's number is written.
 const DIGITS: usize = 10;
 
-/// How much of a tunnel one name holds, in bytes: a name has 255 at most (`NAME_MAX`), and the numbers in front take up to 40.
+/// How much of a tunnel one name holds, in bytes: a name has 255 at most (`NAME_MAX`), and the
+/// numbers in front take up to 40.
 const PART: usize = 210;
 
 /// A `down` that is still to be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwedDown {
-    /// The tunnel, as the call described it; nothing, if the note cannot be read, or is being written.
+    /// The tunnel, as the call described it; nothing, if the note cannot be read, or is being
+    /// written.
     pub tunnel: Option<Tunnel>,
     /// The names of its files, in their order.
     names: Vec<String>,
@@ -59,8 +64,8 @@ impl<'a> Part<'a> {
 }
 
 impl Store {
-    /// Notes a `down` that is still to be executed. Needs no lock. Says whether there was anything to note it in: without a record there is
-    /// nothing to remove.
+    /// Notes a `down` that is still to be executed. Needs no lock. Says whether there was anything
+    /// to note it in: without a record there is nothing to remove.
     ///
     /// # Errors
     /// If it cannot be written: then nobody will ever execute it.
@@ -164,7 +169,8 @@ impl Store {
         Ok(names)
     }
 
-    /// Makes the folder of notes beforehand, and what is kept for a full file system. An `up` goes on without the latter.
+    /// Makes the folder of notes beforehand, and what is kept for a full file system. An `up` goes
+    /// on without the latter.
     pub(super) fn prepare_for_downs(&self) -> Result<(), RecordError> {
         let folder = self.folder.join(FOLDER);
         if folder.join(SPARES[0]).exists() {

@@ -4,7 +4,8 @@ use super::tunnel::TunnelRecord;
 use crate::netfilter::Match;
 
 impl TunnelRecord {
-    /// The reqid by which its rules know its packets, if they do; with IPComp the one of the transformation that is not it.
+    /// The reqid by which its rules know its packets, if they do; with IPComp the one of the
+    /// transformation that is not it.
     #[must_use]
     pub fn reqid(&self) -> Option<u32> {
         let tables = self.tunnel_rules.tables().into_iter();

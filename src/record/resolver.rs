@@ -1,8 +1,9 @@
 //! Who uses a peer's name servers, and what was changed for it.
 //!
-//! It has a folder and a lock of its own below the namespace's: programs that are told of name servers can hang, and no tunnel waits
-//! with its rules for them. What a call asks is a file in `requests` before it waits for that lock. Whoever holds the lock does what
-//! all of them ask, so that a call which does not get it in time has lost nothing.
+//! It has a folder and a lock of its own below the namespace's: programs that are told of name
+//! servers can hang, and no tunnel waits with its rules for them. What a call asks is a file in
+//! `requests` before it waits for that lock. Whoever holds the lock does what all of them ask, so
+//! that a call which does not get it in time has lost nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,21 +43,24 @@ const MOST: usize = 1024;
 /// How often a request is written anew because the folder went with what others asked.
 const RACES: usize = 1000;
 
-/// What the file `resolver/state` says. Everything that a user has changed follows from it, so that it can be changed again, or
-/// back, whatever became of the call that did it. What is not confirmed to be changed stays in it.
+/// What the file `resolver/state` says. Everything that a user has changed follows from it, so that
+/// it can be changed again, or back, whatever became of the call that did it. What is not confirmed
+/// to be changed stays in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolverRecord {
     /// The format of this file, [`FORMAT`] when it is written.
     pub format: u32,
     /// The users, in the order in which they came.
     pub users: Vec<NameUser>,
-    /// The file that was taken over, with no symbolic link on the way to it; what it held is in `resolver/original`.
+    /// The file that was taken over, with no symbolic link on the way to it; what it held is in
+    /// `resolver/original`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// Which file that is: the same path leads to another one in another mount namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<FileIdentity>,
-    /// The domains that unbound was told to forward, and to where; to nowhere, as long as it is not confirmed what it has.
+    /// The domains that unbound was told to forward, and to where; to nowhere, as long as it is not
+    /// confirmed what it has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forwards: BTreeMap<Domain, Vec<IpAddr>>,
     /// The run of unbound that was told. The next one knows nothing of it.
@@ -89,7 +93,8 @@ impl ResolverRecord {
     }
 }
 
-/// A file, and where its path leads to it. Inodes are used again, but not while their file is there.
+/// A file, and where its path leads to it. Inodes are used again, but not while their file is
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// The device of its file system (stat(2), `st_dev`).
@@ -100,7 +105,8 @@ pub struct FileIdentity {
     pub mount_namespace: u64,
 }
 
-/// One run of a program that is no IKE daemon. A process number alone comes again; with its start time it does not.
+/// One run of a program that is no IKE daemon. A process number alone comes again; with its start
+/// time it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRun {
     /// Process number.
@@ -158,7 +164,8 @@ pub enum Confirmation {
     /// It did.
     #[default]
     Confirmed,
-    /// It failed, or was killed because it took too long, or the call died: it may have done it or not.
+    /// It failed, or was killed because it took too long, or the call died: it may have done it or
+    /// not.
     Unconfirmed,
 }
 
@@ -189,8 +196,9 @@ pub struct LinkSettings {
     pub domains: Vec<LinkWord>,
 }
 
-/// A name server or a domain as `resolvectl` writes it: `192.0.2.1`, `fe80::1%2`, `[2001:db8::1]:53#dns.example`, `~corp.example`,
-/// `~.`; 1 to 300 bytes of `A-Za-z0-9._~:%#[]-`, not beginning with `-`.
+/// A name server or a domain as `resolvectl` writes it: `192.0.2.1`, `fe80::1%2`,
+/// `[2001:db8::1]:53#dns.example`, `~corp.example`, `~.`; 1 to 300 bytes of `A-Za-z0-9._~:%#[]-`,
+/// not beginning with `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LinkWord(String);
@@ -253,7 +261,8 @@ impl Store {
 
 /// The resolver's part of a namespace's record.
 ///
-/// Made with [`ResolverStore::locked`] it holds the lock; with [`Store::resolver`] it only reads, and what it reads may be changing.
+/// Made with [`ResolverStore::locked`] it holds the lock; with [`Store::resolver`] it only reads,
+/// and what it reads may be changing.
 #[derive(Debug)]
 pub struct ResolverStore {
     folder: PathBuf,
@@ -280,8 +289,8 @@ impl ResolverStore {
         self.folder.exists()
     }
 
-    /// Whether something is left to do: a call asks for it, or died in the middle, or a change could not be confirmed; or a daemon
-    /// that is dead has left its users.
+    /// Whether something is left to do: a call asks for it, or died in the middle, or a change
+    /// could not be confirmed; or a daemon that is dead has left its users.
     ///
     /// # Errors
     /// If the record is there and cannot be read.
@@ -318,7 +327,8 @@ impl ResolverStore {
     pub fn ask(&self, request: &ResolverRequest) -> Result<(), RecordError> {
         let asked = self.write_request(request);
         if asked.is_err() {
-            // On a full file system: what is left of it would keep the rest of the record from going one day.
+            // On a full file system: what is left of it would keep the rest of the record from
+            // going one day.
             let _ = file::remove_if_empty(&self.path(REQUESTS));
             let _ = file::remove_if_empty(&self.folder);
         }
@@ -352,7 +362,8 @@ impl ResolverStore {
         file::make_folder(&self.path(REQUESTS))
     }
 
-    /// Gives a request the next number. Two calls that do so at the same moment have none in common: their processes' numbers differ.
+    /// Gives a request the next number. Two calls that do so at the same moment have none in
+    /// common: their processes' numbers differ.
     fn enqueue(&self, new: &Path) -> Result<(), RecordError> {
         let names = self.request_names()?;
         if names.len() >= MOST {
@@ -421,7 +432,8 @@ impl ResolverStore {
         file::remove(&self.path("pending"))
     }
 
-    /// Removes the folder, and the lock with it, if nothing is on record and nobody asks for anything.
+    /// Removes the folder, and the lock with it, if nothing is on record and nobody asks for
+    /// anything.
     ///
     /// File by file: a call may write down what it asks at any time.
     ///

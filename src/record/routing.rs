@@ -1,7 +1,8 @@
 //! The record of the routes, addresses and devices that are installed for a far network.
 //!
-//! Unlike a firewall's change, theirs is not one transaction. So a record says at any time at least what is installed: what is about to
-//! come is written down before it comes, and what goes is struck off after it has gone. To take out what is not there is no fault.
+//! Unlike a firewall's change, theirs is not one transaction. So a record says at any time at least
+//! what is installed: what is about to come is written down before it comes, and what goes is
+//! struck off after it has gone. To take out what is not there is no fault.
 
 use std::path::PathBuf;
 

@@ -29,18 +29,21 @@ const NEW: &str = ".new";
 
 /// The record of one network namespace.
 ///
-/// Made with [`Store::open`] it holds the lock; made with [`Store::peek`] it only reads, and what it reads may be changing.
+/// Made with [`Store::open`] it holds the lock; made with [`Store::peek`] it only reads, and what
+/// it reads may be changing.
 #[derive(Debug)]
 pub struct Store {
     pub(super) top: PathBuf,
     pub(super) folder: PathBuf,
     lock: Option<Lock>,
-    /// The file that says that the record is of the namespace that we are in; none if we are in another one.
+    /// The file that says that the record is of the namespace that we are in; none if we are in
+    /// another one.
     pub(super) mark: Option<String>,
     cache: Mutex<Cache>,
 }
 
-/// What has been read under the lock. Nobody else changes it, so it is true until [`Store::invalidate`].
+/// What has been read under the lock. Nobody else changes it, so it is true until
+/// [`Store::invalidate`].
 #[derive(Debug, Default)]
 struct Cache {
     /// The names in the namespace's folder.
@@ -114,7 +117,8 @@ impl Installed {
         }
     }
 
-    /// Whether an older version of this program has put the rules in, whose chains hang together otherwise.
+    /// Whether an older version of this program has put the rules in, whose chains hang together
+    /// otherwise.
     #[must_use]
     pub fn is_older(self) -> bool {
         self.tunnel_rules < LayoutVersion::CURRENT
@@ -147,7 +151,8 @@ pub enum TunnelSlot {
 }
 
 impl Store {
-    /// Takes the lock of the namespace with this inode, below the folder `top`, making what is missing.
+    /// Takes the lock of the namespace with this inode, below the folder `top`, making what is
+    /// missing.
     ///
     /// # Errors
     /// If a folder cannot be made or is not ours alone, or the lock is held until `deadline`.
@@ -205,7 +210,8 @@ impl Store {
         }
     }
 
-    /// Whether there is work that no daemon has called for: a call died in the middle, or a daemon did and left its tunnels.
+    /// Whether there is work that no daemon has called for: a call died in the middle, or a daemon
+    /// did and left its tunnels.
     ///
     /// # Errors
     /// If the record is there and cannot be read.
@@ -261,7 +267,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Whether the namespace's folder has this name in it. One listing answers for every file and folder there.
+    /// Whether the namespace's folder has this name in it. One listing answers for every file and
+    /// folder there.
     pub(super) fn has_name(&self, name: &str) -> Result<bool, RecordError> {
         if self.lock.is_none() {
             // Whoever reads it finds out.
@@ -355,7 +362,8 @@ impl Store {
         Ok(tunnels)
     }
 
-    /// The tunnels of a connection that this peer has up and MOBIKE can make others of, whatever their selectors were at `up`.
+    /// The tunnels of a connection that this peer has up and MOBIKE can make others of, whatever
+    /// their selectors were at `up`.
     ///
     /// # Errors
     /// If one of their records cannot be read.
@@ -420,8 +428,8 @@ impl Store {
         self.ruleset_folder(ruleset).join("place")
     }
 
-    /// What records other than `ids` have in common with these rules: the shared parts that both need, and what stands where the order of
-    /// tunnels counts.
+    /// What records other than `ids` have in common with these rules: the shared parts that both
+    /// need, and what stands where the order of tunnels counts.
     ///
     /// # Errors
     /// If a folder cannot be listed.
@@ -538,8 +546,8 @@ impl Store {
         moved.map_or(Ok(()), |old| self.leave(ruleset, old, std::slice::from_ref(new)))
     }
 
-    /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of a peer's name servers, everything,
-    /// the lock included.
+    /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of
+    /// a peer's name servers, everything, the lock included.
     ///
     /// # Errors
     /// If a folder cannot be listed or removed.
@@ -636,8 +644,9 @@ impl Store {
         self.ruleset_folder(ruleset).join("nodes")
     }
 
-    /// The files that name what is on record by what it has in common with others: the shared parts that it needs, and for a tunnel its
-    /// selectors, and who has it up if the selectors can change. A bucket's files also say what it has there, and where.
+    /// The files that name what is on record by what it has in common with others: the shared parts
+    /// that it needs, and for a tunnel its selectors, and who has it up if the selectors can
+    /// change. A bucket's files also say what it has there, and where.
     pub(super) fn index_files(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
         let (rules, id) = (entry.tunnel_rules(), entry.id().as_str());
         let nodes = rules.shared_chains().into_iter();
@@ -659,7 +668,8 @@ impl Store {
         files
     }
 
-    /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base of the filter table.
+    /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base
+    /// of the filter table.
     pub(super) fn node_folder(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> PathBuf {
         match shared_chains {
             SharedChains::Base(Table::Filter) => self.tunnels_folder(ruleset),
@@ -673,7 +683,8 @@ impl Store {
     }
 }
 
-/// The name of a bucket's file: the id, what decides before it where its rules stand, and how many it has at the head and at the tail.
+/// The name of a bucket's file: the id, what decides before it where its rules stand, and how many
+/// it has at the head and at the tail.
 fn member_name(member: &BucketMember) -> String {
     let [remote, local, traffic] = member.order.breadths();
     let BucketMember { order, heads, tails } = member;

@@ -35,10 +35,12 @@ pub struct TunnelRecord {
     /// What was set for it when its rules were made: for all that have it up.
     #[serde(default)]
     pub policy: Policy,
-    /// Who has it up, where ups are counted, in the order of their ups; none in the record of an older version, which only counted.
+    /// Who has it up, where ups are counted, in the order of their ups; none in the record of an
+    /// older version, which only counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub openers: Vec<Opener>,
-    /// What counts instead while tunnels are up that the kernel cannot tell from it; none where that is the same.
+    /// What counts instead while tunnels are up that the kernel cannot tell from it; none where
+    /// that is the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Policy>,
     /// In which turn it was opened among those, from 0 on.

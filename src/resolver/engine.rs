@@ -37,7 +37,8 @@ enum CommandResult {
     Unknown,
 }
 
-/// Writes down what a call asks of the resolver; [`work`] does it. Returns what was left out, and what went wrong.
+/// Writes down what a call asks of the resolver; [`work`] does it. Returns what was left out, and
+/// what went wrong.
 #[must_use]
 pub fn ask(duty: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
     let mut troubles: Vec<_> = duty.faults.iter().cloned().map(DnsError::LeftOut).collect();
@@ -70,7 +71,8 @@ pub fn needs_attention(store: &Store, system: &System) -> bool {
     resolver.is_there() && (resolver.needs_attention().unwrap_or(false) || knows_less())
 }
 
-/// Whether an unbound runs that was told nothing, though there is something to tell: it was started anew.
+/// Whether an unbound runs that was told nothing, though there is something to tell: it was started
+/// anew.
 fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
     if !record.users.iter().any(|user| user.by == NameServerMeans::Unbound) {
         return false;
@@ -79,8 +81,9 @@ fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
     !is_older && system.unbound().is_some_and(|run| record.unbound != Some(run))
 }
 
-/// Does what calls have asked, makes up for what others left undone, and takes back what the users of dead daemons have brought, but
-/// for those in `kept`. The firewall's lock need not be held. Returns what went wrong.
+/// Does what calls have asked, makes up for what others left undone, and takes back what the users
+/// of dead daemons have brought, but for those in `kept`. The firewall's lock need not be held.
+/// Returns what went wrong.
 #[must_use]
 pub fn work(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
     if !needs_attention(store, system) {
@@ -164,7 +167,8 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// Enters what calls have asked. Returns the names of their requests, which are done when the record is written.
+    /// Enters what calls have asked. Returns the names of their requests, which are done when the
+    /// record is written.
     fn enter_requests(
         &mut self,
         record: &mut ResolverRecord,
@@ -259,8 +263,9 @@ impl<'a> ResolverEngine<'a> {
 
     /// Brings everything from what it was told to what it should say.
     ///
-    /// The record comes first. It says what is left to do if this call dies, or cannot do it: what is not confirmed is tried again at
-    /// every call. With it on record, those who asked for it need not be heard again.
+    /// The record comes first. It says what is left to do if this call dies, or cannot do it: what
+    /// is not confirmed is tried again at every call. With it on record, those who asked for it
+    /// need not be heard again.
     fn reconcile(
         &mut self,
         mut record: ResolverRecord,
@@ -274,7 +279,8 @@ impl<'a> ResolverEngine<'a> {
         self.links(&mut record)?;
         if let Err(trouble) = self.file(&mut record, foreign) {
             self.errors.push(trouble);
-            // With users it is tried again when one comes or goes; without, there is nobody who would come.
+            // With users it is tried again when one comes or goes; without, there is nobody who
+            // would come.
             self.is_unsettled |= record.users.is_empty();
         }
         match self.is_unsettled {
@@ -283,7 +289,8 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// Tells unbound. One that was started since has forgotten what the one before was told, and so has one that does not run.
+    /// Tells unbound. One that was started since has forgotten what the one before was told, and so
+    /// has one that does not run.
     fn forward(&mut self, record: &mut ResolverRecord) -> Result<(), DnsError> {
         let unbound = self.system.unbound();
         let is_another = record.unbound.is_some() && record.unbound != unbound;
@@ -403,7 +410,8 @@ impl<'a> ResolverEngine<'a> {
         })
     }
 
-    /// Runs a command, as long as there is time. One that fails does not keep others from being run; one that hangs does.
+    /// Runs a command, as long as there is time. One that fails does not keep others from being
+    /// run; one that hangs does.
     fn run(&mut self, command: &ResolverCommand) -> CommandResult {
         let result = match Instant::now() >= self.system.deadline {
             true => Err(DnsError::NoTime(command.to_string())),
@@ -459,7 +467,8 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// What a file that was taken over is to be in the end; nothing, if it is to be left as it is now.
+    /// What a file that was taken over is to be in the end; nothing, if it is to be left as it is
+    /// now.
     fn original(
         &mut self,
         record: &mut ResolverRecord,
@@ -516,7 +525,8 @@ impl<'a> ResolverEngine<'a> {
         Ok(())
     }
 
-    /// Puts back what was in the file that was taken over; unless somebody else has written it since.
+    /// Puts back what was in the file that was taken over; unless somebody else has written it
+    /// since.
     fn put_back(&mut self, record: &mut ResolverRecord) -> Result<(), DnsError> {
         let Some(path) = record.file.clone() else { return Ok(()) };
         self.put_back_content(record, &path)?;
@@ -558,7 +568,8 @@ pub(super) fn untold(before: LinkSettings) -> LinkRecord {
     }
 }
 
-/// What stands behind `Link 3 (eth0):`, word for word; what is not what resolvectl writes there is left out.
+/// What stands behind `Link 3 (eth0):`, word for word; what is not what resolvectl writes there is
+/// left out.
 fn link_words(answer: &str) -> Vec<LinkWord> {
     let words = answer.split_once("):").map_or("", |(_, words)| words);
     words

@@ -37,7 +37,8 @@ pub enum DnsError {
     /// There is no `resolv.conf`.
     #[error("no /etc/resolv.conf: the peer's name servers are not used")]
     NoFile,
-    /// `resolv.conf` is systemd-resolved's, and that does not run, or it is not known which device to tell it.
+    /// `resolv.conf` is systemd-resolved's, and that does not run, or it is not known which device
+    /// to tell it.
     #[error("{} is systemd-resolved's and {why}: the peer's name servers are not used", path.display())]
     Resolved {
         /// The file.
@@ -45,7 +46,8 @@ pub enum DnsError {
         /// What is missing.
         why: &'static str,
     },
-    /// The file that is taken over was written by a script, so that "as before" is not as before that.
+    /// The file that is taken over was written by a script, so that "as before" is not as before
+    /// that.
     #[error("{} was left by {whose}: it will come back as it is now", path.display())]
     Leftover {
         /// The file.
@@ -101,7 +103,8 @@ pub enum DnsError {
 }
 
 impl DnsError {
-    /// Whether resolvectl says that the device is not there any more, and with it all that systemd-resolved had for it.
+    /// Whether resolvectl says that the device is not there any more, and with it all that
+    /// systemd-resolved had for it.
     pub(super) fn is_about_a_lost_device(&self) -> bool {
         matches!(self, Self::Failed { command, how } if command.starts_with("resolvectl ") && how.contains("No such device"))
     }

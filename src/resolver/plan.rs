@@ -1,4 +1,5 @@
-//! What the users of name servers come to: what unbound and systemd-resolved are to be told, and by which commands. Pure.
+//! What the users of name servers come to: what unbound and systemd-resolved are to be told, and by
+//! which commands. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,7 +71,8 @@ pub fn in_file(users: &[NameUser]) -> Vec<DnsNames> {
     by_file.map(names).collect()
 }
 
-/// Where unbound is to ask about which domain. Of two users with one domain the later one's name servers are asked.
+/// Where unbound is to ask about which domain. Of two users with one domain the later one's name
+/// servers are asked.
 #[must_use]
 pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
     let by_unbound = users.iter().filter(|user| user.by == NameServerMeans::Unbound);
@@ -79,7 +81,8 @@ pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
         .collect()
 }
 
-/// What systemd-resolved is to have for which device: what all its users have together, the latest one's first.
+/// What systemd-resolved is to have for which device: what all its users have together, the latest
+/// one's first.
 #[must_use]
 pub fn links(users: &[NameUser]) -> BTreeMap<Interface, DnsNames> {
     let mut links: BTreeMap<Interface, DnsNames> = BTreeMap::new();
@@ -121,8 +124,8 @@ pub struct Forward {
     pub flush: ResolverCommand,
 }
 
-/// How unbound gets to forward what is wanted where it forwards what is held; and is told in the end that questions which wait for an
-/// answer are asked anew.
+/// How unbound gets to forward what is wanted where it forwards what is held; and is told in the
+/// end that questions which wait for an answer are asked anew.
 #[must_use]
 pub fn forwards_to_change(
     wanted: &BTreeMap<Domain, Vec<IpAddr>>,
@@ -154,7 +157,8 @@ pub fn forwards_to_change(
     (changes, last)
 }
 
-/// The commands that give a device what is wanted. What is not, it keeps as it was before the first user.
+/// The commands that give a device what is wanted. What is not, it keeps as it was before the first
+/// user.
 #[must_use]
 pub fn link_commands(device: &Interface, wanted: &DnsNames, held: &LinkRecord) -> Vec<ResolverCommand> {
     let mut commands = Vec::new();

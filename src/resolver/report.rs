@@ -1,4 +1,5 @@
-//! What there is to say of name servers that are in use, and of what is not done yet, for `status` and `check`.
+//! What there is to say of name servers that are in use, and of what is not done yet, for `status`
+//! and `check`.
 
 use super::resolv_conf_file;
 use crate::record::{Confirmation, NameServerMeans, NameUser, RecordError, ResolverRecord, ResolverStore, Store};

@@ -31,7 +31,8 @@ pub enum ResolvConfKind {
     Missing,
 }
 
-/// Finds the file. A symbolic link is followed: what is read is what it leads to, and what is changed too.
+/// Finds the file. A symbolic link is followed: what is read is what it leads to, and what is
+/// changed too.
 ///
 /// # Errors
 /// If a link cannot be read, or leads nowhere.
@@ -98,8 +99,8 @@ pub fn identify(path: &Path) -> Result<FileIdentity, DnsError> {
     })
 }
 
-/// Whether a path leads to the file that was changed there. In the mount namespace where it was changed it does, whatever has become
-/// of the file; in another one only if it is the very file.
+/// Whether a path leads to the file that was changed there. In the mount namespace where it was
+/// changed it does, whatever has become of the file; in another one only if it is the very file.
 ///
 /// # Errors
 /// If that cannot be found out.
@@ -126,9 +127,10 @@ fn unfit(path: &Path, what: &'static str) -> DnsError {
 
 /// Puts other content into a file.
 ///
-/// It is written in place, as libreswan's script does it: owner, mode, label, access control lists and attributes stay, links and
-/// mounts lead to it as before, and Pluto's hook may neither give a file away nor read all of its attributes. What could be read
-/// meanwhile is a `resolv.conf` too: see [`padded`]. A file that its owner may not write is left alone: somebody wants it so.
+/// It is written in place, as libreswan's script does it: owner, mode, label, access control lists
+/// and attributes stay, links and mounts lead to it as before, and Pluto's hook may neither give a
+/// file away nor read all of its attributes. What could be read meanwhile is a `resolv.conf` too:
+/// see [`padded`]. A file that its owner may not write is left alone: somebody wants it so.
 ///
 /// # Errors
 /// If it cannot be written; it is as it was then, as far as that can be.
@@ -153,7 +155,8 @@ pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
     written.map_err(failed)
 }
 
-/// A content with empty lines behind it, so that nothing shows of a longer one that it is written over until the file is cut.
+/// A content with empty lines behind it, so that nothing shows of a longer one that it is written
+/// over until the file is cut.
 #[must_use]
 pub fn padded(content: &[u8], length: usize) -> Vec<u8> {
     let mut padded = content.to_vec();

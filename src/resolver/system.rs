@@ -11,7 +11,8 @@ use crate::iptables::DIRECTORIES;
 use crate::process::{self, Exit, Invocation, StandardOutput};
 use crate::record::{ProcessRun, start_time};
 
-/// Where NetworkManager's plugins have their programs: Fedora's place, which is the only one that the stock script knows; Debian's; Arch's.
+/// Where NetworkManager's plugins have their programs: Fedora's place, which is the only one that
+/// the stock script knows; Debian's; Arch's.
 const NM_DIRECTORIES: [&str; 3] = ["/usr/libexec", "/usr/lib/NetworkManager", "/usr/lib"];
 
 /// How much of a file in `/proc/PID` is read, in bytes.
@@ -34,8 +35,8 @@ pub struct System {
 impl System {
     /// The run of unbound that is this machine's own, if there is one.
     ///
-    /// Any user can give a process this name, and a container of another PID namespace can have an unbound of its own: neither is what
-    /// this machine asks for names.
+    /// Any user can give a process this name, and a container of another PID namespace can have an
+    /// unbound of its own: neither is what this machine asks for names.
     pub(super) fn unbound(&self) -> Option<ProcessRun> {
         let entries = fs::read_dir(self.root.join("proc")).ok()?;
         entries.flatten().find_map(|entry| {
@@ -95,7 +96,8 @@ impl System {
     }
 }
 
-/// Whether `/proc/PID/status` is that of a service of this machine: a system's account, and no other PID namespace than ours below.
+/// Whether `/proc/PID/status` is that of a service of this machine: a system's account, and no
+/// other PID namespace than ours below.
 fn is_system_service(status: &str) -> bool {
     let words = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;

@@ -538,7 +538,8 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
         );
         assert_eq!(machine.content(), merged);
     }
-    // The same file, found through another mount: `ip netns exec` makes a namespace for every command.
+    // The same file, found through another mount: `ip netns exec` makes a namespace for every
+    // command.
     let mut record = resolver.read().unwrap();
     record.identity = same;
     resolver.update(&record).unwrap();

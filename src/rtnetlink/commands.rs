@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::net_objects::{AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route, VtiInterface};
 use crate::selector::{Family, Interface};
 
-/// The kernel variables of a new VTI, and what they are set to: its packets have been through the policies already, may come from
-/// any network, and are passed on.
+/// The kernel variables of a new VTI, and what they are set to: its packets have been through the
+/// policies already, may come from any network, and are passed on.
 pub(super) const VTI_VARIABLES: [(&str, &str); 3] = [("disable_policy", "1"), ("rp_filter", "0"), ("forwarding", "1")];
 
 impl NetObject {
@@ -141,7 +141,8 @@ impl VtiInterface {
     }
 }
 
-/// The line that sets a kernel variable of a device. A dot in a device's name is written as a slash (sysctl(8)).
+/// The line that sets a kernel variable of a device. A dot in a device's name is written as a slash
+/// (sysctl(8)).
 pub(super) fn variable_command(device: &Interface, name: &str, value: &str) -> String {
     let device = device.as_str().replace('.', "/");
     format!("sysctl -w net.ipv4.conf.{device}.{name}={value}")

@@ -14,7 +14,8 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressSco
 use super::connection::NetlinkSocket;
 use super::error::{NetlinkAction, NetlinkError};
 
-/// The networks of both families that this machine has an address in; not those of one machine only, nor of one link.
+/// The networks of both families that this machine has an address in; not those of one machine
+/// only, nor of one link.
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.

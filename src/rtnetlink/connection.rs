@@ -20,10 +20,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::NetlinkFault;
 
-/// How long the kernel may take. It has answered when `send` returns, unless somebody else holds its lock.
+/// How long the kernel may take. It has answered when `send` returns, unless somebody else holds
+/// its lock.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest datagram that is read, in bytes. The kernel fills 32 KiB when it lists, and much less when it answers.
+/// The longest datagram that is read, in bytes. The kernel fills 32 KiB when it lists, and much
+/// less when it answers.
 const LONGEST: usize = 64 * 1024;
 
 /// The length of a message's header, in bytes.
@@ -74,7 +76,8 @@ impl NetlinkSocket {
         self.exchange(request, flags | NLM_F_ACK, Until::Told, |_| {})
     }
 
-    /// Asks for one thing. The answer is the end: an acknowledgement behind it would be one more wait.
+    /// Asks for one thing. The answer is the end: an acknowledgement behind it would be one more
+    /// wait.
     pub(super) fn ask<M: Message>(&mut self, request: M) -> Result<M, NetlinkFault> {
         let mut answer = None;
         self.exchange(request, 0, Until::Answered, |message| answer = Some(message))?;
@@ -94,7 +97,8 @@ impl NetlinkSocket {
         listed
     }
 
-    /// Lets the kernel leave out of a list what was not asked for. Before Linux 4.20 it does not, and lists everything.
+    /// Lets the kernel leave out of a list what was not asked for. Before Linux 4.20 it does not,
+    /// and lists everything.
     pub(super) fn filter_in_kernel(&self) {
         // A saving only: what comes is looked at again.
         let _ = self.socket.set_netlink_get_strict_chk(true);
@@ -137,7 +141,8 @@ impl NetlinkSocket {
                 interruptible(|| socket.recv(datagram, 0))?;
                 Ok(())
             }
-            // Nothing has come yet; the caller finds an empty datagram, and asks again until the time is over.
+            // Nothing has come yet; the caller finds an empty datagram, and asks again until the
+            // time is over.
             Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -186,7 +191,8 @@ enum Progress {
     Over,
 }
 
-/// Takes the messages out of one datagram. Those to an earlier request, which was given up, are thrown away.
+/// Takes the messages out of one datagram. Those to an earlier request, which was given up, are
+/// thrown away.
 fn collect<M: Message>(
     mut datagram: &[u8],
     sequence: u32,

@@ -12,7 +12,8 @@ use super::connection::NetlinkSocket;
 use super::error::{NetlinkAction, NetlinkError};
 use crate::selector::Interface;
 
-/// An XFRM interface: a device whose packets go through the policies with its number (Linux 4.19 and later).
+/// An XFRM interface: a device whose packets go through the policies with its number (Linux 4.19
+/// and later).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct XfrmInterface {
     /// The device.

@@ -165,11 +165,12 @@ fn in_place_of(connection: &mut NetlinkSocket, route: &Route) -> Result<Option<S
     }
 }
 
-/// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the kernel's does the rest
-/// (`addrconf_dad_work`), and until then refuses a route that has it as its source. Measured without this: four of five.
+/// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the
+/// kernel's does the rest (`addrconf_dad_work`), and until then refuses a route that has it as its
+/// source. Measured without this: four of five.
 ///
-/// On Ethernet the neighbours are asked first whether the address is theirs (RFC 4862, section 5.4), which takes seconds: that is
-/// not waited for.
+/// On Ethernet the neighbours are asked first whether the address is theirs (RFC 4862, section
+/// 5.4), which takes seconds: that is not waited for.
 fn wait_for(connection: &mut NetlinkSocket, address: &AssignedAddress, link: &Link) -> Result<(), NetlinkFault> {
     let ip = address.address.addr();
     if ip.is_ipv4() || link.medium == Medium::Ethernet {
@@ -202,8 +203,8 @@ fn device(object: &NetObject) -> Option<&Interface> {
     }
 }
 
-/// Whether an address is answered for already: unlike everything else the kernel puts it in a second time and says nothing.
-/// Before Linux 5.0 it cannot be asked for one, and the answer is no.
+/// Whether an address is answered for already: unlike everything else the kernel puts it in a
+/// second time and says nothing. Before Linux 5.0 it cannot be asked for one, and the answer is no.
 fn answers_for(
     connection: &mut NetlinkSocket,
     neighbour: &ProxyNeighbour,

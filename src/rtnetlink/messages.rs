@@ -42,7 +42,8 @@ pub(super) fn request(action: ObjectAction, object: &NetObject, index: Option<u3
     }
 }
 
-/// The flags of the request: what stands in the way of a route gives way, what stands in that of anything else stays.
+/// The flags of the request: what stands in the way of a route gives way, what stands in that of
+/// anything else stays.
 pub(super) fn flags(action: ObjectAction, object: &NetObject) -> u16 {
     match (action, object) {
         (ObjectAction::Delete, _) => 0,
@@ -108,7 +109,8 @@ fn route_header(action: ObjectAction, route: &Route, table: u8) -> RouteHeader {
     header
 }
 
-/// Who is named as the one who puts a route in. Nobody is named to take one out, unless the route says who: then only his goes.
+/// Who is named as the one who puts a route in. Nobody is named to take one out, unless the route
+/// says who: then only his goes.
 fn origin(action: ObjectAction, route: &Route) -> Origin {
     match (action, route.origin()) {
         (ObjectAction::Delete, Origin::BOOT) => Origin(0),
@@ -116,7 +118,8 @@ fn origin(action: ObjectAction, route: &Route) -> Origin {
     }
 }
 
-/// How far the other end of a route is. IPv6 knows no such thing; to take a route out, none is named.
+/// How far the other end of a route is. IPv6 knows no such thing; to take a route out, none is
+/// named.
 fn scope(action: ObjectAction, route: &Route) -> RouteScope {
     match (Family::of_address(route.destination.addr()), action, route.via) {
         (Family::Ipv6, _, _) => RouteScope::Universe,
@@ -257,8 +260,9 @@ mod tests {
         };
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
-        // include/uapi/linux/if_link.h and if_tunnel.h: IFLA_IFNAME 3; IFLA_LINKINFO 18 with IFLA_INFO_KIND 1 and IFLA_INFO_DATA 2,
-        // which has IFLA_VTI_IKEY 2, OKEY 3, LOCAL 4 and REMOTE 5. Keys are in network order.
+        // include/uapi/linux/if_link.h and if_tunnel.h: IFLA_IFNAME 3; IFLA_LINKINFO 18 with
+        // IFLA_INFO_KIND 1 and IFLA_INFO_DATA 2, which has IFLA_VTI_IKEY 2, OKEY 3, LOCAL 4 and
+        // REMOTE 5. Keys are in network order.
         let expected = [
             vec![0; 16],
             vec![10, 0, 3, 0, b'v', b't', b'i', b'0', b'1', 0, 0, 0],

@@ -20,7 +20,8 @@ pub enum NetObject {
     Rule(PolicyRule),
     /// An address of this machine, as `ip address` has them.
     Address(AssignedAddress),
-    /// An address that is answered for on a device (proxy ARP, RFC 1027; proxy NDP, RFC 4389), as `ip neigh … proxy` has them.
+    /// An address that is answered for on a device (proxy ARP, RFC 1027; proxy NDP, RFC 4389), as
+    /// `ip neigh … proxy` has them.
     ProxyNeighbour(ProxyNeighbour),
     /// A tunnel device that is bound to marks.
     #[serde(rename = "vti")]
@@ -35,8 +36,8 @@ pub struct Route {
     /// The table it is in.
     #[serde(default, skip_serializing_if = "RouteTable::is_main")]
     pub table: RouteTable,
-    /// The next hop; none where the destination is on the device's link. It may be of the other family for an IPv4 destination
-    /// (RFC 5549, Linux 5.2 and later).
+    /// The next hop; none where the destination is on the device's link. It may be of the other
+    /// family for an IPv4 destination (RFC 5549, Linux 5.2 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<IpAddr>,
     /// The device; none where the next hop says which.
@@ -74,8 +75,8 @@ impl Route {
         named.next().unwrap_or_default()
     }
 
-    /// Whether the kernel lists this route as that one: it names a device and, in IPv6, a metric that need not have been said, and has an
-    /// order of its own for options.
+    /// Whether the kernel lists this route as that one: it names a device and, in IPv6, a metric
+    /// that need not have been said, and has an order of its own for options.
     #[must_use]
     pub fn is_listed_as(&self, listed: &Self) -> bool {
         let spelt = |route: &Self| {
@@ -129,7 +130,8 @@ pub enum RouteOption {
 }
 
 impl RouteOption {
-    /// The property of this name with this number, if there is one; [`RouteOption::Onlink`] has no number, [`RouteOption::Proto`] names.
+    /// The property of this name with this number, if there is one; [`RouteOption::Onlink`] has no
+    /// number, [`RouteOption::Proto`] names.
     #[must_use]
     pub fn numbered(name: &str, number: u32) -> Option<Self> {
         Some(match name {
@@ -257,8 +259,9 @@ pub struct ProxyNeighbour {
     pub interface: Interface,
 }
 
-/// A virtual tunnel interface: what goes out through it gets the one mark, what comes in through a policy with the other comes
-/// out of it. It is put in with its policy check and reverse path filter off, forwarding, and up.
+/// A virtual tunnel interface: what goes out through it gets the one mark, what comes in through a
+/// policy with the other comes out of it. It is put in with its policy check and reverse path
+/// filter off, forwarding, and up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VtiInterface {
     /// Its name.

@@ -9,22 +9,26 @@ use super::net_objects::{NetObject, Route};
 use super::saved_route::SavedRoute;
 use crate::selector::Interface;
 
-/// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that tests can put an emulator in its place.
+/// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that
+/// tests can put an emulator in its place.
 pub trait NetConfig {
-    /// Puts an item in. A route replaces the one to the same destination with the same metric in the same table; anything else
-    /// that is there already stays as it is. An address can be used afterwards, but for an IPv6 one on Ethernet.
+    /// Puts an item in. A route replaces the one to the same destination with the same metric in
+    /// the same table; anything else that is there already stays as it is. An address can be used
+    /// afterwards, but for an IPv6 one on Ethernet.
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
     fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError>;
 
-    /// Puts a route in, unless there is one to the same destination with the same metric in the same table, whoever put it in.
+    /// Puts a route in, unless there is one to the same destination with the same metric in the
+    /// same table, whoever put it in.
     ///
     /// # Errors
     /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
     fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError>;
 
-    /// The route that stands in the way of another: to the same destination with the same metric in the same table. Reads the whole table.
+    /// The route that stands in the way of another: to the same destination with the same metric in
+    /// the same table. Reads the whole table.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -36,15 +40,16 @@ pub trait NetConfig {
     /// If the kernel refuses it, as where its device is gone.
     fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError>;
 
-    /// Takes an item out, if it is there with all that the item says, as far as the kernel compares: of an IPv6 route it takes no
-    /// notice of source, MTU and options, of an address none of the scope, and a route of which no metric is said goes whatever
-    /// its metric is.
+    /// Takes an item out, if it is there with all that the item says, as far as the kernel
+    /// compares: of an IPv6 route it takes no notice of source, MTU and options, of an address none
+    /// of the scope, and a route of which no metric is said goes whatever its metric is.
     ///
     /// # Errors
     /// If the kernel refuses that. That there is no such thing is no error.
     fn delete(&mut self, object: &NetObject) -> Result<Deleted, NetlinkError>;
 
-    /// Which way a packet goes that this machine sends, as `ip route get` says it. A source must be an address of this machine.
+    /// Which way a packet goes that this machine sends, as `ip route get` says it. A source must be
+    /// an address of this machine.
     ///
     /// # Errors
     /// If the kernel cannot be asked. That there is no way is no error.
@@ -56,7 +61,8 @@ pub trait NetConfig {
     /// If the kernel cannot be asked.
     fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError>;
 
-    /// The unicast routes of the main table that are looked for, in the kernel's order. Reads the whole table.
+    /// The unicast routes of the main table that are looked for, in the kernel's order. Reads the
+    /// whole table.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -115,13 +121,15 @@ pub enum RouteKind {
 /// Why there is no way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoute {
-    /// No route leads there, or the source is no address of this machine (`ENETUNREACH`, "Network is unreachable").
+    /// No route leads there, or the source is no address of this machine (`ENETUNREACH`, "Network
+    /// is unreachable").
     Network,
     /// A route says that there is nobody (`EHOSTUNREACH`, "No route to host").
     Host,
     /// A route prohibits it (`EACCES`, "Permission denied").
     Prohibited,
-    /// A route swallows it (`EINVAL`, "Invalid argument"). Older kernels say so too where the source is no address of this machine.
+    /// A route swallows it (`EINVAL`, "Invalid argument"). Older kernels say so too where the
+    /// source is no address of this machine.
     Blackhole,
 }
 
@@ -136,7 +144,8 @@ pub struct Link {
     pub medium: Medium,
     /// What is at the other end.
     pub ends: Ends,
-    /// Its hardware address; none where it has none. An address all of zeros, as that of the loopback, is one.
+    /// Its hardware address; none where it has none. An address all of zeros, as that of the
+    /// loopback, is one.
     pub hardware_address: Option<Vec<u8>>,
     /// What made it.
     pub kind: LinkKind,

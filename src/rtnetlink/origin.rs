@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::selector::Expected;
 
-/// Who has put a route in (`rtm_protocol`, rtnetlink(7)): a routing daemon finds its own routes again by it. Its text is a name
-/// that every `ip` knows, or the number.
+/// Who has put a route in (`rtm_protocol`, rtnetlink(7)): a routing daemon finds its own routes
+/// again by it. Its text is a name that every `ip` knows, or the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Origin(pub u8);
 
-/// The names that iproute2 has built in (`lib/rt_names.c`), with the numbers of `linux/rtnetlink.h`. `/etc/iproute2/rt_protos`
-/// can name more, and is not read: the names in it are one machine's.
+/// The names that iproute2 has built in (`lib/rt_names.c`), with the numbers of
+/// `linux/rtnetlink.h`. `/etc/iproute2/rt_protos` can name more, and is not read: the names in it
+/// are one machine's.
 const NAMES: [(&str, Origin); 21] = [
     ("unspec", Origin(0)),
     ("redirect", Origin(1)),

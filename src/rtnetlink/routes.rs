@@ -68,7 +68,8 @@ pub(super) fn no_route(fault: &NetlinkFault) -> Option<NoRoute> {
     }
 }
 
-/// The kind of way in an answer. Where newer kernels refuse the question, older ones answer in IPv6 with the route that forbids it.
+/// The kind of way in an answer. Where newer kernels refuse the question, older ones answer in IPv6
+/// with the route that forbids it.
 pub(super) fn way_kind(kind: RouteType) -> Result<RouteKind, NoRoute> {
     match kind {
         RouteType::Local => Ok(RouteKind::Local),
@@ -97,7 +98,8 @@ pub(super) fn next_hop(answer: &RouteMessage) -> (Option<IpAddr>, Option<u32>) {
     (via, index)
 }
 
-/// A route of the main table, and the number of its device, if it is one of those that are looked for.
+/// A route of the main table, and the number of its device, if it is one of those that are looked
+/// for.
 pub(super) fn listed(answer: &RouteMessage, wanted: &RouteQuery) -> Option<(Route, Option<u32>)> {
     let cached = answer.header.flags.contains(RouteFlags::Cloned);
     if cached || answer.header.kind != RouteType::Unicast || table(answer) != RouteTable::MAIN {

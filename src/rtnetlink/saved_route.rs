@@ -19,9 +19,11 @@ use super::routes::{destination, metric, table};
 /// The type of the message (`linux/rtnetlink.h`).
 const RTM_NEWROUTE: u16 = 24;
 
-/// A route of any kind that somebody else has put in: unicast, blackhole, with several next hops, or one of the kernel's own.
+/// A route of any kind that somebody else has put in: unicast, blackhole, with several next hops,
+/// or one of the kernel's own.
 ///
-/// Kept as the message in which the kernel lists it, as `ip route save` does, because no words of ours could say all of it.
+/// Kept as the message in which the kernel lists it, as `ip route save` does, because no words of
+/// ours could say all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedRoute {
     /// Where it leads.
@@ -80,8 +82,8 @@ fn default_metric(route: &Route) -> u32 {
     if route.destination.addr().is_ipv6() { 1024 } else { 0 }
 }
 
-/// A listed route without what only the kernel may say: states of its next hops and ages, and next hops that an object of their own has
-/// (`RTA_NH_ID`).
+/// A listed route without what only the kernel may say: states of its next hops and ages, and next
+/// hops that an object of their own has (`RTA_NH_ID`).
 fn installable(mut message: RouteMessage) -> RouteMessage {
     message.header.flags &= RouteFlags::Onlink;
     let has_object = message

@@ -1,4 +1,5 @@
-//! A virtual tunnel interface is a device, three kernel variables and an address: it is put in step by step, or not at all.
+//! A virtual tunnel interface is a device, three kernel variables and an address: it is put in step
+//! by step, or not at all.
 
 use std::fs;
 
@@ -23,7 +24,8 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
         flags(ObjectAction::Install, &object),
     ) {
         Ok(()) => {}
-        // Either by its name, or by its ends: then there is another device of another name, and this one is missing.
+        // Either by its name, or by its ends: then there is another device of another name, and
+        // this one is missing.
         Err(NetlinkFault::Refused(Errno::EEXIST)) => {
             return match links::find_link(connection, Which::Name(&vti.interface)).map_err(failed)? {
                 Some(link) if is_vti(&link) => Ok(InstallResult::Existed),
@@ -77,7 +79,8 @@ fn step(command: String, fault: NetlinkFault) -> NetlinkError {
     }
 }
 
-/// Whether a device may go with an item: a VTI only if it is one with these ends, anything else does not take its device along.
+/// Whether a device may go with an item: a VTI only if it is one with these ends, anything else
+/// does not take its device along.
 pub(super) fn may_go(object: &NetObject, link: &Link) -> bool {
     let NetObject::VtiInterface(vti) = object else {
         return true;

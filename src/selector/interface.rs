@@ -12,8 +12,9 @@ const LONGEST: usize = 15;
 
 /// The name of a network device: 1 to 15 bytes of `A-Za-z0-9._-`, not beginning with `-`.
 ///
-/// The kernel allows more, but a `+` at the end would be a pattern to iptables, and no daemon makes such a name. What
-/// stands behind a `:` (an alias of the days of `ifconfig`, as in `eth0:1`) is no part of the device.
+/// The kernel allows more, but a `+` at the end would be a pattern to iptables, and no daemon makes
+/// such a name. What stands behind a `:` (an alias of the days of `ifconfig`, as in `eth0:1`) is no
+/// part of the device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Interface(String);
@@ -70,7 +71,8 @@ impl From<Interface> for String {
     }
 }
 
-/// All devices with one stem, `vti+` for `vti1`, `vti02` and so on; a name without digits at its end is a class of its own.
+/// All devices with one stem, `vti+` for `vti1`, `vti02` and so on; a name without digits at its
+/// end is a class of its own.
 ///
 /// A class only sorts packets quickly: what it lets through is looked at again by exact name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,15 +85,16 @@ impl InterfaceWildcard {
         &self.0
     }
 
-    /// Whether iptables takes a device for one of the class: it does so with every name that begins alike.
+    /// Whether iptables takes a device for one of the class: it does so with every name that begins
+    /// alike.
     #[must_use]
     pub fn fits(&self, interface: &Interface) -> bool {
         is_meant(&self.0, interface)
     }
 }
 
-/// A device by its name, or with a `+` at the end all devices whose names begin so: `eth1`, `ppp+`. Not `+` alone, and not `lo`,
-/// over which the gateway speaks with itself, nor a beginning of it.
+/// A device by its name, or with a `+` at the end all devices whose names begin so: `eth1`, `ppp+`.
+/// Not `+` alone, and not `lo`, over which the gateway speaks with itself, nor a beginning of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InterfacePattern(String);

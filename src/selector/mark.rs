@@ -9,8 +9,8 @@ use super::Expected;
 
 /// What a packet must bear, and in which bits: `fwmark` of `ip rule`, the keys of a VTI device.
 ///
-/// Written as libreswan and strongSwan write it: `5/0xffffffff`; either part decimal or `0x` and hexadecimal, the mask all ones
-/// if there is none.
+/// Written as libreswan and strongSwan write it: `5/0xffffffff`; either part decimal or `0x` and
+/// hexadecimal, the mask all ones if there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Mark {
     /// The bits.
@@ -47,14 +47,15 @@ impl fmt::Display for Mark {
     }
 }
 
-/// One bit of a packet's mark, which the rules of the filter table set and clear for a packet on its way: `0x10000000`.
+/// One bit of a packet's mark, which the rules of the filter table set and clear for a packet on
+/// its way: `0x10000000`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MarkBit(u32);
 
 impl MarkBit {
-    /// Bit 28. Unique marks of libreswan and strongSwan count from below, kube-proxy has 0x4000 and 0x8000, Tailscale 0xff0000; Calico by
-    /// default 0xffff0000, which has it.
+    /// Bit 28. Unique marks of libreswan and strongSwan count from below, kube-proxy has 0x4000 and
+    /// 0x8000, Tailscale 0xff0000; Calico by default 0xffff0000, which has it.
     pub const DEFAULT: Self = Self(0x1000_0000);
 
     /// The mask with this bit alone.

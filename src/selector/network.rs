@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Expected;
 
-/// An address family. Always taken from an address, never from a verb's suffix: libreswan 4.x forms that from its own
-/// IKE address and says `up-client` of IPv6 networks in an IPv4 tunnel.
+/// An address family. Always taken from an address, never from a verb's suffix: libreswan 4.x forms
+/// that from its own IKE address and says `up-client` of IPv6 networks in an IPv4 tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
@@ -54,15 +54,17 @@ impl fmt::Display for Family {
 
 /// The addresses at one end of a tunnel.
 ///
-/// Written `10.1.0.0/24`, `10.1.0.7` for one address alone, or `10.1.0.5-10.1.0.9` where the selector is no single prefix (libreswan 5.2 and later;
-/// strongSwan widens such a range to the next prefix before it calls). Host bits below a prefix are cleared, as the daemons
-/// and iptables do.
+/// Written `10.1.0.0/24`, `10.1.0.7` for one address alone, or `10.1.0.5-10.1.0.9` where the
+/// selector is no single prefix (libreswan 5.2 and later; strongSwan widens such a range to the
+/// next prefix before it calls). Host bits below a prefix are cleared, as the daemons and iptables
+/// do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Network {
     /// All addresses below one prefix.
     Prefix(IpNet),
-    /// The addresses from the first to the last, both included; never a single prefix, both of one family, first < last.
+    /// The addresses from the first to the last, both included; never a single prefix, both of one
+    /// family, first < last.
     Range(IpAddr, IpAddr),
 }
 
@@ -123,7 +125,8 @@ impl Network {
         }
     }
 
-    /// The longest prefix that covers the network, made `shorter` bits shorter. Everything (`0.0.0.0/0`, `::/0`) covers itself only.
+    /// The longest prefix that covers the network, made `shorter` bits shorter. Everything
+    /// (`0.0.0.0/0`, `::/0`) covers itself only.
     #[must_use]
     pub fn supernet(&self, shorter: u8) -> IpNet {
         let (address, length) = match *self {
@@ -163,7 +166,8 @@ impl FromStr for Network {
             let last: IpAddr = last.parse().map_err(|_| FORM)?;
             return Self::range(first, last);
         }
-        // libreswan 4.4 and 4.5 write the address of a NATed peer in transport mode without a length (`kernel.c`, `jam_common_shell_out`).
+        // libreswan 4.4 and 4.5 write the address of a NATed peer in transport mode without a
+        // length (`kernel.c`, `jam_common_shell_out`).
         if let Ok(address) = text.parse() {
             return Ok(Self::host(address));
         }

@@ -85,8 +85,8 @@ impl PortProtocol {
 pub enum Ports {
     /// Every port.
     Any,
-    /// From the first to the last, both included. `0..=0` stands for OPAQUE (RFC 7296, section 3.13.1): the kernel's policy
-    /// then matches port 0 and nothing else, and so do we.
+    /// From the first to the last, both included. `0..=0` stands for OPAQUE (RFC 7296, section
+    /// 3.13.1): the kernel's policy then matches port 0 and nothing else, and so do we.
     Range(RangeInclusive<u16>),
 }
 
@@ -135,7 +135,8 @@ pub enum Traffic {
     Any,
     /// One protocol, whatever its ports or types.
     Protocol(Protocol),
-    /// One protocol between these ports, seen from the gateway: `my` is the near end, `peer` the far one. Not both are [`Ports::Any`].
+    /// One protocol between these ports, seen from the gateway: `my` is the near end, `peer` the
+    /// far one. Not both are [`Ports::Any`].
     Ports {
         /// The protocol.
         protocol: PortProtocol,
@@ -230,8 +231,8 @@ impl Traffic {
         }
     }
 
-    /// How many kinds of packets it covers: pairs of ports, or types and codes. A protocol counts as more than all pairs of ports, everything
-    /// as most.
+    /// How many kinds of packets it covers: pairs of ports, or types and codes. A protocol counts
+    /// as more than all pairs of ports, everything as most.
     #[must_use]
     pub fn breadth(&self) -> u64 {
         const PAIRS: u64 = 1 << 32;

@@ -17,7 +17,8 @@ pub struct ConnectionSettings {
     pub filter: ConnectionFilter,
     /// What it sets besides `[tunnel]`.
     pub overrides: PolicyOverrides,
-    /// Key `between`: pairs of networks, ours and the far one, that `when-down = "block"` holds apart from `start` on. Pairs of one family.
+    /// Key `between`: pairs of networks, ours and the far one, that `when-down = "block"` holds
+    /// apart from `start` on. Pairs of one family.
     pub between: Vec<(IpNet, IpNet)>,
 }
 
@@ -38,7 +39,8 @@ pub struct ConnectionFilter {
     pub remote_id: Option<IdentityPattern>,
     /// Key `user`: the name of XAUTH or EAP, `PLUTO_USERNAME` or `PLUTO_XAUTH_ID`.
     pub user: Option<IdentityPattern>,
-    /// Key `peer-network`: the far network lies in it whole; for road warriors with virtual addresses.
+    /// Key `peer-network`: the far network lies in it whole; for road warriors with virtual
+    /// addresses.
     pub remote_network: Option<IpNet>,
 }
 
@@ -114,9 +116,10 @@ impl ConnectionFilter {
     }
 }
 
-/// Whether the peer's identity may be no more than what the peer says: strongSwan does not check it against the user that it has
-/// authenticated by EAP or XAuth (`ike_sa.c`, `get_other_eap_id`; RFC 7296, section 2.16). Beside a pattern for the user it is believed, as
-/// where a certificate and EAP are both asked for.
+/// Whether the peer's identity may be no more than what the peer says: strongSwan does not check it
+/// against the user that it has authenticated by EAP or XAuth (`ike_sa.c`, `get_other_eap_id`; RFC
+/// 7296, section 2.16). Beside a pattern for the user it is believed, as where a certificate and
+/// EAP are both asked for.
 fn is_claimed(tunnel: &Tunnel) -> bool {
     match tunnel.up_counting {
         UpCounting::Counted => tunnel.user.as_ref().is_some_and(|user| *user != tunnel.remote_id),

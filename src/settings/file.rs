@@ -50,10 +50,12 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Reads the settings. Without a file at [`DEFAULT_PATH`] there are none; a file that `--config` names must be there.
+    /// Reads the settings. Without a file at [`DEFAULT_PATH`] there are none; a file that
+    /// `--config` names must be there.
     ///
     /// # Errors
-    /// If the file cannot be read, if somebody but root and us may write it, or if it holds what is no setting.
+    /// If the file cannot be read, if somebody but root and us may write it, or if it holds what is
+    /// no setting.
     pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
         Ok(Self::load_with_text(config)?.0)
     }
@@ -80,7 +82,8 @@ impl Settings {
         }
     }
 
-    /// Whether there is no settings file, so that defaults apply: none is named, and there is none at [`DEFAULT_PATH`].
+    /// Whether there is no settings file, so that defaults apply: none is named, and there is none
+    /// at [`DEFAULT_PATH`].
     #[must_use]
     pub fn is_file_absent(config: Option<&Path>) -> bool {
         let path = Path::new(DEFAULT_PATH);
@@ -105,14 +108,16 @@ impl Malformed {
     }
 }
 
-/// Whether a file could not be opened because there is none by that name. A symbolic link that leads nowhere is no missing file: whoever
-/// made it expects that what it should lead to takes effect.
+/// Whether a file could not be opened because there is none by that name. A symbolic link that
+/// leads nowhere is no missing file: whoever made it expects that what it should lead to takes
+/// effect.
 pub(super) fn is_absent(path: &Path, error: &io::Error) -> bool {
     let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     is_missing(error) && fs::symlink_metadata(path).is_err_and(|error| is_missing(&error))
 }
 
-/// Follows symbolic links: the file that is opened is the one that is looked at. Waits for nothing: it may be a named pipe.
+/// Follows symbolic links: the file that is opened is the one that is looked at. Waits for nothing:
+/// it may be a named pipe.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -143,7 +148,8 @@ fn read_opened(path: &Path, opened: io::Result<File>) -> Result<String, Settings
         .map_err(|malformed| malformed.in_file(path))
 }
 
-/// What the file is, and what it must be, if it is not that: whoever can write it decides about the firewall.
+/// What the file is, and what it must be, if it is not that: whoever can write it decides about the
+/// firewall.
 fn check(metadata: &Metadata) -> Result<(), (String, &'static str)> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     if !metadata.is_file() {

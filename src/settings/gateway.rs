@@ -25,7 +25,8 @@ pub struct Gateway {
     pub inner_only: Vec<Service>,
     /// Where our jumps stand in the built-in chains.
     pub place: JumpPlace,
-    /// The bit of a packet's mark that carries the consent of a first tunnel to a second one: key `mark`.
+    /// The bit of a packet's mark that carries the consent of a first tunnel to a second one: key
+    /// `mark`.
     pub mark: MarkBit,
 }
 
@@ -41,7 +42,8 @@ pub enum Ike {
     Leave,
 }
 
-/// ESP and AH to and from the gateway: key `esp`. What comes in UDP or TCP 4500 is IKE to a packet filter.
+/// ESP and AH to and from the gateway: key `esp`. What comes in UDP or TCP 4500 is IKE to a packet
+/// filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Esp {
     /// With everyone: `"any"`.
@@ -65,7 +67,8 @@ pub enum Through {
     /// Other rules decide: `"leave"`.
     #[default]
     Leave,
-    /// It passes from and to these of our machines, and is dropped otherwise: a list of addresses and prefixes.
+    /// It passes from and to these of our machines, and is dropped otherwise: a list of addresses
+    /// and prefixes.
     Listed(Vec<IpNet>),
 }
 

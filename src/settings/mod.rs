@@ -1,8 +1,9 @@
 //! The settings file, `/etc/pluto-updown.toml`.
 //!
-//! What it can say is a type for each key, in a module for each part: [`Gateway`] for `[gateway]`, [`Policy`] for `[tunnel]`, and
-//! [`ConnectionSettings`] for every `[[connection]]`. A key that nobody knows is refused: whoever writes one expects it to have an effect, and a
-//! firewall that ignores what it is told is worse than one that says so.
+//! What it can say is a type for each key, in a module for each part: [`Gateway`] for `[gateway]`,
+//! [`Policy`] for `[tunnel]`, and [`ConnectionSettings`] for every `[[connection]]`. A key that
+//! nobody knows is refused: whoever writes one expects it to have an effect, and a firewall that
+//! ignores what it is told is worse than one that says so.
 
 mod connection;
 mod file;
@@ -47,14 +48,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the addresses of every tunnel's packets are left to other rules, so that the nat table is none of our business.
+    /// Whether the addresses of every tunnel's packets are left to other rules, so that the nat
+    /// table is none of our business.
     #[must_use]
     pub fn leaves_nat_alone(&self) -> bool {
         let others = self.connections.iter().filter_map(|entry| entry.overrides.nat);
         others.chain([self.tunnel.nat]).all(|nat| nat == Nat::Leave)
     }
 
-    /// What is set for a tunnel. Where it is in doubt whether an entry applies, what is allowed with the entry and without it.
+    /// What is set for a tunnel. Where it is in doubt whether an entry applies, what is allowed
+    /// with the entry and without it.
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {
         let Applying { entry, doubtful } = self.applying(tunnel);
@@ -67,7 +70,8 @@ impl Settings {
         })
     }
 
-    /// The networks that are named to be held apart for a tunnel, ours first, as far as they are of its family.
+    /// The networks that are named to be held apart for a tunnel, ours first, as far as they are of
+    /// its family.
     #[must_use]
     pub fn blocked_pairs_of(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
         let Applying { entry, doubtful } = self.applying(tunnel);

@@ -11,20 +11,24 @@ use crate::updown_env::{ConnectionName, PeerText};
 /// The longest pattern, in bytes.
 const LONGEST: usize = 512;
 
-/// A pattern for the name of a connection. The administrator chose the names, so a star stands for anything.
+/// A pattern for the name of a connection. The administrator chose the names, so a star stands for
+/// anything.
 ///
-/// 1 to 512 bytes of UTF-8 without control characters; compared byte for byte, upper and lower case unlike.
+/// 1 to 512 bytes of UTF-8 without control characters; compared byte for byte, upper and lower case
+/// unlike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NamePattern(String);
 
 /// A pattern for an identity, which the peer chose.
 ///
-/// 1 to 512 bytes of UTF-8 without control characters. A star or a question mark stands for no `,`, `=`, `/`, backslash or control
-/// character, and for no `@` or blank either unless the pattern has a `=` and so is a distinguished name's. So `C=CH, CN=x@staff.example` never
-/// passes for the mail address that `*@staff.example` asks for, nor one part of a distinguished name for two.
+/// 1 to 512 bytes of UTF-8 without control characters. A star or a question mark stands for no `,`,
+/// `=`, `/`, backslash or control character, and for no `@` or blank either unless the pattern has
+/// a `=` and so is a distinguished name's. So `C=CH, CN=x@staff.example` never passes for the mail
+/// address that `*@staff.example` asks for, nor one part of a distinguished name for two.
 ///
-/// The `@` that libreswan writes before a host name, and strongSwan does not, is ignored at the beginning.
+/// The `@` that libreswan writes before a host name, and strongSwan does not, is ignored at the
+/// beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdentityPattern(String);
 
@@ -33,7 +37,8 @@ pub struct IdentityPattern(String);
 pub enum Fit {
     /// It is not.
     No,
-    /// An administrator may have meant it: what the peer chose fits in one reading and not in another.
+    /// An administrator may have meant it: what the peer chose fits in one reading and not in
+    /// another.
     Doubtful,
     /// It is.
     Yes,
@@ -49,14 +54,16 @@ impl From<bool> for Fit {
 }
 
 impl NamePattern {
-    /// Whether the connection is meant. The pattern is compared with the name, and with the name as it is escaped in logs.
+    /// Whether the connection is meant. The pattern is compared with the name, and with the name as
+    /// it is escaped in logs.
     #[must_use]
     pub fn fits(&self, name: &ConnectionName) -> bool {
         self.fits_text(&name.bytes()) || self.fits_text(name.as_str().as_bytes())
     }
 
-    /// The same for a connection of Pluto's, which forms names of its own from those in its configuration: the parts of `leftsubnets=` are
-    /// called `NAME/1x2` (`starterwhack.c`), the members of an opportunistic group `NAME#192.0.2.0/24` (`foodgroups.c`).
+    /// The same for a connection of Pluto's, which forms names of its own from those in its
+    /// configuration: the parts of `leftsubnets=` are called `NAME/1x2` (`starterwhack.c`), the
+    /// members of an opportunistic group `NAME#192.0.2.0/24` (`foodgroups.c`).
     #[must_use]
     pub fn fits_plutos(&self, name: &ConnectionName) -> bool {
         self.fits(name) || name.configured().is_some_and(|configured| self.fits(&configured))
@@ -76,9 +83,10 @@ impl NamePattern {
 impl IdentityPattern {
     /// Whether the identity is meant.
     ///
-    /// In doubt if it fits only where a star stands for a separator, where upper and lower case are alike, as the daemons compare host
-    /// names and mail addresses (RFC 7296 leaves it to them), or where the daemon's spelling can stand for other bytes; and if the identity
-    /// was cut, and its beginning fits.
+    /// In doubt if it fits only where a star stands for a separator, where upper and lower case are
+    /// alike, as the daemons compare host names and mail addresses (RFC 7296 leaves it to them), or
+    /// where the daemon's spelling can stand for other bytes; and if the identity was cut, and its
+    /// beginning fits.
     #[must_use]
     pub fn fit(&self, identity: &PeerText) -> Fit {
         let text = identity.bytes();
@@ -98,8 +106,8 @@ impl IdentityPattern {
         }
     }
 
-    /// Whether a user is meant whose name libreswan has stripped to `[-_.0-9A-Za-z]` (`jam_clean_xauth_username`). In doubt if only the
-    /// pattern, stripped like the name, fits.
+    /// Whether a user is meant whose name libreswan has stripped to `[-_.0-9A-Za-z]`
+    /// (`jam_clean_xauth_username`). In doubt if only the pattern, stripped like the name, fits.
     #[must_use]
     pub fn fit_stripped(&self, user: &PeerText) -> Fit {
         let stripped: String = self.0.chars().filter(|character| is_left(*character)).collect();
@@ -127,13 +135,15 @@ fn is_left(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-_.*?".contains(character)
 }
 
-/// Whether a byte of an identity may be that of a pattern. strongSwan writes `?` for every byte that is not printable ASCII.
+/// Whether a byte of an identity may be that of a pattern. strongSwan writes `?` for every byte
+/// that is not printable ASCII.
 fn may_be(pattern: u8, byte: u8) -> bool {
     pattern.eq_ignore_ascii_case(&byte) || byte == b'?' && !pattern.is_ascii()
 }
 
-/// A text with every `\ooo` beyond ASCII, three octal digits, as the byte that libreswan 5.4 may have meant by it (`jam_sanitized_bytes`); it
-/// leaves a backslash of the peer's as it is, so that this is not known.
+/// A text with every `\ooo` beyond ASCII, three octal digits, as the byte that libreswan 5.4 may
+/// have meant by it (`jam_sanitized_bytes`); it leaves a backslash of the peer's as it is, so that
+/// this is not known.
 fn octal(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     let mut decoded = Vec::with_capacity(text.len());
@@ -184,11 +194,13 @@ fn bare(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"@").unwrap_or(text)
 }
 
-/// Whether a text fits a pattern, where `wild` says which bytes a star or a question mark stands for, and `same` whether a byte of the pattern
-/// stands for a byte of the text. Takes time in the product of the two lengths at most.
+/// Whether a text fits a pattern, where `wild` says which bytes a star or a question mark stands
+/// for, and `same` whether a byte of the pattern stands for a byte of the text. Takes time in the
+/// product of the two lengths at most.
 fn fits(pattern: &[u8], text: &[u8], wild: impl Fn(u8) -> bool, same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Where to go on if what follows the last star does not fit: behind the star, with one byte more taken by it.
+    // Where to go on if what follows the last star does not fit: behind the star, with one byte
+    // more taken by it.
     let mut retry: Option<(usize, usize)> = None;
     while read < text.len() {
         match pattern.get(at) {
@@ -210,7 +222,8 @@ fn fits(pattern: &[u8], text: &[u8], wild: impl Fn(u8) -> bool, same: impl Fn(u8
             Some(_) | None => {}
         }
         match retry {
-            // An earlier star could take nothing that this one cannot: whatever stopped this one would have to be passed by it too.
+            // An earlier star could take nothing that this one cannot: whatever stopped this one
+            // would have to be passed by it too.
             Some((behind, taken)) if wild(text[taken]) => {
                 retry = Some((behind, taken + 1));
                 (at, read) = (behind, taken + 1);

@@ -1,4 +1,5 @@
-//! What may flow through a tunnel, and what is done besides: the keys of `[tunnel]` and `[[connection]]`.
+//! What may flow through a tunnel, and what is done besides: the keys of `[tunnel]` and
+//! `[[connection]]`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::service::Service;
 use crate::netfilter::AdministratorChain;
 
-/// All that is set for one tunnel. The default is what counts without a file: everything is allowed, nothing of it is translated.
+/// All that is set for one tunnel. The default is what counts without a file: everything is
+/// allowed, nothing of it is translated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -20,7 +22,8 @@ pub struct Policy {
     pub host_access: GatewayAccess,
     /// What becomes of the addresses of its packets.
     pub nat: Nat,
-    /// Networks that neither `nat` nor `when-down` touches; none set: for `nat` those that are connected, for `when-down` none.
+    /// Networks that neither `nat` nor `when-down` touches; none set: for `nat` those that are
+    /// connected, for `when-down` none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bypass: Option<Vec<IpNet>>,
     /// What becomes of the segment size that TCP connections through it agree on.
@@ -36,8 +39,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether it keeps something from flowing that the daemon has agreed on with the peer, or may: what a chain of the administrator's does
-    /// is not known.
+    /// Whether it keeps something from flowing that the daemon has agreed on with the peer, or may:
+    /// what a chain of the administrator's does is not known.
     #[must_use]
     pub fn restricts(&self) -> bool {
         let gateway_is_closed = match self.host_access {
@@ -73,13 +76,15 @@ impl Policy {
 }
 
 impl Policy {
-    /// The policy that allows what both allow: for packets of which it is unknown which of the two policies applies to them.
+    /// The policy that allows what both allow: for packets of which it is unknown which of the two
+    /// policies applies to them.
     ///
-    /// `allow` is the intersection, `host-access` the least, `when-down` and `on-error` the stricter, `log` the union. `nat` and `mss` restrict
-    /// nothing and are those of `self`; so is `chain` where both name the same. [`Policy::conflicts`] tells where they differ.
+    /// `allow` is the intersection, `host-access` the least, `when-down` and `on-error` the
+    /// stricter, `log` the union. `nat` and `mss` restrict nothing and are those of `self`; so is
+    /// `chain` where both name the same. [`Policy::conflicts`] tells where they differ.
     ///
-    /// What a chain of the administrator's accepts or drops is unknown. So a chain that one policy alone has stays only where the other
-    /// policy allows everything; otherwise nothing passes.
+    /// What a chain of the administrator's accepts or drops is unknown. So a chain that one policy
+    /// alone has stays only where the other policy allows everything; otherwise nothing passes.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         let (allow, chain) = match (&self.chain, &other.chain) {
@@ -115,7 +120,8 @@ impl Policy {
         }
     }
 
-    /// The policy that counts where all of these apply, the first one first: what all of them allow, [`Policy::intersect`].
+    /// The policy that counts where all of these apply, the first one first: what all of them
+    /// allow, [`Policy::intersect`].
     #[must_use]
     pub fn of_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut policies = policies.into_iter();
@@ -140,7 +146,8 @@ impl Policy {
             )
     }
 
-    /// The keys that have no intersection and in which two policies differ, as they are named in the settings file.
+    /// The keys that have no intersection and in which two policies differ, as they are named in
+    /// the settings file.
     #[must_use]
     pub fn conflicts(&self, other: &Self) -> Vec<&'static str> {
         let differ = [
@@ -155,7 +162,8 @@ impl Policy {
             .collect()
     }
 
-    /// Whether no packet that a chain of the administrator's accepts is one that this policy forbids.
+    /// Whether no packet that a chain of the administrator's accepts is one that this policy
+    /// forbids.
     fn allows_everything(&self) -> bool {
         self.allow == Allow::All && self.host_access != GatewayAccess::No
     }
@@ -213,7 +221,8 @@ pub enum Allow {
     Replies,
     /// Nothing, and nothing may go in: `"none"`.
     None,
-    /// New connections to these services of ours, and what belongs to connections from our side: a list. Not empty.
+    /// New connections to these services of ours, and what belongs to connections from our side: a
+    /// list. Not empty.
     Services(Vec<Service>),
 }
 
@@ -236,7 +245,8 @@ impl fmt::Display for Allow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GatewayAccess {
-    /// As the daemon says, which is what the stock scripts do: if it has an address of its own in the tunnel, or with `hostaccess=yes`.
+    /// As the daemon says, which is what the stock scripts do: if it has an address of its own in
+    /// the tunnel, or with `hostaccess=yes`.
     #[default]
     Auto,
     /// It is.
@@ -252,7 +262,8 @@ pub enum Nat {
     /// They stay, whatever other rules translate: `"exempt"`.
     #[default]
     Exempt,
-    /// Machines behind us are hidden behind the gateway's own address in the tunnel: `"masquerade"`.
+    /// Machines behind us are hidden behind the gateway's own address in the tunnel:
+    /// `"masquerade"`.
     Masquerade,
     /// Machines behind us are hidden behind this address: `"10.9.9.1"`.
     Address(IpAddr),
@@ -260,7 +271,8 @@ pub enum Nat {
     Leave,
 }
 
-/// What becomes of the maximum segment size of TCP connections through a tunnel, in both directions: key `mss`. It is never raised.
+/// What becomes of the maximum segment size of TCP connections through a tunnel, in both
+/// directions: key `mss`. It is never raised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mss {
@@ -269,7 +281,8 @@ pub enum Mss {
     Leave,
     /// No larger than fits the path to the peer with what IPsec adds: `"pmtu"`.
     PathMtu,
-    /// No larger than this many bytes, 536 to 65495; with IPv6 20 less, as its header is 20 bytes longer.
+    /// No larger than this many bytes, 536 to 65495; with IPv6 20 less, as its header is 20 bytes
+    /// longer.
     Fixed(NonZeroU16),
 }
 
@@ -308,7 +321,8 @@ impl PacketLog {
     }
 }
 
-/// What becomes of packets in clear between a tunnel's two networks, above all while it is down: key `when-down`.
+/// What becomes of packets in clear between a tunnel's two networks, above all while it is down:
+/// key `when-down`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDown {

@@ -1,4 +1,5 @@
-//! What an administrator says about routes: whether each tunnel gets one, and words of `ip route` for it.
+//! What an administrator says about routes: whether each tunnel gets one, and words of `ip route`
+//! for it.
 
 use std::mem::discriminant;
 use std::net::IpAddr;
@@ -19,8 +20,9 @@ pub enum AlwaysRoute {
     No,
 }
 
-/// Part of a route, as the words behind `ip route replace NETWORK` say it (ip-route(8)): `via`, `dev`, `src`, `mtu`, `metric` (also
-/// `preference`), `table`, `onlink`, and what [`RouteOption`] has.
+/// Part of a route, as the words behind `ip route replace NETWORK` say it (ip-route(8)): `via`,
+/// `dev`, `src`, `mtu`, `metric` (also `preference`), `table`, `onlink`, and what [`RouteOption`]
+/// has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteArguments {
     /// The next hop.

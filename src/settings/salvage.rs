@@ -2,8 +2,9 @@
 
 use super::Settings;
 
-/// What the key `only-ipsec` of `[gateway]` says, entry by entry, in a text that is no settings file: each entry that can be read alone.
-/// Nothing, if there is none. Whatever else the file allows or forbids, these stay closed to all that is not encrypted.
+/// What the key `only-ipsec` of `[gateway]` says, entry by entry, in a text that is no settings
+/// file: each entry that can be read alone. Nothing, if there is none. Whatever else the file
+/// allows or forbids, these stay closed to all that is not encrypted.
 #[must_use]
 pub fn only_ipsec(text: &str) -> Option<Settings> {
     let mut settings = Settings::default();

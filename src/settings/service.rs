@@ -14,7 +14,8 @@ use crate::selector::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Tra
 pub enum Service {
     /// Ports at our end: `tcp/22`, `udp/33434:33633`, also `sctp`, `dccp`, `udplite`.
     Ports(PortProtocol, RangeInclusive<u16>),
-    /// A protocol without ports, or with all of them: `tcp`, `gre`, `ipip`, `esp`, `ah`, or `protocol/132`.
+    /// A protocol without ports, or with all of them: `tcp`, `gre`, `ipip`, `esp`, `ah`, or
+    /// `protocol/132`.
     Protocol(Protocol),
     /// A type of ICMP: `icmp/8`, `icmp/echo-request`, `icmp/3/4`; of ICMPv6: `icmpv6/128`.
     Icmp(Family, Icmp),
@@ -94,7 +95,8 @@ impl Service {
         spellings.into_iter().flatten().find_map(|text| text.parse().ok())
     }
 
-    /// The traffic that comes out of a tunnel of this family for it, seen from our end. Nothing, if it is a service of the other family.
+    /// The traffic that comes out of a tunnel of this family for it, seen from our end. Nothing, if
+    /// it is a service of the other family.
     #[must_use]
     pub fn traffic(&self, family: Family) -> Vec<Traffic> {
         match self {

@@ -93,8 +93,8 @@ impl SettingsSource {
         &self.settings
     }
 
-    /// Where a key of a tunnel is set: in the entry that applies, else in `[tunnel]`; of several entries of which it is in doubt whether they
-    /// apply, in each.
+    /// Where a key of a tunnel is set: in the entry that applies, else in `[tunnel]`; of several
+    /// entries of which it is in doubt whether they apply, in each.
     #[must_use]
     pub fn of_tunnel(&self, tunnel: &Tunnel, key: &'static str) -> Vec<SettingPlace> {
         let Applying { entry, doubtful } = self.settings.applying(tunnel);
@@ -109,7 +109,8 @@ impl SettingsSource {
         places
     }
 
-    /// Where a key is set for connections of this name, of which no tunnel is up: by the first entry that names them.
+    /// Where a key is set for connections of this name, of which no tunnel is up: by the first
+    /// entry that names them.
     #[must_use]
     pub fn of_connection(&self, connection: &ConnectionName, key: &'static str) -> SettingPlace {
         let names = |filter: &ConnectionFilter| filter.name.as_ref().is_some_and(|name| name.fits_plutos(connection));

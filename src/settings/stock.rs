@@ -1,6 +1,8 @@
-//! The settings file of the stock scripts, `/etc/sysconfig/pluto_updown` or `/etc/default/pluto_updown`.
+//! The settings file of the stock scripts, `/etc/sysconfig/pluto_updown` or
+//! `/etc/default/pluto_updown`.
 //!
-//! They run it as shell. Here only what sets a variable to a value is understood, and of those variables the ones that concern routes.
+//! They run it as shell. Here only what sets a variable to a value is understood, and of those
+//! variables the ones that concern routes.
 
 use std::path::Path;
 
@@ -99,7 +101,8 @@ impl StockSettings {
     }
 }
 
-/// `NAME=VALUE`, `export NAME="VALUE"`: the value without its quotes. Nothing if the shell would make more of it than its text.
+/// `NAME=VALUE`, `export NAME="VALUE"`: the value without its quotes. Nothing if the shell would
+/// make more of it than its text.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let line = line.strip_prefix("export ").unwrap_or(line);
     let (name, value) = line.split_once('=')?;
@@ -117,7 +120,8 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     word(name).then_some((name, value))
 }
 
-/// What stands before a comment: as to the shell, a `#` begins one at the beginning of a word and outside quotes.
+/// What stands before a comment: as to the shell, a `#` begins one at the beginning of a word and
+/// outside quotes.
 fn without_comment(value: &str) -> &str {
     let mut open = None;
     let mut before = ' ';

@@ -1,7 +1,7 @@
 //! Calls of daemons, written down in a file.
 //!
-//! A captures file is text: `# words` say what was done just then, `> [argument] [argument]` begins a call, and the lines up to
-//! the next blank one are its environment, `NAME=value`.
+//! A captures file is text: `# words` say what was done just then, `> [argument] [argument]` begins
+//! a call, and the lines up to the next blank one are its environment, `NAME=value`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;

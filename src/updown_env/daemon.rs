@@ -1,4 +1,5 @@
-//! Who called. The daemons share names of variables but not what they mean, so this comes before anything else is read.
+//! Who called. The daemons share names of variables but not what they mean, so this comes before
+//! anything else is read.
 
 use std::fmt;
 
@@ -45,7 +46,8 @@ impl fmt::Display for Daemon {
 /// What strongSwan alone sets: every call has all of them (`PLUTO_PROTO` since 5.1.2).
 const STRONGSWAN: [&str; 3] = ["PLUTO_UNIQUEID", "PLUTO_REQID", "PLUTO_PROTO"];
 
-/// What libreswan sets and Openswan does not. The first is in every call since 3.8; the others came between 3.10 and 5.4.
+/// What libreswan sets and Openswan does not. The first is in every call since 3.8; the others came
+/// between 3.10 and 5.4.
 const LIBRESWAN: [&str; 7] = [
     "PLUTO_SA_REQID",
     "PLUTO_SA_TYPE",
@@ -59,13 +61,15 @@ const LIBRESWAN: [&str; 7] = [
 /// What every Pluto but FreeS/WAN's sets.
 const STACK: &str = "PLUTO_STACK";
 
-/// The version of the interface: 1.1 in FreeS/WAN and strongSwan, 2.0 in Openswan and libreswan up to 4.3, none since.
+/// The version of the interface: 1.1 in FreeS/WAN and strongSwan, 2.0 in Openswan and libreswan up
+/// to 4.3, none since.
 const VERSION: &str = "PLUTO_VERSION";
 
 /// Tells who called by what is set.
 ///
-/// No variable decides alone, so that a call that lacks one is still taken for what it is, or refused: taken for Openswan's, a call
-/// of libreswan would open a tunnel for the packets of every other one.
+/// No variable decides alone, so that a call that lacks one is still taken for what it is, or
+/// refused: taken for Openswan's, a call of libreswan would open a tunnel for the packets of every
+/// other one.
 pub(super) fn detect(env: EnvReader<'_>) -> Result<Daemon, EnvError> {
     let libreswan = first_set(env, &LIBRESWAN);
     let pluto = libreswan.or(first_set(env, &[STACK]));

@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::selector::Expected;
 
-/// The longest label and the longest name, in bytes (RFC 1035, section 2.3.4; without the length byte and the root).
+/// The longest label and the longest name, in bytes (RFC 1035, section 2.3.4; without the length
+/// byte and the root).
 const LONGEST_LABEL: usize = 63;
 const LONGEST: usize = 253;
 
-/// The name of a domain: labels of 1 to 63 letters, digits, `-` and `_`, joined by dots, 253 bytes at most; no label begins with `-`.
+/// The name of a domain: labels of 1 to 63 letters, digits, `-` and `_`, joined by dots, 253 bytes
+/// at most; no label begins with `-`.
 ///
-/// Kept in lower case and without the dot at its end, so that one domain has one form: it is the key of what a name server is told.
+/// Kept in lower case and without the dot at its end, so that one domain has one form: it is the
+/// key of what a name server is told.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Domain(String);

@@ -13,11 +13,13 @@ use super::raw_env::RawEnv;
 use super::variables;
 use crate::selector::Expected;
 
-/// The longest value that is read, in bytes. Pluto gives all variables together 2047 bytes, so this is nobody's limit but ours.
+/// The longest value that is read, in bytes. Pluto gives all variables together 2047 bytes, so this
+/// is nobody's limit but ours.
 const VALUE_MAX: usize = 4096;
 
-/// The words that daemons write where they have no address, network or device to tell: Pluto's missing device, charon's lost
-/// one, charon's unspecified addresses, Pluto's unset ones, and libc's way to print a null pointer.
+/// The words that daemons write where they have no address, network or device to tell: Pluto's
+/// missing device, charon's lost one, charon's unspecified addresses, Pluto's unset ones, and
+/// libc's way to print a null pointer.
 const ABSENT_WORDS: [&str; 6] = ["NULL", "unknown", "%any", "%any6", "<unset-address>", "(null)"];
 
 /// The variables of one call.
@@ -73,7 +75,8 @@ impl<'a> EnvReader<'a> {
         self.text_value(variable)?.ok_or(missing(variable))
     }
 
-    /// A variable that stands for an address, a network or a device. Nothing if it says that there is none.
+    /// A variable that stands for an address, a network or a device. Nothing if it says that there
+    /// is none.
     pub(super) fn parsed_value<T: FromStr<Err = Expected>>(self, name: &str) -> Result<Option<T>, EnvError> {
         self.word_value(name)?.map(|text| parse(name, text)).transpose()
     }
@@ -83,7 +86,8 @@ impl<'a> EnvReader<'a> {
         self.parsed_value(variable)?.ok_or(missing(variable))
     }
 
-    /// An address. Nothing if it is unspecified, which is how Pluto shows the peer of a template (`0.0.0.0`).
+    /// An address. Nothing if it is unspecified, which is how Pluto shows the peer of a template
+    /// (`0.0.0.0`).
     pub(super) fn address(self, name: &str) -> Result<Option<IpAddr>, EnvError> {
         let address: Option<AddressText> = self.parsed_value(name)?;
         Ok(address

@@ -11,10 +11,12 @@ const SHOWN: usize = 60;
 
 /// Why a call cannot be understood: which variable, what it says, and what was expected.
 ///
-/// Its message is one line of printable ASCII whatever the daemon or the peer sent, because Pluto and charon copy it to their logs.
+/// Its message is one line of printable ASCII whatever the daemon or the peer sent, because Pluto
+/// and charon copy it to their logs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
-    /// A variable that this dialect always gives is not there, is empty, or holds a word that stands for nothing.
+    /// A variable that this dialect always gives is not there, is empty, or holds a word that
+    /// stands for nothing.
     #[error("{variable} is missing")]
     Missing {
         /// Which.
@@ -36,7 +38,8 @@ pub enum EnvError {
         /// What it stands for.
         expected: &'static str,
     },
-    /// A variable is longer than any daemon makes it: Pluto keeps all of them together below 2048 bytes.
+    /// A variable is longer than any daemon makes it: Pluto keeps all of them together below 2048
+    /// bytes.
     #[error("{variable} is {length} bytes long: expected at most {most}")]
     TooLong {
         /// Which.
@@ -62,8 +65,8 @@ pub enum EnvError {
     },
 }
 
-/// A value as an error shows it: in double quotes, with everything but plain printable ASCII as `\xNN`, and cut to 60 characters,
-/// in which case `...` follows the closing quote.
+/// A value as an error shows it: in double quotes, with everything but plain printable ASCII as
+/// `\xNN`, and cut to 60 characters, in which case `...` follows the closing quote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotedValue(String);
 

@@ -42,10 +42,12 @@ pub enum FirewallAction {
 
 /// One tunnel as its daemon describes it: one connection and one pair of traffic selectors.
 ///
-/// At `down` much of it can differ from what `up` said (peer, own address, reqid), so it serves there only to find the record.
+/// At `down` much of it can differ from what `up` said (peer, own address, reqid), so it serves
+/// there only to find the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tunnel {
-    /// `PLUTO_CONNECTION`: the connection under Pluto, the CHILD_SA's configuration under strongSwan.
+    /// `PLUTO_CONNECTION`: the connection under Pluto, the CHILD_SA's configuration under
+    /// strongSwan.
     pub connection: ConnectionName,
     /// How many tunnels of this connection and these selectors there can be at a time.
     #[serde(rename = "multiplicity")]
@@ -63,8 +65,9 @@ pub struct Tunnel {
     /// By what its packets are known.
     #[serde(rename = "attachment")]
     pub sa_match: SaMatch,
-    /// The number of the XFRM interface that its packets leave by (strongSwan's `if_id_out`). The daemon does not tell which device
-    /// that is. What comes in by such a device still bears the mark of its policy; what leaves by it does not yet.
+    /// The number of the XFRM interface that its packets leave by (strongSwan's `if_id_out`). The
+    /// daemon does not tell which device that is. What comes in by such a device still bears the
+    /// mark of its policy; what leaves by it does not yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_id_out: Option<u32>,
     /// Our own address of the IKE association, where it is known. Moves with MOBIKE.
@@ -84,16 +87,19 @@ pub struct Tunnel {
     /// The user name of XAUTH or EAP. The peer chose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<PeerText>,
-    /// Our own addresses inside the tunnel: `leftsourceip=`, or the virtual addresses that the peer assigned.
+    /// Our own addresses inside the tunnel: `leftsourceip=`, or the virtual addresses that the peer
+    /// assigned.
     pub source_addresses: Vec<IpAddr>,
     /// Whether the gateway's own addresses are to be reached through the tunnel too.
     pub host_access: HostAccess,
     /// Whether IPComp was negotiated along with ESP or AH.
     pub compression: Compression,
-    /// The NFLOG group that a copy of each of its packets goes to (`nflog=`, libreswan 3.15 and later).
+    /// The NFLOG group that a copy of each of its packets goes to (`nflog=`, libreswan 3.15 and
+    /// later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroup>,
-    /// Between which addresses its packets are translated (`leftcat=yes`, libreswan 3.18 and later).
+    /// Between which addresses its packets are translated (`leftcat=yes`, libreswan 3.18 and
+    /// later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<ClientTranslation>,
     /// strongSwan's number of the IKE_SA. It changes when that is rekeyed, without a call.
@@ -123,15 +129,18 @@ impl Tunnel {
     }
 }
 
-/// How many tunnels of one connection and one pair of selectors a daemon can have at a time, and how it says so.
+/// How many tunnels of one connection and one pair of selectors a daemon can have at a time, and
+/// how it says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpCounting {
     /// One. A second `up` replaces the first (Pluto, permanent connections).
     Single,
-    /// One for every reqid: instances of a template connection, such as two peers behind one NAT in transport mode (Pluto, `CK_INSTANCE`).
+    /// One for every reqid: instances of a template connection, such as two peers behind one NAT in
+    /// transport mode (Pluto, `CK_INSTANCE`).
     Instances,
-    /// Several that look the same, each with an `up` and a `down` of its own: strongSwan reauthenticates by `up`(new), `down`(old).
+    /// Several that look the same, each with an `up` and a `down` of its own: strongSwan
+    /// reauthenticates by `up`(new), `down`(old).
     Counted,
 }
 
@@ -153,7 +162,8 @@ pub enum SaMatch {
     Policy {
         /// ESP, AH or IPComp, where the daemon says so.
         protocol: Option<SaProtocol>,
-        /// The kernel's number, corrected where the daemon passes the base (libreswan 4.x); absent under Openswan and FreeS/WAN.
+        /// The kernel's number, corrected where the daemon passes the base (libreswan 4.x); absent
+        /// under Openswan and FreeS/WAN.
         reqid: Option<u32>,
     },
     /// By the device that they come in and leave by: VTI, XFRM interface, or KLIPS' `ipsecN`.
@@ -181,14 +191,16 @@ pub enum Compression {
     None,
 }
 
-/// The number of an NFLOG group, 1 to 65535: whoever listens to it gets the packets. Pluto has no group 0; it is its word for none.
+/// The number of an NFLOG group, 1 to 65535: whoever listens to it gets the packets. Pluto has no
+/// group 0; it is its word for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogGroup(pub NonZeroU16);
 
 /// Client address translation, libreswan's CAT.
 ///
-/// The peer gave us an address, but the gateway does not take it for its own and keeps using the one it has. libreswan's policies lead
-/// packets of both addresses into the tunnel; those of our own have to leave with the one that the peer gave us, or it refuses them.
+/// The peer gave us an address, but the gateway does not take it for its own and keeps using the
+/// one it has. libreswan's policies lead packets of both addresses into the tunnel; those of our
+/// own have to leave with the one that the peer gave us, or it refuses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientTranslation {
     /// Our address inside the tunnel, given by the peer.

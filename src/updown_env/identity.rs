@@ -5,12 +5,15 @@ use super::names::PeerText;
 
 /// An identity or a user name, as the peer showed it.
 ///
-/// - libreswan 4.0 to 5.3 writes `'`, `"`, `$`, the backquote, the backslash and every byte that is not printable ASCII as `\ooo`
-///   (`jam_shell_quoted_bytes`, up to 4.15 `jam_meta_escaped_bytes`); 5.4 leaves the five as they are.
+/// - libreswan 4.0 to 5.3 writes `'`, `"`, `$`, the backquote, the backslash and every byte that is
+///   not printable ASCII as `\ooo` (`jam_shell_quoted_bytes`, up to 4.15 `jam_meta_escaped_bytes`);
+///   5.4 leaves the five as they are.
 /// - Every libreswan writes a distinguished name as in RFC 4514 before that; see [`distinguished`].
-/// - libreswan 3.x and Openswan write octal numbers with a digit too many or too few (`escape_metachar`), so that what follows is unknown.
-///   So it is under FreeS/WAN, where some versions escape and others do not.
-/// - strongSwan writes `?` for every byte that is not printable ASCII (`chunk_printable`), and escapes nothing.
+/// - libreswan 3.x and Openswan write octal numbers with a digit too many or too few
+///   (`escape_metachar`), so that what follows is unknown. So it is under FreeS/WAN, where some
+///   versions escape and others do not.
+/// - strongSwan writes `?` for every byte that is not printable ASCII (`chunk_printable`), and
+///   escapes nothing.
 pub(super) fn unescape_identity(daemon: Daemon, stack: Option<&str>, raw: &[u8]) -> PeerText {
     match daemon {
         Daemon::StrongSwan => PeerText::new(raw),
@@ -36,9 +39,11 @@ fn octal(raw: &[u8]) -> Vec<u8> {
     })
 }
 
-/// A distinguished name without the escapes of RFC 4514 (libreswan's `format_dn`): `\"` and `\C3`, as the peer showed it.
+/// A distinguished name without the escapes of RFC 4514 (libreswan's `format_dn`): `\"` and `\C3`,
+/// as the peer showed it.
 ///
-/// What separates the parts of a name stays escaped, `\,` `\+` `\\`: within a value it separates nothing. Other identities stay as they are.
+/// What separates the parts of a name stays escaped, `\,` `\+` `\\`: within a value it separates
+/// nothing. Other identities stay as they are.
 fn distinguished(raw: &[u8]) -> Vec<u8> {
     if !raw.contains(&b'=') || raw.starts_with(b"@") {
         return raw.to_vec();
@@ -57,8 +62,8 @@ fn distinguished(raw: &[u8]) -> Vec<u8> {
     })
 }
 
-/// A text with the escapes in it replaced: of what follows a backslash, the bytes that stand for it and how much of it they stand for. A
-/// backslash that begins no escape stays.
+/// A text with the escapes in it replaced: of what follows a backslash, the bytes that stand for it
+/// and how much of it they stand for. A backslash that begins no escape stays.
 fn decoded(raw: &[u8], escape: impl Fn(&[u8]) -> Option<(Vec<u8>, usize)>) -> Vec<u8> {
     let mut text = Vec::with_capacity(raw.len());
     let mut rest = raw;

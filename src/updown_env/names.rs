@@ -1,4 +1,5 @@
-//! Names and texts that come from configurations and from peers, made safe to store, to log and to put into a rule's comment.
+//! Names and texts that come from configurations and from peers, made safe to store, to log and to
+//! put into a rule's comment.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -7,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::selector::Expected;
 
-/// The longest name of a connection, in bytes as the daemon gives it. libreswan gives all variables together 2047 bytes.
+/// The longest name of a connection, in bytes as the daemon gives it. libreswan gives all variables
+/// together 2047 bytes.
 const NAME_MAX: usize = 1024;
 
-/// The longest text of a peer that is kept, in bytes. charon prints identities into 512 bytes (`BUF_LEN` in `utils.h`), and so did Pluto up to
-/// libreswan 3.x (`IDTOA_BUF`): one of 511 may have been longer.
+/// The longest text of a peer that is kept, in bytes. charon prints identities into 512 bytes
+/// (`BUF_LEN` in `utils.h`), and so did Pluto up to libreswan 3.x (`IDTOA_BUF`): one of 511 may
+/// have been longer.
 const TEXT_MAX: usize = 510;
 
 /// The longest comment, in bytes. iptables takes 255; half of it leaves room for a prefix of ours.
@@ -25,8 +28,9 @@ const NAMELESS: &str = "tunnel";
 
 /// The name of a connection, 1 to 1024 bytes: `PLUTO_CONNECTION`.
 ///
-/// Kept as printable ASCII, every other byte and the backslash as `\xNN` (lower case), so that different names stay different.
-/// Pluto's names contain `/`, `#`, `(`, `)`, `=`, `-` and `%` where it makes them itself (`leftsubnets=`, opportunistic groups).
+/// Kept as printable ASCII, every other byte and the backslash as `\xNN` (lower case), so that
+/// different names stay different. Pluto's names contain `/`, `#`, `(`, `)`, `=`, `-` and `%` where
+/// it makes them itself (`leftsubnets=`, opportunistic groups).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConnectionName(String);
@@ -52,8 +56,9 @@ impl ConnectionName {
         unescape(&self.0).unwrap_or_default()
     }
 
-    /// The name in the daemon's configuration, if Pluto formed this one from it: `NAME/1x2` for a part of `leftsubnets=`
-    /// (`starterwhack.c`), `NAME#192.0.2.0/24` for a member of an opportunistic group (`foodgroups.c`).
+    /// The name in the daemon's configuration, if Pluto formed this one from it: `NAME/1x2` for a
+    /// part of `leftsubnets=` (`starterwhack.c`), `NAME#192.0.2.0/24` for a member of an
+    /// opportunistic group (`foodgroups.c`).
     #[must_use]
     pub fn configured(&self) -> Option<Self> {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -65,8 +70,9 @@ impl ConnectionName {
         Some(Self(name.to_owned())).filter(|_| !name.is_empty())
     }
 
-    /// What of the name is readable in the name of a chain: at most `most` bytes of `A-Za-z0-9._-` that begin and end with a letter
-    /// or digit. Runs of anything else become one `-`. Different names can have one slug.
+    /// What of the name is readable in the name of a chain: at most `most` bytes of `A-Za-z0-9._-`
+    /// that begin and end with a letter or digit. Runs of anything else become one `-`. Different
+    /// names can have one slug.
     #[must_use]
     pub fn slug(&self, most: usize) -> String {
         let mut slug = String::new();
@@ -87,7 +93,8 @@ impl ConnectionName {
         slug
     }
 
-    /// The name for the comment of a rule: at most 128 bytes of `A-Za-z0-9._@:/#=+,()%-` and blank, with `_` for anything else.
+    /// The name for the comment of a rule: at most 128 bytes of `A-Za-z0-9._@:/#=+,()%-` and blank,
+    /// with `_` for anything else.
     #[must_use]
     pub fn comment(&self) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._@:/#=+,()%- ".contains(c);
@@ -119,7 +126,8 @@ impl fmt::Display for ConnectionName {
 impl TryFrom<String> for ConnectionName {
     type Error = Expected;
 
-    /// Takes the escaped form back. Only the form that [`ConnectionName::new`] makes is taken, so that one name has one form.
+    /// Takes the escaped form back. Only the form that [`ConnectionName::new`] makes is taken, so
+    /// that one name has one form.
     fn try_from(text: String) -> Result<Self, Expected> {
         let form = Expected("a name in printable ASCII with other bytes as \\xNN");
         let raw = unescape(&text).ok_or(form.clone())?;
@@ -136,8 +144,9 @@ impl From<ConnectionName> for String {
 
 /// A text that the peer or its administrator chose: an identity or a user name. Can be empty.
 ///
-/// Kept as printable ASCII, every other byte and the backslash as `\xNN` (lower case). At most 510 bytes of it are kept; `\...` at the end
-/// says that more followed, or that the rest is unknown. Records of older versions hold backslashes that begin nothing of this.
+/// Kept as printable ASCII, every other byte and the backslash as `\xNN` (lower case). At most 510
+/// bytes of it are kept; `\...` at the end says that more followed, or that the rest is unknown.
+/// Records of older versions hold backslashes that begin nothing of this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PeerText(String);
@@ -248,7 +257,8 @@ fn is_printable(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte)
 }
 
-/// The bytes that `\xNN` and plain characters stand for; nothing where a backslash begins something else.
+/// The bytes that `\xNN` and plain characters stand for; nothing where a backslash begins something
+/// else.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut raw = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,7 +1,9 @@
-//! What a call asks of the resolver: the name servers and domains that the peer offers to a client of its config mode.
+//! What a call asks of the resolver: the name servers and domains that the peer offers to a client
+//! of its config mode.
 //!
-//! All of it is the peer's choice and ends in a file or on the command line of a program, so what is not an address or a
-//! domain's name is left out, and told. None of it is a reason to refuse a tunnel.
+//! All of it is the peer's choice and ends in a file or on the command line of a program, so what
+//! is not an address or a domain's name is left out, and told. None of it is a reason to refuse a
+//! tunnel.
 
 mod read;
 
@@ -83,8 +85,8 @@ pub struct DnsConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DnsMeans {
-    /// By `resolv.conf`; or by an unbound that runs, if there are domains; or, where that file turns out to be systemd-resolved's,
-    /// by that service on this device.
+    /// By `resolv.conf`; or by an unbound that runs, if there are domains; or, where that file
+    /// turns out to be systemd-resolved's, by that service on this device.
     File(Option<Interface>),
     /// By an unbound that runs, and otherwise not by us: `resolv.conf` is NetworkManager's.
     Unbound,

@@ -17,10 +17,12 @@ use crate::selector::{Expected, Interface, Mark, Network};
 
 /// How the packets of a connection are to find their way into its tunnel.
 ///
-/// Pluto leaves that to its hook: FreeS/WAN and Openswan wholly, libreswan all but its XFRM devices. strongSwan does it itself.
+/// Pluto leaves that to its hook: FreeS/WAN and Openswan wholly, libreswan all but its XFRM
+/// devices. strongSwan does it itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routing {
-    /// `PLUTO_CONNECTION`. Whoever is unrouted may be another connection than was routed: they share the far network.
+    /// `PLUTO_CONNECTION`. Whoever is unrouted may be another connection than was routed: they
+    /// share the far network.
     pub connection: ConnectionName,
     /// Whether our own end is the gateway alone or a network.
     pub scope: Scope,
@@ -32,13 +34,15 @@ pub struct Routing {
     pub local_host: Option<IpAddr>,
     /// The peer's address of the IKE association; none for a template.
     pub remote_host: Option<IpAddr>,
-    /// The next hop on the way to the peer (`leftnexthop=`); the peer itself where that is on the link.
+    /// The next hop on the way to the peer (`leftnexthop=`); the peer itself where that is on the
+    /// link.
     pub next_hop: Option<IpAddr>,
     /// The device towards the peer; under KLIPS that of the tunnels.
     pub interface: Option<Interface>,
     /// By what the packets get into the tunnel.
     pub by: RoutedBy,
-    /// The address that our own packets are to have (`leftsourceip=`, or one that the peer assigned).
+    /// The address that our own packets are to have (`leftsourceip=`, or one that the peer
+    /// assigned).
     pub source: Option<IpAddr>,
     /// The greatest packet, in bytes (`mtu=`).
     pub mtu: Option<u32>,
@@ -46,7 +50,8 @@ pub struct Routing {
     pub metric: Option<u32>,
     /// Why an `unroute` comes.
     pub unroute_reason: UnrouteReason,
-    /// Whether the peer is one of Cisco's (`remote-peer-type=cisco`), whose route goes at `down` already.
+    /// Whether the peer is one of Cisco's (`remote-peer-type=cisco`), whose route goes at `down`
+    /// already.
     pub peer_type: PeerType,
 }
 
@@ -59,7 +64,8 @@ pub enum RoutedBy {
     XfrmInterface {
         /// The device.
         interface: Interface,
-        /// The mark of the tunnel's own packets, where the peer lies within the far network: they must not go into the device.
+        /// The mark of the tunnel's own packets, where the peer lies within the far network: they
+        /// must not go into the device.
         bypass: Option<Mark>,
     },
     /// By a VTI device that is the hook's to make (`vti-interface=`).
@@ -73,11 +79,13 @@ pub enum RoutedBy {
 pub struct VtiSettings {
     /// Its name.
     pub interface: Interface,
-    /// The marks of the connection's policies, which become the keys of the device; without both there is no device (`mark=`).
+    /// The marks of the connection's policies, which become the keys of the device; without both
+    /// there is no device (`mark=`).
     pub marks: Option<VtiMarks>,
     /// Whether the far network is routed into it (`vti-routing=`).
     pub routing: VtiRouting,
-    /// Its far end: none where several peers use the device (`vti-shared=`, instances of a template).
+    /// Its far end: none where several peers use the device (`vti-shared=`, instances of a
+    /// template).
     pub remote: Option<Ipv4Addr>,
     /// Its own address (`leftvti=`).
     pub address: Option<IpNet>,
@@ -106,7 +114,8 @@ pub enum VtiRouting {
 pub enum UnrouteReason {
     /// It is over.
     ForGood,
-    /// Our own address is gone and the tunnel waits for another one (MOBIKE, RFC 4555): it keeps its source address.
+    /// Our own address is gone and the tunnel waits for another one (MOBIKE, RFC 4555): it keeps
+    /// its source address.
     Moving,
 }
 
@@ -119,7 +128,8 @@ pub enum PeerType {
     Other,
 }
 
-/// Whether a verb has to do with routes, addresses or devices at all. `down` has not, but with Cisco's gateways.
+/// Whether a verb has to do with routes, addresses or devices at all. `down` has not, but with
+/// Cisco's gateways.
 fn is_routing_verb(env: EnvReader<'_>, verb: &Verb) -> Result<bool, EnvError> {
     use Operation::{Down, Prepare, Route, Unroute, Up};
     let always = [Prepare, Route, Unroute, Up]
@@ -128,7 +138,8 @@ fn is_routing_verb(env: EnvReader<'_>, verb: &Verb) -> Result<bool, EnvError> {
     Ok(always || verb.asks(Down) && peer_type(env)? == PeerType::Cisco)
 }
 
-/// Reads what a call asks of routes, addresses and devices; nothing where that is the daemon's own business.
+/// Reads what a call asks of routes, addresses and devices; nothing where that is the daemon's own
+/// business.
 pub(super) fn read_routing(env: EnvReader<'_>, daemon: Daemon, verb: &Verb) -> Result<Option<Box<Routing>>, EnvError> {
     match daemon {
         Daemon::StrongSwan => return Ok(None),

@@ -1,6 +1,7 @@
 //! By what the packets of a tunnel are known: an IPsec policy or a device.
 //!
-//! This is where a mistake would open the firewall for clear text: a device that is none of IPsec's carries it.
+//! This is where a mistake would open the firewall for clear text: a device that is none of IPsec's
+//! carries it.
 
 use super::daemon::Daemon;
 use super::env_reader::{EnvReader, missing, unexpected};
@@ -9,7 +10,8 @@ use super::event::{SaMatch, SaProtocol};
 use super::tunnel::Phase;
 use crate::selector::Interface;
 
-/// The first number that Pluto gives out itself, in steps of four; those below are the administrator's (`reqid=`).
+/// The first number that Pluto gives out itself, in steps of four; those below are the
+/// administrator's (`reqid=`).
 const FIRST_AUTOMATIC_REQID: u32 = 16384;
 
 /// What a reqid is, for errors.
@@ -62,7 +64,8 @@ pub(super) fn libreswan_klips(env: EnvReader<'_>) -> Result<Option<SaMatch>, Env
         return klips(env, variable).map(Some);
     }
     if let Some(interface) = virtual_device {
-        // 3.32 to 4.3 give the outer device here when there is no ipsec-interface: the one that carries clear text too.
+        // 3.32 to 4.3 give the outer device here when there is no ipsec-interface: the one that
+        // carries clear text too.
         let outer = env.word_value("PLUTO_INTERFACE")?.ok_or(missing("PLUTO_INTERFACE"))?;
         if interface != outer {
             return Err(missing("PLUTO_XFRMI_ROUTE"));
@@ -71,7 +74,8 @@ pub(super) fn libreswan_klips(env: EnvReader<'_>) -> Result<Option<SaMatch>, Env
     Ok(None)
 }
 
-/// By what Openswan's and FreeS/WAN's tunnels are known, at any verb; nothing for the other daemons.
+/// By what Openswan's and FreeS/WAN's tunnels are known, at any verb; nothing for the other
+/// daemons.
 pub(super) fn without_reqid(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<SaMatch>, EnvError> {
     match daemon {
         Daemon::StrongSwan | Daemon::Libreswan(_) => Ok(None),
@@ -80,8 +84,9 @@ pub(super) fn without_reqid(env: EnvReader<'_>, daemon: Daemon) -> Result<Option
     }
 }
 
-/// libreswan 4.x tells the base of the connection's reqids, 5.x the one in use. The kernel holds base, base + 1 and base + 2 for AH, ESP
-/// and IPComp where libreswan chose the base, which is a multiple of four, and no real number of ESP's or IPComp's is.
+/// libreswan 4.x tells the base of the connection's reqids, 5.x the one in use. The kernel holds
+/// base, base + 1 and base + 2 for AH, ESP and IPComp where libreswan chose the base, which is a
+/// multiple of four, and no real number of ESP's or IPComp's is.
 fn libreswan_policy(env: EnvReader<'_>, phase: Phase) -> Result<SaMatch, EnvError> {
     let protocol = match env.required_text("PLUTO_SA_TYPE")? {
         "ESP" => Some(SaProtocol::Esp),
@@ -130,7 +135,8 @@ fn klips(env: EnvReader<'_>, variable: &'static str) -> Result<SaMatch, EnvError
     }
 }
 
-/// A reqid that must be there. Zero is none: at `up` nothing could be opened by it, at `down` it does not matter any more.
+/// A reqid that must be there. Zero is none: at `up` nothing could be opened by it, at `down` it
+/// does not matter any more.
 fn reqid(env: EnvReader<'_>, variable: &'static str, phase: Phase) -> Result<Option<u32>, EnvError> {
     let number: u32 = env.required_number(variable, REQID)?;
     match (number, phase) {

@@ -1,7 +1,8 @@
 //! What may flow: from protocol and port variables to [`Traffic`].
 //!
-//! The daemons agree on the names and on `0` for "any" only. Pluto gives one number at each end and packs type and code of ICMP
-//! into it; charon gives ranges, and type and code of ICMP in the place of our and the peer's port.
+//! The daemons agree on the names and on `0` for "any" only. Pluto gives one number at each end and
+//! packs type and code of ICMP into it; charon gives ranges, and type and code of ICMP in the place
+//! of our and the peer's port.
 
 use std::num::NonZeroU8;
 
@@ -19,7 +20,8 @@ const PEER_PORT: &str = "PLUTO_PEER_PORT";
 pub(super) fn read_traffic(env: EnvReader<'_>, daemon: Daemon, family: Family) -> Result<Traffic, EnvError> {
     let all = [MY_PROTOCOL, PEER_PROTOCOL, MY_PORT, PEER_PORT];
     if daemon == Daemon::FreesWan && !all.iter().any(|name| env.is_set(name)) {
-        // Ports came to FreeS/WAN with the X.509 patch. Without it there are none of these, and no restriction.
+        // Ports came to FreeS/WAN with the X.509 patch. Without it there are none of these, and no
+        // restriction.
         return Ok(Traffic::Any);
     }
     let Some(protocol) = protocol(env)? else {
@@ -45,7 +47,8 @@ pub(super) fn read_traffic(env: EnvReader<'_>, daemon: Daemon, family: Family) -
     Ok(Traffic::Protocol(protocol))
 }
 
-/// The protocol that both ends agree on. charon says 0 at an end that was not restricted itself, although the pair is.
+/// The protocol that both ends agree on. charon says 0 at an end that was not restricted itself,
+/// although the pair is.
 fn protocol(env: EnvReader<'_>) -> Result<Option<Protocol>, EnvError> {
     const NUMBER: &str = "a protocol, 0 to 255";
     let local: u8 = env.required_number(MY_PROTOCOL, NUMBER)?;
@@ -68,8 +71,9 @@ fn portless(env: EnvReader<'_>, expected: &'static str) -> Result<(), EnvError> 
 
 /// The ports at one end: `0`, `80` or `1000:2000`.
 ///
-/// charon writes `65535:0` for OPAQUE (RFC 7296, section 3.13.1), a selector for packets whose ports cannot be seen, as in later
-/// fragments. The kernel's policy then asks for port 0, so this is no range that runs backwards and above all not "any".
+/// charon writes `65535:0` for OPAQUE (RFC 7296, section 3.13.1), a selector for packets whose
+/// ports cannot be seen, as in later fragments. The kernel's policy then asks for port 0, so this
+/// is no range that runs backwards and above all not "any".
 fn ports(env: EnvReader<'_>, variable: &'static str) -> Result<Ports, EnvError> {
     const OPAQUE: (u16, u16) = (u16::MAX, 0);
     const EVERY: (u16, u16) = (0, u16::MAX);
@@ -93,13 +97,15 @@ fn icmp(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<Icmp>, EnvError> {
         Daemon::StrongSwan => split_icmp(env)?,
         Daemon::Libreswan(_) | Daemon::Openswan | Daemon::FreesWan => packed_icmp(env)?,
     };
-    // A code of 0 means any code to both, because both give the kernel a mask of 0 for a number that is 0. Type 0 with a
-    // code is taken at its word, although the kernel's policy then covers that code of every type; type 0 with code 0 (echo
-    // reply) cannot be told from no type at all, and the daemons' own policies cover all of ICMP then.
+    // A code of 0 means any code to both, because both give the kernel a mask of 0 for a number
+    // that is 0. Type 0 with a code is taken at its word, although the kernel's policy then covers
+    // that code of every type; type 0 with code 0 (echo reply) cannot be told from no type at all,
+    // and the daemons' own policies cover all of ICMP then.
     Ok(match (kind, code) {
         (0, 0) => None,
-        // iptables takes type 255 for every type, which would open all of ICMP. charon arrives here with OPAQUE, because it
-        // splits 65535 like any other number; a packet whose type cannot be seen cannot be matched by it either.
+        // iptables takes type 255 for every type, which would open all of ICMP. charon arrives here
+        // with OPAQUE, because it splits 65535 like any other number; a packet whose type cannot be
+        // seen cannot be matched by it either.
         (u8::MAX, _) => {
             return Err(unexpected(
                 MY_PORT,

@@ -18,7 +18,8 @@ use crate::selector::{Family, Network};
 pub(super) enum Phase {
     /// It is opened: nothing that a rule needs may be unknown.
     Opening,
-    /// It is closed: the record knows what was opened, and a number that no longer exists is no obstacle.
+    /// It is closed: the record knows what was opened, and a number that no longer exists is no
+    /// obstacle.
     Closing,
 }
 
@@ -62,7 +63,8 @@ pub(super) fn connection_name(env: EnvReader<'_>) -> Result<ConnectionName, EnvE
     ConnectionName::new(raw.as_bytes()).map_err(|expected| unexpected(VARIABLE, raw, expected.0))
 }
 
-/// The networks at both ends. Their own text tells their family: the suffix of the verb can be that of the IKE association.
+/// The networks at both ends. Their own text tells their family: the suffix of the verb can be that
+/// of the IKE association.
 pub(super) fn clients(env: EnvReader<'_>, daemon: Daemon) -> Result<(Network, Network), EnvError> {
     const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
     const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
@@ -74,8 +76,9 @@ pub(super) fn clients(env: EnvReader<'_>, daemon: Daemon) -> Result<(Network, Ne
     Ok((local, outer_client(env, daemon, remote)?))
 }
 
-/// The far network as packets bear it. libreswan up to 4.3 and Openswan tell of a peer behind NAT in transport mode (L2TP, RFC 3193) the
-/// address that it has behind the NAT; its packets bear that of the NAT, `PLUTO_PEER`. 4.4 and later tell that themselves (`kernel.c`).
+/// The far network as packets bear it. libreswan up to 4.3 and Openswan tell of a peer behind NAT
+/// in transport mode (L2TP, RFC 3193) the address that it has behind the NAT; its packets bear that
+/// of the NAT, `PLUTO_PEER`. 4.4 and later tell that themselves (`kernel.c`).
 fn outer_client(env: EnvReader<'_>, daemon: Daemon, client: Network) -> Result<Network, EnvError> {
     let tells_inner = match daemon {
         // Only these set it.
@@ -92,7 +95,8 @@ fn outer_client(env: EnvReader<'_>, daemon: Daemon, client: Network) -> Result<N
     })
 }
 
-/// The words of the connection's policy. 4.3 forgets the blank behind the last one, which the shell then joins with the next variable.
+/// The words of the connection's policy. 4.3 forgets the blank behind the last one, which the shell
+/// then joins with the next variable.
 fn policy_words<'a>(env: EnvReader<'a>) -> impl Iterator<Item = &'a [u8]> {
     let policy = env.raw("PLUTO_CONN_POLICY").unwrap_or_default().as_bytes();
     let end = policy.len() - joined_kind(env).map_or(0, |kind| kind.len() + JOINED_KIND.len());
@@ -111,7 +115,8 @@ fn joined_kind<'a>(env: EnvReader<'a>) -> Option<&'a [u8]> {
     policy.get(at + JOINED_KIND.len()..)
 }
 
-/// Where the verb does not say it (libreswan 5.4, asynchronous), as the daemon itself would have decided.
+/// Where the verb does not say it (libreswan 5.4, asynchronous), as the daemon itself would have
+/// decided.
 pub(super) fn scope_of(local_client: &Network, local_host: Option<IpAddr>) -> Scope {
     match local_host {
         Some(local_host) if local_client.is_host(local_host) => Scope::Host,
@@ -124,9 +129,11 @@ fn up_counting(env: EnvReader<'_>, daemon: Daemon) -> Result<UpCounting, EnvErro
         Daemon::StrongSwan => Ok(UpCounting::Counted),
         Daemon::Libreswan(_) => match env.text_value("PLUTO_CONN_KIND")? {
             None if joined_kind(env).is_some_and(|kind| kind != b"CK_PERMANENT") => Ok(UpCounting::Instances),
-            // libreswan does not always tell (not before 3.18). A second `up` replaces the first then, which opens less, not more.
+            // libreswan does not always tell (not before 3.18). A second `up` replaces the first
+            // then, which opens less, not more.
             None | Some("CK_PERMANENT") => Ok(UpCounting::Single),
-            // An instance, an instance that is being deleted (CK_GOING_AWAY in 4.x), or what instances are made of.
+            // An instance, an instance that is being deleted (CK_GOING_AWAY in 4.x), or what
+            // instances are made of.
             Some(_) => Ok(UpCounting::Instances),
         },
         // They have instances too, but neither a word nor a reqid to tell them apart by.
@@ -134,7 +141,8 @@ fn up_counting(env: EnvReader<'_>, daemon: Daemon) -> Result<UpCounting, EnvErro
     }
 }
 
-/// The peer's identity. At `up` it must be there, since what is allowed may depend on it; it can be empty.
+/// The peer's identity. At `up` it must be there, since what is allowed may depend on it; it can be
+/// empty.
 fn remote_id(env: EnvReader<'_>, daemon: Daemon, phase: Phase) -> Result<PeerText, EnvError> {
     const VARIABLE: &str = "PLUTO_PEER_ID";
     match phase {
@@ -143,8 +151,9 @@ fn remote_id(env: EnvReader<'_>, daemon: Daemon, phase: Phase) -> Result<PeerTex
     }
 }
 
-/// The user's name, if the daemon has authenticated it. With `xauthfail=soft` libreswan tells the name and `XAUTH_FAILED=1` of a user who
-/// showed a wrong password (`ikev1_xauth.c`): that is nobody.
+/// The user's name, if the daemon has authenticated it. With `xauthfail=soft` libreswan tells the
+/// name and `XAUTH_FAILED=1` of a user who showed a wrong password (`ikev1_xauth.c`): that is
+/// nobody.
 fn user(env: EnvReader<'_>, daemon: Daemon) -> Option<PeerText> {
     match daemon {
         Daemon::StrongSwan => env.identity("PLUTO_XAUTH_ID", daemon),
@@ -164,7 +173,8 @@ fn user(env: EnvReader<'_>, daemon: Daemon) -> Option<PeerText> {
     }
 }
 
-/// Our addresses inside the tunnel, in the order given and none twice: strongSwan gives the first one under two names.
+/// Our addresses inside the tunnel, in the order given and none twice: strongSwan gives the first
+/// one under two names.
 fn source_addresses(env: EnvReader<'_>, daemon: Daemon) -> Result<Vec<IpAddr>, EnvError> {
     let mut addresses = Vec::from_iter(env.address("PLUTO_MY_SOURCEIP")?);
     let numbered: &[&str] = match daemon {
@@ -180,7 +190,8 @@ fn source_addresses(env: EnvReader<'_>, daemon: Daemon) -> Result<Vec<IpAddr>, E
     Ok(addresses)
 }
 
-/// strongSwan's only, so that a variable which Pluto happens to inherit opens nothing. It is set to `1`, or not at all.
+/// strongSwan's only, so that a variable which Pluto happens to inherit opens nothing. It is set to
+/// `1`, or not at all.
 fn host_access(env: EnvReader<'_>, daemon: Daemon) -> Result<HostAccess, EnvError> {
     match daemon {
         Daemon::StrongSwan if env.text_value("PLUTO_HOST_ACCESS")?.is_some() => Ok(HostAccess::Asked),
@@ -188,9 +199,10 @@ fn host_access(env: EnvReader<'_>, daemon: Daemon) -> Result<HostAccess, EnvErro
     }
 }
 
-/// strongSwan sets `PLUTO_IPCOMP` to `1`, or not at all. libreswan says in a word of the connection's policy that compression is
-/// configured; whether the peer agreed to it, it does not say. That word is the only one that is looked for, and nothing else there is an
-/// error: the words change with every version.
+/// strongSwan sets `PLUTO_IPCOMP` to `1`, or not at all. libreswan says in a word of the
+/// connection's policy that compression is configured; whether the peer agreed to it, it does not
+/// say. That word is the only one that is looked for, and nothing else there is an error: the words
+/// change with every version.
 fn compression(env: EnvReader<'_>, daemon: Daemon) -> Result<Compression, EnvError> {
     let compresses = match daemon {
         Daemon::StrongSwan => env.text_value("PLUTO_IPCOMP")?.is_some(),
@@ -215,8 +227,8 @@ fn log_group(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<LogGroup>, Env
     }
 }
 
-/// libreswan's only, and only its own word for it: the name is one that an environment may well hold for other reasons, and up to 5.3
-/// Pluto hands on all of its own.
+/// libreswan's only, and only its own word for it: the name is one that an environment may well
+/// hold for other reasons, and up to 5.3 Pluto hands on all of its own.
 fn translation(
     env: EnvReader<'_>,
     daemon: Daemon,
@@ -261,7 +273,8 @@ fn unique_id(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<u32>, EnvError
     }
 }
 
-/// The numbers of the security associations. libreswan names them from the peer's side: `SPI_IN` is of what we send.
+/// The numbers of the security associations. libreswan names them from the peer's side: `SPI_IN` is
+/// of what we send.
 fn spis(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<Spis>, EnvError> {
     match daemon {
         Daemon::Libreswan(_) => {}

@@ -24,7 +24,8 @@ const CONFIG_MODE: &str = "concerns who gives addresses to whom; the networks al
 const SAREF: &str = "concerns marks on the packets of KLIPS, whose device already tells them apart";
 const DEBUG: &str = "concerns the debugging output of the stock script";
 
-/// The variables of libreswan 3.8 to 5.4, Openswan, FreeS/WAN and strongSwan 5 and 6, by name; `*` stands for a number from 1.
+/// The variables of libreswan 3.8 to 5.4, Openswan, FreeS/WAN and strongSwan 5 and 6, by name; `*`
+/// stands for a number from 1.
 pub const VARIABLES: &[(&str, Treatment)] = &[
     ("CAT", Read),
     ("CONNMARK", Ignored(MARKS)),
@@ -63,7 +64,8 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_IF_ID_IN", Ignored(INBOUND_INTERFACE)),
     ("PLUTO_IF_ID_OUT", Read),
     ("PLUTO_INBYTES", Ignored(COUNTERS)),
-    // The outer device under XFRM is `unknown` at strongSwan's `down` and moves with MOBIKE; there no rule is made of it.
+    // The outer device under XFRM is `unknown` at strongSwan's `down` and moves with MOBIKE; there
+    // no rule is made of it.
     ("PLUTO_INTERFACE", Read),
     ("PLUTO_IN_BYTES", Ignored(COUNTERS)),
     ("PLUTO_IPCOMP", Read),

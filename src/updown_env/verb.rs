@@ -10,7 +10,8 @@ use crate::selector::Expected;
 const FORM: Expected =
     Expected("<operation>-host or <operation>-client, with -v6 or without, or a join such as prepare-route-up");
 
-/// One thing that a daemon asks for. The names are those of the verbs, and no daemon sends all of them.
+/// One thing that a daemon asks for. The names are those of the verbs, and no daemon sends all of
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// A route is about to be installed (Pluto).
@@ -96,8 +97,9 @@ impl Operation {
 
 /// One verb: the operations that it asks for, in order, and which end of ours they are about.
 ///
-/// `up-client-v6`, `route-host`; from libreswan 5.4 with `updown-config=async` also `prepare-route-up` and `prepare-up`, which
-/// have no scope; `disconnectNM` with a scope and without.
+/// `up-client-v6`, `route-host`; from libreswan 5.4 with `updown-config=async` also
+/// `prepare-route-up` and `prepare-up`, which have no scope; `disconnectNM` with a scope and
+/// without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verb {
     operations: Vec<Operation>,
@@ -105,8 +107,9 @@ pub struct Verb {
     suffix: Suffix,
 }
 
-/// The family at the end of a verb. Kept to give the text back, and not to be believed: libreswan 4.x, Openswan and FreeS/WAN
-/// form it from the addresses of the IKE association, which say nothing of the networks.
+/// The family at the end of a verb. Kept to give the text back, and not to be believed: libreswan
+/// 4.x, Openswan and FreeS/WAN form it from the addresses of the IKE association, which say nothing
+/// of the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suffix {
     None,
@@ -132,7 +135,8 @@ impl Verb {
         self.scope
     }
 
-    /// Whether the stock scripts of libreswan give the exit status of their route: they do in the branches with `-v6`.
+    /// Whether the stock scripts of libreswan give the exit status of their route: they do in the
+    /// branches with `-v6`.
     #[must_use]
     pub fn tells_of_routes(&self) -> bool {
         self.asks(Operation::Route) && self.suffix == Suffix::V6
@@ -163,7 +167,8 @@ impl Verb {
     }
 }
 
-/// Whether these are operations that are sent as one: two or three of prepare, route and up, none twice.
+/// Whether these are operations that are sent as one: two or three of prepare, route and up, none
+/// twice.
 fn is_join(operations: &[Operation]) -> bool {
     let different = (1..operations.len()).all(|n| !operations[..n].contains(&operations[n]));
     operations.len() > 1 && different && operations.iter().all(|operation| operation.is_joined())

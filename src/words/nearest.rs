@@ -2,11 +2,13 @@
 
 use std::mem;
 
-/// The longest word that is looked at, in bytes: longer ones are no slip of the hand, and the work grows with the product of two lengths.
+/// The longest word that is looked at, in bytes: longer ones are no slip of the hand, and the work
+/// grows with the product of two lengths.
 const LONGEST: usize = 40;
 
-/// The valid spelling that is nearest to what was written, whether in upper or lower case: at most two letters wrong, left out, too many
-/// or swapped (one, in words of up to four letters), or else the only one that begins so.
+/// The valid spelling that is nearest to what was written, whether in upper or lower case: at most
+/// two letters wrong, left out, too many or swapped (one, in words of up to four letters), or else
+/// the only one that begins so.
 pub fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
     let written = written.trim().to_ascii_lowercase();
     if !(2..=LONGEST).contains(&written.len()) {
@@ -25,7 +27,8 @@ pub fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
         })
 }
 
-/// How many letters must be replaced, put in, taken out or swapped with the next (Damerau and Levenshtein, no letter touched twice).
+/// How many letters must be replaced, put in, taken out or swapped with the next (Damerau and
+/// Levenshtein, no letter touched twice).
 fn distance(from: &[u8], to: &[u8]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=to.len()).collect();

@@ -5,6 +5,7 @@ mod support;
 
 mod again;
 mod blocked_pairs;
+mod comments;
 mod declared;
 mod downs;
 mod emulator;

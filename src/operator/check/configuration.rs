@@ -84,7 +84,8 @@ fn misspelt(file: &Path, text: &str) -> Vec<Finding> {
     wrong.collect()
 }
 
-/// Where the hook is: beside this program, which an administrator calls from a folder for programs, or else this program itself.
+/// Where the hook is: beside this program, which an administrator calls from a folder for programs,
+/// or else this program itself.
 fn own_path() -> String {
     let program = fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::from("/usr/libexec/pluto-updown"));
     hook_beside(&program).display().to_string()
@@ -141,7 +142,8 @@ fn is_hook(key: &str) -> bool {
     ["leftupdown", "rightupdown", "updown"].contains(&key)
 }
 
-/// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with the number of its line; not what is behind a `#`.
+/// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with the number of its line; not what
+/// is behind a `#`.
 fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
     (1..).zip(text.lines()).filter_map(|(number, line)| {
         let code = line.split('#').next()?;
@@ -151,7 +153,8 @@ fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
     })
 }
 
-/// Where a daemon's own script runs beside us: strongSwan's `leftfirewall=yes` together with a hook of one's own.
+/// Where a daemon's own script runs beside us: strongSwan's `leftfirewall=yes` together with a hook
+/// of one's own.
 fn both(file: &Path, text: &str) -> Option<Finding> {
     let yes = |key: &str, value: &str| ["leftfirewall", "rightfirewall"].contains(&key) && value == "yes";
     let (line, _) = assignments(text).find(|(_, (key, value))| yes(key, value))?;

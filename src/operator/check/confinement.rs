@@ -1,4 +1,5 @@
-//! SELinux and AppArmor: what keeps a daemon from running its hook, or the hook from running iptables.
+//! SELinux and AppArmor: what keeps a daemon from running its hook, or the hook from running
+//! iptables.
 
 use std::path::Path;
 

@@ -177,7 +177,8 @@ const NEEDS: [(Table, &str, &str); 22] = [
 
 /// Whether iptables takes all of that; nothing is changed.
 ///
-/// With iptables-legacy to look at another table than filter would be to load it, and connection tracking with nat.
+/// With iptables-legacy to look at another table than filter would be to load it, and connection
+/// tracking with nat.
 fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
     let lacks =
         |(table, rule, _): &&(Table, &str, &str)| programs.rehearse(ruleset, &probe(ruleset, *table, rule)).err();
@@ -366,7 +367,8 @@ mod tests {
     use crate::netfilter::{IptablesSave, Match, Target};
     use crate::selector::MarkBit;
 
-    /// What a rule with this match asks of iptables beyond what every iptables has. A match that is new belongs into `NEEDS`.
+    /// What a rule with this match asks of iptables beyond what every iptables has. A match that is
+    /// new belongs into `NEEDS`.
     fn asked_by_match(matching: &Match) -> &'static [&'static str] {
         match matching {
             Match::Source(_) | Match::Destination(_) | Match::NotSource(_) | Match::NotDestination(_) => {

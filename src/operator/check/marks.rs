@@ -53,7 +53,8 @@ fn is_marked(bit: MarkBit, policy: &XfrmPolicy) -> bool {
     policy.mark.is_some_and(|mark| names(bit, mark.value, mark.mask))
 }
 
-/// Whether a value beside a mask means the bit. A mask of all bits means no certain one, but where the value has it.
+/// Whether a value beside a mask means the bit. A mask of all bits means no certain one, but where
+/// the value has it.
 fn names(bit: MarkBit, value: u32, mask: u32) -> bool {
     value & bit.mask() != 0 || (mask != u32::MAX && mask & bit.mask() != 0)
 }

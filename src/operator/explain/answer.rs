@@ -1,4 +1,5 @@
-//! The first lines about a packet: the verdict with its reason, the setting that decides, the remedy, and the rule with its counter.
+//! The first lines about a packet: the verdict with its reason, the setting that decides, the
+//! remedy, and the rule with its counter.
 
 use std::net::IpAddr;
 
@@ -120,8 +121,8 @@ impl Asked<'_> {
         self.book.ruleset.family
     }
 
-    /// The ways that such a packet takes where all is as it should be: through the tunnels that take it, else unencrypted. IPsec itself is not
-    /// sent through a tunnel.
+    /// The ways that such a packet takes where all is as it should be: through the tunnels that
+    /// take it, else unencrypted. IPsec itself is not sent through a tunnel.
     fn likely<'r, 't>(&self, all: &'r [TunnelRoute<'t>]) -> Vec<&'r TunnelRoute<'t>> {
         let tunnels = all.iter().filter(|route| route.is_of_tunnels() && !self.is_outer());
         let (fitting, others): (Vec<_>, Vec<_>) = tunnels.partition(|route| self.carries(route));
@@ -200,7 +201,8 @@ impl Asked<'_> {
         answer
     }
 
-    /// The verdict and the reason for it. It is no verdict on what the kernel does where that does not hold what the record says.
+    /// The verdict and the reason for it. It is no verdict on what the kernel does where that does
+    /// not hold what the record says.
     fn head(&self, route: &TunnelRoute<'_>, decided: Decided, reason: &Reason) -> (String, Option<Tone>) {
         let differs = self.book.kernel.differs();
         let by = if differs { ", by the record" } else { "" };
@@ -301,7 +303,8 @@ impl Asked<'_> {
         format!("{} ({direction})", words.join("; "))
     }
 
-    /// The policy of the built-in chain and the first rule of the administrator's that the packet fits.
+    /// The policy of the built-in chain and the first rule of the administrator's that the packet
+    /// fits.
     fn add_own_rules(&self, answer: &mut Answer, route: &TunnelRoute<'_>, state: PacketCtState) {
         let built_in = route.built_in();
         let Some(table) = self.book.kernel.filter() else {

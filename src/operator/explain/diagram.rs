@@ -1,4 +1,5 @@
-//! The way of a tunnel's packets within this machine, as a picture made of boxes. How it is drawn is another matter.
+//! The way of a tunnel's packets within this machine, as a picture made of boxes. How it is drawn
+//! is another matter.
 
 use super::about::{self, closed};
 use super::find::FoundTunnel;
@@ -10,7 +11,8 @@ use crate::plan::{AllowedTraffic, PacketPath};
 use crate::record::TunnelRecord;
 use crate::updown_env::{SaMatch, Tunnel};
 
-/// A picture: what all packets come through first, the two ways between which it is decided, and what all come through last.
+/// A picture: what all packets come through first, the two ways between which it is decided, and
+/// what all come through last.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Diagram {
     pub(super) title: String,

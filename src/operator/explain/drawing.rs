@@ -73,7 +73,8 @@ fn boxed(stop: &Stop, width: usize) -> Vec<String> {
     lines
 }
 
-/// The two ways beside each other. Where they meet again, the shorter one's line goes on to the end of the other.
+/// The two ways beside each other. Where they meet again, the shorter one's line goes on to the end
+/// of the other.
 fn ways(ways: &[Branch; 2], goes_on: char) -> Vec<String> {
     let [one, other] = ways.each_ref().map(column);
     let height = one.len().max(other.len());

@@ -47,7 +47,8 @@ pub(super) fn find<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTun
     }
 }
 
-/// What is set for a connection of which no tunnel is up, and whether unencrypted packets are blocked for it meanwhile.
+/// What is set for a connection of which no tunnel is up, and whether unencrypted packets are
+/// blocked for it meanwhile.
 pub(super) fn settings_of(scene: &RecordView, name: &str) -> String {
     let Ok(connection) = ConnectionName::new(name.as_bytes()) else {
         return String::new();

@@ -20,7 +20,8 @@ pub(super) fn packets(kind: &Traffic, family: Family) -> String {
     }
 }
 
-/// What a tunnel was made for, seen from the gateway: `TCP between port 22 here and any port there`.
+/// What a tunnel was made for, seen from the gateway: `TCP between port 22 here and any port
+/// there`.
 pub(super) fn of_tunnel(kind: &Traffic, family: Family) -> String {
     match kind {
         Traffic::Ports {

@@ -1,8 +1,10 @@
-//! `explain`: the verdict on a packet and the setting that decides; or what a tunnel allows, and the chains that its packets meet.
+//! `explain`: the verdict on a packet and the setting that decides; or what a tunnel allows, and
+//! the chains that its packets meet.
 //!
-//! Everything is judged by our own rules as they are on record. Before that the record is compared with what the kernel lists: where the
-//! two differ, the answer says so first, because it is not about what the kernel does. Of rules that are not ours the listing tells which one
-//! is the first that fits.
+//! Everything is judged by our own rules as they are on record. Before that the record is compared
+//! with what the kernel lists: where the two differ, the answer says so first, because it is not
+//! about what the kernel does. Of rules that are not ours the listing tells which one is the first
+//! that fits.
 
 mod about;
 mod answer;
@@ -81,8 +83,8 @@ enum Subject {
 /// So many tunnels of a connection are told one after the other; of more, one has to be named.
 const TOLD: usize = 3;
 
-/// Tells it. Returns the exit code: 1 if no tunnel has the name or the kernel differs from the record, 2 if the words are no packet, 3 if
-/// the kernel could not be looked at.
+/// Tells it. Returns the exit code: 1 if no tunnel has the name or the kernel differs from the
+/// record, 2 if the words are no packet, 3 if the kernel could not be looked at.
 pub(super) fn run(options: &Options, asked: &Asked, colours: Colours) -> Result<u8, HookError> {
     let subject = match subject(asked) {
         Ok(subject) => subject,

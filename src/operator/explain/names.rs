@@ -23,7 +23,8 @@ pub trait Directory {
 #[derive(Debug)]
 pub(super) struct Resolver;
 
-/// How long a name is waited for. glibc asks each name server for 5 s, twice; whose tunnel is down has name servers that do not answer.
+/// How long a name is waited for. glibc asks each name server for 5 s, twice; whose tunnel is down
+/// has name servers that do not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Directory for Resolver {

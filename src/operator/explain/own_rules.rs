@@ -1,4 +1,5 @@
-//! The administrator's own rules, as far as a packet's addresses, kind and connection tell whether they are for it.
+//! The administrator's own rules, as far as a packet's addresses, kind and connection tell whether
+//! they are for it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -34,7 +35,8 @@ const DEEPEST: usize = 16;
 /// The targets that end a packet's way.
 const FINAL: [&str; 5] = ["ACCEPT", "DROP", "REJECT", "QUEUE", "NFQUEUE"];
 
-/// The rules that may decide about a packet, in the order in which the kernel asks them, up to the first that surely does.
+/// The rules that may decide about a packet, in the order in which the kernel asks them, up to the
+/// first that surely does.
 pub(super) fn deciding_rules<'a>(
     table: &'a SavedTable,
     built_in: BuiltIn,
@@ -103,7 +105,8 @@ impl<'a> Search<'a, '_> {
                     return Rest::Goes;
                 }
             }
-            // A rule that surely decides once it is asked lets nothing by to those behind it in its chain.
+            // A rule that surely decides once it is asked lets nothing by to those behind it in its
+            // chain.
             if FINAL.contains(&&*target) && is_sure {
                 return Rest::Goes;
             }

@@ -1,4 +1,5 @@
-//! `explain --packet`: what becomes of a packet in clear, and of the same one through every tunnel that its addresses fit.
+//! `explain --packet`: what becomes of a packet in clear, and of the same one through every tunnel
+//! that its addresses fit.
 
 use std::fmt::Write as _;
 
@@ -18,7 +19,8 @@ use crate::selector::Traffic;
 /// How many ways are told. More tunnels than that for one packet are named one by one.
 const TOLD: usize = 24;
 
-/// The answer for each ruleset that holds anything of ours, in full with every way behind it; with tunnels named, about these alone.
+/// The answer for each ruleset that holds anything of ours, in full with every way behind it; with
+/// tunnels named, about these alone.
 pub(super) fn text(
     scene: &RecordView,
     question: &PacketQuery,
@@ -28,7 +30,8 @@ pub(super) fn text(
 ) -> String {
     let books: Vec<_> = scene.rulesets_for(question.destination).collect();
     let recorded: Vec<_> = books.iter().copied().filter(|book| book.is_recorded()).collect();
-    // Where nothing of ours is loaded, the administrator's rules are in the first that can be looked at.
+    // Where nothing of ours is loaded, the administrator's rules are in the first that can be
+    // looked at.
     let books = if recorded.is_empty() {
         &books[..books.len().min(1)]
     } else {
@@ -99,7 +102,8 @@ fn told_way(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &Tu
     text
 }
 
-/// So many rules can decide over one packet, and are told. Where it is more, too little is known of the packet.
+/// So many rules can decide over one packet, and are told. Where it is more, too little is known of
+/// the packet.
 const RULES: usize = 4;
 
 fn told_moment(

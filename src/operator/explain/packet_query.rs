@@ -101,7 +101,8 @@ struct Written {
 }
 
 impl Written {
-    /// `10.1.0.5`, `10.1.0.5:443`, `2001:db8::5`, `[2001:db8::5]:443`, `db.example`, `db.example:443`
+    /// `10.1.0.5`, `10.1.0.5:443`, `2001:db8::5`, `[2001:db8::5]:443`, `db.example`,
+    /// `db.example:443`
     fn read(word: &str) -> Result<Self, PacketQueryError> {
         let bare = word
             .strip_prefix('[')
@@ -150,7 +151,8 @@ impl Written {
     }
 }
 
-/// Letters, digits, dashes and dots (RFC 1123, section 2.1), with a letter somewhere: what looks like an address and is none is a slip.
+/// Letters, digits, dashes and dots (RFC 1123, section 2.1), with a letter somewhere: what looks
+/// like an address and is none is a slip.
 fn is_host_name(word: &str) -> bool {
     let labels = word.strip_suffix('.').unwrap_or(word).split('.');
     let is_label = |label: &str| {

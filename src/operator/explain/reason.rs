@@ -69,7 +69,8 @@ impl Reason {
             end: fate.end,
         };
         let walk = fate.trace.hook().and_then(|hook| hook.walk.as_ref());
-        // A rule that all tunnels share, as what sends packets on, is told by the tunnel's own rule that led there.
+        // A rule that all tunnels share, as what sends packets on, is told by the tunnel's own rule
+        // that led there.
         let rules = walk
             .into_iter()
             .flat_map(|walk| walk.decided_by.iter().chain(walk.jumps.iter().rev()));
@@ -95,7 +96,8 @@ impl Reason {
     }
 }
 
-/// `PLUTO-road-45cxrv8d-FI: -j DROP (17 packets)`; the comment with the connection's name is left out.
+/// `PLUTO-road-45cxrv8d-FI: -j DROP (17 packets)`; the comment with the connection's name is left
+/// out.
 fn shown(book: &RulesetView, deciding: &DecidingRule) -> String {
     let Rule { matches, target } = &deciding.rule;
     let matches = matches.iter().filter(|matched| !matches!(matched, Match::Comment(_)));
@@ -157,7 +159,8 @@ impl Case<'_> {
         reason
     }
 
-    /// Whether the gateway would be reached through a tunnel if it opened it: then it is no matter of `allow`.
+    /// Whether the gateway would be reached through a tunnel if it opened it: then it is no matter
+    /// of `allow`.
     fn is_closed_here(&self, record: &TunnelRecord) -> bool {
         let policy = record.effective_policy();
         let opened = Policy {

@@ -38,8 +38,8 @@ pub(super) struct RulesetView {
 }
 
 impl RecordView {
-    /// Reads the record and compares it with what the kernel lists, a second time where they differ: a daemon's call may have come
-    /// between.
+    /// Reads the record and compares it with what the kernel lists, a second time where they
+    /// differ: a daemon's call may have come between.
     pub(super) fn look(ground: &CommandContext<'_>) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
@@ -171,7 +171,8 @@ impl RulesetView {
     }
 }
 
-/// Whether an address is the gateway's own: by the kernel, or where that cannot be asked by what the tunnels' daemons said.
+/// Whether an address is the gateway's own: by the kernel, or where that cannot be asked by what
+/// the tunnels' daemons said.
 pub(super) fn is_ours(book: Option<&RulesetView>, address: IpAddr) -> bool {
     let asked = rtnetlink::Kernel::open().and_then(|mut kernel| kernel.lookup(address, None));
     let is_local = match asked {

@@ -1,4 +1,5 @@
-//! The same pictures as one SVG 1.1 for a tunnel, without anything from outside: boxes, arrows, a legend. It follows a dark screen.
+//! The same pictures as one SVG 1.1 for a tunnel, without anything from outside: boxes, arrows, a
+//! legend. It follows a dark screen.
 
 use std::fmt::Write as _;
 
@@ -13,14 +14,15 @@ const LINE: usize = 17;
 const HALF: usize = 390;
 const GAP: usize = 24;
 
-/// How many pixels a character takes at most, at 12 pixels of height in a font whose characters are alike wide.
+/// How many pixels a character takes at most, at 12 pixels of height in a font whose characters are
+/// alike wide.
 const CHARACTER: usize = 8;
 
 /// How wide the sample of a tone is in the legend, in pixels.
 const SAMPLE: usize = 28;
 
-/// The colours on a light screen, and on a dark one. Whoever cannot tell them apart has the edges: dashed where other rules decide, thick
-/// where nothing passes.
+/// The colours on a light screen, and on a dark one. Whoever cannot tell them apart has the edges:
+/// dashed where other rules decide, thick where nothing passes.
 const STYLE: &str = "\
 .page{fill:#ffffff}text{fill:#1b1b1b}.line{stroke:#444444}.head{fill:#444444}rect.box{stroke:#444444}
 .kernel{fill:#efefef}.open{fill:#d9efd2}.narrow{fill:#fff3c2}.shut{fill:#f6d5d5;stroke-width:3}.left{fill:#ffffff;stroke-dasharray:5 3}

@@ -26,7 +26,8 @@ const LABEL: usize = 12;
 /// How many conditions are told of one fate.
 const TOLD: usize = 12;
 
-/// Which packets are worth asking about: the first of a connection and those that follow; or an error about one, which begins none.
+/// Which packets are worth asking about: the first of a connection and those that follow; or an
+/// error about one, which begins none.
 pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState] {
     let errors: &[u8] = match family {
         Family::Ipv4 => &[3, 11, 12],
@@ -66,8 +67,8 @@ pub(super) enum Grain {
 
 /// What becomes of a packet, in an order in which the first that fits counts.
 ///
-/// Ways come in the order of the rules, each behind those that ask for more. So what a way takes for granted not to be is what was told before
-/// it; and only neighbours may be put together.
+/// Ways come in the order of the rules, each behind those that ask for more. So what a way takes
+/// for granted not to be is what was told before it; and only neighbours may be put together.
 pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Outcome> {
     let mut fates: Vec<Outcome> = Vec::new();
     for trace in traces.iter().filter(|trace| trace.order == RuleOrder::First) {
@@ -203,7 +204,8 @@ fn decided_by(trace: &Trace) -> Option<&DecidingRule> {
     trace.hook()?.walk.as_ref()?.decided_by.as_ref()
 }
 
-/// What of all that was taken for granted is said; that the rest is not so follows from what else is said.
+/// What of all that was taken for granted is said; that the rest is not so follows from what else
+/// is said.
 fn condition(trace: &Trace, family: Family) -> Option<String> {
     let held = || {
         trace.assumed.iter().flat_map(|assumption| match assumption {

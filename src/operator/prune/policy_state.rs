@@ -26,7 +26,8 @@ pub(super) struct KernelPolicies {
     policies: Vec<XfrmPolicy>,
     /// Of those devices that tunnels on record are known by.
     tags: BTreeMap<Interface, TunnelTag>,
-    /// Which policies have a network at the peer's end: with ten thousand tunnels nobody looks at every policy for each.
+    /// Which policies have a network at the peer's end: with ten thousand tunnels nobody looks at
+    /// every policy for each.
     by_remote: HashMap<IpNet, Vec<usize>>,
 }
 
@@ -85,9 +86,11 @@ pub(in crate::operator) enum PolicyState {
 pub(in crate::operator) enum PruneDoubt {
     /// There is a policy between the two networks, but it has another number.
     OtherNumber(u32),
-    /// There is a policy with its number, but between other addresses: strongSwan moves tunnels between hosts and calls nobody.
+    /// There is a policy with its number, but between other addresses: strongSwan moves tunnels
+    /// between hosts and calls nobody.
     OtherAddresses(IpNet, IpNet),
-    /// There is no policy at all, and yet the daemon runs: it keeps them elsewhere, or somebody has flushed them.
+    /// There is no policy at all, and yet the daemon runs: it keeps them elsewhere, or somebody has
+    /// flushed them.
     NoPolicies,
 }
 
@@ -111,10 +114,11 @@ impl fmt::Display for PruneDoubt {
 
 /// Decides about one tunnel.
 ///
-/// Both networks must be a policy's, and its number one of the policy's, where the tunnel has one: reqids begin again at the same number
-/// with every pluto. libreswan leaves a policy without a number when a tunnel that is to be set up on demand goes down: that one is a
-/// trap for the next packet and no tunnel. Where no number is known, a policy between the networks will do that bears what the device's
-/// packets bear.
+/// Both networks must be a policy's, and its number one of the policy's, where the tunnel has one:
+/// reqids begin again at the same number with every pluto. libreswan leaves a policy without a
+/// number when a tunnel that is to be set up on demand goes down: that one is a trap for the next
+/// packet and no tunnel. Where no number is known, a policy between the networks will do that bears
+/// what the device's packets bear.
 pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     let between = kernel.between(&record.key);
     let stands = match (record.reqid(), &record.tunnel_rules.interface) {

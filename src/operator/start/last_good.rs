@@ -30,8 +30,8 @@ impl LastGood {
         &self.path
     }
 
-    /// Keeps a text that was understood and is in force. One that is kept already is not written again. A system without `/var/lib` keeps
-    /// none: that folder is not ours to make.
+    /// Keeps a text that was understood and is in force. One that is kept already is not written
+    /// again. A system without `/var/lib` keeps none: that folder is not ours to make.
     pub(super) fn keep(&self, text: &str) -> io::Result<()> {
         if fs::read(&self.path).is_ok_and(|kept| kept == text.as_bytes()) {
             return Ok(());

@@ -19,7 +19,8 @@ impl Cell {
     }
 }
 
-/// A column: its heading, how narrow it may become for others, and how wide. The last one takes what is left.
+/// A column: its heading, how narrow it may become for others, and how wide. The last one takes
+/// what is left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Column {
     pub(super) heading: &'static str,
@@ -32,8 +33,9 @@ const CUT: char = '~';
 
 /// The rows below their headings, in lines of at most `width` characters.
 ///
-/// A column is as wide as what is in it, up to its most; where that is too much for the line, columns shrink to their least, the widest
-/// first. An address that does not fit its column takes the room of those behind it, and these go to the next line.
+/// A column is as wide as what is in it, up to its most; where that is too much for the line,
+/// columns shrink to their least, the widest first. An address that does not fit its column takes
+/// the room of those behind it, and these go to the next line.
 pub(super) fn lines(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec<String> {
     let widths = widths(columns, rows, width);
     let headings: Vec<_> = columns
@@ -100,7 +102,8 @@ fn row_lines(row: &[Cell], widths: &[usize], width: usize) -> Vec<String> {
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A text in so many characters. All texts are ASCII: names and identities are escaped when they are read.
+/// A text in so many characters. All texts are ASCII: names and identities are escaped when they
+/// are read.
 fn cut(text: &str, width: usize) -> String {
     match text.len() > width {
         true => text.chars().take(width.saturating_sub(1)).chain([CUT]).collect(),

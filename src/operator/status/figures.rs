@@ -10,7 +10,8 @@ use crate::settings::{Nat, WhenDown};
 /// An earlier report, and how long ago it was.
 pub(super) type Earlier<'a> = (Duration, &'a StatusReport);
 
-/// What a tunnel has received and sent: since it is up, or a second since an earlier report; nothing, where that is not known.
+/// What a tunnel has received and sent: since it is up, or a second since an earlier report;
+/// nothing, where that is not known.
 pub(super) fn traffic(tunnel: &TunnelStatus, earlier: Option<Earlier<'_>>) -> Option<TrafficCounters> {
     let now = tunnel.traffic?;
     let Some((passed, report)) = earlier else {

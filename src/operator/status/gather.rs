@@ -77,15 +77,16 @@ impl StatusReport {
 }
 
 impl TunnelStatus {
-    /// Whether it is of a connection of this name: as the daemon calls it, or as its configuration does.
+    /// Whether it is of a connection of this name: as the daemon calls it, or as its configuration
+    /// does.
     pub(super) fn is_of(&self, name: &str) -> bool {
         let connection = &self.record.tunnel.connection;
         let configured = connection.configured();
         connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
     }
 
-    /// Whether somebody means it by this: its connection's name, its short one, a user or an identity that has it up, a peer's address,
-    /// its remote network, or an address in that.
+    /// Whether somebody means it by this: its connection's name, its short one, a user or an
+    /// identity that has it up, a peer's address, its remote network, or an address in that.
     pub(super) fn is_called(&self, name: &str) -> bool {
         let record = &self.record;
         let about = &record.tunnel;
@@ -147,18 +148,21 @@ pub(super) struct SettingsStatus {
     pub(super) is_there: bool,
     /// What is wrong with it. One line.
     pub(super) error: Option<String>,
-    /// Whether what it says is applied to the gateway and to tunnels that are up; nothing, if that is not known.
+    /// Whether what it says is applied to the gateway and to tunnels that are up; nothing, if that
+    /// is not known.
     pub(super) applied: Option<bool>,
 }
 
-/// How long a tunnel must be up, and not called about, before a missing policy is a problem, in seconds: an SA ends before its `down`
-/// is called, and begins before its `up`.
+/// How long a tunnel must be up, and not called about, before a missing policy is a problem, in
+/// seconds: an SA ends before its `down` is called, and begins before its `up`.
 const POLICY_GRACE: u64 = 60;
 
-/// How long an SA that ends is given to have its `down` called before policies are looked at a second time.
+/// How long an SA that ends is given to have its `down` called before policies are looked at a
+/// second time.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// Looks at everything: one listing for each ruleset at most, a second one where something seems wrong.
+/// Looks at everything: one listing for each ruleset at most, a second one where something seems
+/// wrong.
 pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let first = look(ground).map_err(|error| as_root(ground, error))?;
     let is_unread = |problem: &Problem| problem.kind == ProblemKind::Unreadable;
@@ -292,7 +296,8 @@ fn is_nothing_recorded(report: &StatusReport, store: &Store) -> Result<bool, Hoo
     Ok(is_empty && !store.has_routings()?)
 }
 
-/// With another record than the one that the rules were installed with, everything would seem to be left over.
+/// With another record than the one that the rules were installed with, everything would seem to be
+/// left over.
 fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
     let rulesets: BTreeSet<_> = loaded.iter().filter_map(|problem| problem.ruleset).collect();
     let rulesets: Vec<_> = rulesets.iter().map(ToString::to_string).collect();
@@ -313,7 +318,8 @@ fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
     }
 }
 
-/// Whether the kernel has the policies of the tunnels. What cannot be told is no problem, unless it has no policy at all.
+/// Whether the kernel has the policies of the tunnels. What cannot be told is no problem, unless it
+/// has no policy at all.
 fn add_policies(report: &mut StatusReport) {
     let records: Vec<_> = report
         .tunnels
@@ -357,7 +363,8 @@ fn add_policies(report: &mut StatusReport) {
     report.problems.extend(problems);
 }
 
-/// What `start` would change. That this cannot be told is no problem of `status`: what keeps it from being told is another one.
+/// What `start` would change. That this cannot be told is no problem of `status`: what keeps it
+/// from being told is another one.
 fn add_unapplied(report: &mut StatusReport, ground: &CommandContext<'_>, store: &Store, settings: Settings) {
     let mut context = Context {
         now: ground.now,
@@ -455,8 +462,9 @@ fn chain_counters(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
     counted
 }
 
-/// What a tunnel's own chains were sent, by where their names say that their packets go. What arrived as IP in IP, too small to be worth
-/// compressing, comes by once more as what it is, and is counted then.
+/// What a tunnel's own chains were sent, by where their names say that their packets go. What
+/// arrived as IP in IP, too small to be worth compressing, comes by once more as what it is, and is
+/// counted then.
 fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> TrafficCounters {
     let mut traffic = TrafficCounters::default();
     let chains = tunnel_rules

@@ -7,7 +7,8 @@ use super::problem::Severity;
 use super::report::summary;
 use crate::words::counted;
 
-/// Metrics in Prometheus' text exposition format 0.0.4, as node_exporter's textfile collector reads them.
+/// Metrics in Prometheus' text exposition format 0.0.4, as node_exporter's textfile collector reads
+/// them.
 pub(super) fn prometheus(report: &StatusReport) -> String {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, u64)>| {
@@ -123,7 +124,8 @@ fn labels(labels: &[(&str, &str)]) -> String {
     format!("{{{}}}", labels.join(","))
 }
 
-/// A line as plugins for Nagios print it, and their exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+/// A line as plugins for Nagios print it, and their exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3
+/// UNKNOWN.
 pub(super) fn nagios(report: &StatusReport) -> (String, u8) {
     let (word, code) = if report.has(Severity::Error) {
         ("CRITICAL", 2)

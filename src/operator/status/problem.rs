@@ -235,7 +235,8 @@ struct GroupKey<'a> {
     kind: ProblemKind,
 }
 
-/// The problems of these severities by backend, table and kind, three examples each, and one line for each way to repair them.
+/// The problems of these severities by backend, table and kind, three examples each, and one line
+/// for each way to repair them.
 pub(super) fn grouped(problems: &[Problem], is_meant: impl Fn(Severity) -> bool) -> Vec<String> {
     let mut groups: BTreeMap<GroupKey<'_>, Vec<&Problem>> = BTreeMap::new();
     for problem in problems.iter().filter(|problem| is_meant(problem.severity)) {

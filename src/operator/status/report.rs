@@ -18,7 +18,8 @@ use crate::words::{counted, span};
 pub(super) struct View<'a> {
     pub(super) detail: Detail,
     pub(super) rows: Rows,
-    /// The only tunnels that are shown, by connection, user, short name, peer or address; all, if there are none.
+    /// The only tunnels that are shown, by connection, user, short name, peer or address; all, if
+    /// there are none.
     pub(super) names: &'a [String],
     pub(super) size: ScreenSize,
     pub(super) colours: Colours,
@@ -35,7 +36,8 @@ pub(super) enum Rows {
     Users,
 }
 
-/// From so many lines on the verdict is printed a second time, last, where no screen says how many it shows.
+/// From so many lines on the verdict is printed a second time, last, where no screen says how many
+/// it shows.
 const LONG: usize = 24;
 
 /// The tunnels that a report is asked for.
@@ -185,7 +187,8 @@ fn problems(report: &StatusReport, view: &View<'_>) -> Vec<String> {
     }
 }
 
-/// A line in lines of at most so many characters, the later ones indented. No word is broken: it may be an address.
+/// A line in lines of at most so many characters, the later ones indented. No word is broken: it
+/// may be an address.
 fn folded(text: &str, width: usize) -> Vec<String> {
     let indent = text.len() - text.trim_start().len();
     let mut lines = Vec::new();

@@ -83,7 +83,8 @@ impl Screen {
     /// Shows a text in the place of the one before it, or under it.
     pub(super) fn show(&mut self, text: &str) -> Result<(), HookError> {
         match (self.has_escapes, std::mem::replace(&mut self.is_first, false)) {
-            // Each line clears what is left of it, and the last one what is below: nothing flickers.
+            // Each line clears what is left of it, and the last one what is below: nothing
+            // flickers.
             (true, _) => {
                 let lines: Vec<_> = text.lines().map(|line| format!("{line}\u{1b}[K")).collect();
                 print(&format!("\u{1b}[H{}\u{1b}[J", lines.join("\r\n")))
@@ -121,7 +122,8 @@ impl Drop for Screen {
     }
 }
 
-/// What ends the program ends a wait instead, so that the terminal is left as it was. A program that is started has its own signals.
+/// What ends the program ends a wait instead, so that the terminal is left as it was. A program
+/// that is started has its own signals.
 fn signals() -> nix::Result<SignalFd> {
     let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH]
         .into_iter()

@@ -230,7 +230,8 @@ fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
 fn an_order_that_decides_is_drift() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let all = listing(&desired);
-    // The bit is cleared before the first tunnel is asked, and behind what asks for its consent, for a reason.
+    // The bit is cleared before the first tunnel is asked, and behind what asks for its consent,
+    // for a reason.
     let ask = all
         .lines()
         .find(|line| line.ends_with("-A PLUTO-DECRYPTED -j PLUTO-FI"))

@@ -46,7 +46,8 @@ pub enum KernelQuery {
     Gateway,
 }
 
-/// What [`super::net_objects`] looks at for an operation, in the order in which it can be asked for.
+/// What [`super::net_objects`] looks at for an operation, in the order in which it can be asked
+/// for.
 #[must_use]
 pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
     let mut needed = BTreeSet::new();
@@ -61,7 +62,8 @@ pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -
             (Scope::Host, _) => {}
             (Scope::Client, by) => {
                 needed.extend(routing.source.map(|_| KernelQuery::Source));
-                // VTIs have routes of their own at `up`; others only where the source address is told first at `up`.
+                // VTIs have routes of their own at `up`; others only where the source address is
+                // told first at `up`.
                 let is_vti = matches!(by, RoutedBy::Vti(_));
                 if is_vti || routing.source.is_some() && is_routed_before_up(daemon) {
                     needed.extend(route_queries(routing));

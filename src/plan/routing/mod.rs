@@ -1,8 +1,9 @@
-//! Which routes, addresses and devices a tunnel needs: what libreswan's `_updown.xfrm` puts in for the same call, less what that
-//! gets wrong.
+//! Which routes, addresses and devices a tunnel needs: what libreswan's `_updown.xfrm` puts in for
+//! the same call, less what that gets wrong.
 //!
-//! What is installed belongs to a far network and not to a connection: Pluto routes a network once for all the connections that lead
-//! to it, and the connection that it names when the last of them goes need not be the one that it named when the first came.
+//! What is installed belongs to a far network and not to a connection: Pluto routes a network once
+//! for all the connections that lead to it, and the connection that it names when the last of them
+//! goes need not be the one that it named when the first came.
 
 mod kernel_query;
 mod route_planner;
@@ -65,8 +66,8 @@ impl fmt::Display for RoutingKey {
     }
 }
 
-/// What of an item excludes any other with the same: a network, a metric and a table of a route, the address of an address. Also a good
-/// name for a file.
+/// What of an item excludes any other with the same: a network, a metric and a table of a route,
+/// the address of an address. Also a good name for a file.
 #[must_use]
 pub fn object_key(object: &NetObject) -> String {
     let text = match object {
@@ -119,13 +120,15 @@ pub struct RouteOptions {
 pub struct RecordedRoutes {
     /// For the same far network.
     pub own: Vec<NetObject>,
-    /// The source address of this call, where we have added it for others, behind the device of ours that it is on.
+    /// The source address of this call, where we have added it for others, behind the device of
+    /// ours that it is on.
     pub source: Vec<NetObject>,
     /// The connection for which the routes were made, where that is known.
     pub connection: Option<ConnectionName>,
 }
 
-/// Everything that is to be installed for a far network after an operation, in the order in which it is put in.
+/// Everything that is to be installed for a far network after an operation, in the order in which
+/// it is put in.
 #[must_use]
 pub fn net_objects(
     daemon: Daemon,
@@ -171,7 +174,8 @@ pub fn net_objects(
                 .concat()
             }
         },
-        // The device too: whoever routes into one that another connection has made needs it as long as that one.
+        // The device too: whoever routes into one that another connection has made needs it as long
+        // as that one.
         Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),
         Operation::Unroute => match routing.unroute_reason {
             UnrouteReason::ForGood => Vec::new(),
@@ -200,7 +204,8 @@ fn in_order(objects: &mut Vec<NetObject>) {
     objects.sort_by_key(install_order);
 }
 
-/// The place in the order of putting in: a device before what stands on it, an address before the routes that have it for their source, a rule after the table that it leads to.
+/// The place in the order of putting in: a device before what stands on it, an address before the
+/// routes that have it for their source, a rule after the table that it leads to.
 #[must_use]
 pub fn install_order(object: &NetObject) -> u8 {
     match object {

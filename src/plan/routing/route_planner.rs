@@ -13,7 +13,8 @@ use crate::selector::{Family, Interface, Network};
 use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::updown_env::{ConnectionName, Daemon, Libreswan, RoutedBy, Routing, VtiRouting, VtiSettings};
 
-/// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock script has it.
+/// The table of the routes that the tunnels' own packets take past an XFRM interface, as the stock
+/// script has it.
 const BYPASS_TABLE: RouteTable = RouteTable(50);
 
 /// The place of the rules that lead there, as the stock script has it.
@@ -22,7 +23,8 @@ const BYPASS_PRIORITY: u32 = 100;
 /// The scope of a source address in IPv4: by it the stock script knows its own again.
 const SOURCE_SCOPE: rtnetlink::AddressScope = rtnetlink::AddressScope(50);
 
-/// The addresses of IPv6 that are given out for the world (RFC 4291, section 2.4), the second half of what 0.0.0.0/1 and 128.0.0.0/1 are to IPv4.
+/// The addresses of IPv6 that are given out for the world (RFC 4291, section 2.4), the second half
+/// of what 0.0.0.0/1 and 128.0.0.0/1 are to IPv4.
 fn global_unicast() -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3))
 }
@@ -49,8 +51,9 @@ impl RoutePlanner<'_> {
         [self.source_address(), proxy, routes, self.bypass_rule()].concat()
     }
 
-    /// Whether the packets find into the tunnel only by a route of their own. A policy alone needs none, but that there be one at all:
-    /// the kernel looks for a policy after it has found a route.
+    /// Whether the packets find into the tunnel only by a route of their own. A policy alone needs
+    /// none, but that there be one at all: the kernel looks for a policy after it has found a
+    /// route.
     fn needs_route(self, proxy: bool) -> bool {
         let Routing {
             by,
@@ -62,7 +65,8 @@ impl RoutePlanner<'_> {
         } = self.routing;
         let by_option = self.options.always == AlwaysRoute::Yes || self.is_unreachable();
         let by_way = match by {
-            // Without `vti-routing=yes` the administrator makes the route, also where there is none yet.
+            // Without `vti-routing=yes` the administrator makes the route, also where there is none
+            // yet.
             RoutedBy::Vti(VtiSettings {
                 routing: VtiRouting::Unwanted,
                 ..
@@ -126,7 +130,8 @@ impl RoutePlanner<'_> {
             .route(destination)
     }
 
-    /// The far network, as routes can say it. A default route stays what it is: two halves go before it.
+    /// The far network, as routes can say it. A default route stays what it is: two halves go
+    /// before it.
     fn destinations(self) -> Vec<IpNet> {
         match self.routing.remote_client {
             Network::Prefix(prefix) if prefix.prefix_len() == 0 => self.halves(prefix),
@@ -141,7 +146,8 @@ impl RoutePlanner<'_> {
         }
     }
 
-    /// libreswan up to 5.1 takes the global unicast addresses (RFC 4291) for all of IPv6; 5.0 and 5.1 cannot be told from 5.2.
+    /// libreswan up to 5.1 takes the global unicast addresses (RFC 4291) for all of IPv6; 5.0 and
+    /// 5.1 cannot be told from 5.2.
     fn halves(self, everything: IpNet) -> Vec<IpNet> {
         let global_only = match self.daemon {
             Daemon::Libreswan(Libreswan::V4) => true,
@@ -160,7 +166,8 @@ impl RoutePlanner<'_> {
         self.routing.remote_client.family()
     }
 
-    /// The next hop of a route: not where the peer is on the link, and none over a device with one end only or one of the tunnels' own.
+    /// The next hop of a route: not where the peer is on the link, and none over a device with one
+    /// end only or one of the tunnels' own.
     fn next_hop(self) -> Option<IpAddr> {
         let hop = self
             .routing
@@ -202,7 +209,8 @@ impl RoutePlanner<'_> {
         }
     }
 
-    /// The route and the rule for the tunnel's own packets, which bear a mark: past the XFRM interface that their destination leads to.
+    /// The route and the rule for the tunnel's own packets, which bear a mark: past the XFRM
+    /// interface that their destination leads to.
     fn bypass_rule(self) -> Vec<NetObject> {
         let RoutedBy::XfrmInterface { bypass: Some(mark), .. } = &self.routing.by else {
             return Vec::new();
@@ -256,9 +264,11 @@ impl RoutePlanner<'_> {
         lookup_interface(way).or_else(|| self.routing.interface.clone())
     }
 
-    /// The routes with the source address of this `up`, where they were made with another one or with none: a client of config mode can get a
-    /// new address when it connects again, and libreswan 5.0 and 5.1 tell the address only after `route`. With the old one packets match no
-    /// policy and leave unencrypted. Nothing where the routes are right, or were made for another connection.
+    /// The routes with the source address of this `up`, where they were made with another one or
+    /// with none: a client of config mode can get a new address when it connects again, and
+    /// libreswan 5.0 and 5.1 tell the address only after `route`. With the old one packets match no
+    /// policy and leave unencrypted. Nothing where the routes are right, or were made for another
+    /// connection.
     pub(super) fn routes_with_new_source(self) -> Option<Vec<NetObject>> {
         let source = self
             .routing
@@ -369,12 +379,14 @@ impl RoutePlanner<'_> {
     }
 }
 
-/// Whether the next hop is an address that says nothing of its link (RFC 4291, section 2.5.6): the interface is the daemon's word then.
+/// Whether the next hop is an address that says nothing of its link (RFC 4291, section 2.5.6): the
+/// interface is the daemon's word then.
 pub(super) fn has_link_local_hop(routing: &Routing) -> bool {
     matches!(routing.next_hop, Some(IpAddr::V6(hop)) if hop.is_unicast_link_local())
 }
 
-/// Whether the daemon calls `route` before the first `up`, so that `up` makes up for what `route` could not know.
+/// Whether the daemon calls `route` before the first `up`, so that `up` makes up for what `route`
+/// could not know.
 pub(super) fn is_routed_before_up(daemon: Daemon) -> bool {
     match daemon {
         Daemon::Libreswan(Libreswan::V5 | Libreswan::V54) => true,
@@ -382,8 +394,9 @@ pub(super) fn is_routed_before_up(daemon: Daemon) -> bool {
     }
 }
 
-/// `onlink`, where the next hop is on the link by no address of ours, as usual with addresses of /32 in clouds: the way to it leads by itself.
-/// Without that word the kernel refuses the route ("Nexthop has invalid gateway").
+/// `onlink`, where the next hop is on the link by no address of ours, as usual with addresses of
+/// /32 in clouds: the way to it leads by itself. Without that word the kernel refuses the route
+/// ("Nexthop has invalid gateway").
 fn onlink(hop: Option<IpAddr>, way: Option<&Lookup>) -> Vec<RouteOption> {
     match way {
         Some(Lookup::Found(way)) if hop.is_some() && way.via == hop => vec![RouteOption::Onlink],

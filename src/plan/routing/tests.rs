@@ -539,7 +539,8 @@ fn an_up_with_another_source_address_renews_the_routes() {
     for version in [&[][..], &[V5], &[V5, V54]] {
         assert_eq!(up(version, &routed, "net-net"), [address, route]);
     }
-    // 5.0 and 5.1 tell the address first at `up`: then `route` made no route, or one without a source.
+    // 5.0 and 5.1 tell the address first at `up`: then `route` made no route, or one without a
+    // source.
     assert_eq!(up(&[V5], &[], "net-net"), [address, route]);
     assert_eq!(up(&[V5], &case_unreachable(), "net-net"), [address, route]);
     // Under 4.x `route` follows.

@@ -11,7 +11,8 @@ use crate::settings::RouteArguments;
 use crate::updown_env::{RoutedBy, VtiRouting, VtiSettings};
 
 impl RoutePlanner<'_> {
-    /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside, whatever goes through it.
+    /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside,
+    /// whatever goes through it.
     pub(super) fn vti_device(self) -> Vec<NetObject> {
         match (&self.routing.by, self.routing.local_host) {
             (
@@ -49,7 +50,8 @@ impl RoutePlanner<'_> {
         }
     }
 
-    /// A route to the default gateway where that lies in the far network: it would be sought behind the VTI device.
+    /// A route to the default gateway where that lies in the far network: it would be sought behind
+    /// the VTI device.
     pub(super) fn pinned_gateway(self) -> Option<NetObject> {
         let RoutedBy::Vti(_) = self.routing.by else { return None };
         let Network::Prefix(remote) = self.routing.remote_client else {

@@ -24,8 +24,9 @@ impl<'a> OrderedRules<'a> {
 
     /// The orders that make a difference to a packet, given which rules are for it.
     ///
-    /// The record does not say in which order parts were put in. Where several of them are for the packet, the first that decides is as good
-    /// as all before it were not there: it is enough that each is the first once.
+    /// The record does not say in which order parts were put in. Where several of them are for the
+    /// packet, the first that decides is as good as all before it were not there: it is enough that
+    /// each is the first once.
     pub(super) fn orders(&self, is_asked: impl Fn(&Rule) -> bool) -> Vec<Rc<[usize]>> {
         let asked: BTreeSet<_> = (self.places.iter().zip(&self.rules))
             .filter(|(_, rule)| is_asked(rule))

@@ -16,7 +16,8 @@ pub struct Packet {
     pub source: IpAddr,
     /// Where it goes; of the same family.
     pub destination: IpAddr,
-    /// Of what kind it is, seen from its destination: `my` are the ports that it goes to. As narrow as is known.
+    /// Of what kind it is, seen from its destination: `my` are the ports that it goes to. As narrow
+    /// as is known.
     pub kind: Traffic,
     /// How it came to the tables.
     pub from: Endpoint,
@@ -24,11 +25,14 @@ pub struct Packet {
     pub to: Endpoint,
     /// Its place in its connection. In a TCP connection it is the first one of its direction.
     pub connection: PacketCtState,
-    /// Whether it has the bit by which a first tunnel consents, the only one that our rules ask for.
+    /// Whether it has the bit by which a first tunnel consents, the only one that our rules ask
+    /// for.
     pub consented: bool,
-    /// Where its connection's first packet went before its destination was translated; none if it was not.
+    /// Where its connection's first packet went before its destination was translated; none if it
+    /// was not.
     pub requested: Option<IpAddr>,
-    /// Where the answers of its connection go, which tells whether its source was translated; none if that is not known.
+    /// Where the answers of its connection go, which tells whether its source was translated; none
+    /// if that is not known.
     pub answered_at: Option<IpAddr>,
 }
 
@@ -43,7 +47,8 @@ pub enum Endpoint {
     Ipsec {
         /// The tunnel's own device, or that to the peer if it is known.
         interface: Option<Interface>,
-        /// The number of its policies; none if it is not known, and then it is no number that a rule asks for.
+        /// The number of its policies; none if it is not known, and then it is no number that a
+        /// rule asks for.
         reqid: Option<u32>,
         /// ESP, AH or IPComp; none if it is not known, and then it is what a rule asks for.
         protocol: Option<SaProtocol>,
@@ -57,7 +62,8 @@ pub enum PacketCtState {
     New,
     /// It belongs to one that both ends have sent on.
     Established(ConnectionDirection),
-    /// It is an ICMP error about a packet of such a one: about what its first sender sent, if it goes in the direction of replies.
+    /// It is an ICMP error about a packet of such a one: about what its first sender sent, if it
+    /// goes in the direction of replies.
     Related(ConnectionDirection),
 }
 
@@ -125,7 +131,8 @@ impl Packet {
         }
     }
 
-    /// Whether its connection was begun in its direction, for this. Nothing is known of translations by rules that are not ours.
+    /// Whether its connection was begun in its direction, for this. Nothing is known of
+    /// translations by rules that are not ours.
     fn asked_for(&self, traffic: &Traffic, network: Option<IpNet>, doubts: &Doubts) -> MatchAnswer {
         let requested = self.requested.unwrap_or(self.destination);
         match network.is_none_or(|network| network.contains(&requested)) && !self.connection.is_reply() {

@@ -89,11 +89,13 @@ impl<'a> RulesetModel<'a> {
         }
     }
 
-    /// Every way that a packet can take, in the order of the rules: behind each that asks for something come those where that is not so.
+    /// Every way that a packet can take, in the order of the rules: behind each that asks for
+    /// something come those where that is not so.
     ///
     /// What the nat table would do to the first packet of a connection is done to the others too.
     ///
-    /// A table without chains of ours leaves it alone, and so do other people's rules: it is traced as if they let it pass.
+    /// A table without chains of ours leaves it alone, and so do other people's rules: it is traced
+    /// as if they let it pass.
     #[must_use]
     pub fn traces(&self, packet: Packet) -> Vec<Trace> {
         let stations = stations(&packet);

@@ -47,7 +47,8 @@ pub struct Walk {
     pub path: Vec<ChainName>,
     /// The rules that led from each chain of the path to the next; none, where it came back.
     pub jumps: Vec<DecidingRule>,
-    /// The rules that it matched and that let it go on: what is logged, what is clamped, what another chain is asked.
+    /// The rules that it matched and that let it go on: what is logged, what is clamped, what
+    /// another chain is asked.
     pub met: Vec<DecidingRule>,
 }
 
@@ -62,7 +63,8 @@ pub(super) struct TraceState {
 /// In which order the rules of unlike tunnels stood on a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleOrder {
-    /// In one that is as good as any. These ways alone tell everything, if the order does not matter.
+    /// In one that is as good as any. These ways alone tell everything, if the order does not
+    /// matter.
     First,
     /// In another, which tells something else.
     Other,
@@ -88,7 +90,8 @@ struct WalkPosition {
     /// In which order its rules stand.
     order: Rc<[usize]>,
     next: usize,
-    /// How long the trail is as far as this chain: what was entered from it is left when the packet comes back.
+    /// How long the trail is as far as this chain: what was entered from it is left when the packet
+    /// comes back.
     trail: usize,
 }
 
@@ -99,11 +102,12 @@ enum WalkStep {
     Ended(Walk),
 }
 
-/// How many ways are followed at a time, so that nobody's settings take the rest of the day. They come from the settings, a few for each
-/// device or kind of traffic that is named there.
+/// How many ways are followed at a time, so that nobody's settings take the rest of the day. They
+/// come from the settings, a few for each device or kind of traffic that is named there.
 const MAX_WALKS: usize = 1000;
 
-/// Every way that a packet can take from a chain on. What comes to the same in another order of the rules is told once.
+/// Every way that a packet can take from a chain on. What comes to the same in another order of the
+/// rules is told once.
 pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: TraceState) -> Vec<(TraceState, Walk)> {
     let mut open = Vec::new();
     Walker::before(first, traveller).enter(first, chains, &mut open);

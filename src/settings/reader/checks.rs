@@ -56,7 +56,8 @@ fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), 
     }
 }
 
-/// The first entry that matches a tunnel applies. One after an entry for the same tunnels, or for every tunnel, never does.
+/// The first entry that matches a tunnel applies. One after an entry for the same tunnels, or for
+/// every tunnel, never does.
 fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let mut seen = HashMap::new();
     let mut everyone = None;

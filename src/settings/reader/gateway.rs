@@ -93,7 +93,8 @@ const OTHERS: &str = "ports, a protocol or l2tp; of ICMP the key icmp decides";
 
 const TUNNELS_NEED_IT: &str = "ports or protocols without UDP 500 and 4500, ESP and AH, which tunnels need in clear";
 
-/// A service that can be kept out of the clear. Not ICMP, and not what tunnels themselves are made of.
+/// A service that can be kept out of the clear. Not ICMP, and not what tunnels themselves are made
+/// of.
 fn inner(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
     let service = policy::service(item)?;
     let ike = |ports: &RangeInclusive<u16>| ports.contains(&500) || ports.contains(&4500);

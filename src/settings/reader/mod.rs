@@ -1,5 +1,6 @@
-//! From the text of a settings file to [`Settings`]. The parser of TOML gives a tree in which everything has its place; it is walked in
-//! the order of the file, so that the first error in the file is the one that is told.
+//! From the text of a settings file to [`Settings`]. The parser of TOML gives a tree in which
+//! everything has its place; it is walked in the order of the file, so that the first error in the
+//! file is the one that is told.
 
 mod checks;
 mod found;

@@ -17,12 +17,14 @@ pub(super) const LIST: &str = "a list of addresses and networks such as [\"192.0
 /// What [`network`] and [`machine`] refuse though it is well formed.
 const UNFIT: &str = "addresses of other machines, not multicast, loopback or unspecified";
 
-/// Whether a text can only be meant as an address, well formed or not, rather than as the name of an interface.
+/// Whether a text can only be meant as an address, well formed or not, rather than as the name of
+/// an interface.
 pub(super) fn is_meant(text: &str) -> bool {
     text.contains([':', '/']) || (text.contains('.') && text.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// An address, or a network with nothing in it below the length of its prefix. `form` is what is expected if it is neither.
+/// An address, or a network with nothing in it below the length of its prefix. `form` is what is
+/// expected if it is neither.
 pub(super) fn network(found: TomlValue<'_>, form: &str) -> Result<IpNet, SettingsFault> {
     let network = split(found.string_value(form)?).ok_or_else(|| found.refused(form))?;
     if let Some(bare) = unmapped(network) {
@@ -54,7 +56,8 @@ pub(super) fn machine(found: TomlValue<'_>, text: &str) -> Result<Option<IpAddr>
     Ok(Some(address))
 }
 
-/// `192.0.2.1` or `192.0.2.0/24`; the length of the prefix in digits, without a sign or a zero before it.
+/// `192.0.2.1` or `192.0.2.0/24`; the length of the prefix in digits, without a sign or a zero
+/// before it.
 fn split(text: &str) -> Option<IpNet> {
     let Some((address, length)) = text.split_once('/') else {
         return text.parse::<IpAddr>().ok().map(IpNet::from);
@@ -72,7 +75,8 @@ fn written(network: IpNet) -> String {
     }
 }
 
-/// What an IPv6 network stands for that is IPv4 in disguise (RFC 4291, section 2.5.5.2). No packet bears such an address.
+/// What an IPv6 network stands for that is IPv4 in disguise (RFC 4291, section 2.5.5.2). No packet
+/// bears such an address.
 fn unmapped(network: IpNet) -> Option<IpNet> {
     match network {
         IpNet::V4(_) => None,

@@ -44,7 +44,8 @@ pub(super) const ON_ERROR: [(&str, OnError); 3] = [
     ("auto", OnError::Auto),
 ];
 
-/// The segment sizes that iptables takes and IPv4 allows (RFC 9293: 536 is what every host can take).
+/// The segment sizes that iptables takes and IPv4 allows (RFC 9293: 536 is what every host can
+/// take).
 const SEGMENT: RangeInclusive<u16> = 536..=65495;
 
 /// Reads a key, if it is one of these.

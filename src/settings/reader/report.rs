@@ -74,7 +74,8 @@ pub(super) fn meant(what: &str) -> String {
     format!("did you mean {what}?")
 }
 
-/// The line of a place in the text, both counted from 0 and 1 respectively. Only looked for where there is an error.
+/// The line of a place in the text, both counted from 0 and 1 respectively. Only looked for where
+/// there is an error.
 pub(super) fn line(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
@@ -100,7 +101,8 @@ pub(super) fn shown(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Words to choose from: `"any", "known" or "leave"`; with `more` behind them, which is no such word.
+/// Words to choose from: `"any", "known" or "leave"`; with `more` behind them, which is no such
+/// word.
 pub(super) fn choice(words: &[&str], more: Option<&str>) -> String {
     let quoted = words.iter().map(|word| format!("\"{word}\""));
     alternatives(&quoted.chain(more.map(str::to_owned)).collect::<Vec<_>>())

@@ -17,7 +17,8 @@ use crate::updown_env::event::{Scope, Tunnel};
 use crate::updown_env::tunnel;
 use crate::updown_env::verb::{Operation, Verb};
 
-/// Where a daemon tells what the peer offers: the names since libreswan 3.8, and the older ones, which are Openswan's too.
+/// Where a daemon tells what the peer offers: the names since libreswan 3.8, and the older ones,
+/// which are Openswan's too.
 const SERVERS: [&str; 2] = ["PLUTO_PEER_DNS_INFO", "PLUTO_CISCO_DNS_INFO"];
 const DOMAINS: [&str; 2] = ["PLUTO_PEER_DOMAIN_INFO", "PLUTO_CISCO_DOMAIN_INFO"];
 
@@ -36,7 +37,8 @@ enum ResolverEvent {
     Failed,
 }
 
-/// Reads what a call asks of the resolver. `tunnel` is that of an `up` or a `down`, which has been read already.
+/// Reads what a call asks of the resolver. `tunnel` is that of an `up` or a `down`, which has been
+/// read already.
 pub(in crate::updown_env) fn read_resolver(
     env: EnvReader<'_>,
     daemon: Daemon,
@@ -54,8 +56,8 @@ pub(in crate::updown_env) fn read_resolver(
     (!idle).then(|| Box::new(duty))
 }
 
-/// libreswan's script sees to it at `up` and `down` of clients; Openswan has verbs of its own for it, which it sends for Cisco's peers
-/// only, as old versions of libreswan do not.
+/// libreswan's script sees to it at `up` and `down` of clients; Openswan has verbs of its own for
+/// it, which it sends for Cisco's peers only, as old versions of libreswan do not.
 fn resolver_event(env: EnvReader<'_>, daemon: Daemon, verb: &Verb, tunnel: Option<&Tunnel>) -> Option<ResolverEvent> {
     match daemon {
         Daemon::Libreswan(_) | Daemon::Openswan => {}
@@ -88,7 +90,8 @@ fn names(
 ) -> Option<NameService> {
     let request = match occasion {
         ResolverEvent::Up => DnsRequest::Use(dns_config(env, daemon, tunnel, faults)?),
-        // Asked for whatever the daemon says now: the record knows whether there is anything to give back.
+        // Asked for whatever the daemon says now: the record knows whether there is anything to
+        // give back.
         ResolverEvent::Down => DnsRequest::GiveBack,
         ResolverEvent::Failed => return None,
     };
@@ -226,7 +229,8 @@ fn domains(env: EnvReader<'_>, faults: &mut Vec<EnvError>) -> Vec<Domain> {
     list(env, DOMAINS, "names of domains", faults)
 }
 
-/// The words of a list that are what they should be, none twice. All others together make one fault.
+/// The words of a list that are what they should be, none twice. All others together make one
+/// fault.
 fn list<T: FromStr + PartialEq>(
     env: EnvReader<'_>,
     names: [&str; 2],
@@ -278,7 +282,8 @@ impl FromStr for Server {
     }
 }
 
-/// Whether a flag is set. Whatever else stands in it is a reason to do nothing, and none to refuse a tunnel.
+/// Whether a flag is set. Whatever else stands in it is a reason to do nothing, and none to refuse
+/// a tunnel.
 fn is_set(env: EnvReader<'_>, name: &str) -> bool {
     env.raw(name).is_some_and(|value| value == "1")
 }

@@ -164,7 +164,8 @@ fn traffic_is_restricted_as_configured() {
     assert_eq!(traffic(STRONGSWAN, "net-net"), "any");
 }
 
-/// The variables without which an `up` is an error that names them; without any other it is the same dialect's valid event.
+/// The variables without which an `up` is an error that names them; without any other it is the
+/// same dialect's valid event.
 fn required(call: &SampleCall) -> Vec<String> {
     let daemon = call.parse_event().unwrap().daemon;
     let mut required = call.names();
@@ -225,7 +226,8 @@ fn each_variable_of_an_up_is_named_when_it_is_missing_or_not_needed() {
             required(&up(file, "xfrmi")),
             always_and(&["PLUTO_VIRT_INTERFACE", "PLUTO_XFRMI_ROUTE"])
         );
-        // Without its device, what is left is a tunnel known by its policy, which opens nothing that is not IPsec's.
+        // Without its device, what is left is a tunnel known by its policy, which opens nothing
+        // that is not IPsec's.
         assert_eq!(required(&up(file, "vti")), always_and(&[]));
     }
     for connection in ["net-net", "rw", "ports", "icmp", "marked", "ifid"] {

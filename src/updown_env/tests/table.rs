@@ -1,13 +1,15 @@
 //! Whether the table of variables tells the truth.
 //!
-//! Nothing is recorded: a variable that is read must be able to change what comes out of a call, and one that is ignored must not,
-//! whatever it is set to. That nothing outside the table is read, the reading itself asserts in every test.
+//! Nothing is recorded: a variable that is read must be able to change what comes out of a call,
+//! and one that is ignored must not, whatever it is set to. That nothing outside the table is read,
+//! the reading itself asserts in every test.
 
 use super::*;
 use crate::updown_env::variables::treatment;
 use crate::updown_env::{Treatment, VARIABLES};
 
-/// Values to try in every variable: some are right for some variables, the others are right for none.
+/// Values to try in every variable: some are right for some variables, the others are right for
+/// none.
 const VALUES: [&str; 14] = [
     "",
     "0",

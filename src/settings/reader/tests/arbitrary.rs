@@ -266,13 +266,15 @@ proptest! {
     }
 }
 
-/// How long this thread has run, in nanoseconds: what else the machine does must not count. Brought up to date at every tick.
+/// How long this thread has run, in nanoseconds: what else the machine does must not count. Brought
+/// up to date at every tick.
 fn on_the_processor() -> u64 {
     let figures = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     figures.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// How long it takes to read files of so many connections, as often as makes the same number of connections.
+/// How long it takes to read files of so many connections, as often as makes the same number of
+/// connections.
 fn time_with(connections: usize) -> u64 {
     let entry = |number: usize| {
         format!("[[connection]]\nname = \"road-{number}\"\nallow = [\"tcp/22\", \"ping\"]\nlog = \"new\"\n")
