@@ -54,6 +54,6 @@ with_a_late_bus() {
 }
 
 tried_often() { (($(systemctl show -P NRestarts pluto-updown-firewalld) > 6)); }
-listens() { systemctl is-active pluto-updown-firewalld && pgrep -f 'busctl monitor' && busctl list | grep 'busctl.*pluto-updown-firewalld'; }
+listens() { systemctl is-active pluto-updown-firewalld && pgrep -f 'busctl monitor'; }
 
 masquerades() { nft list chain inet firewalld nat_POST_external_allow | grep masquerade && nft list ruleset | grep 'oifname "ipsec5" .*nat_POST_external'; }

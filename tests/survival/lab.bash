@@ -45,10 +45,10 @@ must() {
     }
 }
 
-# soon COMMAND...: waits until it succeeds, some seconds at most. The last time it may be heard.
+# soon COMMAND...: waits until it succeeds, a minute at most. The last time it may be heard.
 soon() {
     local _
-    for _ in {1..200}; do
+    for _ in {1..600}; do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.1
     done

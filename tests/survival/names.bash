@@ -32,7 +32,7 @@ plain_file() {
     must client up file
     printf 'nameserver 192.0.2.77\n' >/tmp/other
     begin=$(cat /etc/resolv.conf)
-    unshare --mount bash -c "mount --bind /tmp/other /etc/resolv.conf && '$hook' flush" >/dev/null 2>&1
+    unshare --mount bash -c "mount --bind /tmp/other /etc/resolv.conf && '$hook' flush --yes" >/dev/null 2>&1
     check "in another mount namespace another file stays" test "$(cat /tmp/other)" = 'nameserver 192.0.2.77'
     check "and so does this one" test "$(cat /etc/resolv.conf)" = "$begin"
     must "$hook" restore
