@@ -218,9 +218,11 @@ survives_after() {
     must "$@"
     sleep "$seconds"
     check "$words: our rules stand" soon whole
+    # Some are active before they have loaded everything.
+    soon as_theirs "$before" >/dev/null || true
     after=$(theirs)
     check "$words: its own are as before" diff <(echo "$before") <(echo "$after")
-    check "$words: what goes through the tunnels passes" passes
+    check "$words: what goes through the tunnels passes" soon passes
     check "$words: what comes in clear does not" shut
 }
 
@@ -230,10 +232,15 @@ loses() {
     shift
     must "$@"
     sleep 0.5
-    check "$words, without our piece: our rules are lost" lost
-    must "$hook" restore
-    must whole
+    check "$words, without our piece: our rules are lost" soon lost
+    must soon restored
 }
+
+# restored: puts ours back, and looks whether all are there: who is still loading takes them away again.
+restored() { "$hook" restore && whole; }
+
+# as_theirs BEFORE: whether the others' rules are as they were.
+as_theirs() { [[ $1 == "$(theirs)" ]]; }
 
 # keeps WORDS COMMAND...: without our piece, and it is not needed.
 keeps() {
@@ -273,7 +280,7 @@ verify() {
 # active UNIT...: whether all of them are; systemctl is content with one.
 active() {
     local name
-    for name; do systemctl is-active "$name" || return; done
+    for name; do systemctl is-active "$name" || { systemctl status --no-pager --full "$name" && false; return; }; done
 }
 
 # no_cycle: whether systemd could keep the order of all units at boot.
