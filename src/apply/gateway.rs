@@ -78,7 +78,13 @@ impl<T: Tables> Engine<'_, T> {
         let mut started = StartReport::default();
         for ruleset in Ruleset::all() {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
-            if self.make(ruleset, wanted)? {
+            let made = match self.make(ruleset, wanted) {
+                // Another firewall that loads its rules at the same moment, as at boot, removes
+                // what was just listed.
+                Err(ApplyError::Tables(error)) if may_be_drift(&error) => self.make(ruleset, wanted),
+                other => other,
+            };
+            if made? {
                 started.changed.insert(ruleset);
             }
         }

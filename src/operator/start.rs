@@ -16,7 +16,7 @@ use super::{Consent, Detail};
 use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
 use crate::cli::{Mode, Options};
 use crate::hook::{HookError, close_late, know_recorded_tunnels};
-use crate::iptables::{Programs, TablesError};
+use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{Record, Store};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
@@ -137,13 +137,7 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), Ho
     let mut changes = SettingsChanges::default();
     let started = in_session(&ground, Some(settings), |session| {
         changes = SettingsChanges::of(&session.plan_start()?);
-        // Another firewall that loads its rules at the same moment, as at boot, takes away what was
-        // just listed. Then it is all looked at once more.
-        let started = session.start();
-        match started {
-            Err(ApplyError::Tables(TablesError::Refused { .. })) => session.start(),
-            other => other,
-        }
+        session.start()
     })?;
     let standing = words(&started.standing, changes.tunnels());
     print(&match (changed(&started), standing.is_empty()) {

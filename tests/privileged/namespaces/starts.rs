@@ -12,25 +12,26 @@ use crate::support::binary::{Call, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
-/// Has this machine's iptables note what is started.
-fn note(machine: &Namespace) {
+/// Has this machine's iptables do something first: a line of shell for a program's name.
+fn before_each(machine: &Namespace, line: impl Fn(&str) -> String) {
     for prefix in Family::ALL.map(prefix) {
         for action in ["restore", "save"] {
             let name = format!("{prefix}-{action}");
             let real = tool(&format!("{prefix}-{}-{action}", machine.backend));
-            let noting = machine.path(&format!("noting-{}-{name}", machine.backend));
-            let log = machine.path("started");
-            let script = format!(
-                "#!/bin/sh\necho {name} >>{}\nexec {} \"$@\"\n",
-                log.display(),
-                real.display()
-            );
-            write_program(&noting, script.as_bytes());
+            let wrapper = machine.path(&format!("wrapped-{}-{name}", machine.backend));
+            let script = format!("#!/bin/sh\n{}\nexec {} \"$@\"\n", line(&name), real.display());
+            write_program(&wrapper, script.as_bytes());
             let link = machine.programs().join(name);
             fs::remove_file(&link).expect("removing the link");
-            symlink(noting, link).expect("a link");
+            symlink(wrapper, link).expect("a link");
         }
     }
+}
+
+/// Has this machine's iptables note what is started.
+fn note(machine: &Namespace) {
+    let log = machine.path("started").display().to_string();
+    before_each(machine, |name| format!("echo {name} >>{log}"));
 }
 
 /// The programs that restore, of those that were started since the last question.
@@ -215,5 +216,37 @@ fn a_file_with_an_error_changes_nothing() {
             (before, recorded),
             "{backend}"
         );
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_start_whose_listing_another_firewall_has_made_stale_looks_once_more() {
+    for backend in VARIANTS {
+        for most in [1, 2] {
+            let machine = machine(backend);
+            let before = all_tables(&machine);
+            let tries = machine.path("tries").display().to_string();
+            before_each(&machine, |name| match name.strip_suffix("-restore") {
+                Some(prefix) => format!(
+                    "echo >>{tries}-{prefix}; [ $(wc -l <{tries}-{prefix}) -gt {most} ] || \
+                     {{ echo '{name}: line 2 failed: No chain/target/match by that name.' >&2; exit 1; }}"
+                ),
+                None => String::new(),
+            });
+            machine.settings("[gateway]\nike = \"any\"\n");
+            let ending = machine.hook().operate(&["start"]);
+            if most == 1 {
+                assert_eq!(ending.code, Some(0), "{backend}: {}", ending.err_text());
+                let tables = all_tables(&machine);
+                assert!(
+                    tables.iter().all(|[filter, ..]| filter.contains("PLUTO-GATEWAY-IN")),
+                    "{backend}: {tables:?}"
+                );
+            } else {
+                ending.assert_refused(1, &["line 2 failed"]);
+                assert_eq!(all_tables(&machine), before, "{backend}");
+            }
+        }
     }
 }
