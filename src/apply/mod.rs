@@ -70,12 +70,12 @@ pub struct Context {
     /// What the administrator has set.
     pub settings: Settings,
     /// Whether that is known.
-    pub settings_source: SettingsSource,
+    pub settings_origin: SettingsOrigin,
 }
 
 /// Where a call has its settings from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SettingsSource {
+pub enum SettingsOrigin {
     /// From the file, or there is none.
     #[default]
     File,

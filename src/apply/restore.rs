@@ -6,7 +6,7 @@ use std::thread;
 
 use super::{ApplyError, Engine, checked, may_be_drift, staged};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Chain, ChainName, Command, IptablesSave, Ruleset, Section, Table, restore_text};
+use crate::netfilter::{Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text};
 use crate::plan::{DesiredState, Drift, DriftKind, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
 use crate::record::{FORMAT, Journal, Record, RecordError, Recovery};
 
@@ -168,7 +168,7 @@ impl<T: Tables> Engine<'_, T> {
     /// nothing.
     fn holds(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
         let RuleProbe { table, chain, rule } = question.clone();
-        let commands = vec![Command::Check(Chain::Own(chain), rule)];
+        let commands = vec![RestoreCommand::Check(Chain::Own(chain), rule)];
         match self
             .tables
             .restore(ruleset, &restore_text(&[Section { table, commands }]))

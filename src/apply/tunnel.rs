@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::find::Meant;
 use super::forget::Owed;
-use super::{ApplyError, Change, Engine, Plan, SettingsSource, TunnelOutcome, alike};
+use super::{ApplyError, Change, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
 use crate::iptables::Tables;
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
@@ -188,8 +188,8 @@ impl<T: Tables> Engine<'_, T> {
     /// rules were made.
     fn of_all_tunnels(&self, old: Option<&TunnelRecord>) -> (Esp, NatExemption) {
         let settings = &self.context.settings;
-        let (esp, leaves_nat_alone) = match (self.context.settings_source, old) {
-            (SettingsSource::Record, Some(old)) => {
+        let (esp, leaves_nat_alone) = match (self.context.settings_origin, old) {
+            (SettingsOrigin::Record, Some(old)) => {
                 let esp_peers = SharedChains::Optional(OptionalChains::EspPeers);
                 let esp = match old.tunnel_rules.shared_chains().contains(&esp_peers) {
                     true => Esp::Negotiated,
@@ -197,7 +197,7 @@ impl<T: Tables> Engine<'_, T> {
                 };
                 (esp, !old.tunnel_rules.tables().contains(&Table::Nat))
             }
-            (SettingsSource::Record, None) | (SettingsSource::File, _) => {
+            (SettingsOrigin::Record, None) | (SettingsOrigin::File, _) => {
                 (settings.gateway.esp, settings.leaves_nat_alone())
             }
         };
@@ -224,10 +224,10 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(Vec::new());
         };
         let mut changes = self.plan_esp_peer_close([id.clone()])?;
-        let esp = match (self.context.settings_source, changes.is_empty()) {
-            (SettingsSource::File, _) => self.context.settings.gateway.esp,
-            (SettingsSource::Record, true) => Esp::Leave,
-            (SettingsSource::Record, false) => Esp::Negotiated,
+        let esp = match (self.context.settings_origin, changes.is_empty()) {
+            (SettingsOrigin::File, _) => self.context.settings.gateway.esp,
+            (SettingsOrigin::Record, true) => Esp::Leave,
+            (SettingsOrigin::Record, false) => Esp::Negotiated,
         };
         let Some((family, wanted)) = new.and_then(|new| outer(new, esp)) else {
             return Ok(changes);

@@ -14,7 +14,7 @@ use super::{
     know_recorded_tunnels, path_mtus, removing_context,
 };
 use crate::apply::{
-    ApplyError, Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsSource, note_down,
+    ApplyError, Context, Engine, RoutingChange, RoutingEngine, RoutingError, SettingsOrigin, note_down,
 };
 use crate::cli::Options;
 use crate::iptables::Programs;
@@ -328,9 +328,9 @@ impl HookCall<'_> {
             ask_connected: Some(ask_connected),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
-            settings_source: match &event.firewall {
-                FirewallAction::Open(_) => SettingsSource::File,
-                FirewallAction::Close(_) | FirewallAction::Nothing => SettingsSource::Record,
+            settings_origin: match &event.firewall {
+                FirewallAction::Open(_) => SettingsOrigin::File,
+                FirewallAction::Close(_) | FirewallAction::Nothing => SettingsOrigin::Record,
             },
         }
     }

@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Context, Engine, RoutingError, SettingsSource};
+use crate::apply::{ApplyError, Context, Engine, RoutingError, SettingsOrigin};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::iptables::Programs;
 use crate::logging::{self, Destination};
@@ -342,7 +342,7 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
 pub(crate) fn removing_context(context: Context, options: &Options, store: &Store) -> Result<Context, HookError> {
     let mut context = Context {
         settings: Settings::default(),
-        settings_source: SettingsSource::Record,
+        settings_origin: SettingsOrigin::Record,
         ..context
     };
     if store.has_older_layout()? {

@@ -31,7 +31,7 @@ pub enum RulePosition {
 
 /// One line of `iptables-restore` input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum RestoreCommand {
     /// Creates a chain, or empties it where it exists (`:CHAIN - [0:0]`).
     NewChain(ChainName),
     /// Fails the whole restore unless the chain holds the rule (`-C`). Changes nothing.
@@ -56,7 +56,7 @@ pub enum Command {
     DeleteChain(ChainName),
 }
 
-impl Command {
+impl RestoreCommand {
     /// The chain that this command creates or empties.
     #[must_use]
     pub fn new_chain(&self) -> Option<&ChainName> {
@@ -75,7 +75,7 @@ impl Command {
     }
 }
 
-impl From<PlacedRule> for Command {
+impl From<PlacedRule> for RestoreCommand {
     fn from(PlacedRule { chain, position, rule }: PlacedRule) -> Self {
         match position {
             RulePosition::Head => Self::Insert(chain, rule),
@@ -90,7 +90,7 @@ pub struct Section {
     /// The table.
     pub table: Table,
     /// The commands. The kernel accepts all of them or none.
-    pub commands: Vec<Command>,
+    pub commands: Vec<RestoreCommand>,
 }
 
 /// The input of `iptables-restore --noflush` for a change.
@@ -108,18 +108,18 @@ fn section_text(section: &Section) -> String {
     for command in &section.commands {
         // Writing into a String cannot fail.
         let _ = match command {
-            Command::NewChain(chain) => writeln!(text, ":{chain} - [0:0]"),
-            Command::Check(chain, rule) => writeln!(text, "-C {chain} {rule}"),
-            Command::Insert(chain, rule) => writeln!(text, "-I {chain} {rule}"),
-            Command::InsertAt(chain, number, rule) => writeln!(text, "-I {chain} {number} {rule}"),
-            Command::Append(chain, rule) => writeln!(text, "-A {chain} {rule}"),
-            Command::AppendWithCounters(chain, rule, Counters { packets, bytes }) => {
+            RestoreCommand::NewChain(chain) => writeln!(text, ":{chain} - [0:0]"),
+            RestoreCommand::Check(chain, rule) => writeln!(text, "-C {chain} {rule}"),
+            RestoreCommand::Insert(chain, rule) => writeln!(text, "-I {chain} {rule}"),
+            RestoreCommand::InsertAt(chain, number, rule) => writeln!(text, "-I {chain} {number} {rule}"),
+            RestoreCommand::Append(chain, rule) => writeln!(text, "-A {chain} {rule}"),
+            RestoreCommand::AppendWithCounters(chain, rule, Counters { packets, bytes }) => {
                 writeln!(text, "[{packets}:{bytes}] -A {chain} {rule}")
             }
-            Command::Delete(chain, rule) => writeln!(text, "-D {chain} {rule}"),
-            Command::DeleteText(chain, rule) => writeln!(text, "-D {chain} {rule}"),
-            Command::Flush(chain) => writeln!(text, "-F {chain}"),
-            Command::DeleteChain(chain) => writeln!(text, "-X {chain}"),
+            RestoreCommand::Delete(chain, rule) => writeln!(text, "-D {chain} {rule}"),
+            RestoreCommand::DeleteText(chain, rule) => writeln!(text, "-D {chain} {rule}"),
+            RestoreCommand::Flush(chain) => writeln!(text, "-F {chain}"),
+            RestoreCommand::DeleteChain(chain) => writeln!(text, "-X {chain}"),
         };
     }
     text.push_str("COMMIT\n");

@@ -23,7 +23,7 @@ use crate::selector::Family;
 
 pub(crate) use chain::short_hash;
 pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
-pub use command::{Command, PlacedRule, RulePosition, Section, restore_text};
+pub use command::{PlacedRule, RestoreCommand, RulePosition, Section, restore_text};
 pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
 pub use normalize::normalize;
 pub use purge::{JumpOwner, Purge, UserRules, purge};

@@ -32,7 +32,7 @@ pub(super) enum Privileges {
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Severity {
+pub(super) enum FindingSeverity {
     /// As it should be.
     Fine,
     /// Worth knowing; it need not be wrong.
@@ -44,7 +44,7 @@ pub(super) enum Severity {
 /// What a check has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    pub(super) severity: Severity,
+    pub(super) severity: FindingSeverity,
     pub(super) what: String,
     /// Why it matters and how to mend it, where it has to be.
     pub(super) advice: Option<(String, String)>,
@@ -53,21 +53,21 @@ pub(super) struct Finding {
 impl Finding {
     pub(super) fn fine(what: impl fmt::Display) -> Self {
         Self {
-            severity: Severity::Fine,
+            severity: FindingSeverity::Fine,
             what: one_line(&what.to_string()),
             advice: None,
         }
     }
 
     pub(super) fn note(what: impl fmt::Display, why: &str, mend: &str) -> Self {
-        Self::advising(Severity::Note, &what, why, mend)
+        Self::advising(FindingSeverity::Note, &what, why, mend)
     }
 
     pub(super) fn wrong(what: impl fmt::Display, why: &str, mend: &str) -> Self {
-        Self::advising(Severity::Wrong, &what, why, mend)
+        Self::advising(FindingSeverity::Wrong, &what, why, mend)
     }
 
-    fn advising(weight: Severity, what: &dyn fmt::Display, why: &str, mend: &str) -> Self {
+    fn advising(weight: FindingSeverity, what: &dyn fmt::Display, why: &str, mend: &str) -> Self {
         Self {
             severity: weight,
             what: one_line(&what.to_string()),
@@ -79,9 +79,9 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = match self.severity {
-            Severity::Fine => "ok",
-            Severity::Note => "note",
-            Severity::Wrong => "WRONG",
+            FindingSeverity::Fine => "ok",
+            FindingSeverity::Note => "note",
+            FindingSeverity::Wrong => "WRONG",
         };
         writeln!(f, "{mark:<6}{}", self.what)?;
         match &self.advice {
@@ -143,7 +143,7 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
     print(&text)?;
     let wrong = findings
         .iter()
-        .filter(|finding| finding.severity == Severity::Wrong)
+        .filter(|finding| finding.severity == FindingSeverity::Wrong)
         .count();
     if rights == Privileges::Administrator {
         let tone = if wrong > 0 { Tone::Bad } else { Tone::Good };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::apply::{Context, SettingsSource};
+use crate::apply::{Context, SettingsOrigin};
 use crate::cli::Options;
 use crate::hook::{
     CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now, removing_context,
@@ -71,9 +71,9 @@ impl<'a> CommandContext<'a> {
         let settings = Settings::load(self.options.config.as_deref());
         Context {
             now: self.now,
-            settings_source: match &settings {
-                Ok(_) => SettingsSource::File,
-                Err(_) => SettingsSource::Record,
+            settings_origin: match &settings {
+                Ok(_) => SettingsOrigin::File,
+                Err(_) => SettingsOrigin::Record,
             },
             settings: settings.unwrap_or_default(),
             ..Context::default()

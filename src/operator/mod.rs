@@ -43,7 +43,7 @@ enum Consent {
 enum Detail {
     /// What was done, in a few lines.
     Summary,
-    /// Every rule.
+    /// Everything: every rule, every other path.
     Full,
 }
 
@@ -93,12 +93,8 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
                 (false, true) => explain::Form::Diagram,
                 (false, false) => explain::Form::Words,
             };
-            let detail = if verbose {
-                explain::Detail::Full
-            } else {
-                explain::Detail::Brief
-            };
-            let asked = explain::Asked {
+            let detail = if verbose { Detail::Full } else { Detail::Summary };
+            let asked = explain::ExplainRequest {
                 words,
                 packet,
                 form,

@@ -8,7 +8,7 @@ use super::dispatch::SharedChains;
 use super::ordered_change::{Around, OrderedChange};
 use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, PlacedRule, Section, Table};
+use crate::netfilter::{BuiltIn, Chain, ChainName, PlacedRule, RestoreCommand, Section, Table};
 
 /// What changes in one ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn transition(change: &RulesetChange) -> Vec<Section> {
     sections.into_iter().filter(changes).collect()
 }
 
-fn table_commands(change: &RulesetChange, table: Table) -> Vec<Command> {
+fn table_commands(change: &RulesetChange, table: Table) -> Vec<RestoreCommand> {
     let before = shared_chains_in(&change.removed, table);
     let staying: BTreeSet<_> = change
         .staying
@@ -130,7 +130,7 @@ fn own_chains(fragments: &[ChainFragment]) -> BTreeSet<&ChainName> {
 
 /// Tests for the jumps that the change's packets need. A jump that the change itself takes out
 /// needs no test: taking out what does not stand fails as well.
-fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) -> Vec<Command> {
+fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) -> Vec<RestoreCommand> {
     let buckets = change
         .removed
         .iter()
@@ -153,7 +153,7 @@ fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) 
 
 /// Takes out, one by one, the rules that stand in chains which outlive the change. The others go
 /// with their chain.
-fn delete_rules(commands: &mut Vec<Command>, removed: &[ChainFragment], added: &[ChainFragment]) {
+fn delete_rules(commands: &mut Vec<RestoreCommand>, removed: &[ChainFragment], added: &[ChainFragment]) {
     let (dying, declared) = (own_chains(removed), own_chains(added));
     for PlacedRule {
         chain,
@@ -166,23 +166,23 @@ fn delete_rules(commands: &mut Vec<Command>, removed: &[ChainFragment], added: &
             Chain::Own(name) => !dying.contains(name) && !declared.contains(name),
         };
         if outlives {
-            commands.push(Command::Delete(chain.clone(), rule.clone()));
+            commands.push(RestoreCommand::Delete(chain.clone(), rule.clone()));
         }
     }
 }
 
 /// Declares the chains, which empties those that stand already, and fills them. The rules in
 /// built-in chains come last: a jump is put in when what it leads to is complete.
-fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment], order: &OrderedChange<'_>) {
-    commands.extend(own_chains(added).into_iter().cloned().map(Command::NewChain));
+fn add_rules(commands: &mut Vec<RestoreCommand>, added: &[ChainFragment], order: &OrderedChange<'_>) {
+    commands.extend(own_chains(added).into_iter().cloned().map(RestoreCommand::NewChain));
     let ordered = order.chains();
     let rules = || added.iter().flat_map(|fragment| &fragment.rules);
     let (mut own, mut built_in) = (Vec::new(), Vec::new());
     for placed in rules() {
         match &placed.chain {
-            Chain::BuiltIn(_) => built_in.push(Command::from(placed.clone())),
+            Chain::BuiltIn(_) => built_in.push(RestoreCommand::from(placed.clone())),
             Chain::Own(chain) if ordered.contains(chain) => {}
-            Chain::Own(_) => own.push(Command::from(placed.clone())),
+            Chain::Own(_) => own.push(RestoreCommand::from(placed.clone())),
         }
     }
     commands.append(&mut own);
@@ -195,7 +195,7 @@ fn add_rules(commands: &mut Vec<Command>, added: &[ChainFragment], order: &Order
 ///
 /// The chains that the administrator's own jumps lead to stay, empty: his rules name them.
 fn delete_chains(
-    commands: &mut Vec<Command>,
+    commands: &mut Vec<RestoreCommand>,
     table: Table,
     jump_config: JumpConfig,
     removed: &[ChainFragment],
@@ -207,7 +207,7 @@ fn delete_chains(
         .filter(|chain| !declared.contains(chain))
         .cloned()
         .collect();
-    commands.extend(dead.iter().cloned().map(Command::Flush));
+    commands.extend(dead.iter().cloned().map(RestoreCommand::Flush));
     let removed = dead.into_iter().filter(|chain| !jump_config.keeps_chain(table, chain));
-    commands.extend(removed.map(Command::DeleteChain));
+    commands.extend(removed.map(RestoreCommand::DeleteChain));
 }

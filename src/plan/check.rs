@@ -9,7 +9,7 @@ use super::base_chains::{
     base_chain, base_chain_jump, decrypted_chain, interfaces_chain, mark_chain, onward_chain, unencrypted_chain,
 };
 use super::packet_path::PacketPath;
-use crate::netfilter::{BuiltIn, Chain, ChainName, Command, Direction, Match, Rule, Section, Table, Target};
+use crate::netfilter::{BuiltIn, Chain, ChainName, Direction, Match, RestoreCommand, Rule, Section, Table, Target};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,7 @@ pub fn plan_faults(sections: &[Section]) -> Vec<PlanFault> {
 }
 
 fn section_faults(section: &Section) -> Vec<PlanFault> {
-    let declared: BTreeSet<_> = section.commands.iter().filter_map(Command::new_chain).collect();
+    let declared: BTreeSet<_> = section.commands.iter().filter_map(RestoreCommand::new_chain).collect();
     let puts = section.commands.iter().filter_map(added_rule);
     puts.filter_map(|(chain, rule)| rule_fault(section.table, &declared, &chain, rule))
         .collect()
@@ -148,16 +148,18 @@ fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFau
     })
 }
 
-fn added_rule(command: &Command) -> Option<(Chain, &Rule)> {
+fn added_rule(command: &RestoreCommand) -> Option<(Chain, &Rule)> {
     match command {
-        Command::Insert(chain, rule) | Command::Append(chain, rule) => Some((chain.clone(), rule)),
-        Command::AppendWithCounters(chain, rule, _) | Command::InsertAt(chain, _, rule) => Some((chain.into(), rule)),
-        Command::NewChain(_)
-        | Command::Check(..)
-        | Command::Delete(..)
-        | Command::DeleteText(..)
-        | Command::Flush(_)
-        | Command::DeleteChain(_) => None,
+        RestoreCommand::Insert(chain, rule) | RestoreCommand::Append(chain, rule) => Some((chain.clone(), rule)),
+        RestoreCommand::AppendWithCounters(chain, rule, _) | RestoreCommand::InsertAt(chain, _, rule) => {
+            Some((chain.into(), rule))
+        }
+        RestoreCommand::NewChain(_)
+        | RestoreCommand::Check(..)
+        | RestoreCommand::Delete(..)
+        | RestoreCommand::DeleteText(..)
+        | RestoreCommand::Flush(_)
+        | RestoreCommand::DeleteChain(_) => None,
     }
 }
 

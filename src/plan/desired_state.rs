@@ -7,7 +7,7 @@ use super::chain_fragment::ChainFragment;
 use super::dispatch::DispatchBucket;
 use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{Chain, ChainName, Command, Rule, RulePosition, Table};
+use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, RulePosition, Table};
 
 /// What the tables should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,18 +65,18 @@ impl DesiredChain {
 
     /// What puts one of its rules in that is missing, when those before it stand; nothing, where
     /// that depends on others.
-    pub(super) fn insertion(&self, name: &ChainName, rule: &Rule) -> Option<Command> {
+    pub(super) fn insertion(&self, name: &ChainName, rule: &Rule) -> Option<RestoreCommand> {
         let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
         if self.heads.iter().any(is_alone) {
-            return Some(Command::Insert(name.into(), rule.clone()));
+            return Some(RestoreCommand::Insert(name.into(), rule.clone()));
         }
         if self.tails.iter().any(is_alone) {
-            return Some(Command::Append(name.into(), rule.clone()));
+            return Some(RestoreCommand::Append(name.into(), rule.clone()));
         }
         let mut same = self.rules().enumerate().filter(|(_, other)| *other == rule);
         let (index, _) = same.next()?;
         let is_own = self.own.contains(rule) && same.next().is_none();
-        is_own.then(|| Command::InsertAt(name.clone(), index + 1, rule.clone()))
+        is_own.then(|| RestoreCommand::InsertAt(name.clone(), index + 1, rule.clone()))
     }
 
     fn add(&mut self, fragment: &ChainFragment, name: &ChainName) {

@@ -13,7 +13,7 @@ use super::dispatch::{DispatchBucket, SharedChains};
 use super::packet_path::PacketPath;
 use super::tunnel_order::BucketMember;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{Chain, ChainName, Command, Rule, RulePosition, Table};
+use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, RulePosition, Table};
 
 /// What others have in the chains in which the order of tunnels counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,20 +83,20 @@ impl<'a> OrderedChange<'a> {
     }
 
     /// Takes out the jumps to buckets that go, from dispatchers that stay.
-    pub(super) fn removals(&self, dying: &BTreeSet<&ChainName>) -> Vec<Command> {
+    pub(super) fn removals(&self, dying: &BTreeSet<&ChainName>) -> Vec<RestoreCommand> {
         let jumps = self
             .dying
             .iter()
             .map(|bucket| (bucket.path.dispatcher(), bucket.jump()));
         jumps
             .filter(|(dispatcher, _)| !dying.contains(dispatcher))
-            .map(|(dispatcher, jump)| Command::Delete(Chain::Own(dispatcher), jump))
+            .map(|(dispatcher, jump)| RestoreCommand::Delete(Chain::Own(dispatcher), jump))
             .collect()
     }
 
     /// Puts in what comes, when all else is put in: first the rules of buckets, then the jumps to
     /// new ones.
-    pub(super) fn additions(&self) -> Vec<Command> {
+    pub(super) fn additions(&self) -> Vec<RestoreCommand> {
         let mut commands = Vec::new();
         for bucket in self.buckets() {
             commands.extend(place_rules(
@@ -183,7 +183,7 @@ impl<'a> OrderedChange<'a> {
 
 /// Puts the rules that come among those that stand. Those before all others go to the head, one
 /// before the other; those behind all to the tail.
-fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, behind: Behind) -> Vec<Command> {
+fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, behind: Behind) -> Vec<RestoreCommand> {
     slots.retain(|slot| !matches!(slot, Slot::Standing(0)));
     let is_standing = |slot: &Slot| matches!(slot, Slot::Standing(_));
     let last = slots.iter().rposition(is_standing);
@@ -204,9 +204,9 @@ fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, behind: Behind) -> Vec<C
         number += 1;
         let is_last = last.is_none_or(|last| last < index) && behind == Behind::Nothing;
         match is_last {
-            _ if index < first => leading.push(Command::Insert(chain.into(), rule)),
-            true => commands.push(Command::Append(chain.into(), rule)),
-            false => commands.push(Command::InsertAt(chain.clone(), number, rule)),
+            _ if index < first => leading.push(RestoreCommand::Insert(chain.into(), rule)),
+            true => commands.push(RestoreCommand::Append(chain.into(), rule)),
+            false => commands.push(RestoreCommand::InsertAt(chain.clone(), number, rule)),
         }
     }
     leading.into_iter().rev().chain(commands).collect()
@@ -230,16 +230,16 @@ mod tests {
         }
         for command in place_rules(&chain, slots, behind) {
             match command {
-                Command::Insert(_, rule) => rules.insert(0, rule.to_string()),
-                Command::InsertAt(_, number, rule) => rules.insert(number - 1, rule.to_string()),
-                Command::Append(_, rule) => rules.push(rule.to_string()),
-                other @ (Command::NewChain(_)
-                | Command::Check(..)
-                | Command::AppendWithCounters(..)
-                | Command::Delete(..)
-                | Command::DeleteText(..)
-                | Command::Flush(_)
-                | Command::DeleteChain(_)) => panic!("{other:?}"),
+                RestoreCommand::Insert(_, rule) => rules.insert(0, rule.to_string()),
+                RestoreCommand::InsertAt(_, number, rule) => rules.insert(number - 1, rule.to_string()),
+                RestoreCommand::Append(_, rule) => rules.push(rule.to_string()),
+                other @ (RestoreCommand::NewChain(_)
+                | RestoreCommand::Check(..)
+                | RestoreCommand::AppendWithCounters(..)
+                | RestoreCommand::Delete(..)
+                | RestoreCommand::DeleteText(..)
+                | RestoreCommand::Flush(_)
+                | RestoreCommand::DeleteChain(_)) => panic!("{other:?}"),
             }
         }
         rules.iter().map(|rule| rule.replace("-j PLUTO-", "")).collect()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::base_chains::{JumpConfig, base_chain, base_chain_jump};
 use super::desired_state::DesiredState;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{BuiltIn, Command, SavedTable, Section, Table};
+use crate::netfilter::{BuiltIn, RestoreCommand, SavedTable, Section, Table};
 use crate::settings::JumpPlace;
 
 /// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of
@@ -56,14 +56,20 @@ pub fn move_jumps(
     sections
 }
 
-fn move_jump(commands: &mut Vec<Command>, built_in: BuiltIn, standing: &SavedTable, from: JumpConfig, to: JumpConfig) {
+fn move_jump(
+    commands: &mut Vec<RestoreCommand>,
+    built_in: BuiltIn,
+    standing: &SavedTable,
+    from: JumpConfig,
+    to: JumpConfig,
+) {
     let rule = base_chain_jump(built_in);
     if from.place(Table::Filter) != JumpPlace::Own && standing.plain_jumps(built_in, &base_chain(built_in)) > 0 {
-        commands.push(Command::Delete(built_in.into(), rule.clone()));
+        commands.push(RestoreCommand::Delete(built_in.into(), rule.clone()));
     }
     match to.place(Table::Filter) {
-        JumpPlace::First => commands.push(Command::Insert(built_in.into(), rule)),
-        JumpPlace::Last => commands.push(Command::Append(built_in.into(), rule)),
+        JumpPlace::First => commands.push(RestoreCommand::Insert(built_in.into(), rule)),
+        JumpPlace::Last => commands.push(RestoreCommand::Append(built_in.into(), rule)),
         JumpPlace::Own => {}
     }
 }
@@ -75,9 +81,9 @@ pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
     let left = filter.own_chains().filter(|chain| entrances.contains(chain));
     let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).collect();
-    let emptied = unnamed.iter().cloned().map(Command::Flush);
+    let emptied = unnamed.iter().cloned().map(RestoreCommand::Flush);
     let commands: Vec<_> = emptied
-        .chain(unnamed.iter().cloned().map(Command::DeleteChain))
+        .chain(unnamed.iter().cloned().map(RestoreCommand::DeleteChain))
         .collect();
     let section = Section {
         table: Table::Filter,
@@ -110,7 +116,7 @@ pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &SavedTabl
     chains == standing.iter().collect() && table.built_in().iter().all(has_jumps)
 }
 
-fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> Vec<Command> {
+fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> Vec<RestoreCommand> {
     let jump_config = desired.jump_config;
     let orphan: Vec<_> = listing
         .own_chains()
@@ -118,10 +124,12 @@ fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> 
         .collect();
 
     let chains = || desired.chains(table);
-    let mut commands: Vec<_> = chains().map(|(name, _)| Command::NewChain(name.clone())).collect();
-    commands.extend(orphan.iter().cloned().map(Command::Flush));
+    let mut commands: Vec<_> = chains()
+        .map(|(name, _)| RestoreCommand::NewChain(name.clone()))
+        .collect();
+    commands.extend(orphan.iter().cloned().map(RestoreCommand::Flush));
     let rules = chains().flat_map(|(name, chain)| chain.rules().map(move |rule| (name, rule)));
-    commands.extend(rules.map(|(name, rule)| Command::Append(name.into(), rule.clone())));
+    commands.extend(rules.map(|(name, rule)| RestoreCommand::Append(name.into(), rule.clone())));
     for built_in in table.built_in() {
         match jump_config.place(table) {
             JumpPlace::Own => {}
@@ -133,7 +141,7 @@ fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> 
     let removed = orphan
         .into_iter()
         .filter(|chain| !jump_config.keeps_chain(table, chain));
-    commands.extend(removed.map(Command::DeleteChain));
+    commands.extend(removed.map(RestoreCommand::DeleteChain));
     commands
 }
 
@@ -148,7 +156,7 @@ fn is_overtaken(built_in: BuiltIn, place: JumpPlace, listing: &SavedTable) -> bo
 
 /// Leaves one jump if it is wanted, at its place, and none otherwise.
 fn reconcile_jump(
-    commands: &mut Vec<Command>,
+    commands: &mut Vec<RestoreCommand>,
     built_in: BuiltIn,
     place: JumpPlace,
     is_wanted: bool,
@@ -158,11 +166,11 @@ fn reconcile_jump(
     let standing = listing.plain_jumps(built_in, &base_chain(built_in));
     let kept = usize::from(is_wanted && standing > 0 && !is_overtaken(built_in, place, listing));
     for _ in kept..standing {
-        commands.push(Command::Delete(built_in.into(), rule.clone()));
+        commands.push(RestoreCommand::Delete(built_in.into(), rule.clone()));
     }
     let add = match place {
-        JumpPlace::First => Command::Insert,
-        JumpPlace::Last => Command::Append,
+        JumpPlace::First => RestoreCommand::Insert,
+        JumpPlace::Last => RestoreCommand::Append,
         JumpPlace::Own => return,
     };
     for _ in kept..usize::from(is_wanted) {

@@ -6,7 +6,8 @@ use super::base_chains::{base_chain, base_chain_jump};
 use super::desired_state::DesiredState;
 use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe};
 use crate::netfilter::{
-    BuiltIn, ChainName, Command, Counters, IptablesSave, Rule, SavedRule, SavedTable, Section, Table, Target, normalize,
+    BuiltIn, ChainName, Counters, IptablesSave, RestoreCommand, Rule, SavedRule, SavedTable, Section, Table, Target,
+    normalize,
 };
 use crate::settings::JumpPlace;
 
@@ -42,18 +43,18 @@ fn reconcile_table(
     listed: &SavedTable,
     stands: &[RuleProbe],
     kinds: &[&DriftKind],
-) -> Vec<Command> {
+) -> Vec<RestoreCommand> {
     let orphan: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
     for name in drifted_chains(desired, table, kinds) {
         if let Some(patch) = patch_chain(desired, table, &name, listed, stands) {
             rules.extend(patch);
         } else {
-            commands.push(Command::NewChain(name.clone()));
+            commands.push(RestoreCommand::NewChain(name.clone()));
             rules.extend(refill_chain(desired, table, &name, listed, stands));
         }
     }
-    commands.extend(orphan.iter().copied().cloned().map(Command::Flush));
+    commands.extend(orphan.iter().copied().cloned().map(RestoreCommand::Flush));
     commands.append(&mut rules);
     commands.extend(kinds.iter().flat_map(|kind| jump_commands(desired, table, kind)));
     let led_to: BTreeSet<_> = listed
@@ -64,7 +65,7 @@ fn reconcile_table(
     let removed = orphan
         .into_iter()
         .filter(|chain| !led_to.contains(*chain) && !desired.jump_config.keeps_chain(table, chain));
-    commands.extend(removed.cloned().map(Command::DeleteChain));
+    commands.extend(removed.cloned().map(RestoreCommand::DeleteChain));
     commands
 }
 
@@ -114,7 +115,7 @@ fn patch_chain(
     name: &ChainName,
     listed: &SavedTable,
     stands: &[RuleProbe],
-) -> Option<Vec<Command>> {
+) -> Option<Vec<RestoreCommand>> {
     let chain = desired
         .desired_chain(table, name)
         .filter(|_| listed.has_chain(name.as_str()))?;
@@ -131,7 +132,7 @@ fn patch_chain(
     let ours: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
     let strike = |line: &SavedRule| {
         let is_double = ours.contains(&normalize(&line.text));
-        (!is_double).then(|| Command::DeleteText(name.clone(), line.text.clone()))
+        (!is_double).then(|| RestoreCommand::DeleteText(name.clone(), line.text.clone()))
     };
     // What opens something is only put into a chain that is filled from the start.
     let opens = |rule: &Rule| {
@@ -164,7 +165,7 @@ fn refill_chain(
     name: &ChainName,
     listed: &SavedTable,
     stands: &[RuleProbe],
-) -> Vec<Command> {
+) -> Vec<RestoreCommand> {
     let Some(chain) = desired.desired_chain(table, name) else {
         return Vec::new();
     };
@@ -176,8 +177,8 @@ fn refill_chain(
         .map(|(number, rule)| {
             let counted = counters.get(&number).copied().unwrap_or_default();
             match counted == Counters::default() {
-                true => Command::Append(name.into(), rule.clone()),
-                false => Command::AppendWithCounters(name.clone(), rule.clone(), counted),
+                true => RestoreCommand::Append(name.into(), rule.clone()),
+                false => RestoreCommand::AppendWithCounters(name.clone(), rule.clone(), counted),
             }
         })
         .collect()
@@ -185,15 +186,15 @@ fn refill_chain(
 
 /// Sets the jump from a built-in chain right. One that has to move, or that stands several times,
 /// is taken out and put in anew. One of the administrator's is not touched.
-fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<Command> {
+fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<RestoreCommand> {
     let add = match desired.jump_config.place(table) {
-        JumpPlace::First => Command::Insert,
-        JumpPlace::Last => Command::Append,
+        JumpPlace::First => RestoreCommand::Insert,
+        JumpPlace::Last => RestoreCommand::Append,
         JumpPlace::Own => return Vec::new(),
     };
     let anew = |built_in: BuiltIn, standing, needed| {
         let rule = base_chain_jump(built_in);
-        let mut commands = vec![Command::Delete(built_in.into(), rule.clone()); standing];
+        let mut commands = vec![RestoreCommand::Delete(built_in.into(), rule.clone()); standing];
         commands.extend(vec![add(built_in.into(), rule); needed]);
         commands
     };

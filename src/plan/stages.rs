@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::netfilter::{Chain, ChainName, Command, Rule, Section, Target};
+use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, Section, Target};
 
 /// How many chains a commit makes at most.
 ///
@@ -19,7 +19,7 @@ const STAGE_CHAINS: usize = 500;
 #[must_use]
 pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
-        let declared = section.commands.iter().filter_map(Command::new_chain);
+        let declared = section.commands.iter().filter_map(RestoreCommand::new_chain);
         let fresh: BTreeSet<_> = declared.filter(|chain| !stands(&section, chain)).cloned().collect();
         match fresh.len() > STAGE_CHAINS {
             true => split_stages(section, &fresh),
@@ -31,7 +31,7 @@ pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -
 
 fn split_stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
     let table = section.table;
-    let mut filling: BTreeMap<&ChainName, Vec<Command>> = BTreeMap::new();
+    let mut filling: BTreeMap<&ChainName, Vec<RestoreCommand>> = BTreeMap::new();
     let mut last = Vec::new();
     for command in section.commands {
         match filled_chain(&command).and_then(|chain| fresh.get(chain)) {
@@ -52,7 +52,10 @@ fn split_stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
 }
 
 /// Makes all of these chains before it fills the first.
-fn fill_stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<Command> {
+fn fill_stage<'a>(
+    chains: &[&'a ChainName],
+    filling: &mut BTreeMap<&'a ChainName, Vec<RestoreCommand>>,
+) -> Vec<RestoreCommand> {
     let (mut made, mut rules) = (Vec::new(), Vec::new());
     for command in chains.iter().filter_map(|chain| filling.remove(chain)).flatten() {
         match command.new_chain() {
@@ -65,7 +68,7 @@ fn fill_stage<'a>(chains: &[&'a ChainName], filling: &mut BTreeMap<&'a ChainName
 }
 
 /// These chains in an order in which each comes behind all of them that its rules lead to.
-fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<&'a ChainName> {
+fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<RestoreCommand>>) -> Vec<&'a ChainName> {
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
     for chain in filling.keys() {
         visit_chain(chain, filling, &mut seen, &mut order);
@@ -77,7 +80,7 @@ fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<Command>>) -> Vec<&'a
 /// go deeper than 16 chains.
 fn visit_chain<'a>(
     chain: &'a ChainName,
-    filling: &BTreeMap<&'a ChainName, Vec<Command>>,
+    filling: &BTreeMap<&'a ChainName, Vec<RestoreCommand>>,
     seen: &mut BTreeSet<&'a ChainName>,
     order: &mut Vec<&'a ChainName>,
 ) {
@@ -96,34 +99,36 @@ fn visit_chain<'a>(
 }
 
 /// The chain that a command makes, or puts a rule into.
-fn filled_chain(command: &Command) -> Option<&ChainName> {
+fn filled_chain(command: &RestoreCommand) -> Option<&ChainName> {
     match command {
-        Command::NewChain(chain) | Command::AppendWithCounters(chain, ..) | Command::InsertAt(chain, ..) => Some(chain),
-        Command::Insert(chain, _) | Command::Append(chain, _) => match chain {
+        RestoreCommand::NewChain(chain)
+        | RestoreCommand::AppendWithCounters(chain, ..)
+        | RestoreCommand::InsertAt(chain, ..) => Some(chain),
+        RestoreCommand::Insert(chain, _) | RestoreCommand::Append(chain, _) => match chain {
             Chain::Own(chain) => Some(chain),
             Chain::BuiltIn(_) => None,
         },
-        Command::Check(..)
-        | Command::Delete(..)
-        | Command::DeleteText(..)
-        | Command::Flush(_)
-        | Command::DeleteChain(_) => None,
+        RestoreCommand::Check(..)
+        | RestoreCommand::Delete(..)
+        | RestoreCommand::DeleteText(..)
+        | RestoreCommand::Flush(_)
+        | RestoreCommand::DeleteChain(_) => None,
     }
 }
 
 /// The chain that a command's rule leads to.
-fn jump_target(command: &Command) -> Option<&ChainName> {
+fn jump_target(command: &RestoreCommand) -> Option<&ChainName> {
     let rule: &Rule = match command {
-        Command::Insert(_, rule)
-        | Command::InsertAt(_, _, rule)
-        | Command::Append(_, rule)
-        | Command::AppendWithCounters(_, rule, _) => rule,
-        Command::NewChain(_)
-        | Command::Check(..)
-        | Command::Delete(..)
-        | Command::DeleteText(..)
-        | Command::Flush(_)
-        | Command::DeleteChain(_) => return None,
+        RestoreCommand::Insert(_, rule)
+        | RestoreCommand::InsertAt(_, _, rule)
+        | RestoreCommand::Append(_, rule)
+        | RestoreCommand::AppendWithCounters(_, rule, _) => rule,
+        RestoreCommand::NewChain(_)
+        | RestoreCommand::Check(..)
+        | RestoreCommand::Delete(..)
+        | RestoreCommand::DeleteText(..)
+        | RestoreCommand::Flush(_)
+        | RestoreCommand::DeleteChain(_) => return None,
     };
     match &rule.target {
         Target::Jump(target) | Target::Goto(target) => Some(target),
@@ -155,8 +160,8 @@ mod tests {
         name(&format!("PLUTO-tunnel-{number}-FI"))
     }
 
-    fn put(chain: impl Into<Chain>, target: Target) -> Command {
-        Command::Append(chain.into(), Rule::always(target))
+    fn put(chain: impl Into<Chain>, target: Target) -> RestoreCommand {
+        RestoreCommand::Append(chain.into(), Rule::always(target))
     }
 
     /// So many tunnels in one block, which sorts before them, and everything led to by the chain
@@ -164,8 +169,11 @@ mod tests {
     fn tunnels(count: usize) -> Section {
         let (bucket, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;
-        let mut commands = vec![Command::NewChain(bucket.clone()), Command::NewChain(last.clone())];
-        commands.extend(numbers().map(|number| Command::NewChain(tunnel(number))));
+        let mut commands = vec![
+            RestoreCommand::NewChain(bucket.clone()),
+            RestoreCommand::NewChain(last.clone()),
+        ];
+        commands.extend(numbers().map(|number| RestoreCommand::NewChain(tunnel(number))));
         commands.extend(numbers().map(|number| put(&bucket, Target::Jump(tunnel(number)))));
         commands.extend(numbers().map(|number| put(&tunnel(number), Target::Drop)));
         commands.extend(numbers().map(|number| put(&tunnel(number), Target::Accept)));
@@ -188,9 +196,9 @@ mod tests {
     fn many_chains_are_made_in_commits_of_so_many_at_most_and_nothing_is_lost() {
         let sections = staged(3 * STAGE_CHAINS);
         assert_eq!(sections.len(), 5);
-        let made = |section: &Section| section.commands.iter().filter_map(Command::new_chain).count();
+        let made = |section: &Section| section.commands.iter().filter_map(RestoreCommand::new_chain).count();
         assert!(sections.iter().all(|section| made(section) <= STAGE_CHAINS));
-        let key = |command: &Command| format!("{command:?}");
+        let key = |command: &RestoreCommand| format!("{command:?}");
         let mut staged: Vec<_> = sections.iter().flat_map(|section| &section.commands).map(key).collect();
         let mut whole: Vec<_> = tunnels(3 * STAGE_CHAINS).commands.iter().map(key).collect();
         staged.sort();

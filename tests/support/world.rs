@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pluto_updown::apply::{
-    ApplyError, Blocked, Context, Engine, SettingsSource, StartReport, TunnelOutcome, note_down,
+    ApplyError, Blocked, Context, Engine, SettingsOrigin, StartReport, TunnelOutcome, note_down,
 };
 use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
@@ -229,7 +229,7 @@ pub struct World {
     /// What the administrator has set. The nat table is left alone unless a test says otherwise: most of them are about the others.
     pub settings: Settings,
     /// Whether the calls know what the administrator has set.
-    pub settings_source: SettingsSource,
+    pub settings_origin: SettingsOrigin,
     /// Whether the last call came to its own work: what earlier calls left behind is settled before.
     pub began: bool,
 }
@@ -253,7 +253,7 @@ impl Default for World {
             notes: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
-            settings_source: SettingsSource::File,
+            settings_origin: SettingsOrigin::File,
             began: false,
         }
     }
@@ -289,7 +289,7 @@ impl World {
             ask_connected: None,
             path_mtus: self.path_mtus.clone(),
             settings: self.settings.clone(),
-            settings_source: self.settings_source,
+            settings_origin: self.settings_origin,
         }
     }
 
@@ -299,7 +299,7 @@ impl World {
             daemon: self.daemon,
             now: 1_700_000_000,
             ask_connected: self.ask_connected,
-            settings_source: SettingsSource::Record,
+            settings_origin: SettingsOrigin::Record,
             ..Context::default()
         }
     }

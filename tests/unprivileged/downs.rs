@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pluto_updown::apply::SettingsSource;
+use pluto_updown::apply::SettingsOrigin;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
 
@@ -30,7 +30,7 @@ fn gateway() -> World {
 
 fn forget_settings(world: &mut World) {
     world.settings = Settings::default();
-    world.settings_source = SettingsSource::Record;
+    world.settings_origin = SettingsOrigin::Record;
 }
 
 fn saved(world: &mut World) -> String {

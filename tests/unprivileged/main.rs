@@ -14,6 +14,7 @@ mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;
+mod names;
 mod one_order;
 mod openers;
 mod properties;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
-use pluto_updown::netfilter::{ChainName, Command, LONGEST_CHAIN_NAME, SavedTable, Table, restore_text};
+use pluto_updown::netfilter::{ChainName, LONGEST_CHAIN_NAME, RestoreCommand, SavedTable, Table, restore_text};
 use pluto_updown::plan::{
     ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
     rebuild, transition, tunnel_rules,
@@ -237,7 +237,11 @@ fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
         };
         let mut sections: Vec<Section> = good.clone();
         let mut meant = sections.iter_mut().filter(|section| section.table == table);
-        meant.next().expect("the table").commands.push(Command::from(placed));
+        meant
+            .next()
+            .expect("the table")
+            .commands
+            .push(RestoreCommand::from(placed));
         plan_faults(&sections).len()
     };
     let old: ChainName = "PLUTO-old".parse().expect("a name");

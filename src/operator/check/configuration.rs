@@ -198,7 +198,7 @@ fn program(root: &Path, setting: &Setting) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operator::check::Severity;
+    use crate::operator::check::FindingSeverity;
 
     fn programs(text: &str) -> Vec<(usize, PathBuf)> {
         read(Path::new("/f"), text)
@@ -235,7 +235,7 @@ mod tests {
             let [finding] = &*misspelt(Path::new("/f"), &text) else {
                 panic!("{name}")
             };
-            assert_eq!(finding.severity, Severity::Wrong);
+            assert_eq!(finding.severity, FindingSeverity::Wrong);
             assert!(
                 finding.what.contains("/f:2: ") && finding.what.contains("did you mean pluto-updown?"),
                 "{finding}"
@@ -276,12 +276,12 @@ mod tests {
         let [finding] = &*findings(root.path()) else {
             panic!("one finding")
         };
-        assert_eq!(finding.severity, Severity::Wrong);
+        assert_eq!(finding.severity, FindingSeverity::Wrong);
         assert!(
             finding.what.contains("mine.conf:2: /opt/pluto-updown: No such file"),
             "{finding}"
         );
         fs::write(&file, "conn a\n").unwrap();
-        assert_eq!(findings(root.path())[0].severity, Severity::Note);
+        assert_eq!(findings(root.path())[0].severity, FindingSeverity::Note);
     }
 }

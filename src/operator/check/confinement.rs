@@ -71,7 +71,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::operator::check::Severity;
+    use crate::operator::check::FindingSeverity;
 
     fn put(root: &Path, path: &str, text: &str) {
         let path = root.join(path);
@@ -91,12 +91,12 @@ mod tests {
         );
         assert_eq!(findings(root.path()), []);
         put(root.path(), profiles, "/usr/lib/ipsec/charon (enforce)\n");
-        assert_eq!(findings(root.path())[0].severity, Severity::Wrong);
+        assert_eq!(findings(root.path())[0].severity, FindingSeverity::Wrong);
         let local = "etc/apparmor.d/local/usr.lib.ipsec.charon";
         put(root.path(), local, "# /usr/local/libexec/pluto-updown PUx,\n");
-        assert_eq!(findings(root.path())[0].severity, Severity::Wrong);
+        assert_eq!(findings(root.path())[0].severity, FindingSeverity::Wrong);
         put(root.path(), local, "/usr/local/libexec/pluto-updown PUx,\n");
-        assert_eq!(findings(root.path())[0].severity, Severity::Fine);
+        assert_eq!(findings(root.path())[0].severity, FindingSeverity::Fine);
     }
 
     #[test]
@@ -105,6 +105,6 @@ mod tests {
         put(root.path(), "sys/fs/selinux/enforce", "0");
         assert_eq!(findings(root.path()), []);
         put(root.path(), "sys/fs/selinux/enforce", "1");
-        assert_eq!(findings(root.path())[0].severity, Severity::Note);
+        assert_eq!(findings(root.path())[0].severity, FindingSeverity::Note);
     }
 }

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use super::Detail;
 use super::find::FoundTunnel;
 use super::kinds;
 use super::own_rules::{OwnRule, Region, deciding_rules};
@@ -14,6 +13,7 @@ use super::routes::{OwnAddresses, TunnelRoute, routes};
 use super::verdict::{Grain, Outcome, moments, outcomes};
 use crate::netfilter::Direction;
 use crate::operator::Colours;
+use crate::operator::Detail;
 use crate::operator::paint::{Tone, painted};
 use crate::plan::{ConnectionDirection, Packet, PacketCtState, seen_from_destination};
 use crate::record::{Record, TunnelRecord};
@@ -68,7 +68,7 @@ impl Answer {
 }
 
 /// What is asked: one kind of packet between two addresses, in a ruleset.
-struct Asked<'a> {
+struct AnswerContext<'a> {
     scene: &'a RecordView,
     book: &'a RulesetView,
     query: &'a PacketQuery,
@@ -95,7 +95,7 @@ pub(super) fn text(
     let all = routes(query, &tunnels, ours);
     let mut answers = Vec::new();
     for kind in &query.kinds {
-        let asked = Asked {
+        let asked = AnswerContext {
             scene,
             book,
             query,
@@ -116,7 +116,7 @@ pub(super) fn text(
     texts.collect::<Vec<_>>().join("\n")
 }
 
-impl Asked<'_> {
+impl AnswerContext<'_> {
     fn family(&self) -> Family {
         self.book.ruleset.family
     }
@@ -225,8 +225,8 @@ impl Asked<'_> {
         let fits = LABEL + 2 + rule.len() + MORE.len() <= WIDTH;
         match (self.detail, fits) {
             (Detail::Full, _) => answer.add("rule", rule),
-            (Detail::Brief, true) => answer.add("rule", rule + MORE),
-            (Detail::Brief, false) => {
+            (Detail::Summary, true) => answer.add("rule", rule + MORE),
+            (Detail::Summary, false) => {
                 answer.add("rule", rule);
                 answer.add("", MORE.trim_start());
             }

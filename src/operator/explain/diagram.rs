@@ -34,12 +34,12 @@ pub(super) struct Branch {
 pub(super) struct Stop {
     pub(super) title: String,
     pub(super) lines: Vec<String>,
-    pub(super) tone: Tone,
+    pub(super) tone: DiagramTone,
 }
 
 /// What a place does to packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(super) enum DiagramTone {
     /// Nothing that is ours to say.
     Kernel,
     /// Everything passes.
@@ -57,7 +57,7 @@ impl Stop {
         Self {
             title: title.to_owned(),
             lines: lines.into(),
-            tone: Tone::Kernel,
+            tone: DiagramTone::Kernel,
         }
     }
 }
@@ -154,12 +154,12 @@ fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
 fn decision(record: &TunnelRecord, lane: TrafficClass) -> Stop {
     let way = class_sentences(record, lane);
     let (tone, words) = match &way.passes {
-        None => (Tone::Left, "not decided here: your rules decide"),
-        Some(AllowedTraffic::Undecided) => (Tone::Left, "inspected, then your rules decide"),
-        Some(AllowedTraffic::All) => (Tone::Open, "passes, NEW connections too"),
-        Some(AllowedTraffic::Replies) => (Tone::Narrow, "replies pass, all else is dropped"),
-        Some(AllowedTraffic::Services(_)) => (Tone::Narrow, "services and replies, else dropped"),
-        Some(AllowedTraffic::None) => (Tone::Shut, "dropped"),
+        None => (DiagramTone::Left, "not decided here: your rules decide"),
+        Some(AllowedTraffic::Undecided) => (DiagramTone::Left, "inspected, then your rules decide"),
+        Some(AllowedTraffic::All) => (DiagramTone::Open, "passes, NEW connections too"),
+        Some(AllowedTraffic::Replies) => (DiagramTone::Narrow, "replies pass, all else is dropped"),
+        Some(AllowedTraffic::Services(_)) => (DiagramTone::Narrow, "services and replies, else dropped"),
+        Some(AllowedTraffic::None) => (DiagramTone::Shut, "dropped"),
     };
     let mut lines = chains(record, &way);
     lines.push(words.to_owned());

@@ -30,6 +30,7 @@ use std::fmt::Write as _;
 use log::error;
 
 use super::Colours;
+use super::Detail;
 use super::command_context::{CommandContext, print};
 use super::paint::on_stdout;
 use crate::cli::Options;
@@ -43,7 +44,7 @@ pub use packet_query::{PacketQuery, PacketQueryError};
 
 /// What is asked for.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ExplainRequest {
     /// The connection or the short name of a tunnel, or the words of a packet.
     pub(super) words: Vec<String>,
     /// The words of a packet, where a tunnel can be named beside it.
@@ -58,15 +59,6 @@ pub(super) enum Form {
     Words,
     Diagram,
     Svg,
-}
-
-/// How much is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Detail {
-    /// The answer.
-    Brief,
-    /// Behind it every way that the packet can come on, with the chains of each.
-    Full,
 }
 
 /// What is asked about.
@@ -85,7 +77,7 @@ const TOLD: usize = 3;
 
 /// Tells it. Returns the exit code: 1 if no tunnel has the name or the kernel differs from the
 /// record, 2 if the words are no packet, 3 if the kernel could not be looked at.
-pub(super) fn run(options: &Options, asked: &Asked, colours: Colours) -> Result<u8, HookError> {
+pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -> Result<u8, HookError> {
     let subject = match subject(asked) {
         Ok(subject) => subject,
         Err(error) => return Ok(complain(2, &error)),
@@ -138,7 +130,7 @@ pub(super) fn run(options: &Options, asked: &Asked, colours: Colours) -> Result<
     Ok(code)
 }
 
-fn subject(asked: &Asked) -> Result<Subject, PacketQueryError> {
+fn subject(asked: &ExplainRequest) -> Result<Subject, PacketQueryError> {
     match (&asked.packet, &asked.words[..]) {
         (Some(packet), words @ ([] | [_])) => Ok(Subject::Packet {
             query: PacketQuery::parse(packet, &Resolver)?,

@@ -62,7 +62,7 @@ struct Search<'a, 'p> {
 
 /// Whether there is anything left to look at behind a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
+enum SearchState {
     /// The packet comes back from it, or may.
     Goes,
     /// It surely does not; or our jump was met, and only what stands before it is looked for.
@@ -70,7 +70,7 @@ enum Rest {
 }
 
 impl<'a> Search<'a, '_> {
-    fn chain(&mut self, name: &'a str, is_certain: bool, depth: usize) -> Rest {
+    fn chain(&mut self, name: &'a str, is_certain: bool, depth: usize) -> SearchState {
         let table = self.table;
         for rule in table.rules(name) {
             let Some((matched, (jump, target))) = matched(rule, self.packet).zip(target(rule)) else {
@@ -80,7 +80,7 @@ impl<'a> Search<'a, '_> {
             let is_certain = is_certain && is_sure;
             if target.parse::<ChainName>().is_ok() {
                 match self.region {
-                    Region::BeforeOurs => return Rest::Ended,
+                    Region::BeforeOurs => return SearchState::Ended,
                     Region::All => continue,
                 }
             }
@@ -91,27 +91,27 @@ impl<'a> Search<'a, '_> {
                     is_certain,
                 });
                 if is_certain {
-                    return Rest::Ended;
+                    return SearchState::Ended;
                 }
             } else if target == "RETURN" && is_sure {
-                return Rest::Goes;
+                return SearchState::Goes;
             } else if let Some((next, _)) = table.chains().find(|(other, _)| *other == target)
                 && depth > 0
             {
-                if self.chain(next, is_certain, depth - 1) == Rest::Ended {
-                    return Rest::Ended;
+                if self.chain(next, is_certain, depth - 1) == SearchState::Ended {
+                    return SearchState::Ended;
                 }
                 if jump == "-g" && is_sure {
-                    return Rest::Goes;
+                    return SearchState::Goes;
                 }
             }
             // A rule that surely decides once it is asked lets nothing by to those behind it in its
             // chain.
             if FINAL.contains(&&*target) && is_sure {
-                return Rest::Goes;
+                return SearchState::Goes;
             }
         }
-        Rest::Goes
+        SearchState::Goes
     }
 }
 

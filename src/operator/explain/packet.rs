@@ -3,15 +3,16 @@
 
 use std::fmt::Write as _;
 
+use super::answer;
 use super::find::{FoundTunnel, all};
 use super::kinds;
 use super::packet_query::PacketQuery;
 use super::record_view::{RecordView, RulesetView};
 use super::routes::{OwnAddresses, TunnelRoute, routes};
 use super::verdict::{Grain, details, line, moments, others, outcomes, phase, rule, told};
-use super::{Detail, answer};
 use crate::netfilter::Direction;
 use crate::operator::Colours;
+use crate::operator::Detail;
 use crate::plan::{Endpoint, PacketCtState, seen_from_destination};
 use crate::record::TunnelRecord;
 use crate::selector::Traffic;

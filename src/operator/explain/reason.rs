@@ -44,7 +44,7 @@ pub(super) struct Reason {
 }
 
 /// What is explained.
-struct Case<'a> {
+struct ReasonContext<'a> {
     scene: &'a RecordView,
     book: &'a RulesetView,
     route: &'a TunnelRoute<'a>,
@@ -61,7 +61,7 @@ impl Reason {
         fate: &Outcome,
         kind: &Traffic,
     ) -> Self {
-        let case = Case {
+        let case = ReasonContext {
             scene,
             book,
             route,
@@ -119,7 +119,7 @@ fn tunnel_name(record: &TunnelRecord) -> String {
     format!("tunnel {}{user}", record.key.connection)
 }
 
-impl Case<'_> {
+impl ReasonContext<'_> {
     fn family(&self) -> Family {
         self.book.ruleset.family
     }

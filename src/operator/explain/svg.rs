@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::diagram::{Branch, Diagram, Stop, Tone};
+use super::diagram::{Branch, Diagram, DiagramTone, Stop};
 use crate::words::wrapped;
 
 /// How wide a picture is and how high a line of text, in pixels.
@@ -31,12 +31,12 @@ const STYLE: &str = "\
 .kernel{fill:#2a2d33}.open{fill:#1f4a26}.narrow{fill:#554a14}.shut{fill:#5c2326}.left{fill:#16181c}}";
 
 /// What the legend says of each tone, in this order.
-const LEGEND: [(Tone, &str); 5] = [
-    (Tone::Open, "passes"),
-    (Tone::Narrow, "passes in part"),
-    (Tone::Shut, "dropped"),
-    (Tone::Left, "your rules decide"),
-    (Tone::Kernel, "the kernel"),
+const LEGEND: [(DiagramTone, &str); 5] = [
+    (DiagramTone::Open, "passes"),
+    (DiagramTone::Narrow, "passes in part"),
+    (DiagramTone::Shut, "dropped"),
+    (DiagramTone::Left, "your rules decide"),
+    (DiagramTone::Kernel, "the kernel"),
 ];
 
 /// Draws pictures of one tunnel, one below the other, with a title and a legend.
@@ -60,22 +60,22 @@ struct Canvas {
 
 /// A box's place: its left edge and its width.
 #[derive(Clone, Copy)]
-struct Column {
+struct SvgColumn {
     x: usize,
     width: usize,
 }
 
-const WHOLE: Column = Column { x: GAP, width: WIDTH };
+const WHOLE: SvgColumn = SvgColumn { x: GAP, width: WIDTH };
 
-const HALVES: [Column; 2] = [
-    Column { x: GAP, width: HALF },
-    Column {
+const HALVES: [SvgColumn; 2] = [
+    SvgColumn { x: GAP, width: HALF },
+    SvgColumn {
         x: GAP + WIDTH - HALF,
         width: HALF,
     },
 ];
 
-impl Column {
+impl SvgColumn {
     fn middle(self) -> usize {
         self.x + self.width / 2
     }
@@ -86,14 +86,14 @@ impl Canvas {
     fn legend(&mut self, y: usize) -> usize {
         let mut x = GAP;
         for (tone, words) in LEGEND {
-            self.rect(tone, Column { x, width: SAMPLE }, y, LINE);
+            self.rect(tone, SvgColumn { x, width: SAMPLE }, y, LINE);
             self.words(x + SAMPLE + CHARACTER, y + LINE - 4, words, "normal");
             x += SAMPLE + CHARACTER * (words.len() + 3);
         }
         y + LINE
     }
 
-    fn rect(&mut self, tone: Tone, Column { x, width }: Column, y: usize, height: usize) {
+    fn rect(&mut self, tone: DiagramTone, SvgColumn { x, width }: SvgColumn, y: usize, height: usize) {
         // Writing into a String cannot fail.
         let _ = writeln!(
             self.text,
@@ -136,7 +136,7 @@ impl Canvas {
         y
     }
 
-    fn branch(&mut self, branch: &Branch, column: Column, mut y: usize) -> usize {
+    fn branch(&mut self, branch: &Branch, column: SvgColumn, mut y: usize) -> usize {
         // Beside the first arrow, which is two lines high.
         let fits = (column.width / 2 - GAP / 2) / CHARACTER;
         for (number, line) in wrapped(std::slice::from_ref(&branch.whose), fits).iter().enumerate() {
@@ -152,12 +152,12 @@ impl Canvas {
     }
 
     /// A box, and where it ends.
-    fn stop(&mut self, stop: &Stop, Column { x, width }: Column, y: usize) -> usize {
+    fn stop(&mut self, stop: &Stop, SvgColumn { x, width }: SvgColumn, y: usize) -> usize {
         let fits = width / CHARACTER - 4;
         let title = wrapped(std::slice::from_ref(&stop.title), fits);
         let lines = wrapped(&stop.lines, fits);
         let height = (title.len() + lines.len()) * LINE + LINE / 2;
-        self.rect(stop.tone, Column { x, width }, y, height);
+        self.rect(stop.tone, SvgColumn { x, width }, y, height);
         let titles = title.iter().map(|line| (line, "bold"));
         let all = titles.chain(lines.iter().map(|line| (line, "normal")));
         for (number, (line, weight)) in all.enumerate() {
@@ -190,13 +190,13 @@ impl Canvas {
     }
 }
 
-fn class(tone: Tone) -> &'static str {
+fn class(tone: DiagramTone) -> &'static str {
     match tone {
-        Tone::Kernel => "kernel",
-        Tone::Open => "open",
-        Tone::Narrow => "narrow",
-        Tone::Shut => "shut",
-        Tone::Left => "left",
+        DiagramTone::Kernel => "kernel",
+        DiagramTone::Open => "open",
+        DiagramTone::Narrow => "narrow",
+        DiagramTone::Shut => "shut",
+        DiagramTone::Left => "left",
     }
 }
 

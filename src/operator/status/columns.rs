@@ -22,7 +22,7 @@ impl Cell {
 /// A column: its heading, how narrow it may become for others, and how wide. The last one takes
 /// what is left.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Column {
+pub(super) struct TableColumn {
     pub(super) heading: &'static str,
     pub(super) least: usize,
     pub(super) most: usize,
@@ -36,7 +36,7 @@ const CUT: char = '~';
 /// A column is as wide as what is in it, up to its most; where that is too much for the line,
 /// columns shrink to their least, the widest first. An address that does not fit its column takes
 /// the room of those behind it, and these go to the next line.
-pub(super) fn lines(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec<String> {
+pub(super) fn lines(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> Vec<String> {
     let widths = widths(columns, rows, width);
     let headings: Vec<_> = columns
         .iter()
@@ -55,8 +55,8 @@ pub(super) fn lines(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec
         .collect()
 }
 
-fn widths(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec<usize> {
-    let needed = |number: usize, column: &Column| {
+fn widths(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> Vec<usize> {
+    let needed = |number: usize, column: &TableColumn| {
         let cells = rows
             .iter()
             .filter_map(|row| row.get(number))
@@ -115,23 +115,23 @@ fn cut(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
 
-    const COLUMNS: [Column; 4] = [
-        Column {
+    const COLUMNS: [TableColumn; 4] = [
+        TableColumn {
             heading: "NAME",
             least: 6,
             most: 12,
         },
-        Column {
+        TableColumn {
             heading: "NET",
             least: 8,
             most: 18,
         },
-        Column {
+        TableColumn {
             heading: "UP",
             least: 3,
             most: 6,
         },
-        Column {
+        TableColumn {
             heading: "ALLOW",
             least: 5,
             most: 60,

@@ -2,7 +2,7 @@
 
 use super::Colours;
 use super::blocks;
-use super::columns::{Cell, Column, lines};
+use super::columns::{Cell, TableColumn, lines};
 use super::figures::{Earlier, allowed, short, traffic};
 use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus};
 use super::problem::{Problem, Severity, grouped};
@@ -226,7 +226,7 @@ fn rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Ve
             (names, _) => vec![format!("no tunnel is up for \"{}\"", names.join("\", \""))],
         };
     }
-    let column = |heading, least, most| Column { heading, least, most };
+    let column = |heading, least, most| TableColumn { heading, least, most };
     let (received, sent) = match view.earlier {
         None => ("RX", "TX"),
         Some(_) => ("RX/s", "TX/s"),

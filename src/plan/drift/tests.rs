@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::super::reconcile::reconcile;
 use super::*;
-use crate::netfilter::{Command, restore_text};
+use crate::netfilter::{RestoreCommand, restore_text};
 use crate::plan::{JumpConfig, NatExemption, PolicyContext, TunnelKey, TunnelRules, tunnel_rules};
 use crate::selector::{Family, MarkBit};
 use crate::settings::{Esp, Nat, Policy};
@@ -326,7 +326,7 @@ fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
     let resumed = sections[0]
         .commands
         .iter()
-        .filter(|command| matches!(command, Command::AppendWithCounters(..)));
+        .filter(|command| matches!(command, RestoreCommand::AppendWithCounters(..)));
     assert_eq!(resumed.count(), 2);
 }
 

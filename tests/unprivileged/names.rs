@@ -1,0 +1,103 @@
+//! The names of types: none stands for two things, and none hides a type of the standard library.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Types that most Rust files mean by their bare names: the prelude's, and those that this program imports.
+const STANDARD: [&str; 40] = [
+    "Box",
+    "Child",
+    "Clone",
+    "Command",
+    "Copy",
+    "Debug",
+    "Default",
+    "Display",
+    "Drop",
+    "Duration",
+    "Entry",
+    "Error",
+    "File",
+    "From",
+    "FromStr",
+    "Hash",
+    "HashMap",
+    "HashSet",
+    "Instant",
+    "Into",
+    "IpAddr",
+    "Iterator",
+    "Metadata",
+    "Option",
+    "Ordering",
+    "OsStr",
+    "OsString",
+    "Output",
+    "Path",
+    "PathBuf",
+    "Permissions",
+    "Range",
+    "Rc",
+    "Read",
+    "Result",
+    "Some",
+    "Stdio",
+    "String",
+    "Vec",
+    "Write",
+];
+
+/// Every file of Rust below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+/// The name of the type that a line declares. An associated type, which is indented, is none.
+fn declared(line: &str) -> Option<&str> {
+    let is_visibility = |word: &&str| word.starts_with("pub") || word.ends_with(')');
+    let mut words = line.trim_start().split(' ').skip_while(is_visibility);
+    let kind = words.next()?;
+    let is_associated = kind == "type" && line.starts_with(' ');
+    let is_declaration = ["struct", "enum", "trait", "union", "type"].contains(&kind) && !is_associated;
+    let name = is_declaration.then(|| words.next()).flatten()?;
+    name.split(|letter: char| !letter.is_alphanumeric()).next()
+}
+
+#[test]
+fn no_type_name_is_declared_twice_and_none_hides_one_of_std() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
+            if let Some(name) = declared(line) {
+                let place = format!("{}:{number}", path.display());
+                places.entry(name.to_owned()).or_default().push(place);
+            }
+        }
+    }
+    assert!(places.len() > 300, "{}", places.len());
+    for (name, places) in places {
+        assert!(
+            places.len() == 1,
+            "{name} is declared {} times: {places:?}",
+            places.len()
+        );
+        assert!(!STANDARD.contains(&&*name), "{name} hides a type of std: {places:?}");
+    }
+}
+
+#[test]
+fn what_a_line_declares() {
+    assert_eq!(declared("    pub(in super::super) struct Inner<'a> {"), Some("Inner"));
+    assert_eq!(declared("pub trait Tables: Sized {"), Some("Tables"));
+    assert_eq!(declared("type Pair = (IpNet, IpNet);"), Some("Pair"));
+    assert_eq!(declared("    type Err = Expected;"), None);
+    assert_eq!(declared("/// A struct Other"), None);
+}
