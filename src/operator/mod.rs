@@ -4,6 +4,7 @@ mod check;
 mod command_context;
 mod drift_words;
 mod explain;
+mod fix;
 mod flush;
 mod paint;
 mod prune;

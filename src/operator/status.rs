@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 
 use super::Detail;
 use super::command_context::{CommandContext, print};
+use super::fix::Fix;
 use super::paint::on_stdout;
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::netfilter::Ruleset;
 use gather::{StatusReport, gather};
-use problem::{Fix, Problem, ProblemKind, Severity};
+use problem::{Problem, ProblemKind, Severity};
 use report::{Rows, View};
 use screen::{Screen, ScreenSize, Wake};
 

@@ -88,30 +88,28 @@ impl RecordError {
     /// Whether the reason is that the file system is full.
     #[must_use]
     pub fn is_no_space(&self) -> bool {
-        match self {
-            Self::Io { error, .. } => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
-            Self::Untrusted { .. }
-            | Self::Malformed { .. }
-            | Self::Newer { .. }
-            | Self::TooLarge { .. }
-            | Self::Locked { .. }
-            | Self::NoName { .. } => false,
-        }
+        matches!(
+            self.io_kind(),
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        )
     }
 
     /// Whether the reason is that a file or folder is not there.
     #[must_use]
     pub fn is_absence(&self) -> bool {
+        self.io_kind() == Some(io::ErrorKind::NotFound)
+    }
+
+    /// Why the system refused, if it did.
+    fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
-            Self::Io { error, .. } => error.kind() == io::ErrorKind::NotFound,
+            Self::Io { error, .. } => Some(error.kind()),
             Self::Untrusted { .. }
             | Self::Malformed { .. }
             | Self::Newer { .. }
             | Self::TooLarge { .. }
             | Self::Locked { .. }
-            | Self::NoName { .. } => false,
+            | Self::NoName { .. } => None,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Counts what one call does, by strace.
 
-use std::fmt::Write as _;
 use std::fs;
 
 use crate::support::binary::{Call, PROGRAM};
@@ -33,15 +32,6 @@ pub(crate) fn cost(machine: &Namespace, call: &Call) -> Cost {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     machine.whole_hook(&words).must(call);
     count(&fs::read_to_string(&log).expect("what strace has written"))
-}
-
-/// The call in the form of tests/captures.
-pub(crate) fn captured(call: &Call) -> String {
-    let mut text = ">\n".to_owned();
-    for (name, value) in &call.variables {
-        writeln!(text, "{}={}", name.display(), value.display()).expect("writing to a string");
-    }
-    text + "\n"
 }
 
 fn count(log: &str) -> Cost {

@@ -54,7 +54,7 @@ fn event(backend: Backend, standing: usize) -> [Cost; 2] {
             .of_tunnel(number)
             .with("PLUTO_REQID", (number + 1).to_string())
     };
-    let text: String = (1..=standing).map(|number| cost::captured(&tunnel(number))).collect();
+    let text: String = (1..=standing).map(|number| tunnel(number).captured()).collect();
     std::fs::write(machine.path("standing.calls"), text).expect("writing the calls");
     let replayed = machine
         .hook()

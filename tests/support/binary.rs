@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,15 @@ impl Call {
     pub fn get(&self, name: &str) -> &str {
         let value = self.variables.get(OsStr::new(name)).and_then(|value| value.to_str());
         value.unwrap_or_else(|| panic!("{name} is not in the call"))
+    }
+
+    /// The call in the form of tests/captures.
+    pub fn captured(&self) -> String {
+        let mut text = ">\n".to_owned();
+        for (name, value) in &self.variables {
+            writeln!(text, "{}={}", name.display(), value.display()).expect("writing to a string");
+        }
+        text + "\n"
     }
 
     /// What it asks of the firewall, by the library.

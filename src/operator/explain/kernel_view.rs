@@ -2,6 +2,7 @@
 
 use super::record_view::RulesetView;
 use crate::netfilter::{Counters, IptablesSave, SavedTable, Table, normalize};
+use crate::operator::fix::Fix;
 use crate::plan::{DecidingRule, Drift, DriftKind};
 use crate::words::{counted, one_line, wrapped};
 
@@ -103,7 +104,7 @@ fn differing(book: &RulesetView, drifts: &[Drift]) -> Vec<String> {
     if let more @ 1.. = drifts.len().saturating_sub(SHOWN) {
         lines.push(format!("and {} more: pluto-updown status", counted(more, "difference")));
     }
-    lines.push(format!("fix: {}", fix(&drifts)));
+    lines.push(format!("fix: {}", fix(&drifts).text()));
     lines
 }
 
@@ -124,12 +125,12 @@ fn is_about_all(kind: &DriftKind) -> bool {
     }
 }
 
-fn fix(drifts: &[&Drift]) -> &'static str {
-    if drifts.iter().any(|drift| drift.kind == DriftKind::OlderLayout) {
-        "pluto-updown start"
-    } else if drifts.iter().any(|drift| drift.is_repairable()) {
-        "pluto-updown restore"
-    } else {
-        "put the jump into your own rules"
-    }
+/// The command that repairs most of it; advice, where none does.
+fn fix(drifts: &[&Drift]) -> Fix {
+    let mut fixes = drifts.iter().map(|drift| Fix::for_drift(&drift.kind));
+    let commands = [Fix::START, Fix::RESTORE];
+    let command = commands
+        .into_iter()
+        .find(|command| fixes.clone().any(|fix| fix == *command));
+    command.or_else(|| fixes.next()).unwrap_or(Fix::RESTORE)
 }

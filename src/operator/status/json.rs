@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::gather::{BlockedPair, GatewayStatus, StatusReport, TunnelStatus};
-use super::problem::{Fix, Problem};
+use super::problem::Problem;
 use crate::netfilter::Counters;
+use crate::operator::fix::Fix;
 use crate::record::{NameServerMeans, NameUser, Opener};
 use crate::selector::{Family, Ports, Traffic};
 use crate::settings::{Allow, Policy};

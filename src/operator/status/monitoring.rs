@@ -174,8 +174,9 @@ pub(super) fn nagios(report: &StatusReport) -> (String, u8) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::problem::{Fix, Problem, ProblemKind};
+    use super::super::problem::{Problem, ProblemKind};
     use super::*;
+    use crate::operator::fix::Fix;
 
     fn with(severities: &[Severity]) -> StatusReport {
         let problem = |severity: &Severity| Problem::new(*severity, ProblemKind::Stale, "a | b", Fix::PRUNE);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::super::drift_words::{DriftClass, DriftSort};
+use super::super::fix::Fix;
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{Drift, DriftKind};
 use crate::words::{counted, one_line};
@@ -117,30 +118,6 @@ pub(super) struct Problem {
     pub(super) fix: Fix,
 }
 
-/// What repairs a problem.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fix {
-    /// This command.
-    Command(&'static str),
-    /// What a person has to do.
-    Advice(String),
-}
-
-impl Fix {
-    pub(super) const RESTORE: Self = Self::Command("pluto-updown restore");
-    pub(super) const START: Self = Self::Command("pluto-updown start");
-    pub(super) const PRUNE: Self = Self::Command("pluto-updown prune");
-    pub(super) const CHECK: Self = Self::Command("pluto-updown check");
-
-    /// For people.
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Self::Command(text) => text,
-            Self::Advice(text) => text,
-        }
-    }
-}
-
 impl Problem {
     /// One about nothing but what the text says.
     pub(super) fn new(severity: Severity, kind: ProblemKind, text: impl Display, fix: Fix) -> Self {
@@ -177,21 +154,6 @@ impl Problem {
     /// A difference between kernel and record. `owner` says which tunnel a chain is of.
     pub(super) fn drift(ruleset: Ruleset, drift: &Drift, owner: impl Fn(&str) -> Option<String>) -> Self {
         let (sort, count) = DriftSort::of(&drift.kind);
-        let fix = match &drift.kind {
-            DriftKind::OlderLayout => Fix::START,
-            DriftKind::NoUserJump(chain) => {
-                Fix::Advice(format!("add a jump to {chain} to your own rules (place = \"own\")"))
-            }
-            DriftKind::Nothing(_)
-            | DriftKind::NoChain(_)
-            | DriftKind::OrphanChain(_)
-            | DriftKind::NoRule(..)
-            | DriftKind::UnexpectedRule(..)
-            | DriftKind::Order(_)
-            | DriftKind::NoJump(_)
-            | DriftKind::Jumps(..)
-            | DriftKind::Misplaced(..) => Fix::RESTORE,
-        };
         let (chain, rule) = match &drift.kind {
             DriftKind::NoChain(chain)
             | DriftKind::OrphanChain(chain)
@@ -213,7 +175,7 @@ impl Problem {
                 Severity::Error,
                 ProblemKind::Drift(sort),
                 format_args!("{ruleset} {drift}"),
-                fix,
+                Fix::for_drift(&drift.kind),
             )
             .of(ruleset)
         }

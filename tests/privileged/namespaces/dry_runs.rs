@@ -6,6 +6,7 @@ use pluto_updown::cli::command_line;
 use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
+use super::routes::Router;
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::{find_call, libreswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
@@ -46,17 +47,7 @@ struct Gateway(Namespace);
 
 impl Gateway {
     fn new(backend: Backend) -> Self {
-        let machine = Namespace::new(backend);
-        for line in [
-            "link set lo up",
-            "link add w0 type veth peer name outside",
-            "link set outside up",
-            "link set w0 up",
-            "addr add 192.1.2.45/24 dev w0",
-            "route add default via 192.1.2.254",
-        ] {
-            machine.run(["ip"].into_iter().chain(line.split(' ')), "");
-        }
+        let machine = Router::with(backend).machine;
         fs::create_dir_all(machine.path("root/etc")).expect("a folder");
         fs::create_dir_all(machine.path("root/var/lib")).expect("a folder");
         fs::write(machine.path("root/etc/resolv.conf"), "nameserver 192.0.2.1\n").expect("a file");
@@ -118,7 +109,7 @@ fn no_command_changes_anything() {
     for backend in VARIANTS {
         let gateway = Gateway::new(backend);
         let file = gateway.0.path("down.calls").display().to_string();
-        fs::write(&file, captured(&up().opposite())).expect("a file of calls");
+        fs::write(&file, up().opposite().captured()).expect("a file of calls");
         let before = gateway.state();
         for name in command_line()
             .get_subcommands()
@@ -168,13 +159,4 @@ fn what_stop_and_unblock_would_do_is_shown() {
         let ending = gateway.hook().word("--dry-run").operate(words);
         assert!(ending.out_text().starts_with(shown), "{words:?}: {}", ending.out_text());
     }
-}
-
-/// The call in the form of tests/captures.
-fn captured(call: &Call) -> String {
-    let variables = call.variables.iter();
-    let lines: String = variables
-        .map(|(name, value)| format!("{}={}\n", name.display(), value.display()))
-        .collect();
-    format!(">\n{lines}\n")
 }

@@ -15,7 +15,12 @@ pub(crate) struct Router {
 
 impl Router {
     pub(crate) fn new() -> Self {
-        let machine = Namespace::new(Backend::Nft);
+        Self::with(Backend::Nft)
+    }
+
+    /// With this backend of iptables.
+    pub(crate) fn with(backend: Backend) -> Self {
+        let machine = Namespace::new(backend);
         for line in [
             "link set lo up",
             "link add w0 type veth peer name outside",
