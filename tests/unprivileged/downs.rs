@@ -2,11 +2,13 @@
 
 use std::fs;
 
-use pluto_updown::apply::SettingsOrigin;
+use pluto_updown::apply::{ApplyError, SettingsOrigin};
+use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
-use crate::support::world::{World, strongswan, tunnel};
+use crate::support::world::{Fate, World, libreswan, strongswan, tunnel};
 
 const SETTINGS: &str = "[gateway]\nesp = \"negotiated\"\nplace = \"last\"\n[tunnel]\nallow = \"replies\"\nnat = \"leave\"\n\
                         [[connection]]\nname = \"guest\"\nallow = [\"tcp/22\"]\n";
@@ -106,4 +108,89 @@ fn the_record_of_hundreds_of_services_and_thousands_of_peers_can_be_read_back() 
     world.stop().expect("a stop");
     assert_eq!(saved(&mut world), before);
     assert!(world.is_forgotten());
+}
+
+/// A tunnel of each daemon, on each backend.
+fn with_each_tunnel(mut test: impl FnMut(World, &Tunnel)) {
+    for backend in [Backend::Nft, Backend::Legacy] {
+        let networks = ("10.1.0.0/24", "10.2.0.0/24");
+        for variables in [
+            strongswan("up-client", "office", 1, networks.0, networks.1),
+            libreswan("up-client", "office", 16389, networks.0, networks.1),
+        ] {
+            let mut world = World::default();
+            world.tables.default = backend;
+            test(world, &tunnel(&variables));
+        }
+    }
+}
+
+/// A `down` that is refused in this way, restore by restore, and noted.
+fn refused_down(world: &mut World, tunnel: &Tunnel, fates: &[Fate]) {
+    world.tables.fates = fates.iter().copied().collect();
+    let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
+    assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
+    assert!(world.tables.fates.is_empty(), "{:?}", world.tables.fates);
+}
+
+/// The tunnel is up once, as on a machine where nothing failed, and one `down` removes it.
+fn assert_up_once(mut world: World, tunnel: &Tunnel) {
+    let mut fresh = World::default();
+    fresh.tables.default = world.tables.default;
+    fresh.up(tunnel);
+    assert_eq!(world.openers(), fresh.openers());
+    assert_eq!(saved(&mut world), saved(&mut fresh));
+    world.down(tunnel);
+    assert!(world.is_forgotten());
+}
+
+#[test]
+fn a_refused_down_is_executed_before_the_up_that_follows() {
+    with_each_tunnel(|mut world, tunnel| {
+        world.up(tunnel);
+        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        world.up(tunnel);
+        assert_up_once(world, tunnel);
+    });
+}
+
+#[test]
+fn an_up_is_refused_as_long_as_the_down_before_it_cannot_be_executed() {
+    with_each_tunnel(|mut world, tunnel| {
+        world.up(tunnel);
+        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        world.tables.fates = [Fate::RefusedBySystem].into();
+        let up = FirewallAction::Open(Box::new(tunnel.clone()));
+        world.call(&up).expect_err("a down stands before it");
+        world.call(&FirewallAction::Nothing).expect("the next call");
+        assert!(world.is_forgotten());
+        world.up(tunnel);
+        assert_up_once(world, tunnel);
+    });
+}
+
+#[test]
+fn a_refused_down_whose_rules_are_gone_all_the_same_is_executed_once() {
+    with_each_tunnel(|mut world, tunnel| {
+        // Without another tunnel there would be nothing to rebuild.
+        let other = self::tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
+        world.up(&other);
+        world.up(tunnel);
+        // The restore, and the rebuilds that take its place and clear up behind it.
+        refused_down(&mut world, tunnel, &[Fate::RefusedAfter, Fate::Refused, Fate::Refused]);
+        world.up(tunnel);
+        world.down(&other);
+        assert_up_once(world, tunnel);
+    });
+}
+
+#[test]
+fn two_refused_downs_of_one_up_do_not_remove_the_up_that_follows() {
+    with_each_tunnel(|mut world, tunnel| {
+        world.up(tunnel);
+        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        world.up(tunnel);
+        assert_up_once(world, tunnel);
+    });
 }
