@@ -234,10 +234,8 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
         let known = tunnel_matches(tunnel, path, None, None);
         let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
         for matches in filter_rules::left(tunnel, allow) {
-            let rule = Rule {
-                matches: among(&known, matches),
-                target: Target::Return,
-            };
+            let matches = among(&known, matches);
+            let rule = filter_rules::named_rule(id, matches, Target::Return);
             tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
         }
         for rule in filter_rules::log_and_drop(id, policy, known) {
