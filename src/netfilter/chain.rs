@@ -1,5 +1,6 @@
 //! Chains: the kernel's, the administrator's and this program's.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -254,6 +255,31 @@ impl From<BuiltIn> for Chain {
     fn from(chain: BuiltIn) -> Self {
         Self::BuiltIn(chain)
     }
+}
+
+/// These chains in an order in which each comes behind all of them that its rules jump to.
+///
+/// The kernel accepts no rules that jump in a circle, and none that go deeper than 16 chains.
+pub(crate) fn called_first<'a, C: IntoIterator<Item = &'a ChainName>>(
+    chains: impl Iterator<Item = &'a ChainName>,
+    called: impl Fn(&ChainName) -> C,
+) -> Vec<&'a ChainName> {
+    fn visit<'a, C: IntoIterator<Item = &'a ChainName>>(
+        chain: &'a ChainName,
+        called: &impl Fn(&ChainName) -> C,
+        seen: &mut BTreeSet<&'a ChainName>,
+        order: &mut Vec<&'a ChainName>,
+    ) {
+        if seen.insert(chain) {
+            called(chain)
+                .into_iter()
+                .for_each(|target| visit(target, called, seen, order));
+            order.push(chain);
+        }
+    }
+    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    chains.for_each(|chain| visit(chain, &called, &mut seen, &mut order));
+    order
 }
 
 impl From<&ChainName> for Chain {
