@@ -57,9 +57,11 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
             rules,
             exit_interface,
         );
-        let is_outbound = filter_path.path.direction() == Direction::Out;
-        if filter_path.is_restricted() && tunnel.traffic != Traffic::Any && is_outbound {
-            drop_other_traffic(&mut tunnel_rules, tunnel, id, context, &filter_path, exit_interface);
+        for bucket in refusing_buckets(tunnel, &filter_path) {
+            let matches = tunnel_matches(tunnel, bucket.path, Some(filter_path.local), exit_interface);
+            for rule in filter_rules::log_and_drop(id, context.policy, matches) {
+                tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
+            }
         }
     }
     refuse(&mut tunnel_rules, tunnel, id, context.policy);
@@ -197,24 +199,27 @@ fn add_tunnel_chain(
     });
 }
 
-/// Drops what goes into a tunnel that allows nothing and is of a kind that the tunnel was not made
-/// for; libreswan's kernel policies do not.
+/// Where else than in its own chain a tunnel drops what goes into it; only one that allows nothing
+/// does.
 ///
-/// Behind all tunnels: several of them between the same networks can bear one number, each for its
-/// own ports (strongSwan), and every one of them has been asked by then.
-fn drop_other_traffic(
-    tunnel_rules: &mut TunnelRules,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    context: &PolicyContext<'_>,
-    filter_path: &FilterPath,
-    exit_interface: Option<&Interface>,
-) {
-    let matches = tunnel_matches(tunnel, filter_path.path, Some(filter_path.local), exit_interface);
-    let bucket = DispatchBucket::for_remote(filter_path.path, Precedence::Rest, &tunnel.remote_client);
-    for rule in filter_rules::log_and_drop(id, context.policy, matches) {
-        tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
+/// - Behind all tunnels: packets of a kind that the tunnel was not made for. libreswan's kernel
+///   policies take them. Several tunnels between the same networks can bear one number, each for
+///   its own ports (strongSwan), and every one of them has been asked by then.
+/// - On [`PacketPath::RefuseOut`]: packets that came by IPsec and that no tunnel has allowed, from
+///   a policy that is none of ours, say. They never come to the tunnel's own chain, whose ACCEPT,
+///   or that of the administrator's chain, would do alone. For the same reason that chain is not
+///   asked here.
+fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBucket> {
+    let path = filter_path.path;
+    if !filter_path.is_restricted() || path.direction() == Direction::In {
+        return Vec::new();
     }
+    let rest = (tunnel.traffic != Traffic::Any).then_some((path, Precedence::Rest));
+    let out = (path == PacketPath::ForwardOut).then_some((PacketPath::RefuseOut, Precedence::Open));
+    let places = rest.into_iter().chain(out);
+    places
+        .map(|(path, precedence)| DispatchBucket::for_remote(path, precedence, &tunnel.remote_client))
+        .collect()
 }
 
 /// Drops what comes out of a restricted tunnel and no tunnel has allowed, wherever it goes.

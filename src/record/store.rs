@@ -76,11 +76,13 @@ pub enum LayoutVersion {
     Two,
     /// Tunnels are asked in one order, whichever came up first.
     Three,
+    /// What goes into a tunnel that allows nothing is dropped where no first tunnel has allowed it.
+    Four,
 }
 
 impl LayoutVersion {
     /// The one that this version of the program installs.
-    pub const CURRENT: Self = Self::Three;
+    pub const CURRENT: Self = Self::Four;
 }
 
 impl TryFrom<u32> for LayoutVersion {
@@ -91,7 +93,8 @@ impl TryFrom<u32> for LayoutVersion {
             1 => Ok(Self::One),
             2 => Ok(Self::Two),
             3 => Ok(Self::Three),
-            _ => Err(Expected("a version of the rule layout, 1 to 3")),
+            4 => Ok(Self::Four),
+            _ => Err(Expected("a version of the rule layout, 1 to 4")),
         }
     }
 }
@@ -102,6 +105,7 @@ impl From<LayoutVersion> for u32 {
             LayoutVersion::One => 1,
             LayoutVersion::Two => 2,
             LayoutVersion::Three => 3,
+            LayoutVersion::Four => 4,
         }
     }
 }

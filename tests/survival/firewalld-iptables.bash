@@ -17,4 +17,5 @@ stage_2() {
     check "after the next boot what goes through the tunnels passes" soon passes
     sleep 1
     survives_after 1 "firewall-cmd --reload after a boot" firewall-cmd --reload
+    check "firewalld could load its rules after a boot" firewalld_loaded
 }

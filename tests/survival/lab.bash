@@ -330,7 +330,11 @@ firewalld_reloads() {
     check "systemctl stop firewalld: our rules are lost" lost
     must restart_firewalld
     check "systemctl stop and start: our rules stand" soon whole
+    check "firewalld could load its rules each time" firewalld_loaded
 }
+
+# Rules that another program changes while it loads its own can make it fail, and then it drops everything.
+firewalld_loaded() { ! journalctl -b --no-pager -u firewalld | grep -A 5 'COMMAND_FAILED\|-restore .* failed'; }
 
 # It is active before it has loaded anything, and answers when it has.
 restart_firewalld() { systemctl restart firewalld && firewall-cmd --state; }

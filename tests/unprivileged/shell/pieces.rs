@@ -42,6 +42,20 @@ fn a_unit_that_others_start_again_and_again_has_no_start_limit() {
     }
 }
 
+/// firewalld loads its rules after systemd considers it active or reloaded, and fails if somebody changes rules meanwhile.
+#[test]
+fn units_that_run_after_firewalld_wait_until_it_answers() {
+    for name in ["systemd/pluto-updown.service", "systemd/pluto-updown-restore.service"] {
+        let text = unit(name);
+        let waits = text
+            .lines()
+            .any(|line| line.starts_with("ExecStartPre=-") && line.contains("--timeout=60 --auto-start=no"));
+        assert!(waits, "{name}");
+        let propagated = text.lines().find(|line| line.starts_with("ReloadPropagatedFrom="));
+        assert!(!propagated.is_some_and(|line| line.contains("firewalld")), "{name}");
+    }
+}
+
 /// What systemd itself says of a unit's confinement: 9.6 without any, on a scale of 10.
 #[test]
 fn the_units_are_confined_and_see_every_process() {
