@@ -257,28 +257,30 @@ impl From<BuiltIn> for Chain {
     }
 }
 
-/// These chains in an order in which each comes behind all of them that its rules jump to.
-///
-/// The kernel accepts no rules that jump in a circle, and none that go deeper than 16 chains.
+/// These chains in an order in which each comes behind all of them that its rules jump to. The kernel
+/// accepts no rules that jump in a circle.
 pub(crate) fn called_first<'a, C: IntoIterator<Item = &'a ChainName>>(
     chains: impl Iterator<Item = &'a ChainName>,
     called: impl Fn(&ChainName) -> C,
 ) -> Vec<&'a ChainName> {
-    fn visit<'a, C: IntoIterator<Item = &'a ChainName>>(
-        chain: &'a ChainName,
-        called: &impl Fn(&ChainName) -> C,
-        seen: &mut BTreeSet<&'a ChainName>,
-        order: &mut Vec<&'a ChainName>,
-    ) {
-        if seen.insert(chain) {
-            called(chain)
-                .into_iter()
-                .for_each(|target| visit(target, called, seen, order));
-            order.push(chain);
-        }
+    enum Visit {
+        Enter,
+        Leave,
     }
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
-    chains.for_each(|chain| visit(chain, &called, &mut seen, &mut order));
+    for first in chains {
+        let mut stack = vec![(first, Visit::Enter)];
+        while let Some((chain, visit)) = stack.pop() {
+            match visit {
+                Visit::Leave => order.push(chain),
+                Visit::Enter if seen.insert(chain) => {
+                    stack.push((chain, Visit::Leave));
+                    stack.extend(called(chain).into_iter().map(|target| (target, Visit::Enter)));
+                }
+                Visit::Enter => {}
+            }
+        }
+    }
     order
 }
 
