@@ -63,7 +63,7 @@ fn daemon(machine: &Namespace, hook: usize, events: usize, seed: u64, figures: &
             if !is_up {
                 // The next call removes the tunnel before it does anything else.
                 assert!(
-                    ending.err_text().contains("noted for the next call"),
+                    ending.err_text().contains("postponed to the next call"),
                     "{}",
                     ending.err_text()
                 );
