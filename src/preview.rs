@@ -37,7 +37,10 @@ pub fn preview<T: Tables>(
 
 /// What would become of routes, addresses and devices.
 fn ways(event: &Event, change: &RoutingChange) -> String {
-    let mut text = format!("# {}: would change routes, addresses or interfaces for {}:\n", event.verb, change.key);
+    let mut text = format!(
+        "# {}: would change routes, addresses or interfaces for {}:\n",
+        event.verb, change.key
+    );
     let lines = change
         .after
         .iter()
@@ -59,7 +62,9 @@ fn show<T: Tables>(event: &Event, session: &Engine<'_, T>, change: &Change) -> R
     let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
     let (verb, ruleset) = (&event.verb, change.ruleset);
     let mut text = match &tables[..] {
-        [] => format!("# {verb}: would change no table: the rules of {ruleset} are already installed, or still needed\n"),
+        [] => {
+            format!("# {verb}: would change no table: the rules of {ruleset} are already installed, or still needed\n")
+        }
         [table] => format!("# {verb}: would change the {ruleset} {table} table:\n"),
         several => format!(
             "# {verb}: would change the {ruleset} tables {}:\n",

@@ -206,7 +206,9 @@ fn patterns(settings: &Settings) -> Vec<Finding> {
         for (key, pattern) in patterns {
             if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.is_ascii()) {
                 findings.push(Finding::note(
-                    format_args!("[[connection]] {number}: {key} = \"{pattern}\" may or may not match under strongSwan"),
+                    format_args!(
+                        "[[connection]] {number}: {key} = \"{pattern}\" may or may not match under strongSwan"
+                    ),
                     "strongSwan writes ? for every byte that is not printable ASCII",
                     "under strongSwan write ? for each byte of such a letter: O=Gr??n",
                 ));

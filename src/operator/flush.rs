@@ -244,10 +244,7 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
         Ok(record) => {
             for user in &record.users {
                 let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();
-                report.say(format_args!(
-                    "# would remove the name servers {}",
-                    servers.join(", ")
-                ));
+                report.say(format_args!("# would remove the name servers {}", servers.join(", ")));
             }
         }
         Err(error) => report.complain(&error),

@@ -7,7 +7,9 @@
 //! FORWARD ─ PLUTO-FORWARD ─ interfaces, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
 //!
 //! PLUTO-DECRYPTED ── clear the bit · PLUTO-FI ── ... ── a tunnel's chain ─▶ PLUTO-ONWARD: ACCEPT, or set the bit
-//!                    without the bit ─▶ PLUTO-RF, which drops what came out of a restricted tunnel · clear the bit ─▶ PLUTO-FO
+//!                    without the bit ─▶ PLUTO-RF, which drops what came out of a restricted tunnel
+//!                                     ─▶ PLUTO-RO, which drops what goes into one that allows nothing
+//!                    clear the bit ─▶ PLUTO-FO
 //! PLUTO-I ────────── the tunnels · PLUTO-RI, which does the same
 //! ```
 //!
@@ -25,7 +27,8 @@
 //! `PLUTO-DECRYPTED`: it is cleared before the first tunnel is asked, whoever has set it, and
 //! before the second one is. No other rule of ours trusts it, but for the one that asks which
 //! interface a packet came in by, and clears it before. Without the bit a packet comes to the
-//! administrator's rules, unless it came out of a restricted tunnel: "not mine" never means "yes".
+//! administrator's rules, unless it came out of a restricted tunnel or goes into one that allows
+//! nothing: "not mine" never means "yes".
 //!
 //! Guards and devices come and go, and which of them stands first is nobody's business: a guard
 //! lets by what comes by a tunnel's device or leaves by one, and a packet that no tunnel's device
@@ -38,8 +41,7 @@ use super::chain_fragment::ChainFragment;
 use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
 use super::packet_path::PacketPath;
 use crate::netfilter::{
-    BuiltIn, Chain, ChainName, CtState, Direction, InterfaceMatch, Match, PolicyMatch, RestoreCommand, Rule, Table,
-    Target,
+    BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
 use crate::selector::{
     Family, Icmp, Interface, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic,
@@ -152,22 +154,6 @@ impl JumpConfig {
     }
 }
 
-/// A test for the jump from a built-in chain. Of a jump that the administrator has put in nothing
-/// is known but what it leads to: there the chain is looked at itself.
-pub(super) fn jump_check(table: Table, built_in: BuiltIn, jump_config: JumpConfig) -> RestoreCommand {
-    match jump_config.place(table) {
-        JumpPlace::First | JumpPlace::Last => RestoreCommand::Check(built_in.into(), base_chain_jump(built_in)),
-        JumpPlace::Own => {
-            let chain = base_chain(built_in);
-            let base = table_base(table, jump_config);
-            let mut rules = base.rules.into_iter();
-            let first = rules.find(|placed| placed.chain == Chain::Own(chain.clone()));
-            let rule = first.map_or_else(|| base_chain_jump(built_in), |placed| placed.rule);
-            RestoreCommand::Check(Chain::Own(chain), rule)
-        }
-    }
-}
-
 pub(super) fn table_base(table: Table, jump_config: JumpConfig) -> ChainFragment {
     let mut fragment = match table {
         Table::Filter => filter_base(jump_config.mark),
@@ -194,7 +180,7 @@ fn filter_base(bit: MarkBit) -> ChainFragment {
     for path in PacketPath::tunnel_paths(Table::Filter) {
         fragment.add_chain(&path.dispatcher());
     }
-    for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
+    for path in PacketPath::REFUSE {
         fragment.add_chain(&path.dispatcher());
     }
     for path in [PacketPath::Input, PacketPath::Output] {
@@ -272,11 +258,16 @@ fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     rule(Rule::always(Target::ClearMark(bit)));
     rule(Rule::always(Target::Jump(PacketPath::ForwardIn.dispatcher())));
     // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent
-    // alone must not do. What comes out of a restricted tunnel is dropped there; all else returns
-    // to the administrator's rules.
+    // alone must not do. But both may forbid it, and an ACCEPT of the administrator's must not
+    // come first: what comes out of a restricted tunnel is dropped, and so is what goes into a
+    // tunnel that allows nothing. These chains only drop, so that none of them opens what the
+    // other forbids. All else returns to the administrator's rules, by the goto: the packet must
+    // not come to the second tunnel.
+    let refuse_forward = Target::Jump(PacketPath::RefuseForward.dispatcher());
+    rule(Rule::when(Match::NotMark(bit), refuse_forward));
     rule(Rule::when(
         Match::NotMark(bit),
-        Target::Goto(PacketPath::RefuseForward.dispatcher()),
+        Target::Goto(PacketPath::RefuseOut.dispatcher()),
     ));
     // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the
     // administrator's.

@@ -134,14 +134,13 @@ fn misplaced_mark(chain: &ChainName, rule: &Rule, places: &[ChainName]) -> Optio
 
 /// Whether a rule leads to all tunnels from a chain that is not one of a fixed number.
 fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFault> {
-    let mut dispatchers = Table::ALL
-        .into_iter()
-        .flat_map(PacketPath::tunnel_paths)
-        .map(|path| path.dispatcher());
+    let tunnels = Table::ALL.into_iter().flat_map(PacketPath::tunnel_paths);
+    let mut dispatchers = tunnels.chain(&PacketPath::REFUSE).map(|path| path.dispatcher());
     let leads_to_all = *target == decrypted_chain() || dispatchers.any(|dispatcher| dispatcher == *target);
     let mut entrances = BuiltIn::ALL.into_iter().map(base_chain);
-    let is_fixed =
-        [decrypted_chain(), unencrypted_chain()].contains(chain) || entrances.any(|base_chain| base_chain == *chain);
+    // PLUTO-I goes on to PLUTO-RI, behind all tunnels.
+    let fixed = [decrypted_chain(), unencrypted_chain(), PacketPath::Input.dispatcher()];
+    let is_fixed = fixed.contains(chain) || entrances.any(|base_chain| base_chain == *chain);
     (leads_to_all && !is_fixed).then(|| PlanFault::NoTree {
         chain: chain.clone(),
         rule: rule.clone(),

@@ -48,11 +48,14 @@ pub enum PacketPath {
     /// Out of a tunnel, through the gateway, where no tunnel has allowed it.
     #[serde(rename = "RF")]
     RefuseForward,
+    /// Out of IPsec, through the gateway and into a tunnel, where no tunnel has allowed it.
+    #[serde(rename = "RO")]
+    RefuseOut,
 }
 
 impl PacketPath {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Input,
         Self::Output,
         Self::ForwardIn,
@@ -66,7 +69,11 @@ impl PacketPath {
         Self::EspPeer,
         Self::RefuseInput,
         Self::RefuseForward,
+        Self::RefuseOut,
     ];
+
+    /// Those whose chains only drop, and are asked where no tunnel has allowed a packet.
+    pub(super) const REFUSE: [Self; 3] = [Self::RefuseInput, Self::RefuseForward, Self::RefuseOut];
 
     /// Those of a tunnel's packets that lead through a table. They stand as long as any tunnel has
     /// something in it.
@@ -91,7 +98,8 @@ impl PacketPath {
             | Self::BlockOut
             | Self::EspPeer
             | Self::RefuseInput
-            | Self::RefuseForward => Table::Filter,
+            | Self::RefuseForward
+            | Self::RefuseOut => Table::Filter,
             Self::NatIn | Self::NatOut => Table::Nat,
             Self::MssIn | Self::MssOut => Table::Mangle,
         }
@@ -114,6 +122,7 @@ impl PacketPath {
             Self::EspPeer => "E",
             Self::RefuseInput => "RI",
             Self::RefuseForward => "RF",
+            Self::RefuseOut => "RO",
         }
     }
 
@@ -129,7 +138,9 @@ impl PacketPath {
             | Self::EspPeer
             | Self::RefuseInput
             | Self::RefuseForward => Direction::In,
-            Self::Output | Self::ForwardOut | Self::NatOut | Self::MssOut | Self::BlockOut => Direction::Out,
+            Self::Output | Self::ForwardOut | Self::NatOut | Self::MssOut | Self::BlockOut | Self::RefuseOut => {
+                Direction::Out
+            }
         }
     }
 
@@ -150,6 +161,7 @@ impl PacketPath {
             Self::EspPeer => "PLUTO-E",
             Self::RefuseInput => "PLUTO-RI",
             Self::RefuseForward => "PLUTO-RF",
+            Self::RefuseOut => "PLUTO-RO",
         })
     }
 
@@ -159,7 +171,7 @@ impl PacketPath {
         match self {
             Self::Input | Self::EspPeer | Self::RefuseInput => &[BuiltIn::Input],
             Self::Output => &[BuiltIn::Output],
-            Self::ForwardIn | Self::ForwardOut | Self::RefuseForward => &[BuiltIn::Forward],
+            Self::ForwardIn | Self::ForwardOut | Self::RefuseForward | Self::RefuseOut => &[BuiltIn::Forward],
             Self::NatIn | Self::MssIn => &[BuiltIn::PreRouting],
             Self::NatOut | Self::MssOut => &[BuiltIn::PostRouting],
             Self::BlockIn => &[BuiltIn::Input, BuiltIn::Forward],
@@ -197,7 +209,8 @@ impl PacketPath {
             | Self::BlockOut
             | Self::EspPeer
             | Self::RefuseInput
-            | Self::RefuseForward => Target::Accept,
+            | Self::RefuseForward
+            | Self::RefuseOut => Target::Accept,
             Self::ForwardIn => onward(onward_chain()),
         }
     }

@@ -156,7 +156,10 @@ fn check(metadata: &Metadata) -> Result<(), (String, &'static str)> {
         return Err(("no regular file".to_owned(), "a regular file"));
     }
     if owner != 0 && owner != geteuid().as_raw() {
-        return Err((format!("a file that user {owner} owns"), "one that root owns (chown root)"));
+        return Err((
+            format!("a file that user {owner} owns"),
+            "one that root owns (chown root)",
+        ));
     }
     if mode & 0o022 != 0 {
         return Err((

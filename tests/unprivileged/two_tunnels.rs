@@ -148,13 +148,22 @@ fn two_tunnels_answer_as_the_table_says_whatever_kinds_they_are() {
 }
 
 #[test]
-fn only_what_no_tunnel_of_ours_takes_is_left_to_the_administrator_since_the_second_layout() {
+fn since_the_second_layout_what_no_tunnel_takes_is_left_and_what_one_forbids_is_dropped() {
     for (line, before) in lines() {
         let Some(before) = before else { continue };
         let now = line.split_whitespace().last().expect("a row");
         for (at, (now, before)) in now.chars().zip(before.chars()).enumerate() {
             let is_taken = !["narrowed", "none"].contains(&TO[at]);
-            assert!(now == before || (now == '.' && !is_taken), "{line}, into {}", TO[at]);
+            let is_forbidden = TO[at] == "nothing" && (before, now) == ('.', 'D');
+            assert!(
+                now == before || (now == '.' && !is_taken) || is_forbidden,
+                "{line}, into {}",
+                TO[at]
+            );
+            assert!(
+                TO[at] != "nothing" || now == 'D',
+                "{line}, into a tunnel that allows nothing"
+            );
         }
     }
 }

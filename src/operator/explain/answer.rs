@@ -108,7 +108,10 @@ pub(super) fn text(
             answers.push(asked.answer(route, chosen.len()));
         }
         if let (more @ 1.., Some(answer)) = (chosen.len().saturating_sub(TUNNELS), answers.last_mut()) {
-            let text = format!("it also matches {}: name one with --packet", counted(more, "more tunnel"));
+            let text = format!(
+                "it also matches {}: name one with --packet",
+                counted(more, "more tunnel")
+            );
             answer.add("note", text);
         }
     }

@@ -402,10 +402,7 @@ mod tests {
             ("10.2.0.9 10.1.0.5 0", "0: expected"),
             ("10.2.0.9 10.1.0.5 tcp 0", "tcp/0: expected"),
             ("10.2.0.9 10.1.0.5:443 tcp 22", "22: the address already has a port"),
-            (
-                "10.2.0.9 10.1.0.5 icmpv6 128",
-                "IPv4 has no icmpv6/128",
-            ),
+            ("10.2.0.9 10.1.0.5 icmpv6 128", "IPv4 has no icmpv6/128"),
             ("10.2.0.9 10.1.0.5 \u{1b}[2J", "\\x1b[2j: expected"),
             ("10.2.0.9", "expected FROM TO [SERVICE]"),
         ] {

@@ -166,7 +166,9 @@ impl RulesetView {
         match self.place {
             JumpPlace::First => None,
             JumpPlace::Last => Some(format!("your own rules in {chain} come first (place = \"last\")")),
-            JumpPlace::Own => Some(format!("where your own rules in {chain} jump to ours (place = \"own\")")),
+            JumpPlace::Own => Some(format!(
+                "where your own rules in {chain} jump to ours (place = \"own\")"
+            )),
         }
     }
 }

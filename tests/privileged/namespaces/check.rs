@@ -116,10 +116,7 @@ fn what_is_missing_or_mixed_is_named() {
         text.contains("note  legacy-ipv4 has chains of pluto-updown, but iptables is now nft"),
         "{text}"
     );
-    assert!(
-        text.contains("note  legacy-ipv4 has rules of other programs"),
-        "{text}"
-    );
+    assert!(text.contains("note  legacy-ipv4 has rules of other programs"), "{text}");
     fs::remove_file(mixed.join("ip6tables-restore")).expect("removing it");
     assert_finds(&hook, &["ip6tables-restore not found in "]);
     symlink(tool("ip6tables-legacy-restore"), mixed.join("ip6tables-restore")).expect("a link");

@@ -142,7 +142,10 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
         machine.hook().must(&goes);
         machine.reload(pluto_updown::selector::Family::Ipv4);
         let text = prune(&machine.hook(), &[]);
-        assert!(text.contains("tunnel-3: stale, no IPsec policy in the kernel, removed"), "{text}");
+        assert!(
+            text.contains("tunnel-3: stale, no IPsec policy in the kernel, removed"),
+            "{text}"
+        );
         assert_eq!(machine.listing(), alone, "{backend}");
     }
 }
