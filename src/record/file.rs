@@ -38,7 +38,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
         match retried(|| DirBuilder::new().mode(0o700).create(path)) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(RecordError::io(path, "make the folder")(error)),
+            Err(error) => return Err(RecordError::io(path, "create the directory")(error)),
         }
         match check_folder(path) {
             Err(error) if error.is_absence() => {}
@@ -58,7 +58,7 @@ pub(super) fn ensure_folder(path: &Path) -> Result<(), RecordError> {
 
 /// Makes sure that a folder is one, and ours alone.
 pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
-    let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "look at it"))?;
+    let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "examine it"))?;
     if metadata.is_symlink() {
         return Err(untrusted(path, "a symbolic link", "a folder"));
     }
@@ -113,7 +113,7 @@ pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordEr
         }
         other => other.map_err(RecordError::io(path, "read"))?,
     };
-    let metadata = file.metadata().map_err(RecordError::io(path, "look at it"))?;
+    let metadata = file.metadata().map_err(RecordError::io(path, "examine it"))?;
     if !metadata.is_file() {
         return Err(untrusted(path, "not a file", "a file"));
     }

@@ -111,7 +111,7 @@ fn attempt(path: &Path) -> Result<Option<Lock>, RecordError> {
         Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
         Err((_, error)) => return Err(RecordError::io(path, "lock")(error.into())),
     };
-    let looked_at = |metadata: io::Result<Metadata>| metadata.map_err(RecordError::io(path, "look at it"));
+    let looked_at = |metadata: io::Result<Metadata>| metadata.map_err(RecordError::io(path, "examine it"));
     let ours = match lock.file() {
         Some(file) => looked_at(file.metadata())?.ino(),
         None => return Ok(None),
