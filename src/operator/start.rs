@@ -59,7 +59,7 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
                 && let Err(error) = last_good.keep(&text)
             {
                 warn!(
-                    "{}: cannot keep the settings for a boot with broken ones: {error}",
+                    "{}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
                     last_good.path().display()
                 );
             }
@@ -83,7 +83,7 @@ fn start_without_settings(
         Ok(Some(settings)) => {
             apply(options, settings, detail)?;
             error!(
-                "start: WARNING: installed the settings that were good last instead: {}",
+                "start: WARNING: applied the last valid settings instead: {}",
                 last_good.path().display()
             );
             return Ok(0);
@@ -98,11 +98,11 @@ fn start_without_settings(
         Some(settings) => {
             apply(options, settings, detail)?;
             error!(
-                "start: WARNING: no settings were good before; installed only-ipsec of the broken ones, and nothing else"
+                "start: WARNING: no valid settings are saved; installed only-ipsec of the file with the error, and nothing else"
             );
         }
         None => error!(
-            "start: WARNING: no settings were good before; NOTHING is installed, unencrypted packets are not dropped"
+            "start: WARNING: no valid settings are saved; NOTHING is installed, unencrypted packets are not dropped"
         ),
     }
     Err(broken.into())
@@ -306,7 +306,7 @@ fn show(
     let mut session = Engine::new(&store, &mut programs, context);
     let mut text = String::new();
     if store.needs_attention()? {
-        text.push_str("# before that, it would clear what a call or a daemon that died has left\n");
+        text.push_str("# first, it would remove what an interrupted run or a daemon that exited left behind\n");
     }
     text.push_str(&plan(&mut session)?);
     match text.is_empty() {
@@ -323,7 +323,7 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
-                "# start: would write all rules of {ruleset} anew: place, mark or the layout changes"
+                "# start: would rewrite all rules of {ruleset}, because place, mark or the layout changes"
             );
         }
     }
@@ -334,7 +334,7 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
     match detail {
         Detail::Full => text.push_str(&text_of("start", session, changes)?),
         Detail::Summary if text.is_empty() => {}
-        Detail::Summary => text.push_str("# the rules: pluto-updown start --dry-run -v\n"),
+        Detail::Summary => text.push_str("# to see the rules: pluto-updown start --dry-run -v\n"),
     }
     Ok(text)
 }
