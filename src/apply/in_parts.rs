@@ -3,7 +3,7 @@
 //!
 //! Two tunnels decide about a packet from one to the other, and gateway rules about many. So the
 //! order of the parts counts: first each tunnel that only loses, then all else at once, then each
-//! tunnel that only gains. What passes in between either passed before all of it or passes after.
+//! tunnel that only gains. A packet that passes in between passed before, or passes after.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ use crate::record::Record;
 const TUNNELS: usize = STAGE_CHAINS / 4;
 
 /// A record before and after a change.
-type Pair = (Option<Record>, Option<Record>);
+type Replacement = (Option<Record>, Option<Record>);
 
 /// When a record changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
+enum PartOrder {
     /// A tunnel that allows nothing that it has not allowed before.
     Closing,
     /// Gateway rules, blocked pairs, and tunnels that allow less and more.
@@ -36,27 +36,20 @@ impl Change {
     #[must_use]
     pub fn in_parts(self) -> Vec<Self> {
         let (ruleset, recovery) = (self.ruleset, self.recovery);
-        let pairs = self.pairs();
-        if ruleset.backend != Backend::Nft || pairs.len() < BULK_THRESHOLD {
-            let (removed, added) = split(pairs.into_values());
-            return vec![Self {
-                ruleset,
-                removed,
-                added,
-                recovery,
-            }];
+        if ruleset.backend != Backend::Nft || self.removed.len().max(self.added.len()) < BULK_THRESHOLD {
+            return vec![self];
         }
-        let mut turns: BTreeMap<Turn, Vec<Pair>> = BTreeMap::new();
-        for pair in pairs.into_values() {
-            turns.entry(turn(&pair)).or_default().push(pair);
+        let mut orders: BTreeMap<PartOrder, Vec<Replacement>> = BTreeMap::new();
+        for pair in self.pairs().into_values() {
+            orders.entry(part_order(&pair)).or_default().push(pair);
         }
         let mut parts = Vec::new();
-        for (turn, mut pairs) in turns {
+        for (order, mut pairs) in orders {
             // Neighbours share buckets, so that few are read for a part.
             pairs.sort_by_cached_key(first_bucket);
-            let at_once = match turn {
-                Turn::Both => pairs.len(),
-                Turn::Closing | Turn::Opening => TUNNELS,
+            let at_once = match order {
+                PartOrder::Both => pairs.len(),
+                PartOrder::Closing | PartOrder::Opening => TUNNELS,
             };
             for part in pairs.chunks(at_once) {
                 let (removed, added) = split(part.iter().cloned());
@@ -71,8 +64,8 @@ impl Change {
         parts
     }
 
-    fn pairs(self) -> BTreeMap<TunnelId, Pair> {
-        let mut pairs: BTreeMap<_, Pair> = BTreeMap::new();
+    fn pairs(self) -> BTreeMap<TunnelId, Replacement> {
+        let mut pairs: BTreeMap<_, Replacement> = BTreeMap::new();
         for record in self.removed {
             let pair = pairs.entry(record.id().clone()).or_default();
             pair.0 = Some(record);
@@ -85,7 +78,7 @@ impl Change {
     }
 }
 
-fn split(pairs: impl Iterator<Item = Pair>) -> (Vec<Record>, Vec<Record>) {
+fn split(pairs: impl Iterator<Item = Replacement>) -> (Vec<Record>, Vec<Record>) {
     let (removed, added): (Vec<_>, Vec<_>) = pairs.unzip();
     (
         removed.into_iter().flatten().collect(),
@@ -93,30 +86,30 @@ fn split(pairs: impl Iterator<Item = Pair>) -> (Vec<Record>, Vec<Record>) {
     )
 }
 
-fn turn(pair: &Pair) -> Turn {
+fn part_order(pair: &Replacement) -> PartOrder {
     match pair {
         (Some(Record::Tunnel(old)), Some(Record::Tunnel(new))) => {
             let (old, new) = (old.effective_policy(), new.effective_policy());
             match old.nat == new.nat {
-                true if new.is_as_strict_as(old) => Turn::Closing,
-                true if old.is_as_strict_as(new) => Turn::Opening,
-                true | false => Turn::Both,
+                true if new.is_as_strict_as(old) => PartOrder::Closing,
+                true if old.is_as_strict_as(new) => PartOrder::Opening,
+                true | false => PartOrder::Both,
             }
         }
-        (Some(Record::Tunnel(_)), None) => Turn::Closing,
-        (None, Some(Record::Tunnel(_))) => Turn::Opening,
-        _ => Turn::Both,
+        (Some(Record::Tunnel(_)), None) => PartOrder::Closing,
+        (None, Some(Record::Tunnel(_))) => PartOrder::Opening,
+        _ => PartOrder::Both,
     }
 }
 
-fn first_bucket((old, new): &Pair) -> Option<DispatchBucket> {
+fn first_bucket((old, new): &Replacement) -> Option<DispatchBucket> {
     let record = new.as_ref().or(old.as_ref())?;
     record.tunnel_rules().buckets.first().copied()
 }
 
 impl<T: Tables> Engine<'_, T> {
-    /// The parts of `start` that can be made one by one, with other calls in between; none, if it is
-    /// quick at once. [`Engine::start`] makes the rest.
+    /// The parts of `start` that can be made one by one, with other calls in between; none, if it
+    /// is quick at once. [`Engine::start`] makes the rest.
     ///
     /// # Errors
     /// As for [`Engine::plan_start`].
@@ -133,8 +126,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(parts)
     }
 
-    /// Makes a part of `start`, with what is on record by now: a call in between may have changed it.
-    /// Tunnels that the kernel cannot tell apart change together.
+    /// Makes a part of `start`, with what is on record by now: a call in between may have changed
+    /// it. Tunnels that the kernel cannot tell apart change together.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -144,7 +137,7 @@ impl<T: Tables> Engine<'_, T> {
         for (id, (old, new)) in part.clone().pairs() {
             match self.store.entry(ruleset, &id)? {
                 Some(Record::Tunnel(record)) => {
-                    let alike = self.store.alike(ruleset, &record.tunnel)?.into_iter();
+                    let alike = self.store.others_alike(ruleset, &record.tunnel, &id)?.into_iter();
                     tunnels.extend(alike.chain([*record]).map(|record| (record.id.clone(), record)));
                 }
                 entry if entry == old => {

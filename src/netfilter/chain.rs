@@ -257,8 +257,8 @@ impl From<BuiltIn> for Chain {
     }
 }
 
-/// These chains in an order in which each comes behind all of them that its rules jump to. The kernel
-/// accepts no rules that jump in a circle.
+/// These chains in an order in which each comes behind all of them that its rules jump to. The
+/// kernel accepts no rules that jump in a circle.
 pub(crate) fn called_first<'a, C: IntoIterator<Item = &'a ChainName>>(
     chains: impl Iterator<Item = &'a ChainName>,
     called: impl Fn(&ChainName) -> C,

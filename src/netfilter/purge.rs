@@ -1,8 +1,8 @@
 //! Removal of everything of this program from the tables, by their listing and not by any record.
 //!
-//! First nothing leads to a chain of this program any more, table by table; then the chains go,
-//! each before those that its rules jump to. So if a removal is killed, no packet meets a half of the
-//! rules: they apply as a whole or not at all. The next removal finds in the listing what is left.
+//! First nothing jumps to a chain of this program any more, table by table; then the chains go,
+//! each before those that its rules jump to. So if a removal is killed, no packet meets a half of
+//! the rules: they apply as a whole or not at all. The next removal finds what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -106,9 +106,9 @@ pub fn purge(saved: &IptablesSave, backend: Backend, owner: JumpOwner, others: U
     purged
 }
 
-/// Adds what makes the chains of a table unreachable, and returns what removes them then. If they are
-/// not many, the first stage does both. So it is with iptables-legacy, which writes the whole table
-/// at each commit.
+/// Adds what makes the chains of a table unreachable, and returns what removes them then. If they
+/// are not many, the first stage does both. So it is with iptables-legacy, which writes the whole
+/// table at each commit.
 fn purge_table(
     purged: &mut Purge,
     table: Table,
