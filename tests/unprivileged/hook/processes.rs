@@ -40,6 +40,31 @@ fn a_restore_that_fails_leaves_everything_as_it_was() {
     }
 }
 
+/// As iptables-nft 1.8.9 and iptables-legacy 1.8.9 say it.
+#[test]
+fn a_module_that_the_kernel_lacks_is_named_in_one_line_and_nothing_is_opened() {
+    const WARNING: &str = "Warning: Extension MARK revision 0 not supported, missing kernel module?";
+    for error in [
+        "iptables-restore v1.8.9 (nf_tables): line 9: RULE_APPEND failed (No such file or directory): rule in chain PLUTO-DECRYPTED",
+        "iptables-restore: line 31 failed",
+    ] {
+        for settings in ["", "tunnel.allow = \"none\"\ntunnel.on-error = \"continue\"\n"] {
+            let mut fakes = Fakes::new();
+            fakes.settings(settings);
+            fakes.restore_does(&format!("printf '%s\\n' '{WARNING}' '{error}' >&2; exit 1"));
+            for up in [libreswan_up(), strongswan_up()] {
+                let ending = fakes.call_in_vain(&up);
+                ending.assert_one_line();
+                let text = ending.err_text();
+                for words in ["up-client", "Extension MARK", "missing kernel module?"] {
+                    assert!(text.contains(words), "{words}: {text}");
+                }
+                fakes.assert_forgotten();
+            }
+        }
+    }
+}
+
 #[test]
 fn the_first_up_that_fails_leaves_no_file() {
     for up in [libreswan_up(), strongswan_up()] {
