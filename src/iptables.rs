@@ -243,7 +243,7 @@ impl Tables for Programs<'_> {
         let program = self.program_path(&name).ok_or_else(|| self.missing(&name))?;
         // Debian and Fedora keep `iptables-restore` as a link that ends at xtables-nft-multi or
         // xtables-legacy-multi. To ask `iptables --version` instead would cost a process a call.
-        let target = fs::canonicalize(&program).unwrap_or(program);
+        let target = process::link_target(program);
         let target = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(match (target.contains("nft"), target.contains("legacy")) {
             (true, _) => Backend::Nft,

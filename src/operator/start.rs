@@ -7,6 +7,7 @@
 mod last_good;
 
 use std::fmt::Write as _;
+use std::thread::sleep;
 
 use log::{error, warn};
 
@@ -18,7 +19,7 @@ use crate::cli::{Mode, Options};
 use crate::hook::{HookError, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
-use crate::record::{Record, Store};
+use crate::record::{LOCK_PAUSE, Record, Store};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
 use crate::words::counted;
@@ -134,18 +135,35 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), Ho
     if options.mode == Mode::DryRun {
         return show(&ground, Some(settings), |session| plan_start(session, detail));
     }
-    let mut changes = SettingsChanges::default();
-    let started = in_session(&ground, Some(settings), |session| {
-        changes = SettingsChanges::of(&session.plan_start()?);
+    let parts = start_in_parts(&ground, &settings)?;
+    let mut tunnels = SettingsChanges::of(&parts).tunnels();
+    let mut started = in_session(&ground, Some(settings), |session| {
+        tunnels = tunnels.max(SettingsChanges::of(&session.plan_start()?).tunnels());
         session.start()
     })?;
-    let standing = words(&started.standing, changes.tunnels());
+    started.changed.extend(parts.iter().map(|part| part.ruleset));
+    let standing = words(&started.standing, tunnels);
     print(&match (changed(&started), standing.is_empty()) {
         (None, true) => "no gateway rules configured, nothing to do\n".to_owned(),
         (None, false) => format!("nothing to change: {standing}\n"),
         (Some(_), true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
         (Some(_), false) => format!("applied: {standing}\n"),
     })
+}
+
+/// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
+/// waits for one of them at most. Returns the parts.
+fn start_in_parts(ground: &CommandContext<'_>, settings: &Settings) -> Result<Vec<Change>, HookError> {
+    let store = ground.peek();
+    let context = context(ground, &store, Some(settings.clone()))?;
+    let mut programs = ground.programs(&store);
+    let parts = Engine::new(&store, &mut programs, context.clone()).plan_start_parts()?;
+    for part in &parts {
+        in_session_with(ground, |_| Ok(context.clone()), |session| session.start_part(part))?;
+        // Whoever waits for the lock looks that often.
+        sleep(LOCK_PAUSE);
+    }
+    Ok(parts)
 }
 
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
@@ -255,17 +273,25 @@ fn in_session(
     settings: Option<Settings>,
     change: impl FnOnce(&mut Session<'_>) -> Result<StartReport, ApplyError>,
 ) -> Result<StartReport, HookError> {
+    in_session_with(ground, |store| context(ground, store, settings), change)
+}
+
+fn in_session_with<R>(
+    ground: &CommandContext<'_>,
+    context: impl FnOnce(&Store) -> Result<Context, HookError>,
+    change: impl FnOnce(&mut Session<'_>) -> Result<R, ApplyError>,
+) -> Result<R, HookError> {
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
-    let context = context(ground, &store, settings)?;
+    let context = context(&store)?;
     let mut session = Engine::new(&store, &mut programs, context);
-    let started = session.housekeep().and_then(|()| change(&mut session));
+    let changed = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.tidy();
     drop(store);
     close_late(ground.options, ground.namespace);
-    let started = started?;
+    let changed = changed?;
     tidied?;
-    Ok(started)
+    Ok(changed)
 }
 
 /// Prints what a command would change, and changes nothing.
