@@ -12,8 +12,7 @@ pub enum Treatment {
 use Treatment::{Ignored, Read};
 
 const RESOLVER: &str = "strongSwan has plugins for the resolver, and its stock script leaves this alone";
-const CLIENT_PARTS: &str =
-    "repeats PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT, and is wrong for ranges and NATed peers";
+const CLIENT_PARTS: &str = "repeats PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT, and is wrong for ranges and NATed peers";
 const HOST_FAMILY: &str =
     "the family is taken from the networks themselves; this one can be that of the IKE association";
 const COUNTERS: &str = "a count of bytes, for accounting";
