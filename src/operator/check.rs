@@ -137,6 +137,8 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
         let of_daemon = rights::as_daemon(&ground, &findings);
         findings.extend(of_daemon);
         findings.extend(configuration::findings(&options.root));
+        let bit = ground.context().settings.gateway.mark;
+        findings.extend(marks::of_daemons(bit, &options.root));
         findings.extend(confinement::findings(&options.root));
     }
     let text: String = findings.iter().map(|finding| shown(finding, colours)).collect();
