@@ -286,6 +286,7 @@ impl<'a, T: Tables> Engine<'a, T> {
                 };
                 self.carry_out(&change)?;
             }
+            self.store.forget_failed_ups_of(&daemon)?;
             self.store.unregister(&daemon)?;
         }
         Ok(())
