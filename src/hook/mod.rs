@@ -199,8 +199,8 @@ fn call_about(
 }
 
 /// Notes that a tunnel is up without rules, if its `up` failed and it is up all the same: the exit
-/// status says that it may, or the daemon ignores that (charon, `updown_listener.c`). That it cannot
-/// be noted is no reason to end otherwise.
+/// status says that it may, or the daemon ignores that (charon, `updown_listener.c`). That it
+/// cannot be noted changes nothing.
 fn note_failed_up(options: &Options, daemon: Option<DaemonProcess>, namespace: u64, event: &Event, error: &HookError) {
     let FirewallAction::Open(tunnel) = &event.firewall else {
         return;
@@ -214,12 +214,8 @@ fn note_failed_up(options: &Options, daemon: Option<DaemonProcess>, namespace: u
         reason: one_line(&reason(error)).chars().take(LONGEST_REASON).collect(),
         since: 0,
     };
-    if let Err(error) = Store::note_failed_up(&options.state_dir, namespace, &failed) {
-        warn!(
-            "status will not show that {} is up without rules: {error}",
-            tunnel.connection
-        );
-    }
+    // The log has the failure, in one line.
+    let _ = Store::note_failed_up(&options.state_dir, namespace, &failed);
 }
 
 /// Why a tunnel has no rules.

@@ -14,7 +14,7 @@ use super::file;
 const PART: usize = 210;
 
 /// A text in the names of files.
-pub(super) struct Note {
+pub(super) struct NameNote {
     /// The text; nothing if it is not whole: it is being written, or could not be.
     pub(super) text: Option<String>,
     /// The names of its files, in their order.
@@ -68,7 +68,7 @@ pub(super) fn write(folder: &Path, note: &str, text: &str) -> Result<(), RecordE
 }
 
 /// The notes in a folder, in the order of their names.
-pub(super) fn read(folder: &Path) -> Result<Vec<Note>, RecordError> {
+pub(super) fn read(folder: &Path) -> Result<Vec<NameNote>, RecordError> {
     let names = names(folder)?;
     let parts: Vec<_> = names
         .iter()
@@ -78,7 +78,7 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Note>, RecordError> {
     let notes = notes.map(|parts| {
         let is_whole = parts.iter().all(|(_, part)| part.parts == parts.len());
         let text: String = parts.iter().map(|(_, part)| part.text).collect();
-        Note {
+        NameNote {
             text: is_whole.then_some(text),
             names: parts.iter().map(|(name, _)| (*name).clone()).collect(),
         }

@@ -92,16 +92,16 @@ impl TunnelStatus {
     }
 }
 
-/// Whether a tunnel is of a connection of this name: as the daemon calls it, or as its configuration
-/// does.
+/// Whether a tunnel is of a connection of this name: as the daemon calls it, or as its
+/// configuration does.
 pub(super) fn is_of(tunnel: &Tunnel, name: &str) -> bool {
     let connection = &tunnel.connection;
     let configured = connection.configured();
     connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
 }
 
-/// Whether somebody means a tunnel by this: its connection's name, a user or an identity that has it
-/// up, a peer's address, its remote network, or an address in that.
+/// Whether somebody means a tunnel by this: its connection's name, a user or an identity that has
+/// it up, a peer's address, its remote network, or an address in that.
 pub(super) fn is_called(tunnel: &Tunnel, name: &str) -> bool {
     let network = &tunnel.remote_client;
     tunnel.connection.as_str() == name

@@ -39,7 +39,10 @@ fn charon_keeps_a_tunnel_whose_up_failed_and_status_says_so() {
     let ending = fakes.operate(&["status"]);
     assert_eq!(ending.code, Some(1));
     let text = ending.out_text();
-    assert!(text.starts_with("NOT OK: 1 problem (1 tunnel, 1 without rules)"), "{text}");
+    assert!(
+        text.starts_with("NOT OK: 1 problem (1 tunnel, 1 without rules)"),
+        "{text}"
+    );
     assert!(text.contains("net-net (10.2.0.0/24): up without rules for "), "{text}");
     assert!(text.contains("  fix: pluto-updown start\n"), "{text}");
     // Asked for by name, it is not said not to be up.
@@ -102,7 +105,10 @@ fn the_next_up_or_the_down_or_a_flush_ends_it() {
 fn it_ends_with_no_other_tunnels_call() {
     let mut fakes = Fakes::new();
     let up = strongswan_up();
-    let others = [up.clone().of_tunnel(9), up.clone().with("PLUTO_PEER_ID", "somebody else")];
+    let others = [
+        up.clone().of_tunnel(9),
+        up.clone().with("PLUTO_PEER_ID", "somebody else"),
+    ];
     refusing(&mut fakes, &up);
     for other in &others {
         fakes.must(other);
@@ -145,7 +151,10 @@ fn every_reason_is_told_on_one_printable_line() {
     let reasons: Vec<_> = shown(&mut fakes).iter().map(|one| one["reason"].to_string()).collect();
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("allow")), "{reasons:?}");
-    assert!(reasons.iter().any(|reason| reason.contains("held the lock")), "{reasons:?}");
+    assert!(
+        reasons.iter().any(|reason| reason.contains("held the lock")),
+        "{reasons:?}"
+    );
     let text = fakes.operate(&["status", "-v"]).out_text();
     assert!(text.lines().all(|line| is_printable(line.as_bytes())), "{text}");
     fakes.must(&hostile.opposite());
