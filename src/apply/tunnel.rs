@@ -153,7 +153,7 @@ impl<T: Tables> Engine<'_, T> {
         old: Option<&TunnelRecord>,
         mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
-        let (tunnel, peers) = (&record.tunnel, record.peers());
+        let (tunnel, peers, ipcomp_hosts) = (&record.tunnel, record.peers(), record.ipcomp_hosts());
         let (esp, nat_exemption) = self.of_all_tunnels(old);
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
         let asked = || self.context.ask_connected.filter(|_| policy.bypasses_connected())?();
@@ -169,6 +169,7 @@ impl<T: Tables> Engine<'_, T> {
             connected: &connected,
             esp,
             peers: &peers,
+            ipcomp_hosts: &ipcomp_hosts,
             nat_exemption,
             mark,
             interfaces: &interfaces,
@@ -340,7 +341,10 @@ impl<T: Tables> Engine<'_, T> {
         alike: &[TunnelRecord],
         old: &TunnelRecord,
     ) -> Result<TunnelRecord, ApplyError> {
-        let unchanged = |record: &TunnelRecord| (record.policy.clone(), record.tunnel.host_access, record.peers());
+        let unchanged = |record: &TunnelRecord| {
+            let hosts = (record.peers(), record.ipcomp_hosts());
+            (record.policy.clone(), record.tunnel.host_access, hosts)
+        };
         if unchanged(&left) == unchanged(old) {
             return Ok(left);
         }

@@ -54,6 +54,26 @@ pub enum Target {
 }
 
 impl Target {
+    /// The chain of ours that it leads to.
+    #[must_use]
+    pub fn own_chain(&self) -> Option<&ChainName> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
+            Self::Accept
+            | Self::Drop
+            | Self::Return
+            | Self::JumpUser(_)
+            | Self::Nflog(_)
+            | Self::Log(_)
+            | Self::SetMark(_)
+            | Self::ClearMark(_)
+            | Self::SetMss(_)
+            | Self::ClampMssToPmtu
+            | Self::Snat(_)
+            | Self::Dnat(_) => None,
+        }
+    }
+
     /// The new source address, if the target changes it.
     #[must_use]
     pub fn snat_source(&self) -> Option<IpAddr> {

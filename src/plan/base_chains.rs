@@ -41,8 +41,7 @@ use super::chain_fragment::ChainFragment;
 use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
 use super::packet_path::PacketPath;
 use crate::netfilter::{
-    BuiltIn, Chain, ChainName, CtState, Direction, InterfaceMatch, Match, PolicyMatch, RestoreCommand, Rule, Table,
-    Target,
+    BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule, Table, Target,
 };
 use crate::selector::{
     Family, Icmp, Interface, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports, Protocol, Traffic,
@@ -151,22 +150,6 @@ impl JumpConfig {
         match self.place(table) {
             JumpPlace::First | JumpPlace::Last => false,
             JumpPlace::Own => table.built_in().iter().any(|built_in| base_chain(*built_in) == *chain),
-        }
-    }
-}
-
-/// A test for the jump from a built-in chain. Of a jump that the administrator has put in nothing
-/// is known but what it leads to: there the chain is looked at itself.
-pub(super) fn jump_check(table: Table, built_in: BuiltIn, jump_config: JumpConfig) -> RestoreCommand {
-    match jump_config.place(table) {
-        JumpPlace::First | JumpPlace::Last => RestoreCommand::Check(built_in.into(), base_chain_jump(built_in)),
-        JumpPlace::Own => {
-            let chain = base_chain(built_in);
-            let base = table_base(table, jump_config);
-            let mut rules = base.rules.into_iter();
-            let first = rules.find(|placed| placed.chain == Chain::Own(chain.clone()));
-            let rule = first.map_or_else(|| base_chain_jump(built_in), |placed| placed.rule);
-            RestoreCommand::Check(Chain::Own(chain), rule)
         }
     }
 }

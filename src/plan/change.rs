@@ -1,14 +1,14 @@
 //! From tunnels that go and tunnels that come to the commands of one run of `iptables-restore`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::base_chains::{JumpConfig, jump_check};
+use super::base_chains::JumpConfig;
 use super::chain_fragment::ChainFragment;
 use super::dispatch::SharedChains;
 use super::ordered_change::{Around, OrderedChange};
 use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{BuiltIn, Chain, ChainName, PlacedRule, RestoreCommand, Section, Table};
+use crate::netfilter::{Chain, ChainName, PlacedRule, RestoreCommand, Rule, Section, Table};
 
 /// What changes in one ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +42,9 @@ impl RulesetChange {
 
 /// What makes a change, table by table. Nothing, if it changes nothing.
 ///
-/// What is taken out must stand exactly so in the kernel, and our jumps in the built-in chains must
-/// stand; otherwise the section fails, which is how a call learns that somebody has reloaded the
-/// firewall.
+/// What is taken out must stand exactly so in the kernel, and so must our jumps in the built-in
+/// chains and a rule of each chain that all tunnels need; otherwise the section fails, which is how
+/// a call learns that somebody has reloaded the firewall, or emptied one of these chains.
 ///
 /// One table can come to stand without the next. So the filter table, the only one that accepts,
 /// opens last, when all is there that its packets need; and it closes first.
@@ -92,12 +92,13 @@ fn table_commands(change: &RulesetChange, table: Table) -> Vec<RestoreCommand> {
     if removed.is_empty() && added.is_empty() {
         return Vec::new();
     }
-    let base = SharedChains::Base(table);
-    let mut commands = if before.contains(&base) || staying.contains(&base) {
-        jump_checks(change, table, &removed)
-    } else {
-        Vec::new()
-    };
+    let stays = |part: &&SharedChains| staying.contains(*part) || before.contains(*part);
+    // Of the other buckets, the one that is met first stands for its dispatcher.
+    let others = change.around.buckets.iter().copied().map(SharedChains::Bucket);
+    let others: Vec<_> = others
+        .filter(|part| part.table() == table && !before.contains(part))
+        .collect();
+    let mut commands = standing_checks(change, after.iter().filter(stays).chain(&others));
     delete_rules(&mut commands, &removed, &added);
     commands.extend(order.removals(&own_chains(&removed)));
     add_rules(&mut commands, &added, &order);
@@ -128,27 +129,55 @@ fn own_chains(fragments: &[ChainFragment]) -> BTreeSet<&ChainName> {
     fragments.iter().flat_map(|fragment| &fragment.chains).collect()
 }
 
-/// Tests for the jumps that the change's packets need. A jump that the change itself takes out
-/// needs no test: taking out what does not stand fails as well.
-fn jump_checks(change: &RulesetChange, table: Table, removed: &[ChainFragment]) -> Vec<RestoreCommand> {
-    let buckets = change
-        .removed
-        .iter()
-        .chain(&change.added)
-        .flat_map(|tunnel_rules| &tunnel_rules.buckets);
-    let paths = buckets.map(|bucket| bucket.path).filter(|path| path.table() == table);
-    let needed: BTreeSet<_> = paths.flat_map(PacketPath::built_in).copied().collect();
-    let takes_out = |built_in: &BuiltIn| {
-        removed
-            .iter()
-            .flat_map(|fragment| &fragment.rules)
-            .any(|placed| placed.chain == Chain::BuiltIn(*built_in))
-    };
-    needed
+/// Tests one rule of each chain that the shared parts which stay have rules in, the built-in ones
+/// among them: `iptables -F CHAIN` has left none.
+///
+/// iptables-nft reads the chain that it tests, and the one that the rule leads to (1.8.9). So the
+/// rule is one that does not lead to a dispatcher, where there is such, and the dispatchers in
+/// [`Around::long`] are not read at all.
+fn standing_checks<'a>(change: &RulesetChange, staying: impl Iterator<Item = &'a SharedChains>) -> Vec<RestoreCommand> {
+    let dispatchers = PacketPath::ALL.map(PacketPath::dispatcher);
+    let long: Vec<_> = change.around.long.iter().map(|path| path.dispatcher()).collect();
+    let is_read = |chain: &ChainName| !long.contains(chain);
+    let mut checks: BTreeMap<Chain, Rule> = BTreeMap::new();
+    for (chain, rule) in staying.flat_map(|part| standing_rules(part, change.jump_config)) {
+        let is_short = match &chain {
+            Chain::BuiltIn(_) => true,
+            Chain::Own(own) => is_read(own) && rule.target.own_chain().is_none_or(is_read),
+        };
+        let is_costly = |rule: &Rule| {
+            rule.target
+                .own_chain()
+                .is_some_and(|target| dispatchers.contains(target))
+        };
+        if is_short
+            && checks
+                .get(&chain)
+                .is_none_or(|other| is_costly(other) && !is_costly(&rule))
+        {
+            checks.insert(chain, rule);
+        }
+    }
+    checks
         .into_iter()
-        .filter(|built_in| !takes_out(built_in))
-        .map(|built_in| jump_check(table, built_in, change.jump_config))
+        .map(|(chain, rule)| RestoreCommand::Check(chain, rule))
         .collect()
+}
+
+/// The rules of a part that every change may ask for. The chains of interfaces and peers hold a
+/// rule for each of those, and are not read for this.
+fn standing_rules(part: &SharedChains, jump_config: JumpConfig) -> Vec<(Chain, Rule)> {
+    match part {
+        SharedChains::Base(_) => {
+            let rules = part.fragment(jump_config).rules.into_iter();
+            rules.map(|placed| (placed.chain, placed.rule)).collect()
+        }
+        SharedChains::Bucket(bucket) => vec![(Chain::Own(bucket.path.dispatcher()), bucket.jump())],
+        SharedChains::Interfaces
+        | SharedChains::Wildcard(..)
+        | SharedChains::Interface(_)
+        | SharedChains::Optional(_) => Vec::new(),
+    }
 }
 
 /// Takes out, one by one, the rules that stand in chains which outlive the change. The others go

@@ -20,12 +20,15 @@ use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, RulePosition, Tab
 pub struct Around {
     /// Their rules in the buckets that the change concerns.
     pub members: BTreeMap<DispatchBucket, Vec<BucketMember>>,
-    /// The buckets that stand in the paths where the change makes one.
+    /// The buckets that stand in the paths where the change makes one, and one of each path that
+    /// it has nothing in.
     pub buckets: BTreeSet<DispatchBucket>,
     /// What may stand before those: shared parts, and the gateway's rules.
     pub parts: BTreeSet<SharedChains>,
     /// See there.
     pub gateway: Option<TunnelRules>,
+    /// The paths with so many buckets that reading their dispatchers would make a call slower.
+    pub long: BTreeSet<PacketPath>,
 }
 
 /// The part of a change that concerns these chains.

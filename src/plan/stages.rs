@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, Section, Target};
+use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, Section};
 
 /// How many chains a commit makes at most.
 ///
@@ -130,27 +130,13 @@ fn jump_target(command: &RestoreCommand) -> Option<&ChainName> {
         | RestoreCommand::Flush(_)
         | RestoreCommand::DeleteChain(_) => return None,
     };
-    match &rule.target {
-        Target::Jump(target) | Target::Goto(target) => Some(target),
-        Target::Accept
-        | Target::Drop
-        | Target::Return
-        | Target::Nflog(_)
-        | Target::Log(_)
-        | Target::JumpUser(_)
-        | Target::Snat(_)
-        | Target::Dnat(_)
-        | Target::SetMark(_)
-        | Target::ClearMark(_)
-        | Target::SetMss(_)
-        | Target::ClampMssToPmtu => None,
-    }
+    rule.target.own_chain()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::{BuiltIn, Table};
+    use crate::netfilter::{BuiltIn, Table, Target};
 
     fn name(text: &str) -> ChainName {
         text.parse().unwrap()

@@ -1,7 +1,8 @@
 //! The record's folders.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -26,6 +27,10 @@ use crate::updown_env::Tunnel;
 
 /// The end of the name of a record whose rules are not yet in.
 const NEW: &str = ".new";
+
+/// How many buckets a path may have for a change to read its dispatcher: iptables-nft takes 3 µs
+/// for each (1.8.9).
+const SHORT: u64 = 256;
 
 /// The record of one network namespace.
 ///
@@ -471,7 +476,61 @@ impl Store {
             .map(|bucket| bucket.path)
             .collect();
         self.add_dispatchers(ruleset, &paths, &ids, &mut around)?;
+        around.long = self.long_paths(ruleset, before.union(&after));
+        self.add_other_paths(ruleset, before.union(&after), &mut around)?;
         Ok((staying, around))
+    }
+
+    /// Adds a bucket of each path that all tunnels of a table share and none of these parts is on.
+    fn add_other_paths<'a>(
+        &self,
+        ruleset: Ruleset,
+        parts: impl Iterator<Item = &'a SharedChains> + Clone,
+        around: &mut Around,
+    ) -> Result<(), RecordError> {
+        let tables = parts.clone().filter_map(|part| match part {
+            SharedChains::Base(table) => Some(*table),
+            SharedChains::Interfaces
+            | SharedChains::Wildcard(..)
+            | SharedChains::Interface(_)
+            | SharedChains::Bucket(_)
+            | SharedChains::Optional(_) => None,
+        });
+        let own: BTreeSet<_> = parts
+            .filter_map(SharedChains::as_bucket)
+            .map(|bucket| bucket.path)
+            .collect();
+        for path in tables
+            .flat_map(PacketPath::tunnel_paths)
+            .filter(|path| !own.contains(path))
+        {
+            let mut names = file::names(&self.nodes_folder(ruleset).join(path.tag()))?;
+            let name = names.next().transpose()?;
+            around
+                .buckets
+                .extend(name.and_then(|name| DispatchBucket::from_name(*path, &name)));
+        }
+        Ok(())
+    }
+
+    /// The paths with more than [`SHORT`] buckets, of those that these parts belong to.
+    fn long_paths<'a>(&self, ruleset: Ruleset, parts: impl Iterator<Item = &'a SharedChains>) -> BTreeSet<PacketPath> {
+        let paths = parts.flat_map(|part| match part {
+            SharedChains::Base(table) => PacketPath::tunnel_paths(*table).to_vec(),
+            SharedChains::Bucket(bucket) => vec![bucket.path],
+            SharedChains::Interfaces
+            | SharedChains::Wildcard(..)
+            | SharedChains::Interface(_)
+            | SharedChains::Optional(_) => Vec::new(),
+        });
+        // A folder has two links and one for each folder in it, on tmpfs and most other file
+        // systems; where it always has one, every path counts as short.
+        let buckets = |path: &PacketPath| {
+            let folder = self.nodes_folder(ruleset).join(path.tag());
+            fs::symlink_metadata(folder).map_or(0, |folder| folder.nlink().saturating_sub(2))
+        };
+        let paths: BTreeSet<_> = paths.collect();
+        paths.into_iter().filter(|path| buckets(path) > SHORT).collect()
     }
 
     /// Whether records other than these need a shared part.

@@ -14,11 +14,14 @@ use support::captures::{find_call, strongswan_up};
 use support::namespace::Namespace;
 
 /// System calls of our own program in a call that changes the firewall, with glibc and strace's and nsenter's own
-/// on top. 233 were counted.
+/// on top. 238 were counted.
 const MOST_CALLS: usize = 250;
 
 /// The same where nothing is to be done. 76 were counted.
 const MOST_IDLE_CALLS: usize = 110;
+
+/// Bytes for iptables-restore, a third of them tests of what should be there. 1211 were counted.
+const MOST_TEXT: usize = 1280;
 
 /// What may differ for no reason of ours: numbers get longer, a buffer is filled in one go or in two.
 const SLACK: usize = 12;
@@ -33,7 +36,7 @@ fn an_up_and_a_down_start_one_program_and_do_not_cost_more_with_more_tunnels() {
             for cost in [few, many] {
                 assert_eq!(cost.programs, 1, "{backend}: {cost:?}");
                 assert!(cost.calls <= MOST_CALLS, "{backend}: {cost:?}");
-                assert!(cost.text <= 1024, "{backend}: {cost:?}");
+                assert!(cost.text <= MOST_TEXT, "{backend}: {cost:?}");
             }
             assert!(many.calls <= few.calls + SLACK, "{backend}: {few:?}, {many:?}");
             assert!(many.text <= few.text + SLACK, "{backend}: {few:?}, {many:?}");

@@ -100,6 +100,8 @@ pub struct EmulatedTables {
     pub fates: VecDeque<Fate>,
     /// What may happen at every restore.
     pub chance: Option<Chance>,
+    /// What the last restore was given.
+    pub last_text: String,
 }
 
 impl EmulatedTables {
@@ -146,6 +148,7 @@ impl Tables for EmulatedTables {
 
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         assert!(!text.is_empty(), "iptables-restore is started for nothing");
+        text.clone_into(&mut self.last_text);
         let fate = self.fates.pop_front();
         if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
             return Err(self.fail(ruleset, text, fate));
@@ -242,6 +245,7 @@ impl Default for World {
             death: None,
             fates: VecDeque::new(),
             chance: None,
+            last_text: String::new(),
         };
         Self {
             folder: scratch(),

@@ -8,6 +8,7 @@ mod blocked_pairs;
 mod comments;
 mod declared;
 mod downs;
+mod emptied;
 mod emulator;
 mod explained;
 mod folders;

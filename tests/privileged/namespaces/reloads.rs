@@ -8,11 +8,12 @@ use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, the_administrators};
 
 /// What administrators and other programs do to the tables.
-const WAYS: [&str; 6] = [
+const WAYS: [&str; 7] = [
     "restored",
     "flushed",
     "flushed and chains removed",
     "FORWARD flushed",
+    "PLUTO-FORWARD flushed",
     "a jump taken out",
     "wiped by nft",
 ];
@@ -27,6 +28,7 @@ fn reload(machine: &Namespace, family: Family, how: &str) {
             tables(&["-X"]);
         }
         "FORWARD flushed" => tables(&["-F", "FORWARD"]),
+        "PLUTO-FORWARD flushed" => tables(&["-F", "PLUTO-FORWARD"]),
         "a jump taken out" => tables(&["-D", "FORWARD", "-j", "PLUTO-FORWARD"]),
         "wiped by nft" => drop(machine.run(["/usr/sbin/nft", "flush", "ruleset"], "")),
         _ => panic!("{how}"),
@@ -172,5 +174,60 @@ fn jumps_that_somebody_doubled_do_not_disturb_the_rest_of_a_life() {
         machine.hook().must(&libreswan_up().opposite());
         assert_eq!(machine.listing(), Namespace::new(backend).listing(), "{backend}");
         assert!(!machine.state().exists());
+    }
+}
+
+/// Whichever of the chains that all tunnels need is emptied, and whichever packets the next change is for.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_next_call_refills_a_chain_that_somebody_has_emptied() {
+    const CHAINS: [&str; 10] = [
+        "INPUT",
+        "FORWARD",
+        "OUTPUT",
+        "PLUTO-INPUT",
+        "PLUTO-FORWARD",
+        "PLUTO-OUTPUT",
+        "PLUTO-DECRYPTED",
+        "PLUTO-ONWARD",
+        "PLUTO-I",
+        "PLUTO-O",
+    ];
+    std::thread::scope(|scope| {
+        for backend in VARIANTS {
+            for family in Family::ALL {
+                scope.spawn(move || {
+                    CHAINS.iter().for_each(|chain| assert_refilled(backend, family, chain));
+                });
+            }
+        }
+    });
+}
+
+/// Two tunnels of a family, one of which is up; a host has no packets to forward.
+fn assert_refilled(backend: Backend, family: Family, chain: &str) {
+    let [client, host] = match family {
+        Family::Ipv4 => [
+            libreswan_up(),
+            find_call("libreswan-5.4", "host-host", "up-host").of_tunnel(5),
+        ],
+        Family::Ipv6 => [
+            find_call("libreswan-5.4", "v6", "up-client-v6"),
+            find_call("libreswan-5.4", "v6", "up-client-v6")
+                .of_tunnel(5)
+                .saying("up-host-v6")
+                .with("PLUTO_MY_CLIENT", "2001:db8::1/128")
+                .with("PLUTO_PEER_CLIENT", "2001:db8::2/128"),
+        ],
+    };
+    for [stands, comes] in [[&client, &host], [&host, &client]] {
+        let machine = orderly(backend, std::slice::from_ref(stands));
+        let one = machine.ours();
+        let both = orderly(backend, &[stands.clone(), comes.clone()]).ours();
+        for (call, expected) in [(comes.clone(), both), (comes.clone().opposite(), one)] {
+            machine.tables(family, &["-F", chain]);
+            machine.hook().must(&call);
+            assert_eq!(machine.ours(), expected, "{backend}, {chain}, {call}");
+        }
     }
 }
