@@ -127,7 +127,7 @@ impl PruneReport {
 fn told(record: &TunnelRecord) -> String {
     let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
-        (None, Some(device)) => format!(", device {device}"),
+        (None, Some(device)) => format!(", interface {device}"),
         (None, None) => String::new(),
     };
     format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
