@@ -208,22 +208,27 @@ fn note_failed_up(options: &Options, daemon: Option<DaemonProcess>, namespace: u
     if error.exit_code() != 0 && event.daemon != Daemon::StrongSwan {
         return;
     }
+    let reason = match error {
+        // Without what the list says anyway.
+        HookError::Tolerated(error) => error.to_string(),
+        HookError::Arguments(_)
+        | HookError::Env(_)
+        | HookError::Settings(_)
+        | HookError::Surroundings { .. }
+        | HookError::Apply(_)
+        | HookError::Routing(_)
+        | HookError::NotRoot
+        | HookError::Refused(_)
+        | HookError::Output(_) => error.to_string(),
+    };
     let failed = FailedUp {
         tunnel: (**tunnel).clone(),
         daemon,
-        reason: one_line(&reason(error)).chars().take(LONGEST_REASON).collect(),
+        reason: one_line(&reason).chars().take(LONGEST_REASON).collect(),
         since: 0,
     };
     // The log has the failure, in one line.
     let _ = Store::note_failed_up(&options.state_dir, namespace, &failed);
-}
-
-/// Why a tunnel has no rules.
-fn reason(error: &HookError) -> String {
-    match error {
-        HookError::Tolerated(error) => error.to_string(),
-        other => other.to_string(),
-    }
 }
 
 /// The administrator's options for routes: from the command line, else from the stock scripts' own
