@@ -15,6 +15,7 @@ mod facts;
 mod find;
 mod forget;
 mod gateway;
+mod in_parts;
 mod replaced_route;
 mod restore;
 mod routing;
@@ -284,8 +285,9 @@ impl<'a, T: Tables> Engine<'a, T> {
                     added: Vec::new(),
                     recovery: Recovery::RollForward,
                 };
-                self.carry_out(&change)?;
+                self.carry_out_in_parts(change)?;
             }
+            self.store.forget_failed_ups_of(&daemon)?;
             self.store.unregister(&daemon)?;
         }
         Ok(())
@@ -351,6 +353,11 @@ impl<'a, T: Tables> Engine<'a, T> {
             },
             other => other,
         }
+    }
+
+    /// The same for a change that may be of very many tunnels.
+    fn carry_out_in_parts(&mut self, change: Change) -> Result<(), ApplyError> {
+        change.in_parts().iter().try_for_each(|part| self.carry_out(part))
     }
 
     fn attempt(&mut self, change: &Change) -> Result<(), ApplyError> {

@@ -45,7 +45,9 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
             for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
                 report.complain(&trouble);
             }
-            ground.open()?.tidy()?;
+            let store = ground.open()?;
+            store.forget_failed_ups()?;
+            store.tidy()?;
             report
         }
     };
@@ -166,20 +168,20 @@ fn take_out_chains<T: Tables>(
     jumps: JumpOwner,
     others: UserRules,
 ) -> Result<Purge, TablesError> {
-    let swept = purge(&IptablesSave::parse(&tables.save_all(ruleset)?), jumps, others);
-    if !swept.text.is_empty() {
-        tables.restore(ruleset, &swept.text)?;
+    let saved = IptablesSave::parse(&tables.save_all(ruleset)?);
+    let swept = purge(&saved, ruleset.backend, jumps, others);
+    if !swept.stages.is_empty() {
+        tables.restore(ruleset, &swept.text())?;
     }
     Ok(swept)
 }
 
 fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushReport) {
-    if !swept.text.is_empty() {
-        let (chains, jumps) = (swept.chains, swept.jumps);
+    if !swept.stages.is_empty() {
         report.say(format_args!(
             "{ruleset}: removed {}, {}",
-            counted(chains, "chain"),
-            counted(jumps, "jump")
+            counted(swept.chains(), "chain"),
+            counted(swept.jumps, "jump")
         ));
     }
     for (table, chain, rule) in &swept.user_rules {
@@ -253,11 +255,12 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
     for ruleset in rulesets(&programs) {
         match programs.save_all(ruleset) {
             Ok(listing) => {
-                let swept = purge(&IptablesSave::parse(&listing), jumps(store, ruleset), others);
-                if !swept.text.is_empty() {
+                let saved = IptablesSave::parse(&listing);
+                let swept = purge(&saved, ruleset.backend, jumps(store, ruleset), others);
+                if !swept.stages.is_empty() {
                     report.say(format_args!(
                         "# would change the {ruleset} tables:\n{}",
-                        swept.text.trim_end()
+                        swept.text().trim_end()
                     ));
                 }
             }

@@ -5,8 +5,10 @@
 //! `stop` is for after the daemon has ended.
 
 mod last_good;
+mod late_rules;
 
 use std::fmt::Write as _;
+use std::thread::sleep;
 
 use log::{error, warn};
 
@@ -18,11 +20,13 @@ use crate::cli::{Mode, Options};
 use crate::hook::{HookError, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
-use crate::record::{Record, Store};
+use crate::record::{LOCK_PAUSE, Record, Store};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
 use crate::words::counted;
 use last_good::LastGood;
+pub(super) use late_rules::tunnels_without_rules;
+use late_rules::{LateRules, install_late};
 
 type Session<'a> = Engine<'a, Programs<'a>>;
 
@@ -53,7 +57,7 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
                 refuse_openings(options)?;
             }
-            apply(options, settings, detail)?;
+            let code = apply(options, settings, detail)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
@@ -62,7 +66,7 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
                     last_good.path().display()
                 );
             }
-            Ok(0)
+            Ok(code)
         }
         (Err(error), Occasion::Change) => Err(error.into()),
         (Err(error), Occasion::Boot) => start_without_settings(options, &last_good, error, detail),
@@ -129,23 +133,67 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
     }
 }
 
-fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), HookError> {
+/// Makes everything as it is set. Returns the exit code: 1 if a tunnel that is up is still without
+/// rules.
+fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        return show(&ground, Some(settings), |session| plan_start(session, detail));
+        let late = late_lines(&ground);
+        show(&ground, Some(settings), |session| {
+            plan_start(session, detail).map(|text| late + &text)
+        })?;
+        return Ok(0);
     }
-    let mut changes = SettingsChanges::default();
-    let started = in_session(&ground, Some(settings), |session| {
-        changes = SettingsChanges::of(&session.plan_start()?);
-        session.start()
+    let parts = start_in_parts(&ground, &settings)?;
+    let mut tunnels = SettingsChanges::of(&parts).tunnels();
+    let mut late = LateRules::default();
+    let mut started = in_session(&ground, Some(settings.clone()), |session| {
+        tunnels = tunnels.max(SettingsChanges::of(&session.plan_start()?).tunnels());
+        let started = session.start()?;
+        late = install_late(&ground, session, &settings);
+        let standing = session.installed_records()?;
+        Ok(StartReport { standing, ..started })
     })?;
-    let standing = words(&started.standing, changes.tunnels());
-    print(&match (changed(&started), standing.is_empty()) {
-        (None, true) => "no gateway rules configured, nothing to do\n".to_owned(),
-        (None, false) => format!("nothing to change: {standing}\n"),
-        (Some(_), true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
-        (Some(_), false) => format!("applied: {standing}\n"),
-    })
+    started.changed.extend(parts.iter().map(|part| part.ruleset));
+    let standing = words(&started.standing, tunnels);
+    let mut text = match (changed(&started).is_some() || late.installed > 0, standing.is_empty()) {
+        (false, true) => "no gateway rules configured, nothing to do\n".to_owned(),
+        (false, false) => format!("nothing to change: {standing}\n"),
+        (true, true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
+        (true, false) => format!("applied: {standing}\n"),
+    };
+    if late.installed > 0 {
+        let tunnels = counted(late.installed, "tunnel");
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "installed the rules of {tunnels} up without");
+    }
+    print(&text)?;
+    Ok(u8::from(late.failed > 0))
+}
+
+/// Which tunnels that are up without rules would get them.
+fn late_lines(ground: &CommandContext<'_>) -> String {
+    let late = tunnels_without_rules(ground).into_iter();
+    let lines = late.map(|failed| {
+        let (connection, network) = (&failed.tunnel.connection, &failed.tunnel.remote_client);
+        format!("# {connection} ({network}): up without rules, they would be installed\n")
+    });
+    lines.collect()
+}
+
+/// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
+/// waits for one of them at most. Returns the parts.
+fn start_in_parts(ground: &CommandContext<'_>, settings: &Settings) -> Result<Vec<Change>, HookError> {
+    let store = ground.peek();
+    let context = context(ground, &store, Some(settings.clone()))?;
+    let mut programs = ground.programs(&store);
+    let parts = Engine::new(&store, &mut programs, context.clone()).plan_start_parts()?;
+    for part in &parts {
+        in_session_with(ground, |_| Ok(context.clone()), |session| session.start_part(part))?;
+        // Whoever waits for the lock looks that often.
+        sleep(LOCK_PAUSE);
+    }
+    Ok(parts)
 }
 
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
@@ -255,17 +303,25 @@ fn in_session(
     settings: Option<Settings>,
     change: impl FnOnce(&mut Session<'_>) -> Result<StartReport, ApplyError>,
 ) -> Result<StartReport, HookError> {
+    in_session_with(ground, |store| context(ground, store, settings), change)
+}
+
+fn in_session_with<R>(
+    ground: &CommandContext<'_>,
+    context: impl FnOnce(&Store) -> Result<Context, HookError>,
+    change: impl FnOnce(&mut Session<'_>) -> Result<R, ApplyError>,
+) -> Result<R, HookError> {
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
-    let context = context(ground, &store, settings)?;
+    let context = context(&store)?;
     let mut session = Engine::new(&store, &mut programs, context);
-    let started = session.housekeep().and_then(|()| change(&mut session));
+    let changed = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.tidy();
     drop(store);
     close_late(ground.options, ground.namespace);
-    let started = started?;
+    let changed = changed?;
     tidied?;
-    Ok(started)
+    Ok(changed)
 }
 
 /// Prints what a command would change, and changes nothing.

@@ -14,8 +14,8 @@ use nix::libc;
 use super::error::RecordError;
 use super::file::{check_folder, ensure_folder};
 
-/// The longest pause between two tries.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause between two tries to take the lock.
+pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock of one network namespace's record, held until it is dropped.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ fn wait<T>(
             });
         }
         sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
-        pause = (pause * 2).min(PAUSE);
+        pause = (pause * 2).min(LOCK_PAUSE);
     }
 }
 
