@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tunnel::outer;
-use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
+use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Ruleset, SavedTable, Section, Table};
 use crate::plan::{
-    DesiredState, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, move_jumps, release_base_chains,
+    DesiredState, Drift, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, missing_user_jumps,
+    move_jumps, release_base_chains,
 };
 use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Journal, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit, Network};
@@ -471,6 +472,15 @@ impl<T: Tables> Engine<'_, T> {
         Ok(true)
     }
 
+    fn note_missing_jumps(&mut self, ruleset: Ruleset, missing: &[Drift]) {
+        for drift in missing {
+            let note = Note::NoUserJump(ruleset, drift.clone());
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+
     fn stands_as_it_should(
         &mut self,
         ruleset: Ruleset,
@@ -480,6 +490,9 @@ impl<T: Tables> Engine<'_, T> {
         let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
         for table in tables {
             let listing = SavedTable::parse(&self.tables.save(ruleset, *table)?, *table);
+            if *table == Table::Filter {
+                self.note_missing_jumps(ruleset, &missing_user_jumps(all_rules, &listing, jump_config));
+            }
             if !is_installed(all_rules, *table, &listing, jump_config) {
                 return Ok(false);
             }

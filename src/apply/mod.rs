@@ -29,8 +29,8 @@ use ipnet::IpNet;
 use crate::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Backend, ChainName, Ruleset, SavedTable, Section, Table, restore_text};
 use crate::plan::{
-    DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
-    transition,
+    DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults,
+    rebuild, transition,
 };
 use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
@@ -112,6 +112,8 @@ pub enum Note {
         /// The keys.
         keys: Vec<&'static str>,
     },
+    /// No packet comes to our rules, where the administrator puts in the jumps.
+    NoUserJump(Ruleset, Drift),
     /// `when-down = "block"` guards nothing that a tunnel without a network of its own sends.
     GuardsNothing {
         /// The connection.
@@ -128,6 +130,7 @@ impl fmt::Display for Note {
                 f,
                 "the nat table of {ruleset} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
             ),
+            Self::NoUserJump(ruleset, drift) => write!(f, "{ruleset} {drift}: no packet comes to our rules there"),
             Self::GuardsNothing { connection, address } => write!(
                 f,
                 "{connection}: when-down = \"block\" clear_text_blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name its interface in only-ipsec"

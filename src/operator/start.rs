@@ -8,7 +8,7 @@ mod last_good;
 
 use std::fmt::Write as _;
 
-use log::{error, warn};
+use log::error;
 
 use super::command_context::{CommandContext, print};
 use super::settings_changes::SettingsChanges;
@@ -53,12 +53,12 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
                 refuse_openings(options)?;
             }
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, occasion)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
-                warn!(
-                    "{}: cannot keep the settings for a boot with broken ones: {error}",
+                error!(
+                    "start: WARNING: {}: cannot keep the settings for a boot with broken ones: {error}",
                     last_good.path().display()
                 );
             }
@@ -80,7 +80,7 @@ fn start_without_settings(
     error!("start: {broken}");
     match last_good.load() {
         Ok(Some(settings)) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: installed the settings that were good last instead: {}",
                 last_good.path().display()
@@ -95,7 +95,7 @@ fn start_without_settings(
         .and_then(|text| only_ipsec(&text))
     {
         Some(settings) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: no settings were good before; installed only-ipsec of the broken ones, and nothing else"
             );
@@ -129,7 +129,7 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
     }
 }
 
-fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), HookError> {
+fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasion) -> Result<(), HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
         return show(&ground, Some(settings), |session| plan_start(session, detail));
@@ -137,7 +137,12 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), Ho
     let mut changes = SettingsChanges::default();
     let started = in_session(&ground, Some(settings), |session| {
         changes = SettingsChanges::of(&session.plan_start()?);
-        session.start()
+        let started = session.start()?;
+        // At boot the administrator's firewall comes later.
+        if occasion == Occasion::Change {
+            session.notes().iter().for_each(|note| error!("start: WARNING: {note}"));
+        }
+        Ok(started)
     })?;
     let standing = words(&started.standing, changes.tunnels());
     print(&match (changed(&started), standing.is_empty()) {

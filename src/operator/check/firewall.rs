@@ -240,7 +240,7 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
                 "packets hit that rule before (or after) the tunnel rules",
                 "pluto-updown restore puts our jump in its place again; see who puts rules on that side of it",
             )),
-            DriftKind::NoUserJump(_) => findings.push(Finding::wrong(
+            DriftKind::NoUserJump(..) => findings.push(Finding::wrong(
                 format_args!("{ruleset} {drift}"),
                 "no packet comes to the rules of any tunnel there",
                 "put the jump into your own rules, or take place = \"own\" out of the settings",
