@@ -377,7 +377,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
         self.store.begin(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
-            Err(error) if stood && may_be_drift(&error) => self.rebuild(&journal, removed, added),
+            // Also at the first `up`, when another firewall may have loaded its rules meanwhile.
+            Err(error) if may_be_drift(&error) => self.rebuild(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {
