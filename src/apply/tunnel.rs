@@ -70,10 +70,7 @@ impl<T: Tables> Engine<'_, T> {
     /// go with it.
     pub fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
-        let (ruleset, old, id) = match self.find_record(tunnel, &key)? {
-            Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
-            None => self.place(tunnel, &key)?,
-        };
+        let (ruleset, old, id) = self.find_or_place(tunnel, &key)?;
         let recovery = match tunnel.up_counting {
             UpCounting::Counted => Recovery::RollForward,
             UpCounting::Single | UpCounting::Instances => Recovery::RollBack,
@@ -136,7 +133,7 @@ impl<T: Tables> Engine<'_, T> {
         old: Option<&TunnelRecord>,
         mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
-        let (tunnel, peers) = (&record.tunnel, record.peers());
+        let (tunnel, peers, ipcomp_hosts) = (&record.tunnel, record.peers(), record.ipcomp_hosts());
         let (esp, nat_exemption) = self.of_all_tunnels(old);
         let recorded = || old.map(|old| kept_sources(&old.tunnel_rules)).unwrap_or_default();
         let asked = || self.context.ask_connected.filter(|_| policy.bypasses_connected())?();
@@ -152,6 +149,7 @@ impl<T: Tables> Engine<'_, T> {
             connected: &connected,
             esp,
             peers: &peers,
+            ipcomp_hosts: &ipcomp_hosts,
             nat_exemption,
             mark,
             interfaces: &interfaces,
@@ -303,7 +301,7 @@ impl<T: Tables> Engine<'_, T> {
         let other_family = tunnel
             .remote_host
             .is_some_and(|peer| Family::of_address(peer) != tunnel.family());
-        let is_anothers = self.find_record(tunnel, &key)?.is_some();
+        let is_anothers = self.is_recorded(tunnel, &key)?;
         Ok(Plan {
             changes: match other_family && !is_anothers {
                 true => self.plan_esp_peer_close(key.ids())?,
@@ -323,7 +321,10 @@ impl<T: Tables> Engine<'_, T> {
         alike: &[TunnelRecord],
         old: &TunnelRecord,
     ) -> Result<TunnelRecord, ApplyError> {
-        let unchanged = |record: &TunnelRecord| (record.policy.clone(), record.tunnel.host_access, record.peers());
+        let unchanged = |record: &TunnelRecord| {
+            let hosts = (record.peers(), record.ipcomp_hosts());
+            (record.policy.clone(), record.tunnel.host_access, hosts)
+        };
         if unchanged(&left) == unchanged(old) {
             return Ok(left);
         }

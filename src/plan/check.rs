@@ -32,7 +32,7 @@ pub enum PlanFault {
     },
     /// A rule that changes a packet stands elsewhere than in a tunnel's own chain of the table that
     /// is for it, filled from the start.
-    #[error("a translation in {chain}: {rule}")]
+    #[error("an address translation in {chain}: {rule}")]
     Translation {
         /// The chain.
         chain: ChainName,
@@ -41,7 +41,7 @@ pub enum PlanFault {
     },
     /// A rule sets or clears a bit of the mark elsewhere than where the consent of a first tunnel
     /// is noted and asked for.
-    #[error("a change of the mark in {chain}: {rule}")]
+    #[error("a change of the packet mark in {chain}: {rule}")]
     Mark {
         /// The chain.
         chain: ChainName,
@@ -50,7 +50,7 @@ pub enum PlanFault {
     },
     /// A rule leads from a chain that there is for each tunnel or block to one that leads to all of
     /// them.
-    #[error("a filter_path from {chain} to all tunnels: {rule}")]
+    #[error("a jump from {chain} to all tunnels: {rule}")]
     NoTree {
         /// The chain.
         chain: ChainName,
@@ -58,7 +58,7 @@ pub enum PlanFault {
         rule: Rule,
     },
     /// A rule leads to what a tunnel allows or changes without asking for its policy or its device.
-    #[error("a way into {target} that asks for neither a policy nor a device: {rule}")]
+    #[error("a jump to {target} that matches neither an IPsec policy nor an interface: {rule}")]
     NoPolicyMatch {
         /// The tunnel's chain.
         target: ChainName,

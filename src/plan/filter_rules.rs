@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::identity::TunnelId;
 use super::tunnel::{AllowedTraffic, FilterPath, connection_comment};
-use crate::netfilter::{CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
+use crate::netfilter::{Comment, CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
 use crate::selector::{Network, Protocol, Traffic};
 use crate::settings::{Allow, Policy, Service};
 use crate::updown_env::{LogGroup, Tunnel};
@@ -166,12 +166,27 @@ fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) 
         .collect()
 }
 
+/// A rule of a tunnel's in a chain that it shares with others, with the tunnel's short name.
+///
+/// Tunnels between the same networks and with one reqid would otherwise have equal rules there.
+/// iptables deletes the first of several, and where that is another tunnel's, the rules that stay
+/// are in another order than they were made in.
+pub(super) fn named_rule(id: &TunnelId, matches: Vec<Match>, target: Target) -> Rule {
+    let name = Comment::try_from(id.to_string()).ok().map(Match::Comment);
+    Rule {
+        matches: matches.into_iter().chain(name).collect(),
+        target,
+    }
+}
+
 /// The rules that drop a tunnel's packets by which it is known, and log them where that is asked
 /// for.
 pub(super) fn log_and_drop(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
     let logged = PacketLogger { id, policy }.denied(matches.clone());
-    let target = Target::Drop;
-    logged.into_iter().chain([Rule { matches, target }]).collect()
+    logged
+        .into_iter()
+        .chain([named_rule(id, matches, Target::Drop)])
+        .collect()
 }
 
 /// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's

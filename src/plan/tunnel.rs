@@ -17,7 +17,7 @@ use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, Pol
 use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Family, Interface, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
-use crate::updown_env::{ClientTranslation, Compression, HostAccess, SaMatch, Scope, Tunnel};
+use crate::updown_env::{ClientTranslation, HostAccess, SaMatch, Scope, Tunnel};
 
 /// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less
 /// what that gets wrong, and less what the administrator has set otherwise.
@@ -68,19 +68,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
     if let Some(translation) = tunnel.translation {
         add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }
-    if let Some((me, peer)) = ipcomp_hosts(tunnel) {
-        tunnel_rules.attach(TunnelChain {
-            path: PacketPath::Input,
-            precedence: Precedence::Ipcomp,
-            name: tunnel_chain_name(id, "C"),
-            remote: Network::host(peer),
-            conditions: vec![ipcomp_matches(tunnel, me, peer)],
-            rules: vec![Rule {
-                matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
-                target: Target::Accept,
-            }],
-        });
-    }
+    add_ipcomp(&mut tunnel_rules, tunnel, id, context.ipcomp_hosts);
     add_mss_clamp(&mut tunnel_rules, tunnel, id, context, exit_interface);
     nat::add_nat(&mut tunnel_rules, tunnel, id, context, exit_interface)?;
     if context.esp == Esp::Negotiated {
@@ -106,6 +94,8 @@ pub struct PolicyContext<'a> {
     pub esp: Esp,
     /// The addresses of its peers; strongSwan can have one up with several.
     pub peers: &'a BTreeSet<IpAddr>,
+    /// The addresses of this gateway and of each peer that compresses, in pairs.
+    pub ipcomp_hosts: &'a BTreeSet<(IpAddr, IpAddr)>,
     /// Whether there is anything that a tunnel whose addresses are left to other rules has to be
     /// led past.
     pub nat_exemption: NatExemption,
@@ -132,15 +122,13 @@ pub enum NatExemption {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// It is not known which address is to be hidden behind.
-    #[error(
-        "nat = \"masquerade\": the gateway has no single address of its own in {local}; say which, nat = \"ADDRESS\""
-    )]
+    #[error("nat = \"masquerade\": the gateway has no address in {local}, or several; name one, nat = \"ADDRESS\"")]
     NoLocalAddress {
         /// What is behind us by the tunnel's selector.
         local: Network,
     },
     /// Packets from the address would not go into the tunnel.
-    #[error("nat = \"{address}\": not an address in {local}, so that nothing from it would go into the tunnel")]
+    #[error("nat = \"{address}\": not an address in {local}, packets from it would not enter the tunnel")]
     AddressOutside {
         /// The address.
         address: IpAddr,
@@ -155,7 +143,7 @@ pub enum PolicyError {
     },
     /// Its two ends are one network.
     #[error(
-        "when-down = \"block\": both networks of the tunnel are {network}; say which are to be held apart, between = [[\"OURS\", \"THEIRS\"]]"
+        "when-down = \"block\": both networks of the tunnel are {network}; name the pair to block, between = [[\"OURS\", \"THEIRS\"]]"
     )]
     SameNetwork {
         /// The network.
@@ -244,10 +232,8 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
         let known = tunnel_matches(tunnel, path, None, None);
         let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
         for matches in filter_rules::left(tunnel, allow) {
-            let rule = Rule {
-                matches: among(&known, matches),
-                target: Target::Return,
-            };
+            let matches = among(&known, matches);
+            let rule = filter_rules::named_rule(id, matches, Target::Return);
             tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
         }
         for rule in filter_rules::log_and_drop(id, policy, known) {
@@ -568,18 +554,35 @@ pub(super) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
     Comment::try_from(tunnel.connection.comment()).ok()
 }
 
-/// The two gateways between which a tunnel's packets may arrive as IP in IP.
+/// Accepts packets of compressing peers that were not worth compressing, which arrive as IP in IP
+/// between the gateways. Each peer that has the tunnel up has rules of its own.
+///
+/// In the buckets that are asked first, because a restricted tunnel to everywhere would drop them.
 ///
 /// Not where the inner family is another than the outer one: those packets belong to the other
 /// family's ruleset, and strongSwan's script never let them in either.
-fn ipcomp_hosts(tunnel: &Tunnel) -> Option<(IpAddr, IpAddr)> {
+fn add_ipcomp(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, hosts: &BTreeSet<(IpAddr, IpAddr)>) {
     let of_this_family = |address: &IpAddr| Family::of_address(*address) == tunnel.family();
-    match tunnel.compression {
-        Compression::None => None,
-        Compression::Ipcomp => tunnel
-            .local_host
-            .filter(of_this_family)
-            .zip(tunnel.remote_host.filter(of_this_family)),
+    let mut hosts = hosts
+        .iter()
+        .filter(|(local, remote)| of_this_family(local) && of_this_family(remote))
+        .peekable();
+    if hosts.peek().is_none() {
+        return;
+    }
+    let name = tunnel_chain_name(id, "C");
+    let accept = Rule {
+        matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
+        target: Target::Accept,
+    };
+    tunnel_rules.add_chain(PacketPath::Input.table(), &name, [accept]);
+    for (local, remote) in hosts {
+        let bucket = DispatchBucket::for_remote(PacketPath::Input, Precedence::Ipcomp, &Network::host(*remote));
+        let jump = Rule {
+            matches: ipcomp_matches(tunnel, *local, *remote),
+            target: Target::Jump(name.clone()),
+        };
+        tunnel_rules.add_to_bucket(bucket, RulePosition::Head, jump);
     }
 }
 

@@ -52,9 +52,9 @@ impl Store {
     }
 
     fn note(&self, journal: &Journal) -> Result<(), RecordError> {
-        self.invalidate();
-        file::write(&self.folder.join("pending.new"), journal)?;
-        file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
+        let new = self.folder.join("pending.new");
+        let noted = file::write(&new, journal).and_then(|()| file::rename(&new, &self.folder.join("pending")));
+        self.made("pending", noted)
     }
 
     /// Makes the note of a change that was abandoned say that nothing goes and nothing comes, but
@@ -144,12 +144,22 @@ impl Store {
     /// # Errors
     /// If the file cannot be removed.
     pub fn clear_journal(&self) -> Result<(), RecordError> {
-        self.invalidate();
-        file::remove(&self.folder.join("pending"))
+        let removed = file::remove(&self.folder.join("pending"));
+        self.removed("pending", removed)
     }
 
     fn settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
-        self.invalidate();
+        let settled = self.try_settle_files(journal, recovery);
+        match recovery {
+            Recovery::RollForward => self.settled(journal.ruleset, [&journal.removed, &journal.added], settled),
+            Recovery::RollBack => {
+                self.invalidate();
+                settled
+            }
+        }
+    }
+
+    fn try_settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
         let ruleset = journal.ruleset;
         match recovery {
             Recovery::RollForward => {

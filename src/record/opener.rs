@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tunnel::TunnelRecord;
 use crate::settings::Policy;
-use crate::updown_env::{HostAccess, PeerText, Tunnel};
+use crate::updown_env::{Compression, HostAccess, PeerText, Tunnel};
 
 /// How many ups that an older version of this program has counted, and did not tell apart, are told
 /// apart now.
@@ -39,6 +39,9 @@ pub struct Opener {
     pub unique_id: Option<u32>,
     /// Whether the gateway's own addresses were to be reached through the tunnel too.
     pub host_access: HostAccess,
+    /// Whether its peer compresses, where that differs from what the record says of the tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// What was set for this one, where that differs from the record's policy, which is what all of
     /// them allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +75,7 @@ impl Opener {
             remote_host: tunnel.remote_host,
             unique_id: tunnel.unique_id,
             host_access: tunnel.host_access,
+            compression: Some(tunnel.compression),
             policy: Some(policy),
         }
     }
@@ -86,6 +90,7 @@ impl Opener {
             remote_host: self.remote_host,
             unique_id: self.unique_id,
             host_access: self.host_access,
+            compression: self.compression.unwrap_or(tunnel.compression),
             ..tunnel.clone()
         }
     }
@@ -122,6 +127,7 @@ impl TunnelRecord {
     pub fn opened_by(&self) -> Vec<Opener> {
         let own = |opener: &Opener| Opener {
             policy: opener.policy.clone().or_else(|| Some(self.policy.clone())),
+            compression: opener.compression.or(Some(self.tunnel.compression)),
             ..opener.clone()
         };
         match self.openers.is_empty() {
@@ -148,8 +154,10 @@ impl TunnelRecord {
         let policy = Policy::of_all(openers.iter().filter_map(|opener| opener.policy.as_ref()));
         let closed = openers.iter().any(|opener| opener.host_access == HostAccess::NotAsked);
         let last = openers.last().map(|opener| opener.tunnel(&self.tunnel));
+        let compression = last.as_ref().map(|last| last.compression);
         for opener in &mut openers {
             opener.policy = opener.policy.take().filter(|own| *own != policy);
+            opener.compression = opener.compression.filter(|own| Some(*own) != compression);
         }
         Self {
             count: u32::try_from(openers.len()).unwrap_or(u32::MAX),
@@ -193,6 +201,13 @@ impl TunnelRecord {
         });
         let openers = openers.collect();
         self.with_openers(openers)
+    }
+
+    /// The addresses of the gateways, in pairs, of each that has it up and compresses.
+    #[must_use]
+    pub fn ipcomp_hosts(&self) -> BTreeSet<(IpAddr, IpAddr)> {
+        let views = self.views().into_iter();
+        views.filter_map(|(tunnel, _)| tunnel.ipcomp_hosts()).collect()
     }
 
     /// The addresses of the peers of those that have it up.

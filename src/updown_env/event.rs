@@ -127,6 +127,16 @@ impl Tunnel {
     pub fn family(&self) -> Family {
         self.local_client.family()
     }
+
+    /// The gateway's and the peer's address, between which packets that were not worth compressing
+    /// arrive as IP in IP; none if the peer does not compress.
+    #[must_use]
+    pub fn ipcomp_hosts(&self) -> Option<(IpAddr, IpAddr)> {
+        match self.compression {
+            Compression::None => None,
+            Compression::Ipcomp => self.local_host.zip(self.remote_host),
+        }
+    }
 }
 
 /// How many tunnels of one connection and one pair of selectors a daemon can have at a time, and

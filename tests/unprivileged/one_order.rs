@@ -202,6 +202,12 @@ fn mixed() -> Vec<Tunnel> {
             "PLUTO_MY_CLIENT",
             "10.1.0.1/32",
         ),
+        // Between the same networks, with one reqid: the rules that judge what they refuse are equal but for the ports.
+        plain("list-i", 16421, "10.9.0.0/24"),
+        narrowed(plain("list-j", 16421, "10.9.0.0/24")),
+        plain("list-k", 16421, "10.9.0.0/24"),
+        narrowed(plain("shut-l", 16425, "10.9.0.0/24")),
+        plain("shut-m", 16425, "10.9.0.0/24"),
     ];
     calls.iter().map(|call| tunnel(call)).collect()
 }
@@ -223,6 +229,11 @@ host-access = \"no\"
 [[connection]]
 name = \"shut-*\"
 allow = \"none\"
+[[connection]]
+name = \"list-*\"
+allow = [\"tcp/22\", \"udp/53\"]
+host-access = \"yes\"
+log = \"denied\"
 [[connection]]
 name = \"hidden-*\"
 nat = \"masquerade\"

@@ -78,6 +78,35 @@ impl Gateway {
         ))
     }
 
+    /// The same of a peer at this address that compresses, or not, with a child to everywhere.
+    fn everywhere(&self, peer: &str, number: u32, compresses: bool) -> Tunnel {
+        let [near, _] = self.networks();
+        let ours = told("192.0.2.1", self.family);
+        let far = told("0.0.0.0/0", self.family);
+        let call = strongswan("up-client", "net", 1, &near, &far);
+        let call = with(&with(&call, "PLUTO_ME", &ours), "PLUTO_PEER", &told(peer, self.family));
+        let call = with(
+            &with(&call, "PLUTO_PEER_ID", peer),
+            "PLUTO_UNIQUEID",
+            &number.to_string(),
+        );
+        tunnel(&match compresses {
+            true => with(&call, "PLUTO_IPCOMP", "1"),
+            false => call,
+        })
+    }
+
+    /// What becomes of IP in IP out of the tunnel from a peer, which was not worth compressing.
+    fn uncompressed_verdict(&mut self, peer: &str) -> Verdict {
+        let [from, to] = [peer, "192.0.2.1"].map(|address| told(address, self.family));
+        let protocol = match self.family {
+            Family::Ipv4 => 4,
+            Family::Ipv6 => 41,
+        };
+        let packet = Packet::between(&from, &to).protocol(protocol).in_by_ipsec("eth0", 1);
+        trace(self.world.tables.book(self.family), &packet).verdict
+    }
+
     /// The same of a road warrior without a virtual address.
     fn road(&self, peer: &str, number: u32, reqid: u32, host: u8) -> Tunnel {
         let [address, network] = ["", "/32"].map(|end| told(&format!("203.0.113.{host}{end}"), self.family));
@@ -171,6 +200,46 @@ fn openers_with_different_services_are_allowed_those_of_both() {
         );
         gateway.world.down(&ssh);
         gateway.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn what_a_peer_did_not_compress_passes_as_long_as_that_peer_has_the_tunnel_up() {
+    let peers @ [anna, ben, eve] = ["198.51.100.7", "203.0.113.7", "203.0.113.9"];
+    for allow in ["all", "replies", "none"] {
+        let settings = format!("[tunnel]\nnat = \"leave\"\nallow = \"{allow}\"\n");
+        for mut gateway in gateways(&settings) {
+            // Restricted to everywhere: what is not from one of them meets a DROP.
+            let other = if allow == "all" { Verdict::Policy } else { Verdict::Drop };
+            let [anna, ben] = [(anna, 1), (ben, 2)].map(|(peer, number)| gateway.everywhere(peer, number, true));
+            // Her peer does not compress.
+            let eve = gateway.everywhere(eve, 3, false);
+            let stages: [(&[&Tunnel], _); 4] = [
+                (&[&anna], [Verdict::Accept, other, other]),
+                (&[&anna, &ben], [Verdict::Accept, Verdict::Accept, other]),
+                (&[&anna, &ben, &eve], [Verdict::Accept, Verdict::Accept, other]),
+                (&[&ben, &eve], [other, Verdict::Accept, other]),
+            ];
+            let mut are_up: Vec<&Tunnel> = Vec::new();
+            for (wanted, verdicts) in stages {
+                for gone in are_up.iter().filter(|tunnel| !wanted.contains(tunnel)) {
+                    gateway.world.down(gone);
+                }
+                for come in wanted.iter().filter(|tunnel| !are_up.contains(tunnel)) {
+                    gateway.world.up(come);
+                }
+                are_up = wanted.to_vec();
+                let found = peers.map(|peer| gateway.uncompressed_verdict(peer));
+                assert_eq!(found, verdicts, "{allow}");
+                gateway.world.start().expect("a start");
+                let found = peers.map(|peer| gateway.uncompressed_verdict(peer));
+                assert_eq!(found, verdicts, "{allow}, after a start");
+            }
+            for gone in are_up {
+                gateway.world.down(gone);
+            }
+            gateway.assert_nothing_is_left();
+        }
     }
 }
 
@@ -457,7 +526,7 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
         };
         assert!(
             note.starts_with(
-                "net has the selectors and the reqid of net for anna, but another mss: that of net for anna applies"
+                "net has the selectors and the reqid of net for anna, but another mss: both use that of net for anna;"
             ),
             "{note}"
         );

@@ -92,6 +92,7 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
         policy: &crate::support::world::nat_left_alone().tunnel,
         esp: Esp::Leave,
         peers: &BTreeSet::new(),
+        ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Never,
         connected: &[],
         mark: MarkBit::DEFAULT,

@@ -38,6 +38,7 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
         policy: &policy,
         esp: Esp::default(),
         peers: &BTreeSet::new(),
+        ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Never,
         connected: &[],
         mark: MarkBit::DEFAULT,

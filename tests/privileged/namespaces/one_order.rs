@@ -112,3 +112,37 @@ fn tunnels_that_overlap_stand_in_one_order_in_the_kernel_whichever_came_up_last(
         assert_one_order(backend, Family::Ipv6, V6);
     }
 }
+
+/// Restricted tunnels between the same networks and with one reqid, of which one is for TCP alone: what refuses for one is equal to what
+/// refuses for the other, but for the names.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_down_of_one_of_two_alike_leaves_the_rules_that_a_restore_would_make() {
+    const ALIKE: &str = "[tunnel]\nallow = [\"tcp/22\", \"udp/53\"]\nhost-access = \"yes\"\nlog = \"denied\"\n";
+    for (backend, family) in VARIANTS
+        .into_iter()
+        .flat_map(|backend| Family::ALL.map(|family| (backend, family)))
+    {
+        let far = match family {
+            Family::Ipv4 => V4[0][1],
+            Family::Ipv6 => V6[0][1],
+        };
+        let narrowed = |call: Call| call.with("PLUTO_MY_PROTOCOL", "6").with("PLUTO_PEER_PROTOCOL", "6");
+        let [wide, narrow, twin] = ["wide", "narrow", "twin"].map(|name| up(family, [name, far]));
+        let tunnels = [wide, narrowed(narrow), twin];
+        for gone in &tunnels {
+            let machine = Namespace::new(backend);
+            machine.settings(ALIKE);
+            tunnels.iter().for_each(|up| machine.hook().must(up));
+            machine.hook().must(&gone.clone().opposite());
+            let left = rules(&machine, family);
+            let status = machine.hook().operate(&["status"]);
+            let name = gone.get("PLUTO_CONNECTION");
+            assert_eq!(status.code, Some(0), "{backend} {family} {name}: {}", status.out_text());
+            machine.tables(family, &["-F"]);
+            machine.tables(family, &["-X"]);
+            assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
+            assert_eq!(rules(&machine, family), left, "{backend} {family} {name}");
+        }
+    }
+}

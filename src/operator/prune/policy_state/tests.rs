@@ -37,6 +37,7 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
         policy: &policy,
         esp: Esp::default(),
         peers: &BTreeSet::new(),
+        ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Never,
         connected: &[],
         mark: MarkBit::DEFAULT,
