@@ -90,6 +90,12 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         started.standing = self.installed_records()?;
+        let is_missing = |family: &Family| {
+            let backend = self.tables.default_backend(*family);
+            matches!(backend, Err(TablesError::NoFamily(_))) && self.is_set_for(*family)
+        };
+        let missing: Vec<_> = Family::ALL.into_iter().filter(is_missing).collect();
+        self.notes.extend(missing.into_iter().map(Note::NoFamily));
         Ok(started)
     }
 

@@ -35,6 +35,7 @@ use crate::plan::{
 };
 use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
+use crate::selector::Family;
 use crate::settings::Settings;
 use crate::updown_env::{ConnectionName, PeerText};
 
@@ -68,6 +69,9 @@ pub struct Context {
     /// The largest packets that the paths to peers take, in bytes; needed only where segments are
     /// to fit them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
+    /// Asks for one of them where it turns out to be needed: a `down` can change the rules of the
+    /// tunnels that stay, and an `up` those of others that the kernel cannot tell apart.
+    pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// What the administrator has set.
     pub settings: Settings,
     /// Whether that is known.
@@ -113,6 +117,8 @@ pub enum Note {
         /// The keys.
         keys: Vec<&'static str>,
     },
+    /// Something is set for a family that this kernel does not have, or not yet.
+    NoFamily(Family),
     /// No packet comes to our rules, where the administrator puts in the jumps.
     NoUserJump(Ruleset, Drift),
     /// `when-down = "block"` guards nothing that a tunnel without a network of its own sends.
@@ -130,6 +136,10 @@ impl fmt::Display for Note {
             Self::NotExempt(ruleset) => write!(
                 f,
                 "{ruleset}: the nat table takes no rules, tunnels are not exempted from NAT; if they need not be, set nat = \"leave\""
+            ),
+            Self::NoFamily(family) => write!(
+                f,
+                "no rules for {family}: this kernel does not have it yet; load its module before, or run start again then"
             ),
             Self::NoUserJump(ruleset, drift) => write!(f, "{ruleset} {drift}: no packet comes to our rules there"),
             Self::GuardsNothing { connection, address } => write!(

@@ -18,8 +18,8 @@ use crate::record::{DaemonProcess, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
 use crate::words::counted;
-use crate::xfrm::policies;
-use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state};
+use crate::xfrm::{XfrmSa, policies, sas};
+use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state, sa_state};
 pub(super) use policy_state::{PolicyState, PruneDoubt};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
@@ -168,6 +168,19 @@ pub(super) fn policy_states(records: &[(Ruleset, &TunnelRecord)]) -> Result<Vec<
     let states = records
         .iter()
         .map(|(_, record)| policy_state(record, life(record), &kernel));
+    let states: Vec<_> = states.collect();
+    if !states.contains(&PolicyState::Gone) {
+        return Ok(states);
+    }
+    let mut by_reqid: BTreeMap<u32, Vec<XfrmSa>> = BTreeMap::new();
+    for sa in sas().map_err(RoutingError::from)? {
+        by_reqid.entry(sa.reqid).or_default().push(sa);
+    }
+    let sas = |record: &TunnelRecord| by_reqid.get(&record.reqid()?).map(Vec::as_slice);
+    let states = records
+        .iter()
+        .zip(states)
+        .map(|((_, record), state)| sa_state(record, state, sas(record).unwrap_or_default()));
     Ok(states.collect())
 }
 

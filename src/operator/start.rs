@@ -7,6 +7,7 @@
 mod last_good;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::thread::sleep;
 
 use log::error;
@@ -14,9 +15,9 @@ use log::error;
 use super::command_context::{CommandContext, print};
 use super::settings_changes::SettingsChanges;
 use super::{Consent, Detail};
-use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
+use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, Note, StartReport};
 use crate::cli::{Mode, Options};
-use crate::hook::{HookError, close_late, know_recorded_tunnels};
+use crate::hook::{HookError, clear_dead_routes, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{LOCK_PAUSE, Record, Store};
@@ -140,10 +141,10 @@ fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasi
     let mut started = in_session(&ground, Some(settings), |session| {
         tunnels = tunnels.max(SettingsChanges::of(&session.plan_start()?).tunnels());
         let started = session.start()?;
-        // At boot the administrator's firewall comes later.
-        if occasion == Occasion::Change {
-            session.notes().iter().for_each(|note| error!("start: WARNING: {note}"));
-        }
+        let notes = session.notes().iter();
+        notes
+            .filter(|note| is_worth_a_warning(note, occasion, &options.root))
+            .for_each(|note| error!("start: WARNING: {note}"));
         Ok(started)
     })?;
     started.changed.extend(parts.iter().map(|part| part.ruleset));
@@ -154,6 +155,16 @@ fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasi
         (Some(_), true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
         (Some(_), false) => format!("applied: {standing}\n"),
     })
+}
+
+fn is_worth_a_warning(note: &Note, occasion: Occasion, root: &Path) -> bool {
+    match note {
+        // At boot the administrator's firewall comes later.
+        Note::NoUserJump(..) => occasion == Occasion::Change,
+        // With the module, and without the family, it is disabled (ipv6.disable=1).
+        Note::NoFamily(_) => !root.join("sys/module/ipv6").exists(),
+        Note::NotExempt(_) | Note::Conflict { .. } | Note::GuardsNothing { .. } => true,
+    }
 }
 
 /// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
@@ -289,6 +300,7 @@ fn in_session_with<R>(
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
     let context = context(&store)?;
+    clear_dead_routes(&store, None, ground.now, |error| error!("{error}"));
     let mut session = Engine::new(&store, &mut programs, context);
     let changed = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.tidy();

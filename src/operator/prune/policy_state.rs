@@ -9,7 +9,7 @@ use crate::plan::TunnelKey;
 use crate::record::TunnelRecord;
 use crate::selector::{Interface, Network};
 use crate::updown_env::Scope;
-use crate::xfrm::{XfrmDirection, XfrmPolicy};
+use crate::xfrm::{XfrmDirection, XfrmPolicy, XfrmSa};
 
 /// What the kernel's policies of a device's packets bear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,9 @@ pub(in crate::operator) enum PruneDoubt {
     /// There is a policy with its number, but between other addresses: strongSwan moves tunnels
     /// between hosts and calls nobody.
     OtherAddresses(IpNet, IpNet),
+    /// There is an SA with its number, to or from its peer, and no policy of it (strongSwan's
+    /// `policies = no`).
+    NoPolicyButSa,
     /// There is no policy at all, and yet the daemon runs: it keeps them elsewhere, or somebody has
     /// flushed them.
     NoPolicies,
@@ -105,6 +108,7 @@ impl fmt::Display for PruneDoubt {
                 f,
                 "the kernel has a policy with its reqid, but from {source} to {destination}: has it moved?"
             ),
+            Self::NoPolicyButSa => f.write_str("the kernel has its SA, but no policy (policies = no?)"),
             Self::NoPolicies => f.write_str(
                 "its daemon runs, but the kernel has no IPsec policy at all: were they flushed, or are they in another network namespace?",
             ),
@@ -135,6 +139,16 @@ pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &Ker
     match stands {
         true => PolicyState::Up,
         false => gone(life, kernel),
+    }
+}
+
+/// What becomes of a tunnel of which the kernel has no policy, by the SAs with its reqid.
+pub(super) fn sa_state(record: &TunnelRecord, state: PolicyState, sas: &[XfrmSa]) -> PolicyState {
+    let peers = record.peers();
+    let is_its = |sa: &XfrmSa| [sa.source, sa.destination].iter().any(|end| peers.contains(end));
+    match state {
+        PolicyState::Gone if sas.iter().any(is_its) => PolicyState::Doubtful(PruneDoubt::NoPolicyButSa),
+        PolicyState::Up | PolicyState::Gone | PolicyState::Doubtful(_) => state,
     }
 }
 
