@@ -32,7 +32,7 @@ impl<T: Tables> Engine<'_, T> {
         tunnel: &Tunnel,
         id: &TunnelId,
     ) -> Result<Vec<TunnelRecord>, ApplyError> {
-        let mut alike = self.store.alike(ruleset, tunnel)?;
+        let mut alike = self.store.tunnels_alike(ruleset, tunnel)?;
         alike.retain(|record| record.id != *id);
         Ok(alike)
     }
@@ -105,7 +105,7 @@ pub(super) fn conflict(
     alike: &[TunnelRecord],
 ) -> Option<Note> {
     let old = old.filter(|_| tunnel.up_counting == UpCounting::Counted);
-    let views = |record: &TunnelRecord| record.views();
+    let views = |record: &TunnelRecord| record.opener_views();
     if old.is_some_and(|old| views(old).iter().any(|(_, policy)| policy == own)) {
         return None;
     }

@@ -83,7 +83,7 @@ impl<T: Tables> Engine<'_, T> {
         let blocks = |policy: &Policy| policy.when_down == WhenDown::Block;
         // Most ask for nothing; where one of those does that have a tunnel up, its policy says so.
         let views = if blocks(&record.policy) {
-            record.views()
+            record.opener_views()
         } else {
             Vec::new()
         };

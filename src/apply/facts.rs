@@ -22,7 +22,7 @@ pub(super) fn facts<N: NetConfig>(
             KernelQuery::ToPeer => facts.to_peer = Some(kernel.lookup(routing.remote_client.first(), None)?),
             KernelQuery::OnLink => facts.on_link = link_of(kernel, facts.to_peer.as_ref())?,
             KernelQuery::ToNextHop => facts.to_next_hop = lookup(kernel, routing.next_hop, None)?,
-            KernelQuery::FromMe => facts.from_me = lookup(kernel, routing.next_hop, routing.local_host)?,
+            KernelQuery::FromMe => facts.from_local = lookup(kernel, routing.next_hop, routing.local_host)?,
             KernelQuery::Source => facts.source = lookup(kernel, routing.source, None)?,
             KernelQuery::Outer => facts.outer = link(kernel, routing.interface.as_ref())?,
             KernelQuery::Gateway => facts.gateway = default_gateway(kernel, routing.remote_client.family())?,

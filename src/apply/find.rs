@@ -3,7 +3,9 @@
 use super::{ApplyError, Engine};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey, may_have_become, moves};
+use crate::plan::{
+    DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey, can_move, may_have_become,
+};
 use crate::record::{Opener, RecordError, Store, TunnelRecord, TunnelSlot};
 use crate::settings::Policy;
 use crate::updown_env::{Scope, Tunnel, UpCounting};
@@ -82,11 +84,15 @@ impl<T: Tables> Engine<'_, T> {
 
     /// The peer's tunnels under other keys that MOBIKE may have made this one of.
     fn moved(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Vec<(Ruleset, TunnelRecord)>, ApplyError> {
-        if !moves(tunnel) {
+        if !can_move(tunnel) {
             return Ok(Vec::new());
         }
         let is_meant = |record: &TunnelRecord| record.key != *key && may_have_become(&record.tunnel, tunnel);
-        self.in_each_ruleset(tunnel, |store, ruleset| store.moving(ruleset, tunnel), is_meant)
+        self.in_each_ruleset(
+            tunnel,
+            |store, ruleset| store.tunnels_of_mobile_peer(ruleset, tunnel),
+            is_meant,
+        )
     }
 
     /// The tunnels that differ in nothing but the reqid.

@@ -38,13 +38,13 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If no change would be made just now.
     pub fn close_owed(&mut self) -> Result<(), ApplyError> {
-        for owed in self.store.owed()? {
+        for owed in self.store.owed_downs()? {
             let Some(tunnel) = &owed.tunnel else { continue };
             let (closed, left) = self.try_close(tunnel);
             match (closed, left) {
-                (Ok(_), _) => self.store.settle(&owed)?,
+                (Ok(_), _) => self.store.drop_owed_down(&owed)?,
                 (Err(error), Owed::Nothing) => {
-                    self.store.settle(&owed)?;
+                    self.store.drop_owed_down(&owed)?;
                     return Err(error);
                 }
                 (Err(error), Owed::Note) if concerns_every_change(&error) => return Err(error),
@@ -154,7 +154,7 @@ fn concerns_every_change(error: &ApplyError) -> bool {
 /// Notes a `down` that failed for this reason, so that the next call executes it.
 #[must_use]
 pub fn note_down(store: &Store, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
-    match store.owe(tunnel) {
+    match store.note_owed_down(tunnel) {
         Ok(true) => ApplyError::Owed(Box::new(error)),
         Ok(false) | Err(RecordError::Untrusted { .. }) => error,
         Err(other) => ApplyError::Forgotten {

@@ -398,7 +398,7 @@ impl<T: Tables> Engine<'_, T> {
             .iter()
             .flat_map(|entry| entry.tunnel_rules().tables())
             .collect();
-        self.store.begin(&journal, &change.removed, &change.added)?;
+        self.store.begin_change(&journal, &change.removed, &change.added)?;
         self.store.set_installed(ruleset, new)?;
         let made = match old.place == new.place {
             // Most chains stay as they are: with very many tunnels to write them anew takes longer
@@ -412,7 +412,7 @@ impl<T: Tables> Engine<'_, T> {
             false => self.move_jumps(&journal, &all_rules, old, new),
         };
         match made {
-            Ok(()) => Ok(self.store.commit_all(&journal)?),
+            Ok(()) => Ok(self.store.commit_rebuild(&journal)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.set_installed(ruleset, old)?;
@@ -465,7 +465,7 @@ impl<T: Tables> Engine<'_, T> {
         };
         let mut journal = journal(&change, &[]);
         journal.tables = Table::ALL.into_iter().collect();
-        self.store.begin(&journal, &[], &[])?;
+        self.store.begin_change(&journal, &[], &[])?;
         self.rebuild(&journal, &[], &[])?;
         self.store.clear_journal()?;
         Ok(true)

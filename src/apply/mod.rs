@@ -305,7 +305,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         Installed {
             place: gateway.place,
             mark: gateway.mark,
-            tunnel_rules: LayoutVersion::CURRENT,
+            layout: LayoutVersion::CURRENT,
         }
     }
 
@@ -326,7 +326,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             added,
             ..
         } = change;
-        let (staying, around) = self.store.around(*ruleset, [removed, added])?;
+        let (staying, around) = self.store.shared_around(*ruleset, [removed, added])?;
         let layouts_of = |entries: &[Record]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         checked(transition(&RulesetChange {
             removed: layouts_of(&change.removed),
@@ -365,20 +365,20 @@ impl<'a, T: Tables> Engine<'a, T> {
             let old = |entry: &Record| removed.iter().find(|old| old.id() == entry.id());
             return Ok(added
                 .iter()
-                .try_for_each(|entry| self.store.update(*ruleset, old(entry), entry))?);
+                .try_for_each(|entry| self.store.update_record(*ruleset, old(entry), entry))?);
         }
         let journal = journal(change, &sections);
         let stood = self.store.has_entries(*ruleset)?;
         if !stood {
             self.store.set_installed(*ruleset, self.as_set())?;
         }
-        self.store.begin(&journal, removed, added)?;
+        self.store.begin_change(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
             Err(error) if stood && may_be_drift(&error) => self.rebuild(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {
-            Ok(()) => Ok(self.store.commit(&journal, removed, added)?),
+            Ok(()) => Ok(self.store.commit_change(&journal, removed, added)?),
             // What the kernel holds is unknown: `journal` stays, and the next call rebuilds.
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {

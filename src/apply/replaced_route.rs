@@ -27,18 +27,18 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         let standing = change.standing().iter().filter(|other| object_key(other) == slot);
         let ours: Vec<_> = standing
             .cloned()
-            .chain(self.store.all_held(&slot, &change.key)?)
+            .chain(self.store.held_objects(&slot, &change.key)?)
             .collect();
         let saved = match self.is_one_of(route, &ours)? {
             true => None,
             false => self.kernel.in_place_of(route)?,
         };
         if let Some(saved) = &saved {
-            self.store.keep_replaced(&slot, saved)?;
+            self.store.record_replaced_route(&slot, saved)?;
         }
         let put = self.kernel.install(item);
         if put.is_err() && saved.is_some() {
-            self.store.forget_replaced(&slot)?;
+            self.store.erase_replaced_route(&slot)?;
         }
         Ok(put?)
     }
@@ -47,7 +47,7 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
     /// in one step, so that no packet takes another way meanwhile.
     pub(super) fn take_out(&mut self, key: &RoutingKey, item: &NetObject) -> Result<Removal, RoutingError> {
         let slot = object_key(item);
-        let (NetObject::Route(_), Some(saved)) = (item, self.store.replaced(&slot)?) else {
+        let (NetObject::Route(_), Some(saved)) = (item, self.store.replaced_route(&slot)?) else {
             self.kernel.delete(item)?;
             return Ok(Removal::Out);
         };
@@ -62,7 +62,7 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
             }
             Some(Err(error)) => return Err(error.into()),
         };
-        self.store.forget_replaced(&slot)?;
+        self.store.erase_replaced_route(&slot)?;
         Ok(removal)
     }
 
@@ -76,8 +76,11 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         let Some(listed) = self.standing_route(route)? else {
             return Ok(false);
         };
-        let recorded = self.store.routing(key)?.map_or_else(Vec::new, |record| record.objects);
-        let held = self.store.all_held(&object_key(item), key)?;
+        let recorded = self
+            .store
+            .routing_record(key)?
+            .map_or_else(Vec::new, |record| record.objects);
+        let held = self.store.held_objects(&object_key(item), key)?;
         let mut ours = recorded.iter().chain(&held).chain([item]);
         Ok(!ours.any(|own| is_listed(own, &listed)))
     }

@@ -145,7 +145,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         options: &RouteOptions,
     ) -> Result<RoutingChange, RoutingError> {
         let key = RoutingKey::from_routing(routing);
-        let before = self.store.routing(&key)?;
+        let before = self.store.routing_record(&key)?;
         let own = before.as_ref().map_or_else(Vec::new, |record| record.objects.clone());
         let standing = RecordedRoutes {
             source: self.held_source(routing, &key)?,
@@ -174,9 +174,9 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let Some(source) = routing.source else {
             return Ok(Vec::new());
         };
-        let held = self.store.held(&address_key(source), key)?;
+        let held = self.store.held_object(&address_key(source), key)?;
         let device = match &held {
-            Some(NetObject::Address(address)) => self.store.held(&interface_key(&address.interface), key)?,
+            Some(NetObject::Address(address)) => self.store.held_object(&interface_key(&address.interface), key)?,
             Some(
                 NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_),
             )
@@ -256,7 +256,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let same = standing.iter().find(|other| *other == object);
         match same.or_else(|| standing.iter().find(|other| object_key(other) == object_key(object))) {
             Some(stood) => Ok(Some(stood.clone())),
-            None => self.store.held(&object_key(object), &change.key),
+            None => self.store.held_object(&object_key(object), &change.key),
         }
     }
 
@@ -320,7 +320,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
 
     /// Takes an item out, unless another far network needs it, or puts that one's in its place.
     fn remove(&mut self, key: &RoutingKey, object: &NetObject) -> Result<Removal, RoutingError> {
-        match self.store.held(&object_key(object), key)? {
+        match self.store.held_object(&object_key(object), key)? {
             Some(other) if other == *object => {}
             // To install the other one would be to replace a route that nobody has saved.
             Some(_) if self.is_somebody_elses(key, object)? => return Ok(Removal::Replaced(object_key(object))),
@@ -361,7 +361,12 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     /// If the record cannot be read.
     pub fn restore(&mut self) -> Result<(Vec<NetObject>, Vec<NetlinkError>), RecordError> {
         let (mut restored, mut faults) = (Vec::new(), Vec::new());
-        for object in self.store.routings()?.into_iter().flat_map(|record| record.objects) {
+        for object in self
+            .store
+            .routing_records()?
+            .into_iter()
+            .flat_map(|record| record.objects)
+        {
             match self.put_back(&object) {
                 Ok(InstallResult::New) => restored.push(object),
                 Ok(InstallResult::Existed) => {}
@@ -392,7 +397,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let mut faults = Vec::new();
         for record in self
             .store
-            .routings()?
+            .routing_records()?
             .into_iter()
             .filter(|record| record.daemon.as_ref() == Some(daemon))
         {

@@ -83,7 +83,7 @@ impl HookCall<'_> {
 
     /// Whether a call that asks nothing of the firewall finds nothing to do.
     fn is_idle(&self, event: &Event) -> bool {
-        let store = Store::peek(&self.options.state_dir, self.namespace);
+        let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let idle = || -> Result<bool, HookError> {
             Ok(event.resolver.is_none()
                 && !store.needs_attention()?
@@ -112,10 +112,10 @@ impl HookCall<'_> {
     fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT + self.options.wait;
         let aside = self.dns_hook(event);
-        let opened = Store::open(&self.options.state_dir, self.namespace, deadline);
+        let opened = Store::open_locked(&self.options.state_dir, self.namespace, deadline);
         if opened.is_err() {
             // What is given back is not forgotten for it.
-            aside.ask(&Store::peek(&self.options.state_dir, self.namespace), stands);
+            aside.ask(&Store::open_unlocked(&self.options.state_dir, self.namespace), stands);
         }
         let store = opened.map_err(|error| self.owed(event, error.into()))?;
         let mut programs = self.programs(deadline, &store);
@@ -142,7 +142,7 @@ impl HookCall<'_> {
             (Ok(()), Err(_)) | (Err(_), _) => Err(()),
         };
         aside.ask(&store, stands);
-        let tidied = store.tidy();
+        let tidied = store.remove_unused();
         let done = result?;
         match (kept, &event.firewall) {
             // It is reported already, and tidying up fails for the same reason.
@@ -160,7 +160,7 @@ impl HookCall<'_> {
     fn owed(&self, event: &Event, error: ApplyError) -> HookError {
         match &event.firewall {
             FirewallAction::Close(tunnel) => {
-                let store = Store::peek(&self.options.state_dir, self.namespace);
+                let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
                 note_down(&store, tunnel, error).into()
             }
             FirewallAction::Open(_) | FirewallAction::Nothing => error.into(),
@@ -266,11 +266,11 @@ impl HookCall<'_> {
     /// Shows what it would do.
     pub(super) fn show(&self, event: &Event) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let mut store = Store::peek(&self.options.state_dir, self.namespace);
+        let mut store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let mut text = String::new();
         if !store.is_readable() {
             text.push_str("# the record needs root to be read; this is what would be done if no tunnel were up\n");
-            store = Store::peek(Path::new("/nonexistent"), self.namespace);
+            store = Store::open_unlocked(Path::new("/nonexistent"), self.namespace);
         }
         if store.needs_attention()? {
             text.push_str("# before that, what a call or a daemon that died has left would be cleared\n");

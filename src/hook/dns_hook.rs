@@ -42,14 +42,14 @@ impl DnsHook<'_> {
     /// Does what this call and others have asked, after the firewall's lock is released: programs
     /// that hang keep nobody from his rules.
     pub(super) fn carry_out<R, E>(self, firewall: &Result<R, E>) {
-        let store = Store::peek(&self.options.state_dir, self.namespace);
+        let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let system = self.system();
-        let was_there = store.resolver().is_there();
+        let was_there = store.resolver().is_in_use();
         tell(&resolver::work(&store, &system, &BTreeSet::new()));
         if let Some(duty) = self.due(firewall) {
             tell(resolver::notify(duty, &system).as_slice());
         }
-        if was_there && !store.resolver().is_there() {
+        if was_there && !store.resolver().is_in_use() {
             self.tidy();
         }
     }
@@ -67,8 +67,8 @@ impl DnsHook<'_> {
     /// With the last user of name servers the rest of the record may go too. Where that fails the
     /// next call does it.
     fn tidy(self) {
-        let store = Store::open(&self.options.state_dir, self.namespace, Instant::now() + TIDYING);
-        let _ = store.and_then(|store| store.tidy());
+        let store = Store::open_locked(&self.options.state_dir, self.namespace, Instant::now() + TIDYING);
+        let _ = store.and_then(|store| store.remove_unused());
     }
 
     /// The machine, from now on for a bounded time.

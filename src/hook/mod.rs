@@ -277,7 +277,7 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
-    let views = records.iter().flat_map(TunnelRecord::views);
+    let views = records.iter().flat_map(TunnelRecord::opener_views);
     let views: Vec<_> = views
         .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
         .collect();
@@ -303,7 +303,10 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
 /// lock is held again, its holder will look.
 pub(crate) fn close_late(options: &Options, namespace: u64) {
     for _ in 0..MOST_LATE {
-        if !Store::peek(&options.state_dir, namespace).owes().unwrap_or_default() {
+        if !Store::open_unlocked(&options.state_dir, namespace)
+            .has_owed_downs()
+            .unwrap_or_default()
+        {
             return;
         }
         match close_owed(options, namespace) {
@@ -318,7 +321,7 @@ pub(crate) fn close_late(options: &Options, namespace: u64) {
 }
 
 fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
-    let store = Store::open(&options.state_dir, namespace, Instant::now())?;
+    let store = Store::open_locked(&options.state_dir, namespace, Instant::now())?;
     let deadline = Instant::now() + CALL_TIMEOUT + options.wait;
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let context = Context {
@@ -329,7 +332,7 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     let context = removing_context(context, options, &store)?;
     let mut session = Engine::new(&store, &mut programs, context);
     let closed = session.recover().and_then(|()| session.close_owed());
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     closed?;
     Ok(tidied?)
 }
@@ -356,7 +359,7 @@ pub(crate) fn removing_context(context: Context, options: &Options, store: &Stor
 /// The daemon that this process is the hook of.
 #[must_use]
 pub fn parent_daemon() -> Option<DaemonProcess> {
-    DaemonProcess::above(std::os::unix::process::parent_id())
+    DaemonProcess::from_parent(std::os::unix::process::parent_id())
 }
 
 pub(crate) fn network_namespace() -> Result<u64, HookError> {

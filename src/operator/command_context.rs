@@ -47,12 +47,16 @@ impl<'a> CommandContext<'a> {
 
     /// The record, locked: no call of a daemon comes between.
     pub(super) fn open(&self) -> Result<Store, HookError> {
-        Ok(Store::open(&self.options.state_dir, self.namespace, self.deadline)?)
+        Ok(Store::open_locked(
+            &self.options.state_dir,
+            self.namespace,
+            self.deadline,
+        )?)
     }
 
     /// The record, to be looked at.
     pub(super) fn peek(&self) -> Store {
-        Store::peek(&self.options.state_dir, self.namespace)
+        Store::open_unlocked(&self.options.state_dir, self.namespace)
     }
 
     /// The iptables of this machine.
@@ -103,12 +107,12 @@ impl<'a> CommandContext<'a> {
     /// lock must not be held.
     pub(super) fn settle_resolver(&self, kept: &BTreeSet<DaemonProcess>) -> Result<Vec<DnsError>, HookError> {
         let store = self.peek();
-        if !store.resolver().is_there() {
+        if !store.resolver().is_in_use() {
             return Ok(Vec::new());
         }
         let troubles = resolver::work(&store, &self.system(), kept);
-        if !store.resolver().is_there() {
-            self.open()?.tidy()?;
+        if !store.resolver().is_in_use() {
+            self.open()?.remove_unused()?;
         }
         Ok(troubles)
     }

@@ -45,7 +45,7 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
             for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
                 report.complain(&trouble);
             }
-            ground.open()?.tidy()?;
+            ground.open()?.remove_unused()?;
             report
         }
     };
@@ -214,7 +214,7 @@ fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut Flus
 
 /// What it takes to go back on each far network.
 fn departures(store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
-    let records = store.routings()?.into_iter();
+    let records = store.routing_records()?.into_iter();
     let works = records.map(|record| RoutingChange {
         key: record.key.clone(),
         connection: record.connection.clone(),
@@ -240,7 +240,7 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
         }
         Err(error) => report.complain(&error),
     }
-    match store.resolver().read() {
+    match store.resolver().read_state() {
         Ok(record) => {
             for user in &record.users {
                 let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();

@@ -32,7 +32,7 @@ pub(super) fn run(options: &Options) -> Result<u8, HookError> {
 
 fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
     let done = prune_locked(ground, &store);
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     let (mut text, kept) = done?;
     tidied?;
     // Without the lock: a program that hangs keeps no tunnel from its rules.

@@ -26,7 +26,7 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
         Mode::Real => {
             let store = ground.open()?;
             let restored = restore(&ground, &store, detail);
-            store.tidy()?;
+            store.remove_unused()?;
             let mut restored = restored?;
             // Without the lock: a program that hangs keeps no tunnel from its rules.
             drop(store);

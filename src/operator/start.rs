@@ -260,7 +260,7 @@ fn in_session(
     let context = context(ground, &store, settings)?;
     let mut session = Engine::new(&store, &mut programs, context);
     let started = session.housekeep().and_then(|()| change(&mut session));
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     drop(store);
     close_late(ground.options, ground.namespace);
     let started = started?;

@@ -500,19 +500,19 @@ fn clear_text_blocks(family: Family) -> ChainFragment {
         (Direction::In, PacketPath::BlockIn, BuiltIn::Input),
         (Direction::Out, PacketPath::BlockOut, BuiltIn::Output),
     ] {
-        let (apart, buckets) = (clear_text_block_chain(direction), Target::Jump(path.dispatcher()));
-        fragment.add_chain(&apart);
+        let (block_chain, buckets) = (clear_text_block_chain(direction), Target::Jump(path.dispatcher()));
+        fragment.add_chain(&block_chain);
         for matches in essential_traffic(direction, family) {
             fragment.append_rule(
-                &apart,
+                &block_chain,
                 Rule {
                     matches,
                     target: Target::Return,
                 },
             );
         }
-        fragment.append_rule(&apart, Rule::always(buckets.clone()));
-        let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(apart));
+        fragment.append_rule(&block_chain, Rule::always(buckets.clone()));
+        let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(block_chain));
         fragment.insert_rule(&base_chain(built_in), entry);
         // What is forwarded is in clear in both directions where it comes here.
         fragment.insert_rule(&unencrypted_chain(), Rule::always(buckets));
@@ -520,13 +520,13 @@ fn clear_text_blocks(family: Family) -> ChainFragment {
     // What comes out of one tunnel must not go on in clear to a network that another tunnel leads
     // to, and what comes in clear from there must not go on into another tunnel. Before the
     // tunnels: a chain of the administrator's may accept.
-    for (tunnels, clear, buckets) in [
+    for (tunnels, direction, buckets) in [
         (PacketPath::ForwardIn, Direction::Out, PacketPath::BlockOut),
         (PacketPath::ForwardOut, Direction::In, PacketPath::BlockIn),
     ] {
         fragment.insert_rule(
             &tunnels.dispatcher(),
-            Rule::when(Match::PolicyNone(clear), Target::Jump(buckets.dispatcher())),
+            Rule::when(Match::PolicyNone(direction), Target::Jump(buckets.dispatcher())),
         );
     }
     fragment
@@ -570,24 +570,24 @@ pub(super) fn ipsec_traffic(direction: Direction, family: Family) -> Vec<Vec<Mat
 pub(super) const ESP_AND_AH: [u8; 2] = [50, 51];
 
 pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
-    let ours = |protocol, port| Traffic::Ports {
+    let from_local_port = |protocol, port| Traffic::Ports {
         protocol,
         local: Ports::single(port),
         remote: Ports::Any,
     };
-    let theirs = Traffic::Ports {
+    let to_remote_port = Traffic::Ports {
         protocol: PortProtocol::Tcp,
         local: Ports::Any,
         remote: Ports::single(4500),
     };
     let at = |traffic| Match::Traffic(direction, family, traffic);
     vec![
-        vec![at(ours(PortProtocol::Udp, 500))],
-        vec![at(ours(PortProtocol::Udp, 4500))],
-        vec![at(ours(PortProtocol::Tcp, 4500))],
+        vec![at(from_local_port(PortProtocol::Udp, 500))],
+        vec![at(from_local_port(PortProtocol::Udp, 4500))],
+        vec![at(from_local_port(PortProtocol::Tcp, 4500))],
         match direction {
-            Direction::In => vec![at(theirs), Match::CtState(CtState::Reply)],
-            Direction::Out => vec![at(theirs)],
+            Direction::In => vec![at(to_remote_port), Match::CtState(CtState::Reply)],
+            Direction::Out => vec![at(to_remote_port)],
         },
     ]
 }

@@ -56,7 +56,7 @@ pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass
                 Direction::Out => Match::NotDestination(*local),
             });
         }
-        let passing: Vec<_> = passing(path, local, bypass).collect();
+        let passing: Vec<_> = bypass_rules(path, local, bypass).collect();
         let target = Target::Drop;
         // A chain of its own where something may pass: what returns from it is still asked about
         // other blocked pairs.
@@ -85,7 +85,7 @@ pub fn block_order(id: &TunnelId, local: &Network, remote: &Network) -> TunnelOr
 }
 
 /// What lets packets of these networks by, on the side that is not ours.
-fn passing(path: PacketPath, local: &Network, bypass: &[IpNet]) -> impl Iterator<Item = Rule> {
+fn bypass_rules(path: PacketPath, local: &Network, bypass: &[IpNet]) -> impl Iterator<Item = Rule> {
     let family = local.family();
     let networks = bypass.iter().map(|network| Network::Prefix(*network));
     let networks = networks.filter(move |network| network.family() == family);

@@ -130,21 +130,21 @@ pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProb
     questions
 }
 
-/// Compares what should stand with what a listing shows. `stands` are those of the [`rule_probes`]
+/// Compares what should stand with what a listing shows. `confirmed` are those of the [`rule_probes`]
 /// that the kernel has answered with yes.
 #[must_use]
-pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe]) -> Vec<Drift> {
+pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, confirmed: &[RuleProbe]) -> Vec<Drift> {
     let nothing = SavedTable::default();
     let mut found = Vec::new();
     for table in Table::ALL {
         let listed = saved.table(table).unwrap_or(&nothing);
-        let kinds = table_drift(desired, table, listed, stands);
+        let kinds = table_drift(desired, table, listed, confirmed);
         found.extend(kinds.into_iter().map(|kind| Drift { table, kind }));
     }
     found
 }
 
-fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands: &[RuleProbe]) -> Vec<DriftKind> {
+fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, confirmed: &[RuleProbe]) -> Vec<DriftKind> {
     let mut kinds = Vec::new();
     let chains = desired.chains(table).count();
     if desired.needs_table(table) && listed.own_chains().next().is_none() {
@@ -160,7 +160,7 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands
     }
     for (name, chain) in desired.chains(table) {
         if listed.has_chain(name.as_str()) {
-            let answers: Vec<_> = stands
+            let answers: Vec<_> = confirmed
                 .iter()
                 .filter(|probe| probe.table == table && probe.chain == *name)
                 .map(|probe| &probe.rule)
@@ -232,9 +232,9 @@ pub(super) struct MatchedRules<'s> {
 }
 
 impl<'s> MatchedRules<'s> {
-    /// Matches them. `stands` are rules that the kernel says stand in the chain, however they are
+    /// Matches them. `confirmed` are rules that the kernel says stand in the chain, however they are
     /// listed.
-    pub(super) fn new(chain: &DesiredChain, lines: &'s [SavedRule], stands: &[&Rule]) -> Self {
+    pub(super) fn new(chain: &DesiredChain, lines: &'s [SavedRule], confirmed: &[&Rule]) -> Self {
         if lines.is_empty() {
             let missing = chain.rules().cloned().collect();
             return Self {
@@ -258,8 +258,8 @@ impl<'s> MatchedRules<'s> {
         }
         let mut missing = Vec::new();
         for (number, rule) in left {
-            let is_asked = stands.contains(&rule);
-            match is_asked.then(|| likeliest(rule, lines, &rules)).flatten() {
+            let is_asked = confirmed.contains(&rule);
+            match is_asked.then(|| most_similar_rule(rule, lines, &rules)).flatten() {
                 Some(at) => rules[at] = Some(number),
                 None => missing.push(rule.clone()),
             }
@@ -296,7 +296,7 @@ impl<'s> MatchedRules<'s> {
 }
 
 /// Of the lines that are nobody's yet, the one that has most words in common with a rule.
-fn likeliest(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
+fn most_similar_rule(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
     let text = rule.to_string();
     let words = normalize(&text);
     let common = |at: &usize| {

@@ -71,15 +71,15 @@ fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>)
 fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = filter_path.path.direction();
     let mut rules = Vec::new();
-    for traffic in offered(tunnel, services) {
-        let kind = requested(tunnel, traffic, None);
+    for traffic in offered_traffic(tunnel, services) {
+        let kind = service_match(tunnel, traffic, None);
         rules.extend(log.new_connection(Some(kind.clone())));
         rules.push(Rule {
             matches: vec![kind],
             target: filter_path.path.accept_target_before_drop(),
         });
     }
-    let answers = answers(tunnel, services).into_iter();
+    let answers = reply_traffic(tunnel, services).into_iter();
     rules.extend(answers.map(|(traffic, state)| {
         Rule {
             matches: traffic_match(tunnel, direction, &traffic)
@@ -94,7 +94,7 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
 }
 
 /// What of services the tunnel was made for.
-fn offered(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
+fn offered_traffic(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
     offered
         .filter_map(|traffic| traffic.intersect(&tunnel.traffic, tunnel.family()))
@@ -102,7 +102,7 @@ fn offered(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
 }
 
 /// That the peer asked for this. Without a network and without ports the packet itself tells.
-fn requested(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match {
+fn service_match(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match {
     match (&traffic, network) {
         (Traffic::Ports { .. }, _) | (_, Some(_)) => Match::CtOrig(tunnel.family(), traffic, network),
         (Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_), None) => {
@@ -114,7 +114,7 @@ fn requested(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match
 /// What comes out of a restricted tunnel, was sent elsewhere, and is left to the administrator's
 /// rules: services that the peer asked for in our network, and what passes without being one. For a
 /// range of addresses, which conntrack cannot be asked for, no service is.
-pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
+pub(super) fn unlisted_traffic(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
     let services = match allow {
         Allow::All | Allow::None => return Vec::new(),
         Allow::Replies => &[][..],
@@ -125,10 +125,10 @@ pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
         Network::Range(..) => None,
     };
     let offered = asked.into_iter().flat_map(|network| {
-        let offered = offered(tunnel, services).into_iter();
+        let offered = offered_traffic(tunnel, services).into_iter();
         offered.map(move |traffic| vec![Match::CtOrig(tunnel.family(), traffic, network)])
     });
-    let answers = answers(tunnel, services).into_iter();
+    let answers = reply_traffic(tunnel, services).into_iter();
     let answers = answers.map(|(traffic, state)| {
         let kind = traffic_match(tunnel, Direction::In, &traffic).into_iter();
         kind.chain([Match::CtState(state)]).collect()
@@ -145,13 +145,13 @@ pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
 /// without them no path MTU is found. A connection that a helper expects may be opened by the peer
 /// (FTP in active mode): its status tells it from one that the peer opened unasked, in both
 /// directions and as long as it lasts.
-fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
+fn reply_traffic(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
     let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
     let errors = icmp.and_then(|icmp| icmp.intersect(&tunnel.traffic, tunnel.family()));
     let errors = errors.filter(|_| !services.is_empty());
-    let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
+    let replies = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
     let errors = errors.map(|icmp| (icmp, CtState::Related));
-    ours.into_iter().chain(errors).collect()
+    replies.into_iter().chain(errors).collect()
 }
 
 fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {

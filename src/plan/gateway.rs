@@ -93,7 +93,8 @@ pub fn gateway_key(gateway: &Gateway, family: Family, chain: &ChainName, rule: &
         ("through", Gateway { through, ..none() }),
         ("only-ipsec", Gateway { only_ipsec, ..none() }),
     ];
-    let brings = |gateway: &Gateway| gateway_rules(gateway, family).is_some_and(|rules| rules.holds(chain, rule));
+    let brings =
+        |gateway: &Gateway| gateway_rules(gateway, family).is_some_and(|rules| rules.contains_rule(chain, rule));
     alone
         .into_iter()
         .find(|(_, gateway)| brings(gateway))
@@ -124,9 +125,12 @@ impl GatewayPath {
     fn entry_rules(self) -> Vec<(ChainName, Rule)> {
         let last = Rule::always(Target::Jump(self.chain_name()));
         let here = |direction, built_in| {
-            let to_clear = Target::Jump(unencrypted_gateway_chain(direction));
+            let to_unencrypted = Target::Jump(unencrypted_gateway_chain(direction));
             vec![
-                (base_chain(built_in), Rule::when(Match::PolicyNone(direction), to_clear)),
+                (
+                    base_chain(built_in),
+                    Rule::when(Match::PolicyNone(direction), to_unencrypted),
+                ),
                 (unencrypted_gateway_chain(direction), last.clone()),
             ]
         };

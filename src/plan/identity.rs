@@ -99,7 +99,7 @@ impl TunnelKey {
 
 /// By what the kernel knows a tunnel's packets besides their addresses. Not whether it is ESP or
 /// AH: one that does not say which takes both.
-fn attached(tunnel: &Tunnel) -> String {
+fn sa_match_key(tunnel: &Tunnel) -> String {
     match &tunnel.sa_match {
         SaMatch::Interface(interface) => format!("by {interface}"),
         SaMatch::Policy { reqid, protocol: _ } => format!("{reqid:?}"),
@@ -115,7 +115,7 @@ pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
             tunnel.local_client,
             tunnel.remote_client,
             tunnel.traffic.clone(),
-            attached(tunnel),
+            sa_match_key(tunnel),
         )
     };
     known_by(one) == known_by(other)
@@ -127,7 +127,7 @@ pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
 /// Then charon changes the selector when MOBIKE moves that address, since 5.9.6 the reqid too, and
 /// calls nobody (`child_sa.c`, `update_sas`).
 #[must_use]
-pub fn moves(tunnel: &Tunnel) -> bool {
+pub fn can_move(tunnel: &Tunnel) -> bool {
     local_moves(tunnel) || remote_moves(tunnel)
 }
 
@@ -148,7 +148,7 @@ fn remote_moves(tunnel: &Tunnel) -> bool {
 pub fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
     let local = tunnel.local_client == now.local_client || (local_moves(tunnel) && local_moves(now));
     let remote = tunnel.remote_client == now.remote_client || (remote_moves(tunnel) && remote_moves(now));
-    moves(tunnel) && local && remote && (&tunnel.connection, &tunnel.traffic) == (&now.connection, &now.traffic)
+    can_move(tunnel) && local && remote && (&tunnel.connection, &tunnel.traffic) == (&now.connection, &now.traffic)
 }
 
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of
@@ -184,7 +184,7 @@ impl TunnelId {
     /// alike is for [`are_alike`].
     #[must_use]
     pub fn alike(tunnel: &Tunnel) -> Self {
-        let (local, remote, attached) = (tunnel.local_client, tunnel.remote_client, attached(tunnel));
+        let (local, remote, attached) = (tunnel.local_client, tunnel.remote_client, sa_match_key(tunnel));
         let text = format!("{local} {remote} {} {attached}", tunnel.traffic);
         Self(format!("_alike-{}", short_hash(&text, LONG_HASH)))
     }

@@ -67,7 +67,7 @@ pub use desired_state::{DesiredChain, DesiredState};
 pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
 pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
 pub use gateway::{gateway_key, gateway_rules};
-pub use identity::{TunnelId, TunnelKey, are_alike, may_have_become, moves};
+pub use identity::{TunnelId, TunnelKey, are_alike, can_move, may_have_become};
 pub use nat::kept_sources;
 pub use ordered_change::Around;
 pub use packet_path::PacketPath;

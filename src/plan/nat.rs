@@ -106,7 +106,7 @@ fn add_source_nat(
         matches: filter_rules::selector_matches(tunnel, Direction::Out),
         target: Target::Snat(address),
     };
-    let kept = bypassed(tunnel, context).into_iter();
+    let kept = bypassed_networks(tunnel, context).into_iter();
     let kept = kept.map(|network| Rule::when(Match::Destination(Network::Prefix(network)), Target::Return));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::NatOut,
@@ -126,12 +126,12 @@ fn add_source_nat(
 ///
 /// Not one that is the far network, or covers it: the tunnel leads there, and without a source of
 /// its own nothing would go into it.
-fn bypassed(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet> {
-    let far = tunnel.remote_client;
+fn bypassed_networks(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet> {
+    let remote = tunnel.remote_client;
     let networks = context.policy.bypass.as_deref().unwrap_or(context.connected);
     let is_inside = |network: &IpNet| {
         let network = Network::Prefix(*network);
-        network.family() == far.family() && network != far && far.covers(&network)
+        network.family() == remote.family() && network != remote && remote.covers(&network)
     };
     networks.iter().copied().filter(is_inside).collect()
 }
@@ -163,14 +163,14 @@ fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Ve
         }
         matches
     };
-    let in_clear = std::iter::once(PacketPath::NatOut.remote_match(tunnel.remote_client)).filter(is_restrictive);
-    let in_clear = in_clear
+    let unencrypted = std::iter::once(PacketPath::NatOut.remote_match(tunnel.remote_client)).filter(is_restrictive);
+    let unencrypted = unencrypted
         .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
         .collect();
     match exit_interface {
         // The route alone leads into a device, whatever the source is.
         Some(_) => vec![with_foreign(None)],
-        None => vec![with_foreign(Some(tunnel.local_client)), in_clear],
+        None => vec![with_foreign(Some(tunnel.local_client)), unencrypted],
     }
 }
 
@@ -185,11 +185,11 @@ fn accept_replies(
     address: IpAddr,
 ) {
     let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit_interface);
-    let behind = match tunnel.sa_match {
+    let position = match tunnel.sa_match {
         SaMatch::Interface(_) => matches.len(),
         SaMatch::Policy { .. } => matches.len().saturating_sub(1),
     };
-    matches.insert(behind, Match::CtReplDst(address));
+    matches.insert(position, Match::CtReplDst(address));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
         precedence: Precedence::Open,

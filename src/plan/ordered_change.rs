@@ -48,14 +48,14 @@ pub(super) struct OrderedChange<'a> {
 #[derive(Debug)]
 enum Slot {
     /// So many rules that stand there already.
-    Standing(usize),
+    Installed(usize),
     /// A rule that comes.
     Coming(Rule),
 }
 
 /// What stands behind these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Behind {
+enum AfterSlots {
     Nothing,
     Rules,
 }
@@ -105,16 +105,16 @@ impl<'a> OrderedChange<'a> {
             commands.extend(place_rules(
                 &bucket.chain_name(),
                 self.bucket_slots(&bucket),
-                Behind::Nothing,
+                AfterSlots::Nothing,
             ));
         }
         for path in self.fresh.iter().map(|bucket| bucket.path).collect::<BTreeSet<_>>() {
             // What no tunnel has allowed to the gateway is refused behind all of them.
-            let behind = match path == PacketPath::Input {
-                true => Behind::Rules,
-                false => Behind::Nothing,
+            let after = match path == PacketPath::Input {
+                true => AfterSlots::Rules,
+                false => AfterSlots::Nothing,
             };
-            commands.extend(place_rules(&path.dispatcher(), self.dispatcher_slots(path), behind));
+            commands.extend(place_rules(&path.dispatcher(), self.dispatcher_slots(path), after));
         }
         commands
     }
@@ -126,13 +126,13 @@ impl<'a> OrderedChange<'a> {
     fn bucket_slots(&self, bucket: &DispatchBucket) -> Vec<Slot> {
         let mut members = BTreeMap::new();
         for member in self.change.around.members.get(bucket).into_iter().flatten() {
-            let [heads, tails] = [member.heads, member.tails].map(|rules| vec![Slot::Standing(rules)]);
+            let [heads, tails] = [member.heads, member.tails].map(|rules| vec![Slot::Installed(rules)]);
             members.insert(&member.order, (heads, tails));
         }
         let added = self.change.added.iter().filter(|rules| rules.buckets.contains(bucket));
         for (tunnel_rules, order) in added.filter_map(|rules| Some((rules, rules.order.as_ref()?))) {
             let slots = |rules: Vec<&Rule>| match self.is_untouched(tunnel_rules) {
-                true => vec![Slot::Standing(rules.len())],
+                true => vec![Slot::Installed(rules.len())],
                 false => rules.into_iter().cloned().map(Slot::Coming).collect(),
             };
             let [heads, tails] = tunnel_rules.in_bucket(bucket).map(slots);
@@ -151,13 +151,13 @@ impl<'a> OrderedChange<'a> {
 
     fn dispatcher_slots(&self, path: PacketPath) -> Vec<Slot> {
         let stays = |bucket: &DispatchBucket| bucket.path == path && !self.dying.contains(bucket);
-        let standing = self.change.around.buckets.iter().copied();
-        let buckets: BTreeSet<_> = standing.chain(self.all_buckets()).filter(stays).collect();
+        let installed = self.change.around.buckets.iter().copied();
+        let buckets: BTreeSet<_> = installed.chain(self.all_buckets()).filter(stays).collect();
         let jumps = buckets.iter().map(|bucket| match self.fresh.contains(bucket) {
             true => Slot::Coming(bucket.jump()),
-            false => Slot::Standing(1),
+            false => Slot::Installed(1),
         });
-        std::iter::once(Slot::Standing(self.before_buckets(path)))
+        std::iter::once(Slot::Installed(self.before_buckets(path)))
             .chain(jumps)
             .collect()
     }
@@ -170,8 +170,8 @@ impl<'a> OrderedChange<'a> {
     fn before_buckets(&self, path: PacketPath) -> usize {
         let chain = Chain::Own(path.dispatcher());
         let around = &self.change.around;
-        let standing = around.parts.iter().filter(|part| !self.before.contains(part));
-        let parts: Vec<_> = (standing.collect::<BTreeSet<_>>())
+        let installed = around.parts.iter().filter(|part| !self.before.contains(part));
+        let parts: Vec<_> = (installed.collect::<BTreeSet<_>>())
             .union(&self.after.iter().collect())
             .map(|part| part.fragment(self.change.jump_config))
             .collect();
@@ -186,26 +186,26 @@ impl<'a> OrderedChange<'a> {
 
 /// Puts the rules that come among those that stand. Those before all others go to the head, one
 /// before the other; those behind all to the tail.
-fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, behind: Behind) -> Vec<RestoreCommand> {
-    slots.retain(|slot| !matches!(slot, Slot::Standing(0)));
-    let is_standing = |slot: &Slot| matches!(slot, Slot::Standing(_));
-    let last = slots.iter().rposition(is_standing);
-    let first = match (slots.iter().position(is_standing), behind) {
+fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, after: AfterSlots) -> Vec<RestoreCommand> {
+    slots.retain(|slot| !matches!(slot, Slot::Installed(0)));
+    let is_installed = |slot: &Slot| matches!(slot, Slot::Installed(_));
+    let last = slots.iter().rposition(is_installed);
+    let first = match (slots.iter().position(is_installed), after) {
         (Some(first), _) => first,
-        (None, Behind::Rules) => slots.len(),
-        (None, Behind::Nothing) => 0,
+        (None, AfterSlots::Rules) => slots.len(),
+        (None, AfterSlots::Nothing) => 0,
     };
     let (mut leading, mut commands, mut number) = (Vec::new(), Vec::new(), 0);
     for (index, slot) in slots.into_iter().enumerate() {
         let rule = match slot {
-            Slot::Standing(rules) => {
+            Slot::Installed(rules) => {
                 number += rules;
                 continue;
             }
             Slot::Coming(rule) => rule,
         };
         number += 1;
-        let is_last = last.is_none_or(|last| last < index) && behind == Behind::Nothing;
+        let is_last = last.is_none_or(|last| last < index) && after == AfterSlots::Nothing;
         match is_last {
             _ if index < first => leading.push(RestoreCommand::Insert(chain.into(), rule)),
             true => commands.push(RestoreCommand::Append(chain.into(), rule)),
@@ -225,13 +225,13 @@ mod tests {
     }
 
     /// What a chain of five rules holds after these commands.
-    fn placed(slots: Vec<Slot>, standing: usize, behind: Behind) -> Vec<String> {
+    fn placed(slots: Vec<Slot>, installed: usize, after: AfterSlots) -> Vec<String> {
         let chain: ChainName = "PLUTO-x".parse().unwrap();
-        let mut rules = vec!["old".to_owned(); standing];
-        if behind == Behind::Rules {
+        let mut rules = vec!["old".to_owned(); installed];
+        if after == AfterSlots::Rules {
             rules.push("behind".to_owned());
         }
-        for command in place_rules(&chain, slots, behind) {
+        for command in place_rules(&chain, slots, after) {
             match command {
                 RestoreCommand::Insert(_, rule) => rules.insert(0, rule.to_string()),
                 RestoreCommand::InsertAt(_, number, rule) => rules.insert(number - 1, rule.to_string()),
@@ -252,26 +252,26 @@ mod tests {
     fn each_rule_comes_to_its_place_among_those_that_stand() {
         let slots = || {
             vec![
-                Slot::Standing(0),
+                Slot::Installed(0),
                 coming("a"),
                 coming("b"),
-                Slot::Standing(2),
+                Slot::Installed(2),
                 coming("c"),
                 coming("d"),
-                Slot::Standing(1),
+                Slot::Installed(1),
                 coming("e"),
                 coming("f"),
             ]
         };
         let all = ["a", "b", "old", "old", "c", "d", "old", "e", "f"];
-        assert_eq!(placed(slots(), 3, Behind::Nothing), all);
-        assert_eq!(placed(slots(), 3, Behind::Rules), [&all[..], &["behind"]].concat());
+        assert_eq!(placed(slots(), 3, AfterSlots::Nothing), all);
+        assert_eq!(placed(slots(), 3, AfterSlots::Rules), [&all[..], &["behind"]].concat());
     }
 
     #[test]
     fn an_empty_chain_is_filled_in_order() {
         let slots = || vec![coming("a"), coming("b"), coming("c")];
-        assert_eq!(placed(slots(), 0, Behind::Nothing), ["a", "b", "c"]);
-        assert_eq!(placed(slots(), 0, Behind::Rules), ["a", "b", "c", "behind"]);
+        assert_eq!(placed(slots(), 0, AfterSlots::Nothing), ["a", "b", "c"]);
+        assert_eq!(placed(slots(), 0, AfterSlots::Rules), ["a", "b", "c", "behind"]);
     }
 }

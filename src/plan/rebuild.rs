@@ -46,11 +46,11 @@ pub fn move_jumps(
             ..to
         },
     );
-    let standing = listings.get(&Table::Filter).cloned().unwrap_or_default();
+    let listed = listings.get(&Table::Filter).cloned().unwrap_or_default();
     let filter = sections.iter_mut().find(|section| section.table == Table::Filter);
     if let Some(section) = filter {
         for built_in in Table::Filter.built_in() {
-            move_jump(&mut section.commands, *built_in, &standing, from, to);
+            move_jump(&mut section.commands, *built_in, &listed, from, to);
         }
     }
     sections
@@ -59,12 +59,12 @@ pub fn move_jumps(
 fn move_jump(
     commands: &mut Vec<RestoreCommand>,
     built_in: BuiltIn,
-    standing: &SavedTable,
+    listed: &SavedTable,
     from: JumpConfig,
     to: JumpConfig,
 ) {
     let rule = base_chain_jump(built_in);
-    if from.place(Table::Filter) != JumpPlace::Own && standing.plain_jumps(built_in, &base_chain(built_in)) > 0 {
+    if from.place(Table::Filter) != JumpPlace::Own && listed.plain_jumps(built_in, &base_chain(built_in)) > 0 {
         commands.push(RestoreCommand::Delete(built_in.into(), rule.clone()));
     }
     match to.place(Table::Filter) {
@@ -99,7 +99,7 @@ pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
 #[must_use]
 pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &SavedTable, jump_config: JumpConfig) -> bool {
     let desired = DesiredState::from_rules(all_rules, jump_config);
-    let standing: BTreeSet<_> = listing
+    let listed_chains: BTreeSet<_> = listing
         .own_chains()
         .filter(|chain| !jump_config.keeps_chain(table, chain))
         .collect();
@@ -113,7 +113,7 @@ pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &SavedTabl
     };
     let chains = desired.chains(table).map(|(name, _)| name);
     let chains: BTreeSet<_> = chains.filter(|chain| !jump_config.keeps_chain(table, chain)).collect();
-    chains == standing.iter().collect() && table.built_in().iter().all(has_jumps)
+    chains == listed_chains.iter().collect() && table.built_in().iter().all(has_jumps)
 }
 
 fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> Vec<RestoreCommand> {
@@ -163,9 +163,9 @@ fn reconcile_jump(
     listing: &SavedTable,
 ) {
     let rule = base_chain_jump(built_in);
-    let standing = listing.plain_jumps(built_in, &base_chain(built_in));
-    let kept = usize::from(is_wanted && standing > 0 && !is_overtaken(built_in, place, listing));
-    for _ in kept..standing {
+    let installed = listing.plain_jumps(built_in, &base_chain(built_in));
+    let kept = usize::from(is_wanted && installed > 0 && !is_overtaken(built_in, place, listing));
+    for _ in kept..installed {
         commands.push(RestoreCommand::Delete(built_in.into(), rule.clone()));
     }
     let add = match place {

@@ -19,7 +19,12 @@ use crate::settings::JumpPlace;
 ///
 /// The filter table comes first: what it lets in by mistake must not wait for the others.
 #[must_use]
-pub fn reconcile(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe], drifts: &[Drift]) -> Vec<Section> {
+pub fn reconcile(
+    desired: &DesiredState,
+    saved: &IptablesSave,
+    confirmed: &[RuleProbe],
+    drifts: &[Drift],
+) -> Vec<Section> {
     let nothing = SavedTable::default();
     let sections = Table::ALL.map(|table| {
         let kinds: Vec<_> = drifts
@@ -28,7 +33,7 @@ pub fn reconcile(desired: &DesiredState, saved: &IptablesSave, stands: &[RulePro
             .map(|drift| &drift.kind)
             .collect();
         let listed = saved.table(table).unwrap_or(&nothing);
-        let commands = reconcile_table(desired, table, listed, stands, &kinds);
+        let commands = reconcile_table(desired, table, listed, confirmed, &kinds);
         Section { table, commands }
     });
     sections
@@ -41,17 +46,17 @@ fn reconcile_table(
     desired: &DesiredState,
     table: Table,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
     kinds: &[&DriftKind],
 ) -> Vec<RestoreCommand> {
     let orphan: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
     for name in drifted_chains(desired, table, kinds) {
-        if let Some(patch) = patch_chain(desired, table, &name, listed, stands) {
+        if let Some(patch) = patch_chain(desired, table, &name, listed, confirmed) {
             rules.extend(patch);
         } else {
             commands.push(RestoreCommand::NewChain(name.clone()));
-            rules.extend(refill_chain(desired, table, &name, listed, stands));
+            rules.extend(refill_chain(desired, table, &name, listed, confirmed));
         }
     }
     commands.extend(orphan.iter().copied().cloned().map(RestoreCommand::Flush));
@@ -114,7 +119,7 @@ fn patch_chain(
     table: Table,
     name: &ChainName,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
 ) -> Option<Vec<RestoreCommand>> {
     let chain = desired
         .desired_chain(table, name)
@@ -122,16 +127,16 @@ fn patch_chain(
     let matched = MatchedRules::new(
         chain,
         listed.rules(name.as_str()),
-        &confirmed_rules(table, name, stands),
+        &confirmed_rules(table, name, confirmed),
     );
     if !matched.is_in_order(chain) {
         return None;
     }
     // To take out one of two alike would take the first, which may be ours.
     let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
-    let ours: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
-    let strike = |line: &SavedRule| {
-        let is_double = ours.contains(&normalize(&line.text));
+    let desired_texts: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
+    let delete = |line: &SavedRule| {
+        let is_double = desired_texts.contains(&normalize(&line.text));
         (!is_double).then(|| RestoreCommand::DeleteText(name.clone(), line.text.clone()))
     };
     // What opens something is only put into a chain that is filled from the start.
@@ -145,13 +150,13 @@ fn patch_chain(
         (!opens(rule)).then_some(())?;
         chain.insertion(name, rule)
     };
-    let strikes = matched.unexpected().map(strike);
+    let strikes = matched.unexpected().map(delete);
     strikes.chain(matched.missing.iter().map(put)).collect()
 }
 
 /// The rules of a chain that the kernel says stand, however it lists them.
-fn confirmed_rules<'s>(table: Table, name: &ChainName, stands: &'s [RuleProbe]) -> Vec<&'s Rule> {
-    stands
+fn confirmed_rules<'s>(table: Table, name: &ChainName, confirmed: &'s [RuleProbe]) -> Vec<&'s Rule> {
+    confirmed
         .iter()
         .filter(|probe| probe.table == table && probe.chain == *name)
         .map(|probe| &probe.rule)
@@ -164,12 +169,12 @@ fn refill_chain(
     table: Table,
     name: &ChainName,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
 ) -> Vec<RestoreCommand> {
     let Some(chain) = desired.desired_chain(table, name) else {
         return Vec::new();
     };
-    let answers = confirmed_rules(table, name, stands);
+    let answers = confirmed_rules(table, name, confirmed);
     let counters = MatchedRules::new(chain, listed.rules(name.as_str()), &answers).counters();
     chain
         .rules()

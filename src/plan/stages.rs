@@ -17,10 +17,10 @@ const STAGE_CHAINS: usize = 500;
 ///
 /// Where they stand already, or are not many, everything stays in one commit.
 #[must_use]
-pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
+pub fn in_stages(sections: Vec<Section>, exists: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
         let declared = section.commands.iter().filter_map(RestoreCommand::new_chain);
-        let fresh: BTreeSet<_> = declared.filter(|chain| !stands(&section, chain)).cloned().collect();
+        let fresh: BTreeSet<_> = declared.filter(|chain| !exists(&section, chain)).cloned().collect();
         match fresh.len() > STAGE_CHAINS {
             true => split_stages(section, &fresh),
             false => vec![section],

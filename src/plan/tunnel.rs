@@ -64,7 +64,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
             }
         }
     }
-    refuse(&mut tunnel_rules, tunnel, id, context.policy);
+    refuse_inbound(&mut tunnel_rules, tunnel, id, context.policy);
     if let Some(translation) = tunnel.translation {
         add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }
@@ -223,7 +223,7 @@ fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBu
 ///
 /// To the gateway itself `host-access = "no"` leaves nothing but replies, whatever `allow` says and
 /// whichever destination PREROUTING has replaced.
-fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
+fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
     for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
         let is_closed = path == PacketPath::RefuseInput && policy.host_access == GatewayAccess::No;
         let allow = match &policy.allow {
@@ -233,8 +233,8 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
         };
         let known = tunnel_matches(tunnel, path, None, None);
         let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
-        for matches in filter_rules::left(tunnel, allow) {
-            let matches = among(&known, matches);
+        for matches in filter_rules::unlisted_traffic(tunnel, allow) {
+            let matches = without_known(&known, matches);
             let rule = filter_rules::named_rule(id, matches, Target::Return);
             tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
         }
@@ -246,15 +246,15 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
 
 /// All of these, in the order in which iptables shows them: addresses, interfaces, protocols, and
 /// what has a name.
-fn among(known: &[Match], more: Vec<Match>) -> Vec<Match> {
-    let stands_first = |matched: &&Match| {
+fn without_known(known: &[Match], more: Vec<Match>) -> Vec<Match> {
+    let comes_first = |matched: &&Match| {
         matches!(
             matched,
             Match::Source(Network::Prefix(_)) | Match::Destination(Network::Prefix(_)) | Match::In(_)
         )
     };
-    let first = known.iter().filter(stands_first).cloned();
-    let last = known.iter().filter(|matched| !stands_first(matched)).cloned();
+    let first = known.iter().filter(comes_first).cloned();
+    let last = known.iter().filter(|matched| !comes_first(matched)).cloned();
     first.chain(more).chain(last).collect()
 }
 
@@ -346,10 +346,10 @@ const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
 /// nothing but our own address inside the tunnel has nobody behind us to talk to; and with client
 /// address translation libreswan has policies for two addresses only, both ours.
 fn forwards_packets(tunnel: &Tunnel) -> bool {
-    let mut ours = tunnel.source_addresses.iter();
+    let mut source_addresses = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
         (Scope::Host, _) | (_, Some(_)) => false,
-        (Scope::Client, None) => !ours.any(|address| tunnel.remote_client.is_host(*address)),
+        (Scope::Client, None) => !source_addresses.any(|address| tunnel.remote_client.is_host(*address)),
     }
 }
 

@@ -81,7 +81,7 @@ impl TunnelRules {
 
     /// Whether a rule in a chain of the filter table is among these.
     #[must_use]
-    pub fn holds(&self, chain: &ChainName, rule: &Rule) -> bool {
+    pub fn contains_rule(&self, chain: &ChainName, rule: &Rule) -> bool {
         let mut rules = self.filter.rules.iter();
         rules.any(|placed| placed.rule == *rule && placed.chain == Chain::Own(chain.clone()))
     }

@@ -168,7 +168,7 @@ impl Record {
     #[must_use]
     pub fn as_clear_text_block(&self) -> Option<&ClearTextBlockRecord> {
         match self {
-            Self::ClearTextBlock(guard) => Some(guard),
+            Self::ClearTextBlock(block) => Some(block),
             Self::Tunnel(_) | Self::Gateway(_) | Self::EspPeer(_) => None,
         }
     }

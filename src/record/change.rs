@@ -16,14 +16,14 @@ impl Store {
     ///
     /// # Errors
     /// If something cannot be written, as on a full file system; nothing is left of it then.
-    pub fn begin(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
-        let mut written = self.write_begin(journal, added);
+    pub fn begin_change(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+        let mut written = self.write_records_and_journal(journal, added);
         if let Err(error) = &written
             && error.is_no_space()
             && added.is_empty()
             && self.release_spares()
         {
-            written = self.write_begin(journal, added);
+            written = self.write_records_and_journal(journal, added);
         }
         if written.is_err() {
             // What stands in the way of undoing this stands in the way of the next call too, which
@@ -39,7 +39,7 @@ impl Store {
     /// The whole records first: once `journal` stands, a later call may complete the change from
     /// them. The entries under `nodes` last: a call that dies before `journal` stands must not have
     /// made any.
-    fn write_begin(&self, journal: &Journal, added: &[Record]) -> Result<(), RecordError> {
+    fn write_records_and_journal(&self, journal: &Journal, added: &[Record]) -> Result<(), RecordError> {
         if !added.is_empty() {
             self.prepare_for_downs()?;
         }
@@ -47,13 +47,15 @@ impl Store {
             self.write_new(journal.ruleset, record)?;
             record.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         }
-        self.note(journal)?;
-        added.iter().try_for_each(|record| self.enter(journal.ruleset, record))
+        self.write_journal(journal)?;
+        added
+            .iter()
+            .try_for_each(|record| self.add_index_files(journal.ruleset, record))
     }
 
-    fn note(&self, journal: &Journal) -> Result<(), RecordError> {
+    fn write_journal(&self, journal: &Journal) -> Result<(), RecordError> {
         self.invalidate();
-        file::write(&self.folder.join("pending.new"), journal)?;
+        file::write_json(&self.folder.join("pending.new"), journal)?;
         file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
     }
 
@@ -68,7 +70,7 @@ impl Store {
             added: Vec::new(),
             ..journal.clone()
         };
-        self.note(&given_up)
+        self.write_journal(&given_up)
             .inspect_err(|_| drop(file::remove(&self.folder.join("pending.new"))))
     }
 
@@ -77,12 +79,12 @@ impl Store {
     /// # Errors
     /// If a file cannot be changed; `journal` stands then, and the next call completes or undoes
     /// the change.
-    pub fn commit(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+    pub fn commit_change(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
         let ruleset = journal.ruleset;
         for record in removed {
-            self.leave(ruleset, record, added)?;
+            self.remove_index_files(ruleset, record, added)?;
         }
-        self.settle_files(journal, Recovery::RollForward)?;
+        self.finish_files(journal, Recovery::RollForward)?;
         self.clear_journal()
     }
 
@@ -93,9 +95,9 @@ impl Store {
     /// If a file cannot be changed.
     pub fn roll_back(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
         for record in added {
-            self.leave(journal.ruleset, record, removed)?;
+            self.remove_index_files(journal.ruleset, record, removed)?;
         }
-        self.settle_files(journal, Recovery::RollBack)
+        self.finish_files(journal, Recovery::RollBack)
     }
 
     /// The change that a call which died was about to make.
@@ -106,7 +108,7 @@ impl Store {
         if !self.has_name("pending")? {
             return Ok(None);
         }
-        absent_is_none(file::read(&self.folder.join("pending")))
+        absent_is_none(file::read_json(&self.folder.join("pending")))
     }
 
     /// Sets the record right after a call that died: the change is made or not made, as it says
@@ -116,7 +118,7 @@ impl Store {
     /// # Errors
     /// If a file cannot be changed or a record not be read.
     pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
-        self.settle_files(journal, journal.recovery)?;
+        self.finish_files(journal, journal.recovery)?;
         self.reindex(journal.ruleset)
     }
 
@@ -125,8 +127,8 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be changed or a record not be read; `journal` stands then.
-    pub fn commit_all(&self, journal: &Journal) -> Result<(), RecordError> {
-        self.settle_files(journal, Recovery::RollForward)?;
+    pub fn commit_rebuild(&self, journal: &Journal) -> Result<(), RecordError> {
+        self.finish_files(journal, Recovery::RollForward)?;
         self.reindex(journal.ruleset)?;
         self.clear_journal()
     }
@@ -136,7 +138,7 @@ impl Store {
         file::remove_tree(&self.nodes_folder(ruleset))?;
         self.entries(ruleset)?
             .iter()
-            .try_for_each(|record| self.enter(ruleset, record))
+            .try_for_each(|record| self.add_index_files(ruleset, record))
     }
 
     /// Forgets the change that was under way.
@@ -148,7 +150,7 @@ impl Store {
         file::remove(&self.folder.join("pending"))
     }
 
-    fn settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
+    fn finish_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
         self.invalidate();
         let ruleset = journal.ruleset;
         match recovery {
@@ -177,12 +179,12 @@ impl Store {
     }
 
     /// Enters what comes in the folders that it is found by.
-    pub(super) fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
+    pub(super) fn add_index_files(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
         for path in self.index_files(ruleset, record) {
-            let touched = file::touch(&path);
+            let touched = file::create_empty(&path);
             if touched.as_ref().is_err_and(RecordError::is_absence) {
                 make_parent(&path, &self.ruleset_folder(ruleset))?;
-                file::touch(&path)?;
+                file::create_empty(&path)?;
             } else {
                 touched?;
             }
@@ -192,7 +194,12 @@ impl Store {
 
     /// Strikes what goes from the folders that it is found by no more, and removes those that are
     /// empty.
-    pub(super) fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
+    pub(super) fn remove_index_files(
+        &self,
+        ruleset: Ruleset,
+        record: &Record,
+        stays: &[Record],
+    ) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())

@@ -45,11 +45,11 @@ struct Process {
 impl DaemonProcess {
     /// The daemon among the ancestors of the process `parent`, if one of them has the name of one.
     #[must_use]
-    pub fn above(parent: u32) -> Option<Self> {
+    pub fn from_parent(parent: u32) -> Option<Self> {
         let namespace = own_namespace()?;
         let mut pid = parent;
         for _ in 0..ANCESTORS {
-            let process = Process::read(pid)?;
+            let process = Process::from_proc(pid)?;
             if NAMES.contains(&process.name.as_str()) {
                 return Some(Self {
                     pid,
@@ -68,7 +68,7 @@ impl DaemonProcess {
         if own_namespace() != Some(self.namespace) {
             return false;
         }
-        match Process::look(self.pid) {
+        match Process::try_from_proc(self.pid) {
             Ok(process) => process.is_none_or(|process| process.started != self.started),
             // It ended while it was looked at (ESRCH), or before.
             Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
@@ -88,13 +88,13 @@ pub fn start_time(stat: &str) -> Option<u64> {
 
 impl Process {
     /// Reads `/proc/PID/stat`; nothing where there is no such process.
-    fn read(pid: u32) -> Option<Self> {
-        Self::look(pid).ok()?
+    fn from_proc(pid: u32) -> Option<Self> {
+        Self::try_from_proc(pid).ok()?
     }
 
     /// The same, where it matters why nothing was read; nothing where it says what nobody
     /// understands.
-    fn look(pid: u32) -> io::Result<Option<Self>> {
+    fn try_from_proc(pid: u32) -> io::Result<Option<Self>> {
         let mut file = File::open(format!("/proc/{pid}/stat"))?;
         let mut line = [0; LONGEST_STAT];
         // In one go: the kernel writes the line anew for each read.
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_process_number_that_came_again_is_not_the_same_daemon() {
-        let started = Process::read(std::process::id()).unwrap().started;
+        let started = Process::from_proc(std::process::id()).unwrap().started;
         let namespace = own_namespace().unwrap();
         let this = DaemonProcess {
             pid: std::process::id(),

@@ -78,7 +78,7 @@ impl RecordError {
     }
 
     /// The same of the folder instead of a file in it, whose name is long.
-    pub(super) fn at(mut self, folder: PathBuf) -> Self {
+    pub(super) fn with_folder(mut self, folder: PathBuf) -> Self {
         if let Self::Io { path, .. } = &mut self {
             *path = folder;
         }

@@ -79,7 +79,7 @@ fn untrusted(path: &Path, what: &'static str, expected: &'static str) -> RecordE
 }
 
 /// Reads a file of ours.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     parse(path, &read_bytes(path)?)
 }
 
@@ -165,7 +165,7 @@ pub(super) fn parse_by<T>(
 
 /// Writes a new file, without a blank that nothing needs; one that an earlier call left there is
 /// replaced.
-pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
+pub(super) fn write_json<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
     let mut text = serde_json::to_vec(content).map_err(|error| RecordError::Malformed {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -177,10 +177,12 @@ pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), Record
 
 /// Writes a new file, byte for byte.
 pub(super) fn write_bytes(path: &Path, content: &[u8]) -> Result<(), RecordError> {
-    create(path)?.write_all(content).map_err(RecordError::io(path, "write"))
+    create_new(path)?
+        .write_all(content)
+        .map_err(RecordError::io(path, "write"))
 }
 
-fn create(path: &Path) -> Result<File, RecordError> {
+fn create_new(path: &Path) -> Result<File, RecordError> {
     let new = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match new() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -192,7 +194,7 @@ fn create(path: &Path) -> Result<File, RecordError> {
 }
 
 /// Makes an empty file, unless it is there.
-pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
+pub(super) fn create_empty(path: &Path) -> Result<(), RecordError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -202,12 +204,12 @@ pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
 
 /// Makes an empty file in a folder, and the folder if it is not there. The folder lies in one that
 /// is ours alone.
-pub(super) fn touch_in(folder: &Path, name: &str) -> Result<(), RecordError> {
+pub(super) fn create_empty_in(folder: &Path, name: &str) -> Result<(), RecordError> {
     let path = folder.join(name);
-    match touch(&path) {
+    match create_empty(&path) {
         Err(error) if error.is_absence() => {
             make_folder(folder)?;
-            touch(&path)
+            create_empty(&path)
         }
         other => other,
     }
@@ -247,7 +249,9 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 ///
 /// To take a folder that could not be read to its end for one that holds no more would take away
 /// what others need.
-pub(super) fn names(path: &Path) -> Result<impl Iterator<Item = Result<String, RecordError>> + use<>, RecordError> {
+pub(super) fn file_names(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<String, RecordError>> + use<>, RecordError> {
     let entries = match retried(|| fs::read_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         other => Some(other.map_err(RecordError::io(path, "list"))?),
@@ -271,9 +275,9 @@ mod tests {
         let largest = usize::try_from(LARGEST).unwrap();
         // Quotes, and the newline at the end.
         let fits = "x".repeat(largest - 3);
-        write(&path, &fits).unwrap();
+        write_json(&path, &fits).unwrap();
         assert_eq!(read_bytes(&path).unwrap().len(), largest);
-        let error = write(&path, &(fits + "x")).unwrap_err().to_string();
+        let error = write_json(&path, &(fits + "x")).unwrap_err().to_string();
         assert!(error.ends_with("16777217 bytes, expected 16777216 at most"), "{error}");
         assert_eq!(read_bytes(&path).unwrap().len(), largest);
     }

@@ -49,14 +49,14 @@ impl Lock {
     /// waited on that file then holds a lock that nobody else will ever see, and tries again.
     pub(super) fn acquire(top: &Path, folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
         let path = folder.join("lock");
-        wait(&path, deadline, || {
+        retry_until(&path, deadline, || {
             make_folder(top)?;
             // What is not there any more when it is needed went with another call's last tunnel.
             match make_folder(folder) {
                 Err(error) if error.is_absence() => return Ok(None),
                 other => other?,
             }
-            attempt(&path)
+            try_lock(&path)
         })
     }
 
@@ -64,15 +64,15 @@ impl Lock {
     /// `deadline` at most.
     pub(super) fn acquire_existing(folder: &Path, deadline: Instant) -> Result<Option<Self>, RecordError> {
         let path = folder.join("lock");
-        wait(&path, deadline, || match check_folder(folder) {
+        retry_until(&path, deadline, || match check_folder(folder) {
             Err(error) if error.is_absence() => Ok(Some(None)),
-            other => other.and_then(|()| Ok(attempt(&path)?.map(Some))),
+            other => other.and_then(|()| Ok(try_lock(&path)?.map(Some))),
         })
     }
 }
 
 /// Tries again and again until something comes of it, or the time is over.
-fn wait<T>(
+fn retry_until<T>(
     path: &Path,
     deadline: Instant,
     mut attempt: impl FnMut() -> Result<Option<T>, RecordError>,
@@ -101,8 +101,8 @@ impl Lock {
     }
 }
 
-fn attempt(path: &Path) -> Result<Option<Lock>, RecordError> {
-    let file = match open(path) {
+fn try_lock(path: &Path) -> Result<Option<Lock>, RecordError> {
+    let file = match open_lock_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(RecordError::io(path, "open"))?,
     };
@@ -112,19 +112,19 @@ fn attempt(path: &Path) -> Result<Option<Lock>, RecordError> {
         Err((_, error)) => return Err(RecordError::io(path, "lock")(error.into())),
     };
     let looked_at = |metadata: io::Result<Metadata>| metadata.map_err(RecordError::io(path, "look at it"));
-    let ours = match lock.file() {
+    let inode = match lock.file() {
         Some(file) => looked_at(file.metadata())?.ino(),
         None => return Ok(None),
     };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        current => Ok((looked_at(current)?.ino() == ours).then_some(lock)),
+        current => Ok((looked_at(current)?.ino() == inode).then_some(lock)),
     }
 }
 
 /// Opens the file, or makes it; not for writing, because programs that hold it open have it for
 /// their standard output.
-fn open(path: &Path) -> io::Result<File> {
+fn open_lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .mode(0o600)

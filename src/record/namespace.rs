@@ -21,7 +21,7 @@ const MARK: &str = "socket-";
 
 /// The name of the file that says that a record is of our own network namespace, if this is the
 /// number of ours. It is found out once.
-pub(super) fn mark(namespace: u64) -> Option<String> {
+pub(super) fn namespace_mark(namespace: u64) -> Option<String> {
     static FOUND: Mutex<Option<(u64, String)>> = Mutex::new(None);
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     match &*found {
@@ -68,7 +68,7 @@ impl Store {
     /// Whether the record is of a former namespace that had the same number.
     pub(super) fn is_of_former_namespace(&self) -> bool {
         let is_mark = |name: Result<String, RecordError>| name.is_ok_and(|name| name.starts_with(MARK));
-        !self.has_mark() && file::names(&self.folder).is_ok_and(|mut names| names.any(is_mark))
+        !self.has_mark() && file::file_names(&self.folder).is_ok_and(|mut names| names.any(is_mark))
     }
 
     /// Whether it is of ours. Nobody knows of one that we are not in.
@@ -87,7 +87,7 @@ impl Store {
         }
         if let Some(mark) = &self.mark {
             // On a full file system nobody says whose it is.
-            let _ = file::touch(&self.folder.join(mark));
+            let _ = file::create_empty(&self.folder.join(mark));
         }
         Ok(())
     }
@@ -99,14 +99,14 @@ impl Store {
             file::remove_tree(&self.ruleset_folder(ruleset))?;
         }
         self.clear_journal()?;
-        file::remove_tree(&self.network())?;
+        file::remove_tree(&self.network_folder())?;
         file::remove_tree(&self.folder.join("daemons"))?;
-        self.settle_all()?;
+        self.drop_owed_downs()?;
         self.remove_marks()
     }
 
     pub(super) fn remove_marks(&self) -> Result<(), RecordError> {
-        for name in file::names(&self.folder)? {
+        for name in file::file_names(&self.folder)? {
             let name = name?;
             if name.starts_with(MARK) {
                 file::remove(&self.folder.join(name))?;
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn only_our_own_namespace_has_a_mark() {
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
-        assert!(mark(own).is_some());
-        assert_eq!(mark(own + 1), None);
+        assert!(namespace_mark(own).is_some());
+        assert_eq!(namespace_mark(own + 1), None);
     }
 }

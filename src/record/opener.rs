@@ -132,12 +132,12 @@ impl TunnelRecord {
         };
         match self.openers.is_empty() {
             false => self.openers.iter().map(own).collect(),
-            true => self.guessed().collect(),
+            true => self.guessed_openers().collect(),
         }
     }
 
     /// The ups that are only counted.
-    fn guessed(&self) -> impl Iterator<Item = Opener> + '_ {
+    fn guessed_openers(&self) -> impl Iterator<Item = Opener> + '_ {
         let last = self.count.min(GUESSED_MAX);
         (1..=last).map(move |number| Opener {
             certainty: Certainty::Guessed,
@@ -176,7 +176,7 @@ impl TunnelRecord {
 
     /// The tunnel as each of those described it that have it up, with what is set for it.
     #[must_use]
-    pub fn views(&self) -> Vec<(Tunnel, Policy)> {
+    pub fn opener_views(&self) -> Vec<(Tunnel, Policy)> {
         if self.openers.is_empty() {
             return vec![(self.tunnel.clone(), self.policy.clone())];
         }
@@ -206,7 +206,7 @@ impl TunnelRecord {
     /// The addresses of the gateways, in pairs, of each that has it up and compresses.
     #[must_use]
     pub fn ipcomp_hosts(&self) -> BTreeSet<(IpAddr, IpAddr)> {
-        let views = self.views().into_iter();
+        let views = self.opener_views().into_iter();
         views.filter_map(|(tunnel, _)| tunnel.ipcomp_hosts()).collect()
     }
 

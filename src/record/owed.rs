@@ -69,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written: then nobody will ever execute it.
-    pub fn owe(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
+    pub fn note_owed_down(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
         // Nothing that others can change is written to.
         for folder in [&self.top, &self.folder, &self.folder.join(FOLDER)] {
             match file::check_folder(folder) {
@@ -79,7 +79,7 @@ impl Store {
                 other => other?,
             }
         }
-        let text = in_name(tunnel);
+        let text = encode_for_name(tunnel);
         match self.write_note(&text) {
             Err(error) if error.is_no_space() => {
                 self.release_spares();
@@ -91,7 +91,7 @@ impl Store {
     }
 
     fn write_note(&self, text: &str) -> Result<(), RecordError> {
-        let parts = in_parts(text);
+        let parts = split_into_parts(text);
         let last = self
             .owed_names()?
             .last()
@@ -103,11 +103,11 @@ impl Store {
                 .folder
                 .join(FOLDER)
                 .join(format!("{note}.{part}-{}.{text}", parts.len()));
-            if let Err(error) = file::touch(&path) {
+            if let Err(error) = file::create_empty(&path) {
                 for path in written {
                     let _ = file::remove(&path);
                 }
-                return Err(error.at(self.folder.join(FOLDER)));
+                return Err(error.with_folder(self.folder.join(FOLDER)));
             }
             written.push(path);
         }
@@ -118,7 +118,7 @@ impl Store {
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn owed(&self) -> Result<Vec<OwedDown>, RecordError> {
+    pub fn owed_downs(&self) -> Result<Vec<OwedDown>, RecordError> {
         let names = self.owed_names()?;
         let parts: Vec<_> = names
             .iter()
@@ -140,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn owes(&self) -> Result<bool, RecordError> {
+    pub fn has_owed_downs(&self) -> Result<bool, RecordError> {
         Ok(!self.owed_names()?.is_empty())
     }
 
@@ -148,7 +148,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be removed; it will be executed once more.
-    pub fn settle(&self, owed: &OwedDown) -> Result<(), RecordError> {
+    pub fn drop_owed_down(&self, owed: &OwedDown) -> Result<(), RecordError> {
         let mut names = owed.names.iter();
         names.try_for_each(|name| file::remove(&self.folder.join(FOLDER).join(name)))
     }
@@ -157,13 +157,13 @@ impl Store {
     ///
     /// # Errors
     /// If the folder cannot be removed.
-    pub fn settle_all(&self) -> Result<(), RecordError> {
+    pub fn drop_owed_downs(&self) -> Result<(), RecordError> {
         file::remove_tree(&self.folder.join(FOLDER))
     }
 
     /// The names of notes' files, note by note and part by part.
     fn owed_names(&self) -> Result<Vec<String>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
+        let mut names: Vec<_> = file::file_names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
         names.retain(|name| Part::parse(name).is_some());
         names.sort_by_cached_key(|name| Part::parse(name).map(|part| (part.note.to_owned(), part.part)));
         Ok(names)
@@ -199,7 +199,7 @@ impl Store {
 }
 
 /// A tunnel as text that can be a part of a file's name.
-fn in_name(tunnel: &Tunnel) -> String {
+fn encode_for_name(tunnel: &Tunnel) -> String {
     // A JSON string may write any character by its number.
     serde_json::to_string(tunnel)
         .unwrap_or_default()
@@ -207,7 +207,7 @@ fn in_name(tunnel: &Tunnel) -> String {
 }
 
 /// A text in parts, each short enough for a name and none cut within a character.
-fn in_parts(text: &str) -> Vec<&str> {
+fn split_into_parts(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {

@@ -11,7 +11,7 @@ impl TunnelRecord {
         let tables = self.tunnel_rules.tables().into_iter();
         let rules = tables
             .filter_map(|table| self.tunnel_rules.fragment(table))
-            .flat_map(|piece| &piece.rules);
+            .flat_map(|fragment| &fragment.rules);
         rules.flat_map(|placed| &placed.rule.matches).find_map(Match::reqid)
     }
 }

@@ -246,7 +246,7 @@ impl From<LinkWord> for String {
 impl Store {
     /// Whether anything of the resolver is on record.
     pub(super) fn has_resolver(&self) -> bool {
-        self.resolver().is_there()
+        self.resolver().is_in_use()
     }
 
     /// The resolver's part, to be looked at.
@@ -285,7 +285,7 @@ impl ResolverStore {
 
     /// Whether anything is on record.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn is_in_use(&self) -> bool {
         self.folder.exists()
     }
 
@@ -295,10 +295,10 @@ impl ResolverStore {
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        if !self.is_there() {
+        if !self.is_in_use() {
             return Ok(false);
         }
-        let users = self.read()?.users;
+        let users = self.read_state()?.users;
         let is_orphaned = users
             .iter()
             .any(|user| user.daemon.is_some_and(|daemon| daemon.is_dead()));
@@ -308,15 +308,15 @@ impl ResolverStore {
     /// Whether a change has not come to its end, or is not confirmed.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.path("pending").exists()
+        self.file_path("pending").exists()
     }
 
     /// What is on record; nobody uses the resolver where there is no record.
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn read(&self) -> Result<ResolverRecord, RecordError> {
-        let found = absent_is_none(file::read(&self.path("state")))?;
+    pub fn read_state(&self) -> Result<ResolverRecord, RecordError> {
+        let found = absent_is_none(file::read_json(&self.file_path("state")))?;
         Ok(found.unwrap_or_default())
     }
 
@@ -324,25 +324,25 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If it cannot be written: then nobody will ever do it.
-    pub fn ask(&self, request: &ResolverRequest) -> Result<(), RecordError> {
+    pub fn add_request(&self, request: &ResolverRequest) -> Result<(), RecordError> {
         let asked = self.write_request(request);
         if asked.is_err() {
             // On a full file system: what is left of it would keep the rest of the record from
             // going one day.
-            let _ = file::remove_if_empty(&self.path(REQUESTS));
+            let _ = file::remove_if_empty(&self.file_path(REQUESTS));
             let _ = file::remove_if_empty(&self.folder);
         }
         asked
     }
 
     fn write_request(&self, request: &ResolverRequest) -> Result<(), RecordError> {
-        let folder = self.path(REQUESTS);
+        let folder = self.file_path(REQUESTS);
         let new = folder.join(format!("{}{NEW}", std::process::id()));
         for _ in 0..RACES {
             // Whoever does the last request removes the folders.
             let written = self
                 .make_folders()
-                .and_then(|()| file::write(&new, request))
+                .and_then(|()| file::write_json(&new, request))
                 .and_then(|()| self.enqueue(&new));
             match written {
                 Err(error) if error.is_absence() => {}
@@ -359,7 +359,7 @@ impl ResolverStore {
         let above = self.folder.ancestors().skip(1).take(2).collect::<Vec<_>>();
         above.into_iter().rev().try_for_each(file::make_folder)?;
         file::make_folder(&self.folder)?;
-        file::make_folder(&self.path(REQUESTS))
+        file::make_folder(&self.file_path(REQUESTS))
     }
 
     /// Gives a request the next number. Two calls that do so at the same moment have none in
@@ -367,13 +367,13 @@ impl ResolverStore {
     fn enqueue(&self, new: &Path) -> Result<(), RecordError> {
         let names = self.request_names()?;
         if names.len() >= MOST {
-            return Err(RecordError::io(self.path(REQUESTS), "note another request")(
+            return Err(RecordError::io(self.file_path(REQUESTS), "note another request")(
                 std::io::ErrorKind::QuotaExceeded.into(),
             ));
         }
         let last = names.last().and_then(|name| name.get(..DIGITS)?.parse::<u64>().ok());
         let name = format!("{:0DIGITS$}-{}", last.unwrap_or_default() + 1, std::process::id());
-        file::rename(new, &self.path(REQUESTS).join(name))
+        file::rename(new, &self.file_path(REQUESTS).join(name))
     }
 
     /// The names of what calls have asked, in their order.
@@ -381,7 +381,7 @@ impl ResolverStore {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn request_names(&self) -> Result<Vec<String>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.path(REQUESTS))?.collect::<Result<_, _>>()?;
+        let mut names: Vec<_> = file::file_names(&self.file_path(REQUESTS))?.collect::<Result<_, _>>()?;
         names.retain(|name| !name.ends_with(NEW));
         names.sort();
         Ok(names)
@@ -392,32 +392,32 @@ impl ResolverStore {
     /// # Errors
     /// If it cannot be read.
     pub fn request(&self, name: &str) -> Result<ResolverRequest, RecordError> {
-        file::read(&self.path(REQUESTS).join(name))
+        file::read_json(&self.file_path(REQUESTS).join(name))
     }
 
     /// Removes a request that is done.
     ///
     /// # Errors
     /// If it cannot be removed; it will be done once more.
-    pub fn answer(&self, name: &str) -> Result<(), RecordError> {
-        file::remove(&self.path(REQUESTS).join(name))
+    pub fn remove_request(&self, name: &str) -> Result<(), RecordError> {
+        file::remove(&self.file_path(REQUESTS).join(name))
     }
 
     /// Writes down what the resolver shall be, before anything of it is done.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn begin(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        file::touch(&self.path("pending"))?;
-        self.update(record)
+    pub fn begin_change(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+        file::create_empty(&self.file_path("pending"))?;
+        self.write_state(record)
     }
 
     /// Writes down what has changed on the way.
     ///
     /// # Errors
     /// If it cannot be written; what was written before stands then.
-    pub fn update(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        self.replace("state", |path| file::write(path, record))
+    pub fn write_state(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+        self.replace_file("state", |path| file::write_json(path, record))
     }
 
     /// The change is made, and confirmed.
@@ -426,10 +426,10 @@ impl ResolverStore {
     /// If a file cannot be changed; the next call tries again.
     pub fn clear_journal(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         match record.is_empty() {
-            true => file::remove(&self.path("state"))?,
-            false => self.update(record)?,
+            true => file::remove(&self.file_path("state"))?,
+            false => self.write_state(record)?,
         }
-        file::remove(&self.path("pending"))
+        file::remove(&self.file_path("pending"))
     }
 
     /// Removes the folder, and the lock with it, if nothing is on record and nobody asks for
@@ -439,17 +439,17 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If a file cannot be removed.
-    pub fn tidy(&self) -> Result<(), RecordError> {
-        if self.is_pending() || !self.read()?.is_empty() || !self.request_names()?.is_empty() {
+    pub fn remove_if_unused(&self) -> Result<(), RecordError> {
+        if self.is_pending() || !self.read_state()?.is_empty() || !self.request_names()?.is_empty() {
             return Ok(());
         }
         ["state", ORIGINAL, WRITTEN, NEXT]
             .into_iter()
-            .try_for_each(|name| file::remove(&self.path(name)))?;
-        file::remove_if_empty(&self.path(REQUESTS))?;
-        if !self.path(REQUESTS).exists() {
+            .try_for_each(|name| file::remove(&self.file_path(name)))?;
+        file::remove_if_empty(&self.file_path(REQUESTS))?;
+        if !self.file_path(REQUESTS).exists() {
             // The lock last: until then nobody else is here.
-            file::remove(&self.path("lock"))?;
+            file::remove(&self.file_path("lock"))?;
         }
         file::remove_if_empty(&self.folder)
     }
@@ -459,7 +459,7 @@ impl ResolverStore {
     /// # Errors
     /// If the original is not there, or one of them cannot be read.
     pub fn copies(&self) -> Result<FileCopies, RecordError> {
-        let copy = |name| file::read_bytes(&self.path(name));
+        let copy = |name| file::read_bytes(&self.file_path(name));
         Ok(FileCopies {
             original: copy(ORIGINAL)?,
             written: absent_is_none(copy(WRITTEN))?,
@@ -472,7 +472,7 @@ impl ResolverStore {
     /// # Errors
     /// If it cannot be written; what was kept before stands then.
     pub fn keep_original(&self, content: &[u8]) -> Result<(), RecordError> {
-        self.replace(ORIGINAL, |path| file::write_bytes(path, content))
+        self.replace_file(ORIGINAL, |path| file::write_bytes(path, content))
     }
 
     /// Keeps what the file holds now, as far as we know.
@@ -480,7 +480,7 @@ impl ResolverStore {
     /// # Errors
     /// If it cannot be written; what was kept before stands then.
     pub fn keep_written(&self, content: &[u8]) -> Result<(), RecordError> {
-        self.replace(WRITTEN, |path| file::write_bytes(path, content))
+        self.replace_file(WRITTEN, |path| file::write_bytes(path, content))
     }
 
     /// Keeps what the file is about to hold.
@@ -488,15 +488,15 @@ impl ResolverStore {
     /// # Errors
     /// If it cannot be written.
     pub fn keep_next(&self, content: &[u8]) -> Result<(), RecordError> {
-        self.replace(NEXT, |path| file::write_bytes(path, content))
+        self.replace_file(NEXT, |path| file::write_bytes(path, content))
     }
 
     /// The file has been read again, and holds what was about to be written.
     ///
     /// # Errors
     /// If the copies cannot be changed.
-    pub fn verified(&self) -> Result<(), RecordError> {
-        file::rename(&self.path(NEXT), &self.path(WRITTEN))
+    pub fn drop_journal(&self) -> Result<(), RecordError> {
+        file::rename(&self.file_path(NEXT), &self.file_path(WRITTEN))
     }
 
     /// Removes the copies: the file is no more ours.
@@ -506,19 +506,23 @@ impl ResolverStore {
     pub fn forget_copies(&self) -> Result<(), RecordError> {
         [ORIGINAL, WRITTEN, NEXT]
             .into_iter()
-            .try_for_each(|name| file::remove(&self.path(name)))
+            .try_for_each(|name| file::remove(&self.file_path(name)))
     }
 
-    fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), RecordError>) -> Result<(), RecordError> {
-        let new = self.path(&format!("{name}{NEW}"));
-        let written = write(&new).and_then(|()| file::rename(&new, &self.path(name)));
+    fn replace_file(
+        &self,
+        name: &str,
+        write: impl FnOnce(&Path) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        let new = self.file_path(&format!("{name}{NEW}"));
+        let written = write(&new).and_then(|()| file::rename(&new, &self.file_path(name)));
         if written.is_err() {
             let _ = file::remove(&new);
         }
         written
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    fn file_path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 }

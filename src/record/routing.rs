@@ -52,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// If the record is there and cannot be read.
-    pub fn routing(&self, key: &RoutingKey) -> Result<Option<RoutingRecord>, RecordError> {
+    pub fn routing_record(&self, key: &RoutingKey) -> Result<Option<RoutingRecord>, RecordError> {
         self.routing_named(&key.to_string())
     }
 
@@ -60,8 +60,8 @@ impl Store {
     ///
     /// # Errors
     /// If one of the records cannot be read.
-    pub fn routings(&self) -> Result<Vec<RoutingRecord>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.networks())?.collect::<Result<_, _>>()?;
+    pub fn routing_records(&self) -> Result<Vec<RoutingRecord>, RecordError> {
+        let mut names: Vec<_> = file::file_names(&self.networks_folder())?.collect::<Result<_, _>>()?;
         names.retain(|name| !name.ends_with(".new"));
         names.sort();
         names
@@ -75,25 +75,27 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_routings(&self) -> Result<bool, RecordError> {
-        is_any(file::names(&self.networks())?, |name| !name.ends_with(".new"))
+        is_any(file::file_names(&self.networks_folder())?, |name| {
+            !name.ends_with(".new")
+        })
     }
 
     /// The object that is installed for another remote network in this slot, or may be.
     ///
     /// # Errors
     /// If the record of who holds it cannot be read.
-    pub fn held(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
-        Ok(self.all_held(slot, except)?.into_iter().next())
+    pub fn held_object(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
+        Ok(self.held_objects(slot, except)?.into_iter().next())
     }
 
     /// All of them: after a call that died, a record also names what was never installed.
     ///
     /// # Errors
     /// If the record of who holds it cannot be read.
-    pub fn all_held(&self, slot: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
+    pub fn held_objects(&self, slot: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let except = except.to_string();
         let mut held = Vec::new();
-        for name in file::names(&self.holders(slot))? {
+        for name in file::file_names(&self.holders_folder(slot))? {
             let name = name?;
             if name != except {
                 let objects = self.routing_named(&name)?.into_iter().flat_map(|record| record.objects);
@@ -117,26 +119,31 @@ impl Store {
     }
 
     fn put_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
-        for folder in [self.network(), self.networks(), self.network().join("holders")] {
+        for folder in [
+            self.network_folder(),
+            self.networks_folder(),
+            self.network_folder().join("holders"),
+        ] {
             file::make_folder(&folder)?;
         }
         let name = record.key.to_string();
         for item in &record.objects {
-            let folder = self.holders(&slot_of(item));
+            let folder = self.holders_folder(&slot_of(item));
             file::make_folder(&folder)?;
-            file::touch(&folder.join(&name))?;
+            file::create_empty(&folder.join(&name))?;
         }
-        let new = self.networks().join(format!("{name}.new"));
-        file::write(&new, record).inspect_err(|_| drop(file::remove(&new)))?;
-        file::rename(&new, &self.networks().join(&name))
+        let new = self.networks_folder().join(format!("{name}.new"));
+        file::write_json(&new, record).inspect_err(|_| drop(file::remove(&new)))?;
+        file::rename(&new, &self.networks_folder().join(&name))
     }
 
     /// The route that stood where one of ours stands now.
     ///
     /// # Errors
     /// If it is on record and cannot be read.
-    pub fn replaced(&self, slot: &str) -> Result<Option<SavedRoute>, RecordError> {
-        let record: Option<ReplacedRecord> = absent_is_none(file::read(&self.replaced_routes().join(slot)))?;
+    pub fn replaced_route(&self, slot: &str) -> Result<Option<SavedRoute>, RecordError> {
+        let record: Option<ReplacedRecord> =
+            absent_is_none(file::read_json(&self.replaced_routes_folder().join(slot)))?;
         Ok(record.map(|record| record.route))
     }
 
@@ -144,26 +151,26 @@ impl Store {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn keep_replaced(&self, slot: &str, route: &SavedRoute) -> Result<(), RecordError> {
-        for folder in [self.network(), self.replaced_routes()] {
+    pub fn record_replaced_route(&self, slot: &str, route: &SavedRoute) -> Result<(), RecordError> {
+        for folder in [self.network_folder(), self.replaced_routes_folder()] {
             file::make_folder(&folder)?;
         }
         // Not half of it, if the call dies meanwhile.
-        let new = self.network().join("replaced.new");
+        let new = self.network_folder().join("replaced.new");
         let record = ReplacedRecord {
             format: super::FORMAT,
             route: route.clone(),
         };
-        file::write(&new, &record).inspect_err(|_| drop(file::remove(&new)))?;
-        file::rename(&new, &self.replaced_routes().join(slot))
+        file::write_json(&new, &record).inspect_err(|_| drop(file::remove(&new)))?;
+        file::rename(&new, &self.replaced_routes_folder().join(slot))
     }
 
     /// Strikes off a route that is back, or is not to come back.
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn forget_replaced(&self, slot: &str) -> Result<(), RecordError> {
-        file::remove(&self.replaced_routes().join(slot))
+    pub fn erase_replaced_route(&self, slot: &str) -> Result<(), RecordError> {
+        file::remove(&self.replaced_routes_folder().join(slot))
     }
 
     /// Strikes off everything for a far network.
@@ -172,7 +179,7 @@ impl Store {
     /// If a file cannot be removed.
     pub fn erase_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
         let name = record.key.to_string();
-        file::remove(&self.networks().join(&name))?;
+        file::remove(&self.networks_folder().join(&name))?;
         self.leave_slots(&name, &record.objects, &[])
     }
 
@@ -180,7 +187,7 @@ impl Store {
     fn leave_slots(&self, name: &str, before: &[NetObject], after: &[NetObject]) -> Result<(), RecordError> {
         for slot in before.iter().map(slot_of) {
             if !after.iter().any(|item| slot_of(item) == slot) {
-                let folder = self.holders(&slot);
+                let folder = self.holders_folder(&slot);
                 file::remove(&folder.join(name))?;
                 file::remove_if_empty(&folder)?;
             }
@@ -189,24 +196,24 @@ impl Store {
     }
 
     fn routing_named(&self, name: &str) -> Result<Option<RoutingRecord>, RecordError> {
-        absent_is_none(file::read(&self.networks().join(name)))
+        absent_is_none(file::read_json(&self.networks_folder().join(name)))
     }
 
-    pub(super) fn network(&self) -> PathBuf {
+    pub(super) fn network_folder(&self) -> PathBuf {
         self.folder.join("network")
     }
 
-    fn networks(&self) -> PathBuf {
-        self.network().join("installed")
+    fn networks_folder(&self) -> PathBuf {
+        self.network_folder().join("installed")
     }
 
     /// The folder whose files are the routes that ours have replaced, by slot.
-    fn replaced_routes(&self) -> PathBuf {
-        self.network().join("replaced")
+    fn replaced_routes_folder(&self) -> PathBuf {
+        self.network_folder().join("replaced")
     }
 
     /// The folder whose files name the far networks that something is installed for.
-    fn holders(&self, slot: &str) -> PathBuf {
-        self.network().join("holders").join(slot)
+    fn holders_folder(&self, slot: &str) -> PathBuf {
+        self.network_folder().join("holders").join(slot)
     }
 }

@@ -14,12 +14,12 @@ use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
-use super::namespace::mark;
+use super::namespace::namespace_mark;
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
     Around, BucketMember, DispatchBucket, INTERFACES, JumpConfig, OptionalChains, PacketPath, SharedChains, TunnelId,
-    TunnelKey, TunnelOrder, TunnelRules, are_alike, moves,
+    TunnelKey, TunnelOrder, TunnelRules, are_alike, can_move,
 };
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
@@ -66,8 +66,8 @@ pub struct Installed {
     #[serde(default)]
     pub mark: MarkBit,
     /// How the chains hang together.
-    #[serde(default)]
-    pub tunnel_rules: LayoutVersion,
+    #[serde(default, rename = "tunnel_rules", alias = "layout")]
+    pub layout: LayoutVersion,
 }
 
 /// How the chains of a ruleset hang together.
@@ -130,14 +130,14 @@ impl Installed {
     /// otherwise.
     #[must_use]
     pub fn is_older(self) -> bool {
-        self.tunnel_rules < LayoutVersion::CURRENT
+        self.layout < LayoutVersion::CURRENT
     }
 
     fn before_notes() -> Self {
         Self {
             place: JumpPlace::First,
             mark: MarkBit::default(),
-            tunnel_rules: LayoutVersion::One,
+            layout: LayoutVersion::One,
         }
     }
 }
@@ -165,7 +165,7 @@ impl Store {
     ///
     /// # Errors
     /// If a folder cannot be made or is not ours alone, or the lock is held until `deadline`.
-    pub fn open(top: &Path, namespace: u64, deadline: Instant) -> Result<Self, RecordError> {
+    pub fn open_locked(top: &Path, namespace: u64, deadline: Instant) -> Result<Self, RecordError> {
         let folder = top.join(namespace.to_string());
         let lock = Lock::acquire(top, &folder, deadline);
         if let Err(RecordError::Io { .. }) = lock {
@@ -177,7 +177,7 @@ impl Store {
             top: top.to_owned(),
             folder,
             lock: Some(lock?),
-            mark: mark(namespace),
+            mark: namespace_mark(namespace),
             cache: Mutex::default(),
         };
         store.take_over()?;
@@ -186,7 +186,7 @@ impl Store {
 
     /// Looks at the record without taking the lock.
     #[must_use]
-    pub fn peek(top: &Path, namespace: u64) -> Self {
+    pub fn open_unlocked(top: &Path, namespace: u64) -> Self {
         let mut store = Self {
             top: top.to_owned(),
             folder: top.join(namespace.to_string()),
@@ -195,7 +195,7 @@ impl Store {
             cache: Mutex::default(),
         };
         if store.folder.exists() {
-            store.mark = mark(namespace);
+            store.mark = namespace_mark(namespace);
             if store.is_of_former_namespace() {
                 // There is no such folder, and so there is nothing on record.
                 store.folder = top.join(format!("{namespace}{NEW}"));
@@ -225,7 +225,8 @@ impl Store {
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        let interrupted = self.folder.join("pending").exists() || self.owes()? || self.resolver().needs_attention()?;
+        let interrupted =
+            self.folder.join("pending").exists() || self.has_owed_downs()? || self.resolver().needs_attention()?;
         Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 
@@ -237,7 +238,7 @@ impl Store {
         if !self.has_name("daemons")? {
             return Ok(Vec::new());
         }
-        let names: Vec<_> = file::names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
+        let names: Vec<_> = file::file_names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
         let daemons = names.iter().filter_map(|name| name.parse::<DaemonProcess>().ok());
         Ok(daemons.filter(DaemonProcess::is_dead).collect())
     }
@@ -248,7 +249,7 @@ impl Store {
     /// If the note cannot be written.
     pub fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         self.invalidate();
-        file::touch_in(&self.folder.join("daemons"), &daemon.to_string())
+        file::create_empty_in(&self.folder.join("daemons"), &daemon.to_string())
     }
 
     /// Forgets a daemon that has no tunnels here any more.
@@ -264,7 +265,11 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
-        let list = || is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW));
+        let list = || {
+            is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
+                !name.ends_with(NEW)
+            })
+        };
         if self.lock.is_none() {
             return list();
         }
@@ -286,7 +291,7 @@ impl Store {
         let mut cache = self.cache();
         let names = match &mut cache.names {
             Some(names) => names,
-            unread => unread.insert(file::names(&self.folder)?.collect::<Result<_, _>>()?),
+            unread => unread.insert(file::file_names(&self.folder)?.collect::<Result<_, _>>()?),
         };
         Ok(names.contains(name))
     }
@@ -361,7 +366,7 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn alike(&self, ruleset: Ruleset, tunnel: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub fn tunnels_alike(&self, ruleset: Ruleset, tunnel: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
         let folder = self.alike_folder(ruleset, tunnel);
         let mut tunnels = Vec::new();
         for id in absent_is_none(self.members(&folder))?.unwrap_or_default() {
@@ -376,7 +381,7 @@ impl Store {
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn moving(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub fn tunnels_of_mobile_peer(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
         let folder = self.nodes_folder(ruleset).join(opener_id(call).as_str());
         let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
         let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
@@ -393,7 +398,7 @@ impl Store {
         if let Some(known) = self.cache().installed.get(&ruleset) {
             return Ok(*known);
         }
-        let note: Option<InstalledNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
+        let note: Option<InstalledNote> = absent_is_none(file::read_json(&self.place_file(ruleset)))?;
         // Versions before the second layout wrote it only where the place was not the first.
         let installed = note.map_or_else(Installed::before_notes, |note| note.installed);
         if self.lock.is_some() {
@@ -410,7 +415,7 @@ impl Store {
         self.invalidate();
         let new = self.ruleset_folder(ruleset).join("place.new");
         file::make_folder(&self.ruleset_folder(ruleset))?;
-        file::write(
+        file::write_json(
             &new,
             &InstalledNote {
                 format: FORMAT,
@@ -442,7 +447,7 @@ impl Store {
     ///
     /// # Errors
     /// If a folder cannot be listed.
-    pub fn around(
+    pub fn shared_around(
         &self,
         ruleset: Ruleset,
         [removed, added]: [&[Record]; 2],
@@ -504,7 +509,7 @@ impl Store {
             .flat_map(PacketPath::tunnel_paths)
             .filter(|path| !own.contains(path))
         {
-            let mut names = file::names(&self.nodes_folder(ruleset).join(path.tag()))?;
+            let mut names = file::file_names(&self.nodes_folder(ruleset).join(path.tag()))?;
             let name = names.next().transpose()?;
             around
                 .buckets
@@ -541,7 +546,7 @@ impl Store {
         ids: &BTreeSet<&TunnelId>,
     ) -> Result<bool, RecordError> {
         let is_other = |name: &str| member_id(name).is_some_and(|id| !ids.contains(&id));
-        is_any(file::names(&self.node_folder(ruleset, shared_chains))?, is_other)
+        is_any(file::file_names(&self.node_folder(ruleset, shared_chains))?, is_other)
     }
 
     /// What records other than these have in a bucket.
@@ -553,7 +558,7 @@ impl Store {
     ) -> Result<Vec<BucketMember>, RecordError> {
         let folder = self.node_folder(ruleset, &SharedChains::Bucket(bucket));
         let mut members = Vec::new();
-        for name in file::names(&folder)? {
+        for name in file::file_names(&folder)? {
             members.extend(bucket_member(&name?).filter(|member| !ids.contains(member.order.id())));
         }
         Ok(members)
@@ -568,7 +573,7 @@ impl Store {
         around: &mut Around,
     ) -> Result<(), RecordError> {
         for path in paths {
-            for name in file::names(&self.nodes_folder(ruleset).join(path.tag()))? {
+            for name in file::file_names(&self.nodes_folder(ruleset).join(path.tag()))? {
                 around.buckets.extend(DispatchBucket::from_name(*path, &name?));
             }
         }
@@ -576,7 +581,7 @@ impl Store {
             return Ok(());
         }
         if paths.contains(&PacketPath::BlockIn) || paths.contains(&PacketPath::BlockOut) {
-            for name in file::names(&self.nodes_folder(ruleset).join(INTERFACES))? {
+            for name in file::file_names(&self.nodes_folder(ruleset).join(INTERFACES))? {
                 let interface = name?.parse().ok().map(SharedChains::Interface);
                 around.parts.extend(interface);
             }
@@ -597,16 +602,18 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the old one stands then.
-    pub fn update(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
+    pub fn update_record(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
         new.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         self.write_new(ruleset, new)?;
         let files = |entry: &Record| self.index_files(ruleset, entry);
         let moved = old.filter(|old| files(old) != files(new));
         if moved.is_some() {
-            self.enter(ruleset, new)?;
+            self.add_index_files(ruleset, new)?;
         }
         file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()))?;
-        moved.map_or(Ok(()), |old| self.leave(ruleset, old, std::slice::from_ref(new)))
+        moved.map_or(Ok(()), |old| {
+            self.remove_index_files(ruleset, old, std::slice::from_ref(new))
+        })
     }
 
     /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of
@@ -614,14 +621,14 @@ impl Store {
     ///
     /// # Errors
     /// If a folder cannot be listed or removed.
-    pub fn tidy(&self) -> Result<(), RecordError> {
+    pub fn remove_unused(&self) -> Result<(), RecordError> {
         // A change whose end is unknown still needs what it has written.
         if self.journal()?.is_some() {
             return Ok(());
         }
         let has_routings = self.has_routings()?;
         if !has_routings {
-            file::remove_tree(&self.network())?;
+            file::remove_tree(&self.network_folder())?;
         }
         let mut empty = !has_routings && !self.has_resolver();
         for ruleset in Ruleset::all() {
@@ -633,7 +640,7 @@ impl Store {
         }
         if empty {
             // A `down` that was noted meanwhile has nothing to remove either.
-            self.settle_all()?;
+            self.drop_owed_downs()?;
             file::remove_tree(&self.folder.join("daemons"))?;
             self.remove_marks()?;
             // The lock last: until then nobody else is here.
@@ -648,11 +655,11 @@ impl Store {
     pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
         self.invalidate();
         let path = self.new_file(ruleset, entry.id());
-        let written = match file::write(&path, entry) {
+        let written = match file::write_json(&path, entry) {
             Err(error) if error.is_absence() => {
                 file::make_folder(&self.ruleset_folder(ruleset))?;
                 file::make_folder(&self.tunnels_folder(ruleset))?;
-                file::write(&path, entry)
+                file::write_json(&path, entry)
             }
             other => other,
         };
@@ -677,7 +684,7 @@ impl Store {
     }
 
     fn members(&self, folder: &Path) -> Result<Vec<TunnelId>, RecordError> {
-        let names: Vec<_> = file::names(folder)?.collect::<Result<_, _>>()?;
+        let names: Vec<_> = file::file_names(folder)?.collect::<Result<_, _>>()?;
         let names = names.iter().filter(|name| !name.ends_with(NEW));
         Ok(names.filter_map(|name| member_id(name)).collect())
     }
@@ -724,7 +731,7 @@ impl Store {
             .collect();
         if let Record::Tunnel(record) = entry {
             files.insert(self.alike_folder(ruleset, &record.tunnel).join(id));
-            let openers = record.openers.iter().filter(|_| moves(&record.tunnel));
+            let openers = record.openers.iter().filter(|_| can_move(&record.tunnel));
             let names = openers.map(|opener| opener_id(&opener.tunnel(&record.tunnel)));
             files.extend(names.map(|name| self.nodes_folder(ruleset).join(name.as_str()).join(id)));
         }

@@ -44,14 +44,14 @@ pub fn ask(duty: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) 
     let mut troubles: Vec<_> = duty.faults.iter().cloned().map(DnsError::LeftOut).collect();
     let resolver = store.resolver();
     // Nobody has anything to give back where nothing is on record.
-    let is_due = |names: &&NameService| names.request != DnsRequest::GiveBack || resolver.is_there();
+    let is_due = |names: &&NameService| names.request != DnsRequest::GiveBack || resolver.is_in_use();
     if let Some(names) = duty.names.as_ref().filter(is_due) {
         let request = ResolverRequest {
             format: crate::record::FORMAT,
             names: names.clone(),
             daemon,
         };
-        troubles.extend(resolver.ask(&request).err().map(DnsError::from));
+        troubles.extend(resolver.add_request(&request).err().map(DnsError::from));
     }
     troubles
 }
@@ -67,8 +67,12 @@ pub fn notify(duty: &ResolverAction, system: &System) -> Option<DnsError> {
 pub fn needs_attention(store: &Store, system: &System) -> bool {
     let resolver = store.resolver();
     // A record that cannot be read is reported when somebody asks for something.
-    let knows_less = || resolver.read().is_ok_and(|record| has_lost_forwards(&record, system));
-    resolver.is_there() && (resolver.needs_attention().unwrap_or(false) || knows_less())
+    let knows_less = || {
+        resolver
+            .read_state()
+            .is_ok_and(|record| has_lost_forwards(&record, system))
+    };
+    resolver.is_in_use() && (resolver.needs_attention().unwrap_or(false) || knows_less())
 }
 
 /// Whether an unbound runs that was told nothing, though there is something to tell: it was started
@@ -95,7 +99,7 @@ pub fn work(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> V
 /// Gives everything back, whoever still uses it. Returns what went wrong.
 #[must_use]
 pub fn give_back_all(store: &Store, system: &System) -> Vec<DnsError> {
-    if !store.resolver().is_there() {
+    if !store.resolver().is_in_use() {
         return Vec::new();
     }
     in_session(store, system, |session| session.give_back_all())
@@ -115,7 +119,9 @@ fn in_session(
     let mut session = ResolverEngine::new(&locked, system, Vec::new());
     let done = work(&mut session);
     session.errors.extend(done.err());
-    session.errors.extend(locked.tidy().err().map(DnsError::from));
+    session
+        .errors
+        .extend(locked.remove_if_unused().err().map(DnsError::from));
     session.errors
 }
 
@@ -142,7 +148,7 @@ impl<'a> ResolverEngine<'a> {
     fn work(&mut self, kept: &BTreeSet<DaemonProcess>) -> Result<(), DnsError> {
         let mut is_first = true;
         loop {
-            let mut record = self.store.read()?;
+            let mut record = self.store.read_state()?;
             let mut foreign = (is_first && self.store.is_pending()).then_some(UnknownAuthor::TakeOver);
             let is_orphan = |user: &NameUser| {
                 user.daemon
@@ -159,7 +165,7 @@ impl<'a> ResolverEngine<'a> {
             if let Some(foreign) = foreign {
                 self.reconcile(record, &answered, foreign)?;
             }
-            answered.iter().try_for_each(|name| self.store.answer(name))?;
+            answered.iter().try_for_each(|name| self.store.remove_request(name))?;
             is_first = false;
             if answered.is_empty() || Instant::now() >= self.system.deadline {
                 return Ok(());
@@ -195,11 +201,11 @@ impl<'a> ResolverEngine<'a> {
     }
 
     fn give_back_all(&mut self) -> Result<(), DnsError> {
-        let mut record = self.store.read()?;
+        let mut record = self.store.read_state()?;
         record.users.clear();
         let names = self.store.request_names()?;
         self.reconcile(record, &names, UnknownAuthor::Leave)?;
-        Ok(names.iter().try_for_each(|name| self.store.answer(name))?)
+        Ok(names.iter().try_for_each(|name| self.store.remove_request(name))?)
     }
 
     /// Enters a user in the record or strikes it. Nothing, if there is nothing to do then.
@@ -272,8 +278,8 @@ impl<'a> ResolverEngine<'a> {
         answered: &[String],
         foreign: UnknownAuthor,
     ) -> Result<(), DnsError> {
-        self.store.begin(&record)?;
-        answered.iter().try_for_each(|name| self.store.answer(name))?;
+        self.store.begin_change(&record)?;
+        answered.iter().try_for_each(|name| self.store.remove_request(name))?;
         self.is_unsettled = false;
         self.forward(&mut record)?;
         self.links(&mut record)?;
@@ -284,7 +290,7 @@ impl<'a> ResolverEngine<'a> {
             self.is_unsettled |= record.users.is_empty();
         }
         match self.is_unsettled {
-            true => Ok(self.store.update(&record)?),
+            true => Ok(self.store.write_state(&record)?),
             false => Ok(self.store.clear_journal(&record)?),
         }
     }
@@ -315,7 +321,7 @@ impl<'a> ResolverEngine<'a> {
         for Forward { domain, .. } in &changes {
             record.forwards.insert(domain.clone(), Vec::new());
         }
-        self.store.update(record)?;
+        self.store.write_state(record)?;
         for change in changes {
             self.forward_one(record, &wanted, change);
         }
@@ -380,7 +386,7 @@ impl<'a> ResolverEngine<'a> {
         if !commands.is_empty() {
             // Whatever becomes of this call: what it has is not known any more.
             held.confirmation = Confirmation::Unconfirmed;
-            self.store.update(record)?;
+            self.store.write_state(record)?;
         }
         let results: Vec<_> = commands.iter().map(|command| self.run(command)).collect();
         if results.contains(&CommandResult::Unknown) {
@@ -507,7 +513,7 @@ impl<'a> ResolverEngine<'a> {
         self.store.keep_written(current)?;
         record.file = Some(path.to_owned());
         record.identity = Some(resolv_conf_file::identify(path)?);
-        self.store.update(record)?;
+        self.store.write_state(record)?;
         Ok(current.to_vec())
     }
 
@@ -519,7 +525,7 @@ impl<'a> ResolverEngine<'a> {
             if resolv_conf_file::read_resolv_conf(path)? != wanted {
                 return Err(DnsError::NotVerified { path: path.to_owned() });
             }
-            self.store.verified()?;
+            self.store.drop_journal()?;
         }
         record.identity = Some(resolv_conf_file::identify(path)?);
         Ok(())
@@ -532,7 +538,7 @@ impl<'a> ResolverEngine<'a> {
         self.put_back_content(record, &path)?;
         record.file = None;
         record.identity = None;
-        self.store.update(record)?;
+        self.store.write_state(record)?;
         Ok(self.store.forget_copies()?)
     }
 

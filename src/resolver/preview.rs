@@ -40,7 +40,7 @@ pub fn preview(duty: &ResolverAction, store: &Store, system: &System) -> String 
 impl ResolverEngine<'_> {
     /// The lines of a preview.
     fn show(&mut self, names: &NameService) -> Result<String, DnsError> {
-        let mut record = self.store.read()?;
+        let mut record = self.store.read_state()?;
         let Some(foreign) = self.enter(&mut record, names, None) else {
             return Ok(String::new());
         };

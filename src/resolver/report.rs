@@ -10,10 +10,10 @@ use crate::record::{Confirmation, NameServerMeans, NameUser, RecordError, Resolv
 /// If the record is there and cannot be read.
 pub fn report(store: &Store) -> Result<(Vec<NameUser>, Vec<String>), RecordError> {
     let resolver = store.resolver();
-    if !resolver.is_there() {
+    if !resolver.is_in_use() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let record = resolver.read()?;
+    let record = resolver.read_state()?;
     let unfinished = unfinished(&record, &resolver)?;
     Ok((record.users, unfinished))
 }

@@ -49,7 +49,7 @@ impl Machine {
     }
 
     fn store(&self) -> Store {
-        Store::open(&self.path("state"), 1, Instant::now() + Duration::from_secs(5)).unwrap()
+        Store::open_locked(&self.path("state"), 1, Instant::now() + Duration::from_secs(5)).unwrap()
     }
 
     fn system(&self) -> System {
@@ -73,7 +73,7 @@ impl Machine {
         };
         let store = self.store();
         let troubles = ask(&duty, &store, daemon);
-        store.tidy().unwrap();
+        store.remove_unused().unwrap();
         drop(store);
         let mut messages: Vec<_> = troubles.iter().map(ToString::to_string).collect();
         messages.extend(self.housekeep());
@@ -91,12 +91,12 @@ impl Machine {
     /// A call that asks nothing, as `route` does.
     fn housekeep(&self) -> Vec<String> {
         let troubles = work(&self.peek(), &self.system(), &BTreeSet::new());
-        self.store().tidy().unwrap();
+        self.store().remove_unused().unwrap();
         troubles.iter().map(ToString::to_string).collect()
     }
 
     fn peek(&self) -> Store {
-        Store::peek(&self.path("state"), 1)
+        Store::open_unlocked(&self.path("state"), 1)
     }
 
     #[track_caller]
@@ -326,7 +326,11 @@ fn what_a_dead_daemon_left_is_put_back() {
         nobody()
     );
     assert_eq!(machine.content(), merge(HOME, &[names(1)]));
-    assert!(Store::peek(&machine.path("state"), 1).needs_attention().unwrap());
+    assert!(
+        Store::open_unlocked(&machine.path("state"), 1)
+            .needs_attention()
+            .unwrap()
+    );
     assert_eq!(machine.up(2), nobody());
     assert_eq!(machine.content(), merge(HOME, &[names(2)]));
     assert_eq!(machine.down(2), nobody());
@@ -337,7 +341,7 @@ fn what_a_dead_daemon_left_is_put_back() {
 fn a_call_that_died_is_made_up_for() {
     let machine = Machine::new(HOME);
     assert_eq!((machine.up(1), machine.up(2)), (nobody(), nobody()));
-    let record = machine.peek().resolver().read().unwrap();
+    let record = machine.peek().resolver().read_state().unwrap();
     for (kept, expected) in [
         (&record.users[..1], merge(HOME, &[names(1)])),
         (&record.users[..], merge(HOME, &names_of(&[1, 2]))),
@@ -347,8 +351,12 @@ fn a_call_that_died_is_made_up_for() {
             users: kept.to_vec(),
             ..record.clone()
         };
-        machine.peek().resolver().begin(&shall).unwrap();
-        assert!(Store::peek(&machine.path("state"), 1).needs_attention().unwrap());
+        machine.peek().resolver().begin_change(&shall).unwrap();
+        assert!(
+            Store::open_unlocked(&machine.path("state"), 1)
+                .needs_attention()
+                .unwrap()
+        );
         assert_eq!(machine.housekeep(), nobody());
         assert_eq!(machine.content(), expected);
     }
@@ -401,7 +409,7 @@ fn a_preview_changes_nothing_and_shows_the_file() {
         faults: Vec::new(),
     };
     let shown = |request| {
-        let store = Store::peek(&machine.path("state"), 1);
+        let store = Store::open_unlocked(&machine.path("state"), 1);
         preview(&duty(request), &store, &machine.system())
     };
     let file = machine.file().canonicalize().unwrap();
@@ -483,9 +491,9 @@ fn a_write_that_was_interrupted_anywhere_loses_nothing_of_the_original() {
                 let machine = Machine::new(home);
                 assert_eq!(machine.up(1), nobody());
                 let resolver = machine.peek().resolver();
-                let mut record = resolver.read().unwrap();
+                let mut record = resolver.read_state().unwrap();
                 record.users.truncate(users);
-                resolver.begin(&record).unwrap();
+                resolver.begin_change(&record).unwrap();
                 resolver.keep_written(from).unwrap();
                 resolver.keep_next(to).unwrap();
                 machine.write(&torn);
@@ -520,7 +528,7 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
     let machine = Machine::new(HOME);
     assert_eq!(machine.up(1), nobody());
     let resolver = machine.peek().resolver();
-    let mut record = resolver.read().unwrap();
+    let mut record = resolver.read_state().unwrap();
     let there = |inode| {
         let mut identity = record.identity.unwrap();
         identity.mount_namespace += 1;
@@ -529,7 +537,7 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
     };
     let (same, other) = (there(0), there(1));
     record.identity = other;
-    resolver.update(&record).unwrap();
+    resolver.write_state(&record).unwrap();
     let merged = machine.content();
     for messages in [machine.down(1), machine.housekeep()] {
         assert!(
@@ -540,9 +548,9 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
     }
     // The same file, found through another mount: `ip netns exec` makes a namespace for every
     // command.
-    let mut record = resolver.read().unwrap();
+    let mut record = resolver.read_state().unwrap();
     record.identity = same;
-    resolver.update(&record).unwrap();
+    resolver.write_state(&record).unwrap();
     assert_eq!(machine.housekeep(), nobody());
     assert_eq!(machine.content(), HOME);
     machine.assert_forgotten();

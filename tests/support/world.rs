@@ -277,7 +277,7 @@ impl World {
         });
         match (done, duty) {
             (Err(error), FirewallAction::Close(tunnel)) if !self.began => {
-                let store = Store::peek(&self.folder.path().join("state"), 1);
+                let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
                 Err(note_down(&store, tunnel, error))
             }
             (done, _) => done,
@@ -346,7 +346,7 @@ impl World {
 
     /// Every tunnel on record, by its name, and how many times it is up.
     pub fn recorded(&self) -> BTreeMap<String, u32> {
-        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let tunnels = self
             .tables
             .books
@@ -357,13 +357,13 @@ impl World {
 
     /// Every tunnel on record, by its name, and who has it up.
     pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
-        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let records = self
             .tables
             .books
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
-        let openers = |record: &TunnelRecord| record.views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
+        let openers = |record: &TunnelRecord| record.opener_views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
         records
             .map(|record| (record.id.to_string(), openers(&record)))
             .collect()
@@ -382,13 +382,13 @@ impl World {
         work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
     ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
+        let store = Store::open_locked(&self.folder.path().join("state"), 1, deadline)?;
         let mut session = Engine::new(&store, &mut self.tables, caller);
         let kept = session.housekeep();
         self.began = kept.is_ok();
         let result = kept.and_then(|()| work(&mut session));
         self.notes.extend(session.notes().iter().map(ToString::to_string));
-        store.tidy()?;
+        store.remove_unused()?;
         result
     }
 

@@ -18,7 +18,7 @@ const BOOK: Ruleset = Ruleset {
 
 fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
     let deadline = Instant::now() + Duration::from_secs(10);
-    let store = Store::open(&world.folder.path().join("state"), 1, deadline)?;
+    let store = Store::open_locked(&world.folder.path().join("state"), 1, deadline)?;
     let caller = Context {
         now: 1_700_000_000,
         ..Context::default()
@@ -26,7 +26,7 @@ fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
     let mut session = Engine::new(&store, &mut world.tables, caller);
     session.recover()?;
     let drifts = session.reconcile(BOOK)?;
-    store.tidy()?;
+    store.remove_unused()?;
     Ok(drifts)
 }
 

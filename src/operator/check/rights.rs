@@ -33,7 +33,7 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
 /// Whether the record can be locked and written: it is, and what was made for it goes again.
 fn record(ground: &CommandContext<'_>) -> Finding {
     let folder = ground.options.state_dir.display();
-    match ground.open().and_then(|store| Ok(store.tidy()?)) {
+    match ground.open().and_then(|store| Ok(store.remove_unused()?)) {
         Ok(()) => Finding::fine(format_args!("{folder}: the record can be locked")),
         Err(error) => Finding::wrong(
             error,

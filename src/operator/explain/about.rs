@@ -54,7 +54,7 @@ fn section(title: &str, sentences: &[String]) -> String {
 fn setting(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     match &scene.settings {
         Ok(source) => {
-            let views = record.views();
+            let views = record.opener_views();
             let places = views.iter().flat_map(|(view, _)| source.of_tunnel(view, "allow"));
             distinct(places.map(|place| format!("setting  {place}")))
         }
@@ -89,7 +89,7 @@ fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
         "Between {} (local) and {} (remote).",
         tunnel.local_client, tunnel.remote_client
     )];
-    sentences.extend(distinct(record.views().iter().map(peer)));
+    sentences.extend(distinct(record.opener_views().iter().map(peer)));
     sentences.extend([
         format!("Gateway: {}{}", known(tunnel.local_host), named(&tunnel.local_id)),
         format!("Up for {}.", span(scene.now.saturating_sub(record.since))),

@@ -127,7 +127,7 @@ impl RulesetView {
     /// The record that brings a rule of ours in the filter table; none for a rule that all share.
     pub(super) fn owner(&self, rule: &DecidingRule) -> Option<&Record> {
         let mut records = self.records.iter();
-        records.find(|record| record.tunnel_rules().holds(&rule.chain, &rule.rule))
+        records.find(|record| record.tunnel_rules().contains_rule(&rule.chain, &rule.rule))
     }
 
     pub(super) fn records(&self) -> &[Record] {

@@ -76,7 +76,7 @@ pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Ou
         match fates.last_mut().filter(|fate| fate.is_as(trace, grain)) {
             Some(fate) => fate.add(condition, trace),
             None => fates.push(Outcome {
-                end: trace.end(),
+                end: trace.walk_end(),
                 trace: trace.clone(),
                 ifs: vec![condition],
             }),
@@ -90,13 +90,13 @@ pub(super) fn others(traces: &[Trace], family: Family) -> Vec<Outcome> {
     let mut others: Vec<Outcome> = Vec::new();
     let is_first = |trace: &&Trace| trace.order == RuleOrder::First;
     for trace in traces.iter().filter(|trace| trace.order == RuleOrder::Other) {
-        let is_other = |first: &Trace| first.end() != trace.end() || decided_by(first) != decided_by(trace);
+        let is_other = |first: &Trace| first.walk_end() != trace.walk_end() || decided_by(first) != decided_by(trace);
         let mut firsts = traces.iter().filter(is_first);
         let differs = firsts.any(|first| is_other(first) && can_be_one(first, trace, family));
         let is_told = others.iter().any(|other| other.is_as(trace, Grain::Rule));
         if differs && !is_told && others.len() < OTHERS {
             others.push(Outcome {
-                end: trace.end(),
+                end: trace.walk_end(),
                 trace: trace.clone(),
                 ifs: vec![condition(trace, family)],
             });
@@ -134,7 +134,7 @@ impl Outcome {
     /// Whether another way ends so, too.
     fn is_as(&self, trace: &Trace, grain: Grain) -> bool {
         let by_rule = grain == Grain::End || decided_by(&self.trace) == decided_by(trace);
-        self.end == trace.end() && by_rule
+        self.end == trace.walk_end() && by_rule
     }
 
     /// Whether it needs no condition.

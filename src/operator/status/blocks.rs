@@ -15,7 +15,7 @@ pub(super) fn tunnel(report: &StatusReport, tunnel: &TunnelStatus, earlier: Opti
     let mut add = |heading: &str, text: String| lines.push(format!("    {heading:<10}{text}"));
     add("networks", format!("{} - {}", about.local_client, about.remote_client));
     let mut peers = Vec::new();
-    for (view, _) in record.views() {
+    for (view, _) in record.opener_views() {
         let peer = peer(&view);
         if !peers.contains(&peer) {
             add("peer", peer.clone());

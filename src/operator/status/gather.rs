@@ -103,7 +103,7 @@ impl TunnelStatus {
             || record.id.as_str() == name
             || is_in
             || is_network
-            || record.views().iter().any(|(view, _)| is_peer(view))
+            || record.opener_views().iter().any(|(view, _)| is_peer(view))
     }
 
     /// Its connection, with the user or the network where the connection may have several.
@@ -501,7 +501,7 @@ fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
 
 /// Downs that are still to be executed.
 fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
-    let owed = store.owed()?.into_iter().map(|owed| {
+    let owed = store.owed_downs()?.into_iter().map(|owed| {
         let (text, fix) = match owed.tunnel {
             Some(tunnel) => (
                 format!(

@@ -307,7 +307,7 @@ fn figures(report: &StatusReport, tunnel: &TunnelStatus, view: &View<'_>) -> [Ce
 /// The users that have it up; else the identity that the peer showed; else the peer's address.
 fn peer(tunnel: &TunnelStatus) -> Cell {
     let mut names = Vec::new();
-    for (view, _) in tunnel.record.views() {
+    for (view, _) in tunnel.record.opener_views() {
         let name = view
             .user
             .as_ref()

@@ -18,7 +18,7 @@ pub struct KernelAnswers {
     /// The way to the next hop.
     pub to_next_hop: Option<Lookup>,
     /// The same for packets with our own address.
-    pub from_me: Option<Lookup>,
+    pub from_local: Option<Lookup>,
     /// The way to the source address: local, if this machine has it.
     pub source: Option<Lookup>,
     /// The device towards the peer.
@@ -36,7 +36,7 @@ pub enum KernelQuery {
     OnLink,
     /// [`KernelAnswers::to_next_hop`].
     ToNextHop,
-    /// [`KernelAnswers::from_me`].
+    /// [`KernelAnswers::from_local`].
     FromMe,
     /// [`KernelAnswers::source`].
     Source,

@@ -136,17 +136,17 @@ pub fn net_objects(
     operation: Operation,
     options: &RouteOptions,
     answers: &KernelAnswers,
-    standing: &RecordedRoutes,
+    recorded: &RecordedRoutes,
 ) -> Vec<NetObject> {
-    let wish = RoutePlanner {
+    let planner = RoutePlanner {
         daemon,
         routing,
         options,
         answers,
-        recorded: standing,
+        recorded,
     };
     let keep = |kept: fn(&NetObject) -> bool| {
-        standing
+        recorded
             .own
             .iter()
             .filter(|object| kept(object))
@@ -154,21 +154,21 @@ pub fn net_objects(
             .collect::<Vec<_>>()
     };
     let mut objects = match operation {
-        Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
+        Operation::Prepare => [keep(|_| true), planner.vti_device()].concat(),
         Operation::Up => match routing.scope {
             Scope::Host => keep(|_| true),
             Scope::Client => {
-                let renewed = wish.routes_with_new_source();
+                let renewed = planner.routes_with_new_source();
                 let mut kept = keep(|_| true);
                 if renewed.is_some() {
                     // With its routes the old source address goes.
-                    kept.retain(|item| !is_source(item, &standing.own));
+                    kept.retain(|item| !is_source(item, &recorded.own));
                 }
                 [
                     kept,
-                    wish.vti_device(),
-                    wish.source_address(),
-                    wish.vti_routes(),
+                    planner.vti_device(),
+                    planner.source_address(),
+                    planner.vti_routes(),
                     renewed.unwrap_or_default(),
                 ]
                 .concat()
@@ -176,7 +176,7 @@ pub fn net_objects(
         },
         // The device too: whoever routes into one that another connection has made needs it as long
         // as that one.
-        Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),
+        Operation::Route => [keep(outlives_route), planner.vti_device(), planner.objects()].concat(),
         Operation::Unroute => match routing.unroute_reason {
             UnrouteReason::ForGood => Vec::new(),
             UnrouteReason::Moving => keep(outlives_route),

@@ -134,7 +134,7 @@ impl RoutePlanner<'_> {
     /// before it.
     fn destinations(self) -> Vec<IpNet> {
         match self.routing.remote_client {
-            Network::Prefix(prefix) if prefix.prefix_len() == 0 => self.halves(prefix),
+            Network::Prefix(prefix) if prefix.prefix_len() == 0 => self.split_default_route(prefix),
             Network::Prefix(prefix) => vec![prefix],
             Network::Range(IpAddr::V4(first), IpAddr::V4(last)) => {
                 IpSubnets::V4(ipnet::Ipv4Subnets::new(first, last, 0)).collect()
@@ -148,7 +148,7 @@ impl RoutePlanner<'_> {
 
     /// libreswan up to 5.1 takes the global unicast addresses (RFC 4291) for all of IPv6; 5.0 and
     /// 5.1 cannot be told from 5.2.
-    fn halves(self, everything: IpNet) -> Vec<IpNet> {
+    fn split_default_route(self, everything: IpNet) -> Vec<IpNet> {
         let global_only = match self.daemon {
             Daemon::Libreswan(Libreswan::V4) => true,
             Daemon::Libreswan(Libreswan::V5 | Libreswan::V54)
@@ -240,7 +240,7 @@ impl RoutePlanner<'_> {
         let route = RouteArguments {
             via: hop,
             interface: self.interface_to_peer(),
-            options: onlink(hop, self.answers.from_me.as_ref()),
+            options: onlink(hop, self.answers.from_local.as_ref()),
             metric,
             table: Some(BYPASS_TABLE),
             ..RouteArguments::default()
@@ -256,12 +256,12 @@ impl RoutePlanner<'_> {
 
     /// The interface by which encrypted packets leave.
     fn interface_to_peer(self) -> Option<Interface> {
-        let way = self
+        let lookup = self
             .answers
-            .from_me
+            .from_local
             .as_ref()
             .filter(|_| !has_link_local_hop(self.routing));
-        lookup_interface(way).or_else(|| self.routing.interface.clone())
+        lookup_interface(lookup).or_else(|| self.routing.interface.clone())
     }
 
     /// The routes with the source address of this `up`, where they were made with another one or
@@ -397,9 +397,9 @@ pub(super) fn is_routed_before_up(daemon: Daemon) -> bool {
 /// `onlink`, where the next hop is on the link by no address of ours, as usual with addresses of
 /// /32 in clouds: the way to it leads by itself. Without that word the kernel refuses the route
 /// ("Nexthop has invalid gateway").
-fn onlink(hop: Option<IpAddr>, way: Option<&Lookup>) -> Vec<RouteOption> {
-    match way {
-        Some(Lookup::Found(way)) if hop.is_some() && way.via == hop => vec![RouteOption::Onlink],
+fn onlink(hop: Option<IpAddr>, lookup: Option<&Lookup>) -> Vec<RouteOption> {
+    match lookup {
+        Some(Lookup::Found(lookup)) if hop.is_some() && lookup.via == hop => vec![RouteOption::Onlink],
         Some(Lookup::Found(_) | Lookup::Unreachable(_)) | None => Vec::new(),
     }
 }
@@ -413,7 +413,7 @@ fn as_route(item: &NetObject) -> Option<&Route> {
 
 fn lookup_interface(lookup: Option<&Lookup>) -> Option<Interface> {
     match lookup {
-        Some(Lookup::Found(way)) => way.interface.clone(),
+        Some(Lookup::Found(lookup)) => lookup.interface.clone(),
         Some(Lookup::Unreachable(_)) | None => None,
     }
 }

@@ -41,13 +41,13 @@ impl Doubts {
     }
 
     /// Whether the same was taken for granted, in whatever order.
-    pub(super) fn equals(&self, other: &Self) -> bool {
+    pub(super) fn is_same_set(&self, other: &Self) -> bool {
         let has = |all: &Self, one: &Assumption| all.0.contains(one);
         self.0.len() == other.0.len() && self.0.iter().all(|assumption| has(other, assumption))
     }
 
     /// The answer that was given to this before, if one was.
-    pub(super) fn about(&self, doubt: Doubt) -> MatchAnswer {
+    pub(super) fn answer_for(&self, doubt: Doubt) -> MatchAnswer {
         let known = self.decided(true).find_map(|known| known.is_answered_by(&doubt));
         let denied = || {
             self.decided(false)
@@ -69,7 +69,7 @@ impl Doubts {
     }
 
     /// Whether it has been found that not all of this holds.
-    pub(super) fn deny(&self, doubts: &[Doubt]) -> bool {
+    pub(super) fn rule_out_all(&self, doubts: &[Doubt]) -> bool {
         let same = |assumption: &Assumption| *assumption == Assumption::Fails(doubts.to_vec());
         self.0.iter().any(same)
     }
@@ -79,7 +79,9 @@ impl Doubt {
     /// Whether another thing holds if this does; nothing, if that does not follow.
     fn is_answered_by(&self, other: &Self) -> Option<bool> {
         match (self, other) {
-            (Self::Interface(way, known), Self::Interface(asked_way, asked)) if way == asked_way => {
+            (Self::Interface(direction, known), Self::Interface(asked_direction, asked))
+                if direction == asked_direction =>
+            {
                 known.answers(asked)
             }
             (Self::CtReplDst(known), Self::CtReplDst(asked)) => Some(known == asked),

@@ -16,7 +16,7 @@ pub struct Packet {
     pub source: IpAddr,
     /// Where it goes; of the same family.
     pub destination: IpAddr,
-    /// Of what kind it is, seen from its destination: `my` are the ports that it goes to. As narrow
+    /// Of what kind it is, seen from its destination: `local` are the ports that it goes to. As narrow
     /// as is known.
     pub kind: Traffic,
     /// How it came to the tables.
@@ -154,7 +154,7 @@ impl Packet {
         match self.answered_at {
             _ if !self.connection.is_reply() => MatchAnswer::No,
             Some(known) => (known == address).into(),
-            None => doubts.about(Doubt::CtReplDst(address)),
+            None => doubts.answer_for(Doubt::CtReplDst(address)),
         }
     }
 
@@ -171,14 +171,14 @@ impl Packet {
             (InterfaceMatch::Pattern(pattern), None) => match self.endpoint(direction) {
                 Endpoint::Gateway => MatchAnswer::No,
                 Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. } => {
-                    doubts.about(Doubt::Interface(direction, pattern.clone()))
+                    doubts.answer_for(Doubt::Interface(direction, pattern.clone()))
                 }
             },
         }
     }
 
     /// Takes for granted that it has this.
-    pub(super) fn assume(&mut self, doubt: &Doubt) {
+    pub(super) fn assume_doubt(&mut self, doubt: &Doubt) {
         match doubt {
             Doubt::Kind(kind) => {
                 if let Some(common) = self.kind.intersect(kind, self.family()) {
@@ -254,13 +254,13 @@ pub fn seen_from_destination(direction: Direction, traffic: &Traffic) -> Traffic
             Direction::Out,
             Traffic::Ports {
                 protocol,
-                local: my,
-                remote: peer,
+                local: local_ports,
+                remote: remote_ports,
             },
         ) => Traffic::Ports {
             protocol: *protocol,
-            local: peer.clone(),
-            remote: my.clone(),
+            local: remote_ports.clone(),
+            remote: local_ports.clone(),
         },
         (Direction::In, Traffic::Ports { .. }) | (_, Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_)) => {
             traffic.clone()

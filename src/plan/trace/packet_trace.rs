@@ -49,7 +49,7 @@ impl Trace {
 
     /// Whether it passes, is gone, or is left to other rules.
     #[must_use]
-    pub fn end(&self) -> WalkEnd {
+    pub fn walk_end(&self) -> WalkEnd {
         let walk = self.hook().and_then(|station| station.walk.as_ref());
         walk.map_or(WalkEnd::Left, |walk| walk.end)
     }
@@ -109,8 +109,8 @@ impl<'a> RulesetModel<'a> {
             Vec::new(),
         )];
         for (table, built_in) in stations {
-            let ways = open.into_iter();
-            open = ways
+            let states = open.into_iter();
+            open = states
                 .flat_map(|(traveller, before)| self.pass(*table, *built_in, traveller, &before))
                 .collect();
         }

@@ -110,7 +110,7 @@ const MAX_WALKS: usize = 1000;
 /// rules is told once.
 pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: TraceState) -> Vec<(TraceState, Walk)> {
     let mut open = Vec::new();
-    Walker::before(first, traveller).enter(first, chains, &mut open);
+    Walker::at_chain_start(first, traveller).enter_chain(first, chains, &mut open);
     let mut done: Vec<(TraceState, Walk)> = Vec::new();
     while let Some(state) = open.pop() {
         let Some((traveller, walk)) = state.run(chains, &mut open) else {
@@ -128,12 +128,12 @@ pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: T
 
 fn is_same((traveller, walk): &(TraceState, Walk), other: &TraceState, another: &Walk) -> bool {
     other.order == RuleOrder::Other
-        && traveller.doubts.equals(&other.doubts)
+        && traveller.doubts.is_same_set(&other.doubts)
         && (walk.end, &walk.decided_by) == (another.end, &another.decided_by)
 }
 
 impl Walker {
-    fn before(chain: &ChainName, traveller: TraceState) -> Self {
+    fn at_chain_start(chain: &ChainName, traveller: TraceState) -> Self {
         Self {
             state: traveller,
             here: WalkPosition {
@@ -151,10 +151,10 @@ impl Walker {
     }
 
     /// Goes into a chain, once for every order in which its rules may stand.
-    fn enter(mut self, chain: &ChainName, chains: &ChainMap<'_>, open: &mut Vec<Self>) {
+    fn enter_chain(mut self, chain: &ChainName, chains: &ChainMap<'_>, open: &mut Vec<Self>) {
         self.trail.push(chain.clone());
         self.entered.push(chain.clone());
-        let is_asked = |rule: &Rule| self.asked(rule).is_some();
+        let is_asked = |rule: &Rule| self.open_doubts(rule).is_some();
         let orders = chains.get(chain).map(|listed| listed.orders(is_asked));
         let orders = orders.unwrap_or_else(|| vec![Rc::from([])]);
         // The last that is pushed is followed first.
@@ -176,14 +176,14 @@ impl Walker {
     /// Goes on until the way ends, or forks.
     fn run(mut self, chains: &ChainMap<'_>, open: &mut Vec<Self>) -> Option<(TraceState, Walk)> {
         loop {
-            let step = match self.next(chains) {
-                None => self.leave(None),
-                Some(rule) => self.meet(rule, open),
+            let step = match self.next_rule(chains) {
+                None => self.return_from_chain(None),
+                Some(rule) => self.meet_rule(rule, open),
             };
             match step {
                 WalkStep::On => {}
                 WalkStep::Into(chain) => {
-                    self.enter(&chain, chains, open);
+                    self.enter_chain(&chain, chains, open);
                     return None;
                 }
                 WalkStep::Ended(walk) => return Some((self.state, walk)),
@@ -191,14 +191,14 @@ impl Walker {
         }
     }
 
-    fn next<'a>(&mut self, chains: &ChainMap<'a>) -> Option<&'a Rule> {
+    fn next_rule<'a>(&mut self, chains: &ChainMap<'a>) -> Option<&'a Rule> {
         let index = self.here.order.get(self.here.next).copied();
         self.here.next += 1;
         chains.get(&self.here.chain)?.rules.get(index?).copied()
     }
 
-    fn meet(&mut self, rule: &Rule, open: &mut Vec<Self>) -> WalkStep {
-        let Some(doubts) = self.asked(rule) else {
+    fn meet_rule(&mut self, rule: &Rule, open: &mut Vec<Self>) -> WalkStep {
+        let Some(doubts) = self.open_doubts(rule) else {
             return WalkStep::On;
         };
         if !doubts.is_empty() {
@@ -206,15 +206,15 @@ impl Walker {
             other.state.doubts.0.push(Assumption::Fails(doubts.clone()));
             open.push(other);
             for doubt in &doubts {
-                self.state.packet.assume(doubt);
+                self.state.packet.assume_doubt(doubt);
             }
             self.state.doubts.0.push(Assumption::Holds(doubts));
         }
-        self.obey(rule)
+        self.execute_target(rule)
     }
 
     /// What it depends on whether a rule is for the packet; nothing, if it is not.
-    fn asked(&self, rule: &Rule) -> Option<Vec<Doubt>> {
+    fn open_doubts(&self, rule: &Rule) -> Option<Vec<Doubt>> {
         let TraceState { packet, doubts, .. } = &self.state;
         let mut open = Vec::new();
         for matched in &rule.matches {
@@ -224,48 +224,48 @@ impl Walker {
                 MatchAnswer::Unknown(doubt) => open.push(doubt),
             }
         }
-        (open.is_empty() || !doubts.deny(&open)).then_some(open)
+        (open.is_empty() || !doubts.rule_out_all(&open)).then_some(open)
     }
 
-    fn obey(&mut self, rule: &Rule) -> WalkStep {
+    fn execute_target(&mut self, rule: &Rule) -> WalkStep {
         match &rule.target {
-            Target::Accept => self.end(WalkEnd::Accepted, rule),
-            Target::Drop => self.end(WalkEnd::Dropped, rule),
-            Target::Snat(address) => self.end(WalkEnd::Source(*address), rule),
-            Target::Dnat(address) => self.end(WalkEnd::Destination(*address), rule),
-            Target::Return => self.leave(Some(rule)),
+            Target::Accept => self.end_walk(WalkEnd::Accepted, rule),
+            Target::Drop => self.end_walk(WalkEnd::Dropped, rule),
+            Target::Snat(address) => self.end_walk(WalkEnd::Source(*address), rule),
+            Target::Dnat(address) => self.end_walk(WalkEnd::Destination(*address), rule),
+            Target::Return => self.return_from_chain(Some(rule)),
             Target::Jump(chain) => {
                 self.callers.push(self.here.clone());
                 self.go_into(chain, rule)
             }
             Target::Goto(chain) => self.go_into(chain, rule),
-            Target::SetMark(_) => self.mark(true),
-            Target::ClearMark(_) => self.mark(false),
+            Target::SetMark(_) => self.set_consent_mark(true),
+            Target::ClearMark(_) => self.set_consent_mark(false),
             Target::JumpUser(_) | Target::Nflog(_) | Target::Log(_) | Target::SetMss(_) | Target::ClampMssToPmtu => {
-                self.met.push(self.deciding(rule));
+                self.met.push(self.deciding_rule(rule));
                 WalkStep::On
             }
         }
     }
 
     fn go_into(&mut self, chain: &ChainName, rule: &Rule) -> WalkStep {
-        self.jumps.push(self.deciding(rule));
+        self.jumps.push(self.deciding_rule(rule));
         WalkStep::Into(chain.clone())
     }
 
-    fn mark(&mut self, consented: bool) -> WalkStep {
+    fn set_consent_mark(&mut self, consented: bool) -> WalkStep {
         self.state.packet.consented = consented;
         WalkStep::On
     }
 
-    fn deciding(&self, rule: &Rule) -> DecidingRule {
+    fn deciding_rule(&self, rule: &Rule) -> DecidingRule {
         DecidingRule {
             chain: self.here.chain.clone(),
             rule: rule.clone(),
         }
     }
 
-    fn leave(&mut self, rule: Option<&Rule>) -> WalkStep {
+    fn return_from_chain(&mut self, rule: Option<&Rule>) -> WalkStep {
         match self.callers.pop() {
             Some(caller) => {
                 self.trail.truncate(caller.trail);
@@ -276,7 +276,7 @@ impl Walker {
             }
             None => WalkStep::Ended(Walk {
                 end: WalkEnd::Left,
-                decided_by: rule.map(|rule| self.deciding(rule)),
+                decided_by: rule.map(|rule| self.deciding_rule(rule)),
                 path: std::mem::take(&mut self.entered),
                 jumps: Vec::new(),
                 met: std::mem::take(&mut self.met),
@@ -284,10 +284,10 @@ impl Walker {
         }
     }
 
-    fn end(&mut self, end: WalkEnd, rule: &Rule) -> WalkStep {
+    fn end_walk(&mut self, end: WalkEnd, rule: &Rule) -> WalkStep {
         WalkStep::Ended(Walk {
             end,
-            decided_by: Some(self.deciding(rule)),
+            decided_by: Some(self.deciding_rule(rule)),
             path: std::mem::take(&mut self.trail),
             jumps: std::mem::take(&mut self.jumps),
             met: std::mem::take(&mut self.met),
