@@ -19,11 +19,12 @@ const NAMES: [&str; 4] = ["pluto", "charon", "charon-systemd", "charon-nm"];
 /// name.
 const LONGEST_STAT: usize = 2048;
 
-/// How far up from the hook a daemon is looked for: between the two stand a shell or two (`sh -c`,
-/// `ipsec`, a script of the administrator's that calls us).
+/// How many parent processes are searched for the daemon, from the hook upwards. Between the two
+/// are one or two shells (`sh -c`, `ipsec`, or the administrator's script that calls this program).
 const ANCESTORS: usize = 10;
 
-/// One run of an IKE daemon. A process number alone comes again; with its start time it does not.
+/// One run of an IKE daemon. The kernel reuses process numbers; number and start time together are
+/// unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DaemonProcess {
@@ -35,7 +36,7 @@ pub struct DaemonProcess {
     pub namespace: u64,
 }
 
-/// What `/proc/PID/stat` says, as far as it is of use here.
+/// The fields of `/proc/PID/stat` that are used here.
 struct Process {
     name: String,
     parent: u32,
@@ -92,19 +93,19 @@ impl Process {
         Self::try_from_proc(pid).ok()?
     }
 
-    /// The same, where it matters why nothing was read; nothing where it says what nobody
-    /// understands.
+    /// Like `from_proc`, with the error if the file cannot be read; `None` if the line cannot be
+    /// parsed.
     fn try_from_proc(pid: u32) -> io::Result<Option<Self>> {
         let mut file = File::open(format!("/proc/{pid}/stat"))?;
         let mut line = [0; LONGEST_STAT];
-        // In one go: the kernel writes the line anew for each read.
+        // One read: the kernel generates the line again for each.
         let length = retried(|| file.read(&mut line))?;
         let line = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
         Ok(Self::parse(&line))
     }
 
-    /// The name stands in brackets and may itself hold blanks and brackets, so the line is read
-    /// from its last bracket.
+    /// The name is in brackets, and may contain blanks and brackets. So the line is parsed from its
+    /// last bracket.
     fn parse(stat: &str) -> Option<Self> {
         let (start, rest) = stat.rsplit_once(") ")?;
         let name = start.split_once('(')?.1.to_owned();

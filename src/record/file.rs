@@ -17,8 +17,8 @@ use super::error::RecordError;
 /// packet either.
 const LARGEST: u64 = 1 << 24;
 
-/// How often a folder is made anew that other calls take away between two looks at it. Each time is
-/// another call's last tunnel.
+/// How many times a folder is made again that another call removes in between. Each time, another
+/// call has removed its last tunnel.
 const RACES: usize = 1000;
 
 /// Does it again where it was interrupted. The standard library does so only for some system calls,
@@ -32,7 +32,7 @@ pub(super) fn retried<T>(mut change: impl FnMut() -> io::Result<T>) -> io::Resul
     }
 }
 
-/// Makes a folder, unless it is there, and makes sure that it is ours alone.
+/// Makes a folder unless it exists, and checks that only this user can write to it.
 pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
     for _ in 0..RACES {
         match retried(|| DirBuilder::new().mode(0o700).create(path)) {
@@ -48,7 +48,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
     check_folder(path)
 }
 
-/// Makes sure that a folder is one, and ours alone.
+/// Checks that a path is a folder that this user owns and only this user can write to.
 pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
     let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "look at it"))?;
     if metadata.is_symlink() {
@@ -78,22 +78,22 @@ fn untrusted(path: &Path, what: &'static str, expected: &'static str) -> RecordE
     }
 }
 
-/// Reads a file of ours.
+/// Reads a file of the record.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     parse(path, &read_bytes(path)?)
 }
 
-/// Reads a file of ours, byte for byte.
+/// Reads the bytes of a file of the record.
 ///
-/// Follows no symbolic link and waits for nothing: it may have become a named pipe.
+/// Follows no symbolic link, and does not block if the file is a named pipe.
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RecordError> {
     let mut bytes = Vec::new();
     read_into(path, &mut bytes)?;
     Ok(bytes)
 }
 
-/// The same into what another file has been read into before, which saves making room for each of
-/// ten thousand files anew.
+/// Like [`read_bytes`], into a buffer that is used again: that saves an allocation for each of ten
+/// thousand files.
 pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordError> {
     let opened = OpenOptions::new()
         .read(true)
@@ -110,7 +110,8 @@ pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordEr
         return Err(untrusted(path, "not a file", "a file"));
     }
     check_owner(path, &metadata)?;
-    // Room for all of it, and for the look that finds the end: read in pieces it takes ten calls.
+    // One byte more than the file, so that the read that finds the end needs no larger buffer.
+    // Growing the buffer would take ten read calls.
     let length = usize::try_from(metadata.len().min(LARGEST)).unwrap_or_default();
     bytes.clear();
     bytes.reserve(length + 1);
@@ -119,7 +120,7 @@ pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordEr
     check_size(path, bytes)
 }
 
-/// What is written can be read back.
+/// Refuses a file that is too large to be read again.
 fn check_size(path: &Path, content: &[u8]) -> Result<(), RecordError> {
     match u64::try_from(content.len()) {
         Ok(..=LARGEST) => Ok(()),
@@ -131,7 +132,7 @@ fn check_size(path: &Path, content: &[u8]) -> Result<(), RecordError> {
     }
 }
 
-/// What every file says before anything else.
+/// The field that every file has.
 #[derive(serde::Deserialize)]
 struct Format {
     format: u32,
@@ -141,7 +142,7 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RecordErro
     parse_by(path, bytes, |bytes| serde_json::from_slice(bytes))
 }
 
-/// What a file says, read so, unless it was written by a newer version of this program.
+/// Parses a file with `read`, unless a newer version of this program wrote it.
 pub(super) fn parse_by<T>(
     path: &Path,
     bytes: &[u8],
@@ -163,8 +164,7 @@ pub(super) fn parse_by<T>(
     read(bytes).map_err(malformed)
 }
 
-/// Writes a new file, without a blank that nothing needs; one that an earlier call left there is
-/// replaced.
+/// Writes a new file as compact JSON. A file that an earlier call left there is replaced.
 pub(super) fn write_json<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
     let mut text = serde_json::to_vec(content).map_err(|error| RecordError::Malformed {
         path: path.to_owned(),
@@ -175,7 +175,7 @@ pub(super) fn write_json<T: Serialize>(path: &Path, content: &T) -> Result<(), R
     write_bytes(path, &text)
 }
 
-/// Writes a new file, byte for byte.
+/// Writes bytes to a new file.
 pub(super) fn write_bytes(path: &Path, content: &[u8]) -> Result<(), RecordError> {
     create_new(path)?
         .write_all(content)
@@ -193,7 +193,7 @@ fn create_new(path: &Path) -> Result<File, RecordError> {
     }
 }
 
-/// Makes an empty file, unless it is there.
+/// Makes an empty file, unless it exists.
 pub(super) fn create_empty(path: &Path) -> Result<(), RecordError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match made {
@@ -202,8 +202,8 @@ pub(super) fn create_empty(path: &Path) -> Result<(), RecordError> {
     }
 }
 
-/// Makes an empty file in a folder, and the folder if it is not there. The folder lies in one that
-/// is ours alone.
+/// Makes an empty file in a folder, and the folder if it is absent. Only this user can write to the
+/// folder's parent.
 pub(super) fn create_empty_in(folder: &Path, name: &str) -> Result<(), RecordError> {
     let path = folder.join(name);
     match create_empty(&path) {
@@ -215,22 +215,22 @@ pub(super) fn create_empty_in(folder: &Path, name: &str) -> Result<(), RecordErr
     }
 }
 
-/// Puts a file in the place of another, or where there is none.
+/// Renames a file, replacing the target if it exists.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RecordError> {
     retried(|| fs::rename(from, to)).map_err(RecordError::io(from, "rename"))
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), RecordError> {
     absent_is_fine(retried(|| fs::remove_file(path))).map_err(RecordError::io(path, "remove"))
 }
 
-/// Removes a folder and all that is in it, if it is there. Follows no symbolic link.
+/// Removes a folder and its content, if it exists. Follows no symbolic link.
 pub(super) fn remove_tree(path: &Path) -> Result<(), RecordError> {
     absent_is_fine(retried(|| fs::remove_dir_all(path))).map_err(RecordError::io(path, "remove"))
 }
 
-/// Removes a folder if it is there and empty.
+/// Removes a folder if it exists and is empty.
 pub(super) fn remove_if_empty(path: &Path) -> Result<(), RecordError> {
     match retried(|| fs::remove_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
@@ -245,10 +245,11 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The names in a folder, none where there is no folder. Names that are not UTF-8 are none of ours.
+/// The names in a folder, none if it does not exist. Names that are not UTF-8 are skipped: this
+/// program makes none.
 ///
-/// To take a folder that could not be read to its end for one that holds no more would take away
-/// what others need.
+/// An error in the middle of the list is returned, not taken for its end: shared chains that other
+/// tunnels need would be removed otherwise.
 pub(super) fn file_names(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<String, RecordError>> + use<>, RecordError> {

@@ -14,24 +14,24 @@ use nix::libc;
 use super::error::RecordError;
 use super::file::{check_folder, make_folder};
 
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock of one network namespace's record, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// There until it is dropped.
+    /// `Some` until it is dropped.
     held: Option<Flock<File>>,
 }
 
-/// Left to itself, `Flock` panics where it cannot be given back.
+/// `Flock`'s own `drop` panics if unlocking fails.
 impl Drop for Lock {
     fn drop(&mut self) {
         let mut held = self.held.take();
         while let Some(lock) = held {
             held = match lock.unlock() {
                 Err((lock, Errno::EINTR)) => Some(lock),
-                // The end of this process gives it back.
+                // The end of this process releases it.
                 Err((lock, _)) => {
                     std::mem::forget(lock);
                     None
@@ -43,15 +43,16 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the lock `top/NAMESPACE/lock`, making what is missing. Waits until `deadline` at most.
+    /// Takes the lock `top/NAMESPACE/lock`, and makes the missing folders. Waits until `deadline`
+    /// at most.
     ///
-    /// The last tunnel's `down` removes the file and the folders while it holds the lock; whoever
-    /// waited on that file then holds a lock that nobody else will ever see, and tries again.
+    /// The last tunnel's `down` removes the file and the folders while it holds the lock. A call
+    /// that waited for that file then holds a lock on a deleted file, and tries again.
     pub(super) fn acquire(top: &Path, folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
         let path = folder.join("lock");
         retry_until(&path, deadline, || {
             make_folder(top)?;
-            // What is not there any more when it is needed went with another call's last tunnel.
+            // Another call has removed `top` with its last tunnel.
             match make_folder(folder) {
                 Err(error) if error.is_absence() => return Ok(None),
                 other => other?,
@@ -71,7 +72,7 @@ impl Lock {
     }
 }
 
-/// Tries again and again until something comes of it, or the time is over.
+/// Repeats `attempt` until it returns something, or until `deadline`.
 fn retry_until<T>(
     path: &Path,
     deadline: Instant,
@@ -95,7 +96,7 @@ fn retry_until<T>(
 }
 
 impl Lock {
-    /// The locked file. A program that has it open holds the lock along with us.
+    /// The locked file. A program that inherits it shares the lock.
     pub(super) fn file(&self) -> Option<&File> {
         self.held.as_deref()
     }
@@ -122,8 +123,8 @@ fn try_lock(path: &Path) -> Result<Option<Lock>, RecordError> {
     }
 }
 
-/// Opens the file, or makes it; not for writing, because programs that hold it open have it for
-/// their standard output.
+/// Opens the file, or makes it. Not for writing: child programs inherit it as their standard
+/// output.
 fn open_lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

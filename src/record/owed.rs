@@ -1,10 +1,10 @@
-//! Downs that could not be executed: what a call leaves that got neither the lock nor the space, or
-//! whose change was refused.
+//! Owed downs: `down` calls that could not be executed, for want of the lock or of disk space, or
+//! because the change was refused.
 //!
-//! strongSwan ignores how its hook ended and never calls again, so such a `down` would be
-//! forgotten. It becomes a note: empty files whose names hold the tunnel, in a folder that the
-//! first `up` has made. On a full tmpfs an empty file takes no page. Whoever holds the lock next
-//! executes the note, and looks for others once more when it has released the lock.
+//! strongSwan ignores its hook's exit code and never calls again, so such a `down` would be lost.
+//! It is noted in empty files whose names encode the tunnel, in a folder that the first `up` has
+//! made: on a full tmpfs an empty file needs no page. The next call that holds the lock executes
+//! the note, and looks for further notes once it has released the lock.
 
 use std::path::PathBuf;
 
@@ -13,34 +13,34 @@ use super::file;
 use super::store::Store;
 use crate::updown_env::Tunnel;
 
-/// The folder of notes, and of what is kept for a full file system.
+/// The folder of the notes and of the spare files.
 const FOLDER: &str = "downs";
 
-/// The files that are kept for a full file system: a removal deletes them and has room for a
-/// journal entry. The first one has a page.
+/// Spare files for a full file system: a removal deletes them, and so has space for the journal.
+/// The first one has a page of content.
 const SPARES: [&str; 4] = ["spare-0", "spare-1", "spare-2", "spare-3"];
 
 /// The size of a page, in bytes.
 const PAGE: usize = 4096;
 
-/// With how many digits a note's number is written.
+/// The number of digits in a note's number.
 const DIGITS: usize = 10;
 
-/// How much of a tunnel one name holds, in bytes: a name has 255 at most (`NAME_MAX`), and the
-/// numbers in front take up to 40.
+/// How many bytes of the encoded tunnel one file name holds: a name has 255 bytes at most
+/// (`NAME_MAX`), and the numbers before it take up to 40.
 const PART: usize = 210;
 
-/// A `down` that is still to be executed.
+/// A `down` that is yet to be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwedDown {
-    /// The tunnel, as the call described it; nothing, if the note cannot be read, or is being
+    /// The tunnel, as the call described it; `None` if the note cannot be parsed, or is being
     /// written.
     pub tunnel: Option<Tunnel>,
-    /// The names of its files, in their order.
+    /// The names of its files, in order.
     names: Vec<String>,
 }
 
-/// The name of a part, `NUMBER-PID.PART-PARTS.TEXT`.
+/// A file name, `NUMBER-PID.PART-PARTS.TEXT`.
 struct Part<'a> {
     note: &'a str,
     part: usize,
@@ -64,17 +64,17 @@ impl<'a> Part<'a> {
 }
 
 impl Store {
-    /// Notes a `down` that is still to be executed. Needs no lock. Says whether there was anything
-    /// to note it in: without a record there is nothing to remove.
+    /// Notes a `down` that is yet to be executed. Needs no lock. Returns false if there is no
+    /// record: then there is nothing to remove.
     ///
     /// # Errors
-    /// If it cannot be written: then nobody will ever execute it.
+    /// If the note cannot be written: then the `down` is lost.
     pub fn note_owed_down(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
-        // Nothing that others can change is written to.
+        // Writes only to folders that no other user can change.
         for folder in [&self.top, &self.folder, &self.folder.join(FOLDER)] {
             match file::check_folder(folder) {
                 Err(error) if error.is_absence() && folder != &self.folder.join(FOLDER) => return Ok(false),
-                // The record of an older version has none.
+                // A record of an older version has no such folder.
                 Err(error) if error.is_absence() => file::make_folder(folder)?,
                 other => other?,
             }
@@ -114,7 +114,7 @@ impl Store {
         Ok(())
     }
 
-    /// The downs that are still to be executed, in the order in which they were called.
+    /// The downs that are yet to be executed, in the order of their calls.
     ///
     /// # Errors
     /// If the folder cannot be listed.
@@ -136,7 +136,7 @@ impl Store {
         Ok(owed.collect())
     }
 
-    /// Whether a `down` is still to be executed.
+    /// Whether a `down` is yet to be executed.
     ///
     /// # Errors
     /// If the folder cannot be listed.
@@ -144,16 +144,16 @@ impl Store {
         Ok(!self.owed_names()?.is_empty())
     }
 
-    /// Forgets a `down` that has been executed.
+    /// Deletes the note of a `down` that has been executed.
     ///
     /// # Errors
-    /// If a file cannot be removed; it will be executed once more.
+    /// If a file cannot be removed; the `down` is executed once more then.
     pub fn drop_owed_down(&self, owed: &OwedDown) -> Result<(), RecordError> {
         let mut names = owed.names.iter();
         names.try_for_each(|name| file::remove(&self.folder.join(FOLDER).join(name)))
     }
 
-    /// Forgets all of them, since nothing is installed any more.
+    /// Deletes all notes, because no tunnel is installed.
     ///
     /// # Errors
     /// If the folder cannot be removed.
@@ -161,7 +161,7 @@ impl Store {
         file::remove_tree(&self.folder.join(FOLDER))
     }
 
-    /// The names of notes' files, note by note and part by part.
+    /// The file names of all notes, in order.
     fn owed_names(&self) -> Result<Vec<String>, RecordError> {
         let mut names: Vec<_> = file::file_names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
         names.retain(|name| Part::parse(name).is_some());
@@ -169,8 +169,8 @@ impl Store {
         Ok(names)
     }
 
-    /// Makes the folder of notes beforehand, and what is kept for a full file system. An `up` goes
-    /// on without the latter.
+    /// Makes the folder of notes and the spare files. An `up` does without the spare files if they
+    /// cannot be made.
     pub(super) fn prepare_for_downs(&self) -> Result<(), RecordError> {
         let folder = self.folder.join(FOLDER);
         if folder.join(SPARES[0]).exists() {
@@ -187,7 +187,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what is kept for a full file system. Says whether there was something.
+    /// Deletes the spare files. Returns whether there were any.
     pub(crate) fn release_spares(&self) -> bool {
         let folder = self.folder.join(FOLDER);
         let is_kept = folder.join(SPARES[0]).exists();
@@ -198,15 +198,15 @@ impl Store {
     }
 }
 
-/// A tunnel as text that can be a part of a file's name.
+/// Encodes a tunnel as text that is valid in a file name.
 fn encode_for_name(tunnel: &Tunnel) -> String {
-    // A JSON string may write any character by its number.
+    // JSON may escape any character by its number.
     serde_json::to_string(tunnel)
         .unwrap_or_default()
         .replace('/', "\\u002f")
 }
 
-/// A text in parts, each short enough for a name and none cut within a character.
+/// Splits a text into parts, each short enough for a file name, at character boundaries.
 fn split_into_parts(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;

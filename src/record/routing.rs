@@ -1,8 +1,8 @@
-//! The record of the routes, addresses and devices that are installed for a far network.
+//! The record of the routes, addresses and interfaces that are installed for a remote network.
 //!
-//! Unlike a firewall's change, theirs is not one transaction. So a record says at any time at least
-//! what is installed: what is about to come is written down before it comes, and what goes is
-//! struck off after it has gone. To take out what is not there is no fault.
+//! Unlike iptables, rtnetlink has no transactions. So a record always names at least what is
+//! installed: an object is recorded before it is installed, and erased after it has been removed.
+//! Removing an object that is absent is no error.
 
 use std::path::PathBuf;
 
@@ -16,29 +16,29 @@ use crate::plan::{RoutingKey, object_key as slot_of};
 use crate::rtnetlink::{NetObject, SavedRoute};
 use crate::updown_env::ConnectionName;
 
-/// What is installed for one far network.
+/// The objects that are installed for one remote network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoutingRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// For what it is.
+    /// The remote network, and the interface if there is one.
     pub key: RoutingKey,
-    /// The connection that the daemon named last.
+    /// The connection that the daemon last called for.
     pub connection: ConnectionName,
     /// The connection for which the routes were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routed_for: Option<ConnectionName>,
-    /// The daemon; none for calls made by hand.
+    /// The daemon that called; `None` for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<DaemonProcess>,
     /// When something was first installed, in seconds since 1970 (UTC).
     pub since: u64,
-    /// What is installed, in the order in which it was put in.
+    /// The installed objects, in the order of their installation.
     #[serde(rename = "items")]
     pub objects: Vec<NetObject>,
 }
 
-/// A route that one of ours has replaced.
+/// The record of a route that one of this program's routes has replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct ReplacedRecord {
     /// The format of this record, [`super::FORMAT`].
@@ -48,15 +48,15 @@ struct ReplacedRecord {
 }
 
 impl Store {
-    /// What is installed for a far network.
+    /// The record of a remote network.
     ///
     /// # Errors
-    /// If the record is there and cannot be read.
+    /// If the record exists and cannot be read.
     pub fn routing_record(&self, key: &RoutingKey) -> Result<Option<RoutingRecord>, RecordError> {
         self.routing_named(&key.to_string())
     }
 
-    /// What is installed for any far network.
+    /// The records of all remote networks.
     ///
     /// # Errors
     /// If one of the records cannot be read.
@@ -70,7 +70,7 @@ impl Store {
             .collect()
     }
 
-    /// Whether anything is installed for any far network.
+    /// Whether any remote network has a record.
     ///
     /// # Errors
     /// If the folder cannot be listed.
@@ -80,18 +80,19 @@ impl Store {
         })
     }
 
-    /// The object that is installed for another remote network in this slot, or may be.
+    /// The object that is recorded in this slot for another remote network.
     ///
     /// # Errors
-    /// If the record of who holds it cannot be read.
+    /// If the holders' records cannot be read.
     pub fn held_object(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
         Ok(self.held_objects(slot, except)?.into_iter().next())
     }
 
-    /// All of them: after a call that died, a record also names what was never installed.
+    /// All objects that are recorded in this slot for other remote networks. After a call that
+    /// died, a record may also name objects that were never installed.
     ///
     /// # Errors
-    /// If the record of who holds it cannot be read.
+    /// If the holders' records cannot be read.
     pub fn held_objects(&self, slot: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let except = except.to_string();
         let mut held = Vec::new();
@@ -105,14 +106,16 @@ impl Store {
         Ok(held)
     }
 
-    /// Writes down what is or is about to be installed. `before` is what the record said until now.
+    /// Writes a record of what is installed or about to be. `before` are the objects in the record
+    /// until now.
     ///
     /// # Errors
-    /// If a file cannot be written; what the record said before stands then.
+    /// If a file cannot be written; the record is unchanged then.
     pub fn write_routing(&self, before: &[NetObject], record: &RoutingRecord) -> Result<(), RecordError> {
         record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
         let name = record.key.to_string();
-        // What failed holds nothing: for want of space, say, of which its files would take more.
+        // A record that could not be written holds no slot: the file system may be full, and the
+        // slots' files need space.
         self.put_routing(record)
             .inspect_err(|_| drop(self.leave_slots(&name, &record.objects, before)))?;
         self.leave_slots(&name, before, &record.objects)
@@ -137,17 +140,18 @@ impl Store {
         file::rename(&new, &self.networks_folder().join(&name))
     }
 
-    /// The route that stood where one of ours stands now.
+    /// The saved route that one of this program's routes has replaced.
     ///
     /// # Errors
-    /// If it is on record and cannot be read.
+    /// If it is recorded and cannot be read.
     pub fn replaced_route(&self, slot: &str) -> Result<Option<SavedRoute>, RecordError> {
         let record: Option<ReplacedRecord> =
             absent_is_none(file::read_json(&self.replaced_routes_folder().join(slot)))?;
         Ok(record.map(|record| record.route))
     }
 
-    /// Writes down the route that one of ours is about to replace, to put it back when ours goes.
+    /// Records the route that one of this program's routes is about to replace, so that it can be
+    /// restored.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -155,7 +159,7 @@ impl Store {
         for folder in [self.network_folder(), self.replaced_routes_folder()] {
             file::make_folder(&folder)?;
         }
-        // Not half of it, if the call dies meanwhile.
+        // By rename, so that a call that dies leaves no half of a file.
         let new = self.network_folder().join("replaced.new");
         let record = ReplacedRecord {
             format: super::FORMAT,
@@ -165,7 +169,7 @@ impl Store {
         file::rename(&new, &self.replaced_routes_folder().join(slot))
     }
 
-    /// Strikes off a route that is back, or is not to come back.
+    /// Erases a saved route that has been restored, or is not to be restored.
     ///
     /// # Errors
     /// If the file cannot be removed.
@@ -173,7 +177,7 @@ impl Store {
         file::remove(&self.replaced_routes_folder().join(slot))
     }
 
-    /// Strikes off everything for a far network.
+    /// Erases the record of a remote network.
     ///
     /// # Errors
     /// If a file cannot be removed.
@@ -183,7 +187,7 @@ impl Store {
         self.leave_slots(&name, &record.objects, &[])
     }
 
-    /// Gives up the slots of what was, unless it is among what is.
+    /// Leaves the slots of the objects in `before` that are not in `after`.
     fn leave_slots(&self, name: &str, before: &[NetObject], after: &[NetObject]) -> Result<(), RecordError> {
         for slot in before.iter().map(slot_of) {
             if !after.iter().any(|item| slot_of(item) == slot) {
@@ -207,12 +211,12 @@ impl Store {
         self.network_folder().join("installed")
     }
 
-    /// The folder whose files are the routes that ours have replaced, by slot.
+    /// The folder of the saved routes, by slot.
     fn replaced_routes_folder(&self) -> PathBuf {
         self.network_folder().join("replaced")
     }
 
-    /// The folder whose files name the far networks that something is installed for.
+    /// The folder whose files name the remote networks that hold a slot.
     fn holders_folder(&self, slot: &str) -> PathBuf {
         self.network_folder().join("holders").join(slot)
     }
