@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{ApplyError, Engine, Note};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block, guards_nothing};
+use crate::plan::{PolicyError, TunnelId, block_has_no_effect, can_block_clear_text, clear_text_block};
 use crate::record::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
 use crate::selector::Network;
 use crate::settings::{Policy, WhenDown};
@@ -116,7 +116,7 @@ impl<T: Tables> Engine<'_, T> {
         let tunnel = &record.tunnel;
         let blocks =
             record.policy.when_down == WhenDown::Block && self.context.settings.blocked_pairs_of(tunnel).is_empty();
-        (blocks && guards_nothing(tunnel)).then(|| Note::GuardsNothing {
+        (blocks && block_has_no_effect(tunnel)).then(|| Note::BlockHasNoEffect {
             connection: tunnel.connection.clone(),
             address: tunnel.local_client.first(),
         })

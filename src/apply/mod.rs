@@ -113,7 +113,7 @@ pub enum Note {
         keys: Vec<&'static str>,
     },
     /// `when-down = "block"` guards nothing that a tunnel without a network of its own sends.
-    GuardsNothing {
+    BlockHasNoEffect {
         /// The connection.
         connection: ConnectionName,
         /// Its virtual address.
@@ -128,7 +128,7 @@ impl fmt::Display for Note {
                 f,
                 "the nat table of {ruleset} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
             ),
-            Self::GuardsNothing { connection, address } => write!(
+            Self::BlockHasNoEffect { connection, address } => write!(
                 f,
                 "{connection}: when-down = \"block\" clear_text_blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name its interface in only-ipsec"
             ),

@@ -1,5 +1,4 @@
-//! Where a change puts rules in the chains in which the order of tunnels counts: dispatchers and
-//! buckets.
+//! The part of a change in chains in which the order of tunnels matters: dispatchers and buckets.
 //!
 //! A rule at the head or the tail of its chain costs nothing. For one in the middle iptables-nft
 //! reads the chain first: a bucket, or a dispatcher, which has a rule for each bucket. The position
@@ -20,12 +19,12 @@ use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, RulePosition, Tab
 pub struct Around {
     /// Their rules in the buckets that the change concerns.
     pub members: BTreeMap<DispatchBucket, Vec<BucketMember>>,
-    /// The buckets that stand in the paths where the change makes one, and one of each path that
-    /// it has nothing in.
+    /// The existing buckets in the paths where the change makes one, and one of each path that the
+    /// change does not concern.
     pub buckets: BTreeSet<DispatchBucket>,
-    /// What may stand before those: shared parts, and the gateway's rules.
+    /// What may precede those: shared chains, and the gateway's rules.
     pub parts: BTreeSet<SharedChains>,
-    /// See there.
+    /// The gateway's rules.
     pub gateway: Option<TunnelRules>,
     /// The paths with so many buckets that reading their dispatchers would make a call slower.
     pub long: BTreeSet<PacketPath>,
@@ -35,25 +34,25 @@ pub struct Around {
 pub(super) struct OrderedChange<'a> {
     change: &'a RulesetChange,
     table: Table,
-    /// The shared parts that the change knows of before it is made, and when it is.
+    /// The shared chains of the records concerned, before and after the change.
     before: &'a BTreeSet<SharedChains>,
     after: &'a BTreeSet<SharedChains>,
-    /// The buckets that come.
+    /// The buckets that are made.
     fresh: BTreeSet<DispatchBucket>,
-    /// The buckets that go.
+    /// The buckets that are removed.
     dying: BTreeSet<DispatchBucket>,
 }
 
-/// What stands in such a chain, from its head to its tail.
+/// The content of such a chain, from its head to its tail.
 #[derive(Debug)]
 enum Slot {
-    /// So many rules that stand there already.
+    /// This number of rules that are installed.
     Installed(usize),
-    /// A rule that comes.
+    /// A rule to add.
     Coming(Rule),
 }
 
-/// What stands behind these.
+/// What follows these slots in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AfterSlots {
     Nothing,
@@ -80,12 +79,12 @@ impl<'a> OrderedChange<'a> {
         }
     }
 
-    /// The chains of the buckets concerned, whose rules only this puts in.
+    /// The chains of the buckets concerned: their rules are added only here.
     pub(super) fn chains(&self) -> BTreeSet<ChainName> {
         self.buckets().map(|bucket| bucket.chain_name()).collect()
     }
 
-    /// Takes out the jumps to buckets that go, from dispatchers that stay.
+    /// Deletes the jumps to removed buckets from dispatchers that stay.
     pub(super) fn removals(&self, dying: &BTreeSet<&ChainName>) -> Vec<RestoreCommand> {
         let jumps = self
             .dying
@@ -97,8 +96,8 @@ impl<'a> OrderedChange<'a> {
             .collect()
     }
 
-    /// Puts in what comes, when all else is put in: first the rules of buckets, then the jumps to
-    /// new ones.
+    /// Adds the rules of buckets, then the jumps to new buckets, after everything else has been
+    /// added.
     pub(super) fn additions(&self) -> Vec<RestoreCommand> {
         let mut commands = Vec::new();
         for bucket in self.buckets() {
@@ -109,7 +108,8 @@ impl<'a> OrderedChange<'a> {
             ));
         }
         for path in self.fresh.iter().map(|bucket| bucket.path).collect::<BTreeSet<_>>() {
-            // What no tunnel has allowed to the gateway is refused behind all of them.
+            // After all buckets is the jump to PLUTO-RI, which refuses packets that no tunnel has
+            // allowed to the gateway.
             let after = match path == PacketPath::Input {
                 true => AfterSlots::Rules,
                 false => AfterSlots::Nothing,
@@ -142,7 +142,8 @@ impl<'a> OrderedChange<'a> {
         heads.into_iter().chain(tails).flatten().collect()
     }
 
-    /// Whether what comes has stood in this table as it is. The change leaves it alone then.
+    /// Whether an added record has the same rules in this table as before. The change leaves them
+    /// alone then.
     fn is_untouched(&self, tunnel_rules: &TunnelRules) -> bool {
         let fragment = tunnel_rules.fragment(self.table);
         let mut removed = self.change.removed.iter();
@@ -166,7 +167,7 @@ impl<'a> OrderedChange<'a> {
         self.after.iter().filter_map(SharedChains::as_bucket)
     }
 
-    /// How many rules stand before the buckets of a path when the change is made.
+    /// The number of rules before the buckets of a path, after the change.
     fn before_buckets(&self, path: PacketPath) -> usize {
         let chain = Chain::Own(path.dispatcher());
         let around = &self.change.around;
@@ -184,8 +185,8 @@ impl<'a> OrderedChange<'a> {
     }
 }
 
-/// Puts the rules that come among those that stand. Those before all others go to the head, one
-/// before the other; those behind all to the tail.
+/// Adds new rules among those installed. New rules before all others are inserted at the head, last
+/// one first; those after all others are appended.
 fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, after: AfterSlots) -> Vec<RestoreCommand> {
     slots.retain(|slot| !matches!(slot, Slot::Installed(0)));
     let is_installed = |slot: &Slot| matches!(slot, Slot::Installed(_));

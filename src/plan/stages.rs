@@ -11,11 +11,11 @@ use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, Section};
 /// s where commits of 500 took 4.5, of 100 6.5 and of 2000 5.3.
 const STAGE_CHAINS: usize = 500;
 
-/// The same sections, but chains that do not stand yet are made and filled first, so many at a
-/// time, each behind what it leads to. No packet comes there before the last commit, which alone
-/// puts in what leads to them: it is still all or nothing that begins to work.
+/// Splits sections so that new chains are made and filled first, [`STAGE_CHAINS`] at a time, each
+/// after its jump targets. No packet reaches them before the last commit, which alone adds the
+/// jumps to them. So the change still takes effect at once or not at all.
 ///
-/// Where they stand already, or are not many, everything stays in one commit.
+/// Where the chains exist, or are few, everything stays in one commit.
 #[must_use]
 pub fn in_stages(sections: Vec<Section>, exists: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
@@ -67,7 +67,7 @@ fn fill_stage<'a>(
     made
 }
 
-/// These chains in an order in which each comes behind all of them that its rules lead to.
+/// These chains in an order in which each comes after all its jump targets.
 fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<RestoreCommand>>) -> Vec<&'a ChainName> {
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
     for chain in filling.keys() {
@@ -76,8 +76,8 @@ fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<RestoreCommand>>) -> 
     order
 }
 
-/// As deep as packets go, at most: the kernel takes no rules that lead in a circle, and none that
-/// go deeper than 16 chains.
+/// The recursion is as deep as the jumps: the kernel refuses loops, and jumps deeper than 16
+/// chains.
 fn visit_chain<'a>(
     chain: &'a ChainName,
     filling: &BTreeMap<&'a ChainName, Vec<RestoreCommand>>,
@@ -98,7 +98,7 @@ fn visit_chain<'a>(
     order.push(chain);
 }
 
-/// The chain that a command makes, or puts a rule into.
+/// The chain that a command makes, or adds a rule to.
 fn filled_chain(command: &RestoreCommand) -> Option<&ChainName> {
     match command {
         RestoreCommand::NewChain(chain)
@@ -150,8 +150,8 @@ mod tests {
         RestoreCommand::Append(chain.into(), Rule::always(target))
     }
 
-    /// So many tunnels in one block, which sorts before them, and everything led to by the chain
-    /// that sorts last.
+    /// `count` tunnels in one bucket, which sorts before them; the chain that sorts last jumps to
+    /// the bucket.
     fn tunnels(count: usize) -> Section {
         let (bucket, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;

@@ -5,7 +5,7 @@ use super::{Finding, marks};
 use crate::apply::{Comparison, Engine};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
-use crate::plan::{DriftKind, guards_nothing};
+use crate::plan::{DriftKind, block_has_no_effect};
 use crate::record::{Record, Store};
 use crate::selector::Family;
 use crate::updown_env::Tunnel;
@@ -292,7 +292,10 @@ fn unguarded(comparison: &Comparison) -> Vec<Finding> {
             "name the interface in only-ipsec, or the networks in between",
         )
     };
-    tunnels.filter(|tunnel| guards_nothing(tunnel)).map(finding).collect()
+    tunnels
+        .filter(|tunnel| block_has_no_effect(tunnel))
+        .map(finding)
+        .collect()
 }
 
 /// A rule that gives packets another source before they are looked at by our own.

@@ -1,4 +1,4 @@
-//! The way of a packet through the chains of one table.
+//! Walks a packet through the chains of one table.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,12 +12,12 @@ use crate::netfilter::{ChainName, Rule, Target};
 /// The chains of a table.
 pub(super) type ChainMap<'a> = BTreeMap<&'a ChainName, OrderedRules<'a>>;
 
-/// How a packet's way through our chains ended.
+/// How a packet's walk through this program's chains ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalkEnd {
     /// It passes; in the nat table: its addresses stay as they are.
     Accepted,
-    /// It is gone.
+    /// The packet was dropped.
     Dropped,
     /// It came back to the built-in chain: other rules decide.
     Left,
@@ -27,7 +27,7 @@ pub enum WalkEnd {
     Destination(IpAddr),
 }
 
-/// A rule, and the chain that holds it.
+/// A rule, and the chain that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecidingRule {
     /// The chain.
@@ -36,7 +36,7 @@ pub struct DecidingRule {
     pub rule: Rule,
 }
 
-/// A packet's way through our chains.
+/// A packet's walk through this program's chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walk {
     /// How it ended.
@@ -47,12 +47,12 @@ pub struct Walk {
     pub path: Vec<ChainName>,
     /// The rules that led from each chain of the path to the next; none, where it came back.
     pub jumps: Vec<DecidingRule>,
-    /// The rules that it matched and that let it go on: what is logged, what is clamped, what
-    /// another chain is asked.
+    /// The rules that it matched without being decided: logging, MSS clamping, jumps to the
+    /// administrator's chain.
     pub met: Vec<DecidingRule>,
 }
 
-/// A packet on its way, and what was taken for granted about it.
+/// A packet, and the assumptions about it.
 #[derive(Debug, Clone)]
 pub(super) struct TraceState {
     pub(super) packet: Packet,
@@ -60,13 +60,12 @@ pub(super) struct TraceState {
     pub(super) order: RuleOrder,
 }
 
-/// In which order the rules of unlike tunnels stood on a way.
+/// The order of those rules whose order is not recorded, on one walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleOrder {
-    /// In one that is as good as any. These ways alone tell everything, if the order does not
-    /// matter.
+    /// An arbitrary order. If the order does not matter, these walks are all.
     First,
-    /// In another, which tells something else.
+    /// Another order, with another outcome.
     Other,
 }
 
@@ -75,7 +74,7 @@ pub enum RuleOrder {
 struct Walker {
     state: TraceState,
     here: WalkPosition,
-    /// Where it goes back to.
+    /// The positions to return to.
     callers: Vec<WalkPosition>,
     trail: Vec<ChainName>,
     /// The rules that led from one chain of the trail to the next.
@@ -87,11 +86,10 @@ struct Walker {
 #[derive(Debug, Clone)]
 struct WalkPosition {
     chain: ChainName,
-    /// In which order its rules stand.
+    /// The order of its rules.
     order: Rc<[usize]>,
     next: usize,
-    /// How long the trail is as far as this chain: what was entered from it is left when the packet
-    /// comes back.
+    /// The length of the trail up to this chain: the packet's return truncates the trail to it.
     trail: usize,
 }
 
@@ -102,12 +100,12 @@ enum WalkStep {
     Ended(Walk),
 }
 
-/// How many ways are followed at a time, so that nobody's settings take the rest of the day. They
-/// come from the settings, a few for each device or kind of traffic that is named there.
+/// The maximum number of walks, which bounds the time for any settings. Walks fork at the
+/// interfaces and traffic that the settings name.
 const MAX_WALKS: usize = 1000;
 
-/// Every way that a packet can take from a chain on. What comes to the same in another order of the
-/// rules is told once.
+/// Every possible walk of a packet from a chain. Walks with the same outcome in another order of
+/// rules are returned once.
 pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: TraceState) -> Vec<(TraceState, Walk)> {
     let mut open = Vec::new();
     Walker::at_chain_start(first, traveller).enter_chain(first, chains, &mut open);
@@ -150,7 +148,7 @@ impl Walker {
         }
     }
 
-    /// Goes into a chain, once for every order in which its rules may stand.
+    /// Enters a chain, once for every possible order of its rules.
     fn enter_chain(mut self, chain: &ChainName, chains: &ChainMap<'_>, open: &mut Vec<Self>) {
         self.trail.push(chain.clone());
         self.entered.push(chain.clone());
@@ -173,7 +171,7 @@ impl Walker {
         }
     }
 
-    /// Goes on until the way ends, or forks.
+    /// Walks until the end, or until the walk forks.
     fn run(mut self, chains: &ChainMap<'_>, open: &mut Vec<Self>) -> Option<(TraceState, Walk)> {
         loop {
             let step = match self.next_rule(chains) {
@@ -213,7 +211,7 @@ impl Walker {
         self.execute_target(rule)
     }
 
-    /// What it depends on whether a rule is for the packet; nothing, if it is not.
+    /// The doubts on which it depends whether a rule matches; `None` if it does not match.
     fn open_doubts(&self, rule: &Rule) -> Option<Vec<Doubt>> {
         let TraceState { packet, doubts, .. } = &self.state;
         let mut open = Vec::new();
@@ -269,7 +267,7 @@ impl Walker {
         match self.callers.pop() {
             Some(caller) => {
                 self.trail.truncate(caller.trail);
-                // Into the first chain of the trail leads no rule of ours.
+                // No rule of this program jumps to the first chain of the trail.
                 self.jumps.truncate(caller.trail.saturating_sub(1));
                 self.here = caller;
                 WalkStep::On
