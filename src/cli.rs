@@ -142,7 +142,7 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
             Some("iptables" | "ipfwadm" | "") => {}
             Some("custom") => custom = true,
             Some("--route") => options.route = Some(always_route(&value("yes or no")?)),
-            Some("--iproute") => options.iproute = route_arguments(&value("words of ip route")?)?,
+            Some("--iproute") => options.iproute = route_arguments(&value("arguments of ip route")?)?,
             Some("--no-routes") => options.routing = RoutingOwner::Others,
             Some("--dry-run") => options.mode = Mode::DryRun,
             Some("--config") => options.config = Some(value("a file")?.into()),
@@ -547,7 +547,7 @@ mod tests {
         assert_eq!(options.iproute, "mtu 1400 metric 5".parse().unwrap());
         let error = read(&["--iproute=mtu; id"]).unwrap_err().to_string();
         assert!(
-            error.starts_with("--iproute needs words of ip route: via ADDRESS"),
+            error.starts_with("--iproute needs arguments of ip route: via ADDRESS"),
             "{error}"
         );
     }

@@ -18,7 +18,7 @@ pub fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut content = Vec::new();
     file.take(limit + 1).read_to_end(&mut content)?;
@@ -42,7 +42,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
-            assert_eq!(read_plain(path, 10).unwrap_err().to_string(), "not a plain file");
+            assert_eq!(read_plain(path, 10).unwrap_err().to_string(), "not a regular file");
         }
         let file = folder.path().join("file");
         std::fs::write(&file, [b'x'; 10]).unwrap();

@@ -93,7 +93,7 @@ pub enum TablesError {
         reason: RefusalReason,
     },
     /// It ended in a way that leaves open what of the change was carried out.
-    #[error("{program} {how}; the next call will find out what it did")]
+    #[error("{program} {how}; the next call checks what it changed")]
     Unknown {
         /// The program.
         program: String,
@@ -192,7 +192,10 @@ impl<'a> Programs<'a> {
             Exit::Code(status) => Err(refused(program, status, finished.stderr)),
             Exit::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
             Exit::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
-            Exit::Lost => Err(unknown(program, format_args!("ended unseen (is SIGCHLD ignored?)"))),
+            Exit::Lost => Err(unknown(
+                program,
+                format_args!("ended without an exit status (is SIGCHLD ignored?)"),
+            )),
         }
     }
 
@@ -240,7 +243,7 @@ impl Tables for Programs<'_> {
         let program = self.program_path(&name).ok_or_else(|| self.missing(&name))?;
         // Debian and Fedora keep `iptables-restore` as a link that ends at xtables-nft-multi or
         // xtables-legacy-multi. To ask `iptables --version` instead would cost a process a call.
-        let target = fs::canonicalize(&program).unwrap_or(program);
+        let target = process::link_target(program);
         let target = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(match (target.contains("nft"), target.contains("legacy")) {
             (true, _) => Backend::Nft,

@@ -24,7 +24,7 @@ pub fn preview<T: Tables>(
         FirewallAction::Open(tunnel) => show_all(event, session, &session.plan_open(tunnel)?)?,
         FirewallAction::Close(tunnel) => match session.plan_close(tunnel)? {
             Plan { changes, .. } if changes.is_empty() => {
-                format!("# {}: no such tunnel on record, nothing to do\n", event.verb)
+                format!("# {}: no such tunnel recorded, nothing to do\n", event.verb)
             }
             plan => show_all(event, session, &plan)?,
         },
@@ -37,7 +37,10 @@ pub fn preview<T: Tables>(
 
 /// What would become of routes, addresses and devices.
 fn ways(event: &Event, change: &RoutingChange) -> String {
-    let mut text = format!("# {}: would see to the way to {}:\n", event.verb, change.key);
+    let mut text = format!(
+        "# {}: would change routes, addresses or interfaces for {}:\n",
+        event.verb, change.key
+    );
     let lines = change
         .after
         .iter()
@@ -59,7 +62,9 @@ fn show<T: Tables>(event: &Event, session: &Engine<'_, T>, change: &Change) -> R
     let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
     let (verb, ruleset) = (&event.verb, change.ruleset);
     let mut text = match &tables[..] {
-        [] => format!("# {verb}: would change no table: the rules of {ruleset} stand already, or stay\n"),
+        [] => {
+            format!("# {verb}: would change no table: the rules of {ruleset} are already installed, or still needed\n")
+        }
         [table] => format!("# {verb}: would change the {ruleset} {table} table:\n"),
         several => format!(
             "# {verb}: would change the {ruleset} tables {}:\n",
@@ -73,7 +78,7 @@ fn show<T: Tables>(event: &Event, session: &Engine<'_, T>, change: &Change) -> R
         .iter()
         .filter(|record| !change.added.iter().any(|other| other.id() == record.id()))
     {
-        let _ = writeln!(text, "# would erase the record {}", record.id());
+        let _ = writeln!(text, "# would delete the record {}", record.id());
     }
     for record in &change.added {
         let _ = writeln!(text, "# would write the record {}:\n{}", record.id(), json(record));

@@ -148,7 +148,7 @@ impl NetlinkDeserializable for XfrmMessage {
         match header.message_type {
             NEW_POLICY => policy(payload)
                 .map(Self::Policy)
-                .ok_or_else(|| DecodeError::from("a policy that is too short")),
+                .ok_or_else(|| DecodeError::from("a truncated IPsec policy")),
             _ => Ok(Self::Other),
         }
     }

@@ -78,7 +78,7 @@ case $number in
 2)
     check "the rules are installed before the network" before_the_network
     check "the journal names the broken line" said 'pluto-updown.toml:3: '
-    check "the journal says that the settings that were good last are installed" said 'WARNING: .*/var/lib/pluto-updown'
+    check "the journal says that the last valid settings are installed" said 'WARNING: .*/var/lib/pluto-updown'
     rm -r /var/lib/pluto-updown
     ;;
 3)

@@ -37,7 +37,7 @@ _pluto_updown() {
         explain) _arguments $common '(--packet --diagram)--svg[draw the diagram as SVG]' '(--packet --svg)--diagram[draw the path of packets in text]' '(--svg --diagram)--packet[show the verdict on a packet]:from:' '(-v --verbose)'{-v,--verbose}'[also show chains and other paths]' '1:connection:_pluto_updown_names' '*:word:' ;;
         unblock) _arguments $common $wait $rehearse '(1)--all[every blocked pair]' '(--all)1:connection:_pluto_updown_names' ;;
         flush) _arguments $common $wait $rehearse '--force[also rules of yours that lead to a chain of ours]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
-        start) _arguments $common $wait $rehearse '--boot[with a broken file, install the settings that were good last]' '--force[remove restrictions without a settings file]' $verbose ;;
+        start) _arguments $common $wait $rehearse '--boot[with a broken file, install the last valid settings]' '--force[remove restrictions without a settings file]' $verbose ;;
         status)
             _arguments $common $verbose '(-j --json --names)'{-j,--json}'[in JSON]' '(-j --json -w --watch)--names[only names]' \
                 '(--names -w)--watch=-[again and again]::seconds:' '(--names --watch)-w[again and again]' \

@@ -8,7 +8,9 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
-use pluto_updown::netfilter::{IptablesSave, JumpOwner, SavedTable, Section, Table, UserRules, purge, restore_text};
+use pluto_updown::netfilter::{
+    Backend, IptablesSave, JumpOwner, SavedTable, Section, Table, UserRules, purge, restore_text,
+};
 use pluto_updown::operator::{Directory, PacketQuery};
 use pluto_updown::plan::{
     DesiredState, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, detect_drift,
@@ -93,7 +95,9 @@ pub fn listing(bytes: &[u8]) {
     let saved = IptablesSave::parse(&text);
     for others in [UserRules::Keep, UserRules::Delete] {
         for jumps in [JumpOwner::Program, JumpOwner::User] {
-            assert_restorable(&purge(&saved, jumps, others).text);
+            for backend in [Backend::Nft, Backend::Legacy] {
+                assert_restorable(&purge(&saved, backend, jumps, others).text());
+            }
         }
     }
     let all_rules = [

@@ -32,9 +32,7 @@ impl<T: Tables> Engine<'_, T> {
         tunnel: &Tunnel,
         id: &TunnelId,
     ) -> Result<Vec<TunnelRecord>, ApplyError> {
-        let mut alike = self.store.tunnels_alike(ruleset, tunnel)?;
-        alike.retain(|record| record.id != *id);
-        Ok(alike)
+        Ok(self.store.others_alike(ruleset, tunnel, id)?)
     }
 
     /// Gives a tunnel the policy that counts beside others that are like it, and its rules by that.

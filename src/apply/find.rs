@@ -1,5 +1,7 @@
 //! Which record a call means.
 
+use std::collections::BTreeMap;
+
 use super::{ApplyError, Engine};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
@@ -13,34 +15,48 @@ use crate::updown_env::{Scope, Tunnel, UpCounting};
 impl<T: Tables> Engine<'_, T> {
     /// A tunnel's record: in the ruleset of the backend that `iptables` is now, or of another that
     /// it was when the tunnel came up.
-    pub(super) fn find_record(
-        &self,
-        tunnel: &Tunnel,
-        key: &TunnelKey,
-    ) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
-        for ruleset in rulesets(tunnel) {
-            if let TunnelSlot::Taken(record) = self.store.tunnel_slot(ruleset, key)? {
-                return Ok(Some((ruleset, *record)));
-            }
-        }
-        Ok(None)
+    fn find_record(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Option<(Ruleset, TunnelRecord)>, ApplyError> {
+        Ok(match self.find_slot(tunnel, key)? {
+            FoundSlot::Taken(ruleset, record) => Some((ruleset, *record)),
+            FoundSlot::Free(_) => None,
+        })
     }
 
-    /// Where a tunnel that is not on record goes.
-    pub(super) fn place(
+    /// Whether a tunnel is on record.
+    pub(super) fn is_recorded(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<bool, ApplyError> {
+        Ok(self.find_record(tunnel, key)?.is_some())
+    }
+
+    /// A tunnel's record, or where the record of a new one goes: its ruleset and its name.
+    pub(super) fn find_or_place(
         &self,
         tunnel: &Tunnel,
         key: &TunnelKey,
     ) -> Result<(Ruleset, Option<TunnelRecord>, TunnelId), ApplyError> {
+        let mut free = match self.find_slot(tunnel, key)? {
+            FoundSlot::Taken(ruleset, record) => return Ok((ruleset, Some(*record.clone()), record.id)),
+            FoundSlot::Free(free) => free,
+        };
         let family = tunnel.family();
         let ruleset = Ruleset {
             backend: self.tables.default_backend(family)?,
             family,
         };
-        Ok(match self.store.tunnel_slot(ruleset, key)? {
-            TunnelSlot::Taken(record) => (ruleset, Some(*record.clone()), record.id),
-            TunnelSlot::Free(id) => (ruleset, None, id),
-        })
+        let id = free.remove(&ruleset).ok_or_else(|| RecordError::NoName {
+            connection: key.connection.to_string(),
+        })?;
+        Ok((ruleset, None, id))
+    }
+
+    fn find_slot(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<FoundSlot, ApplyError> {
+        let mut free = BTreeMap::new();
+        for ruleset in rulesets(tunnel) {
+            match self.store.tunnel_slot(ruleset, key)? {
+                TunnelSlot::Taken(record) => return Ok(FoundSlot::Taken(ruleset, record)),
+                TunnelSlot::Free(id) => free.insert(ruleset, id),
+            };
+        }
+        Ok(FoundSlot::Free(free))
     }
 
     /// The record that a `down` means, and under charon whose `up` in it.
@@ -121,6 +137,14 @@ impl<T: Tables> Engine<'_, T> {
         }
         Ok(found)
     }
+}
+
+/// Where a tunnel's record is, in all rulesets of its family.
+enum FoundSlot {
+    /// In this one.
+    Taken(Ruleset, Box<TunnelRecord>),
+    /// In none. It may bear these names.
+    Free(BTreeMap<Ruleset, TunnelId>),
 }
 
 /// What a `down` means.

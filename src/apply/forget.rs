@@ -126,13 +126,14 @@ impl<T: Tables> Engine<'_, T> {
         Ok(changes.collect())
     }
 
-    /// Takes out what tunnels have put in, in one transaction for each ruleset, and strikes them
-    /// off the record.
+    /// Takes out what tunnels have put in, in one transaction for each ruleset, or in several where
+    /// they are very many, and strikes them off the record.
     ///
     /// # Errors
     /// If that is not possible; the record of what stands still stands then.
     pub fn forget(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
-        changes.iter().try_for_each(|change| self.carry_out(change))
+        let mut changes = changes.iter().cloned();
+        changes.try_for_each(|change| self.carry_out_in_parts(change))
     }
 }
 

@@ -306,7 +306,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Tunnels as they are to be by the settings.
-    fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
+    pub(super) fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let settings = &self.context.settings;
         let records = records.into_iter();
         let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));
@@ -489,7 +489,7 @@ impl<T: Tables> Engine<'_, T> {
 }
 
 /// What makes these entries of those.
-fn difference(ruleset: Ruleset, entries: &[Record], wanted: &[Record]) -> Change {
+pub(super) fn difference(ruleset: Ruleset, entries: &[Record], wanted: &[Record]) -> Change {
     let without = |all: &[Record], others: &[Record]| {
         let others: BTreeMap<_, _> = others.iter().map(|entry| (entry.id(), entry)).collect();
         let unlike = all.iter().filter(|entry| others.get(entry.id()) != Some(entry));

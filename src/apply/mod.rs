@@ -15,6 +15,7 @@ mod facts;
 mod find;
 mod forget;
 mod gateway;
+mod in_parts;
 mod replaced_route;
 mod restore;
 mod routing;
@@ -126,11 +127,11 @@ impl fmt::Display for Note {
         match self {
             Self::NotExempt(ruleset) => write!(
                 f,
-                "the nat table of {ruleset} takes no rules: tunnels are not exempted from NAT there (nat = \"leave\" says that they need not be)"
+                "{ruleset}: the nat table takes no rules, tunnels are not exempted from NAT; if they need not be, set nat = \"leave\""
             ),
             Self::BlockHasNoEffect { connection, address } => write!(
                 f,
-                "{connection}: when-down = \"block\" clear_text_blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name its interface in only-ipsec"
+                "{connection}: when-down = \"block\" blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name the interface in only-ipsec"
             ),
             Self::Conflict {
                 connection,
@@ -142,7 +143,7 @@ impl fmt::Display for Note {
                 let keys = keys.join(" and ");
                 write!(
                     f,
-                    "{connection} has the selectors and the reqid of {first}{peer}, but another {keys}: that of {first}{peer} applies to both, and where chains differ, only what both allow without them"
+                    "{connection} has the selectors and the reqid of {first}{peer}, but another {keys}: both use that of {first}{peer}; where chains differ, neither is called, and only what both allow passes"
                 )
             }
         }
@@ -175,10 +176,10 @@ pub enum ApplyError {
     Tables(#[from] TablesError),
     /// A `down` is not executed yet. The outcome comes before the reason, because the reason can be
     /// long, and a line is cut.
-    #[error("noted for the next call: {0}")]
+    #[error("postponed to the next call: {0}")]
     Owed(Box<ApplyError>),
     /// A `down` is not executed, and nobody will ever do it.
-    #[error("its rules stay, remove them with prune ({note}): {error}")]
+    #[error("its rules stay installed, remove them with pluto-updown prune ({note}): {error}")]
     Forgotten {
         /// Why it was not executed.
         error: Box<ApplyError>,
@@ -186,7 +187,7 @@ pub enum ApplyError {
         note: RecordError,
     },
     /// The plan is wrong. A mistake in this program.
-    #[error("refused by its own check, please report this: {0}")]
+    #[error("nothing changed, the planned rules fail a self-check, please report this: {0}")]
     Faulty(PlanFault),
     /// What is set for a tunnel does not go with what it is.
     #[error("{connection}: {fault}")]
@@ -284,7 +285,7 @@ impl<'a, T: Tables> Engine<'a, T> {
                     added: Vec::new(),
                     recovery: Recovery::RollForward,
                 };
-                self.carry_out(&change)?;
+                self.carry_out_in_parts(change)?;
             }
             self.store.unregister(&daemon)?;
         }
@@ -351,6 +352,11 @@ impl<'a, T: Tables> Engine<'a, T> {
             },
             other => other,
         }
+    }
+
+    /// The same for a change that may be of very many tunnels.
+    fn carry_out_in_parts(&mut self, change: Change) -> Result<(), ApplyError> {
+        change.in_parts().iter().try_for_each(|part| self.carry_out(part))
     }
 
     fn attempt(&mut self, change: &Change) -> Result<(), ApplyError> {

@@ -70,10 +70,7 @@ impl<T: Tables> Engine<'_, T> {
     /// go with it.
     pub fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
-        let (ruleset, old, id) = match self.find_record(tunnel, &key)? {
-            Some((ruleset, old)) => (ruleset, Some(old.clone()), old.id),
-            None => self.place(tunnel, &key)?,
-        };
+        let (ruleset, old, id) = self.find_or_place(tunnel, &key)?;
         let recovery = match tunnel.up_counting {
             UpCounting::Counted => Recovery::RollForward,
             UpCounting::Single | UpCounting::Instances => Recovery::RollBack,
@@ -304,7 +301,7 @@ impl<T: Tables> Engine<'_, T> {
         let other_family = tunnel
             .remote_host
             .is_some_and(|peer| Family::of_address(peer) != tunnel.family());
-        let is_anothers = self.find_record(tunnel, &key)?.is_some();
+        let is_anothers = self.is_recorded(tunnel, &key)?;
         Ok(Plan {
             changes: match other_family && !is_anothers {
                 true => self.plan_esp_peer_close(key.ids())?,

@@ -269,11 +269,11 @@ impl HookCall<'_> {
         let mut store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let mut text = String::new();
         if !store.is_readable() {
-            text.push_str("# the record needs root to be read; this is what would be done if no tunnel were up\n");
+            text.push_str("# only root can read the record: this is what would be done if no tunnel were up\n");
             store = Store::open_unlocked(Path::new("/nonexistent"), self.namespace);
         }
         if store.needs_attention()? {
-            text.push_str("# before that, what a call or a daemon that died has left would be cleared\n");
+            text.push_str("# first, what an interrupted run or a daemon that exited left behind would be removed\n");
         }
         let mut programs = self.programs(deadline, &store);
         let session = Engine::new(&store, &mut programs, self.context(event));

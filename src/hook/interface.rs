@@ -32,7 +32,7 @@ pub(super) fn check(event: &Event, tunnel: &Tunnel) -> Result<(), HookError> {
         })),
         None if !is_made(event) => {
             warn!(
-                "{}: there is no interface {device} yet: rules for it match no packet until there is",
+                "{}: interface {device} does not exist yet: its rules match no packet until it does",
                 tunnel.connection
             );
             Ok(())

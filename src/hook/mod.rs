@@ -68,20 +68,20 @@ pub enum HookError {
     /// A tunnel's rules cannot be installed, and `on-error` says that this is no reason to refuse
     /// the tunnel. The outcome comes before the reason, because the reason can be long, and a line
     /// is cut.
-    #[error("the tunnel stands without its rules: {0}")]
+    #[error("the tunnel is up without its rules: {0}")]
     Tolerated(ApplyError),
     /// The routes, addresses or devices cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
     /// The record or the firewall is only root's to read.
-    #[error("needs root, who alone can read the record and the firewall: sudo pluto-updown ...")]
+    #[error("must be run as root, who alone can read the record and the firewall: sudo pluto-updown ...")]
     NotRoot,
     /// A command would do more than whoever typed it may expect, and waits for an option that says
     /// so.
     #[error("{0}")]
     Refused(String),
     /// What would be done cannot be shown.
-    #[error("standard output: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
@@ -218,7 +218,7 @@ fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
         Ok(interfaces) => {
             if !interfaces.iter().any(|interface| interface.if_id == number) {
                 warn!(
-                    "no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): what goes into the tunnel is left to other rules"
+                    "no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): your own rules decide about packets into the tunnel"
                 );
             }
             interfaces

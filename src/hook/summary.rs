@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::apply::{RoutingOutcome, TunnelOutcome};
+use crate::words::counted;
 
 /// What a call came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,10 +47,10 @@ impl fmt::Display for Summary {
 fn firewall(outcome: &TunnelOutcome) -> String {
     match outcome {
         TunnelOutcome::Opened => "opened".to_owned(),
-        TunnelOutcome::AlreadyOpen(1) => "stood already".to_owned(),
-        TunnelOutcome::AlreadyOpen(count) => format!("stood already, {count} ups open"),
+        TunnelOutcome::AlreadyOpen(1) => "already open".to_owned(),
+        TunnelOutcome::AlreadyOpen(count) => format!("already open, {count} ups without a down"),
         TunnelOutcome::Closed => "closed".to_owned(),
-        TunnelOutcome::StillNeeded(count) => format!("stays, {count} ups open"),
-        TunnelOutcome::NothingThere => "nothing there".to_owned(),
+        TunnelOutcome::StillNeeded(count) => format!("still open, {} without a down", counted(*count as usize, "up")),
+        TunnelOutcome::NothingThere => "nothing to close".to_owned(),
     }
 }

@@ -1,5 +1,6 @@
 //! Chains: the kernel's, the administrator's and this program's.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -254,6 +255,33 @@ impl From<BuiltIn> for Chain {
     fn from(chain: BuiltIn) -> Self {
         Self::BuiltIn(chain)
     }
+}
+
+/// These chains in an order in which each comes behind all of them that its rules jump to. The
+/// kernel accepts no rules that jump in a circle.
+pub(crate) fn called_first<'a, C: IntoIterator<Item = &'a ChainName>>(
+    chains: impl Iterator<Item = &'a ChainName>,
+    called: impl Fn(&ChainName) -> C,
+) -> Vec<&'a ChainName> {
+    enum Visit {
+        Enter,
+        Leave,
+    }
+    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    for first in chains {
+        let mut stack = vec![(first, Visit::Enter)];
+        while let Some((chain, visit)) = stack.pop() {
+            match visit {
+                Visit::Leave => order.push(chain),
+                Visit::Enter if seen.insert(chain) => {
+                    stack.push((chain, Visit::Leave));
+                    stack.extend(called(chain).into_iter().map(|target| (target, Visit::Enter)));
+                }
+                Visit::Enter => {}
+            }
+        }
+    }
+    order
 }
 
 impl From<&ChainName> for Chain {

@@ -21,12 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::selector::Family;
 
-pub(crate) use chain::short_hash;
 pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
-pub use command::{PlacedRule, RestoreCommand, RulePosition, Section, restore_text};
+pub(crate) use chain::{called_first, short_hash};
+pub use command::{PlacedRule, RestoreCommand, RulePosition, STAGE_CHAINS, Section, restore_text};
 pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
 pub use normalize::normalize;
-pub use purge::{JumpOwner, Purge, UserRules, purge};
+pub use purge::{JumpOwner, Purge, PurgeStage, UserRules, purge};
 pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
 pub use table::Table;
 pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};

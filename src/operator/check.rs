@@ -159,8 +159,8 @@ fn name_servers(ground: &CommandContext<'_>) -> Result<Vec<Finding>, HookError> 
     let findings = unfinished.into_iter().map(|line| {
         Finding::wrong(
             line,
-            "names may be asked of a peer whose tunnel is down; every later call tries it again",
-            "pluto-updown restore; if that says that a program failed or hangs, look after that program",
+            "names may be looked up at a peer whose tunnel is down; every later call tries again",
+            "pluto-updown restore; if it names a program that failed or hangs, repair that program",
         )
     });
     Ok(findings.collect())
@@ -177,15 +177,15 @@ fn settings(options: &Options) -> Vec<Finding> {
         (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: valid")),
         (Err(error), _) => Finding::wrong(
             error,
-            "no tunnel is opened as long as its settings are not understood; none that is open is closed",
-            "correct this line, or take it out",
+            "no tunnel is opened while the settings have an error; tunnels that are open stay open",
+            "correct this line, or delete it",
         ),
     };
     let stock = StockSettings::load(&options.root).warning.map(|warning| {
         Finding::note(
             warning,
-            "the stock scripts run this file as shell; here only ROUTE= and IPROUTEARGS= are understood",
-            "move what it does elsewhere, or take the line out",
+            "the stock scripts run this file as shell; pluto-updown reads only ROUTE= and IPROUTEARGS=",
+            "move the command elsewhere, or delete the line",
         )
     });
     std::iter::once(own).chain(patterns).chain(stock).collect()
@@ -197,7 +197,7 @@ fn patterns(settings: &Settings) -> Vec<Finding> {
     for (number, entry) in (1..).zip(&settings.connections) {
         if let Some(user) = entry.filter.user.as_ref().filter(|user| !user.is_stripped()) {
             findings.push(Finding::note(
-                format_args!("[[connection]] {number}: user = \"{user}\" never fits under libreswan"),
+                format_args!("[[connection]] {number}: user = \"{user}\" never matches under libreswan"),
                 "libreswan strips user names to -_.0-9A-Za-z: it calls anna@example.org annaexample.org",
                 "under libreswan write the stripped name",
             ));
@@ -206,7 +206,9 @@ fn patterns(settings: &Settings) -> Vec<Finding> {
         for (key, pattern) in patterns {
             if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.is_ascii()) {
                 findings.push(Finding::note(
-                    format_args!("[[connection]] {number}: {key} = \"{pattern}\" fits only in doubt under strongSwan"),
+                    format_args!(
+                        "[[connection]] {number}: {key} = \"{pattern}\" may or may not match under strongSwan"
+                    ),
                     "strongSwan writes ? for every byte that is not printable ASCII",
                     "under strongSwan write ? for each byte of such a letter: O=Gr??n",
                 ));
@@ -228,11 +230,11 @@ mod tests {
         };
         assert_eq!(
             notes("[[connection]]\nuser = \"*@realm\"\n"),
-            ["[[connection]] 1: user = \"*@realm\" never fits under libreswan"]
+            ["[[connection]] 1: user = \"*@realm\" never matches under libreswan"]
         );
         assert_eq!(
             notes("[[connection]]\npeer-id = \"O=Gr\u{fc}n\"\n"),
-            ["[[connection]] 1: peer-id = \"O=Gr\\xc3\\xbcn\" fits only in doubt under strongSwan"]
+            ["[[connection]] 1: peer-id = \"O=Gr\\xc3\\xbcn\" may or may not match under strongSwan"]
         );
         assert_eq!(
             notes("[[connection]]\nuser = \"anna-?.*\"\npeer-id = \"*@realm\"\n"),

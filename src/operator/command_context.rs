@@ -47,11 +47,9 @@ impl<'a> CommandContext<'a> {
 
     /// The record, locked: no call of a daemon comes between.
     pub(super) fn open(&self) -> Result<Store, HookError> {
-        Ok(Store::open_locked(
-            &self.options.state_dir,
-            self.namespace,
-            self.deadline,
-        )?)
+        // A command may take it several times, and work between.
+        let deadline = self.until(CALL_TIMEOUT + self.options.wait);
+        Ok(Store::open_locked(&self.options.state_dir, self.namespace, deadline)?)
     }
 
     /// The record, to be looked at.

@@ -62,7 +62,7 @@ impl DriftSort {
         match (self.class, self.noun) {
             (DriftClass::Missing, _) => "restored",
             (DriftClass::Unexpected, _) => "removed",
-            (DriftClass::Misplaced, "chain") => "put in order",
+            (DriftClass::Misplaced, "chain") => "reordered",
             (DriftClass::Misplaced, _) => "moved",
             (DriftClass::Older, _) => "rewritten",
         }
@@ -112,7 +112,7 @@ mod tests {
         ];
         assert_eq!(
             repairs(drifts.iter()),
-            "restored 21 chains, 1 jump; removed 2 rules; put in order 1 chain"
+            "restored 21 chains, 1 jump; removed 2 rules; reordered 1 chain"
         );
         assert_eq!(DriftSort::of(&drifts[1].kind).0.counted(21), "21 missing chains");
     }

@@ -25,7 +25,7 @@ use crate::words::counted;
 /// How a tunnel that is up gets rules again.
 const REINITIATE: &str = "restore cannot reinstall them.\n\
     To get rules back, re-initiate each tunnel: swanctl --terminate and --initiate,\n\
-    or ipsec auto --down and --up";
+    or ipsec down and ipsec up (libreswan 4: ipsec auto --down and --up)";
 
 /// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
 pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Result<u8, HookError> {
@@ -123,7 +123,7 @@ fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Flush
     for ruleset in Ruleset::all().filter(|ruleset| !known.contains(ruleset)) {
         if store.has_entries(ruleset).unwrap_or(true) {
             report.complain(&format_args!(
-                "{ruleset}: rules are recorded there, but that iptables is not installed any more"
+                "{ruleset}: rules are recorded, but this iptables is no longer installed"
             ));
         }
     }
@@ -166,20 +166,20 @@ fn take_out_chains<T: Tables>(
     jumps: JumpOwner,
     others: UserRules,
 ) -> Result<Purge, TablesError> {
-    let swept = purge(&IptablesSave::parse(&tables.save_all(ruleset)?), jumps, others);
-    if !swept.text.is_empty() {
-        tables.restore(ruleset, &swept.text)?;
+    let saved = IptablesSave::parse(&tables.save_all(ruleset)?);
+    let swept = purge(&saved, ruleset.backend, jumps, others);
+    if !swept.stages.is_empty() {
+        tables.restore(ruleset, &swept.text())?;
     }
     Ok(swept)
 }
 
 fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushReport) {
-    if !swept.text.is_empty() {
-        let (chains, jumps) = (swept.chains, swept.jumps);
+    if !swept.stages.is_empty() {
         report.say(format_args!(
             "{ruleset}: removed {}, {}",
-            counted(chains, "chain"),
-            counted(jumps, "jump")
+            counted(swept.chains(), "chain"),
+            counted(swept.jumps, "jump")
         ));
     }
     for (table, chain, rule) in &swept.user_rules {
@@ -244,10 +244,7 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
         Ok(record) => {
             for user in &record.users {
                 let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();
-                report.say(format_args!(
-                    "# would give back the name servers {}",
-                    servers.join(", ")
-                ));
+                report.say(format_args!("# would remove the name servers {}", servers.join(", ")));
             }
         }
         Err(error) => report.complain(&error),
@@ -256,11 +253,12 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
     for ruleset in rulesets(&programs) {
         match programs.save_all(ruleset) {
             Ok(listing) => {
-                let swept = purge(&IptablesSave::parse(&listing), jumps(store, ruleset), others);
-                if !swept.text.is_empty() {
+                let saved = IptablesSave::parse(&listing);
+                let swept = purge(&saved, ruleset.backend, jumps(store, ruleset), others);
+                if !swept.stages.is_empty() {
                     report.say(format_args!(
                         "# would change the {ruleset} tables:\n{}",
-                        swept.text.trim_end()
+                        swept.text().trim_end()
                     ));
                 }
             }

@@ -17,6 +17,7 @@ use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{DaemonProcess, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
+use crate::words::counted;
 use crate::xfrm::policies;
 use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state};
 pub(super) use policy_state::{PolicyState, PruneDoubt};
@@ -53,7 +54,7 @@ fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, B
     session.upgrade()?;
     session.close_owed()?;
     let judged = judge(store)?;
-    let mut text = judged.text("forgotten");
+    let mut text = judged.text("removed");
     let works = session.forgetting(judged.gone)?;
     session.forget(&works)?;
     let (cleared, kept) = clear_dead(ground, store)?;
@@ -65,7 +66,7 @@ fn show(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
     let mut programs = ground.programs(store);
     let session = Engine::new(store, &mut programs, ground.context());
     let judged = judge(store)?;
-    let mut text = judged.text("would be forgotten");
+    let mut text = judged.text("would be removed");
     for work in session.forgetting(judged.gone)? {
         let ruleset = work.ruleset;
         let sections = session.sections(&work)?;
@@ -94,7 +95,7 @@ impl PruneReport {
         for (_, record) in &self.gone {
             let _ = writeln!(
                 text,
-                "{}: {word}: the kernel has no policy of it ({})",
+                "{}: stale, no IPsec policy in the kernel, {word} ({})",
                 record.key.connection,
                 told(record)
             );
@@ -106,8 +107,8 @@ impl PruneReport {
         let doubtful = self.doubtful.len();
         let _ = writeln!(
             text,
-            "{} tunnels on record, {gone} {word}, {doubtful} kept in doubt",
-            self.total
+            "{} recorded, {gone} {word}, {doubtful} kept (cannot tell)",
+            counted(self.total, "tunnel")
         );
         text
     }

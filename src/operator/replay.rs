@@ -40,7 +40,7 @@ fn read_calls(file: &Path) -> anyhow::Result<Vec<CapturedCall>> {
     let calls = captured_calls(&bytes);
     ensure!(
         !calls.is_empty(),
-        "{}: no calls in it, expected lines that begin with >",
+        "{}: no calls found, expected lines that begin with >",
         file.display()
     );
     Ok(calls)

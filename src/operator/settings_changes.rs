@@ -95,7 +95,7 @@ impl SettingsChanges {
             .collect();
         if self.rules_only > 0 {
             lines.push(format!(
-                "{}: other rules, same policy",
+                "{}: new rules, same policy",
                 counted(self.rules_only, "tunnel")
             ));
         }
@@ -117,7 +117,7 @@ impl SettingsChanges {
         for (number, word) in [
             (added, "blocked"),
             (removed, "unblocked"),
-            (changed, "blocked by other rules"),
+            (changed, "blocked by new rules"),
         ] {
             if number > 0 {
                 lines.push(format!("{} of networks: {word}", counted(number, "pair")));

@@ -7,6 +7,7 @@
 mod last_good;
 
 use std::fmt::Write as _;
+use std::thread::sleep;
 
 use log::{error, warn};
 
@@ -18,7 +19,7 @@ use crate::cli::{Mode, Options};
 use crate::hook::{HookError, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
-use crate::record::{Record, Store};
+use crate::record::{LOCK_PAUSE, Record, Store};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
 use crate::words::counted;
@@ -58,7 +59,7 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
                 && let Err(error) = last_good.keep(&text)
             {
                 warn!(
-                    "{}: cannot keep the settings for a boot with broken ones: {error}",
+                    "{}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
                     last_good.path().display()
                 );
             }
@@ -82,7 +83,7 @@ fn start_without_settings(
         Ok(Some(settings)) => {
             apply(options, settings, detail)?;
             error!(
-                "start: WARNING: installed the settings that were good last instead: {}",
+                "start: WARNING: applied the last valid settings instead: {}",
                 last_good.path().display()
             );
             return Ok(0);
@@ -97,11 +98,11 @@ fn start_without_settings(
         Some(settings) => {
             apply(options, settings, detail)?;
             error!(
-                "start: WARNING: no settings were good before; installed only-ipsec of the broken ones, and nothing else"
+                "start: WARNING: no valid settings are saved; installed only-ipsec of the file with the error, and nothing else"
             );
         }
         None => error!(
-            "start: WARNING: no settings were good before; NOTHING is installed, unencrypted packets are not dropped"
+            "start: WARNING: no valid settings are saved; NOTHING is installed, unencrypted packets are not dropped"
         ),
     }
     Err(broken.into())
@@ -134,18 +135,35 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), Ho
     if options.mode == Mode::DryRun {
         return show(&ground, Some(settings), |session| plan_start(session, detail));
     }
-    let mut changes = SettingsChanges::default();
-    let started = in_session(&ground, Some(settings), |session| {
-        changes = SettingsChanges::of(&session.plan_start()?);
+    let parts = start_in_parts(&ground, &settings)?;
+    let mut tunnels = SettingsChanges::of(&parts).tunnels();
+    let mut started = in_session(&ground, Some(settings), |session| {
+        tunnels = tunnels.max(SettingsChanges::of(&session.plan_start()?).tunnels());
         session.start()
     })?;
-    let standing = words(&started.standing, changes.tunnels());
+    started.changed.extend(parts.iter().map(|part| part.ruleset));
+    let standing = words(&started.standing, tunnels);
     print(&match (changed(&started), standing.is_empty()) {
         (None, true) => "no gateway rules configured, nothing to do\n".to_owned(),
         (None, false) => format!("nothing to change: {standing}\n"),
         (Some(_), true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
         (Some(_), false) => format!("applied: {standing}\n"),
     })
+}
+
+/// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
+/// waits for one of them at most. Returns the parts.
+fn start_in_parts(ground: &CommandContext<'_>, settings: &Settings) -> Result<Vec<Change>, HookError> {
+    let store = ground.peek();
+    let context = context(ground, &store, Some(settings.clone()))?;
+    let mut programs = ground.programs(&store);
+    let parts = Engine::new(&store, &mut programs, context.clone()).plan_start_parts()?;
+    for part in &parts {
+        in_session_with(ground, |_| Ok(context.clone()), |session| session.start_part(part))?;
+        // Whoever waits for the lock looks that often.
+        sleep(LOCK_PAUSE);
+    }
+    Ok(parts)
 }
 
 /// Takes the gateway's own part out, and says what stays. Returns the exit code.
@@ -255,17 +273,25 @@ fn in_session(
     settings: Option<Settings>,
     change: impl FnOnce(&mut Session<'_>) -> Result<StartReport, ApplyError>,
 ) -> Result<StartReport, HookError> {
+    in_session_with(ground, |store| context(ground, store, settings), change)
+}
+
+fn in_session_with<R>(
+    ground: &CommandContext<'_>,
+    context: impl FnOnce(&Store) -> Result<Context, HookError>,
+    change: impl FnOnce(&mut Session<'_>) -> Result<R, ApplyError>,
+) -> Result<R, HookError> {
     let store = ground.open()?;
     let mut programs = ground.programs(&store);
-    let context = context(ground, &store, settings)?;
+    let context = context(&store)?;
     let mut session = Engine::new(&store, &mut programs, context);
-    let started = session.housekeep().and_then(|()| change(&mut session));
+    let changed = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.remove_unused();
     drop(store);
     close_late(ground.options, ground.namespace);
-    let started = started?;
+    let changed = changed?;
     tidied?;
-    Ok(started)
+    Ok(changed)
 }
 
 /// Prints what a command would change, and changes nothing.
@@ -280,7 +306,7 @@ fn show(
     let mut session = Engine::new(&store, &mut programs, context);
     let mut text = String::new();
     if store.needs_attention()? {
-        text.push_str("# before that, it would clear what a call or a daemon that died has left\n");
+        text.push_str("# first, it would remove what an interrupted run or a daemon that exited left behind\n");
     }
     text.push_str(&plan(&mut session)?);
     match text.is_empty() {
@@ -297,7 +323,7 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
-                "# start: would write all rules of {ruleset} anew: place, mark or the layout changes"
+                "# start: would rewrite all rules of {ruleset}, because place, mark or the layout changes"
             );
         }
     }
@@ -308,7 +334,7 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
     match detail {
         Detail::Full => text.push_str(&text_of("start", session, changes)?),
         Detail::Summary if text.is_empty() => {}
-        Detail::Summary => text.push_str("# the rules: pluto-updown start --dry-run -v\n"),
+        Detail::Summary => text.push_str("# to see the rules: pluto-updown start --dry-run -v\n"),
     }
     Ok(text)
 }

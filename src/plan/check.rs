@@ -32,7 +32,7 @@ pub enum PlanFault {
     },
     /// A rule that changes a packet is added elsewhere than to a tunnel's own chain of the proper
     /// table, filled from the start.
-    #[error("a translation in {chain}: {rule}")]
+    #[error("an address translation in {chain}: {rule}")]
     Translation {
         /// The chain.
         chain: ChainName,
@@ -41,7 +41,7 @@ pub enum PlanFault {
     },
     /// A rule sets or clears a bit of the mark in a chain other than those that handle the inbound
     /// tunnel's consent.
-    #[error("a change of the mark in {chain}: {rule}")]
+    #[error("a change of the packet mark in {chain}: {rule}")]
     Mark {
         /// The chain.
         chain: ChainName,
@@ -58,7 +58,7 @@ pub enum PlanFault {
     },
     /// A rule jumps to a chain that accepts or translates, without matching a policy or an
     /// interface.
-    #[error("a way into {target} that asks for neither a policy nor a device: {rule}")]
+    #[error("a jump to {target} that matches neither an IPsec policy nor an interface: {rule}")]
     NoPolicyMatch {
         /// The tunnel's chain.
         target: ChainName,

@@ -1,6 +1,7 @@
 //! The parts of the chain tree that tunnels share. Each exists as long as a tunnel needs it.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -222,6 +223,17 @@ impl SharedChains {
             Self::Optional(
                 OptionalChains::NatExempt | OptionalChains::NatExemptInterface(_) | OptionalChains::SourceNat,
             ) => Table::Nat,
+        }
+    }
+
+    /// Whether it is the base that one of these parts needs. All of them need that of the filter
+    /// table.
+    #[must_use]
+    pub fn is_base_of_any(&self, parts: &BTreeSet<Self>) -> bool {
+        match self {
+            Self::Base(Table::Filter) => !parts.is_empty(),
+            Self::Base(table) => parts.iter().any(|part| part.table() == *table),
+            Self::Interfaces | Self::Wildcard(..) | Self::Interface(_) | Self::Bucket(_) | Self::Optional(_) => false,
         }
     }
 

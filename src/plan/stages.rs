@@ -2,14 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, Section};
-
-/// How many chains a commit makes at most.
-///
-/// iptables-nft keeps the names that a commit mentions in a sorted list, and walks through it for
-/// each one that it reads (`nft-cache.c`, 1.8.9 and 1.8.11): 40 000 chains in one commit took it 36
-/// s where commits of 500 took 4.5, of 100 6.5 and of 2000 5.3.
-const STAGE_CHAINS: usize = 500;
+use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, STAGE_CHAINS, Section, called_first};
 
 /// Splits sections so that new chains are made and filled first, [`STAGE_CHAINS`] at a time, each
 /// after its jump targets. No packet reaches them before the last commit, which alone adds the
@@ -39,7 +32,12 @@ fn split_stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
             None => last.push(command),
         }
     }
-    let mut sections: Vec<_> = targets_first(&filling)
+    let targets = |chain: &ChainName| {
+        let targets = filling.get(chain).into_iter().flatten().filter_map(jump_target);
+        let known = targets.filter_map(|target| filling.get_key_value(target));
+        known.map(|(target, _)| *target).collect::<Vec<_>>()
+    };
+    let mut sections: Vec<_> = called_first(filling.keys().copied(), targets)
         .chunks(STAGE_CHAINS)
         .map(|chains| Section {
             table,
@@ -65,37 +63,6 @@ fn fill_stage<'a>(
     }
     made.append(&mut rules);
     made
-}
-
-/// These chains in an order in which each comes after all its jump targets.
-fn targets_first<'a>(filling: &BTreeMap<&'a ChainName, Vec<RestoreCommand>>) -> Vec<&'a ChainName> {
-    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
-    for chain in filling.keys() {
-        visit_chain(chain, filling, &mut seen, &mut order);
-    }
-    order
-}
-
-/// The recursion is as deep as the jumps: the kernel refuses loops, and jumps deeper than 16
-/// chains.
-fn visit_chain<'a>(
-    chain: &'a ChainName,
-    filling: &BTreeMap<&'a ChainName, Vec<RestoreCommand>>,
-    seen: &mut BTreeSet<&'a ChainName>,
-    order: &mut Vec<&'a ChainName>,
-) {
-    if !seen.insert(chain) {
-        return;
-    }
-    let targets = filling.get(chain).into_iter().flatten().filter_map(jump_target);
-    let known: Vec<_> = targets
-        .filter_map(|target| filling.get_key_value(target))
-        .map(|(target, _)| *target)
-        .collect();
-    for target in known {
-        visit_chain(target, filling, seen, order);
-    }
-    order.push(chain);
 }
 
 /// The chain that a command makes, or adds a rule to.

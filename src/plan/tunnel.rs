@@ -122,15 +122,13 @@ pub enum NatExemption {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// The address to source-NAT to is unknown.
-    #[error(
-        "nat = \"masquerade\": the gateway has no single address of its own in {local}; say which, nat = \"ADDRESS\""
-    )]
+    #[error("nat = \"masquerade\": the gateway has no address in {local}, or several; name one, nat = \"ADDRESS\"")]
     NoLocalAddress {
         /// The local network of the tunnel's selector.
         local: Network,
     },
     /// Packets from the address would not match the tunnel's policy.
-    #[error("nat = \"{address}\": not an address in {local}, so that nothing from it would go into the tunnel")]
+    #[error("nat = \"{address}\": not an address in {local}, packets from it would not enter the tunnel")]
     AddressOutside {
         /// The address.
         address: IpAddr,
@@ -145,7 +143,7 @@ pub enum PolicyError {
     },
     /// Its two ends are one network.
     #[error(
-        "when-down = \"block\": both networks of the tunnel are {network}; say which are to be held apart, between = [[\"OURS\", \"THEIRS\"]]"
+        "when-down = \"block\": both networks of the tunnel are {network}; name the pair to block, between = [[\"OURS\", \"THEIRS\"]]"
     )]
     SameNetwork {
         /// The network.

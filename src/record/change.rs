@@ -56,9 +56,9 @@ impl Store {
     }
 
     fn write_journal(&self, journal: &Journal) -> Result<(), RecordError> {
-        self.invalidate();
-        file::write_json(&self.folder.join("pending.new"), journal)?;
-        file::rename(&self.folder.join("pending.new"), &self.folder.join("pending"))
+        let new = self.folder.join("pending.new");
+        let noted = file::write_json(&new, journal).and_then(|()| file::rename(&new, &self.folder.join("pending")));
+        self.made("pending", noted)
     }
 
     /// Rewrites the journal of a change that was rolled back: it names no record to remove or to
@@ -148,12 +148,22 @@ impl Store {
     /// # Errors
     /// If the file cannot be removed.
     pub fn clear_journal(&self) -> Result<(), RecordError> {
-        self.invalidate();
-        file::remove(&self.folder.join("pending"))
+        let removed = file::remove(&self.folder.join("pending"));
+        self.removed("pending", removed)
     }
 
     fn finish_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
-        self.invalidate();
+        let settled = self.try_finish_files(journal, recovery);
+        match recovery {
+            Recovery::RollForward => self.settled(journal.ruleset, [&journal.removed, &journal.added], settled),
+            Recovery::RollBack => {
+                self.invalidate();
+                settled
+            }
+        }
+    }
+
+    fn try_finish_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
         let ruleset = journal.ruleset;
         match recovery {
             Recovery::RollForward => {

@@ -38,7 +38,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
         match retried(|| DirBuilder::new().mode(0o700).create(path)) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(RecordError::io(path, "make the folder")(error)),
+            Err(error) => return Err(RecordError::io(path, "create the directory")(error)),
         }
         match check_folder(path) {
             Err(error) if error.is_absence() => {}
@@ -48,9 +48,17 @@ pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
     check_folder(path)
 }
 
+/// The same for a folder that is nearly always there.
+pub(super) fn ensure_folder(path: &Path) -> Result<(), RecordError> {
+    match check_folder(path) {
+        Err(error) if error.is_absence() => make_folder(path),
+        other => other,
+    }
+}
+
 /// Checks that a path is a folder that this user owns and only this user can write to.
 pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
-    let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "look at it"))?;
+    let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "examine it"))?;
     if metadata.is_symlink() {
         return Err(untrusted(path, "a symbolic link", "a folder"));
     }
@@ -105,17 +113,17 @@ pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordEr
         }
         other => other.map_err(RecordError::io(path, "read"))?,
     };
-    let metadata = file.metadata().map_err(RecordError::io(path, "look at it"))?;
+    let metadata = file.metadata().map_err(RecordError::io(path, "examine it"))?;
     if !metadata.is_file() {
         return Err(untrusted(path, "not a file", "a file"));
     }
     check_owner(path, &metadata)?;
-    // One byte more than the file, so that the read that finds the end needs no larger buffer.
-    // Growing the buffer would take ten read calls.
-    let length = usize::try_from(metadata.len().min(LARGEST)).unwrap_or_default();
+    // Files are replaced and never grow. Room for all of it, so that it is read in one piece, and
+    // no look for what follows the end; one that is too large is read until it can be refused.
+    let length = metadata.len().min(LARGEST + 1);
     bytes.clear();
-    bytes.reserve(length + 1);
-    let read = file.take(LARGEST + 1).read_to_end(bytes);
+    bytes.reserve(usize::try_from(length).unwrap_or_default());
+    let read = file.take(length).read_to_end(bytes);
     read.map_err(RecordError::io(path, "read"))?;
     check_size(path, bytes)
 }

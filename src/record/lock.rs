@@ -12,10 +12,10 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 
 use super::error::RecordError;
-use super::file::{check_folder, make_folder};
+use super::file::{check_folder, ensure_folder};
 
-/// The longest pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause between two tries to take the lock.
+pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock of one network namespace's record, held until it is dropped.
 #[derive(Debug)]
@@ -51,9 +51,9 @@ impl Lock {
     pub(super) fn acquire(top: &Path, folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
         let path = folder.join("lock");
         retry_until(&path, deadline, || {
-            make_folder(top)?;
+            ensure_folder(top)?;
             // Another call has removed `top` with its last tunnel.
-            match make_folder(folder) {
+            match ensure_folder(folder) {
                 Err(error) if error.is_absence() => return Ok(None),
                 other => other?,
             }
@@ -91,7 +91,7 @@ fn retry_until<T>(
             });
         }
         sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
-        pause = (pause * 2).min(PAUSE);
+        pause = (pause * 2).min(LOCK_PAUSE);
     }
 }
 
@@ -112,7 +112,7 @@ fn try_lock(path: &Path) -> Result<Option<Lock>, RecordError> {
         Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
         Err((_, error)) => return Err(RecordError::io(path, "lock")(error.into())),
     };
-    let looked_at = |metadata: io::Result<Metadata>| metadata.map_err(RecordError::io(path, "look at it"));
+    let looked_at = |metadata: io::Result<Metadata>| metadata.map_err(RecordError::io(path, "examine it"));
     let inode = match lock.file() {
         Some(file) => looked_at(file.metadata())?.ino(),
         None => return Ok(None),

@@ -56,7 +56,7 @@ pub use any_record::{ClearTextBlockRecord, EspPeerRecord, GatewayRecord, Record}
 pub use daemon_process::{DaemonProcess, start_time};
 pub use error::RecordError;
 pub use journal::{Journal, Recovery};
-pub use lock::Lock;
+pub use lock::{LOCK_PAUSE, Lock};
 pub use opener::{Certainty, Opener};
 pub use owed::OwedDown;
 pub use resolver::{

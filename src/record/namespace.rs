@@ -19,10 +19,18 @@ use crate::netfilter::Ruleset;
 /// The prefix of the name of the file that identifies the record's namespace.
 const MARK: &str = "socket-";
 
-/// The name of the file that identifies this process's network namespace; `None` if `namespace` is
-/// another one's inode. It is looked up once.
+/// The number of our own network namespace, and its mark. It is found out once.
+static FOUND: Mutex<Option<(u64, String)>> = Mutex::new(None);
+
+/// Whether the mark of this namespace is found out already.
+pub(super) fn is_mark_known(namespace: u64) -> bool {
+    let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    found.as_ref().is_some_and(|(number, _)| *number == namespace)
+}
+
+/// The name of the file that says that a record is of our own network namespace, if this is the
+/// number of ours.
 pub(super) fn namespace_mark(namespace: u64) -> Option<String> {
-    static FOUND: Mutex<Option<(u64, String)>> = Mutex::new(None);
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     match &*found {
         Some((number, mark)) if *number == namespace => Some(mark.clone()),

@@ -14,7 +14,7 @@ use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
-use super::namespace::namespace_mark;
+use super::namespace::{is_mark_known, namespace_mark};
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
@@ -53,8 +53,45 @@ pub struct Store {
 struct Cache {
     /// The names in the namespace's folder.
     names: Option<BTreeSet<String>>,
-    has_entries: BTreeMap<Ruleset, bool>,
+    listed: BTreeMap<Ruleset, ListedRecords>,
     installed: BTreeMap<Ruleset, Installed>,
+}
+
+/// How many names of records are read to answer whether there are others than those that a change
+/// is about: it is about one tunnel, and with it about what belongs to that, most often.
+const MOST_LISTED: usize = 4;
+
+/// The names of some records of a ruleset.
+#[derive(Debug, Default)]
+struct ListedRecords {
+    names: Vec<String>,
+    /// Whether there are no others.
+    is_all: bool,
+}
+
+impl ListedRecords {
+    /// Whether there is a record; nothing, if these names do not tell.
+    fn is_any(&self) -> Option<bool> {
+        match self.names.is_empty() {
+            false => Some(true),
+            true => self.is_all.then_some(false),
+        }
+    }
+
+    /// Whether there are records but these; nothing, if these names do not tell.
+    fn has_others(&self, ids: &BTreeSet<&TunnelId>) -> Option<bool> {
+        match self.names.iter().any(|name| is_other(name, ids)) {
+            true => Some(true),
+            false => self.is_all.then_some(false),
+        }
+    }
+
+    /// After a change that is settled.
+    fn change(&mut self, removed: &[TunnelId], added: &[TunnelId]) {
+        let is_of = |ids: &[TunnelId], name: &str| ids.iter().any(|id| id.as_str() == name);
+        self.names.retain(|name| !is_of(removed, name) && !is_of(added, name));
+        self.names.extend(added.iter().map(|id| id.as_str().to_owned()));
+    }
 }
 
 /// What applies to all rules of a ruleset.
@@ -196,7 +233,7 @@ impl Store {
             mark: None,
             cache: Mutex::default(),
         };
-        if store.folder.exists() {
+        if is_mark_known(namespace) || store.folder.exists() {
             store.mark = namespace_mark(namespace);
             if store.is_of_former_namespace() {
                 // No folder has this name, so the record is empty.
@@ -250,8 +287,8 @@ impl Store {
     /// # Errors
     /// If the file cannot be written.
     pub fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
-        self.invalidate();
-        file::create_empty_in(&self.folder.join("daemons"), &daemon.to_string())
+        let made = file::create_empty_in(&self.folder.join("daemons"), &daemon.to_string());
+        self.made("daemons", made)
     }
 
     /// Erases a daemon that has no tunnels here.
@@ -267,23 +304,44 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
-        let list = || {
-            is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
-                !name.ends_with(NEW)
-            })
-        };
         if self.lock.is_none() {
-            return list();
+            return is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
+                !name.ends_with(NEW)
+            });
         }
-        if let Some(known) = self.cache().has_entries.get(&ruleset) {
-            return Ok(*known);
+        if let Some(known) = self.cache().listed.get(&ruleset).and_then(ListedRecords::is_any) {
+            return Ok(known);
         }
-        let found = self.has_name(&ruleset.to_string())? && list()?;
-        self.cache().has_entries.insert(ruleset, found);
+        let listed = self.list_some(ruleset)?;
+        let found = !listed.names.is_empty();
+        self.cache().listed.insert(ruleset, listed);
         Ok(found)
     }
 
-    /// Whether the namespace's folder contains this name. The folder is listed once for all names.
+    fn list_some(&self, ruleset: Ruleset) -> Result<ListedRecords, RecordError> {
+        let mut listed = ListedRecords {
+            names: Vec::new(),
+            is_all: true,
+        };
+        if !self.has_name(&ruleset.to_string())? {
+            return Ok(listed);
+        }
+        for name in file::file_names(&self.tunnels_folder(ruleset))? {
+            let name = name?;
+            if name.ends_with(NEW) {
+                continue;
+            }
+            if listed.names.len() == MOST_LISTED {
+                listed.is_all = false;
+                break;
+            }
+            listed.names.push(name);
+        }
+        Ok(listed)
+    }
+
+    /// Whether the namespace's folder has this name in it: that of the journal, of the daemons, or
+    /// of a ruleset. One listing answers for all of them.
     pub(super) fn has_name(&self, name: &str) -> Result<bool, RecordError> {
         if self.lock.is_none() {
             // Without the lock the list would not stay true; the read itself finds out.
@@ -302,9 +360,50 @@ impl Store {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Empties the cache: a file is about to be written, or has been.
+    /// Forgets what was read: much is about to be written, or has been.
     pub(super) fn invalidate(&self) {
         *self.cache() = Cache::default();
+    }
+
+    /// Keeps what was read true after a change. After one that failed nothing is known.
+    fn changed<T>(&self, result: Result<T, RecordError>, change: impl FnOnce(&mut Cache)) -> Result<T, RecordError> {
+        match &result {
+            Ok(_) => change(&mut self.cache()),
+            Err(_) => self.invalidate(),
+        }
+        result
+    }
+
+    /// The same for a file or a folder in the namespace's folder that was made.
+    pub(super) fn made(&self, name: &str, result: Result<(), RecordError>) -> Result<(), RecordError> {
+        self.changed(result, |cache| {
+            if let Some(names) = &mut cache.names {
+                names.insert(name.to_owned());
+            }
+        })
+    }
+
+    /// The same for one that was removed.
+    pub(super) fn removed(&self, name: &str, result: Result<(), RecordError>) -> Result<(), RecordError> {
+        self.changed(result, |cache| {
+            if let Some(names) = &mut cache.names {
+                names.remove(name);
+            }
+        })
+    }
+
+    /// The same for records that went and came in a ruleset.
+    pub(super) fn settled(
+        &self,
+        ruleset: Ruleset,
+        [removed, added]: [&[TunnelId]; 2],
+        result: Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        self.changed(result, |cache| {
+            if let Some(listed) = cache.listed.get_mut(&ruleset) {
+                listed.change(removed, added);
+            }
+        })
     }
 
     /// Finds a tunnel's record, or a free id for it.
@@ -364,15 +463,21 @@ impl Store {
         Ok(entries?.into_iter().filter_map(Record::into_tunnel).collect())
     }
 
-    /// The tunnels that the kernel cannot distinguish from this one, including itself if it is
-    /// recorded.
+    /// The tunnels on record but this one that the kernel cannot tell from it.
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn tunnels_alike(&self, ruleset: Ruleset, tunnel: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub fn others_alike(
+        &self,
+        ruleset: Ruleset,
+        tunnel: &Tunnel,
+        id: &TunnelId,
+    ) -> Result<Vec<TunnelRecord>, RecordError> {
         let folder = self.alike_folder(ruleset, tunnel);
+        let mut ids = absent_is_none(self.members(&folder))?.unwrap_or_default();
+        ids.retain(|other| other != id);
         let mut tunnels = Vec::new();
-        for id in absent_is_none(self.members(&folder))?.unwrap_or_default() {
+        for id in ids {
             let record = self.entry(ruleset, &id)?.and_then(Record::into_tunnel);
             tunnels.extend(record.filter(|record| are_alike(&record.tunnel, tunnel)));
         }
@@ -464,8 +569,10 @@ impl Store {
         };
         let [before, after] = [removed, added].map(nodes);
         let (mut staying, mut around) = (BTreeSet::new(), Around::default());
-        for shared_chains in before.union(&after) {
+        // Who needs a shared part of a table needs the table's base too: that comes last.
+        for shared_chains in (&before | &after).iter().rev() {
             let stays = match shared_chains.as_bucket().filter(DispatchBucket::is_ordered) {
+                None if shared_chains.is_base_of_any(&staying) => true,
                 None => self.is_needed(ruleset, shared_chains, &ids)?,
                 Some(bucket) => {
                     let members = self.bucket_members(ruleset, bucket, &ids)?;
@@ -550,8 +657,17 @@ impl Store {
         shared_chains: &SharedChains,
         ids: &BTreeSet<&TunnelId>,
     ) -> Result<bool, RecordError> {
-        let is_other = |name: &str| member_id(name).is_some_and(|id| !ids.contains(&id));
-        is_any(file::file_names(&self.node_folder(ruleset, shared_chains))?, is_other)
+        if *shared_chains == SharedChains::Base(Table::Filter)
+            && let Some(known) = self
+                .cache()
+                .listed
+                .get(&ruleset)
+                .and_then(|listed| listed.has_others(ids))
+        {
+            return Ok(known);
+        }
+        let names = file::file_names(&self.node_folder(ruleset, shared_chains))?;
+        is_any(names, |name| is_other(name, ids))
     }
 
     /// The members of a bucket, without these records.
@@ -616,7 +732,8 @@ impl Store {
         if moved.is_some() {
             self.add_index_files(ruleset, new)?;
         }
-        file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()))?;
+        let renamed = file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()));
+        self.settled(ruleset, [&[], std::slice::from_ref(new.id())], renamed)?;
         moved.map_or(Ok(()), |old| {
             self.remove_index_files(ruleset, old, std::slice::from_ref(new))
         })
@@ -641,7 +758,8 @@ impl Store {
             if self.has_entries(ruleset)? {
                 empty = false;
             } else if self.has_name(&ruleset.to_string())? {
-                file::remove_tree(&self.ruleset_folder(ruleset))?;
+                let removed = file::remove_tree(&self.ruleset_folder(ruleset));
+                self.removed(&ruleset.to_string(), removed)?;
             }
         }
         if empty {
@@ -660,7 +778,6 @@ impl Store {
     }
 
     pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
-        self.invalidate();
         let path = self.new_file(ruleset, entry.id());
         let written = match file::write_json(&path, entry) {
             Err(error) if error.is_absence() => {
@@ -673,7 +790,7 @@ impl Store {
         if written.is_err() {
             let _ = file::remove(&path);
         }
-        written
+        self.made(&ruleset.to_string(), written)
     }
 
     /// One record.
@@ -766,6 +883,11 @@ fn member_name(member: &BucketMember) -> String {
     let [remote, local, traffic] = member.order.breadths();
     let BucketMember { order, heads, tails } = member;
     format!("{}+{remote}+{local}+{traffic}+{heads}+{tails}", order.id())
+}
+
+/// Whether a file of the index is about another record than these.
+fn is_other(name: &str, ids: &BTreeSet<&TunnelId>) -> bool {
+    member_id(name).is_some_and(|id| !ids.contains(&id))
 }
 
 /// The id of the record that a file of the index belongs to.

@@ -260,8 +260,8 @@ impl<'a> ResolverEngine<'a> {
             (ResolvConfKind::Resolved(path), device) => Err(DnsError::Resolved {
                 path,
                 why: match device {
-                    Some(_) => "does not run",
-                    None => "PLUTO_INTERFACE names no device",
+                    Some(_) => "which does not run",
+                    None => "and PLUTO_INTERFACE names no interface",
                 },
             }),
         }
@@ -502,8 +502,8 @@ impl<'a> ResolverEngine<'a> {
     fn take_over(&mut self, record: &mut ResolverRecord, path: &Path, current: &[u8]) -> Result<Vec<u8>, DnsError> {
         let whose = match author(current) {
             Author::Other => None,
-            Author::Ours => Some("this program, which has no record of it"),
-            Author::StockScript => Some("a stock script, which may have kept a copy of what was before in /run/pluto"),
+            Author::Ours => Some("pluto-updown, which has no record of it"),
+            Author::StockScript => Some("a stock script, which may have kept a copy of the original in /run/pluto"),
         };
         self.errors.extend(whose.map(|whose| DnsError::Leftover {
             path: path.to_owned(),

@@ -27,7 +27,7 @@ pub enum DnsError {
         source: io::Error,
     },
     /// A file is not what can be changed.
-    #[error("{}: {what}: left alone, and the peer's name servers are not in it", path.display())]
+    #[error("{}: {what}: not changed, the peer's name servers are not used", path.display())]
     Unfit {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum DnsError {
     NoFile,
     /// `resolv.conf` is systemd-resolved's, and that does not run, or it is not known which device
     /// to tell it.
-    #[error("{} is systemd-resolved's and {why}: the peer's name servers are not used", path.display())]
+    #[error("{} belongs to systemd-resolved, {why}: the peer's name servers are not used", path.display())]
     Resolved {
         /// The file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum DnsError {
     },
     /// The file that is taken over was written by a script, so that "as before" is not as before
     /// that.
-    #[error("{} was left by {whose}: it will come back as it is now", path.display())]
+    #[error("{} was written by {whose}: it will be restored as it is now", path.display())]
     Leftover {
         /// The file.
         path: PathBuf,
@@ -56,13 +56,13 @@ pub enum DnsError {
         whose: &'static str,
     },
     /// Somebody edited the file while name servers of a peer were in it.
-    #[error("{}: edited by somebody while a peer's name servers are in it; the edit is kept", path.display())]
+    #[error("{}: edited while a peer's name servers are in it; the edit is kept", path.display())]
     Edited {
         /// The file.
         path: PathBuf,
     },
     /// The file that was changed is another one than its path leads to here.
-    #[error("{}: changed in the mount namespace {namespace}, and another file here: left alone; run `pluto-updown restore` there (nsenter --mount, ip netns exec)", path.display())]
+    #[error("{}: changed in the mount namespace {namespace}, and another file here: not changed; run `pluto-updown restore` there (nsenter --mount, ip netns exec)", path.display())]
     Elsewhere {
         /// Its path.
         path: PathBuf,
@@ -70,13 +70,13 @@ pub enum DnsError {
         namespace: u64,
     },
     /// What was written did not come to be in the file.
-    #[error("{}: does not hold what was written into it; tried again at the next call", path.display())]
+    #[error("{}: does not contain what was written; the next call tries again", path.display())]
     NotVerified {
         /// The file.
         path: PathBuf,
     },
     /// Another call works on it, and did not come to its end in time.
-    #[error("name servers: {0}; noted, and done by that call or by the next one")]
+    #[error("name servers: {0}; that call or the next one completes the change")]
     Busy(RecordError),
     /// There is no such program.
     #[error("{name} not found in {folders}")]
@@ -87,7 +87,7 @@ pub enum DnsError {
         folders: String,
     },
     /// Those before it took all the time there was.
-    #[error("{0}: not run, no time is left")]
+    #[error("{0}: not run, the call has no time left")]
     NoTime(String),
     /// A program could not be run.
     #[error(transparent)]

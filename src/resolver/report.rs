@@ -37,13 +37,13 @@ fn unfinished(record: &ResolverRecord, resolver: &ResolverStore) -> Result<Vec<S
                 "{shown} was changed in the mount namespace {namespace}, and is another file here"
             ));
         } else if !is_file_in_use {
-            lines.push(format!("{shown} is not yet as it was before"));
+            lines.push(format!("{shown} is not restored yet"));
         }
     }
     match resolver.request_names()?.len() {
         0 => {}
-        1 => lines.push("1 change of name servers is not done yet".to_owned()),
-        number => lines.push(format!("{number} changes of name servers are not done yet")),
+        1 => lines.push("1 change of name servers is pending".to_owned()),
+        number => lines.push(format!("{number} changes of name servers are pending")),
     }
     if lines.is_empty() && resolver.is_pending() {
         lines.push("a previous run was interrupted while it changed name servers".to_owned());

@@ -42,7 +42,7 @@ pub fn locate(root: &Path) -> Result<ResolvConfKind, DnsError> {
     for _ in 0..LINKS {
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ResolvConfKind::Missing),
-            Err(error) => return Err(DnsError::io(&path, "look at it", error)),
+            Err(error) => return Err(DnsError::io(&path, "examine it", error)),
             Ok(metadata) if metadata.is_symlink() => {}
             Ok(_) => return Ok(kind(root, &path)),
         }
@@ -52,7 +52,7 @@ pub fn locate(root: &Path) -> Result<ResolvConfKind, DnsError> {
             Err(_) => path.parent().unwrap_or(root).join(target),
         };
     }
-    Err(unfit(&named, "a circle of symbolic links"))
+    Err(unfit(&named, "a loop of symbolic links"))
 }
 
 /// The files of systemd-resolved: two that it writes, and one that comes with it and never changes.
@@ -90,7 +90,7 @@ pub fn read_resolv_conf(path: &Path) -> Result<Vec<u8>, DnsError> {
 /// # Errors
 /// If it cannot be looked at.
 pub fn identify(path: &Path) -> Result<FileIdentity, DnsError> {
-    let look = |path: &Path| fs::symlink_metadata(path).map_err(|error| DnsError::io(path, "look at it", error));
+    let look = |path: &Path| fs::symlink_metadata(path).map_err(|error| DnsError::io(path, "examine it", error));
     let file = look(path)?;
     Ok(FileIdentity {
         device: file.dev(),
@@ -114,7 +114,7 @@ pub fn leads_to(path: &Path, changed: FileIdentity) -> Result<bool, DnsError> {
 
 fn mount_namespace() -> Result<u64, DnsError> {
     let path = Path::new("/proc/self/ns/mnt");
-    let metadata = fs::metadata(path).map_err(|error| DnsError::io(path, "look at it", error))?;
+    let metadata = fs::metadata(path).map_err(|error| DnsError::io(path, "examine it", error))?;
     Ok(metadata.ino())
 }
 

@@ -259,10 +259,10 @@ fn where_there_is_no_file_none_is_made() {
     assert_eq!(machine.up(1), [messages]);
     fs::remove_file(machine.file()).unwrap();
     symlink("resolv.conf", machine.file()).unwrap();
-    assert!(machine.up(1)[0].contains("circle of symbolic links"));
+    assert!(machine.up(1)[0].contains("loop of symbolic links"));
     fs::remove_file(machine.file()).unwrap();
     fs::create_dir(machine.file()).unwrap();
-    assert!(machine.up(1)[0].contains("not a plain file"));
+    assert!(machine.up(1)[0].contains("not a regular file"));
     assert_eq!(machine.down(1), nobody());
     machine.assert_forgotten();
 }
@@ -389,7 +389,7 @@ fn systemd_resolveds_file_is_left_alone_where_it_does_not_run() {
         symlink(format!("../run/systemd/resolve/{name}"), machine.file()).unwrap();
         let messages = machine.up(1);
         assert!(
-            messages.len() == 1 && messages[0].contains("systemd-resolved's and does not run"),
+            messages.len() == 1 && messages[0].contains("belongs to systemd-resolved, which does not run"),
             "{messages:?}"
         );
         assert_eq!(machine.content(), HOME);
@@ -578,7 +578,7 @@ fn what_is_asked_while_another_call_works_is_done_by_the_next_one() {
         assert!(ask(&duty, &machine.peek(), None).is_empty());
         let messages = work(&machine.peek(), &system, &BTreeSet::new());
         assert!(
-            messages.len() == 1 && messages[0].to_string().contains("noted"),
+            messages.len() == 1 && messages[0].to_string().contains("that call or the next one completes"),
             "{messages:?}"
         );
     }

@@ -45,7 +45,7 @@ impl FromStr for Interface {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let known = (1..=LONGEST).contains(&name.len()) && name.bytes().all(plain);
         if !known || name.starts_with('-') || name == "." || name == ".." {
-            return Err(Expected("the name of a network device, up to 15 of A-Z a-z 0-9 . _ -"));
+            return Err(Expected("the name of an interface, up to 15 of A-Z a-z 0-9 . _ -"));
         }
         Ok(Self(name.to_owned()))
     }
@@ -139,7 +139,7 @@ impl FromStr for InterfacePattern {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        const FORM: Expected = Expected("a network device such as eth1, or ppp+ for all whose names begin so");
+        const FORM: Expected = Expected("an interface such as eth1, or ppp+ for all whose names begin with ppp");
         let stem = text.strip_suffix('+').unwrap_or(text);
         let interface: Interface = stem.parse().map_err(|_| FORM)?;
         let meets_loopback = if stem == text {

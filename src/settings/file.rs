@@ -153,15 +153,18 @@ fn read_opened(path: &Path, opened: io::Result<File>) -> Result<String, Settings
 fn check(metadata: &Metadata) -> Result<(), (String, &'static str)> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     if !metadata.is_file() {
-        return Err(("no plain file".to_owned(), "a plain file"));
+        return Err(("no regular file".to_owned(), "a regular file"));
     }
     if owner != 0 && owner != geteuid().as_raw() {
-        return Err((format!("a file of the user {owner}"), "one of root's (chown root)"));
+        return Err((
+            format!("a file that user {owner} owns"),
+            "one that root owns (chown root)",
+        ));
     }
     if mode & 0o022 != 0 {
         return Err((
-            format!("a file that others may write (mode {mode:04o})"),
-            "one that only its owner may (chmod go-w)",
+            format!("a file that others can write (mode {mode:04o})"),
+            "one that only its owner can write (chmod go-w)",
         ));
     }
     if metadata.len() > LARGEST {
@@ -179,7 +182,7 @@ fn utf8_text(bytes: &[u8]) -> Result<&str, Malformed> {
         let before = bytes.iter().take(error.valid_up_to());
         Malformed {
             line: before.filter(|byte| **byte == b'\n').count() + 1,
-            message: "found bytes that are no text, expected text in UTF-8".to_owned(),
+            message: "found bytes that are not UTF-8, expected text in UTF-8".to_owned(),
         }
     })
 }
@@ -242,7 +245,7 @@ mod tests {
         for (mode, refused) in [(0o664, "0664"), (0o646, "0646"), (0o1777, "1777")] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let expected = format!(
-                ": found a file that others may write (mode {refused}), expected one that only its owner may (chmod go-w)"
+                ": found a file that others can write (mode {refused}), expected one that only its owner can write (chmod go-w)"
             );
             assert_eq!(refusal(&path), expected);
             assert_eq!(refusal(&link), expected);
@@ -258,7 +261,7 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
         assert_eq!(
             refusal(&path),
-            ": found a file of the user 4711, expected one of root's (chown root)"
+            ": found a file of the user 4711, expected one that root owns (chown root)"
         );
     }
 
@@ -268,7 +271,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         for path in [pipe.as_path(), folder.path()] {
-            assert_eq!(refusal(path), ": found no plain file, expected a plain file");
+            assert_eq!(refusal(path), ": found no regular file, expected a regular file");
         }
     }
 
@@ -285,7 +288,7 @@ mod tests {
         let (_folder, path) = file(b"# one\n# \xff\n");
         assert_eq!(
             refusal(&path),
-            ":2: found bytes that are no text, expected text in UTF-8"
+            ":2: found bytes that are not UTF-8, expected text in UTF-8"
         );
     }
 

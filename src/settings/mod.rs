@@ -170,7 +170,7 @@ impl fmt::Display for UncertainEntries<'_> {
             0 => {}
             more => write!(f, ", and {more} more")?,
         }
-        f.write_str(" may or may not apply: allowed is what both allow")?;
+        f.write_str(" may or may not apply: only what both allow is allowed")?;
         match self.conflicts.contains("chain") {
             true => f.write_str(" (chain differs)"),
             false => Ok(()),

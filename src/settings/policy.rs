@@ -339,7 +339,7 @@ pub enum WhenDown {
 pub enum OnError {
     /// The call fails, and libreswan takes the tunnel down: `"refuse"`.
     Refuse,
-    /// It is logged, and the tunnel stands without its rules: `"continue"`.
+    /// It is logged, and the tunnel is up without its rules: `"continue"`.
     Continue,
     /// `refuse` where the policy restricts, otherwise `continue`: `"auto"`.
     #[default]

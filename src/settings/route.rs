@@ -42,7 +42,7 @@ pub struct RouteArguments {
 }
 
 const FORM: Expected = Expected(
-    "words of ip route: via ADDRESS, dev DEVICE, src ADDRESS, mtu BYTES, advmss BYTES, metric NUMBER, table NUMBER, proto NAME, onlink",
+    "arguments of ip route: via ADDRESS, dev DEVICE, src ADDRESS, mtu BYTES, advmss BYTES, metric NUMBER, table NUMBER, proto NAME, onlink",
 );
 
 impl RouteArguments {

@@ -196,7 +196,7 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
         let warning = StockSettings::load(root.path()).warning.unwrap();
         assert!(
-            warning.ends_with("pluto_updown: cannot read: not a plain file"),
+            warning.ends_with("pluto_updown: cannot read: not a regular file"),
             "{warning}"
         );
     }
@@ -229,7 +229,7 @@ mod tests {
         }
         let warning = parse("IPROUTEARGS='mtu big'").warning.unwrap();
         assert!(
-            warning.starts_with("/f:1: IPROUTEARGS=\"mtu big\" has no effect, expected words of ip route"),
+            warning.starts_with("/f:1: IPROUTEARGS=\"mtu big\" has no effect, expected arguments of ip route"),
             "{warning}"
         );
     }

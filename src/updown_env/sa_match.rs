@@ -130,7 +130,7 @@ fn klips(env: EnvReader<'_>, variable: &'static str) -> Result<SaMatch, EnvError
         Some(_) | None => Err(unexpected(
             variable,
             interface.as_str(),
-            "a device of KLIPS, such as ipsec0 or mast0",
+            "a KLIPS interface, such as ipsec0 or mast0",
         )),
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pluto_updown::apply::{
-    ApplyError, Blocked, Context, Engine, SettingsOrigin, StartReport, TunnelOutcome, note_down,
+    ApplyError, Blocked, Change, Context, Engine, SettingsOrigin, StartReport, TunnelOutcome, note_down,
 };
 use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
@@ -323,6 +323,16 @@ impl World {
     /// `pluto-updown start`.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
         self.work(|session| session.start())
+    }
+
+    /// The parts in which `pluto-updown start` changes very many tunnels.
+    pub fn start_parts(&mut self) -> Vec<Change> {
+        self.work(|session| session.plan_start_parts()).expect("a plan")
+    }
+
+    /// One of them.
+    pub fn start_part(&mut self, part: &Change) -> Result<(), ApplyError> {
+        self.work(|session| session.start_part(part))
     }
 
     /// `pluto-updown stop`.

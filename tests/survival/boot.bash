@@ -42,7 +42,7 @@ stage_3() {
     check "with broken settings those that were good last are in force" closed eth7
     check "the unit is active all the same" active pluto-updown
     check "the journal says so, with the line" soon said 'pluto-updown.toml:3: .*esp'
-    check "the journal names what is in force" soon said 'settings that were good last'
+    check "the journal names what is in force" soon said 'last valid settings'
     rm -r /var/lib/pluto-updown
 }
 

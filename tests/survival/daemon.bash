@@ -25,7 +25,7 @@ stage_1() {
     check "what the kernel has policies of stays" "$hook" explain office
     killed
     refuted "a daemon was killed: its tunnels are forgotten" "$hook" explain office
-    check "all stands as it is on record" soon whole
+    check "all all rules loaded" soon whole
     check "the gateway's own rules stand" gateway_stands
     check "a restart of the daemon leaves the gateway's own rules" systemctl restart ipsec
     check "all stands after a restart of the daemon" whole

@@ -84,7 +84,7 @@ stage_3() {
     must soon active pluto-updown
     refuted "a boot with the units leaves nothing of dead tunnels" saved
     refuted "no way in through the dead tunnel" reaches far 10.1.0.5
-    check "all stands as it is on record" whole
+    check "all all rules loaded" whole
     check "what the administrator saved is there" rules_of_the_administrator
     check "no unit was given up for its order" no_cycle
 }

@@ -15,6 +15,7 @@ mod folders;
 mod fuzzed;
 mod hook;
 mod hub_and_spoke;
+mod in_parts;
 mod names;
 mod one_order;
 mod openers;

@@ -526,7 +526,7 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
         };
         assert!(
             note.starts_with(
-                "net has the selectors and the reqid of net for anna, but another mss: that of net for anna applies"
+                "net has the selectors and the reqid of net for anna, but another mss: both use that of net for anna;"
             ),
             "{note}"
         );

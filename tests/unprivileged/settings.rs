@@ -74,7 +74,7 @@ fn a_tunnel_is_refused_whose_hiding_address_is_not_in_it() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "net: nat = \"10.9.9.1\": not an address in 10.1.0.0/24, so that nothing from it would go into the tunnel"
+        "net: nat = \"10.9.9.1\": not an address in 10.1.0.0/24, packets from it would not enter the tunnel"
     );
     assert!(world.is_forgotten());
 }
@@ -335,7 +335,7 @@ fn a_doubt_is_told_in_one_line() {
     assert_eq!(doubts("anna@staff.example"), None);
     assert_eq!(
         doubts("eve,x@guest.example").as_deref(),
-        Some("[[connection]] 1, peer-id = \"*@guest.example\" may or may not apply: allowed is what both allow")
+        Some("[[connection]] 1, peer-id = \"*@guest.example\" may or may not apply: only what both allow is allowed")
     );
 }
 
@@ -380,7 +380,7 @@ fn whoever_runs_the_machine_is_told_what_guards_nothing() {
         panic!("{:?}", world.notes)
     };
     assert!(
-        note.starts_with("road: when-down = \"block\" clear_text_blocks only packets from 10.9.0.3"),
+        note.starts_with("road: when-down = \"block\" blocks only packets from 10.9.0.3"),
         "{note}"
     );
     // Once: an up that changes nothing is no news.

@@ -52,7 +52,7 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
                 "{} read, none sets leftupdown or updown to pluto-updown",
                 counted(files.len(), "IKE config file")
             ),
-            "a daemon runs its own script, unless a connection says otherwise",
+            "without this line the IKE daemon runs its stock script",
             &format!(
                 "set leftupdown={} in ipsec.conf, or updown = in swanctl.conf, in each connection",
                 own_path()
@@ -73,11 +73,11 @@ fn misspelt(file: &Path, text: &str) -> Vec<Finding> {
         (name != NAME && nearest(name, &[NAME]).is_some() && !Path::new(word).exists()).then(|| {
             Finding::wrong(
                 format_args!(
-                    "{}:{line}: {word}: there is no such program; did you mean {NAME}?",
+                    "{}:{line}: {word}: no such program; did you mean {NAME}?",
                     file.display()
                 ),
-                "libreswan takes a tunnel down whose hook cannot be run; strongSwan goes on without any rule",
-                &format!("write {} there, and have the daemon reread its file", own_path()),
+                "libreswan takes a tunnel down if its hook cannot run; strongSwan keeps it up without any rule",
+                &format!("write {} there, and reload the daemon's configuration", own_path()),
             )
         })
     });
@@ -162,8 +162,8 @@ fn both(file: &Path, text: &str) -> Option<Finding> {
     ours.then(|| {
         Finding::note(
             format_args!("{}:{line}: leftfirewall=yes beside leftupdown=", file.display()),
-            "in one connection only one of the two counts; leftfirewall=yes means the stock script",
-            "take leftfirewall= out of the connections that have leftupdown=",
+            "in one connection only one of the two takes effect; leftfirewall=yes runs the stock script",
+            "delete leftfirewall= from connections that set leftupdown=",
         )
     })
 }
@@ -172,23 +172,23 @@ fn program(root: &Path, setting: &Setting) -> Finding {
     let Setting { file, line, program } = setting;
     let at = format!("{}:{line}: {}", file.display(), program.display());
     let inside = root.join(program.strip_prefix("/").unwrap_or(program));
-    let mend = "install it there, owned by root and with mode 0755: install -m 755 pluto-updown PLACE";
+    let mend = "install the program there, owned by root and with mode 0755: install -m 755 pluto-updown PATH";
     let wrong = |what: &str| {
         Finding::wrong(
             format_args!("{at}: {what}"),
-            "libreswan takes a tunnel down whose hook cannot be run; strongSwan goes on without any rule",
+            "libreswan takes a tunnel down if its hook cannot run; strongSwan keeps it up without any rule",
             mend,
         )
     };
     if !program.is_absolute() {
-        return wrong("not named from the root");
+        return wrong("not an absolute path");
     }
     match fs::metadata(&inside) {
         Err(error) => wrong(&error.to_string()),
-        Ok(file) if !file.is_file() || file.mode() & 0o111 == 0 => wrong("not a program"),
+        Ok(file) if !file.is_file() || file.mode() & 0o111 == 0 => wrong("not an executable file"),
         Ok(file) if file.uid() != 0 || file.mode() & 0o022 != 0 => Finding::wrong(
-            format_args!("{at}: others can write it"),
-            "a daemon runs it as root",
+            format_args!("{at}: not only root can write it"),
+            "the daemon runs it as root",
             mend,
         ),
         Ok(_) => Finding::fine(at),

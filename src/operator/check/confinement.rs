@@ -44,8 +44,8 @@ fn selinux(root: &Path) -> Option<Finding> {
     (enforce.trim() == "1").then(|| {
         Finding::note(
             "SELinux is enforcing",
-            "a daemon's domain (ipsec_t) may run programs labelled bin_t, and a hook of another label is refused with status 126",
-            "look at it with ls -Z; restorecon -v sets it for files below /usr/libexec and /usr/local/libexec. What is refused: ausearch -m avc -ts recent",
+            "the daemon's domain (ipsec_t) may run programs labelled bin_t; a hook with another label fails with status 126",
+            "show the label with ls -Z, and set it with restorecon -v (in /usr/libexec and /usr/local/libexec); ausearch -m avc -ts recent lists denials",
         )
     })
 }
@@ -57,9 +57,9 @@ fn apparmor(root: &Path, daemon: &str, local: &str) -> Finding {
         true => Finding::fine(format_args!("AppArmor: /{local} lets {daemon} run pluto-updown")),
         false => Finding::wrong(
             format_args!("AppArmor confines {daemon}, and /{local} does not name pluto-updown"),
-            "the daemon may not run it, and strongSwan says no more than that the updown script failed",
+            "the daemon cannot run it, and strongSwan logs only that the updown script failed",
             &format!(
-                "add to /{local}: /usr/{{,local/}}libexec/pluto-updown PUx, and load it: apparmor_parser -r /etc/apparmor.d/{}",
+                "add to /{local}: /usr/{{,local/}}libexec/pluto-updown PUx, and load the profile: apparmor_parser -r /etc/apparmor.d/{}",
                 local.rsplit('/').next().unwrap_or_default()
             ),
         ),

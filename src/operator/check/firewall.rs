@@ -9,6 +9,7 @@ use crate::plan::{DriftKind, block_has_no_effect};
 use crate::record::{Record, Store};
 use crate::selector::Family;
 use crate::updown_env::Tunnel;
+use crate::words::counted;
 
 /// All that is found.
 pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
@@ -42,8 +43,8 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
 fn unreadable(error: &dyn std::fmt::Display) -> Finding {
     Finding::wrong(
         error,
-        "what cannot be read cannot be changed or compared",
-        "run this as root; if you do, mend what the message names",
+        "these rules can neither be compared nor changed",
+        "run it as root; if it is, repair what the message names",
     )
 }
 
@@ -69,8 +70,8 @@ fn backends(programs: &Programs<'_>) -> Vec<Finding> {
     {
         findings.push(Finding::wrong(
             format_args!("iptables is {four}, ip6tables is {six}"),
-            "rules of one family stand where nobody looks for them",
-            "set both alike: update-alternatives --config iptables, and ip6tables",
+            "rules of one family are in a backend in which nobody looks for them",
+            "set both to one backend: update-alternatives --config iptables, then --config ip6tables",
         ));
     }
     findings
@@ -84,14 +85,14 @@ fn version(programs: &Programs<'_>, ruleset: Ruleset) -> Finding {
         Ok(text) => match numbers(&text) {
             Some(numbers) if numbers < FIRST => Finding::wrong(
                 format_args!("{}: {text}", ruleset.family),
-                "its iptables-restore does not know -w, which waits while another program changes the firewall",
+                "its iptables-restore has no -w, which waits while another program changes the firewall",
                 "install iptables 1.6.2 or newer",
             ),
             Some(_) => Finding::fine(format_args!("{}: {text}, {}", ruleset.family, ruleset.backend)),
             None => Finding::note(
                 format_args!("{}: {text}", ruleset.family),
-                "its version is not understood, so that it is not known whether it is new enough",
-                "see to it that it is 1.6.2 or newer",
+                "its version cannot be read, and may be too old",
+                "make sure that it is 1.6.2 or newer",
             ),
         },
     }
@@ -116,19 +117,19 @@ const NEEDS: [(Table, &str, &str); 22] = [
     (
         Table::Filter,
         "-m mark --mark 0x1/0x1",
-        "what goes from one tunnel into another",
+        "packets from one tunnel into another",
     ),
     (
         Table::Filter,
         "-j MARK --set-xmark 0x0/0x1",
-        "what goes from one tunnel into another",
+        "packets from one tunnel into another",
     ),
-    (Table::Filter, "-p tcp -m tcp --dport 22", "tunnels narrowed to ports"),
-    (Table::Filter, "-p udp -m udp --dport 53", "tunnels narrowed to ports"),
+    (Table::Filter, "-p tcp -m tcp --dport 22", "tunnels restricted to ports"),
+    (Table::Filter, "-p udp -m udp --dport 53", "tunnels restricted to ports"),
     (
         Table::Filter,
         "-p sctp -m multiport --dports 7",
-        "tunnels narrowed to ports of SCTP, DCCP or UDP-Lite",
+        "tunnels restricted to ports of SCTP, DCCP or UDP-Lite",
     ),
     (
         Table::Filter,
@@ -149,7 +150,7 @@ const NEEDS: [(Table, &str, &str); 22] = [
     (
         Table::Filter,
         "-p tcp -m conntrack --ctorigdst FIRST --ctorigdstport 22 --ctdir ORIGINAL",
-        "allow = [...]: what a peer asked for, whatever a DNAT rule makes of it",
+        "allow = [...]: the address and port that a peer asked for, before any DNAT rule",
     ),
     (
         Table::Filter,
@@ -191,7 +192,7 @@ fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
             Finding::wrong(
                 format_args!("{ruleset}: {}: {error}", spelt(ruleset.family, rule)),
                 &format!("it is needed for {purpose}"),
-                "install the package with iptables' extensions, and the kernel's module (modprobe xt_NAME); on RHEL 10 and its derivatives: dnf install kernel-modules-extra",
+                "install the package with iptables' extensions, and load the kernel module (modprobe xt_NAME); on RHEL 10 and its derivatives: dnf install kernel-modules-extra",
             )
         })
         .collect();
@@ -238,16 +239,16 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
             DriftKind::Misplaced(..) => findings.push(Finding::wrong(
                 format_args!("{ruleset} {drift}"),
                 "packets hit that rule before (or after) the tunnel rules",
-                "pluto-updown restore puts our jump in its place again; see who puts rules on that side of it",
+                "pluto-updown restore moves the jump back; find out which program inserts rules there",
             )),
             DriftKind::NoUserJump(_) => findings.push(Finding::wrong(
                 format_args!("{ruleset} {drift}"),
-                "no packet comes to the rules of any tunnel there",
-                "put the jump into your own rules, or take place = \"own\" out of the settings",
+                "no packet there reaches the rules of any tunnel",
+                "add the jump to your own rules, or delete place = \"own\" from the settings",
             )),
             DriftKind::OlderLayout => findings.push(Finding::note(
                 format_args!("{ruleset}: older layout"),
-                "an older version of pluto-updown has put the rules in; they hold until a daemon calls, and one more call takes longer then",
+                "an older version of pluto-updown installed the rules; they work, and the next hook call rewrites them, which takes longer",
                 "pluto-updown start",
             )),
             DriftKind::Nothing(_)
@@ -262,12 +263,12 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
     }
     if other > 0 {
         findings.push(Finding::wrong(
-            format_args!("{ruleset}: {other} things are not as on record"),
-            "packets of tunnels may be refused, or others accepted",
-            "pluto-updown status lists them, pluto-updown restore mends them",
+            format_args!("{ruleset}: {} from the record", counted(other, "difference")),
+            "packets of tunnels may be dropped, or other packets accepted",
+            "pluto-updown restore (pluto-updown status lists the differences)",
         ));
     } else if on_record && findings.is_empty() {
-        findings.push(Finding::fine(format_args!("{ruleset}: stands as it is on record")));
+        findings.push(Finding::fine(format_args!("{ruleset}: all rules loaded")));
     }
     if let (true, Some(nat)) = (on_record, comparison.saved.table(Table::Nat)) {
         findings.extend(translating(ruleset, nat));
@@ -285,7 +286,7 @@ fn unguarded(comparison: &Comparison) -> Vec<Finding> {
     let finding = |tunnel: &Tunnel| {
         Finding::wrong(
             format_args!(
-                "{}: when-down = \"block\" clear_text_blocks only packets from {}",
+                "{}: when-down = \"block\" blocks only packets from {}",
                 tunnel.connection, tunnel.local_client
             ),
             "the gateway has that address only while the tunnel is up; without it packets leave unencrypted from another",
@@ -337,16 +338,16 @@ fn mixed(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Comparison)]
         let theirs = comparison.saved.tables().any(|(_, table)| has_rules(table));
         if ours {
             findings.push(Finding::note(
-                format_args!("{ruleset} holds chains of ours, and iptables is {default} by now"),
-                "tunnels stay where they came up; iptables -S does not show them",
-                "nothing: they go when they go down. What is left of none goes with pluto-updown restore",
+                format_args!("{ruleset} has chains of pluto-updown, but iptables is now {default}"),
+                "rules stay in the backend in which their tunnel came up; iptables -S does not show them",
+                "nothing: a `down` deletes the rules of its tunnel. pluto-updown restore deletes chains that no tunnel uses",
             ));
         }
         if theirs {
             findings.push(Finding::note(
-                format_args!("{ruleset} holds rules that are not ours, and iptables is {default}"),
-                "a packet has to pass both, and what drops it in the other is not seen in this one",
-                "move these rules to the one that iptables is, and flush the other",
+                format_args!("{ruleset} has rules of other programs, but iptables is {default}"),
+                "a packet has to pass both, and iptables -S does not show which rule of the other drops it",
+                "move these rules to the backend of iptables, and flush the other",
             ));
         }
     }

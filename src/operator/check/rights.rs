@@ -37,8 +37,8 @@ fn record(ground: &CommandContext<'_>) -> Finding {
         Ok(()) => Finding::fine(format_args!("{folder}: the record can be locked")),
         Err(error) => Finding::wrong(
             error,
-            "a call that cannot write down what it does does nothing",
-            "the folder must belong to root alone (mode 0700), and so must all in it; what no other program has made can be removed",
+            "a call that cannot record its change makes none",
+            "the directory and everything in it must belong to root and be writable by no other user; pluto-updown makes them with modes 0700 and 0600",
         ),
     }
 }
@@ -65,7 +65,7 @@ fn interrupted(ground: &CommandContext<'_>) -> Option<Finding> {
     let journal = ground.peek().journal().ok()??;
     Some(Finding::wrong(
         format_args!("{}: a previous run was interrupted", journal.ruleset),
-        "kernel and record may differ; the next call of a daemon completes or undoes the change",
+        "kernel and record may differ; the next hook call completes or undoes the change",
         "pluto-updown restore",
     ))
 }
@@ -81,33 +81,39 @@ fn lock(root: &Path) -> Finding {
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Finding::fine(format_args!("{shown}: not there yet; iptables-legacy makes it"));
+            return Finding::fine(format_args!("{shown}: not there yet; iptables-legacy creates it"));
         }
         Err(error) => {
             return Finding::wrong(
                 format_args!("{shown}: {error}"),
                 "iptables-legacy changes nothing without it",
-                "it should be a file of root's",
+                "make it a regular file that root owns",
             );
         }
     };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(_) => Finding::fine(format_args!("{shown}: free")),
         Err(_) => Finding::note(
-            format_args!("{shown}: another program holds it just now"),
-            "while it is held no iptables-legacy changes anything; each call waits for 5 seconds, or as --wait says",
-            "if it is always held, see who does: lsof /run/xtables.lock",
+            format_args!("{shown}: another program holds the lock"),
+            "meanwhile iptables-legacy changes nothing; each call waits up to 5 seconds, or as long as --wait says",
+            "if it is always held, find out by which program: lsof /run/xtables.lock",
         ),
     }
 }
 
 fn kernel() -> Finding {
     match policies() {
-        Ok(policies) => Finding::fine(format_args!("the kernel has {} IPsec policies", policies.len())),
+        Ok(policies) => Finding::fine(format_args!(
+            "the kernel has {}",
+            match policies.len() {
+                1 => "1 IPsec policy".to_owned(),
+                number => format!("{number} IPsec policies"),
+            }
+        )),
         Err(error) => Finding::wrong(
             error,
-            "rules that ask for IPsec match nothing then, and prune cannot tell which tunnels are up",
-            "run this as root; a kernel needs CONFIG_XFRM_USER",
+            "without IPsec policies -m policy matches nothing, and prune cannot tell which tunnels are up",
+            "run it as root, on a kernel with CONFIG_XFRM_USER",
         ),
     }
 }
@@ -117,16 +123,16 @@ pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<
     let folders: Vec<_> = DIRECTORIES.iter().map(PathBuf::from).collect();
     let Some(setpriv) = process::find_program(&folders, "setpriv") else {
         return vec![Finding::note(
-            "setpriv is not here (package util-linux)",
-            "without it a hook's rights cannot be tried out",
-            "install it, or make a tunnel and read the log",
+            "setpriv not found (package util-linux)",
+            "without it check cannot try what a hook is permitted to do",
+            "install it, or bring a tunnel up and read the log",
         )];
     };
     match tried(ground, &setpriv) {
         Err(error) => vec![Finding::wrong(
             error,
-            "a hook runs with three capabilities and an empty environment, and this is what became of it then",
-            "see that the program is where it can be run, and not in a file system mounted noexec",
+            "this check ran as a daemon runs a hook, with three capabilities and an empty environment",
+            "put the program where it can be run: not in a file system mounted noexec",
         )],
         Ok(said) => compared(&said, before),
     }
@@ -187,13 +193,13 @@ fn compared(said: &str, before: &[Finding]) -> Vec<Finding> {
             Finding::wrong(
                 format_args!("with a daemon's rights: {what}"),
                 "a hook has three capabilities (net_admin, net_raw, dac_read_search) and an empty environment",
-                "see who owns the files that are named, and that a daemon's hook may run iptables",
+                "check who owns the files named above, and that a hook of the daemon may run iptables",
             )
         })
         .collect();
     match findings.is_empty() {
         true => vec![Finding::fine(
-            "the same with a daemon's rights and an empty environment",
+            "the same results with a daemon's rights and an empty environment",
         )],
         false => findings,
     }

@@ -97,7 +97,7 @@ fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     ]);
     if record.key.traffic != Traffic::Any {
         let made_for = kinds::of_tunnel(&record.key.traffic, tunnel.family());
-        sentences.push(format!("Made for {made_for} only."));
+        sentences.push(format!("Carries {made_for} only."));
     }
     if record.openers.iter().any(|opener| opener.policy.is_some()) {
         sentences.push("Several peers have it up: only what all of them are allowed is allowed.".to_owned());
@@ -130,7 +130,7 @@ fn flows(book: &RulesetView, record: &TunnelRecord) -> Vec<String> {
         .built_in()
         .iter()
         .find_map(|built_in| book.before(*built_in));
-    let place = place.map(|place| format!("Mind that {place}."));
+    let place = place.map(|place| format!("Note: {place}."));
     lanes.into_iter().chain([both]).chain(place).collect()
 }
 
@@ -163,7 +163,7 @@ fn besides(record: &TunnelRecord) -> Vec<String> {
     }
     if let Some(chain) = &policy.chain {
         sentences.push(format!(
-            "Your chain {chain} is asked first on every path of the tunnel; what it decides counts."
+            "Your chain {chain} is called first on every path of the tunnel; its verdict is final."
         ));
     }
     let sizes: Vec<_> = rules(record, Table::Mangle)
@@ -187,7 +187,7 @@ fn besides(record: &TunnelRecord) -> Vec<String> {
         ));
     }
     if tunnel.compression == Compression::Ipcomp {
-        sentences.push("IP in IP from the peer out of the tunnel is let in: packets too small for IPComp.".to_owned());
+        sentences.push("IP in IP from the peer is accepted: IPComp sends small packets so.".to_owned());
     }
     sentences
 }

@@ -108,7 +108,10 @@ pub(super) fn text(
             answers.push(asked.answer(route, chosen.len()));
         }
         if let (more @ 1.., Some(answer)) = (chosen.len().saturating_sub(TUNNELS), answers.last_mut()) {
-            let text = format!("it also fits {}: name one with --packet", counted(more, "more tunnel"));
+            let text = format!(
+                "it also matches {}: name one with --packet",
+                counted(more, "more tunnel")
+            );
             answer.add("note", text);
         }
     }
@@ -317,7 +320,7 @@ impl AnswerContext<'_> {
         let packet = self.packet(route, state);
         let rules = deciding_rules(table, built_in, Region::All, &packet);
         if rules.is_empty() {
-            answer.add("own rule", "none of yours fits");
+            answer.add("own rule", "none of yours matches");
         }
         for rule in rules.iter().take(RULES) {
             answer.add("own rule", own_rule(rule));
@@ -346,7 +349,7 @@ impl AnswerContext<'_> {
                 _ => ("DROPPED", Tone::Bad),
             };
             answer.head = format!(
-                "{verdict} by a rule of yours that comes before ours: else {}",
+                "{verdict} by a rule of yours that comes before ours; otherwise {}",
                 answer.head
             );
             answer.tone = Some(tone);
@@ -370,7 +373,7 @@ impl AnswerContext<'_> {
         }
         for record in [route.out_of, route.into].into_iter().flatten() {
             if let Some(chain) = &record.effective_policy().chain {
-                let text = format!("your chain {chain} is asked first; what it decides counts");
+                let text = format!("your chain {chain} is called first; its verdict is final");
                 answer.add("note", text);
             }
         }
@@ -435,7 +438,7 @@ fn own_rule(
     }: &OwnRule<'_>,
 ) -> String {
     let packets = usize::try_from(rule.counters.packets).unwrap_or(usize::MAX);
-    let doubt = if *is_certain { "" } else { ", if the rest of it fits" };
+    let doubt = if *is_certain { "" } else { ", if the rest of it matches" };
     format!(
         "{}: {} ({}){doubt}",
         one_line(chain),

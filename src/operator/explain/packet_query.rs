@@ -42,10 +42,10 @@ pub enum PacketQueryError {
     #[error("{0}: expected a TCP port, a service such as https, tcp:443 or udp/53, icmp and a type, or {1}")]
     Kind(String, &'static str),
     /// The port stands twice.
-    #[error("{0}: the port is said already, behind the address")]
+    #[error("{0}: the address already has a port")]
     PortTwice(String),
     /// The kind is one of the other family.
-    #[error("no {family} packet is of the kind {word}")]
+    #[error("{family} has no {word}")]
     OtherFamily {
         /// The kind.
         word: String,
@@ -53,10 +53,10 @@ pub enum PacketQueryError {
         family: &'static str,
     },
     /// A diagram is one of a tunnel.
-    #[error("expected the name of one tunnel, whose path is drawn")]
+    #[error("expected the name of one tunnel to draw")]
     NoTunnel,
     /// They are too few.
-    #[error("expected FROM TO [SERVICE], beside at most one NAME")]
+    #[error("expected FROM TO [SERVICE], and at most one NAME")]
     Form,
 }
 
@@ -401,11 +401,8 @@ mod tests {
             ("10.2.0.9 10.1.0.5 nosuchservice", "nosuchservice: expected a TCP port"),
             ("10.2.0.9 10.1.0.5 0", "0: expected"),
             ("10.2.0.9 10.1.0.5 tcp 0", "tcp/0: expected"),
-            ("10.2.0.9 10.1.0.5:443 tcp 22", "22: the port is said already"),
-            (
-                "10.2.0.9 10.1.0.5 icmpv6 128",
-                "no IPv4 packet is of the kind icmpv6/128",
-            ),
+            ("10.2.0.9 10.1.0.5:443 tcp 22", "22: the address already has a port"),
+            ("10.2.0.9 10.1.0.5 icmpv6 128", "IPv4 has no icmpv6/128"),
             ("10.2.0.9 10.1.0.5 \u{1b}[2J", "\\x1b[2j: expected"),
             ("10.2.0.9", "expected FROM TO [SERVICE]"),
         ] {

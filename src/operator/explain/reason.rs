@@ -197,7 +197,7 @@ impl ReasonContext<'_> {
             (Allow::Services(_), kind) => format!("allows {allow} - not {}", kind_words(kind, self.family())),
             (Allow::Replies, _) => "allows only replies to connections from this side".to_owned(),
             (Allow::None, _) => "allows nothing".to_owned(),
-            (Allow::All, _) => "does not take it".to_owned(),
+            (Allow::All, _) => "does not carry it".to_owned(),
         }
     }
 
@@ -212,7 +212,7 @@ impl ReasonContext<'_> {
             }
             (Allow::All, true) => format!("{name} allows everything"),
             (_, true) => format!("{name} allows what belongs to connections from this side"),
-            (_, false) => format!("{name} takes everything from this side"),
+            (_, false) => format!("{name} accepts everything from this side"),
         }
     }
 
@@ -328,7 +328,7 @@ impl ReasonContext<'_> {
                 ..self.set(record, "host-access", Some("set host-access = \"yes\"".to_owned()))
             },
             (WalkEnd::Left, _) => Reason {
-                words: "no rule of pluto-updown is for it".to_owned(),
+                words: "no rule of pluto-updown matches it".to_owned(),
                 ..Reason::default()
             },
             _ => Reason {

@@ -44,7 +44,7 @@ impl RecordView {
         let store = ground.peek();
         if !store.is_readable() {
             return Err(HookError::Surroundings {
-                what: "the record, which only root can read",
+                what: "the record (only root can read it)",
                 error: io::ErrorKind::PermissionDenied.into(),
             });
         }
@@ -166,7 +166,9 @@ impl RulesetView {
         match self.place {
             JumpPlace::First => None,
             JumpPlace::Last => Some(format!("your own rules in {chain} come first (place = \"last\")")),
-            JumpPlace::Own => Some(format!("where your own rules in {chain} lead to us (place = \"own\")")),
+            JumpPlace::Own => Some(format!(
+                "where your own rules in {chain} jump to ours (place = \"own\")"
+            )),
         }
     }
 }

@@ -102,7 +102,7 @@ fn allowed(told: &ClassSentence, is_narrow: bool) -> String {
         None => format!("not decided here: your {chain} rules decide."),
         Some(AllowedTraffic::Undecided) => format!("inspected, but not decided here: your {chain} rules decide."),
         Some(AllowedTraffic::All) if is_narrow => format!(
-            "everything that it was made for passes, NEW connections too. All else is not decided here: your {chain} rules decide."
+            "everything that it carries passes, NEW connections too. All else is not decided here: your {chain} rules decide."
         ),
         Some(AllowedTraffic::All) => "everything passes, NEW connections too.".to_owned(),
         Some(AllowedTraffic::Replies) => format!("only replies to {ours}. All else is dropped."),

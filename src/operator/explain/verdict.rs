@@ -300,14 +300,14 @@ fn translated(station: &HookTrace, walk: &Walk) -> String {
 /// What a rule does to a packet that goes on.
 pub(super) fn on_the_way(verdict: &Target) -> Option<String> {
     match verdict {
-        Target::JumpUser(chain) => Some(format!("your chain {chain} is asked first; what it decides counts")),
+        Target::JumpUser(chain) => Some(format!("your chain {chain} is called first; its verdict is final")),
         Target::Nflog(target) => Some(format!("a copy goes to NFLOG group {}", target.group)),
         Target::Log(prefix) => Some(format!(
             "a line \"{}\" in the kernel's log, ten a minute at most",
             prefix.as_str()
         )),
-        Target::SetMss(size) => Some(format!("TCP segments are made no larger than {size} bytes")),
-        Target::ClampMssToPmtu => Some("TCP segments are made no larger than fits the path".to_owned()),
+        Target::SetMss(size) => Some(format!("the TCP MSS is limited to {size} bytes")),
+        Target::ClampMssToPmtu => Some("the TCP MSS is limited to the path MTU".to_owned()),
         Target::Accept
         | Target::Drop
         | Target::Return

@@ -106,7 +106,7 @@ impl fmt::Display for PruneDoubt {
                 "the kernel has a policy with its reqid, but from {source} to {destination}: has it moved?"
             ),
             Self::NoPolicies => f.write_str(
-                "its daemon runs, and the kernel has no policy at all: were they flushed, or does the daemon keep them elsewhere?",
+                "its daemon runs, but the kernel has no IPsec policy at all: were they flushed, or are they in another network namespace?",
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! The settings that were good last, kept on disk: for a boot with a file that is not understood.
+//! The last valid settings, kept on disk: for a boot with a file that is not understood.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};

@@ -510,7 +510,7 @@ fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
                 ),
                 Fix::RESTORE,
             ),
-            None => ("a note of a `down` cannot be read".to_owned(), Fix::PRUNE),
+            None => ("a postponed `down` cannot be read".to_owned(), Fix::PRUNE),
         };
         Problem::new(Severity::Error, ProblemKind::Owed, text, fix)
     });

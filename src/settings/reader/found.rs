@@ -106,7 +106,7 @@ impl<'a> TomlValue<'a> {
 
     /// A text that a type understands, or says what it expects.
     pub(super) fn parsed<T: FromStr<Err = Expected>>(self) -> Result<T, SettingsFault> {
-        let parsed = self.string_value("a text in quotes")?.parse();
+        let parsed = self.string_value("a string in quotes")?.parse();
         parsed.map_err(|expected: Expected| self.refused(expected.0))
     }
 

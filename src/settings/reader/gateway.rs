@@ -63,7 +63,7 @@ fn mark(entry: TomlValue<'_>) -> Result<MarkBit, SettingsFault> {
 fn through(entry: TomlValue<'_>) -> Result<Through, SettingsFault> {
     match entry.value {
         DeValue::Array(machines) if machines.is_empty() => {
-            Err(entry.refused("machines in the list, or \"deny\" without one"))
+            Err(entry.refused("addresses in the list, or \"deny\" without one"))
         }
         DeValue::Array(_) => entry.each_once(LIST, |item| network(item, FORM)).map(Through::Listed),
         DeValue::String(_)
@@ -89,9 +89,9 @@ fn neighbour(item: TomlValue<'_>) -> Result<IpsecOnlyScope, SettingsFault> {
 
 const INNER: &str = "a list of services such as [\"l2tp\", \"gre\"]";
 
-const OTHERS: &str = "ports, a protocol or l2tp; of ICMP the key icmp decides";
+const OTHERS: &str = "ports, a protocol or l2tp; the key icmp decides about ICMP";
 
-const TUNNELS_NEED_IT: &str = "ports or protocols without UDP 500 and 4500, ESP and AH, which tunnels need in clear";
+const TUNNELS_NEED_IT: &str = "ports or protocols without UDP 500 and 4500, ESP and AH, which tunnels need unencrypted";
 
 /// A service that can be kept out of the clear. Not ICMP, and not what tunnels themselves are made
 /// of.

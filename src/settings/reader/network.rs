@@ -15,7 +15,7 @@ pub(super) const FORM: &str = "an address or a network such as \"192.0.2.1\", \"
 pub(super) const LIST: &str = "a list of addresses and networks such as [\"192.0.2.1\", \"198.51.100.0/24\"]";
 
 /// What [`network`] and [`machine`] refuse though it is well formed.
-const UNFIT: &str = "addresses of other machines, not multicast, loopback or unspecified";
+const UNFIT: &str = "addresses of other hosts, not multicast, loopback or unspecified";
 
 /// Whether a text can only be meant as an address, well formed or not, rather than as the name of
 /// an interface.
@@ -28,7 +28,7 @@ pub(super) fn is_meant(text: &str) -> bool {
 pub(super) fn network(found: TomlValue<'_>, form: &str) -> Result<IpNet, SettingsFault> {
     let network = split(found.string_value(form)?).ok_or_else(|| found.refused(form))?;
     if let Some(bare) = unmapped(network) {
-        return Err(found.refused(format_args!("\"{}\", in IPv4's own form", written(bare))));
+        return Err(found.refused(format_args!("\"{}\", in IPv4 notation", written(bare))));
     }
     if network.addr() != network.network() {
         let right = network.trunc();
@@ -48,10 +48,10 @@ pub(super) fn machine(found: TomlValue<'_>, text: &str) -> Result<Option<IpAddr>
     };
     let network = IpNet::from(address);
     if let Some(bare) = unmapped(network) {
-        return Err(found.refused(format_args!("\"{}\", in IPv4's own form", written(bare))));
+        return Err(found.refused(format_args!("\"{}\", in IPv4 notation", written(bare))));
     }
     if !is_of_machines(network) {
-        return Err(found.refused("the address of a machine, not multicast, loopback or unspecified"));
+        return Err(found.refused("the address of a host, not multicast, loopback or unspecified"));
     }
     Ok(Some(address))
 }

@@ -35,7 +35,7 @@ fn strongswan_without_all_of_its_marks_opens_no_device() {
         .without("PLUTO_PROTO");
     assert_eq!(
         bare.error(),
-        "PLUTO_INTERFACE: \"eth0\": expected a device of KLIPS, such as ipsec0 or mast0"
+        "PLUTO_INTERFACE: \"eth0\": expected a KLIPS interface, such as ipsec0 or mast0"
     );
 }
 

@@ -120,7 +120,7 @@ fn a_vti_device_needs_no_reqid() {
     assert_eq!(attachment(&vti().without("PLUTO_SA_REQID")), interface("vti01"));
     assert_eq!(
         vti().with("VTI_IFACE", "vti+").error(),
-        "VTI_IFACE: \"vti+\": expected the name of a network device, up to 15 of A-Z a-z 0-9 . _ -"
+        "VTI_IFACE: \"vti+\": expected the name of an interface, up to 15 of A-Z a-z 0-9 . _ -"
     );
 }
 

@@ -8,6 +8,7 @@
 
 mod errors;
 mod life;
+mod many;
 mod races;
 mod routes;
 mod settings;

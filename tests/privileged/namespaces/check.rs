@@ -52,7 +52,7 @@ fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
             text.contains("ok    ipv4: ") && text.contains(&format!(", {backend}\n")),
             "{text}"
         );
-        assert!(text.contains("the same with a daemon's rights"), "{text}");
+        assert!(text.contains("the same results with a daemon's rights"), "{text}");
         assert_eq!(loaded(), tables, "{backend}");
         machine.assert_as_before(&before);
         machine.hook().must(&libreswan_up());
@@ -60,7 +60,7 @@ fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
         let (wrong, text) = check(&machine.hook());
         assert_eq!(wrong, [""; 0], "{text}");
         assert!(
-            text.contains(&format!("ok    {backend}-ipv4: stands as it is on record")),
+            text.contains(&format!("ok    {backend}-ipv4: all rules loaded")),
             "{text}"
         );
         assert_eq!(machine.listing(), stands);
@@ -88,7 +88,7 @@ fn rules_that_are_in_the_way_are_named() {
             "ahead of the PLUTO-FORWARD jump",
             "ahead of the PLUTO-POSTROUTING jump",
             "nat: POSTROUTING: -o eth0 -j MASQUERADE",
-            "1 things are not as on record",
+            "1 difference from the record",
         ];
         assert_finds(&machine.hook(), &found);
         machine.hook().operate(&["restore"]);
@@ -113,13 +113,10 @@ fn what_is_missing_or_mixed_is_named() {
         .option("--programs", &mixed);
     let (_, text) = check(&hook);
     assert!(
-        text.contains("note  legacy-ipv4 holds chains of ours, and iptables is nft by now"),
+        text.contains("note  legacy-ipv4 has chains of pluto-updown, but iptables is now nft"),
         "{text}"
     );
-    assert!(
-        text.contains("note  legacy-ipv4 holds rules that are not ours"),
-        "{text}"
-    );
+    assert!(text.contains("note  legacy-ipv4 has rules of other programs"), "{text}");
     fs::remove_file(mixed.join("ip6tables-restore")).expect("removing it");
     assert_finds(&hook, &["ip6tables-restore not found in "]);
     symlink(tool("ip6tables-legacy-restore"), mixed.join("ip6tables-restore")).expect("a link");

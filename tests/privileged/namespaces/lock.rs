@@ -87,7 +87,7 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
     hook.must(&libreswan_up());
     hook.must(&libreswan_up().saying("route-client"));
     hook.call(&libreswan_up().opposite())
-        .assert_refused(1, &["noted", "xtables.lock"]);
+        .assert_refused(1, &["postponed", "xtables.lock"]);
     assert_eq!(machine.listing(), up);
     holder.release();
     hook.must(&libreswan_up().saying("prepare-client"));

@@ -36,7 +36,7 @@ fn call_in_vain(machine: &Namespace) {
         let output = child.wait_with_output().expect("its end");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{text}");
-        assert!(text.contains("noted for the next call"), "{text}");
+        assert!(text.contains("postponed to the next call"), "{text}");
     }
     let status = machine.hook().operate(&["status", "-v"]);
     let text = status.out_text();

@@ -68,17 +68,17 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
         let all = machine.listing();
         assert_eq!(
             prune(&machine.hook(), &[]),
-            "5 tunnels on record, 0 forgotten, 0 kept in doubt\n"
+            "5 tunnels recorded, 0 removed, 0 kept (cannot tell)\n"
         );
         assert_eq!(machine.listing(), all);
         goes.iter().for_each(|up| policies(&machine, "delete", up));
         let text = prune(&machine.hook(), &["--dry-run"]);
         assert!(
-            text.contains("tunnel-3: would be forgotten: the kernel has no policy of it (10."),
+            text.contains("tunnel-3: stale, no IPsec policy in the kernel, would be removed (10."),
             "{text}"
         );
         assert!(
-            text.contains("5 tunnels on record, 3 would be forgotten, 0 kept in doubt"),
+            text.contains("5 tunnels recorded, 3 would be removed, 0 kept (cannot tell)"),
             "{text}"
         );
         assert!(
@@ -88,13 +88,13 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
         assert_eq!(machine.listing(), all);
         let text = prune(&machine.hook(), &[]);
         assert!(
-            text.ends_with("5 tunnels on record, 3 forgotten, 0 kept in doubt\n"),
+            text.ends_with("5 tunnels recorded, 3 removed, 0 kept (cannot tell)\n"),
             "{text}"
         );
         assert_eq!(machine.listing(), kept, "{backend}");
         assert_eq!(
             prune(&machine.hook(), &[]),
-            "2 tunnels on record, 0 forgotten, 0 kept in doubt\n"
+            "2 tunnels recorded, 0 removed, 0 kept (cannot tell)\n"
         );
         // What the daemon says of them later is no fault.
         goes.iter().for_each(|up| machine.hook().must(&up.clone().opposite()));
@@ -103,7 +103,7 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
         machine.assert_as_before(&before);
         assert_eq!(
             prune(&machine.hook(), &[]),
-            "0 tunnels on record, 0 forgotten, 0 kept in doubt\n"
+            "0 tunnels recorded, 0 removed, 0 kept (cannot tell)\n"
         );
         assert!(!machine.state().exists());
     }
@@ -123,7 +123,7 @@ fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
         "{text}"
     );
     assert!(
-        text.ends_with("1 tunnels on record, 0 forgotten, 1 kept in doubt\n"),
+        text.ends_with("1 tunnel recorded, 0 removed, 1 kept (cannot tell)\n"),
         "{text}"
     );
     assert_eq!(machine.listing(), stands);
@@ -142,7 +142,10 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
         machine.hook().must(&goes);
         machine.reload(pluto_updown::selector::Family::Ipv4);
         let text = prune(&machine.hook(), &[]);
-        assert!(text.contains("tunnel-3: forgotten"), "{text}");
+        assert!(
+            text.contains("tunnel-3: stale, no IPsec policy in the kernel, removed"),
+            "{text}"
+        );
         assert_eq!(machine.listing(), alone, "{backend}");
     }
 }
@@ -177,7 +180,7 @@ fn of_a_daemon_that_was_killed_what_still_has_its_policy_stays() {
         daemon.dies();
         let text = prune(&machine.hook(), &[]);
         assert!(
-            text.ends_with("2 tunnels on record, 1 forgotten, 0 kept in doubt\n"),
+            text.ends_with("2 tunnels recorded, 1 removed, 0 kept (cannot tell)\n"),
             "{text}"
         );
         assert_eq!(machine.listing(), alone, "{backend}");

@@ -180,6 +180,6 @@ fn without_rights_explain_says_in_one_line_who_can_read_the_record() {
     ] {
         nobody
             .operate(words)
-            .assert_refused(1, &["the record, which only root can read", "ermission denied"]);
+            .assert_refused(1, &["the record (only root can read it)", "ermission denied"]);
     }
 }

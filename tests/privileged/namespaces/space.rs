@@ -224,7 +224,7 @@ fn a_down_that_finds_no_space_and_no_lock_is_executed_by_the_next_call() {
         machine.shell("sleep 0.5");
         let hook = machine.hook().option("--wait", "1");
         hook.call(&up.clone().opposite())
-            .assert_refused(1, &["noted", "another call held the lock"]);
+            .assert_refused(1, &["postponed", "another call held the lock"]);
         holder.wait().expect("its end");
         machine.hook().must(&up.saying("prepare-client"));
         assert_eq!(machine.listing(), before, "{backend}");

@@ -195,7 +195,7 @@ fn without_root_status_and_check_are_one_line_and_end_with_3() {
             "{words:?}: {text}"
         );
         assert!(
-            text.lines().count() == 1 && text.contains("needs root"),
+            text.lines().count() == 1 && text.contains("must be run as root"),
             "{words:?}: {text}"
         );
     }

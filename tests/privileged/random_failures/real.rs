@@ -60,7 +60,10 @@ fn restorers(machine: &Namespace) -> [String; 2] {
 }
 
 fn ended(ending: &Ending) -> Ended {
-    match (ending.code, ending.err_text().contains("the next call will find out")) {
+    match (
+        ending.code,
+        ending.err_text().contains("the next call checks what it changed"),
+    ) {
         (Some(0), _) => Ended::Done,
         (Some(1), true) => Ended::Open,
         (Some(1), false) => Ended::Refused,

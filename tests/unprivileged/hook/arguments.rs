@@ -185,7 +185,7 @@ fn settings_with_an_error_refuse_an_up_by_file_line_and_key_and_no_down() {
     fs::write(&file, [0xff, 0xfe]).expect("writing the settings");
     fakes
         .call(&with_arguments(libreswan_up(), config.clone()))
-        .assert_refused(2, &["settings.toml:1: found bytes that are no text"]);
+        .assert_refused(2, &["settings.toml:1: found bytes that are not UTF-8"]);
     fakes.must(&with_arguments(libreswan_up().opposite(), config));
     fakes.assert_forgotten();
 }
@@ -199,7 +199,7 @@ fn settings_that_others_may_write_refuse_an_up_and_no_down() {
     fs::set_permissions(&file, Permissions::from_mode(0o666)).expect("setting the mode of the settings");
     fakes
         .call(&with_arguments(libreswan_up(), config.clone()))
-        .assert_refused(2, &["settings.toml: found a file that others may write (mode 0666)"]);
+        .assert_refused(2, &["settings.toml: found a file that others can write (mode 0666)"]);
     fakes.assert_nothing_started();
     fakes.must(&with_arguments(libreswan_up().opposite(), config));
     fakes.assert_forgotten();

@@ -396,7 +396,7 @@ fn without_anything_of_ours_a_packet_is_left_to_others() {
         [
             "not decided here: your FORWARD rules decide about 2001:db8::1 -> 2001:db8::2,",
             "    ping",
-            "  own rule none of yours fits",
+            "  own rule none of yours matches",
             "  policy   FORWARD ACCEPT",
             "  tunnels  no tunnel is up; when-down blocks nothing between these addresses",
         ]

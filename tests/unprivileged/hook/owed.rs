@@ -28,7 +28,7 @@ fn refused_meanwhile(fakes: &Fakes, calls: &[Call]) {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(
-            text.contains("noted for the next call") && text.contains("another call held the lock"),
+            text.contains("postponed to the next call") && text.contains("another call held the lock"),
             "{text}"
         );
     }
@@ -83,7 +83,7 @@ fn a_down_whose_change_is_refused_is_executed_by_the_next_call() {
     fakes.restore_does("echo xtables lock >&2; exit 4");
     fakes
         .call_in_vain(&up.clone().opposite())
-        .assert_refused(1, &["noted", "xtables lock"]);
+        .assert_refused(1, &["postponed", "xtables lock"]);
     fakes
         .call_in_vain(&up.clone().of_tunnel(9))
         .assert_refused(1, &["xtables lock"]);
@@ -105,7 +105,7 @@ fn a_down_that_is_in_the_journal_is_not_noted_besides() {
     let last = up.clone().of_tunnel(9).with("PLUTO_REQID", "9").opposite();
     let ending = fakes.call_in_vain(&last);
     ending.assert_refused(1, &["signal 9"]);
-    assert!(!ending.err_text().contains("noted"), "{}", ending.err_text());
+    assert!(!ending.err_text().contains("postponed"), "{}", ending.err_text());
     fakes.restore_does("exit 0");
     fakes.must(&up.clone().opposite());
     fakes.must(&up.opposite());
@@ -125,7 +125,7 @@ fn a_down_that_cannot_be_executed_keeps_only_its_own_connection_back() {
     std::fs::rename(&program, program.with_extension("gone")).expect("moving it away");
     fakes
         .call(&v6.clone().opposite())
-        .assert_refused(1, &["noted", "ip6tables"]);
+        .assert_refused(1, &["postponed", "ip6tables"]);
     fakes.call(&v6).assert_refused(1, &["ip6tables"]);
     fakes.must(&libreswan_up());
     fakes.must(&libreswan_up().opposite());

@@ -295,7 +295,7 @@ fn an_up_that_cannot_be_carried_out_is_refused_where_the_policy_restricts() {
                 break_it(&fakes);
                 let ending = fakes.call_in_vain(&up);
                 ending.assert_refused(code, &["up-client net-net failed: "]);
-                let stands = ending.err_text().contains("the tunnel stands without its rules");
+                let stands = ending.err_text().contains("the tunnel is up without its rules");
                 assert_eq!(stands, code == 0, "{what}, {settings}: {}", ending.err_text());
             }
         }

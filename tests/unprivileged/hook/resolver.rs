@@ -450,7 +450,7 @@ fn a_tunnel_that_stands_without_its_rules_gets_its_name_servers() {
     client.fakes.restore_does("exit 4");
     client
         .call(&up())
-        .assert_refused(0, &["the tunnel stands without its rules", "iptables-restore"]);
+        .assert_refused(0, &["the tunnel is up without its rules", "iptables-restore"]);
     assert_ne!(client.content(), HOME);
     client.told(&up().opposite());
     assert_eq!(client.content(), HOME);

@@ -62,9 +62,7 @@ fn a_boot_with_broken_settings_has_those_that_were_good_last() {
             ending.err_text()
         );
         assert!(
-            ending
-                .err_text()
-                .contains("WARNING: installed the settings that were good last"),
+            ending.err_text().contains("WARNING: applied the last valid settings"),
             "{}",
             ending.err_text()
         );
@@ -86,7 +84,9 @@ fn a_first_boot_with_broken_settings_has_what_closes_in_them() {
     let ending = start(&mut fakes, BROKEN, &["--boot"]);
     assert_eq!(ending.code, Some(2));
     assert!(
-        ending.err_text().contains("installed only-ipsec of the broken ones"),
+        ending
+            .err_text()
+            .contains("installed only-ipsec of the file with the error"),
         "{}",
         ending.err_text()
     );

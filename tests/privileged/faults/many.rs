@@ -1,0 +1,189 @@
+//! `flush` and `start` of very many tunnels, killed between two of their commits.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pluto_updown::netfilter::Backend;
+use pluto_updown::selector::Family;
+
+use crate::support::binary::{Call, Ending};
+use crate::support::captures::strongswan_up;
+use crate::support::namespace::{Namespace, VARIANTS, ours, timeless, tool};
+
+/// Four chains each: more than one commit of iptables-nft has.
+const TUNNELS: usize = 270;
+
+const OPEN: &str = "";
+const CLOSED: &str = "[tunnel]\nallow = [\"tcp/22\"]\nhost-access = \"no\"\n";
+
+fn up(number: usize) -> Call {
+    strongswan_up()
+        .with("PLUTO_CONNECTION", format!("branch-{number}"))
+        .with(
+            "PLUTO_PEER_CLIENT",
+            format!("10.{}.{}.0/24", 100 + number / 64, number % 64),
+        )
+        .with("PLUTO_REQID", (number + 1).to_string())
+}
+
+/// A machine with the tunnels, and a copy of its record.
+fn machine(backend: Backend) -> (Namespace, [String; 2]) {
+    let machine = Namespace::bare(backend);
+    let before = machine.listing();
+    machine.settings(OPEN);
+    (0..TUNNELS).for_each(|number| machine.hook().must(&up(number)));
+    machine.shell(&format!(
+        "cp -a {} {}",
+        machine.state().display(),
+        copy(&machine).display()
+    ));
+    (machine, before)
+}
+
+fn copy(machine: &Namespace) -> std::path::PathBuf {
+    machine.path("copy")
+}
+
+fn replace(state: &Path, by: &Path, machine: &Namespace) {
+    machine.shell(&format!("rm -rf {0} && cp -a {1} {0}", state.display(), by.display()));
+}
+
+/// Starts a command, and kills whichever process of it makes this system call for this time.
+fn die(machine: &Namespace, words: &[&str], system_call: &str, number: usize) -> Ending {
+    let strace = tool("strace").display().to_string();
+    let inject = format!("inject={system_call}:signal=SIGKILL:when={number}");
+    let trace = format!("trace={system_call}");
+    let entry = [
+        &*strace,
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+        "--",
+    ];
+    machine.started_by(&entry).operate(words)
+}
+
+fn sorted(text: &str) -> Vec<String> {
+    let mut lines: Vec<_> = timeless(text).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_flush_that_dies_between_commits_leaves_no_way_to_our_chains_and_one_more_completes_it() {
+    for backend in VARIANTS {
+        let (machine, before) = machine(backend);
+        let stood = sorted(&machine.saved(Family::Ipv4));
+        let (mut deaths, mut halves) = (0, 0);
+        // iptables-nft commits with sendmsg, iptables-legacy with setsockopt.
+        for number in [1, 2, 3, 4, 6] {
+            let system_call = match backend {
+                Backend::Nft => "sendmsg",
+                Backend::Legacy | Backend::Plain => "setsockopt",
+            };
+            let killed = die(&machine, &["flush", "--yes"], system_call, number);
+            let now = machine.saved(Family::Ipv4);
+            let is_unhooked = !now.contains(" -j PLUTO-FORWARD") && !now.contains(" -j PLUTO-INPUT");
+            assert!(
+                is_unhooked || sorted(&now) == stood,
+                "{backend}, killed at {number}: neither whole nor without a way to it:\n{now}"
+            );
+            let chains = ours(&now).len();
+            if killed.code != Some(0) {
+                deaths += 1;
+                halves += usize::from(is_unhooked && chains > 0);
+                assert_eq!(
+                    machine.hook().operate(&["flush", "--yes"]).code,
+                    Some(0),
+                    "{backend} {number}"
+                );
+            }
+            machine.assert_as_before(&before);
+            replace(&machine.state(), &copy(&machine), &machine);
+            assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
+            assert_eq!(sorted(&machine.saved(Family::Ipv4)), stood, "{backend}");
+        }
+        assert!(
+            deaths > 0 && (backend == Backend::Legacy || halves > 0),
+            "{backend}: {deaths} {halves}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_start_of_many_that_dies_between_parts_is_completed_by_one_more() {
+    for backend in VARIANTS {
+        let (machine, _) = machine(backend);
+        let before = sorted(&machine.saved(Family::Ipv4));
+        machine.settings(CLOSED);
+        assert_eq!(machine.hook().operate(&["start"]).code, Some(0));
+        let wanted = sorted(&machine.saved(Family::Ipv4));
+        assert_ne!(before, wanted);
+        for (settings, wanted) in [(OPEN, &before), (CLOSED, &wanted)] {
+            machine.settings(settings);
+            let mut deaths = 0;
+            // Each part renames the journal into its place, and its records into theirs.
+            for number in [1, 60, 128, 200, 260] {
+                deaths += usize::from(die(&machine, &["start", "--force"], "/^rename", number).code != Some(0));
+            }
+            assert!(deaths > 0, "{backend}");
+            let ending = machine.hook().operate(&["start", "--force"]);
+            assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{backend}");
+            assert_eq!(&sorted(&machine.saved(Family::Ipv4)), wanted, "{backend}");
+            assert_eq!(machine.hook().operate(&["status"]).code, Some(0), "{backend}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn calls_of_a_daemon_get_between_the_parts_of_a_start() {
+    let (machine, _) = machine(Backend::Nft);
+    machine.settings(CLOSED);
+    // Each iptables-restore of the start is slow, as with 10 000 tunnels.
+    let strace = tool("strace").display().to_string();
+    let entry = [
+        &*strace,
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=sendmsg",
+        "-e",
+        "inject=sendmsg:delay_enter=700000:when=2",
+        "--",
+    ];
+    thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            let begun = Instant::now();
+            let ending = machine.started_by(&entry).operate(&["start"]);
+            assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()));
+            begun.elapsed()
+        });
+        thread::sleep(Duration::from_millis(300));
+        let mut longest = Duration::ZERO;
+        for number in [TUNNELS, TUNNELS + 1, TUNNELS + 2] {
+            let begun = Instant::now();
+            machine.hook().must(&up(number));
+            longest = longest.max(begun.elapsed());
+        }
+        let whole = started.join().expect("a start that goes well");
+        assert!(longest * 3 < whole * 2, "a call waited {longest:?} of {whole:?}");
+    });
+    assert_eq!(machine.hook().operate(&["status"]).code, Some(0));
+    let ending = machine.hook().operate(&["start"]);
+    assert!(
+        ending.out_text().starts_with("nothing to change"),
+        "{}",
+        ending.out_text()
+    );
+}
