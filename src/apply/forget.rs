@@ -1,4 +1,4 @@
-//! What no daemon calls for.
+//! Work that no daemon calls for.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use crate::netfilter::Ruleset;
 use crate::record::{Record, RecordError, Recovery, Store, TunnelRecord};
 use crate::updown_env::Tunnel;
 
-/// What of a `down` is still to be executed, that nothing in the record says yet.
+/// Whether a `down` has to be noted to be executed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owed {
-    /// All of it, or the rest.
+    /// The `down`, or the rest of it, has to be noted.
     Note,
-    /// Nothing: it is executed, or the journal has it.
+    /// No note is needed: the `down` is executed, or the journal contains it.
     Nothing,
 }
 
@@ -22,7 +22,7 @@ impl<T: Tables> Engine<'_, T> {
     /// Settles a change whose call died.
     ///
     /// # Errors
-    /// If that is not possible; the record says so to the next call too.
+    /// If it fails; the next call finds the same record and tries again.
     pub fn recover(&mut self) -> Result<(), ApplyError> {
         let Some(journal) = self.store.journal()? else {
             return Ok(());
@@ -54,12 +54,11 @@ impl<T: Tables> Engine<'_, T> {
         Ok(())
     }
 
-    /// Closes the firewall for a tunnel, and says whether a note is needed of what could not be
-    /// closed.
+    /// Closes the firewall for a tunnel, and returns whether the `down` has to be noted.
     pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
         match self.close_once(tunnel) {
-            // One `up` less of several: the record is written anew, which takes as much space as it
-            // has.
+            // With one opener less, the record is written again, which needs as much space as the
+            // old one.
             (Err(ApplyError::Record(error)), Owed::Note) if error.is_no_space() && self.store.release_spares() => {
                 self.close_once(tunnel)
             }
@@ -99,15 +98,15 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Notes a `down` that failed.
-    pub(super) fn noted(&self, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
+    pub(super) fn note_failed_down(&self, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
         note_down(self.store, tunnel, error)
     }
 
-    /// What forgetting these tunnels comes to: some work in each ruleset, with all of them.
+    /// The changes that remove these tunnels: one for each ruleset.
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn forgetting(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
+    pub fn plan_tunnel_removal(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
         let mut entries: BTreeMap<Ruleset, Vec<Record>> = BTreeMap::new();
         for (ruleset, record) in removed {
             if crosses(&record) {
@@ -130,8 +129,8 @@ impl<T: Tables> Engine<'_, T> {
     /// they are very many, and strikes them off the record.
     ///
     /// # Errors
-    /// If that is not possible; the record of what stands still stands then.
-    pub fn forget(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
+    /// If it fails; the records of rules that are still installed stay then.
+    pub fn remove_tunnels(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
         let mut changes = changes.iter().cloned();
         changes.try_for_each(|change| self.carry_out_in_parts(change))
     }

@@ -166,15 +166,15 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
         options,
         namespace: network_namespace()?,
         daemon,
-        now: now(),
+        now: unix_time(),
         routes: route_options(options, &event),
         settings,
     };
     if let FirewallAction::Open(tunnel) = &event.firewall {
-        interface::check(&event, tunnel).map_err(|error| call.judged(&event, error))?;
+        interface::check(&event, tunnel).map_err(|error| call.with_on_error(&event, error))?;
     }
     match options.mode {
-        Mode::DryRun => call.show(&event),
+        Mode::DryRun => call.preview_call(&event),
         Mode::Real => call.carry_out(&event),
     }
 }
@@ -208,8 +208,8 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 ///
 /// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into
 /// it is left to other rules.
-fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
-    let number = match duty {
+fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
+    let number = match action {
         FirewallAction::Open(tunnel) => tunnel.if_id_out,
         FirewallAction::Close(_) | FirewallAction::Nothing => None,
     };
@@ -231,8 +231,8 @@ fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
 }
 
 /// The path MTU to the peer, in bytes, if `mss` of the tunnel to be opened depends on it.
-fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
-    let FirewallAction::Open(tunnel) = duty else {
+fn path_mtus(action: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
+    let FirewallAction::Open(tunnel) = action else {
         return BTreeMap::new();
     };
     let peer = tunnel
@@ -245,8 +245,8 @@ fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16
 
 /// The networks that the gateway is connected to, where the tunnel to be opened hides machines from
 /// all but these.
-fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
-    let FirewallAction::Open(tunnel) = duty else {
+fn connected(action: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
+    let FirewallAction::Open(tunnel) = action else {
         return None;
     };
     if !settings.policy(tunnel).bypasses_connected() {
@@ -269,7 +269,7 @@ fn ask_connected() -> Option<Vec<IpNet>> {
 /// What has to be known to lay out every tunnel on record anew.
 pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
-    for ruleset in Ruleset::all() {
+    for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
@@ -325,7 +325,7 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     let deadline = Instant::now() + CALL_TIMEOUT + options.wait;
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let context = Context {
-        now: now(),
+        now: unix_time(),
         ask_connected: Some(ask_connected),
         ..Context::default()
     };
@@ -373,7 +373,7 @@ pub(crate) fn network_namespace() -> Result<u64, HookError> {
     clippy::disallowed_methods,
     reason = "the time of a call is taken here and nowhere else"
 )]
-pub(crate) fn now() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -106,7 +106,7 @@ impl Store {
     /// record of name servers stays: they are not part of a namespace, and their users are removed
     /// when their daemons have exited.
     fn forget_former_namespace(&self) -> Result<(), RecordError> {
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             file::remove_tree(&self.ruleset_folder(ruleset))?;
         }
         self.clear_journal()?;

@@ -540,7 +540,7 @@ impl Store {
     /// # Errors
     /// If a folder cannot be listed, or a file `place` cannot be read.
     pub fn has_older_layout(&self) -> Result<bool, RecordError> {
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             if self.has_entries(ruleset)? && self.installed(ruleset)?.is_older() {
                 return Ok(true);
             }
@@ -754,7 +754,7 @@ impl Store {
             file::remove_tree(&self.network_folder())?;
         }
         let mut empty = !has_routings && !self.has_resolver();
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             if self.has_entries(ruleset)? {
                 empty = false;
             } else if self.has_name(&ruleset.to_string())? {

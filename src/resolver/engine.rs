@@ -8,7 +8,7 @@ use super::error::DnsError;
 use super::notice;
 use super::plan::{self, DnsNames, Forward, ResolverCommand};
 use super::resolv_conf_file::{self, ResolvConfKind};
-use super::resolvconf::{Author, Content, author, content, merge, without_ours};
+use super::resolvconf::{Author, Content, author, content, merge_users, without_ours};
 use super::system::System;
 use crate::record::{
     Confirmation, DaemonProcess, FileCopies, LinkRecord, LinkSettings, LinkWord, NameServerMeans, NameUser,
@@ -40,12 +40,12 @@ enum CommandResult {
 /// Writes down what a call asks of the resolver; [`work`] does it. Returns what was left out, and
 /// what went wrong.
 #[must_use]
-pub fn ask(duty: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
-    let mut troubles: Vec<_> = duty.faults.iter().cloned().map(DnsError::LeftOut).collect();
+pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
+    let mut troubles: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     let resolver = store.resolver();
     // Nobody has anything to give back where nothing is on record.
     let is_due = |names: &&NameService| names.request != DnsRequest::GiveBack || resolver.is_in_use();
-    if let Some(names) = duty.names.as_ref().filter(is_due) {
+    if let Some(names) = action.names.as_ref().filter(is_due) {
         let request = ResolverRequest {
             format: crate::record::FORMAT,
             names: names.clone(),
@@ -58,8 +58,8 @@ pub fn ask(duty: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) 
 
 /// Tells NetworkManager's service what a call asks to be told. Returns what went wrong.
 #[must_use]
-pub fn notify(duty: &ResolverAction, system: &System) -> Option<DnsError> {
-    notice::send_notice(duty.notice.as_ref()?, system).err()
+pub fn notify(action: &ResolverAction, system: &System) -> Option<DnsError> {
+    notice::send_notice(action.notice.as_ref()?, system).err()
 }
 
 /// Whether something is left to do that no call has to ask for.
@@ -89,11 +89,11 @@ fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
 /// of dead daemons have brought, but for those in `kept`. The firewall's lock need not be held.
 /// Returns what went wrong.
 #[must_use]
-pub fn work(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
+pub fn work_on_requests(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
     if !needs_attention(store, system) {
         return Vec::new();
     }
-    in_session(store, system, |session| session.work(kept))
+    in_session(store, system, |session| session.execute_requests(kept))
 }
 
 /// Gives everything back, whoever still uses it. Returns what went wrong.
@@ -145,7 +145,7 @@ impl<'a> ResolverEngine<'a> {
     }
 
     /// What others ask meanwhile is done too, as long as there is time: they wait for it.
-    fn work(&mut self, kept: &BTreeSet<DaemonProcess>) -> Result<(), DnsError> {
+    fn execute_requests(&mut self, kept: &BTreeSet<DaemonProcess>) -> Result<(), DnsError> {
         let mut is_first = true;
         loop {
             let mut record = self.store.read_state()?;
@@ -184,7 +184,7 @@ impl<'a> ResolverEngine<'a> {
         for name in self.store.request_names()? {
             match self.store.request(&name) {
                 Ok(request) => {
-                    let entered = self.enter(record, &request.names, request.daemon);
+                    let entered = self.add_user(record, &request.names, request.daemon);
                     *foreign = match (*foreign, entered) {
                         (Some(UnknownAuthor::TakeOver), _) | (_, Some(UnknownAuthor::TakeOver)) => {
                             Some(UnknownAuthor::TakeOver)
@@ -209,7 +209,7 @@ impl<'a> ResolverEngine<'a> {
     }
 
     /// Enters a user in the record or strikes it. Nothing, if there is nothing to do then.
-    pub(super) fn enter(
+    pub(super) fn add_user(
         &mut self,
         record: &mut ResolverRecord,
         names: &NameService,
@@ -218,7 +218,10 @@ impl<'a> ResolverEngine<'a> {
         let position = record.users.iter().position(|user| user.user == names.user);
         match &names.request {
             DnsRequest::Use(offer) => {
-                let by = self.means(offer).map_err(|trouble| self.errors.push(trouble)).ok()??;
+                let by = self
+                    .choose_means(offer)
+                    .map_err(|trouble| self.errors.push(trouble))
+                    .ok()??;
                 let user = NameUser {
                     user: names.user.clone(),
                     daemon,
@@ -240,26 +243,26 @@ impl<'a> ResolverEngine<'a> {
     }
 
     /// By what means an offer is used; nothing if it is NetworkManager's.
-    fn means(&self, offer: &DnsConfig) -> Result<Option<NameServerMeans>, DnsError> {
+    fn choose_means(&self, offer: &DnsConfig) -> Result<Option<NameServerMeans>, DnsError> {
         let for_unbound = !offer.servers.is_empty() && !offer.domains.is_empty();
-        let device = match &offer.means {
-            DnsMeans::Systemd(device) => return Ok(Some(NameServerMeans::Link(device.clone()))),
+        let interface = match &offer.means {
+            DnsMeans::Systemd(interface) => return Ok(Some(NameServerMeans::Link(interface.clone()))),
             DnsMeans::File(_) | DnsMeans::Unbound if for_unbound && self.system.unbound().is_some() => {
                 return Ok(Some(NameServerMeans::Unbound));
             }
             DnsMeans::Unbound => return Ok(None),
-            DnsMeans::File(device) => device,
+            DnsMeans::File(interface) => interface,
         };
         let root = &self.system.root;
-        match (resolv_conf_file::locate(root)?, device) {
+        match (resolv_conf_file::locate(root)?, interface) {
             (ResolvConfKind::Plain(_), _) => Ok(Some(NameServerMeans::File)),
             (ResolvConfKind::Missing, _) => Err(DnsError::NoFile),
-            (ResolvConfKind::Resolved(_), Some(device)) if resolv_conf_file::resolved_listens(root) => {
-                Ok(Some(NameServerMeans::Link(device.clone())))
+            (ResolvConfKind::Resolved(_), Some(interface)) if resolv_conf_file::resolved_listens(root) => {
+                Ok(Some(NameServerMeans::Link(interface.clone())))
             }
-            (ResolvConfKind::Resolved(path), device) => Err(DnsError::Resolved {
+            (ResolvConfKind::Resolved(path), interface) => Err(DnsError::Resolved {
                 path,
-                why: match device {
+                why: match interface {
                     Some(_) => "which does not run",
                     None => "and PLUTO_INTERFACE names no interface",
                 },
@@ -352,10 +355,10 @@ impl<'a> ResolverEngine<'a> {
     /// Tells systemd-resolved.
     fn links(&mut self, record: &mut ResolverRecord) -> Result<(), DnsError> {
         let wanted = plan::links(&record.users);
-        for device in wanted.keys() {
-            if !record.links.contains_key(device) {
-                match self.before(device) {
-                    Ok(before) => drop(record.links.insert(device.clone(), untold(before))),
+        for interface in wanted.keys() {
+            if !record.links.contains_key(interface) {
+                match self.link_settings_before(interface) {
+                    Ok(before) => drop(record.links.insert(interface.clone(), unreported_link(before))),
                     Err(trouble) => {
                         self.errors.push(trouble);
                         self.is_unsettled = true;
@@ -363,26 +366,26 @@ impl<'a> ResolverEngine<'a> {
                 }
             }
         }
-        let devices: Vec<_> = record.links.keys().cloned().collect();
-        for device in devices {
-            let names = wanted.get(&device).cloned();
-            self.link(record, &device, names.as_ref())?;
+        let interfaces: Vec<_> = record.links.keys().cloned().collect();
+        for interface in interfaces {
+            let names = wanted.get(&interface).cloned();
+            self.set_link(record, &interface, names.as_ref())?;
         }
         Ok(())
     }
 
     /// Tells systemd-resolved of one device: what is wanted there, or what it had before.
-    fn link(
+    fn set_link(
         &mut self,
         record: &mut ResolverRecord,
-        device: &Interface,
+        interface: &Interface,
         wanted: Option<&DnsNames>,
     ) -> Result<(), DnsError> {
-        let Some(held) = record.links.get_mut(device) else {
+        let Some(held) = record.links.get_mut(interface) else {
             return Ok(());
         };
         let names = wanted.cloned().unwrap_or_default();
-        let commands = plan::link_commands(device, &names, held);
+        let commands = plan::link_commands(interface, &names, held);
         if !commands.is_empty() {
             // Whatever becomes of this call: what it has is not known any more.
             held.confirmation = Confirmation::Unconfirmed;
@@ -393,21 +396,21 @@ impl<'a> ResolverEngine<'a> {
             self.is_unsettled = true;
             return Ok(());
         }
-        match (wanted, record.links.get_mut(device)) {
+        match (wanted, record.links.get_mut(interface)) {
             (Some(names), Some(held)) => {
                 held.servers.clone_from(&names.servers);
                 held.domains.clone_from(&names.domains);
                 held.confirmation = Confirmation::Confirmed;
             }
-            (None, _) | (_, None) => drop(record.links.remove(device)),
+            (None, _) | (_, None) => drop(record.links.remove(interface)),
         }
         Ok(())
     }
 
     /// What systemd-resolved has for a device.
-    fn before(&self, device: &Interface) -> Result<LinkSettings, DnsError> {
+    fn link_settings_before(&self, interface: &Interface) -> Result<LinkSettings, DnsError> {
         let ask = |what| {
-            let answer = self.system.run(&plan::link_question(what, device), &[])?;
+            let answer = self.system.run(&plan::link_question(what, interface), &[])?;
             Ok::<_, DnsError>(link_words(&String::from_utf8_lossy(&answer)))
         };
         Ok(LinkSettings {
@@ -454,7 +457,7 @@ impl<'a> ResolverEngine<'a> {
             (true, foreign) => self.original(record, &path, &current, foreign)?,
         };
         match original {
-            Some(original) => self.write(record, &path, &current, &merge(&original, &users)),
+            Some(original) => self.write_file(record, &path, &current, &merge_users(&original, &users)),
             None => Ok(()),
         }
     }
@@ -518,7 +521,13 @@ impl<'a> ResolverEngine<'a> {
     }
 
     /// Writes a file and reads it again. Until then the copy of what it held is kept.
-    fn write(&self, record: &mut ResolverRecord, path: &Path, current: &[u8], wanted: &[u8]) -> Result<(), DnsError> {
+    fn write_file(
+        &self,
+        record: &mut ResolverRecord,
+        path: &Path,
+        current: &[u8],
+        wanted: &[u8],
+    ) -> Result<(), DnsError> {
         if wanted != current {
             self.store.keep_next(wanted)?;
             resolv_conf_file::overwrite(path, wanted)?;
@@ -560,12 +569,12 @@ impl<'a> ResolverEngine<'a> {
             Content::Edited => self.keep_edit(path, &current, &copies)?,
             Content::Foreign => return Ok(()),
         };
-        self.write(record, path, &current, &original)
+        self.write_file(record, path, &current, &original)
     }
 }
 
 /// A device that nobody was told anything of yet.
-pub(super) fn untold(before: LinkSettings) -> LinkRecord {
+pub(super) fn unreported_link(before: LinkSettings) -> LinkRecord {
     LinkRecord {
         before,
         servers: Vec::new(),

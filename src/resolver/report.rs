@@ -23,9 +23,9 @@ fn unfinished(record: &ResolverRecord, resolver: &ResolverStore) -> Result<Vec<S
     for (domain, _) in record.forwards.iter().filter(|(_, servers)| servers.is_empty()) {
         lines.push(format!("unbound did not confirm the change for {domain}"));
     }
-    for (device, link) in &record.links {
+    for (interface, link) in &record.links {
         if link.confirmation == Confirmation::Unconfirmed {
-            lines.push(format!("systemd-resolved did not confirm the change for {device}"));
+            lines.push(format!("systemd-resolved did not confirm the change for {interface}"));
         }
     }
     let is_file_in_use = record.users.iter().any(|user| user.by == NameServerMeans::File);

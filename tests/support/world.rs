@@ -265,17 +265,17 @@ impl Default for World {
 
 impl World {
     /// One hook call, as the program makes it.
-    pub fn call(&mut self, duty: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
-        let context = match duty {
+    pub fn call(&mut self, firewall_action: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
+        let context = match firewall_action {
             FirewallAction::Open(_) => self.caller(),
             FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
         };
-        let done = self.work_with(context, |session| match duty {
-            FirewallAction::Open(tunnel) => session.open(tunnel).map(Some),
-            FirewallAction::Close(tunnel) => session.close(tunnel).map(Some),
+        let done = self.work_with(context, |session| match firewall_action {
+            FirewallAction::Open(tunnel) => session.open_tunnel(tunnel).map(Some),
+            FirewallAction::Close(tunnel) => session.close_tunnel(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
         });
-        match (done, duty) {
+        match (done, firewall_action) {
             (Err(error), FirewallAction::Close(tunnel)) if !self.began => {
                 let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
                 Err(note_down(&store, tunnel, error))
@@ -420,7 +420,7 @@ pub fn nat_left_alone() -> Settings {
 }
 
 /// What a call with these variables, one `NAME=value` a line, asks of the firewall.
-pub fn duty(variables: &str) -> FirewallAction {
+pub fn firewall_action(variables: &str) -> FirewallAction {
     let pairs = variables.lines().filter_map(|line| line.trim().split_once('='));
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     read_event(&RawEnv::new([], pairs))
@@ -430,7 +430,7 @@ pub fn duty(variables: &str) -> FirewallAction {
 
 /// The tunnel that a call with these variables is about.
 pub fn tunnel(variables: &str) -> Tunnel {
-    match duty(variables) {
+    match firewall_action(variables) {
         FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
         FirewallAction::Nothing => panic!("a verb without a tunnel"),
     }

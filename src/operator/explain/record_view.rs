@@ -40,7 +40,7 @@ pub(super) struct RulesetView {
 impl RecordView {
     /// Reads the record and compares it with what the kernel lists, a second time where they
     /// differ: a daemon's call may have come between.
-    pub(super) fn look(ground: &CommandContext<'_>) -> Result<Self, HookError> {
+    pub(super) fn gather_records(ground: &CommandContext<'_>) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
             return Err(HookError::Surroundings {
@@ -62,8 +62,8 @@ impl RecordView {
         let mut books = Vec::new();
         for ruleset in known {
             books.push(match engine.compare(ruleset) {
-                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?.place, comparison),
-                Err(error) => RulesetView::unlisted(ruleset, store, &error)?,
+                Ok(comparison) => RulesetView::from_comparison(ruleset, store.installed(ruleset)?.place, comparison),
+                Err(error) => RulesetView::without_listing(ruleset, store, &error)?,
             });
         }
         let settings = SettingsSource::load(ground.options.config.as_deref());
@@ -89,7 +89,7 @@ impl RecordView {
 }
 
 impl RulesetView {
-    fn compared(ruleset: Ruleset, place: JumpPlace, comparison: Comparison) -> Self {
+    fn from_comparison(ruleset: Ruleset, place: JumpPlace, comparison: Comparison) -> Self {
         let Comparison {
             entries,
             wanted,
@@ -107,7 +107,7 @@ impl RulesetView {
     }
 
     /// By the record alone, where the kernel cannot be asked.
-    fn unlisted(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
+    fn without_listing(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
         let (records, installed) = (store.entries(ruleset)?, store.installed(ruleset)?);
         let all_rules: Vec<TunnelRules> = records.iter().map(|record| record.tunnel_rules().clone()).collect();
         Ok(Self {
@@ -161,7 +161,7 @@ impl RulesetView {
     }
 
     /// Whose rules come first in a built-in chain, where they are not ours.
-    pub(super) fn before(&self, built_in: BuiltIn) -> Option<String> {
+    pub(super) fn rules_before_jump(&self, built_in: BuiltIn) -> Option<String> {
         let chain = built_in.name();
         match self.place {
             JumpPlace::First => None,
@@ -182,11 +182,11 @@ pub(super) fn is_ours(book: Option<&RulesetView>, address: IpAddr) -> bool {
         Ok(Lookup::Unreachable(_)) | Err(_) => false,
     };
     let mut tunnels = book.into_iter().flat_map(RulesetView::tunnels);
-    is_local || tunnels.any(|record| names(record, address))
+    is_local || tunnels.any(|record| names_address(record, address))
 }
 
 /// Whether a daemon called it an address of this machine's.
-fn names(record: &TunnelRecord, address: IpAddr) -> bool {
+fn names_address(record: &TunnelRecord, address: IpAddr) -> bool {
     let tunnel = &record.tunnel;
     tunnel.local_host == Some(address) || tunnel.source_addresses.contains(&address)
 }

@@ -82,7 +82,7 @@ impl Doubt {
             (Self::Interface(direction, known), Self::Interface(asked_direction, asked))
                 if direction == asked_direction =>
             {
-                known.answers(asked)
+                known.decides(asked)
             }
             (Self::CtReplDst(known), Self::CtReplDst(asked)) => Some(known == asked),
             (Self::Kind(_) | Self::Interface(..) | Self::CtReplDst(_), _) => None,
