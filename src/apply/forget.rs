@@ -56,6 +56,10 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Closes the firewall for a tunnel, and returns whether the `down` has to be noted.
     pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
+        // It is up no more, whatever becomes of its rules. That this fails keeps none of them.
+        if self.store.has_failed_ups().unwrap_or_default() {
+            let _ = self.store.forget_failed_up(tunnel);
+        }
         match self.close_once(tunnel) {
             // With one opener less, the record is written again, which needs as much space as the
             // old one.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::find::Meant;
 use super::forget::Owed;
-use super::{ApplyError, Change, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
+use super::{ApplyError, Change, Context, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
 use crate::iptables::Tables;
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
@@ -31,6 +31,8 @@ impl<T: Tables> Engine<'_, T> {
         if let Some(index) = unpaid {
             return Err(self.unpaid.swap_remove(index).1);
         }
+        // Before anything is written: until then this costs nothing.
+        let has_failed_ups = self.store.has_failed_ups()?;
         let plan = self.plan_open(tunnel)?;
         for (index, change) in plan.changes.iter().enumerate() {
             if let Err(error) = self.carry_out(change) {
@@ -43,7 +45,22 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         self.notes.extend(plan.notes);
+        if has_failed_ups {
+            // It may go on being shown; the rules are installed all the same.
+            let _ = self.store.forget_failed_up(tunnel);
+        }
         Ok(plan.outcome)
+    }
+
+    /// Opens the firewall for a tunnel as its `up` would have, which knew this.
+    ///
+    /// # Errors
+    /// As [`Engine::open_tunnel`].
+    pub fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
+        let own = std::mem::replace(&mut self.context, context);
+        let opened = self.open_tunnel(tunnel);
+        self.context = own;
+        opened
     }
 
     /// Closes the firewall for a tunnel, by its record. If that fails, the `down` is noted, and the
@@ -373,7 +390,7 @@ fn other_family_peers(record: &TunnelRecord) -> impl Iterator<Item = IpAddr> + u
     peers.filter(move |peer| Family::of_address(*peer) != family)
 }
 
-/// A tunnel that is up for one more, where ups are counted; otherwise an `up` replaces the one
+/// A tunnel that is up for one more, where ups are counted_noun; otherwise an `up` replaces the one
 /// before.
 fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
     match new.up_counting {

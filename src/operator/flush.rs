@@ -45,7 +45,9 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
             for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
                 report.add_problem(&trouble);
             }
-            ground.open_store()?.remove_unused()?;
+            let store = ground.open_store()?;
+            store.forget_failed_ups()?;
+            store.remove_unused()?;
             report
         }
     };

@@ -3,10 +3,11 @@
 //! ```text
 //! /run/pluto-updown/                    removed at boot, like the rules
 //!   4026531840/                         one network namespace, by the inode of /proc/self/ns/net
-//!     socket-11052209                   identifies the namespace, whose inode may be reused: the inode of the kernel's own rtnetlink socket
-//!     lock                              locked for a whole change
-//!     pending                           the journal: a change is in progress, or its call died
-//!     downs/0000000001-4711.1-2.{…      a `down` that is yet to be executed, in the names of empty files; and spare files for a full /run
+//!     socket-11052209                   tells the namespace from a later one with its inode: the kernel's own rtnetlink socket there
+//!     lock                              held for a whole change
+//!     pending                           a change is under way; there after a crash only
+//!     downs/0000000001-4711.1-2.{…      a `down` that is still to be executed, in the names of empty files; and spares for a full /run
+//!     failed-ups/net-net-k3f9q2m7+_peer-…/… a tunnel that is up without rules, in the names of empty files
 //!     daemons/2817-5120-4026531836      an IKE daemon that has tunnels here
 //!     resolver/                         exists while a peer's name servers are in use
 //!       lock                            locked while requests are executed, without the lock above
@@ -40,10 +41,12 @@ mod change;
 mod daemon_process;
 mod erase;
 mod error;
+mod failed_ups;
 mod file;
 mod journal;
 mod lock;
 mod namespace;
+mod note;
 mod opener;
 mod owed;
 mod reqid;
@@ -55,6 +58,7 @@ mod tunnel;
 pub use any_record::{ClearTextBlockRecord, EspPeerRecord, GatewayRecord, Record};
 pub use daemon_process::{DaemonProcess, start_time};
 pub use error::RecordError;
+pub use failed_ups::FailedUp;
 pub use journal::{Journal, Recovery};
 pub use lock::{LOCK_PAUSE, Lock};
 pub use opener::{Certainty, Opener};

@@ -113,6 +113,7 @@ impl Store {
         file::remove_tree(&self.network_folder())?;
         file::remove_tree(&self.folder.join("daemons"))?;
         self.drop_owed_downs()?;
+        self.forget_failed_ups()?;
         self.remove_marks()
     }
 

@@ -753,7 +753,7 @@ impl Store {
         if !has_routings {
             file::remove_tree(&self.network_folder())?;
         }
-        let mut empty = !has_routings && !self.has_resolver();
+        let mut empty = !has_routings && !self.has_resolver() && !self.is_any_without_rules()?;
         for ruleset in Ruleset::all_rulesets() {
             if self.has_entries(ruleset)? {
                 empty = false;
@@ -765,6 +765,7 @@ impl Store {
         if empty {
             // A `down` that was noted meanwhile has nothing to remove.
             self.drop_owed_downs()?;
+            self.forget_failed_ups()?;
             file::remove_tree(&self.folder.join("daemons"))?;
             self.remove_marks()?;
             // The lock is the last file: until it is removed, no other call changes the record.
