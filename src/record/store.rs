@@ -34,8 +34,8 @@ const SHORT: u64 = 256;
 
 /// The record of one network namespace.
 ///
-/// [`Store::open_locked`] makes one that holds the lock; from [`Store::open_unlocked`] it only reads,
-/// and another call may change it meanwhile.
+/// [`Store::open_locked`] makes one that holds the lock; from [`Store::open_unlocked`] it only
+/// reads, and another call may change it meanwhile.
 #[derive(Debug)]
 pub struct Store {
     pub(super) top: PathBuf,

@@ -125,8 +125,8 @@ impl RulesetView {
         !self.records.is_empty()
     }
 
-    /// Whether its rules are in the layout of an older version of this program. Which chains a packet
-    /// meets there is not known: the model of the rules is the present one.
+    /// Whether its rules are in the layout of an older version of this program. Which chains a
+    /// packet meets there is not known: the model of the rules is the present one.
     pub(super) fn has_older_layout(&self) -> bool {
         self.is_recorded() && self.installed.is_older()
     }
