@@ -23,11 +23,11 @@ use crate::iptables::Programs;
 use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
-use crate::record::{DaemonProcess, RecordError, Store, TunnelRecord};
+use crate::record::{DaemonProcess, FailedUp, RecordError, Store, TunnelRecord};
 use crate::rtnetlink::{Kernel, XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Policy, Settings, SettingsError, StockSettings};
-use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
-use crate::words::escaped;
+use crate::updown_env::{Daemon, EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
+use crate::words::{escaped, one_line};
 
 use call::HookCall;
 pub use summary::Summary;
@@ -38,6 +38,9 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often a call looks for downs that came while it executed others.
 const MOST_LATE: usize = 100;
+
+/// How much is kept of the reason for which a tunnel has no rules, in bytes.
+const LONGEST_REASON: usize = 400;
 
 /// How long the programs of the resolver may take in all, once a call.
 pub(crate) const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,7 +77,7 @@ pub enum HookError {
     #[error(transparent)]
     Routing(#[from] RoutingError),
     /// The record or the firewall is only root's to read.
-    #[error("must be run as root, who alone can read the record and the firewall: sudo pluto-updown ...")]
+    #[error("must be run as root: only root can read the record and the firewall (sudo pluto-updown ...)")]
     NotRoot,
     /// A command would do more than whoever typed it may expect, and waits for an option that says
     /// so.
@@ -155,6 +158,22 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
     if options.routing == RoutingOwner::Others {
         event.routing = None;
     }
+    let namespace = network_namespace()?;
+    let done = call_about(raw_env, options, daemon, namespace, &event);
+    if let (Err(error), Mode::Real) = (&done, options.mode) {
+        note_failed_up(options, daemon, namespace, &event, error);
+    }
+    done
+}
+
+/// Carries out a call whose variables are understood.
+fn call_about(
+    raw_env: &RawEnv,
+    options: &Options,
+    daemon: Option<DaemonProcess>,
+    namespace: u64,
+    event: &Event,
+) -> Result<Summary, HookError> {
     let settings = match &event.firewall {
         // Wrong settings end the call here, before anything is changed.
         FirewallAction::Open(_) => Settings::load(options.config.as_deref())?,
@@ -164,19 +183,52 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
     let call = HookCall {
         raw_env,
         options,
-        namespace: network_namespace()?,
+        namespace,
         daemon,
-        now: now(),
-        routes: route_options(options, &event),
+        now: unix_time(),
+        routes: route_options(options, event),
         settings,
     };
     if let FirewallAction::Open(tunnel) = &event.firewall {
-        interface::check(&event, tunnel).map_err(|error| call.judged(&event, error))?;
+        interface::check(event, tunnel).map_err(|error| call.with_on_error(event, error))?;
     }
     match options.mode {
-        Mode::DryRun => call.show(&event),
-        Mode::Real => call.carry_out(&event),
+        Mode::DryRun => call.preview_call(event),
+        Mode::Real => call.carry_out(event),
     }
+}
+
+/// Notes that a tunnel is up without rules, if its `up` failed and it is up all the same: the exit
+/// status says that it may, or the daemon ignores that (charon, `updown_listener.c`). That it
+/// cannot be noted changes nothing.
+fn note_failed_up(options: &Options, daemon: Option<DaemonProcess>, namespace: u64, event: &Event, error: &HookError) {
+    let FirewallAction::Open(tunnel) = &event.firewall else {
+        return;
+    };
+    if error.exit_code() != 0 && event.daemon != Daemon::StrongSwan {
+        return;
+    }
+    let reason = match error {
+        // Without what the list says anyway.
+        HookError::Tolerated(error) => error.to_string(),
+        HookError::Arguments(_)
+        | HookError::Env(_)
+        | HookError::Settings(_)
+        | HookError::Surroundings { .. }
+        | HookError::Apply(_)
+        | HookError::Routing(_)
+        | HookError::NotRoot
+        | HookError::Refused(_)
+        | HookError::Output(_) => error.to_string(),
+    };
+    let failed = FailedUp {
+        tunnel: (**tunnel).clone(),
+        daemon,
+        reason: one_line(&reason).chars().take(LONGEST_REASON).collect(),
+        since: 0,
+    };
+    // The log has the failure, in one line.
+    let _ = Store::note_failed_up(&options.state_dir, namespace, &failed);
 }
 
 /// The administrator's options for routes: from the command line, else from the stock scripts' own
@@ -208,8 +260,8 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 ///
 /// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into
 /// it is left to other rules.
-fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
-    let number = match duty {
+fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
+    let number = match action {
         FirewallAction::Open(tunnel) => tunnel.if_id_out,
         FirewallAction::Close(_) | FirewallAction::Nothing => None,
     };
@@ -231,8 +283,8 @@ fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
 }
 
 /// The path MTU to the peer, in bytes, if `mss` of the tunnel to be opened depends on it.
-fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
-    let FirewallAction::Open(tunnel) = duty else {
+fn path_mtus(action: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
+    let FirewallAction::Open(tunnel) = action else {
         return BTreeMap::new();
     };
     let peer = tunnel
@@ -245,8 +297,8 @@ fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16
 
 /// The networks that the gateway is connected to, where the tunnel to be opened hides machines from
 /// all but these.
-fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
-    let FirewallAction::Open(tunnel) = duty else {
+fn connected(action: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
+    let FirewallAction::Open(tunnel) = action else {
         return None;
     };
     if !settings.policy(tunnel).bypasses_connected() {
@@ -266,10 +318,26 @@ fn ask_connected() -> Option<Vec<IpNet>> {
     }
 }
 
+/// What its `up` would have known of a tunnel that is up without rules.
+pub(crate) fn opening_context(failed: &FailedUp, settings: &Settings, now: u64) -> Context {
+    let action = FirewallAction::Open(Box::new(failed.tunnel.clone()));
+    Context {
+        daemon: failed.daemon,
+        now,
+        interfaces: interfaces(&action),
+        connected: connected(&action, settings),
+        ask_connected: Some(ask_connected),
+        ask_path_mtu: Some(path_mtu),
+        path_mtus: path_mtus(&action, settings),
+        settings: settings.clone(),
+        settings_origin: SettingsOrigin::File,
+    }
+}
+
 /// What has to be known to lay out every tunnel on record anew.
 pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
-    for ruleset in Ruleset::all() {
+    for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
@@ -277,7 +345,7 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
-    let views = records.iter().flat_map(TunnelRecord::views);
+    let views = records.iter().flat_map(TunnelRecord::opener_views);
     let views: Vec<_> = views
         .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
         .collect();
@@ -328,7 +396,10 @@ pub(crate) fn clear_dead_routes(
 /// lock is held again, its holder will look.
 pub(crate) fn close_late(options: &Options, namespace: u64) {
     for _ in 0..MOST_LATE {
-        if !Store::peek(&options.state_dir, namespace).owes().unwrap_or_default() {
+        if !Store::open_unlocked(&options.state_dir, namespace)
+            .has_owed_downs()
+            .unwrap_or_default()
+        {
             return;
         }
         match close_owed(options, namespace) {
@@ -343,11 +414,11 @@ pub(crate) fn close_late(options: &Options, namespace: u64) {
 }
 
 fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
-    let store = Store::open(&options.state_dir, namespace, Instant::now())?;
+    let store = Store::open_locked(&options.state_dir, namespace, Instant::now())?;
     let deadline = Instant::now() + CALL_TIMEOUT + options.wait;
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let context = Context {
-        now: now(),
+        now: unix_time(),
         ask_connected: Some(ask_connected),
         ask_path_mtu: Some(path_mtu),
         ..Context::default()
@@ -355,7 +426,7 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     let context = removing_context(context, options, &store)?;
     let mut session = Engine::new(&store, &mut programs, context);
     let closed = session.recover().and_then(|()| session.close_owed());
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     closed?;
     Ok(tidied?)
 }
@@ -382,7 +453,7 @@ pub(crate) fn removing_context(context: Context, options: &Options, store: &Stor
 /// The daemon that this process is the hook of.
 #[must_use]
 pub fn parent_daemon() -> Option<DaemonProcess> {
-    DaemonProcess::above(std::os::unix::process::parent_id())
+    DaemonProcess::from_parent(std::os::unix::process::parent_id())
 }
 
 pub(crate) fn network_namespace() -> Result<u64, HookError> {
@@ -396,7 +467,7 @@ pub(crate) fn network_namespace() -> Result<u64, HookError> {
     clippy::disallowed_methods,
     reason = "the time of a call is taken here and nowhere else"
 )]
-pub(crate) fn now() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

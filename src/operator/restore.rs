@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::Detail;
 use super::command_context::{CommandContext, print, rulesets};
 use super::drift_words::repairs;
+use super::start::tunnels_without_rules;
 use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::hook::{HookError, close_late};
@@ -24,9 +25,9 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let restored = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), detail)?,
         Mode::Real => {
-            let store = ground.open()?;
+            let store = ground.open_store()?;
             let restored = restore(&ground, &store, detail);
-            store.tidy()?;
+            store.remove_unused()?;
             let mut restored = restored?;
             // Without the lock: a program that hangs keeps no tunnel from its rules.
             drop(store);
@@ -89,6 +90,14 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
             Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail)),
             Err(error) => restored.fail(&error),
         }
+    }
+    for failed in tunnels_without_rules(ground) {
+        let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            restored.text,
+            "needs you: {connection} ({network}) is up without rules: pluto-updown start"
+        );
     }
     if ground.options.routing == RoutingOwner::Ours && store.has_routings()? {
         restore_routes(ground, store, &mut restored)?;

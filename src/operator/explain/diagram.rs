@@ -70,7 +70,7 @@ pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let clear = format!("{} -> {}, unencrypted", tunnel.remote_client, tunnel.local_client);
     let opened = match &tunnel.sa_match {
         SaMatch::Policy { .. } => format!("matched as: -m policy --dir in --pol ipsec{}", numbered(tunnel)),
-        SaMatch::Interface(device) => format!("it comes in by the interface {device}, without an IPsec policy"),
+        SaMatch::Interface(device) => format!("it arrives by interface {device}, without an IPsec policy"),
     };
     Diagram {
         title: format!("OUT OF THE TUNNEL {}", tunnel.connection),
@@ -187,7 +187,7 @@ fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
         .tunnel_rules
         .fragment(path.table())
         .into_iter()
-        .flat_map(|piece| &piece.chains);
+        .flat_map(|fragment| &fragment.chains);
     let tag = format!("-{}", path.tag());
     chains.into_iter().find(|chain| chain.as_str().ends_with(&tag)).cloned()
 }

@@ -9,7 +9,7 @@ use crate::apply::{Comparison, Engine};
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
 use crate::plan::{DecidingRule, DesiredState, Packet, RulesetModel, Trace, TunnelRules};
-use crate::record::{ClearTextBlockRecord, GatewayRecord, Record, Store, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, GatewayRecord, Installed, Record, Store, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, NetConfig as _, RouteKind};
 use crate::selector::Family;
 use crate::settings::{JumpPlace, SettingsSource};
@@ -30,7 +30,8 @@ pub(super) struct RecordView {
 #[derive(Debug)]
 pub(super) struct RulesetView {
     pub(super) ruleset: Ruleset,
-    pub(super) place: JumpPlace,
+    /// What holds for all its rules.
+    installed: Installed,
     /// What the kernel holds of it.
     pub(super) kernel: KernelView,
     records: Vec<Record>,
@@ -40,7 +41,7 @@ pub(super) struct RulesetView {
 impl RecordView {
     /// Reads the record and compares it with what the kernel lists, a second time where they
     /// differ: a daemon's call may have come between.
-    pub(super) fn look(ground: &CommandContext<'_>) -> Result<Self, HookError> {
+    pub(super) fn gather_records(ground: &CommandContext<'_>) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
             return Err(HookError::Surroundings {
@@ -62,8 +63,8 @@ impl RecordView {
         let mut books = Vec::new();
         for ruleset in known {
             books.push(match engine.compare(ruleset) {
-                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?.place, comparison),
-                Err(error) => RulesetView::unlisted(ruleset, store, &error)?,
+                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison),
+                Err(error) => RulesetView::without_listing(ruleset, store, &error)?,
             });
         }
         let settings = SettingsSource::load(ground.options.config.as_deref());
@@ -89,7 +90,7 @@ impl RecordView {
 }
 
 impl RulesetView {
-    fn compared(ruleset: Ruleset, place: JumpPlace, comparison: Comparison) -> Self {
+    fn compared(ruleset: Ruleset, installed: Installed, comparison: Comparison) -> Self {
         let Comparison {
             entries,
             wanted,
@@ -99,7 +100,7 @@ impl RulesetView {
         } = comparison;
         Self {
             ruleset,
-            place,
+            installed,
             records: entries,
             desired: wanted,
             kernel: KernelView::Listed { saved, drifts },
@@ -107,12 +108,12 @@ impl RulesetView {
     }
 
     /// By the record alone, where the kernel cannot be asked.
-    fn unlisted(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
+    fn without_listing(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
         let (records, installed) = (store.entries(ruleset)?, store.installed(ruleset)?);
         let all_rules: Vec<TunnelRules> = records.iter().map(|record| record.tunnel_rules().clone()).collect();
         Ok(Self {
             ruleset,
-            place: installed.place,
+            installed,
             desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
             records,
             kernel: KernelView::Unknown(one_line(&error.to_string())),
@@ -124,10 +125,16 @@ impl RulesetView {
         !self.records.is_empty()
     }
 
+    /// Whether its rules are in the layout of an older version of this program. Which chains a
+    /// packet meets there is not known: the model of the rules is the present one.
+    pub(super) fn has_older_layout(&self) -> bool {
+        self.is_recorded() && self.installed.is_older()
+    }
+
     /// The record that brings a rule of ours in the filter table; none for a rule that all share.
     pub(super) fn owner(&self, rule: &DecidingRule) -> Option<&Record> {
         let mut records = self.records.iter();
-        records.find(|record| record.tunnel_rules().holds(&rule.chain, &rule.rule))
+        records.find(|record| record.tunnel_rules().contains_rule(&rule.chain, &rule.rule))
     }
 
     pub(super) fn records(&self) -> &[Record] {
@@ -161,9 +168,9 @@ impl RulesetView {
     }
 
     /// Whose rules come first in a built-in chain, where they are not ours.
-    pub(super) fn before(&self, built_in: BuiltIn) -> Option<String> {
+    pub(super) fn rules_before_jump(&self, built_in: BuiltIn) -> Option<String> {
         let chain = built_in.name();
-        match self.place {
+        match self.installed.place {
             JumpPlace::First => None,
             JumpPlace::Last => Some(format!("your own rules in {chain} come first (place = \"last\")")),
             JumpPlace::Own => Some(format!(
@@ -182,11 +189,11 @@ pub(super) fn is_ours(book: Option<&RulesetView>, address: IpAddr) -> bool {
         Ok(Lookup::Unreachable(_)) | Err(_) => false,
     };
     let mut tunnels = book.into_iter().flat_map(RulesetView::tunnels);
-    is_local || tunnels.any(|record| names(record, address))
+    is_local || tunnels.any(|record| names_address(record, address))
 }
 
 /// Whether a daemon called it an address of this machine's.
-fn names(record: &TunnelRecord, address: IpAddr) -> bool {
+fn names_address(record: &TunnelRecord, address: IpAddr) -> bool {
     let tunnel = &record.tunnel;
     tunnel.local_host == Some(address) || tunnel.source_addresses.contains(&address)
 }

@@ -1,14 +1,15 @@
 //! Whether a tunnel on record is still up, by the policies that the kernel holds. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::plan::TunnelKey;
-use crate::record::TunnelRecord;
+use crate::record::{DaemonProcess, FailedUp, TunnelRecord};
 use crate::selector::{Interface, Network};
-use crate::updown_env::Scope;
+use crate::updown_env::{SaMatch, Scope};
 use crate::xfrm::{XfrmDirection, XfrmPolicy, XfrmSa};
 
 /// What the kernel's policies of a device's packets bear.
@@ -35,7 +36,7 @@ impl KernelPolicies {
     pub(super) fn new(policies: Vec<XfrmPolicy>, tags: BTreeMap<Interface, TunnelTag>) -> Self {
         let mut by_remote: HashMap<_, Vec<_>> = HashMap::new();
         for (number, policy) in policies.iter().enumerate() {
-            by_remote.entry(ends(policy).1).or_default().push(number);
+            by_remote.entry(policy_ends(policy).1).or_default().push(number);
         }
         Self {
             policies,
@@ -45,7 +46,7 @@ impl KernelPolicies {
     }
 
     /// The policies between a tunnel's networks.
-    fn between(&self, key: &TunnelKey) -> Vec<&XfrmPolicy> {
+    fn policies_between(&self, key: &TunnelKey) -> Vec<&XfrmPolicy> {
         let is_its = |policy: &&XfrmPolicy| is_between(key, policy);
         match &key.remote_client {
             Network::Prefix(prefix) => {
@@ -68,6 +69,48 @@ pub(super) enum DaemonLife {
     Alive,
     /// It is gone, or it is not known which one it was.
     Gone,
+}
+
+/// A tunnel as far as the kernel's policies can tell whether it is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::operator) struct SoughtTunnel {
+    key: TunnelKey,
+    pub(super) reqid: Option<u32>,
+    /// The addresses of its peers.
+    peers: BTreeSet<IpAddr>,
+    pub(super) interface: Option<Interface>,
+    scope: Scope,
+    pub(super) daemon: Option<DaemonProcess>,
+}
+
+impl From<&TunnelRecord> for SoughtTunnel {
+    fn from(record: &TunnelRecord) -> Self {
+        Self {
+            key: record.key.clone(),
+            reqid: record.reqid(),
+            peers: record.peers(),
+            interface: record.tunnel_rules.interface.clone(),
+            scope: record.tunnel.scope,
+            daemon: record.daemon,
+        }
+    }
+}
+
+impl From<&FailedUp> for SoughtTunnel {
+    fn from(failed: &FailedUp) -> Self {
+        let (reqid, interface) = match &failed.tunnel.sa_match {
+            SaMatch::Policy { reqid, .. } => (*reqid, None),
+            SaMatch::Interface(interface) => (None, Some(interface.clone())),
+        };
+        Self {
+            key: TunnelKey::from_tunnel(&failed.tunnel),
+            reqid,
+            peers: failed.tunnel.remote_host.into_iter().collect(),
+            interface,
+            scope: failed.tunnel.scope,
+            daemon: failed.daemon,
+        }
+    }
 }
 
 /// What becomes of a tunnel on record.
@@ -123,14 +166,14 @@ impl fmt::Display for PruneDoubt {
 /// number when a tunnel that is to be set up on demand goes down: that one is a trap for the next
 /// packet and no tunnel. Where no number is known, a policy between the networks will do that bears
 /// what the device's packets bear.
-pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
-    let between = kernel.between(&record.key);
-    let stands = match (record.reqid(), &record.tunnel_rules.interface) {
+pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
+    let between = kernel.policies_between(&sought.key);
+    let stands = match (sought.reqid, &sought.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
-        (Some(reqid), _) => return without(record, reqid, life, &between, kernel),
+        (Some(reqid), _) => return without(sought, reqid, life, &between, kernel),
         (None, Some(device)) => {
             let tag = kernel.tags.get(device);
-            between.iter().any(|policy| tag.is_none_or(|tag| bears(policy, *tag)))
+            between.iter().any(|policy| tag.is_none_or(|tag| has_tag(policy, *tag)))
         }
         (None, None) => between
             .iter()
@@ -138,14 +181,16 @@ pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &Ker
     };
     match stands {
         true => PolicyState::Up,
-        false => gone(life, kernel),
+        false => state_of_removed(life, kernel),
     }
 }
 
 /// What becomes of a tunnel of which the kernel has no policy, by the SAs with its reqid.
-pub(super) fn sa_state(record: &TunnelRecord, state: PolicyState, sas: &[XfrmSa]) -> PolicyState {
-    let peers = record.peers();
-    let is_its = |sa: &XfrmSa| [sa.source, sa.destination].iter().any(|end| peers.contains(end));
+pub(super) fn sa_state(sought: &SoughtTunnel, state: PolicyState, sas: &[XfrmSa]) -> PolicyState {
+    let is_its = |sa: &XfrmSa| {
+        let mut ends = [sa.source, sa.destination].into_iter();
+        ends.any(|end| sought.peers.contains(&end))
+    };
     match state {
         PolicyState::Gone if sas.iter().any(is_its) => PolicyState::Doubtful(PruneDoubt::NoPolicyButSa),
         PolicyState::Up | PolicyState::Gone | PolicyState::Doubtful(_) => state,
@@ -154,7 +199,7 @@ pub(super) fn sa_state(record: &TunnelRecord, state: PolicyState, sas: &[XfrmSa]
 
 /// Decides about a tunnel whose number none of the policies between its networks has.
 fn without(
-    record: &TunnelRecord,
+    sought: &SoughtTunnel,
     reqid: u32,
     life: DaemonLife,
     between: &[&XfrmPolicy],
@@ -168,20 +213,20 @@ fn without(
         return PolicyState::Doubtful(PruneDoubt::OtherNumber(*other));
     }
     let moved = || kernel.policies.iter().find(|policy| policy.reqids.contains(&reqid));
-    let moved = match record.tunnel.scope {
+    let moved = match sought.scope {
         Scope::Host => moved(),
         Scope::Client => None,
     };
-    match (record.tunnel.scope, moved) {
+    match (sought.scope, moved) {
         (Scope::Host, Some(policy)) => {
             PolicyState::Doubtful(PruneDoubt::OtherAddresses(policy.source, policy.destination))
         }
         // Given to another tunnel since.
-        (Scope::Client, Some(_)) | (_, None) => gone(life, kernel),
+        (Scope::Client, Some(_)) | (_, None) => state_of_removed(life, kernel),
     }
 }
 
-fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
+fn state_of_removed(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     match life {
         DaemonLife::Alive if kernel.policies.is_empty() => PolicyState::Doubtful(PruneDoubt::NoPolicies),
         DaemonLife::Alive | DaemonLife::Gone => PolicyState::Gone,
@@ -189,7 +234,7 @@ fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
 }
 
 /// Our network of a policy, and the peer's.
-fn ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
+fn policy_ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
     match policy.direction {
         XfrmDirection::Out => (policy.source, policy.destination),
         XfrmDirection::In | XfrmDirection::Forward => (policy.destination, policy.source),
@@ -197,7 +242,7 @@ fn ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
 }
 
 fn is_between(key: &TunnelKey, policy: &XfrmPolicy) -> bool {
-    let (local, remote) = ends(policy);
+    let (local, remote) = policy_ends(policy);
     covers(&key.local_client, local) && covers(&key.remote_client, remote)
 }
 
@@ -209,7 +254,7 @@ fn covers(network: &Network, part: IpNet) -> bool {
     }
 }
 
-fn bears(policy: &XfrmPolicy, tag: TunnelTag) -> bool {
+fn has_tag(policy: &XfrmPolicy, tag: TunnelTag) -> bool {
     match tag {
         TunnelTag::Marks(out, inbound) => policy.mark.is_some_and(|mark| [out, inbound].contains(&mark.value)),
         TunnelTag::IfId(number) => policy.if_id == number,

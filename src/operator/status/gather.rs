@@ -11,21 +11,22 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 
 use super::super::command_context::{CommandContext, rulesets};
-use super::super::prune::{PolicyState, PruneDoubt, policy_states};
+use super::super::prune::{PolicyState, PruneDoubt, SoughtTunnel, policy_states};
 use super::super::settings_changes::SettingsChanges;
 use super::problem::{Problem, ProblemKind, Severity, UNAPPLIED};
+use super::without_rules::add_without_rules;
 use crate::apply::{Context, Engine};
 use crate::files::read_plain;
 use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::operator::fix::Fix;
 use crate::plan::{PacketPath, TunnelId, TunnelRules};
-use crate::record::{ClearTextBlockRecord, NameUser, Record, Store, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, FailedUp, NameUser, Record, Store, TunnelRecord};
 use crate::resolver;
 use crate::selector::Network;
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
 use crate::updown_env::{ConnectionName, Tunnel};
-use crate::words::{counted, escaped, one_line};
+use crate::words::{counted_noun, escaped, one_line};
 
 /// What is, at one moment.
 #[derive(Debug, Default)]
@@ -40,6 +41,8 @@ pub(super) struct StatusReport {
     pub(super) settings: SettingsStatus,
     /// The tunnels on record, by name.
     pub(super) tunnels: Vec<TunnelStatus>,
+    /// Tunnels that are up and have no rules.
+    pub(super) without_rules: Vec<FailedUp>,
     /// The gateway's own part, family by family.
     pub(super) gateways: Vec<GatewayStatus>,
     /// The networks that are held apart.
@@ -78,41 +81,42 @@ impl StatusReport {
 }
 
 impl TunnelStatus {
-    /// Whether it is of a connection of this name: as the daemon calls it, or as its configuration
-    /// does.
-    pub(super) fn is_of(&self, name: &str) -> bool {
-        let connection = &self.record.tunnel.connection;
-        let configured = connection.configured();
-        connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
-    }
-
-    /// Whether somebody means it by this: its connection's name, its short one, a user or an
-    /// identity that has it up, a peer's address, its remote network, or an address in that.
+    /// Whether somebody means it by this: as [`is_called`], or by the short name of its record.
     pub(super) fn is_called(&self, name: &str) -> bool {
         let record = &self.record;
-        let about = &record.tunnel;
-        let network = &about.remote_client;
-        let is_in = name.parse::<IpAddr>().is_ok_and(|address| network.contains(address));
-        let is_network = name.parse::<Network>().is_ok_and(|other| other == *network);
-        let is_peer = |view: &Tunnel| {
-            view.user.as_ref().is_some_and(|user| user.as_str() == name)
-                || view.remote_id.as_str() == name
-                || view.remote_host.is_some_and(|host| name.parse() == Ok(host))
-        };
-        about.connection.as_str() == name
-            || record.id.as_str() == name
-            || is_in
-            || is_network
-            || record.views().iter().any(|(view, _)| is_peer(view))
+        record.id.as_str() == name || record.opener_views().iter().any(|(view, _)| is_called(view, name))
     }
 
-    /// Its connection, with the user or the network where the connection may have several.
-    pub(super) fn title(&self) -> String {
-        let about = &self.record.tunnel;
-        match &about.user {
-            Some(user) => format!("{} ({user})", about.connection),
-            None => format!("{} ({})", about.connection, about.remote_client),
-        }
+    fn title(&self) -> String {
+        title(&self.record.tunnel)
+    }
+}
+
+/// Whether a tunnel is of a connection of this name: as the daemon calls it, or as its
+/// configuration does.
+pub(super) fn is_of(tunnel: &Tunnel, name: &str) -> bool {
+    let connection = &tunnel.connection;
+    let configured = connection.configured();
+    connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
+}
+
+/// Whether somebody means a tunnel by this: its connection's name, a user or an identity that has
+/// it up, a peer's address, its remote network, or an address in that.
+pub(super) fn is_called(tunnel: &Tunnel, name: &str) -> bool {
+    let network = &tunnel.remote_client;
+    tunnel.connection.as_str() == name
+        || tunnel.user.as_ref().is_some_and(|user| user.as_str() == name)
+        || tunnel.remote_id.as_str() == name
+        || tunnel.remote_host.is_some_and(|host| name.parse() == Ok(host))
+        || name.parse::<IpAddr>().is_ok_and(|address| network.contains(address))
+        || name.parse::<Network>().is_ok_and(|other| other == *network)
+}
+
+/// A tunnel's connection, with the user or the network where the connection may have several.
+pub(super) fn title(tunnel: &Tunnel) -> String {
+    match &tunnel.user {
+        Some(user) => format!("{} ({user})", tunnel.connection),
+        None => format!("{} ({})", tunnel.connection, tunnel.remote_client),
     }
 }
 
@@ -156,7 +160,7 @@ pub(super) struct SettingsStatus {
 
 /// How long a tunnel must be up, and not called about, before a missing policy is a problem, in
 /// seconds: an SA ends before its `down` is called, and begins before its `up`.
-const POLICY_GRACE: u64 = 60;
+pub(super) const POLICY_GRACE: u64 = 60;
 
 /// How long an SA that ends is given to have its `down` called before policies are looked at a
 /// second time.
@@ -165,7 +169,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Looks at everything: one listing for each ruleset at most, a second one where something seems
 /// wrong.
 pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
-    let first = look(ground).map_err(|error| as_root(ground, error))?;
+    let first = gather_unsorted(ground).map_err(|error| as_root(ground, error))?;
     let is_unread = |problem: &Problem| problem.kind == ProblemKind::Unreadable;
     if first.problems.iter().any(is_unread) && !geteuid().is_root() {
         return Err(HookError::NotRoot);
@@ -180,7 +184,7 @@ pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookEr
     } else if first.is_ok() {
         return Ok(first);
     }
-    look(ground)
+    gather_unsorted(ground)
 }
 
 /// What cannot be read without root's rights is said to need them.
@@ -191,7 +195,7 @@ fn as_root(ground: &CommandContext<'_>, error: HookError) -> HookError {
     }
 }
 
-fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
+fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
@@ -205,7 +209,8 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     };
     let mut session = Engine::new(&store, &mut programs, ground.context());
     report.problems.extend(interrupted(&store)?);
-    report.problems.extend(owed(&store)?);
+    report.problems.extend(owed_problems(&store)?);
+    add_without_rules(&mut report, &store)?;
     add_name_servers(&mut report, &store)?;
     let mut loaded = Vec::new();
     for ruleset in rulesets {
@@ -322,13 +327,10 @@ fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
 /// Whether the kernel has the policies of the tunnels. What cannot be told is no problem, unless it
 /// has no policy at all.
 fn add_policies(report: &mut StatusReport) {
-    let records: Vec<_> = report
-        .tunnels
-        .iter()
-        .map(|tunnel| (tunnel.ruleset, &tunnel.record))
-        .collect();
+    let tunnels = report.tunnels.iter();
+    let sought: Vec<_> = tunnels.map(|tunnel| SoughtTunnel::from(&tunnel.record)).collect();
     // Without root, or without XFRM, nothing is known of any.
-    let Ok(states) = policy_states(&records) else {
+    let Ok(states) = policy_states(&sought) else {
         return;
     };
     let mut none_at_all = 0;
@@ -347,13 +349,17 @@ fn add_policies(report: &mut StatusReport) {
         if tunnel.policy_present == Some(false) && report.now.saturating_sub(called) > POLICY_GRACE {
             let text = format!("{}: stale: no IPsec policy in the kernel", tunnel.title());
             let problem = Problem::new(Severity::Error, ProblemKind::NoPolicy, text, Fix::PRUNE);
-            problems.push(problem.of(tunnel.ruleset).about(tunnel.record.id.as_str()));
+            problems.push(
+                problem
+                    .in_ruleset(tunnel.ruleset)
+                    .about_tunnel(tunnel.record.id.as_str()),
+            );
         }
     }
     if none_at_all > 0 {
         let text = format!(
             "{} up, and the kernel has no IPsec policy at all: traffic may leave unencrypted",
-            counted(none_at_all, "tunnel")
+            counted_noun(none_at_all, "tunnel")
         );
         let fix = "see ip xfrm policy; if they were flushed, restart the IKE daemon".to_owned();
         problems.push(Problem {
@@ -375,12 +381,12 @@ fn add_unapplied(report: &mut StatusReport, ground: &CommandContext<'_>, store: 
     let mut programs = ground.programs(store);
     let changes = know_recorded_tunnels(&mut context, store).and_then(|()| {
         let session = Engine::new(store, &mut programs, context);
-        let moves = Ruleset::all().map(|ruleset| session.moves(ruleset));
+        let moves = Ruleset::all_rulesets().map(|ruleset| session.has_other_layout(ruleset));
         let moves = moves.collect::<Result<Vec<_>, _>>()?.contains(&true);
-        Ok((SettingsChanges::of(&session.plan_start()?), moves))
+        Ok((SettingsChanges::from_changes(&session.plan_start()?), moves))
     });
     let Ok((changes, moves)) = changes else { return };
-    let mut lines = changes.lines();
+    let mut lines = changes.change_lines();
     if moves {
         lines.push("all rules: another place, mark or layout".to_owned());
     }
@@ -439,7 +445,7 @@ fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
     let rules = tunnel_rules
         .fragment(Table::Filter)
         .into_iter()
-        .flat_map(|piece| &piece.rules);
+        .flat_map(|fragment| &fragment.rules);
     let drops = rules.filter(|placed| placed.rule.target == Target::Drop);
     let counters = drops.filter_map(|placed| {
         let text = placed.rule.to_string();
@@ -471,7 +477,7 @@ fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>
     let chains = tunnel_rules
         .fragment(Table::Filter)
         .into_iter()
-        .flat_map(|piece| &piece.chains);
+        .flat_map(|fragment| &fragment.chains);
     for chain in chains {
         let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
         let is = |path: PacketPath| path.tag() == tag;
@@ -489,19 +495,19 @@ fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>
 
 fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {
     let text = format!("{ruleset}: {error}");
-    Problem::new(Severity::Unknown, ProblemKind::Unreadable, text, Fix::CHECK).of(ruleset)
+    Problem::new(Severity::Unknown, ProblemKind::Unreadable, text, Fix::CHECK).in_ruleset(ruleset)
 }
 
 fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
     Ok(store.journal()?.map(|journal| {
         let text = format!("{}: a previous run was interrupted", journal.ruleset);
-        Problem::new(Severity::Error, ProblemKind::Interrupted, text, Fix::RESTORE).of(journal.ruleset)
+        Problem::new(Severity::Error, ProblemKind::Interrupted, text, Fix::RESTORE).in_ruleset(journal.ruleset)
     }))
 }
 
 /// Downs that are still to be executed.
-fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
-    let owed = store.owed()?.into_iter().map(|owed| {
+fn owed_problems(store: &Store) -> Result<Vec<Problem>, HookError> {
+    let owed = store.owed_downs()?.into_iter().map(|owed| {
         let (text, fix) = match owed.tunnel {
             Some(tunnel) => (
                 format!(
@@ -530,5 +536,9 @@ fn orphan(tunnel: &TunnelStatus) -> Option<Problem> {
     let daemon = tunnel.record.daemon.filter(|_| tunnel.daemon_runs == Some(false))?;
     let text = format!("{}: its IKE daemon (pid {}) has exited", tunnel.title(), daemon.pid);
     let problem = Problem::new(Severity::Error, ProblemKind::Stale, text, Fix::PRUNE);
-    Some(problem.of(tunnel.ruleset).about(tunnel.record.id.as_str()))
+    Some(
+        problem
+            .in_ruleset(tunnel.ruleset)
+            .about_tunnel(tunnel.record.id.as_str()),
+    )
 }
