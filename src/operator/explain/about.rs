@@ -17,32 +17,30 @@ use crate::settings::{Nat, Policy};
 use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
 use crate::words::{span, wrapped};
 
-/// How wide a line is, in characters.
-const WIDTH: usize = 80;
-
 /// All sentences about a tunnel.
 pub(super) fn text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
     let FoundTunnel { ruleset: book, record } = found;
     let allow = &record.effective_policy().allow;
-    let mut text = format!(
-        "{} ({}, {}): allows {allow}\n",
+    let head = format!(
+        "{} ({}, {}): allows {allow}",
         record.key.connection, record.id, book.ruleset
     );
-    text.push_str(&section("", &setting(scene, record)));
-    text.push_str(&section("", &who(scene, record)));
-    text.push_str(&section("ALLOWED", &flows(book, record)));
-    text.push_str(&section("ALSO", &besides(record)));
-    text.push_str(&section("UNENCRYPTED", &in_clear(scene, found)));
+    let mut text = wrapped(&[head], scene.width - 4).join("\n    ") + "\n";
+    text.push_str(&section(scene.width, "", &setting(scene, record)));
+    text.push_str(&section(scene.width, "", &who(scene, record)));
+    text.push_str(&section(scene.width, "ALLOWED", &flows(book, record)));
+    text.push_str(&section(scene.width, "ALSO", &besides(record)));
+    text.push_str(&section(scene.width, "UNENCRYPTED", &in_clear(scene, found)));
     text
 }
 
-fn section(title: &str, sentences: &[String]) -> String {
+fn section(width: usize, title: &str, sentences: &[String]) -> String {
     let mut text = String::new();
     if !title.is_empty() && !sentences.is_empty() {
         let _ = writeln!(text, "\n{title}");
     }
     for sentence in sentences {
-        for (number, line) in wrapped(std::slice::from_ref(sentence), WIDTH - 4).iter().enumerate() {
+        for (number, line) in wrapped(std::slice::from_ref(sentence), width - 4).iter().enumerate() {
             let indentation = if number == 0 { "  " } else { "    " };
             let _ = writeln!(text, "{indentation}{line}");
         }

@@ -20,8 +20,7 @@ use crate::record::{Record, TunnelRecord};
 use crate::selector::{Family, Traffic};
 use crate::words::{counted, one_line, wrapped};
 
-/// How wide a line is, and the words at the beginning of one, in characters.
-const WIDTH: usize = 80;
+/// How wide the words at the beginning of a line are, in characters.
 const LABEL: usize = 9;
 
 /// So many tunnels that a packet fits are answered for one by one.
@@ -47,14 +46,14 @@ impl Answer {
     }
 
     /// The verdict in its colour, then the lines, folded where they are too long.
-    fn text(&self, colours: Colours) -> String {
-        let head = wrapped(std::slice::from_ref(&self.head), WIDTH);
+    fn text(&self, colours: Colours, width: usize) -> String {
+        let head = wrapped(std::slice::from_ref(&self.head), width - 4);
         let mut text = head.join("\n    ") + "\n";
         if let Some((tone, end)) = self.tone.zip(self.head.find(':')) {
             text = painted(&self.head[..end], tone, colours) + &text[end..];
         }
         for (label, line) in &self.lines {
-            for (number, line) in wrapped(std::slice::from_ref(line), WIDTH - LABEL - 2)
+            for (number, line) in wrapped(std::slice::from_ref(line), width - LABEL - 2)
                 .iter()
                 .enumerate()
             {
@@ -115,7 +114,7 @@ pub(super) fn text(
             answer.add("note", text);
         }
     }
-    let texts = answers.iter().map(|answer| answer.text(colours));
+    let texts = answers.iter().map(|answer| answer.text(colours, scene.width));
     texts.collect::<Vec<_>>().join("\n")
 }
 
@@ -225,7 +224,7 @@ impl AnswerContext<'_> {
     }
 
     fn add_rule(&self, answer: &mut Answer, rule: String) {
-        let fits = LABEL + 2 + rule.len() + MORE.len() <= WIDTH;
+        let fits = LABEL + 2 + rule.len() + MORE.len() <= self.scene.width;
         match (self.detail, fits) {
             (Detail::Full, _) => answer.add("rule", rule),
             (Detail::Summary, true) => answer.add("rule", rule + MORE),
@@ -470,13 +469,13 @@ mod tests {
 
     #[test]
     fn the_verdict_is_coloured_where_colours_are_wanted_and_only_there() {
-        let coloured = answer().text(Colours::Wanted);
+        let coloured = answer().text(Colours::Wanted, 80);
         assert!(
             coloured.starts_with("\u{1b}[1;31mDROPPED by pluto-updown\u{1b}[0m: word"),
             "{coloured:?}"
         );
         for colours in [Colours::Unwanted, Colours::Unknown] {
-            let text = answer().text(colours);
+            let text = answer().text(colours, 80);
             assert!(
                 text.starts_with("DROPPED by pluto-updown: word") && !text.contains('\u{1b}'),
                 "{text:?}"
@@ -486,9 +485,12 @@ mod tests {
 
     #[test]
     fn every_line_is_folded_below_its_own_text() {
-        let text = answer().text(Colours::Unknown);
+        for width in [40, 60, 80, 120] {
+            let text = answer().text(Colours::Unknown, width);
+            assert!(text.lines().all(|line| line.len() <= width), "{width}: {text}");
+        }
+        let text = answer().text(Colours::Unknown, 80);
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
         assert!(lines[1].starts_with("    word"), "{text}");
         assert!(lines.iter().any(|line| line.starts_with("  fix      do do")), "{text}");
         assert!(lines.iter().any(|line| line.starts_with("           do do")), "{text}");

@@ -16,6 +16,7 @@ use crate::operator::Detail;
 use crate::plan::{Endpoint, PacketCtState, seen_from_destination};
 use crate::record::TunnelRecord;
 use crate::selector::Traffic;
+use crate::words::wrapped;
 
 /// How many ways are told. More tunnels than that for one packet are named one by one.
 const TOLD: usize = 24;
@@ -74,7 +75,8 @@ fn in_book(
             source, destination, ..
         } = question;
         let told = kinds::packets(kind, book.ruleset.family);
-        let _ = writeln!(text, "{}: {source} -> {destination}, {told}", book.ruleset);
+        let head = format!("{}: {source} -> {destination}, {told}", book.ruleset);
+        let _ = writeln!(text, "{}", folded(&head, book.width));
         for way in ways.iter().take(TOLD) {
             text.push_str(&told_way(book, question, kind, way));
         }
@@ -86,21 +88,32 @@ fn in_book(
 }
 
 fn told_way(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> String {
-    let mut text = format!("\n{}\n", way.title);
-    text.push_str(&line("kernel", &hooks(way)));
+    let mut text = format!("\n{}\n", folded(&way.title, book.width));
+    text.push_str(&line("kernel", &hooks(way), book.width));
     for note in notes(book, question, kind, way) {
-        text.push_str(&line("note", &note));
+        text.push_str(&line("note", &note, book.width));
     }
     let mut before: Option<String> = None;
     for connection in moments(kind, book.ruleset.family) {
         let told = told_moment(book, question, kind, way, *connection);
         let _ = match &before {
-            Some(before) if *before == told => writeln!(text, "  {}: the same", phase(*connection)),
-            Some(_) | None => write!(text, "  {}:\n{told}", phase(*connection)),
+            Some(before) if *before == told => {
+                let line = format!("  {}: the same", phase(*connection));
+                writeln!(text, "{}", folded(&line, book.width))
+            }
+            Some(_) | None => {
+                let line = format!("  {}:", phase(*connection));
+                write!(text, "{}\n{told}", folded(&line, book.width))
+            }
         };
         before = Some(told);
     }
     text
+}
+
+/// A line of its own in lines that fit, the later ones indented.
+fn folded(line: &str, width: usize) -> String {
+    wrapped(&[line.to_owned()], width - 4).join("\n    ")
 }
 
 /// So many rules can decide over one packet, and are told. Where it is more, too little is known of
@@ -125,18 +138,18 @@ fn told_moment(
     };
     let mut text = String::new();
     for fate in &fates {
-        text.push_str(&line("verdict", &told(fate, fates.len() == 1)));
+        text.push_str(&line("verdict", &told(fate, fates.len() == 1), book.width));
         if !is_vague {
-            text.push_str(&details(&fate.trace));
+            text.push_str(&details(&fate.trace, book.width));
         }
     }
     if is_vague {
-        text.push_str(&line("note", "name a service to see the rule"));
+        text.push_str(&line("note", "name a service to see the rule", book.width));
     }
     for other in others(&traces, family) {
         let by = rule(&other.trace).map_or_else(String::new, |rule| format!(" by {rule}"));
         let told = format!("{}{by}, had tunnels come up in another order", told(&other, true));
-        text.push_str(&line("or", &told));
+        text.push_str(&line("or", &told, book.width));
     }
     text
 }

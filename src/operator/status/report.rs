@@ -2,13 +2,13 @@
 
 use super::Colours;
 use super::blocks;
-use super::columns::{Cell, TableColumn, lines};
 use super::figures::{Earlier, allowed, short, traffic};
 use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus, is_called};
 use super::problem::{Problem, Severity, grouped};
-use super::screen::ScreenSize;
 use crate::operator::Detail;
+use crate::operator::columns::{Cell, TableColumn, lines};
 use crate::operator::paint::{Tone, painted};
+use crate::operator::screen_size::ScreenSize;
 use crate::record::{NameServerMeans, NameUser};
 use crate::settings::Allow;
 use crate::words::{counted, span};
