@@ -41,25 +41,25 @@ impl Page {
 }
 
 /// Draws it in lines of at most so many characters.
-pub(super) fn draw(diagram: &Diagram, width: usize) -> String {
+pub(super) fn draw_text(diagram: &Diagram, width: usize) -> String {
     let page = Page::new(width);
     let mut lines = wrapped(std::slice::from_ref(&diagram.title), page.width);
     lines.push(String::new());
     for stop in &diagram.before {
-        lines.extend(boxed(stop, page.width));
+        lines.extend(box_lines(stop, page.width));
         lines.push(marks(&[(page.middle(), '|')]));
     }
     if !diagram.before.is_empty() {
         lines.push(fork(page));
     }
     let goes_on = if diagram.after.is_empty() { ' ' } else { '|' };
-    lines.extend(ways(page, &diagram.ways, goes_on));
+    lines.extend(branch_lines(page, &diagram.ways, goes_on));
     if !diagram.after.is_empty() {
         lines.push(fork(page));
     }
     for stop in &diagram.after {
         lines.push(marks(&[(page.middle(), 'v')]));
-        lines.extend(boxed(stop, page.width));
+        lines.extend(box_lines(stop, page.width));
     }
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -88,7 +88,7 @@ fn fork(page: Page) -> String {
         .collect()
 }
 
-fn boxed(stop: &Stop, width: usize) -> Vec<String> {
+fn box_lines(stop: &Stop, width: usize) -> Vec<String> {
     let inner = width - 4;
     let edge = format!("+{}+", "-".repeat(width - 2));
     let mut lines = vec![edge.clone()];
@@ -103,7 +103,7 @@ fn boxed(stop: &Stop, width: usize) -> Vec<String> {
 
 /// The two ways beside each other. Where they meet again, the shorter one's line goes on to the end
 /// of the other.
-fn ways(page: Page, ways: &[Branch; 2], goes_on: char) -> Vec<String> {
+fn branch_lines(page: Page, ways: &[Branch; 2], goes_on: char) -> Vec<String> {
     let [one, other] = ways.each_ref().map(|branch| column(page, branch));
     let height = one.len().max(other.len());
     let filled = |column: &[String], number: usize| {
@@ -124,7 +124,7 @@ fn column(page: Page, branch: &Branch) -> Vec<String> {
     }
     for stop in &branch.stops {
         lines.push(marks(&[(page.half / 2, 'v')]));
-        lines.extend(boxed(stop, page.half));
+        lines.extend(box_lines(stop, page.half));
     }
     lines
 }

@@ -1,9 +1,9 @@
 //! The tunnels to choose from.
 
 use super::find::FoundTunnel;
-use crate::operator::columns::{Cell, TableColumn, lines};
+use crate::operator::columns::{Cell, TableColumn, table_lines};
 use crate::operator::status::in_order;
-use crate::words::{counted, wrapped};
+use crate::words::{counted_noun, wrapped};
 
 /// What can be asked of them.
 const USAGE: [(&str, &str); 2] = [
@@ -15,10 +15,10 @@ const USAGE: [(&str, &str); 2] = [
 ];
 
 /// All of them, and what can be asked.
-pub(super) fn all(found: Vec<FoundTunnel<'_>>, width: usize) -> String {
+pub(super) fn tunnel_list(found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     let head = match found.len() {
         0 => "no tunnel is up\n".to_owned(),
-        number => format!("{} up\n{}", counted(number, "tunnel"), rows(found, width)),
+        number => format!("{} up\n{}", counted_noun(number, "tunnel"), family_rows(found, width)),
     };
     head + "\n" + &usage(width)
 }
@@ -36,13 +36,13 @@ fn usage(width: usize) -> String {
 
 /// Those of one connection, of which one is to be named.
 pub(super) fn of_connection(name: &str, found: Vec<FoundTunnel<'_>>, width: usize) -> String {
-    let number = counted(found.len(), "tunnel");
+    let number = counted_noun(found.len(), "tunnel");
     let head = wrapped(&[format!("{number} of {name}; name one by its short name")], width);
-    format!("{}\n{}", head.join("\n"), rows(found, width))
+    format!("{}\n{}", head.join("\n"), family_rows(found, width))
 }
 
 /// One line each: the short name, the user or else the identity, the far network, what is allowed.
-fn rows(mut found: Vec<FoundTunnel<'_>>, width: usize) -> String {
+fn family_rows(mut found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     found.sort_by(|a, b| in_order(a.record, b.record));
     let column = |heading, least, most| TableColumn { heading, least, most };
     let columns = [
@@ -51,14 +51,14 @@ fn rows(mut found: Vec<FoundTunnel<'_>>, width: usize) -> String {
         column("REMOTE NET", 16, 18),
         column("ALLOW", 6, width),
     ];
-    let rows: Vec<_> = found.iter().map(row).collect();
-    lines(&columns, &rows, width)
+    let rows: Vec<_> = found.iter().map(tunnel_row).collect();
+    table_lines(&columns, &rows, width)
         .iter()
         .map(|line| format!("{line}\n"))
         .collect()
 }
 
-fn row(found: &FoundTunnel<'_>) -> Vec<Cell> {
+fn tunnel_row(found: &FoundTunnel<'_>) -> Vec<Cell> {
     let record = found.record;
     let tunnel = &record.tunnel;
     let whose = tunnel
