@@ -114,6 +114,29 @@ pub fn wrapped(texts: &[String], width: usize) -> Vec<String> {
     lines
 }
 
+/// A line in lines of at most so many characters, the later ones indented. No word is broken: it
+/// may be an address.
+#[must_use]
+pub fn folded(text: &str, width: usize) -> Vec<String> {
+    let indent = text.len() - text.trim_start().len();
+    let mut lines = Vec::new();
+    let mut line = " ".repeat(indent);
+    let mut is_empty = true;
+    for word in text.split_whitespace() {
+        if !is_empty && line.len() + 1 + word.len() > width {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent + 4)));
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

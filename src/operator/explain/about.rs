@@ -15,7 +15,7 @@ use crate::record::{ClearTextBlockRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::{Nat, Policy};
 use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
-use crate::words::{duration_text, wrapped};
+use crate::words::{duration_text, folded, wrapped};
 
 /// All sentences about a tunnel.
 pub(super) fn tunnel_text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
@@ -25,7 +25,7 @@ pub(super) fn tunnel_text(scene: &RecordView, found: &FoundTunnel<'_>) -> String
         "{} ({}, {}): allows {allow}",
         record.key.connection, record.id, book.ruleset
     );
-    let mut text = wrapped(&[head], scene.width - 4).join("\n    ") + "\n";
+    let mut text = folded(&head, scene.width).join("\n") + "\n";
     text.push_str(&section(scene.width, "", &setting(scene, record)));
     text.push_str(&section(scene.width, "", &opener_lines(scene, record)));
     text.push_str(&section(scene.width, "ALLOWED", &flows(book, record)));

@@ -18,7 +18,7 @@ use crate::operator::paint::{Tone, painted};
 use crate::plan::{ConnectionDirection, Packet, PacketCtState, seen_from_destination};
 use crate::record::{Record, TunnelRecord};
 use crate::selector::{Family, Traffic};
-use crate::words::{counted_noun, one_line, wrapped};
+use crate::words::{counted_noun, folded, one_line, wrapped};
 
 /// How wide the words at the beginning of a line are, in characters.
 const LABEL: usize = 9;
@@ -47,8 +47,7 @@ impl Answer {
 
     /// The verdict in its colour, then the lines, folded where they are too long.
     fn answer_text(&self, colours: Colours, width: usize) -> String {
-        let head = wrapped(std::slice::from_ref(&self.head), width - 4);
-        let mut text = head.join("\n    ") + "\n";
+        let mut text = folded(&self.head, width).join("\n") + "\n";
         if let Some((tone, end)) = self.tone.zip(self.head.find(':')) {
             text = painted(&self.head[..end], tone, colours) + &text[end..];
         }

@@ -4,7 +4,7 @@ use super::record_view::RulesetView;
 use crate::netfilter::{Counters, IptablesSave, SavedTable, Table, normalize};
 use crate::operator::fix::Fix;
 use crate::plan::{DecidingRule, Drift, DriftKind};
-use crate::words::{counted_noun, one_line, wrapped};
+use crate::words::{counted_noun, folded, one_line, wrapped};
 
 /// What the kernel holds of a ruleset.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>, widt
         .flat_map(|line| wrapped(std::slice::from_ref(line), width - 2));
     let lines: String = lines.map(|line| format!("  {line}\n")).collect();
     Some(KernelWarning {
-        text: format!("{}\n{lines}\n", wrapped(&[title.to_owned()], width).join("\n    ")),
+        text: format!("{}\n{lines}\n", folded(title, width).join("\n")),
         code,
     })
 }

@@ -16,7 +16,7 @@ use crate::operator::Detail;
 use crate::plan::{Endpoint, PacketCtState, seen_from_destination};
 use crate::record::TunnelRecord;
 use crate::selector::Traffic;
-use crate::words::wrapped;
+use crate::words::folded;
 
 /// How many ways are told. More tunnels than that for one packet are named one by one.
 const TOLD: usize = 24;
@@ -76,7 +76,7 @@ fn in_book(
         } = question;
         let moment = kinds::packets(kind, book.ruleset.family);
         let head = format!("{}: {source} -> {destination}, {moment}", book.ruleset);
-        let _ = writeln!(text, "{}", folded(&head, book.width));
+        let _ = writeln!(text, "{}", folded(&head, book.width).join("\n"));
         for way in ways.iter().take(TOLD) {
             text.push_str(&route_text(book, question, kind, way));
         }
@@ -88,7 +88,7 @@ fn in_book(
 }
 
 fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> String {
-    let mut text = format!("\n{}\n", folded(&way.title, book.width));
+    let mut text = format!("\n{}\n", folded(&way.title, book.width).join("\n"));
     text.push_str(&labelled_line("kernel", &hooks(way), book.width));
     for note in packet_notes(book, question, kind, way) {
         text.push_str(&labelled_line("note", &note, book.width));
@@ -99,7 +99,7 @@ fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &
         let _ = match &before {
             Some(before) if *before == moment => {
                 let line = format!("  {}: the same", phase(*connection));
-                writeln!(text, "{}", folded(&line, book.width))
+                writeln!(text, "{}", folded(&line, book.width).join("\n"))
             }
             Some(_) | None => {
                 let line = format!("  {}:", phase(*connection));
@@ -107,18 +107,13 @@ fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &
                     text,
                     "{}
 {moment}",
-                    folded(&line, book.width)
+                    folded(&line, book.width).join("\n")
                 )
             }
         };
         before = Some(moment);
     }
     text
-}
-
-/// A line of its own in lines that fit, the later ones indented.
-fn folded(line: &str, width: usize) -> String {
-    wrapped(&[line.to_owned()], width - 4).join("\n    ")
 }
 
 /// So many rules can decide over one packet, and are told. Where it is more, too little is known of
