@@ -549,6 +549,7 @@ fn no_path_is_told_of_rules_that_an_older_version_installed() {
 }
 
 /// What it writes to a terminal of so many columns.
+#[expect(clippy::disallowed_methods, reason = "tests start programs")]
 fn on_terminal(fakes: &Fakes, columns: usize, words: &[&str]) -> String {
     let line = fakes.hook().option("--root", fakes.path("root")).line(&[]);
     let line: Vec<_> = line.iter().map(|word| word.to_str().expect("plain text")).collect();
