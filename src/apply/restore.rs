@@ -1,4 +1,4 @@
-//! What the kernel holds, brought to what the record says.
+//! Compares the kernel's rules with the record, and repairs them.
 
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
@@ -10,25 +10,26 @@ use crate::netfilter::{Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, 
 use crate::plan::{DesiredState, Drift, DriftKind, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
 use crate::record::{FORMAT, Journal, Record, RecordError, Recovery};
 
-/// How often what the kernel holds is compared anew, if it changes while it is being set right.
+/// How many times the comparison is repeated if the kernel's rules change during the repair.
 const TRIES: usize = 3;
 
-/// How many rules the kernel is asked for that are spelt otherwise than we write them. Each costs a
-/// run of iptables; what is not asked counts as changed, which is mended by writing it again.
+/// How many rules are checked in the kernel because it lists them in another form than they were
+/// written. Each check costs a run of iptables; rules beyond that count as changed, and are written
+/// again.
 const ASKED: usize = 64;
 
-/// What the record wants of a ruleset beside what the kernel lists.
+/// The comparison of a ruleset's record with the kernel's listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// What is on record.
+    /// The records.
     pub entries: Vec<Record>,
-    /// What the record wants.
+    /// The desired state by the records.
     pub wanted: DesiredState,
-    /// What the kernel lists.
+    /// The kernel's listing.
     pub saved: IptablesSave,
-    /// What differs.
+    /// The differences.
     pub drifts: Vec<Drift>,
-    stands: Vec<RuleProbe>,
+    confirmed: Vec<RuleProbe>,
 }
 
 impl<T: Tables> Engine<'_, T> {
@@ -52,10 +53,10 @@ impl<T: Tables> Engine<'_, T> {
         if installed.is_older() {
             return Ok(Comparison::older(entries, wanted, &listed?));
         }
-        self.compared(ruleset, entries, wanted, &listed?)
+        self.compare_listing(ruleset, entries, wanted, &listed?)
     }
 
-    fn compared(
+    fn compare_listing(
         &mut self,
         ruleset: Ruleset,
         entries: Vec<Record>,
@@ -64,29 +65,29 @@ impl<T: Tables> Engine<'_, T> {
     ) -> Result<Comparison, ApplyError> {
         let saved = IptablesSave::parse(listed);
         let mut drifts = detect_drift(&wanted, &saved, &[]);
-        let mut stands = Vec::new();
+        let mut confirmed = Vec::new();
         if !drifts.is_empty() {
             for question in rule_probes(&wanted, &saved).into_iter().take(ASKED) {
-                if self.holds(ruleset, &question)? {
-                    stands.push(question);
+                if self.kernel_has_rule(ruleset, &question)? {
+                    confirmed.push(question);
                 }
             }
-            drifts = detect_drift(&wanted, &saved, &stands);
+            drifts = detect_drift(&wanted, &saved, &confirmed);
         }
         Ok(Comparison {
             entries,
             wanted,
             saved,
             drifts,
-            stands,
+            confirmed,
         })
     }
 
-    /// Brings a ruleset to what the record says, and returns what was wrong with it. What is right
-    /// is not touched.
+    /// Repairs a ruleset to match the record, and returns the differences. Correct rules are not
+    /// touched.
     ///
-    /// It takes one run of `iptables-restore`, and of what that commits for a table only the last
-    /// thing lets anything through.
+    /// It runs `iptables-restore` once, and of the commits for a table only the last one adds jumps
+    /// to the new chains.
     ///
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
@@ -104,24 +105,24 @@ impl<T: Tables> Engine<'_, T> {
                 return Ok(found);
             }
             match self.tables.resume(ruleset, &restore_text(&sections)) {
-                // Somebody has changed what was listed.
+                // The rules have changed since the listing.
                 Err(error) if may_be_drift(&error) => {}
                 other => return Ok(other.map(|()| found)?),
             }
         }
-        self.rebuild(&whole(ruleset, tables), &[], &[])?;
+        self.rebuild(&whole_tables_journal(ruleset, tables), &[], &[])?;
         Ok(found)
     }
 
-    /// Brings a ruleset to what is wanted. What is right is not touched.
+    /// Repairs a ruleset to match a desired state. Correct rules are not touched.
     pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let listed = self.tables.save_all(ruleset)?;
-        let comparison = self.compared(ruleset, Vec::new(), wanted, &listed)?;
+        let comparison = self.compare_listing(ruleset, Vec::new(), wanted, &listed)?;
         self.write_differences(ruleset, &comparison)
     }
 
-    /// The same where many rules differ because they are to be others now: the kernel is not asked
-    /// for each whether it stands in another spelling, and what does is written again.
+    /// The same for a new desired state in which many rules differ: the kernel is not asked whether
+    /// it lists each of them in another form; rules that it does are written again.
     pub(super) fn change_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
         let comparison = Comparison {
@@ -129,7 +130,7 @@ impl<T: Tables> Engine<'_, T> {
             drifts: detect_drift(&wanted, &saved, &[]),
             wanted,
             saved,
-            stands: Vec::new(),
+            confirmed: Vec::new(),
         };
         self.write_differences(ruleset, &comparison)
     }
@@ -142,19 +143,19 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// What sets right what a comparison has found.
+    /// The commands that repair the differences.
     ///
     /// # Errors
-    /// If the plan does not stand its own check.
+    /// If the plan fails its own check.
     pub fn reconcile_sections(&self, ruleset: Ruleset, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
         let Comparison {
             entries: _,
             wanted,
             saved,
             drifts,
-            stands,
+            confirmed,
         } = comparison;
-        let sections = checked(reconcile(wanted, saved, stands, drifts))?;
+        let sections = checked(reconcile(wanted, saved, confirmed, drifts))?;
         let has = |table, chain: &ChainName| {
             saved
                 .table(table)
@@ -163,10 +164,9 @@ impl<T: Tables> Engine<'_, T> {
         Ok(staged(ruleset, sections, has))
     }
 
-    /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test`
-    /// would not do: the one of nft looks at no rule then. A section of nothing but this writes
-    /// nothing.
-    fn holds(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
+    /// Asks the kernel whether a rule exists, however it lists it. `iptables-restore --test` is not
+    /// enough: iptables-nft checks no rule then. A section with only a check changes nothing.
+    fn kernel_has_rule(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
         let RuleProbe { table, chain, rule } = question.clone();
         let commands = vec![RestoreCommand::Check(Chain::Own(chain), rule)];
         match self
@@ -181,7 +181,7 @@ impl<T: Tables> Engine<'_, T> {
 }
 
 impl Comparison {
-    /// What an older version has put in is not compared, rule by rule, with what this one would.
+    /// The comparison for rules in an older layout, which are not compared rule by rule.
     fn older(entries: Vec<Record>, wanted: DesiredState, listed: &str) -> Self {
         Self {
             entries,
@@ -191,7 +191,7 @@ impl Comparison {
                 table: Table::Filter,
                 kind: DriftKind::OlderLayout,
             }],
-            stands: Vec::new(),
+            confirmed: Vec::new(),
         }
     }
 }
@@ -200,8 +200,8 @@ fn all_rules(entries: &[Record]) -> Vec<TunnelRules> {
     entries.iter().map(|entry| entry.tunnel_rules().clone()).collect()
 }
 
-/// A change of everything in these tables.
-fn whole(ruleset: Ruleset, tables: BTreeSet<Table>) -> Journal {
+/// The journal of a change of all rules in these tables.
+fn whole_tables_journal(ruleset: Ruleset, tables: BTreeSet<Table>) -> Journal {
     Journal {
         format: FORMAT,
         ruleset,

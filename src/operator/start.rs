@@ -8,22 +8,23 @@ mod last_good;
 mod late_rules;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::thread::sleep;
 
-use log::{error, warn};
+use log::error;
 
 use super::command_context::{CommandContext, print};
 use super::settings_changes::SettingsChanges;
 use super::{Consent, Detail};
-use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
+use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, Note, StartReport};
 use crate::cli::{Mode, Options};
-use crate::hook::{HookError, close_late, know_recorded_tunnels};
+use crate::hook::{HookError, clear_dead_routes, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{LOCK_PAUSE, Record, Store};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
-use crate::words::counted;
+use crate::words::counted_noun;
 use last_good::LastGood;
 pub(super) use late_rules::tunnels_without_rules;
 use late_rules::{LateRules, install_late};
@@ -51,18 +52,18 @@ pub(super) struct StartRequest {
 /// Makes everything as it is set, and says what stands. Returns the exit code.
 pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookError> {
     let StartRequest { occasion, detail, .. } = asked;
-    let last_good = LastGood::of(&options.root, options.config.as_deref());
+    let last_good = LastGood::for_config(&options.root, options.config.as_deref());
     match (Settings::load_with_text(options.config.as_deref()), occasion) {
         (Ok((settings, text)), _) => {
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
                 refuse_openings(options)?;
             }
-            let code = apply(options, settings, detail)?;
+            let code = apply(options, settings, detail, occasion)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
-                warn!(
-                    "{}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
+                error!(
+                    "start: WARNING: {}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
                     last_good.path().display()
                 );
             }
@@ -84,7 +85,7 @@ fn start_without_settings(
     error!("start: {broken}");
     match last_good.load() {
         Ok(Some(settings)) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: applied the last valid settings instead: {}",
                 last_good.path().display()
@@ -99,7 +100,7 @@ fn start_without_settings(
         .and_then(|text| only_ipsec(&text))
     {
         Some(settings) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: no valid settings are saved; installed only-ipsec of the file with the error, and nothing else"
             );
@@ -125,7 +126,7 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
         &mut programs,
         context(&ground, &store, Some(Settings::default()))?,
     );
-    match SettingsChanges::of(&session.plan_start()?).openings() {
+    match SettingsChanges::from_changes(&session.plan_start()?).openings() {
         None => Ok(()),
         Some(openings) => Err(HookError::Refused(format!(
             "{DEFAULT_PATH} is not there, so {openings}; name the file with --config, or use --force"
@@ -135,27 +136,31 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
 
 /// Makes everything as it is set. Returns the exit code: 1 if a tunnel that is up is still without
 /// rules.
-fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, HookError> {
+fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasion) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
         let late = late_lines(&ground);
-        show(&ground, Some(settings), |session| {
+        show_changes(&ground, Some(settings), |session| {
             plan_start(session, detail).map(|text| late + &text)
         })?;
         return Ok(0);
     }
     let parts = start_in_parts(&ground, &settings)?;
-    let mut tunnels = SettingsChanges::of(&parts).tunnels();
+    let mut tunnels = SettingsChanges::from_changes(&parts).tunnels();
     let mut late = LateRules::default();
     let mut started = in_session(&ground, Some(settings.clone()), |session| {
-        tunnels = tunnels.max(SettingsChanges::of(&session.plan_start()?).tunnels());
+        tunnels = tunnels.max(SettingsChanges::from_changes(&session.plan_start()?).tunnels());
         let started = session.start()?;
+        let notes = session.notes().iter();
+        notes
+            .filter(|note| is_worth_a_warning(note, occasion, &options.root))
+            .for_each(|note| error!("start: WARNING: {note}"));
         late = install_late(&ground, session, &settings);
         let standing = session.installed_records()?;
         Ok(StartReport { standing, ..started })
     })?;
     started.changed.extend(parts.iter().map(|part| part.ruleset));
-    let standing = words(&started.standing, tunnels);
+    let standing = installed_words(&started.standing, tunnels);
     let mut text = match (changed(&started).is_some() || late.installed > 0, standing.is_empty()) {
         (false, true) => "no gateway rules configured, nothing to do\n".to_owned(),
         (false, false) => format!("nothing to change: {standing}\n"),
@@ -163,7 +168,7 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, Ho
         (true, false) => format!("applied: {standing}\n"),
     };
     if late.installed > 0 {
-        let tunnels = counted(late.installed, "tunnel");
+        let tunnels = counted_noun(late.installed, "tunnel");
         // Writing into a String cannot fail.
         let _ = writeln!(text, "installed the rules of {tunnels} up without");
     }
@@ -179,6 +184,16 @@ fn late_lines(ground: &CommandContext<'_>) -> String {
         format!("# {connection} ({network}): up without rules, they would be installed\n")
     });
     lines.collect()
+}
+
+fn is_worth_a_warning(note: &Note, occasion: Occasion, root: &Path) -> bool {
+    match note {
+        // At boot the administrator's firewall comes later.
+        Note::NoUserJump(..) => occasion == Occasion::Change,
+        // With the module, and without the family, it is disabled (ipv6.disable=1).
+        Note::NoFamily(_) => !root.join("sys/module/ipv6").exists(),
+        Note::NotExempt(_) | Note::Conflict { .. } | Note::BlockHasNoEffect { .. } => true,
+    }
 }
 
 /// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
@@ -200,7 +215,7 @@ fn start_in_parts(ground: &CommandContext<'_>, settings: &Settings) -> Result<Ve
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        show(&ground, None, plan_stop)?;
+        show_changes(&ground, None, plan_stop)?;
         return Ok(0);
     }
     let started = in_session(&ground, None, |session| session.stop())?;
@@ -237,14 +252,14 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 /// code: 1 if nothing was blocked by that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
-    if let (Mode::DryRun, Some(blocked)) = (options.mode, blocked(which)) {
-        show(&ground, None, |session| {
+    if let (Mode::DryRun, Some(blocked)) = (options.mode, parse_blocked(which)) {
+        show_changes(&ground, None, |session| {
             text_of("unblock", session, session.plan_unblock(&blocked)?)
         })?;
         return Ok(0);
     }
     let mut unblocked = Vec::new();
-    let started = match blocked(which) {
+    let started = match parse_blocked(which) {
         Some(blocked) => in_session(&ground, None, |session| {
             unblocked = blocked_pairs(&session.plan_unblock(&blocked)?);
             session.unblock(&blocked)
@@ -283,13 +298,13 @@ fn blocked_pairs(changes: &[Change]) -> Vec<String> {
 fn left_blocked(number: usize) -> String {
     match number {
         0 => "none left blocked".to_owned(),
-        _ => format!("{} of networks left blocked", counted(number, "pair")),
+        _ => format!("{} of networks left blocked", counted_noun(number, "pair")),
     }
 }
 
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no
 /// name at all, which lifts everything.
-fn blocked(which: Option<&str>) -> Option<Blocked> {
+fn parse_blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
     let connection = ConnectionName::new(text.as_bytes()).ok()?;
     let network = text.parse().ok();
@@ -311,12 +326,13 @@ fn in_session_with<R>(
     context: impl FnOnce(&Store) -> Result<Context, HookError>,
     change: impl FnOnce(&mut Session<'_>) -> Result<R, ApplyError>,
 ) -> Result<R, HookError> {
-    let store = ground.open()?;
+    let store = ground.open_store()?;
     let mut programs = ground.programs(&store);
     let context = context(&store)?;
+    clear_dead_routes(&store, None, ground.now, |error| error!("{error}"));
     let mut session = Engine::new(&store, &mut programs, context);
     let changed = session.housekeep().and_then(|()| change(&mut session));
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     drop(store);
     close_late(ground.options, ground.namespace);
     let changed = changed?;
@@ -325,7 +341,7 @@ fn in_session_with<R>(
 }
 
 /// Prints what a command would change, and changes nothing.
-fn show(
+fn show_changes(
     ground: &CommandContext<'_>,
     settings: Option<Settings>,
     plan: impl FnOnce(&mut Session<'_>) -> Result<String, ApplyError>,
@@ -348,8 +364,8 @@ fn show(
 /// What `start` would change: with [`Detail::Full`] also the text for iptables-restore.
 fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, ApplyError> {
     let mut text = String::new();
-    for ruleset in Ruleset::all() {
-        if session.moves(ruleset)? {
+    for ruleset in Ruleset::all_rulesets() {
+        if session.has_other_layout(ruleset)? {
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
@@ -358,7 +374,7 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
         }
     }
     let changes = session.plan_start()?;
-    for line in SettingsChanges::of(&changes).lines() {
+    for line in SettingsChanges::from_changes(&changes).change_lines() {
         let _ = writeln!(text, "# {line}");
     }
     match detail {
@@ -413,12 +429,12 @@ fn changed(started: &StartReport) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn words(standing: &InstalledRecords, changed: usize) -> String {
+fn installed_words(standing: &InstalledRecords, changed: usize) -> String {
     let gateway = (standing.gateways > 0).then(|| "gateway rules".to_owned());
-    let blocked = (standing.clear_text_blocks > 0).then(|| counted(standing.clear_text_blocks, "blocked pair"));
+    let blocked = (standing.clear_text_blocks > 0).then(|| counted_noun(standing.clear_text_blocks, "blocked pair"));
     let up = (standing.tunnels > 0).then(|| match changed {
-        0 => counted(standing.tunnels, "tunnel"),
-        _ => format!("{} ({changed} changed)", counted(standing.tunnels, "tunnel")),
+        0 => counted_noun(standing.tunnels, "tunnel"),
+        _ => format!("{} ({changed} changed)", counted_noun(standing.tunnels, "tunnel")),
     });
     let words: Vec<_> = gateway.into_iter().chain(blocked).chain(up).collect();
     words.join(", ")
@@ -430,9 +446,9 @@ mod tests {
 
     #[test]
     fn a_name_that_nobody_can_have_lifts_nothing() {
-        assert_eq!(blocked(Some(&"a".repeat(1025))), None);
-        assert_eq!(blocked(Some("")), None);
-        assert_eq!(blocked(None), Some(Blocked::All));
+        assert_eq!(parse_blocked(Some(&"a".repeat(1025))), None);
+        assert_eq!(parse_blocked(Some("")), None);
+        assert_eq!(parse_blocked(None), Some(Blocked::All));
     }
 
     #[test]
@@ -446,7 +462,7 @@ mod tests {
             let connection = ConnectionName::new(text.as_bytes()).unwrap();
             let network = text.parse().ok();
             assert_eq!(network.is_some(), is_network, "{text}");
-            assert_eq!(blocked(Some(text)), Some(Blocked::By { connection, network }));
+            assert_eq!(parse_blocked(Some(text)), Some(Blocked::By { connection, network }));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Everything anew, from the record, whatever the kernel still holds of it.
+//! Rebuilds all rules from the record, whatever the kernel still has of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,13 @@ use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{BuiltIn, RestoreCommand, SavedTable, Section, Table};
 use crate::settings::JumpPlace;
 
-/// What makes the kernel hold exactly these tunnels, given what it holds of ours now in each of
-/// these tables; a table that is not listed is not touched.
+/// The commands after which the kernel has exactly these rules, given the present listing of each
+/// table; a table that is not listed is not touched.
 ///
-/// Chains of ours that stand are emptied and filled again, and those that belong to no tunnel are
-/// removed. In the built-in chains a missing jump of ours is put in, a second one taken out, and
-/// one that is to come first put first again if others have been put before it. The filter table
-/// comes first: what it lets in by mistake must not wait for the others.
+/// Existing chains of this program are emptied and filled again, and those that no record needs are
+/// deleted. In the built-in chains a missing jump is added, a second one deleted, and a jump that
+/// is to be first is moved if other rules are before it. The filter table comes first: packets that
+/// it accepts by mistake must not wait for the other tables.
 #[must_use]
 pub fn rebuild(
     all_rules: &[TunnelRules],
@@ -29,8 +29,7 @@ pub fn rebuild(
     sections.filter(|section| !section.commands.is_empty()).collect()
 }
 
-/// The same, but our jumps go from where they stand to another place. One of the administrator's
-/// stays.
+/// Like [`rebuild`], but moves the jumps to another position. The administrator's jump stays.
 #[must_use]
 pub fn move_jumps(
     all_rules: &[TunnelRules],
@@ -46,11 +45,11 @@ pub fn move_jumps(
             ..to
         },
     );
-    let standing = listings.get(&Table::Filter).cloned().unwrap_or_default();
+    let listed = listings.get(&Table::Filter).cloned().unwrap_or_default();
     let filter = sections.iter_mut().find(|section| section.table == Table::Filter);
     if let Some(section) = filter {
         for built_in in Table::Filter.built_in() {
-            move_jump(&mut section.commands, *built_in, &standing, from, to);
+            move_jump(&mut section.commands, *built_in, &listed, from, to);
         }
     }
     sections
@@ -59,12 +58,12 @@ pub fn move_jumps(
 fn move_jump(
     commands: &mut Vec<RestoreCommand>,
     built_in: BuiltIn,
-    standing: &SavedTable,
+    listed: &SavedTable,
     from: JumpConfig,
     to: JumpConfig,
 ) {
     let rule = base_chain_jump(built_in);
-    if from.place(Table::Filter) != JumpPlace::Own && standing.plain_jumps(built_in, &base_chain(built_in)) > 0 {
+    if from.place(Table::Filter) != JumpPlace::Own && listed.plain_jumps(built_in, &base_chain(built_in)) > 0 {
         commands.push(RestoreCommand::Delete(built_in.into(), rule.clone()));
     }
     match to.place(Table::Filter) {
@@ -74,8 +73,8 @@ fn move_jump(
     }
 }
 
-/// What takes away the chains that stood only for jumps of the administrator's, where no rule leads
-/// to them any more.
+/// The commands that delete the chains that existed only for the administrator's jumps, if no rule
+/// jumps to them.
 #[must_use]
 pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
@@ -94,12 +93,12 @@ pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
         .collect()
 }
 
-/// Whether a table holds the chains and the jumps of these layouts and no others of ours, as far as
-/// a listing tells.
+/// Whether a table has the chains and the jumps of these rules and no other chains of this program,
+/// as far as the listing shows.
 #[must_use]
 pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &SavedTable, jump_config: JumpConfig) -> bool {
     let desired = DesiredState::from_rules(all_rules, jump_config);
-    let standing: BTreeSet<_> = listing
+    let listed_chains: BTreeSet<_> = listing
         .own_chains()
         .filter(|chain| !jump_config.keeps_chain(table, chain))
         .collect();
@@ -113,7 +112,7 @@ pub fn is_installed(all_rules: &[TunnelRules], table: Table, listing: &SavedTabl
     };
     let chains = desired.chains(table).map(|(name, _)| name);
     let chains: BTreeSet<_> = chains.filter(|chain| !jump_config.keeps_chain(table, chain)).collect();
-    chains == standing.iter().collect() && table.built_in().iter().all(has_jumps)
+    chains == listed_chains.iter().collect() && table.built_in().iter().all(has_jumps)
 }
 
 fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> Vec<RestoreCommand> {
@@ -145,11 +144,11 @@ fn rebuild_table(desired: &DesiredState, table: Table, listing: &SavedTable) -> 
     commands
 }
 
-/// Whether our jump is to come before all other rules, and somebody has put one before it since.
+/// Whether the jump should be first, and another rule is before it.
 fn is_overtaken(built_in: BuiltIn, place: JumpPlace, listing: &SavedTable) -> bool {
     match place {
         JumpPlace::First => !listing.starts_with_jump(built_in, &base_chain(built_in)),
-        // Rules are added behind it all the time.
+        // Rules after a last jump are common, and no reason to move it.
         JumpPlace::Last | JumpPlace::Own => false,
     }
 }
@@ -163,9 +162,9 @@ fn reconcile_jump(
     listing: &SavedTable,
 ) {
     let rule = base_chain_jump(built_in);
-    let standing = listing.plain_jumps(built_in, &base_chain(built_in));
-    let kept = usize::from(is_wanted && standing > 0 && !is_overtaken(built_in, place, listing));
-    for _ in kept..standing {
+    let installed = listing.plain_jumps(built_in, &base_chain(built_in));
+    let kept = usize::from(is_wanted && installed > 0 && !is_overtaken(built_in, place, listing));
+    for _ in kept..installed {
         commands.push(RestoreCommand::Delete(built_in.into(), rule.clone()));
     }
     let add = match place {

@@ -1,4 +1,4 @@
-//! From what is not as it should be to the commands that set it right, and nothing else.
+//! Turns drift into the commands that repair it, and no others.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,21 @@ use crate::netfilter::{
 };
 use crate::settings::JumpPlace;
 
-/// What sets these tables right. From a chain of ours what is foreign is taken out, and what is
-/// missing is put in; if that will not do, it is emptied and filled again, with what its rules have
-/// counted (ip6tables-nft 1.8.9 and older begins at zero there, whatever it is told). All others,
-/// and the administrator's rules, are not touched. A chain that nobody needs goes, unless a rule of
-/// the administrator's leads to it: then it stays, empty.
+/// The commands that repair these tables. Unexpected rules in a chain of this program are deleted,
+/// and missing ones added. If that is not enough, the chain is emptied and filled again, and its
+/// rules keep their counters (ip6tables-nft 1.8.9 and older ignores them and starts from zero). All
+/// other chains, and the administrator's rules, are not touched. A chain that no record needs is
+/// deleted, unless a rule of the administrator's jumps to it: then it stays, empty.
 ///
-/// The filter table comes first: what it lets in by mistake must not wait for the others.
+/// The filter table comes first: packets that it accepts by mistake must not wait for the other
+/// tables.
 #[must_use]
-pub fn reconcile(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe], drifts: &[Drift]) -> Vec<Section> {
+pub fn reconcile(
+    desired: &DesiredState,
+    saved: &IptablesSave,
+    confirmed: &[RuleProbe],
+    drifts: &[Drift],
+) -> Vec<Section> {
     let nothing = SavedTable::default();
     let sections = Table::ALL.map(|table| {
         let kinds: Vec<_> = drifts
@@ -28,7 +34,7 @@ pub fn reconcile(desired: &DesiredState, saved: &IptablesSave, stands: &[RulePro
             .map(|drift| &drift.kind)
             .collect();
         let listed = saved.table(table).unwrap_or(&nothing);
-        let commands = reconcile_table(desired, table, listed, stands, &kinds);
+        let commands = reconcile_table(desired, table, listed, confirmed, &kinds);
         Section { table, commands }
     });
     sections
@@ -41,17 +47,17 @@ fn reconcile_table(
     desired: &DesiredState,
     table: Table,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
     kinds: &[&DriftKind],
 ) -> Vec<RestoreCommand> {
     let orphan: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
     for name in drifted_chains(desired, table, kinds) {
-        if let Some(patch) = patch_chain(desired, table, &name, listed, stands) {
+        if let Some(patch) = patch_chain(desired, table, &name, listed, confirmed) {
             rules.extend(patch);
         } else {
             commands.push(RestoreCommand::NewChain(name.clone()));
-            rules.extend(refill_chain(desired, table, &name, listed, stands));
+            rules.extend(refill_chain(desired, table, &name, listed, confirmed));
         }
     }
     commands.extend(orphan.iter().copied().cloned().map(RestoreCommand::Flush));
@@ -84,7 +90,7 @@ fn drifted_chains(desired: &DesiredState, table: Table, kinds: &[&DriftKind]) ->
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..)
             | DriftKind::Misplaced(..)
-            | DriftKind::NoUserJump(_) => {}
+            | DriftKind::NoUserJump(..) => {}
         }
     }
     broken
@@ -102,19 +108,19 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
         | DriftKind::NoJump(_)
         | DriftKind::Jumps(..)
         | DriftKind::Misplaced(..)
-        | DriftKind::NoUserJump(_) => None,
+        | DriftKind::NoUserJump(..) => None,
     }
 }
 
-/// What takes foreign rules out of a chain and puts those in that others have put before or behind
-/// the chain's own; what stands is not touched then. Nothing, where that would not do: where the
-/// chain's own rules are missing, or the order has to change.
+/// The commands that delete unexpected rules from a chain, and add missing rules before or after
+/// the chain's own; installed rules are not touched. `None` if that is not enough: if own rules of
+/// the chain are missing, or the order has to change.
 fn patch_chain(
     desired: &DesiredState,
     table: Table,
     name: &ChainName,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
 ) -> Option<Vec<RestoreCommand>> {
     let chain = desired
         .desired_chain(table, name)
@@ -122,16 +128,16 @@ fn patch_chain(
     let matched = MatchedRules::new(
         chain,
         listed.rules(name.as_str()),
-        &confirmed_rules(table, name, stands),
+        &confirmed_rules(table, name, confirmed),
     );
     if !matched.is_in_order(chain) {
         return None;
     }
-    // To take out one of two alike would take the first, which may be ours.
+    // iptables deletes the first of two equal rules, which may be the expected one.
     let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
-    let ours: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
-    let strike = |line: &SavedRule| {
-        let is_double = ours.contains(&normalize(&line.text));
+    let desired_texts: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
+    let delete = |line: &SavedRule| {
+        let is_double = desired_texts.contains(&normalize(&line.text));
         (!is_double).then(|| RestoreCommand::DeleteText(name.clone(), line.text.clone()))
     };
     // What opens something is only put into a chain that is filled from the start.
@@ -145,31 +151,31 @@ fn patch_chain(
         (!opens(rule)).then_some(())?;
         chain.insertion(name, rule)
     };
-    let strikes = matched.unexpected().map(strike);
+    let strikes = matched.unexpected().map(delete);
     strikes.chain(matched.missing.iter().map(put)).collect()
 }
 
-/// The rules of a chain that the kernel says stand, however it lists them.
-fn confirmed_rules<'s>(table: Table, name: &ChainName, stands: &'s [RuleProbe]) -> Vec<&'s Rule> {
-    stands
+/// The rules of a chain that the kernel has confirmed, however it lists them.
+fn confirmed_rules<'s>(table: Table, name: &ChainName, confirmed: &'s [RuleProbe]) -> Vec<&'s Rule> {
+    confirmed
         .iter()
         .filter(|probe| probe.table == table && probe.chain == *name)
         .map(|probe| &probe.rule)
         .collect()
 }
 
-/// All the rules of a chain. What stood in it goes on counting from what it had when it was listed.
+/// All rules of a chain. Rules that were installed keep the counters of the listing.
 fn refill_chain(
     desired: &DesiredState,
     table: Table,
     name: &ChainName,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
 ) -> Vec<RestoreCommand> {
     let Some(chain) = desired.desired_chain(table, name) else {
         return Vec::new();
     };
-    let answers = confirmed_rules(table, name, stands);
+    let answers = confirmed_rules(table, name, confirmed);
     let counters = MatchedRules::new(chain, listed.rules(name.as_str()), &answers).counters();
     chain
         .rules()
@@ -184,8 +190,8 @@ fn refill_chain(
         .collect()
 }
 
-/// Sets the jump from a built-in chain right. One that has to move, or that stands several times,
-/// is taken out and put in anew. One of the administrator's is not touched.
+/// The commands that repair the jump in a built-in chain. A jump that has to move, or that exists
+/// several times, is deleted and added again. The administrator's jump is not touched.
 fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<RestoreCommand> {
     let add = match desired.jump_config.place(table) {
         JumpPlace::First => RestoreCommand::Insert,
@@ -213,11 +219,11 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
         | DriftKind::Order(_)
-        | DriftKind::NoUserJump(_) => Vec::new(),
+        | DriftKind::NoUserJump(..) => Vec::new(),
     }
 }
 
-/// Whether a rule is the one that we put into a built-in chain.
+/// Whether a rule is this program's jump in a built-in chain.
 fn is_own_jump(table: Table, chain: &str, rule: &SavedRule, target: &ChainName) -> bool {
     let meant = table.built_in().iter().find(|built_in| built_in.name() == chain);
     meant.is_some_and(|built_in| base_chain(*built_in) == *target) && rule.is_plain_jump(target)

@@ -34,7 +34,7 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
         .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Xfrm)]));
     let mut interfaces = Vec::new();
     let answered = NetlinkSocket::open().and_then(|mut connection| {
-        connection.list(RouteNetlinkMessage::GetLink(request), |link| {
+        connection.list_answers(RouteNetlinkMessage::GetLink(request), |link| {
             interfaces.extend(xfrm_interface(&link));
         })
     });
@@ -55,7 +55,7 @@ pub fn interface_names() -> Result<Vec<Interface>, NetlinkError> {
     let mut names = Vec::new();
     let answered = NetlinkSocket::open().and_then(|mut connection| {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        connection.list(request, |link| names.extend(name(&link)))
+        connection.list_answers(request, |link| names.extend(name(&link)))
     });
     match answered {
         Ok(()) => Ok(names),
@@ -147,7 +147,7 @@ mod tests {
         let mut links = Vec::new();
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let mut connection = NetlinkSocket::open().unwrap();
-        connection.list(request, |link| links.push(link)).unwrap();
+        connection.list_answers(request, |link| links.push(link)).unwrap();
         let loopback = |answer: &RouteNetlinkMessage| match answer {
             RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&LinkAttribute::IfName("lo".to_owned())),
             _ => false,

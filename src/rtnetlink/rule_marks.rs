@@ -31,7 +31,7 @@ pub fn marked_rules() -> Result<Vec<MarkedRule>, NetlinkError> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RuleMessage::default();
             request.header.family = family;
-            connection.list(RouteNetlinkMessage::GetRule(request), |answer| {
+            connection.list_answers(RouteNetlinkMessage::GetRule(request), |answer| {
                 rules.extend(marked_rule(&answer));
             })?;
         }

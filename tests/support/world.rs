@@ -102,6 +102,8 @@ pub struct EmulatedTables {
     pub chance: Option<Chance>,
     /// What the last restore was given.
     pub last_text: String,
+    /// The family that the kernel does not have.
+    pub lacks_family: Option<Family>,
 }
 
 impl EmulatedTables {
@@ -142,8 +144,11 @@ impl EmulatedTables {
 }
 
 impl Tables for EmulatedTables {
-    fn default_backend(&self, _family: Family) -> Result<Backend, TablesError> {
-        Ok(self.default)
+    fn default_backend(&self, family: Family) -> Result<Backend, TablesError> {
+        match self.lacks_family == Some(family) {
+            true => Err(TablesError::NoFamily(family)),
+            false => Ok(self.default),
+        }
     }
 
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
@@ -226,6 +231,8 @@ pub struct World {
     pub connected: Vec<ipnet::IpNet>,
     /// What a `down` is told of them that asks.
     pub ask_connected: Option<fn() -> Option<Vec<ipnet::IpNet>>>,
+    /// What any call is told of the path to a peer that asks.
+    pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// What the calls have said to whoever runs the machine.
     pub notes: Vec<String>,
     pub path_mtus: BTreeMap<IpAddr, u16>,
@@ -246,6 +253,7 @@ impl Default for World {
             fates: VecDeque::new(),
             chance: None,
             last_text: String::new(),
+            lacks_family: None,
         };
         Self {
             folder: scratch(),
@@ -254,6 +262,7 @@ impl Default for World {
             interfaces: Vec::new(),
             connected: Vec::new(),
             ask_connected: None,
+            ask_path_mtu: None,
             notes: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
@@ -265,19 +274,19 @@ impl Default for World {
 
 impl World {
     /// One hook call, as the program makes it.
-    pub fn call(&mut self, duty: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
-        let context = match duty {
+    pub fn call(&mut self, firewall_action: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
+        let context = match firewall_action {
             FirewallAction::Open(_) => self.caller(),
             FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
         };
-        let done = self.work_with(context, |session| match duty {
-            FirewallAction::Open(tunnel) => session.open(tunnel).map(Some),
-            FirewallAction::Close(tunnel) => session.close(tunnel).map(Some),
+        let done = self.work_with(context, |session| match firewall_action {
+            FirewallAction::Open(tunnel) => session.open_tunnel(tunnel).map(Some),
+            FirewallAction::Close(tunnel) => session.close_tunnel(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
         });
-        match (done, duty) {
+        match (done, firewall_action) {
             (Err(error), FirewallAction::Close(tunnel)) if !self.began => {
-                let store = Store::peek(&self.folder.path().join("state"), 1);
+                let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
                 Err(note_down(&store, tunnel, error))
             }
             (done, _) => done,
@@ -292,6 +301,7 @@ impl World {
             connected: Some(self.connected.clone()),
             ask_connected: None,
             path_mtus: self.path_mtus.clone(),
+            ask_path_mtu: self.ask_path_mtu,
             settings: self.settings.clone(),
             settings_origin: self.settings_origin,
         }
@@ -303,6 +313,7 @@ impl World {
             daemon: self.daemon,
             now: 1_700_000_000,
             ask_connected: self.ask_connected,
+            ask_path_mtu: self.ask_path_mtu,
             settings_origin: SettingsOrigin::Record,
             ..Context::default()
         }
@@ -356,7 +367,7 @@ impl World {
 
     /// Every tunnel on record, by its name, and how many times it is up.
     pub fn recorded(&self) -> BTreeMap<String, u32> {
-        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let tunnels = self
             .tables
             .books
@@ -367,13 +378,13 @@ impl World {
 
     /// Every tunnel on record, by its name, and who has it up.
     pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
-        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let records = self
             .tables
             .books
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
-        let openers = |record: &TunnelRecord| record.views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
+        let openers = |record: &TunnelRecord| record.opener_views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
         records
             .map(|record| (record.id.to_string(), openers(&record)))
             .collect()
@@ -392,13 +403,13 @@ impl World {
         work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
     ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
+        let store = Store::open_locked(&self.folder.path().join("state"), 1, deadline)?;
         let mut session = Engine::new(&store, &mut self.tables, caller);
         let kept = session.housekeep();
         self.began = kept.is_ok();
         let result = kept.and_then(|()| work(&mut session));
         self.notes.extend(session.notes().iter().map(ToString::to_string));
-        store.tidy()?;
+        store.remove_unused()?;
         result
     }
 
@@ -420,7 +431,7 @@ pub fn nat_left_alone() -> Settings {
 }
 
 /// What a call with these variables, one `NAME=value` a line, asks of the firewall.
-pub fn duty(variables: &str) -> FirewallAction {
+pub fn firewall_action(variables: &str) -> FirewallAction {
     let pairs = variables.lines().filter_map(|line| line.trim().split_once('='));
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     read_event(&RawEnv::new([], pairs))
@@ -430,7 +441,7 @@ pub fn duty(variables: &str) -> FirewallAction {
 
 /// The tunnel that a call with these variables is about.
 pub fn tunnel(variables: &str) -> Tunnel {
-    match duty(variables) {
+    match firewall_action(variables) {
         FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
         FirewallAction::Nothing => panic!("a verb without a tunnel"),
     }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
-use crate::support::world::{Fate, World, duty, libreswan, strongswan, tunnel, with};
+use crate::support::world::{Fate, World, firewall_action, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, Context, Engine};
 use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::Drift;
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 const BOOK: Ruleset = Ruleset {
     backend: Backend::Nft,
@@ -18,7 +18,7 @@ const BOOK: Ruleset = Ruleset {
 
 fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
     let deadline = Instant::now() + Duration::from_secs(10);
-    let store = Store::open(&world.folder.path().join("state"), 1, deadline)?;
+    let store = Store::open_locked(&world.folder.path().join("state"), 1, deadline)?;
     let caller = Context {
         now: 1_700_000_000,
         ..Context::default()
@@ -26,7 +26,7 @@ fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
     let mut session = Engine::new(&store, &mut world.tables, caller);
     session.recover()?;
     let drifts = session.reconcile(BOOK)?;
-    store.tidy()?;
+    store.remove_unused()?;
     Ok(drifts)
 }
 
@@ -207,6 +207,34 @@ fn a_refusal_that_passes_is_tried_again() {
 }
 
 /// So many tunnels that their chains are made in several commits.
+/// As at boot, where another firewall loads its rules at the same moment.
+#[test]
+fn a_first_up_that_is_refused_is_tried_once_more() {
+    for backend in [Backend::Nft, Backend::Legacy] {
+        for tunnel in tunnels() {
+            let mut world = World::default();
+            world.tables.default = backend;
+            world.tables.fates = [Fate::Refused].into();
+            world.up(&tunnel);
+            let mut fresh = World::default();
+            fresh.tables.default = backend;
+            fresh.up(&tunnel);
+            assert_eq!(
+                sorted(&mut world),
+                sorted(&mut fresh),
+                "{backend}, {}",
+                tunnel.connection
+            );
+            world.down(&tunnel);
+            assert!(world.is_forgotten());
+            world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused, Fate::Refused].into();
+            let up = FirewallAction::Open(Box::new(tunnel));
+            world.call(&up).expect_err("it is refused again and again");
+            assert!(world.is_forgotten());
+        }
+    }
+}
+
 fn crowd() -> World {
     let mut world = World::default();
     for number in 0..300 {
@@ -276,7 +304,7 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
         world.down(&late);
         book(&mut world).wipe();
         world.tables.fates.extend([Fate::Refused, fate]);
-        let _ = world.call(&duty(&strongswan(
+        let _ = world.call(&firewall_action(&strongswan(
             "up-client",
             "late",
             999,

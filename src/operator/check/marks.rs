@@ -38,7 +38,7 @@ pub(super) fn findings(bit: MarkBit, books: &[(Ruleset, Comparison)]) -> Vec<Fin
         .flat_map(|(ruleset, comparison)| rules(bit, *ruleset, comparison));
     let policies = policies().unwrap_or_default();
     let marked = policies.iter().find(|policy| is_marked(bit, policy)).map(|policy| {
-        Finding::note(
+        Finding::note_finding(
             format_args!(
                 "the IPsec policy {} - {} asks for bit {bit} of the mark",
                 policy.source, policy.destination
@@ -49,7 +49,7 @@ pub(super) fn findings(bit: MarkBit, books: &[(Ruleset, Comparison)]) -> Vec<Fin
     });
     let routing = marked_rules().unwrap_or_default().into_iter();
     let routing = routing.filter(|rule| uses_bit(bit, rule.mark)).map(|rule| {
-        Finding::note(
+        Finding::note_finding(
             format_args!(
                 "ip rule: {}: fwmark {} uses bit {bit} of the mark",
                 rule.priority, rule.mark
@@ -77,7 +77,7 @@ fn of_file(bit: MarkBit, file: &Path, text: &str) -> Vec<Finding> {
     marks
         .filter(|(.., mark)| uses_bit(bit, *mark))
         .map(|(line, key, mark)| {
-            Finding::note(
+            Finding::note_finding(
                 format_args!("{}:{line}: {key} = {mark} uses bit {bit} of the mark", file.display()),
                 WHY,
                 FIX,
@@ -94,7 +94,7 @@ pub(super) fn interfaces(bit: MarkBit, books: &[(Ruleset, Comparison)]) -> Vec<F
     named_alike(&of_tunnels, &names)
         .into_iter()
         .map(|(name, tunnels)| {
-            Finding::note(
+            Finding::note_finding(
                 format_args!("the interface {name} is named like {tunnels}, a tunnel's, and is no tunnel's"),
                 &format!(
                     "your own rules decide about packets that leave a tunnel by it, and bit {bit} of the mark is cleared from packets that come in by it"
@@ -130,7 +130,7 @@ fn rules(bit: MarkBit, ruleset: Ruleset, comparison: &Comparison) -> Vec<Finding
         let others = saved.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
         for (chain, rule) in others.flat_map(|(name, rules)| rules.iter().map(move |rule| (name, rule))) {
             if uses(bit, &rule.text) {
-                findings.push(Finding::note(
+                findings.push(Finding::note_finding(
                     format_args!("{ruleset} {table}: -A {chain} {} uses bit {bit} of the mark", rule.text),
                     WHY,
                     FIX,
@@ -156,7 +156,7 @@ fn uses(bit: MarkBit, rule: &str) -> bool {
     words.windows(2).any(|pair| match pair {
         [option, bits] if OPTIONS.contains(option) => {
             let (value, mask) = bits.split_once('/').unwrap_or((bits, "0xffffffff"));
-            let parsed = |text: &str| number(text).unwrap_or_default();
+            let parsed = |text: &str| parse_number(text).unwrap_or_default();
             let [value, mask] = match *option {
                 "--nfmask" => [0, parsed(bits)],
                 _ => [parsed(value), parsed(mask)],
@@ -167,7 +167,7 @@ fn uses(bit: MarkBit, rule: &str) -> bool {
     })
 }
 
-fn number(text: &str) -> Option<u32> {
+fn parse_number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),

@@ -1,7 +1,8 @@
 //! Whether a tunnel on record is still up, by the policies that the kernel holds. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -9,7 +10,7 @@ use crate::plan::TunnelKey;
 use crate::record::{DaemonProcess, FailedUp, TunnelRecord};
 use crate::selector::{Interface, Network};
 use crate::updown_env::{SaMatch, Scope};
-use crate::xfrm::{XfrmDirection, XfrmPolicy};
+use crate::xfrm::{XfrmDirection, XfrmPolicy, XfrmSa};
 
 /// What the kernel's policies of a device's packets bear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl KernelPolicies {
     pub(super) fn new(policies: Vec<XfrmPolicy>, tags: BTreeMap<Interface, TunnelTag>) -> Self {
         let mut by_remote: HashMap<_, Vec<_>> = HashMap::new();
         for (number, policy) in policies.iter().enumerate() {
-            by_remote.entry(ends(policy).1).or_default().push(number);
+            by_remote.entry(policy_ends(policy).1).or_default().push(number);
         }
         Self {
             policies,
@@ -45,7 +46,7 @@ impl KernelPolicies {
     }
 
     /// The policies between a tunnel's networks.
-    fn between(&self, key: &TunnelKey) -> Vec<&XfrmPolicy> {
+    fn policies_between(&self, key: &TunnelKey) -> Vec<&XfrmPolicy> {
         let is_its = |policy: &&XfrmPolicy| is_between(key, policy);
         match &key.remote_client {
             Network::Prefix(prefix) => {
@@ -74,7 +75,9 @@ pub(super) enum DaemonLife {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operator) struct SoughtTunnel {
     key: TunnelKey,
-    reqid: Option<u32>,
+    pub(super) reqid: Option<u32>,
+    /// The addresses of its peers.
+    peers: BTreeSet<IpAddr>,
     pub(super) interface: Option<Interface>,
     scope: Scope,
     pub(super) daemon: Option<DaemonProcess>,
@@ -85,6 +88,7 @@ impl From<&TunnelRecord> for SoughtTunnel {
         Self {
             key: record.key.clone(),
             reqid: record.reqid(),
+            peers: record.peers(),
             interface: record.tunnel_rules.interface.clone(),
             scope: record.tunnel.scope,
             daemon: record.daemon,
@@ -101,6 +105,7 @@ impl From<&FailedUp> for SoughtTunnel {
         Self {
             key: TunnelKey::from_tunnel(&failed.tunnel),
             reqid,
+            peers: failed.tunnel.remote_host.into_iter().collect(),
             interface,
             scope: failed.tunnel.scope,
             daemon: failed.daemon,
@@ -127,6 +132,9 @@ pub(in crate::operator) enum PruneDoubt {
     /// There is a policy with its number, but between other addresses: strongSwan moves tunnels
     /// between hosts and calls nobody.
     OtherAddresses(IpNet, IpNet),
+    /// There is an SA with its number, to or from its peer, and no policy of it (strongSwan's
+    /// `policies = no`).
+    NoPolicyButSa,
     /// There is no policy at all, and yet the daemon runs: it keeps them elsewhere, or somebody has
     /// flushed them.
     NoPolicies,
@@ -143,6 +151,7 @@ impl fmt::Display for PruneDoubt {
                 f,
                 "the kernel has a policy with its reqid, but from {source} to {destination}: has it moved?"
             ),
+            Self::NoPolicyButSa => f.write_str("the kernel has its SA, but no policy (policies = no?)"),
             Self::NoPolicies => f.write_str(
                 "its daemon runs, but the kernel has no IPsec policy at all: were they flushed, or are they in another network namespace?",
             ),
@@ -158,13 +167,13 @@ impl fmt::Display for PruneDoubt {
 /// packet and no tunnel. Where no number is known, a policy between the networks will do that bears
 /// what the device's packets bear.
 pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
-    let between = kernel.between(&sought.key);
+    let between = kernel.policies_between(&sought.key);
     let stands = match (sought.reqid, &sought.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
         (Some(reqid), _) => return without(sought, reqid, life, &between, kernel),
         (None, Some(device)) => {
             let tag = kernel.tags.get(device);
-            between.iter().any(|policy| tag.is_none_or(|tag| bears(policy, *tag)))
+            between.iter().any(|policy| tag.is_none_or(|tag| has_tag(policy, *tag)))
         }
         (None, None) => between
             .iter()
@@ -172,7 +181,19 @@ pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &Ker
     };
     match stands {
         true => PolicyState::Up,
-        false => gone(life, kernel),
+        false => state_of_removed(life, kernel),
+    }
+}
+
+/// What becomes of a tunnel of which the kernel has no policy, by the SAs with its reqid.
+pub(super) fn sa_state(sought: &SoughtTunnel, state: PolicyState, sas: &[XfrmSa]) -> PolicyState {
+    let is_its = |sa: &XfrmSa| {
+        let mut ends = [sa.source, sa.destination].into_iter();
+        ends.any(|end| sought.peers.contains(&end))
+    };
+    match state {
+        PolicyState::Gone if sas.iter().any(is_its) => PolicyState::Doubtful(PruneDoubt::NoPolicyButSa),
+        PolicyState::Up | PolicyState::Gone | PolicyState::Doubtful(_) => state,
     }
 }
 
@@ -201,11 +222,11 @@ fn without(
             PolicyState::Doubtful(PruneDoubt::OtherAddresses(policy.source, policy.destination))
         }
         // Given to another tunnel since.
-        (Scope::Client, Some(_)) | (_, None) => gone(life, kernel),
+        (Scope::Client, Some(_)) | (_, None) => state_of_removed(life, kernel),
     }
 }
 
-fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
+fn state_of_removed(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     match life {
         DaemonLife::Alive if kernel.policies.is_empty() => PolicyState::Doubtful(PruneDoubt::NoPolicies),
         DaemonLife::Alive | DaemonLife::Gone => PolicyState::Gone,
@@ -213,7 +234,7 @@ fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
 }
 
 /// Our network of a policy, and the peer's.
-fn ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
+fn policy_ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
     match policy.direction {
         XfrmDirection::Out => (policy.source, policy.destination),
         XfrmDirection::In | XfrmDirection::Forward => (policy.destination, policy.source),
@@ -221,7 +242,7 @@ fn ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
 }
 
 fn is_between(key: &TunnelKey, policy: &XfrmPolicy) -> bool {
-    let (local, remote) = ends(policy);
+    let (local, remote) = policy_ends(policy);
     covers(&key.local_client, local) && covers(&key.remote_client, remote)
 }
 
@@ -233,7 +254,7 @@ fn covers(network: &Network, part: IpNet) -> bool {
     }
 }
 
-fn bears(policy: &XfrmPolicy, tag: TunnelTag) -> bool {
+fn has_tag(policy: &XfrmPolicy, tag: TunnelTag) -> bool {
     match tag {
         TunnelTag::Marks(out, inbound) => policy.mark.is_some_and(|mark| [out, inbound].contains(&mark.value)),
         TunnelTag::IfId(number) => policy.if_id == number,
