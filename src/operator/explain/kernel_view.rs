@@ -114,7 +114,7 @@ fn is_about_all(kind: &DriftKind) -> bool {
         DriftKind::OlderLayout
         | DriftKind::Nothing(_)
         | DriftKind::NoJump(_)
-        | DriftKind::NoUserJump(_)
+        | DriftKind::NoUserJump(..)
         | DriftKind::Jumps(..)
         | DriftKind::Misplaced(..) => true,
         DriftKind::NoChain(_)
