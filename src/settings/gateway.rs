@@ -7,7 +7,10 @@ use super::service::Service;
 use crate::selector::{InterfacePattern, MarkBit};
 
 /// What is set for the gateway. The default is what counts without a file: nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// It is serialized to be shown, as the file has it: the keys that decide about rules of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Gateway {
     /// IKE to and from the gateway.
     pub ike: Ike,
@@ -24,14 +27,17 @@ pub struct Gateway {
     /// What is accepted only out of a tunnel.
     pub inner_only: Vec<Service>,
     /// Where our jumps stand in the built-in chains.
+    #[serde(skip)]
     pub place: JumpPlace,
     /// The bit of a packet's mark that carries the consent of a first tunnel to a second one: key
     /// `mark`.
+    #[serde(skip)]
     pub mark: MarkBit,
 }
 
 /// IKE, UDP 500 and 4500 and TCP 4500, to and from the gateway: key `ike`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ike {
     /// With everyone: `"any"`.
     Any,
@@ -44,7 +50,8 @@ pub enum Ike {
 
 /// ESP and AH to and from the gateway: key `esp`. What comes in UDP or TCP 4500 is IKE to a packet
 /// filter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Esp {
     /// With everyone: `"any"`.
     Any,
@@ -58,7 +65,8 @@ pub enum Esp {
 }
 
 /// IKE, ESP and AH that the gateway forwards: key `through`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Through {
     /// It passes: `"allow"`.
     Allow,
@@ -69,11 +77,13 @@ pub enum Through {
     Leave,
     /// It passes from and to these of our machines, and is dropped otherwise: a list of addresses
     /// and prefixes.
+    #[serde(untagged)]
     Listed(Vec<IpNet>),
 }
 
 /// With whom nothing but IPsec is spoken: an entry of key `only-ipsec`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
 pub enum IpsecOnlyScope {
     /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
     Interface(InterfacePattern),
@@ -82,7 +92,8 @@ pub enum IpsecOnlyScope {
 }
 
 /// ICMP and ICMPv6: key `icmp`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum IcmpFilter {
     /// Other rules decide: `"leave"`.
     #[default]
