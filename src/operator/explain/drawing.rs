@@ -6,11 +6,11 @@ use crate::words::wrapped;
 /// How wide the picture is, in characters.
 const WIDTH: usize = 78;
 
-/// How wide each of the two ways is, and how far the second one is from the left.
+/// The width of each branch, which is the offset of the second one.
 const HALF: usize = 38;
 const SECOND: usize = WIDTH - HALF;
 
-/// Where the lines between boxes are: of the whole, and of each way.
+/// The columns of the lines between boxes: of the whole, and of each branch.
 const MIDDLE: usize = WIDTH / 2;
 const MIDDLES: [usize; 2] = [HALF / 2, SECOND + HALF / 2];
 
@@ -73,8 +73,8 @@ fn box_lines(stop: &Stop, width: usize) -> Vec<String> {
     lines
 }
 
-/// The two ways beside each other. Where they meet again, the shorter one's line goes on to the end
-/// of the other.
+/// The two branches beside each other. If they join again, the shorter one's line continues to the
+/// end of the longer one.
 fn branch_lines(ways: &[Branch; 2], goes_on: char) -> Vec<String> {
     let [one, other] = ways.each_ref().map(column);
     let height = one.len().max(other.len());

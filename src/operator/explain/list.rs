@@ -30,7 +30,7 @@ pub(super) fn of_connection(name: &str, found: Vec<FoundTunnel<'_>>) -> String {
     format!("{number} of {name}; name one by its short name\n{rows}")
 }
 
-/// One line each: the short name, the user or else the identity, the far network, what is allowed.
+/// One line each: the id, the user or else the identity, the remote network, what is allowed.
 fn family_rows(mut found: Vec<FoundTunnel<'_>>) -> String {
     let key = |found: &FoundTunnel<'_>| {
         let record = found.record;
