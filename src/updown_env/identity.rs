@@ -29,7 +29,7 @@ pub(super) fn unescape_identity(daemon: Daemon, stack: Option<&str>, raw: &[u8])
     }
 }
 
-/// Every `\ooo`, three octal digits, as the byte that it stands for.
+/// Replaces every `\ooo`, three octal digits, by its byte.
 fn octal(raw: &[u8]) -> Vec<u8> {
     decoded(raw, |behind| {
         let digits = std::str::from_utf8(behind.get(..3)?).ok()?;
