@@ -298,7 +298,7 @@ pub enum CliCommand {
     /// Apply the settings: gateway rules, and tunnels that are up
     #[command(help_template = HELP)]
     Start {
-        /// If the file is broken, use the last good settings
+        /// If the file has an error, apply the last valid settings
         #[arg(long)]
         boot: bool,
         /// Remove restrictions even if there is no settings file

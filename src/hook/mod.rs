@@ -77,7 +77,7 @@ pub enum HookError {
     #[error(transparent)]
     Routing(#[from] RoutingError),
     /// The record or the firewall is only root's to read.
-    #[error("must be run as root, who alone can read the record and the firewall: sudo pluto-updown ...")]
+    #[error("must be run as root: only root can read the record and the firewall (sudo pluto-updown ...)")]
     NotRoot,
     /// A command would do more than whoever typed it may expect, and waits for an option that says
     /// so.

@@ -70,7 +70,11 @@ pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
 
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), RecordError> {
     if metadata.uid() != geteuid().as_raw() {
-        return Err(untrusted(path, "owned by another user", "to own it"));
+        return Err(untrusted(
+            path,
+            "owned by another user",
+            "the user that runs this (run it as root)",
+        ));
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(untrusted(path, "writable by others", "mode 0700 or 0600"));
