@@ -185,7 +185,7 @@ pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &Ker
     }
 }
 
-/// What becomes of a tunnel of which the kernel has no policy, by the SAs with its reqid.
+/// The state of a tunnel without a policy in the kernel, by the SAs with its reqid.
 pub(super) fn sa_state(sought: &SoughtTunnel, state: PolicyState, sas: &[XfrmSa]) -> PolicyState {
     let is_its = |sa: &XfrmSa| {
         let mut ends = [sa.source, sa.destination].into_iter();
