@@ -4,6 +4,7 @@
 
 mod configuration;
 mod confinement;
+mod connections;
 mod firewall;
 mod marks;
 mod rights;
@@ -138,6 +139,10 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
         findings.extend(of_daemon);
         findings.extend(configuration::findings(&options.root));
         findings.extend(confinement::findings(&options.root));
+        // Settings with an error are a finding of their own.
+        if let Ok(settings) = Settings::load(options.config.as_deref()) {
+            findings.extend(connections::findings(&options.root, &settings));
+        }
     }
     let text: String = findings.iter().map(|finding| finding_text(finding, colours)).collect();
     print(&text)?;

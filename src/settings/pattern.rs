@@ -69,6 +69,20 @@ impl NamePattern {
         self.fits(name) || name.configured().is_some_and(|configured| self.fits(&configured))
     }
 
+    /// Whether it may fit a connection of this name in a daemon's configuration, or a name that
+    /// Pluto forms from that: with anything behind `NAME/` or `NAME#`.
+    #[must_use]
+    pub fn may_fit_configured(&self, name: &ConnectionName) -> bool {
+        let (pattern, text) = (self.0.as_bytes(), name.bytes());
+        let is_end = |end: usize| match pattern.get(end) {
+            None | Some(b'/' | b'#' | b'*' | b'?') => true,
+            // A star stands for the rest of the name and for what is behind it.
+            Some(_) => end > 0 && pattern[end - 1] == b'*',
+        };
+        let mut ends = (0..=pattern.len()).filter(|end| is_end(*end));
+        self.fits(name) || ends.any(|end| fits(&pattern[..end], &text, |_| true, |pattern, byte| pattern == byte))
+    }
+
     /// Whether every connection is meant.
     #[must_use]
     pub fn fits_all(&self) -> bool {

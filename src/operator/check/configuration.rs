@@ -9,7 +9,7 @@ use crate::files::read_plain;
 use crate::words::{counted_noun, nearest};
 
 /// The files of the daemons, and the folders of such files.
-const PLACES: [&str; 10] = [
+pub(super) const PLACES: [&str; 10] = [
     "etc/ipsec.conf",
     "etc/ipsec.d",
     "etc/swanctl/swanctl.conf",
@@ -23,7 +23,7 @@ const PLACES: [&str; 10] = [
 ];
 
 /// How much of a file is read, in bytes.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// A line that says which hook a daemon runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
