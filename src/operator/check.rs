@@ -1,6 +1,6 @@
 //! `check`: what would go wrong, before it does.
 //!
-//! It changes nothing. Each finding says what there is, why it matters, and how to mend it.
+//! It changes nothing. Each finding says what was found, why it matters, and how to fix it.
 
 mod configuration;
 mod confinement;
@@ -47,7 +47,7 @@ pub(super) enum FindingSeverity {
 pub(super) struct Finding {
     pub(super) severity: FindingSeverity,
     pub(super) what: String,
-    /// Why it matters and how to mend it, where it has to be.
+    /// Why it matters and how to fix it, if it has to be fixed.
     pub(super) advice: Option<(String, String)>,
 }
 

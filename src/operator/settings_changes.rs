@@ -23,11 +23,11 @@ pub(super) struct SettingsChanges {
     gateways: Replaced,
     /// The keys of `[gateway]` that change, if what was set before is known.
     gateway_keys: Vec<String>,
-    /// How many pairs of networks are blocked, unblocked, and blocked in another way.
+    /// How many pairs of networks are blocked, unblocked, and blocked with other rules.
     blocked: Replaced,
 }
 
-/// How many things come, go, or become others.
+/// How many records are added, removed, or replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Replaced {
     added: usize,
@@ -46,7 +46,7 @@ impl Replaced {
 }
 
 impl SettingsChanges {
-    /// Adds up what these changes come to.
+    /// Counts the records that these changes add, remove and replace.
     pub(super) fn from_changes(changes: &[Change]) -> Self {
         let mut sum = Self::default();
         for change in changes {
@@ -187,7 +187,7 @@ fn differing(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> 
     words.collect()
 }
 
-/// The services of a list that go and come, if both are lists: `+tcp/443 -ping`.
+/// The added and removed services, if both values are lists: `+tcp/443 -ping`.
 fn service_changes(old: &Allow, new: &Allow) -> Option<String> {
     let (Allow::Services(old), Allow::Services(new)) = (old, new) else {
         return None;

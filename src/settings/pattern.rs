@@ -138,7 +138,7 @@ impl IdentityPattern {
         self.0.is_ascii()
     }
 
-    /// Whether it is about names that libreswan can tell: see [`Self::fit_stripped`].
+    /// Whether it is about names that libreswan passes unchanged: see [`Self::fit_stripped`].
     #[must_use]
     pub fn is_stripped(&self) -> bool {
         self.0.chars().all(is_left)
@@ -180,7 +180,7 @@ fn octal(text: &[u8]) -> Vec<u8> {
 
 /// Whether a text that begins like this may fit, if stars and question marks stand for anything.
 fn starts_with_folded(pattern: &[u8], text: &[u8]) -> bool {
-    // What of the pattern the text so far can have fitted: where each of these prefixes ends.
+    // The ends of the pattern's prefixes that the text so far can fit.
     let mut ends = vec![false; pattern.len() + 1];
     ends[0] = true;
     let pass_stars = |ends: &mut Vec<bool>| {
@@ -213,8 +213,8 @@ fn without_padding(text: &[u8]) -> &[u8] {
 /// product of the two lengths at most.
 fn fits(pattern: &[u8], text: &[u8], wild: impl Fn(u8) -> bool, same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Where to go on if what follows the last star does not fit: behind the star, with one byte
-    // more taken by it.
+    // Where to continue if the rest after the last star does not fit: after the star, which matches
+    // one byte more.
     let mut retry: Option<(usize, usize)> = None;
     while read < text.len() {
         match pattern.get(at) {

@@ -142,8 +142,8 @@ fn is_hook(key: &str) -> bool {
     ["leftupdown", "rightupdown", "updown"].contains(&key)
 }
 
-/// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with the number of its line; not what
-/// is behind a `#`.
+/// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with its line number, without comments
+/// (`#`).
 fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
     (1..).zip(text.lines()).filter_map(|(number, line)| {
         let code = line.split('#').next()?;
