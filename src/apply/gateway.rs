@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tunnel::outer;
-use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
+use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{Ruleset, SavedTable, Section, Table};
 use crate::plan::{
-    DesiredState, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, move_jumps, release_base_chains,
+    DesiredState, Drift, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, missing_user_jumps,
+    move_jumps, release_base_chains,
 };
 use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Journal, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit, Network};
@@ -88,6 +89,12 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         started.standing = self.installed_records()?;
+        let is_missing = |family: &Family| {
+            let backend = self.tables.default_backend(*family);
+            matches!(backend, Err(TablesError::NoFamily(_))) && self.is_set_for(*family)
+        };
+        let missing: Vec<_> = Family::ALL.into_iter().filter(is_missing).collect();
+        self.notes.extend(missing.into_iter().map(Note::NoFamily));
         Ok(started)
     }
 
@@ -468,6 +475,15 @@ impl<T: Tables> Engine<'_, T> {
         Ok(true)
     }
 
+    fn note_missing_jumps(&mut self, ruleset: Ruleset, missing: &[Drift]) {
+        for drift in missing {
+            let note = Note::NoUserJump(ruleset, drift.clone());
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+
     fn stands_as_it_should(
         &mut self,
         ruleset: Ruleset,
@@ -477,6 +493,9 @@ impl<T: Tables> Engine<'_, T> {
         let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
         for table in tables {
             let listing = SavedTable::parse(&self.tables.save(ruleset, *table)?, *table);
+            if *table == Table::Filter {
+                self.note_missing_jumps(ruleset, &missing_user_jumps(all_rules, &listing, jump_config));
+            }
             if !is_installed(all_rules, *table, &listing, jump_config) {
                 return Ok(false);
             }

@@ -29,11 +29,12 @@ use ipnet::IpNet;
 use crate::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Backend, ChainName, Ruleset, SavedTable, Section, Table, restore_text};
 use crate::plan::{
-    DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
-    transition,
+    DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults,
+    rebuild, transition,
 };
 use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
+use crate::selector::Family;
 use crate::settings::Settings;
 use crate::updown_env::{ConnectionName, PeerText};
 
@@ -66,6 +67,9 @@ pub struct Context {
     /// The largest packets that the paths to peers take, in bytes; needed only where segments are
     /// to fit them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
+    /// Asks for one of them where it turns out to be needed: a `down` can change the rules of the
+    /// tunnels that stay, and an `up` those of others that the kernel cannot tell apart.
+    pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// The settings.
     pub settings: Settings,
     /// Whether that is known.
@@ -111,6 +115,10 @@ pub enum Note {
         /// The keys.
         keys: Vec<&'static str>,
     },
+    /// Something is set for a family that this kernel does not have, or not yet.
+    NoFamily(Family),
+    /// No packet comes to our rules, where the administrator puts in the jumps.
+    NoUserJump(Ruleset, Drift),
     /// `when-down = "block"` has no effect for a tunnel without a local network.
     BlockHasNoEffect {
         /// The connection.
@@ -127,6 +135,11 @@ impl fmt::Display for Note {
                 f,
                 "{ruleset}: the nat table takes no rules, tunnels are not exempted from NAT; if they need not be, set nat = \"leave\""
             ),
+            Self::NoFamily(family) => write!(
+                f,
+                "no rules for {family}: this kernel does not have it yet; load its module before, or run start again then"
+            ),
+            Self::NoUserJump(ruleset, drift) => write!(f, "{ruleset} {drift}: no packet comes to our rules there"),
             Self::BlockHasNoEffect { connection, address } => write!(
                 f,
                 "{connection}: when-down = \"block\" blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name the interface in only-ipsec"
@@ -388,7 +401,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
         self.store.begin_change(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
-            Err(error) if stood && may_be_drift(&error) => self.rebuild(&journal, removed, added),
+            // Also at the first `up`, when another firewall may have loaded its rules meanwhile.
+            Err(error) if may_be_drift(&error) => self.rebuild(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {

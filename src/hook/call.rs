@@ -10,7 +10,7 @@ use log::{error, info, warn};
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
 use super::{
-    CALL_TIMEOUT, HookError, Summary, ask_connected, close_late, connected, failed_call, interfaces,
+    CALL_TIMEOUT, HookError, Summary, ask_connected, clear_dead_routes, close_late, connected, failed_call, interfaces,
     know_recorded_tunnels, path_mtus, removing_context,
 };
 use crate::apply::{
@@ -22,7 +22,7 @@ use crate::logging::VPN;
 use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{DaemonProcess, RecordError, Store};
-use crate::rtnetlink::Kernel;
+use crate::rtnetlink::{Kernel, path_mtu};
 use crate::settings::{Settings, UncertainEntries};
 use crate::updown_env::{Event, FirewallAction, Operation, RawEnv, Routing, Tunnel};
 
@@ -120,7 +120,7 @@ impl HookCall<'_> {
         let store = opened.map_err(|error| self.note_owed_down(event, error.into()))?;
         let mut programs = self.programs(deadline, &store);
         let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
-        self.clear_routes(&store);
+        clear_dead_routes(&store, self.daemon, self.now, |error| self.log_problem(error));
         let kept = session.housekeep();
         // What goes is not kept by what cannot be done besides, but no change begins before another
         // one in the journal has ended.
@@ -243,26 +243,6 @@ impl HookCall<'_> {
         Ok(())
     }
 
-    /// Removes the routes that dead daemons left. This comes before the removal of their tunnels,
-    /// which forgets the dead daemon.
-    fn clear_routes(&self, store: &Store) {
-        let clear = || -> Result<(), RoutingError> {
-            let dead = store.dead_daemons()?;
-            if dead.is_empty() || !store.has_routings()? {
-                return Ok(());
-            }
-            let mut kernel = Kernel::open()?;
-            let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
-            for daemon in dead {
-                session.clear(&daemon)?.iter().for_each(|fault| self.log_problem(fault));
-            }
-            Ok(())
-        };
-        if let Err(error) = clear() {
-            self.log_problem(&error);
-        }
-    }
-
     /// Shows what it would do.
     pub(super) fn preview_call(&self, event: &Event) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT;
@@ -326,6 +306,7 @@ impl HookCall<'_> {
             interfaces: interfaces(&event.firewall),
             connected: connected(&event.firewall, &self.settings),
             ask_connected: Some(ask_connected),
+            ask_path_mtu: Some(path_mtu),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
             settings_origin: match &event.firewall {

@@ -11,20 +11,20 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Context, Engine, RoutingError, SettingsOrigin};
+use crate::apply::{ApplyError, Context, Engine, RoutingEngine, RoutingError, SettingsOrigin};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::iptables::Programs;
 use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
 use crate::record::{DaemonProcess, FailedUp, RecordError, Store, TunnelRecord};
-use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
+use crate::rtnetlink::{Kernel, XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Policy, Settings, SettingsError, StockSettings};
 use crate::updown_env::{Daemon, EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
 use crate::words::{escaped, one_line};
@@ -327,6 +327,7 @@ pub(crate) fn opening_context(failed: &FailedUp, settings: &Settings, now: u64) 
         interfaces: interfaces(&action),
         connected: connected(&action, settings),
         ask_connected: Some(ask_connected),
+        ask_path_mtu: Some(path_mtu),
         path_mtus: path_mtus(&action, settings),
         settings: settings.clone(),
         settings_origin: SettingsOrigin::File,
@@ -365,6 +366,31 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
     Ok(())
 }
 
+/// Removes the routes that dead daemons left, and tells `complain` what went wrong. This comes
+/// before the removal of their tunnels, which forgets the dead daemon.
+pub(crate) fn clear_dead_routes(
+    store: &Store,
+    caller: Option<DaemonProcess>,
+    now: u64,
+    complain: impl Fn(&dyn fmt::Display),
+) {
+    let clear = || -> Result<(), RoutingError> {
+        let dead = store.dead_daemons()?;
+        if dead.is_empty() || !store.has_routings()? {
+            return Ok(());
+        }
+        let mut kernel = Kernel::open()?;
+        let mut engine = RoutingEngine::new(store, &mut kernel, caller, now);
+        for daemon in dead {
+            engine.clear(&daemon)?.iter().for_each(|fault| complain(fault));
+        }
+        Ok(())
+    };
+    if let Err(error) = clear() {
+        complain(&error);
+    }
+}
+
 /// Executes downs that other calls have noted while we held the record's lock, which is released by
 /// now. Whoever notes one comes here too, so that between the two none is left behind: where the
 /// lock is held again, its holder will look.
@@ -394,6 +420,7 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     let context = Context {
         now: unix_time(),
         ask_connected: Some(ask_connected),
+        ask_path_mtu: Some(path_mtu),
         ..Context::default()
     };
     let context = removing_context(context, options, &store)?;

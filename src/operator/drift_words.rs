@@ -33,7 +33,7 @@ impl DriftSort {
             DriftKind::Nothing(chains) => (DriftClass::Missing, "chain", *chains),
             DriftKind::NoChain(_) => (DriftClass::Missing, "chain", 1),
             DriftKind::NoRule(..) => (DriftClass::Missing, "rule", 1),
-            DriftKind::NoJump(_) | DriftKind::NoUserJump(_) => (DriftClass::Missing, "jump", 1),
+            DriftKind::NoJump(_) | DriftKind::NoUserJump(..) => (DriftClass::Missing, "jump", 1),
             DriftKind::OrphanChain(_) => (DriftClass::Unexpected, "chain", 1),
             DriftKind::UnexpectedRule(..) => (DriftClass::Unexpected, "rule", 1),
             DriftKind::Jumps(..) => (DriftClass::Unexpected, "jump", 1),

@@ -1,6 +1,7 @@
 //! Commands for people, one file each.
 
 mod check;
+mod columns;
 mod command_context;
 mod drift_words;
 mod explain;
@@ -10,6 +11,7 @@ mod paint;
 mod prune;
 mod replay;
 mod restore;
+mod screen_size;
 mod settings_changes;
 mod start;
 mod status;

@@ -18,8 +18,8 @@ use crate::record::{DaemonProcess, FailedUp, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
 use crate::words::counted_noun;
-use crate::xfrm::policies;
-use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state};
+use crate::xfrm::{XfrmSa, policies, sas};
+use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state, sa_state};
 pub(super) use policy_state::{PolicyState, PruneDoubt, SoughtTunnel};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
@@ -189,6 +189,19 @@ pub(super) fn policy_states(tunnels: &[SoughtTunnel]) -> Result<Vec<PolicyState>
         }),
     };
     let states = tunnels.iter().map(|sought| policy_state(sought, life(sought), &kernel));
+    let states: Vec<_> = states.collect();
+    if !states.contains(&PolicyState::Gone) {
+        return Ok(states);
+    }
+    let mut by_reqid: BTreeMap<u32, Vec<XfrmSa>> = BTreeMap::new();
+    for sa in sas().map_err(RoutingError::from)? {
+        by_reqid.entry(sa.reqid).or_default().push(sa);
+    }
+    let sas = |sought: &SoughtTunnel| by_reqid.get(&sought.reqid?).map(Vec::as_slice);
+    let states = tunnels
+        .iter()
+        .zip(states)
+        .map(|(sought, state)| sa_state(sought, state, sas(sought).unwrap_or_default()));
     Ok(states.collect())
 }
 

@@ -8,16 +8,17 @@ mod last_good;
 mod late_rules;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::thread::sleep;
 
-use log::{error, warn};
+use log::error;
 
 use super::command_context::{CommandContext, print};
 use super::settings_changes::SettingsChanges;
 use super::{Consent, Detail};
-use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
+use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, Note, StartReport};
 use crate::cli::{Mode, Options};
-use crate::hook::{HookError, close_late, know_recorded_tunnels};
+use crate::hook::{HookError, clear_dead_routes, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{LOCK_PAUSE, Record, Store};
@@ -57,12 +58,12 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
                 refuse_openings(options)?;
             }
-            let code = apply(options, settings, detail)?;
+            let code = apply(options, settings, detail, occasion)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
-                warn!(
-                    "{}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
+                error!(
+                    "start: WARNING: {}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
                     last_good.path().display()
                 );
             }
@@ -84,7 +85,7 @@ fn start_without_settings(
     error!("start: {broken}");
     match last_good.load() {
         Ok(Some(settings)) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: applied the last valid settings instead: {}",
                 last_good.path().display()
@@ -99,7 +100,7 @@ fn start_without_settings(
         .and_then(|text| only_ipsec(&text))
     {
         Some(settings) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: no valid settings are saved; installed only-ipsec of the file with the error, and nothing else"
             );
@@ -135,7 +136,7 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
 
 /// Makes everything as it is set. Returns the exit code: 1 if a tunnel that is up is still without
 /// rules.
-fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, HookError> {
+fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasion) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
         let late = late_lines(&ground);
@@ -150,6 +151,10 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, Ho
     let mut started = in_session(&ground, Some(settings.clone()), |session| {
         tunnels = tunnels.max(SettingsChanges::from_changes(&session.plan_start()?).tunnels());
         let started = session.start()?;
+        let notes = session.notes().iter();
+        notes
+            .filter(|note| is_worth_a_warning(note, occasion, &options.root))
+            .for_each(|note| error!("start: WARNING: {note}"));
         late = install_late(&ground, session, &settings);
         let standing = session.installed_records()?;
         Ok(StartReport { standing, ..started })
@@ -179,6 +184,16 @@ fn late_lines(ground: &CommandContext<'_>) -> String {
         format!("# {connection} ({network}): up without rules, they would be installed\n")
     });
     lines.collect()
+}
+
+fn is_worth_a_warning(note: &Note, occasion: Occasion, root: &Path) -> bool {
+    match note {
+        // At boot the administrator's firewall comes later.
+        Note::NoUserJump(..) => occasion == Occasion::Change,
+        // With the module, and without the family, it is disabled (ipv6.disable=1).
+        Note::NoFamily(_) => !root.join("sys/module/ipv6").exists(),
+        Note::NotExempt(_) | Note::Conflict { .. } | Note::BlockHasNoEffect { .. } => true,
+    }
 }
 
 /// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
@@ -314,6 +329,7 @@ fn in_session_with<R>(
     let store = ground.open_store()?;
     let mut programs = ground.programs(&store);
     let context = context(&store)?;
+    clear_dead_routes(&store, None, ground.now, |error| error!("{error}"));
     let mut session = Engine::new(&store, &mut programs, context);
     let changed = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.remove_unused();

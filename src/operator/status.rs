@@ -5,7 +5,6 @@
 //! only for that reason is looked at once more.
 
 mod blocks;
-mod columns;
 mod figures;
 mod gather;
 mod json;
@@ -22,13 +21,15 @@ use super::Detail;
 use super::command_context::{CommandContext, print};
 use super::fix::Fix;
 use super::paint::on_stdout;
+use super::screen_size::ScreenSize;
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::netfilter::Ruleset;
+pub(super) use gather::in_order;
 use gather::{StatusReport, gather, is_of};
 use problem::{Problem, ProblemKind, Severity};
 use report::{Rows, View};
-use screen::{Screen, ScreenSize, Wake};
+use screen::{Screen, Wake};
 
 /// How the report looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

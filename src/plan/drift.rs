@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
-use super::base_chains::base_chain;
+use super::base_chains::{JumpConfig, base_chain};
 use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
+use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
@@ -41,8 +42,10 @@ pub enum DriftKind {
     /// The jump in a built-in chain is misplaced: so many other rules are on the wrong side of it,
     /// of which this is the first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
-    /// No rule of the administrator's leads there from anywhere, who wanted to put one in himself.
-    NoUserJump(ChainName),
+    /// No rule of the administrator's leads from the built-in chain to this one of ours, where the
+    /// administrator wants to put it in. Perhaps this chain has such a rule, and nothing leads
+    /// there.
+    NoUserJump(ChainName, Option<String>),
 }
 
 impl fmt::Display for Drift {
@@ -82,7 +85,13 @@ impl fmt::Display for Drift {
                 };
                 write!(f, "{count} {side} the {} jump: {rule}{more}", base_chain(*chain))
             }
-            DriftKind::NoUserJump(chain) => write!(f, "missing: your jump to {chain} (place = \"own\")"),
+            DriftKind::NoUserJump(chain, holder) => {
+                write!(f, "missing: your jump to {chain} (place = \"own\")")?;
+                match holder {
+                    Some(holder) => write!(f, ": nothing leads to your chain {holder}, which has one"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -91,7 +100,7 @@ impl Drift {
     /// Whether `restore` can fix it without the administrator.
     #[must_use]
     pub fn is_repairable(&self) -> bool {
-        !matches!(self.kind, DriftKind::NoUserJump(_))
+        !matches!(self.kind, DriftKind::NoUserJump(..))
     }
 }
 
@@ -200,11 +209,30 @@ fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired:
     Some(DriftKind::Misplaced(built_in, place, wrong.len(), first))
 }
 
-/// Of a jump that the administrator installs, only the target is known.
+/// The jumps of the administrator that are missing in the filter table (`place = "own"`), where
+/// these rules need them.
+#[must_use]
+pub fn missing_user_jumps(all_rules: &[TunnelRules], filter: &SavedTable, jump_config: JumpConfig) -> Vec<Drift> {
+    let table = Table::Filter;
+    let is_asked = jump_config.place(table) == JumpPlace::Own && !all_rules.is_empty();
+    let built_in = table.built_in().iter().filter(|_| is_asked);
+    let kinds = built_in.filter_map(|built_in| user_jump_drift(*built_in, filter, true));
+    kinds.map(|kind| Drift { table, kind }).collect()
+}
+
+/// Of a jump that the administrator installs, only the target is known: it must be in a chain that
+/// the built-in one leads to.
 fn user_jump_drift(built_in: BuiltIn, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
     let base_chain = base_chain(built_in);
-    let is_led_to = listed.jumps_to_own_chains().any(|(_, _, target)| target == base_chain);
-    (desired && !is_led_to).then_some(DriftKind::NoUserJump(base_chain))
+    if !desired || listed.leads_to(built_in, &base_chain) {
+        return None;
+    }
+    let mut jumps = listed.jumps_to_own_chains();
+    let holder = jumps.find(|(_, _, target)| *target == base_chain);
+    Some(DriftKind::NoUserJump(
+        base_chain,
+        holder.map(|(holder, _, _)| holder.to_owned()),
+    ))
 }
 
 fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_>) -> Vec<DriftKind> {

@@ -71,6 +71,9 @@ pub enum NetlinkAction {
     /// IPsec policies were requested.
     #[error("list the IPsec policies")]
     ListPolicies,
+    /// The SAs were requested.
+    #[error("list the IPsec SAs")]
+    ListSas,
     /// The kernel was to be spoken to at all.
     #[error("open a netlink socket")]
     Open,

@@ -644,3 +644,49 @@ allow = \"none\"
         }
     }
 }
+
+fn mtu(_peer: std::net::IpAddr) -> Option<u16> {
+    Some(1400)
+}
+
+/// A `down` reads no settings, and knows no path beforehand.
+#[test]
+fn segments_fit_the_path_also_when_a_down_changes_the_rules_of_who_stays() {
+    const SETTINGS: &str = "
+[tunnel]
+mss = \"pmtu\"
+[[connection]]
+peer-id = \"guest\"
+allow = \"none\"
+";
+    for mut gateway in gateways(SETTINGS) {
+        gateway.world.ask_path_mtu = Some(mtu);
+        let [anna, guest] = [gateway.net("anna", 1), gateway.net("guest", 2)];
+        gateway.world.up(&anna);
+        let alone = gateway.everything();
+        gateway.world.up(&guest);
+        assert_ne!(gateway.everything(), alone);
+        gateway.world.down(&guest);
+        assert_eq!(gateway.everything(), alone);
+    }
+}
+
+/// As at a boot before the module ipv6 is loaded.
+#[test]
+fn start_says_that_rules_are_set_for_a_family_that_the_kernel_does_not_have() {
+    for (settings, notes) in [("[gateway]\nonly-ipsec = [\"eth0\"]\n", 1), ("", 0)] {
+        let mut world = World {
+            settings: Settings::parse(settings).expect("settings"),
+            ..World::default()
+        };
+        world.tables.lacks_family = Some(Family::Ipv6);
+        world.start().expect("a start");
+        let is_about_it = |note: &&String| note.starts_with("no rules for ipv6: this kernel does not have it yet");
+        assert_eq!(
+            world.notes.iter().filter(is_about_it).count(),
+            notes,
+            "{:?}",
+            world.notes
+        );
+    }
+}

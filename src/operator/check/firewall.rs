@@ -241,7 +241,7 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
                 "packets hit that rule before (or after) the tunnel rules",
                 "pluto-updown restore moves the jump back; find out which program inserts rules there",
             )),
-            DriftKind::NoUserJump(_) => findings.push(Finding::wrong_finding(
+            DriftKind::NoUserJump(..) => findings.push(Finding::wrong_finding(
                 format_args!("{ruleset} {drift}"),
                 "no packet there reaches the rules of any tunnel",
                 "add the jump to your own rules, or delete place = \"own\" from the settings",

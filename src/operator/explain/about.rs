@@ -15,34 +15,32 @@ use crate::record::{ClearTextBlockRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::{Nat, Policy};
 use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
-use crate::words::{duration_text, wrapped};
-
-/// How wide a line is, in characters.
-const WIDTH: usize = 80;
+use crate::words::{duration_text, folded, wrapped};
 
 /// All sentences about a tunnel.
 pub(super) fn tunnel_text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
     let FoundTunnel { ruleset: book, record } = found;
     let allow = &record.effective_policy().allow;
-    let mut text = format!(
-        "{} ({}, {}): allows {allow}\n",
+    let head = format!(
+        "{} ({}, {}): allows {allow}",
         record.key.connection, record.id, book.ruleset
     );
-    text.push_str(&section("", &setting(scene, record)));
-    text.push_str(&section("", &opener_lines(scene, record)));
-    text.push_str(&section("ALLOWED", &flows(book, record)));
-    text.push_str(&section("ALSO", &further_lines(record)));
-    text.push_str(&section("UNENCRYPTED", &in_clear(scene, found)));
+    let mut text = folded(&head, scene.width).join("\n") + "\n";
+    text.push_str(&section(scene.width, "", &setting(scene, record)));
+    text.push_str(&section(scene.width, "", &opener_lines(scene, record)));
+    text.push_str(&section(scene.width, "ALLOWED", &flows(book, record)));
+    text.push_str(&section(scene.width, "ALSO", &further_lines(record)));
+    text.push_str(&section(scene.width, "UNENCRYPTED", &in_clear(scene, found)));
     text
 }
 
-fn section(title: &str, sentences: &[String]) -> String {
+fn section(width: usize, title: &str, sentences: &[String]) -> String {
     let mut text = String::new();
     if !title.is_empty() && !sentences.is_empty() {
         let _ = writeln!(text, "\n{title}");
     }
     for sentence in sentences {
-        for (number, line) in wrapped(std::slice::from_ref(sentence), WIDTH - 4).iter().enumerate() {
+        for (number, line) in wrapped(std::slice::from_ref(sentence), width - 4).iter().enumerate() {
             let indentation = if number == 0 { "  " } else { "    " };
             let _ = writeln!(text, "{indentation}{line}");
         }

@@ -18,10 +18,9 @@ use crate::operator::paint::{Tone, painted};
 use crate::plan::{ConnectionDirection, Packet, PacketCtState, seen_from_destination};
 use crate::record::{Record, TunnelRecord};
 use crate::selector::{Family, Traffic};
-use crate::words::{counted_noun, one_line, wrapped};
+use crate::words::{counted_noun, folded, one_line, wrapped};
 
-/// How wide a line is, and the words at the beginning of one, in characters.
-const WIDTH: usize = 80;
+/// How wide the words at the beginning of a line are, in characters.
 const LABEL: usize = 9;
 
 /// So many tunnels that a packet fits are answered for one by one.
@@ -47,14 +46,13 @@ impl Answer {
     }
 
     /// The verdict in its colour, then the lines, folded where they are too long.
-    fn answer_text(&self, colours: Colours) -> String {
-        let head = wrapped(std::slice::from_ref(&self.head), WIDTH);
-        let mut text = head.join("\n    ") + "\n";
+    fn answer_text(&self, colours: Colours, width: usize) -> String {
+        let mut text = folded(&self.head, width).join("\n") + "\n";
         if let Some((tone, end)) = self.tone.zip(self.head.find(':')) {
             text = painted(&self.head[..end], tone, colours) + &text[end..];
         }
         for (label, line) in &self.lines {
-            for (number, line) in wrapped(std::slice::from_ref(line), WIDTH - LABEL - 2)
+            for (number, line) in wrapped(std::slice::from_ref(line), width - LABEL - 2)
                 .iter()
                 .enumerate()
             {
@@ -115,7 +113,7 @@ pub(super) fn answers_text(
             answer.add_line("note", text);
         }
     }
-    let texts = answers.iter().map(|answer| answer.answer_text(colours));
+    let texts = answers.iter().map(|answer| answer.answer_text(colours, scene.width));
     texts.collect::<Vec<_>>().join("\n")
 }
 
@@ -225,7 +223,7 @@ impl AnswerContext<'_> {
     }
 
     fn add_rule(&self, answer: &mut Answer, rule: String) {
-        let fits = LABEL + 2 + rule.len() + MORE.len() <= WIDTH;
+        let fits = LABEL + 2 + rule.len() + MORE.len() <= self.scene.width;
         match (self.detail, fits) {
             (Detail::Full, _) => answer.add_line("rule", rule),
             (Detail::Summary, true) => answer.add_line("rule", rule + MORE),
@@ -472,13 +470,13 @@ mod tests {
 
     #[test]
     fn the_verdict_is_coloured_where_colours_are_wanted_and_only_there() {
-        let coloured = answer().answer_text(Colours::Wanted);
+        let coloured = answer().answer_text(Colours::Wanted, 80);
         assert!(
             coloured.starts_with("\u{1b}[1;31mDROPPED by pluto-updown\u{1b}[0m: word"),
             "{coloured:?}"
         );
         for colours in [Colours::Unwanted, Colours::Unknown] {
-            let text = answer().answer_text(colours);
+            let text = answer().answer_text(colours, 80);
             assert!(
                 text.starts_with("DROPPED by pluto-updown: word") && !text.contains('\u{1b}'),
                 "{text:?}"
@@ -488,9 +486,12 @@ mod tests {
 
     #[test]
     fn every_line_is_folded_below_its_own_text() {
-        let text = answer().answer_text(Colours::Unknown);
+        for width in [40, 60, 80, 120] {
+            let text = answer().answer_text(Colours::Unknown, width);
+            assert!(text.lines().all(|line| line.len() <= width), "{width}: {text}");
+        }
+        let text = answer().answer_text(Colours::Unknown, 80);
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
         assert!(lines[1].starts_with("    word"), "{text}");
         assert!(lines.iter().any(|line| line.starts_with("  fix      do do")), "{text}");
         assert!(lines.iter().any(|line| line.starts_with("           do do")), "{text}");

@@ -33,6 +33,7 @@ use super::Colours;
 use super::Detail;
 use super::command_context::{CommandContext, print};
 use super::paint::on_stdout;
+use super::screen_size::ScreenSize;
 use crate::cli::Options;
 use crate::hook::HookError;
 use find::FoundTunnel;
@@ -72,6 +73,9 @@ enum Subject {
     },
 }
 
+/// The narrowest line that is written, in characters.
+const NARROWEST: usize = 40;
+
 /// So many tunnels of a connection are told one after the other; of more, one has to be named.
 const TOLD: usize = 3;
 
@@ -83,7 +87,7 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         Err(error) => return Ok(print_error(2, &error)),
     };
     let ground = CommandContext::new(options)?;
-    let scene = RecordView::gather_records(&ground)?;
+    let scene = RecordView::gather_records(&ground, line_width())?;
     let found = match &subject {
         Subject::List | Subject::Packet { named: None, .. } => Vec::new(),
         Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find_tunnels(&scene, name) {
@@ -96,7 +100,10 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     };
     if asked.form == Form::Svg && found.len() > 1 {
         let name = crate::words::one_line(asked.words.first().map_or("", String::as_str));
-        return Ok(print_error(2, &list::of_connection(&name, found).trim_end()));
+        return Ok(print_error(
+            2,
+            &list::of_connection(&name, found, scene.width).trim_end(),
+        ));
     }
     let books: Vec<_> = match &subject {
         Subject::Packet { query, .. } => scene.rulesets_for(query.destination).collect(),
@@ -106,19 +113,21 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     if let Some(older) = books.iter().find(|book| book.has_older_layout()) {
         return Ok(print_error(1, &older_layout(older)));
     }
-    let warning = kernel_view::warning(books);
+    let warning = kernel_view::warning(books, scene.width);
     let answer = match (subject, asked.form) {
-        (Subject::List, _) => list::tunnel_list(find::all_tunnels(&scene).collect()),
+        (Subject::List, _) => list::tunnel_list(find::all_tunnels(&scene).collect(), scene.width),
         (Subject::Packet { query, .. }, _) => {
             packet::packet_text(&scene, &query, &found, asked.detail, on_stdout(colours))
         }
         (Subject::Tunnel(_), Form::Svg) => found.first().map_or_else(String::new, |found| {
             svg::draw_svg(&svg_title(found), &diagrams(&scene, found))
         }),
-        (Subject::Tunnel(name), _) if found.len() > TOLD => list::of_connection(&crate::words::one_line(&name), found),
+        (Subject::Tunnel(name), _) if found.len() > TOLD => {
+            list::of_connection(&crate::words::one_line(&name), found, scene.width)
+        }
         (Subject::Tunnel(_), Form::Words) => each_tunnel(&found, |found| about::tunnel_text(&scene, found)),
         (Subject::Tunnel(_), Form::Diagram) => each_tunnel(&found, |found| {
-            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram));
+            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram, scene.width));
             drawings.join("\n")
         }),
     };
@@ -134,6 +143,11 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         }
     }
     Ok(code)
+}
+
+/// How wide a line is, in characters. Labels and a few words fit the narrowest one.
+fn line_width() -> usize {
+    ScreenSize::of_stdout().width.max(NARROWEST)
 }
 
 fn subject(asked: &ExplainRequest) -> Result<Subject, PacketQueryError> {

@@ -20,6 +20,8 @@ use crate::words::one_line;
 pub(super) struct RecordView {
     /// Now, in seconds since 1970 (UTC).
     pub(super) now: u64,
+    /// How wide a line is, in characters.
+    pub(super) width: usize,
     /// The rulesets that can be looked at, and those that something is on record in.
     pub(super) rulesets: Vec<RulesetView>,
     /// The settings file as it is now, or what is wrong with it.
@@ -30,6 +32,8 @@ pub(super) struct RecordView {
 #[derive(Debug)]
 pub(super) struct RulesetView {
     pub(super) ruleset: Ruleset,
+    /// How wide a line is, in characters.
+    pub(super) width: usize,
     /// What holds for all its rules.
     installed: Installed,
     /// What the kernel holds of it.
@@ -41,7 +45,7 @@ pub(super) struct RulesetView {
 impl RecordView {
     /// Reads the record and compares it with what the kernel lists, a second time where they
     /// differ: a daemon's call may have come between.
-    pub(super) fn gather_records(ground: &CommandContext<'_>) -> Result<Self, HookError> {
+    pub(super) fn gather_records(ground: &CommandContext<'_>, width: usize) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
             return Err(HookError::Surroundings {
@@ -49,27 +53,28 @@ impl RecordView {
                 error: io::ErrorKind::PermissionDenied.into(),
             });
         }
-        let first = Self::look_once(ground, &store)?;
+        let first = Self::look_once(ground, &store, width)?;
         match first.rulesets.iter().any(|book| book.kernel.differs()) {
-            true => Self::look_once(ground, &store),
+            true => Self::look_once(ground, &store, width),
             false => Ok(first),
         }
     }
 
-    fn look_once(ground: &CommandContext<'_>, store: &Store) -> Result<Self, HookError> {
+    fn look_once(ground: &CommandContext<'_>, store: &Store, width: usize) -> Result<Self, HookError> {
         let mut programs = ground.programs(store);
         let known = rulesets(&programs, store)?;
         let mut engine = Engine::new(store, &mut programs, ground.context());
         let mut books = Vec::new();
         for ruleset in known {
             books.push(match engine.compare(ruleset) {
-                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison),
-                Err(error) => RulesetView::without_listing(ruleset, store, &error)?,
+                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison, width),
+                Err(error) => RulesetView::without_listing(ruleset, store, &error, width)?,
             });
         }
         let settings = SettingsSource::load(ground.options.config.as_deref());
         Ok(Self {
             now: ground.now,
+            width,
             rulesets: books,
             settings: settings.map_err(|error| one_line(&error.to_string())),
         })
@@ -90,7 +95,7 @@ impl RecordView {
 }
 
 impl RulesetView {
-    fn compared(ruleset: Ruleset, installed: Installed, comparison: Comparison) -> Self {
+    fn compared(ruleset: Ruleset, installed: Installed, comparison: Comparison, width: usize) -> Self {
         let Comparison {
             entries,
             wanted,
@@ -100,6 +105,7 @@ impl RulesetView {
         } = comparison;
         Self {
             ruleset,
+            width,
             installed,
             records: entries,
             desired: wanted,
@@ -108,11 +114,17 @@ impl RulesetView {
     }
 
     /// By the record alone, where the kernel cannot be asked.
-    fn without_listing(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
+    fn without_listing(
+        ruleset: Ruleset,
+        store: &Store,
+        error: &dyn fmt::Display,
+        width: usize,
+    ) -> Result<Self, HookError> {
         let (records, installed) = (store.entries(ruleset)?, store.installed(ruleset)?);
         let all_rules: Vec<TunnelRules> = records.iter().map(|record| record.tunnel_rules().clone()).collect();
         Ok(Self {
             ruleset,
+            width,
             installed,
             desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
             records,

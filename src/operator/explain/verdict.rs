@@ -17,9 +17,6 @@ pub(super) struct Outcome {
     ifs: Vec<Option<String>>,
 }
 
-/// How wide a line is, in characters.
-const WIDTH: usize = 80;
-
 /// How wide the words at the beginning of a line are.
 const LABEL: usize = 12;
 
@@ -230,9 +227,8 @@ fn doubtful(doubt: &Doubt) -> Option<String> {
 }
 
 /// A line that begins with a word of ours, as many lines as it takes.
-pub(super) fn labelled_line(label: &str, text: &str) -> String {
-    let width = WIDTH - LABEL - 4;
-    let lines = wrapped(&[text.to_owned()], width);
+pub(super) fn labelled_line(label: &str, text: &str, width: usize) -> String {
+    let lines = wrapped(&[text.to_owned()], width - LABEL - 4);
     let lines = lines.iter().enumerate().map(|(number, line)| {
         let label = if number == 0 { label } else { "" };
         format!("    {label:<LABEL$}{line}\n")
@@ -247,51 +243,53 @@ pub(super) fn rule(trace: &Trace) -> Option<String> {
 }
 
 /// What decided, by which chains, and what is done on the way.
-pub(super) fn details(trace: &Trace) -> String {
+pub(super) fn details(trace: &Trace, width: usize) -> String {
     let mut text = String::new();
     if let Some(rule) = rule(trace) {
-        text.push_str(&labelled_line("rule", &rule));
+        text.push_str(&labelled_line("rule", &rule, width));
     }
     for station in &trace.hooks {
         if let Some(walk) = &station.walk {
-            text.push_str(&passed(station, walk));
+            text.push_str(&passed(station, walk, width));
         }
     }
     text
 }
 
-fn passed(station: &HookTrace, walk: &Walk) -> String {
+fn passed(station: &HookTrace, walk: &Walk, width: usize) -> String {
     let mut text = String::new();
     if station.table == Table::Filter {
         let chains = walk.path.iter().map(ToString::to_string);
         let chains: Vec<_> = std::iter::once(station.built_in.name().to_owned())
             .chain(chains)
             .collect();
-        text.push_str(&labelled_line("chains", &chains.join(" > ")));
+        text.push_str(&labelled_line("chains", &chains.join(" > "), width));
     }
     for met in &walk.met {
         if let Some(words) = on_the_way(&met.rule.target) {
-            text.push_str(&labelled_line("also", &format!("{words} ({})", met.chain)));
+            text.push_str(&labelled_line("also", &format!("{words} ({})", met.chain), width));
         }
     }
-    text.push_str(&translated(station, walk));
+    text.push_str(&translated(station, walk, width));
     text
 }
 
-fn translated(station: &HookTrace, walk: &Walk) -> String {
+fn translated(station: &HookTrace, walk: &Walk, width: usize) -> String {
     let by = walk.path.last().map_or_else(String::new, |chain| format!(" ({chain})"));
     match walk.end {
         WalkEnd::Source(address) => labelled_line(
             "nat",
             &format!("its source becomes {address}, and the kernel looks for an IPsec policy again{by}"),
+            width,
         ),
-        WalkEnd::Destination(address) => labelled_line("nat", &format!("its destination becomes {address}{by}")),
+        WalkEnd::Destination(address) => labelled_line("nat", &format!("its destination becomes {address}{by}"), width),
         WalkEnd::Accepted if station.table == Table::Nat => labelled_line(
             "nat",
             &format!(
                 "its addresses stay, whatever your own rules in {} say",
                 station.built_in.name()
             ),
+            width,
         ),
         WalkEnd::Accepted | WalkEnd::Dropped | WalkEnd::Left => String::new(),
     }

@@ -1,7 +1,8 @@
 //! Whether a tunnel on record is still up, by the policies that the kernel holds. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -9,7 +10,7 @@ use crate::plan::TunnelKey;
 use crate::record::{DaemonProcess, FailedUp, TunnelRecord};
 use crate::selector::{Interface, Network};
 use crate::updown_env::{SaMatch, Scope};
-use crate::xfrm::{XfrmDirection, XfrmPolicy};
+use crate::xfrm::{XfrmDirection, XfrmPolicy, XfrmSa};
 
 /// What the kernel's policies of a device's packets bear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,9 @@ pub(super) enum DaemonLife {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operator) struct SoughtTunnel {
     key: TunnelKey,
-    reqid: Option<u32>,
+    pub(super) reqid: Option<u32>,
+    /// The addresses of its peers.
+    peers: BTreeSet<IpAddr>,
     pub(super) interface: Option<Interface>,
     scope: Scope,
     pub(super) daemon: Option<DaemonProcess>,
@@ -85,6 +88,7 @@ impl From<&TunnelRecord> for SoughtTunnel {
         Self {
             key: record.key.clone(),
             reqid: record.reqid(),
+            peers: record.peers(),
             interface: record.tunnel_rules.interface.clone(),
             scope: record.tunnel.scope,
             daemon: record.daemon,
@@ -101,6 +105,7 @@ impl From<&FailedUp> for SoughtTunnel {
         Self {
             key: TunnelKey::from_tunnel(&failed.tunnel),
             reqid,
+            peers: failed.tunnel.remote_host.into_iter().collect(),
             interface,
             scope: failed.tunnel.scope,
             daemon: failed.daemon,
@@ -127,6 +132,9 @@ pub(in crate::operator) enum PruneDoubt {
     /// There is a policy with its number, but between other addresses: strongSwan moves tunnels
     /// between hosts and calls nobody.
     OtherAddresses(IpNet, IpNet),
+    /// There is an SA with its number, to or from its peer, and no policy of it (strongSwan's
+    /// `policies = no`).
+    NoPolicyButSa,
     /// There is no policy at all, and yet the daemon runs: it keeps them elsewhere, or somebody has
     /// flushed them.
     NoPolicies,
@@ -143,6 +151,7 @@ impl fmt::Display for PruneDoubt {
                 f,
                 "the kernel has a policy with its reqid, but from {source} to {destination}: has it moved?"
             ),
+            Self::NoPolicyButSa => f.write_str("the kernel has its SA, but no policy (policies = no?)"),
             Self::NoPolicies => f.write_str(
                 "its daemon runs, but the kernel has no IPsec policy at all: were they flushed, or are they in another network namespace?",
             ),
@@ -173,6 +182,18 @@ pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &Ker
     match stands {
         true => PolicyState::Up,
         false => state_of_removed(life, kernel),
+    }
+}
+
+/// What becomes of a tunnel of which the kernel has no policy, by the SAs with its reqid.
+pub(super) fn sa_state(sought: &SoughtTunnel, state: PolicyState, sas: &[XfrmSa]) -> PolicyState {
+    let is_its = |sa: &XfrmSa| {
+        let mut ends = [sa.source, sa.destination].into_iter();
+        ends.any(|end| sought.peers.contains(&end))
+    };
+    match state {
+        PolicyState::Gone if sas.iter().any(is_its) => PolicyState::Doubtful(PruneDoubt::NoPolicyButSa),
+        PolicyState::Up | PolicyState::Gone | PolicyState::Doubtful(_) => state,
     }
 }
 

@@ -20,13 +20,13 @@ use crate::files::read_plain;
 use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::operator::fix::Fix;
-use crate::plan::{PacketPath, TunnelId, TunnelRules};
+use crate::plan::{PacketPath, TunnelRules};
 use crate::record::{ClearTextBlockRecord, FailedUp, NameUser, Record, Store, TunnelRecord};
 use crate::resolver;
 use crate::selector::Network;
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
-use crate::updown_env::{ConnectionName, Tunnel};
-use crate::words::{counted_noun, escaped, one_line};
+use crate::updown_env::Tunnel;
+use crate::words::{counted_noun, escaped, natural_order, one_line};
 
 /// What is, at one moment.
 #[derive(Debug, Default)]
@@ -237,7 +237,7 @@ fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookErro
             true => vec![without_record(ground, &loaded)],
             false => loaded,
         });
-    report.tunnels.sort_by(in_order);
+    report.tunnels.sort_by(|a, b| in_order(&a.record, &b.record));
     add_policies(&mut report);
     let orphans: Vec<_> = report.tunnels.iter().filter_map(orphan).collect();
     report.problems.extend(orphans);
@@ -254,15 +254,16 @@ fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookErro
     Ok(report)
 }
 
-/// By name, then user, then remote network, addresses as numbers.
-fn in_order(a: &TunnelStatus, b: &TunnelStatus) -> Ordering {
-    fn key(tunnel: &TunnelStatus) -> (&ConnectionName, Option<&str>, IpAddr, &TunnelId) {
-        let record = &tunnel.record;
-        let user = record.tunnel.user.as_ref().map(|user| user.as_str());
-        let first = record.key.remote_client.first();
-        (&record.key.connection, user, first, &record.id)
-    }
-    key(a).cmp(&key(b))
+/// By name, then user, each with numbers as numbers, then remote network.
+pub(in crate::operator) fn in_order(a: &TunnelRecord, b: &TunnelRecord) -> Ordering {
+    let by_user = match (&a.tunnel.user, &b.tunnel.user) {
+        (Some(one), Some(other)) => natural_order(one.as_str(), other.as_str()),
+        (one, other) => one.is_some().cmp(&other.is_some()),
+    };
+    let by_network = (a.key.remote_client.first(), &a.id).cmp(&(b.key.remote_client.first(), &b.id));
+    natural_order(a.key.connection.as_str(), b.key.connection.as_str())
+        .then(by_user)
+        .then(by_network)
 }
 
 fn hostname() -> Option<String> {

@@ -165,7 +165,7 @@ impl Problem {
             DriftKind::NoChain(chain)
             | DriftKind::OrphanChain(chain)
             | DriftKind::Order(chain)
-            | DriftKind::NoUserJump(chain) => (Some(chain.to_string()), None),
+            | DriftKind::NoUserJump(chain, _) => (Some(chain.to_string()), None),
             DriftKind::NoRule(chain, rule) => (Some(chain.to_string()), Some(rule.to_string())),
             DriftKind::UnexpectedRule(chain, rule) => (Some(chain.to_string()), Some(rule.clone())),
             DriftKind::NoJump(chain) | DriftKind::Jumps(chain, _) => (Some(chain.name().to_owned()), None),
