@@ -522,7 +522,7 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
         ("chain = \"vpn-in\"", format!("chain{CHAINS}")),
         (
             "mss = 1360\nchain = \"vpn-in\"",
-            format!("mss and chain: both use the mss of net for anna{CHAINS}"),
+            format!("chain and mss: both use the mss of net for anna{CHAINS}"),
         ),
     ] {
         for mut gateway in gateways(&format!("[[connection]]\npeer-id = \"anna\"\n{keys}\n")) {
