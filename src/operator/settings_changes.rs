@@ -20,11 +20,11 @@ pub(super) struct SettingsChanges {
     opened: usize,
     /// How many gateways' rules are installed, removed and replaced.
     gateways: Replaced,
-    /// How many pairs of networks are blocked, unblocked, and blocked in another way.
+    /// How many pairs of networks are blocked, unblocked, and blocked with other rules.
     blocked: Replaced,
 }
 
-/// How many things come, go, or become others.
+/// How many records are added, removed, or replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Replaced {
     added: usize,
@@ -43,7 +43,7 @@ impl Replaced {
 }
 
 impl SettingsChanges {
-    /// Adds up what these changes come to.
+    /// Counts the records that these changes add, remove and replace.
     pub(super) fn from_changes(changes: &[Change]) -> Self {
         let mut sum = Self::default();
         for change in changes {
@@ -160,7 +160,7 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
     words
 }
 
-/// The services of a list that go and come, if both are lists: `+tcp/443 -ping`.
+/// The added and removed services, if both values are lists: `+tcp/443 -ping`.
 fn service_changes(old: &Allow, new: &Allow) -> Option<String> {
     let (Allow::Services(old), Allow::Services(new)) = (old, new) else {
         return None;

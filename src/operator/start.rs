@@ -1,4 +1,4 @@
-//! `start`, `stop` and `unblock`: the gateway's own part, and networks that are held apart.
+//! `start`, `stop` and `unblock`: the gateway's own rules, and blocked pairs.
 //!
 //! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever
 //! the settings have changed: it makes everything as it is set, tunnels that are up included.
@@ -49,7 +49,7 @@ pub(super) struct StartRequest {
     pub(super) detail: Detail,
 }
 
-/// Makes everything as it is set, and says what stands. Returns the exit code.
+/// Applies the settings, and reports what is installed. Returns the exit code.
 pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookError> {
     let StartRequest { occasion, detail, .. } = asked;
     let last_good = LastGood::for_config(&options.root, options.config.as_deref());
@@ -311,8 +311,8 @@ fn parse_blocked(which: Option<&str>) -> Option<Blocked> {
     Some(Blocked::By { connection, network })
 }
 
-/// Settles what a call that died has left, does the change, and leaves no empty folder behind. A
-/// removal needs no settings.
+/// Recovers a change whose call died, makes the change, and removes empty folders. A removal needs
+/// no settings.
 fn in_session(
     ground: &CommandContext<'_>,
     settings: Option<Settings>,
@@ -409,7 +409,7 @@ fn text_of_sections(command: &str, ruleset: Ruleset, sections: &[Section]) -> St
     }
 }
 
-/// What the change needs to know of the machine, for the tunnels on record.
+/// The context of the change, for the recorded tunnels.
 fn context(ground: &CommandContext<'_>, store: &Store, settings: Option<Settings>) -> Result<Context, HookError> {
     let Some(settings) = settings else {
         return ground.removing_context(store);

@@ -1,4 +1,4 @@
-//! The gateway's own part, which `start` puts in: the keys of `[gateway]`.
+//! The gateway's own rules, which `start` installs: the keys of `[gateway]`.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Gateway {
     pub icmp: IcmpFilter,
     /// What is accepted only out of a tunnel.
     pub inner_only: Vec<Service>,
-    /// Where our jumps stand in the built-in chains.
+    /// The position of the jumps in the built-in chains.
     pub place: JumpPlace,
     /// The bit of a packet's mark that carries the consent of a first tunnel to a second one: key
     /// `mark`.
@@ -42,8 +42,7 @@ pub enum Ike {
     Leave,
 }
 
-/// ESP and AH to and from the gateway: key `esp`. What comes in UDP or TCP 4500 is IKE to a packet
-/// filter.
+/// ESP and AH to and from the gateway: key `esp`. ESP in UDP or TCP 4500 is IKE to a packet filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Esp {
     /// With everyone: `"any"`.
@@ -75,7 +74,7 @@ pub enum Through {
 /// With whom nothing but IPsec is spoken: an entry of key `only-ipsec`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum IpsecOnlyScope {
-    /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
+    /// Every host by such an interface: `"eth1"`, `"ppp+"`.
     Interface(InterfacePattern),
     /// These addresses: `"192.0.2.7"`, `"198.51.100.0/24"`.
     Peer(IpNet),
@@ -91,15 +90,15 @@ pub enum IcmpFilter {
     Safe,
 }
 
-/// Where our jumps stand in the built-in chains: key `place`.
+/// The position of the jumps in the built-in chains: key `place`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JumpPlace {
     /// Before all other rules: `"first"`.
     #[default]
     First,
-    /// Behind all other rules: `"last"`.
+    /// After all other rules: `"last"`.
     Last,
-    /// Where the administrator puts them: `"own"`.
+    /// Where the administrator installs them: `"own"`.
     Own,
 }
