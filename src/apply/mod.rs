@@ -150,11 +150,21 @@ impl fmt::Display for Note {
                 keys,
             } => {
                 let peer = first_peer.iter().map(|peer| format!(" for {peer}")).collect::<String>();
-                let keys = keys.join(" and ");
                 write!(
                     f,
-                    "{connection} has the selectors and the reqid of {first}{peer}, but another {keys}: both use that of {first}{peer}; where chains differ, neither is called, and only what both allow passes"
-                )
+                    "{connection} has the selectors and the reqid of {first}{peer}, but another {}",
+                    keys.join(" and ")
+                )?;
+                let others: Vec<_> = keys.iter().filter(|key| **key != "chain").copied().collect();
+                if !others.is_empty() {
+                    write!(f, ": both use the {} of {first}{peer}", others.join(" and "))?;
+                }
+                match keys.contains(&"chain") {
+                    true => f.write_str(
+                        "; a chain applies only if the other tunnel allows everything, otherwise no packet passes",
+                    ),
+                    false => Ok(()),
+                }
             }
         }
     }
