@@ -1,10 +1,10 @@
 //! Which IPsec policies the kernel holds, by netlink (`NETLINK_XFRM`), as `ip xfrm policy` lists
 //! them.
 //!
-//! A policy says which packets IPsec takes; it stands as long as its tunnel is up, whoever has died
-//! meanwhile. The kernel's structures (`linux/xfrm.h`) have a fixed layout, which is read here
-//! field by field. No crate: the one there is reads them all, and writes them, for a list of six
-//! fields.
+//! A policy selects the packets for IPsec; it exists as long as its tunnel is up, even if its
+//! daemon has died. The kernel's structures (`linux/xfrm.h`) have a fixed layout, which is read
+//! here field by field. No crate: the one there is reads them all, and writes them, for a list of
+//! six fields.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -66,8 +66,8 @@ pub struct XfrmPolicy {
     pub source_port: (u16, u16),
     /// The destination port and its mask; 0 and 0 for any. With ICMP it is the code.
     pub destination_port: (u16, u16),
-    /// The reqids of the transformations that it asks for, in their order; 0 where any will do.
-    /// None, where it lets packets pass in clear or drops them.
+    /// The reqids of its transformations, in order; 0 for any reqid. Empty if it lets packets pass
+    /// unencrypted or drops them.
     pub reqids: Vec<u32>,
     /// The mark that a packet must bear, where it must.
     pub mark: Option<Mark>,

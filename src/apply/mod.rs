@@ -64,11 +64,10 @@ pub struct Context {
     /// Queries them if a `down` turns out to need them: the remaining openers' policy may use
     /// source NAT.
     pub ask_connected: Option<fn() -> Option<Vec<IpNet>>>,
-    /// The largest packets that the paths to peers take, in bytes; needed only where segments are
-    /// to fit them.
+    /// The path MTUs to peers, in bytes; needed only to clamp the MSS to them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
-    /// Asks for one of them where it turns out to be needed: a `down` can change the rules of the
-    /// tunnels that stay, and an `up` those of others that the kernel cannot tell apart.
+    /// Queries one of them if it turns out to be needed: a `down` can change the rules of the
+    /// tunnels that stay, and an `up` those of others that the kernel cannot distinguish.
     pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// The settings.
     pub settings: Settings,
@@ -117,7 +116,7 @@ pub enum Note {
     },
     /// Something is set for a family that this kernel does not have, or not yet.
     NoFamily(Family),
-    /// No packet comes to our rules, where the administrator puts in the jumps.
+    /// No packet reaches this program's rules, because the administrator's jump is missing.
     NoUserJump(Ruleset, Drift),
     /// `when-down = "block"` has no effect for a tunnel without a local network.
     BlockHasNoEffect {
@@ -151,11 +150,21 @@ impl fmt::Display for Note {
                 keys,
             } => {
                 let peer = first_peer.iter().map(|peer| format!(" for {peer}")).collect::<String>();
-                let keys = keys.join(" and ");
                 write!(
                     f,
-                    "{connection} has the selectors and the reqid of {first}{peer}, but another {keys}: both use that of {first}{peer}; where chains differ, neither is called, and only what both allow passes"
-                )
+                    "{connection} has the selectors and the reqid of {first}{peer}, but another {}",
+                    keys.join(" and ")
+                )?;
+                let others: Vec<_> = keys.iter().filter(|key| **key != "chain").copied().collect();
+                if !others.is_empty() {
+                    write!(f, ": both use the {} of {first}{peer}", others.join(" and "))?;
+                }
+                match keys.contains(&"chain") {
+                    true => f.write_str(
+                        "; a chain applies only if the other tunnel allows everything, otherwise no packet passes",
+                    ),
+                    false => Ok(()),
+                }
             }
         }
     }

@@ -94,7 +94,7 @@ impl HookCall<'_> {
         idle().unwrap_or(false)
     }
 
-    /// What the call comes to for routes, addresses and devices, an operation after another.
+    /// The call's changes of routes, addresses and interfaces, one per operation.
     fn routing_works(&self, event: &Event, store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
         let Some(routing) = &event.routing else {
             return Ok(Vec::new());
@@ -107,8 +107,8 @@ impl HookCall<'_> {
             .collect()
     }
 
-    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no
-    /// empty folder behind. Says in `stands` whether the tunnel has what it needs of the firewall.
+    /// Takes the lock, does the housekeeping, executes the verb's operations, and removes empty
+    /// folders. Sets `stands` to whether the tunnel has its firewall rules.
     fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT + self.options.wait;
         let aside = self.dns_hook(event);
@@ -122,8 +122,8 @@ impl HookCall<'_> {
         let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
         clear_dead_routes(&store, self.daemon, self.now, |error| self.log_problem(error));
         let kept = session.housekeep();
-        // What goes is not kept by what cannot be done besides, but no change begins before another
-        // one in the journal has ended.
+        // A removal does not fail because of other work, but no change begins before the one in the
+        // journal is recovered.
         let goes_on = match (&kept, &event.firewall) {
             (Ok(()), _) | (Err(_), FirewallAction::Nothing) => true,
             (Err(_), FirewallAction::Close(_)) => matches!(store.journal(), Ok(None)),
@@ -283,8 +283,8 @@ impl HookCall<'_> {
         Programs::new(self.options.programs.clone(), self.options.wait, deadline, store.lock())
     }
 
-    /// With what is needed to write the rules of an older version anew, where there are such. What
-    /// cannot be read is told when it is read for that.
+    /// The context, with the answers that are needed to write rules of an older version again, if
+    /// there are any. Errors are reported when the record is read for that.
     fn full_context(&self, event: &Event, store: &Store) -> Context {
         let mut context = self.context(event);
         match &event.firewall {

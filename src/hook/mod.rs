@@ -73,7 +73,7 @@ pub enum HookError {
     /// is cut.
     #[error("the tunnel is up without its rules: {0}")]
     Tolerated(ApplyError),
-    /// The routes, addresses or devices cannot be set up.
+    /// The routes, addresses or interfaces cannot be installed.
     #[error(transparent)]
     Routing(#[from] RoutingError),
     /// The record or the firewall is only root's to read.
@@ -135,7 +135,7 @@ pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
     error.downcast_ref().map_or(1, HookError::exit_code)
 }
 
-/// The context of everything that goes wrong in a call: `up-client net-net failed`.
+/// The context of every error of a call: `up-client net-net failed`.
 fn failed_call(raw_env: &RawEnv) -> String {
     let mut words = String::new();
     // The administrator chose both, yet they are escaped like everything else. They are cut, so
@@ -258,8 +258,8 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is
 /// known.
 ///
-/// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into
-/// it is left to other rules.
+/// Without them the tunnel is opened all the same: packets out of it are accepted, and packets into
+/// it are left to other rules.
 fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
     let number = match action {
         FirewallAction::Open(tunnel) => tunnel.if_id_out,
@@ -295,8 +295,8 @@ fn path_mtus(action: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u
         .collect()
 }
 
-/// The networks that the gateway is connected to, where the tunnel to be opened hides machines from
-/// all but these.
+/// The networks that the gateway is connected to, if the tunnel to be opened uses source NAT except
+/// to these.
 fn connected(action: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
     let FirewallAction::Open(tunnel) = action else {
         return None;
@@ -334,14 +334,15 @@ pub(crate) fn opening_context(failed: &FailedUp, settings: &Settings, now: u64) 
     }
 }
 
-/// What has to be known to lay out every tunnel on record anew.
+/// Adds to the context the answers that are needed to make the rules of every recorded tunnel
+/// again.
 pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
     for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
-        // Without them such a tunnel is laid out as when there is no such device.
+        // Without them such a tunnel gets the rules of one without its interface.
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
@@ -391,9 +392,9 @@ pub(crate) fn clear_dead_routes(
     }
 }
 
-/// Executes downs that other calls have noted while we held the record's lock, which is released by
-/// now. Whoever notes one comes here too, so that between the two none is left behind: where the
-/// lock is held again, its holder will look.
+/// Executes downs that other calls noted while this call held the record's lock, which is released
+/// by now. A call that notes one comes here too, so none is left over: if the lock is held again,
+/// its holder executes the notes.
 pub(crate) fn close_late(options: &Options, namespace: u64) {
     for _ in 0..MOST_LATE {
         if !Store::open_unlocked(&options.state_dir, namespace)
@@ -431,8 +432,8 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     Ok(tidied?)
 }
 
-/// What a removal has to know. It needs no settings; but rules that an older version has put in are
-/// written anew by it, and then the bit of the mark should be the one that is set.
+/// The context of a removal. It needs no settings; but it writes rules of an older version again,
+/// and those need the mark bit of the settings.
 ///
 /// # Errors
 /// If the record cannot be read.

@@ -82,7 +82,7 @@ impl SavedRule {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SavedTable {
     chains: BTreeMap<String, Vec<SavedRule>>,
-    /// What becomes of a packet at the end of a built-in chain, ACCEPT or DROP.
+    /// The policy at the end of a built-in chain, ACCEPT or DROP.
     policies: BTreeMap<String, String>,
 }
 

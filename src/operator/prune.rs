@@ -1,8 +1,8 @@
 //! `prune`: forgets tunnels that are up no more, though no daemon said so.
 //!
-//! A daemon that is killed calls nobody. What it left is cleared at the first call of the next one;
-//! where there is none, the rules stay. What says whether a tunnel is up is the kernel: its
-//! policies outlive their daemon, and carry packets.
+//! A daemon that is killed calls no hook. Its tunnels are removed at the first call of the next
+//! daemon; without one, the rules stay. The kernel decides whether a tunnel is up: its policies
+//! outlive their daemon, and packets use them.
 
 mod policy_state;
 
@@ -36,7 +36,7 @@ fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
     let tidied = store.remove_unused();
     let (mut text, kept) = done?;
     tidied?;
-    // Without the lock: a program that hangs keeps no tunnel from its rules.
+    // Without the lock, so that a program that hangs does not delay any tunnel's rules.
     drop(store);
     close_late(ground.options, ground.namespace);
     for trouble in ground.settle_resolver(&kept)? {
@@ -90,7 +90,7 @@ fn show_pruned(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookErr
     Ok(0)
 }
 
-/// What was decided about all tunnels on record.
+/// The decisions about all recorded tunnels.
 struct PruneReport {
     /// How many there are.
     total: usize,
@@ -138,8 +138,8 @@ fn tunnel_words(record: &TunnelRecord) -> String {
     format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
 }
 
-/// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it
-/// calls `up`, so that whoever is on record by now has them.
+/// Queries the kernel after the record is locked: a daemon installs a tunnel's policies before it
+/// calls `up`, so every tunnel that is recorded by now has them.
 fn judge_tunnels(store: &Store) -> Result<PruneReport, HookError> {
     let mut records = Vec::new();
     for ruleset in Ruleset::all_rulesets() {
@@ -230,8 +230,8 @@ fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>
     Ok(tags)
 }
 
-/// Clears what else dead daemons have left: routes, addresses, devices. Not as long as a tunnel of
-/// theirs is up, which may need it; returns those daemons, whose name servers stay as well.
+/// Removes the routes, addresses and interfaces of daemons that have exited. Not while a tunnel of
+/// theirs is up, which may need them; returns those daemons, whose name servers stay as well.
 fn clear_dead(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! `start`, `stop` and `unblock`: the gateway's own part, and networks that are held apart.
+//! `start`, `stop` and `unblock`: the gateway's own rules, and blocked pairs.
 //!
 //! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever
 //! the settings have changed: it makes everything as it is set, tunnels that are up included.
@@ -22,7 +22,7 @@ use crate::hook::{HookError, clear_dead_routes, close_late, know_recorded_tunnel
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{LOCK_PAUSE, Record, Store};
-use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
+use crate::settings::{DEFAULT_PATH, Gateway, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
 use crate::words::counted_noun;
 use last_good::LastGood;
@@ -49,7 +49,7 @@ pub(super) struct StartRequest {
     pub(super) detail: Detail,
 }
 
-/// Makes everything as it is set, and says what stands. Returns the exit code.
+/// Applies the settings, and reports what is installed. Returns the exit code.
 pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookError> {
     let StartRequest { occasion, detail, .. } = asked;
     let last_good = LastGood::for_config(&options.root, options.config.as_deref());
@@ -140,8 +140,11 @@ fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasi
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
         let late = late_lines(&ground);
+        let gateway = settings.gateway.clone();
+        let before = installed_gateway(&ground)?;
         show_changes(&ground, Some(settings), |session| {
-            plan_start(session, detail).map(|text| late + &text)
+            let keys = before.as_ref().map(|before| [before, &gateway]);
+            plan_start(session, detail, keys).map(|text| late + &text)
         })?;
         return Ok(0);
     }
@@ -174,6 +177,23 @@ fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasi
     }
     print(&text)?;
     Ok(u8::from(late.failed > 0))
+}
+
+/// What was set for the gateway when its rules were installed: the settings that were good last, if
+/// its rules are still what these come to.
+fn installed_gateway(ground: &CommandContext<'_>) -> Result<Option<Gateway>, HookError> {
+    let options = ground.options;
+    let Ok(Some(settings)) = LastGood::for_config(&options.root, options.config.as_deref()).load() else {
+        return Ok(None);
+    };
+    let store = ground.peek();
+    let mut programs = ground.programs(&store);
+    let gateway = settings.gateway.clone();
+    let session = Engine::new(&store, &mut programs, context(ground, &store, Some(settings))?);
+    let is_installed = session
+        .plan_start()
+        .is_ok_and(|changes| !SettingsChanges::from_changes(&changes).has_gateways());
+    Ok(is_installed.then_some(gateway))
 }
 
 /// Which tunnels that are up without rules would get them.
@@ -311,8 +331,8 @@ fn parse_blocked(which: Option<&str>) -> Option<Blocked> {
     Some(Blocked::By { connection, network })
 }
 
-/// Settles what a call that died has left, does the change, and leaves no empty folder behind. A
-/// removal needs no settings.
+/// Recovers a change whose call died, makes the change, and removes empty folders. A removal needs
+/// no settings.
 fn in_session(
     ground: &CommandContext<'_>,
     settings: Option<Settings>,
@@ -362,7 +382,11 @@ fn show_changes(
 }
 
 /// What `start` would change: with [`Detail::Full`] also the text for iptables-restore.
-fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, ApplyError> {
+fn plan_start(
+    session: &mut Session<'_>,
+    detail: Detail,
+    gateways: Option<[&Gateway; 2]>,
+) -> Result<String, ApplyError> {
     let mut text = String::new();
     for ruleset in Ruleset::all_rulesets() {
         if session.has_other_layout(ruleset)? {
@@ -374,7 +398,11 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
         }
     }
     let changes = session.plan_start()?;
-    for line in SettingsChanges::from_changes(&changes).change_lines() {
+    let mut sum = SettingsChanges::from_changes(&changes);
+    if let Some([old, new]) = gateways {
+        sum = sum.with_gateway(old, new);
+    }
+    for line in sum.change_lines() {
         let _ = writeln!(text, "# {line}");
     }
     match detail {
@@ -409,7 +437,7 @@ fn text_of_sections(command: &str, ruleset: Ruleset, sections: &[Section]) -> St
     }
 }
 
-/// What the change needs to know of the machine, for the tunnels on record.
+/// The context of the change, for the recorded tunnels.
 fn context(ground: &CommandContext<'_>, store: &Store, settings: Option<Settings>) -> Result<Context, HookError> {
     let Some(settings) = settings else {
         return ground.removing_context(store);

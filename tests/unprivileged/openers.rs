@@ -515,21 +515,26 @@ nat = \"masquerade\"
 
 #[test]
 fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
-    const SETTINGS: &str = "[[connection]]\npeer-id = \"anna\"\nmss = 1360\n";
-    for mut gateway in gateways(SETTINGS) {
-        for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {
-            let opener = gateway.net(peer, number);
-            gateway.world.up(&opener);
+    const START: &str = "net has the selectors and the reqid of net for anna, but another ";
+    const CHAINS: &str = "; a chain applies only if the other tunnel allows everything, otherwise no packet passes";
+    for (keys, expected) in [
+        ("mss = 1360", "mss: both use the mss of net for anna".to_owned()),
+        ("chain = \"vpn-in\"", format!("chain{CHAINS}")),
+        (
+            "mss = 1360\nchain = \"vpn-in\"",
+            format!("chain and mss: both use the mss of net for anna{CHAINS}"),
+        ),
+    ] {
+        for mut gateway in gateways(&format!("[[connection]]\npeer-id = \"anna\"\n{keys}\n")) {
+            let book = gateway.world.tables.book(gateway.family);
+            book.restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
+                .expect("a chain of the administrator's");
+            for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {
+                let opener = gateway.net(peer, number);
+                gateway.world.up(&opener);
+            }
+            assert_eq!(gateway.world.notes, [format!("{START}{expected}")]);
         }
-        let [note] = &gateway.world.notes[..] else {
-            panic!("{:?}", gateway.world.notes)
-        };
-        assert!(
-            note.starts_with(
-                "net has the selectors and the reqid of net for anna, but another mss: both use that of net for anna;"
-            ),
-            "{note}"
-        );
     }
 }
 

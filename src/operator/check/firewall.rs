@@ -1,4 +1,5 @@
-//! iptables: which one, what it knows, and what stands in the way of our rules.
+//! Checks iptables: its version and backend, its extensions, and rules that interfere with this
+//! program's.
 
 use super::super::command_context::{CommandContext, rulesets};
 use super::{Finding, marks};
@@ -232,7 +233,7 @@ fn spelt(family: Family, rule: &str) -> String {
         .fold(rule.to_owned(), |rule, (word, text)| rule.replace(word, text))
 }
 
-/// What stands, and whether it does so in its place.
+/// Findings about the installed rules, and the position of the jumps.
 fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut other = 0;
@@ -278,7 +279,8 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
     findings
 }
 
-/// Tunnels with a virtual address and nothing else, of which `when-down = "block"` guards nothing.
+/// Findings about tunnels with only a virtual address, for which `when-down = "block"` has no
+/// effect.
 fn unguarded(comparison: &Comparison) -> Vec<Finding> {
     let clear_text_blocks = comparison.entries.iter().filter_map(Record::as_clear_text_block);
     let tunnels = clear_text_blocks.flat_map(|guard| {
@@ -356,7 +358,7 @@ fn mixed_backends(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Com
     findings
 }
 
-/// Whether somebody else has rules there.
+/// Whether a table has rules of other programs.
 fn has_rules(table: &SavedTable) -> bool {
     table.chains().any(|(name, rules)| {
         let ours = name.starts_with("PLUTO-");

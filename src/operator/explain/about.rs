@@ -140,7 +140,7 @@ fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
         .map(|placed| &placed.rule)
 }
 
-/// The address that machines behind us are hidden behind, if they are.
+/// The address that hosts behind the gateway are source-NATed to, if they are.
 pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
     if record.tunnel.translation.is_some() {
         return None;
@@ -209,7 +209,7 @@ fn addresses(record: &TunnelRecord) -> String {
     }
 }
 
-/// The gateway's own rules and the guards, as far as they concern the tunnel.
+/// Sentences about the gateway's own rules and the blocked pairs that concern the tunnel.
 fn in_clear(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let FoundTunnel { ruleset: book, record } = found;
     let mut sentences = match book.gateway() {
@@ -250,7 +250,7 @@ fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     text.into()
 }
 
-/// What becomes of a packet from the peer to the gateway, and of one to the peer.
+/// The verdicts on a packet from the peer to the gateway, and on one to the peer.
 pub(super) fn closed(
     scene: &RecordView,
     found: &FoundTunnel<'_>,
@@ -286,7 +286,7 @@ pub(super) fn closed(
     )
 }
 
-/// What becomes of packets in clear between the two networks, by an address of each.
+/// The verdicts on unencrypted packets between the two networks, by an address of each.
 fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
     let (local, remote) = (
         sample_address(&tunnel.local_client),
@@ -326,7 +326,7 @@ fn sample_address(network: &Network) -> IpAddr {
     }
 }
 
-/// Whether a guard holds back what the tunnel is for, or what comes out of it.
+/// Whether a blocked pair concerns the tunnel's networks.
 fn concerns(block: &ClearTextBlockRecord, record: &TunnelRecord) -> bool {
     let tunnel = &record.tunnel;
     let meet = |one: &Network, other: &Network| one.covers(other) || other.covers(one);

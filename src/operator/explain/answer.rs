@@ -32,7 +32,7 @@ const RULES: usize = 4;
 /// So many connections are named where none of them fits.
 const NAMES: usize = 8;
 
-/// How the answer begins, and its lines behind a word each.
+/// The answer's first line, and its labelled lines.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     head: String,
@@ -75,7 +75,7 @@ struct AnswerContext<'a> {
     detail: Detail,
 }
 
-/// What stands behind the rule where there is more to be told.
+/// The hint after the rule if `-v` shows more.
 const MORE: &str = "     -v: chains, other paths";
 
 /// The answer for each kind of packet and each tunnel that it fits.
@@ -122,8 +122,8 @@ impl AnswerContext<'_> {
         self.book.ruleset.family
     }
 
-    /// The ways that such a packet takes where all is as it should be: through the tunnels that
-    /// take it, else unencrypted. IPsec itself is not sent through a tunnel.
+    /// The routes that such a packet takes if all policies are installed: through the tunnels that
+    /// match it, otherwise unencrypted. IPsec itself is not sent through a tunnel.
     fn likely_routes<'r, 't>(&self, all: &'r [TunnelRoute<'t>]) -> Vec<&'r TunnelRoute<'t>> {
         let tunnels = all.iter().filter(|route| route.is_of_tunnels() && !self.is_outer());
         let (fitting, others): (Vec<_>, Vec<_>) = tunnels.partition(|route| self.carries(route));
@@ -134,7 +134,7 @@ impl AnswerContext<'_> {
         }
     }
 
-    /// Whether it is IKE or ESP between the gateway and somebody else.
+    /// Whether it is IKE or ESP between the gateway and a peer.
     fn is_outer(&self) -> bool {
         let ipsec = crate::settings::Service::Ipsec.traffic(self.family());
         let is_ipsec = ipsec
@@ -143,7 +143,7 @@ impl AnswerContext<'_> {
         is_ipsec && self.own_addresses.is_local()
     }
 
-    /// Whether the tunnels on a way were made for such packets.
+    /// Whether the selectors of the tunnels on a route match such packets.
     fn carries(&self, route: &TunnelRoute<'_>) -> bool {
         let takes = |record: Option<&TunnelRecord>, direction| {
             let made_for = record.map(|record| seen_from_destination(direction, &record.key.traffic));

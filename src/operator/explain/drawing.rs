@@ -101,8 +101,8 @@ fn box_lines(stop: &Stop, width: usize) -> Vec<String> {
     lines
 }
 
-/// The two ways beside each other. Where they meet again, the shorter one's line goes on to the end
-/// of the other.
+/// The two branches beside each other. If they join again, the shorter one's line continues to the
+/// end of the longer one.
 fn branch_lines(page: Page, ways: &[Branch; 2], goes_on: char) -> Vec<String> {
     let [one, other] = ways.each_ref().map(|branch| column(page, branch));
     let height = one.len().max(other.len());

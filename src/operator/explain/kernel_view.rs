@@ -49,7 +49,7 @@ impl KernelView {
 pub(super) struct KernelWarning {
     /// Lines, the last one empty.
     pub(super) text: String,
-    /// The exit status that it comes to: 1 where the kernel differs, 3 where that is not known.
+    /// The exit status: 1 if the kernel differs, 3 if that is unknown.
     pub(super) code: u8,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>, widt
         match &book.kernel {
             KernelView::Listed { drifts, .. } if !drifts.is_empty() => differences.extend(differing(book, drifts)),
             KernelView::Listed { .. } => {}
-            // Where nothing is on record there is nothing to compare.
+            // Without records there is nothing to compare.
             KernelView::Unknown(_) if !book.is_recorded() => {}
             KernelView::Unknown(reason) => unknown.push(format!("{}: {reason}", book.ruleset)),
         }

@@ -41,7 +41,7 @@ pub(super) fn of_connection(name: &str, found: Vec<FoundTunnel<'_>>, width: usiz
     format!("{}\n{}", head.join("\n"), family_rows(found, width))
 }
 
-/// One line each: the short name, the user or else the identity, the far network, what is allowed.
+/// One line each: the id, the user or else the identity, the remote network, what is allowed.
 fn family_rows(mut found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     found.sort_by(|a, b| in_order(a.record, b.record));
     let column = |heading, least, most| TableColumn { heading, least, most };

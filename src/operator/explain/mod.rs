@@ -1,10 +1,9 @@
 //! `explain`: the verdict on a packet and the setting that decides; or what a tunnel allows, and
 //! the chains that its packets meet.
 //!
-//! Everything is judged by our own rules as they are on record. Before that the record is compared
-//! with what the kernel lists: where the two differ, the answer says so first, because it is not
-//! about what the kernel does. Of rules that are not ours the listing tells which one is the first
-//! that fits.
+//! Every verdict is by this program's rules as recorded. Before that, the record is compared with
+//! the kernel's listing: if they differ, the answer says so first, because it may not be what the
+//! kernel does. Of other rules, the listing shows the first one that matches.
 
 mod about;
 mod answer;
@@ -54,7 +53,7 @@ pub(super) struct ExplainRequest {
     pub(super) detail: Detail,
 }
 
-/// How it is told.
+/// The form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Words,
@@ -76,11 +75,12 @@ enum Subject {
 /// The narrowest line that is written, in characters.
 const NARROWEST: usize = 40;
 
-/// So many tunnels of a connection are told one after the other; of more, one has to be named.
+/// How many tunnels of a connection are explained one after the other; of more, one has to be
+/// named.
 const TOLD: usize = 3;
 
-/// Tells it. Returns the exit code: 1 if no tunnel has the name or the kernel differs from the
-/// record, 2 if the words are no packet, 3 if the kernel could not be looked at.
+/// Prints the answer. Returns the exit code: 1 if no tunnel has the name or the kernel differs from
+/// the record, 2 if the words are no packet, 3 if the kernel's rules could not be listed.
 pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -> Result<u8, HookError> {
     let subject = match subject(asked) {
         Ok(subject) => subject,
@@ -175,7 +175,7 @@ fn print_error(code: u8, error: &dyn std::fmt::Display) -> u8 {
     code
 }
 
-/// Why nothing is told of the packets of a ruleset.
+/// Why a ruleset's packets are not explained.
 fn older_layout(book: &RulesetView) -> String {
     format!(
         "{}: older layout: an older version of pluto-updown installed the rules, and their path is not known; fix: pluto-updown start",
@@ -183,7 +183,7 @@ fn older_layout(book: &RulesetView) -> String {
     )
 }
 
-/// What is told of each tunnel, with a line between.
+/// The texts of all tunnels, with a line between.
 fn each_tunnel(found: &[FoundTunnel<'_>], text_of: impl Fn(&FoundTunnel<'_>) -> String) -> String {
     let mut text = String::new();
     for (number, found) in found.iter().enumerate() {

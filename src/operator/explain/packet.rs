@@ -1,5 +1,5 @@
-//! `explain --packet`: what becomes of a packet in clear, and of the same one through every tunnel
-//! that its addresses fit.
+//! `explain --packet`: the verdict on an unencrypted packet, and on the same one through every
+//! tunnel that its addresses match.
 
 use std::fmt::Write as _;
 
@@ -18,11 +18,11 @@ use crate::record::TunnelRecord;
 use crate::selector::Traffic;
 use crate::words::folded;
 
-/// How many ways are told. More tunnels than that for one packet are named one by one.
+/// How many routes are shown. Of more tunnels for one packet, each has to be named.
 const TOLD: usize = 24;
 
-/// The answer for each ruleset that holds anything of ours, in full with every way behind it; with
-/// tunnels named, about these alone.
+/// The answer for each ruleset that has rules of this program, in detail with every route; if
+/// tunnels are named, about these alone.
 pub(super) fn packet_text(
     scene: &RecordView,
     question: &PacketQuery,
@@ -32,8 +32,8 @@ pub(super) fn packet_text(
 ) -> String {
     let books: Vec<_> = scene.rulesets_for(question.destination).collect();
     let recorded: Vec<_> = books.iter().copied().filter(|book| book.is_recorded()).collect();
-    // Where nothing of ours is loaded, the administrator's rules are in the first that can be
-    // looked at.
+    // If no rules of this program are loaded, the administrator's rules are in the first ruleset
+    // that can be listed.
     let books = if recorded.is_empty() {
         &books[..books.len().min(1)]
     } else {
@@ -116,8 +116,8 @@ fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &
     text
 }
 
-/// So many rules can decide over one packet, and are told. Where it is more, too little is known of
-/// the packet.
+/// How many rules that may decide about one packet are shown. If there are more, too little is
+/// known about the packet.
 const RULES: usize = 4;
 
 fn moment_text(
@@ -161,7 +161,7 @@ fn moment_text(
     text
 }
 
-/// The kernel's own places on a way.
+/// The kernel's hooks on a route.
 fn hooks(way: &TunnelRoute<'_>) -> String {
     let closed = |tunnel: Option<&TunnelRecord>, words: &'static str| tunnel.map_or("", |_| words);
     let before = closed(way.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");

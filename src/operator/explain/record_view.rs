@@ -1,4 +1,4 @@
-//! What is on record, ready to be asked.
+//! The record, prepared for queries.
 
 use std::net::IpAddr;
 use std::{fmt, io};
@@ -15,14 +15,14 @@ use crate::selector::Family;
 use crate::settings::{JumpPlace, SettingsSource};
 use crate::words::one_line;
 
-/// Everything on record, and the time.
+/// All records, and the time.
 #[derive(Debug)]
 pub(super) struct RecordView {
     /// Now, in seconds since 1970 (UTC).
     pub(super) now: u64,
     /// How wide a line is, in characters.
     pub(super) width: usize,
-    /// The rulesets that can be looked at, and those that something is on record in.
+    /// The rulesets that can be listed, and those that have records.
     pub(super) rulesets: Vec<RulesetView>,
     /// The settings file as it is now, or what is wrong with it.
     pub(super) settings: Result<SettingsSource, String>,
@@ -43,8 +43,8 @@ pub(super) struct RulesetView {
 }
 
 impl RecordView {
-    /// Reads the record and compares it with what the kernel lists, a second time where they
-    /// differ: a daemon's call may have come between.
+    /// Reads the record and compares it with the kernel's listing, a second time if they differ: a
+    /// daemon's call may have changed both in between.
     pub(super) fn gather_records(ground: &CommandContext<'_>, width: usize) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
@@ -132,13 +132,13 @@ impl RulesetView {
         })
     }
 
-    /// Whether anything is on record in it.
+    /// Whether it has records.
     pub(super) fn is_recorded(&self) -> bool {
         !self.records.is_empty()
     }
 
-    /// Whether its rules are in the layout of an older version of this program. Which chains a
-    /// packet meets there is not known: the model of the rules is the present one.
+    /// Whether its rules are in the layout of an older version of this program. The path of a
+    /// packet there is unknown, because the trace models only the present layout.
     pub(super) fn has_older_layout(&self) -> bool {
         self.is_recorded() && self.installed.is_older()
     }
@@ -153,7 +153,7 @@ impl RulesetView {
         &self.records
     }
 
-    /// Every way that a packet can take.
+    /// Every possible trace of a packet.
     pub(super) fn traces(&self, packet: Packet) -> Vec<Trace> {
         RulesetModel::new(&self.desired).traces(packet)
     }
@@ -179,7 +179,7 @@ impl RulesetView {
         })
     }
 
-    /// Whose rules come first in a built-in chain, where they are not ours.
+    /// The sentence about other rules that come first in a built-in chain.
     pub(super) fn rules_before_jump(&self, built_in: BuiltIn) -> Option<String> {
         let chain = built_in.name();
         match self.installed.place {

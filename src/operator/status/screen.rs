@@ -17,7 +17,7 @@ use crate::hook::HookError;
 pub(super) enum Wake {
     /// The time is over, or the terminal has another size.
     Again,
-    /// Somebody wants it to end.
+    /// The user ends it.
     End,
 }
 
@@ -59,7 +59,7 @@ impl Screen {
         }
     }
 
-    /// Waits so long, or until the terminal's size changes or somebody ends it.
+    /// Waits for this time, or until the terminal's size changes or the user ends it.
     pub(super) fn wait_for_key(&self, time: Duration) -> Wake {
         let Some(signals) = &self.signals else {
             std::thread::sleep(time);
@@ -81,7 +81,7 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         if self.has_escapes {
-            // Nobody is left to be told.
+            // An error cannot be reported any more.
             let _ = print("\u{1b}[?25h\u{1b}[?1049l");
         }
     }

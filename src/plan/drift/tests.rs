@@ -48,7 +48,7 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
     tunnel_rules(&tunnel, &id, &context).unwrap()
 }
 
-/// Two tunnels in one block, one with a device.
+/// Two tunnels in one bucket, one with an interface.
 fn all_rules() -> [TunnelRules; 3] {
     [
         some_rules("a", &[("PLUTO_PEER_CLIENT", "10.2.0.0/24")]),
