@@ -2,8 +2,8 @@
 //!
 //! Every change goes one way: it writes down what is about to be done, gives the kernel one run of
 //! `iptables-restore`, and sets the record right. If the kernel refuses because it does not hold
-//! what the record says (somebody has reloaded the firewall), everything is rebuilt from the
-//! record, once; among very many tunnels, what is missing.
+//! what the record says (somebody has reloaded the firewall), the two are compared, and what differs
+//! is set right, once.
 //!
 //! The kernel takes one table or leaves it, but a change of two tables can end between them. The
 //! note of what was about to be done stands until such a remainder is cleared, by this call or by
@@ -21,32 +21,27 @@ mod restore;
 mod routing;
 mod tunnel;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::iptables::{RefusalReason, Tables, TablesError};
-use crate::netfilter::{Backend, ChainName, Ruleset, SavedTable, Section, Table, restore_text};
-use crate::plan::{
-    DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults, rebuild,
-    transition,
-};
+use crate::netfilter::{Ruleset, Section, Table, restore_text};
+use crate::plan::{DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition};
 use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::settings::Settings;
 use crate::updown_env::{ConnectionName, PeerText};
+use restore::all_rules;
 
 pub use forget::note_down;
 pub use gateway::{Blocked, InstalledRecords, StartReport};
 pub use restore::Comparison;
 pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 
-/// From so many tunnels on a call that finds something missing compares all with what stands, and
-/// writes only what is not as it should be. Fewer are written anew, which needs no comparison; but
-/// to write the chains of ten thousand that stand takes iptables-nft longer than a call may (see
-/// [`in_stages`]).
+/// From so many records on a change is made in parts, see [`Change::in_parts`].
 const BULK_THRESHOLD: usize = 256;
 
 /// What a call found around it.
@@ -380,7 +375,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
         self.store.begin(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
-            Err(error) if stood && may_be_drift(&error) => self.rebuild(&journal, removed, added),
+            Err(error) if stood && may_be_drift(&error) => self.bring_to_record(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {
@@ -415,7 +410,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             let _ = self.store.drop_change(journal);
         }
         let cleared = match lost || is_half {
-            true => self.rebuild(journal, &[], &[]),
+            true => self.bring_to_record(journal, &[], &[]),
             false => Ok(()),
         };
         // Why the change was refused is what the call tells, not why this was too.
@@ -426,54 +421,14 @@ impl<'a, T: Tables> Engine<'a, T> {
     }
 
     /// Makes the kernel hold what the record says, less what goes and with what comes.
-    fn rebuild(&mut self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), ApplyError> {
+    fn bring_to_record(&mut self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), ApplyError> {
         let ruleset = journal.ruleset;
         let mut entries = self.store.entries(ruleset)?;
         entries.retain(|entry| !removed.iter().chain(added).any(|other| other.id() == entry.id()));
-        let all_rules: Vec<_> = entries
-            .iter()
-            .chain(added)
-            .map(|entry| entry.tunnel_rules().clone())
-            .collect();
+        entries.extend_from_slice(added);
         let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
-        if all_rules.len() >= BULK_THRESHOLD {
-            match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, jump_config)) {
-                // It does not hold what it lists, or not any more.
-                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
-                other => return other,
-            }
-        }
-        let listings = self.listings(journal, &all_rules)?;
-        let sections = checked(rebuild(&all_rules, &listings, jump_config))?;
-        let stands = |table, chain: &ChainName| {
-            listings
-                .get(&table)
-                .is_some_and(|listing| listing.has_chain(chain.as_str()))
-        };
-        Ok(self.restore(ruleset, &staged(ruleset, sections, stands))?)
-    }
-
-    /// What of ours stands in the tables that the change or one of the tunnels has to do with. The
-    /// others are not even looked at: with iptables-legacy that alone loads a table into the
-    /// kernel.
-    fn listings(
-        &mut self,
-        journal: &Journal,
-        all_rules: &[TunnelRules],
-    ) -> Result<BTreeMap<Table, SavedTable>, ApplyError> {
-        let mut needed = BTreeSet::from([Table::Filter]);
-        needed.extend(all_rules.iter().flat_map(TunnelRules::tables));
-        let mut listings = BTreeMap::new();
-        for table in needed.union(&journal.tables) {
-            match self.tables.save(journal.ruleset, *table) {
-                Ok(text) => drop(listings.insert(*table, SavedTable::parse(&text, *table))),
-                // A kernel without the table, most likely. It has refused the change then, and
-                // nothing of ours is in there.
-                Err(error) if !needed.contains(table) && may_be_drift(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(listings)
+        let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config);
+        self.bring_to(ruleset, wanted.with_user_jumps(journal.user_jumps.clone()))
     }
 }
 
@@ -512,6 +467,8 @@ fn journal(change: &Change, sections: &[Section]) -> Journal {
         tables: sections.iter().map(|section| section.table).collect(),
         removed: ids(&change.removed),
         added: ids(&change.added),
+        installed: None,
+        user_jumps: BTreeMap::new(),
         recovery: change.recovery,
     }
 }
@@ -520,15 +477,6 @@ fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
     match plan_faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(sections),
-    }
-}
-
-/// In as many commits as this iptables is quick with. The legacy one writes the whole table at
-/// each: it gets one.
-fn staged(ruleset: Ruleset, sections: Vec<Section>, stands: impl Fn(Table, &ChainName) -> bool) -> Vec<Section> {
-    match ruleset.backend {
-        Backend::Nft => in_stages(sections, |section, chain| stands(section.table, chain)),
-        Backend::Legacy | Backend::Plain => sections,
     }
 }
 

@@ -1,14 +1,17 @@
 //! What the kernel holds, brought to what the record says.
 
-use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::thread;
 
-use super::{ApplyError, Engine, checked, may_be_drift, staged};
+use super::{ApplyError, Engine, checked, may_be_drift};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text};
-use crate::plan::{DesiredState, Drift, DriftKind, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
-use crate::record::{FORMAT, Journal, Record, RecordError, Recovery};
+use crate::netfilter::{
+    Backend, Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text,
+};
+use crate::plan::{
+    DesiredState, Drift, DriftKind, Repair, RuleProbe, TunnelRules, detect_drift, in_stages, reconcile, rule_probes,
+};
+use crate::record::{Record, RecordError};
 
 /// How often what the kernel holds is compared anew, if it changes while it is being set right.
 const TRIES: usize = 3;
@@ -91,62 +94,54 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
     pub fn reconcile(&mut self, ruleset: Ruleset) -> Result<Vec<Drift>, ApplyError> {
-        let mut found = Vec::new();
-        let mut tables = BTreeSet::new();
-        for _ in 0..TRIES {
-            let comparison = self.compare(ruleset)?;
-            tables.extend(comparison.saved.tables().map(|(table, _)| table));
-            if found.is_empty() {
-                found.clone_from(&comparison.drifts);
-            }
-            let sections = self.reconcile_sections(ruleset, &comparison)?;
+        let comparison = self.compare(ruleset)?;
+        self.repair(ruleset, comparison)
+    }
+
+    /// Brings a ruleset to what is wanted. What is right is not touched. The kernel is not asked
+    /// for rules that are listed in another spelling, since a daemon may be waiting: they are
+    /// written again.
+    pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
+        let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
+        self.repair(ruleset, Comparison::unasked(wanted, saved)).map(drop)
+    }
+
+    /// Sets right what a comparison has found, and returns it.
+    fn repair(&mut self, ruleset: Ruleset, mut comparison: Comparison) -> Result<Vec<Drift>, ApplyError> {
+        let found = comparison.drifts.clone();
+        let mut sections = self.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
+        for _ in 1..TRIES {
             if sections.is_empty() {
                 return Ok(found);
             }
-            match self.tables.resume(ruleset, &restore_text(&sections)) {
-                // Somebody has changed what was listed.
-                Err(error) if may_be_drift(&error) => {}
+            let text = restore_text(&sections);
+            match self.tables.resume(ruleset, &text) {
+                // Somebody has changed what was listed, or iptables does not find what it listed.
+                Err(error) if may_be_drift(&error) => {
+                    let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
+                    comparison = Comparison::unasked(comparison.wanted, saved);
+                    sections = self.reconcile_sections(ruleset, &comparison, Repair::Refill)?;
+                    if restore_text(&sections) == text {
+                        return Err(error.into());
+                    }
+                }
                 other => return Ok(other.map(|()| found)?),
             }
         }
-        self.rebuild(&whole(ruleset, tables), &[], &[])?;
+        self.tables.resume(ruleset, &restore_text(&sections))?;
         Ok(found)
-    }
-
-    /// Brings a ruleset to what is wanted. What is right is not touched.
-    pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
-        let listed = self.tables.save_all(ruleset)?;
-        let comparison = self.compared(ruleset, Vec::new(), wanted, &listed)?;
-        self.write_differences(ruleset, &comparison)
-    }
-
-    /// The same where many rules differ because they are to be others now: the kernel is not asked
-    /// for each whether it stands in another spelling, and what does is written again.
-    pub(super) fn change_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
-        let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
-        let comparison = Comparison {
-            entries: Vec::new(),
-            drifts: detect_drift(&wanted, &saved, &[]),
-            wanted,
-            saved,
-            stands: Vec::new(),
-        };
-        self.write_differences(ruleset, &comparison)
-    }
-
-    fn write_differences(&mut self, ruleset: Ruleset, comparison: &Comparison) -> Result<(), ApplyError> {
-        let sections = self.reconcile_sections(ruleset, comparison)?;
-        match sections.is_empty() {
-            true => Ok(()),
-            false => Ok(self.tables.resume(ruleset, &restore_text(&sections))?),
-        }
     }
 
     /// What sets right what a comparison has found.
     ///
     /// # Errors
     /// If the plan does not stand its own check.
-    pub fn reconcile_sections(&self, ruleset: Ruleset, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
+    pub fn reconcile_sections(
+        &self,
+        ruleset: Ruleset,
+        comparison: &Comparison,
+        repair: Repair,
+    ) -> Result<Vec<Section>, ApplyError> {
         let Comparison {
             entries: _,
             wanted,
@@ -154,13 +149,16 @@ impl<T: Tables> Engine<'_, T> {
             drifts,
             stands,
         } = comparison;
-        let sections = checked(reconcile(wanted, saved, stands, drifts))?;
-        let has = |table, chain: &ChainName| {
-            saved
-                .table(table)
-                .is_some_and(|listed| listed.has_chain(chain.as_str()))
+        let sections = checked(reconcile(wanted, saved, stands, drifts, repair))?;
+        let has = |section: &Section, chain: &ChainName| {
+            let listed = saved.table(section.table);
+            listed.is_some_and(|listed| listed.has_chain(chain.as_str()))
         };
-        Ok(staged(ruleset, sections, has))
+        Ok(match ruleset.backend {
+            Backend::Nft => in_stages(sections, has),
+            // It writes the whole table at each commit.
+            Backend::Legacy | Backend::Plain => sections,
+        })
     }
 
     /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test`
@@ -181,6 +179,17 @@ impl<T: Tables> Engine<'_, T> {
 }
 
 impl Comparison {
+    /// Without asking the kernel for what is listed in another spelling.
+    fn unasked(wanted: DesiredState, saved: IptablesSave) -> Self {
+        Self {
+            entries: Vec::new(),
+            drifts: detect_drift(&wanted, &saved, &[]),
+            wanted,
+            saved,
+            stands: Vec::new(),
+        }
+    }
+
     /// What an older version has put in is not compared, rule by rule, with what this one would.
     fn older(entries: Vec<Record>, wanted: DesiredState, listed: &str) -> Self {
         Self {
@@ -196,18 +205,6 @@ impl Comparison {
     }
 }
 
-fn all_rules(entries: &[Record]) -> Vec<TunnelRules> {
+pub(super) fn all_rules(entries: &[Record]) -> Vec<TunnelRules> {
     entries.iter().map(|entry| entry.tunnel_rules().clone()).collect()
-}
-
-/// A change of everything in these tables.
-fn whole(ruleset: Ruleset, tables: BTreeSet<Table>) -> Journal {
-    Journal {
-        format: FORMAT,
-        ruleset,
-        tables,
-        removed: Vec::new(),
-        added: Vec::new(),
-        recovery: Recovery::RollForward,
-    }
 }

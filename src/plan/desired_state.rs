@@ -7,13 +7,16 @@ use super::chain_fragment::ChainFragment;
 use super::dispatch::DispatchBucket;
 use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, RulePosition, Table};
+use crate::netfilter::{BuiltIn, Chain, ChainName, RestoreCommand, Rule, RulePosition, Table};
 
 /// What the tables should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredState {
     /// Where they stand.
     pub(super) jump_config: JumpConfig,
+    /// Of a move to `place = "own"`: how many jumps without a match each built-in chain of the
+    /// filter table should keep, because they are the administrator's.
+    pub(super) user_jumps: BTreeMap<BuiltIn, usize>,
     tables: BTreeMap<Table, BTreeMap<ChainName, DesiredChain>>,
 }
 
@@ -116,6 +119,7 @@ impl DesiredState {
             .collect();
         let mut desired = Self {
             jump_config,
+            user_jumps: BTreeMap::new(),
             tables: BTreeMap::new(),
         };
         for shared_chains in &nodes {
@@ -128,6 +132,12 @@ impl DesiredState {
         }
         desired.add_buckets(buckets);
         desired
+    }
+
+    /// The same where our own jumps make way for the administrator's, of which so many are there.
+    #[must_use]
+    pub fn with_user_jumps(self, user_jumps: BTreeMap<BuiltIn, usize>) -> Self {
+        Self { user_jumps, ..self }
     }
 
     /// Adds what a part brings, but for the rules of these chains.

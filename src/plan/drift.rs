@@ -152,7 +152,8 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands
     }
     for built_in in table.built_in() {
         kinds.extend(match desired.jump_config.place(table) {
-            JumpPlace::Own => user_jump_drift(*built_in, listed, desired.needs_table(table)),
+            JumpPlace::Own => leftover_jumps(desired, *built_in, listed)
+                .or_else(|| user_jump_drift(*built_in, listed, desired.needs_table(table))),
             place @ (JumpPlace::First | JumpPlace::Last) => {
                 jump_drift(*built_in, place, listed, desired.needs_table(table))
             }
@@ -197,6 +198,13 @@ fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired:
     };
     let first = wrong.first()?.text.clone();
     Some(DriftKind::Misplaced(built_in, place, wrong.len(), first))
+}
+
+/// The jumps of ours that should make way for the administrator's.
+fn leftover_jumps(desired: &DesiredState, built_in: BuiltIn, listed: &SavedTable) -> Option<DriftKind> {
+    let kept = desired.user_jumps.get(&built_in)?;
+    let found = listed.plain_jumps(built_in, &base_chain(built_in));
+    (found > *kept).then_some(DriftKind::Jumps(built_in, found))
 }
 
 /// Of a jump that the administrator puts in nothing is known but where it leads.

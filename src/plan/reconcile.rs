@@ -11,6 +11,16 @@ use crate::netfilter::{
 };
 use crate::settings::JumpPlace;
 
+/// How a chain is repaired that is not as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// By the rules that differ, if that will do.
+    Patch,
+    /// By all its rules, as if nothing were known of them: iptables may not find what it has
+    /// listed.
+    Refill,
+}
+
 /// What sets these tables right. From a chain of ours what is foreign is taken out, and what is
 /// missing is put in; if that will not do, it is emptied and filled again, with what its rules have
 /// counted (ip6tables-nft 1.8.9 and older begins at zero there, whatever it is told). All others,
@@ -19,7 +29,13 @@ use crate::settings::JumpPlace;
 ///
 /// The filter table comes first: what it lets in by mistake must not wait for the others.
 #[must_use]
-pub fn reconcile(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe], drifts: &[Drift]) -> Vec<Section> {
+pub fn reconcile(
+    desired: &DesiredState,
+    saved: &IptablesSave,
+    stands: &[RuleProbe],
+    drifts: &[Drift],
+    repair: Repair,
+) -> Vec<Section> {
     let nothing = SavedTable::default();
     let sections = Table::ALL.map(|table| {
         let kinds: Vec<_> = drifts
@@ -28,7 +44,7 @@ pub fn reconcile(desired: &DesiredState, saved: &IptablesSave, stands: &[RulePro
             .map(|drift| &drift.kind)
             .collect();
         let listed = saved.table(table).unwrap_or(&nothing);
-        let commands = reconcile_table(desired, table, listed, stands, &kinds);
+        let commands = reconcile_table(desired, table, listed, stands, &kinds, repair);
         Section { table, commands }
     });
     sections
@@ -43,11 +59,16 @@ fn reconcile_table(
     listed: &SavedTable,
     stands: &[RuleProbe],
     kinds: &[&DriftKind],
+    repair: Repair,
 ) -> Vec<RestoreCommand> {
     let orphan: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
     for name in drifted_chains(desired, table, kinds) {
-        if let Some(patch) = patch_chain(desired, table, &name, listed, stands) {
+        let patch = match repair {
+            Repair::Patch => patch_chain(desired, table, &name, listed, stands),
+            Repair::Refill => None,
+        };
+        if let Some(patch) = patch {
             rules.extend(patch);
         } else {
             commands.push(RestoreCommand::NewChain(name.clone()));
@@ -190,7 +211,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
     let add = match desired.jump_config.place(table) {
         JumpPlace::First => RestoreCommand::Insert,
         JumpPlace::Last => RestoreCommand::Append,
-        JumpPlace::Own => return Vec::new(),
+        JumpPlace::Own => return leftover_jump_commands(desired, kind),
     };
     let anew = |built_in: BuiltIn, standing, needed| {
         let rule = base_chain_jump(built_in);
@@ -215,6 +236,36 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         | DriftKind::Order(_)
         | DriftKind::NoUserJump(_) => Vec::new(),
     }
+}
+
+/// Deletes the jumps of ours that should make way for the administrator's.
+fn leftover_jump_commands(desired: &DesiredState, kind: &DriftKind) -> Vec<RestoreCommand> {
+    let DriftKind::Jumps(built_in, times) = kind else {
+        return Vec::new();
+    };
+    let kept = desired.user_jumps.get(built_in).copied().unwrap_or(*times);
+    let delete = RestoreCommand::Delete((*built_in).into(), base_chain_jump(*built_in));
+    vec![delete; times.saturating_sub(kept)]
+}
+
+/// What takes away the chains that stood only for jumps of the administrator's, where no rule leads
+/// to them any more.
+#[must_use]
+pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
+    let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
+    let left = filter.own_chains().filter(|chain| entrances.contains(chain));
+    let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).collect();
+    let emptied = unnamed.iter().cloned().map(RestoreCommand::Flush);
+    let commands: Vec<_> = emptied
+        .chain(unnamed.iter().cloned().map(RestoreCommand::DeleteChain))
+        .collect();
+    let section = Section {
+        table: Table::Filter,
+        commands,
+    };
+    std::iter::once(section)
+        .filter(|section| !section.commands.is_empty())
+        .collect()
 }
 
 /// Whether a rule is the one that we put into a built-in chain.

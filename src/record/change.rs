@@ -1,6 +1,6 @@
 //! A change to the record: written down before the kernel is touched, and made or undone after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::any_record::Record;
@@ -66,6 +66,8 @@ impl Store {
         let given_up = Journal {
             removed: Vec::new(),
             added: Vec::new(),
+            installed: None,
+            user_jumps: BTreeMap::new(),
             ..journal.clone()
         };
         self.note(&given_up)
@@ -117,6 +119,9 @@ impl Store {
     /// If a file cannot be changed or a record not be read.
     pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
         self.settle_files(journal, journal.recovery)?;
+        if let Some(installed) = journal.installed {
+            self.set_installed(journal.ruleset, installed)?;
+        }
         self.reindex(journal.ruleset)
     }
 

@@ -1,10 +1,11 @@
 //! A change under way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::netfilter::{Ruleset, Table};
+use super::store::Installed;
+use crate::netfilter::{BuiltIn, Ruleset, Table};
 use crate::plan::TunnelId;
 
 /// What the file `journal` says: which change a call was about to make, and what is to become of it
@@ -25,6 +26,12 @@ pub struct Journal {
     /// The tunnels that come; the record of each stands beside as `ID.new`.
     #[serde(rename = "come")]
     pub added: Vec<TunnelId>,
+    /// What holds for all rules of the ruleset from then on, if that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<Installed>,
+    /// Where our jumps make way for the administrator's: how many of those each built-in chain has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub user_jumps: BTreeMap<BuiltIn, usize>,
     /// What the next call makes of it.
     #[serde(rename = "settle")]
     pub recovery: Recovery,
