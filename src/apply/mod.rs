@@ -2,8 +2,8 @@
 //!
 //! Every change goes one way: it writes down what is about to be done, gives the kernel one run of
 //! `iptables-restore`, and sets the record right. If the kernel refuses because it does not hold
-//! what the record says (somebody has reloaded the firewall), the two are compared, and what differs
-//! is set right, once.
+//! what the record says (somebody has reloaded the firewall), the two are compared, and what
+//! differs is set right, once.
 //!
 //! The kernel takes one table or leaves it, but a change of two tables can end between them. The
 //! note of what was about to be done stands until such a remainder is cleared, by this call or by
