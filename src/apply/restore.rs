@@ -95,7 +95,19 @@ impl<T: Tables> Engine<'_, T> {
     /// If the record cannot be read, or the tables not be listed or changed.
     pub fn reconcile(&mut self, ruleset: Ruleset) -> Result<Vec<Drift>, ApplyError> {
         let comparison = self.compare(ruleset)?;
-        self.repair(ruleset, comparison)
+        let found = comparison.drifts.clone();
+        let mut repaired = self.repair(ruleset, comparison);
+        for _ in 1..TRIES {
+            match &repaired {
+                // Somebody has changed what was listed.
+                Err(ApplyError::Tables(error)) if may_be_drift(error) => {
+                    let comparison = self.compare(ruleset)?;
+                    repaired = self.repair(ruleset, comparison);
+                }
+                Ok(()) | Err(_) => break,
+            }
+        }
+        repaired.map(|()| found)
     }
 
     /// Brings a ruleset to what is wanted. What is right is not touched. The kernel is not asked
@@ -103,33 +115,32 @@ impl<T: Tables> Engine<'_, T> {
     /// written again.
     pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
-        self.repair(ruleset, Comparison::unasked(wanted, saved)).map(drop)
+        self.repair(ruleset, Comparison::unasked(wanted, saved))
     }
 
-    /// Sets right what a comparison has found, and returns it.
-    fn repair(&mut self, ruleset: Ruleset, mut comparison: Comparison) -> Result<Vec<Drift>, ApplyError> {
-        let found = comparison.drifts.clone();
-        let mut sections = self.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
-        for _ in 1..TRIES {
-            if sections.is_empty() {
-                return Ok(found);
-            }
-            let text = restore_text(&sections);
-            match self.tables.resume(ruleset, &text) {
-                // Somebody has changed what was listed, or iptables does not find what it listed.
-                Err(error) if may_be_drift(&error) => {
-                    let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
-                    comparison = Comparison::unasked(comparison.wanted, saved);
-                    sections = self.reconcile_sections(ruleset, &comparison, Repair::Refill)?;
-                    if restore_text(&sections) == text {
-                        return Err(error.into());
-                    }
+    /// Sets right what a comparison has found.
+    fn repair(&mut self, ruleset: Ruleset, comparison: Comparison) -> Result<(), ApplyError> {
+        let sections = self.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
+        match self.resume(ruleset, &sections) {
+            // Somebody has changed what was listed, or iptables does not find what it has listed.
+            Err(error) if may_be_drift(&error) => {
+                let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
+                let comparison = Comparison::unasked(comparison.wanted, saved);
+                let others = self.reconcile_sections(ruleset, &comparison, Repair::Refill)?;
+                match others == sections {
+                    true => Err(error.into()),
+                    false => Ok(self.resume(ruleset, &others)?),
                 }
-                other => return Ok(other.map(|()| found)?),
             }
+            other => Ok(other?),
         }
-        self.tables.resume(ruleset, &restore_text(&sections))?;
-        Ok(found)
+    }
+
+    fn resume(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
+        match sections.is_empty() {
+            true => Ok(()),
+            false => self.tables.resume(ruleset, &restore_text(sections)),
+        }
     }
 
     /// What sets right what a comparison has found.
