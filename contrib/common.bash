@@ -75,7 +75,7 @@ need() {
     as_root "${install[@]}" >/dev/null 2>&1 </dev/null || {
         as_root "${apt[@]}" update </dev/null
         as_root "${install[@]}" >/dev/null </dev/null
-    } || fail "apt-get cannot install $(missing_packages); what it says is above"
+    } || fail "apt-get cannot install $(missing_packages); see its output above"
     hash -r
     for word in "${missing[@]}"; do
         has "${word%%=*}" || fail "${word%%=*} is still missing after installing ${word#*=}"
@@ -195,7 +195,7 @@ libreswan() {
     case $2 in
     4.10) suite=bookworm ;;
     5.2) suite=trixie ;;
-    *) fail "no Debian is known to have libreswan $2" ;;
+    *) fail "no known Debian release has libreswan $2" ;;
     esac
     if [[ ! -f $1/version ]]; then
         need apt-get=apt dpkg=dpkg

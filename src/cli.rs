@@ -146,9 +146,9 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
             Some("--no-routes") => options.routing = RoutingOwner::Others,
             Some("--dry-run") => options.mode = Mode::DryRun,
             Some("--config") => options.config = Some(value("a file")?.into()),
-            Some("--state-dir") => options.state_dir = value("a folder")?.into(),
-            Some("--programs") => options.programs.push(value("a folder")?.into()),
-            Some("--root") => options.root = value("a folder")?.into(),
+            Some("--state-dir") => options.state_dir = value("a directory")?.into(),
+            Some("--programs") => options.programs.push(value("a directory")?.into()),
+            Some("--root") => options.root = value("a directory")?.into(),
             Some("--wait") => options.wait = seconds(&value("a number of seconds from 1 to 60")?)?,
             _ if custom => {}
             _ => return Err(HookArgumentError::Unknown(shown(word))),
@@ -208,8 +208,8 @@ const HELP: &str = "{about}\n{usage-heading} {usage}\n{all-args}{after-help}";
 /// The same for the program itself.
 const PROGRAM_HELP: &str = "\
 {about}
-Set as leftupdown= in ipsec.conf or updown = in swanctl.conf, a daemon runs it
-with PLUTO_VERB set. Without, it takes a command. Manual: man 8 pluto-updown
+An IPsec daemon runs it as leftupdown= (ipsec.conf) or updown = (swanctl.conf),
+with PLUTO_VERB set. You run it with a command. Manual: man 8 pluto-updown
 {usage-heading} {usage}
 Commands:
 {subcommands}

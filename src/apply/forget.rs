@@ -57,6 +57,10 @@ impl<T: Tables> Engine<'_, T> {
     /// Closes the firewall for a tunnel, and says whether a note is needed of what could not be
     /// closed.
     pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
+        // It is up no more, whatever becomes of its rules. That this fails keeps none of them.
+        if self.store.has_failed_ups().unwrap_or_default() {
+            let _ = self.store.forget_failed_up(tunnel);
+        }
         match self.close_once(tunnel) {
             // One `up` less of several: the record is written anew, which takes as much space as it
             // has.

@@ -282,6 +282,7 @@ impl<'a, T: Tables> Engine<'a, T> {
                 };
                 self.carry_out_in_parts(change)?;
             }
+            self.store.forget_failed_ups_of(&daemon)?;
             self.store.unregister(&daemon)?;
         }
         Ok(())

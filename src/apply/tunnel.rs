@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::find::Meant;
 use super::forget::Owed;
-use super::{ApplyError, Change, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
+use super::{ApplyError, Change, Context, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
 use crate::iptables::Tables;
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
@@ -31,6 +31,8 @@ impl<T: Tables> Engine<'_, T> {
         if let Some(index) = unpaid {
             return Err(self.unpaid.swap_remove(index).1);
         }
+        // Before anything is written: until then this costs nothing.
+        let has_failed_ups = self.store.has_failed_ups()?;
         let plan = self.plan_open(tunnel)?;
         for (index, change) in plan.changes.iter().enumerate() {
             if let Err(error) = self.carry_out(change) {
@@ -43,7 +45,22 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         self.notes.extend(plan.notes);
+        if has_failed_ups {
+            // It may go on being shown; the rules are installed all the same.
+            let _ = self.store.forget_failed_up(tunnel);
+        }
         Ok(plan.outcome)
+    }
+
+    /// Opens the firewall for a tunnel as its `up` would have, which knew this.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
+        let own = std::mem::replace(&mut self.context, context);
+        let opened = self.open(tunnel);
+        self.context = own;
+        opened
     }
 
     /// Closes the firewall for a tunnel, by its record. What cannot be closed now is noted, and the

@@ -23,11 +23,11 @@ use crate::iptables::Programs;
 use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
-use crate::record::{DaemonProcess, RecordError, Store, TunnelRecord};
+use crate::record::{DaemonProcess, FailedUp, RecordError, Store, TunnelRecord};
 use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Policy, Settings, SettingsError, StockSettings};
-use crate::updown_env::{EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
-use crate::words::escaped;
+use crate::updown_env::{Daemon, EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
+use crate::words::{escaped, one_line};
 
 use call::HookCall;
 pub use summary::Summary;
@@ -38,6 +38,9 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often a call looks for downs that came while it executed others.
 const MOST_LATE: usize = 100;
+
+/// How much is kept of the reason for which a tunnel has no rules, in bytes.
+const LONGEST_REASON: usize = 400;
 
 /// How long the programs of the resolver may take in all, once a call.
 pub(crate) const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,6 +158,22 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
     if options.routing == RoutingOwner::Others {
         event.routing = None;
     }
+    let namespace = network_namespace()?;
+    let done = call_about(raw_env, options, daemon, namespace, &event);
+    if let (Err(error), Mode::Real) = (&done, options.mode) {
+        note_failed_up(options, daemon, namespace, &event, error);
+    }
+    done
+}
+
+/// Carries out a call whose variables are understood.
+fn call_about(
+    raw_env: &RawEnv,
+    options: &Options,
+    daemon: Option<DaemonProcess>,
+    namespace: u64,
+    event: &Event,
+) -> Result<Summary, HookError> {
     let settings = match &event.firewall {
         // Wrong settings end the call here, before anything is changed.
         FirewallAction::Open(_) => Settings::load(options.config.as_deref())?,
@@ -164,19 +183,52 @@ pub fn call(raw_env: &RawEnv, options: &Options, daemon: Option<DaemonProcess>) 
     let call = HookCall {
         raw_env,
         options,
-        namespace: network_namespace()?,
+        namespace,
         daemon,
         now: now(),
-        routes: route_options(options, &event),
+        routes: route_options(options, event),
         settings,
     };
     if let FirewallAction::Open(tunnel) = &event.firewall {
-        interface::check(&event, tunnel).map_err(|error| call.judged(&event, error))?;
+        interface::check(event, tunnel).map_err(|error| call.judged(event, error))?;
     }
     match options.mode {
-        Mode::DryRun => call.show(&event),
-        Mode::Real => call.carry_out(&event),
+        Mode::DryRun => call.show(event),
+        Mode::Real => call.carry_out(event),
     }
+}
+
+/// Notes that a tunnel is up without rules, if its `up` failed and it is up all the same: the exit
+/// status says that it may, or the daemon ignores that (charon, `updown_listener.c`). That it
+/// cannot be noted changes nothing.
+fn note_failed_up(options: &Options, daemon: Option<DaemonProcess>, namespace: u64, event: &Event, error: &HookError) {
+    let FirewallAction::Open(tunnel) = &event.firewall else {
+        return;
+    };
+    if error.exit_code() != 0 && event.daemon != Daemon::StrongSwan {
+        return;
+    }
+    let reason = match error {
+        // Without what the list says anyway.
+        HookError::Tolerated(error) => error.to_string(),
+        HookError::Arguments(_)
+        | HookError::Env(_)
+        | HookError::Settings(_)
+        | HookError::Surroundings { .. }
+        | HookError::Apply(_)
+        | HookError::Routing(_)
+        | HookError::NotRoot
+        | HookError::Refused(_)
+        | HookError::Output(_) => error.to_string(),
+    };
+    let failed = FailedUp {
+        tunnel: (**tunnel).clone(),
+        daemon,
+        reason: one_line(&reason).chars().take(LONGEST_REASON).collect(),
+        since: 0,
+    };
+    // The log has the failure, in one line.
+    let _ = Store::note_failed_up(&options.state_dir, namespace, &failed);
 }
 
 /// The administrator's options for routes: from the command line, else from the stock scripts' own
@@ -263,6 +315,21 @@ fn ask_connected() -> Option<Vec<IpNet>> {
             warn!("{error}");
             None
         }
+    }
+}
+
+/// What its `up` would have known of a tunnel that is up without rules.
+pub(crate) fn opening_context(failed: &FailedUp, settings: &Settings, now: u64) -> Context {
+    let action = FirewallAction::Open(Box::new(failed.tunnel.clone()));
+    Context {
+        daemon: failed.daemon,
+        now,
+        interfaces: interfaces(&action),
+        connected: connected(&action, settings),
+        ask_connected: Some(ask_connected),
+        path_mtus: path_mtus(&action, settings),
+        settings: settings.clone(),
+        settings_origin: SettingsOrigin::File,
     }
 }
 

@@ -45,7 +45,9 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
             for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
                 report.complain(&trouble);
             }
-            ground.open()?.tidy()?;
+            let store = ground.open()?;
+            store.forget_failed_ups()?;
+            store.tidy()?;
             report
         }
     };

@@ -14,13 +14,13 @@ use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options};
 use crate::hook::{HookError, close_late};
 use crate::netfilter::{Ruleset, restore_text};
-use crate::record::{DaemonProcess, Store, TunnelRecord};
+use crate::record::{DaemonProcess, FailedUp, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
 use crate::words::counted;
 use crate::xfrm::policies;
 use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state};
-pub(super) use policy_state::{PolicyState, PruneDoubt};
+pub(super) use policy_state::{PolicyState, PruneDoubt, SoughtTunnel};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
@@ -57,6 +57,15 @@ fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, B
     let mut text = judged.text("removed");
     let works = session.forgetting(judged.gone)?;
     session.forget(&works)?;
+    for failed in ended_without_rules(store)? {
+        store.forget_failed_up(&failed.tunnel)?;
+        let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{connection} ({network}): was up without rules, the kernel has no policy of it any more"
+        );
+    }
     let (cleared, kept) = clear_dead(ground, store)?;
     text.push_str(&cleared);
     Ok((text, kept))
@@ -118,7 +127,7 @@ impl PruneReport {
 fn told(record: &TunnelRecord) -> String {
     let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
-        (None, Some(device)) => format!(", device {device}"),
+        (None, Some(device)) => format!(", interface {device}"),
         (None, None) => String::new(),
     };
     format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
@@ -139,8 +148,8 @@ fn judge(store: &Store) -> Result<PruneReport, HookError> {
     if records.is_empty() {
         return Ok(judged);
     }
-    let borrowed: Vec<_> = records.iter().map(|(ruleset, record)| (*ruleset, record)).collect();
-    let states = policy_states(&borrowed)?;
+    let sought: Vec<_> = records.iter().map(|(_, record)| SoughtTunnel::from(record)).collect();
+    let states = policy_states(&sought)?;
     for ((ruleset, record), state) in records.into_iter().zip(states) {
         match state {
             PolicyState::Up => {}
@@ -151,32 +160,36 @@ fn judge(store: &Store) -> Result<PruneReport, HookError> {
     Ok(judged)
 }
 
+/// The tunnels that were up without rules, and are up no more.
+fn ended_without_rules(store: &Store) -> Result<Vec<FailedUp>, HookError> {
+    let failed = store.failed_ups()?;
+    let sought: Vec<_> = failed.iter().map(SoughtTunnel::from).collect();
+    let ended = failed.into_iter().zip(policy_states(&sought)?);
+    let ended = ended.filter(|(_, state)| *state == PolicyState::Gone);
+    Ok(ended.map(|(failed, _)| failed).collect())
+}
+
 /// Whether the kernel has the policies of these tunnels, by a dump of all its policies.
-pub(super) fn policy_states(records: &[(Ruleset, &TunnelRecord)]) -> Result<Vec<PolicyState>, HookError> {
-    if records.is_empty() {
+pub(super) fn policy_states(tunnels: &[SoughtTunnel]) -> Result<Vec<PolicyState>, HookError> {
+    if tunnels.is_empty() {
         return Ok(Vec::new());
     }
-    let kernel = kernel(records)?;
+    let kernel = kernel(tunnels)?;
     let mut lives = BTreeMap::new();
-    let mut life = |record: &TunnelRecord| match record.daemon {
+    let mut life = |sought: &SoughtTunnel| match sought.daemon {
         None => DaemonLife::Gone,
         Some(daemon) => *lives.entry(daemon).or_insert_with(|| match daemon.is_dead() {
             true => DaemonLife::Gone,
             false => DaemonLife::Alive,
         }),
     };
-    let states = records
-        .iter()
-        .map(|(_, record)| policy_state(record, life(record), &kernel));
+    let states = tunnels.iter().map(|sought| policy_state(sought, life(sought), &kernel));
     Ok(states.collect())
 }
 
-fn kernel(records: &[(Ruleset, &TunnelRecord)]) -> Result<KernelPolicies, HookError> {
+fn kernel(tunnels: &[SoughtTunnel]) -> Result<KernelPolicies, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
-    let devices: BTreeSet<_> = records
-        .iter()
-        .filter_map(|(_, record)| record.tunnel_rules.interface.as_ref())
-        .collect();
+    let devices: BTreeSet<_> = tunnels.iter().filter_map(|sought| sought.interface.as_ref()).collect();
     let tags = match devices.is_empty() {
         true => BTreeMap::new(),
         false => tags(&devices)?,
@@ -207,6 +220,7 @@ fn clear_dead(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTr
     for ruleset in Ruleset::all() {
         with_tunnels.extend(store.tunnels(ruleset)?.into_iter().filter_map(|record| record.daemon));
     }
+    with_tunnels.extend(store.failed_ups()?.into_iter().filter_map(|failed| failed.daemon));
     let bereft: Vec<_> = dead.difference(&with_tunnels).collect();
     let mut text = String::new();
     for daemon in &bereft {

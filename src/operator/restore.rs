@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::Detail;
 use super::command_context::{CommandContext, print, rulesets};
 use super::drift_words::repairs;
+use super::start::tunnels_without_rules;
 use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::hook::{HookError, close_late};
@@ -89,6 +90,14 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
             Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail)),
             Err(error) => restored.fail(&error),
         }
+    }
+    for failed in tunnels_without_rules(ground) {
+        let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            restored.text,
+            "needs you: {connection} ({network}) is up without rules: pluto-updown start"
+        );
     }
     if ground.options.routing == RoutingOwner::Ours && store.has_routings()? {
         restore_routes(ground, store, &mut restored)?;

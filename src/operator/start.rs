@@ -5,6 +5,7 @@
 //! `stop` is for after the daemon has ended.
 
 mod last_good;
+mod late_rules;
 
 use std::fmt::Write as _;
 use std::thread::sleep;
@@ -24,6 +25,8 @@ use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
 use crate::words::counted;
 use last_good::LastGood;
+pub(super) use late_rules::tunnels_without_rules;
+use late_rules::{LateRules, install_late};
 
 type Session<'a> = Engine<'a, Programs<'a>>;
 
@@ -54,7 +57,7 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
                 refuse_openings(options)?;
             }
-            apply(options, settings, detail)?;
+            let code = apply(options, settings, detail)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
@@ -63,7 +66,7 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
                     last_good.path().display()
                 );
             }
-            Ok(0)
+            Ok(code)
         }
         (Err(error), Occasion::Change) => Err(error.into()),
         (Err(error), Occasion::Boot) => start_without_settings(options, &last_good, error, detail),
@@ -130,25 +133,52 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
     }
 }
 
-fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<(), HookError> {
+/// Makes everything as it is set. Returns the exit code: 1 if a tunnel that is up is still without
+/// rules.
+fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        return show(&ground, Some(settings), |session| plan_start(session, detail));
+        let late = late_lines(&ground);
+        show(&ground, Some(settings), |session| {
+            plan_start(session, detail).map(|text| late + &text)
+        })?;
+        return Ok(0);
     }
     let parts = start_in_parts(&ground, &settings)?;
     let mut tunnels = SettingsChanges::of(&parts).tunnels();
-    let mut started = in_session(&ground, Some(settings), |session| {
+    let mut late = LateRules::default();
+    let mut started = in_session(&ground, Some(settings.clone()), |session| {
         tunnels = tunnels.max(SettingsChanges::of(&session.plan_start()?).tunnels());
-        session.start()
+        let started = session.start()?;
+        late = install_late(&ground, session, &settings);
+        let standing = session.installed_records()?;
+        Ok(StartReport { standing, ..started })
     })?;
     started.changed.extend(parts.iter().map(|part| part.ruleset));
     let standing = words(&started.standing, tunnels);
-    print(&match (changed(&started), standing.is_empty()) {
-        (None, true) => "no gateway rules configured, nothing to do\n".to_owned(),
-        (None, false) => format!("nothing to change: {standing}\n"),
-        (Some(_), true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
-        (Some(_), false) => format!("applied: {standing}\n"),
-    })
+    let mut text = match (changed(&started).is_some() || late.installed > 0, standing.is_empty()) {
+        (false, true) => "no gateway rules configured, nothing to do\n".to_owned(),
+        (false, false) => format!("nothing to change: {standing}\n"),
+        (true, true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
+        (true, false) => format!("applied: {standing}\n"),
+    };
+    if late.installed > 0 {
+        let tunnels = counted(late.installed, "tunnel");
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "installed the rules of {tunnels} up without");
+    }
+    print(&text)?;
+    Ok(u8::from(late.failed > 0))
+}
+
+/// Which tunnels that are up without rules would get them.
+fn late_lines(ground: &CommandContext<'_>) -> String {
+    let late = tunnels_without_rules(ground).into_iter();
+    let lines = late.map(|failed| {
+        let (connection, network) = (&failed.tunnel.connection, &failed.tunnel.remote_client);
+        format!("# {connection} ({network}): up without rules, they would be installed\n")
+    });
+    lines.collect()
 }
 
 /// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call

@@ -13,6 +13,7 @@ mod monitoring;
 mod problem;
 mod report;
 mod screen;
+mod without_rules;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use super::paint::on_stdout;
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::netfilter::Ruleset;
-use gather::{StatusReport, gather};
+use gather::{StatusReport, gather, is_of};
 use problem::{Problem, ProblemKind, Severity};
 use report::{Rows, View};
 use screen::{Screen, ScreenSize, Wake};
@@ -99,7 +100,10 @@ pub(super) fn run(options: &Options, asked: &StatusRequest) -> Result<u8, HookEr
 fn look(options: &Options, asked: &StatusRequest) -> Result<StatusReport, HookError> {
     let mut report = gather(&CommandContext::new(options)?)?;
     for name in &asked.expected {
-        let is_up = report.tunnels.iter().any(|tunnel| tunnel.is_of(name));
+        let mut tunnels = report.tunnels.iter().map(|tunnel| &tunnel.record.tunnel);
+        let mut without_rules = report.without_rules.iter().map(|failed| &failed.tunnel);
+        // One without rules is a problem of its own.
+        let is_up = tunnels.any(|tunnel| is_of(tunnel, name)) || without_rules.any(|tunnel| is_of(tunnel, name));
         if !is_up {
             let fix = Fix::Advice("see the log of the IKE daemon".to_owned());
             let text = format!("expected tunnel {name} is not up");

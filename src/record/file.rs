@@ -60,10 +60,10 @@ pub(super) fn ensure_folder(path: &Path) -> Result<(), RecordError> {
 pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
     let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "examine it"))?;
     if metadata.is_symlink() {
-        return Err(untrusted(path, "a symbolic link", "a folder"));
+        return Err(untrusted(path, "a symbolic link", "a directory"));
     }
     if !metadata.is_dir() {
-        return Err(untrusted(path, "not a folder", "a folder"));
+        return Err(untrusted(path, "not a directory", "a directory"));
     }
     check_owner(path, &metadata)
 }

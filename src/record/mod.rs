@@ -7,6 +7,7 @@
 //!     lock                              held for a whole change
 //!     pending                           a change is under way; there after a crash only
 //!     downs/0000000001-4711.1-2.{…      a `down` that is still to be executed, in the names of empty files; and spares for a full /run
+//!     failed-ups/net-net-k3f9q2m7+_peer-…/… a tunnel that is up without rules, in the names of empty files
 //!     daemons/2817-5120-4026531836      an IKE daemon that has tunnels here
 //!     resolver/                         there as long as a peer's name servers are in use
 //!       lock                            held while it is worked on, by calls that do not hold the other one
@@ -39,10 +40,12 @@ mod change;
 mod daemon_process;
 mod erase;
 mod error;
+mod failed_ups;
 mod file;
 mod journal;
 mod lock;
 mod namespace;
+mod note;
 mod opener;
 mod owed;
 mod reqid;
@@ -54,6 +57,7 @@ mod tunnel;
 pub use any_record::{ClearTextBlockRecord, EspPeerRecord, GatewayRecord, Record};
 pub use daemon_process::{DaemonProcess, start_time};
 pub use error::RecordError;
+pub use failed_ups::FailedUp;
 pub use journal::{Journal, Recovery};
 pub use lock::{LOCK_PAUSE, Lock};
 pub use opener::{Certainty, Opener};

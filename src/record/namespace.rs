@@ -110,6 +110,7 @@ impl Store {
         file::remove_tree(&self.network())?;
         file::remove_tree(&self.folder.join("daemons"))?;
         self.settle_all()?;
+        self.forget_failed_ups()?;
         self.remove_marks()
     }
 

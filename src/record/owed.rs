@@ -6,11 +6,9 @@
 //! first `up` has made. On a full tmpfs an empty file takes no page. Whoever holds the lock next
 //! executes the note, and looks for others once more when it has released the lock.
 
-use std::path::PathBuf;
-
 use super::error::RecordError;
-use super::file;
 use super::store::Store;
+use super::{file, note};
 use crate::updown_env::Tunnel;
 
 /// The folder of notes, and of what is kept for a full file system.
@@ -26,10 +24,6 @@ const PAGE: usize = 4096;
 /// With how many digits a note's number is written.
 const DIGITS: usize = 10;
 
-/// How much of a tunnel one name holds, in bytes: a name has 255 at most (`NAME_MAX`), and the
-/// numbers in front take up to 40.
-const PART: usize = 210;
-
 /// A `down` that is still to be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwedDown {
@@ -38,29 +32,6 @@ pub struct OwedDown {
     pub tunnel: Option<Tunnel>,
     /// The names of its files, in their order.
     names: Vec<String>,
-}
-
-/// The name of a part, `NUMBER-PID.PART-PARTS.TEXT`.
-struct Part<'a> {
-    note: &'a str,
-    part: usize,
-    parts: usize,
-    text: &'a str,
-}
-
-impl<'a> Part<'a> {
-    fn parse(name: &'a str) -> Option<Self> {
-        let (note, rest) = name.split_once('.')?;
-        let (number, text) = rest.split_once('.')?;
-        let (part, parts) = number.split_once('-')?;
-        note.starts_with(|first: char| first.is_ascii_digit()).then_some(())?;
-        Some(Self {
-            note,
-            part: part.parse().ok()?,
-            parts: parts.parse().ok()?,
-            text,
-        })
-    }
 }
 
 impl Store {
@@ -79,7 +50,7 @@ impl Store {
                 other => other?,
             }
         }
-        let text = in_name(tunnel);
+        let text = note::in_name(tunnel);
         match self.write_note(&text) {
             Err(error) if error.is_no_space() => {
                 self.release_spares();
@@ -91,27 +62,12 @@ impl Store {
     }
 
     fn write_note(&self, text: &str) -> Result<(), RecordError> {
-        let parts = in_parts(text);
-        let last = self
-            .owed_names()?
+        let folder = self.folder.join(FOLDER);
+        let last = note::names(&folder)?
             .last()
             .and_then(|name| name.get(..DIGITS)?.parse::<u64>().ok());
-        let note = format!("{:0DIGITS$}-{}", last.unwrap_or_default() + 1, std::process::id());
-        let mut written: Vec<PathBuf> = Vec::new();
-        for (part, text) in (1..).zip(&parts) {
-            let path = self
-                .folder
-                .join(FOLDER)
-                .join(format!("{note}.{part}-{}.{text}", parts.len()));
-            if let Err(error) = file::touch(&path) {
-                for path in written {
-                    let _ = file::remove(&path);
-                }
-                return Err(error.at(self.folder.join(FOLDER)));
-            }
-            written.push(path);
-        }
-        Ok(())
+        let number = format!("{:0DIGITS$}-{}", last.unwrap_or_default() + 1, std::process::id());
+        note::write(&folder, &number, text)
     }
 
     /// The downs that are still to be executed, in the order in which they were called.
@@ -119,19 +75,10 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn owed(&self) -> Result<Vec<OwedDown>, RecordError> {
-        let names = self.owed_names()?;
-        let parts: Vec<_> = names
-            .iter()
-            .filter_map(|name| Some((name, Part::parse(name)?)))
-            .collect();
-        let notes = parts.chunk_by(|(_, one), (_, other)| one.note == other.note);
-        let owed = notes.map(|parts| {
-            let is_whole = parts.iter().all(|(_, part)| part.parts == parts.len());
-            let text: String = parts.iter().map(|(_, part)| part.text).collect();
-            OwedDown {
-                tunnel: serde_json::from_str(&text).ok().filter(|_| is_whole),
-                names: parts.iter().map(|(name, _)| (*name).clone()).collect(),
-            }
+        let notes = note::read(&self.folder.join(FOLDER))?.into_iter();
+        let owed = notes.map(|note| OwedDown {
+            tunnel: note.text.and_then(|text| serde_json::from_str(&text).ok()),
+            names: note.names,
         });
         Ok(owed.collect())
     }
@@ -141,7 +88,7 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn owes(&self) -> Result<bool, RecordError> {
-        Ok(!self.owed_names()?.is_empty())
+        Ok(!note::names(&self.folder.join(FOLDER))?.is_empty())
     }
 
     /// Forgets a `down` that has been executed.
@@ -159,14 +106,6 @@ impl Store {
     /// If the folder cannot be removed.
     pub fn settle_all(&self) -> Result<(), RecordError> {
         file::remove_tree(&self.folder.join(FOLDER))
-    }
-
-    /// The names of notes' files, note by note and part by part.
-    fn owed_names(&self) -> Result<Vec<String>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
-        names.retain(|name| Part::parse(name).is_some());
-        names.sort_by_cached_key(|name| Part::parse(name).map(|part| (part.note.to_owned(), part.part)));
-        Ok(names)
     }
 
     /// Makes the folder of notes beforehand, and what is kept for a full file system. An `up` goes
@@ -196,25 +135,4 @@ impl Store {
         }
         is_kept
     }
-}
-
-/// A tunnel as text that can be a part of a file's name.
-fn in_name(tunnel: &Tunnel) -> String {
-    // A JSON string may write any character by its number.
-    serde_json::to_string(tunnel)
-        .unwrap_or_default()
-        .replace('/', "\\u002f")
-}
-
-/// A text in parts, each short enough for a name and none cut within a character.
-fn in_parts(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = (0..=PART.min(rest.len())).rev().find(|end| rest.is_char_boundary(*end));
-        let (part, others) = rest.split_at(end.unwrap_or(rest.len()));
-        parts.push(part);
-        rest = others;
-    }
-    parts
 }

@@ -742,7 +742,7 @@ impl Store {
         if !has_routings {
             file::remove_tree(&self.network())?;
         }
-        let mut empty = !has_routings && !self.has_resolver();
+        let mut empty = !has_routings && !self.has_resolver() && !self.is_any_without_rules()?;
         for ruleset in Ruleset::all() {
             if self.has_entries(ruleset)? {
                 empty = false;
@@ -754,6 +754,7 @@ impl Store {
         if empty {
             // A `down` that was noted meanwhile has nothing to remove either.
             self.settle_all()?;
+            self.forget_failed_ups()?;
             file::remove_tree(&self.folder.join("daemons"))?;
             self.remove_marks()?;
             // The lock last: until then nobody else is here.

@@ -11,7 +11,7 @@ use crate::updown_env::EnvError;
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// What the peer offers is not understood, and left out.
-    #[error("left out: {0}")]
+    #[error("ignored: {0}")]
     LeftOut(EnvError),
     /// The record cannot be read or written.
     #[error("resolver: {0}")]

@@ -12,16 +12,15 @@ pub enum Treatment {
 use Treatment::{Ignored, Read};
 
 const RESOLVER: &str = "strongSwan has plugins for the resolver, and its stock script leaves this alone";
-const CLIENT_PARTS: &str =
-    "says again what PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT say, and not correctly of ranges and NATed peers";
+const CLIENT_PARTS: &str = "repeats PLUTO_MY_CLIENT and PLUTO_PEER_CLIENT, and is wrong for ranges and NATed peers";
 const HOST_FAMILY: &str =
     "the family is taken from the networks themselves; this one can be that of the IKE association";
 const COUNTERS: &str = "a count of bytes, for accounting";
-const MARKS: &str = "the reqid already tells tunnels with different marks apart";
+const MARKS: &str = "the reqid already distinguishes tunnels with different marks";
 const INBOUND_INTERFACE: &str =
-    "what comes in by an XFRM interface still bears its policy's reqid, which tells it apart";
-const CONFIG_MODE: &str = "concerns who gives addresses to whom; the networks already hold them";
-const SAREF: &str = "concerns marks on the packets of KLIPS, whose device already tells them apart";
+    "packets of an XFRM interface still have their policy's reqid, which distinguishes them";
+const CONFIG_MODE: &str = "concerns which end assigns addresses; the networks already contain them";
+const SAREF: &str = "concerns marks on packets of KLIPS, whose interface already distinguishes them";
 const DEBUG: &str = "concerns the debugging output of the stock script";
 
 /// The variables of libreswan 3.8 to 5.4, Openswan, FreeS/WAN and strongSwan 5 and 6, by name; `*`

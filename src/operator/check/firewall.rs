@@ -61,7 +61,7 @@ fn backends(programs: &Programs<'_>) -> Vec<Finding> {
             Err(error) => findings.push(Finding::wrong(
                 error,
                 "no tunnel of this family can be opened",
-                "install the package iptables, or name its folder with --programs",
+                "install the package iptables, or name its directory with --programs",
             )),
         }
     }
@@ -70,7 +70,7 @@ fn backends(programs: &Programs<'_>) -> Vec<Finding> {
     {
         findings.push(Finding::wrong(
             format_args!("iptables is {four}, ip6tables is {six}"),
-            "rules of one family are in a backend in which nobody looks for them",
+            "rules of one family are in a backend in which other programs do not look",
             "set both to one backend: update-alternatives --config iptables, then --config ip6tables",
         ));
     }

@@ -11,7 +11,7 @@ const OPTIONS: [&str; 3] = ["--mark", "--set-xmark", "--nfmask"];
 
 const WHY: &str = "the bit is cleared from packets that come out of a tunnel and are forwarded, or that come in by an interface named like a tunnel's";
 
-const FIX: &str = "set mark in [gateway] to a bit that nobody uses, then pluto-updown start";
+const FIX: &str = "set mark in [gateway] to a bit that nothing else uses, then: pluto-updown start";
 
 /// Rules that are not ours, and IPsec policies.
 pub(super) fn findings(bit: MarkBit, books: &[(Ruleset, Comparison)]) -> Vec<Finding> {

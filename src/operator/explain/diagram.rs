@@ -70,7 +70,7 @@ pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let clear = format!("{} -> {}, unencrypted", tunnel.remote_client, tunnel.local_client);
     let opened = match &tunnel.sa_match {
         SaMatch::Policy { .. } => format!("matched as: -m policy --dir in --pol ipsec{}", numbered(tunnel)),
-        SaMatch::Interface(device) => format!("it comes in by the interface {device}, without an IPsec policy"),
+        SaMatch::Interface(device) => format!("it arrives by interface {device}, without an IPsec policy"),
     };
     Diagram {
         title: format!("OUT OF THE TUNNEL {}", tunnel.connection),

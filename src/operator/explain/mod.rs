@@ -98,11 +98,15 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         let name = crate::words::one_line(asked.words.first().map_or("", String::as_str));
         return Ok(complain(2, &list::of_connection(&name, found).trim_end()));
     }
-    let warning = match &subject {
-        Subject::Packet { query, .. } => kernel_view::warning(scene.rulesets_for(query.destination)),
-        Subject::Tunnel(_) => kernel_view::warning(found.iter().map(|found| found.ruleset).take(1)),
-        Subject::List => None,
+    let books: Vec<_> = match &subject {
+        Subject::Packet { query, .. } => scene.rulesets_for(query.destination).collect(),
+        Subject::Tunnel(_) => found.iter().map(|found| found.ruleset).take(1).collect(),
+        Subject::List => Vec::new(),
     };
+    if let Some(older) = books.iter().find(|book| book.has_older_layout()) {
+        return Ok(complain(1, &older_layout(older)));
+    }
+    let warning = kernel_view::warning(books);
     let answer = match (subject, asked.form) {
         (Subject::List, _) => list::all(find::all(&scene).collect()),
         (Subject::Packet { query, .. }, _) => packet::text(&scene, &query, &found, asked.detail, on_stdout(colours)),
@@ -153,6 +157,14 @@ fn subject(asked: &ExplainRequest) -> Result<Subject, PacketQueryError> {
 fn complain(code: u8, error: &dyn std::fmt::Display) -> u8 {
     error!("explain: {error}");
     code
+}
+
+/// Why nothing is told of the packets of a ruleset.
+fn older_layout(book: &RulesetView) -> String {
+    format!(
+        "{}: older layout: an older version of pluto-updown installed the rules, and their path is not known; fix: pluto-updown start",
+        book.ruleset
+    )
 }
 
 /// What is told of each tunnel, with a line between.

@@ -9,7 +9,7 @@ use crate::apply::{Comparison, Engine};
 use crate::hook::HookError;
 use crate::netfilter::{BuiltIn, Ruleset};
 use crate::plan::{DecidingRule, DesiredState, Packet, RulesetModel, Trace, TunnelRules};
-use crate::record::{ClearTextBlockRecord, GatewayRecord, Record, Store, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, GatewayRecord, Installed, Record, Store, TunnelRecord};
 use crate::rtnetlink::{self, Lookup, NetConfig as _, RouteKind};
 use crate::selector::Family;
 use crate::settings::{JumpPlace, SettingsSource};
@@ -30,7 +30,8 @@ pub(super) struct RecordView {
 #[derive(Debug)]
 pub(super) struct RulesetView {
     pub(super) ruleset: Ruleset,
-    pub(super) place: JumpPlace,
+    /// What holds for all its rules.
+    installed: Installed,
     /// What the kernel holds of it.
     pub(super) kernel: KernelView,
     records: Vec<Record>,
@@ -62,7 +63,7 @@ impl RecordView {
         let mut books = Vec::new();
         for ruleset in known {
             books.push(match engine.compare(ruleset) {
-                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?.place, comparison),
+                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison),
                 Err(error) => RulesetView::unlisted(ruleset, store, &error)?,
             });
         }
@@ -89,7 +90,7 @@ impl RecordView {
 }
 
 impl RulesetView {
-    fn compared(ruleset: Ruleset, place: JumpPlace, comparison: Comparison) -> Self {
+    fn compared(ruleset: Ruleset, installed: Installed, comparison: Comparison) -> Self {
         let Comparison {
             entries,
             wanted,
@@ -99,7 +100,7 @@ impl RulesetView {
         } = comparison;
         Self {
             ruleset,
-            place,
+            installed,
             records: entries,
             desired: wanted,
             kernel: KernelView::Listed { saved, drifts },
@@ -112,7 +113,7 @@ impl RulesetView {
         let all_rules: Vec<TunnelRules> = records.iter().map(|record| record.tunnel_rules().clone()).collect();
         Ok(Self {
             ruleset,
-            place: installed.place,
+            installed,
             desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
             records,
             kernel: KernelView::Unknown(one_line(&error.to_string())),
@@ -122,6 +123,12 @@ impl RulesetView {
     /// Whether anything is on record in it.
     pub(super) fn is_recorded(&self) -> bool {
         !self.records.is_empty()
+    }
+
+    /// Whether its rules are in the layout of an older version of this program. Which chains a packet
+    /// meets there is not known: the model of the rules is the present one.
+    pub(super) fn has_older_layout(&self) -> bool {
+        self.is_recorded() && self.installed.is_older()
     }
 
     /// The record that brings a rule of ours in the filter table; none for a rule that all share.
@@ -163,7 +170,7 @@ impl RulesetView {
     /// Whose rules come first in a built-in chain, where they are not ours.
     pub(super) fn before(&self, built_in: BuiltIn) -> Option<String> {
         let chain = built_in.name();
-        match self.place {
+        match self.installed.place {
             JumpPlace::First => None,
             JumpPlace::Last => Some(format!("your own rules in {chain} come first (place = \"last\")")),
             JumpPlace::Own => Some(format!(

@@ -223,7 +223,7 @@ fn condition(trace: &Trace, family: Family) -> Option<String> {
 fn doubtful(doubt: &Doubt) -> Option<String> {
     match doubt {
         Doubt::Kind(_) => None,
-        Doubt::Interface(Direction::In, pattern) => Some(format!("it comes in by {pattern}")),
+        Doubt::Interface(Direction::In, pattern) => Some(format!("it arrives by {pattern}")),
         Doubt::Interface(Direction::Out, pattern) => Some(format!("it leaves by {pattern}")),
         Doubt::CtReplDst(address) => Some(format!("it answers a host that is source-NATed to {address}")),
     }

@@ -6,9 +6,9 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::plan::TunnelKey;
-use crate::record::TunnelRecord;
+use crate::record::{DaemonProcess, FailedUp, TunnelRecord};
 use crate::selector::{Interface, Network};
-use crate::updown_env::Scope;
+use crate::updown_env::{SaMatch, Scope};
 use crate::xfrm::{XfrmDirection, XfrmPolicy};
 
 /// What the kernel's policies of a device's packets bear.
@@ -70,6 +70,44 @@ pub(super) enum DaemonLife {
     Gone,
 }
 
+/// A tunnel as far as the kernel's policies can tell whether it is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::operator) struct SoughtTunnel {
+    key: TunnelKey,
+    reqid: Option<u32>,
+    pub(super) interface: Option<Interface>,
+    scope: Scope,
+    pub(super) daemon: Option<DaemonProcess>,
+}
+
+impl From<&TunnelRecord> for SoughtTunnel {
+    fn from(record: &TunnelRecord) -> Self {
+        Self {
+            key: record.key.clone(),
+            reqid: record.reqid(),
+            interface: record.tunnel_rules.interface.clone(),
+            scope: record.tunnel.scope,
+            daemon: record.daemon,
+        }
+    }
+}
+
+impl From<&FailedUp> for SoughtTunnel {
+    fn from(failed: &FailedUp) -> Self {
+        let (reqid, interface) = match &failed.tunnel.sa_match {
+            SaMatch::Policy { reqid, .. } => (*reqid, None),
+            SaMatch::Interface(interface) => (None, Some(interface.clone())),
+        };
+        Self {
+            key: TunnelKey::from_tunnel(&failed.tunnel),
+            reqid,
+            interface,
+            scope: failed.tunnel.scope,
+            daemon: failed.daemon,
+        }
+    }
+}
+
 /// What becomes of a tunnel on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operator) enum PolicyState {
@@ -119,11 +157,11 @@ impl fmt::Display for PruneDoubt {
 /// number when a tunnel that is to be set up on demand goes down: that one is a trap for the next
 /// packet and no tunnel. Where no number is known, a policy between the networks will do that bears
 /// what the device's packets bear.
-pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
-    let between = kernel.between(&record.key);
-    let stands = match (record.reqid(), &record.tunnel_rules.interface) {
+pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
+    let between = kernel.between(&sought.key);
+    let stands = match (sought.reqid, &sought.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
-        (Some(reqid), _) => return without(record, reqid, life, &between, kernel),
+        (Some(reqid), _) => return without(sought, reqid, life, &between, kernel),
         (None, Some(device)) => {
             let tag = kernel.tags.get(device);
             between.iter().any(|policy| tag.is_none_or(|tag| bears(policy, *tag)))
@@ -140,7 +178,7 @@ pub(super) fn policy_state(record: &TunnelRecord, life: DaemonLife, kernel: &Ker
 
 /// Decides about a tunnel whose number none of the policies between its networks has.
 fn without(
-    record: &TunnelRecord,
+    sought: &SoughtTunnel,
     reqid: u32,
     life: DaemonLife,
     between: &[&XfrmPolicy],
@@ -154,11 +192,11 @@ fn without(
         return PolicyState::Doubtful(PruneDoubt::OtherNumber(*other));
     }
     let moved = || kernel.policies.iter().find(|policy| policy.reqids.contains(&reqid));
-    let moved = match record.tunnel.scope {
+    let moved = match sought.scope {
         Scope::Host => moved(),
         Scope::Client => None,
     };
-    match (record.tunnel.scope, moved) {
+    match (sought.scope, moved) {
         (Scope::Host, Some(policy)) => {
             PolicyState::Doubtful(PruneDoubt::OtherAddresses(policy.source, policy.destination))
         }

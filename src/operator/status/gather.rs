@@ -11,16 +11,17 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 
 use super::super::command_context::{CommandContext, rulesets};
-use super::super::prune::{PolicyState, PruneDoubt, policy_states};
+use super::super::prune::{PolicyState, PruneDoubt, SoughtTunnel, policy_states};
 use super::super::settings_changes::SettingsChanges;
 use super::problem::{Problem, ProblemKind, Severity, UNAPPLIED};
+use super::without_rules::add_without_rules;
 use crate::apply::{Context, Engine};
 use crate::files::read_plain;
 use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::operator::fix::Fix;
 use crate::plan::{PacketPath, TunnelId, TunnelRules};
-use crate::record::{ClearTextBlockRecord, NameUser, Record, Store, TunnelRecord};
+use crate::record::{ClearTextBlockRecord, FailedUp, NameUser, Record, Store, TunnelRecord};
 use crate::resolver;
 use crate::selector::Network;
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
@@ -40,6 +41,8 @@ pub(super) struct StatusReport {
     pub(super) settings: SettingsStatus,
     /// The tunnels on record, by name.
     pub(super) tunnels: Vec<TunnelStatus>,
+    /// Tunnels that are up and have no rules.
+    pub(super) without_rules: Vec<FailedUp>,
     /// The gateway's own part, family by family.
     pub(super) gateways: Vec<GatewayStatus>,
     /// The networks that are held apart.
@@ -78,41 +81,42 @@ impl StatusReport {
 }
 
 impl TunnelStatus {
-    /// Whether it is of a connection of this name: as the daemon calls it, or as its configuration
-    /// does.
-    pub(super) fn is_of(&self, name: &str) -> bool {
-        let connection = &self.record.tunnel.connection;
-        let configured = connection.configured();
-        connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
-    }
-
-    /// Whether somebody means it by this: its connection's name, its short one, a user or an
-    /// identity that has it up, a peer's address, its remote network, or an address in that.
+    /// Whether somebody means it by this: as [`is_called`], or by the short name of its record.
     pub(super) fn is_called(&self, name: &str) -> bool {
         let record = &self.record;
-        let about = &record.tunnel;
-        let network = &about.remote_client;
-        let is_in = name.parse::<IpAddr>().is_ok_and(|address| network.contains(address));
-        let is_network = name.parse::<Network>().is_ok_and(|other| other == *network);
-        let is_peer = |view: &Tunnel| {
-            view.user.as_ref().is_some_and(|user| user.as_str() == name)
-                || view.remote_id.as_str() == name
-                || view.remote_host.is_some_and(|host| name.parse() == Ok(host))
-        };
-        about.connection.as_str() == name
-            || record.id.as_str() == name
-            || is_in
-            || is_network
-            || record.views().iter().any(|(view, _)| is_peer(view))
+        record.id.as_str() == name || record.views().iter().any(|(view, _)| is_called(view, name))
     }
 
-    /// Its connection, with the user or the network where the connection may have several.
-    pub(super) fn title(&self) -> String {
-        let about = &self.record.tunnel;
-        match &about.user {
-            Some(user) => format!("{} ({user})", about.connection),
-            None => format!("{} ({})", about.connection, about.remote_client),
-        }
+    fn title(&self) -> String {
+        title(&self.record.tunnel)
+    }
+}
+
+/// Whether a tunnel is of a connection of this name: as the daemon calls it, or as its
+/// configuration does.
+pub(super) fn is_of(tunnel: &Tunnel, name: &str) -> bool {
+    let connection = &tunnel.connection;
+    let configured = connection.configured();
+    connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
+}
+
+/// Whether somebody means a tunnel by this: its connection's name, a user or an identity that has
+/// it up, a peer's address, its remote network, or an address in that.
+pub(super) fn is_called(tunnel: &Tunnel, name: &str) -> bool {
+    let network = &tunnel.remote_client;
+    tunnel.connection.as_str() == name
+        || tunnel.user.as_ref().is_some_and(|user| user.as_str() == name)
+        || tunnel.remote_id.as_str() == name
+        || tunnel.remote_host.is_some_and(|host| name.parse() == Ok(host))
+        || name.parse::<IpAddr>().is_ok_and(|address| network.contains(address))
+        || name.parse::<Network>().is_ok_and(|other| other == *network)
+}
+
+/// A tunnel's connection, with the user or the network where the connection may have several.
+pub(super) fn title(tunnel: &Tunnel) -> String {
+    match &tunnel.user {
+        Some(user) => format!("{} ({user})", tunnel.connection),
+        None => format!("{} ({})", tunnel.connection, tunnel.remote_client),
     }
 }
 
@@ -156,7 +160,7 @@ pub(super) struct SettingsStatus {
 
 /// How long a tunnel must be up, and not called about, before a missing policy is a problem, in
 /// seconds: an SA ends before its `down` is called, and begins before its `up`.
-const POLICY_GRACE: u64 = 60;
+pub(super) const POLICY_GRACE: u64 = 60;
 
 /// How long an SA that ends is given to have its `down` called before policies are looked at a
 /// second time.
@@ -206,6 +210,7 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let mut session = Engine::new(&store, &mut programs, ground.context());
     report.problems.extend(interrupted(&store)?);
     report.problems.extend(owed(&store)?);
+    add_without_rules(&mut report, &store)?;
     add_name_servers(&mut report, &store)?;
     let mut loaded = Vec::new();
     for ruleset in rulesets {
@@ -322,13 +327,10 @@ fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
 /// Whether the kernel has the policies of the tunnels. What cannot be told is no problem, unless it
 /// has no policy at all.
 fn add_policies(report: &mut StatusReport) {
-    let records: Vec<_> = report
-        .tunnels
-        .iter()
-        .map(|tunnel| (tunnel.ruleset, &tunnel.record))
-        .collect();
+    let tunnels = report.tunnels.iter();
+    let sought: Vec<_> = tunnels.map(|tunnel| SoughtTunnel::from(&tunnel.record)).collect();
     // Without root, or without XFRM, nothing is known of any.
-    let Ok(states) = policy_states(&records) else {
+    let Ok(states) = policy_states(&sought) else {
         return;
     };
     let mut none_at_all = 0;

@@ -8,7 +8,7 @@ use super::gather::{BlockedPair, GatewayStatus, StatusReport, TunnelStatus};
 use super::problem::Problem;
 use crate::netfilter::Counters;
 use crate::operator::fix::Fix;
-use crate::record::{NameServerMeans, NameUser, Opener};
+use crate::record::{FailedUp, NameServerMeans, NameUser, Opener};
 use crate::selector::{Family, Ports, Traffic};
 use crate::settings::{Allow, Policy};
 use crate::updown_env::Domain;
@@ -26,6 +26,7 @@ struct Document<'a> {
     ok: bool,
     settings: SettingsObject<'a>,
     tunnels: Vec<TunnelObject<'a>>,
+    without_rules: Vec<WithoutRulesObject<'a>>,
     gateways: Vec<GatewayObject>,
     blocked: Vec<BlockedPairObject<'a>>,
     name_servers: Vec<NameServersObject<'a>>,
@@ -116,6 +117,18 @@ struct OpenerObject<'a> {
 }
 
 #[derive(Serialize)]
+struct WithoutRulesObject<'a> {
+    connection: &'a str,
+    remote_host: Option<IpAddr>,
+    remote_id: &'a str,
+    user: Option<&'a str>,
+    local_network: String,
+    remote_network: String,
+    since: u64,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
 struct GatewayObject {
     backend: String,
     family: String,
@@ -174,6 +187,7 @@ pub(super) fn text(report: &StatusReport, tunnels: &[&TunnelStatus]) -> String {
             applied: settings.applied,
         },
         tunnels: tunnels.iter().map(|status| tunnel(status)).collect(),
+        without_rules: report.without_rules.iter().map(without_rules).collect(),
         gateways: report.gateways.iter().map(gateway).collect(),
         blocked: report.blocked.iter().map(blocked_pair).collect(),
         name_servers: report.name_users.iter().map(name_servers).collect(),
@@ -243,6 +257,20 @@ fn tunnel(tunnel: &TunnelStatus) -> TunnelObject<'_> {
         policy_present: tunnel.policy_present,
         received: traffic.map(|traffic| traffic.inbound.into()),
         sent: traffic.map(|traffic| traffic.outbound.into()),
+    }
+}
+
+fn without_rules(failed: &FailedUp) -> WithoutRulesObject<'_> {
+    let tunnel = &failed.tunnel;
+    WithoutRulesObject {
+        connection: tunnel.connection.as_str(),
+        remote_host: tunnel.remote_host,
+        remote_id: tunnel.remote_id.as_str(),
+        user: tunnel.user.as_ref().map(|user| user.as_str()),
+        local_network: tunnel.local_client.to_string(),
+        remote_network: tunnel.remote_client.to_string(),
+        since: failed.since,
+        reason: &failed.reason,
     }
 }
 

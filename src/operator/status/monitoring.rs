@@ -40,7 +40,14 @@ pub(super) fn prometheus(report: &StatusReport) -> String {
     });
     family("problems", "gauge", "Problems, by severity.", problems.to_vec());
     let tunnels = vec![(String::new(), report.tunnels.len() as u64)];
-    family("tunnels", "gauge", "Tunnels that are up.", tunnels);
+    family("tunnels", "gauge", "Tunnels that are up and have rules.", tunnels);
+    let without_rules = vec![(String::new(), report.without_rules.len() as u64)];
+    family(
+        "tunnels_without_rules",
+        "gauge",
+        "Tunnels that are up and have no rules.",
+        without_rules,
+    );
     if let Some(applied) = report.settings.applied {
         let applied = vec![(String::new(), u64::from(applied))];
         family(

@@ -50,6 +50,8 @@ pub(super) enum ProblemKind {
     Interrupted,
     /// A `down` is still to be executed.
     Owed,
+    /// A tunnel is up without rules.
+    NoRules,
     /// A change of name servers that nobody confirmed.
     Unconfirmed,
     /// A tunnel that should be up is not.
@@ -75,6 +77,7 @@ impl ProblemKind {
             Self::Stale => "stale",
             Self::Interrupted => "interrupted",
             Self::Owed => "owed",
+            Self::NoRules => "no-rules",
             Self::Unconfirmed => "unconfirmed",
             Self::Expected => "expected",
             Self::Unreadable => "unreadable",
@@ -92,6 +95,7 @@ impl ProblemKind {
             Self::Stale => format!("{} whose IKE daemon has exited", counted(number, "tunnel")),
             Self::Interrupted => format!("{} interrupted", counted(number, "previous run")),
             Self::Owed => format!("{} not executed yet", counted(number, "down")),
+            Self::NoRules => format!("{} up without rules", counted(number, "tunnel")),
             Self::Unconfirmed => format!("{} of name servers not confirmed", counted(number, "change")),
             Self::Expected => format!("{} not up", counted(number, "expected tunnel")),
             Self::Unreadable => format!("{} unreadable", counted(number, "firewall")),

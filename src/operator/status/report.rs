@@ -4,7 +4,7 @@ use super::Colours;
 use super::blocks;
 use super::columns::{Cell, TableColumn, lines};
 use super::figures::{Earlier, allowed, short, traffic};
-use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus};
+use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus, is_called};
 use super::problem::{Problem, Severity, grouped};
 use super::screen::ScreenSize;
 use crate::operator::Detail;
@@ -146,7 +146,12 @@ pub(super) fn summary(report: &StatusReport) -> String {
     let tunnels = report.tunnels.len();
     if report.has(Severity::Error) {
         let problems = counted(number(Severity::Error), "problem");
-        return format!("NOT OK: {problems} ({})", counted(tunnels, "tunnel"));
+        let without_rules = match report.without_rules.len() {
+            0 => String::new(),
+            number => format!(", {number} without rules"),
+        };
+        let tunnels = counted(tunnels + report.without_rules.len(), "tunnel");
+        return format!("NOT OK: {problems} ({tunnels}{without_rules})");
     }
     if report.has(Severity::Unknown) {
         return format!(
@@ -223,6 +228,8 @@ fn rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Ve
         return match (view.names, view.rows) {
             ([], Rows::Tunnels) => Vec::new(),
             ([], Rows::Users) => vec!["no tunnel that is up has a user name".to_owned()],
+            // What is wrong says so.
+            (names, _) if is_without_rules(report, names) => Vec::new(),
             (names, _) => vec![format!("no tunnel is up for \"{}\"", names.join("\", \""))],
         };
     }
@@ -257,6 +264,14 @@ fn rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Ve
     };
     let rows: Vec<_> = tunnels.iter().map(row).collect();
     lines(&columns, &rows, view.size.width)
+}
+
+/// Whether one of these names is that of a tunnel that is up without rules.
+fn is_without_rules(report: &StatusReport, names: &[String]) -> bool {
+    let tunnels = report.without_rules.iter().map(|failed| &failed.tunnel);
+    tunnels
+        .into_iter()
+        .any(|tunnel| names.iter().any(|name| is_called(tunnel, name)))
 }
 
 fn tunnel_row(report: &StatusReport, tunnel: &TunnelStatus, view: &View<'_>) -> Vec<Cell> {

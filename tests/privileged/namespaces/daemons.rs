@@ -81,6 +81,12 @@ impl Daemon {
         self.calls_through(call, Between::Nothing);
     }
 
+    /// Makes a call that fails with a line on standard error.
+    pub(crate) fn calls_in_vain(&mut self, call: &Call) {
+        let script = self.script(call);
+        self.does(&format!("{{ {script}}} >/dev/null 2>&1\n"));
+    }
+
     fn calls_through(&mut self, call: &Call, between: Between) {
         let script = self.calls.with_extension("inner");
         fs::write(&script, self.script(call)).expect("writing the call");

@@ -9,6 +9,7 @@ mod daemons;
 mod defaults;
 mod dry_runs;
 mod explained;
+mod failed_ups;
 mod flush;
 mod lock;
 mod logged;

@@ -11,11 +11,11 @@ use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// Puts in what a daemon has put in before it makes this call.
-fn add_policies(machine: &Namespace, up: &Call) {
+pub(super) fn add_policies(machine: &Namespace, up: &Call) {
     policies(machine, "add", up);
 }
 
-fn policies(machine: &Namespace, action: &str, up: &Call) {
+pub(super) fn policies(machine: &Namespace, action: &str, up: &Call) {
     let (near, far) = (up.get("PLUTO_MY_CLIENT"), up.get("PLUTO_PEER_CLIENT"));
     let number = ["PLUTO_SA_REQID", "PLUTO_REQID"]
         .into_iter()

@@ -1,5 +1,6 @@
 //! A /run that is full or read-only.
 
+use std::ffi::OsStr;
 use std::fs;
 
 use super::routes::{Router, route};
@@ -71,7 +72,19 @@ fn with_space_left(machine: &Namespace, call: &Call, resource: Resource, left: u
     } else {
         ending.assert_refused(1, &["No space left"]);
         assert_eq!(machine.listing(), before, "{call} with {left} {resource:?} left");
+        let text = machine.hook().operate(&["status"]).out_text();
+        empty(machine);
+        // charon keeps the tunnel, and calls again when it ends.
+        if call.variables.contains_key(OsStr::new("PLUTO_UNIQUEID")) {
+            let is_shown = text.contains("up without rules for ");
+            assert!(
+                is_shown || matches!(resource, Resource::Inodes),
+                "{left} {resource:?}: {text}"
+            );
+            machine.hook().must(&call.clone().opposite());
+        }
         assert_eq!(contents(machine), record, "{call} with {left} {resource:?} left");
+        return ending;
     }
     empty(machine);
     ending

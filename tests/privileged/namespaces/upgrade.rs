@@ -1,15 +1,17 @@
 //! An upgrade with tunnels up. `upgrade/` has what 0.1.0 of 2026-11-28 (record format 2, commit c80e852 and those around it) left in a
 //! machine: its record, the tables of iptables-nft, and `resolv.conf`. What a version leaves does not change, so these files never do;
-//! a format that an upgrade has to cope with gets a folder of its own.
+//! a format that an upgrade has to cope with gets a folder of its own. `upgrade/layout-3/` has the same of commit 3069de6, whose rules are in
+//! the third layout: tunnels of every `allow`, one with an interface, and one that two peers with IPComp have up.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
-use crate::support::binary::{Call, Hook};
-use crate::support::captures::find_call;
+use crate::support::binary::{Call, Hook, write_program};
+use crate::support::captures::{find_call, libreswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
 const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
@@ -55,18 +57,24 @@ fn machine() -> Namespace {
 
 /// The same, had its iptables been this one.
 fn machine_with(backend: Backend) -> Namespace {
+    let machine = machine_of("", backend);
+    fs::create_dir_all(machine.path("root/etc")).expect("a folder");
+    fs::write(machine.path("root/etc/resolv.conf"), text("resolv.conf")).expect("a file");
+    machine
+}
+
+/// A machine as the version left it that this folder is about.
+fn machine_of(folder: &str, backend: Backend) -> Namespace {
     let machine = Namespace::bare(backend);
     for family in Family::ALL {
         let load = tool(&format!("{}-{backend}-restore", prefix(family)));
-        machine.run([load], &text(&format!("{family}.rules")));
+        machine.run([load], &text(&format!("{folder}{family}.rules")));
     }
-    machine.settings(&text("settings.toml"));
-    fs::create_dir_all(machine.path("root/etc")).expect("a folder");
-    fs::write(machine.path("root/etc/resolv.conf"), text("resolv.conf")).expect("a file");
+    machine.settings(&text(&format!("{folder}settings.toml")));
     let namespace = machine.run(["stat", "-L", "-c", "%i", "/proc/self/ns/net"], "");
     let root = machine.path("root").display().to_string();
     let state = machine.state().join(namespace.trim());
-    copy(&fixture("record"), &state, &root);
+    copy(&fixture(&format!("{folder}record")), &state, &root);
     for family in Family::ALL {
         let (nft, own) = (format!("nft-{family}"), format!("{backend}-{family}"));
         fs::rename(state.join(nft), state.join(own)).expect("a folder of the record");
@@ -183,4 +191,87 @@ fn what_the_old_version_left_comes_back_after_a_reload_beside_new_tunnels() {
     assert_status(&machine, 4);
     assert_eq!(hook(&machine).operate(&["flush", "--yes"]).code, Some(0));
     assert_gone(&machine);
+}
+
+/// Has every `iptables-restore` write down what it is given.
+fn write_down_restores(machine: &Namespace) {
+    for family in Family::ALL {
+        let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
+        let log = machine.path(&format!("restored-{family}"));
+        // Its name tells which backend it is.
+        let fake = machine.path(&format!("fake-{family}-{}-restore", machine.backend));
+        let script = format!("#!/bin/sh\ntee -a {} | {} \"$@\"\n", log.display(), real.display());
+        write_program(&fake, script.as_bytes());
+        let link = machine.programs().join(format!("{}-restore", prefix(family)));
+        fs::remove_file(&link).expect("removing the link");
+        symlink(&fake, &link).expect("a link");
+    }
+}
+
+/// The tables that were changed, a commit each.
+fn commits(machine: &Namespace, family: Family) -> Vec<String> {
+    let log = machine.path(&format!("restored-{family}"));
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let tables = text.lines().filter_map(|line| line.strip_prefix('*'));
+    tables.map(str::to_owned).collect()
+}
+
+/// A call that repeats what is up in `layout-3`, and changes nothing itself.
+fn of_layout_3() -> Call {
+    libreswan_up()
+        .with("PLUTO_CONNECTION", "list")
+        .with("PLUTO_MY_CLIENT", "10.1.0.0/24")
+        .with("PLUTO_PEER_CLIENT", "10.4.0.0/24")
+        .with("PLUTO_SA_REQID", "16389")
+        .with("PLUTO_MY_SOURCEIP", "")
+}
+
+/// Between two commits of one table a packet would meet half of the one layout and half of the other.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn the_third_layout_becomes_the_present_one_in_one_commit_a_table() {
+    const DROPS: &str = "-A PLUTO-RO-10.3.0.0-18 -s 10.1.0.0/24 -d 10.3.0.0/24";
+    for backend in VARIANTS {
+        for way in ["a call", "start", "restore"] {
+            let machine = machine_of("layout-3/", backend);
+            let saved = || Family::ALL.map(|family| machine.saved(family)).concat();
+            let before = saved();
+            let status = machine.hook().operate(&["status"]);
+            assert_eq!(status.code, Some(1), "{backend}");
+            assert!(status.out_text().contains("older layout"), "{}", status.out_text());
+            let explained = machine.hook().operate(&["explain", "10.3.0.7", "10.1.0.9", "22"]);
+            assert_eq!(explained.code, Some(1), "{backend}");
+            assert!(
+                explained.err_text().contains("older layout"),
+                "{}",
+                explained.err_text()
+            );
+            assert_eq!(saved(), before, "{backend}");
+            assert!(!before.contains("PLUTO-RO"), "{backend}");
+
+            write_down_restores(&machine);
+            match way {
+                "a call" => machine.hook().must(&of_layout_3()),
+                command => assert_eq!(machine.hook().operate(&[command]).code, Some(0), "{backend} {way}"),
+            }
+            for family in Family::ALL {
+                assert_eq!(commits(&machine, family), ["filter"], "{backend} {family} {way}");
+            }
+            let after = saved();
+            assert!(after.contains(DROPS), "{backend} {way}: {after}");
+            // Only the last peer's IP in IP was let in.
+            for peer in ["198.51.100.7", "203.0.113.7"] {
+                let accepts = format!("-s {peer}/32 -d 192.0.2.1/32 -p ipencap");
+                assert_eq!(after.matches(&accepts).count(), 1, "{backend} {way} {peer}: {after}");
+            }
+            let status = machine.hook().operate(&["status"]);
+            assert_eq!(status.code, Some(0), "{backend} {way}: {}", status.out_text());
+            assert_eq!(
+                machine.hook().operate(&["flush", "--yes"]).code,
+                Some(0),
+                "{backend} {way}"
+            );
+            assert!(!saved().contains("PLUTO"), "{backend} {way}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! `explain`, in plain words and as a picture: from the record, compared with what the kernel lists.
 
+use std::fs;
+
 use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, is_printable};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
@@ -503,4 +505,44 @@ fn every_peer_that_has_a_tunnel_up_is_named_with_where_it_is_set_what_it_may() {
         assert_eq!(text.matches(words).count(), 1, "{text}");
     }
     assert_eq!(text.matches("  setting").count(), 2, "{text}");
+}
+
+/// The model of the rules is the present one: it would tell a path that no packet takes.
+#[test]
+fn no_path_is_told_of_rules_that_an_older_version_installed() {
+    let mut fakes = gateway();
+    let note = fakes.namespace().join("plain-ipv4/place");
+    let present = fs::read_to_string(&note).expect("the note of the layout");
+    assert!(present.contains("\"tunnel_rules\":4"), "{present}");
+    fs::write(&note, present.replace("\"tunnel_rules\":4", "\"tunnel_rules\":3")).expect("a note");
+    let packet = ["10.2.0.7", "10.1.0.9", "tcp", "22"];
+    let asked: [&[&str]; 5] = [
+        &packet,
+        &["net-net"],
+        &["net-net", "--diagram"],
+        &["net-net", "--svg"],
+        &["net-net", "--packet", "10.2.0.7", "10.1.0.9", "22"],
+    ];
+    let refused = |fakes: &mut Fakes, words: &[&str]| {
+        let ending = explain(fakes, words);
+        assert_eq!((ending.code, ending.out_text()), (Some(1), String::new()), "{words:?}");
+        ending.assert_one_line();
+        let text = ending.err_text();
+        assert!(
+            text.contains("plain-ipv4: older layout") && text.contains("fix: pluto-updown start"),
+            "{text}"
+        );
+    };
+    for words in asked {
+        refused(&mut fakes, words);
+        // The same where the kernel cannot be listed.
+        fakes.save_does("echo no >&2; exit 1");
+        refused(&mut fakes, words);
+        fakes.save_does("exit 0");
+    }
+    // The other family's rules are the present ones, and who is up is told.
+    let text = told(&mut fakes, &[]);
+    assert!(text.contains("net-net"), "{text}");
+    fs::write(&note, present).expect("a note");
+    told(&mut fakes, &packet);
 }

@@ -202,9 +202,11 @@ impl Fakes {
         self.namespace().join("plain-ipv4/tunnels").join(name)
     }
 
-    /// Every file and folder of the record, with what is in it.
+    /// Every file and folder of the record, with what is in it, but for what is noted of an `up` that failed under charon.
     pub(crate) fn everything(&self) -> BTreeMap<PathBuf, String> {
-        contents(&self.state())
+        let mut everything = contents(&self.state());
+        everything.retain(|path, _| !path.to_string_lossy().contains("/failed-ups"));
+        everything
     }
 
     #[track_caller]

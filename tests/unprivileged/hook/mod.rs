@@ -6,6 +6,7 @@
 mod arguments;
 mod dialects;
 mod explain;
+mod failed_ups;
 mod fakes;
 mod hostile;
 mod owed;

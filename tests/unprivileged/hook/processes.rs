@@ -1,5 +1,6 @@
 //! What iptables-restore may do instead of its work.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -20,6 +21,10 @@ fn fails(fakes: &mut Fakes, call: &Call, named: &[&str]) -> Ending {
     let before = fakes.everything();
     let ending = fakes.call_in_vain(call);
     ending.assert_refused(1, named);
+    if call.variables.contains_key(OsStr::new("PLUTO_UNIQUEID")) {
+        // charon keeps the tunnel, which is noted until its `down`.
+        fakes.hook().call(&call.clone().opposite()).assert_done();
+    }
     assert_eq!(fakes.everything(), before, "{call}");
     ending
 }

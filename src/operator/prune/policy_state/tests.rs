@@ -77,7 +77,7 @@ fn policy(direction: XfrmDirection, source: &str, destination: &str, reqids: &[u
 
 fn judged(record: &TunnelRecord, policies: &[XfrmPolicy]) -> PolicyState {
     let kernel = KernelPolicies::new(policies.to_vec(), BTreeMap::new());
-    policy_state(record, DaemonLife::Gone, &kernel)
+    policy_state(&SoughtTunnel::from(record), DaemonLife::Gone, &kernel)
 }
 
 /// A policy of some other tunnel's.
@@ -151,11 +151,14 @@ fn a_daemon_that_runs_without_any_policy_in_the_kernel_leaves_a_doubt() {
     let nothing = KernelPolicies::default();
     let record = record(STRONGSWAN, &[]);
     assert_eq!(
-        policy_state(&record, DaemonLife::Alive, &nothing),
+        policy_state(&SoughtTunnel::from(&record), DaemonLife::Alive, &nothing),
         PolicyState::Doubtful(PruneDoubt::NoPolicies)
     );
     let kernel = KernelPolicies::new(vec![other()], BTreeMap::new());
-    assert_eq!(policy_state(&record, DaemonLife::Alive, &kernel), PolicyState::Gone);
+    assert_eq!(
+        policy_state(&SoughtTunnel::from(&record), DaemonLife::Alive, &kernel),
+        PolicyState::Gone
+    );
 }
 
 #[test]
@@ -181,7 +184,7 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
     let with = |tag: Option<TunnelTag>, policy: &XfrmPolicy| {
         let tags = tag.map(|tag| (device.clone(), tag)).into_iter().collect();
         let kernel = KernelPolicies::new(vec![policy.clone()], tags);
-        policy_state(&vti, DaemonLife::Gone, &kernel)
+        policy_state(&SoughtTunnel::from(&vti), DaemonLife::Gone, &kernel)
     };
     assert_eq!(with(Some(TunnelTag::Marks(4, 5)), &marked(5)), PolicyState::Up);
     assert_eq!(with(Some(TunnelTag::Marks(6, 6)), &marked(5)), PolicyState::Gone);

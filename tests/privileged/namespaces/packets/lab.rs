@@ -124,7 +124,8 @@ pub(super) struct Lab {
     last: Option<usize>,
     sent: BTreeMap<u16, Way>,
     next: u16,
-    case: u16,
+    /// The zone of connection tracking: each knows only its own connections.
+    zone: u16,
 }
 
 /// What the administrator has, but for what a case adds: everything that comes to his rules is marked, and connections go on.
@@ -213,7 +214,7 @@ impl Lab {
             last: None,
             sent: BTreeMap::new(),
             next: 0,
-            case: 0,
+            zone: 0,
         }
     }
 
@@ -223,14 +224,17 @@ impl Lab {
             self.up().opposite(),
             self.up().opposite(),
             self.up_by_interface().opposite(),
+            self.up_second().opposite(),
         ];
         downs.iter().for_each(|down| self.gateway.hook().must(down));
         self.act("stop");
         self.act("unblock");
         self.gateway.tables(self.family, &["-t", "nat", "-F", "PREROUTING"]);
+        let none = ["ip", "ip6"].map(|family| format!("table {family} rewriting\ndelete table {family} rewriting\n"));
+        self.gateway.run(["nft", "-f", "-"], &none.concat());
         assert!(!self.gateway.state().exists(), "left behind before {settings}");
         self.gateway.settings(settings);
-        self.case += 1;
+        self.act("loose 1");
         self.next = 0;
         self.sent.clear();
         let friend = Names::of(self.family).address("friend");
@@ -239,7 +243,14 @@ impl Lab {
             ForeignMark::AllBits => ALL_BITS,
         };
         self.restore(&(ADMINISTRATOR.replace("FRIEND", friend) + marks), &[]);
-        self.gateway.run(["nft", "-f", "-"], &watch(self.case));
+        self.gateway.run(["nft", "-f", "-"], &watch());
+        self.forget();
+    }
+
+    /// From now on no connection is known.
+    fn forget(&mut self) {
+        self.zone += 1;
+        self.gateway.run(["nft", "-f", "-"], &zone(self.zone));
     }
 
     fn restore(&self, text: &str, words: &[&str]) {
@@ -279,6 +290,57 @@ impl Lab {
         }
     }
 
+    /// A tunnel whose interface is the one to the inside, to the network of the machine that is published.
+    fn up_second(&self) -> Call {
+        let names = Names::of(self.family);
+        let up = self.up_by_interface();
+        let up = up.with("PLUTO_CONNECTION", "second").with("VTI_IFACE", "lan0");
+        let length = match self.family {
+            Family::Ipv4 => 32,
+            Family::Ipv6 => 128,
+        };
+        up.with("PLUTO_MY_CLIENT", names.address("farnet"))
+            .with("PLUTO_PEER_CLIENT", format!("{}/{length}", names.address("published")))
+    }
+
+    /// A rule of the administrator's that replaces the destination of TCP to port 8082 before connection tracking, and knows nothing of a
+    /// connection.
+    fn rewrite(&self) {
+        let family = match self.family {
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip6",
+        };
+        let names = Names::of(self.family);
+        self.route_published();
+        self.gateway.run(
+            ["nft", "-f", "-"],
+            &format!(
+                "table {family} rewriting
+                delete table {family} rewriting
+                table {family} rewriting {{
+                    chain before {{
+                        type filter hook prerouting priority raw - 1
+                        tcp dport 8082 {family} daddr set {}
+                        tcp dport 8083 {family} daddr set {}
+                    }}
+                }}",
+                names.address("published"),
+                names.address("gate"),
+            ),
+        );
+    }
+
+    /// The way to the machine that is published.
+    fn route_published(&self) {
+        let flag = match self.family {
+            Family::Ipv4 => "-4",
+            Family::Ipv6 => "-6",
+        };
+        let machine = Names::of(self.family).address("published");
+        self.gateway
+            .shell(&format!("ip {flag} route replace {machine} dev lan0"));
+    }
+
     /// A connection to port 2121 lets the other side open one to port 2120, as a conntrack helper of the administrator's would.
     fn expect(&self) {
         let family = match self.family {
@@ -307,16 +369,23 @@ impl Lab {
 
     /// Publishes port 80 of a machine behind the gateway as 8081, as Docker does. It lies in no network of a tunnel.
     fn publish(&self) {
-        let (flag, machine, to) = match self.family {
-            Family::Ipv4 => ("-4", "198.18.0.9", "198.18.0.9:80"),
-            Family::Ipv6 => ("-6", "2001:db8:77::9", "[2001:db8:77::9]:80"),
+        let machine = Names::of(self.family).address("published");
+        let to = match self.family {
+            Family::Ipv4 => format!("{machine}:80"),
+            Family::Ipv6 => format!("[{machine}]:80"),
         };
-        self.gateway
-            .shell(&format!("ip {flag} route replace {machine} dev lan0"));
-        self.nat_rule("8081", &["DNAT", "--to-destination", to]);
+        self.route_published();
+        self.nat_rule("8081", &["DNAT", "--to-destination", &to]);
     }
 
-    pub(super) fn act(&self, action: &str) {
+    /// Makes a call while its interface is away. An ordinary interface is none of a tunnel's, and kernels of test machines have no other.
+    fn without(&self, interface: &str, up: &Call) {
+        self.gateway.shell(&format!("ip link set {interface} name away"));
+        self.gateway.hook().must(up);
+        self.gateway.shell(&format!("ip link set away name {interface}"));
+    }
+
+    pub(super) fn act(&mut self, action: &str) {
         let hook = self.gateway.hook();
         match action {
             "start" | "stop" | "unblock" => {
@@ -332,11 +401,14 @@ impl Lab {
                     self.gateway.tables(self.family, &["-P", chain, "DROP"]);
                 }
             }
-            // An ordinary interface is none of a tunnel's, and kernels of test machines have no other: it is not there during the call.
-            "up by interface" => {
-                self.gateway.shell("ip link set eth1 name away");
-                hook.must(&self.up_by_interface());
-                self.gateway.shell("ip link set away name eth1");
+            "up by interface" => self.without("eth1", &self.up_by_interface()),
+            "up second" => self.without("lan0", &self.up_second()),
+            "rewrite" => self.rewrite(),
+            "forget" => self.forget(),
+            "loose 0" | "loose 1" => {
+                let value = &action["loose ".len()..];
+                let key = "net.netfilter.nf_conntrack_tcp_loose";
+                self.gateway.shell(&format!("sysctl -qw {key}={value}"));
             }
             "expect" => self.expect(),
             "redirect" => self.nat_rule("8080", &["REDIRECT", "--to-ports", "3128"]),
@@ -425,15 +497,15 @@ impl Lab {
     }
 }
 
-/// Rules of nft that note the lengths of packets, and keep the connections of this case apart from others.
-fn watch(case: u16) -> String {
+/// Rules of nft that note the lengths of packets.
+fn watch() -> String {
     let mut text = "table inet watch\ndelete table inet watch\ntable inet watch {\n".to_owned();
     for set in ["seen", "marked", "input", "forward", "output"] {
         text += &format!("set {set} {{\ntypeof meta length\nsize 4096\nflags dynamic\n}}\n");
     }
     for hook in ["prerouting", "output"] {
         text += &format!(
-            "chain before_{hook} {{\ntype filter hook {hook} priority -300\nct zone set {case}\nadd @seen {{ meta length }}\n}}\n"
+            "chain before_{hook} {{\ntype filter hook {hook} priority -300\nadd @seen {{ meta length }}\n}}\n"
         );
     }
     for hook in ["input", "forward", "output"] {
@@ -441,6 +513,15 @@ fn watch(case: u16) -> String {
             "chain behind_{hook} {{\ntype filter hook {hook} priority 100\nadd @{hook} {{ meta length }}\n\
              meta mark 1 add @marked {{ meta length }}\n}}\n"
         );
+    }
+    text + "}\n"
+}
+
+/// Rules that keep the connections of a zone apart from others.
+fn zone(number: u16) -> String {
+    let mut text = "table inet zone\ndelete table inet zone\ntable inet zone {\n".to_owned();
+    for hook in ["prerouting", "output"] {
+        text += &format!("chain {hook} {{\ntype filter hook {hook} priority -300\nct zone set {number}\n}}\n");
     }
     text + "}\n"
 }

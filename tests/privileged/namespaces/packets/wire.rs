@@ -9,12 +9,13 @@ use pluto_updown::selector::Family;
 /// The addresses of a family, by the names in the table.
 pub(super) struct Names(&'static [(&'static str, &'static str)]);
 
-const V4: [(&str, &str); 10] = [
+const V4: [(&str, &str); 11] = [
     ("gatelan", "10.1.0.1"),
     ("gate", "192.0.2.1"),
     ("known", "192.0.2.2"),
     ("stranger", "198.51.100.7"),
     ("friend", "203.0.113.9"),
+    ("published", "198.18.0.9"),
     ("farnet", "10.2.0.0/24"),
     ("far", "10.2.0.7"),
     ("lannet", "10.1.0.0/24"),
@@ -22,12 +23,13 @@ const V4: [(&str, &str); 10] = [
     ("lan", "10.1.0.9"),
 ];
 
-const V6: [(&str, &str); 10] = [
+const V6: [(&str, &str); 11] = [
     ("gatelan", "fd00:1::1"),
     ("gate", "2001:db8::1"),
     ("known", "2001:db8::2"),
     ("stranger", "2001:db8:f::7"),
     ("friend", "2001:db8:e::9"),
+    ("published", "2001:db8:77::9"),
     ("farnet", "fd00:2::/64"),
     ("far", "fd00:2::7"),
     ("lannet", "fd00:1::/64"),

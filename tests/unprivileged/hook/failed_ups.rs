@@ -1,0 +1,172 @@
+//! A tunnel that is up without rules is shown until it is up with them, or up no more.
+
+use std::fs::File;
+
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
+
+use super::fakes::Fakes;
+use crate::support::binary::{Call, is_printable};
+use crate::support::captures::{libreswan_up, strongswan_up};
+
+/// What `status --json` says of tunnels without rules. It is a problem exactly if there is one.
+fn shown(fakes: &mut Fakes) -> Vec<Value> {
+    let ending = fakes.operate(&["status", "--json"]);
+    let document: Value = serde_json::from_str(&ending.out_text()).expect("JSON");
+    let shown = document["without_rules"].as_array().expect("a list").clone();
+    let problems = document["problems"].as_array().expect("problems");
+    let told = problems.iter().filter(|problem| problem["kind"] == "no-rules").count();
+    assert_eq!(told, shown.len(), "{document}");
+    shown
+}
+
+/// The kernel takes nothing, until this is over.
+fn refusing(fakes: &mut Fakes, call: &Call) {
+    fakes.restore_does("echo refused >&2; exit 4");
+    fakes.call_in_vain(call).assert_refused(1, &["refused"]);
+    fakes.restore_does("exit 0");
+}
+
+#[test]
+fn charon_keeps_a_tunnel_whose_up_failed_and_status_says_so() {
+    let mut fakes = Fakes::new();
+    let up = strongswan_up();
+    refusing(&mut fakes, &up);
+    let shown = shown(&mut fakes);
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[0]["connection"], "net-net");
+    assert!(shown[0]["reason"].as_str().expect("a reason").contains("refused"));
+    let ending = fakes.operate(&["status"]);
+    assert_eq!(ending.code, Some(1));
+    let text = ending.out_text();
+    assert!(
+        text.starts_with("NOT OK: 1 problem (1 tunnel, 1 without rules)"),
+        "{text}"
+    );
+    assert!(text.contains("net-net (10.2.0.0/24): up without rules for "), "{text}");
+    assert!(text.contains("  fix: pluto-updown start\n"), "{text}");
+    // Asked for by name, it is not said not to be up.
+    let text = fakes.operate(&["status", "net-net"]).out_text();
+    assert!(!text.contains("no tunnel is up"), "{text}");
+    let text = fakes.operate(&["status", "--expect", "net-net"]).out_text();
+    assert!(!text.contains("not up"), "{text}");
+    let text = fakes.operate(&["status", "--prometheus"]).out_text();
+    assert!(text.contains("\npluto_updown_tunnels_without_rules 1\n"), "{text}");
+    assert!(text.contains("problems{severity=\"error\"} 1\n"), "{text}");
+    let ending = fakes.operate(&["status", "--nagios"]);
+    assert!(
+        ending.code == Some(2) && ending.out_text().contains("up without rules"),
+        "{}",
+        ending.out_text()
+    );
+}
+
+/// A failed `up` ends a tunnel under Pluto, unless `on-error` says otherwise.
+#[test]
+fn pluto_keeps_only_what_on_error_tolerates() {
+    let mut fakes = Fakes::new();
+    let up = libreswan_up();
+    refusing(&mut fakes, &up);
+    fakes.assert_forgotten();
+    fakes.settings("[tunnel]\nnat = \"leave\"\non-error = \"continue\"\n");
+    fakes.restore_does("echo refused >&2; exit 4");
+    assert_eq!(fakes.call_in_vain(&up).code, Some(0));
+    assert_eq!(shown(&mut fakes).len(), 1);
+    fakes.restore_does("exit 0");
+    fakes.must(&up);
+    assert_eq!(shown(&mut fakes), Vec::<Value>::new());
+    fakes.must(&up.opposite());
+    fakes.assert_forgotten();
+}
+
+#[test]
+fn the_next_up_or_the_down_or_a_flush_ends_it() {
+    let up = strongswan_up();
+    let by_up = |fakes: &mut Fakes| {
+        fakes.must(&up);
+        assert_eq!(shown(fakes), Vec::<Value>::new());
+        fakes.must(&up.clone().opposite());
+    };
+    let by_down = |fakes: &mut Fakes| fakes.must(&up.clone().opposite());
+    let by_flush = |fakes: &mut Fakes| assert_eq!(fakes.operate(&["flush"]).code, Some(0));
+    let ends: [&dyn Fn(&mut Fakes); 3] = [&by_up, &by_down, &by_flush];
+    for end in ends {
+        let mut fakes = Fakes::new();
+        refusing(&mut fakes, &up);
+        refusing(&mut fakes, &up);
+        assert_eq!(shown(&mut fakes).len(), 1, "the second note replaces the first");
+        end(&mut fakes);
+        fakes.assert_forgotten();
+    }
+}
+
+/// Others' calls leave it alone, and so does a second peer of the same selectors.
+#[test]
+fn it_ends_with_no_other_tunnels_call() {
+    let mut fakes = Fakes::new();
+    let up = strongswan_up();
+    let others = [
+        up.clone().of_tunnel(9),
+        up.clone().with("PLUTO_PEER_ID", "somebody else"),
+    ];
+    refusing(&mut fakes, &up);
+    for other in &others {
+        fakes.must(other);
+        fakes.must(&other.clone().opposite());
+        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+    }
+    fakes.must(&up.opposite());
+    fakes.assert_forgotten();
+}
+
+#[test]
+fn a_peer_that_mobike_has_moved_is_found_by_its_identity() {
+    let mut fakes = Fakes::new();
+    let up = strongswan_up()
+        .with("PLUTO_PEER", "192.0.2.7")
+        .with("PLUTO_PEER_CLIENT", "192.0.2.7/32");
+    refusing(&mut fakes, &up);
+    let moved = up
+        .opposite()
+        .with("PLUTO_PEER", "192.0.2.99")
+        .with("PLUTO_PEER_CLIENT", "192.0.2.99/32");
+    fakes.must(&moved);
+    fakes.assert_forgotten();
+}
+
+/// Whatever the reason: the settings, the lock, or what the tunnel is.
+#[test]
+fn every_reason_is_told_on_one_printable_line() {
+    let mut fakes = Fakes::new();
+    let hostile = strongswan_up().with("PLUTO_PEER_ID", "a/b\u{1b}[2J\u{202e}'\"\\ ".repeat(20));
+    fakes.settings("[tunnel]\nallow = \"everything\"\n");
+    fakes.call_in_vain(&hostile).assert_refused(2, &["settings.toml"]);
+    fakes.settings("[tunnel]\nnat = \"leave\"\n");
+    fakes.must(&libreswan_up().of_tunnel(3));
+    let file = File::open(fakes.namespace().join("lock")).expect("the lock");
+    let held = Flock::lock(file, FlockArg::LockExclusive).expect("holding it");
+    let ending = fakes.hook().option("--wait", "1").call(&strongswan_up().of_tunnel(4));
+    assert!(ending.err_text().contains("held the lock"), "{}", ending.err_text());
+    drop(held);
+    let reasons: Vec<_> = shown(&mut fakes).iter().map(|one| one["reason"].to_string()).collect();
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("allow")), "{reasons:?}");
+    assert!(
+        reasons.iter().any(|reason| reason.contains("held the lock")),
+        "{reasons:?}"
+    );
+    let text = fakes.operate(&["status", "-v"]).out_text();
+    assert!(text.lines().all(|line| is_printable(line.as_bytes())), "{text}");
+    fakes.must(&hostile.opposite());
+    assert_eq!(shown(&mut fakes).len(), 1);
+}
+
+/// What is only shown is not noted.
+#[test]
+fn a_dry_run_notes_nothing() {
+    let fakes = Fakes::new();
+    fakes.settings("[tunnel]\nallow = \"everything\"\n");
+    let ending = fakes.hook().word("--dry-run").call(&strongswan_up());
+    assert_eq!(ending.code, Some(2));
+    fakes.assert_forgotten();
+}
