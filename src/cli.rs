@@ -128,13 +128,13 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
     let mut custom = false;
     let mut rest = arguments.iter().map(OsString::as_os_str);
     while let Some(word) = rest.next() {
-        let (name, attached) = split(word);
+        let (name, attached) = split_assignment(word);
         let mut value = |expected| {
             attached
                 .clone()
                 .or_else(|| rest.next().map(OsStr::to_owned))
                 .ok_or(HookArgumentError::Value {
-                    option: shown(&name),
+                    option: quoted_word(&name),
                     expected,
                 })
         };
@@ -149,16 +149,16 @@ pub fn hook_arguments(arguments: &[OsString]) -> Result<Options, HookArgumentErr
             Some("--state-dir") => options.state_dir = value("a directory")?.into(),
             Some("--programs") => options.programs.push(value("a directory")?.into()),
             Some("--root") => options.root = value("a directory")?.into(),
-            Some("--wait") => options.wait = seconds(&value("a number of seconds from 1 to 60")?)?,
+            Some("--wait") => options.wait = parse_seconds(&value("a number of seconds from 1 to 60")?)?,
             _ if custom => {}
-            _ => return Err(HookArgumentError::Unknown(shown(word))),
+            _ => return Err(HookArgumentError::Unknown(quoted_word(word))),
         }
     }
     Ok(options.with_absolute_paths())
 }
 
 /// `--option=value` in two; a word without `=` alone.
-fn split(word: &OsStr) -> (OsString, Option<OsString>) {
+fn split_assignment(word: &OsStr) -> (OsString, Option<OsString>) {
     match word
         .to_str()
         .filter(|text| text.starts_with("--"))
@@ -185,7 +185,7 @@ fn route_arguments(value: &OsStr) -> Result<RouteArguments, HookArgumentError> {
     })
 }
 
-fn seconds(value: &OsStr) -> Result<Duration, HookArgumentError> {
+fn parse_seconds(value: &OsStr) -> Result<Duration, HookArgumentError> {
     let number = value
         .to_str()
         .and_then(|text| text.parse().ok())
@@ -197,7 +197,7 @@ fn seconds(value: &OsStr) -> Result<Duration, HookArgumentError> {
 }
 
 /// A word of the command line in an error.
-fn shown(word: &OsStr) -> String {
+fn quoted_word(word: &OsStr) -> String {
     escaped(word.as_encoded_bytes(), 60)
 }
 
@@ -298,7 +298,7 @@ pub enum CliCommand {
     /// Apply the settings: gateway rules, and tunnels that are up
     #[command(help_template = HELP)]
     Start {
-        /// If the file is broken, use the last good settings
+        /// If the file has an error, apply the last valid settings
         #[arg(long)]
         boot: bool,
         /// Remove restrictions even if there is no settings file
@@ -463,7 +463,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
 /// What is printed for a command line that asks for help, or is not understood: then with the
 /// command that was meant, if one is near.
 #[must_use]
-pub fn answer(error: &clap::Error) -> String {
+pub fn one_line_error(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return text;
@@ -471,7 +471,7 @@ pub fn answer(error: &clap::Error) -> String {
     let line = CommandLine::command();
     let names: Vec<_> = line.get_subcommands().map(clap::Command::get_name).collect();
     let near = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
-    match names::hint(word).or_else(near) {
+    match names::command_hint(word).or_else(near) {
         Some(meant) => format!("{}\n\ndid you mean {meant}?\n", text.trim_end()),
         None => text,
     }

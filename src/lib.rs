@@ -54,7 +54,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
             operator::run(line, colours(&raw_env))
         }
         Err(error) => {
-            let text = cli::answer(&error);
+            let text = cli::one_line_error(&error);
             // Asked for with --help or --version it is what was wanted; otherwise it is a
             // complaint.
             if error.use_stderr() {

@@ -30,13 +30,13 @@ pub fn preview<T: Tables>(
         },
     };
     for change in changes.iter().filter(|change| !change.is_empty()) {
-        text.push_str(&ways(event, change));
+        text.push_str(&routing_lines(event, change));
     }
     Ok(text)
 }
 
 /// What would become of routes, addresses and devices.
-fn ways(event: &Event, change: &RoutingChange) -> String {
+fn routing_lines(event: &Event, change: &RoutingChange) -> String {
     let mut text = format!(
         "# {}: would change routes, addresses or interfaces for {}:\n",
         event.verb, change.key
@@ -54,10 +54,13 @@ fn ways(event: &Event, change: &RoutingChange) -> String {
 }
 
 fn show_all<T: Tables>(event: &Event, session: &Engine<'_, T>, plan: &Plan) -> Result<String, ApplyError> {
-    plan.changes.iter().map(|change| show(event, session, change)).collect()
+    plan.changes
+        .iter()
+        .map(|change| firewall_text(event, session, change))
+        .collect()
 }
 
-fn show<T: Tables>(event: &Event, session: &Engine<'_, T>, change: &Change) -> Result<String, ApplyError> {
+fn firewall_text<T: Tables>(event: &Event, session: &Engine<'_, T>, change: &Change) -> Result<String, ApplyError> {
     let sections = session.sections(change)?;
     let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
     let (verb, ruleset) = (&event.verb, change.ruleset);

@@ -149,9 +149,9 @@ pub fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
     let mut child = start(invocation, input, stdout).map_err(failed("start it"))?;
     let mut stderr = child.stderr.take();
     let mut tail = Vec::new();
-    let ending = wait(&mut child, stderr.as_mut(), &mut tail, invocation.deadline);
+    let ending = wait_for_exit(&mut child, stderr.as_mut(), &mut tail, invocation.deadline);
     let output = output
-        .map_or_else(|| Ok(Vec::new()), written)
+        .map_or_else(|| Ok(Vec::new()), read_back)
         .map_err(failed("read its output"))?;
     Ok(ProcessOutput {
         exit: ending,
@@ -182,22 +182,27 @@ fn in_memory(content: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn written(mut file: File) -> io::Result<Vec<u8>> {
+fn read_back(mut file: File) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut content)?;
     Ok(content)
 }
 
-fn wait(child: &mut Child, mut stderr: Option<&mut ChildStderr>, tail: &mut Vec<u8>, deadline: Instant) -> Exit {
+fn wait_for_exit(
+    child: &mut Child,
+    mut stderr: Option<&mut ChildStderr>,
+    tail: &mut Vec<u8>,
+    deadline: Instant,
+) -> Exit {
     let mut turns = 0;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => {
                 if let Some(stderr) = stderr {
-                    while listen(stderr, tail, Duration::ZERO) == Heard::Something {}
+                    while read_stderr(stderr, tail, Duration::ZERO) == Heard::Something {}
                 }
-                return ending(status);
+                return exit_of(status);
             }
             // It has ended, and somebody else has heard how: whoever ignores SIGCHLD, for one.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Exit::Lost,
@@ -205,11 +210,11 @@ fn wait(child: &mut Child, mut stderr: Option<&mut ChildStderr>, tail: &mut Vec<
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return kill(child);
+            return kill_child(child);
         }
         match &mut stderr {
             Some(open) => {
-                if listen(open, tail, left.min(LOOK)) == Heard::End {
+                if read_stderr(open, tail, left.min(LOOK)) == Heard::End {
                     stderr = None;
                 }
             }
@@ -231,7 +236,7 @@ enum Heard {
 
 /// Waits for a program to say something, and keeps the end of it. Where that fails it has said
 /// nothing more: how it ends is what counts.
-fn listen(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> Heard {
+fn read_stderr(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> Heard {
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
     let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
     match poll(&mut watched, timeout) {
@@ -251,7 +256,7 @@ fn listen(stderr: &mut ChildStderr, tail: &mut Vec<u8>, patience: Duration) -> H
     }
 }
 
-fn ending(status: ExitStatus) -> Exit {
+fn exit_of(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, signal) => Exit::Signal(signal.unwrap_or_default()),
@@ -260,7 +265,7 @@ fn ending(status: ExitStatus) -> Exit {
 
 /// Kills a program and its children, and does not wait for long: one that sleeps in the kernel
 /// cannot be killed.
-fn kill(child: &mut Child) -> Exit {
+fn kill_child(child: &mut Child) -> Exit {
     if let Ok(group) = i32::try_from(child.id()) {
         // Gone in this very moment, or about to go.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);

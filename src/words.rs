@@ -34,7 +34,7 @@ pub fn one_line(text: &str) -> String {
 
 /// A number with what it counts: `1 tunnel`, `2 tunnels`.
 #[must_use]
-pub fn counted(number: usize, what: &str) -> String {
+pub fn counted_noun(number: usize, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         number => format!("{number} {what}s"),
@@ -43,7 +43,7 @@ pub fn counted(number: usize, what: &str) -> String {
 
 /// A span of time in at most six characters: `59s`, `12m`, `2h13m`, `3d04h`, `120d`.
 #[must_use]
-pub fn span(seconds: u64) -> String {
+pub fn duration_text(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -108,7 +108,7 @@ mod tests {
             (86_400 + 7200, "1d02h"),
             (86_400 * 120, "120d"),
         ] {
-            assert_eq!(span(seconds), text);
+            assert_eq!(duration_text(seconds), text);
         }
     }
 

@@ -86,7 +86,7 @@ pub enum XfrmDirection {
 pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
     let mut answer = Err(NetlinkFault::Interrupted);
     for _ in 0..TRIES {
-        answer = list();
+        answer = list_policies();
         match &answer {
             Err(NetlinkFault::Interrupted) => {}
             Ok(_)
@@ -107,7 +107,7 @@ pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
     })
 }
 
-fn list() -> Result<Vec<XfrmPolicy>, NetlinkFault> {
+fn list_policies() -> Result<Vec<XfrmPolicy>, NetlinkFault> {
     let mut policies = Vec::new();
     NetlinkSocket::open_xfrm()?.list_whole(XfrmMessage::Request, |message| match message {
         XfrmMessage::Policy(policy) => policies.extend(policy),

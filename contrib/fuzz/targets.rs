@@ -14,7 +14,7 @@ use pluto_updown::plan::{
     esp_peer_rules, plan_faults, reconcile, rule_probes, transition, tunnel_rules,
 };
 use pluto_updown::record::{FORMAT, Journal, Record, ResolverRecord, RoutingRecord, TunnelRecord};
-use pluto_updown::resolver::{Author, DnsNames, author, merge};
+use pluto_updown::resolver::{Author, DnsNames, author, merge_users};
 use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace, Policy, Settings};
 use pluto_updown::updown_env::{Event, FirewallAction, RawEnv, Tunnel, UpCounting, captured_calls, read_event};
@@ -126,7 +126,7 @@ pub fn resolv_conf(bytes: &[u8]) {
             domains: Vec::new(),
         },
     ];
-    let (before, merged) = (author(bytes), merge(bytes, &names));
+    let (before, merged) = (author(bytes), merge_users(bytes, &names));
     assert_eq!(author(&merged), Author::Ours);
     assert!(merged.ends_with(b"\n"));
     let servers = |text: &[u8]| -> Vec<Vec<u8>> {
@@ -141,7 +141,7 @@ pub fn resolv_conf(bytes: &[u8]) {
     );
     // To merge what is merged already finds nothing new.
     if before != Author::Ours {
-        assert_eq!(servers(&merge(&merged, &names)), servers(&merged));
+        assert_eq!(servers(&merge_users(&merged, &names)), servers(&merged));
     }
 }
 
@@ -181,15 +181,15 @@ fn call(snapshot: &RawEnv) {
     match read_event(snapshot) {
         Err(error) => assert_plain(&error.to_string()),
         Ok(Event {
-            firewall: duty,
+            firewall: firewall_action,
             routing,
             resolver,
             ..
         }) => {
-            let told = resolver.iter().flat_map(|duty| &duty.faults);
+            let told = resolver.iter().flat_map(|firewall_action| &firewall_action.faults);
             told.for_each(|fault| assert_plain(&fault.to_string()));
             drop(routing);
-            match duty {
+            match firewall_action {
                 FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => opened(&tunnel),
                 FirewallAction::Nothing => {}
             }

@@ -1,10 +1,11 @@
-//! Tunnels that the kernel cannot tell apart: with equal selectors and one reqid, or one interface.
+//! Tunnels that the kernel cannot distinguish: with equal selectors and the same reqid or
+//! interface.
 //!
 //! charon gives equal selectors one reqid (`kernel_ipsec_interface`), so two connections between
-//! the same networks share it. A packet of one fits the rules of all, and whose chain it comes to
-//! first says nothing about whose it is. So there is one effective policy for all of them,
-//! [`Policy::of_all`], from the first that is up to the last; in which order they came up matters
-//! for nothing that restricts.
+//! the same networks share it. A packet of one matches the rules of all, so the chain that it
+//! reaches first need not be its own tunnel's. So all of them have one effective policy,
+//! [`Policy::of_all`], as long as any of them is up. The order of their ups does not affect what is
+//! restricted.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ fn in_turn<'a>(records: impl IntoIterator<Item = &'a TunnelRecord>) -> Vec<&'a P
 }
 
 impl<T: Tables> Engine<'_, T> {
-    /// The tunnels on record but this one that the kernel cannot tell from it.
+    /// The other recorded tunnels that the kernel cannot distinguish from this one.
     pub(super) fn others_alike(
         &self,
         ruleset: Ruleset,
@@ -71,9 +72,9 @@ impl<T: Tables> Engine<'_, T> {
         Ok(agreed)
     }
 
-    /// Has the tunnels changed whose effective policy changes when others that are like them come
-    /// or go. `all` are those that are up then.
-    pub(super) fn follow(
+    /// Adds to a change the tunnels whose effective policy changes when others like them are added
+    /// or removed. `all` are the tunnels that are up after the change.
+    pub(super) fn change_affected(
         &self,
         change: &mut Change,
         changing: &[TunnelRecord],
@@ -93,9 +94,9 @@ impl<T: Tables> Engine<'_, T> {
     }
 }
 
-/// What to say where a tunnel comes up with a policy that has no intersection with that of the
-/// first one like it, or of the first one that has it up. Nothing, if somebody has it up with the
-/// same policy: that was said then.
+/// The note for a tunnel whose policy has keys without an intersection with the policy of the first
+/// tunnel like it, or of its first opener. `None` if another opener has the same policy: that
+/// opener's `up` reported it.
 pub(super) fn conflict(
     tunnel: &Tunnel,
     own: &Policy,
@@ -103,7 +104,7 @@ pub(super) fn conflict(
     alike: &[TunnelRecord],
 ) -> Option<Note> {
     let old = old.filter(|_| tunnel.up_counting == UpCounting::Counted);
-    let views = |record: &TunnelRecord| record.views();
+    let views = |record: &TunnelRecord| record.opener_views();
     if old.is_some_and(|old| views(old).iter().any(|(_, policy)| policy == own)) {
         return None;
     }

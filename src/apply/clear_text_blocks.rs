@@ -1,4 +1,4 @@
-//! What holds networks apart: by a tunnel that has come up, and by what the settings name.
+//! Blocked pairs of networks: those of tunnels that come up, and those that the settings name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,26 @@ use ipnet::IpNet;
 use super::{ApplyError, Engine, Note};
 use crate::iptables::Tables;
 use crate::netfilter::Ruleset;
-use crate::plan::{PolicyError, TunnelId, can_block_clear_text, clear_text_block, guards_nothing};
+use crate::plan::{PolicyError, TunnelId, block_has_no_effect, can_block_clear_text, clear_text_block};
 use crate::record::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
 use crate::selector::Network;
 use crate::settings::{Policy, WhenDown};
 use crate::updown_env::Tunnel;
 
-/// How many askers are recorded of a pair of networks. A peer chooses its identity, and must not
-/// fill the record with it. Who else asks is unknown then: the pair stays blocked until `unblock`.
+/// The maximum number of recorded tunnels that ask for a blocked pair. A peer chooses its identity,
+/// and must not fill the record with it. At the maximum, further askers are unknown: the pair stays
+/// blocked until `unblock`.
 const ASKERS_MAX: usize = 64;
 
-/// Two networks that are held apart, ours first.
+/// A blocked pair, the local network first.
 type Pair = (Network, Network);
 
-/// Who asks that networks are held apart, pair by pair; nobody where only the settings name them.
+/// The tunnels that ask for each blocked pair; empty for a pair that only the settings name.
 type Askers = BTreeMap<Pair, Vec<Tunnel>>;
 
 impl<T: Tables> Engine<'_, T> {
-    /// What holds networks apart from an `up` on: those of the tunnel and those that are named for
-    /// it, for those who have it up and ask for that, beside those who asked before.
+    /// The blocked pairs from an `up` on: the tunnel's own networks and those that the settings
+    /// name for it, if its openers' policies ask for that. Earlier askers are kept.
     ///
     /// # Errors
     /// If its own two are the same and none are named; or if a record cannot be read.
@@ -42,9 +43,9 @@ impl<T: Tables> Engine<'_, T> {
         Ok(all)
     }
 
-    /// What holds networks apart by the settings: what they name, if something new goes to this
-    /// ruleset; what the tunnels ask for that are up; and what others have asked for, as long as it
-    /// is set for one of those.
+    /// The blocked pairs by the settings: those that the settings name, in the default ruleset;
+    /// those that the tunnels ask for that are up; and those that other tunnels have asked for, as
+    /// long as the settings still say so for one of them.
     ///
     /// # Errors
     /// If a tunnel's own two networks are the same and none are named; or if a record cannot be
@@ -57,9 +58,9 @@ impl<T: Tables> Engine<'_, T> {
         tunnels: &[TunnelRecord],
     ) -> Result<Vec<Record>, ApplyError> {
         let mut askers = Askers::new();
-        for guard in recorded {
-            let pair = (guard.local, guard.remote);
-            let asking = self.still_asking(guard);
+        for block in recorded {
+            let pair = (block.local, block.remote);
+            let asking = self.still_asking(block);
             asking.for_each(|asker| add_asker(askers.entry(pair).or_default(), &pair, asker.clone()));
         }
         for record in tunnels {
@@ -78,12 +79,12 @@ impl<T: Tables> Engine<'_, T> {
         blocks.collect()
     }
 
-    /// Adds those who have a tunnel up and ask that networks are held apart for it.
+    /// Adds a tunnel's openers whose policy asks for blocked pairs.
     fn add_askers(&self, askers: &mut Askers, record: &TunnelRecord) -> Result<(), ApplyError> {
         let blocks = |policy: &Policy| policy.when_down == WhenDown::Block;
-        // Most ask for nothing; where one of those does that have a tunnel up, its policy says so.
+        // Most tunnels ask for none. If one opener asks, the record's policy says so.
         let views = if blocks(&record.policy) {
-            record.views()
+            record.opener_views()
         } else {
             Vec::new()
         };
@@ -95,7 +96,7 @@ impl<T: Tables> Engine<'_, T> {
         Ok(())
     }
 
-    /// The networks to be held apart for a tunnel: its own two, and those that are named for it.
+    /// The pairs to block for a tunnel: its own networks, and those that the settings name for it.
     fn pairs_of(&self, tunnel: &Tunnel) -> Result<BTreeSet<Pair>, ApplyError> {
         // Its own may be among those that are named.
         let mut pairs = BTreeSet::from_iter(self.context.settings.blocked_pairs_of(tunnel));
@@ -111,30 +112,31 @@ impl<T: Tables> Engine<'_, T> {
         Ok(pairs)
     }
 
-    /// What to say where blocking guards nothing.
+    /// The note for a tunnel whose block has no effect.
     pub(super) fn unguarded(&self, record: &TunnelRecord) -> Option<Note> {
         let tunnel = &record.tunnel;
         let blocks =
             record.policy.when_down == WhenDown::Block && self.context.settings.blocked_pairs_of(tunnel).is_empty();
-        (blocks && guards_nothing(tunnel)).then(|| Note::GuardsNothing {
+        (blocks && block_has_no_effect(tunnel)).then(|| Note::BlockHasNoEffect {
             connection: tunnel.connection.clone(),
             address: tunnel.local_client.first(),
         })
     }
 
-    /// The tunnels that asked for it for which it is still set; all, where there may be others.
-    fn still_asking<'b>(&self, guard: &'b ClearTextBlockRecord) -> impl Iterator<Item = &'b Tunnel> {
-        let (settings, pair) = (&self.context.settings, (guard.local, guard.remote));
-        let is_full = guard.askers().count() >= ASKERS_MAX;
-        guard.askers().filter(move |tunnel| {
+    /// The recorded askers for which the settings still block the pair; all askers, if there may be
+    /// unrecorded ones.
+    fn still_asking<'b>(&self, block: &'b ClearTextBlockRecord) -> impl Iterator<Item = &'b Tunnel> {
+        let (settings, pair) = (&self.context.settings, (block.local, block.remote));
+        let is_full = block.askers().count() >= ASKERS_MAX;
+        block.askers().filter(move |tunnel| {
             let is_meant = || pair == own_pair(tunnel) || settings.blocked_pairs_of(tunnel).contains(&pair);
             is_full || (settings.policy(tunnel).when_down == WhenDown::Block && is_meant())
         })
     }
 
-    /// What passes unencrypted between two networks all the same: what everybody lets by who has
-    /// them blocked, the tunnels as well as the connections for which the settings name them. Only
-    /// what is set counts: a network learned from DHCP must not open what is closed.
+    /// The networks that may talk unencrypted all the same: those that are in `bypass` of every
+    /// tunnel and every connection that has the pair blocked. Only settings count: a network
+    /// learned from DHCP must not open what is closed.
     fn bypassed(&self, pair: &Pair, askers: &[Tunnel]) -> Vec<IpNet> {
         let settings = &self.context.settings;
         let of_tunnels = askers
@@ -149,13 +151,15 @@ impl<T: Tables> Engine<'_, T> {
     fn recorded_block(
         &self,
         ruleset: Ruleset,
-        (near, far): &Pair,
+        (local, remote): &Pair,
     ) -> Result<Option<ClearTextBlockRecord>, RecordError> {
-        let entry = self.store.entry(ruleset, &TunnelId::for_clear_text_block(near, far))?;
+        let entry = self
+            .store
+            .entry(ruleset, &TunnelId::for_clear_text_block(local, remote))?;
         Ok(entry.as_ref().and_then(Record::as_clear_text_block).cloned())
     }
 
-    /// What holds two networks apart, with what is on record of it: since when.
+    /// The record of a blocked pair, with `since` of the old record.
     fn clear_text_block(&self, pair: Pair, askers: Vec<Tunnel>, old: Option<ClearTextBlockRecord>) -> Record {
         let id = TunnelId::for_clear_text_block(&pair.0, &pair.1);
         let bypass = self.bypassed(&pair, &askers);
@@ -184,8 +188,9 @@ fn own_pair(tunnel: &Tunnel) -> Pair {
     (tunnel.local_client, tunnel.remote_client)
 }
 
-/// Adds who asks for a pair, unless it is known: of a tunnel's own networks every peer counts that
-/// has it up, of others one for each connection, as the settings name them for all of it.
+/// Adds an asker of a pair, unless it is known. For a tunnel's own networks each opener counts. For
+/// other pairs one asker per connection is enough, because the settings name them for the whole
+/// connection.
 fn add_asker(askers: &mut Vec<Tunnel>, pair: &Pair, asker: Tunnel) {
     let is_same = |other: &Tunnel| {
         let is_peers = (&other.remote_id, &other.user) == (&asker.remote_id, &asker.user);

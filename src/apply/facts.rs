@@ -1,4 +1,4 @@
-//! What a plan of routes, addresses and devices depends on.
+//! The kernel's answers that a plan of routes, addresses and interfaces depends on.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::rtnetlink::{Link, Lookup, NetConfig, NetlinkError, RouteQuery};
 use crate::selector::{Family, Interface};
 use crate::updown_env::Routing;
 
-/// Asks the kernel what a plan depends on, and no more: the daemon waits for every answer.
+/// Queries the kernel for the answers that a plan needs, and no others: the daemon waits for each.
 pub(super) fn facts<N: NetConfig>(
     kernel: &mut N,
     routing: &Routing,
@@ -20,11 +20,11 @@ pub(super) fn facts<N: NetConfig>(
     for fact in needed {
         match fact {
             KernelQuery::ToPeer => facts.to_peer = Some(kernel.lookup(routing.remote_client.first(), None)?),
-            KernelQuery::OnLink => facts.on_link = link_of(kernel, facts.to_peer.as_ref())?,
+            KernelQuery::OnLink => facts.on_link = link_of_route(kernel, facts.to_peer.as_ref())?,
             KernelQuery::ToNextHop => facts.to_next_hop = lookup(kernel, routing.next_hop, None)?,
-            KernelQuery::FromMe => facts.from_me = lookup(kernel, routing.next_hop, routing.local_host)?,
+            KernelQuery::FromMe => facts.from_local = lookup(kernel, routing.next_hop, routing.local_host)?,
             KernelQuery::Source => facts.source = lookup(kernel, routing.source, None)?,
-            KernelQuery::Outer => facts.outer = link(kernel, routing.interface.as_ref())?,
+            KernelQuery::Outer => facts.outer = query_link(kernel, routing.interface.as_ref())?,
             KernelQuery::Gateway => facts.gateway = default_gateway(kernel, routing.remote_client.family())?,
         }
     }
@@ -39,19 +39,19 @@ fn lookup<N: NetConfig>(
     to.map(|to| kernel.lookup(to, from)).transpose()
 }
 
-fn link<N: NetConfig>(kernel: &mut N, device: Option<&Interface>) -> Result<Option<Link>, NetlinkError> {
-    device.map_or(Ok(None), |device| kernel.link(device))
+fn query_link<N: NetConfig>(kernel: &mut N, interface: Option<&Interface>) -> Result<Option<Link>, NetlinkError> {
+    interface.map_or(Ok(None), |interface| kernel.link(interface))
 }
 
-/// The device of a way.
-fn link_of<N: NetConfig>(kernel: &mut N, way: Option<&Lookup>) -> Result<Option<Link>, NetlinkError> {
-    match way {
-        Some(Lookup::Found(way)) => link(kernel, way.interface.as_ref()),
+/// The link of a route.
+fn link_of_route<N: NetConfig>(kernel: &mut N, route: Option<&Lookup>) -> Result<Option<Link>, NetlinkError> {
+    match route {
+        Some(Lookup::Found(route)) => query_link(kernel, route.interface.as_ref()),
         Some(Lookup::Unreachable(_)) | None => Ok(None),
     }
 }
 
-/// The next hop of the default route, and its device.
+/// The next hop of the default route, and its interface.
 fn default_gateway<N: NetConfig>(kernel: &mut N, family: Family) -> Result<Option<(IpAddr, Interface)>, NetlinkError> {
     let everywhere = match family {
         Family::Ipv4 => IpNet::V4(Ipv4Net::default()),

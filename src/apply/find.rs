@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::{ApplyError, Engine};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey, may_have_become, moves};
+use crate::plan::{
+    DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey, can_move, may_have_become,
+};
 use crate::record::{Opener, RecordError, Store, TunnelRecord, TunnelSlot};
 use crate::settings::Policy;
 use crate::updown_env::{Scope, Tunnel, UpCounting};
@@ -69,43 +71,49 @@ impl<T: Tables> Engine<'_, T> {
     /// tunnels are looked at too. A tunnel to a network keeps its selectors, but can get another
     /// reqid together with one that does not.
     ///
-    /// An `up` that failed is not recorded, and its `down` must not take another one's place: where
-    /// none of this holds, nothing is meant.
+    /// An `up` that failed is not recorded, and its `down` must not close another tunnel. So if
+    /// none of this holds, the `down` has no effect.
     pub(super) fn find_open(&self, tunnel: &Tunnel) -> Result<Option<Meant>, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
         let recorded: Vec<_> = self.find_record(tunnel, &key)?.into_iter().collect();
         match tunnel.up_counting {
             UpCounting::Counted => {}
-            UpCounting::Single | UpCounting::Instances => return Ok(recorded.into_iter().next().map(Meant::whole)),
+            UpCounting::Single | UpCounting::Instances => {
+                return Ok(recorded.into_iter().next().map(Meant::whole_record));
+            }
         }
         let by_number = |opener: &Opener| opener.has_number_of(tunnel);
         let by_identity = |opener: &Opener| opener.has_identity_of(tunnel);
         let by_doubt = |opener: &Opener| opener.may_have_identity_of(tunnel);
-        if let Some(meant) = meant(&recorded, by_number) {
+        if let Some(meant) = only_record_with(&recorded, by_number) {
             return Ok(Some(meant));
         }
         let moved = self.moved(tunnel, &key)?;
-        let found = meant(&moved, by_number)
-            .or_else(|| meant(&recorded, by_identity))
-            .or_else(|| meant(&recorded, by_doubt))
-            .or_else(|| meant(&moved, by_identity));
+        let found = only_record_with(&moved, by_number)
+            .or_else(|| only_record_with(&recorded, by_identity))
+            .or_else(|| only_record_with(&recorded, by_doubt))
+            .or_else(|| only_record_with(&moved, by_identity));
         if found.is_some() {
             return Ok(found);
         }
         let by_moved_number = |opener: &Opener| opener.has_number_of(tunnel) && opener.has_other_hosts_than(tunnel);
-        Ok(meant(&self.renumbered(tunnel, &key)?, by_moved_number))
+        Ok(only_record_with(&self.renumbered(tunnel, &key)?, by_moved_number))
     }
 
     /// The peer's tunnels under other keys that MOBIKE may have made this one of.
     fn moved(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Vec<(Ruleset, TunnelRecord)>, ApplyError> {
-        if !moves(tunnel) {
+        if !can_move(tunnel) {
             return Ok(Vec::new());
         }
         let is_meant = |record: &TunnelRecord| record.key != *key && may_have_become(&record.tunnel, tunnel);
-        self.in_each_ruleset(tunnel, |store, ruleset| store.moving(ruleset, tunnel), is_meant)
+        self.in_each_ruleset(
+            tunnel,
+            |store, ruleset| store.tunnels_of_mobile_peer(ruleset, tunnel),
+            is_meant,
+        )
     }
 
-    /// The tunnels that differ in nothing but the reqid.
+    /// The tunnels that differ only in the reqid.
     fn renumbered(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<Vec<(Ruleset, TunnelRecord)>, ApplyError> {
         let buckets = Precedence::ALL
             .map(|precedence| DispatchBucket::for_remote(any_path(tunnel), precedence, &tunnel.remote_client));
@@ -141,17 +149,17 @@ enum FoundSlot {
     Free(BTreeMap<Ruleset, TunnelId>),
 }
 
-/// What a `down` means.
+/// The record that a `down` closes.
 #[derive(Debug)]
 pub(super) struct Meant {
     pub(super) ruleset: Ruleset,
     pub(super) record: TunnelRecord,
-    /// What is left of it, if others have it up still.
+    /// The record afterwards, if other openers have the tunnel up.
     pub(super) left: Option<TunnelRecord>,
 }
 
 impl Meant {
-    fn whole((ruleset, record): (Ruleset, TunnelRecord)) -> Self {
+    fn whole_record((ruleset, record): (Ruleset, TunnelRecord)) -> Self {
         Self {
             ruleset,
             record,
@@ -162,7 +170,7 @@ impl Meant {
 
 /// The record with an `up` that is meant, if there is only one: two are for different selectors,
 /// and the wrong one may be alive.
-fn meant(records: &[(Ruleset, TunnelRecord)], is_meant: impl Fn(&Opener) -> bool) -> Option<Meant> {
+fn only_record_with(records: &[(Ruleset, TunnelRecord)], is_meant: impl Fn(&Opener) -> bool) -> Option<Meant> {
     let mut found = records
         .iter()
         .filter(|(_, record)| record.opened_by().iter().any(&is_meant));
@@ -174,9 +182,9 @@ fn meant(records: &[(Ruleset, TunnelRecord)], is_meant: impl Fn(&Opener) -> bool
     })
 }
 
-/// A tunnel without one of the ups that are meant: without the one that leaves the strictest
-/// policy. Where that is none of them, what is left is the strictest in each key: it must not be
-/// more open than without any of them.
+/// A tunnel without one of its matching openers: the one without which the policy is strictest. If
+/// no policy is strictest, the policy is the intersection of the candidates: it must not be more
+/// open than without any one of them.
 fn strictest_rest(record: &TunnelRecord, is_meant: impl Fn(&Opener) -> bool) -> Option<TunnelRecord> {
     let openers = record.opened_by();
     let without = |leaving: usize| {

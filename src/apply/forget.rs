@@ -1,4 +1,4 @@
-//! What no daemon calls for.
+//! Work that no daemon calls for.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use crate::netfilter::Ruleset;
 use crate::record::{Record, RecordError, Recovery, Store, TunnelRecord};
 use crate::updown_env::Tunnel;
 
-/// What of a `down` is still to be executed, that nothing in the record says yet.
+/// Whether a `down` has to be noted to be executed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owed {
-    /// All of it, or the rest.
+    /// The `down`, or the rest of it, has to be noted.
     Note,
-    /// Nothing: it is executed, or the journal has it.
+    /// No note is needed: the `down` is executed, or the journal contains it.
     Nothing,
 }
 
@@ -22,7 +22,7 @@ impl<T: Tables> Engine<'_, T> {
     /// Settles a change whose call died.
     ///
     /// # Errors
-    /// If that is not possible; the record says so to the next call too.
+    /// If it fails; the next call finds the same record and tries again.
     pub fn recover(&mut self) -> Result<(), ApplyError> {
         let Some(journal) = self.store.journal()? else {
             return Ok(());
@@ -38,13 +38,13 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If no change would be made just now.
     pub fn close_owed(&mut self) -> Result<(), ApplyError> {
-        for owed in self.store.owed()? {
+        for owed in self.store.owed_downs()? {
             let Some(tunnel) = &owed.tunnel else { continue };
             let (closed, left) = self.try_close(tunnel);
             match (closed, left) {
-                (Ok(_), _) => self.store.settle(&owed)?,
+                (Ok(_), _) => self.store.drop_owed_down(&owed)?,
                 (Err(error), Owed::Nothing) => {
-                    self.store.settle(&owed)?;
+                    self.store.drop_owed_down(&owed)?;
                     return Err(error);
                 }
                 (Err(error), Owed::Note) if concerns_every_change(&error) => return Err(error),
@@ -54,16 +54,15 @@ impl<T: Tables> Engine<'_, T> {
         Ok(())
     }
 
-    /// Closes the firewall for a tunnel, and says whether a note is needed of what could not be
-    /// closed.
+    /// Closes the firewall for a tunnel, and returns whether the `down` has to be noted.
     pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
         // It is up no more, whatever becomes of its rules. That this fails keeps none of them.
         if self.store.has_failed_ups().unwrap_or_default() {
             let _ = self.store.forget_failed_up(tunnel);
         }
         match self.close_once(tunnel) {
-            // One `up` less of several: the record is written anew, which takes as much space as it
-            // has.
+            // With one opener less, the record is written again, which needs as much space as the
+            // old one.
             (Err(ApplyError::Record(error)), Owed::Note) if error.is_no_space() && self.store.release_spares() => {
                 self.close_once(tunnel)
             }
@@ -103,15 +102,15 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Notes a `down` that failed.
-    pub(super) fn noted(&self, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
+    pub(super) fn note_failed_down(&self, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
         note_down(self.store, tunnel, error)
     }
 
-    /// What forgetting these tunnels comes to: some work in each ruleset, with all of them.
+    /// The changes that remove these tunnels: one for each ruleset.
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn forgetting(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
+    pub fn plan_tunnel_removal(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
         let mut entries: BTreeMap<Ruleset, Vec<Record>> = BTreeMap::new();
         for (ruleset, record) in removed {
             if crosses(&record) {
@@ -134,8 +133,8 @@ impl<T: Tables> Engine<'_, T> {
     /// they are very many, and strikes them off the record.
     ///
     /// # Errors
-    /// If that is not possible; the record of what stands still stands then.
-    pub fn forget(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
+    /// If it fails; the records of rules that are still installed stay then.
+    pub fn remove_tunnels(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
         let mut changes = changes.iter().cloned();
         changes.try_for_each(|change| self.carry_out_in_parts(change))
     }
@@ -159,7 +158,7 @@ fn concerns_every_change(error: &ApplyError) -> bool {
 /// Notes a `down` that failed for this reason, so that the next call executes it.
 #[must_use]
 pub fn note_down(store: &Store, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
-    match store.owe(tunnel) {
+    match store.note_owed_down(tunnel) {
         Ok(true) => ApplyError::Owed(Box::new(error)),
         Ok(false) | Err(RecordError::Untrusted { .. }) => error,
         Err(other) => ApplyError::Forgotten {

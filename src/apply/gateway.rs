@@ -1,5 +1,5 @@
-//! `start`, `stop` and `unblock`: the gateway's own part, and what holds networks apart; and what
-//! changed settings do to tunnels that stand.
+//! `start`, `stop` and `unblock`: the gateway's own rules, blocked pairs, and the effect of changed
+//! settings on tunnels that are up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,27 +14,27 @@ use crate::selector::{Family, MarkBit, Network};
 use crate::settings::JumpPlace;
 use crate::updown_env::ConnectionName;
 
-/// What `start` or `stop` came to.
+/// The result of `start` or `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartReport {
     /// The rulesets that something was changed in.
     pub changed: BTreeSet<Ruleset>,
-    /// What stands now.
+    /// The number of records now.
     pub standing: InstalledRecords,
 }
 
-/// How much is on record.
+/// The number of records, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InstalledRecords {
     /// Tunnels.
     pub tunnels: usize,
     /// Families with a gateway's part.
     pub gateways: usize,
-    /// Pairs of networks that are held apart.
+    /// Blocked pairs of networks.
     pub clear_text_blocks: usize,
 }
 
-/// Which networks are not to be held apart any more.
+/// The pairs to unblock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
     /// All.
@@ -50,38 +50,37 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    fn means(&self, guard: &ClearTextBlockRecord) -> bool {
+    fn includes_block(&self, block: &ClearTextBlockRecord) -> bool {
         match self {
             Self::All => true,
             Self::By { connection, network } => {
-                let is_end = |network| guard.local == network || guard.remote == network;
-                guard.is_for(connection) || network.is_some_and(is_end)
+                let is_end = |network| block.local == network || block.remote == network;
+                block.is_for(connection) || network.is_some_and(is_end)
             }
         }
     }
 }
 
 impl<T: Tables> Engine<'_, T> {
-    /// Makes everything as it is set: the gateway's own part, the networks that are held apart, and
-    /// the rules of tunnels that stand.
+    /// Applies the settings: the gateway's own rules, the blocked pairs, and the rules of tunnels
+    /// that are up.
     ///
-    /// Everything in a table changes at once, so that there is no moment in which a restricted
-    /// tunnel is open or an open one closed. What is in already is not touched. Chains of ours that
-    /// nobody has put in, as after a boot with rules that were saved while tunnels were up, are
-    /// cleared.
+    /// A table changes in one commit, so that at no moment a restricted tunnel is open or an open
+    /// one closed. Unchanged rules are not touched. Chains of this program that no record needs, as
+    /// after a boot with rules that were saved while tunnels were up, are deleted.
     ///
     /// # Errors
-    /// If something set does not go with a tunnel that stands, before anything is changed; or if it
-    /// cannot be done.
+    /// If settings conflict with a tunnel that is up, before anything is changed; or if the change
+    /// fails.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
         let wanted = self.desired_records()?;
         let mut started = StartReport::default();
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
-            let made = match self.make(ruleset, wanted) {
+            let made = match self.reach_desired(ruleset, wanted) {
                 // Another firewall that loads its rules at the same moment, as at boot, removes
                 // what was just listed.
-                Err(ApplyError::Tables(error)) if may_be_drift(&error) => self.make(ruleset, wanted),
+                Err(ApplyError::Tables(error)) if may_be_drift(&error) => self.reach_desired(ruleset, wanted),
                 other => other,
             };
             if made? {
@@ -92,14 +91,13 @@ impl<T: Tables> Engine<'_, T> {
         Ok(started)
     }
 
-    /// What `start` comes to in each ruleset where something changes, apart from jumps that move
-    /// and chains that nobody has put in.
+    /// The changes of `start` in each ruleset, apart from moved jumps and leftover chains.
     ///
     /// # Errors
-    /// If a record cannot be read, or something set does not go with a tunnel that stands.
+    /// If a record cannot be read, or settings conflict with a tunnel that is up.
     pub fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
         let wanted = self.desired_records()?;
-        let changes = Ruleset::all().map(|ruleset| {
+        let changes = Ruleset::all_rulesets().map(|ruleset| {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
             Ok(difference(ruleset, &self.store.entries(ruleset)?, wanted))
         });
@@ -107,8 +105,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(changes.into_iter().filter(|change| !change.is_empty()).collect())
     }
 
-    /// Takes the gateway's own part out, and chains of ours that stand empty for jumps that are
-    /// gone. Tunnels stay as long as they are up, and networks that are held apart stay so.
+    /// Removes the gateway's own rules, and empty chains of this program to which no rule jumps any
+    /// more. Tunnels stay as long as they are up, and blocked pairs stay blocked.
     ///
     /// # Errors
     /// If it cannot be done.
@@ -151,17 +149,16 @@ impl<T: Tables> Engine<'_, T> {
         Ok(planned)
     }
 
-    /// Removes the base chains of a ruleset that are empty, unless a rule of somebody else jumps to
-    /// them.
+    /// Removes the base chains of a ruleset that are empty, unless another rule jumps to them.
     fn empty_base_chains(&mut self, ruleset: Ruleset) -> Result<Vec<Section>, ApplyError> {
-        // Where there is no such table, nothing of ours is in it.
+        // A table that does not exist has no rules of this program.
         match self.tables.save(ruleset, Table::Filter) {
             Ok(listing) => checked(release_base_chains(&SavedTable::parse(&listing, Table::Filter))),
             Err(_) => Ok(Vec::new()),
         }
     }
 
-    /// Holds these networks apart no more.
+    /// Unblocks these pairs.
     ///
     /// # Errors
     /// If it cannot be done.
@@ -175,14 +172,14 @@ impl<T: Tables> Engine<'_, T> {
     /// If a record cannot be read.
     pub fn plan_unblock(&self, blocked: &Blocked) -> Result<Vec<Change>, ApplyError> {
         self.plan_removal(|entry| match entry {
-            Record::ClearTextBlock(guard) => blocked.means(guard),
+            Record::ClearTextBlock(block) => blocked.includes_block(block),
             Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => false,
         })
     }
 
     fn plan_removal(&self, is_meant: impl Fn(&Record) -> bool) -> Result<Vec<Change>, ApplyError> {
         let mut changes = Vec::new();
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             let removed: Vec<_> = self.store.entries(ruleset)?.into_iter().filter(&is_meant).collect();
             if !removed.is_empty() {
                 changes.push(Change {
@@ -206,13 +203,13 @@ impl<T: Tables> Engine<'_, T> {
         Ok(started)
     }
 
-    /// What is on record.
+    /// The number of records, by kind.
     ///
     /// # Errors
     /// If a record cannot be read.
     pub fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
         let mut standing = InstalledRecords::default();
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             for entry in self.store.entries(ruleset)? {
                 match entry {
                     Record::Tunnel(_) => standing.tunnels += 1,
@@ -225,35 +222,35 @@ impl<T: Tables> Engine<'_, T> {
         Ok(standing)
     }
 
-    /// What is to be in, ruleset by ruleset, by the settings and the tunnels on record.
+    /// The desired records of each ruleset, by the settings and the recorded tunnels.
     fn desired_records(&self) -> Result<BTreeMap<Ruleset, Vec<Record>>, ApplyError> {
         let mut wanted: BTreeMap<Ruleset, BTreeMap<TunnelId, Record>> = BTreeMap::new();
         let mut add = |ruleset: Ruleset, entry: Record| {
             wanted.entry(ruleset).or_default().insert(entry.id().clone(), entry);
         };
-        let ours = self.default_rulesets()?;
-        for ruleset in ours.values() {
+        let default_rulesets = self.default_rulesets()?;
+        for ruleset in default_rulesets.values() {
             if let Some(gateway) = self.gateway(*ruleset)? {
                 add(*ruleset, gateway);
             }
         }
-        for ruleset in Ruleset::all() {
-            let (mut guards, mut records) = (Vec::new(), Vec::new());
+        for ruleset in Ruleset::all_rulesets() {
+            let (mut blocks, mut records) = (Vec::new(), Vec::new());
             for entry in self.store.entries(ruleset)? {
                 match entry {
                     Record::Tunnel(record) => records.push(*record),
-                    Record::ClearTextBlock(guard) => guards.push(*guard),
+                    Record::ClearTextBlock(block) => blocks.push(*block),
                     Record::Gateway(_) | Record::EspPeer(_) => {}
                 }
             }
             let records = self.laid_out_anew(records)?;
-            let is_default = ours.get(&ruleset.family) == Some(&ruleset);
-            for guard in self.desired_blocks(ruleset, is_default, &guards, &records)? {
-                add(ruleset, guard);
+            let is_default = default_rulesets.get(&ruleset.family) == Some(&ruleset);
+            for block in self.desired_blocks(ruleset, is_default, &blocks, &records)? {
+                add(ruleset, block);
             }
             for record in records {
                 if let Some((family, outer)) = outer(&record, self.context.settings.gateway.esp)
-                    && let Some(ruleset) = ours.get(&family)
+                    && let Some(ruleset) = default_rulesets.get(&family)
                 {
                     add(*ruleset, Record::EspPeer(outer));
                 }
@@ -266,8 +263,8 @@ impl<T: Tables> Engine<'_, T> {
             .collect())
     }
 
-    /// The rulesets that something new goes to, family by family. It is no fault that there is none
-    /// for a family that nothing is set for, or that the kernel does not know.
+    /// The default ruleset of each family. A family without settings may have none, and so may one
+    /// that the kernel lacks.
     fn default_rulesets(&self) -> Result<BTreeMap<Family, Ruleset>, ApplyError> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
@@ -285,7 +282,7 @@ impl<T: Tables> Engine<'_, T> {
         let settings = &self.context.settings;
         let mut pairs = settings.connections.iter().flat_map(|entry| &entry.between);
         gateway_rules(&settings.gateway, family).is_some()
-            || pairs.any(|(near, _)| Network::Prefix(*near).family() == family)
+            || pairs.any(|(local, _)| Network::Prefix(*local).family() == family)
     }
 
     fn gateway(&self, ruleset: Ruleset) -> Result<Option<Record>, ApplyError> {
@@ -313,12 +310,12 @@ impl<T: Tables> Engine<'_, T> {
         self.agree_all(records.collect(), settings.gateway.mark)
     }
 
-    /// Makes a ruleset hold these entries and no others. Says whether that changed anything.
-    fn make(&mut self, ruleset: Ruleset, wanted: &[Record]) -> Result<bool, ApplyError> {
+    /// Changes a ruleset to these records and no others. Returns whether anything changed.
+    fn reach_desired(&mut self, ruleset: Ruleset, wanted: &[Record]) -> Result<bool, ApplyError> {
         let entries = self.store.entries(ruleset)?;
         let change = difference(ruleset, &entries, wanted);
         let has_work = !change.is_empty();
-        let moved = self.moves(ruleset)?;
+        let moved = self.has_other_layout(ruleset)?;
         if moved {
             self.carry_over(&change, wanted, self.as_set())?;
         } else if has_work {
@@ -328,25 +325,25 @@ impl<T: Tables> Engine<'_, T> {
         Ok(has_work || moved || repaired)
     }
 
-    /// Whether `start` changes what holds for all rules of a ruleset: where our jumps stand, the
-    /// bit of the mark, or how the chains hang together.
+    /// Whether `start` changes what applies to all rules of a ruleset: the jumps' position, the
+    /// mark bit, or the chain layout.
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn moves(&self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+    pub fn has_other_layout(&self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         Ok(self.installed(ruleset)? != self.as_set())
     }
 
-    /// Writes rules anew that an older version of this program has put in: in one commit a table,
-    /// as the tunnels were set when they came up. Until then they stand as they are, and open
-    /// nothing that was closed. What the settings say of tunnels and of the gateway by now takes
-    /// effect with the next `start`, as always. Returns the rulesets that it changed.
+    /// Writes rules again that an older version of this program installed: in one commit per table,
+    /// with the recorded policies. Until then the old rules stay, and open nothing that was closed.
+    /// Changed settings take effect at the next `start`, as always. Returns the rulesets that it
+    /// changed.
     ///
     /// # Errors
-    /// If it cannot be done; the older rules stand then.
+    /// If it fails; the old rules stay then.
     pub fn upgrade(&mut self) -> Result<Vec<Ruleset>, ApplyError> {
         let mut upgraded = Vec::new();
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             let installed = self.installed(ruleset)?;
             if !installed.is_older() {
                 continue;
@@ -356,16 +353,16 @@ impl<T: Tables> Engine<'_, T> {
                 ..self.as_set()
             };
             let entries = self.store.entries(ruleset)?;
-            let wanted = self.upgraded(entries.clone(), new.mark)?;
+            let wanted = self.upgraded_records(entries.clone(), new.mark)?;
             self.carry_over(&difference(ruleset, &entries, &wanted), &wanted, new)?;
             upgraded.push(ruleset);
         }
         Ok(upgraded)
     }
 
-    /// Entries in the present layout and the present format, so that each is written anew and found
-    /// by all that it is looked for now. The policies are those on record.
-    fn upgraded(&self, entries: Vec<Record>, mark: MarkBit) -> Result<Vec<Record>, ApplyError> {
+    /// The records in the present layout and format, with the recorded policies, so that each is
+    /// written again, with all its files in the index.
+    fn upgraded_records(&self, entries: Vec<Record>, mark: MarkBit) -> Result<Vec<Record>, ApplyError> {
         let (mut tunnels, mut upgraded) = (Vec::new(), Vec::new());
         for entry in entries {
             match entry {
@@ -385,13 +382,13 @@ impl<T: Tables> Engine<'_, T> {
         Ok(upgraded)
     }
 
-    /// Makes a ruleset hold these entries, and no others, where what holds for all its rules
-    /// changes: in one change of each table.
+    /// Changes a ruleset to these records, and no others, when what applies to all its rules
+    /// changes: in one commit per table.
     fn carry_over(&mut self, change: &Change, wanted: &[Record], new: Installed) -> Result<(), ApplyError> {
         let ruleset = change.ruleset;
         let old = self.store.installed(ruleset)?;
         let mut journal = journal(change, &[]);
-        // What goes may have been in other tables than what stays.
+        // Removed records may have rules in other tables than those that stay.
         journal.tables = change
             .removed
             .iter()
@@ -401,12 +398,12 @@ impl<T: Tables> Engine<'_, T> {
         if new.place == JumpPlace::Own && old.place != JumpPlace::Own {
             journal.user_jumps = self.user_jumps(ruleset)?;
         }
-        self.store.begin(&journal, &change.removed, &change.added)?;
+        self.store.begin_change(&journal, &change.removed, &change.added)?;
         self.store.set_installed(ruleset, new)?;
         let wanted = DesiredState::from_rules(&all_rules(wanted), new.jump_config(ruleset));
         let made = self.bring_to(ruleset, wanted.with_user_jumps(journal.user_jumps.clone()));
         match made {
-            Ok(()) => Ok(self.store.commit_all(&journal)?),
+            Ok(()) => Ok(self.store.commit_rebuild(&journal)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.set_installed(ruleset, old)?;
@@ -418,7 +415,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// How many of the jumps without a match from built-in chains are the administrator's: all but
-    /// one, which is ours.
+    /// one, which is this program's.
     fn user_jumps(&mut self, ruleset: Ruleset) -> Result<BTreeMap<BuiltIn, usize>, ApplyError> {
         let filter = SavedTable::parse(&self.tables.save(ruleset, Table::Filter)?, Table::Filter);
         let built_in = Table::Filter.built_in().iter();
@@ -428,8 +425,8 @@ impl<T: Tables> Engine<'_, T> {
             .collect())
     }
 
-    /// Sets right what others have made of a ruleset, and removes chains of ours that nothing on
-    /// record needs. Says whether there was anything to do.
+    /// Repairs a ruleset, and deletes chains of this program that no record needs. Returns whether
+    /// there was anything to do.
     fn repair_all(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         let is_default = self.tables.default_backend(ruleset.family).ok() == Some(ruleset.backend);
         if !is_default && !self.store.has_entries(ruleset)? {
@@ -439,7 +436,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 }
 
-/// What makes these entries of those.
+/// The change from one set of records to another.
 pub(super) fn difference(ruleset: Ruleset, entries: &[Record], wanted: &[Record]) -> Change {
     let without = |all: &[Record], others: &[Record]| {
         let others: BTreeMap<_, _> = others.iter().map(|entry| (entry.id(), entry)).collect();

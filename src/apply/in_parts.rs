@@ -116,7 +116,7 @@ impl<T: Tables> Engine<'_, T> {
     pub fn plan_start_parts(&self) -> Result<Vec<Change>, ApplyError> {
         let mut parts = Vec::new();
         for change in self.plan_start()? {
-            if !self.moves(change.ruleset)? {
+            if !self.has_other_layout(change.ruleset)? {
                 let ruleset_parts = change.in_parts();
                 if ruleset_parts.len() > 1 {
                     parts.extend(ruleset_parts);

@@ -1,13 +1,11 @@
 //! Walks a plan: record, kernel, record.
 //!
-//! Every change goes one way: it writes down what is about to be done, gives the kernel one run of
-//! `iptables-restore`, and sets the record right. If the kernel refuses because it does not hold
-//! what the record says (somebody has reloaded the firewall), the two are compared, and what
-//! differs is set right, once.
+//! Every change has the same steps: it writes the journal, runs `iptables-restore` once, and
+//! commits the record. If the kernel refuses because its rules differ from the record (the firewall
+//! was reloaded), the two are compared, and the differences are repaired, once.
 //!
-//! The kernel takes one table or leaves it, but a change of two tables can end between them. The
-//! note of what was about to be done stands until such a remainder is cleared, by this call or by
-//! the next.
+//! The kernel commits each table as a whole, but a change of two tables can fail between them. The
+//! journal stays until such a remainder is removed, by this call or by the next.
 
 mod alike;
 mod clear_text_blocks;
@@ -44,26 +42,25 @@ pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 /// From so many records on a change is made in parts, see [`Change::in_parts`].
 const BULK_THRESHOLD: usize = 256;
 
-/// What a call found around it.
+/// The context of a call.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// The daemon that called; none if somebody calls by hand.
+    /// The daemon that called; `None` for calls made by hand.
     pub daemon: Option<DaemonProcess>,
     /// The time, in seconds since 1970 (UTC).
     pub now: u64,
-    /// The XFRM interfaces there are; needed only for a tunnel whose daemon tells the number of
-    /// one.
+    /// The existing XFRM interfaces; needed only for a tunnel whose daemon passes an interface id.
     pub interfaces: Vec<XfrmInterface>,
-    /// The networks that the gateway is connected to, if they were asked for; otherwise those count
-    /// that are on record for a tunnel.
+    /// The networks that the gateway is connected to, if they were queried; otherwise those in a
+    /// tunnel's record are used.
     pub connected: Option<Vec<IpNet>>,
-    /// Asks for them where a `down` turns out to need them: what others have that have the tunnel
-    /// up may be source-NATed.
+    /// Queries them if a `down` turns out to need them: the remaining openers' policy may use
+    /// source NAT.
     pub ask_connected: Option<fn() -> Option<Vec<IpNet>>>,
     /// The largest packets that the paths to peers take, in bytes; needed only where segments are
     /// to fit them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
-    /// What the administrator has set.
+    /// The settings.
     pub settings: Settings,
     /// Whether that is known.
     pub settings_origin: SettingsOrigin,
@@ -75,8 +72,8 @@ pub enum SettingsOrigin {
     /// From the file, or there is none.
     #[default]
     File,
-    /// From nowhere: a removal needs none, or the file cannot be read. What of them went into a
-    /// tunnel's rules is on record.
+    /// None: a removal needs none, or the file cannot be read. The policies of the tunnels are
+    /// recorded.
     Record,
 }
 
@@ -91,15 +88,15 @@ pub struct Engine<'a, T: Tables> {
     unpaid: Vec<(ConnectionName, ApplyError)>,
 }
 
-/// What whoever runs this machine should know of a change that was made.
+/// A note for the administrator about a change that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// The nat table of this ruleset takes no rules of ours, so that no tunnel's packets are
-    /// exempted there.
+    /// The kernel has no nat table for this ruleset, so no tunnel's packets are exempt from
+    /// translation there.
     NotExempt(Ruleset),
-    /// Two tunnels that the kernel cannot tell apart differ in keys that have no intersection.
+    /// Two tunnels that the kernel cannot distinguish differ in keys that have no intersection.
     Conflict {
-        /// The connection that has come up.
+        /// The connection that came up.
         connection: ConnectionName,
         /// The one that was up first.
         first: ConnectionName,
@@ -108,8 +105,8 @@ pub enum Note {
         /// The keys.
         keys: Vec<&'static str>,
     },
-    /// `when-down = "block"` guards nothing that a tunnel without a network of its own sends.
-    GuardsNothing {
+    /// `when-down = "block"` has no effect for a tunnel without a local network.
+    BlockHasNoEffect {
         /// The connection.
         connection: ConnectionName,
         /// Its virtual address.
@@ -124,7 +121,7 @@ impl fmt::Display for Note {
                 f,
                 "{ruleset}: the nat table takes no rules, tunnels are not exempted from NAT; if they need not be, set nat = \"leave\""
             ),
-            Self::GuardsNothing { connection, address } => write!(
+            Self::BlockHasNoEffect { connection, address } => write!(
                 f,
                 "{connection}: when-down = \"block\" blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name the interface in only-ipsec"
             ),
@@ -145,18 +142,18 @@ impl fmt::Display for Note {
     }
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TunnelOutcome {
-    /// The tunnel's rules were put in.
+    /// The tunnel's rules were installed.
     Opened,
     /// They were there already, as they should be; this many ups are open now.
     AlreadyOpen(u32),
-    /// The tunnel's rules were taken out.
+    /// The tunnel's rules were removed.
     Closed,
     /// They stay: this many ups are still open.
     StillNeeded(u32),
-    /// There was nothing to take out.
+    /// There was nothing to remove.
     NothingThere,
 }
 
@@ -173,7 +170,7 @@ pub enum ApplyError {
     /// long, and a line is cut.
     #[error("postponed to the next call: {0}")]
     Owed(Box<ApplyError>),
-    /// A `down` is not executed, and nobody will ever do it.
+    /// A `down` is lost.
     #[error("its rules stay installed, remove them with pluto-updown prune ({note}): {error}")]
     Forgotten {
         /// Why it was not executed.
@@ -184,46 +181,46 @@ pub enum ApplyError {
     /// The plan is wrong. A mistake in this program.
     #[error("nothing changed, the planned rules fail a self-check, please report this: {0}")]
     Faulty(PlanFault),
-    /// What is set for a tunnel does not go with what it is.
+    /// A tunnel's settings conflict with the tunnel.
     #[error("{connection}: {fault}")]
     Policy {
         /// The tunnel's connection.
         connection: ConnectionName,
-        /// What does not go.
+        /// The conflict.
         fault: PolicyError,
     },
 }
 
-/// What a call comes to in one ruleset: which records go and which come.
+/// A change of one ruleset: the records to remove and to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The ruleset.
     pub ruleset: Ruleset,
     /// The records that go.
     pub removed: Vec<Record>,
-    /// The records that come; one that also goes is replaced.
+    /// The records to add; one that is also removed is replaced.
     pub added: Vec<Record>,
-    /// What becomes of it if this call dies.
+    /// What the next call does with the change if this call dies.
     pub recovery: Recovery,
 }
 
 impl Change {
-    /// Whether nothing goes and nothing comes.
+    /// Whether the change removes and adds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty()
     }
 }
 
-/// What a call comes to: some work in each ruleset concerned, in this order, and what to say when
-/// it is done.
+/// The plan of a call: a change of each ruleset concerned, in this order, and the outcome to
+/// report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The work.
     pub changes: Vec<Change>,
-    /// What to say.
+    /// The outcome to report.
     pub outcome: TunnelOutcome,
-    /// What whoever runs this machine should know of it.
+    /// Notes for the administrator.
     pub notes: Vec<Note>,
 }
 
@@ -239,7 +236,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// What whoever runs this machine should know of the changes that were made.
+    /// Notes for the administrator about the changes that were made.
     #[must_use]
     pub fn notes(&self) -> &[Note] {
         &self.notes
@@ -251,14 +248,14 @@ impl<'a, T: Tables> Engine<'a, T> {
         &self.unpaid
     }
 
-    /// Does what no daemon calls for: settles a change whose call died, writes rules anew that an
-    /// older version has put in, clears what dead daemons left, and executes downs that earlier
-    /// calls could not.
+    /// Does the work that no daemon calls for: recovers a change whose call died, writes rules of
+    /// an older version again, removes the tunnels of daemons that have exited, and executes owed
+    /// downs.
     ///
     /// Clearing is a matter of security: a new daemon gives the dead one's reqids to other tunnels.
     ///
     /// # Errors
-    /// If that is not possible; the record says so to the next call too.
+    /// If it fails; the next call finds the same record and tries again.
     pub fn housekeep(&mut self) -> Result<(), ApplyError> {
         self.recover()?;
         self.upgrade()?;
@@ -268,7 +265,7 @@ impl<'a, T: Tables> Engine<'a, T> {
 
     fn clear_dead_daemons(&mut self) -> Result<(), ApplyError> {
         for daemon in self.store.dead_daemons()? {
-            for ruleset in Ruleset::all() {
+            for ruleset in Ruleset::all_rulesets() {
                 let entries = self.store.entries(ruleset)?;
                 let removed: Vec<_> = entries
                     .into_iter()
@@ -288,7 +285,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         Ok(())
     }
 
-    /// What holds for the rules of a ruleset: for those that are in, or for the next ones.
+    /// What applies to the rules of a ruleset: to those installed, or to the next ones.
     fn installed(&self, ruleset: Ruleset) -> Result<Installed, RecordError> {
         match self.store.has_entries(ruleset)? {
             true => self.store.installed(ruleset),
@@ -296,26 +293,25 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// What is to hold for rules that are put in anew.
+    /// What applies to new rules, by the settings.
     fn as_set(&self) -> Installed {
         let gateway = &self.context.settings.gateway;
         Installed {
             place: gateway.place,
             mark: gateway.mark,
-            tunnel_rules: LayoutVersion::CURRENT,
+            layout: LayoutVersion::CURRENT,
         }
     }
 
-    /// Where the rules of a ruleset stand: where those do that are in, or where the next ones are
-    /// to.
+    /// The jumps' position and the mark bit of the installed rules, or of the next ones.
     fn jump_config(&self, ruleset: Ruleset) -> Result<JumpConfig, RecordError> {
         Ok(self.installed(ruleset)?.jump_config(ruleset))
     }
 
-    /// What some work takes, table by table; nothing, if only the record changes.
+    /// The commands of a change, by table; empty if only the record changes.
     ///
     /// # Errors
-    /// If the record cannot be read, or the plan does not stand its own check.
+    /// If the record cannot be read, or the plan fails its own check.
     pub fn sections(&self, change: &Change) -> Result<Vec<Section>, ApplyError> {
         let Change {
             ruleset,
@@ -323,7 +319,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             added,
             ..
         } = change;
-        let (staying, around) = self.store.around(*ruleset, [removed, added])?;
+        let (staying, around) = self.store.shared_around(*ruleset, [removed, added])?;
         let layouts_of = |entries: &[Record]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         checked(transition(&RulesetChange {
             removed: layouts_of(&change.removed),
@@ -334,14 +330,14 @@ impl<'a, T: Tables> Engine<'a, T> {
         }))
     }
 
-    /// Carries out some work. Where the kernel has no nat table, nobody's packets are translated:
-    /// what only exempts them is left out then.
+    /// Carries out a change. If the kernel has no nat table, no packets are translated: rules that
+    /// only exempt packets from translation are left out then.
     fn carry_out(&mut self, change: &Change) -> Result<(), ApplyError> {
-        match self.attempt(change) {
+        match self.try_change(change) {
             Err(ApplyError::Tables(error)) if may_be_drift(&error) => match without_nat(change) {
                 None => Err(error.into()),
                 Some(spared) => {
-                    self.attempt(&spared).map_err(|_| error)?;
+                    self.try_change(&spared).map_err(|_| error)?;
                     self.notes.push(Note::NotExempt(change.ruleset));
                     Ok(())
                 }
@@ -355,7 +351,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         change.in_parts().iter().try_for_each(|part| self.carry_out(part))
     }
 
-    fn attempt(&mut self, change: &Change) -> Result<(), ApplyError> {
+    fn try_change(&mut self, change: &Change) -> Result<(), ApplyError> {
         let Change {
             ruleset,
             removed,
@@ -367,21 +363,21 @@ impl<'a, T: Tables> Engine<'a, T> {
             let old = |entry: &Record| removed.iter().find(|old| old.id() == entry.id());
             return Ok(added
                 .iter()
-                .try_for_each(|entry| self.store.update(*ruleset, old(entry), entry))?);
+                .try_for_each(|entry| self.store.update_record(*ruleset, old(entry), entry))?);
         }
         let journal = journal(change, &sections);
         let stood = self.store.has_entries(*ruleset)?;
         if !stood {
             self.store.set_installed(*ruleset, self.as_set())?;
         }
-        self.store.begin(&journal, removed, added)?;
+        self.store.begin_change(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
             Err(error) if stood && may_be_drift(&error) => self.bring_to_record(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {
-            Ok(()) => Ok(self.store.commit(&journal, removed, added)?),
-            // What the kernel holds is unknown: `journal` stays, and the next call rebuilds.
+            Ok(()) => Ok(self.store.commit_change(&journal, removed, added)?),
+            // The kernel's rules are unknown: the journal stays, and the next call rebuilds them.
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.roll_back(&journal, removed, added)?;
@@ -400,28 +396,30 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// Sets the kernel right after a refusal, where there may be something to set right: other
-    /// tunnels that lost their rules, or the first table of a change that got no further. The
-    /// record already says what it said before.
+    /// Repairs the kernel's rules after a refusal, if that may be needed: other tunnels may have
+    /// lost their rules, or the first table of the change may be committed. The record has been
+    /// rolled back already.
     fn clear_up(&mut self, journal: &Journal, lost: bool) -> Result<(), RecordError> {
         let is_half = journal.tables.len() > 1;
         if is_half {
-            // The daemon hears that nothing was changed, and whoever finds the note must not make
-            // the change after all. If there is no space to say so, it may be cleared all the same.
+            // The exit code reports to the daemon that nothing was changed, so the next call must
+            // not complete the change. If there is no space to say so in the journal, the journal
+            // may be removed all the same.
             let _ = self.store.drop_change(journal);
         }
         let cleared = match lost || is_half {
             true => self.bring_to_record(journal, &[], &[]),
             false => Ok(()),
         };
-        // Why the change was refused is what the call tells, not why this was too.
+        // The call reports why the change was refused, not why the repair was.
         match cleared {
             Err(_) if is_half => Ok(()),
             Ok(()) | Err(_) => self.store.clear_journal(),
         }
     }
 
-    /// Makes the kernel hold what the record says, less what goes and with what comes.
+    /// Repairs the kernel's rules to match the record, without the removed records and with the
+    /// added ones.
     fn bring_to_record(&mut self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), ApplyError> {
         let ruleset = journal.ruleset;
         let mut entries = self.store.entries(ruleset)?;
@@ -433,8 +431,8 @@ impl<'a, T: Tables> Engine<'a, T> {
     }
 }
 
-/// The same work without what only exempts packets in the nat table; nothing, if it has nothing to
-/// do there, or more than that.
+/// The same change without rules that only exempt packets in the nat table; `None` if there are
+/// none, or other rules there too.
 fn without_nat(change: &Change) -> Option<Change> {
     let has_nat = |entry: &&Record| entry.tunnel_rules().tables().contains(&Table::Nat);
     let mut in_nat = change.added.iter().filter(has_nat).peekable();
@@ -449,7 +447,7 @@ fn without_nat(change: &Change) -> Option<Change> {
     Some(spared)
 }
 
-/// Whether every entry of some work stands for the same rules before and after it.
+/// Whether every record of a change has the same rules before and after it.
 fn changes_no_rule(change: &Change) -> bool {
     let laid_out = |entries: &[Record]| -> BTreeMap<_, _> {
         let entries = entries.iter();
@@ -481,7 +479,7 @@ fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
     }
 }
 
-/// Whether the kernel may have refused because it does not hold what the record says.
+/// Whether the kernel may have refused because its rules differ from the record.
 fn may_be_drift(error: &TablesError) -> bool {
     match error {
         TablesError::Refused { reason, .. } => *reason == RefusalReason::Rules,

@@ -1,4 +1,4 @@
-//! What the kernel holds, brought to what the record says.
+//! Compares the kernel's rules with the record, and repairs them.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -13,25 +13,26 @@ use crate::plan::{
 };
 use crate::record::{Record, RecordError};
 
-/// How often what the kernel holds is compared anew, if it changes while it is being set right.
+/// How many times the comparison is repeated if the kernel's rules change during the repair.
 const TRIES: usize = 3;
 
-/// How many rules the kernel is asked for that are spelt otherwise than we write them. Each costs a
-/// run of iptables; what is not asked counts as changed, which is mended by writing it again.
+/// How many rules are checked in the kernel because it lists them in another form than they were
+/// written. Each check costs a run of iptables; rules beyond that count as changed, and are written
+/// again.
 const ASKED: usize = 64;
 
-/// What the record wants of a ruleset beside what the kernel lists.
+/// The comparison of a ruleset's record with the kernel's listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// What is on record.
+    /// The records.
     pub entries: Vec<Record>,
-    /// What the record wants.
+    /// The desired state by the records.
     pub wanted: DesiredState,
-    /// What the kernel lists.
+    /// The kernel's listing.
     pub saved: IptablesSave,
-    /// What differs.
+    /// The differences.
     pub drifts: Vec<Drift>,
-    stands: Vec<RuleProbe>,
+    confirmed: Vec<RuleProbe>,
 }
 
 impl<T: Tables> Engine<'_, T> {
@@ -55,10 +56,10 @@ impl<T: Tables> Engine<'_, T> {
         if installed.is_older() {
             return Ok(Comparison::older(entries, wanted, &listed?));
         }
-        self.compared(ruleset, entries, wanted, &listed?)
+        self.compare_listing(ruleset, entries, wanted, &listed?)
     }
 
-    fn compared(
+    fn compare_listing(
         &mut self,
         ruleset: Ruleset,
         entries: Vec<Record>,
@@ -67,29 +68,29 @@ impl<T: Tables> Engine<'_, T> {
     ) -> Result<Comparison, ApplyError> {
         let saved = IptablesSave::parse(listed);
         let mut drifts = detect_drift(&wanted, &saved, &[]);
-        let mut stands = Vec::new();
+        let mut confirmed = Vec::new();
         if !drifts.is_empty() {
             for question in rule_probes(&wanted, &saved).into_iter().take(ASKED) {
-                if self.holds(ruleset, &question)? {
-                    stands.push(question);
+                if self.kernel_has_rule(ruleset, &question)? {
+                    confirmed.push(question);
                 }
             }
-            drifts = detect_drift(&wanted, &saved, &stands);
+            drifts = detect_drift(&wanted, &saved, &confirmed);
         }
         Ok(Comparison {
             entries,
             wanted,
             saved,
             drifts,
-            stands,
+            confirmed,
         })
     }
 
-    /// Brings a ruleset to what the record says, and returns what was wrong with it. What is right
-    /// is not touched.
+    /// Repairs a ruleset to match the record, and returns the differences. Correct rules are not
+    /// touched.
     ///
-    /// It takes one run of `iptables-restore`, and of what that commits for a table only the last
-    /// thing lets anything through.
+    /// It runs `iptables-restore` once, and of the commits for a table only the last one adds jumps
+    /// to the new chains.
     ///
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
@@ -99,7 +100,7 @@ impl<T: Tables> Engine<'_, T> {
         let mut repaired = self.repair(ruleset, comparison);
         for _ in 1..TRIES {
             match &repaired {
-                // Somebody has changed what was listed.
+                // The rules have changed since the listing.
                 Err(ApplyError::Tables(error)) if may_be_drift(error) => {
                     let comparison = self.compare(ruleset)?;
                     repaired = self.repair(ruleset, comparison);
@@ -110,19 +111,19 @@ impl<T: Tables> Engine<'_, T> {
         repaired.map(|()| found)
     }
 
-    /// Brings a ruleset to what is wanted. What is right is not touched. The kernel is not asked
-    /// for rules that are listed in another spelling, since a daemon may be waiting: they are
+    /// Repairs a ruleset to match a desired state. Correct rules are not touched. The kernel is not
+    /// asked for rules that it lists in another form, since a daemon may be waiting: they are
     /// written again.
     pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
         self.repair(ruleset, Comparison::unasked(wanted, saved))
     }
 
-    /// Sets right what a comparison has found.
+    /// Repairs the differences: where iptables refuses the rules that differ, by whole chains.
     fn repair(&mut self, ruleset: Ruleset, comparison: Comparison) -> Result<(), ApplyError> {
         let sections = self.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
         match self.resume(ruleset, &sections) {
-            // Somebody has changed what was listed, or iptables does not find what it has listed.
+            // The rules have changed since the listing, or iptables does not find what it listed.
             Err(error) if may_be_drift(&error) => {
                 let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
                 let comparison = Comparison::unasked(comparison.wanted, saved);
@@ -143,10 +144,10 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// What sets right what a comparison has found.
+    /// The commands that repair the differences.
     ///
     /// # Errors
-    /// If the plan does not stand its own check.
+    /// If the plan fails its own check.
     pub fn reconcile_sections(
         &self,
         ruleset: Ruleset,
@@ -158,9 +159,9 @@ impl<T: Tables> Engine<'_, T> {
             wanted,
             saved,
             drifts,
-            stands,
+            confirmed,
         } = comparison;
-        let sections = checked(reconcile(wanted, saved, stands, drifts, repair))?;
+        let sections = checked(reconcile(wanted, saved, confirmed, drifts, repair))?;
         let has = |section: &Section, chain: &ChainName| {
             let listed = saved.table(section.table);
             listed.is_some_and(|listed| listed.has_chain(chain.as_str()))
@@ -172,10 +173,9 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// Asks the kernel whether a rule stands, whatever it lists it as. `iptables-restore --test`
-    /// would not do: the one of nft looks at no rule then. A section of nothing but this writes
-    /// nothing.
-    fn holds(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
+    /// Asks the kernel whether a rule exists, however it lists it. `iptables-restore --test` is not
+    /// enough: iptables-nft checks no rule then. A section with only a check changes nothing.
+    fn kernel_has_rule(&mut self, ruleset: Ruleset, question: &RuleProbe) -> Result<bool, ApplyError> {
         let RuleProbe { table, chain, rule } = question.clone();
         let commands = vec![RestoreCommand::Check(Chain::Own(chain), rule)];
         match self
@@ -190,18 +190,18 @@ impl<T: Tables> Engine<'_, T> {
 }
 
 impl Comparison {
-    /// Without asking the kernel for what is listed in another spelling.
+    /// The comparison without asking the kernel for rules that it lists in another form.
     fn unasked(wanted: DesiredState, saved: IptablesSave) -> Self {
         Self {
             entries: Vec::new(),
             drifts: detect_drift(&wanted, &saved, &[]),
             wanted,
             saved,
-            stands: Vec::new(),
+            confirmed: Vec::new(),
         }
     }
 
-    /// What an older version has put in is not compared, rule by rule, with what this one would.
+    /// The comparison for rules in an older layout, which are not compared rule by rule.
     fn older(entries: Vec<Record>, wanted: DesiredState, listed: &str) -> Self {
         Self {
             entries,
@@ -211,7 +211,7 @@ impl Comparison {
                 table: Table::Filter,
                 kind: DriftKind::OlderLayout,
             }],
-            stands: Vec::new(),
+            confirmed: Vec::new(),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Walks a plan of routes, addresses and devices.
+//! Carries out a plan of routes, addresses and interfaces.
 //!
-//! The kernel takes them one by one. Setting up stops at the first that it refuses and goes back to
-//! what was; taking down goes on, and what could not be taken out stays on record.
+//! rtnetlink has no transactions. Installation stops at the first object that the kernel refuses,
+//! and rolls back. Removal continues after an error, and objects that could not be removed stay
+//! recorded.
 
 use std::net::IpAddr;
 
@@ -23,14 +24,14 @@ pub struct RoutingEngine<'a, N: NetConfig> {
     now: u64,
 }
 
-/// What of a far network's routes, addresses and devices changes.
+/// A change of a remote network's routes, addresses and interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutingChange {
     /// For which network.
     pub key: RoutingKey,
-    /// What the record says.
+    /// The record before the change.
     pub before: Option<RoutingRecord>,
-    /// What is to be installed when it is done, in the order in which it is put in.
+    /// The objects to be installed after the change, in the order of installation.
     pub after: Vec<NetObject>,
     /// The connection that was named.
     pub connection: ConnectionName,
@@ -38,87 +39,89 @@ pub struct RoutingChange {
     pub routed_for: Option<ConnectionName>,
 }
 
-/// Why nothing was set up.
+/// Why nothing was installed.
 #[derive(Debug, thiserror::Error)]
 pub enum RoutingError {
     /// The record cannot be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The kernel refused, or cannot be asked.
+    /// The kernel refused a request, or did not answer.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
 
-/// What became of an item that was to go.
+/// The result of removing an object.
 #[derive(Debug)]
 pub(super) enum Removal {
-    /// It is out, or left to another far network.
+    /// It is removed, or another remote network needs it.
     Out,
-    /// It is out, and somebody else's route stands in this slot.
+    /// It is removed, and another program's route is in this slot.
     Replaced(String),
-    /// It is out, but what another far network has in its slot could not be put in its place.
+    /// It is removed, but the object of another remote network in its slot could not be installed.
     Bare(NetlinkError),
-    /// Somebody else's route needs it, or what could not be taken out: it stays, on record.
+    /// A route of another program, or an object that could not be removed, needs it: it stays,
+    /// recorded.
     InUse,
 }
 
-/// What came of setting up.
+/// The result of an installation.
 #[derive(Debug, Default)]
 struct Setup {
-    /// How many items are in that were not on record.
-    put: usize,
-    /// What is in now, less what stood there and is nobody's of ours.
-    ours: Vec<NetObject>,
+    /// How many objects were installed that were not recorded.
+    installed: usize,
+    /// The objects installed now, without those that existed before and are not this program's.
+    own_objects: Vec<NetObject>,
 }
 
-/// What could not be taken out.
+/// The objects that could not be removed.
 #[derive(Debug, Default)]
 struct Rest {
-    /// It stays on record.
+    /// These stay recorded.
     stuck: Vec<NetObject>,
-    /// The slots in which routes of others stand again. Nothing is taken out of them any more.
+    /// The slots in which other programs' routes were restored. Nothing is removed from them any
+    /// more.
     restored: Vec<String>,
     /// Why, where the kernel refused it.
     faults: Vec<NetlinkError>,
 }
 
-/// What came of it.
+/// The outcome of a change.
 #[derive(Debug, Default)]
 pub struct RoutingOutcome {
-    /// How many items were put in that were not on record.
-    pub put: usize,
-    /// How many were taken out.
-    pub taken_out: usize,
-    /// What could not be taken out.
+    /// How many objects were installed that were not recorded.
+    pub installed: usize,
+    /// How many were removed.
+    pub removed_count: usize,
+    /// The objects that could not be removed.
     pub faults: Vec<NetlinkError>,
 }
 
 impl RoutingChange {
     /// What is on record.
     #[must_use]
-    pub fn standing(&self) -> &[NetObject] {
+    pub fn recorded(&self) -> &[NetObject] {
         self.before.as_ref().map_or(&[], |record| &record.objects)
     }
 
-    /// What goes, in the order in which it is taken out: last in, first out.
+    /// The objects to remove, in the order of removal: the last installed first.
     pub fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
         let stays = |object: &NetObject| self.after.iter().any(|other| object_key(other) == object_key(object));
-        self.standing().iter().rev().filter(move |object| !stays(object))
+        self.recorded().iter().rev().filter(move |object| !stays(object))
     }
 
-    /// Everything that may be in while it is done: what comes, what goes, and what gives way to
-    /// something in its slot.
-    fn both(&self) -> Vec<NetObject> {
-        let besides = self.standing().iter().filter(|object| !self.after.contains(object));
+    /// Everything that may be installed during the change: the added and the removed objects, and
+    /// those that another object in the same slot replaces.
+    fn before_and_after(&self) -> Vec<NetObject> {
+        let besides = self.recorded().iter().filter(|object| !self.after.contains(object));
         let mut both: Vec<_> = besides.chain(&self.after).cloned().collect();
         both.sort_by_key(install_order);
         both
     }
 
-    /// Whether there is nothing to do: nothing is installed, and nothing is to be.
+    /// Whether there is nothing to do: nothing is installed, and nothing is to be installed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.after.is_empty() && self.standing().is_empty()
+        self.after.is_empty() && self.recorded().is_empty()
     }
 }
 
@@ -133,10 +136,10 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         }
     }
 
-    /// What an operation comes to.
+    /// The change of an operation.
     ///
     /// # Errors
-    /// If the record cannot be read or the kernel not be asked.
+    /// If the record cannot be read, or the kernel cannot be queried.
     pub fn change(
         &mut self,
         event: &Event,
@@ -145,19 +148,19 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         options: &RouteOptions,
     ) -> Result<RoutingChange, RoutingError> {
         let key = RoutingKey::from_routing(routing);
-        let before = self.store.routing(&key)?;
+        let before = self.store.routing_record(&key)?;
         let own = before.as_ref().map_or_else(Vec::new, |record| record.objects.clone());
-        let standing = RecordedRoutes {
+        let recorded = RecordedRoutes {
             source: self.held_source(routing, &key)?,
             connection: before.as_ref().and_then(|record| record.routed_for.clone()),
             own,
         };
         let facts = facts(self.kernel, routing, &kernel_queries(event.daemon, routing, operation))?;
-        let after = net_objects(event.daemon, routing, operation, options, &facts, &standing);
-        let is_new = |item: &NetObject| matches!(item, NetObject::Route(_)) && !standing.own.contains(item);
+        let after = net_objects(event.daemon, routing, operation, options, &facts, &recorded);
+        let is_new = |item: &NetObject| matches!(item, NetObject::Route(_)) && !recorded.own.contains(item);
         let routed_for = match operation == Operation::Route || after.iter().any(is_new) {
             true => Some(routing.connection.clone()),
-            false => standing.connection,
+            false => recorded.connection,
         };
         Ok(RoutingChange {
             key,
@@ -168,15 +171,15 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         })
     }
 
-    /// The source address, if it is there for another far network, behind the device that it is on
-    /// if that is there for one too.
+    /// The source address, if it is installed for another remote network, after its interface, if
+    /// that is installed for another one too.
     fn held_source(&self, routing: &Routing, key: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let Some(source) = routing.source else {
             return Ok(Vec::new());
         };
-        let held = self.store.held(&address_key(source), key)?;
+        let held = self.store.held_object(&address_key(source), key)?;
         let device = match &held {
-            Some(NetObject::Address(address)) => self.store.held(&interface_key(&address.interface), key)?,
+            Some(NetObject::Address(address)) => self.store.held_object(&interface_key(&address.interface), key)?,
             Some(
                 NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_),
             )
@@ -188,28 +191,33 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     /// Does it.
     ///
     /// # Errors
-    /// If something cannot be put in, or the record not be written; everything is as before then.
+    /// If an object cannot be installed, or the record cannot be written; the change is rolled back
+    /// then.
     pub fn carry_out(&mut self, change: &RoutingChange) -> Result<RoutingOutcome, RoutingError> {
         if change.is_empty() {
             return Ok(RoutingOutcome::default());
         }
         let outgoing: Vec<_> = change.outgoing().cloned().collect();
-        // At first what comes besides what stands, so that nothing is ever installed that no record
-        // tells of.
-        let both = self.record(change, change.both());
+        // The record first names the added objects besides the installed ones, so that it names
+        // everything that may be installed at any time.
+        let both = self.record(change, change.before_and_after());
         if change.before.as_ref() != Some(&both) {
-            self.store.write_routing(change.standing(), &both)?;
+            self.store.write_routing(change.recorded(), &both)?;
         }
-        let Setup { put, ours } = self.set_up(change, &both)?;
+        let Setup { installed, own_objects } = self.set_up(change, &both)?;
         let Rest { faults, stuck, .. } = self.take_down(&change.key, &outgoing)?;
-        let taken_out = outgoing.len() - stuck.len();
-        let left = self.record(change, ours.into_iter().chain(stuck.into_iter().rev()).collect());
+        let removed_count = outgoing.len() - stuck.len();
+        let left = self.record(change, own_objects.into_iter().chain(stuck.into_iter().rev()).collect());
         match left.objects.is_empty() {
             true => self.store.erase_routing(&both)?,
             false if left != both => self.store.write_routing(&both.objects, &left)?,
             false => {}
         }
-        Ok(RoutingOutcome { put, taken_out, faults })
+        Ok(RoutingOutcome {
+            installed,
+            removed_count,
+            faults,
+        })
     }
 
     fn record(&self, change: &RoutingChange, objects: Vec<NetObject>) -> RoutingRecord {
@@ -224,22 +232,22 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         }
     }
 
-    /// Puts in what is to be there, what stood included: somebody may have taken it away.
+    /// Installs all objects, including recorded ones, which may have been removed by others.
     fn set_up(&mut self, change: &RoutingChange, both: &RoutingRecord) -> Result<Setup, RoutingError> {
         let mut setup = Setup::default();
         let mut new = Vec::new();
         for object in &change.after {
             let stood = change
-                .standing()
+                .recorded()
                 .iter()
                 .any(|other| object_key(other) == object_key(object));
-            match self.put(change, object) {
+            match self.install_object(change, object) {
                 Ok(InstallResult::New) => {
-                    setup.put += usize::from(!stood);
+                    setup.installed += usize::from(!stood);
                     new.push(object);
-                    setup.ours.push(object.clone());
+                    setup.own_objects.push(object.clone());
                 }
-                Ok(InstallResult::Existed) => setup.ours.extend(self.what_stood(change, object)?),
+                Ok(InstallResult::Existed) => setup.own_objects.extend(self.previous_object(change, object)?),
                 Err(error) => {
                     self.roll_back(change, &new, both);
                     return Err(error);
@@ -249,24 +257,24 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok(setup)
     }
 
-    /// What was there where an item was to be put in; nothing if it is somebody else's, which is
-    /// not ours to take out.
-    fn what_stood(&self, change: &RoutingChange, object: &NetObject) -> Result<Option<NetObject>, RecordError> {
-        let standing = change.standing();
-        let same = standing.iter().find(|other| *other == object);
-        match same.or_else(|| standing.iter().find(|other| object_key(other) == object_key(object))) {
+    /// The object that was installed in an object's slot; `None` if it is another program's, which
+    /// must not be removed.
+    fn previous_object(&self, change: &RoutingChange, object: &NetObject) -> Result<Option<NetObject>, RecordError> {
+        let recorded = change.recorded();
+        let same = recorded.iter().find(|other| *other == object);
+        match same.or_else(|| recorded.iter().find(|other| object_key(other) == object_key(object))) {
             Some(stood) => Ok(Some(stood.clone())),
-            None => self.store.held(&object_key(object), &change.key),
+            None => self.store.held_object(&object_key(object), &change.key),
         }
     }
 
-    /// Goes back to what was. The first error is the one that is told; those of this would say the
-    /// same.
+    /// Rolls back. Only the first error is reported; errors of the roll back would have the same
+    /// cause.
     fn roll_back(&mut self, change: &RoutingChange, new: &[&NetObject], both: &RoutingRecord) {
         let mut rest = Rest::default();
         for object in new.iter().rev() {
             let done = match change
-                .standing()
+                .recorded()
                 .iter()
                 .find(|other| object_key(other) == object_key(object))
             {
@@ -279,7 +287,8 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
                 rest.stuck.push((*object).clone());
             }
         }
-        // As long as something cannot be taken back, what is on record now is what may be in.
+        // If an object cannot be removed, the present record, which names everything that may be
+        // installed, stays.
         let _ = match &change.before {
             _ if !rest.stuck.is_empty() => Ok(()),
             Some(before) => self.store.write_routing(&both.objects, before),
@@ -287,7 +296,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         };
     }
 
-    /// Takes out what goes, and returns what could not be taken out, with the reasons.
+    /// Removes objects, and returns those that could not be removed, with the reasons.
     fn take_down(&mut self, key: &RoutingKey, outgoing: &[NetObject]) -> Result<Rest, RecordError> {
         let mut rest = Rest::default();
         for object in outgoing {
@@ -300,7 +309,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         if rest.restored.contains(&object_key(object)) {
             return Ok(());
         }
-        let removal = match rest.stuck.iter().any(|other| stands_on(other, object)) {
+        let removal = match rest.stuck.iter().any(|other| depends_on(other, object)) {
             true => Ok(Removal::InUse),
             false => self.remove(key, object),
         };
@@ -318,11 +327,12 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok(())
     }
 
-    /// Takes an item out, unless another far network needs it, or puts that one's in its place.
+    /// Removes an object, unless another remote network needs it, or installs that network's object
+    /// in its slot.
     fn remove(&mut self, key: &RoutingKey, object: &NetObject) -> Result<Removal, RoutingError> {
-        match self.store.held(&object_key(object), key)? {
+        match self.store.held_object(&object_key(object), key)? {
             Some(other) if other == *object => {}
-            // To install the other one would be to replace a route that nobody has saved.
+            // Installing the other one would replace a route that has not been saved.
             Some(_) if self.is_somebody_elses(key, object)? => return Ok(Removal::Replaced(object_key(object))),
             Some(other) => {
                 if let Err(error) = self.kernel.install(&other) {
@@ -331,14 +341,14 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
                 }
             }
             None if self.is_in_use(object)? => return Ok(Removal::InUse),
-            None => return self.take_out(key, object),
+            None => return self.remove_object(key, object),
         }
         Ok(Removal::Out)
     }
 
-    /// Whether a route that is not ours has this address for its source, or one that would go with
-    /// this device: the kernel would take that route out along with the address. A route into the
-    /// device itself goes with it in any case.
+    /// Whether another program's route has this address as its source, or an address on this
+    /// interface: the kernel would delete that route along with the address. A route into the
+    /// interface itself is deleted with it in any case.
     fn is_in_use(&mut self, object: &NetObject) -> Result<bool, NetlinkError> {
         let mut users = |address: IpAddr| self.kernel.routes(&RouteQuery::From(address));
         match object {
@@ -354,14 +364,18 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         }
     }
 
-    /// Puts back whatever is on record and not there any more, and returns what that was and what
-    /// could not be put back.
+    /// Installs recorded objects that are missing, and returns them, and the errors.
     ///
     /// # Errors
     /// If the record cannot be read.
     pub fn restore(&mut self) -> Result<(Vec<NetObject>, Vec<NetlinkError>), RecordError> {
         let (mut restored, mut faults) = (Vec::new(), Vec::new());
-        for object in self.store.routings()?.into_iter().flat_map(|record| record.objects) {
+        for object in self
+            .store
+            .routing_records()?
+            .into_iter()
+            .flat_map(|record| record.objects)
+        {
             match self.put_back(&object) {
                 Ok(InstallResult::New) => restored.push(object),
                 Ok(InstallResult::Existed) => {}
@@ -371,9 +385,9 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok((restored, faults))
     }
 
-    /// Puts an item in unless it stands. A route is put in by replacing what is there, and the
-    /// kernel then does not tell whether that was the same; so it is looked for first. Of other
-    /// tables than the main one nothing is listed.
+    /// Installs an object unless it exists. A route is installed by replacing the present one, and
+    /// the kernel does not report whether that was the same; so the route is looked up first.
+    /// Tables other than the main one are not listed.
     fn put_back(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         if let NetObject::Route(route) = object
             && route.table.is_main()
@@ -384,7 +398,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         self.kernel.install(object)
     }
 
-    /// Takes out what a dead daemon left.
+    /// Removes the objects of a daemon that has exited.
     ///
     /// # Errors
     /// If the record cannot be read or written.
@@ -392,7 +406,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let mut faults = Vec::new();
         for record in self
             .store
-            .routings()?
+            .routing_records()?
             .into_iter()
             .filter(|record| record.daemon.as_ref() == Some(daemon))
         {
@@ -409,9 +423,9 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     }
 }
 
-/// Whether the kernel takes an item out along with another: a route with its source, anything with
-/// its device.
-fn stands_on(object: &NetObject, other: &NetObject) -> bool {
+/// Whether the kernel deletes an object along with another: a route with its source, anything with
+/// its interface.
+fn depends_on(object: &NetObject, other: &NetObject) -> bool {
     match (object, other) {
         (NetObject::Route(route), NetObject::Address(address)) => route.source == Some(address.address.addr()),
         (NetObject::Route(route), NetObject::VtiInterface(vti)) => route.interface.as_ref() == Some(&vti.interface),

@@ -1,4 +1,4 @@
-//! What opening and closing the firewall for a tunnel comes to.
+//! Opens and closes the firewall for a tunnel.
 
 use std::net::IpAddr;
 
@@ -21,9 +21,9 @@ impl<T: Tables> Engine<'_, T> {
     /// Opens the firewall for a tunnel.
     ///
     /// # Errors
-    /// If that is not possible; nothing of it is left then.
-    pub fn open(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
-        // That `down` would take out what comes in now.
+    /// If it fails; no rule of the tunnel is installed then.
+    pub fn open_tunnel(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        // The owed `down` would later remove what is installed now.
         let unpaid = self
             .unpaid
             .iter()
@@ -36,8 +36,8 @@ impl<T: Tables> Engine<'_, T> {
         let plan = self.plan_open(tunnel)?;
         for (index, change) in plan.changes.iter().enumerate() {
             if let Err(error) = self.carry_out(change) {
-                // What was done in the other family's ruleset goes again. If that fails, the next
-                // `down` finds it.
+                // The changes in the other family's ruleset are undone. If that fails, the next
+                // `down` removes them.
                 for done in plan.changes[..index].iter().rev() {
                     let _ = self.carry_out(&reversed(done));
                 }
@@ -55,36 +55,36 @@ impl<T: Tables> Engine<'_, T> {
     /// Opens the firewall for a tunnel as its `up` would have, which knew this.
     ///
     /// # Errors
-    /// As [`Engine::open`].
+    /// As [`Engine::open_tunnel`].
     pub fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
         let own = std::mem::replace(&mut self.context, context);
-        let opened = self.open(tunnel);
+        let opened = self.open_tunnel(tunnel);
         self.context = own;
         opened
     }
 
-    /// Closes the firewall for a tunnel, by its record. What cannot be closed now is noted, and the
-    /// next call of any kind closes it.
+    /// Closes the firewall for a tunnel, by its record. If that fails, the `down` is noted, and the
+    /// next call of any kind executes it.
     ///
     /// # Errors
     /// If that is not possible.
-    pub fn close(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
-        // One after the other: what the second one means depends on the first.
+    pub fn close_tunnel(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        // In order: the effect of the second one depends on the first.
         if let Err(error) = self.check_unpaid(tunnel) {
-            return Err(self.noted(tunnel, error));
+            return Err(self.note_failed_down(tunnel, error));
         }
         let (closed, owed) = self.try_close(tunnel);
         match (closed, owed) {
-            (Err(error), Owed::Note) => Err(self.noted(tunnel, error)),
+            (Err(error), Owed::Note) => Err(self.note_failed_down(tunnel, error)),
             (closed, Owed::Note | Owed::Nothing) => closed,
         }
     }
 
-    /// What opening the firewall for a tunnel comes to.
+    /// The plan that opens the firewall for a tunnel.
     ///
     /// # Errors
-    /// If the record cannot be read, there is no iptables, or what is set for the tunnel does not
-    /// go with it.
+    /// If the record cannot be read, there is no iptables, or the tunnel's settings conflict with
+    /// the tunnel.
     pub fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
         let (ruleset, old, id) = self.find_or_place(tunnel, &key)?;
@@ -132,7 +132,7 @@ impl<T: Tables> Engine<'_, T> {
         };
         self.add_clear_text_blocks(&mut change, &new)?;
         let all: Vec<_> = alike.iter().chain([&new]).collect();
-        self.follow(&mut change, &alike, &all)?;
+        self.change_affected(&mut change, &alike, &all)?;
         change.added.push(new.into());
         changes.push(change);
         Ok(Plan {
@@ -142,7 +142,7 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// The rules of a tunnel. One whose nat table takes none of ours goes on without.
+    /// The rules of a tunnel, without those of the nat table if that cannot have any.
     pub(super) fn tunnel_rules(
         &self,
         record: &TunnelRecord,
@@ -185,8 +185,8 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// The XFRM interfaces there are; where a call did not ask for them, the one that a tunnel's
-    /// rules are for.
+    /// The existing XFRM interfaces; if the call did not query them, the one in the tunnel's
+    /// recorded rules.
     fn interfaces(&self, tunnel: &Tunnel, old: Option<&TunnelRecord>) -> Vec<XfrmInterface> {
         let recorded = || {
             let interface = old?.tunnel_rules.interface.clone()?;
@@ -199,8 +199,7 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// What is set for all tunnels alike; where that is not known, what it was when this one's
-    /// rules were made.
+    /// The settings for all tunnels; if they are unknown, those in this tunnel's recorded rules.
     fn of_all_tunnels(&self, old: Option<&TunnelRecord>) -> (Esp, NatExemption) {
         let settings = &self.context.settings;
         let (esp, leaves_nat_alone) = match (self.context.settings_origin, old) {
@@ -222,9 +221,9 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// What lets in the ESP of a tunnel whose packets are of the other family, as long as somebody
-    /// has it up. At an `up` before the tunnel itself, which nothing comes by without it; at a
-    /// `down` after it.
+    /// The change of the record that accepts ESP for a tunnel whose inner packets are of the other
+    /// family, as long as the tunnel has an opener. At `up` it precedes the tunnel's own change,
+    /// because no packet arrives without it; at `down` it follows.
     fn plan_esp_peer(
         &self,
         old: Option<&TunnelRecord>,
@@ -267,7 +266,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(changes)
     }
 
-    /// Has a tunnel's networks held apart, if that is set for it. That stays when the tunnel goes.
+    /// Adds the blocked pairs of a tunnel, if its policy asks for them. They stay when the tunnel
+    /// goes down.
     fn add_clear_text_blocks(&self, change: &mut Change, record: &TunnelRecord) -> Result<(), ApplyError> {
         for new in self.clear_text_blocks(change.ruleset, record)? {
             let old = self.store.entry(change.ruleset, new.id())?;
@@ -280,7 +280,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(())
     }
 
-    /// What closing it comes to; no work, if the tunnel is not on record.
+    /// The plan that closes the firewall for a tunnel; without changes if the tunnel is not
+    /// recorded.
     ///
     /// # Errors
     /// If the record cannot be read.
@@ -303,7 +304,7 @@ impl<T: Tables> Engine<'_, T> {
             added: Vec::new(),
             recovery: Recovery::RollForward,
         };
-        self.follow(&mut change, &alike, &alike.iter().chain(&left).collect::<Vec<_>>())?;
+        self.change_affected(&mut change, &alike, &alike.iter().chain(&left).collect::<Vec<_>>())?;
         change.added.extend(left.map(Record::from));
         Ok(Plan {
             changes: std::iter::once(change).chain(esp_peer).collect(),
@@ -312,7 +313,8 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// What a `down` of a tunnel comes to that is not up: what lets in its ESP may be there still.
+    /// The plan for a `down` of a tunnel that is not up: the record that accepts its ESP may still
+    /// exist.
     fn plan_close_nothing(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
         let other_family = tunnel
@@ -329,8 +331,8 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// A tunnel that one less has up, with its rules by what the others have. They stay where those
-    /// cannot be made: they are no more open.
+    /// A tunnel after one of its openers is removed, with rules by the others' policies. If those
+    /// rules cannot be made, the old ones stay, which are not more open.
     fn left_open(
         &self,
         ruleset: Ruleset,
@@ -361,7 +363,7 @@ impl<T: Tables> Engine<'_, T> {
     ) -> Result<Vec<Change>, ApplyError> {
         let mut changes = Vec::new();
         for outer in ids.into_iter().map(|id| TunnelId::for_esp_peer(&id)) {
-            for ruleset in Ruleset::all() {
+            for ruleset in Ruleset::all_rulesets() {
                 if let Some(entry) = self.store.entry(ruleset, &outer)? {
                     changes.push(Change {
                         ruleset,
@@ -376,7 +378,8 @@ impl<T: Tables> Engine<'_, T> {
     }
 }
 
-/// Whether a tunnel's packets are of another family than what one of its peers sends them in.
+/// Whether a tunnel's inner packets are of another family than the outer packets of one of its
+/// peers.
 pub(super) fn crosses(record: &TunnelRecord) -> bool {
     other_family_peers(record).next().is_some()
 }
@@ -387,7 +390,7 @@ fn other_family_peers(record: &TunnelRecord) -> impl Iterator<Item = IpAddr> + u
     peers.filter(move |peer| Family::of_address(*peer) != family)
 }
 
-/// A tunnel that is up for one more, where ups are counted; otherwise an `up` replaces the one
+/// A tunnel that is up for one more, where ups are counted_noun; otherwise an `up` replaces the one
 /// before.
 fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
     match new.up_counting {
@@ -400,7 +403,7 @@ fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
     }
 }
 
-/// What undoes some work.
+/// The change that undoes a change.
 fn reversed(change: &Change) -> Change {
     Change {
         ruleset: change.ruleset,
@@ -410,8 +413,8 @@ fn reversed(change: &Change) -> Change {
     }
 }
 
-/// What lets in ESP for a tunnel whose packets are of the other family, and the family of its
-/// ruleset; nothing, if that is not asked for.
+/// The record that accepts ESP for a tunnel whose inner packets are of the other family, and the
+/// family of its ruleset; `None` if none is needed.
 pub(super) fn outer(record: &TunnelRecord, esp: Esp) -> Option<(Family, EspPeerRecord)> {
     match esp {
         Esp::Negotiated => {}

@@ -42,7 +42,7 @@ const HINTS: [(&str, &[&str]); 7] = [
 ];
 
 /// The commands that a word may have meant, for a question.
-pub(super) fn hint(word: &str) -> Option<String> {
+pub(super) fn command_hint(word: &str) -> Option<String> {
     let (_, meant) = HINTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))?;
     Some(meant.join(" or "))
 }
@@ -150,7 +150,7 @@ mod tests {
     fn what_removes_or_opens_is_only_hinted_at() {
         for word in ["reload", "reset", "clear", "undo", "purge", "allow", "open", "PURGE"] {
             assert_eq!(named(word), word);
-            assert!(hint(word).is_some());
+            assert!(command_hint(word).is_some());
         }
     }
 }

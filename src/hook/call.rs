@@ -60,15 +60,15 @@ impl HookCall<'_> {
             // A new daemon's first call may well be one of these, and what the dead one left must
             // not wait for the next `up`. That it fails is no reason to refuse a route.
             Err(error) if silent && !event.verb.tells_of_routes() => {
-                self.complain(&error);
+                self.log_problem(&error);
                 Ok(Summary::default())
             }
-            other => other.map_err(|error| self.judged(event, error)),
+            other => other.map_err(|error| self.with_on_error(event, error)),
         }
     }
 
     /// Whether a failed `up` refuses the tunnel, as the administrator's `on-error` says.
-    pub(super) fn judged(&self, event: &Event, error: HookError) -> HookError {
+    pub(super) fn with_on_error(&self, event: &Event, error: HookError) -> HookError {
         match (error, &event.firewall) {
             (HookError::Apply(error), FirewallAction::Open(tunnel)) if self.tolerates(tunnel) => {
                 HookError::Tolerated(error)
@@ -83,7 +83,7 @@ impl HookCall<'_> {
 
     /// Whether a call that asks nothing of the firewall finds nothing to do.
     fn is_idle(&self, event: &Event) -> bool {
-        let store = Store::peek(&self.options.state_dir, self.namespace);
+        let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let idle = || -> Result<bool, HookError> {
             Ok(event.resolver.is_none()
                 && !store.needs_attention()?
@@ -112,12 +112,12 @@ impl HookCall<'_> {
     fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT + self.options.wait;
         let aside = self.dns_hook(event);
-        let opened = Store::open(&self.options.state_dir, self.namespace, deadline);
+        let opened = Store::open_locked(&self.options.state_dir, self.namespace, deadline);
         if opened.is_err() {
             // What is given back is not forgotten for it.
-            aside.ask(&Store::peek(&self.options.state_dir, self.namespace), stands);
+            aside.write_request(&Store::open_unlocked(&self.options.state_dir, self.namespace), stands);
         }
-        let store = opened.map_err(|error| self.owed(event, error.into()))?;
+        let store = opened.map_err(|error| self.note_owed_down(event, error.into()))?;
         let mut programs = self.programs(deadline, &store);
         let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
         self.clear_routes(&store);
@@ -131,36 +131,36 @@ impl HookCall<'_> {
         };
         let result = match &kept {
             Err(error) if goes_on => {
-                self.complain(error);
-                self.steps(event, &store, &mut session)
+                self.log_problem(error);
+                self.execute_steps(event, &store, &mut session)
             }
             Err(_) => Ok(Summary::default()),
-            Ok(()) => self.steps(event, &store, &mut session),
+            Ok(()) => self.execute_steps(event, &store, &mut session),
         };
         *stands = match (&kept, &result) {
             (Ok(()), Ok(_) | Err(HookError::Tolerated(_))) => Ok(()),
             (Ok(()), Err(_)) | (Err(_), _) => Err(()),
         };
-        aside.ask(&store, stands);
-        let tidied = store.tidy();
+        aside.write_request(&store, stands);
+        let tidied = store.remove_unused();
         let done = result?;
         match (kept, &event.firewall) {
             // It is reported already, and tidying up fails for the same reason.
             (Err(_), _) if goes_on => Ok(done),
-            (Err(error), _) => Err(self.owed(event, error)),
+            (Err(error), _) => Err(self.note_owed_down(event, error)),
             (Ok(()), _) => {
                 // What was asked for is done, and the next call tidies up.
-                tidied.unwrap_or_else(|error| self.complain(&error));
+                tidied.unwrap_or_else(|error| self.log_problem(&error));
                 Ok(done)
             }
         }
     }
 
     /// Why a call failed before it came to its tunnel: what it was to remove is noted.
-    fn owed(&self, event: &Event, error: ApplyError) -> HookError {
+    fn note_owed_down(&self, event: &Event, error: ApplyError) -> HookError {
         match &event.firewall {
             FirewallAction::Close(tunnel) => {
-                let store = Store::peek(&self.options.state_dir, self.namespace);
+                let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
                 note_down(&store, tunnel, error).into()
             }
             FirewallAction::Open(_) | FirewallAction::Nothing => error.into(),
@@ -169,7 +169,7 @@ impl HookCall<'_> {
 
     /// Executes the verb's operations. A tunnel that is up without its rules gets its routes all
     /// the same.
-    fn steps(
+    fn execute_steps(
         &self,
         event: &Event,
         store: &Store,
@@ -179,10 +179,10 @@ impl HookCall<'_> {
         let mut tolerated = None;
         for operation in event.verb.operations() {
             match (operation, &event.firewall) {
-                (Operation::Up, FirewallAction::Open(tunnel)) => match session.open(tunnel) {
+                (Operation::Up, FirewallAction::Open(tunnel)) => match session.open_tunnel(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
-                        if let Some(doubts) = self.settings.doubts(tunnel) {
+                        if let Some(doubts) = self.settings.uncertain_entries(tunnel) {
                             warn_of_doubts(tunnel, &doubts);
                         }
                         session.notes().iter().for_each(|note| warn!("{note}"));
@@ -192,7 +192,7 @@ impl HookCall<'_> {
                     Err(error) => return Err(error.into()),
                 },
                 (Operation::Down, FirewallAction::Close(tunnel)) => {
-                    done.firewall = Some(session.close(tunnel)?);
+                    done.firewall = Some(session.close_tunnel(tunnel)?);
                     log_tunnel(TunnelEvent::Down, tunnel);
                 }
                 (_, FirewallAction::Open(_) | FirewallAction::Close(_) | FirewallAction::Nothing) => {}
@@ -219,7 +219,7 @@ impl HookCall<'_> {
         match self.try_route(event, routing, operation, store, done) {
             Err(error) if event.verb.tells_of_routes() => Err(error.into()),
             Err(error) => {
-                self.complain(&error);
+                self.log_problem(&error);
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -238,8 +238,8 @@ impl HookCall<'_> {
         let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
         let work = session.change(event, routing, operation, &self.routes)?;
         let outcome = session.carry_out(&work)?;
-        outcome.faults.iter().for_each(|fault| self.complain(fault));
-        done.count(&outcome);
+        outcome.faults.iter().for_each(|fault| self.log_problem(fault));
+        done.count_routing(&outcome);
         Ok(())
     }
 
@@ -254,23 +254,23 @@ impl HookCall<'_> {
             let mut kernel = Kernel::open()?;
             let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
             for daemon in dead {
-                session.clear(&daemon)?.iter().for_each(|fault| self.complain(fault));
+                session.clear(&daemon)?.iter().for_each(|fault| self.log_problem(fault));
             }
             Ok(())
         };
         if let Err(error) = clear() {
-            self.complain(&error);
+            self.log_problem(&error);
         }
     }
 
     /// Shows what it would do.
-    pub(super) fn show(&self, event: &Event) -> Result<Summary, HookError> {
+    pub(super) fn preview_call(&self, event: &Event) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let mut store = Store::peek(&self.options.state_dir, self.namespace);
+        let mut store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let mut text = String::new();
         if !store.is_readable() {
             text.push_str("# only root can read the record: this is what would be done if no tunnel were up\n");
-            store = Store::peek(Path::new("/nonexistent"), self.namespace);
+            store = Store::open_unlocked(Path::new("/nonexistent"), self.namespace);
         }
         if store.needs_attention()? {
             text.push_str("# first, what an interrupted run or a daemon that exited left behind would be removed\n");
@@ -336,7 +336,7 @@ impl HookCall<'_> {
     }
 
     /// Logs an error that does not end the call.
-    fn complain(&self, error: &dyn fmt::Display) {
+    fn log_problem(&self, error: &dyn fmt::Display) {
         error!("{}: {error}", failed_call(self.raw_env));
     }
 }

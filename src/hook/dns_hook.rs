@@ -33,42 +33,42 @@ impl DnsHook<'_> {
     /// Writes down what this call asks: at `up` for a tunnel that is open, at `down` in any case.
     /// As long as the firewall's lock is held: so what two calls ask about one tunnel stands in the
     /// order in which they opened and closed it.
-    pub(super) fn ask<R, E>(self, store: &Store, firewall: &Result<R, E>) {
-        if let Some(duty) = self.due(firewall) {
-            tell(&resolver::ask(duty, store, self.daemon));
+    pub(super) fn write_request<R, E>(self, store: &Store, firewall: &Result<R, E>) {
+        if let Some(action) = self.action_after(firewall) {
+            log_dns_errors(&resolver::add_request(action, store, self.daemon));
         }
     }
 
     /// Does what this call and others have asked, after the firewall's lock is released: programs
     /// that hang keep nobody from his rules.
     pub(super) fn carry_out<R, E>(self, firewall: &Result<R, E>) {
-        let store = Store::peek(&self.options.state_dir, self.namespace);
+        let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let system = self.system();
-        let was_there = store.resolver().is_there();
-        tell(&resolver::work(&store, &system, &BTreeSet::new()));
-        if let Some(duty) = self.due(firewall) {
-            tell(resolver::notify(duty, &system).as_slice());
+        let was_there = store.resolver().is_in_use();
+        log_dns_errors(&resolver::work_on_requests(&store, &system, &BTreeSet::new()));
+        if let Some(action) = self.action_after(firewall) {
+            log_dns_errors(resolver::notify(action, &system).as_slice());
         }
-        if was_there && !store.resolver().is_there() {
-            self.tidy();
+        if was_there && !store.resolver().is_in_use() {
+            self.finish_requests();
         }
     }
 
     /// What it would do.
     pub(super) fn preview(self, store: &Store) -> String {
         self.action
-            .map_or_else(String::new, |duty| resolver::preview(duty, store, &self.system()))
+            .map_or_else(String::new, |action| resolver::preview(action, store, &self.system()))
     }
 
-    fn due<R, E>(&self, firewall: &Result<R, E>) -> Option<&ResolverAction> {
-        self.action.filter(|duty| firewall.is_ok() || duty.gives_back())
+    fn action_after<R, E>(&self, firewall: &Result<R, E>) -> Option<&ResolverAction> {
+        self.action.filter(|action| firewall.is_ok() || action.gives_back())
     }
 
     /// With the last user of name servers the rest of the record may go too. Where that fails the
     /// next call does it.
-    fn tidy(self) {
-        let store = Store::open(&self.options.state_dir, self.namespace, Instant::now() + TIDYING);
-        let _ = store.and_then(|store| store.tidy());
+    fn finish_requests(self) {
+        let store = Store::open_locked(&self.options.state_dir, self.namespace, Instant::now() + TIDYING);
+        let _ = store.and_then(|store| store.remove_unused());
     }
 
     /// The machine, from now on for a bounded time.
@@ -81,7 +81,7 @@ impl DnsHook<'_> {
     }
 }
 
-fn tell(troubles: &[DnsError]) {
+fn log_dns_errors(troubles: &[DnsError]) {
     for trouble in troubles {
         warn!("{trouble}");
     }

@@ -77,7 +77,7 @@ pub enum HookError {
     #[error(transparent)]
     Routing(#[from] RoutingError),
     /// The record or the firewall is only root's to read.
-    #[error("must be run as root, who alone can read the record and the firewall: sudo pluto-updown ...")]
+    #[error("must be run as root: only root can read the record and the firewall (sudo pluto-updown ...)")]
     NotRoot,
     /// A command would do more than whoever typed it may expect, and waits for an option that says
     /// so.
@@ -185,15 +185,15 @@ fn call_about(
         options,
         namespace,
         daemon,
-        now: now(),
+        now: unix_time(),
         routes: route_options(options, event),
         settings,
     };
     if let FirewallAction::Open(tunnel) = &event.firewall {
-        interface::check(event, tunnel).map_err(|error| call.judged(event, error))?;
+        interface::check(event, tunnel).map_err(|error| call.with_on_error(event, error))?;
     }
     match options.mode {
-        Mode::DryRun => call.show(event),
+        Mode::DryRun => call.preview_call(event),
         Mode::Real => call.carry_out(event),
     }
 }
@@ -260,8 +260,8 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 ///
 /// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into
 /// it is left to other rules.
-fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
-    let number = match duty {
+fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
+    let number = match action {
         FirewallAction::Open(tunnel) => tunnel.if_id_out,
         FirewallAction::Close(_) | FirewallAction::Nothing => None,
     };
@@ -283,8 +283,8 @@ fn interfaces(duty: &FirewallAction) -> Vec<XfrmInterface> {
 }
 
 /// The path MTU to the peer, in bytes, if `mss` of the tunnel to be opened depends on it.
-fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
-    let FirewallAction::Open(tunnel) = duty else {
+fn path_mtus(action: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16> {
+    let FirewallAction::Open(tunnel) = action else {
         return BTreeMap::new();
     };
     let peer = tunnel
@@ -297,8 +297,8 @@ fn path_mtus(duty: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u16
 
 /// The networks that the gateway is connected to, where the tunnel to be opened hides machines from
 /// all but these.
-fn connected(duty: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
-    let FirewallAction::Open(tunnel) = duty else {
+fn connected(action: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
+    let FirewallAction::Open(tunnel) = action else {
         return None;
     };
     if !settings.policy(tunnel).bypasses_connected() {
@@ -336,7 +336,7 @@ pub(crate) fn opening_context(failed: &FailedUp, settings: &Settings, now: u64) 
 /// What has to be known to lay out every tunnel on record anew.
 pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
-    for ruleset in Ruleset::all() {
+    for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
@@ -344,7 +344,7 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
-    let views = records.iter().flat_map(TunnelRecord::views);
+    let views = records.iter().flat_map(TunnelRecord::opener_views);
     let views: Vec<_> = views
         .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
         .collect();
@@ -370,7 +370,10 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
 /// lock is held again, its holder will look.
 pub(crate) fn close_late(options: &Options, namespace: u64) {
     for _ in 0..MOST_LATE {
-        if !Store::peek(&options.state_dir, namespace).owes().unwrap_or_default() {
+        if !Store::open_unlocked(&options.state_dir, namespace)
+            .has_owed_downs()
+            .unwrap_or_default()
+        {
             return;
         }
         match close_owed(options, namespace) {
@@ -385,18 +388,18 @@ pub(crate) fn close_late(options: &Options, namespace: u64) {
 }
 
 fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
-    let store = Store::open(&options.state_dir, namespace, Instant::now())?;
+    let store = Store::open_locked(&options.state_dir, namespace, Instant::now())?;
     let deadline = Instant::now() + CALL_TIMEOUT + options.wait;
     let mut programs = Programs::new(options.programs.clone(), options.wait, deadline, store.lock());
     let context = Context {
-        now: now(),
+        now: unix_time(),
         ask_connected: Some(ask_connected),
         ..Context::default()
     };
     let context = removing_context(context, options, &store)?;
     let mut session = Engine::new(&store, &mut programs, context);
     let closed = session.recover().and_then(|()| session.close_owed());
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     closed?;
     Ok(tidied?)
 }
@@ -423,7 +426,7 @@ pub(crate) fn removing_context(context: Context, options: &Options, store: &Stor
 /// The daemon that this process is the hook of.
 #[must_use]
 pub fn parent_daemon() -> Option<DaemonProcess> {
-    DaemonProcess::above(std::os::unix::process::parent_id())
+    DaemonProcess::from_parent(std::os::unix::process::parent_id())
 }
 
 pub(crate) fn network_namespace() -> Result<u64, HookError> {
@@ -437,7 +440,7 @@ pub(crate) fn network_namespace() -> Result<u64, HookError> {
     clippy::disallowed_methods,
     reason = "the time of a call is taken here and nowhere else"
 )]
-pub(crate) fn now() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::apply::{RoutingOutcome, TunnelOutcome};
-use crate::words::counted;
+use crate::words::counted_noun;
 
 /// What a call came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub struct Summary {
 
 impl Summary {
     /// Adds the routes, addresses and interfaces that an operation installed and removed.
-    pub(super) fn count(&mut self, outcome: &RoutingOutcome) {
-        self.added += outcome.put;
-        self.removed += outcome.taken_out;
+    pub(super) fn count_routing(&mut self, outcome: &RoutingOutcome) {
+        self.added += outcome.installed;
+        self.removed += outcome.removed_count;
     }
 }
 
@@ -50,7 +50,9 @@ fn firewall(outcome: &TunnelOutcome) -> String {
         TunnelOutcome::AlreadyOpen(1) => "already open".to_owned(),
         TunnelOutcome::AlreadyOpen(count) => format!("already open, {count} ups without a down"),
         TunnelOutcome::Closed => "closed".to_owned(),
-        TunnelOutcome::StillNeeded(count) => format!("still open, {} without a down", counted(*count as usize, "up")),
+        TunnelOutcome::StillNeeded(count) => {
+            format!("still open, {} without a down", counted_noun(*count as usize, "up"))
+        }
         TunnelOutcome::NothingThere => "nothing to close".to_owned(),
     }
 }

@@ -71,7 +71,7 @@ pub struct Ruleset {
 
 impl Ruleset {
     /// Every possible ruleset.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub fn all_rulesets() -> impl Iterator<Item = Self> {
         Backend::ALL
             .into_iter()
             .flat_map(|backend| Family::ALL.map(|family| Self { backend, family }))

@@ -19,7 +19,7 @@ use crate::cli::Options;
 use crate::hook::HookError;
 use crate::resolver;
 use crate::settings::{DEFAULT_PATH, Settings, StockSettings};
-use crate::words::{counted, one_line};
+use crate::words::{counted_noun, one_line};
 
 /// Whose rights the checks are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn fine(what: impl fmt::Display) -> Self {
+    pub(super) fn ok_finding(what: impl fmt::Display) -> Self {
         Self {
             severity: FindingSeverity::Fine,
             what: one_line(&what.to_string()),
@@ -59,19 +59,19 @@ impl Finding {
         }
     }
 
-    pub(super) fn note(what: impl fmt::Display, why: &str, mend: &str) -> Self {
-        Self::advising(FindingSeverity::Note, &what, why, mend)
+    pub(super) fn note_finding(what: impl fmt::Display, why: &str, fix: &str) -> Self {
+        Self::advising(FindingSeverity::Note, &what, why, fix)
     }
 
-    pub(super) fn wrong(what: impl fmt::Display, why: &str, mend: &str) -> Self {
-        Self::advising(FindingSeverity::Wrong, &what, why, mend)
+    pub(super) fn wrong_finding(what: impl fmt::Display, why: &str, fix: &str) -> Self {
+        Self::advising(FindingSeverity::Wrong, &what, why, fix)
     }
 
-    fn advising(weight: FindingSeverity, what: &dyn fmt::Display, why: &str, mend: &str) -> Self {
+    fn advising(weight: FindingSeverity, what: &dyn fmt::Display, why: &str, fix: &str) -> Self {
         Self {
             severity: weight,
             what: one_line(&what.to_string()),
-            advice: Some((one_line(why), one_line(mend))),
+            advice: Some((one_line(why), one_line(fix))),
         }
     }
 }
@@ -86,9 +86,9 @@ impl fmt::Display for Finding {
         writeln!(f, "{mark:<6}{}", self.what)?;
         match &self.advice {
             None => Ok(()),
-            Some((why, mend)) => {
+            Some((why, fix)) => {
                 folded(f, "why:  ", why)?;
-                folded(f, "fix:  ", mend)
+                folded(f, "fix:  ", fix)
             }
         }
     }
@@ -114,7 +114,7 @@ fn folded(f: &mut fmt::Formatter<'_>, heading: &str, text: &str) -> fmt::Result 
 }
 
 /// A finding with its mark in a colour, where it is wrong.
-fn shown(finding: &Finding, colours: Colours) -> String {
+fn finding_text(finding: &Finding, colours: Colours) -> String {
     let text = finding.to_string();
     match text.strip_prefix("WRONG") {
         Some(rest) => painted("WRONG", Tone::Bad, colours) + rest,
@@ -139,7 +139,7 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
         findings.extend(configuration::findings(&options.root));
         findings.extend(confinement::findings(&options.root));
     }
-    let text: String = findings.iter().map(|finding| shown(finding, colours)).collect();
+    let text: String = findings.iter().map(|finding| finding_text(finding, colours)).collect();
     print(&text)?;
     let wrong = findings
         .iter()
@@ -147,7 +147,7 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
         .count();
     if rights == Privileges::Administrator {
         let tone = if wrong > 0 { Tone::Bad } else { Tone::Good };
-        let summary = format!("{}, {wrong} wrong", counted(findings.len(), "check"));
+        let summary = format!("{}, {wrong} wrong", counted_noun(findings.len(), "check"));
         print(&format!("{}\n", painted(&summary, tone, colours)))?;
     }
     Ok(u8::from(wrong > 0))
@@ -157,7 +157,7 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
 fn name_servers(ground: &CommandContext<'_>) -> Result<Vec<Finding>, HookError> {
     let (_, unfinished) = resolver::report(&ground.peek())?;
     let findings = unfinished.into_iter().map(|line| {
-        Finding::wrong(
+        Finding::wrong_finding(
             line,
             "names may be looked up at a peer whose tunnel is down; every later call tries again",
             "pluto-updown restore; if it names a program that failed or hangs, repair that program",
@@ -170,19 +170,19 @@ fn settings(options: &Options) -> Vec<Finding> {
     let settings = Settings::load(options.config.as_deref());
     let patterns = settings.as_ref().map(patterns).unwrap_or_default();
     let own = match (settings, &options.config) {
-        (Ok(_), Some(path)) => Finding::fine(format_args!("{}: valid", path.display())),
-        (Ok(_), None) if Settings::is_file_absent(None) => Finding::fine(format_args!(
+        (Ok(_), Some(path)) => Finding::ok_finding(format_args!("{}: valid", path.display())),
+        (Ok(_), None) if Settings::is_file_absent(None) => Finding::ok_finding(format_args!(
             "{DEFAULT_PATH}: not there: defaults, every tunnel fully open"
         )),
-        (Ok(_), None) => Finding::fine(format_args!("{DEFAULT_PATH}: valid")),
-        (Err(error), _) => Finding::wrong(
+        (Ok(_), None) => Finding::ok_finding(format_args!("{DEFAULT_PATH}: valid")),
+        (Err(error), _) => Finding::wrong_finding(
             error,
             "no tunnel is opened while the settings have an error; tunnels that are open stay open",
             "correct this line, or delete it",
         ),
     };
     let stock = StockSettings::load(&options.root).warning.map(|warning| {
-        Finding::note(
+        Finding::note_finding(
             warning,
             "the stock scripts run this file as shell; pluto-updown reads only ROUTE= and IPROUTEARGS=",
             "move the command elsewhere, or delete the line",
@@ -196,7 +196,7 @@ fn patterns(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, entry) in (1..).zip(&settings.connections) {
         if let Some(user) = entry.filter.user.as_ref().filter(|user| !user.is_stripped()) {
-            findings.push(Finding::note(
+            findings.push(Finding::note_finding(
                 format_args!("[[connection]] {number}: user = \"{user}\" never matches under libreswan"),
                 "libreswan strips user names to -_.0-9A-Za-z: it calls anna@example.org annaexample.org",
                 "under libreswan write the stripped name",
@@ -205,7 +205,7 @@ fn patterns(settings: &Settings) -> Vec<Finding> {
         let patterns = [("peer-id", &entry.filter.remote_id), ("user", &entry.filter.user)];
         for (key, pattern) in patterns {
             if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.is_ascii()) {
-                findings.push(Finding::note(
+                findings.push(Finding::note_finding(
                     format_args!(
                         "[[connection]] {number}: {key} = \"{pattern}\" may or may not match under strongSwan"
                     ),
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_finding_is_folded_below_what_it_is_about() {
         let why = "word ".repeat(30);
-        let text = Finding::wrong("one\ntwo\u{1b}", why.trim(), "do").to_string();
+        let text = Finding::wrong_finding("one\ntwo\u{1b}", why.trim(), "do").to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "WRONG one; two\\u{1b}");
         assert!(lines[1].starts_with("      why:  word word"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::apply::{Context, SettingsOrigin};
 use crate::cli::Options;
 use crate::hook::{
-    CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, now, removing_context,
+    CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, removing_context, unix_time,
 };
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::Ruleset;
@@ -35,26 +35,26 @@ impl<'a> CommandContext<'a> {
         Ok(Self {
             options,
             namespace: network_namespace()?,
-            now: now(),
+            now: unix_time(),
             deadline: Instant::now() + CALL_TIMEOUT + options.wait,
         })
     }
 
     /// When something that takes so long at most must be over.
-    pub(super) fn until(&self, patience: Duration) -> Instant {
+    pub(super) fn deadline_after(&self, patience: Duration) -> Instant {
         self.deadline.max(Instant::now() + patience)
     }
 
     /// The record, locked: no call of a daemon comes between.
-    pub(super) fn open(&self) -> Result<Store, HookError> {
+    pub(super) fn open_store(&self) -> Result<Store, HookError> {
         // A command may take it several times, and work between.
-        let deadline = self.until(CALL_TIMEOUT + self.options.wait);
-        Ok(Store::open(&self.options.state_dir, self.namespace, deadline)?)
+        let deadline = self.deadline_after(CALL_TIMEOUT + self.options.wait);
+        Ok(Store::open_locked(&self.options.state_dir, self.namespace, deadline)?)
     }
 
     /// The record, to be looked at.
     pub(super) fn peek(&self) -> Store {
-        Store::peek(&self.options.state_dir, self.namespace)
+        Store::open_unlocked(&self.options.state_dir, self.namespace)
     }
 
     /// The iptables of this machine.
@@ -62,7 +62,7 @@ impl<'a> CommandContext<'a> {
         Programs::new(
             self.options.programs.clone(),
             self.options.wait,
-            self.until(LISTING),
+            self.deadline_after(LISTING),
             store.lock(),
         )
     }
@@ -105,12 +105,12 @@ impl<'a> CommandContext<'a> {
     /// lock must not be held.
     pub(super) fn settle_resolver(&self, kept: &BTreeSet<DaemonProcess>) -> Result<Vec<DnsError>, HookError> {
         let store = self.peek();
-        if !store.resolver().is_there() {
+        if !store.resolver().is_in_use() {
             return Ok(Vec::new());
         }
-        let troubles = resolver::work(&store, &self.system(), kept);
-        if !store.resolver().is_there() {
-            self.open()?.tidy()?;
+        let troubles = resolver::work_on_requests(&store, &self.system(), kept);
+        if !store.resolver().is_in_use() {
+            self.open_store()?.remove_unused()?;
         }
         Ok(troubles)
     }
@@ -132,7 +132,7 @@ pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<
         let backends = tables.backends(family).into_iter();
         rulesets.extend(backends.map(|backend| Ruleset { backend, family }));
     }
-    for ruleset in Ruleset::all() {
+    for ruleset in Ruleset::all_rulesets() {
         if store.has_entries(ruleset)? {
             rulesets.insert(ruleset);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::plan::{Drift, DriftKind};
-use crate::words::counted;
+use crate::words::counted_noun;
 
 /// What is wrong with something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub(super) struct DriftSort {
 
 impl DriftSort {
     /// Which one it is, and for how many things it stands.
-    pub(super) fn of(kind: &DriftKind) -> (Self, usize) {
+    pub(super) fn of_kind(kind: &DriftKind) -> (Self, usize) {
         let (class, noun, number) = match kind {
             DriftKind::Nothing(chains) => (DriftClass::Missing, "chain", *chains),
             DriftKind::NoChain(_) => (DriftClass::Missing, "chain", 1),
@@ -45,7 +45,7 @@ impl DriftSort {
     }
 
     /// So many of it: `12 missing rules`.
-    pub(super) fn counted(self, number: usize) -> String {
+    pub(super) fn counted_words(self, number: usize) -> String {
         let adjective = match (self.class, self.noun) {
             (DriftClass::Missing, _) => "missing",
             (DriftClass::Unexpected, "chain") => "leftover",
@@ -54,7 +54,7 @@ impl DriftSort {
             (DriftClass::Misplaced, _) => "misplaced",
             (DriftClass::Older, _) => "older",
         };
-        counted(number, &format!("{adjective} {}", self.noun))
+        counted_noun(number, &format!("{adjective} {}", self.noun))
     }
 
     /// What a repair does to it.
@@ -74,12 +74,12 @@ impl DriftSort {
 pub(super) fn repairs<'a>(drifts: impl Iterator<Item = &'a Drift>) -> String {
     let mut sums: BTreeMap<DriftSort, usize> = BTreeMap::new();
     for drift in drifts {
-        let (sort, number) = DriftSort::of(&drift.kind);
+        let (sort, number) = DriftSort::of_kind(&drift.kind);
         *sums.entry(sort).or_default() += number;
     }
     let mut by_verb: Vec<(&str, Vec<String>)> = Vec::new();
     for (sort, number) in sums {
-        let thing = counted(number, sort.noun);
+        let thing = counted_noun(number, sort.noun);
         match by_verb.iter_mut().find(|(verb, _)| *verb == sort.repair()) {
             Some((_, things)) => things.push(thing),
             None => by_verb.push((sort.repair(), vec![thing])),
@@ -114,6 +114,9 @@ mod tests {
             repairs(drifts.iter()),
             "restored 21 chains, 1 jump; removed 2 rules; reordered 1 chain"
         );
-        assert_eq!(DriftSort::of(&drifts[1].kind).0.counted(21), "21 missing chains");
+        assert_eq!(
+            DriftSort::of_kind(&drifts[1].kind).0.counted_words(21),
+            "21 missing chains"
+        );
     }
 }

@@ -37,7 +37,7 @@ impl Fix {
     }
 
     /// For people.
-    pub(super) fn text(&self) -> &str {
+    pub(super) fn fix_text(&self) -> &str {
         match self {
             Self::Command(text) => text,
             Self::Advice(text) => text,

@@ -20,7 +20,7 @@ use crate::resolver;
 use crate::rtnetlink::{self, NetObject};
 use crate::selector::Family;
 use crate::settings::JumpPlace;
-use crate::words::counted;
+use crate::words::counted_noun;
 
 /// How a tunnel that is up gets rules again.
 const REINITIATE: &str = "restore cannot reinstall them.\n\
@@ -38,40 +38,40 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
     let mut report = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), others),
         Mode::Real => {
-            let store = ground.open()?;
+            let store = ground.open_store()?;
             let mut report = flush(&ground, &store, others);
             // Without the lock: a program that hangs keeps no tunnel from its rules.
             drop(store);
             for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
-                report.complain(&trouble);
+                report.add_problem(&trouble);
             }
-            let store = ground.open()?;
+            let store = ground.open_store()?;
             store.forget_failed_ups()?;
-            store.tidy()?;
+            store.remove_unused()?;
             report
         }
     };
     if up > 0 {
-        let tunnels = counted(up, "tunnel");
+        let tunnels = counted_noun(up, "tunnel");
         match options.mode {
-            Mode::DryRun => report.say(format_args!("# {tunnels} up would lose all rules")),
-            Mode::Real => report.say(format_args!("{tunnels} up lost all rules; {REINITIATE}")),
+            Mode::DryRun => report.add_line(format_args!("# {tunnels} up would lose all rules")),
+            Mode::Real => report.add_line(format_args!("{tunnels} up lost all rules; {REINITIATE}")),
         }
     }
-    print(&report.text())?;
+    print(&report.report_text())?;
     Ok(u8::from(!report.complaints.is_empty()))
 }
 
 /// How many tunnels are on record. What cannot be read counts as none: flush is for a broken record
 /// too.
 fn tunnels_up(store: &Store) -> usize {
-    let tunnels = Ruleset::all().filter_map(|ruleset| store.tunnels(ruleset).ok());
+    let tunnels = Ruleset::all_rulesets().filter_map(|ruleset| store.tunnels(ruleset).ok());
     tunnels.map(|records| records.len()).sum()
 }
 
 /// Asks on a terminal whether these tunnels are to lose their rules.
 fn is_confirmed(up: usize) -> Result<bool, HookError> {
-    let tunnels = counted(up, "tunnel");
+    let tunnels = counted_noun(up, "tunnel");
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(HookError::Refused(format!(
             "{tunnels} up would lose all rules until re-initiated; use --yes to do it"
@@ -95,7 +95,7 @@ struct FlushReport {
 }
 
 impl FlushReport {
-    fn text(&self) -> String {
+    fn report_text(&self) -> String {
         let complaints: String = self.complaints.iter().map(|line| format!("{line}\n")).collect();
         match self.done.is_empty() && complaints.is_empty() {
             true => "no rules or chains of pluto-updown found\n".to_owned(),
@@ -103,12 +103,12 @@ impl FlushReport {
         }
     }
 
-    fn say(&mut self, line: fmt::Arguments<'_>) {
+    fn add_line(&mut self, line: fmt::Arguments<'_>) {
         // Writing into a String cannot fail.
         let _ = writeln!(self.done, "{line}");
     }
 
-    fn complain(&mut self, what: &dyn fmt::Display) {
+    fn add_problem(&mut self, what: &dyn fmt::Display) {
         self.complaints.push(what.to_string());
     }
 }
@@ -118,13 +118,13 @@ impl FlushReport {
 fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
     let mut report = FlushReport::default();
     if let Err(error) = take_out_routes(ground, store, &mut report) {
-        report.complain(&error);
+        report.add_problem(&error);
     }
     let mut programs = ground.programs(store);
     let known = rulesets(&programs);
-    for ruleset in Ruleset::all().filter(|ruleset| !known.contains(ruleset)) {
+    for ruleset in Ruleset::all_rulesets().filter(|ruleset| !known.contains(ruleset)) {
         if store.has_entries(ruleset).unwrap_or(true) {
-            report.complain(&format_args!(
+            report.add_problem(&format_args!(
                 "{ruleset}: rules are recorded, but this iptables is no longer installed"
             ));
         }
@@ -132,12 +132,12 @@ fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Flush
     for ruleset in known {
         match take_out_chains(&mut programs, ruleset, jumps(store, ruleset), others) {
             Ok(swept) => {
-                tell(ruleset, &swept, others, &mut report);
+                report_purge(ruleset, &swept, others, &mut report);
                 if let Err(error) = store.erase(ruleset) {
-                    report.complain(&error);
+                    report.add_problem(&error);
                 }
             }
-            Err(error) => report.complain(&error),
+            Err(error) => report.add_problem(&error),
         }
     }
     report
@@ -176,20 +176,20 @@ fn take_out_chains<T: Tables>(
     Ok(swept)
 }
 
-fn tell(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushReport) {
+fn report_purge(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushReport) {
     if !swept.stages.is_empty() {
-        report.say(format_args!(
+        report.add_line(format_args!(
             "{ruleset}: removed {}, {}",
-            counted(swept.chains(), "chain"),
-            counted(swept.jumps, "jump")
+            counted_noun(swept.chains(), "chain"),
+            counted_noun(swept.jumps, "jump")
         ));
     }
     for (table, chain, rule) in &swept.user_rules {
         match others {
-            UserRules::Delete => report.say(format_args!(
+            UserRules::Delete => report.add_line(format_args!(
                 "{ruleset} {table}: removed your rule in chain \"{chain}\": {rule}"
             )),
-            UserRules::Keep => report.complain(&format_args!(
+            UserRules::Keep => report.add_problem(&format_args!(
                 "{ruleset} {table}: kept: your rule in chain \"{chain}\": {rule} (--force deletes it)"
             )),
         }
@@ -204,9 +204,9 @@ fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut Flus
     let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
     for work in departures(store)? {
         let outcome = session.carry_out(&work)?;
-        outcome.faults.iter().for_each(|fault| report.complain(fault));
-        let count = outcome.taken_out;
-        report.say(format_args!(
+        outcome.faults.iter().for_each(|fault| report.add_problem(fault));
+        let count = outcome.removed_count;
+        report.add_line(format_args!(
             "{}: removed {count} routes, addresses or interfaces",
             work.key
         ));
@@ -216,7 +216,7 @@ fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut Flus
 
 /// What it takes to go back on each far network.
 fn departures(store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
-    let records = store.routings()?.into_iter();
+    let records = store.routing_records()?.into_iter();
     let works = records.map(|record| RoutingChange {
         key: record.key.clone(),
         connection: record.connection.clone(),
@@ -237,19 +237,19 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
                 .flat_map(RoutingChange::outgoing)
                 .map(NetObject::delete_command)
             {
-                report.say(format_args!("{line}"));
+                report.add_line(format_args!("{line}"));
             }
         }
-        Err(error) => report.complain(&error),
+        Err(error) => report.add_problem(&error),
     }
-    match store.resolver().read() {
+    match store.resolver().read_state() {
         Ok(record) => {
             for user in &record.users {
                 let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();
-                report.say(format_args!("# would remove the name servers {}", servers.join(", ")));
+                report.add_line(format_args!("# would remove the name servers {}", servers.join(", ")));
             }
         }
-        Err(error) => report.complain(&error),
+        Err(error) => report.add_problem(&error),
     }
     let mut programs = ground.programs(store);
     for ruleset in rulesets(&programs) {
@@ -258,13 +258,13 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
                 let saved = IptablesSave::parse(&listing);
                 let swept = purge(&saved, ruleset.backend, jumps(store, ruleset), others);
                 if !swept.stages.is_empty() {
-                    report.say(format_args!(
+                    report.add_line(format_args!(
                         "# would change the {ruleset} tables:\n{}",
                         swept.text().trim_end()
                     ));
                 }
             }
-            Err(error) => report.complain(&error),
+            Err(error) => report.add_problem(&error),
         }
     }
     report

@@ -61,19 +61,19 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
                 consent: if force { Consent::Given } else { Consent::Missing },
                 detail: if verbose { Detail::Full } else { Detail::Summary },
             };
-            ended("start", start::start(&options, asked))
+            exit_code("start", start::start(&options, asked))
         }
-        CliCommand::Stop => ended("stop", start::stop(&options)),
+        CliCommand::Stop => exit_code("stop", start::stop(&options)),
         CliCommand::Unblock {
             which: None,
             all: false,
-        } => ended(
+        } => exit_code(
             "unblock",
             Err(HookError::Refused(
                 "name a connection or a network (status shows what is blocked), or use --all".to_owned(),
             )),
         ),
-        CliCommand::Unblock { which, all: _ } => ended("unblock", start::unblock(&options, which.as_deref())),
+        CliCommand::Unblock { which, all: _ } => exit_code("unblock", start::unblock(&options, which.as_deref())),
         CliCommand::Check { as_daemon } => {
             let rights = if as_daemon {
                 Privileges::Daemon
@@ -101,25 +101,25 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
                 form,
                 detail,
             };
-            ended("explain", explain::run(&options, &asked, colours))
+            exit_code("explain", explain::run(&options, &asked, colours))
         }
         CliCommand::Flush { force, yes } => {
             let others = if force { UserRules::Delete } else { UserRules::Keep };
             let consent = if yes { Consent::Given } else { Consent::Missing };
-            ended("flush", flush::run(&options, others, consent))
+            exit_code("flush", flush::run(&options, others, consent))
         }
         CliCommand::Restore { verbose } => {
             let detail = if verbose { Detail::Full } else { Detail::Summary };
-            ended("restore", restore::run(&options, detail))
+            exit_code("restore", restore::run(&options, detail))
         }
-        CliCommand::Status(StatusArguments { names: true, .. }) => looked("status", status::names(&options)),
+        CliCommand::Status(StatusArguments { names: true, .. }) => looked("status", status::print_names(&options)),
         CliCommand::Status(arguments) => looked("status", status::run(&options, &status_request(arguments, colours))),
-        CliCommand::Prune => ended("prune", prune::run(&options)),
+        CliCommand::Prune => exit_code("prune", prune::run(&options)),
     }
 }
 
 /// The exit code of a command, once the reason is logged if it failed.
-fn ended(command: &str, done: Result<u8, HookError>) -> u8 {
+fn exit_code(command: &str, done: Result<u8, HookError>) -> u8 {
     done.with_context(|| format!("{command} failed"))
         .unwrap_or_else(|error| log_failure(&error))
 }
@@ -127,7 +127,7 @@ fn ended(command: &str, done: Result<u8, HookError>) -> u8 {
 /// The same of a command that only looks: 3 where it could not.
 fn looked(command: &str, done: Result<u8, HookError>) -> u8 {
     let is_failure = done.as_ref().is_err_and(|error| error.exit_code() == 1);
-    match (ended(command, done), is_failure) {
+    match (exit_code(command, done), is_failure) {
         (_, true) => 3,
         (code, false) => code,
     }

@@ -17,7 +17,7 @@ use crate::netfilter::{Ruleset, restore_text};
 use crate::record::{DaemonProcess, FailedUp, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
-use crate::words::counted;
+use crate::words::counted_noun;
 use crate::xfrm::policies;
 use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state};
 pub(super) use policy_state::{PolicyState, PruneDoubt, SoughtTunnel};
@@ -26,14 +26,14 @@ pub(super) use policy_state::{PolicyState, PruneDoubt, SoughtTunnel};
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     match options.mode {
-        Mode::DryRun => show(&ground, &ground.peek()),
-        Mode::Real => prune(&ground, ground.open()?),
+        Mode::DryRun => show_pruned(&ground, &ground.peek()),
+        Mode::Real => prune(&ground, ground.open_store()?),
     }
 }
 
 fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
     let done = prune_locked(ground, &store);
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     let (mut text, kept) = done?;
     tidied?;
     // Without the lock: a program that hangs keeps no tunnel from its rules.
@@ -53,10 +53,10 @@ fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, B
     session.recover()?;
     session.upgrade()?;
     session.close_owed()?;
-    let judged = judge(store)?;
-    let mut text = judged.text("removed");
-    let works = session.forgetting(judged.gone)?;
-    session.forget(&works)?;
+    let judged = judge_tunnels(store)?;
+    let mut text = judged.report_text("removed");
+    let works = session.plan_tunnel_removal(judged.gone)?;
+    session.remove_tunnels(&works)?;
     for failed in ended_without_rules(store)? {
         store.forget_failed_up(&failed.tunnel)?;
         let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
@@ -71,12 +71,12 @@ fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, B
     Ok((text, kept))
 }
 
-fn show(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
+fn show_pruned(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
     let mut programs = ground.programs(store);
     let session = Engine::new(store, &mut programs, ground.context());
-    let judged = judge(store)?;
-    let mut text = judged.text("would be removed");
-    for work in session.forgetting(judged.gone)? {
+    let judged = judge_tunnels(store)?;
+    let mut text = judged.report_text("would be removed");
+    for work in session.plan_tunnel_removal(judged.gone)? {
         let ruleset = work.ruleset;
         let sections = session.sections(&work)?;
         // Writing into a String cannot fail.
@@ -99,32 +99,37 @@ struct PruneReport {
 }
 
 impl PruneReport {
-    fn text(&self, word: &str) -> String {
+    fn report_text(&self, word: &str) -> String {
         let mut text = String::new();
         for (_, record) in &self.gone {
             let _ = writeln!(
                 text,
                 "{}: stale, no IPsec policy in the kernel, {word} ({})",
                 record.key.connection,
-                told(record)
+                tunnel_words(record)
             );
         }
         for (record, doubt) in &self.doubtful {
-            let _ = writeln!(text, "{}: kept: {doubt} ({})", record.key.connection, told(record));
+            let _ = writeln!(
+                text,
+                "{}: kept: {doubt} ({})",
+                record.key.connection,
+                tunnel_words(record)
+            );
         }
         let gone = self.gone.len();
         let doubtful = self.doubtful.len();
         let _ = writeln!(
             text,
             "{} recorded, {gone} {word}, {doubtful} kept (cannot tell)",
-            counted(self.total, "tunnel")
+            counted_noun(self.total, "tunnel")
         );
         text
     }
 }
 
 /// A tunnel, for people.
-fn told(record: &TunnelRecord) -> String {
+fn tunnel_words(record: &TunnelRecord) -> String {
     let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
         (None, Some(device)) => format!(", interface {device}"),
@@ -135,9 +140,9 @@ fn told(record: &TunnelRecord) -> String {
 
 /// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it
 /// calls `up`, so that whoever is on record by now has them.
-fn judge(store: &Store) -> Result<PruneReport, HookError> {
+fn judge_tunnels(store: &Store) -> Result<PruneReport, HookError> {
     let mut records = Vec::new();
-    for ruleset in Ruleset::all() {
+    for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?.into_iter().map(|record| (ruleset, record)));
     }
     let mut judged = PruneReport {
@@ -217,7 +222,7 @@ fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>
 fn clear_dead(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();
-    for ruleset in Ruleset::all() {
+    for ruleset in Ruleset::all_rulesets() {
         with_tunnels.extend(store.tunnels(ruleset)?.into_iter().filter_map(|record| record.daemon));
     }
     with_tunnels.extend(store.failed_ups()?.into_iter().filter_map(|failed| failed.daemon));

@@ -54,7 +54,7 @@ fn replay(calls: &[CapturedCall], options: &Options) -> io::Result<usize> {
         let raw_env = call.raw_env();
         let result = match call.fault {
             Some(line) => Err(format!("line {line}: expected NAME=value")),
-            None => one(&raw_env, options)
+            None => replay_call(&raw_env, options)
                 .map(|done| done.to_string())
                 .map_err(|error| error.to_string()),
         };
@@ -67,8 +67,8 @@ fn replay(calls: &[CapturedCall], options: &Options) -> io::Result<usize> {
             output,
             "{:>5} {} {}: {mark}: {words}",
             call.line,
-            shown(&raw_env, "PLUTO_VERB"),
-            shown(&raw_env, "PLUTO_CONNECTION")
+            variable_text(&raw_env, "PLUTO_VERB"),
+            variable_text(&raw_env, "PLUTO_CONNECTION")
         )?;
     }
     writeln!(
@@ -80,7 +80,7 @@ fn replay(calls: &[CapturedCall], options: &Options) -> io::Result<usize> {
     Ok(failed)
 }
 
-fn one(raw_env: &RawEnv, options: &Options) -> Result<Summary, HookError> {
+fn replay_call(raw_env: &RawEnv, options: &Options) -> Result<Summary, HookError> {
     // The routes follow the call's own arguments, all else follows the command line of `replay`.
     let Options { route, iproute, .. } = crate::cli::hook_arguments(raw_env.arguments())?;
     let options = Options {
@@ -91,6 +91,6 @@ fn one(raw_env: &RawEnv, options: &Options) -> Result<Summary, HookError> {
     hook::call(raw_env, &options, hook::parent_daemon())
 }
 
-fn shown(raw_env: &RawEnv, name: &str) -> String {
+fn variable_text(raw_env: &RawEnv, name: &str) -> String {
     escaped(raw_env.get(name).map_or(b"-", |value| value.as_encoded_bytes()), 60)
 }

@@ -25,9 +25,9 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let restored = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), detail)?,
         Mode::Real => {
-            let store = ground.open()?;
+            let store = ground.open_store()?;
             let restored = restore(&ground, &store, detail);
-            store.tidy()?;
+            store.remove_unused()?;
             let mut restored = restored?;
             // Without the lock: a program that hangs keeps no tunnel from its rules.
             drop(store);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::apply::Change;
 use crate::record::Record;
 use crate::settings::{Allow, Policy};
-use crate::words::counted;
+use crate::words::counted_noun;
 
 /// What `start` would change, in every ruleset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Replaced {
 }
 
 impl Replaced {
-    fn count(&mut self, before: Option<&Record>, after: Option<&Record>) {
+    fn count_change(&mut self, before: Option<&Record>, after: Option<&Record>) {
         match (before, after) {
             (Some(_), Some(_)) => self.changed += 1,
             (Some(_), None) => self.removed += 1,
@@ -44,7 +44,7 @@ impl Replaced {
 
 impl SettingsChanges {
     /// Adds up what these changes come to.
-    pub(super) fn of(changes: &[Change]) -> Self {
+    pub(super) fn from_changes(changes: &[Change]) -> Self {
         let mut sum = Self::default();
         for change in changes {
             let mut pairs: BTreeMap<_, (Option<&Record>, Option<&Record>)> = BTreeMap::new();
@@ -55,13 +55,13 @@ impl SettingsChanges {
                 pairs.entry(record.id()).or_default().1 = Some(record);
             }
             for (before, after) in pairs.into_values() {
-                sum.add(before, after);
+                sum.add_change(before, after);
             }
         }
         sum
     }
 
-    fn add(&mut self, before: Option<&Record>, after: Option<&Record>) {
+    fn add_change(&mut self, before: Option<&Record>, after: Option<&Record>) {
         match (before, after) {
             (Some(Record::Tunnel(old)), Some(Record::Tunnel(new))) => {
                 let (old, new) = (old.effective_policy(), new.effective_policy());
@@ -72,9 +72,9 @@ impl SettingsChanges {
                     false => *self.policies.entry(differences.join(", ")).or_default() += 1,
                 }
             }
-            (Some(Record::Gateway(_)), _) | (_, Some(Record::Gateway(_))) => self.gateways.count(before, after),
+            (Some(Record::Gateway(_)), _) | (_, Some(Record::Gateway(_))) => self.gateways.count_change(before, after),
             (Some(Record::ClearTextBlock(_)), _) | (_, Some(Record::ClearTextBlock(_))) => {
-                self.blocked.count(before, after);
+                self.blocked.count_change(before, after);
             }
             // A part of the gateway's and of its tunnel.
             (Some(Record::EspPeer(_)), _) | (_, Some(Record::EspPeer(_))) => {}
@@ -88,15 +88,15 @@ impl SettingsChanges {
     }
 
     /// A line for each kind of change.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(super) fn change_lines(&self) -> Vec<String> {
         let policies = self.policies.iter();
         let mut lines: Vec<_> = policies
-            .map(|(what, tunnels)| format!("{}: {what}", counted(*tunnels, "tunnel")))
+            .map(|(what, tunnels)| format!("{}: {what}", counted_noun(*tunnels, "tunnel")))
             .collect();
         if self.rules_only > 0 {
             lines.push(format!(
                 "{}: new rules, same policy",
-                counted(self.rules_only, "tunnel")
+                counted_noun(self.rules_only, "tunnel")
             ));
         }
         let Replaced {
@@ -120,7 +120,7 @@ impl SettingsChanges {
             (changed, "blocked by new rules"),
         ] {
             if number > 0 {
-                lines.push(format!("{} of networks: {word}", counted(number, "pair")));
+                lines.push(format!("{} of networks: {word}", counted_noun(number, "pair")));
             }
         }
         lines
@@ -130,13 +130,13 @@ impl SettingsChanges {
     pub(super) fn openings(&self) -> Option<String> {
         let mut words = Vec::new();
         if self.opened > 0 {
-            words.push(format!("{} would become \"all\"", counted(self.opened, "tunnel")));
+            words.push(format!("{} would become \"all\"", counted_noun(self.opened, "tunnel")));
         }
         if self.gateways.removed > 0 {
             words.push("gateway rules removed".to_owned());
         }
         if self.blocked.removed > 0 {
-            words.push(format!("{} unblocked", counted(self.blocked.removed, "pair")));
+            words.push(format!("{} unblocked", counted_noun(self.blocked.removed, "pair")));
         }
         (!words.is_empty()).then(|| words.join(", "))
     }
@@ -153,7 +153,7 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).filter(|key| *key != "allow").collect();
     for key in keys {
         if old.get(key) != new.get(key) {
-            let [old, new] = [&old, &new].map(|policy| shown(policy.get(key)));
+            let [old, new] = [&old, &new].map(|policy| value_text(policy.get(key)));
             words.push(format!("{} {old} -> {new}", key.replace('_', "-")));
         }
     }
@@ -180,7 +180,7 @@ fn values(policy: &Policy) -> Map<String, Value> {
     }
 }
 
-fn shown(value: Option<&Value>) -> String {
+fn value_text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "unset".to_owned(),
         Some(Value::String(text)) => text.clone(),

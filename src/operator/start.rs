@@ -23,7 +23,7 @@ use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{LOCK_PAUSE, Record, Store};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
-use crate::words::counted;
+use crate::words::counted_noun;
 use last_good::LastGood;
 pub(super) use late_rules::tunnels_without_rules;
 use late_rules::{LateRules, install_late};
@@ -51,7 +51,7 @@ pub(super) struct StartRequest {
 /// Makes everything as it is set, and says what stands. Returns the exit code.
 pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookError> {
     let StartRequest { occasion, detail, .. } = asked;
-    let last_good = LastGood::of(&options.root, options.config.as_deref());
+    let last_good = LastGood::for_config(&options.root, options.config.as_deref());
     match (Settings::load_with_text(options.config.as_deref()), occasion) {
         (Ok((settings, text)), _) => {
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
@@ -125,7 +125,7 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
         &mut programs,
         context(&ground, &store, Some(Settings::default()))?,
     );
-    match SettingsChanges::of(&session.plan_start()?).openings() {
+    match SettingsChanges::from_changes(&session.plan_start()?).openings() {
         None => Ok(()),
         Some(openings) => Err(HookError::Refused(format!(
             "{DEFAULT_PATH} is not there, so {openings}; name the file with --config, or use --force"
@@ -139,23 +139,23 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, Ho
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
         let late = late_lines(&ground);
-        show(&ground, Some(settings), |session| {
+        show_changes(&ground, Some(settings), |session| {
             plan_start(session, detail).map(|text| late + &text)
         })?;
         return Ok(0);
     }
     let parts = start_in_parts(&ground, &settings)?;
-    let mut tunnels = SettingsChanges::of(&parts).tunnels();
+    let mut tunnels = SettingsChanges::from_changes(&parts).tunnels();
     let mut late = LateRules::default();
     let mut started = in_session(&ground, Some(settings.clone()), |session| {
-        tunnels = tunnels.max(SettingsChanges::of(&session.plan_start()?).tunnels());
+        tunnels = tunnels.max(SettingsChanges::from_changes(&session.plan_start()?).tunnels());
         let started = session.start()?;
         late = install_late(&ground, session, &settings);
         let standing = session.installed_records()?;
         Ok(StartReport { standing, ..started })
     })?;
     started.changed.extend(parts.iter().map(|part| part.ruleset));
-    let standing = words(&started.standing, tunnels);
+    let standing = installed_words(&started.standing, tunnels);
     let mut text = match (changed(&started).is_some() || late.installed > 0, standing.is_empty()) {
         (false, true) => "no gateway rules configured, nothing to do\n".to_owned(),
         (false, false) => format!("nothing to change: {standing}\n"),
@@ -163,7 +163,7 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, Ho
         (true, false) => format!("applied: {standing}\n"),
     };
     if late.installed > 0 {
-        let tunnels = counted(late.installed, "tunnel");
+        let tunnels = counted_noun(late.installed, "tunnel");
         // Writing into a String cannot fail.
         let _ = writeln!(text, "installed the rules of {tunnels} up without");
     }
@@ -200,7 +200,7 @@ fn start_in_parts(ground: &CommandContext<'_>, settings: &Settings) -> Result<Ve
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        show(&ground, None, plan_stop)?;
+        show_changes(&ground, None, plan_stop)?;
         return Ok(0);
     }
     let started = in_session(&ground, None, |session| session.stop())?;
@@ -237,14 +237,14 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 /// code: 1 if nothing was blocked by that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
-    if let (Mode::DryRun, Some(blocked)) = (options.mode, blocked(which)) {
-        show(&ground, None, |session| {
+    if let (Mode::DryRun, Some(blocked)) = (options.mode, parse_blocked(which)) {
+        show_changes(&ground, None, |session| {
             text_of("unblock", session, session.plan_unblock(&blocked)?)
         })?;
         return Ok(0);
     }
     let mut unblocked = Vec::new();
-    let started = match blocked(which) {
+    let started = match parse_blocked(which) {
         Some(blocked) => in_session(&ground, None, |session| {
             unblocked = blocked_pairs(&session.plan_unblock(&blocked)?);
             session.unblock(&blocked)
@@ -283,13 +283,13 @@ fn blocked_pairs(changes: &[Change]) -> Vec<String> {
 fn left_blocked(number: usize) -> String {
     match number {
         0 => "none left blocked".to_owned(),
-        _ => format!("{} of networks left blocked", counted(number, "pair")),
+        _ => format!("{} of networks left blocked", counted_noun(number, "pair")),
     }
 }
 
 /// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no
 /// name at all, which lifts everything.
-fn blocked(which: Option<&str>) -> Option<Blocked> {
+fn parse_blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
     let connection = ConnectionName::new(text.as_bytes()).ok()?;
     let network = text.parse().ok();
@@ -311,12 +311,12 @@ fn in_session_with<R>(
     context: impl FnOnce(&Store) -> Result<Context, HookError>,
     change: impl FnOnce(&mut Session<'_>) -> Result<R, ApplyError>,
 ) -> Result<R, HookError> {
-    let store = ground.open()?;
+    let store = ground.open_store()?;
     let mut programs = ground.programs(&store);
     let context = context(&store)?;
     let mut session = Engine::new(&store, &mut programs, context);
     let changed = session.housekeep().and_then(|()| change(&mut session));
-    let tidied = store.tidy();
+    let tidied = store.remove_unused();
     drop(store);
     close_late(ground.options, ground.namespace);
     let changed = changed?;
@@ -325,7 +325,7 @@ fn in_session_with<R>(
 }
 
 /// Prints what a command would change, and changes nothing.
-fn show(
+fn show_changes(
     ground: &CommandContext<'_>,
     settings: Option<Settings>,
     plan: impl FnOnce(&mut Session<'_>) -> Result<String, ApplyError>,
@@ -348,8 +348,8 @@ fn show(
 /// What `start` would change: with [`Detail::Full`] also the text for iptables-restore.
 fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, ApplyError> {
     let mut text = String::new();
-    for ruleset in Ruleset::all() {
-        if session.moves(ruleset)? {
+    for ruleset in Ruleset::all_rulesets() {
+        if session.has_other_layout(ruleset)? {
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
@@ -358,7 +358,7 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
         }
     }
     let changes = session.plan_start()?;
-    for line in SettingsChanges::of(&changes).lines() {
+    for line in SettingsChanges::from_changes(&changes).change_lines() {
         let _ = writeln!(text, "# {line}");
     }
     match detail {
@@ -413,12 +413,12 @@ fn changed(started: &StartReport) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn words(standing: &InstalledRecords, changed: usize) -> String {
+fn installed_words(standing: &InstalledRecords, changed: usize) -> String {
     let gateway = (standing.gateways > 0).then(|| "gateway rules".to_owned());
-    let blocked = (standing.clear_text_blocks > 0).then(|| counted(standing.clear_text_blocks, "blocked pair"));
+    let blocked = (standing.clear_text_blocks > 0).then(|| counted_noun(standing.clear_text_blocks, "blocked pair"));
     let up = (standing.tunnels > 0).then(|| match changed {
-        0 => counted(standing.tunnels, "tunnel"),
-        _ => format!("{} ({changed} changed)", counted(standing.tunnels, "tunnel")),
+        0 => counted_noun(standing.tunnels, "tunnel"),
+        _ => format!("{} ({changed} changed)", counted_noun(standing.tunnels, "tunnel")),
     });
     let words: Vec<_> = gateway.into_iter().chain(blocked).chain(up).collect();
     words.join(", ")
@@ -430,9 +430,9 @@ mod tests {
 
     #[test]
     fn a_name_that_nobody_can_have_lifts_nothing() {
-        assert_eq!(blocked(Some(&"a".repeat(1025))), None);
-        assert_eq!(blocked(Some("")), None);
-        assert_eq!(blocked(None), Some(Blocked::All));
+        assert_eq!(parse_blocked(Some(&"a".repeat(1025))), None);
+        assert_eq!(parse_blocked(Some("")), None);
+        assert_eq!(parse_blocked(None), Some(Blocked::All));
     }
 
     #[test]
@@ -446,7 +446,7 @@ mod tests {
             let connection = ConnectionName::new(text.as_bytes()).unwrap();
             let network = text.parse().ok();
             assert_eq!(network.is_some(), is_network, "{text}");
-            assert_eq!(blocked(Some(text)), Some(Blocked::By { connection, network }));
+            assert_eq!(parse_blocked(Some(text)), Some(Blocked::By { connection, network }));
         }
     }
 }

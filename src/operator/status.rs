@@ -72,10 +72,10 @@ pub enum Colours {
 
 /// Prints the name of every connection that has a tunnel on record, one a line. It starts no
 /// program: a shell asks for them while somebody types.
-pub(super) fn names(options: &Options) -> Result<u8, HookError> {
+pub(super) fn print_names(options: &Options) -> Result<u8, HookError> {
     let store = CommandContext::new(options)?.peek();
     let mut names = BTreeSet::new();
-    for ruleset in Ruleset::all() {
+    for ruleset in Ruleset::all_rulesets() {
         let tunnels = store.tunnels(ruleset)?;
         names.extend(tunnels.into_iter().map(|record| record.key.connection.to_string()));
     }
@@ -88,16 +88,16 @@ pub(super) fn names(options: &Options) -> Result<u8, HookError> {
 pub(super) fn run(options: &Options, asked: &StatusRequest) -> Result<u8, HookError> {
     let colours = on_stdout(asked.colours);
     match (asked.every, asked.form) {
-        (Some(every), StatusForm::Tunnels | StatusForm::Users) => watch(options, asked, every, colours),
+        (Some(every), StatusForm::Tunnels | StatusForm::Users) => watch_status(options, asked, every, colours),
         (Some(every), _) => loop {
-            once(options, asked, colours)?;
+            print_once(options, asked, colours)?;
             std::thread::sleep(every);
         },
-        (None, _) => once(options, asked, colours),
+        (None, _) => print_once(options, asked, colours),
     }
 }
 
-fn look(options: &Options, asked: &StatusRequest) -> Result<StatusReport, HookError> {
+fn gather_status(options: &Options, asked: &StatusRequest) -> Result<StatusReport, HookError> {
     let mut report = gather(&CommandContext::new(options)?)?;
     for name in &asked.expected {
         let mut tunnels = report.tunnels.iter().map(|tunnel| &tunnel.record.tunnel);
@@ -129,8 +129,8 @@ fn view<'a>(asked: &'a StatusRequest, colours: Colours, earlier: Option<figures:
     }
 }
 
-fn once(options: &Options, asked: &StatusRequest, colours: Colours) -> Result<u8, HookError> {
-    let report = look(options, asked)?;
+fn print_once(options: &Options, asked: &StatusRequest, colours: Colours) -> Result<u8, HookError> {
+    let report = gather_status(options, asked)?;
     let mut view = view(asked, colours, None);
     let selected = report::selected(&report, &view);
     // One tunnel that is asked for by name is shown whole.
@@ -138,8 +138,8 @@ fn once(options: &Options, asked: &StatusRequest, colours: Colours) -> Result<u8
         view.detail = Detail::Full;
     }
     match asked.form {
-        StatusForm::Tunnels | StatusForm::Users => print(&report::text(&report, &view))?,
-        StatusForm::Json => print(&json::text(&report, &selected))?,
+        StatusForm::Tunnels | StatusForm::Users => print(&report::report_text(&report, &view))?,
+        StatusForm::Json => print(&json::json_text(&report, &selected))?,
         StatusForm::Prometheus => print(&monitoring::prometheus(&report))?,
         StatusForm::Nagios => {
             let (line, code) = monitoring::nagios(&report);
@@ -158,22 +158,22 @@ fn once(options: &Options, asked: &StatusRequest, colours: Colours) -> Result<u8
 }
 
 /// Shows reports on one screen until somebody ends it.
-fn watch(options: &Options, asked: &StatusRequest, every: Duration, colours: Colours) -> Result<u8, HookError> {
+fn watch_status(options: &Options, asked: &StatusRequest, every: Duration, colours: Colours) -> Result<u8, HookError> {
     let mut before: Option<(Instant, StatusReport)> = None;
-    let first = look(options, asked)?;
+    let first = gather_status(options, asked)?;
     let mut screen = Screen::open(colours)?;
     let mut next = Some(first);
     loop {
         let begun = Instant::now();
         let report = match next.take() {
             Some(report) => report,
-            None => look(options, asked)?,
+            None => gather_status(options, asked)?,
         };
         let earlier = before.as_ref();
         let earlier = earlier.map(|(then, report)| (begun.duration_since(*then), report));
-        screen.show(&report::screenful(&report, &view(asked, colours, earlier)))?;
+        screen.show_text(&report::screenful(&report, &view(asked, colours, earlier)))?;
         before = Some((begun, report));
-        if screen.wait(every) == Wake::End {
+        if screen.wait_for_key(every) == Wake::End {
             return Ok(0);
         }
     }

@@ -15,24 +15,24 @@
 //!
 //! # The chains are a tree
 //!
-//! No chain of a tunnel leads to a dispatcher. Kernels without upstream commit 8e1a1bc4f5a4 (before
+//! No tunnel's chain jumps to a dispatcher. Kernels without upstream commit 8e1a1bc4f5a4 (before
 //! 6.6.121, 6.12.66 and 6.18.6) validate a chain again for each jump to it, at every commit that
-//! adds a rule: were the second tunnel asked from the first one's chain, an `up` would cost the
-//! square of the number of tunnels. So the first tunnel's consent is a bit of the packet's mark,
-//! and `PLUTO-DECRYPTED` asks the second one.
+//! adds a rule. If the inbound tunnel's chain jumped to the outbound tunnel's dispatcher, the cost
+//! of an `up` would grow with the square of the number of tunnels. So the inbound tunnel sets a bit
+//! of the packet's mark, and `PLUTO-DECRYPTED` jumps to the outbound tunnel's dispatcher.
 //!
 //! # What the bit means, and where
 //!
-//! It means "a tunnel that the packet came out of consents", and only between two rules of
-//! `PLUTO-DECRYPTED`: it is cleared before the first tunnel is asked, whoever has set it, and
-//! before the second one is. No other rule of ours trusts it, but for the one that asks which
-//! interface a packet came in by, and clears it before. Without the bit a packet comes to the
-//! administrator's rules, unless it came out of a restricted tunnel or goes into one that allows
-//! nothing: "not mine" never means "yes".
+//! The bit means "the inbound tunnel allows the packet", and only between two rules of
+//! `PLUTO-DECRYPTED`. It is cleared before the inbound tunnel's rules, whoever has set it, and
+//! again before the outbound tunnel's rules. The only other rule that trusts it is the one that
+//! tests the interface a packet came in by, and it clears the bit first. A packet without the bit
+//! returns to the administrator's rules, unless it came out of a restricted tunnel or goes into one
+//! that allows nothing. So a missing match is never taken for permission.
 //!
-//! Guards and devices come and go, and which of them stands first is nobody's business: a guard
-//! lets by what comes by a tunnel's device or leaves by one, and a packet that no tunnel's device
-//! takes comes back to the guards.
+//! Blocked pairs and tunnel interfaces are added and removed at any time. Their order does not
+//! matter: a block lets packets pass that arrive or leave by a tunnel's interface, and a packet
+//! that no tunnel's interface takes returns to the blocks.
 
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -57,12 +57,13 @@ pub(super) fn decrypted_chain() -> ChainName {
     ChainName::literal("PLUTO-DECRYPTED")
 }
 
-/// The interfaces that packets of tunnels come in by.
+/// The chain that tests whether a packet came in by a tunnel's interface.
 pub(super) fn interfaces_chain() -> ChainName {
     ChainName::literal("PLUTO-INTERFACES")
 }
 
-/// Sets the bit, and nothing else: `-g` to it says yes and ends the chain that holds the `-g`.
+/// The chain that sets the bit, and nothing else: `-g` to it allows the packet and ends the chain
+/// that contains the `-g`.
 pub(super) fn mark_chain() -> ChainName {
     ChainName::literal("PLUTO-MARK")
 }
@@ -71,7 +72,7 @@ pub(super) fn unencrypted_chain() -> ChainName {
     ChainName::literal("PLUTO-CLEAR")
 }
 
-/// Packets in clear to or from the gateway itself, on their way to the gateway's own rules.
+/// The chain for unencrypted packets to or from the gateway itself, before the gateway's own rules.
 pub(super) fn unencrypted_gateway_chain(direction: Direction) -> ChainName {
     ChainName::literal(match direction {
         Direction::In => "PLUTO-CLEAR-IN",
@@ -79,8 +80,7 @@ pub(super) fn unencrypted_gateway_chain(direction: Direction) -> ChainName {
     })
 }
 
-/// Packets in clear to or from the gateway itself, on their way to the blocks of networks that are
-/// held apart.
+/// The chain for unencrypted packets to or from the gateway itself, before the blocked pairs.
 fn clear_text_block_chain(direction: Direction) -> ChainName {
     ChainName::literal(match direction {
         Direction::In => "PLUTO-APART-IN",
@@ -88,9 +88,9 @@ fn clear_text_block_chain(direction: Direction) -> ChainName {
     })
 }
 
-/// Packets that pass between a tunnel and the unencrypted world, on their way to the gateway's
-/// `only-ipsec`: those that arrived unencrypted and go into a tunnel, or those that came out of one
-/// and leave unencrypted.
+/// The chain for the gateway's `only-ipsec`, for packets that are unencrypted on one side only:
+/// those that arrived unencrypted and go into a tunnel, or those that came out of a tunnel and
+/// leave unencrypted.
 pub(super) fn only_beside_tunnels(unencrypted: Direction) -> ChainName {
     ChainName::literal(match unencrypted {
         Direction::In => "PLUTO-ONLY-FROM",
@@ -109,7 +109,7 @@ pub fn base_chain(built_in: BuiltIn) -> ChainName {
     })
 }
 
-/// The rule that a built-in chain holds for us.
+/// The rule in a built-in chain that jumps to this program's chain.
 pub(super) fn base_chain_jump(built_in: BuiltIn) -> Rule {
     Rule::always(Target::Jump(base_chain(built_in)))
 }
@@ -122,21 +122,22 @@ fn wildcard_rule(path: PacketPath, class: &InterfaceWildcard, target: Target) ->
     Rule::when(path.interface_match(InterfaceMatch::Wildcard(class.clone())), target)
 }
 
-/// Where a tree stands, as far as its rules depend on that.
+/// The settings of a ruleset that its rules depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JumpConfig {
     /// The family of the packets.
     pub family: Family,
-    /// Where our jumps stand in the built-in chains of the filter table.
+    /// The position of the jumps in the built-in chains of the filter table.
     pub place: JumpPlace,
     /// The bit that carries the consent of a first tunnel to a second one.
     pub mark: MarkBit,
 }
 
 impl JumpConfig {
-    /// Who puts our jump into a built-in chain of a table, and where. The nat and mangle tables are
-    /// no matter of what passes, and what is done there must come before everybody else's rules: a
-    /// MASQUERADE for all that leaves must not get first what a tunnel keeps or translates.
+    /// Where the jump in a built-in chain of a table is, or that the administrator installs it. In
+    /// the nat and mangle tables the jump is always first: those tables allow nothing, and a
+    /// MASQUERADE of everything must not match packets first whose source a tunnel keeps or
+    /// translates.
     pub(super) fn place(self, table: Table) -> JumpPlace {
         match table {
             Table::Filter => self.place,
@@ -144,8 +145,8 @@ impl JumpConfig {
         }
     }
 
-    /// Whether a chain stays when nobody needs it any more, because a jump of the administrator's
-    /// may lead there.
+    /// Whether a chain stays although no record needs it, because the administrator's jump may lead
+    /// to it.
     pub(super) fn keeps_chain(self, table: Table, chain: &ChainName) -> bool {
         match self.place(table) {
             JumpPlace::First | JumpPlace::Last => false,
@@ -186,8 +187,8 @@ fn filter_base(bit: MarkBit) -> ChainFragment {
     for path in [PacketPath::Input, PacketPath::Output] {
         add_ipsec_dispatch(&mut fragment, path);
     }
-    // Behind all tunnels, which stand before it: what none of them has accepted is dropped where
-    // one is restricted.
+    // After all tunnels: packets that no tunnel has accepted are dropped if they belong to a
+    // restricted tunnel.
     fragment.append_rule(
         &PacketPath::Input.dispatcher(),
         Rule::always(Target::Jump(PacketPath::RefuseInput.dispatcher())),
@@ -210,7 +211,7 @@ fn sorting_base(table: Table) -> ChainFragment {
     fragment
 }
 
-/// Sends what came or will leave by IPsec to the path's dispatcher; the others are through.
+/// Sends packets that came or will leave by IPsec to the path's dispatcher.
 fn add_ipsec_dispatch(fragment: &mut ChainFragment, path: PacketPath) {
     for built_in in path.built_in() {
         let ipsec = Match::Policy(PolicyMatch::any_ipsec(path.direction()));
@@ -229,16 +230,15 @@ fn add_ipsec_dispatch(fragment: &mut ChainFragment, path: PacketPath) {
 fn syn_only(table: Table, matched: Match) -> Vec<Match> {
     match table {
         Table::Filter | Table::Nat => vec![matched],
-        // What asks for a protocol comes first, as iptables shows it; but a device comes before
-        // that.
+        // A protocol match comes first, as iptables lists it, but after an interface match.
         Table::Mangle if matches!(matched, Match::In(_) | Match::Out(_)) => vec![matched, Match::Syn],
         Table::Mangle => vec![Match::Syn, matched],
     }
 }
 
-/// Sorts forwarded packets. The first rule is a goto and stands before the second: a packet that
-/// came by IPsec must be allowed by the tunnel that it came from, and what that refuses must not be
-/// taken for clear text going into a tunnel.
+/// Sorts forwarded packets. The first rule is a goto and comes before the second: the tunnel that a
+/// decrypted packet came out of must allow it. A packet that this tunnel refuses must not be
+/// treated as an unencrypted one that goes into a tunnel.
 fn add_forward_rules(fragment: &mut ChainFragment) {
     let chain = base_chain(BuiltIn::Forward);
     fragment.append_rule(&chain, ipsec_rule(Direction::In, Target::Goto(decrypted_chain())));
@@ -248,36 +248,37 @@ fn add_forward_rules(fragment: &mut ChainFragment) {
     );
 }
 
-/// Asks the tunnel that a packet came out of and, where that consents and does not decide alone,
-/// the one that it goes into.
+/// The rules for packets that came out of a tunnel: the inbound tunnel's, then, if that allows the
+/// packet and the packet goes into a tunnel, the outbound tunnel's.
 fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     let chain = decrypted_chain();
     let mut rule = |rule| fragment.append_rule(&chain, rule);
-    // Always, and before any tunnel is asked: a bit that somebody else has set must not pass for
-    // consent.
+    // Unconditionally, and before any tunnel's rules: a bit that another program has set must not
+    // be taken for consent.
     rule(Rule::always(Target::ClearMark(bit)));
     rule(Rule::always(Target::Jump(PacketPath::ForwardIn.dispatcher())));
-    // No tunnel consents, or none knows the packet. Before the second tunnel is asked: its consent
-    // alone must not do. But both may forbid it, and an ACCEPT of the administrator's must not
-    // come first: what comes out of a restricted tunnel is dropped, and so is what goes into a
-    // tunnel that allows nothing. These chains only drop, so that none of them opens what the
-    // other forbids. All else returns to the administrator's rules, by the goto: the packet must
-    // not come to the second tunnel.
+    // Here no inbound tunnel has allowed the packet. These rules come before the outbound tunnel's,
+    // because its permission alone is not enough. But both tunnels may forbid the packet, and an
+    // ACCEPT of the administrator's must not come first: packets out of a restricted tunnel are
+    // dropped, and so are packets into a tunnel that allows nothing. These chains only drop, so
+    // that neither opens what the other forbids. All other packets return to the administrator's
+    // rules. The goto ensures that they do not reach the outbound tunnel.
     let refuse_forward = Target::Jump(PacketPath::RefuseForward.dispatcher());
     rule(Rule::when(Match::NotMark(bit), refuse_forward));
     rule(Rule::when(
         Match::NotMark(bit),
         Target::Goto(PacketPath::RefuseOut.dispatcher()),
     ));
-    // Nobody behind us meets a bit that is ours: not the second tunnel, nor a rule of the
-    // administrator's.
+    // Cleared again, so that neither the outbound tunnel nor a rule of the administrator's sees the
+    // bit.
     rule(Rule::always(Target::ClearMark(bit)));
-    // For good: what the second tunnel does not take is for the administrator's rules.
+    // A goto: packets that the outbound tunnel does not match return to the administrator's rules.
     rule(Rule::always(Target::Goto(PacketPath::ForwardOut.dispatcher())));
 }
 
-/// Notes the consent of a first tunnel. A packet that leaves in clear goes into no second one, and
-/// passes; by a tunnel's interface it goes into one although no policy says so (see [`class`]).
+/// Sets the bit for a packet that the inbound tunnel allows. A packet that leaves unencrypted goes
+/// into no other tunnel, and is accepted. One that leaves by a tunnel's interface goes into that
+/// tunnel although no policy matches (see [`wildcard`]).
 fn add_onward_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     fragment.append_rule(
         &onward_chain(),
@@ -286,9 +287,9 @@ fn add_onward_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     fragment.append_rule(&onward_chain(), Rule::always(Target::SetMark(bit)));
 }
 
-/// `PLUTO-INTERFACES` says with the bit whether a packet came in by a tunnel's interface. It clears
-/// it first: without that, a bit that somebody else has set would make a tunnel's interface of
-/// every one that is named alike.
+/// `PLUTO-INTERFACES` sets the bit if a packet came in by a tunnel's interface. It clears the bit
+/// first: otherwise a bit that another program has set would make every interface that the wildcard
+/// matches look like a tunnel's.
 pub(super) fn interfaces(bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.add_chain(&interfaces_chain());
@@ -298,16 +299,17 @@ pub(super) fn interfaces(bit: MarkBit) -> ChainFragment {
     fragment
 }
 
-/// A packet of a device's tunnel bears no mark of IPsec. In FORWARD the device that it came by is
-/// asked for first: were it tested for leaving by IPsec first, the second tunnel alone would
-/// decide. The device that it leaves by is asked for last, when it is known that it came neither by
-/// IPsec nor by a device.
+/// No policy matches the packets of an interface's tunnel. In FORWARD the input interface is tested
+/// first: if the test for an outbound policy came first, the outbound tunnel alone would decide.
+/// The output interface is tested last, when it is known that the packet came neither by IPsec nor
+/// by a tunnel's interface.
 pub(super) fn wildcard(table: Table, class: &InterfaceWildcard, bit: MarkBit) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     match table {
         Table::Filter => {
             filter_wildcard(&mut fragment, class, bit);
-            // Before the gateway's own rules, to which what comes by such a device is in clear.
+            // Before the gateway's own rules, for which packets by such an interface are
+            // unencrypted.
             for path in [PacketPath::Input, PacketPath::Output] {
                 for built_in in path.built_in() {
                     fragment.insert_rule(
@@ -329,8 +331,8 @@ pub(super) fn wildcard(table: Table, class: &InterfaceWildcard, bit: MarkBit) ->
 fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit: MarkBit) {
     let forward = base_chain(BuiltIn::Forward);
     let came_by = PacketPath::ForwardIn.interface_match(InterfaceMatch::Wildcard(class.clone()));
-    // The second of the two is put at the head first. It asks for the class as well: of another
-    // packet nobody has cleared the bit.
+    // Each is inserted at the head, so the second of the two rules is inserted first. It matches
+    // the wildcard as well, because the bit has been cleared only for packets that match it.
     fragment.insert_rule(
         &forward,
         Rule {
@@ -339,9 +341,9 @@ fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit:
         },
     );
     fragment.insert_rule(&forward, Rule::when(came_by, Target::Jump(interfaces_chain())));
-    // At the head, before the gateway's own rules: it does not leave in clear. A jump, since it may
-    // be no device of ours after all; the tunnels ask for their own by name, and no other rule
-    // there takes a packet without a policy.
+    // At the head, before the gateway's own rules, because the packet does not leave unencrypted. A
+    // jump, because the interface may not be a tunnel's after all. Each tunnel matches its own
+    // interface by name, and no other rule there matches a packet without a policy.
     fragment.insert_rule(
         &unencrypted_chain(),
         wildcard_rule(
@@ -350,17 +352,17 @@ fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit:
             Target::Jump(PacketPath::ForwardOut.dispatcher()),
         ),
     );
-    // At the head, before the ACCEPT: without a policy it leaves in clear to the eyes of that. An
-    // interface that is named like a tunnel's and is none of ours may lead into somebody else's
-    // tunnel. So the first tunnel alone does not let a packet out there; no tunnel of ours takes
-    // it, and the administrator's rules decide.
+    // At the head, before the ACCEPT, which would take a packet without a policy for unencrypted.
+    // An interface that the wildcard matches and that no tunnel here has may lead into another
+    // program's tunnel. So the inbound tunnel's permission alone does not let a packet out there:
+    // no outbound tunnel matches it, and the administrator's rules decide.
     fragment.insert_rule(
         &onward_chain(),
         wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(mark_chain())),
     );
 }
 
-/// Sends what came in or will leave by such a device to the path's dispatcher.
+/// Sends packets that came in or will leave by such an interface to the path's dispatcher.
 fn add_wildcard_dispatch(fragment: &mut ChainFragment, path: PacketPath, class: &InterfaceWildcard) {
     let matched = path.interface_match(InterfaceMatch::Wildcard(class.clone()));
     for built_in in path.built_in() {
@@ -384,7 +386,7 @@ pub(super) fn interface(interface: &Interface) -> ChainFragment {
             Target::Goto(mark_chain()),
         ),
     );
-    // To the interface's eyes all of it is in clear.
+    // No policy matches a packet on the interface itself, so these chains take it for unencrypted.
     for (chain, path) in [
         (PacketPath::BlockIn.dispatcher(), PacketPath::BlockIn),
         (PacketPath::BlockOut.dispatcher(), PacketPath::BlockOut),
@@ -399,8 +401,8 @@ pub(super) fn interface(interface: &Interface) -> ChainFragment {
     fragment
 }
 
-/// The chain of a bucket. The jump to it comes by [`DispatchBucket::jump`], where its order asks
-/// for it.
+/// The chain of a bucket. The jump to it, [`DispatchBucket::jump`], is added where the order of
+/// buckets requires.
 pub(super) fn bucket(bucket: &DispatchBucket) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.add_chain(&bucket.chain_name());
@@ -435,8 +437,9 @@ pub(super) fn optional_chains(part: &OptionalChains, jump_config: JumpConfig) ->
     }
 }
 
-/// Where packets go on that neither came by IPsec nor will leave by it. Without a device's tunnel,
-/// a guard or a rule of the gateway there is no such chain, and they meet two rules.
+/// The chain for forwarded packets that neither came by IPsec nor will leave by it. It exists only
+/// if a tunnel has an interface, a pair is blocked, or the gateway has own rules. Otherwise such
+/// packets meet two rules only.
 fn unencrypted_fragment() -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.add_chain(&unencrypted_chain());
@@ -447,7 +450,7 @@ fn unencrypted_fragment() -> ChainFragment {
     fragment
 }
 
-/// The chains that packets in clear come to, and that tunnels' devices are told to.
+/// The chains for unencrypted packets, in which tunnels' interfaces are listed as exceptions.
 fn clear_text_entry() -> ChainFragment {
     let mut fragment = ChainFragment::default();
     for direction in [Direction::In, Direction::Out] {
@@ -460,16 +463,16 @@ fn clear_text_entry() -> ChainFragment {
     fragment
 }
 
-/// At the tail, behind the tunnels that translate and those that leave it to others.
+/// At the tail, after the tunnels that translate and those that leave translation to other rules.
 fn nat_exempt(matched: Match) -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.append_rule(&base_chain(BuiltIn::PostRouting), Rule::when(matched, Target::Accept));
     fragment
 }
 
-/// A packet that a tunnel will hide is in clear as yet: its source is not the tunnel's. The kernel
-/// looks for a policy once more when its source has been replaced. What this machine itself sends
-/// is left alone; ESP and IKE are among it.
+/// A packet that will be source-NATed into a tunnel has no policy yet, because its source is not in
+/// the tunnel's selector. The kernel looks up the policy again once the source has been replaced.
+/// Packets that this machine itself sends are not translated; ESP and IKE are among them.
 fn source_nat() -> ChainFragment {
     let mut fragment = ChainFragment::default();
     fragment.append_rule(
@@ -492,7 +495,7 @@ fn esp_peer(address: IpAddr) -> ChainFragment {
     fragment
 }
 
-/// Leads packets in clear to the blocks, before anybody can accept them: at the head, before the
+/// Sends unencrypted packets to the blocks before any rule can accept them: at the head, before the
 /// tunnels and the gateway's own rules.
 fn clear_text_blocks(family: Family) -> ChainFragment {
     let mut fragment = ChainFragment::default();
@@ -500,40 +503,40 @@ fn clear_text_blocks(family: Family) -> ChainFragment {
         (Direction::In, PacketPath::BlockIn, BuiltIn::Input),
         (Direction::Out, PacketPath::BlockOut, BuiltIn::Output),
     ] {
-        let (apart, buckets) = (clear_text_block_chain(direction), Target::Jump(path.dispatcher()));
-        fragment.add_chain(&apart);
+        let (block_chain, buckets) = (clear_text_block_chain(direction), Target::Jump(path.dispatcher()));
+        fragment.add_chain(&block_chain);
         for matches in essential_traffic(direction, family) {
             fragment.append_rule(
-                &apart,
+                &block_chain,
                 Rule {
                     matches,
                     target: Target::Return,
                 },
             );
         }
-        fragment.append_rule(&apart, Rule::always(buckets.clone()));
-        let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(apart));
+        fragment.append_rule(&block_chain, Rule::always(buckets.clone()));
+        let entry = Rule::when(Match::PolicyNone(direction), Target::Jump(block_chain));
         fragment.insert_rule(&base_chain(built_in), entry);
-        // What is forwarded is in clear in both directions where it comes here.
+        // Forwarded packets that reach this chain are unencrypted on both sides.
         fragment.insert_rule(&unencrypted_chain(), Rule::always(buckets));
     }
-    // What comes out of one tunnel must not go on in clear to a network that another tunnel leads
-    // to, and what comes in clear from there must not go on into another tunnel. Before the
-    // tunnels: a chain of the administrator's may accept.
-    for (tunnels, clear, buckets) in [
+    // Packets out of one tunnel must not be forwarded unencrypted to the blocked remote network of
+    // another tunnel, nor unencrypted packets from there into another tunnel. Before the tunnels'
+    // chains, because an administrator's chain that they jump to may accept.
+    for (tunnels, direction, buckets) in [
         (PacketPath::ForwardIn, Direction::Out, PacketPath::BlockOut),
         (PacketPath::ForwardOut, Direction::In, PacketPath::BlockIn),
     ] {
         fragment.insert_rule(
             &tunnels.dispatcher(),
-            Rule::when(Match::PolicyNone(clear), Target::Jump(buckets.dispatcher())),
+            Rule::when(Match::PolicyNone(direction), Target::Jump(buckets.dispatcher())),
         );
     }
     fragment
 }
 
-/// What the gateway itself cannot do without for a tunnel to come up: IKE, ESP and AH, an address
-/// (DHCP) and neighbours (RFC 4861); errors about what it has sent; and what it says to itself.
+/// The traffic that the gateway itself needs for a tunnel to come up: IKE, ESP and AH, DHCP,
+/// neighbour discovery (RFC 4861), ICMP errors about its own packets, and loopback.
 pub(super) fn essential_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let mut all = vec![vec![loopback_match(direction)]];
     all.extend(ipsec_traffic(direction, family));
@@ -552,9 +555,9 @@ pub(super) fn loopback_match(direction: Direction) -> Match {
 /// IKE, ESP and AH between this machine and another, as in RFC 7296, RFC 9329 (TCP), RFC 4303 and
 /// RFC 4302.
 ///
-/// By our own ports: whoever could come in by sending from port 500 would reach every port. In TCP,
-/// where this machine may be the one that connects, the other's port counts only for what belongs
-/// to such a connection.
+/// By local ports: if the remote port were enough, a sender with port 500 would reach every local
+/// port. In TCP this machine may be the one that connects, so the remote port is accepted too, but
+/// only for packets of an existing connection.
 pub(super) fn ipsec_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let mut all = ike_traffic(direction, family);
     all.extend(
@@ -570,30 +573,30 @@ pub(super) fn ipsec_traffic(direction: Direction, family: Family) -> Vec<Vec<Mat
 pub(super) const ESP_AND_AH: [u8; 2] = [50, 51];
 
 pub(super) fn ike_traffic(direction: Direction, family: Family) -> Vec<Vec<Match>> {
-    let ours = |protocol, port| Traffic::Ports {
+    let from_local_port = |protocol, port| Traffic::Ports {
         protocol,
         local: Ports::single(port),
         remote: Ports::Any,
     };
-    let theirs = Traffic::Ports {
+    let to_remote_port = Traffic::Ports {
         protocol: PortProtocol::Tcp,
         local: Ports::Any,
         remote: Ports::single(4500),
     };
     let at = |traffic| Match::Traffic(direction, family, traffic);
     vec![
-        vec![at(ours(PortProtocol::Udp, 500))],
-        vec![at(ours(PortProtocol::Udp, 4500))],
-        vec![at(ours(PortProtocol::Tcp, 4500))],
+        vec![at(from_local_port(PortProtocol::Udp, 500))],
+        vec![at(from_local_port(PortProtocol::Udp, 4500))],
+        vec![at(from_local_port(PortProtocol::Tcp, 4500))],
         match direction {
-            Direction::In => vec![at(theirs), Match::CtState(CtState::Reply)],
-            Direction::Out => vec![at(theirs)],
+            Direction::In => vec![at(to_remote_port), Match::CtState(CtState::Reply)],
+            Direction::Out => vec![at(to_remote_port)],
         },
     ]
 }
 
-/// DHCP, and what IPv6 has in its place and in that of ARP; errors about packets of ours, without
-/// which no path MTU is found.
+/// DHCP and DHCPv6, neighbour discovery, and ICMP errors about own packets, without which path MTU
+/// discovery fails.
 pub(super) fn dhcp_and_ndp(direction: Direction, family: Family) -> Vec<Vec<Match>> {
     let ports = match family {
         Family::Ipv4 => 67..=68,

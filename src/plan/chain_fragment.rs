@@ -1,4 +1,4 @@
-//! A part of the chain tree that comes and goes as a whole.
+//! A part of the chain tree that is installed and removed as a whole.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::netfilter::{Chain, ChainName, PlacedRule, Rule, RulePosition};
 pub struct ChainFragment {
     /// The chains that are its own.
     pub chains: Vec<ChainName>,
-    /// Its rules, in the order in which they are put in.
+    /// Its rules, in the order of installation.
     pub rules: Vec<PlacedRule>,
 }
 
@@ -19,7 +19,7 @@ impl ChainFragment {
         self.chains.push(chain.clone());
     }
 
-    /// Adds a rule before those that are in the chain already.
+    /// Adds a rule at the head of its chain.
     pub(super) fn insert_rule(&mut self, chain: impl Into<Chain>, rule: Rule) {
         self.rules.push(PlacedRule {
             chain: chain.into(),
@@ -28,7 +28,7 @@ impl ChainFragment {
         });
     }
 
-    /// Adds a rule behind those that are in the chain already.
+    /// Adds a rule at the tail of its chain.
     pub(super) fn append_rule(&mut self, chain: impl Into<Chain>, rule: Rule) {
         self.rules.push(PlacedRule {
             chain: chain.into(),

@@ -1,4 +1,4 @@
-//! From tunnels that go and tunnels that come to the commands of one run of `iptables-restore`.
+//! Turns removed and added records into the commands of one run of `iptables-restore`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,21 @@ use crate::netfilter::{Chain, ChainName, PlacedRule, RestoreCommand, Rule, Secti
 /// What changes in one ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RulesetChange {
-    /// What the tunnels that go have installed, by their records.
+    /// The recorded rules to remove.
     pub removed: Vec<TunnelRules>,
-    /// What the tunnels that come will install.
+    /// The rules to install.
     pub added: Vec<TunnelRules>,
     /// The shared parts that other tunnels need as well; of those that `removed` and `added` need,
     /// at least.
     pub staying: BTreeSet<SharedChains>,
     /// What other tunnels have where the order counts.
     pub around: Around,
-    /// Where the tree stands.
+    /// The jumps' position and the mark bit.
     pub jump_config: JumpConfig,
 }
 
 impl RulesetChange {
-    /// No change of a tree that stands here.
+    /// An empty change.
     #[must_use]
     pub fn unchanged(jump_config: JumpConfig) -> Self {
         Self {
@@ -42,12 +42,13 @@ impl RulesetChange {
 
 /// What makes a change, table by table. Nothing, if it changes nothing.
 ///
-/// What is taken out must stand exactly so in the kernel, and so must our jumps in the built-in
-/// chains and a rule of each chain that all tunnels need; otherwise the section fails, which is how
-/// a call learns that somebody has reloaded the firewall, or emptied one of these chains.
+/// The kernel must have every removed rule exactly as recorded, the jumps in the built-in chains,
+/// and a rule of each chain that all tunnels need. Otherwise the section fails. That is how a call
+/// notices that the firewall was reloaded, or one of these chains emptied.
 ///
-/// One table can come to stand without the next. So the filter table, the only one that accepts,
-/// opens last, when all is there that its packets need; and it closes first.
+/// Each table is a commit of its own, and a later one may fail. So the filter table, the only one
+/// that accepts, opens last, when everything that its packets need is installed; and it closes
+/// first.
 #[must_use]
 pub fn transition(change: &RulesetChange) -> Vec<Section> {
     let opens = !change.added.is_empty();
@@ -93,7 +94,7 @@ fn table_commands(change: &RulesetChange, table: Table) -> Vec<RestoreCommand> {
         return Vec::new();
     }
     let stays = |part: &&SharedChains| staying.contains(*part) || before.contains(*part);
-    // Of the other buckets, the one that is met first stands for its dispatcher.
+    // Of the other buckets, the first one is checked on behalf of its dispatcher.
     let others = change.around.buckets.iter().copied().map(SharedChains::Bucket);
     let others: Vec<_> = others
         .filter(|part| part.table() == table && !before.contains(part))
@@ -111,8 +112,8 @@ fn shared_chains_in(all_rules: &[TunnelRules], table: Table) -> BTreeSet<SharedC
     nodes.filter(|shared_chains| shared_chains.table() == table).collect()
 }
 
-/// The pieces of these layouts in a table that the others do not have too: what is to stand as it
-/// stood is not touched.
+/// The fragments of these rules in a table that the others do not have: unchanged fragments are not
+/// touched.
 fn own_fragments<'a>(
     all_rules: &'a [TunnelRules],
     others: &'a [TunnelRules],
@@ -164,8 +165,8 @@ fn standing_checks<'a>(change: &RulesetChange, staying: impl Iterator<Item = &'a
         .collect()
 }
 
-/// The rules of a part that every change may ask for. The chains of interfaces and peers hold a
-/// rule for each of those, and are not read for this.
+/// The rules of shared chains that every change may check for. The chains of interfaces and peers
+/// are left out: they have a rule for each interface or peer.
 fn standing_rules(part: &SharedChains, jump_config: JumpConfig) -> Vec<(Chain, Rule)> {
     match part {
         SharedChains::Base(_) => {
@@ -180,8 +181,8 @@ fn standing_rules(part: &SharedChains, jump_config: JumpConfig) -> Vec<(Chain, R
     }
 }
 
-/// Takes out, one by one, the rules that stand in chains which outlive the change. The others go
-/// with their chain.
+/// Deletes, one by one, the rules in chains that stay. The other rules are deleted with their
+/// chain.
 fn delete_rules(commands: &mut Vec<RestoreCommand>, removed: &[ChainFragment], added: &[ChainFragment]) {
     let (dying, declared) = (own_chains(removed), own_chains(added));
     for PlacedRule {
@@ -200,8 +201,8 @@ fn delete_rules(commands: &mut Vec<RestoreCommand>, removed: &[ChainFragment], a
     }
 }
 
-/// Declares the chains, which empties those that stand already, and fills them. The rules in
-/// built-in chains come last: a jump is put in when what it leads to is complete.
+/// Declares the chains, which empties existing ones, and fills them. The rules in built-in chains
+/// come last: a jump is added when its target is complete.
 fn add_rules(commands: &mut Vec<RestoreCommand>, added: &[ChainFragment], order: &OrderedChange<'_>) {
     commands.extend(own_chains(added).into_iter().cloned().map(RestoreCommand::NewChain));
     let ordered = order.chains();
@@ -219,8 +220,7 @@ fn add_rules(commands: &mut Vec<RestoreCommand>, added: &[ChainFragment], order:
     commands.append(&mut built_in);
 }
 
-/// Empties all the chains that nobody needs any more before it removes the first: they name one
-/// another.
+/// Empties all unneeded chains before it deletes the first, because they jump to one another.
 ///
 /// The chains that the administrator's own jumps lead to stay, empty: his rules name them.
 fn delete_chains(

@@ -14,7 +14,7 @@ use crate::netfilter::{BuiltIn, Chain, ChainName, Direction, Match, RestoreComma
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanFault {
-    /// Something other than our jump is put into a chain of the administrator's.
+    /// A rule other than this program's jump is added to a chain of the administrator's.
     #[error("a rule other than our jump in {}: {rule}", chain.name())]
     InBuiltIn {
         /// The built-in chain.
@@ -22,7 +22,7 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule that accepts stands in a chain that this plan does not fill from the start.
+    /// A rule that accepts is added to a chain that this plan does not fill from the start.
     #[error("an ACCEPT in {chain}, which is not new: {rule}")]
     AcceptInOldChain {
         /// The chain.
@@ -30,8 +30,8 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule that changes a packet stands elsewhere than in a tunnel's own chain of the table that
-    /// is for it, filled from the start.
+    /// A rule that changes a packet is added elsewhere than to a tunnel's own chain of the proper
+    /// table, filled from the start.
     #[error("an address translation in {chain}: {rule}")]
     Translation {
         /// The chain.
@@ -39,8 +39,8 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule sets or clears a bit of the mark elsewhere than where the consent of a first tunnel
-    /// is noted and asked for.
+    /// A rule sets or clears a bit of the mark in a chain other than those that handle the inbound
+    /// tunnel's consent.
     #[error("a change of the packet mark in {chain}: {rule}")]
     Mark {
         /// The chain.
@@ -48,8 +48,7 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule leads from a chain that there is for each tunnel or block to one that leads to all of
-    /// them.
+    /// A rule jumps from a tunnel's or a bucket's chain to a dispatcher.
     #[error("a jump from {chain} to all tunnels: {rule}")]
     NoTree {
         /// The chain.
@@ -57,7 +56,8 @@ pub enum PlanFault {
         /// The rule.
         rule: Rule,
     },
-    /// A rule leads to what a tunnel allows or changes without asking for its policy or its device.
+    /// A rule jumps to a chain that accepts or translates, without matching a policy or an
+    /// interface.
     #[error("a jump to {target} that matches neither an IPsec policy nor an interface: {rule}")]
     NoPolicyMatch {
         /// The tunnel's chain.
@@ -138,7 +138,7 @@ fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFau
     let mut dispatchers = tunnels.chain(&PacketPath::REFUSE).map(|path| path.dispatcher());
     let leads_to_all = *target == decrypted_chain() || dispatchers.any(|dispatcher| dispatcher == *target);
     let mut entrances = BuiltIn::ALL.into_iter().map(base_chain);
-    // PLUTO-I goes on to PLUTO-RI, behind all tunnels.
+    // PLUTO-I jumps to PLUTO-RI, after all tunnels.
     let fixed = [decrypted_chain(), unencrypted_chain(), PacketPath::Input.dispatcher()];
     let is_fixed = fixed.contains(chain) || entrances.any(|base_chain| base_chain == *chain);
     (leads_to_all && !is_fixed).then(|| PlanFault::NoTree {
@@ -164,7 +164,7 @@ fn added_rule(command: &RestoreCommand) -> Option<(Chain, &Rule)> {
 
 /// Whether a chain is one tunnel's: by its name, since the plan says no more.
 fn is_tunnel_chain(chain: &ChainName) -> bool {
-    // The chains of blocked pairs are about packets that no tunnel has, and let none pass.
+    // The chains of blocked pairs are for packets outside tunnels, and accept none.
     let is_block = |path: &PacketPath| [PacketPath::BlockIn, PacketPath::BlockOut].contains(path);
     let paths = PacketPath::ALL.into_iter().filter(|path| !is_block(path));
     let mut tags = paths.map(PacketPath::tag).chain(["C", "H"]);
@@ -176,7 +176,7 @@ fn is_tunnel_chain(chain: &ChainName) -> bool {
             .is_some_and(|(_, tag)| tags.any(|known| known == tag))
 }
 
-/// Whether a rule lets in the ESP of one peer: its chain is one that only ESP and AH come to.
+/// Whether a rule accepts the ESP of one peer: only ESP and AH reach its chain.
 fn is_esp_peer(chain: &ChainName, rule: &Rule) -> bool {
     let of_peers = chain
         .as_str()
@@ -185,8 +185,8 @@ fn is_esp_peer(chain: &ChainName, rule: &Rule) -> bool {
     of_peers && matches!(rule.matches[..], [Match::Source(_)])
 }
 
-/// Whether it asks for a policy or a device. Before its source is hidden a packet has neither: in
-/// the nat table, where nothing is let through, it is enough that it is in clear.
+/// Whether a match is on a policy or an interface. Before source NAT a packet has neither: in the
+/// nat table, which accepts nothing, a match on unencrypted packets is enough.
 fn is_sa_match(table: Table, matched: &Match) -> bool {
     match matched {
         Match::Policy(_) | Match::In(_) | Match::Out(_) => true,

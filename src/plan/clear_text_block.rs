@@ -1,4 +1,4 @@
-//! What holds two networks apart that speak with one another only through a tunnel.
+//! The rules that block two networks from talking unencrypted, outside their tunnel.
 
 use ipnet::IpNet;
 
@@ -12,27 +12,28 @@ use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
 use crate::selector::{Network, Traffic};
 use crate::updown_env::Tunnel;
 
-/// Whether two networks can be held apart: nobody can be kept from what is his own.
+/// Whether two networks can be blocked from talking unencrypted: any two that differ.
 #[must_use]
 pub fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
     local != remote
 }
 
-/// Whether to block a tunnel's own networks guards nothing: the local one is a virtual address,
-/// which nobody sends from but the gateway while the tunnel is up. All that leaves without the
-/// tunnel has another source.
+/// Whether blocking a tunnel's own networks would have no effect: the local one is a virtual
+/// address, from which only the gateway sends, and only while the tunnel is up. Packets that leave
+/// without the tunnel have another source.
 #[must_use]
-pub fn guards_nothing(tunnel: &Tunnel) -> bool {
+pub fn block_has_no_effect(tunnel: &Tunnel) -> bool {
     let address = tunnel.local_client.first();
     let is_virtual = tunnel.local_client.is_host(address) && tunnel.source_addresses.contains(&address);
     is_virtual && !is_restrictive(&Match::Destination(tunnel.remote_client))
 }
 
-/// Decides what drops packets in clear between two networks, whether their tunnel is up or not.
+/// Decides the rules that drop unencrypted packets between two networks, whether their tunnel is up
+/// or not.
 ///
-/// What goes through a tunnel does not meet it: it is not in clear, or comes by a tunnel's device,
-/// which the blocks are told of. Where the near network is a part of the far one, as of 0.0.0.0/0,
-/// what stays in it does not go to the other side.
+/// Packets in a tunnel do not reach these rules: a policy matches them, or they use a tunnel's
+/// interface, which the chains before the blocks except. Where the local network is a part of the
+/// remote one, as of 0.0.0.0/0, packets that stay within it are not blocked.
 #[must_use]
 pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass: &[IpNet]) -> TunnelRules {
     let mut tunnel_rules = TunnelRules::new(Some(block_order(id, local, remote)), None);
@@ -56,9 +57,9 @@ pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass
                 Direction::Out => Match::NotDestination(*local),
             });
         }
-        let passing: Vec<_> = passing(path, local, bypass).collect();
+        let passing: Vec<_> = bypass_rules(path, local, bypass).collect();
         let target = Target::Drop;
-        // A chain of its own where something may pass: what returns from it is still asked about
+        // An own chain where some networks are bypassed: packets that return from it still meet the
         // other blocked pairs.
         match passing.is_empty() {
             true => {
@@ -78,14 +79,14 @@ pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass
     tunnel_rules
 }
 
-/// Where the rules of a blocked pair stand among those of others.
+/// The position of a blocked pair's rules among those of others.
 #[must_use]
 pub fn block_order(id: &TunnelId, local: &Network, remote: &Network) -> TunnelOrder {
     TunnelOrder::new(id, remote, local, &Traffic::Any)
 }
 
-/// What lets packets of these networks by, on the side that is not ours.
-fn passing(path: PacketPath, local: &Network, bypass: &[IpNet]) -> impl Iterator<Item = Rule> {
+/// The rules that let packets of bypassed remote networks return.
+fn bypass_rules(path: PacketPath, local: &Network, bypass: &[IpNet]) -> impl Iterator<Item = Rule> {
     let family = local.family();
     let networks = bypass.iter().map(|network| Network::Prefix(*network));
     let networks = networks.filter(move |network| network.family() == family);

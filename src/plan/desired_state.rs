@@ -1,4 +1,4 @@
-//! What each chain of ours should hold, all records taken together.
+//! The desired content of every chain, computed from all records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,23 +9,23 @@ use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{BuiltIn, Chain, ChainName, RestoreCommand, Rule, RulePosition, Table};
 
-/// What the tables should hold of ours.
+/// The desired chains of all tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredState {
-    /// Where they stand.
+    /// The jumps' position and the mark bit.
     pub(super) jump_config: JumpConfig,
-    /// Of a move to `place = "own"`: how many jumps without a match each built-in chain of the
-    /// filter table should keep, because they are the administrator's.
+    /// At a move to `place = "own"`: how many jumps without a match each built-in chain of the
+    /// filter table keeps, because they are the administrator's.
     pub(super) user_jumps: BTreeMap<BuiltIn, usize>,
     tables: BTreeMap<Table, BTreeMap<ChainName, DesiredChain>>,
 }
 
-/// What a chain should hold.
+/// The desired rules of a chain.
 ///
-/// Its own rules stand in one order; the jumps of a dispatcher and all rules of a bucket are among
-/// them, by [`super::TunnelOrder`]. What others put before or behind them stands in the order in
-/// which they came, which no record tells and nothing depends on: each is about another interface
-/// or peer. Only what one of them puts in keeps its order.
+/// Its own rules have one order; the jumps of a dispatcher and all rules of a bucket are among
+/// them, by [`super::TunnelOrder`]. The rules that other shared chains add before or after them are
+/// in order of installation, which no record contains. Nothing depends on that order: each rule is
+/// about another interface or peer. Only the rules of one such part keep their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredChain {
     /// Before its own rules, part by part.
@@ -36,7 +36,7 @@ pub struct DesiredChain {
     pub(super) tails: Vec<Vec<Rule>>,
 }
 
-/// Where a rule stands to the chain's own ones.
+/// The region of a chain: before its own rules, among them, or after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ChainRegion {
     /// Before them.
@@ -54,8 +54,7 @@ impl DesiredChain {
         heads.chain(&self.own).chain(self.tails.iter().flatten())
     }
 
-    /// For each of its rules, as [`WantedChain::rules`] counts them: where it stands to the chain's
-    /// own, and which part it belongs to.
+    /// The region and the part of each rule, in the order of [`DesiredChain::rules`].
     pub(super) fn positions(&self) -> Vec<(ChainRegion, usize)> {
         let heads = self.heads.iter().map(|part| (ChainRegion::Head, part));
         let own = std::iter::once((ChainRegion::Own, &self.own));
@@ -66,8 +65,8 @@ impl DesiredChain {
             .collect()
     }
 
-    /// What puts one of its rules in that is missing, when those before it stand; nothing, where
-    /// that depends on others.
+    /// The command that adds a missing rule, provided that the rules before it exist; `None` if its
+    /// position depends on other parts.
     pub(super) fn insertion(&self, name: &ChainName, rule: &Rule) -> Option<RestoreCommand> {
         let is_alone = |part: &Vec<Rule>| part[..] == [rule.clone()];
         if self.heads.iter().any(is_alone) {
@@ -134,13 +133,13 @@ impl DesiredState {
         desired
     }
 
-    /// The same where our own jumps make way for the administrator's, of which so many are there.
+    /// The same for a move to `place = "own"`, with the administrator's jumps.
     #[must_use]
     pub fn with_user_jumps(self, user_jumps: BTreeMap<BuiltIn, usize>) -> Self {
         Self { user_jumps, ..self }
     }
 
-    /// Adds what a part brings, but for the rules of these chains.
+    /// Adds a fragment, without the rules of the chains in `ordered`.
     fn add(&mut self, table: Table, fragment: &ChainFragment, ordered: &BTreeSet<ChainName>) {
         let placed_in = fragment.rules.iter().filter_map(|placed| match &placed.chain {
             Chain::Own(chain) => Some(chain),
@@ -178,7 +177,7 @@ impl DesiredState {
             .map(|(table, _)| *table)
     }
 
-    /// The chains that should stand in a table.
+    /// The desired chains of a table.
     pub fn chains(&self, table: Table) -> impl Iterator<Item = (&ChainName, &DesiredChain)> {
         self.tables.get(&table).into_iter().flatten()
     }
@@ -189,7 +188,7 @@ impl DesiredState {
         self.tables.get(&table).is_some_and(|chains| !chains.is_empty())
     }
 
-    /// A chain, if it should stand.
+    /// A chain, if it is desired.
     #[must_use]
     pub fn desired_chain(&self, table: Table, name: &ChainName) -> Option<&DesiredChain> {
         self.tables.get(&table)?.get(name)

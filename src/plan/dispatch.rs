@@ -1,4 +1,4 @@
-//! The parts of the chain tree that tunnels share. Each stands as long as a tunnel needs it.
+//! The parts of the chain tree that tunnels share. Each exists as long as a tunnel needs it.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
@@ -14,12 +14,12 @@ use super::packet_path::PacketPath;
 use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Rule, Table, short_hash};
 use crate::selector::{Interface, InterfaceWildcard, Network};
 
-/// How many bits shorter than a tunnel's network its block is: 6, so that a block holds at most 64
-/// networks of that size.
+/// How many bits shorter a bucket's prefix is than the tunnel's network: 6, so that a bucket covers
+/// 64 networks of that size.
 pub const BUCKET_BITS: u8 = 6;
 
-/// Which buckets of a path are asked first, whatever their networks. The order carries security:
-/// each is asked before the next.
+/// The precedence of a path's buckets, whatever their networks. The order matters for security: the
+/// buckets of each precedence come before those of the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precedence {
@@ -32,7 +32,7 @@ pub enum Precedence {
     /// All others.
     #[default]
     Open,
-    /// What drops the rest, when every tunnel has been asked.
+    /// Rules that drop the remaining packets, after every tunnel's.
     Rest,
 }
 
@@ -58,18 +58,18 @@ impl Precedence {
 /// What the record calls the folder of interfaces.
 pub const INTERFACES: &str = "device";
 
-/// A block: the tunnels of one path whose far networks lie close together.
+/// A bucket: the tunnels of one path whose remote networks have a common prefix.
 ///
-/// The order is that in which they are asked: by precedence, then longer prefixes first. Two
-/// prefixes of one length do not overlap.
+/// Buckets are ordered by precedence, then longer prefixes first. Two prefixes of one length do not
+/// overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DispatchBucket {
     /// The path.
     pub path: PacketPath,
-    /// When it is asked.
+    /// Its precedence.
     #[serde(default, skip_serializing_if = "Precedence::is_open")]
     pub precedence: Precedence,
-    /// What covers the far networks of all its tunnels.
+    /// The prefix that covers the remote networks of all its tunnels.
     pub network: IpNet,
 }
 
@@ -94,7 +94,7 @@ impl PartialOrd for DispatchBucket {
 }
 
 impl DispatchBucket {
-    /// The block of a far network.
+    /// The bucket of a remote network.
     #[must_use]
     pub fn for_remote(path: PacketPath, precedence: Precedence, remote: &Network) -> Self {
         Self {
@@ -142,8 +142,8 @@ impl DispatchBucket {
     }
 
     /// Its chain: `PLUTO-FI-10.2.0.0-18`, or with a hash where an IPv6 network would be too long. A
-    /// letter behind it says when it is asked. No two blocks share one: the readable form gives the
-    /// network back, and the hash has 75 bits.
+    /// suffix letter names the precedence. No two buckets share a name: the readable form is
+    /// unique, and the hash has 75 bits.
     #[must_use]
     pub fn chain_name(&self) -> ChainName {
         let tag = self.path.tag();
@@ -156,28 +156,27 @@ impl DispatchBucket {
     }
 }
 
-/// A shared part of the tree that some tunnels need by what is set for them, and some gateways by
-/// what is set for those.
+/// Shared chains that some tunnels or gateways need because of their settings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptionalChains {
-    /// What sorts forwarded packets in clear further, in the filter table.
+    /// The chain for forwarded unencrypted packets, in the filter table.
     #[serde(rename = "clear")]
     Unencrypted,
-    /// The chains by which packets in clear come to the gateway's own rules and to the networks
-    /// that are held apart. They know tunnels' devices, by which nothing comes in clear.
+    /// The chains through which unencrypted packets reach the gateway's own rules and the blocked
+    /// pairs. They except tunnels' interfaces, whose packets are encrypted.
     #[serde(rename = "apart")]
     ClearTextEntry,
     /// What keeps the addresses of packets that will leave by IPsec as they are.
     #[serde(rename = "exempt")]
     NatExempt,
-    /// The same for those that will leave by a tunnel's device.
+    /// The same for packets that will leave by a tunnel's interface.
     #[serde(rename = "exemptdevice")]
     NatExemptInterface(Interface),
-    /// What leads packets in clear to the tunnels that hide their sources.
+    /// The jump from nat's POSTROUTING for unencrypted packets, to the tunnels that source-NAT.
     #[serde(rename = "hiding")]
     SourceNat,
-    /// What leads packets in clear to these chains.
+    /// The jumps for unencrypted packets to the blocked pairs.
     #[serde(rename = "guards")]
     ClearTextBlocks,
     /// The chain that knows the peers whose ESP and AH is accepted.
@@ -188,19 +187,19 @@ pub enum OptionalChains {
     EspPeer(IpAddr),
 }
 
-/// One shared part of the tree. The order is that in which parts are put in.
+/// Shared chains: one part of the tree. The order is the order of installation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SharedChains {
-    /// A table's jumps in the built-in chains, and what every tunnel needs that has something in
-    /// the table.
+    /// A table's jumps in the built-in chains, and the chains that every tunnel with rules in the
+    /// table needs.
     Base(Table),
-    /// What tunnels with a device of their own need in the filter table.
+    /// The chains in the filter table for tunnels with their own interface.
     Interfaces,
-    /// A class of devices, `vti+`.
+    /// An interface wildcard, such as `vti+`.
     Wildcard(Table, InterfaceWildcard),
-    /// One device, in the filter table.
+    /// One interface, in the filter table.
     Interface(Interface),
-    /// One block.
+    /// One bucket.
     Bucket(DispatchBucket),
     /// What depends on the settings.
     Optional(OptionalChains),

@@ -1,4 +1,4 @@
-//! What of ours in the kernel is not as the record says.
+//! Drift: differences between the record and the kernel's rules.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -20,26 +20,26 @@ pub struct Drift {
 /// What can be otherwise than it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftKind {
-    /// An older version of this program has put all rules in, whose chains hang together otherwise.
+    /// An older version of this program installed the rules, in another layout.
     OlderLayout,
-    /// Nothing of ours stands, though so many chains should.
+    /// No chain of this program exists, though so many should.
     Nothing(usize),
-    /// A chain does not stand.
+    /// A chain is missing.
     NoChain(ChainName),
-    /// A chain stands that nothing on record needs.
+    /// A chain exists that no record needs.
     OrphanChain(ChainName),
-    /// A rule does not stand in its chain.
+    /// A rule is missing in its chain.
     NoRule(ChainName, Rule),
-    /// A rule stands in a chain of ours that we have not put there, or a second time.
+    /// A rule in a chain of this program that no record has, or a duplicate.
     UnexpectedRule(ChainName, String),
-    /// The rules of a chain stand in another order.
+    /// The rules of a chain are in another order.
     Order(ChainName),
-    /// A built-in chain does not lead to us.
+    /// A built-in chain has no jump to this program's chain.
     NoJump(BuiltIn),
-    /// It leads to us so many times.
+    /// A built-in chain has this number of jumps to this program's chain.
     Jumps(BuiltIn, usize),
-    /// Our jump stands in it at another place than it should: so many rules of others are on the
-    /// wrong side of it, of which this is the first.
+    /// The jump in a built-in chain is misplaced: so many other rules are on the wrong side of it,
+    /// of which this is the first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
     /// No rule of the administrator's leads there from anywhere, who wanted to put one in himself.
     NoUserJump(ChainName),
@@ -88,26 +88,27 @@ impl fmt::Display for Drift {
 }
 
 impl Drift {
-    /// Whether it can be mended without the administrator.
+    /// Whether `restore` can fix it without the administrator.
     #[must_use]
     pub fn is_repairable(&self) -> bool {
         !matches!(self.kind, DriftKind::NoUserJump(_))
     }
 }
 
-/// A rule of which the listing does not tell whether it stands; the kernel itself has to be asked.
+/// A rule that the listing does not clearly show or lack, so that the kernel has to be asked
+/// (`iptables -C`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleProbe {
     /// In which table.
     pub table: Table,
     /// In which chain.
     pub chain: ChainName,
-    /// Whether this stands there.
+    /// The rule to check.
     pub rule: Rule,
 }
 
-/// What has to be asked before the two can be compared: iptables rewrites what it is given, and
-/// another version of it may do so otherwise.
+/// The rules to check before the two can be compared: iptables rewrites its input, and another
+/// version of it may do so differently.
 #[must_use]
 pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProbe> {
     let mut questions = Vec::new();
@@ -130,21 +131,21 @@ pub fn rule_probes(desired: &DesiredState, saved: &IptablesSave) -> Vec<RuleProb
     questions
 }
 
-/// Compares what should stand with what a listing shows. `stands` are those of the [`rule_probes`]
-/// that the kernel has answered with yes.
+/// Compares the desired state with a listing. `confirmed` are those of the [`rule_probes`] that the
+/// kernel has confirmed.
 #[must_use]
-pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, stands: &[RuleProbe]) -> Vec<Drift> {
+pub fn detect_drift(desired: &DesiredState, saved: &IptablesSave, confirmed: &[RuleProbe]) -> Vec<Drift> {
     let nothing = SavedTable::default();
     let mut found = Vec::new();
     for table in Table::ALL {
         let listed = saved.table(table).unwrap_or(&nothing);
-        let kinds = table_drift(desired, table, listed, stands);
+        let kinds = table_drift(desired, table, listed, confirmed);
         found.extend(kinds.into_iter().map(|kind| Drift { table, kind }));
     }
     found
 }
 
-fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands: &[RuleProbe]) -> Vec<DriftKind> {
+fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, confirmed: &[RuleProbe]) -> Vec<DriftKind> {
     let mut kinds = Vec::new();
     let chains = desired.chains(table).count();
     if desired.needs_table(table) && listed.own_chains().next().is_none() {
@@ -161,7 +162,7 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, stands
     }
     for (name, chain) in desired.chains(table) {
         if listed.has_chain(name.as_str()) {
-            let answers: Vec<_> = stands
+            let answers: Vec<_> = confirmed
                 .iter()
                 .filter(|probe| probe.table == table && probe.chain == *name)
                 .map(|probe| &probe.rule)
@@ -200,14 +201,14 @@ fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired:
     Some(DriftKind::Misplaced(built_in, place, wrong.len(), first))
 }
 
-/// The jumps of ours that should make way for the administrator's.
+/// This program's jumps that a move to `place = "own"` deletes.
 fn leftover_jumps(desired: &DesiredState, built_in: BuiltIn, listed: &SavedTable) -> Option<DriftKind> {
     let kept = desired.user_jumps.get(&built_in)?;
     let found = listed.plain_jumps(built_in, &base_chain(built_in));
     (found > *kept).then_some(DriftKind::Jumps(built_in, found))
 }
 
-/// Of a jump that the administrator puts in nothing is known but where it leads.
+/// Of a jump that the administrator installs, only the target is known.
 fn user_jump_drift(built_in: BuiltIn, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
     let base_chain = base_chain(built_in);
     let is_led_to = listed.jumps_to_own_chains().any(|(_, _, target)| target == base_chain);
@@ -240,9 +241,9 @@ pub(super) struct MatchedRules<'s> {
 }
 
 impl<'s> MatchedRules<'s> {
-    /// Matches them. `stands` are rules that the kernel says stand in the chain, however they are
-    /// listed.
-    pub(super) fn new(chain: &DesiredChain, lines: &'s [SavedRule], stands: &[&Rule]) -> Self {
+    /// Matches lines to rules. `confirmed` are rules that the kernel has confirmed in the chain,
+    /// however it lists them.
+    pub(super) fn new(chain: &DesiredChain, lines: &'s [SavedRule], confirmed: &[&Rule]) -> Self {
         if lines.is_empty() {
             let missing = chain.rules().cloned().collect();
             return Self {
@@ -266,8 +267,8 @@ impl<'s> MatchedRules<'s> {
         }
         let mut missing = Vec::new();
         for (number, rule) in left {
-            let is_asked = stands.contains(&rule);
-            match is_asked.then(|| likeliest(rule, lines, &rules)).flatten() {
+            let is_asked = confirmed.contains(&rule);
+            match is_asked.then(|| most_similar_rule(rule, lines, &rules)).flatten() {
                 Some(at) => rules[at] = Some(number),
                 None => missing.push(rule.clone()),
             }
@@ -288,8 +289,8 @@ impl<'s> MatchedRules<'s> {
             .collect()
     }
 
-    /// Whether what should stand before the chain's own rules does, what should stand behind them
-    /// too, and each part in its order.
+    /// Whether the rules are in their regions: before the chain's own rules, among them, or after
+    /// them, and each part in its own order.
     pub(super) fn is_in_order(&self, chain: &DesiredChain) -> bool {
         let places = chain.positions();
         let mut farthest = ChainRegion::Head;
@@ -303,8 +304,8 @@ impl<'s> MatchedRules<'s> {
     }
 }
 
-/// Of the lines that are nobody's yet, the one that has most words in common with a rule.
-fn likeliest(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
+/// The unmatched line that has most words in common with a rule.
+fn most_similar_rule(rule: &Rule, lines: &[SavedRule], rules: &[Option<usize>]) -> Option<usize> {
     let text = rule.to_string();
     let words = normalize(&text);
     let common = |at: &usize| {

@@ -1,4 +1,4 @@
-//! The rules of a tunnel's own chains in the filter table: what of its packets passes.
+//! The rules of a tunnel's own chains in the filter table.
 
 use std::num::NonZeroU8;
 
@@ -11,12 +11,13 @@ use crate::selector::{Network, Protocol, Traffic};
 use crate::settings::{Allow, Policy, Service};
 use crate::updown_env::{LogGroup, Tunnel};
 
-/// What a tunnel's chain on a way does with its packets.
+/// The rules of a tunnel's chain on one path.
 ///
-/// The copies of libreswan's log group come first: they have everything that came so far, and what
-/// is accepted goes no further. Then the administrator's chain, which has the first word. What
-/// restricts ends with a DROP: what it does not allow must not come to rules that allow more, such
-/// as one for everything from a network that the peer has taken its addresses from.
+/// The order matters. The copies for libreswan's log group come first, so that they include packets
+/// that later rules accept. The administrator's chain comes next, and decides before this program.
+/// A restricted tunnel's chain ends with a DROP: packets that it does not allow must not reach
+/// rules that allow more, such as one that accepts everything from a network in which the peer has
+/// its address.
 pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
     let copies = nflog_rule(tunnel);
     let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
@@ -33,9 +34,10 @@ pub(super) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filt
 
 /// What the tunnel was made for, of packets in one direction.
 ///
-/// The narrowing holds inbound too: by its manual libreswan's protocol and port filter what goes
-/// out, and leave what comes in to the firewall. It holds for a translation as well: with the
-/// peer's address but of another kind a packet would fit no policy any more, and leave in clear.
+/// The protocol and port match applies inbound too: by its manual, libreswan's protocol and port
+/// filter outbound packets, and leave inbound ones to the firewall. It applies to translation as
+/// well: a translated packet of another protocol or port would match no policy, and leave
+/// unencrypted.
 pub(super) fn selector_matches(tunnel: &Tunnel, direction: Direction) -> Vec<Match> {
     let traffic = traffic_match(tunnel, direction, &tunnel.traffic);
     traffic
@@ -65,21 +67,21 @@ fn accept_all(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>)
         .collect()
 }
 
-/// Replies, and new connections to some services. A service is judged by the port that the peer
-/// asked for: a DNAT rule may have sent the packet to another one. For a service every packet of
-/// its kind passes, not only the first.
+/// Accepts replies, and connections to some services. A service is matched by the original
+/// destination port of the connection, because a DNAT rule may have changed the packet's. Every
+/// packet of such a connection is accepted, not only the first.
 fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>, services: &[Service]) -> Vec<Rule> {
     let direction = filter_path.path.direction();
     let mut rules = Vec::new();
-    for traffic in offered(tunnel, services) {
-        let kind = requested(tunnel, traffic, None);
+    for traffic in offered_traffic(tunnel, services) {
+        let kind = service_match(tunnel, traffic, None);
         rules.extend(log.new_connection(Some(kind.clone())));
         rules.push(Rule {
             matches: vec![kind],
             target: filter_path.path.accept_target_before_drop(),
         });
     }
-    let answers = answers(tunnel, services).into_iter();
+    let answers = reply_traffic(tunnel, services).into_iter();
     rules.extend(answers.map(|(traffic, state)| {
         Rule {
             matches: traffic_match(tunnel, direction, &traffic)
@@ -93,16 +95,17 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
     rules
 }
 
-/// What of services the tunnel was made for.
-fn offered(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
+/// The traffic of some services that is within the tunnel's selector.
+fn offered_traffic(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
     let offered = services.iter().flat_map(|service| service.traffic(tunnel.family()));
     offered
         .filter_map(|traffic| traffic.intersect(&tunnel.traffic, tunnel.family()))
         .collect()
 }
 
-/// That the peer asked for this. Without a network and without ports the packet itself tells.
-fn requested(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match {
+/// The match on traffic that the peer asked for: on the connection's original tuple, or on the
+/// packet itself where there is neither a network nor a port.
+fn service_match(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match {
     match (&traffic, network) {
         (Traffic::Ports { .. }, _) | (_, Some(_)) => Match::CtOrig(tunnel.family(), traffic, network),
         (Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_), None) => {
@@ -111,10 +114,11 @@ fn requested(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match
     }
 }
 
-/// What comes out of a restricted tunnel, was sent elsewhere, and is left to the administrator's
-/// rules: services that the peer asked for in our network, and what passes without being one. For a
-/// range of addresses, which conntrack cannot be asked for, no service is.
-pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
+/// The packets out of a restricted tunnel that PREROUTING has redirected and that are left to the
+/// administrator's rules: services that the peer asked for in the local network, and replies. Where
+/// the local network is a range of addresses, services are not among them, because conntrack cannot
+/// match a range.
+pub(super) fn unlisted_traffic(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
     let services = match allow {
         Allow::All | Allow::None => return Vec::new(),
         Allow::Replies => &[][..],
@@ -125,10 +129,10 @@ pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
         Network::Range(..) => None,
     };
     let offered = asked.into_iter().flat_map(|network| {
-        let offered = offered(tunnel, services).into_iter();
+        let offered = offered_traffic(tunnel, services).into_iter();
         offered.map(move |traffic| vec![Match::CtOrig(tunnel.family(), traffic, network)])
     });
-    let answers = answers(tunnel, services).into_iter();
+    let answers = reply_traffic(tunnel, services).into_iter();
     let answers = answers.map(|(traffic, state)| {
         let kind = traffic_match(tunnel, Direction::In, &traffic).into_iter();
         kind.chain([Match::CtState(state)]).collect()
@@ -138,20 +142,20 @@ pub(super) fn left(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
 
 /// What passes of connections that are no service's.
 ///
-/// Only what goes against their first packet: a connection that the peer opened before the tunnel
-/// was restricted must not continue. That covers ICMP errors about what our side has sent in
-/// connections of its own, since the kernel gives an error the direction of a reply to the packet
-/// inside (`nf_conntrack_inet_error`). Errors about our replies to a service go the other way;
-/// without them no path MTU is found. A connection that a helper expects may be opened by the peer
-/// (FTP in active mode): its status tells it from one that the peer opened unasked, in both
-/// directions and as long as it lasts.
-fn answers(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
+/// Only packets in reply direction: a connection that the peer opened before the tunnel was
+/// restricted must not continue. That covers ICMP errors about packets of connections that the
+/// local side opened, because the kernel gives an error the direction of a reply to the packet in
+/// it (`nf_conntrack_inet_error`). Errors about replies of a service have the other direction;
+/// without them path MTU discovery fails. The peer may open a connection that a helper expects (FTP
+/// in active mode): the status EXPECTED distinguishes it, in both directions and as long as it
+/// lasts.
+fn reply_traffic(tunnel: &Tunnel, services: &[Service]) -> Vec<(Traffic, CtState)> {
     let icmp = NonZeroU8::new(Protocol::icmp(tunnel.family())).map(|number| Traffic::Protocol(Protocol(number)));
     let errors = icmp.and_then(|icmp| icmp.intersect(&tunnel.traffic, tunnel.family()));
     let errors = errors.filter(|_| !services.is_empty());
-    let ours = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
+    let replies = [CtState::Reply, CtState::Expected].map(|state| (tunnel.traffic.clone(), state));
     let errors = errors.map(|icmp| (icmp, CtState::Related));
-    ours.into_iter().chain(errors).collect()
+    replies.into_iter().chain(errors).collect()
 }
 
 fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) -> Vec<Rule> {
@@ -168,9 +172,9 @@ fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) 
 
 /// A rule of a tunnel's in a chain that it shares with others, with the tunnel's short name.
 ///
-/// Tunnels between the same networks and with one reqid would otherwise have equal rules there.
-/// iptables deletes the first of several, and where that is another tunnel's, the rules that stay
-/// are in another order than they were made in.
+/// Otherwise, tunnels between the same networks with one reqid would have equal rules there.
+/// iptables deletes the first of several equal rules; if that is another tunnel's, the remaining
+/// rules are in another order than the record's.
 pub(super) fn named_rule(id: &TunnelId, matches: Vec<Match>, target: Target) -> Rule {
     let name = Comment::try_from(id.to_string()).ok().map(Match::Comment);
     Rule {
@@ -179,8 +183,7 @@ pub(super) fn named_rule(id: &TunnelId, matches: Vec<Match>, target: Target) -> 
     }
 }
 
-/// The rules that drop a tunnel's packets by which it is known, and log them where that is asked
-/// for.
+/// The rules that drop the packets with these matches, and log them if `log` says so.
 pub(super) fn log_and_drop(id: &TunnelId, policy: &Policy, matches: Vec<Match>) -> Vec<Rule> {
     let logged = PacketLogger { id, policy }.denied(matches.clone());
     logged
@@ -197,7 +200,7 @@ fn nflog_rule(tunnel: &Tunnel) -> Option<Rule> {
     Some(Rule::always(Target::Nflog(NflogTarget { group, prefix })))
 }
 
-/// What goes to the kernel's log.
+/// The packets that are logged.
 struct PacketLogger<'a> {
     id: &'a TunnelId,
     policy: &'a Policy,

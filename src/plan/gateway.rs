@@ -1,5 +1,5 @@
-//! The gateway's own rules, which `start` puts in: about packets in clear, to and from the gateway
-//! and through it.
+//! The gateway's own rules, which `start` installs: for unencrypted packets to and from the
+//! gateway, and forwarded ones.
 //!
 //! ```text
 //! PLUTO-CLEAR-IN ──▶ PLUTO-GATEWAY-IN    inner-only · bad ICMP · IKE, ESP, AH (▶ PLUTO-KNOWN-IN, PLUTO-E) · only-ipsec (▶ PLUTO-ONLY-IN) · ICMP
@@ -9,7 +9,7 @@
 //! PLUTO-FO ────────▶ PLUTO-ONLY-FROM     only-ipsec, for what arrived unencrypted and goes into a tunnel
 //! ```
 //!
-//! What comes out of a tunnel meets none of the others: there the tunnel's own rules decide.
+//! Packets out of a tunnel meet none of the other rules: the tunnel's own rules decide.
 
 use std::num::NonZeroU8;
 
@@ -29,8 +29,8 @@ use crate::netfilter::{
 use crate::selector::{Family, Icmp, InterfacePattern, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::settings::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 
-/// Decides what `start` puts in for packets of a family; nothing, if nothing is set that concerns
-/// them and nobody waits for our chains.
+/// Decides the rules that `start` installs for a family; `None` if no setting concerns it and no
+/// jump of the administrator's needs the chains.
 #[must_use]
 pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
     let part = GatewayRules { gateway, family };
@@ -44,7 +44,8 @@ pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
         for (chain, rules) in part.extra_chains(path) {
             tunnel_rules.add_chain(Table::Filter, &chain, rules);
         }
-        // Behind the tunnels: what comes by a tunnel's device is in clear, to this chain's eyes.
+        // After the tunnels, because this chain would take packets of a tunnel's interface for
+        // unencrypted.
         for (chain, rule) in path.entry_rules() {
             tunnel_rules.add_rule(Table::Filter, &chain, RulePosition::Tail, rule);
         }
@@ -93,7 +94,8 @@ pub fn gateway_key(gateway: &Gateway, family: Family, chain: &ChainName, rule: &
         ("through", Gateway { through, ..none() }),
         ("only-ipsec", Gateway { only_ipsec, ..none() }),
     ];
-    let brings = |gateway: &Gateway| gateway_rules(gateway, family).is_some_and(|rules| rules.holds(chain, rule));
+    let brings =
+        |gateway: &Gateway| gateway_rules(gateway, family).is_some_and(|rules| rules.contains_rule(chain, rule));
     alone
         .into_iter()
         .find(|(_, gateway)| brings(gateway))
@@ -120,13 +122,16 @@ impl GatewayPath {
         })
     }
 
-    /// The rules that lead there, each with the chain that it stands in.
+    /// The jumps to this path's chain, each with the chain that it is in.
     fn entry_rules(self) -> Vec<(ChainName, Rule)> {
         let last = Rule::always(Target::Jump(self.chain_name()));
         let here = |direction, built_in| {
-            let to_clear = Target::Jump(unencrypted_gateway_chain(direction));
+            let to_unencrypted = Target::Jump(unencrypted_gateway_chain(direction));
             vec![
-                (base_chain(built_in), Rule::when(Match::PolicyNone(direction), to_clear)),
+                (
+                    base_chain(built_in),
+                    Rule::when(Match::PolicyNone(direction), to_unencrypted),
+                ),
                 (unencrypted_gateway_chain(direction), last.clone()),
             ]
         };
@@ -144,7 +149,7 @@ impl GatewayPath {
         }
     }
 
-    /// Which way a packet goes, for whom it goes to or from us.
+    /// The direction of packets to or from the gateway itself; `None` for forwarded ones.
     fn direction(self) -> Option<Direction> {
         match self {
             Self::In => Some(Direction::In),
@@ -180,8 +185,8 @@ const USELESS_ICMP: [u8; 7] = [5, 9, 10, 15, 16, 17, 18];
 /// node and answers (RFC 4620).
 const USELESS_ICMPV6: [u8; 4] = [137, 138, 139, 140];
 
-/// Echo, and the errors without which connections hang: unreachable (its code 4 tells of the path
-/// MTU), time exceeded, parameter problem.
+/// Echo, and the errors without which connections hang: unreachable (code 4 reports the path MTU),
+/// time exceeded, parameter problem.
 const NEEDED_ICMP: [u8; 5] = [0, 8, 3, 11, 12];
 
 /// The same of ICMPv6 (RFC 4443), where packet too big is a type of its own.
@@ -195,18 +200,19 @@ struct GatewayRules<'a> {
 }
 
 impl GatewayRules<'_> {
-    /// The rules of a way, in the order in which they are asked.
+    /// The rules of a path, in order.
     ///
-    /// What is accepted only out of a tunnel comes first: nothing that follows accepts it, nor any
-    /// rule behind our jump, whatever the table of connections says. Useless ICMP goes before
-    /// anything can let it through. IKE and ESP must be decided before all else is refused to a
-    /// neighbour with whom only these are spoken; and ICMP is let in behind that, or such a
-    /// neighbour could be pinged in clear.
+    /// The order matters for security. The drops for traffic that is accepted only out of a tunnel
+    /// (`inner-only`) come first: no rule after them, and none after this program's jump, may
+    /// accept it, whatever its conntrack state. The drops of useless ICMP come before any rule that
+    /// could accept it. IKE and ESP are decided before all other traffic with an `only-ipsec`
+    /// neighbour is dropped. The ICMP accepts come after that, or such a neighbour could be pinged
+    /// unencrypted.
     fn rules(self, path: GatewayPath) -> Vec<Rule> {
         let mut rules = self.inner_only(path);
         let only_ipsec = self.only_ipsec(path);
         if let (Some(direction), false) = (path.direction(), rules.is_empty() && only_ipsec.is_empty()) {
-            // What the machine says to itself never was in a tunnel, and cannot be.
+            // Loopback packets never were in a tunnel, and cannot be.
             rules.insert(0, Rule::when(loopback_match(direction), Target::Return));
         }
         rules.extend(self.useless_icmp(path));
@@ -245,7 +251,7 @@ impl GatewayRules<'_> {
         let matches = kinds.map(|traffic| match path {
             GatewayPath::In => self.traffic_match(Direction::In, traffic),
             GatewayPath::Out => self.traffic_match(Direction::Out, traffic),
-            // To whichever side of us the service is.
+            // The destination port, whichever side the service is on.
             GatewayPath::Forward => self.traffic_match(Direction::In, traffic),
         });
         matches.map(|matched| Rule::when(matched, Target::Drop)).collect()
@@ -264,9 +270,9 @@ impl GatewayRules<'_> {
             .collect()
     }
 
-    /// To and from the gateway everything that is needed passes. Through it only errors about
-    /// connections that passed pass: whether the machines behind it may be pinged is for other
-    /// rules.
+    /// To and from the gateway, all needed ICMP is accepted. Of forwarded ICMP only errors about
+    /// existing connections are accepted: other rules decide whether hosts behind the gateway may
+    /// be pinged.
     fn needed_icmp(self, path: GatewayPath) -> Vec<Rule> {
         if self.gateway.icmp == IcmpFilter::Leave {
             return Vec::new();
@@ -336,8 +342,9 @@ impl GatewayRules<'_> {
         ))
     }
 
-    /// IPsec of other machines. Whoever answers from the ports of IKE is let through only on a
-    /// connection that was asked for, or every machine behind us could be reached from these ports.
+    /// Forwarded IPsec of other machines. Packets from the IKE ports are accepted only as replies
+    /// on an existing connection; otherwise every host behind the gateway could be reached from
+    /// these ports.
     fn ipsec_through(self) -> Vec<Rule> {
         let target = match &self.gateway.through {
             Through::Leave => return Vec::new(),
@@ -394,7 +401,7 @@ impl GatewayRules<'_> {
         ))
     }
 
-    /// Those with whom nothing but IPsec is spoken. IPsec of machines behind us has been decided by
+    /// The drops for `only-ipsec` neighbours. IPsec of hosts behind the gateway has been decided by
     /// then.
     fn only_ipsec(self, path: GatewayPath) -> Vec<Rule> {
         let scopes = self.gateway.only_ipsec.iter();
@@ -413,14 +420,14 @@ impl GatewayRules<'_> {
                 .map(|direction| rule_with_match(scope_match(scope, *direction), target.clone()))
         });
         let rules: Vec<_> = rules.collect();
-        // What other rules may let through is IPsec, too.
+        // IPsec that is left to other rules is exempt too.
         let undecided = path == GatewayPath::Forward && self.gateway.through == Through::Leave && !rules.is_empty();
         let passed = if undecided { self.pass_ipsec() } else { Vec::new() };
         passed.into_iter().chain(rules).collect()
     }
 
-    /// Leaves IPsec of machines behind us to other rules, before everything else from or to a
-    /// neighbour is dropped.
+    /// Leaves IPsec of hosts behind the gateway to other rules, before everything else from or to
+    /// an `only-ipsec` neighbour is dropped.
     fn pass_ipsec(self) -> Vec<Rule> {
         let left = Gateway {
             through: Through::Deny,
@@ -437,12 +444,12 @@ impl GatewayRules<'_> {
         rules
     }
 
-    /// Drops what arrived unencrypted from such a neighbour and goes into a tunnel, and what came
-    /// out of a tunnel and would go on to such a neighbour unencrypted.
+    /// Drops packets that arrived unencrypted from such a neighbour and go into a tunnel, and
+    /// packets that came out of a tunnel and would leave unencrypted to such a neighbour.
     ///
-    /// At the head of the tunnels' dispatchers: behind them every tunnel's ACCEPT, and every chain
-    /// of the administrator's, would come first. IPsec of other machines is not unencrypted;
-    /// whether it passes is for the tunnel to decide. Interfaces of tunnels are exempt, as
+    /// At the head of the tunnels' dispatchers: otherwise every tunnel's ACCEPT, and every
+    /// administrator's chain, would come first. IPsec of other machines is not unencrypted; the
+    /// tunnel decides about it. Interfaces of tunnels are exempt, as
     /// `OptionalChains::ClearTextEntry` lists them in these chains: a pattern such as `+` covers
     /// them too.
     fn only_beside_tunnels(self, tunnel_rules: &mut TunnelRules) {
@@ -465,8 +472,8 @@ impl GatewayRules<'_> {
         tunnel_rules.optional.insert(OptionalChains::ClearTextEntry);
     }
 
-    /// What is spoken with them all the same. IKE and ESP come here only where they are left to
-    /// other rules.
+    /// The traffic that is allowed with `only-ipsec` neighbours all the same. IKE and ESP reach
+    /// this chain only where they are left to other rules.
     fn ipsec_only_rules(self, direction: Direction) -> Option<(ChainName, Vec<Rule>)> {
         let mut scopes = self.gateway.only_ipsec.iter();
         scopes.find(|scope| self.is_in_family(scope))?;

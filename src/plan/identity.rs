@@ -13,11 +13,11 @@ use crate::updown_env::{ConnectionName, PeerText, SaMatch, Scope, Tunnel, UpCoun
 /// How much of the connection's name a short name shows, in bytes.
 const SLUG: usize = 10;
 
-/// How many characters of five bits tell short names with one slug apart.
+/// The number of characters, of five bits each, in the hash of a tunnel's id.
 const HASH: usize = 8;
 
-/// How many such characters tell apart what is on record besides tunnels. As many as fit: nothing
-/// is tried here if two meet.
+/// The number of such characters in the id of a record that is no tunnel. As many as fit, because a
+/// collision is not resolved here.
 const LONG_HASH: usize = 12;
 
 /// How many short names are tried for one tunnel before it is refused. A peer that can choose its
@@ -33,10 +33,10 @@ const ATTEMPTS: u8 = 4;
 pub struct TunnelKey {
     /// The connection; instances of a road warrior's connection share it.
     pub connection: ConnectionName,
-    /// What is behind us.
+    /// The local network.
     #[serde(rename = "my_client")]
     pub local_client: Network,
-    /// What is behind the peer.
+    /// The remote network.
     #[serde(rename = "peer_client")]
     pub remote_client: Network,
     /// What may flow.
@@ -97,17 +97,17 @@ impl TunnelKey {
     }
 }
 
-/// By what the kernel knows a tunnel's packets besides their addresses. Not whether it is ESP or
-/// AH: one that does not say which takes both.
-fn attached(tunnel: &Tunnel) -> String {
+/// The interface or reqid by which the kernel matches a tunnel's packets besides their addresses.
+/// Not ESP or AH: a tunnel that does not say which matches both.
+fn sa_match_key(tunnel: &Tunnel) -> String {
     match &tunnel.sa_match {
         SaMatch::Interface(interface) => format!("by {interface}"),
         SaMatch::Policy { reqid, protocol: _ } => format!("{reqid:?}"),
     }
 }
 
-/// Whether the kernel cannot tell the packets of two tunnels apart: equal selectors, and one reqid
-/// or interface.
+/// Whether the kernel cannot distinguish the packets of two tunnels: equal selectors, and the same
+/// reqid or interface.
 #[must_use]
 pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
     let known_by = |tunnel: &Tunnel| {
@@ -115,7 +115,7 @@ pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
             tunnel.local_client,
             tunnel.remote_client,
             tunnel.traffic.clone(),
-            attached(tunnel),
+            sa_match_key(tunnel),
         )
     };
     known_by(one) == known_by(other)
@@ -124,10 +124,10 @@ pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
 /// Whether an end of a tunnel is the address of the IKE association there: a road warrior without a
 /// virtual address, or two hosts.
 ///
-/// Then charon changes the selector when MOBIKE moves that address, since 5.9.6 the reqid too, and
-/// calls nobody (`child_sa.c`, `update_sas`).
+/// Then charon changes the selector when MOBIKE changes that address, since 5.9.6 the reqid too,
+/// without a call of the hook (`child_sa.c`, `update_sas`).
 #[must_use]
-pub fn moves(tunnel: &Tunnel) -> bool {
+pub fn can_move(tunnel: &Tunnel) -> bool {
     local_moves(tunnel) || remote_moves(tunnel)
 }
 
@@ -148,24 +148,24 @@ fn remote_moves(tunnel: &Tunnel) -> bool {
 pub fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
     let local = tunnel.local_client == now.local_client || (local_moves(tunnel) && local_moves(now));
     let remote = tunnel.remote_client == now.remote_client || (remote_moves(tunnel) && remote_moves(now));
-    moves(tunnel) && local && remote && (&tunnel.connection, &tunnel.traffic) == (&now.connection, &now.traffic)
+    can_move(tunnel) && local && remote && (&tunnel.connection, &tunnel.traffic) == (&now.connection, &now.traffic)
 }
 
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of
-/// `A-Za-z0-9._-`. It is the middle of its chains' names and the name of its file. What is on
-/// record besides tunnels has a name of the same form that begins with `_`.
+/// `A-Za-z0-9._-`. It is the middle of its chains' names and the name of its file. Records that are
+/// no tunnels have an id of the same form that begins with `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TunnelId(String);
 
 impl TunnelId {
-    /// The name of what is on record for the gateway itself. No tunnel's begins so.
+    /// The id of the record of the gateway's own rules. No tunnel's id begins with `_`.
     #[must_use]
     pub fn for_gateway() -> Self {
         Self("_gateway".to_owned())
     }
 
-    /// The name of what holds two networks apart.
+    /// The id of a blocked pair.
     #[must_use]
     pub fn for_clear_text_block(local: &Network, remote: &Network) -> Self {
         Self(format!(
@@ -174,23 +174,24 @@ impl TunnelId {
         ))
     }
 
-    /// The name of what lets in ESP for a tunnel whose packets are of the other family.
+    /// The id of the record that accepts ESP for a tunnel whose inner packets are of the other
+    /// family.
     #[must_use]
     pub fn for_esp_peer(tunnel: &Self) -> Self {
         Self(format!("_outer-{}", short_hash(&tunnel.0, LONG_HASH)))
     }
 
-    /// The name that tunnels share which the kernel cannot tell apart. Only a hash: whether two are
-    /// alike is for [`are_alike`].
+    /// The id that tunnels share if the kernel cannot distinguish them. Only a hash: [`are_alike`]
+    /// decides whether two are alike.
     #[must_use]
     pub fn alike(tunnel: &Tunnel) -> Self {
-        let (local, remote, attached) = (tunnel.local_client, tunnel.remote_client, attached(tunnel));
+        let (local, remote, attached) = (tunnel.local_client, tunnel.remote_client, sa_match_key(tunnel));
         let text = format!("{local} {remote} {} {attached}", tunnel.traffic);
         Self(format!("_alike-{}", short_hash(&text, LONG_HASH)))
     }
 
-    /// The name that the tunnels of a connection share which somebody with this identity and user
-    /// name has opened. Only a hash.
+    /// The id that the tunnels of a connection share if a peer with this identity and user name has
+    /// opened them. Only a hash.
     #[must_use]
     pub fn for_opener(connection: &ConnectionName, remote_id: &PeerText, user: Option<&PeerText>) -> Self {
         let text = format!("{connection} {remote_id} {user:?}");

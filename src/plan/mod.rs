@@ -3,9 +3,9 @@
 //!
 //! # The chains
 //!
-//! Four paths lead through a gateway's filter table, and each has a dispatcher of its own
-//! ([`PacketPath`]); two more lead through its nat table, which has chains of ours only while a
-//! tunnel needs them:
+//! Four paths lead through a gateway's filter table, and each has its own dispatcher
+//! ([`PacketPath`]). Two more lead through its nat table, which has chains of this program only
+//! while a tunnel needs them:
 //!
 //! | path | packets | comes from | sorted by |
 //! |---|---|---|---|
@@ -25,15 +25,15 @@
 //!
 //! An unencrypted packet fails two tests and returns. A dispatch bucket holds the tunnels of at
 //! most 64 networks, so that neither a packet nor a change meets a chain that grows with the number
-//! of tunnels. Packets that no rule of ours decides return to the built-in chain, where the
-//! administrator's rules decide. Our chains drop only what a setting forbids: the traffic that
-//! `allow` and `host-access` do not name, unencrypted traffic by `when-down = "block"`, and what
-//! `[gateway]` refuses.
+//! of tunnels. Packets that no rule of this program decides return to the built-in chain, where the
+//! administrator's rules decide. This program's chains drop only packets that a setting forbids:
+//! the traffic that `allow` and `host-access` do not name, unencrypted traffic by `when-down =
+//! "block"`, and what `[gateway]` refuses.
 //!
 //! A packet that comes out of one tunnel and goes into another passes only if both allow it. That
-//! is why a tunnel's `FI` chain does not accept but sends on to `PLUTO-ONWARD`, and why the way
-//! into `PLUTO-FI` is a goto: what the first tunnel does not allow never reaches the second one's
-//! rules.
+//! is why a tunnel's `FI` chain does not accept, but jumps to `PLUTO-ONWARD`, and why the jump to
+//! `PLUTO-FI` is a goto: packets that the inbound tunnel does not allow never reach the outbound
+//! tunnel's rules.
 
 mod base_chains;
 mod chain_fragment;
@@ -61,12 +61,12 @@ pub use base_chains::{JumpConfig, base_chain};
 pub use chain_fragment::ChainFragment;
 pub use change::{RulesetChange, transition};
 pub use check::{PlanFault, plan_faults};
-pub use clear_text_block::{block_order, can_block_clear_text, clear_text_block, guards_nothing};
+pub use clear_text_block::{block_has_no_effect, block_order, can_block_clear_text, clear_text_block};
 pub use desired_state::{DesiredChain, DesiredState};
 pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
 pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
 pub use gateway::{gateway_key, gateway_rules};
-pub use identity::{TunnelId, TunnelKey, are_alike, may_have_become, moves};
+pub use identity::{TunnelId, TunnelKey, are_alike, can_move, may_have_become};
 pub use nat::kept_sources;
 pub use ordered_change::Around;
 pub use packet_path::PacketPath;

@@ -1,4 +1,4 @@
-//! What becomes of the addresses of a tunnel's packets.
+//! The nat rules of a tunnel.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use crate::selector::{Family, Interface, Network};
 use crate::settings::{Allow, Nat};
 use crate::updown_env::{SaMatch, Tunnel};
 
-/// Decides what becomes of them.
+/// Adds the nat rules of a tunnel.
 pub(super) fn add_nat(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -29,7 +29,7 @@ pub(super) fn add_nat(
     let hides = context.policy.allow != Allow::None && tunnel.translation.is_none();
     match context.policy.nat {
         Nat::Exempt => exempt_from_nat(tunnel_rules, exit_interface),
-        // Nothing goes into a tunnel that allows nothing. And where libreswan translates itself,
+        // No packet goes into a tunnel that allows nothing. And where libreswan itself translates,
         // both ends are single addresses.
         Nat::Masquerade | Nat::Address(_) if !hides => exempt_from_nat(tunnel_rules, exit_interface),
         Nat::Leave => match context.nat_exemption {
@@ -62,8 +62,8 @@ fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Inter
         .extend(exit_interface.cloned().map(OptionalChains::NatExemptInterface));
 }
 
-/// Sends the tunnel's packets back to the other rules, at the head, before what exempts those of
-/// others.
+/// Returns the tunnel's packets to the other rules, at the head, before the rules that exempt other
+/// tunnels' packets.
 fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Option<&Interface>) {
     let rule = Rule {
         matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.local_client), exit_interface),
@@ -85,8 +85,9 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
         .ok_or(PolicyError::NoLocalAddress { local })
 }
 
-/// Hides the machines behind us: what they send to the far network leaves from this address, and so
-/// goes into the tunnel whatever address they have; and what answers them comes back to them.
+/// Source-NATs the hosts behind the gateway: their packets to the remote network leave from this
+/// address, and so match the tunnel's policy whatever their own address is; and replies are
+/// accepted.
 ///
 /// New connections that they begin are for other rules to forward, where their own addresses are
 /// not in the tunnel: whoever can send to the gateway could use the tunnel otherwise.
@@ -100,13 +101,13 @@ fn add_source_nat(
 ) {
     exempt_from_nat(tunnel_rules, exit_interface);
     tunnel_rules.optional.insert(OptionalChains::SourceNat);
-    // What the selectors do not take would leave unencrypted, with a source that nobody outside
-    // knows.
+    // Packets outside the tunnel's protocol and port would leave unencrypted, with a source that is
+    // unknown outside. So the match includes them.
     let snat = Rule {
         matches: filter_rules::selector_matches(tunnel, Direction::Out),
         target: Target::Snat(address),
     };
-    let kept = bypassed(tunnel, context).into_iter();
+    let kept = bypassed_networks(tunnel, context).into_iter();
     let kept = kept.map(|network| Rule::when(Match::Destination(Network::Prefix(network)), Target::Return));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::NatOut,
@@ -119,19 +120,19 @@ fn add_source_nat(
     accept_replies(tunnel_rules, tunnel, id, exit_interface, address);
 }
 
-/// The networks in the far one to which packets keep their source: those that are set, or else
-/// those that the gateway is connected to. What goes from one LAN to another, or from outside to a
-/// machine that is published, must not be pulled into the tunnel because the far network is
-/// everything.
+/// The networks within the remote one to which packets keep their source: those that are set
+/// (`bypass`), or else those that the gateway is connected to. Packets from one LAN to another, or
+/// from outside to a published host, must not be pulled into the tunnel because the remote network
+/// is 0.0.0.0/0.
 ///
-/// Not one that is the far network, or covers it: the tunnel leads there, and without a source of
-/// its own nothing would go into it.
-fn bypassed(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet> {
-    let far = tunnel.remote_client;
+/// Not a network that equals or covers the remote one: the tunnel leads there, and without source
+/// NAT no packet would match its policy.
+fn bypassed_networks(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet> {
+    let remote = tunnel.remote_client;
     let networks = context.policy.bypass.as_deref().unwrap_or(context.connected);
     let is_inside = |network: &IpNet| {
         let network = Network::Prefix(*network);
-        network.family() == far.family() && network != far && far.covers(&network)
+        network.family() == remote.family() && network != remote && remote.covers(&network)
     };
     networks.iter().copied().filter(is_inside).collect()
 }
@@ -150,33 +151,32 @@ pub fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
     kept.collect()
 }
 
-/// By what a packet is known whose source is to be hidden: its own address is in the tunnel
-/// already, or it is in clear on its way to the far network.
+/// The alternative matches on packets to source-NAT: the packet already matches the tunnel's
+/// policy, or it is unencrypted and goes to the remote network.
 fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Vec<Vec<Match>> {
     let with_foreign = |local: Option<Network>| {
         let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, local, exit_interface);
         let last = matches.len().saturating_sub(1);
-        // Device matches come before those with a name, as iptables shows them.
+        // Interface matches come before those of extensions, as iptables lists them.
         match exit_interface {
             Some(_) => matches.push(Match::SrcNotLocal),
             None => matches.insert(last, Match::SrcNotLocal),
         }
         matches
     };
-    let in_clear = std::iter::once(PacketPath::NatOut.remote_match(tunnel.remote_client)).filter(is_restrictive);
-    let in_clear = in_clear
+    let unencrypted = std::iter::once(PacketPath::NatOut.remote_match(tunnel.remote_client)).filter(is_restrictive);
+    let unencrypted = unencrypted
         .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
         .collect();
     match exit_interface {
-        // The route alone leads into a device, whatever the source is.
+        // With an interface, the route alone decides, whatever the source is.
         Some(_) => vec![with_foreign(None)],
-        None => vec![with_foreign(Some(tunnel.local_client)), in_clear],
+        None => vec![with_foreign(Some(tunnel.local_client)), unencrypted],
     }
 }
 
-/// Lets in what answers a hidden machine. Its address has been put back before FORWARD, so that it
-/// does not look like this tunnel's; the table of connections knows which address it was hidden
-/// behind.
+/// Accepts replies to a source-NATed host. Its address is restored before FORWARD, so the tunnel's
+/// selector does not match; conntrack knows the address that it was translated to.
 fn accept_replies(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -185,11 +185,11 @@ fn accept_replies(
     address: IpAddr,
 ) {
     let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit_interface);
-    let behind = match tunnel.sa_match {
+    let position = match tunnel.sa_match {
         SaMatch::Interface(_) => matches.len(),
         SaMatch::Policy { .. } => matches.len().saturating_sub(1),
     };
-    matches.insert(behind, Match::CtReplDst(address));
+    matches.insert(position, Match::CtReplDst(address));
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
         precedence: Precedence::Open,

@@ -1,5 +1,4 @@
-//! Where a change puts rules in the chains in which the order of tunnels counts: dispatchers and
-//! buckets.
+//! The part of a change in chains in which the order of tunnels matters: dispatchers and buckets.
 //!
 //! A rule at the head or the tail of its chain costs nothing. For one in the middle iptables-nft
 //! reads the chain first: a bucket, or a dispatcher, which has a rule for each bucket. The position
@@ -20,12 +19,12 @@ use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, RulePosition, Tab
 pub struct Around {
     /// Their rules in the buckets that the change concerns.
     pub members: BTreeMap<DispatchBucket, Vec<BucketMember>>,
-    /// The buckets that stand in the paths where the change makes one, and one of each path that
-    /// it has nothing in.
+    /// The existing buckets in the paths where the change makes one, and one of each path that the
+    /// change does not concern.
     pub buckets: BTreeSet<DispatchBucket>,
-    /// What may stand before those: shared parts, and the gateway's rules.
+    /// What may precede those: shared chains, and the gateway's rules.
     pub parts: BTreeSet<SharedChains>,
-    /// See there.
+    /// The gateway's rules.
     pub gateway: Option<TunnelRules>,
     /// The paths with so many buckets that reading their dispatchers would make a call slower.
     pub long: BTreeSet<PacketPath>,
@@ -35,27 +34,27 @@ pub struct Around {
 pub(super) struct OrderedChange<'a> {
     change: &'a RulesetChange,
     table: Table,
-    /// The shared parts that the change knows of before it is made, and when it is.
+    /// The shared chains of the records concerned, before and after the change.
     before: &'a BTreeSet<SharedChains>,
     after: &'a BTreeSet<SharedChains>,
-    /// The buckets that come.
+    /// The buckets that are made.
     fresh: BTreeSet<DispatchBucket>,
-    /// The buckets that go.
+    /// The buckets that are removed.
     dying: BTreeSet<DispatchBucket>,
 }
 
-/// What stands in such a chain, from its head to its tail.
+/// The content of such a chain, from its head to its tail.
 #[derive(Debug)]
 enum Slot {
-    /// So many rules that stand there already.
-    Standing(usize),
-    /// A rule that comes.
+    /// This number of rules that are installed.
+    Installed(usize),
+    /// A rule to add.
     Coming(Rule),
 }
 
-/// What stands behind these.
+/// What follows these slots in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Behind {
+enum AfterSlots {
     Nothing,
     Rules,
 }
@@ -80,12 +79,12 @@ impl<'a> OrderedChange<'a> {
         }
     }
 
-    /// The chains of the buckets concerned, whose rules only this puts in.
+    /// The chains of the buckets concerned: their rules are added only here.
     pub(super) fn chains(&self) -> BTreeSet<ChainName> {
         self.buckets().map(|bucket| bucket.chain_name()).collect()
     }
 
-    /// Takes out the jumps to buckets that go, from dispatchers that stay.
+    /// Deletes the jumps to removed buckets from dispatchers that stay.
     pub(super) fn removals(&self, dying: &BTreeSet<&ChainName>) -> Vec<RestoreCommand> {
         let jumps = self
             .dying
@@ -97,24 +96,25 @@ impl<'a> OrderedChange<'a> {
             .collect()
     }
 
-    /// Puts in what comes, when all else is put in: first the rules of buckets, then the jumps to
-    /// new ones.
+    /// Adds the rules of buckets, then the jumps to new buckets, after everything else has been
+    /// added.
     pub(super) fn additions(&self) -> Vec<RestoreCommand> {
         let mut commands = Vec::new();
         for bucket in self.buckets() {
             commands.extend(place_rules(
                 &bucket.chain_name(),
                 self.bucket_slots(&bucket),
-                Behind::Nothing,
+                AfterSlots::Nothing,
             ));
         }
         for path in self.fresh.iter().map(|bucket| bucket.path).collect::<BTreeSet<_>>() {
-            // What no tunnel has allowed to the gateway is refused behind all of them.
-            let behind = match path == PacketPath::Input {
-                true => Behind::Rules,
-                false => Behind::Nothing,
+            // After all buckets is the jump to PLUTO-RI, which refuses packets that no tunnel has
+            // allowed to the gateway.
+            let after = match path == PacketPath::Input {
+                true => AfterSlots::Rules,
+                false => AfterSlots::Nothing,
             };
-            commands.extend(place_rules(&path.dispatcher(), self.dispatcher_slots(path), behind));
+            commands.extend(place_rules(&path.dispatcher(), self.dispatcher_slots(path), after));
         }
         commands
     }
@@ -126,13 +126,13 @@ impl<'a> OrderedChange<'a> {
     fn bucket_slots(&self, bucket: &DispatchBucket) -> Vec<Slot> {
         let mut members = BTreeMap::new();
         for member in self.change.around.members.get(bucket).into_iter().flatten() {
-            let [heads, tails] = [member.heads, member.tails].map(|rules| vec![Slot::Standing(rules)]);
+            let [heads, tails] = [member.heads, member.tails].map(|rules| vec![Slot::Installed(rules)]);
             members.insert(&member.order, (heads, tails));
         }
         let added = self.change.added.iter().filter(|rules| rules.buckets.contains(bucket));
         for (tunnel_rules, order) in added.filter_map(|rules| Some((rules, rules.order.as_ref()?))) {
             let slots = |rules: Vec<&Rule>| match self.is_untouched(tunnel_rules) {
-                true => vec![Slot::Standing(rules.len())],
+                true => vec![Slot::Installed(rules.len())],
                 false => rules.into_iter().cloned().map(Slot::Coming).collect(),
             };
             let [heads, tails] = tunnel_rules.in_bucket(bucket).map(slots);
@@ -142,7 +142,8 @@ impl<'a> OrderedChange<'a> {
         heads.into_iter().chain(tails).flatten().collect()
     }
 
-    /// Whether what comes has stood in this table as it is. The change leaves it alone then.
+    /// Whether an added record has the same rules in this table as before. The change leaves them
+    /// alone then.
     fn is_untouched(&self, tunnel_rules: &TunnelRules) -> bool {
         let fragment = tunnel_rules.fragment(self.table);
         let mut removed = self.change.removed.iter();
@@ -151,13 +152,13 @@ impl<'a> OrderedChange<'a> {
 
     fn dispatcher_slots(&self, path: PacketPath) -> Vec<Slot> {
         let stays = |bucket: &DispatchBucket| bucket.path == path && !self.dying.contains(bucket);
-        let standing = self.change.around.buckets.iter().copied();
-        let buckets: BTreeSet<_> = standing.chain(self.all_buckets()).filter(stays).collect();
+        let installed = self.change.around.buckets.iter().copied();
+        let buckets: BTreeSet<_> = installed.chain(self.all_buckets()).filter(stays).collect();
         let jumps = buckets.iter().map(|bucket| match self.fresh.contains(bucket) {
             true => Slot::Coming(bucket.jump()),
-            false => Slot::Standing(1),
+            false => Slot::Installed(1),
         });
-        std::iter::once(Slot::Standing(self.before_buckets(path)))
+        std::iter::once(Slot::Installed(self.before_buckets(path)))
             .chain(jumps)
             .collect()
     }
@@ -166,12 +167,12 @@ impl<'a> OrderedChange<'a> {
         self.after.iter().filter_map(SharedChains::as_bucket)
     }
 
-    /// How many rules stand before the buckets of a path when the change is made.
+    /// The number of rules before the buckets of a path, after the change.
     fn before_buckets(&self, path: PacketPath) -> usize {
         let chain = Chain::Own(path.dispatcher());
         let around = &self.change.around;
-        let standing = around.parts.iter().filter(|part| !self.before.contains(part));
-        let parts: Vec<_> = (standing.collect::<BTreeSet<_>>())
+        let installed = around.parts.iter().filter(|part| !self.before.contains(part));
+        let parts: Vec<_> = (installed.collect::<BTreeSet<_>>())
             .union(&self.after.iter().collect())
             .map(|part| part.fragment(self.change.jump_config))
             .collect();
@@ -184,28 +185,28 @@ impl<'a> OrderedChange<'a> {
     }
 }
 
-/// Puts the rules that come among those that stand. Those before all others go to the head, one
-/// before the other; those behind all to the tail.
-fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, behind: Behind) -> Vec<RestoreCommand> {
-    slots.retain(|slot| !matches!(slot, Slot::Standing(0)));
-    let is_standing = |slot: &Slot| matches!(slot, Slot::Standing(_));
-    let last = slots.iter().rposition(is_standing);
-    let first = match (slots.iter().position(is_standing), behind) {
+/// Adds new rules among those installed. New rules before all others are inserted at the head, last
+/// one first; those after all others are appended.
+fn place_rules(chain: &ChainName, mut slots: Vec<Slot>, after: AfterSlots) -> Vec<RestoreCommand> {
+    slots.retain(|slot| !matches!(slot, Slot::Installed(0)));
+    let is_installed = |slot: &Slot| matches!(slot, Slot::Installed(_));
+    let last = slots.iter().rposition(is_installed);
+    let first = match (slots.iter().position(is_installed), after) {
         (Some(first), _) => first,
-        (None, Behind::Rules) => slots.len(),
-        (None, Behind::Nothing) => 0,
+        (None, AfterSlots::Rules) => slots.len(),
+        (None, AfterSlots::Nothing) => 0,
     };
     let (mut leading, mut commands, mut number) = (Vec::new(), Vec::new(), 0);
     for (index, slot) in slots.into_iter().enumerate() {
         let rule = match slot {
-            Slot::Standing(rules) => {
+            Slot::Installed(rules) => {
                 number += rules;
                 continue;
             }
             Slot::Coming(rule) => rule,
         };
         number += 1;
-        let is_last = last.is_none_or(|last| last < index) && behind == Behind::Nothing;
+        let is_last = last.is_none_or(|last| last < index) && after == AfterSlots::Nothing;
         match is_last {
             _ if index < first => leading.push(RestoreCommand::Insert(chain.into(), rule)),
             true => commands.push(RestoreCommand::Append(chain.into(), rule)),
@@ -225,13 +226,13 @@ mod tests {
     }
 
     /// What a chain of five rules holds after these commands.
-    fn placed(slots: Vec<Slot>, standing: usize, behind: Behind) -> Vec<String> {
+    fn placed(slots: Vec<Slot>, installed: usize, after: AfterSlots) -> Vec<String> {
         let chain: ChainName = "PLUTO-x".parse().unwrap();
-        let mut rules = vec!["old".to_owned(); standing];
-        if behind == Behind::Rules {
+        let mut rules = vec!["old".to_owned(); installed];
+        if after == AfterSlots::Rules {
             rules.push("behind".to_owned());
         }
-        for command in place_rules(&chain, slots, behind) {
+        for command in place_rules(&chain, slots, after) {
             match command {
                 RestoreCommand::Insert(_, rule) => rules.insert(0, rule.to_string()),
                 RestoreCommand::InsertAt(_, number, rule) => rules.insert(number - 1, rule.to_string()),
@@ -252,26 +253,26 @@ mod tests {
     fn each_rule_comes_to_its_place_among_those_that_stand() {
         let slots = || {
             vec![
-                Slot::Standing(0),
+                Slot::Installed(0),
                 coming("a"),
                 coming("b"),
-                Slot::Standing(2),
+                Slot::Installed(2),
                 coming("c"),
                 coming("d"),
-                Slot::Standing(1),
+                Slot::Installed(1),
                 coming("e"),
                 coming("f"),
             ]
         };
         let all = ["a", "b", "old", "old", "c", "d", "old", "e", "f"];
-        assert_eq!(placed(slots(), 3, Behind::Nothing), all);
-        assert_eq!(placed(slots(), 3, Behind::Rules), [&all[..], &["behind"]].concat());
+        assert_eq!(placed(slots(), 3, AfterSlots::Nothing), all);
+        assert_eq!(placed(slots(), 3, AfterSlots::Rules), [&all[..], &["behind"]].concat());
     }
 
     #[test]
     fn an_empty_chain_is_filled_in_order() {
         let slots = || vec![coming("a"), coming("b"), coming("c")];
-        assert_eq!(placed(slots(), 0, Behind::Nothing), ["a", "b", "c"]);
-        assert_eq!(placed(slots(), 0, Behind::Rules), ["a", "b", "c", "behind"]);
+        assert_eq!(placed(slots(), 0, AfterSlots::Nothing), ["a", "b", "c"]);
+        assert_eq!(placed(slots(), 0, AfterSlots::Rules), ["a", "b", "c", "behind"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The ways that a tunnel's packets take through the tables.
+//! The paths of a tunnel's packets through the tables.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::base_chains::onward_chain;
 use crate::netfilter::{BuiltIn, ChainName, Direction, InterfaceMatch, Match, Table, Target};
 use crate::selector::Network;
 
-/// One of the ways through a gateway's tables that have to do with a tunnel.
+/// A path through a gateway's tables that concerns tunnels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PacketPath {
     /// Out of a tunnel, to the gateway itself.
@@ -21,7 +21,7 @@ pub enum PacketPath {
     /// Through the gateway, into a tunnel.
     #[serde(rename = "FO")]
     ForwardOut,
-    /// Out of a tunnel, before it is decided where it goes.
+    /// Out of a tunnel, before routing.
     #[serde(rename = "NI")]
     NatIn,
     /// Into a tunnel, from wherever.
@@ -33,7 +33,7 @@ pub enum PacketPath {
     /// Into a tunnel, from wherever: the same.
     #[serde(rename = "MO")]
     MssOut,
-    /// In clear, from the far network of a tunnel that is blocked while it is down.
+    /// Unencrypted, from the remote network of a blocked pair.
     #[serde(rename = "BI")]
     BlockIn,
     /// In clear, to such a network.
@@ -72,11 +72,11 @@ impl PacketPath {
         Self::RefuseOut,
     ];
 
-    /// Those whose chains only drop, and are asked where no tunnel has allowed a packet.
+    /// The paths whose chains only drop, for packets that no tunnel has allowed.
     pub(super) const REFUSE: [Self; 3] = [Self::RefuseInput, Self::RefuseForward, Self::RefuseOut];
 
-    /// Those of a tunnel's packets that lead through a table. They stand as long as any tunnel has
-    /// something in it.
+    /// The paths of tunnels' packets through a table. Their dispatchers exist as long as any tunnel
+    /// has rules in it.
     #[must_use]
     pub fn tunnel_paths(table: Table) -> &'static [Self] {
         match table {
@@ -144,7 +144,7 @@ impl PacketPath {
         }
     }
 
-    /// The chain that sorts this path's packets into blocks.
+    /// The chain that sends this path's packets to buckets.
     #[must_use]
     pub fn dispatcher(self) -> ChainName {
         ChainName::literal(match self {
@@ -165,7 +165,7 @@ impl PacketPath {
         })
     }
 
-    /// The built-in chains that its packets come through.
+    /// The built-in chains that its packets traverse.
     #[must_use]
     pub fn built_in(self) -> &'static [BuiltIn] {
         match self {
@@ -179,18 +179,17 @@ impl PacketPath {
         }
     }
 
-    /// What becomes of a packet that its tunnel allows, by the last rule of the tunnel's chain.
+    /// The target for packets that the tunnel allows, at the end of the tunnel's chain.
     ///
-    /// One that came out of a tunnel and passes through may go into a second tunnel, which has to
-    /// allow it too.
+    /// A forwarded packet out of a tunnel may go into another one, which has to allow it too.
     #[must_use]
     pub fn accept_target(self) -> Target {
         self.consent(Target::Jump)
     }
 
-    /// The same in a chain that goes on to a DROP. What the tunnel consents to comes back from
-    /// `PLUTO-ONWARD` with the bit set if it goes into a second tunnel. It must not come back into
-    /// this chain, or the first tunnel would drop what it has consented to.
+    /// The same target in a chain that ends with a DROP. A packet that the tunnel allows returns
+    /// from `PLUTO-ONWARD` with the bit set if it goes into another tunnel. It must not return into
+    /// this chain, or the tunnel would drop a packet that it has allowed.
     #[must_use]
     pub fn accept_target_before_drop(self) -> Target {
         self.consent(Target::Goto)
@@ -215,7 +214,7 @@ impl PacketPath {
         }
     }
 
-    /// The match on the far network: packets come from it, or go to it.
+    /// The match on the remote network: packets come from it, or go to it.
     pub(super) fn remote_match(self, network: Network) -> Match {
         match self.direction() {
             Direction::In => Match::Source(network),
@@ -223,7 +222,7 @@ impl PacketPath {
         }
     }
 
-    /// The match on the network behind us.
+    /// The match on the local network.
     pub(super) fn local_match(self, network: Network) -> Match {
         match self.direction() {
             Direction::In => Match::Destination(network),
@@ -231,7 +230,7 @@ impl PacketPath {
         }
     }
 
-    /// The match on the device that the packet came in or will leave by.
+    /// The match on the interface that the packet came in or will leave by.
     pub(super) fn interface_match(self, interface: InterfaceMatch) -> Match {
         match self.direction() {
             Direction::In => Match::In(interface),

@@ -1,4 +1,4 @@
-//! From what is not as it should be to the commands that set it right, and nothing else.
+//! Turns drift into the commands that repair it, and no others.
 
 use std::collections::BTreeSet;
 
@@ -11,28 +11,28 @@ use crate::netfilter::{
 };
 use crate::settings::JumpPlace;
 
-/// How a chain is repaired that is not as it should be.
+/// How a chain with differences is repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
-    /// By the rules that differ, if that will do.
+    /// By the rules that differ, if that is enough.
     Patch,
-    /// By all its rules, as if nothing were known of them: iptables may not find what it has
-    /// listed.
+    /// By all its rules: iptables may not find a rule in the form in which it lists it.
     Refill,
 }
 
-/// What sets these tables right. From a chain of ours what is foreign is taken out, and what is
-/// missing is put in; if that will not do, it is emptied and filled again, with what its rules have
-/// counted (ip6tables-nft 1.8.9 and older begins at zero there, whatever it is told). All others,
-/// and the administrator's rules, are not touched. A chain that nobody needs goes, unless a rule of
-/// the administrator's leads to it: then it stays, empty.
+/// The commands that repair these tables. Unexpected rules in a chain of this program are deleted,
+/// and missing ones added. If that is not enough, the chain is emptied and filled again, and its
+/// rules keep their counters (ip6tables-nft 1.8.9 and older ignores them and starts from zero). All
+/// other chains, and the administrator's rules, are not touched. A chain that no record needs is
+/// deleted, unless a rule of the administrator's jumps to it: then it stays, empty.
 ///
-/// The filter table comes first: what it lets in by mistake must not wait for the others.
+/// The filter table comes first: packets that it accepts by mistake must not wait for the other
+/// tables.
 #[must_use]
 pub fn reconcile(
     desired: &DesiredState,
     saved: &IptablesSave,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
     drifts: &[Drift],
     repair: Repair,
 ) -> Vec<Section> {
@@ -44,7 +44,7 @@ pub fn reconcile(
             .map(|drift| &drift.kind)
             .collect();
         let listed = saved.table(table).unwrap_or(&nothing);
-        let commands = reconcile_table(desired, table, listed, stands, &kinds, repair);
+        let commands = reconcile_table(desired, table, listed, confirmed, &kinds, repair);
         Section { table, commands }
     });
     sections
@@ -57,7 +57,7 @@ fn reconcile_table(
     desired: &DesiredState,
     table: Table,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
     kinds: &[&DriftKind],
     repair: Repair,
 ) -> Vec<RestoreCommand> {
@@ -65,14 +65,14 @@ fn reconcile_table(
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
     for name in drifted_chains(desired, table, kinds) {
         let patch = match repair {
-            Repair::Patch => patch_chain(desired, table, &name, listed, stands),
+            Repair::Patch => patch_chain(desired, table, &name, listed, confirmed),
             Repair::Refill => None,
         };
         if let Some(patch) = patch {
             rules.extend(patch);
         } else {
             commands.push(RestoreCommand::NewChain(name.clone()));
-            rules.extend(refill_chain(desired, table, &name, listed, stands));
+            rules.extend(refill_chain(desired, table, &name, listed, confirmed));
         }
     }
     commands.extend(orphan.iter().copied().cloned().map(RestoreCommand::Flush));
@@ -127,15 +127,15 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
     }
 }
 
-/// What takes foreign rules out of a chain and puts those in that others have put before or behind
-/// the chain's own; what stands is not touched then. Nothing, where that would not do: where the
-/// chain's own rules are missing, or the order has to change.
+/// The commands that delete unexpected rules from a chain, and add missing rules before or after
+/// the chain's own; installed rules are not touched. `None` if that is not enough: if own rules of
+/// the chain are missing, or the order has to change.
 fn patch_chain(
     desired: &DesiredState,
     table: Table,
     name: &ChainName,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
 ) -> Option<Vec<RestoreCommand>> {
     let chain = desired
         .desired_chain(table, name)
@@ -143,16 +143,16 @@ fn patch_chain(
     let matched = MatchedRules::new(
         chain,
         listed.rules(name.as_str()),
-        &confirmed_rules(table, name, stands),
+        &confirmed_rules(table, name, confirmed),
     );
     if !matched.is_in_order(chain) {
         return None;
     }
-    // To take out one of two alike would take the first, which may be ours.
+    // iptables deletes the first of two equal rules, which may be the expected one.
     let texts: Vec<_> = chain.rules().map(Rule::to_string).collect();
-    let ours: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
-    let strike = |line: &SavedRule| {
-        let is_double = ours.contains(&normalize(&line.text));
+    let desired_texts: BTreeSet<_> = texts.iter().map(|text| normalize(text)).collect();
+    let delete = |line: &SavedRule| {
+        let is_double = desired_texts.contains(&normalize(&line.text));
         (!is_double).then(|| RestoreCommand::DeleteText(name.clone(), line.text.clone()))
     };
     // What opens something is only put into a chain that is filled from the start.
@@ -166,31 +166,31 @@ fn patch_chain(
         (!opens(rule)).then_some(())?;
         chain.insertion(name, rule)
     };
-    let strikes = matched.unexpected().map(strike);
+    let strikes = matched.unexpected().map(delete);
     strikes.chain(matched.missing.iter().map(put)).collect()
 }
 
-/// The rules of a chain that the kernel says stand, however it lists them.
-fn confirmed_rules<'s>(table: Table, name: &ChainName, stands: &'s [RuleProbe]) -> Vec<&'s Rule> {
-    stands
+/// The rules of a chain that the kernel has confirmed, however it lists them.
+fn confirmed_rules<'s>(table: Table, name: &ChainName, confirmed: &'s [RuleProbe]) -> Vec<&'s Rule> {
+    confirmed
         .iter()
         .filter(|probe| probe.table == table && probe.chain == *name)
         .map(|probe| &probe.rule)
         .collect()
 }
 
-/// All the rules of a chain. What stood in it goes on counting from what it had when it was listed.
+/// All rules of a chain. Rules that were installed keep the counters of the listing.
 fn refill_chain(
     desired: &DesiredState,
     table: Table,
     name: &ChainName,
     listed: &SavedTable,
-    stands: &[RuleProbe],
+    confirmed: &[RuleProbe],
 ) -> Vec<RestoreCommand> {
     let Some(chain) = desired.desired_chain(table, name) else {
         return Vec::new();
     };
-    let answers = confirmed_rules(table, name, stands);
+    let answers = confirmed_rules(table, name, confirmed);
     let counters = MatchedRules::new(chain, listed.rules(name.as_str()), &answers).counters();
     chain
         .rules()
@@ -205,8 +205,8 @@ fn refill_chain(
         .collect()
 }
 
-/// Sets the jump from a built-in chain right. One that has to move, or that stands several times,
-/// is taken out and put in anew. One of the administrator's is not touched.
+/// The commands that repair the jump in a built-in chain. A jump that has to move, or that exists
+/// several times, is deleted and added again. The administrator's jump is not touched.
 fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<RestoreCommand> {
     let add = match desired.jump_config.place(table) {
         JumpPlace::First => RestoreCommand::Insert,
@@ -238,7 +238,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
     }
 }
 
-/// Deletes the jumps of ours that should make way for the administrator's.
+/// Deletes this program's jumps at a move to `place = "own"`.
 fn leftover_jump_commands(desired: &DesiredState, kind: &DriftKind) -> Vec<RestoreCommand> {
     let DriftKind::Jumps(built_in, times) = kind else {
         return Vec::new();
@@ -248,8 +248,8 @@ fn leftover_jump_commands(desired: &DesiredState, kind: &DriftKind) -> Vec<Resto
     vec![delete; times.saturating_sub(kept)]
 }
 
-/// What takes away the chains that stood only for jumps of the administrator's, where no rule leads
-/// to them any more.
+/// Deletes the base chains that stayed only for the administrator's jumps, and that no rule jumps
+/// to any more.
 #[must_use]
 pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
@@ -268,7 +268,7 @@ pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
         .collect()
 }
 
-/// Whether a rule is the one that we put into a built-in chain.
+/// Whether a rule is this program's jump in a built-in chain.
 fn is_own_jump(table: Table, chain: &str, rule: &SavedRule, target: &ChainName) -> bool {
     let meant = table.built_in().iter().find(|built_in| built_in.name() == chain);
     meant.is_some_and(|built_in| base_chain(*built_in) == *target) && rule.is_plain_jump(target)

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, STAGE_CHAINS, Section, called_first};
 
-/// The same sections, but chains that do not stand yet are made and filled first, so many at a
-/// time, each behind what it leads to. No packet comes there before the last commit, which alone
-/// puts in what leads to them: it is still all or nothing that begins to work.
+/// Splits sections so that new chains are made and filled first, [`STAGE_CHAINS`] at a time, each
+/// after its jump targets. No packet reaches them before the last commit, which alone adds the
+/// jumps to them. So the change still takes effect at once or not at all.
 ///
-/// Where they stand already, or are not many, everything stays in one commit.
+/// Where the chains exist, or are few, everything stays in one commit.
 #[must_use]
-pub fn in_stages(sections: Vec<Section>, stands: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
+pub fn in_stages(sections: Vec<Section>, exists: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
         let declared = section.commands.iter().filter_map(RestoreCommand::new_chain);
-        let fresh: BTreeSet<_> = declared.filter(|chain| !stands(&section, chain)).cloned().collect();
+        let fresh: BTreeSet<_> = declared.filter(|chain| !exists(&section, chain)).cloned().collect();
         match fresh.len() > STAGE_CHAINS {
             true => split_stages(section, &fresh),
             false => vec![section],
@@ -65,7 +65,7 @@ fn fill_stage<'a>(
     made
 }
 
-/// The chain that a command makes, or puts a rule into.
+/// The chain that a command makes, or adds a rule to.
 fn filled_chain(command: &RestoreCommand) -> Option<&ChainName> {
     match command {
         RestoreCommand::NewChain(chain)
@@ -117,8 +117,8 @@ mod tests {
         RestoreCommand::Append(chain.into(), Rule::always(target))
     }
 
-    /// So many tunnels in one block, which sorts before them, and everything led to by the chain
-    /// that sorts last.
+    /// `count` tunnels in one bucket, which sorts before them; the chain that sorts last jumps to
+    /// the bucket.
     fn tunnels(count: usize) -> Section {
         let (bucket, last) = (name("PLUTO-FI-10.0.0.0-8"), name("PLUTO-zone-FI"));
         let numbers = || 0..count;

@@ -1,4 +1,4 @@
-//! What one tunnel puts into the firewall.
+//! The firewall rules of one tunnel.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,26 +19,26 @@ use crate::selector::{Family, Interface, MarkBit, Network, Protocol, Traffic};
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 use crate::updown_env::{ClientTranslation, HostAccess, SaMatch, Scope, Tunnel};
 
-/// Decides what a tunnel opens: what strongSwan's `_updown iptables` opens for the same call, less
-/// what that gets wrong, and less what the administrator has set otherwise.
+/// Decides the rules of a tunnel: what strongSwan's `_updown iptables` opens for the same call,
+/// without its errors, and as far as the settings allow.
 ///
-/// - A host tunnel: between the gateway and the far network, both ways.
-/// - A client tunnel: between the two networks, through the gateway, both ways; and where the
-///   gateway has an address inside the tunnel (`leftsourceip=`, virtual addresses) or
-///   `hostaccess=yes`, also to and from the gateway.
+/// - A host tunnel: between the gateway and the remote network, both directions.
+/// - A client tunnel: between the two networks, forwarded, both directions; and where the gateway
+///   has an address inside the tunnel (`leftsourceip=`, virtual addresses) or `hostaccess=yes`,
+///   also to and from the gateway itself.
 /// - IPComp: packets too small to be worth compressing, which arrive as IP in IP from the peer.
 ///
-/// - Client address translation: between our own address, as long as the gateway has the packet in
-///   its hands, and the far network; and the translation itself.
-/// - A log group: copies of all that comes to one of its chains, and of what it does not open to
-///   the gateway itself.
+/// - Client address translation: between the local address, as the gateway's tables see it, and the
+///   remote network; and the translation itself.
+/// - A log group: copies of all packets that reach one of its chains, and of those to the gateway
+///   itself that it does not accept.
 ///
-/// Every rule names both networks as well as the reqid or the device: reqids begin again at the
-/// same number with every pluto and are used again by charon, so that a number alone would let a
-/// stranger in.
+/// Every rule matches both networks as well as the reqid or the interface: every pluto starts its
+/// reqids at the same number, and charon reuses them, so a reqid alone would accept another
+/// tunnel's packets.
 ///
 /// # Errors
-/// If what is set for it does not go with what it is.
+/// If its settings conflict with the tunnel.
 pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>) -> Result<TunnelRules, PolicyError> {
     let exit_interface = exit_interface(tunnel, context.interfaces);
     let mut tunnel_rules = TunnelRules::new(Some(tunnel_order(tunnel, id)), exit_interface.cloned());
@@ -64,7 +64,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
             }
         }
     }
-    refuse(&mut tunnel_rules, tunnel, id, context.policy);
+    refuse_inbound(&mut tunnel_rules, tunnel, id, context.policy);
     if let Some(translation) = tunnel.translation {
         add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }
@@ -72,25 +72,25 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
     add_mss_clamp(&mut tunnel_rules, tunnel, id, context, exit_interface);
     nat::add_nat(&mut tunnel_rules, tunnel, id, context, exit_interface)?;
     if context.esp == Esp::Negotiated {
-        // Those of another family are in another ruleset.
-        let of_this_family = |peer: &&IpAddr| Family::of_address(**peer) == tunnel.family();
+        // Peers of the other family are in the other ruleset.
+        let of_this_family = |remote_host: &&IpAddr| Family::of_address(**remote_host) == tunnel.family();
         let peers = context.peers.iter().filter(of_this_family);
-        peers.for_each(|peer| add_esp_peer(&mut tunnel_rules, *peer));
+        peers.for_each(|remote_host| add_esp_peer(&mut tunnel_rules, *remote_host));
     }
     Ok(tunnel_rules)
 }
 
-/// Where a tunnel's rules stand among those of others.
+/// The position of a tunnel's rules among those of others.
 pub(super) fn tunnel_order(tunnel: &Tunnel, id: &TunnelId) -> TunnelOrder {
     TunnelOrder::new(id, &tunnel.remote_client, &tunnel.local_client, &tunnel.traffic)
 }
 
-/// What counts for a tunnel besides what its daemon says of it.
+/// The inputs for a tunnel's rules besides the daemon's call.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyContext<'a> {
     /// What the administrator has set for it.
     pub policy: &'a Policy,
-    /// Whether ESP and AH of its peers are to be let in for it.
+    /// Whether ESP and AH of its peers are accepted for it.
     pub esp: Esp,
     /// The addresses of its peers; strongSwan can have one up with several.
     pub peers: &'a BTreeSet<IpAddr>,
@@ -101,7 +101,7 @@ pub struct PolicyContext<'a> {
     pub nat_exemption: NatExemption,
     /// The bit that carries the consent of a first tunnel to a second one.
     pub mark: MarkBit,
-    /// The XFRM interfaces there are, for tunnels whose daemon tells the number of one.
+    /// The existing XFRM interfaces, for tunnels whose daemon passes an interface id.
     pub interfaces: &'a [XfrmInterface],
     /// The networks whose packets keep their source where nothing else is set.
     pub connected: &'a [IpNet],
@@ -114,25 +114,25 @@ pub struct PolicyContext<'a> {
 pub enum NatExemption {
     /// Some can.
     Possible,
-    /// By the settings none can: the nat table is none of our business then.
+    /// The settings allow no such tunnel: the nat table is left alone then.
     Never,
 }
 
-/// Why what is set for a tunnel does not go with what the tunnel is.
+/// Why a tunnel's settings conflict with the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// It is not known which address is to be hidden behind.
+    /// The address to source-NAT to is unknown.
     #[error("nat = \"masquerade\": the gateway has no address in {local}, or several; name one, nat = \"ADDRESS\"")]
     NoLocalAddress {
-        /// What is behind us by the tunnel's selector.
+        /// The local network of the tunnel's selector.
         local: Network,
     },
-    /// Packets from the address would not go into the tunnel.
+    /// Packets from the address would not match the tunnel's policy.
     #[error("nat = \"{address}\": not an address in {local}, packets from it would not enter the tunnel")]
     AddressOutside {
         /// The address.
         address: IpAddr,
-        /// What is behind us by the tunnel's selector.
+        /// The local network of the tunnel's selector.
         local: Network,
     },
     /// What its packets are known by is an interface that carries unencrypted packets.
@@ -151,20 +151,23 @@ pub enum PolicyError {
     },
 }
 
-/// What lets in ESP and AH of peers for a tunnel whose packets are of the other family.
+/// The rules that accept ESP and AH of peers for a tunnel whose inner packets are of the other
+/// family.
 #[must_use]
 pub fn esp_peer_rules(peers: impl IntoIterator<Item = IpAddr>) -> TunnelRules {
     let mut tunnel_rules = TunnelRules::new(None, None);
-    peers.into_iter().for_each(|peer| add_esp_peer(&mut tunnel_rules, peer));
+    peers
+        .into_iter()
+        .for_each(|remote_host| add_esp_peer(&mut tunnel_rules, remote_host));
     tunnel_rules
 }
 
-fn add_esp_peer(tunnel_rules: &mut TunnelRules, peer: IpAddr) {
-    let bucket = DispatchBucket::for_remote(PacketPath::EspPeer, Precedence::Open, &Network::host(peer));
+fn add_esp_peer(tunnel_rules: &mut TunnelRules, remote_host: IpAddr) {
+    let bucket = DispatchBucket::for_remote(PacketPath::EspPeer, Precedence::Open, &Network::host(remote_host));
     tunnel_rules.buckets.insert(bucket);
     tunnel_rules
         .optional
-        .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(peer)]);
+        .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(remote_host)]);
 }
 
 /// Gives a tunnel a chain on a path, and leads its packets there.
@@ -187,16 +190,16 @@ fn add_tunnel_chain(
     });
 }
 
-/// Where else than in its own chain a tunnel drops what goes into it; only one that allows nothing
-/// does.
+/// The further buckets in which a tunnel drops outbound packets; only a tunnel that allows nothing
+/// has any.
 ///
-/// - Behind all tunnels: packets of a kind that the tunnel was not made for. libreswan's kernel
-///   policies take them. Several tunnels between the same networks can bear one number, each for
-///   its own ports (strongSwan), and every one of them has been asked by then.
-/// - On [`PacketPath::RefuseOut`]: packets that came by IPsec and that no tunnel has allowed, from
-///   a policy that is none of ours, say. They never come to the tunnel's own chain, whose ACCEPT,
-///   or that of the administrator's chain, would do alone. For the same reason that chain is not
-///   asked here.
+/// - After all tunnels: packets outside the tunnel's protocol and port, which libreswan's kernel
+///   policies match all the same. Several tunnels between the same networks can have one reqid,
+///   each with its own ports (strongSwan); their rules all come before this bucket.
+/// - On [`PacketPath::RefuseOut`]: packets that came by IPsec and that no tunnel has allowed, as
+///   from a policy of another program. They never reach the tunnel's own chain, whose ACCEPT, or
+///   that of the administrator's chain, would be enough alone. For the same reason there is no jump
+///   to that chain here.
 fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBucket> {
     let path = filter_path.path;
     if !filter_path.is_restricted() || path.direction() == Direction::In {
@@ -210,18 +213,19 @@ fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBu
         .collect()
 }
 
-/// Drops what comes out of a restricted tunnel and no tunnel has allowed, wherever it goes.
+/// Drops packets that come out of a restricted tunnel and that no tunnel has allowed, whatever
+/// their destination.
 ///
-/// PREROUTING may have given it another destination, in neither network of the tunnel: a machine
-/// that is published (docker), the gateway itself (REDIRECT), another tunnel. So it is known by its
-/// source and the policy alone, and judged by what the peer asked for. What it may ask for and was
-/// sent elsewhere is for the administrator's rules. These are heads and tails of one chain, so that
-/// no tunnel refuses what another one between the same networks, with the same number, lets be
-/// asked for.
+/// PREROUTING may have given such a packet another destination, in neither network of the tunnel: a
+/// published host (docker), the gateway itself (REDIRECT), another tunnel. So the rules match the
+/// source and the policy only, and the connection's original destination. Allowed services that
+/// were redirected are left to the administrator's rules. The returns are at the head and the drops
+/// at the tail of one chain, so that no tunnel drops what another one between the same networks,
+/// with the same reqid, allows.
 ///
 /// To the gateway itself `host-access = "no"` leaves nothing but replies, whatever `allow` says and
 /// whichever destination PREROUTING has replaced.
-fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
+fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
     for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
         let is_closed = path == PacketPath::RefuseInput && policy.host_access == GatewayAccess::No;
         let allow = match &policy.allow {
@@ -231,8 +235,8 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
         };
         let known = tunnel_matches(tunnel, path, None, None);
         let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
-        for matches in filter_rules::left(tunnel, allow) {
-            let matches = among(&known, matches);
+        for matches in filter_rules::unlisted_traffic(tunnel, allow) {
+            let matches = without_known(&known, matches);
             let rule = filter_rules::named_rule(id, matches, Target::Return);
             tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
         }
@@ -242,17 +246,17 @@ fn refuse(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy
     }
 }
 
-/// All of these, in the order in which iptables shows them: addresses, interfaces, protocols, and
-/// what has a name.
-fn among(known: &[Match], more: Vec<Match>) -> Vec<Match> {
-    let stands_first = |matched: &&Match| {
+/// The matches joined in the order in which iptables lists them: addresses, interfaces, protocols,
+/// extensions.
+fn without_known(known: &[Match], more: Vec<Match>) -> Vec<Match> {
+    let comes_first = |matched: &&Match| {
         matches!(
             matched,
             Match::Source(Network::Prefix(_)) | Match::Destination(Network::Prefix(_)) | Match::In(_)
         )
     };
-    let first = known.iter().filter(stands_first).cloned();
-    let last = known.iter().filter(|matched| !stands_first(matched)).cloned();
+    let first = known.iter().filter(comes_first).cloned();
+    let last = known.iter().filter(|matched| !comes_first(matched)).cloned();
     first.chain(more).chain(last).collect()
 }
 
@@ -267,7 +271,7 @@ pub struct FilterPath {
     pub allowed: AllowedTraffic,
 }
 
-/// What of a tunnel's packets passes on a way.
+/// A tunnel's packets that pass on a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedTraffic {
     /// All.
@@ -296,8 +300,8 @@ impl FilterPath {
 #[must_use]
 pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
     let local = tunnel.translation.map_or(tunnel.local_client, |translation| {
-        // The filter never sees what the peer calls us: PREROUTING has replaced it before INPUT,
-        // and POSTROUTING replaces ours after OUTPUT.
+        // The filter table never sees the translated address: PREROUTING replaces it before INPUT,
+        // and POSTROUTING replaces the local one after OUTPUT.
         Network::host(translation.own)
     });
     let mut allowed = Vec::new();
@@ -307,8 +311,8 @@ pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
     }
     allowed.extend(gateway_paths(tunnel, policy));
     if tunnel.log_group.is_some() || policy.chain.is_some() {
-        // libreswan's script logs there whether or not anybody is let in; and the administrator's
-        // chain has the first word everywhere.
+        // libreswan's script logs there whether or not packets are accepted; and the
+        // administrator's chain comes first everywhere.
         for path in GATEWAY_PATHS {
             if !allowed.iter().any(|(taken, _)| *taken == path) {
                 allowed.push((path, AllowedTraffic::Undecided));
@@ -340,22 +344,22 @@ fn allowed_outbound(allow: &Allow) -> AllowedTraffic {
 /// The paths that end or begin at the gateway itself.
 const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
 
-/// Whether anything is forwarded for a tunnel. A host tunnel ends here; a far network that is
-/// nothing but our own address inside the tunnel has nobody behind us to talk to; and with client
-/// address translation libreswan has policies for two addresses only, both ours.
+/// Whether packets are forwarded for a tunnel. Not for a host tunnel, which ends at the gateway.
+/// Not if the remote network is the gateway's own address inside the tunnel. And not with client
+/// address translation, where libreswan has policies for two addresses only, both the gateway's.
 fn forwards_packets(tunnel: &Tunnel) -> bool {
-    let mut ours = tunnel.source_addresses.iter();
+    let mut source_addresses = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
         (Scope::Host, _) | (_, Some(_)) => false,
-        (Scope::Client, None) => !ours.any(|address| tunnel.remote_client.is_host(*address)),
+        (Scope::Client, None) => !source_addresses.any(|address| tunnel.remote_client.is_host(*address)),
     }
 }
 
 /// What passes to and from the gateway itself.
 ///
-/// Where it is closed, and where other rules would decide although the tunnel is restricted, what
-/// comes out of the tunnel is dropped, but for answers to what the gateway asks itself. Whether it
-/// may ask is left to other rules.
+/// Where the gateway is closed to the tunnel, and where other rules would decide although the
+/// tunnel is restricted, packets out of the tunnel to the gateway are dropped, except replies to
+/// the gateway's own connections. Other rules decide which connections the gateway may open.
 fn gateway_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<(PacketPath, AllowedTraffic)> {
     let [input, output] = GATEWAY_PATHS;
     let opened = match policy.host_access {
@@ -379,11 +383,11 @@ fn daemon_opens_gateway(tunnel: &Tunnel) -> bool {
     }
 }
 
-/// Client address translation: what comes from our own address leaves with the one that the peer
-/// gave us, and the other way round.
+/// Client address translation: packets from the gateway's own address leave with the address that
+/// the peer assigned, and the reverse.
 ///
-/// Only what this tunnel's policy takes: a policy of another tunnel to the same network has an end
-/// of its own.
+/// Only packets that this tunnel's policy matches: another tunnel's policy to the same network has
+/// its own address.
 fn add_client_translation(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -423,14 +427,14 @@ const IPV6_EXTRA_HEADER: u16 = 20;
 /// (32). AH, and ESP with less, add less.
 const MAX_ESP_OVERHEAD: u16 = 121;
 
-/// What the path takes where nobody knows it, in bytes: an Ethernet.
+/// The MTU to assume where the path's is unknown, in bytes: Ethernet's.
 const ETHERNET_MTU: u16 = 1500;
 
 /// Keeps the segments of TCP connections small enough, in both directions.
 ///
-/// What goes into the tunnel is asked its path, which knows what IPsec adds. What comes out of it
-/// tells the other side how large the segments into the tunnel may be, but its own path is that to
-/// the machine behind us, which knows nothing of IPsec: so that is a number.
+/// Outbound SYNs are clamped to the path MTU of their route, which accounts for IPsec overhead. An
+/// inbound SYN limits the segments that the local side sends into the tunnel, but its own route is
+/// the one to the local host, which has no IPsec overhead. So it is clamped to a number.
 fn add_mss_clamp(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -476,7 +480,7 @@ pub(super) fn tunnel_chain_name(id: &TunnelId, tag: &str) -> ChainName {
     ChainName::from_parts(&[id.as_str(), tag])
 }
 
-/// The device that a tunnel's packets leave by, if that is what they are known by.
+/// The interface that a tunnel's packets leave by, if they are matched by interface.
 fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Option<&'a Interface> {
     match &tunnel.sa_match {
         SaMatch::Interface(interface) => Some(interface),
@@ -490,7 +494,7 @@ fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Op
     }
 }
 
-/// By what a block knows a tunnel's packets.
+/// The matches in a bucket on a tunnel's packets.
 pub(super) fn tunnel_matches(
     tunnel: &Tunnel,
     path: PacketPath,
@@ -505,15 +509,15 @@ pub(super) fn tunnel_matches(
     // iptables shows the source first.
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
     matches.push(match (path.direction(), exit_interface) {
-        // A policy applies to it only when the device has it already.
+        // On output the policy applies only inside the interface, so the interface is matched.
         (Direction::Out, Some(interface)) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
         (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.sa_match, path),
     });
     matches
 }
 
-/// Whether a match on a network asks anything: everything lies in 0.0.0.0/0, and iptables would not
-/// show it.
+/// Whether a match on a network excludes any packet: 0.0.0.0/0 does not, and iptables would not
+/// list it.
 pub(super) fn is_restrictive(matched: &Match) -> bool {
     match matched {
         Match::Source(Network::Prefix(prefix)) | Match::Destination(Network::Prefix(prefix)) => prefix.prefix_len() > 0,
@@ -557,10 +561,10 @@ pub(super) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
 /// Accepts packets of compressing peers that were not worth compressing, which arrive as IP in IP
 /// between the gateways. Each peer that has the tunnel up has rules of its own.
 ///
-/// In the buckets that are asked first, because a restricted tunnel to everywhere would drop them.
+/// In the buckets of first precedence, because a restricted tunnel to 0.0.0.0/0 would drop them.
 ///
-/// Not where the inner family is another than the outer one: those packets belong to the other
-/// family's ruleset, and strongSwan's script never let them in either.
+/// Not if the inner family differs from the outer one: those packets belong to the other family's
+/// ruleset, and strongSwan's script never accepted them either.
 fn add_ipcomp(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, hosts: &BTreeSet<(IpAddr, IpAddr)>) {
     let of_this_family = |address: &IpAddr| Family::of_address(*address) == tunnel.family();
     let mut hosts = hosts
@@ -586,18 +590,18 @@ fn add_ipcomp(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, ho
     }
 }
 
-/// By what a packet of a compressing tunnel is known that was not worth compressing.
+/// The matches on packets of an IPComp tunnel that were not worth compressing.
 ///
-/// ESP is taken off it, and what remains, IP in IP between the gateways, is received once more
-/// before the inner packet appears.
-fn ipcomp_matches(tunnel: &Tunnel, me: IpAddr, peer: IpAddr) -> Vec<Match> {
+/// The kernel decrypts such a packet, and receives the remaining IP-in-IP packet between the
+/// gateways once more before the inner packet.
+fn ipcomp_matches(tunnel: &Tunnel, local_host: IpAddr, remote_host: IpAddr) -> Vec<Match> {
     let (address, inner) = match tunnel.family() {
-        Family::Ipv4 => (IpNet::from(peer), IP_IN_IP),
-        Family::Ipv6 => (IpNet::from(peer), IPV6_IN_IP),
+        Family::Ipv4 => (IpNet::from(remote_host), IP_IN_IP),
+        Family::Ipv6 => (IpNet::from(remote_host), IPV6_IN_IP),
     };
     let mut matches = vec![
         Match::Source(Network::Prefix(address)),
-        Match::Destination(Network::host(me)),
+        Match::Destination(Network::host(local_host)),
     ];
     if let Some(number) = std::num::NonZeroU8::new(inner) {
         matches.push(Match::Traffic(

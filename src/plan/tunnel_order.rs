@@ -1,17 +1,17 @@
-//! The one order in which tunnels are asked about a packet.
+//! The order of tunnels' rules.
 //!
 //! Selectors may overlap: a road warrior's address lies in a site's network, and both tunnels use
-//! one interface. Which of them is asked first then decides what passes, so it must not depend on
-//! which came up last. Every part of the program uses this order: what restricts first
-//! ([`super::dispatch::Precedence`]), then narrower remote networks, narrower local networks,
-//! narrower traffic selectors, and the tunnel's id.
+//! one interface. Whose rules come first then decides which packets pass, so the order must not
+//! depend on which tunnel came up last. Every part of the program uses this order: restricting
+//! rules first ([`super::dispatch::Precedence`]), then narrower remote networks, narrower local
+//! networks, narrower traffic selectors, and the tunnel's id.
 
 use serde::{Deserialize, Serialize};
 
 use super::identity::TunnelId;
 use crate::selector::{Family, Network, Traffic};
 
-/// The place of a tunnel among those that are asked in one bucket: the least comes first.
+/// The position of a tunnel in a bucket: the least comes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TunnelOrder {
     /// How many bits of an address the remote network leaves open. A range counts as the smallest
@@ -42,13 +42,13 @@ impl TunnelOrder {
         &self.id
     }
 
-    /// What decides before the id, as the record's file names have it.
+    /// The numbers that precede the id in the order, as in the record's file names.
     #[must_use]
     pub fn breadths(&self) -> [u64; 3] {
         [u64::from(self.remote), u64::from(self.local), self.traffic]
     }
 
-    /// The order that a file name has.
+    /// The order that a file name encodes.
     #[must_use]
     pub fn from_breadths([remote, local, traffic]: [u64; 3], id: TunnelId) -> Option<Self> {
         Some(Self {
@@ -66,10 +66,10 @@ fn open_bits(network: &Network) -> u8 {
     Family::of_address(cover.addr()).bits() - cover.prefix_len()
 }
 
-/// What a tunnel has in a bucket: how many rules before those of all, and how many behind.
+/// A tunnel's rules in a bucket: how many at the head, and how many at the tail.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketMember {
-    /// Its place.
+    /// Its position.
     pub order: TunnelOrder,
     /// Its rules at the head.
     pub heads: usize,

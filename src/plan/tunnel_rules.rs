@@ -1,4 +1,4 @@
-//! All that one tunnel puts in, table by table.
+//! All rules of one tunnel, by table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,25 +11,24 @@ use super::tunnel_order::{BucketMember, TunnelOrder};
 use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Target};
 use crate::selector::{Interface, Network};
 
-/// All that a tunnel puts in: what is its own, and the shared parts of the tree that it needs.
+/// All rules of a tunnel: its own ones, and the shared chains that it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelRules {
-    /// Its chains and their rules in the filter table, and the rules in the blocks that lead to
-    /// them.
+    /// Its chains and their rules in the filter table, and the jumps to them in buckets.
     #[serde(rename = "piece")]
     filter: ChainFragment,
     /// The same in other tables, if it has anything there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[serde(rename = "elsewhere")]
     other_tables: BTreeMap<Table, ChainFragment>,
-    /// The blocks that it hangs in.
+    /// The buckets that it has rules in.
     #[serde(rename = "blocks")]
     pub buckets: BTreeSet<DispatchBucket>,
-    /// Where its rules stand in them among those of others. None for what has none there, and
-    /// before the third layout.
+    /// The position of its rules in buckets. `None` without rules in buckets, and before the third
+    /// layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<TunnelOrder>,
-    /// Its device, if it is known by one.
+    /// Its interface, if its packets are matched by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "device")]
     pub interface: Option<Interface>,
@@ -42,16 +41,16 @@ pub struct TunnelRules {
 /// A chain of a tunnel's own, and how packets get there.
 #[derive(Debug)]
 pub(super) struct TunnelChain {
-    /// The way that its packets are on.
+    /// The path of its packets.
     pub(super) path: PacketPath,
-    /// When they are asked.
+    /// Its precedence.
     pub(super) precedence: Precedence,
     /// Its name.
     pub(super) name: ChainName,
-    /// The far end, which says which block it hangs in.
+    /// The remote network, which selects the bucket.
     pub(super) remote: Network,
-    /// By what the block knows its packets. Each of these leads into the chain; without any it is
-    /// not hung up.
+    /// The matches on its packets in the bucket. Each becomes a jump to the chain; without any
+    /// there is no jump.
     pub(super) conditions: Vec<Vec<Match>>,
     /// Its rules.
     pub(super) rules: Vec<Rule>,
@@ -70,7 +69,7 @@ impl TunnelRules {
         }
     }
 
-    /// What is its own in a table.
+    /// Its own chains and rules in a table.
     #[must_use]
     pub fn fragment(&self, table: Table) -> Option<&ChainFragment> {
         match table {
@@ -81,12 +80,12 @@ impl TunnelRules {
 
     /// Whether a rule in a chain of the filter table is among these.
     #[must_use]
-    pub fn holds(&self, chain: &ChainName, rule: &Rule) -> bool {
+    pub fn contains_rule(&self, chain: &ChainName, rule: &Rule) -> bool {
         let mut rules = self.filter.rules.iter();
         rules.any(|placed| placed.rule == *rule && placed.chain == Chain::Own(chain.clone()))
     }
 
-    /// The tables that it has something in.
+    /// The tables that it has rules in.
     #[must_use]
     pub fn tables(&self) -> BTreeSet<Table> {
         let elsewhere = self.other_tables.keys().copied();
@@ -97,8 +96,8 @@ impl TunnelRules {
         elsewhere.chain(shared).chain([Table::Filter]).collect()
     }
 
-    /// Whether it has nothing in a table but what keeps other rules from translating its packets:
-    /// without the table nobody does.
+    /// Whether its only rules in a table keep other rules from translating its packets: without the
+    /// table nothing translates them.
     #[must_use]
     pub fn can_omit_nat(&self) -> bool {
         let is_nat = |part: &&OptionalChains| SharedChains::Optional((*part).clone()).table() == Table::Nat;
@@ -115,7 +114,7 @@ impl TunnelRules {
         !self.other_tables.contains_key(&Table::Nat) && parts.peek().is_some() && parts.all(keeps)
     }
 
-    /// The same without what it has in the nat table.
+    /// The same rules without those of the nat table.
     #[must_use]
     pub fn without_nat(mut self) -> Self {
         self.other_tables.remove(&Table::Nat);
@@ -124,7 +123,7 @@ impl TunnelRules {
         self
     }
 
-    /// Every shared part that must stand for this tunnel, in the order in which they are put in.
+    /// The shared chains that this tunnel needs, in the order of installation.
     #[must_use]
     pub fn shared_chains(&self) -> BTreeSet<SharedChains> {
         let mut nodes: BTreeSet<_> = self.buckets.iter().copied().map(SharedChains::Bucket).collect();
@@ -146,7 +145,7 @@ impl TunnelRules {
         nodes
     }
 
-    /// Hangs a chain into the block of its far network.
+    /// Adds a chain to the bucket of its remote network.
     pub(super) fn attach(&mut self, own: TunnelChain) {
         let bucket = DispatchBucket::for_remote(own.path, own.precedence, &own.remote);
         let fragment = self.fragment_mut(own.path.table());
@@ -166,13 +165,13 @@ impl TunnelRules {
         self.buckets.insert(bucket);
     }
 
-    /// Puts a rule into a block.
+    /// Adds a rule to a bucket.
     pub(super) fn add_to_bucket(&mut self, bucket: DispatchBucket, place: RulePosition, rule: Rule) {
         self.add_rule(bucket.path.table(), &bucket.chain_name(), place, rule);
         self.buckets.insert(bucket);
     }
 
-    /// The block of a path that leads to a chain of its own.
+    /// The bucket of a path that jumps to its own chain.
     #[must_use]
     pub fn bucket_of(&self, path: PacketPath, chain: &ChainName) -> Option<DispatchBucket> {
         let leads_there = |rule: &&Rule| rule.target == Target::Jump(chain.clone());
@@ -182,8 +181,7 @@ impl TunnelRules {
             .find(|bucket| self.in_bucket(bucket).iter().flatten().any(&leads_there))
     }
 
-    /// Its rules in a block: those before the rules of all others that stand at the tail, and those
-    /// there.
+    /// Its rules in a bucket: those at the head, and those at the tail.
     pub(super) fn in_bucket(&self, bucket: &DispatchBucket) -> [Vec<&Rule>; 2] {
         let chain = Chain::Own(bucket.chain_name());
         let (mut heads, mut tails) = (Vec::new(), Vec::new());
@@ -198,7 +196,7 @@ impl TunnelRules {
         [heads, tails]
     }
 
-    /// What it has in a block; nothing, where the order does not matter.
+    /// Its member in a bucket; `None` where the order of tunnels does not matter.
     #[must_use]
     pub fn member_of(&self, bucket: &DispatchBucket) -> Option<BucketMember> {
         let order = self.order.clone().filter(|_| bucket.is_ordered())?;

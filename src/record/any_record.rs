@@ -1,4 +1,4 @@
-//! Everything that has rules of its own in a ruleset: tunnels, and what there is besides.
+//! The records of one ruleset: tunnels, the gateway's own rules, blocked pairs, and ESP peers.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,77 +9,77 @@ use crate::selector::Network;
 use crate::settings::NamePattern;
 use crate::updown_env::{ConnectionName, Tunnel};
 
-/// One thing on record.
+/// One record: something that has rules of its own in a ruleset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
     /// A tunnel that is up.
     Tunnel(Box<TunnelRecord>),
-    /// The gateway's own part, from `start` to `stop`.
+    /// The gateway's own rules, from `start` to `stop`.
     Gateway(GatewayRecord),
-    /// What holds two networks apart, from `start` or the first `up` until it is lifted.
+    /// A pair of networks that is blocked from talking unencrypted, from `start` or the first `up`
+    /// until `unblock`.
     #[serde(rename = "guard")]
     ClearTextBlock(Box<ClearTextBlockRecord>),
-    /// What lets in ESP for a tunnel whose packets are of the other family, and which is on record
-    /// there under the same name.
+    /// The rule that accepts ESP for a tunnel whose inner packets are of the other family. The
+    /// tunnel's own record has the same id, in the other family's ruleset.
     #[serde(rename = "outer")]
     EspPeer(EspPeerRecord),
 }
 
-/// The gateway's own part.
+/// The record of the gateway's own rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// Its name, [`TunnelId::for_gateway`].
+    /// Its id, [`TunnelId::for_gateway`].
     pub id: TunnelId,
-    /// When it was put in, in seconds since 1970 (UTC).
+    /// When its rules were installed, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
     #[serde(rename = "layout")]
     pub tunnel_rules: TunnelRules,
 }
 
-/// What holds two networks apart.
+/// The record of a pair of networks that is blocked from talking unencrypted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClearTextBlockRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// Its name, [`TunnelId::for_clear_text_block`].
+    /// Its id, [`TunnelId::for_clear_text_block`].
     pub id: TunnelId,
-    /// The network behind us.
+    /// The local network.
     #[serde(rename = "near")]
     pub local: Network,
-    /// The one behind the peer.
+    /// The remote network.
     #[serde(rename = "far")]
     pub remote: Network,
-    /// The tunnel that asked for it first, as its `up` described it; none if only the settings name
-    /// these networks.
+    /// The tunnel that asked for the block first, as its `up` described it; `None` if only the
+    /// settings name these networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Tunnel>,
-    /// The others that have asked for it.
+    /// Other tunnels that have asked for the block.
     #[serde(default, rename = "tunnels", skip_serializing_if = "Vec::is_empty")]
     pub other_tunnels: Vec<Tunnel>,
-    /// A name by which the settings know the connections that it is for, if they name these
-    /// networks.
+    /// The `name` of the settings entry that names these networks, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<NamePattern>,
-    /// Further such names.
+    /// The names of further such entries.
     #[serde(default, rename = "names", skip_serializing_if = "Vec::is_empty")]
     pub other_names: Vec<NamePattern>,
-    /// When it was put in, in seconds since 1970 (UTC).
+    /// When its rules were installed, in seconds since 1970 (UTC).
     pub since: u64,
     /// Its rules.
     #[serde(rename = "layout")]
     pub tunnel_rules: TunnelRules,
 }
 
-/// What lets in ESP for a tunnel of the other family.
+/// The record of a rule that accepts ESP for a tunnel of the other family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EspPeerRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// The tunnel's name.
+    /// The tunnel's id.
     pub id: TunnelId,
     /// The tunnel's daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ pub struct EspPeerRecord {
     pub tunnel_rules: TunnelRules,
 }
 
-/// Which [`Entry`] a record is.
+/// Which [`Record`] a file holds.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum RecordKind {
@@ -107,11 +107,11 @@ struct Tag {
 }
 
 impl Record {
-    /// Reads one, in two goes: where its kind stands among its fields, one go would keep all of
-    /// them aside until it is known.
+    /// Parses a record in two passes: the first reads only `kind`. One pass (serde's `tag`) would
+    /// buffer all fields until it finds `kind`.
     ///
     /// # Errors
-    /// If it is none.
+    /// If the bytes are not a record.
     pub fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
         let Tag { kind } = serde_json::from_slice(bytes)?;
         Ok(match kind {
@@ -122,7 +122,7 @@ impl Record {
         })
     }
 
-    /// Its name, the only one such in its ruleset.
+    /// Its id, which is unique in its ruleset.
     #[must_use]
     pub fn id(&self) -> &TunnelId {
         match self {
@@ -133,7 +133,7 @@ impl Record {
         }
     }
 
-    /// Every rule that is in for it.
+    /// Every rule that is installed for it.
     #[must_use]
     pub fn tunnel_rules(&self) -> &TunnelRules {
         match self {
@@ -144,7 +144,7 @@ impl Record {
         }
     }
 
-    /// The same, to be changed.
+    /// Every rule that is installed for it, mutable.
     pub fn tunnel_rules_mut(&mut self) -> &mut TunnelRules {
         match self {
             Self::Tunnel(record) => &mut record.tunnel_rules,
@@ -154,7 +154,7 @@ impl Record {
         }
     }
 
-    /// The daemon with whose end it ends.
+    /// The daemon whose exit ends it.
     #[must_use]
     pub fn daemon(&self) -> Option<DaemonProcess> {
         match self {
@@ -164,16 +164,16 @@ impl Record {
         }
     }
 
-    /// What holds two networks apart, if it is that.
+    /// The blocked pair, if the record is one.
     #[must_use]
     pub fn as_clear_text_block(&self) -> Option<&ClearTextBlockRecord> {
         match self {
-            Self::ClearTextBlock(guard) => Some(guard),
+            Self::ClearTextBlock(block) => Some(block),
             Self::Tunnel(_) | Self::Gateway(_) | Self::EspPeer(_) => None,
         }
     }
 
-    /// The tunnel that it is.
+    /// The tunnel, if the record is one.
     #[must_use]
     pub fn into_tunnel(self) -> Option<TunnelRecord> {
         match self {
@@ -184,12 +184,12 @@ impl Record {
 }
 
 impl ClearTextBlockRecord {
-    /// The tunnels that have asked for it, the first one first.
+    /// The tunnels that have asked for the block, the first one first.
     pub fn askers(&self) -> impl Iterator<Item = &Tunnel> {
         self.tunnel.iter().chain(&self.other_tunnels)
     }
 
-    /// The connections that have asked for it, each once; none if only the settings name its
+    /// The connections that have asked for the block, each once; none if only the settings name its
     /// networks.
     #[must_use]
     pub fn connections(&self) -> Vec<&ConnectionName> {
@@ -202,8 +202,8 @@ impl ClearTextBlockRecord {
         connections
     }
 
-    /// Whether it is for a connection, or would be: named as the daemon calls it, or as it is
-    /// called in the daemon's configuration.
+    /// Whether a connection asked for the block, or a name in the settings fits it. The connection
+    /// is named as the daemon calls it, or as the daemon's configuration does.
     #[must_use]
     pub fn is_for(&self, connection: &ConnectionName) -> bool {
         let is_its = |asker: &Tunnel| {

@@ -1,4 +1,4 @@
-//! When a tunnel was last called about.
+//! The time of a tunnel's last call.
 
 use std::fs;
 use std::time::UNIX_EPOCH;
@@ -8,8 +8,9 @@ use crate::netfilter::Ruleset;
 use crate::plan::TunnelId;
 
 impl Store {
-    /// When a daemon last called about a tunnel, in seconds since 1970 (UTC): each `up` writes its
-    /// record anew, and so does each `down` that leaves it standing.
+    /// When a daemon last called for a tunnel, in seconds since 1970 (UTC). It is the time of the
+    /// record's file: each `up` writes the file again, and so does each `down` that leaves the
+    /// tunnel up.
     #[must_use]
     pub fn last_call(&self, ruleset: Ruleset, id: &TunnelId) -> Option<u64> {
         let metadata = fs::symlink_metadata(self.tunnel_file(ruleset, id)).ok()?;

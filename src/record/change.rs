@@ -1,4 +1,5 @@
-//! A change to the record: written down before the kernel is touched, and made or undone after.
+//! A change to the record: the journal is written before the kernel is changed, and the records are
+//! committed or rolled back after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,23 +12,24 @@ use super::store::{Store, absent_is_none};
 use crate::netfilter::Ruleset;
 
 impl Store {
-    /// Writes down what is about to be done. After this only [`Store::commit`] or
-    /// [`Store::roll_back`] set the record right.
+    /// Writes the new records and the journal. After this, only [`Store::commit`] or
+    /// [`Store::roll_back`] make the record consistent again.
     ///
     /// # Errors
-    /// If something cannot be written, as on a full file system; nothing is left of it then.
-    pub fn begin(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
-        let mut written = self.write_begin(journal, added);
+    /// If a file cannot be written, as on a full file system; what was written of the change is
+    /// removed then.
+    pub fn begin_change(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+        let mut written = self.write_records_and_journal(journal, added);
         if let Err(error) = &written
             && error.is_no_space()
             && added.is_empty()
             && self.release_spares()
         {
-            written = self.write_begin(journal, added);
+            written = self.write_records_and_journal(journal, added);
         }
         if written.is_err() {
-            // What stands in the way of undoing this stands in the way of the next call too, which
-            // will say so.
+            // An error of the roll back is ignored here: it keeps the next call from working too,
+            // which reports it.
             let _ = file::remove(&self.folder.join("pending.new"));
             let _ = self
                 .roll_back(journal, removed, added)
@@ -36,10 +38,10 @@ impl Store {
         written
     }
 
-    /// The whole records first: once `journal` stands, a later call may complete the change from
-    /// them. The entries under `nodes` last: a call that dies before `journal` stands must not have
-    /// made any.
-    fn write_begin(&self, journal: &Journal, added: &[Record]) -> Result<(), RecordError> {
+    /// The order matters. The new records come first: once the journal exists, a later call may
+    /// complete the change from them. The index files under `nodes` come last: a call that dies
+    /// before the journal exists must not have made any.
+    fn write_records_and_journal(&self, journal: &Journal, added: &[Record]) -> Result<(), RecordError> {
         if !added.is_empty() {
             self.prepare_for_downs()?;
         }
@@ -47,21 +49,23 @@ impl Store {
             self.write_new(journal.ruleset, record)?;
             record.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         }
-        self.note(journal)?;
-        added.iter().try_for_each(|record| self.enter(journal.ruleset, record))
+        self.write_journal(journal)?;
+        added
+            .iter()
+            .try_for_each(|record| self.add_index_files(journal.ruleset, record))
     }
 
-    fn note(&self, journal: &Journal) -> Result<(), RecordError> {
+    fn write_journal(&self, journal: &Journal) -> Result<(), RecordError> {
         let new = self.folder.join("pending.new");
-        let noted = file::write(&new, journal).and_then(|()| file::rename(&new, &self.folder.join("pending")));
+        let noted = file::write_json(&new, journal).and_then(|()| file::rename(&new, &self.folder.join("pending")));
         self.made("pending", noted)
     }
 
-    /// Makes the note of a change that was abandoned say that nothing goes and nothing comes, but
-    /// that its tables may hold a part of it.
+    /// Rewrites the journal of a change that was rolled back: it names no record to remove or to
+    /// add, but keeps the tables, which may hold a part of the change.
     ///
     /// # Errors
-    /// If it cannot be written; it says what it said before then.
+    /// If it cannot be written; the journal is unchanged then.
     pub fn drop_change(&self, journal: &Journal) -> Result<(), RecordError> {
         let given_up = Journal {
             removed: Vec::new(),
@@ -70,37 +74,37 @@ impl Store {
             user_jumps: BTreeMap::new(),
             ..journal.clone()
         };
-        self.note(&given_up)
+        self.write_journal(&given_up)
             .inspect_err(|_| drop(file::remove(&self.folder.join("pending.new"))))
     }
 
-    /// Makes the record say what the kernel now holds.
+    /// Commits the change to the record, once the kernel has it.
     ///
     /// # Errors
-    /// If a file cannot be changed; `journal` stands then, and the next call completes or undoes
-    /// the change.
-    pub fn commit(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+    /// If a file cannot be changed; the journal stays then, and the next call completes the change
+    /// or rolls it back.
+    pub fn commit_change(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
         let ruleset = journal.ruleset;
         for record in removed {
-            self.leave(ruleset, record, added)?;
+            self.remove_index_files(ruleset, record, added)?;
         }
-        self.settle_files(journal, Recovery::RollForward)?;
+        self.finish_files(journal, Recovery::RollForward)?;
         self.clear_journal()
     }
 
-    /// Makes the record say what it said before, since the kernel refused the change. `journal`
-    /// stands until [`Store::clear_journal`]: a part of the change can have been made.
+    /// Restores the records as they were before a change that the kernel refused. The journal stays
+    /// until [`Store::clear_journal`], because a part of the change may have been made.
     ///
     /// # Errors
     /// If a file cannot be changed.
     pub fn roll_back(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
         for record in added {
-            self.leave(journal.ruleset, record, removed)?;
+            self.remove_index_files(journal.ruleset, record, removed)?;
         }
-        self.settle_files(journal, Recovery::RollBack)
+        self.finish_files(journal, Recovery::RollBack)
     }
 
-    /// The change that a call which died was about to make.
+    /// The journal of a call that died before its change was complete.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -108,30 +112,30 @@ impl Store {
         if !self.has_name("pending")? {
             return Ok(None);
         }
-        absent_is_none(file::read(&self.folder.join("pending")))
+        absent_is_none(file::read_json(&self.folder.join("pending")))
     }
 
-    /// Sets the record right after a call that died: the change is made or not made, as it says
-    /// itself. What the kernel holds is unknown and has to be rebuilt; only then
-    /// [`Store::clear_journal`].
+    /// Makes the record consistent after a call that died: completes the change or rolls it back,
+    /// as the journal says. The rules in the kernel are unknown then and have to be rebuilt before
+    /// [`Store::clear_journal`] is called.
     ///
     /// # Errors
-    /// If a file cannot be changed or a record not be read.
+    /// If a file cannot be changed, or a record cannot be read.
     pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
-        self.settle_files(journal, journal.recovery)?;
+        self.finish_files(journal, journal.recovery)?;
         if let Some(installed) = journal.installed {
             self.set_installed(journal.ruleset, installed)?;
         }
         self.reindex(journal.ruleset)
     }
 
-    /// Makes the record say what the kernel now holds, where all of it has changed: an older
-    /// version may have entered records elsewhere.
+    /// Commits a change that wrote every rule of the ruleset again, and makes the index again: that
+    /// of an older version may have other folders.
     ///
     /// # Errors
-    /// If a file cannot be changed or a record not be read; `journal` stands then.
-    pub fn commit_all(&self, journal: &Journal) -> Result<(), RecordError> {
-        self.settle_files(journal, Recovery::RollForward)?;
+    /// If a file cannot be changed, or a record cannot be read; the journal stays then.
+    pub fn commit_rebuild(&self, journal: &Journal) -> Result<(), RecordError> {
+        self.finish_files(journal, Recovery::RollForward)?;
         self.reindex(journal.ruleset)?;
         self.clear_journal()
     }
@@ -141,10 +145,10 @@ impl Store {
         file::remove_tree(&self.nodes_folder(ruleset))?;
         self.entries(ruleset)?
             .iter()
-            .try_for_each(|record| self.enter(ruleset, record))
+            .try_for_each(|record| self.add_index_files(ruleset, record))
     }
 
-    /// Forgets the change that was under way.
+    /// Removes the journal.
     ///
     /// # Errors
     /// If the file cannot be removed.
@@ -153,8 +157,8 @@ impl Store {
         self.removed("pending", removed)
     }
 
-    fn settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
-        let settled = self.try_settle_files(journal, recovery);
+    fn finish_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
+        let settled = self.try_finish_files(journal, recovery);
         match recovery {
             Recovery::RollForward => self.settled(journal.ruleset, [&journal.removed, &journal.added], settled),
             Recovery::RollBack => {
@@ -164,7 +168,7 @@ impl Store {
         }
     }
 
-    fn try_settle_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
+    fn try_finish_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
         let ruleset = journal.ruleset;
         match recovery {
             Recovery::RollForward => {
@@ -172,7 +176,7 @@ impl Store {
                     file::remove(&self.tunnel_file(ruleset, id))?;
                 }
                 for id in &journal.added {
-                    // Not there where an earlier try got further than this one has to.
+                    // Absent if an earlier recovery, which died, has renamed it.
                     let renamed = file::rename(&self.new_file(ruleset, id), &self.tunnel_file(ruleset, id));
                     absent_is_none(renamed)?;
                 }
@@ -180,8 +184,8 @@ impl Store {
             Recovery::RollBack => {
                 for id in &journal.added {
                     file::remove(&self.new_file(ruleset, id))?;
-                    // There where a call died after it had begun to commit. One that replaced
-                    // another stays: the old one is lost.
+                    // Present if a call died while it committed. A record that replaced another one
+                    // stays, because the old one is lost.
                     if !journal.removed.contains(id) {
                         file::remove(&self.tunnel_file(ruleset, id))?;
                     }
@@ -191,13 +195,13 @@ impl Store {
         Ok(())
     }
 
-    /// Enters what comes in the folders that it is found by.
-    pub(super) fn enter(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
+    /// Makes a record's files in the index, under `nodes`.
+    pub(super) fn add_index_files(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
         for path in self.index_files(ruleset, record) {
-            let touched = file::touch(&path);
+            let touched = file::create_empty(&path);
             if touched.as_ref().is_err_and(RecordError::is_absence) {
                 make_parent(&path, &self.ruleset_folder(ruleset))?;
-                file::touch(&path)?;
+                file::create_empty(&path)?;
             } else {
                 touched?;
             }
@@ -205,9 +209,14 @@ impl Store {
         Ok(())
     }
 
-    /// Strikes what goes from the folders that it is found by no more, and removes those that are
-    /// empty.
-    pub(super) fn leave(&self, ruleset: Ruleset, record: &Record, stays: &[Record]) -> Result<(), RecordError> {
+    /// Removes a record's files from the index, except those that a record with the same id in
+    /// `stays` needs, and removes the folders that are empty then.
+    pub(super) fn remove_index_files(
+        &self,
+        ruleset: Ruleset,
+        record: &Record,
+        stays: &[Record],
+    ) -> Result<(), RecordError> {
         let kept: BTreeSet<_> = stays
             .iter()
             .filter(|other| other.id() == record.id())
@@ -229,7 +238,7 @@ impl Store {
     }
 }
 
-/// Makes the folder of a file of the index, below one that stands. Some are in others:
+/// Makes the folder of a file of the index, below `top`, which exists. Some are nested:
 /// `nodes/FI/10.2.0.0-18`, `nodes/device/vti01`.
 fn make_parent(path: &Path, top: &Path) -> Result<(), RecordError> {
     let Some(folder) = path.parent().filter(|folder| *folder != top) else {

@@ -19,11 +19,12 @@ const NAMES: [&str; 4] = ["pluto", "charon", "charon-systemd", "charon-nm"];
 /// name.
 const LONGEST_STAT: usize = 2048;
 
-/// How far up from the hook a daemon is looked for: between the two stand a shell or two (`sh -c`,
-/// `ipsec`, a script of the administrator's that calls us).
+/// How many parent processes are searched for the daemon, from the hook upwards. Between the two
+/// are one or two shells (`sh -c`, `ipsec`, or the administrator's script that calls this program).
 const ANCESTORS: usize = 10;
 
-/// One run of an IKE daemon. A process number alone comes again; with its start time it does not.
+/// One run of an IKE daemon. The kernel reuses process numbers; number and start time together are
+/// unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DaemonProcess {
@@ -35,7 +36,7 @@ pub struct DaemonProcess {
     pub namespace: u64,
 }
 
-/// What `/proc/PID/stat` says, as far as it is of use here.
+/// The fields of `/proc/PID/stat` that are used here.
 struct Process {
     name: String,
     parent: u32,
@@ -45,11 +46,11 @@ struct Process {
 impl DaemonProcess {
     /// The daemon among the ancestors of the process `parent`, if one of them has the name of one.
     #[must_use]
-    pub fn above(parent: u32) -> Option<Self> {
+    pub fn from_parent(parent: u32) -> Option<Self> {
         let namespace = own_namespace()?;
         let mut pid = parent;
         for _ in 0..ANCESTORS {
-            let process = Process::read(pid)?;
+            let process = Process::from_proc(pid)?;
             if NAMES.contains(&process.name.as_str()) {
                 return Some(Self {
                     pid,
@@ -68,7 +69,7 @@ impl DaemonProcess {
         if own_namespace() != Some(self.namespace) {
             return false;
         }
-        match Process::look(self.pid) {
+        match Process::try_from_proc(self.pid) {
             Ok(process) => process.is_none_or(|process| process.started != self.started),
             // It ended while it was looked at (ESRCH), or before.
             Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
@@ -88,23 +89,23 @@ pub fn start_time(stat: &str) -> Option<u64> {
 
 impl Process {
     /// Reads `/proc/PID/stat`; nothing where there is no such process.
-    fn read(pid: u32) -> Option<Self> {
-        Self::look(pid).ok()?
+    fn from_proc(pid: u32) -> Option<Self> {
+        Self::try_from_proc(pid).ok()?
     }
 
-    /// The same, where it matters why nothing was read; nothing where it says what nobody
-    /// understands.
-    fn look(pid: u32) -> io::Result<Option<Self>> {
+    /// Like `from_proc`, with the error if the file cannot be read; `None` if the line cannot be
+    /// parsed.
+    fn try_from_proc(pid: u32) -> io::Result<Option<Self>> {
         let mut file = File::open(format!("/proc/{pid}/stat"))?;
         let mut line = [0; LONGEST_STAT];
-        // In one go: the kernel writes the line anew for each read.
+        // One read: the kernel generates the line again for each.
         let length = retried(|| file.read(&mut line))?;
         let line = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
         Ok(Self::parse(&line))
     }
 
-    /// The name stands in brackets and may itself hold blanks and brackets, so the line is read
-    /// from its last bracket.
+    /// The name is in brackets, and may contain blanks and brackets. So the line is parsed from its
+    /// last bracket.
     fn parse(stat: &str) -> Option<Self> {
         let (start, rest) = stat.rsplit_once(") ")?;
         let name = start.split_once('(')?.1.to_owned();
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_process_number_that_came_again_is_not_the_same_daemon() {
-        let started = Process::read(std::process::id()).unwrap().started;
+        let started = Process::from_proc(std::process::id()).unwrap().started;
         let namespace = own_namespace().unwrap();
         let this = DaemonProcess {
             pid: std::process::id(),

@@ -6,8 +6,8 @@ use super::store::Store;
 use crate::netfilter::Ruleset;
 
 impl Store {
-    /// Forgets everything that is on record in a ruleset, whether or not it can be read. The kernel
-    /// must hold nothing of it any more.
+    /// Deletes every record of a ruleset, readable or not. The caller has removed all its rules
+    /// from the kernel before.
     ///
     /// # Errors
     /// If a file cannot be removed.

@@ -1,22 +1,22 @@
-//! What can be wrong with the record.
+//! Errors of the record.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the record cannot be read or written. Every one names the file.
+/// Why the record cannot be read or written. Every error names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The system refused.
+    /// The operating system refused an operation.
     #[error("{}: cannot {action}: {error}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was to be done with it.
+        /// The operation that failed.
         action: &'static str,
-        /// Why not.
+        /// The reason.
         error: io::Error,
     },
-    /// It is something that others can change, so that nothing in it can be believed.
+    /// Another user can change it, so its content cannot be trusted.
     #[error("{}: {what}, expected {expected}", path.display())]
     Untrusted {
         /// The file or folder.
@@ -26,12 +26,12 @@ pub enum RecordError {
         /// What it should be.
         expected: &'static str,
     },
-    /// It is not what this program writes.
+    /// The content is not a record.
     #[error("{}: not a record: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where reading it ended.
+        /// The parser's error.
         reason: String,
     },
     /// A newer version of this program wrote it.
@@ -44,17 +44,18 @@ pub enum RecordError {
         /// The newest that this version knows.
         known: u32,
     },
-    /// It is larger than any that is written.
+    /// The file is larger than any that this program writes.
     #[error("{}: {size} bytes, expected {largest} at most", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Its size, in bytes; of one that is read, as far as it was read.
+        /// Its size, in bytes. For a file that is read: the bytes read until the limit was
+        /// exceeded.
         size: usize,
-        /// The largest one that is written.
+        /// The largest size that this program writes, in bytes.
         largest: u64,
     },
-    /// Another call held the lock all the time that this one could wait.
+    /// Another call held the lock until the deadline.
     #[error("{}: another call held the lock for {waited} ms", path.display())]
     Locked {
         /// The lock.
@@ -62,7 +63,7 @@ pub enum RecordError {
         /// How long this call waited, in milliseconds.
         waited: u128,
     },
-    /// Every short name that the tunnel could bear is another tunnel's.
+    /// Other tunnels have every id that this tunnel could have.
     #[error("{connection}: no free name for its chains")]
     NoName {
         /// The connection.
@@ -71,14 +72,14 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// For `map_err`: the file and what was to be done with it.
+    /// For `map_err`: adds the path and the operation.
     pub(super) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |error| Self::Io { path, action, error }
     }
 
-    /// The same of the folder instead of a file in it, whose name is long.
-    pub(super) fn at(mut self, folder: PathBuf) -> Self {
+    /// Names the folder instead of the file in it, whose name is long.
+    pub(super) fn with_folder(mut self, folder: PathBuf) -> Self {
         if let Self::Io { path, .. } = &mut self {
             *path = folder;
         }
@@ -94,13 +95,13 @@ impl RecordError {
         )
     }
 
-    /// Whether the reason is that a file or folder is not there.
+    /// Whether a file or folder does not exist.
     #[must_use]
     pub fn is_absence(&self) -> bool {
         self.io_kind() == Some(io::ErrorKind::NotFound)
     }
 
-    /// Why the system refused, if it did.
+    /// The system's reason, if it refused.
     fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io { error, .. } => Some(error.kind()),

@@ -13,7 +13,7 @@ use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::store::Store;
 use super::{file, note};
-use crate::plan::{TunnelId, TunnelKey, moves};
+use crate::plan::{TunnelId, TunnelKey, can_move};
 use crate::updown_env::Tunnel;
 
 /// The folder with a folder for each of them.
@@ -66,7 +66,7 @@ impl Store {
     fn try_note(top: &Path, namespace: u64, failed: &FailedUp) -> Result<(), RecordError> {
         file::make_folder(top)?;
         file::make_folder(&top.join(namespace.to_string()))?;
-        let store = Self::peek(top, namespace);
+        let store = Self::open_unlocked(top, namespace);
         // Somebody else's, until a call that holds the lock takes it over.
         if !store.folder.exists() {
             return Ok(());
@@ -83,7 +83,7 @@ impl Store {
         file::make_folder(&self.folder.join(FOLDER))?;
         file::remove_tree(&folder)?;
         file::make_folder(&folder)?;
-        let written = note::write(&folder, "0", &note::in_name(failed)).and_then(|()| {
+        let written = note::write_note(&folder, "0", &note::encode_for_name(failed)).and_then(|()| {
             // So that its end is noticed.
             failed.daemon.map_or(Ok(()), |daemon| self.register(&daemon))
         });
@@ -99,12 +99,12 @@ impl Store {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn failed_ups(&self) -> Result<Vec<FailedUp>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
+        let mut names: Vec<_> = file::file_names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
         names.sort();
         let mut failed = Vec::new();
         for name in names {
             let folder = self.folder.join(FOLDER).join(name);
-            for note in note::read(&folder)? {
+            for note in note::read_notes(&folder)? {
                 let read = note.text.and_then(|text| serde_json::from_str::<FailedUp>(&text).ok());
                 failed.extend(read.map(|read| FailedUp {
                     since: changed(&folder).unwrap_or_default(),
@@ -117,7 +117,7 @@ impl Store {
 
     /// Whether there is one.
     pub(super) fn is_any_without_rules(&self) -> Result<bool, RecordError> {
-        Ok(self.has_failed_ups()? && file::names(&self.folder.join(FOLDER))?.next().is_some())
+        Ok(self.has_failed_ups()? && file::file_names(&self.folder.join(FOLDER))?.next().is_some())
     }
 
     /// Whether there may be one. Costs nothing where the namespace's folder has been listed.
@@ -136,7 +136,7 @@ impl Store {
         let folder = self.failed_up_folder(tunnel);
         match folder.exists() {
             true => file::remove_tree(&folder)?,
-            false if moves(tunnel) => self.forget_moved(tunnel)?,
+            false if can_move(tunnel) => self.forget_moved(tunnel)?,
             false => {}
         }
         file::remove_if_empty(&self.folder.join(FOLDER))
@@ -145,7 +145,7 @@ impl Store {
     /// The same of a tunnel that MOBIKE has made another one of: what its opener has.
     fn forget_moved(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
         let end = format!("+{}", opener(tunnel));
-        for name in file::names(&self.folder.join(FOLDER))? {
+        for name in file::file_names(&self.folder.join(FOLDER))? {
             let name = name?;
             if name.ends_with(&end) {
                 file::remove_tree(&self.folder.join(FOLDER).join(name))?;

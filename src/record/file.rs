@@ -17,8 +17,8 @@ use super::error::RecordError;
 /// packet either.
 const LARGEST: u64 = 1 << 24;
 
-/// How often a folder is made anew that other calls take away between two looks at it. Each time is
-/// another call's last tunnel.
+/// How many times a folder is made again that another call removes in between. Each time, another
+/// call has removed its last tunnel.
 const RACES: usize = 1000;
 
 /// Does it again where it was interrupted. The standard library does so only for some system calls,
@@ -32,7 +32,7 @@ pub(super) fn retried<T>(mut change: impl FnMut() -> io::Result<T>) -> io::Resul
     }
 }
 
-/// Makes a folder, unless it is there, and makes sure that it is ours alone.
+/// Makes a folder unless it exists, and checks that only this user can write to it.
 pub(super) fn make_folder(path: &Path) -> Result<(), RecordError> {
     for _ in 0..RACES {
         match retried(|| DirBuilder::new().mode(0o700).create(path)) {
@@ -56,7 +56,7 @@ pub(super) fn ensure_folder(path: &Path) -> Result<(), RecordError> {
     }
 }
 
-/// Makes sure that a folder is one, and ours alone.
+/// Checks that a path is a folder that this user owns and only this user can write to.
 pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
     let metadata = retried(|| fs::symlink_metadata(path)).map_err(RecordError::io(path, "examine it"))?;
     if metadata.is_symlink() {
@@ -70,7 +70,11 @@ pub(super) fn check_folder(path: &Path) -> Result<(), RecordError> {
 
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), RecordError> {
     if metadata.uid() != geteuid().as_raw() {
-        return Err(untrusted(path, "owned by another user", "to own it"));
+        return Err(untrusted(
+            path,
+            "owned by another user",
+            "the user that runs this (run it as root)",
+        ));
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(untrusted(path, "writable by others", "mode 0700 or 0600"));
@@ -86,22 +90,22 @@ fn untrusted(path: &Path, what: &'static str, expected: &'static str) -> RecordE
     }
 }
 
-/// Reads a file of ours.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+/// Reads a file of the record.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     parse(path, &read_bytes(path)?)
 }
 
-/// Reads a file of ours, byte for byte.
+/// Reads the bytes of a file of the record.
 ///
-/// Follows no symbolic link and waits for nothing: it may have become a named pipe.
+/// Follows no symbolic link, and does not block if the file is a named pipe.
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RecordError> {
     let mut bytes = Vec::new();
     read_into(path, &mut bytes)?;
     Ok(bytes)
 }
 
-/// The same into what another file has been read into before, which saves making room for each of
-/// ten thousand files anew.
+/// Like [`read_bytes`], into a buffer that is used again: that saves an allocation for each of ten
+/// thousand files.
 pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordError> {
     let opened = OpenOptions::new()
         .read(true)
@@ -128,7 +132,7 @@ pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordEr
     check_size(path, bytes)
 }
 
-/// What is written can be read back.
+/// Refuses a file that is too large to be read again.
 fn check_size(path: &Path, content: &[u8]) -> Result<(), RecordError> {
     match u64::try_from(content.len()) {
         Ok(..=LARGEST) => Ok(()),
@@ -140,7 +144,7 @@ fn check_size(path: &Path, content: &[u8]) -> Result<(), RecordError> {
     }
 }
 
-/// What every file says before anything else.
+/// The field that every file has.
 #[derive(serde::Deserialize)]
 struct Format {
     format: u32,
@@ -150,7 +154,7 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RecordErro
     parse_by(path, bytes, |bytes| serde_json::from_slice(bytes))
 }
 
-/// What a file says, read so, unless it was written by a newer version of this program.
+/// Parses a file with `read`, unless a newer version of this program wrote it.
 pub(super) fn parse_by<T>(
     path: &Path,
     bytes: &[u8],
@@ -172,9 +176,8 @@ pub(super) fn parse_by<T>(
     read(bytes).map_err(malformed)
 }
 
-/// Writes a new file, without a blank that nothing needs; one that an earlier call left there is
-/// replaced.
-pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
+/// Writes a new file as compact JSON. A file that an earlier call left there is replaced.
+pub(super) fn write_json<T: Serialize>(path: &Path, content: &T) -> Result<(), RecordError> {
     let mut text = serde_json::to_vec(content).map_err(|error| RecordError::Malformed {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -184,12 +187,14 @@ pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), Record
     write_bytes(path, &text)
 }
 
-/// Writes a new file, byte for byte.
+/// Writes bytes to a new file.
 pub(super) fn write_bytes(path: &Path, content: &[u8]) -> Result<(), RecordError> {
-    create(path)?.write_all(content).map_err(RecordError::io(path, "write"))
+    create_new(path)?
+        .write_all(content)
+        .map_err(RecordError::io(path, "write"))
 }
 
-fn create(path: &Path) -> Result<File, RecordError> {
+fn create_new(path: &Path) -> Result<File, RecordError> {
     let new = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match new() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -200,8 +205,8 @@ fn create(path: &Path) -> Result<File, RecordError> {
     }
 }
 
-/// Makes an empty file, unless it is there.
-pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
+/// Makes an empty file, unless it exists.
+pub(super) fn create_empty(path: &Path) -> Result<(), RecordError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -209,35 +214,35 @@ pub(super) fn touch(path: &Path) -> Result<(), RecordError> {
     }
 }
 
-/// Makes an empty file in a folder, and the folder if it is not there. The folder lies in one that
-/// is ours alone.
-pub(super) fn touch_in(folder: &Path, name: &str) -> Result<(), RecordError> {
+/// Makes an empty file in a folder, and the folder if it is absent. Only this user can write to the
+/// folder's parent.
+pub(super) fn create_empty_in(folder: &Path, name: &str) -> Result<(), RecordError> {
     let path = folder.join(name);
-    match touch(&path) {
+    match create_empty(&path) {
         Err(error) if error.is_absence() => {
             make_folder(folder)?;
-            touch(&path)
+            create_empty(&path)
         }
         other => other,
     }
 }
 
-/// Puts a file in the place of another, or where there is none.
+/// Renames a file, replacing the target if it exists.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RecordError> {
     retried(|| fs::rename(from, to)).map_err(RecordError::io(from, "rename"))
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), RecordError> {
     absent_is_fine(retried(|| fs::remove_file(path))).map_err(RecordError::io(path, "remove"))
 }
 
-/// Removes a folder and all that is in it, if it is there. Follows no symbolic link.
+/// Removes a folder and its content, if it exists. Follows no symbolic link.
 pub(super) fn remove_tree(path: &Path) -> Result<(), RecordError> {
     absent_is_fine(retried(|| fs::remove_dir_all(path))).map_err(RecordError::io(path, "remove"))
 }
 
-/// Removes a folder if it is there and empty.
+/// Removes a folder if it exists and is empty.
 pub(super) fn remove_if_empty(path: &Path) -> Result<(), RecordError> {
     match retried(|| fs::remove_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
@@ -252,11 +257,14 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The names in a folder, none where there is no folder. Names that are not UTF-8 are none of ours.
+/// The names in a folder, none if it does not exist. Names that are not UTF-8 are skipped: this
+/// program makes none.
 ///
-/// To take a folder that could not be read to its end for one that holds no more would take away
-/// what others need.
-pub(super) fn names(path: &Path) -> Result<impl Iterator<Item = Result<String, RecordError>> + use<>, RecordError> {
+/// An error in the middle of the list is returned, not taken for its end: shared chains that other
+/// tunnels need would be removed otherwise.
+pub(super) fn file_names(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<String, RecordError>> + use<>, RecordError> {
     let entries = match retried(|| fs::read_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         other => Some(other.map_err(RecordError::io(path, "list"))?),
@@ -280,9 +288,9 @@ mod tests {
         let largest = usize::try_from(LARGEST).unwrap();
         // Quotes, and the newline at the end.
         let fits = "x".repeat(largest - 3);
-        write(&path, &fits).unwrap();
+        write_json(&path, &fits).unwrap();
         assert_eq!(read_bytes(&path).unwrap().len(), largest);
-        let error = write(&path, &(fits + "x")).unwrap_err().to_string();
+        let error = write_json(&path, &(fits + "x")).unwrap_err().to_string();
         assert!(error.ends_with("16777217 bytes, expected 16777216 at most"), "{error}");
         assert_eq!(read_bytes(&path).unwrap().len(), largest);
     }

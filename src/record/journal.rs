@@ -1,4 +1,4 @@
-//! A change under way.
+//! The journal of a change in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use super::store::Installed;
 use crate::netfilter::{BuiltIn, Ruleset, Table};
 use crate::plan::TunnelId;
 
-/// What the file `journal` says: which change a call was about to make, and what is to become of it
-/// if that call dies.
+/// The content of the file `pending`: the change that a call is about to make, and what the next
+/// call does with it if this one dies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// The format of this file, [`super::FORMAT`].
@@ -20,19 +20,19 @@ pub struct Journal {
     /// The tables that change in it.
     #[serde(default = "filter_only", skip_serializing_if = "is_filter_only")]
     pub tables: BTreeSet<Table>,
-    /// The tunnels that go.
+    /// The records that the change removes.
     #[serde(rename = "gone")]
     pub removed: Vec<TunnelId>,
-    /// The tunnels that come; the record of each stands beside as `ID.new`.
+    /// The records that the change adds. Each one's content is in `tunnels/ID.new`.
     #[serde(rename = "come")]
     pub added: Vec<TunnelId>,
-    /// What holds for all rules of the ruleset from then on, if that changes.
+    /// What applies to all rules of the ruleset after the change, if that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<Installed>,
-    /// Where our jumps make way for the administrator's: how many of those each built-in chain has.
+    /// At a move to `place = "own"`: how many jumps of the administrator's each built-in chain has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub user_jumps: BTreeMap<BuiltIn, usize>,
-    /// What the next call makes of it.
+    /// What the next call does with the change.
     #[serde(rename = "settle")]
     pub recovery: Recovery,
 }
@@ -45,17 +45,16 @@ fn is_filter_only(tables: &BTreeSet<Table>) -> bool {
     *tables == filter_only()
 }
 
-/// What becomes of a change whose call died on the way.
+/// What the next call does with a change whose call died before it was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recovery {
-    /// It is made. So it is with every `down`, because the tunnel is gone in any case; and with
-    /// strongSwan's `up`, because charon does not care how its hook ended and will call `down` for
-    /// the tunnel one day.
+    /// Complete it. This holds for every `down`, because the tunnel is down in any case; and for
+    /// strongSwan's `up`, because charon ignores its hook's exit code and will call `down` later.
     #[serde(rename = "complete")]
     RollForward,
-    /// It is not made. So it is with Pluto's `up`: a hook that dies has refused the tunnel, and
-    /// there will be no `down`.
+    /// Roll it back. This holds for Pluto's `up`: to Pluto, a hook that dies has refused the
+    /// tunnel, and no `down` follows.
     #[serde(rename = "abandon")]
     RollBack,
 }

@@ -20,18 +20,18 @@ pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// The lock of one network namespace's record, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// There until it is dropped.
+    /// `Some` until it is dropped.
     held: Option<Flock<File>>,
 }
 
-/// Left to itself, `Flock` panics where it cannot be given back.
+/// `Flock`'s own `drop` panics if unlocking fails.
 impl Drop for Lock {
     fn drop(&mut self) {
         let mut held = self.held.take();
         while let Some(lock) = held {
             held = match lock.unlock() {
                 Err((lock, Errno::EINTR)) => Some(lock),
-                // The end of this process gives it back.
+                // The end of this process releases it.
                 Err((lock, _)) => {
                     std::mem::forget(lock);
                     None
@@ -43,20 +43,21 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the lock `top/NAMESPACE/lock`, making what is missing. Waits until `deadline` at most.
+    /// Takes the lock `top/NAMESPACE/lock`, and makes the missing folders. Waits until `deadline`
+    /// at most.
     ///
-    /// The last tunnel's `down` removes the file and the folders while it holds the lock; whoever
-    /// waited on that file then holds a lock that nobody else will ever see, and tries again.
+    /// The last tunnel's `down` removes the file and the folders while it holds the lock. A call
+    /// that waited for that file then holds a lock on a deleted file, and tries again.
     pub(super) fn acquire(top: &Path, folder: &Path, deadline: Instant) -> Result<Self, RecordError> {
         let path = folder.join("lock");
-        wait(&path, deadline, || {
+        retry_until(&path, deadline, || {
             ensure_folder(top)?;
-            // What is not there any more when it is needed went with another call's last tunnel.
+            // Another call has removed `top` with its last tunnel.
             match ensure_folder(folder) {
                 Err(error) if error.is_absence() => return Ok(None),
                 other => other?,
             }
-            attempt(&path)
+            try_lock(&path)
         })
     }
 
@@ -64,15 +65,15 @@ impl Lock {
     /// `deadline` at most.
     pub(super) fn acquire_existing(folder: &Path, deadline: Instant) -> Result<Option<Self>, RecordError> {
         let path = folder.join("lock");
-        wait(&path, deadline, || match check_folder(folder) {
+        retry_until(&path, deadline, || match check_folder(folder) {
             Err(error) if error.is_absence() => Ok(Some(None)),
-            other => other.and_then(|()| Ok(attempt(&path)?.map(Some))),
+            other => other.and_then(|()| Ok(try_lock(&path)?.map(Some))),
         })
     }
 }
 
-/// Tries again and again until something comes of it, or the time is over.
-fn wait<T>(
+/// Repeats `attempt` until it returns something, or until `deadline`.
+fn retry_until<T>(
     path: &Path,
     deadline: Instant,
     mut attempt: impl FnMut() -> Result<Option<T>, RecordError>,
@@ -95,14 +96,14 @@ fn wait<T>(
 }
 
 impl Lock {
-    /// The locked file. A program that has it open holds the lock along with us.
+    /// The locked file. A program that inherits it shares the lock.
     pub(super) fn file(&self) -> Option<&File> {
         self.held.as_deref()
     }
 }
 
-fn attempt(path: &Path) -> Result<Option<Lock>, RecordError> {
-    let file = match open(path) {
+fn try_lock(path: &Path) -> Result<Option<Lock>, RecordError> {
+    let file = match open_lock_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(RecordError::io(path, "open"))?,
     };
@@ -112,19 +113,19 @@ fn attempt(path: &Path) -> Result<Option<Lock>, RecordError> {
         Err((_, error)) => return Err(RecordError::io(path, "lock")(error.into())),
     };
     let looked_at = |metadata: io::Result<Metadata>| metadata.map_err(RecordError::io(path, "examine it"));
-    let ours = match lock.file() {
+    let inode = match lock.file() {
         Some(file) => looked_at(file.metadata())?.ino(),
         None => return Ok(None),
     };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        current => Ok((looked_at(current)?.ino() == ours).then_some(lock)),
+        current => Ok((looked_at(current)?.ino() == inode).then_some(lock)),
     }
 }
 
-/// Opens the file, or makes it; not for writing, because programs that hold it open have it for
-/// their standard output.
-fn open(path: &Path) -> io::Result<File> {
+/// Opens the file, or makes it. Not for writing: child programs inherit it as their standard
+/// output.
+fn open_lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .mode(0o600)

@@ -1,10 +1,10 @@
-//! Which network namespace a record is of.
+//! Which network namespace a record belongs to.
 //!
-//! The folder's name is the namespace's inode number, and the kernel gives that of a deleted
-//! namespace to a new one. What tells the two apart is the kernel's own rtnetlink socket, which
-//! each namespace has from its beginning to its end: sockets' inode numbers come from a counter
-//! (`get_next_ino`) and none comes twice before that has run through 2^32. `SO_NETNS_COOKIE` would
-//! say the same.
+//! The folder's name is the namespace's inode number, which the kernel reuses for a new namespace
+//! once the old one is deleted. The inode of the kernel's own rtnetlink socket distinguishes the
+//! two: each namespace has that socket as long as it exists. Sockets' inode numbers come from a
+//! counter (`get_next_ino`), so none is used twice before the counter has run through 2^32.
+//! `SO_NETNS_COOKIE` would serve as well.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -16,7 +16,7 @@ use super::file::{self, retried};
 use super::store::Store;
 use crate::netfilter::Ruleset;
 
-/// The beginning of the name of the file that says whose the record is.
+/// The prefix of the name of the file that identifies the record's namespace.
 const MARK: &str = "socket-";
 
 /// The number of our own network namespace, and its mark. It is found out once.
@@ -30,7 +30,7 @@ pub(super) fn is_mark_known(namespace: u64) -> bool {
 
 /// The name of the file that says that a record is of our own network namespace, if this is the
 /// number of ours.
-pub(super) fn mark(namespace: u64) -> Option<String> {
+pub(super) fn namespace_mark(namespace: u64) -> Option<String> {
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     match &*found {
         Some((number, mark)) if *number == namespace => Some(mark.clone()),
@@ -49,7 +49,7 @@ fn find_mark(namespace: u64) -> Option<String> {
         .ok()?;
     let mut sockets = String::new();
     let mut chunk = [0; 4096];
-    // The kernel's own socket is among the first ones, and each read is of whole lines.
+    // The kernel's own socket is among the first, and each read returns whole lines.
     loop {
         match retried(|| file.read(&mut chunk)).ok()? {
             0 => return None,
@@ -73,19 +73,21 @@ fn kernel_socket(sockets: &str) -> Option<u64> {
 }
 
 impl Store {
-    /// Whether the record is of a former namespace that had the same number.
+    /// Whether the record belongs to a deleted namespace that had the same inode number.
     pub(super) fn is_of_former_namespace(&self) -> bool {
         let is_mark = |name: Result<String, RecordError>| name.is_ok_and(|name| name.starts_with(MARK));
-        !self.has_mark() && file::names(&self.folder).is_ok_and(|mut names| names.any(is_mark))
+        !self.has_mark() && file::file_names(&self.folder).is_ok_and(|mut names| names.any(is_mark))
     }
 
-    /// Whether it is of ours. Nobody knows of one that we are not in.
+    /// Whether the record belongs to the present namespace. True for another process's namespace,
+    /// of which it cannot be known.
     fn has_mark(&self) -> bool {
         let path = self.mark.as_ref().map(|mark| self.folder.join(mark));
         path.is_none_or(|path| path.exists())
     }
 
-    /// Makes the record ours, whatever is in it.
+    /// Marks the record as this namespace's, after it has erased what a deleted namespace with the
+    /// same number left.
     pub(super) fn take_over(&self) -> Result<(), RecordError> {
         if self.has_mark() {
             return Ok(());
@@ -94,28 +96,29 @@ impl Store {
             self.forget_former_namespace()?;
         }
         if let Some(mark) = &self.mark {
-            // On a full file system nobody says whose it is.
-            let _ = file::touch(&self.folder.join(mark));
+            // On a full file system the record stays unmarked.
+            let _ = file::create_empty(&self.folder.join(mark));
         }
         Ok(())
     }
 
-    /// Forgets what was in a former namespace: its rules and routes are gone with it. What was
-    /// changed of name servers was not in it, and its users are given up with their daemons.
+    /// Erases the record of a deleted namespace, whose rules and routes the kernel has deleted. The
+    /// record of name servers stays: they are not part of a namespace, and their users are removed
+    /// when their daemons have exited.
     fn forget_former_namespace(&self) -> Result<(), RecordError> {
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             file::remove_tree(&self.ruleset_folder(ruleset))?;
         }
         self.clear_journal()?;
-        file::remove_tree(&self.network())?;
+        file::remove_tree(&self.network_folder())?;
         file::remove_tree(&self.folder.join("daemons"))?;
-        self.settle_all()?;
+        self.drop_owed_downs()?;
         self.forget_failed_ups()?;
         self.remove_marks()
     }
 
     pub(super) fn remove_marks(&self) -> Result<(), RecordError> {
-        for name in file::names(&self.folder)? {
+        for name in file::file_names(&self.folder)? {
             let name = name?;
             if name.starts_with(MARK) {
                 file::remove(&self.folder.join(name))?;
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn only_our_own_namespace_has_a_mark() {
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
-        assert!(mark(own).is_some());
-        assert_eq!(mark(own + 1), None);
+        assert!(namespace_mark(own).is_some());
+        assert_eq!(namespace_mark(own + 1), None);
     }
 }

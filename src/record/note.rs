@@ -45,22 +45,22 @@ impl<'a> Part<'a> {
 }
 
 /// A value as text that can be a part of a file's name.
-pub(super) fn in_name(value: &impl Serialize) -> String {
+pub(super) fn encode_for_name(value: &impl Serialize) -> String {
     // A JSON string may write any character by its number.
     serde_json::to_string(value).unwrap_or_default().replace('/', "\\u002f")
 }
 
 /// Writes a note, whole or not at all.
-pub(super) fn write(folder: &Path, note: &str, text: &str) -> Result<(), RecordError> {
-    let parts = in_parts(text);
+pub(super) fn write_note(folder: &Path, note: &str, text: &str) -> Result<(), RecordError> {
+    let parts = split_into_parts(text);
     let mut written: Vec<PathBuf> = Vec::new();
     for (part, text) in (1..).zip(&parts) {
         let path = folder.join(format!("{note}.{part}-{}.{text}", parts.len()));
-        if let Err(error) = file::touch(&path) {
+        if let Err(error) = file::create_empty(&path) {
             for path in written {
                 let _ = file::remove(&path);
             }
-            return Err(error.at(folder.to_owned()));
+            return Err(error.with_folder(folder.to_owned()));
         }
         written.push(path);
     }
@@ -68,8 +68,8 @@ pub(super) fn write(folder: &Path, note: &str, text: &str) -> Result<(), RecordE
 }
 
 /// The notes in a folder, in the order of their names.
-pub(super) fn read(folder: &Path) -> Result<Vec<NameNote>, RecordError> {
-    let names = names(folder)?;
+pub(super) fn read_notes(folder: &Path) -> Result<Vec<NameNote>, RecordError> {
+    let names = note_names(folder)?;
     let parts: Vec<_> = names
         .iter()
         .filter_map(|name| Some((name, Part::parse(name)?)))
@@ -87,15 +87,15 @@ pub(super) fn read(folder: &Path) -> Result<Vec<NameNote>, RecordError> {
 }
 
 /// The names of notes' files, note by note and part by part.
-pub(super) fn names(folder: &Path) -> Result<Vec<String>, RecordError> {
-    let mut names: Vec<_> = file::names(folder)?.collect::<Result<_, _>>()?;
+pub(super) fn note_names(folder: &Path) -> Result<Vec<String>, RecordError> {
+    let mut names: Vec<_> = file::file_names(folder)?.collect::<Result<_, _>>()?;
     names.retain(|name| Part::parse(name).is_some());
     names.sort_by_cached_key(|name| Part::parse(name).map(|part| (part.note.to_owned(), part.part)));
     Ok(names)
 }
 
 /// A text in parts, each short enough for a name and none cut within a character.
-fn in_parts(text: &str) -> Vec<&str> {
+fn split_into_parts(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {

@@ -1,5 +1,6 @@
-//! Who has a tunnel up. Under strongSwan several can at a time, with one name and equal selectors:
-//! two clients behind one NAT, or one whose new association is up before its old one is down.
+//! The openers of a tunnel: the `up` calls that have had no `down`. Under strongSwan a tunnel can
+//! have several, with one name and equal selectors: two clients behind one NAT, or one client whose
+//! new association is up before its old one is down.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,52 +11,52 @@ use super::tunnel::TunnelRecord;
 use crate::settings::Policy;
 use crate::updown_env::{Compression, HostAccess, PeerText, Tunnel};
 
-/// How many ups that an older version of this program has counted, and did not tell apart, are told
-/// apart now.
+/// How many openers are made at most for ups that an older version of this program only counted.
 const GUESSED_MAX: u32 = 64;
 
-/// One `up` that has had no `down` yet.
+/// One `up` that has had no `down`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opener {
-    /// The identity that the peer showed.
+    /// The peer's authenticated identity.
     #[serde(rename = "peer_id")]
     pub remote_id: PeerText,
-    /// The user's name of XAUTH or EAP.
+    /// The user name of XAUTH or EAP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<PeerText>,
-    /// Whether these are the ones.
+    /// Whether the identity and the user are known.
     #[serde(default, skip_serializing_if = "is_certain")]
     pub certainty: Certainty,
-    /// Our own address of the IKE association at that `up`.
+    /// The local address of the IKE association at that `up`.
     #[serde(rename = "me", default, skip_serializing_if = "Option::is_none")]
     pub local_host: Option<IpAddr>,
-    /// The peer's.
+    /// The peer's address of the IKE association at that `up`.
     #[serde(rename = "peer", default, skip_serializing_if = "Option::is_none")]
     pub remote_host: Option<IpAddr>,
-    /// charon's number of the IKE association. It gives a number once, but another one to the
-    /// association when that is rekeyed, without a call: one that is equal says who calls, one that
-    /// is not says nothing.
+    /// charon's number of the IKE association (`PLUTO_UNIQUEID`). charon never reuses a number, but
+    /// a rekeyed association gets a new one, without a call. So an equal number identifies the
+    /// opener; a different number proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_id: Option<u32>,
-    /// Whether the gateway's own addresses were to be reached through the tunnel too.
+    /// Whether the gateway's own addresses are reachable through the tunnel too.
     pub host_access: HostAccess,
-    /// Whether its peer compresses, where that differs from what the record says of the tunnel.
+    /// Whether its peer uses IPComp, if that differs from the record's tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// What was set for this one, where that differs from the record's policy, which is what all of
-    /// them allow.
+    /// The policy set for this opener, if it differs from the record's policy, which is the
+    /// intersection of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
 }
 
-/// Whether it is known who made an `up`.
+/// Whether the identity behind an `up` is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Certainty {
-    /// It is.
+    /// It is known.
     #[default]
     Certain,
-    /// An older version of this program counted ups, and wrote down who made the last one.
+    /// An older version of this program counted ups, and recorded the identity of the last one
+    /// only.
     Guessed,
 }
 
@@ -64,7 +65,7 @@ fn is_certain(certainty: &Certainty) -> bool {
 }
 
 impl Opener {
-    /// The one that makes a call.
+    /// The opener that a call describes.
     #[must_use]
     pub fn of_call(tunnel: &Tunnel, policy: Policy) -> Self {
         Self {
@@ -80,7 +81,7 @@ impl Opener {
         }
     }
 
-    /// What it said of a tunnel.
+    /// A tunnel as this opener's `up` described it.
     #[must_use]
     pub fn tunnel(&self, tunnel: &Tunnel) -> Tunnel {
         Tunnel {
@@ -95,26 +96,26 @@ impl Opener {
         }
     }
 
-    /// Whether a call is about its IKE association, as far as the number tells.
+    /// Whether a call has this opener's number of the IKE association.
     #[must_use]
     pub fn has_number_of(&self, call: &Tunnel) -> bool {
         self.unique_id.is_some() && self.unique_id == call.unique_id
     }
 
-    /// Whether a call is about the same peer.
+    /// Whether a call has this opener's identity and user, for certain.
     #[must_use]
     pub fn has_identity_of(&self, call: &Tunnel) -> bool {
         is_certain(&self.certainty) && self.remote_id == call.remote_id && self.user == call.user
     }
 
-    /// Whether it cannot be told if a call is about the same peer.
+    /// Whether a call may have this opener's identity, because one of the two is unknown.
     #[must_use]
     pub fn may_have_identity_of(&self, call: &Tunnel) -> bool {
         !is_certain(&self.certainty) || call.remote_id.is_empty()
     }
 
-    /// Whether a call is about other addresses of the gateways: MOBIKE has moved it, or it is
-    /// another one.
+    /// Whether a call has other addresses of the IKE association: MOBIKE has moved it, or it is
+    /// another opener.
     #[must_use]
     pub fn has_other_hosts_than(&self, call: &Tunnel) -> bool {
         (self.local_host, self.remote_host) != (call.local_host, call.remote_host)
@@ -122,7 +123,7 @@ impl Opener {
 }
 
 impl TunnelRecord {
-    /// Who has it up, each with what is set for it alone, in the order of their ups.
+    /// The openers, each with its own policy, in the order of their ups.
     #[must_use]
     pub fn opened_by(&self) -> Vec<Opener> {
         let own = |opener: &Opener| Opener {
@@ -132,12 +133,12 @@ impl TunnelRecord {
         };
         match self.openers.is_empty() {
             false => self.openers.iter().map(own).collect(),
-            true => self.guessed().collect(),
+            true => self.guessed_openers().collect(),
         }
     }
 
-    /// The ups that are only counted.
-    fn guessed(&self) -> impl Iterator<Item = Opener> + '_ {
+    /// Openers for ups that an older version only counted.
+    fn guessed_openers(&self) -> impl Iterator<Item = Opener> + '_ {
         let last = self.count.min(GUESSED_MAX);
         (1..=last).map(move |number| Opener {
             certainty: Certainty::Guessed,
@@ -146,9 +147,9 @@ impl TunnelRecord {
         })
     }
 
-    /// The tunnel as it is while these have it up, each with its own policy: what all of them
-    /// allow, the gateway to be reached only if all of them asked for it, and for the rest as the
-    /// last one described it.
+    /// The record with these openers, each with its own policy. The record's policy is the
+    /// intersection of theirs, and the gateway is reachable only if all of them asked for that.
+    /// Everything else is as the last opener described it.
     #[must_use]
     pub fn with_openers(self, mut openers: Vec<Opener>) -> Self {
         let policy = Policy::of_all(openers.iter().filter_map(|opener| opener.policy.as_ref()));
@@ -174,9 +175,9 @@ impl TunnelRecord {
         }
     }
 
-    /// The tunnel as each of those described it that have it up, with what is set for it.
+    /// The tunnel and the policy of each opener.
     #[must_use]
-    pub fn views(&self) -> Vec<(Tunnel, Policy)> {
+    pub fn opener_views(&self) -> Vec<(Tunnel, Policy)> {
         if self.openers.is_empty() {
             return vec![(self.tunnel.clone(), self.policy.clone())];
         }
@@ -188,7 +189,7 @@ impl TunnelRecord {
         openers.map(view).collect()
     }
 
-    /// The tunnel with what is set for each of those by now that have it up.
+    /// The record with each opener's policy set again.
     #[must_use]
     pub fn with_policies(self, policy: impl Fn(&Tunnel) -> Policy) -> Self {
         if self.openers.is_empty() {
@@ -203,14 +204,14 @@ impl TunnelRecord {
         self.with_openers(openers)
     }
 
-    /// The addresses of the gateways, in pairs, of each that has it up and compresses.
+    /// The pairs of IKE addresses of those openers that use IPComp.
     #[must_use]
     pub fn ipcomp_hosts(&self) -> BTreeSet<(IpAddr, IpAddr)> {
-        let views = self.views().into_iter();
+        let views = self.opener_views().into_iter();
         views.filter_map(|(tunnel, _)| tunnel.ipcomp_hosts()).collect()
     }
 
-    /// The addresses of the peers of those that have it up.
+    /// The addresses of the openers' peers.
     #[must_use]
     pub fn peers(&self) -> BTreeSet<IpAddr> {
         let peers = self.openers.iter().filter_map(|opener| opener.remote_host);

@@ -1,17 +1,17 @@
-//! The number that a tunnel's rules ask for.
+//! The reqid that a tunnel's rules match.
 
 use super::tunnel::TunnelRecord;
 use crate::netfilter::Match;
 
 impl TunnelRecord {
-    /// The reqid by which its rules know its packets, if they do; with IPComp the one of the
-    /// transformation that is not it.
+    /// The reqid that its rules match, if they match one; with IPComp, the reqid of the
+    /// transformation that is not IPComp.
     #[must_use]
     pub fn reqid(&self) -> Option<u32> {
         let tables = self.tunnel_rules.tables().into_iter();
         let rules = tables
             .filter_map(|table| self.tunnel_rules.fragment(table))
-            .flat_map(|piece| &piece.rules);
+            .flat_map(|fragment| &fragment.rules);
         rules.flat_map(|placed| &placed.rule.matches).find_map(Match::reqid)
     }
 }

@@ -1,9 +1,9 @@
-//! Who uses a peer's name servers, and what was changed for it.
+//! The record of name servers: who uses a peer's, and what was changed for it.
 //!
-//! It has a folder and a lock of its own below the namespace's: programs that are told of name
-//! servers can hang, and no tunnel waits with its rules for them. What a call asks is a file in
-//! `requests` before it waits for that lock. Whoever holds the lock does what all of them ask, so
-//! that a call which does not get it in time has lost nothing.
+//! It has its own folder and lock below the namespace's. Programs that set name servers can hang,
+//! and no tunnel's rules wait for them. A call writes its request to a file in `requests` before it
+//! waits for that lock, and the holder of the lock executes all requests. So a call that does not
+//! get the lock in time loses nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,50 +23,50 @@ use super::tunnel::FORMAT;
 use crate::selector::{Expected, Interface};
 use crate::updown_env::{Domain, NameService, ResolverUser};
 
-/// The folder of what calls ask.
+/// The folder of requests.
 const REQUESTS: &str = "requests";
 
-/// The copies of a file that was taken over.
+/// The copies of a `resolv.conf` that was taken over.
 const ORIGINAL: &str = "original";
 const WRITTEN: &str = "written";
 const NEXT: &str = "next";
 
-/// The end of the name of a file that is being written.
+/// The suffix of the name of a file that is being written.
 const NEW: &str = ".new";
 
-/// With how many digits a request's number is written.
+/// The number of digits in a request's number.
 const DIGITS: usize = 10;
 
-/// How many requests wait at most: as many as there are only where the record cannot be read.
+/// The maximum number of waiting requests. Only a record that cannot be read lets so many collect.
 const MOST: usize = 1024;
 
-/// How often a request is written anew because the folder went with what others asked.
+/// How many times a request is written again because another call has removed the folder.
 const RACES: usize = 1000;
 
-/// What the file `resolver/state` says. Everything that a user has changed follows from it, so that
-/// it can be changed again, or back, whatever became of the call that did it. What is not confirmed
-/// to be changed stays in it.
+/// The content of the file `resolver/state`. It names every change that was made for a user, so
+/// that a later call can complete the change or undo it even if the call died. Changes that are not
+/// confirmed stay in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolverRecord {
     /// The format of this file, [`FORMAT`] when it is written.
     pub format: u32,
-    /// The users, in the order in which they came.
+    /// The users, in the order of their ups.
     pub users: Vec<NameUser>,
-    /// The file that was taken over, with no symbolic link on the way to it; what it held is in
-    /// `resolver/original`.
+    /// The path of the `resolv.conf` that was taken over, without symbolic links;
+    /// `resolver/original` holds its original content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Which file that is: the same path leads to another one in another mount namespace.
+    /// The file's identity: in another mount namespace the same path names another file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<FileIdentity>,
-    /// The domains that unbound was told to forward, and to where; to nowhere, as long as it is not
-    /// confirmed what it has.
+    /// The forward zones set in unbound, with their name servers; an empty list while it is not
+    /// confirmed what unbound has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forwards: BTreeMap<Domain, Vec<IpAddr>>,
-    /// The run of unbound that was told. The next one knows nothing of it.
+    /// The run of unbound in which they were set. They end with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unbound: Option<ProcessRun>,
-    /// The devices whose name servers systemd-resolved was told.
+    /// The links whose name servers were set in systemd-resolved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<Interface, LinkRecord>,
 }
@@ -86,18 +86,17 @@ impl Default for ResolverRecord {
 }
 
 impl ResolverRecord {
-    /// Whether nothing is changed for anybody, and nothing left to be undone.
+    /// Whether there is no user and no change to undo.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.file.is_none() && self.forwards.is_empty() && self.links.is_empty()
     }
 }
 
-/// A file, and where its path leads to it. Inodes are used again, but not while their file is
-/// there.
+/// The identity of a file, in one mount namespace. Inodes are not reused while their file exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
-    /// The device of its file system (stat(2), `st_dev`).
+    /// The number of its file system (stat(2), `st_dev`).
     pub device: u64,
     /// Its inode.
     pub inode: u64,
@@ -105,8 +104,8 @@ pub struct FileIdentity {
     pub mount_namespace: u64,
 }
 
-/// One run of a program that is no IKE daemon. A process number alone comes again; with its start
-/// time it does not.
+/// One run of a program other than an IKE daemon. The kernel reuses process numbers; number and
+/// start time together are unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRun {
     /// Process number.
@@ -115,23 +114,23 @@ pub struct ProcessRun {
     pub started: u64,
 }
 
-/// One user and what it uses.
+/// One user of name servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameUser {
-    /// Who.
+    /// The tunnel that uses them.
     pub user: ResolverUser,
-    /// The daemon that it belongs to; none for calls made by hand.
+    /// The daemon that called; `None` for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<DaemonProcess>,
     /// The name servers.
     pub servers: Vec<IpAddr>,
     /// The domains that they are for.
     pub domains: Vec<Domain>,
-    /// By what means; decided when it came, so that it goes the same way.
+    /// How they are set; decided at `up`, so that `down` undoes the same.
     pub by: NameServerMeans,
 }
 
-/// By what means a user's names are resolved.
+/// How a user's name servers are set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NameServerMeans {
@@ -139,33 +138,33 @@ pub enum NameServerMeans {
     File,
     /// unbound, which asks these name servers about these domains.
     Unbound,
-    /// systemd-resolved, on this device.
+    /// systemd-resolved, on this link.
     Link(Interface),
 }
 
-/// A device that systemd-resolved was told name servers of.
+/// A link whose name servers were set in systemd-resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkRecord {
-    /// What it had before the first user.
+    /// The link's settings before the first user.
     pub before: LinkSettings,
-    /// The name servers that it was told; none where those of before stand.
+    /// The name servers that were set; empty while the link has its own.
     pub servers: Vec<IpAddr>,
-    /// The same of domains.
+    /// The domains that were set, likewise.
     pub domains: Vec<Domain>,
-    /// Whether it is known that it has them.
+    /// Whether systemd-resolved has confirmed them.
     #[serde(default, skip_serializing_if = "Confirmation::is_known")]
     pub confirmation: Confirmation,
 }
 
-/// Whether a program that was told something said that it has done so.
+/// Whether a program has confirmed a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confirmation {
-    /// It did.
+    /// The program exited with success.
     #[default]
     Confirmed,
-    /// It failed, or was killed because it took too long, or the call died: it may have done it or
-    /// not.
+    /// The program failed, or was killed at its time limit, or the call died. The change may have
+    /// been made or not.
     Unconfirmed,
 }
 
@@ -175,19 +174,19 @@ impl Confirmation {
     }
 }
 
-/// What a call asks of the resolver, until it is done.
+/// A call's request to the resolver, until it is executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolverRequest {
     /// The format of its file, [`FORMAT`] when it is written.
     pub format: u32,
-    /// Who asks, and what.
+    /// The user, and the name servers and domains.
     pub names: NameService,
     /// The daemon that called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<DaemonProcess>,
 }
 
-/// What systemd-resolved says of a device, to be told it again one day.
+/// A link's settings in systemd-resolved, to be restored later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkSettings {
     /// Its name servers.
@@ -244,12 +243,12 @@ impl From<LinkWord> for String {
 }
 
 impl Store {
-    /// Whether anything of the resolver is on record.
+    /// Whether name servers are recorded.
     pub(super) fn has_resolver(&self) -> bool {
-        self.resolver().is_there()
+        self.resolver().is_in_use()
     }
 
-    /// The resolver's part, to be looked at.
+    /// The record of name servers, read-only.
     #[must_use]
     pub fn resolver(&self) -> ResolverStore {
         ResolverStore {
@@ -259,10 +258,10 @@ impl Store {
     }
 }
 
-/// The resolver's part of a namespace's record.
+/// The part of a namespace's record that is about name servers.
 ///
-/// Made with [`ResolverStore::locked`] it holds the lock; with [`Store::resolver`] it only reads,
-/// and what it reads may be changing.
+/// [`ResolverStore::locked`] makes one that holds the lock; from [`Store::resolver`] it only reads,
+/// and another call may change it meanwhile.
 #[derive(Debug)]
 pub struct ResolverStore {
     folder: PathBuf,
@@ -271,7 +270,7 @@ pub struct ResolverStore {
 }
 
 impl ResolverStore {
-    /// The same with its lock held; nothing, if there is nothing on record any more.
+    /// The same record with its lock held; `None` if there is none.
     ///
     /// # Errors
     /// If the lock is held by another until `deadline`, or cannot be opened.
@@ -283,66 +282,65 @@ impl ResolverStore {
         }))
     }
 
-    /// Whether anything is on record.
+    /// Whether there is a record.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn is_in_use(&self) -> bool {
         self.folder.exists()
     }
 
-    /// Whether something is left to do: a call asks for it, or died in the middle, or a change
-    /// could not be confirmed; or a daemon that is dead has left its users.
+    /// Whether there is work: a request waits, a call died before it was complete, a change is not
+    /// confirmed, or a daemon exited and left its users.
     ///
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        if !self.is_there() {
+        if !self.is_in_use() {
             return Ok(false);
         }
-        let users = self.read()?.users;
+        let users = self.read_state()?.users;
         let is_orphaned = users
             .iter()
             .any(|user| user.daemon.is_some_and(|daemon| daemon.is_dead()));
         Ok(is_orphaned || self.is_pending() || !self.request_names()?.is_empty())
     }
 
-    /// Whether a change has not come to its end, or is not confirmed.
+    /// Whether a change is incomplete or not confirmed.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.path("pending").exists()
+        self.file_path("pending").exists()
     }
 
-    /// What is on record; nobody uses the resolver where there is no record.
+    /// The state; the default, without users, if there is no record.
     ///
     /// # Errors
     /// If the record cannot be read.
-    pub fn read(&self) -> Result<ResolverRecord, RecordError> {
-        let found = absent_is_none(file::read(&self.path("state")))?;
+    pub fn read_state(&self) -> Result<ResolverRecord, RecordError> {
+        let found = absent_is_none(file::read_json(&self.file_path("state")))?;
         Ok(found.unwrap_or_default())
     }
 
-    /// Writes down what a call asks. Needs no lock.
+    /// Writes a call's request. Needs no lock.
     ///
     /// # Errors
-    /// If it cannot be written: then nobody will ever do it.
-    pub fn ask(&self, request: &ResolverRequest) -> Result<(), RecordError> {
+    /// If it cannot be written: then the request is lost.
+    pub fn add_request(&self, request: &ResolverRequest) -> Result<(), RecordError> {
         let asked = self.write_request(request);
         if asked.is_err() {
-            // On a full file system: what is left of it would keep the rest of the record from
-            // going one day.
-            let _ = file::remove_if_empty(&self.path(REQUESTS));
+            // On a full file system: empty folders would keep the record from being removed.
+            let _ = file::remove_if_empty(&self.file_path(REQUESTS));
             let _ = file::remove_if_empty(&self.folder);
         }
         asked
     }
 
     fn write_request(&self, request: &ResolverRequest) -> Result<(), RecordError> {
-        let folder = self.path(REQUESTS);
+        let folder = self.file_path(REQUESTS);
         let new = folder.join(format!("{}{NEW}", std::process::id()));
         for _ in 0..RACES {
-            // Whoever does the last request removes the folders.
+            // The call that executes the last request removes the folders.
             let written = self
                 .make_folders()
-                .and_then(|()| file::write(&new, request))
+                .and_then(|()| file::write_json(&new, request))
                 .and_then(|()| self.enqueue(&new));
             match written {
                 Err(error) if error.is_absence() => {}
@@ -359,97 +357,96 @@ impl ResolverStore {
         let above = self.folder.ancestors().skip(1).take(2).collect::<Vec<_>>();
         above.into_iter().rev().try_for_each(file::make_folder)?;
         file::make_folder(&self.folder)?;
-        file::make_folder(&self.path(REQUESTS))
+        file::make_folder(&self.file_path(REQUESTS))
     }
 
-    /// Gives a request the next number. Two calls that do so at the same moment have none in
-    /// common: their processes' numbers differ.
+    /// Gives a request the next number. The names of two calls that do so at the same moment differ
+    /// by the process number.
     fn enqueue(&self, new: &Path) -> Result<(), RecordError> {
         let names = self.request_names()?;
         if names.len() >= MOST {
-            return Err(RecordError::io(self.path(REQUESTS), "note another request")(
+            return Err(RecordError::io(self.file_path(REQUESTS), "note another request")(
                 std::io::ErrorKind::QuotaExceeded.into(),
             ));
         }
         let last = names.last().and_then(|name| name.get(..DIGITS)?.parse::<u64>().ok());
         let name = format!("{:0DIGITS$}-{}", last.unwrap_or_default() + 1, std::process::id());
-        file::rename(new, &self.path(REQUESTS).join(name))
+        file::rename(new, &self.file_path(REQUESTS).join(name))
     }
 
-    /// The names of what calls have asked, in their order.
+    /// The names of the requests, in order.
     ///
     /// # Errors
     /// If the folder cannot be listed.
     pub fn request_names(&self) -> Result<Vec<String>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.path(REQUESTS))?.collect::<Result<_, _>>()?;
+        let mut names: Vec<_> = file::file_names(&self.file_path(REQUESTS))?.collect::<Result<_, _>>()?;
         names.retain(|name| !name.ends_with(NEW));
         names.sort();
         Ok(names)
     }
 
-    /// What a call has asked.
+    /// The request with this name.
     ///
     /// # Errors
     /// If it cannot be read.
     pub fn request(&self, name: &str) -> Result<ResolverRequest, RecordError> {
-        file::read(&self.path(REQUESTS).join(name))
+        file::read_json(&self.file_path(REQUESTS).join(name))
     }
 
-    /// Removes a request that is done.
+    /// Removes a request that has been executed.
     ///
     /// # Errors
-    /// If it cannot be removed; it will be done once more.
-    pub fn answer(&self, name: &str) -> Result<(), RecordError> {
-        file::remove(&self.path(REQUESTS).join(name))
+    /// If it cannot be removed; it is executed once more then.
+    pub fn remove_request(&self, name: &str) -> Result<(), RecordError> {
+        file::remove(&self.file_path(REQUESTS).join(name))
     }
 
-    /// Writes down what the resolver shall be, before anything of it is done.
+    /// Writes the state that is to be reached, before anything is changed.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn begin(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        file::touch(&self.path("pending"))?;
-        self.update(record)
+    pub fn begin_change(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+        file::create_empty(&self.file_path("pending"))?;
+        self.write_state(record)
     }
 
-    /// Writes down what has changed on the way.
+    /// Writes the state while a change is made.
     ///
     /// # Errors
-    /// If it cannot be written; what was written before stands then.
-    pub fn update(&self, record: &ResolverRecord) -> Result<(), RecordError> {
-        self.replace("state", |path| file::write(path, record))
+    /// If it cannot be written; the old state stays then.
+    pub fn write_state(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+        self.replace_file("state", |path| file::write_json(path, record))
     }
 
-    /// The change is made, and confirmed.
+    /// Ends a change that is made and confirmed.
     ///
     /// # Errors
     /// If a file cannot be changed; the next call tries again.
     pub fn clear_journal(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         match record.is_empty() {
-            true => file::remove(&self.path("state"))?,
-            false => self.update(record)?,
+            true => file::remove(&self.file_path("state"))?,
+            false => self.write_state(record)?,
         }
-        file::remove(&self.path("pending"))
+        file::remove(&self.file_path("pending"))
     }
 
-    /// Removes the folder, and the lock with it, if nothing is on record and nobody asks for
-    /// anything.
+    /// Removes the folder, and the lock with it, if there is neither a user nor a request.
     ///
-    /// File by file: a call may write down what it asks at any time.
+    /// File by file, because a call may write a request at any time.
     ///
     /// # Errors
     /// If a file cannot be removed.
-    pub fn tidy(&self) -> Result<(), RecordError> {
-        if self.is_pending() || !self.read()?.is_empty() || !self.request_names()?.is_empty() {
+    pub fn remove_if_unused(&self) -> Result<(), RecordError> {
+        if self.is_pending() || !self.read_state()?.is_empty() || !self.request_names()?.is_empty() {
             return Ok(());
         }
         ["state", ORIGINAL, WRITTEN, NEXT]
             .into_iter()
-            .try_for_each(|name| file::remove(&self.path(name)))?;
-        file::remove_if_empty(&self.path(REQUESTS))?;
-        if !self.path(REQUESTS).exists() {
+            .try_for_each(|name| file::remove(&self.file_path(name)))?;
+        file::remove_if_empty(&self.file_path(REQUESTS))?;
+        if !self.file_path(REQUESTS).exists() {
             // The lock last: until then nobody else is here.
-            file::remove(&self.path("lock"))?;
+            file::remove(&self.file_path("lock"))?;
         }
         file::remove_if_empty(&self.folder)
     }
@@ -459,7 +456,7 @@ impl ResolverStore {
     /// # Errors
     /// If the original is not there, or one of them cannot be read.
     pub fn copies(&self) -> Result<FileCopies, RecordError> {
-        let copy = |name| file::read_bytes(&self.path(name));
+        let copy = |name| file::read_bytes(&self.file_path(name));
         Ok(FileCopies {
             original: copy(ORIGINAL)?,
             written: absent_is_none(copy(WRITTEN))?,
@@ -467,20 +464,20 @@ impl ResolverStore {
         })
     }
 
-    /// Keeps what the file is to be when the last user has gone.
+    /// Saves the content that the file gets when the last user is removed.
     ///
     /// # Errors
-    /// If it cannot be written; what was kept before stands then.
+    /// If it cannot be written; the old copy stays then.
     pub fn keep_original(&self, content: &[u8]) -> Result<(), RecordError> {
-        self.replace(ORIGINAL, |path| file::write_bytes(path, content))
+        self.replace_file(ORIGINAL, |path| file::write_bytes(path, content))
     }
 
-    /// Keeps what the file holds now, as far as we know.
+    /// Saves the content that was written to the file.
     ///
     /// # Errors
-    /// If it cannot be written; what was kept before stands then.
+    /// If it cannot be written; the old copy stays then.
     pub fn keep_written(&self, content: &[u8]) -> Result<(), RecordError> {
-        self.replace(WRITTEN, |path| file::write_bytes(path, content))
+        self.replace_file(WRITTEN, |path| file::write_bytes(path, content))
     }
 
     /// Keeps what the file is about to hold.
@@ -488,15 +485,15 @@ impl ResolverStore {
     /// # Errors
     /// If it cannot be written.
     pub fn keep_next(&self, content: &[u8]) -> Result<(), RecordError> {
-        self.replace(NEXT, |path| file::write_bytes(path, content))
+        self.replace_file(NEXT, |path| file::write_bytes(path, content))
     }
 
     /// The file has been read again, and holds what was about to be written.
     ///
     /// # Errors
     /// If the copies cannot be changed.
-    pub fn verified(&self) -> Result<(), RecordError> {
-        file::rename(&self.path(NEXT), &self.path(WRITTEN))
+    pub fn drop_journal(&self) -> Result<(), RecordError> {
+        file::rename(&self.file_path(NEXT), &self.file_path(WRITTEN))
     }
 
     /// Removes the copies: the file is no more ours.
@@ -506,19 +503,23 @@ impl ResolverStore {
     pub fn forget_copies(&self) -> Result<(), RecordError> {
         [ORIGINAL, WRITTEN, NEXT]
             .into_iter()
-            .try_for_each(|name| file::remove(&self.path(name)))
+            .try_for_each(|name| file::remove(&self.file_path(name)))
     }
 
-    fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), RecordError>) -> Result<(), RecordError> {
-        let new = self.path(&format!("{name}{NEW}"));
-        let written = write(&new).and_then(|()| file::rename(&new, &self.path(name)));
+    fn replace_file(
+        &self,
+        name: &str,
+        write: impl FnOnce(&Path) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        let new = self.file_path(&format!("{name}{NEW}"));
+        let written = write(&new).and_then(|()| file::rename(&new, &self.file_path(name)));
         if written.is_err() {
             let _ = file::remove(&new);
         }
         written
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    fn file_path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 }
@@ -526,7 +527,7 @@ impl ResolverStore {
 /// The file that was taken over, as it was and as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileCopies {
-    /// What it is to be when the last user has gone.
+    /// The content that the file gets when the last user is removed.
     pub original: Vec<u8>,
     /// What was written into it last; none where an older version did so.
     pub written: Option<Vec<u8>>,

@@ -1,8 +1,8 @@
-//! The record of the routes, addresses and devices that are installed for a far network.
+//! The record of the routes, addresses and interfaces that are installed for a remote network.
 //!
-//! Unlike a firewall's change, theirs is not one transaction. So a record says at any time at least
-//! what is installed: what is about to come is written down before it comes, and what goes is
-//! struck off after it has gone. To take out what is not there is no fault.
+//! Unlike iptables, rtnetlink has no transactions. So a record always names at least what is
+//! installed: an object is recorded before it is installed, and erased after it has been removed.
+//! Removing an object that is absent is no error.
 
 use std::path::PathBuf;
 
@@ -16,29 +16,29 @@ use crate::plan::{RoutingKey, object_key as slot_of};
 use crate::rtnetlink::{NetObject, SavedRoute};
 use crate::updown_env::ConnectionName;
 
-/// What is installed for one far network.
+/// The objects that are installed for one remote network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoutingRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// For what it is.
+    /// The remote network, and the interface if there is one.
     pub key: RoutingKey,
-    /// The connection that the daemon named last.
+    /// The connection that the daemon last called for.
     pub connection: ConnectionName,
     /// The connection for which the routes were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routed_for: Option<ConnectionName>,
-    /// The daemon; none for calls made by hand.
+    /// The daemon that called; `None` for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<DaemonProcess>,
     /// When something was first installed, in seconds since 1970 (UTC).
     pub since: u64,
-    /// What is installed, in the order in which it was put in.
+    /// The installed objects, in the order of their installation.
     #[serde(rename = "items")]
     pub objects: Vec<NetObject>,
 }
 
-/// A route that one of ours has replaced.
+/// The record of a route that one of this program's routes has replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct ReplacedRecord {
     /// The format of this record, [`super::FORMAT`].
@@ -48,20 +48,20 @@ struct ReplacedRecord {
 }
 
 impl Store {
-    /// What is installed for a far network.
+    /// The record of a remote network.
     ///
     /// # Errors
-    /// If the record is there and cannot be read.
-    pub fn routing(&self, key: &RoutingKey) -> Result<Option<RoutingRecord>, RecordError> {
+    /// If the record exists and cannot be read.
+    pub fn routing_record(&self, key: &RoutingKey) -> Result<Option<RoutingRecord>, RecordError> {
         self.routing_named(&key.to_string())
     }
 
-    /// What is installed for any far network.
+    /// The records of all remote networks.
     ///
     /// # Errors
     /// If one of the records cannot be read.
-    pub fn routings(&self) -> Result<Vec<RoutingRecord>, RecordError> {
-        let mut names: Vec<_> = file::names(&self.networks())?.collect::<Result<_, _>>()?;
+    pub fn routing_records(&self) -> Result<Vec<RoutingRecord>, RecordError> {
+        let mut names: Vec<_> = file::file_names(&self.networks_folder())?.collect::<Result<_, _>>()?;
         names.retain(|name| !name.ends_with(".new"));
         names.sort();
         names
@@ -70,30 +70,33 @@ impl Store {
             .collect()
     }
 
-    /// Whether anything is installed for any far network.
+    /// Whether any remote network has a record.
     ///
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_routings(&self) -> Result<bool, RecordError> {
-        is_any(file::names(&self.networks())?, |name| !name.ends_with(".new"))
+        is_any(file::file_names(&self.networks_folder())?, |name| {
+            !name.ends_with(".new")
+        })
     }
 
-    /// The object that is installed for another remote network in this slot, or may be.
+    /// The object that is recorded in this slot for another remote network.
     ///
     /// # Errors
-    /// If the record of who holds it cannot be read.
-    pub fn held(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
-        Ok(self.all_held(slot, except)?.into_iter().next())
+    /// If the holders' records cannot be read.
+    pub fn held_object(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
+        Ok(self.held_objects(slot, except)?.into_iter().next())
     }
 
-    /// All of them: after a call that died, a record also names what was never installed.
+    /// All objects that are recorded in this slot for other remote networks. After a call that
+    /// died, a record may also name objects that were never installed.
     ///
     /// # Errors
-    /// If the record of who holds it cannot be read.
-    pub fn all_held(&self, slot: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
+    /// If the holders' records cannot be read.
+    pub fn held_objects(&self, slot: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let except = except.to_string();
         let mut held = Vec::new();
-        for name in file::names(&self.holders(slot))? {
+        for name in file::file_names(&self.holders_folder(slot))? {
             let name = name?;
             if name != except {
                 let objects = self.routing_named(&name)?.into_iter().flat_map(|record| record.objects);
@@ -103,84 +106,92 @@ impl Store {
         Ok(held)
     }
 
-    /// Writes down what is or is about to be installed. `before` is what the record said until now.
+    /// Writes a record of what is installed or about to be. `before` are the objects in the record
+    /// until now.
     ///
     /// # Errors
-    /// If a file cannot be written; what the record said before stands then.
+    /// If a file cannot be written; the record is unchanged then.
     pub fn write_routing(&self, before: &[NetObject], record: &RoutingRecord) -> Result<(), RecordError> {
         record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
         let name = record.key.to_string();
-        // What failed holds nothing: for want of space, say, of which its files would take more.
+        // A record that could not be written holds no slot: the file system may be full, and the
+        // slots' files need space.
         self.put_routing(record)
             .inspect_err(|_| drop(self.leave_slots(&name, &record.objects, before)))?;
         self.leave_slots(&name, before, &record.objects)
     }
 
     fn put_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
-        for folder in [self.network(), self.networks(), self.network().join("holders")] {
+        for folder in [
+            self.network_folder(),
+            self.networks_folder(),
+            self.network_folder().join("holders"),
+        ] {
             file::make_folder(&folder)?;
         }
         let name = record.key.to_string();
         for item in &record.objects {
-            let folder = self.holders(&slot_of(item));
+            let folder = self.holders_folder(&slot_of(item));
             file::make_folder(&folder)?;
-            file::touch(&folder.join(&name))?;
+            file::create_empty(&folder.join(&name))?;
         }
-        let new = self.networks().join(format!("{name}.new"));
-        file::write(&new, record).inspect_err(|_| drop(file::remove(&new)))?;
-        file::rename(&new, &self.networks().join(&name))
+        let new = self.networks_folder().join(format!("{name}.new"));
+        file::write_json(&new, record).inspect_err(|_| drop(file::remove(&new)))?;
+        file::rename(&new, &self.networks_folder().join(&name))
     }
 
-    /// The route that stood where one of ours stands now.
+    /// The saved route that one of this program's routes has replaced.
     ///
     /// # Errors
-    /// If it is on record and cannot be read.
-    pub fn replaced(&self, slot: &str) -> Result<Option<SavedRoute>, RecordError> {
-        let record: Option<ReplacedRecord> = absent_is_none(file::read(&self.replaced_routes().join(slot)))?;
+    /// If it is recorded and cannot be read.
+    pub fn replaced_route(&self, slot: &str) -> Result<Option<SavedRoute>, RecordError> {
+        let record: Option<ReplacedRecord> =
+            absent_is_none(file::read_json(&self.replaced_routes_folder().join(slot)))?;
         Ok(record.map(|record| record.route))
     }
 
-    /// Writes down the route that one of ours is about to replace, to put it back when ours goes.
+    /// Records the route that one of this program's routes is about to replace, so that it can be
+    /// restored.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn keep_replaced(&self, slot: &str, route: &SavedRoute) -> Result<(), RecordError> {
-        for folder in [self.network(), self.replaced_routes()] {
+    pub fn record_replaced_route(&self, slot: &str, route: &SavedRoute) -> Result<(), RecordError> {
+        for folder in [self.network_folder(), self.replaced_routes_folder()] {
             file::make_folder(&folder)?;
         }
-        // Not half of it, if the call dies meanwhile.
-        let new = self.network().join("replaced.new");
+        // By rename, so that a call that dies leaves no half of a file.
+        let new = self.network_folder().join("replaced.new");
         let record = ReplacedRecord {
             format: super::FORMAT,
             route: route.clone(),
         };
-        file::write(&new, &record).inspect_err(|_| drop(file::remove(&new)))?;
-        file::rename(&new, &self.replaced_routes().join(slot))
+        file::write_json(&new, &record).inspect_err(|_| drop(file::remove(&new)))?;
+        file::rename(&new, &self.replaced_routes_folder().join(slot))
     }
 
-    /// Strikes off a route that is back, or is not to come back.
+    /// Erases a saved route that has been restored, or is not to be restored.
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn forget_replaced(&self, slot: &str) -> Result<(), RecordError> {
-        file::remove(&self.replaced_routes().join(slot))
+    pub fn erase_replaced_route(&self, slot: &str) -> Result<(), RecordError> {
+        file::remove(&self.replaced_routes_folder().join(slot))
     }
 
-    /// Strikes off everything for a far network.
+    /// Erases the record of a remote network.
     ///
     /// # Errors
     /// If a file cannot be removed.
     pub fn erase_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
         let name = record.key.to_string();
-        file::remove(&self.networks().join(&name))?;
+        file::remove(&self.networks_folder().join(&name))?;
         self.leave_slots(&name, &record.objects, &[])
     }
 
-    /// Gives up the slots of what was, unless it is among what is.
+    /// Leaves the slots of the objects in `before` that are not in `after`.
     fn leave_slots(&self, name: &str, before: &[NetObject], after: &[NetObject]) -> Result<(), RecordError> {
         for slot in before.iter().map(slot_of) {
             if !after.iter().any(|item| slot_of(item) == slot) {
-                let folder = self.holders(&slot);
+                let folder = self.holders_folder(&slot);
                 file::remove(&folder.join(name))?;
                 file::remove_if_empty(&folder)?;
             }
@@ -189,24 +200,24 @@ impl Store {
     }
 
     fn routing_named(&self, name: &str) -> Result<Option<RoutingRecord>, RecordError> {
-        absent_is_none(file::read(&self.networks().join(name)))
+        absent_is_none(file::read_json(&self.networks_folder().join(name)))
     }
 
-    pub(super) fn network(&self) -> PathBuf {
+    pub(super) fn network_folder(&self) -> PathBuf {
         self.folder.join("network")
     }
 
-    fn networks(&self) -> PathBuf {
-        self.network().join("installed")
+    fn networks_folder(&self) -> PathBuf {
+        self.network_folder().join("installed")
     }
 
-    /// The folder whose files are the routes that ours have replaced, by slot.
-    fn replaced_routes(&self) -> PathBuf {
-        self.network().join("replaced")
+    /// The folder of the saved routes, by slot.
+    fn replaced_routes_folder(&self) -> PathBuf {
+        self.network_folder().join("replaced")
     }
 
-    /// The folder whose files name the far networks that something is installed for.
-    fn holders(&self, slot: &str) -> PathBuf {
-        self.network().join("holders").join(slot)
+    /// The folder whose files name the remote networks that hold a slot.
+    fn holders_folder(&self, slot: &str) -> PathBuf {
+        self.network_folder().join("holders").join(slot)
     }
 }

@@ -1,4 +1,4 @@
-//! The record's folders.
+//! The record of one network namespace: its folders and files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -14,40 +14,40 @@ use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::lock::Lock;
-use super::namespace::{is_mark_known, mark};
+use super::namespace::{is_mark_known, namespace_mark};
 use super::tunnel::{FORMAT, TunnelRecord};
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{
     Around, BucketMember, DispatchBucket, INTERFACES, JumpConfig, OptionalChains, PacketPath, SharedChains, TunnelId,
-    TunnelKey, TunnelOrder, TunnelRules, are_alike, moves,
+    TunnelKey, TunnelOrder, TunnelRules, are_alike, can_move,
 };
 use crate::selector::{Expected, MarkBit};
 use crate::settings::JumpPlace;
 use crate::updown_env::Tunnel;
 
-/// The end of the name of a record whose rules are not yet in.
+/// The suffix of the name of a record whose rules are not yet installed.
 const NEW: &str = ".new";
 
-/// How many buckets a path may have for a change to read its dispatcher: iptables-nft takes 3 µs
-/// for each (1.8.9).
+/// The largest number of buckets of a path whose dispatcher a change reads: each costs iptables-nft
+/// 3 µs (1.8.9).
 const SHORT: u64 = 256;
 
 /// The record of one network namespace.
 ///
-/// Made with [`Store::open`] it holds the lock; made with [`Store::peek`] it only reads, and what
-/// it reads may be changing.
+/// [`Store::open_locked`] makes one that holds the lock; from [`Store::open_unlocked`] it only
+/// reads, and another call may change it meanwhile.
 #[derive(Debug)]
 pub struct Store {
     pub(super) top: PathBuf,
     pub(super) folder: PathBuf,
     lock: Option<Lock>,
-    /// The file that says that the record is of the namespace that we are in; none if we are in
-    /// another one.
+    /// The name of the file that identifies this process's namespace; `None` for the record of
+    /// another namespace.
     pub(super) mark: Option<String>,
     cache: Mutex<Cache>,
 }
 
-/// What has been read under the lock. Nobody else changes it, so it is true until
+/// What has been read under the lock. No other process changes it, so it is valid until
 /// [`Store::invalidate`].
 #[derive(Debug, Default)]
 struct Cache {
@@ -94,36 +94,37 @@ impl ListedRecords {
     }
 }
 
-/// What holds for all rules of a ruleset.
+/// What applies to all rules of a ruleset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
-    /// Where our jumps stand.
+    /// The position of the jumps in the built-in chains.
     pub place: JumpPlace,
-    /// The bit that carries the consent of a first tunnel to a second one.
+    /// The mark bit that says: the inbound tunnel allows the packet.
     #[serde(default)]
     pub mark: MarkBit,
-    /// How the chains hang together.
-    #[serde(default)]
-    pub tunnel_rules: LayoutVersion,
+    /// The version of the chain layout.
+    #[serde(default, rename = "tunnel_rules", alias = "layout")]
+    pub layout: LayoutVersion,
 }
 
-/// How the chains of a ruleset hang together.
+/// The version of the layout of a ruleset's chains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub enum LayoutVersion {
-    /// A first tunnel's chain leads to the second tunnels' (formats 1 and 2 of records).
+    /// An inbound tunnel's chain jumps to those of outbound tunnels (formats 1 and 2 of records).
     #[default]
     One,
-    /// The consent of a first tunnel is a bit of the packet's mark.
+    /// The consent of the inbound tunnel is a bit of the packet's mark.
     Two,
-    /// Tunnels are asked in one order, whichever came up first.
+    /// The order of tunnels does not depend on which one came up first.
     Three,
-    /// What goes into a tunnel that allows nothing is dropped where no first tunnel has allowed it.
+    /// Packets into a tunnel that allows nothing are dropped unless an inbound tunnel has allowed
+    /// them.
     Four,
 }
 
 impl LayoutVersion {
-    /// The one that this version of the program installs.
+    /// The layout that this version of the program installs.
     pub const CURRENT: Self = Self::Four;
 }
 
@@ -153,7 +154,7 @@ impl From<LayoutVersion> for u32 {
 }
 
 impl Installed {
-    /// Where the rules of a ruleset stand, to the plan.
+    /// The jumps' position and the mark bit, as the plan needs them.
     #[must_use]
     pub fn jump_config(self, ruleset: Ruleset) -> JumpConfig {
         JumpConfig {
@@ -163,23 +164,23 @@ impl Installed {
         }
     }
 
-    /// Whether an older version of this program has put the rules in, whose chains hang together
-    /// otherwise.
+    /// Whether an older version of this program installed the rules, in another layout.
     #[must_use]
     pub fn is_older(self) -> bool {
-        self.tunnel_rules < LayoutVersion::CURRENT
+        self.layout < LayoutVersion::CURRENT
     }
 
     fn before_notes() -> Self {
         Self {
             place: JumpPlace::First,
             mark: MarkBit::default(),
-            tunnel_rules: LayoutVersion::One,
+            layout: LayoutVersion::One,
         }
     }
 }
 
-/// The file `place`: what is missing in it is as it was before there was a choice.
+/// The content of the file `place`. A missing field has the value that was fixed before the field
+/// existed.
 #[derive(Debug, Serialize, Deserialize)]
 struct InstalledNote {
     format: u32,
@@ -187,26 +188,27 @@ struct InstalledNote {
     installed: Installed,
 }
 
-/// Where the record of a tunnel is or would be.
+/// The record of a tunnel, or a free id for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TunnelSlot {
-    /// The tunnel is on record.
+    /// The tunnel is recorded.
     Taken(Box<TunnelRecord>),
-    /// It is not, and may bear this name.
+    /// The tunnel is not recorded; this id is free.
     Free(TunnelId),
 }
 
 impl Store {
-    /// Takes the lock of the namespace with this inode, below the folder `top`, making what is
-    /// missing.
+    /// Opens the record of the namespace with this inode, below the folder `top`, and takes its
+    /// lock. Makes the missing folders.
     ///
     /// # Errors
-    /// If a folder cannot be made or is not ours alone, or the lock is held until `deadline`.
-    pub fn open(top: &Path, namespace: u64, deadline: Instant) -> Result<Self, RecordError> {
+    /// If a folder cannot be made, if another user can write to it, or if the lock is held until
+    /// `deadline`.
+    pub fn open_locked(top: &Path, namespace: u64, deadline: Instant) -> Result<Self, RecordError> {
         let folder = top.join(namespace.to_string());
         let lock = Lock::acquire(top, &folder, deadline);
         if let Err(RecordError::Io { .. }) = lock {
-            // On a full file system the folders may be all that could be made.
+            // On a full file system perhaps only the folders could be made.
             let _ = file::remove_if_empty(&folder);
             let _ = file::remove_if_empty(top);
         }
@@ -214,16 +216,16 @@ impl Store {
             top: top.to_owned(),
             folder,
             lock: Some(lock?),
-            mark: mark(namespace),
+            mark: namespace_mark(namespace),
             cache: Mutex::default(),
         };
         store.take_over()?;
         Ok(store)
     }
 
-    /// Looks at the record without taking the lock.
+    /// Opens the record without taking the lock.
     #[must_use]
-    pub fn peek(top: &Path, namespace: u64) -> Self {
+    pub fn open_unlocked(top: &Path, namespace: u64) -> Self {
         let mut store = Self {
             top: top.to_owned(),
             folder: top.join(namespace.to_string()),
@@ -232,9 +234,9 @@ impl Store {
             cache: Mutex::default(),
         };
         if is_mark_known(namespace) || store.folder.exists() {
-            store.mark = mark(namespace);
+            store.mark = namespace_mark(namespace);
             if store.is_of_former_namespace() {
-                // There is no such folder, and so there is nothing on record.
+                // No folder has this name, so the record is empty.
                 store.folder = top.join(format!("{namespace}{NEW}"));
             }
         }
@@ -247,7 +249,7 @@ impl Store {
         self.lock.as_ref().and_then(Lock::file)
     }
 
-    /// Whether the record can be read, or there is none.
+    /// Whether the record can be read, or does not exist.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         match std::fs::read_dir(&self.folder) {
@@ -256,17 +258,18 @@ impl Store {
         }
     }
 
-    /// Whether there is work that no daemon has called for: a call died in the middle, or a daemon
-    /// did and left its tunnels.
+    /// Whether there is work that no daemon has called for: a call died before it was complete, a
+    /// `down` is owed, or a daemon exited and left its tunnels.
     ///
     /// # Errors
     /// If the record is there and cannot be read.
     pub fn needs_attention(&self) -> Result<bool, RecordError> {
-        let interrupted = self.folder.join("pending").exists() || self.owes()? || self.resolver().needs_attention()?;
+        let interrupted =
+            self.folder.join("pending").exists() || self.has_owed_downs()? || self.resolver().needs_attention()?;
         Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 
-    /// The daemons that have tunnels here and run no more.
+    /// The daemons that have tunnels here and have exited.
     ///
     /// # Errors
     /// If the folder cannot be listed.
@@ -274,35 +277,37 @@ impl Store {
         if !self.has_name("daemons")? {
             return Ok(Vec::new());
         }
-        let names: Vec<_> = file::names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
+        let names: Vec<_> = file::file_names(&self.folder.join("daemons"))?.collect::<Result<_, _>>()?;
         let daemons = names.iter().filter_map(|name| name.parse::<DaemonProcess>().ok());
         Ok(daemons.filter(DaemonProcess::is_dead).collect())
     }
 
-    /// Notes that a daemon has tunnels here.
+    /// Records that a daemon has tunnels here.
     ///
     /// # Errors
-    /// If the note cannot be written.
+    /// If the file cannot be written.
     pub fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
-        let made = file::touch_in(&self.folder.join("daemons"), &daemon.to_string());
+        let made = file::create_empty_in(&self.folder.join("daemons"), &daemon.to_string());
         self.made("daemons", made)
     }
 
-    /// Forgets a daemon that has no tunnels here any more.
+    /// Erases a daemon that has no tunnels here.
     ///
     /// # Errors
-    /// If the note cannot be removed.
+    /// If the file cannot be removed.
     pub fn unregister(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
-    /// Whether anything is on record in this ruleset.
+    /// Whether this ruleset has any record.
     ///
     /// # Errors
     /// If the folder cannot be listed.
     pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
         if self.lock.is_none() {
-            return is_any(file::names(&self.tunnels_folder(ruleset))?, |name| !name.ends_with(NEW));
+            return is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
+                !name.ends_with(NEW)
+            });
         }
         if let Some(known) = self.cache().listed.get(&ruleset).and_then(ListedRecords::is_any) {
             return Ok(known);
@@ -321,7 +326,7 @@ impl Store {
         if !self.has_name(&ruleset.to_string())? {
             return Ok(listed);
         }
-        for name in file::names(&self.tunnels_folder(ruleset))? {
+        for name in file::file_names(&self.tunnels_folder(ruleset))? {
             let name = name?;
             if name.ends_with(NEW) {
                 continue;
@@ -339,19 +344,19 @@ impl Store {
     /// of a ruleset. One listing answers for all of them.
     pub(super) fn has_name(&self, name: &str) -> Result<bool, RecordError> {
         if self.lock.is_none() {
-            // Whoever reads it finds out.
+            // Without the lock the list would not stay true; the read itself finds out.
             return Ok(true);
         }
         let mut cache = self.cache();
         let names = match &mut cache.names {
             Some(names) => names,
-            unread => unread.insert(file::names(&self.folder)?.collect::<Result<_, _>>()?),
+            unread => unread.insert(file::file_names(&self.folder)?.collect::<Result<_, _>>()?),
         };
         Ok(names.contains(name))
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
-        // Each change of it is whole: a panic elsewhere leaves none halfway.
+        // A panic elsewhere leaves no half of a change: each one is a single assignment.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -401,10 +406,11 @@ impl Store {
         })
     }
 
-    /// Finds a tunnel's record, or a name for it.
+    /// Finds a tunnel's record, or a free id for it.
     ///
     /// # Errors
-    /// If a record that might be its own cannot be read, or every name that it could bear is taken.
+    /// If a record that might be the tunnel's cannot be read, or if every id that it could have is
+    /// taken.
     pub fn tunnel_slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
         if !self.has_entries(ruleset)? {
             let free = key.ids().next();
@@ -421,10 +427,10 @@ impl Store {
         free.map(TunnelSlot::Free).ok_or_else(|| no_name(key))
     }
 
-    /// Everything on record in a ruleset.
+    /// All records of a ruleset.
     ///
     /// # Errors
-    /// If one of the records cannot be read: to go on without it would take its rules away.
+    /// If one of the records cannot be read: ignoring it would remove its rules.
     pub fn entries(&self, ruleset: Ruleset) -> Result<Vec<Record>, RecordError> {
         let mut ids = self.members(&self.tunnels_folder(ruleset))?;
         ids.sort();
@@ -434,7 +440,7 @@ impl Store {
             .collect()
     }
 
-    /// Every tunnel on record in a ruleset.
+    /// All recorded tunnels of a ruleset.
     ///
     /// # Errors
     /// If one of the records cannot be read.
@@ -443,7 +449,7 @@ impl Store {
         Ok(entries.filter_map(Record::into_tunnel).collect())
     }
 
-    /// The tunnels that need a shared part of the tree.
+    /// The tunnels that need these shared chains.
     ///
     /// # Errors
     /// If one of their records cannot be read.
@@ -478,12 +484,12 @@ impl Store {
         Ok(tunnels)
     }
 
-    /// The tunnels of a connection that this peer has up and MOBIKE can make others of, whatever
-    /// their selectors were at `up`.
+    /// The tunnels of a connection that this peer has up and whose selectors MOBIKE can change,
+    /// whatever the selectors were at `up`.
     ///
     /// # Errors
     /// If one of their records cannot be read.
-    pub fn moving(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub fn tunnels_of_mobile_peer(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
         let folder = self.nodes_folder(ruleset).join(opener_id(call).as_str());
         let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
         let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
@@ -492,16 +498,17 @@ impl Store {
             .collect()
     }
 
-    /// What holds for all rules of a ruleset, if anything is on record there.
+    /// What applies to all rules of a ruleset, as it was when they were installed.
     ///
     /// # Errors
-    /// If the note of it cannot be read.
+    /// If the file `place` cannot be read.
     pub fn installed(&self, ruleset: Ruleset) -> Result<Installed, RecordError> {
         if let Some(known) = self.cache().installed.get(&ruleset) {
             return Ok(*known);
         }
-        let note: Option<InstalledNote> = absent_is_none(file::read(&self.place_file(ruleset)))?;
-        // Versions before the second layout wrote it only where the place was not the first.
+        let note: Option<InstalledNote> = absent_is_none(file::read_json(&self.place_file(ruleset)))?;
+        // Versions before the second layout wrote the file only if the jumps were not in first
+        // position.
         let installed = note.map_or_else(Installed::before_notes, |note| note.installed);
         if self.lock.is_some() {
             self.cache().installed.insert(ruleset, installed);
@@ -509,15 +516,15 @@ impl Store {
         Ok(installed)
     }
 
-    /// Notes what holds from now on.
+    /// Records what applies to all rules of a ruleset from now on.
     ///
     /// # Errors
-    /// If the note cannot be written.
+    /// If the file cannot be written.
     pub fn set_installed(&self, ruleset: Ruleset, installed: Installed) -> Result<(), RecordError> {
         self.invalidate();
         let new = self.ruleset_folder(ruleset).join("place.new");
         file::make_folder(&self.ruleset_folder(ruleset))?;
-        file::write(
+        file::write_json(
             &new,
             &InstalledNote {
                 format: FORMAT,
@@ -527,12 +534,13 @@ impl Store {
         file::rename(&new, &self.place_file(ruleset))
     }
 
-    /// Whether an older version of this program has put rules in that are still to be written anew.
+    /// Whether rules in the layout of an older version are installed, which have to be written
+    /// again.
     ///
     /// # Errors
-    /// If a folder cannot be listed, or a note not be read.
+    /// If a folder cannot be listed, or a file `place` cannot be read.
     pub fn has_older_layout(&self) -> Result<bool, RecordError> {
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             if self.has_entries(ruleset)? && self.installed(ruleset)?.is_older() {
                 return Ok(true);
             }
@@ -544,12 +552,12 @@ impl Store {
         self.ruleset_folder(ruleset).join("place")
     }
 
-    /// What records other than `ids` have in common with these rules: the shared parts that both
-    /// need, and what stands where the order of tunnels counts.
+    /// What other records share with the removed and the added ones: the shared chains that both
+    /// need, and the members of those chains in which the order of tunnels matters.
     ///
     /// # Errors
     /// If a folder cannot be listed.
-    pub fn around(
+    pub fn shared_around(
         &self,
         ruleset: Ruleset,
         [removed, added]: [&[Record]; 2],
@@ -590,7 +598,7 @@ impl Store {
         Ok((staying, around))
     }
 
-    /// Adds a bucket of each path that all tunnels of a table share and none of these parts is on.
+    /// Adds one bucket of each path of the table that none of these shared chains is on.
     fn add_other_paths<'a>(
         &self,
         ruleset: Ruleset,
@@ -613,7 +621,7 @@ impl Store {
             .flat_map(PacketPath::tunnel_paths)
             .filter(|path| !own.contains(path))
         {
-            let mut names = file::names(&self.nodes_folder(ruleset).join(path.tag()))?;
+            let mut names = file::file_names(&self.nodes_folder(ruleset).join(path.tag()))?;
             let name = names.next().transpose()?;
             around
                 .buckets
@@ -622,7 +630,7 @@ impl Store {
         Ok(())
     }
 
-    /// The paths with more than [`SHORT`] buckets, of those that these parts belong to.
+    /// The paths with more than [`SHORT`] buckets, of those that these shared chains belong to.
     fn long_paths<'a>(&self, ruleset: Ruleset, parts: impl Iterator<Item = &'a SharedChains>) -> BTreeSet<PacketPath> {
         let paths = parts.flat_map(|part| match part {
             SharedChains::Base(table) => PacketPath::tunnel_paths(*table).to_vec(),
@@ -632,8 +640,8 @@ impl Store {
             | SharedChains::Interface(_)
             | SharedChains::Optional(_) => Vec::new(),
         });
-        // A folder has two links and one for each folder in it, on tmpfs and most other file
-        // systems; where it always has one, every path counts as short.
+        // On tmpfs and most other file systems a folder has two links and one for each folder in
+        // it. Where it always has one, every path is taken for short.
         let buckets = |path: &PacketPath| {
             let folder = self.nodes_folder(ruleset).join(path.tag());
             fs::symlink_metadata(folder).map_or(0, |folder| folder.nlink().saturating_sub(2))
@@ -642,7 +650,7 @@ impl Store {
         paths.into_iter().filter(|path| buckets(path) > SHORT).collect()
     }
 
-    /// Whether records other than these need a shared part.
+    /// Whether records other than these need shared chains.
     fn is_needed(
         &self,
         ruleset: Ruleset,
@@ -658,11 +666,11 @@ impl Store {
         {
             return Ok(known);
         }
-        let names = file::names(&self.node_folder(ruleset, shared_chains))?;
+        let names = file::file_names(&self.node_folder(ruleset, shared_chains))?;
         is_any(names, |name| is_other(name, ids))
     }
 
-    /// What records other than these have in a bucket.
+    /// The members of a bucket, without these records.
     fn bucket_members(
         &self,
         ruleset: Ruleset,
@@ -671,13 +679,14 @@ impl Store {
     ) -> Result<Vec<BucketMember>, RecordError> {
         let folder = self.node_folder(ruleset, &SharedChains::Bucket(bucket));
         let mut members = Vec::new();
-        for name in file::names(&folder)? {
+        for name in file::file_names(&folder)? {
             members.extend(bucket_member(&name?).filter(|member| !ids.contains(member.order.id())));
         }
         Ok(members)
     }
 
-    /// Adds the buckets of these paths, and what of records other than these may stand before them.
+    /// Adds the buckets of these paths, and what other records may have before the buckets in the
+    /// dispatchers.
     fn add_dispatchers(
         &self,
         ruleset: Ruleset,
@@ -686,7 +695,7 @@ impl Store {
         around: &mut Around,
     ) -> Result<(), RecordError> {
         for path in paths {
-            for name in file::names(&self.nodes_folder(ruleset).join(path.tag()))? {
+            for name in file::file_names(&self.nodes_folder(ruleset).join(path.tag()))? {
                 around.buckets.extend(DispatchBucket::from_name(*path, &name?));
             }
         }
@@ -694,7 +703,7 @@ impl Store {
             return Ok(());
         }
         if paths.contains(&PacketPath::BlockIn) || paths.contains(&PacketPath::BlockOut) {
-            for name in file::names(&self.nodes_folder(ruleset).join(INTERFACES))? {
+            for name in file::file_names(&self.nodes_folder(ruleset).join(INTERFACES))? {
                 let interface = name?.parse().ok().map(SharedChains::Interface);
                 around.parts.extend(interface);
             }
@@ -711,39 +720,41 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a record whose rules are not affected, in the place of the one that is there.
+    /// Replaces a record by one with the same rules.
     ///
     /// # Errors
-    /// If it cannot be written; the old one stands then.
-    pub fn update(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
+    /// If it cannot be written; the old record stays then.
+    pub fn update_record(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
         new.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         self.write_new(ruleset, new)?;
         let files = |entry: &Record| self.index_files(ruleset, entry);
         let moved = old.filter(|old| files(old) != files(new));
         if moved.is_some() {
-            self.enter(ruleset, new)?;
+            self.add_index_files(ruleset, new)?;
         }
         let renamed = file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()));
         self.settled(ruleset, [&[], std::slice::from_ref(new.id())], renamed)?;
-        moved.map_or(Ok(()), |old| self.leave(ruleset, old, std::slice::from_ref(new)))
+        moved.map_or(Ok(()), |old| {
+            self.remove_index_files(ruleset, old, std::slice::from_ref(new))
+        })
     }
 
-    /// Removes every folder that holds nothing any more; with the last tunnel, and the last user of
-    /// a peer's name servers, everything, the lock included.
+    /// Removes every folder that is empty. After the last tunnel, and the last user of a peer's
+    /// name servers, it removes everything, the lock included.
     ///
     /// # Errors
     /// If a folder cannot be listed or removed.
-    pub fn tidy(&self) -> Result<(), RecordError> {
-        // A change whose end is unknown still needs what it has written.
+    pub fn remove_unused(&self) -> Result<(), RecordError> {
+        // A change that was interrupted needs its files.
         if self.journal()?.is_some() {
             return Ok(());
         }
         let has_routings = self.has_routings()?;
         if !has_routings {
-            file::remove_tree(&self.network())?;
+            file::remove_tree(&self.network_folder())?;
         }
         let mut empty = !has_routings && !self.has_resolver() && !self.is_any_without_rules()?;
-        for ruleset in Ruleset::all() {
+        for ruleset in Ruleset::all_rulesets() {
             if self.has_entries(ruleset)? {
                 empty = false;
             } else if self.has_name(&ruleset.to_string())? {
@@ -752,15 +763,16 @@ impl Store {
             }
         }
         if empty {
-            // A `down` that was noted meanwhile has nothing to remove either.
-            self.settle_all()?;
+            // A `down` that was noted meanwhile has nothing to remove.
+            self.drop_owed_downs()?;
             self.forget_failed_ups()?;
             file::remove_tree(&self.folder.join("daemons"))?;
             self.remove_marks()?;
-            // The lock last: until then nobody else is here.
+            // The lock is the last file: until it is removed, no other call changes the record.
             file::remove(&self.folder.join("lock"))?;
             file::remove_if_empty(&self.folder)?;
-            // May be a mount point, or not ours to remove; it is empty, that is enough.
+            // The folder may be a mount point, or in a folder that this user cannot change. That it
+            // is empty is enough.
             let _ = file::remove_if_empty(&self.top);
         }
         Ok(())
@@ -768,11 +780,11 @@ impl Store {
 
     pub(super) fn write_new(&self, ruleset: Ruleset, entry: &Record) -> Result<(), RecordError> {
         let path = self.new_file(ruleset, entry.id());
-        let written = match file::write(&path, entry) {
+        let written = match file::write_json(&path, entry) {
             Err(error) if error.is_absence() => {
                 file::make_folder(&self.ruleset_folder(ruleset))?;
                 file::make_folder(&self.tunnels_folder(ruleset))?;
-                file::write(&path, entry)
+                file::write_json(&path, entry)
             }
             other => other,
         };
@@ -782,10 +794,10 @@ impl Store {
         self.made(&ruleset.to_string(), written)
     }
 
-    /// One thing on record.
+    /// One record.
     ///
     /// # Errors
-    /// If its record cannot be read.
+    /// If it cannot be read.
     pub fn entry(&self, ruleset: Ruleset, id: &TunnelId) -> Result<Option<Record>, RecordError> {
         self.read_entry(ruleset, id, &mut Vec::new())
     }
@@ -797,7 +809,7 @@ impl Store {
     }
 
     fn members(&self, folder: &Path) -> Result<Vec<TunnelId>, RecordError> {
-        let names: Vec<_> = file::names(folder)?.collect::<Result<_, _>>()?;
+        let names: Vec<_> = file::file_names(folder)?.collect::<Result<_, _>>()?;
         let names = names.iter().filter(|name| !name.ends_with(NEW));
         Ok(names.filter_map(|name| member_id(name)).collect())
     }
@@ -818,7 +830,7 @@ impl Store {
         self.tunnels_folder(ruleset).join(format!("{id}{NEW}"))
     }
 
-    /// The folder whose files name the tunnels that the kernel cannot tell from this one.
+    /// The folder whose files name the tunnels that the kernel cannot distinguish from this one.
     fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
         self.nodes_folder(ruleset).join(TunnelId::alike(tunnel).as_str())
     }
@@ -827,9 +839,9 @@ impl Store {
         self.ruleset_folder(ruleset).join("nodes")
     }
 
-    /// The files that name what is on record by what it has in common with others: the shared parts
-    /// that it needs, and for a tunnel its selectors, and who has it up if the selectors can
-    /// change. A bucket's files also say what it has there, and where.
+    /// A record's files in the index: one for each of the shared chains that it needs, and for a
+    /// tunnel one for its selectors, and one for each opener if MOBIKE can change the selectors. A
+    /// bucket's files also encode the tunnel's position and the number of its rules.
     pub(super) fn index_files(&self, ruleset: Ruleset, entry: &Record) -> BTreeSet<PathBuf> {
         let (rules, id) = (entry.tunnel_rules(), entry.id().as_str());
         let nodes = rules.shared_chains().into_iter();
@@ -844,15 +856,15 @@ impl Store {
             .collect();
         if let Record::Tunnel(record) = entry {
             files.insert(self.alike_folder(ruleset, &record.tunnel).join(id));
-            let openers = record.openers.iter().filter(|_| moves(&record.tunnel));
+            let openers = record.openers.iter().filter(|_| can_move(&record.tunnel));
             let names = openers.map(|opener| opener_id(&opener.tunnel(&record.tunnel)));
             files.extend(names.map(|name| self.nodes_folder(ruleset).join(name.as_str()).join(id)));
         }
         files
     }
 
-    /// The folder whose files name the tunnels that need a shared part. Every tunnel needs the base
-    /// of the filter table.
+    /// The folder whose files name the records that need these shared chains. Every record needs
+    /// the filter table's base.
     pub(super) fn node_folder(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> PathBuf {
         match shared_chains {
             SharedChains::Base(Table::Filter) => self.tunnels_folder(ruleset),
@@ -866,8 +878,8 @@ impl Store {
     }
 }
 
-/// The name of a bucket's file: the id, what decides before it where its rules stand, and how many
-/// it has at the head and at the tail.
+/// The name of a bucket's file: the id, the three widths that precede the id in the order of
+/// tunnels, and the numbers of rules at the head and at the tail.
 fn member_name(member: &BucketMember) -> String {
     let [remote, local, traffic] = member.order.breadths();
     let BucketMember { order, heads, tails } = member;
@@ -879,13 +891,13 @@ fn is_other(name: &str, ids: &BTreeSet<&TunnelId>) -> bool {
     member_id(name).is_some_and(|id| !ids.contains(&id))
 }
 
-/// The record that a file of the index is about.
+/// The id of the record that a file of the index belongs to.
 fn member_id(name: &str) -> Option<TunnelId> {
     let id = name.split('+').next()?;
     id.parse().ok().filter(|_| !name.ends_with(NEW))
 }
 
-/// What a bucket's file says.
+/// The member that a bucket's file encodes.
 fn bucket_member(name: &str) -> Option<BucketMember> {
     let mut words = name.split('+');
     let id = words.next()?.parse().ok()?;
@@ -900,7 +912,7 @@ fn bucket_member(name: &str) -> Option<BucketMember> {
     })
 }
 
-/// The name of the folder whose files name what a call's peer has up.
+/// The name of the folder whose files name the tunnels that a call's peer has up.
 fn opener_id(call: &Tunnel) -> TunnelId {
     TunnelId::for_opener(&call.connection, &call.remote_id, call.user.as_ref())
 }
@@ -911,7 +923,7 @@ fn no_name(key: &TunnelKey) -> RecordError {
     }
 }
 
-/// Whether one of these names is meant. Looks no further than to the first one.
+/// Whether `is_meant` accepts one of these names. Stops at the first.
 pub(super) fn is_any(
     names: impl Iterator<Item = Result<String, RecordError>>,
     is_meant: impl Fn(&str) -> bool,
@@ -928,5 +940,23 @@ pub(super) fn absent_is_none<T>(result: Result<T, RecordError>) -> Result<Option
     match result {
         Err(error) if error.is_absence() => Ok(None),
         other => other.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_file_names_its_layout_as_any_version_did() {
+        for key in ["tunnel_rules", "layout"] {
+            let text = format!("{{\"format\": 3, \"place\": \"last\", \"{key}\": 3}}");
+            let note: InstalledNote = serde_json::from_str(&text).unwrap();
+            assert_eq!(note.installed.layout, LayoutVersion::Three, "{text}");
+            let written = serde_json::to_string(&note).unwrap();
+            assert!(written.contains("\"tunnel_rules\":3"), "{written}");
+        }
+        let first: InstalledNote = serde_json::from_str("{\"format\": 3, \"place\": \"last\"}").unwrap();
+        assert_eq!(first.installed.layout, LayoutVersion::One);
     }
 }

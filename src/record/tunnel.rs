@@ -16,37 +16,37 @@ pub const FORMAT: u32 = 3;
 pub struct TunnelRecord {
     /// The format of this record; [`FORMAT`] when it is written.
     pub format: u32,
-    /// Its short name.
+    /// Its id.
     pub id: TunnelId,
-    /// Which tunnel it is.
+    /// Its key.
     pub key: TunnelKey,
-    /// How many of it there can be at a time.
+    /// Whether the daemon's ups are counted.
     #[serde(rename = "multiplicity")]
     pub up_counting: UpCounting,
-    /// How many `up` have had no `down` yet; more than one only where they are counted.
+    /// How many `up` calls have had no `down`; more than one only where they are counted.
     pub count: u32,
-    /// When its rules were put in, in seconds since 1970 (UTC).
+    /// When its rules were installed, in seconds since 1970 (UTC).
     pub since: u64,
-    /// The daemon that it belongs to; none for calls made by hand.
+    /// The daemon that called; `None` for calls made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<DaemonProcess>,
-    /// What the last `up` said of it that has had no `down` yet.
+    /// The tunnel as the last `up` without a `down` described it.
     pub tunnel: Tunnel,
-    /// What was set for it when its rules were made: for all that have it up.
+    /// The policy in the settings when its rules were made: the intersection over all openers.
     #[serde(default)]
     pub policy: Policy,
-    /// Who has it up, where ups are counted, in the order of their ups; none in the record of an
+    /// The openers, where ups are counted, in the order of their ups; empty in the record of an
     /// older version, which only counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub openers: Vec<Opener>,
-    /// What counts instead while tunnels are up that the kernel cannot tell from it; none where
-    /// that is the same.
+    /// The policy that applies while other tunnels are up that the kernel cannot distinguish from
+    /// it; `None` if it equals `policy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Policy>,
-    /// In which turn it was opened among those, from 0 on.
+    /// Its position among those in the order of their ups, from 0.
     #[serde(default, skip_serializing_if = "is_first")]
     pub turn: u32,
-    /// Every rule that is in for it: what `down` takes out, and a rebuild puts back.
+    /// Every rule that is installed for it: `down` removes them, and a rebuild installs them again.
     #[serde(rename = "layout")]
     pub tunnel_rules: TunnelRules,
 }
@@ -56,7 +56,7 @@ fn is_first(turn: &u32) -> bool {
 }
 
 impl TunnelRecord {
-    /// What counts for its packets.
+    /// The policy that applies to its packets.
     #[must_use]
     pub fn effective_policy(&self) -> &Policy {
         self.effective.as_ref().unwrap_or(&self.policy)

@@ -8,7 +8,7 @@ use super::error::DnsError;
 use super::notice;
 use super::plan::{self, DnsNames, Forward, ResolverCommand};
 use super::resolv_conf_file::{self, ResolvConfKind};
-use super::resolvconf::{Author, Content, author, content, merge, without_ours};
+use super::resolvconf::{Author, Content, author, content, merge_users, without_ours};
 use super::system::System;
 use crate::record::{
     Confirmation, DaemonProcess, FileCopies, LinkRecord, LinkSettings, LinkWord, NameServerMeans, NameUser,
@@ -40,26 +40,26 @@ enum CommandResult {
 /// Writes down what a call asks of the resolver; [`work`] does it. Returns what was left out, and
 /// what went wrong.
 #[must_use]
-pub fn ask(duty: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
-    let mut troubles: Vec<_> = duty.faults.iter().cloned().map(DnsError::LeftOut).collect();
+pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
+    let mut troubles: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     let resolver = store.resolver();
     // Nobody has anything to give back where nothing is on record.
-    let is_due = |names: &&NameService| names.request != DnsRequest::GiveBack || resolver.is_there();
-    if let Some(names) = duty.names.as_ref().filter(is_due) {
+    let is_due = |names: &&NameService| names.request != DnsRequest::GiveBack || resolver.is_in_use();
+    if let Some(names) = action.names.as_ref().filter(is_due) {
         let request = ResolverRequest {
             format: crate::record::FORMAT,
             names: names.clone(),
             daemon,
         };
-        troubles.extend(resolver.ask(&request).err().map(DnsError::from));
+        troubles.extend(resolver.add_request(&request).err().map(DnsError::from));
     }
     troubles
 }
 
 /// Tells NetworkManager's service what a call asks to be told. Returns what went wrong.
 #[must_use]
-pub fn notify(duty: &ResolverAction, system: &System) -> Option<DnsError> {
-    notice::send_notice(duty.notice.as_ref()?, system).err()
+pub fn notify(action: &ResolverAction, system: &System) -> Option<DnsError> {
+    notice::send_notice(action.notice.as_ref()?, system).err()
 }
 
 /// Whether something is left to do that no call has to ask for.
@@ -67,8 +67,12 @@ pub fn notify(duty: &ResolverAction, system: &System) -> Option<DnsError> {
 pub fn needs_attention(store: &Store, system: &System) -> bool {
     let resolver = store.resolver();
     // A record that cannot be read is reported when somebody asks for something.
-    let knows_less = || resolver.read().is_ok_and(|record| has_lost_forwards(&record, system));
-    resolver.is_there() && (resolver.needs_attention().unwrap_or(false) || knows_less())
+    let knows_less = || {
+        resolver
+            .read_state()
+            .is_ok_and(|record| has_lost_forwards(&record, system))
+    };
+    resolver.is_in_use() && (resolver.needs_attention().unwrap_or(false) || knows_less())
 }
 
 /// Whether an unbound runs that was told nothing, though there is something to tell: it was started
@@ -85,17 +89,17 @@ fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
 /// of dead daemons have brought, but for those in `kept`. The firewall's lock need not be held.
 /// Returns what went wrong.
 #[must_use]
-pub fn work(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
+pub fn work_on_requests(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
     if !needs_attention(store, system) {
         return Vec::new();
     }
-    in_session(store, system, |session| session.work(kept))
+    in_session(store, system, |session| session.execute_requests(kept))
 }
 
 /// Gives everything back, whoever still uses it. Returns what went wrong.
 #[must_use]
 pub fn give_back_all(store: &Store, system: &System) -> Vec<DnsError> {
-    if !store.resolver().is_there() {
+    if !store.resolver().is_in_use() {
         return Vec::new();
     }
     in_session(store, system, |session| session.give_back_all())
@@ -115,7 +119,9 @@ fn in_session(
     let mut session = ResolverEngine::new(&locked, system, Vec::new());
     let done = work(&mut session);
     session.errors.extend(done.err());
-    session.errors.extend(locked.tidy().err().map(DnsError::from));
+    session
+        .errors
+        .extend(locked.remove_if_unused().err().map(DnsError::from));
     session.errors
 }
 
@@ -139,10 +145,10 @@ impl<'a> ResolverEngine<'a> {
     }
 
     /// What others ask meanwhile is done too, as long as there is time: they wait for it.
-    fn work(&mut self, kept: &BTreeSet<DaemonProcess>) -> Result<(), DnsError> {
+    fn execute_requests(&mut self, kept: &BTreeSet<DaemonProcess>) -> Result<(), DnsError> {
         let mut is_first = true;
         loop {
-            let mut record = self.store.read()?;
+            let mut record = self.store.read_state()?;
             let mut foreign = (is_first && self.store.is_pending()).then_some(UnknownAuthor::TakeOver);
             let is_orphan = |user: &NameUser| {
                 user.daemon
@@ -159,7 +165,7 @@ impl<'a> ResolverEngine<'a> {
             if let Some(foreign) = foreign {
                 self.reconcile(record, &answered, foreign)?;
             }
-            answered.iter().try_for_each(|name| self.store.answer(name))?;
+            answered.iter().try_for_each(|name| self.store.remove_request(name))?;
             is_first = false;
             if answered.is_empty() || Instant::now() >= self.system.deadline {
                 return Ok(());
@@ -178,7 +184,7 @@ impl<'a> ResolverEngine<'a> {
         for name in self.store.request_names()? {
             match self.store.request(&name) {
                 Ok(request) => {
-                    let entered = self.enter(record, &request.names, request.daemon);
+                    let entered = self.add_user(record, &request.names, request.daemon);
                     *foreign = match (*foreign, entered) {
                         (Some(UnknownAuthor::TakeOver), _) | (_, Some(UnknownAuthor::TakeOver)) => {
                             Some(UnknownAuthor::TakeOver)
@@ -195,15 +201,15 @@ impl<'a> ResolverEngine<'a> {
     }
 
     fn give_back_all(&mut self) -> Result<(), DnsError> {
-        let mut record = self.store.read()?;
+        let mut record = self.store.read_state()?;
         record.users.clear();
         let names = self.store.request_names()?;
         self.reconcile(record, &names, UnknownAuthor::Leave)?;
-        Ok(names.iter().try_for_each(|name| self.store.answer(name))?)
+        Ok(names.iter().try_for_each(|name| self.store.remove_request(name))?)
     }
 
     /// Enters a user in the record or strikes it. Nothing, if there is nothing to do then.
-    pub(super) fn enter(
+    pub(super) fn add_user(
         &mut self,
         record: &mut ResolverRecord,
         names: &NameService,
@@ -212,7 +218,10 @@ impl<'a> ResolverEngine<'a> {
         let position = record.users.iter().position(|user| user.user == names.user);
         match &names.request {
             DnsRequest::Use(offer) => {
-                let by = self.means(offer).map_err(|trouble| self.errors.push(trouble)).ok()??;
+                let by = self
+                    .choose_means(offer)
+                    .map_err(|trouble| self.errors.push(trouble))
+                    .ok()??;
                 let user = NameUser {
                     user: names.user.clone(),
                     daemon,
@@ -234,26 +243,26 @@ impl<'a> ResolverEngine<'a> {
     }
 
     /// By what means an offer is used; nothing if it is NetworkManager's.
-    fn means(&self, offer: &DnsConfig) -> Result<Option<NameServerMeans>, DnsError> {
+    fn choose_means(&self, offer: &DnsConfig) -> Result<Option<NameServerMeans>, DnsError> {
         let for_unbound = !offer.servers.is_empty() && !offer.domains.is_empty();
-        let device = match &offer.means {
-            DnsMeans::Systemd(device) => return Ok(Some(NameServerMeans::Link(device.clone()))),
+        let interface = match &offer.means {
+            DnsMeans::Systemd(interface) => return Ok(Some(NameServerMeans::Link(interface.clone()))),
             DnsMeans::File(_) | DnsMeans::Unbound if for_unbound && self.system.unbound().is_some() => {
                 return Ok(Some(NameServerMeans::Unbound));
             }
             DnsMeans::Unbound => return Ok(None),
-            DnsMeans::File(device) => device,
+            DnsMeans::File(interface) => interface,
         };
         let root = &self.system.root;
-        match (resolv_conf_file::locate(root)?, device) {
+        match (resolv_conf_file::locate(root)?, interface) {
             (ResolvConfKind::Plain(_), _) => Ok(Some(NameServerMeans::File)),
             (ResolvConfKind::Missing, _) => Err(DnsError::NoFile),
-            (ResolvConfKind::Resolved(_), Some(device)) if resolv_conf_file::resolved_listens(root) => {
-                Ok(Some(NameServerMeans::Link(device.clone())))
+            (ResolvConfKind::Resolved(_), Some(interface)) if resolv_conf_file::resolved_listens(root) => {
+                Ok(Some(NameServerMeans::Link(interface.clone())))
             }
-            (ResolvConfKind::Resolved(path), device) => Err(DnsError::Resolved {
+            (ResolvConfKind::Resolved(path), interface) => Err(DnsError::Resolved {
                 path,
-                why: match device {
+                why: match interface {
                     Some(_) => "which does not run",
                     None => "and PLUTO_INTERFACE names no interface",
                 },
@@ -272,8 +281,8 @@ impl<'a> ResolverEngine<'a> {
         answered: &[String],
         foreign: UnknownAuthor,
     ) -> Result<(), DnsError> {
-        self.store.begin(&record)?;
-        answered.iter().try_for_each(|name| self.store.answer(name))?;
+        self.store.begin_change(&record)?;
+        answered.iter().try_for_each(|name| self.store.remove_request(name))?;
         self.is_unsettled = false;
         self.forward(&mut record)?;
         self.links(&mut record)?;
@@ -284,7 +293,7 @@ impl<'a> ResolverEngine<'a> {
             self.is_unsettled |= record.users.is_empty();
         }
         match self.is_unsettled {
-            true => Ok(self.store.update(&record)?),
+            true => Ok(self.store.write_state(&record)?),
             false => Ok(self.store.clear_journal(&record)?),
         }
     }
@@ -315,7 +324,7 @@ impl<'a> ResolverEngine<'a> {
         for Forward { domain, .. } in &changes {
             record.forwards.insert(domain.clone(), Vec::new());
         }
-        self.store.update(record)?;
+        self.store.write_state(record)?;
         for change in changes {
             self.forward_one(record, &wanted, change);
         }
@@ -346,10 +355,10 @@ impl<'a> ResolverEngine<'a> {
     /// Tells systemd-resolved.
     fn links(&mut self, record: &mut ResolverRecord) -> Result<(), DnsError> {
         let wanted = plan::links(&record.users);
-        for device in wanted.keys() {
-            if !record.links.contains_key(device) {
-                match self.before(device) {
-                    Ok(before) => drop(record.links.insert(device.clone(), untold(before))),
+        for interface in wanted.keys() {
+            if !record.links.contains_key(interface) {
+                match self.link_settings_before(interface) {
+                    Ok(before) => drop(record.links.insert(interface.clone(), unreported_link(before))),
                     Err(trouble) => {
                         self.errors.push(trouble);
                         self.is_unsettled = true;
@@ -357,51 +366,51 @@ impl<'a> ResolverEngine<'a> {
                 }
             }
         }
-        let devices: Vec<_> = record.links.keys().cloned().collect();
-        for device in devices {
-            let names = wanted.get(&device).cloned();
-            self.link(record, &device, names.as_ref())?;
+        let interfaces: Vec<_> = record.links.keys().cloned().collect();
+        for interface in interfaces {
+            let names = wanted.get(&interface).cloned();
+            self.set_link(record, &interface, names.as_ref())?;
         }
         Ok(())
     }
 
     /// Tells systemd-resolved of one device: what is wanted there, or what it had before.
-    fn link(
+    fn set_link(
         &mut self,
         record: &mut ResolverRecord,
-        device: &Interface,
+        interface: &Interface,
         wanted: Option<&DnsNames>,
     ) -> Result<(), DnsError> {
-        let Some(held) = record.links.get_mut(device) else {
+        let Some(held) = record.links.get_mut(interface) else {
             return Ok(());
         };
         let names = wanted.cloned().unwrap_or_default();
-        let commands = plan::link_commands(device, &names, held);
+        let commands = plan::link_commands(interface, &names, held);
         if !commands.is_empty() {
             // Whatever becomes of this call: what it has is not known any more.
             held.confirmation = Confirmation::Unconfirmed;
-            self.store.update(record)?;
+            self.store.write_state(record)?;
         }
         let results: Vec<_> = commands.iter().map(|command| self.run(command)).collect();
         if results.contains(&CommandResult::Unknown) {
             self.is_unsettled = true;
             return Ok(());
         }
-        match (wanted, record.links.get_mut(device)) {
+        match (wanted, record.links.get_mut(interface)) {
             (Some(names), Some(held)) => {
                 held.servers.clone_from(&names.servers);
                 held.domains.clone_from(&names.domains);
                 held.confirmation = Confirmation::Confirmed;
             }
-            (None, _) | (_, None) => drop(record.links.remove(device)),
+            (None, _) | (_, None) => drop(record.links.remove(interface)),
         }
         Ok(())
     }
 
     /// What systemd-resolved has for a device.
-    fn before(&self, device: &Interface) -> Result<LinkSettings, DnsError> {
+    fn link_settings_before(&self, interface: &Interface) -> Result<LinkSettings, DnsError> {
         let ask = |what| {
-            let answer = self.system.run(&plan::link_question(what, device), &[])?;
+            let answer = self.system.run(&plan::link_question(what, interface), &[])?;
             Ok::<_, DnsError>(link_words(&String::from_utf8_lossy(&answer)))
         };
         Ok(LinkSettings {
@@ -448,7 +457,7 @@ impl<'a> ResolverEngine<'a> {
             (true, foreign) => self.original(record, &path, &current, foreign)?,
         };
         match original {
-            Some(original) => self.write(record, &path, &current, &merge(&original, &users)),
+            Some(original) => self.write_file(record, &path, &current, &merge_users(&original, &users)),
             None => Ok(()),
         }
     }
@@ -507,19 +516,25 @@ impl<'a> ResolverEngine<'a> {
         self.store.keep_written(current)?;
         record.file = Some(path.to_owned());
         record.identity = Some(resolv_conf_file::identify(path)?);
-        self.store.update(record)?;
+        self.store.write_state(record)?;
         Ok(current.to_vec())
     }
 
     /// Writes a file and reads it again. Until then the copy of what it held is kept.
-    fn write(&self, record: &mut ResolverRecord, path: &Path, current: &[u8], wanted: &[u8]) -> Result<(), DnsError> {
+    fn write_file(
+        &self,
+        record: &mut ResolverRecord,
+        path: &Path,
+        current: &[u8],
+        wanted: &[u8],
+    ) -> Result<(), DnsError> {
         if wanted != current {
             self.store.keep_next(wanted)?;
             resolv_conf_file::overwrite(path, wanted)?;
             if resolv_conf_file::read_resolv_conf(path)? != wanted {
                 return Err(DnsError::NotVerified { path: path.to_owned() });
             }
-            self.store.verified()?;
+            self.store.drop_journal()?;
         }
         record.identity = Some(resolv_conf_file::identify(path)?);
         Ok(())
@@ -532,7 +547,7 @@ impl<'a> ResolverEngine<'a> {
         self.put_back_content(record, &path)?;
         record.file = None;
         record.identity = None;
-        self.store.update(record)?;
+        self.store.write_state(record)?;
         Ok(self.store.forget_copies()?)
     }
 
@@ -554,12 +569,12 @@ impl<'a> ResolverEngine<'a> {
             Content::Edited => self.keep_edit(path, &current, &copies)?,
             Content::Foreign => return Ok(()),
         };
-        self.write(record, path, &current, &original)
+        self.write_file(record, path, &current, &original)
     }
 }
 
 /// A device that nobody was told anything of yet.
-pub(super) fn untold(before: LinkSettings) -> LinkRecord {
+pub(super) fn unreported_link(before: LinkSettings) -> LinkRecord {
     LinkRecord {
         before,
         servers: Vec::new(),

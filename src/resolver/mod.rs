@@ -24,12 +24,12 @@ pub mod resolv_conf_file;
 mod resolvconf;
 mod system;
 
-pub use engine::{ask, give_back_all, needs_attention, notify, work};
+pub use engine::{add_request, give_back_all, needs_attention, notify, work_on_requests};
 pub use error::DnsError;
 pub use plan::{DnsNames, ResolverCommand, ResolverProgram};
 pub use preview::preview;
 pub use report::report;
-pub use resolvconf::{Author, Content, author, content, merge, without_ours};
+pub use resolvconf::{Author, Content, author, content, merge_users, without_ours};
 pub use system::System;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) fn send_notice(notice: &NmNotice, system: &System) -> Result<(), DnsE
 }
 
 /// The line that `--dry-run` shows.
-pub(super) fn shown(notice: &NmNotice) -> String {
+pub(super) fn notice_text(notice: &NmNotice) -> String {
     let quoted = |(name, value): &(&str, String)| format!("{name}='{}' ", value.replace('\'', "'\\''"));
     let variables: String = environment(notice).iter().map(quoted).collect();
     format!("{variables}{}", command(notice))
@@ -45,8 +45,8 @@ fn environment(notice: &NmNotice) -> Vec<(&'static str, String)> {
     };
     let mut variables = vec![
         (about, reason.to_owned()),
-        (domains, words(&notice.domains)),
-        (servers, words(&notice.servers)),
+        (domains, joined_words(&notice.domains)),
+        (servers, joined_words(&notice.servers)),
         ("PLUTO_PEER_BANNER", notice.banner.to_string()),
     ];
     variables.extend(notice.source.map(|address| ("PLUTO_MY_SOURCEIP", address.to_string())));
@@ -54,6 +54,6 @@ fn environment(notice: &NmNotice) -> Vec<(&'static str, String)> {
     variables
 }
 
-fn words(items: &[impl ToString]) -> String {
+fn joined_words(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

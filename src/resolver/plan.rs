@@ -68,7 +68,7 @@ impl fmt::Display for ResolverCommand {
 #[must_use]
 pub fn in_file(users: &[NameUser]) -> Vec<DnsNames> {
     let by_file = users.iter().filter(|user| user.by == NameServerMeans::File);
-    by_file.map(names).collect()
+    by_file.map(dns_names).collect()
 }
 
 /// Where unbound is to ask about which domain. Of two users with one domain the later one's name
@@ -87,25 +87,25 @@ pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
 pub fn links(users: &[NameUser]) -> BTreeMap<Interface, DnsNames> {
     let mut links: BTreeMap<Interface, DnsNames> = BTreeMap::new();
     for user in users.iter().rev() {
-        let device = match &user.by {
-            NameServerMeans::Link(device) => device,
+        let interface = match &user.by {
+            NameServerMeans::Link(interface) => interface,
             NameServerMeans::File | NameServerMeans::Unbound => continue,
         };
-        let link = links.entry(device.clone()).or_default();
-        add(&mut link.servers, &user.servers);
-        add(&mut link.domains, &user.domains);
+        let link = links.entry(interface.clone()).or_default();
+        add_missing(&mut link.servers, &user.servers);
+        add_missing(&mut link.domains, &user.domains);
     }
     links
 }
 
-fn names(user: &NameUser) -> DnsNames {
+fn dns_names(user: &NameUser) -> DnsNames {
     DnsNames {
         servers: user.servers.clone(),
         domains: user.domains.clone(),
     }
 }
 
-fn add<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
+fn add_missing<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
     for item in more {
         if !list.contains(item) {
             list.push(item.clone());
@@ -160,19 +160,24 @@ pub fn forwards_to_change(
 /// The commands that give a device what is wanted. What is not, it keeps as it was before the first
 /// user.
 #[must_use]
-pub fn link_commands(device: &Interface, wanted: &DnsNames, held: &LinkRecord) -> Vec<ResolverCommand> {
+pub fn link_commands(interface: &Interface, wanted: &DnsNames, held: &LinkRecord) -> Vec<ResolverCommand> {
     let mut commands = Vec::new();
     let is_unsure = held.confirmation == Confirmation::Unconfirmed;
     if wanted.servers != held.servers || is_unsure {
-        commands.push(link_command("dns", device, &wanted.servers, &held.before.servers));
+        commands.push(link_command("dns", interface, &wanted.servers, &held.before.servers));
     }
     if wanted.domains != held.domains || is_unsure {
-        commands.push(link_command("domain", device, &wanted.domains, &held.before.domains));
+        commands.push(link_command("domain", interface, &wanted.domains, &held.before.domains));
     }
     commands
 }
 
-fn link_command(what: &str, device: &Interface, wanted: &[impl ToString], before: &[impl ToString]) -> ResolverCommand {
+fn link_command(
+    what: &str,
+    interface: &Interface,
+    wanted: &[impl ToString],
+    before: &[impl ToString],
+) -> ResolverCommand {
     let mut words: Vec<_> = wanted.iter().map(ToString::to_string).collect();
     if words.is_empty() {
         words = before.iter().map(ToString::to_string).collect();
@@ -181,7 +186,7 @@ fn link_command(what: &str, device: &Interface, wanted: &[impl ToString], before
         // That is how resolvectl is told "none"; without a word it would only show.
         words.push(String::new());
     }
-    let mut arguments = vec![what.to_owned(), device.to_string()];
+    let mut arguments = vec![what.to_owned(), interface.to_string()];
     arguments.append(&mut words);
     ResolverCommand {
         program: ResolverProgram::Resolvectl,
@@ -191,9 +196,9 @@ fn link_command(what: &str, device: &Interface, wanted: &[impl ToString], before
 
 /// The command that asks what a device has.
 #[must_use]
-pub fn link_question(what: &str, device: &Interface) -> ResolverCommand {
+pub fn link_question(what: &str, interface: &Interface) -> ResolverCommand {
     ResolverCommand {
         program: ResolverProgram::Resolvectl,
-        arguments: vec![what.to_owned(), device.to_string()],
+        arguments: vec![what.to_owned(), interface.to_string()],
     }
 }

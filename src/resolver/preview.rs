@@ -3,33 +3,33 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::engine::{ResolverEngine, UnknownAuthor, untold};
+use super::engine::{ResolverEngine, UnknownAuthor, unreported_link};
 use super::error::DnsError;
 use super::notice;
 use super::plan::{self, DnsNames, ResolverCommand};
 use super::resolv_conf_file::{self, ResolvConfKind};
-use super::resolvconf::{Content, content, merge, without_ours};
+use super::resolvconf::{Content, content, merge_users, without_ours};
 use super::system::System;
 use crate::record::{LinkSettings, ResolverRecord, Store};
 use crate::updown_env::{NameService, ResolverAction};
 
 /// What a call would do, as lines; empty if nothing.
 #[must_use]
-pub fn preview(duty: &ResolverAction, store: &Store, system: &System) -> String {
+pub fn preview(action: &ResolverAction, store: &Store, system: &System) -> String {
     let mut text = String::new();
-    let mut troubles: Vec<_> = duty.faults.iter().cloned().map(DnsError::LeftOut).collect();
-    if let Some(names) = &duty.names {
+    let mut troubles: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
+    if let Some(names) = &action.names {
         let resolver = store.resolver();
         let mut session = ResolverEngine::new(&resolver, system, troubles);
-        match session.show(names) {
+        match session.preview_names(names) {
             Ok(shown) => text.push_str(&shown),
             Err(trouble) => session.errors.push(trouble),
         }
         troubles = session.errors;
     }
     // Writing into a String cannot fail.
-    if let Some(notice) = &duty.notice {
-        let _ = writeln!(text, "# would run:\n{}", notice::shown(notice));
+    if let Some(notice) = &action.notice {
+        let _ = writeln!(text, "# would run:\n{}", notice::notice_text(notice));
     }
     for trouble in troubles {
         let _ = writeln!(text, "# {trouble}");
@@ -39,9 +39,9 @@ pub fn preview(duty: &ResolverAction, store: &Store, system: &System) -> String 
 
 impl ResolverEngine<'_> {
     /// The lines of a preview.
-    fn show(&mut self, names: &NameService) -> Result<String, DnsError> {
-        let mut record = self.store.read()?;
-        let Some(foreign) = self.enter(&mut record, names, None) else {
+    fn preview_names(&mut self, names: &NameService) -> Result<String, DnsError> {
+        let mut record = self.store.read_state()?;
+        let Some(foreign) = self.add_user(&mut record, names, None) else {
             return Ok(String::new());
         };
         let commands = commands(&record);
@@ -69,7 +69,7 @@ impl ResolverEngine<'_> {
         foreign: UnknownAuthor,
     ) -> Result<Option<(PathBuf, Vec<u8>)>, DnsError> {
         let users = plan::in_file(&record.users);
-        let kept = self.kept(record)?;
+        let kept = self.kept_original(record)?;
         let is_foreign = record.file.is_some() && kept.is_none();
         if users.is_empty() || (is_foreign && foreign == UnknownAuthor::Leave) {
             return Ok(kept);
@@ -80,12 +80,12 @@ impl ResolverEngine<'_> {
         let current = resolv_conf_file::read_resolv_conf(&path)?;
         let original = kept.filter(|(taken, _)| *taken == path);
         let original = original.map_or_else(|| current.clone(), |(_, original)| original);
-        let merged = merge(&original, &users);
+        let merged = merge_users(&original, &users);
         Ok((merged != current).then_some((path, merged)))
     }
 
     /// The file that was taken over and what it will be in the end, if something of ours is in it.
-    fn kept(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, DnsError> {
+    fn kept_original(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, DnsError> {
         let Some(path) = &record.file else { return Ok(None) };
         let (current, copies) = (resolv_conf_file::read_resolv_conf(path)?, self.store.copies()?);
         let original = match content(&current, &copies) {
@@ -106,13 +106,17 @@ fn commands(record: &ResolverRecord) -> Vec<ResolverCommand> {
         .chain(last)
         .collect();
     let links = plan::links(&record.users);
-    let untouched = untold(LinkSettings::default());
-    for (device, names) in &links {
-        let held = record.links.get(device).unwrap_or(&untouched);
-        commands.extend(plan::link_commands(device, names, held));
+    let untouched = unreported_link(LinkSettings::default());
+    for (interface, names) in &links {
+        let held = record.links.get(interface).unwrap_or(&untouched);
+        commands.extend(plan::link_commands(interface, names, held));
     }
-    for (device, held) in record.links.iter().filter(|(device, _)| !links.contains_key(*device)) {
-        commands.extend(plan::link_commands(device, &DnsNames::default(), held));
+    for (interface, held) in record
+        .links
+        .iter()
+        .filter(|(interface, _)| !links.contains_key(*interface))
+    {
+        commands.extend(plan::link_commands(interface, &DnsNames::default(), held));
     }
     commands
 }

@@ -10,10 +10,10 @@ use crate::record::{Confirmation, NameServerMeans, NameUser, RecordError, Resolv
 /// If the record is there and cannot be read.
 pub fn report(store: &Store) -> Result<(Vec<NameUser>, Vec<String>), RecordError> {
     let resolver = store.resolver();
-    if !resolver.is_there() {
+    if !resolver.is_in_use() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let record = resolver.read()?;
+    let record = resolver.read_state()?;
     let unfinished = unfinished(&record, &resolver)?;
     Ok((record.users, unfinished))
 }
@@ -23,9 +23,9 @@ fn unfinished(record: &ResolverRecord, resolver: &ResolverStore) -> Result<Vec<S
     for (domain, _) in record.forwards.iter().filter(|(_, servers)| servers.is_empty()) {
         lines.push(format!("unbound did not confirm the change for {domain}"));
     }
-    for (device, link) in &record.links {
+    for (interface, link) in &record.links {
         if link.confirmation == Confirmation::Unconfirmed {
-            lines.push(format!("systemd-resolved did not confirm the change for {device}"));
+            lines.push(format!("systemd-resolved did not confirm the change for {interface}"));
         }
     }
     let is_file_in_use = record.users.iter().any(|user| user.by == NameServerMeans::File);

@@ -44,7 +44,7 @@ pub fn locate(root: &Path) -> Result<ResolvConfKind, DnsError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ResolvConfKind::Missing),
             Err(error) => return Err(DnsError::io(&path, "examine it", error)),
             Ok(metadata) if metadata.is_symlink() => {}
-            Ok(_) => return Ok(kind(root, &path)),
+            Ok(_) => return Ok(file_kind(root, &path)),
         }
         let target = fs::read_link(&path).map_err(|error| DnsError::io(&path, "read the link", error))?;
         path = match target.strip_prefix("/") {
@@ -56,7 +56,7 @@ pub fn locate(root: &Path) -> Result<ResolvConfKind, DnsError> {
 }
 
 /// The files of systemd-resolved: two that it writes, and one that comes with it and never changes.
-fn kind(root: &Path, path: &Path) -> ResolvConfKind {
+fn file_kind(root: &Path, path: &Path) -> ResolvConfKind {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let is_resolveds = path.parent() == Some(&root.join("run/systemd/resolve"))
@@ -146,10 +146,10 @@ pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(failed)?;
-    let written = fill(&mut file, &padded(content, before.len()), content.len());
+    let written = write_over(&mut file, &padded(content, before.len()), content.len());
     if written.is_err() {
         // A file system that is full takes this: the room is the file's own.
-        let _ = fill(&mut file, &before, before.len());
+        let _ = write_over(&mut file, &before, before.len());
     }
     remove_leftover(path);
     written.map_err(failed)
@@ -164,7 +164,7 @@ pub fn padded(content: &[u8], length: usize) -> Vec<u8> {
     padded
 }
 
-fn fill(file: &mut File, content: &[u8], length: usize) -> io::Result<()> {
+fn write_over(file: &mut File, content: &[u8], length: usize) -> io::Result<()> {
     file.rewind()?;
     file.write_all(content)?;
     file.set_len(length as u64)

@@ -51,7 +51,7 @@ fn contains(line: &[u8], words: &[u8]) -> bool {
 /// Everything comes out of the original, whatever it was merged to before. What is not about
 /// domains or name servers (`options`, `sortlist`, comments) stays as it is, behind them.
 #[must_use]
-pub fn merge(original: &[u8], users: &[DnsNames]) -> Vec<u8> {
+pub fn merge_users(original: &[u8], users: &[DnsNames]) -> Vec<u8> {
     let file = Parts::parse(original);
     let mut search: Vec<&[u8]> = Vec::new();
     let domains = users.iter().rev().flat_map(|user| &user.domains);
@@ -100,7 +100,7 @@ impl<'a> Parts<'a> {
         let mut parts = Self::default();
         for line in text.split(|byte| *byte == b'\n') {
             let is_comment = line.starts_with(b"#") || line.starts_with(b";");
-            let mut words = words(line);
+            let mut words = line_words(line);
             match words.next() {
                 _ if is_comment && line == MARK.as_bytes() => {}
                 _ if is_comment => parts.rest.push(line),
@@ -122,7 +122,7 @@ impl<'a> Parts<'a> {
 }
 
 /// The words of a line up to a comment.
-fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn line_words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let comment = line.iter().position(|byte| *byte == b'#').unwrap_or(line.len());
     line[..comment]
         .split(u8::is_ascii_whitespace)
@@ -178,7 +178,7 @@ fn is_torn(current: &[u8], next: &[u8], before: &[u8]) -> bool {
 pub fn without_ours(current: &[u8], copies: &FileCopies) -> Vec<u8> {
     let additions = Additions::between_copies(copies);
     let lines = current.split(|byte| *byte == b'\n');
-    let kept: Vec<_> = lines.filter_map(|line| additions.without(line)).collect();
+    let kept: Vec<_> = lines.filter_map(|line| additions.line_without(line)).collect();
     kept.join(&b'\n')
 }
 
@@ -205,16 +205,16 @@ impl<'a> Additions<'a> {
     }
 
     fn has_server(&self, line: &[u8]) -> bool {
-        let mut words = words(line);
+        let mut words = line_words(line);
         words.next() == Some(b"nameserver") && words.next().is_some_and(|word| self.servers.contains(&canonical(word)))
     }
 
     /// A line without what is ours; nothing, if nothing is left of it.
-    fn without(&self, line: &[u8]) -> Option<Vec<u8>> {
+    fn line_without(&self, line: &[u8]) -> Option<Vec<u8>> {
         if line == MARK.as_bytes() || self.has_server(line) {
             return None;
         }
-        let mut found = words(line);
+        let mut found = line_words(line);
         if found.next() != Some(b"search") {
             return Some(line.to_vec());
         }

@@ -49,7 +49,7 @@ impl Machine {
     }
 
     fn store(&self) -> Store {
-        Store::open(&self.path("state"), 1, Instant::now() + Duration::from_secs(5)).unwrap()
+        Store::open_locked(&self.path("state"), 1, Instant::now() + Duration::from_secs(5)).unwrap()
     }
 
     fn system(&self) -> System {
@@ -66,14 +66,14 @@ impl Machine {
             user: identity(user),
             request,
         };
-        let duty = ResolverAction {
+        let action = ResolverAction {
             names: Some(names),
             notice: None,
             faults: Vec::new(),
         };
         let store = self.store();
-        let troubles = ask(&duty, &store, daemon);
-        store.tidy().unwrap();
+        let troubles = add_request(&action, &store, daemon);
+        store.remove_unused().unwrap();
         drop(store);
         let mut messages: Vec<_> = troubles.iter().map(ToString::to_string).collect();
         messages.extend(self.housekeep());
@@ -90,13 +90,13 @@ impl Machine {
 
     /// A call that asks nothing, as `route` does.
     fn housekeep(&self) -> Vec<String> {
-        let troubles = work(&self.peek(), &self.system(), &BTreeSet::new());
-        self.store().tidy().unwrap();
+        let troubles = work_on_requests(&self.peek(), &self.system(), &BTreeSet::new());
+        self.store().remove_unused().unwrap();
         troubles.iter().map(ToString::to_string).collect()
     }
 
     fn peek(&self) -> Store {
-        Store::peek(&self.path("state"), 1)
+        Store::open_unlocked(&self.path("state"), 1)
     }
 
     #[track_caller]
@@ -194,7 +194,7 @@ proptest! {
                     (original, is_ours) = (text, false);
                 }
             }
-            let expected = if is_ours { merge(&original, &names_of(&users)) } else { original.clone() };
+            let expected = if is_ours { merge_users(&original, &names_of(&users)) } else { original.clone() };
             prop_assert_eq!(machine.content(), expected);
         }
         machine.assert_forgotten();
@@ -207,7 +207,7 @@ fn a_second_up_with_another_offer_replaces_the_first() {
     assert_eq!(machine.up(1), nobody());
     assert_eq!(machine.up(2), nobody());
     assert_eq!(machine.call(1, DnsRequest::Use(offer(3)), None), nobody());
-    assert_eq!(machine.content(), merge(HOME, &[names(3), names(2)]));
+    assert_eq!(machine.content(), merge_users(HOME, &[names(3), names(2)]));
     assert_eq!((machine.down(1), machine.down(2)), (nobody(), nobody()));
     assert_eq!(machine.content(), HOME);
 }
@@ -222,7 +222,7 @@ fn mode_and_link_of_the_file_stay() {
     fs::write(&target, HOME).unwrap();
     fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(machine.up(1), nobody());
-    assert_eq!(fs::read(&target).unwrap(), merge(HOME, &[names(1)]));
+    assert_eq!(fs::read(&target).unwrap(), merge_users(HOME, &[names(1)]));
     assert!(machine.file().is_symlink());
     assert_eq!(machine.down(1), nobody());
     assert_eq!(fs::read(&target).unwrap(), HOME);
@@ -243,7 +243,7 @@ fn a_link_that_leads_elsewhere_meanwhile_leaves_no_file_changed() {
     symlink("../etc/new", machine.file()).unwrap();
     assert_eq!(machine.down(1), nobody());
     assert_eq!(fs::read(&old).unwrap(), HOME);
-    assert_eq!(machine.content(), merge(b"nameserver 192.0.2.9\n", &[names(2)]));
+    assert_eq!(machine.content(), merge_users(b"nameserver 192.0.2.9\n", &[names(2)]));
     assert_eq!(machine.down(2), nobody());
     assert_eq!(fs::read(&new).unwrap(), b"nameserver 192.0.2.9\n");
     machine.assert_forgotten();
@@ -312,7 +312,7 @@ fn a_file_that_a_script_left_comes_back_as_it_was_and_is_told() {
         let machine = Machine::new(text.as_bytes());
         let messages = machine.up(1);
         assert!(messages.len() == 1 && messages[0].contains(whose), "{messages:?}");
-        assert_eq!(machine.content(), merge(text.as_bytes(), &[names(1)]));
+        assert_eq!(machine.content(), merge_users(text.as_bytes(), &[names(1)]));
         assert_eq!(machine.down(1), nobody());
         assert_eq!(machine.content(), text.as_bytes());
     }
@@ -325,10 +325,14 @@ fn what_a_dead_daemon_left_is_put_back() {
         machine.call(1, DnsRequest::Use(offer(1)), Some(dead_daemon())),
         nobody()
     );
-    assert_eq!(machine.content(), merge(HOME, &[names(1)]));
-    assert!(Store::peek(&machine.path("state"), 1).needs_attention().unwrap());
+    assert_eq!(machine.content(), merge_users(HOME, &[names(1)]));
+    assert!(
+        Store::open_unlocked(&machine.path("state"), 1)
+            .needs_attention()
+            .unwrap()
+    );
     assert_eq!(machine.up(2), nobody());
-    assert_eq!(machine.content(), merge(HOME, &[names(2)]));
+    assert_eq!(machine.content(), merge_users(HOME, &[names(2)]));
     assert_eq!(machine.down(2), nobody());
     assert_eq!(machine.content(), HOME);
 }
@@ -337,18 +341,22 @@ fn what_a_dead_daemon_left_is_put_back() {
 fn a_call_that_died_is_made_up_for() {
     let machine = Machine::new(HOME);
     assert_eq!((machine.up(1), machine.up(2)), (nobody(), nobody()));
-    let record = machine.peek().resolver().read().unwrap();
+    let record = machine.peek().resolver().read_state().unwrap();
     for (kept, expected) in [
-        (&record.users[..1], merge(HOME, &[names(1)])),
-        (&record.users[..], merge(HOME, &names_of(&[1, 2]))),
+        (&record.users[..1], merge_users(HOME, &[names(1)])),
+        (&record.users[..], merge_users(HOME, &names_of(&[1, 2]))),
         (&[], HOME.to_vec()),
     ] {
         let shall = ResolverRecord {
             users: kept.to_vec(),
             ..record.clone()
         };
-        machine.peek().resolver().begin(&shall).unwrap();
-        assert!(Store::peek(&machine.path("state"), 1).needs_attention().unwrap());
+        machine.peek().resolver().begin_change(&shall).unwrap();
+        assert!(
+            Store::open_unlocked(&machine.path("state"), 1)
+                .needs_attention()
+                .unwrap()
+        );
         assert_eq!(machine.housekeep(), nobody());
         assert_eq!(machine.content(), expected);
     }
@@ -392,7 +400,7 @@ fn systemd_resolveds_file_is_left_alone_where_it_does_not_run() {
 #[test]
 fn a_preview_changes_nothing_and_shows_the_file() {
     let machine = Machine::new(b"nameserver 192.0.2.1\n");
-    let duty = |request| ResolverAction {
+    let action = |request| ResolverAction {
         names: Some(NameService {
             user: identity(1),
             request,
@@ -401,8 +409,8 @@ fn a_preview_changes_nothing_and_shows_the_file() {
         faults: Vec::new(),
     };
     let shown = |request| {
-        let store = Store::peek(&machine.path("state"), 1);
-        preview(&duty(request), &store, &machine.system())
+        let store = Store::open_unlocked(&machine.path("state"), 1);
+        preview(&action(request), &store, &machine.system())
     };
     let file = machine.file().canonicalize().unwrap();
     assert_eq!(
@@ -475,7 +483,7 @@ fn an_edit_while_a_tunnel_is_up_is_kept_and_ours_goes() {
 fn a_write_that_was_interrupted_anywhere_loses_nothing_of_the_original() {
     let long = [HOME, b"\noptions timeout:1\n", &b"sortlist 10.0.0.0/8\n".repeat(20)].concat();
     for home in [HOME, &long] {
-        let (before, merged) = (home.to_vec(), merge(home, &[names(1)]));
+        let (before, merged) = (home.to_vec(), merge_users(home, &[names(1)]));
         for (from, to, users) in [(&before, &merged, 1), (&merged, &before, 0)] {
             let next = resolv_conf_file::padded(to, from.len());
             for cut in (0..=next.len()).step_by(next.len() / 24) {
@@ -483,9 +491,9 @@ fn a_write_that_was_interrupted_anywhere_loses_nothing_of_the_original() {
                 let machine = Machine::new(home);
                 assert_eq!(machine.up(1), nobody());
                 let resolver = machine.peek().resolver();
-                let mut record = resolver.read().unwrap();
+                let mut record = resolver.read_state().unwrap();
                 record.users.truncate(users);
-                resolver.begin(&record).unwrap();
+                resolver.begin_change(&record).unwrap();
                 resolver.keep_written(from).unwrap();
                 resolver.keep_next(to).unwrap();
                 machine.write(&torn);
@@ -508,7 +516,7 @@ fn links_to_the_file_and_its_inode_stay() {
     let leftover = machine.path("etc/.resolv.conf.pluto-updown");
     fs::write(&leftover, "of an older version").unwrap();
     assert_eq!(machine.up(1), nobody());
-    assert_eq!(fs::read(&link).unwrap(), merge(HOME, &[names(1)]));
+    assert_eq!(fs::read(&link).unwrap(), merge_users(HOME, &[names(1)]));
     assert!(!leftover.exists());
     assert_eq!(machine.down(1), nobody());
     assert_eq!(fs::metadata(machine.file()).unwrap().ino(), inode);
@@ -520,7 +528,7 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
     let machine = Machine::new(HOME);
     assert_eq!(machine.up(1), nobody());
     let resolver = machine.peek().resolver();
-    let mut record = resolver.read().unwrap();
+    let mut record = resolver.read_state().unwrap();
     let there = |inode| {
         let mut identity = record.identity.unwrap();
         identity.mount_namespace += 1;
@@ -529,7 +537,7 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
     };
     let (same, other) = (there(0), there(1));
     record.identity = other;
-    resolver.update(&record).unwrap();
+    resolver.write_state(&record).unwrap();
     let merged = machine.content();
     for messages in [machine.down(1), machine.housekeep()] {
         assert!(
@@ -540,9 +548,9 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
     }
     // The same file, found through another mount: `ip netns exec` makes a namespace for every
     // command.
-    let mut record = resolver.read().unwrap();
+    let mut record = resolver.read_state().unwrap();
     record.identity = same;
-    resolver.update(&record).unwrap();
+    resolver.write_state(&record).unwrap();
     assert_eq!(machine.housekeep(), nobody());
     assert_eq!(machine.content(), HOME);
     machine.assert_forgotten();
@@ -559,7 +567,7 @@ fn what_is_asked_while_another_call_works_is_done_by_the_next_one() {
         ..machine.system()
     };
     for user in [2, 3] {
-        let duty = ResolverAction {
+        let action = ResolverAction {
             names: Some(NameService {
                 user: identity(user),
                 request: DnsRequest::Use(offer(user)),
@@ -567,15 +575,15 @@ fn what_is_asked_while_another_call_works_is_done_by_the_next_one() {
             notice: None,
             faults: Vec::new(),
         };
-        assert!(ask(&duty, &machine.peek(), None).is_empty());
-        let messages = work(&machine.peek(), &system, &BTreeSet::new());
+        assert!(add_request(&action, &machine.peek(), None).is_empty());
+        let messages = work_on_requests(&machine.peek(), &system, &BTreeSet::new());
         assert!(
             messages.len() == 1 && messages[0].to_string().contains("that call or the next one completes"),
             "{messages:?}"
         );
     }
-    assert_eq!(machine.content(), merge(HOME, &[names(1)]));
+    assert_eq!(machine.content(), merge_users(HOME, &[names(1)]));
     drop(held);
     assert_eq!(machine.housekeep(), nobody());
-    assert_eq!(machine.content(), merge(HOME, &names_of(&[1, 2, 3])));
+    assert_eq!(machine.content(), merge_users(HOME, &names_of(&[1, 2, 3])));
 }

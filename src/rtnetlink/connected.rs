@@ -23,7 +23,7 @@ pub fn connected_networks() -> Result<BTreeSet<IpNet>, NetlinkError> {
     let mut networks = BTreeSet::new();
     let listed = NetlinkSocket::open().and_then(|mut connection| {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        connection.list(request, |answer| networks.extend(network(&answer)))
+        connection.list_answers(request, |answer| networks.extend(network(&answer)))
     });
     match listed {
         Ok(()) => Ok(networks),

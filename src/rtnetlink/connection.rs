@@ -78,14 +78,14 @@ impl NetlinkSocket {
 
     /// Asks for one thing. The answer is the end: an acknowledgement behind it would be one more
     /// wait.
-    pub(super) fn ask<M: Message>(&mut self, request: M) -> Result<M, NetlinkFault> {
+    pub(super) fn send_request<M: Message>(&mut self, request: M) -> Result<M, NetlinkFault> {
         let mut answer = None;
         self.exchange(request, 0, Until::Answered, |message| answer = Some(message))?;
         answer.ok_or_else(|| DecodeError::from("it is empty").into())
     }
 
     /// Asks for a list and hands on what is in it, piece by piece.
-    pub(super) fn list<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), NetlinkFault> {
+    pub(super) fn list_answers<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), NetlinkFault> {
         self.exchange(request, NLM_F_DUMP, Until::Told, each)
     }
 
@@ -207,8 +207,8 @@ fn collect<M: Message>(
                 return Err(NetlinkFault::Interrupted);
             }
             match payload {
-                NetlinkPayload::Done(done) => return end(done.code),
-                NetlinkPayload::Error(error) => return end(error.raw_code()),
+                NetlinkPayload::Done(done) => return progress_of_code(done.code),
+                NetlinkPayload::Error(error) => return progress_of_code(error.raw_code()),
                 NetlinkPayload::InnerMessage(message) => {
                     each(message);
                     progress = Progress::Answered;
@@ -216,19 +216,19 @@ fn collect<M: Message>(
                 _ => {}
             }
         }
-        datagram = datagram.get(length(&header)..).unwrap_or_default();
+        datagram = datagram.get(payload_length(&header)..).unwrap_or_default();
     }
     Ok(progress)
 }
 
 /// How long a message is, in bytes, with what fills it up.
-fn length(header: &NetlinkHeader) -> usize {
+fn payload_length(header: &NetlinkHeader) -> usize {
     let length = usize::try_from(header.length).unwrap_or(usize::MAX - HEADER);
     length.max(HEADER).next_multiple_of(4)
 }
 
 /// The end of an exchange: zero, or an error's number below zero.
-fn end(code: i32) -> Result<Progress, NetlinkFault> {
+fn progress_of_code(code: i32) -> Result<Progress, NetlinkFault> {
     match code {
         0 => Ok(Progress::Over),
         refused => Err(Errno::from_raw(refused.saturating_neg()).into()),

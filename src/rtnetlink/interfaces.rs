@@ -34,7 +34,7 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
         .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Xfrm)]));
     let mut interfaces = Vec::new();
     let answered = NetlinkSocket::open().and_then(|mut connection| {
-        connection.list(RouteNetlinkMessage::GetLink(request), |link| {
+        connection.list_answers(RouteNetlinkMessage::GetLink(request), |link| {
             interfaces.extend(xfrm_interface(&link));
         })
     });
@@ -118,7 +118,7 @@ mod tests {
         let mut links = Vec::new();
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let mut connection = NetlinkSocket::open().unwrap();
-        connection.list(request, |link| links.push(link)).unwrap();
+        connection.list_answers(request, |link| links.push(link)).unwrap();
         let loopback = |answer: &RouteNetlinkMessage| match answer {
             RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&LinkAttribute::IfName("lo".to_owned())),
             _ => false,

@@ -46,7 +46,7 @@ impl Kernel {
 impl NetConfig for Kernel {
     fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
         match object {
-            NetObject::VtiInterface(vti) => vti::put(&mut self.connection, vti),
+            NetObject::VtiInterface(vti) => vti::install_vti(&mut self.connection, vti),
             NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
                 install_object(&mut self.connection, object).map_err(|fault| NetlinkError::not_installed(object, fault))
             }
@@ -95,7 +95,7 @@ impl NetConfig for Kernel {
     }
 
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
-        list(&mut self.connection, wanted).map_err(|fault| NetlinkError {
+        list_routes(&mut self.connection, wanted).map_err(|fault| NetlinkError {
             doing: NetlinkAction::ListRoutes,
             fault,
         })
@@ -154,7 +154,7 @@ fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<InstallRes
 fn in_place_of(connection: &mut NetlinkSocket, route: &Route) -> Result<Option<SavedRoute>, NetlinkFault> {
     let mut found = None;
     connection.filter_in_kernel();
-    let listed = connection.list(routes::whole_table(route), |answer| {
+    let listed = connection.list_answers(routes::whole_table(route), |answer| {
         if let RouteNetlinkMessage::NewRoute(answer) = answer {
             found = found.take().or_else(|| SavedRoute::in_place_of(route, &answer));
         }
@@ -211,7 +211,7 @@ fn answers_for(
     index: Option<u32>,
 ) -> Result<bool, NetlinkFault> {
     let question = RouteNetlinkMessage::GetNeighbour(asked_neighbour(neighbour, index));
-    match connection.ask(question) {
+    match connection.send_request(question) {
         Ok(_) => Ok(true),
         Err(NetlinkFault::Refused(Errno::ENOENT | Errno::EOPNOTSUPP)) => Ok(false),
         Err(fault) => Err(fault),
@@ -245,7 +245,7 @@ fn delete_object(connection: &mut NetlinkSocket, object: &NetObject) -> Result<D
 }
 
 fn lookup(connection: &mut NetlinkSocket, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkFault> {
-    let answer = match connection.ask(routes::lookup(to, from)) {
+    let answer = match connection.send_request(routes::lookup(to, from)) {
         Ok(RouteNetlinkMessage::NewRoute(answer)) => answer,
         Ok(_) => return Err(NetlinkFault::Malformed("it is no route".into())),
         Err(fault) => return routes::no_route(&fault).map(Lookup::Unreachable).ok_or(fault),
@@ -255,7 +255,7 @@ fn lookup(connection: &mut NetlinkSocket, to: IpAddr, from: Option<IpAddr>) -> R
         Err(none) => return Ok(Lookup::Unreachable(none)),
     };
     let (via, index) = routes::next_hop(&answer);
-    let device = name(connection, index)?;
+    let device = interface_name(connection, index)?;
     Ok(Lookup::Found(NextHop {
         kind,
         interface: device,
@@ -264,15 +264,15 @@ fn lookup(connection: &mut NetlinkSocket, to: IpAddr, from: Option<IpAddr>) -> R
 }
 
 /// The name of the device with this number.
-fn name(connection: &mut NetlinkSocket, index: Option<u32>) -> Result<Option<Interface>, NetlinkFault> {
+fn interface_name(connection: &mut NetlinkSocket, index: Option<u32>) -> Result<Option<Interface>, NetlinkFault> {
     let Some(index) = index else { return Ok(None) };
     Ok(links::find_link(connection, Which::Index(index))?.map(|link| link.interface))
 }
 
-fn list(connection: &mut NetlinkSocket, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkFault> {
+fn list_routes(connection: &mut NetlinkSocket, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkFault> {
     let mut found = Vec::new();
     connection.filter_in_kernel();
-    let listed = connection.list(routes::main_table(wanted), |answer| {
+    let listed = connection.list_answers(routes::main_table(wanted), |answer| {
         if let RouteNetlinkMessage::NewRoute(answer) = answer {
             found.extend(routes::listed(&answer, wanted));
         }
@@ -284,7 +284,7 @@ fn list(connection: &mut NetlinkSocket, wanted: &RouteQuery) -> Result<Vec<Route
     }
     let mut routes = Vec::new();
     for (mut route, index) in found {
-        route.interface = name(connection, index)?;
+        route.interface = interface_name(connection, index)?;
         routes.push(route);
     }
     Ok(routes)

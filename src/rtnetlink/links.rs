@@ -29,21 +29,21 @@ pub(super) enum Which<'a> {
 pub(super) fn find_link(connection: &mut NetlinkSocket, which: Which<'_>) -> Result<Option<Link>, NetlinkFault> {
     let mut request = LinkMessage::default();
     match which {
-        Which::Name(device) => request
+        Which::Name(interface) => request
             .attributes
-            .push(LinkAttribute::IfName(device.as_str().to_owned())),
+            .push(LinkAttribute::IfName(interface.as_str().to_owned())),
         Which::Index(index) => request.header.index = index,
     }
     let needless = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
     request.attributes.push(needless);
-    match connection.ask(RouteNetlinkMessage::GetLink(request)) {
-        Ok(RouteNetlinkMessage::NewLink(answer)) => Ok(link(answer)),
+    match connection.send_request(RouteNetlinkMessage::GetLink(request)) {
+        Ok(RouteNetlinkMessage::NewLink(answer)) => Ok(parse_link(answer)),
         Ok(_) | Err(NetlinkFault::Refused(Errno::ENODEV)) => Ok(None),
         Err(fault) => Err(fault),
     }
 }
 
-fn link(answer: LinkMessage) -> Option<Link> {
+fn parse_link(answer: LinkMessage) -> Option<Link> {
     let mut name = None;
     let mut hardware_address = None;
     let mut kind = LinkKind::Unnamed;
@@ -58,14 +58,14 @@ fn link(answer: LinkMessage) -> Option<Link> {
     Some(Link {
         interface: name?,
         index: answer.header.index,
-        medium: medium(answer.header.link_layer_type),
-        ends: ends(answer.header.flags),
+        medium: link_medium(answer.header.link_layer_type),
+        ends: link_ends(answer.header.flags),
         hardware_address,
         kind,
     })
 }
 
-fn medium(layer: LinkLayerType) -> Medium {
+fn link_medium(layer: LinkLayerType) -> Medium {
     match layer {
         LinkLayerType::Ether => Medium::Ethernet,
         LinkLayerType::Loopback => Medium::Loopback,
@@ -73,7 +73,7 @@ fn medium(layer: LinkLayerType) -> Medium {
     }
 }
 
-fn ends(flags: LinkFlags) -> Ends {
+fn link_ends(flags: LinkFlags) -> Ends {
     match flags.contains(LinkFlags::Pointopoint) {
         true => Ends::PointToPoint,
         false => Ends::Many,
@@ -160,6 +160,6 @@ mod tests {
             hardware_address: None,
             kind,
         };
-        assert_eq!(link(answer), Some(expected));
+        assert_eq!(parse_link(answer), Some(expected));
     }
 }

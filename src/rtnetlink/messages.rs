@@ -38,7 +38,7 @@ pub(super) fn request(action: ObjectAction, object: &NetObject, index: Option<u3
         (ObjectAction::Install, NetObject::ProxyNeighbour(it)) => Message::NewNeighbour(proxy_neighbour(it, index)),
         (ObjectAction::Delete, NetObject::ProxyNeighbour(it)) => Message::DelNeighbour(proxy_neighbour(it, index)),
         (ObjectAction::Install, NetObject::VtiInterface(it)) => Message::NewLink(vti(it)),
-        (ObjectAction::Delete, NetObject::VtiInterface(_)) => Message::DelLink(link(index)),
+        (ObjectAction::Delete, NetObject::VtiInterface(_)) => Message::DelLink(link_message(index)),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn address_family(address: IpAddr) -> AddressFamily {
 
 fn route(action: ObjectAction, route: &Route, index: Option<u32>) -> RouteMessage {
     let to = route.destination.trunc().addr();
-    let (table, further_table) = split(route.table);
+    let (table, further_table) = split_table(route.table);
     let mut message = RouteMessage::default();
     message.header = route_header(action, route, table);
     let attributes = &mut message.attributes;
@@ -150,13 +150,13 @@ fn metrics(route: &Route) -> impl Iterator<Item = RouteMetric> {
 }
 
 /// A table's number: in the header if that has room for it, else in an attribute.
-fn split(RouteTable(table): RouteTable) -> (u8, Option<u32>) {
+fn split_table(RouteTable(table): RouteTable) -> (u8, Option<u32>) {
     u8::try_from(table).map_or((0, Some(table)), |small| (small, None))
 }
 
 fn rule(action: ObjectAction, rule: &PolicyRule) -> RuleMessage {
     let to = rule.to.trunc();
-    let (table, further_table) = split(rule.table);
+    let (table, further_table) = split_table(rule.table);
     let mut message = RuleMessage::default();
     message.header.family = address_family(to.addr());
     message.header.dst_len = to.prefix_len();
@@ -218,7 +218,7 @@ fn vti(vti: &VtiInterface) -> LinkMessage {
     message
 }
 
-fn link(index: Option<u32>) -> LinkMessage {
+fn link_message(index: Option<u32>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index.unwrap_or_default();
     message
@@ -226,7 +226,7 @@ fn link(index: Option<u32>) -> LinkMessage {
 
 /// The request that lets packets through a device.
 pub(super) fn activation(index: u32) -> RouteNetlinkMessage {
-    let mut message = link(Some(index));
+    let mut message = link_message(Some(index));
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(message)

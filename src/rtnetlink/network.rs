@@ -59,7 +59,7 @@ pub trait NetConfig {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError>;
+    fn link(&mut self, interface: &Interface) -> Result<Option<Link>, NetlinkError>;
 
     /// The unicast routes of the main table that are looked for, in the kernel's order. Reads the
     /// whole table.

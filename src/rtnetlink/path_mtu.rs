@@ -21,16 +21,16 @@ use super::routes::lookup;
 #[must_use]
 pub fn path_mtu(to: IpAddr) -> Option<u16> {
     let size = NetlinkSocket::open()
-        .and_then(|mut connection| ask(&mut connection, to))
+        .and_then(|mut connection| ask_path_mtu(&mut connection, to))
         .ok()??;
     Some(u16::try_from(size).unwrap_or(u16::MAX))
 }
 
-fn ask(connection: &mut NetlinkSocket, to: IpAddr) -> Result<Option<u32>, NetlinkFault> {
-    let RouteNetlinkMessage::NewRoute(route) = connection.ask(lookup(to, None))? else {
+fn ask_path_mtu(connection: &mut NetlinkSocket, to: IpAddr) -> Result<Option<u32>, NetlinkFault> {
+    let RouteNetlinkMessage::NewRoute(route) = connection.send_request(lookup(to, None))? else {
         return Ok(None);
     };
-    let mut device = None;
+    let mut interface = None;
     for attribute in route.attributes {
         match attribute {
             RouteAttribute::Metrics(metrics) => {
@@ -42,17 +42,17 @@ fn ask(connection: &mut NetlinkSocket, to: IpAddr) -> Result<Option<u32>, Netlin
                     return Ok(said);
                 }
             }
-            RouteAttribute::Oif(index) => device = Some(index),
+            RouteAttribute::Oif(index) => interface = Some(index),
             _ => {}
         }
     }
-    device.map_or(Ok(None), |index| of_device(connection, index))
+    interface.map_or(Ok(None), |index| of_device(connection, index))
 }
 
 fn of_device(connection: &mut NetlinkSocket, index: u32) -> Result<Option<u32>, NetlinkFault> {
     let mut request = LinkMessage::default();
     request.header.index = index;
-    let RouteNetlinkMessage::NewLink(link) = connection.ask(RouteNetlinkMessage::GetLink(request))? else {
+    let RouteNetlinkMessage::NewLink(link) = connection.send_request(RouteNetlinkMessage::GetLink(request))? else {
         return Ok(None);
     };
     Ok(link.attributes.into_iter().find_map(|attribute| match attribute {

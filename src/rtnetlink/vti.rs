@@ -16,9 +16,9 @@ use super::network::{InstallResult, Link, LinkKind};
 use crate::selector::Interface;
 
 /// Puts it in.
-pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<InstallResult, NetlinkError> {
+pub(super) fn install_vti(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<InstallResult, NetlinkError> {
     let object = NetObject::VtiInterface(vti.clone());
-    let failed = |fault| step(vti.creation(), fault);
+    let failed = |fault| failed_step(vti.creation(), fault);
     match connection.change(
         request(ObjectAction::Install, &object, None),
         flags(ObjectAction::Install, &object),
@@ -39,7 +39,7 @@ pub(super) fn put(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<
     let Some(link) = links::find_link(connection, Which::Name(&vti.interface)).map_err(failed)? else {
         return Err(failed(NetlinkFault::NoDevice(vti.interface.clone())));
     };
-    if let Err(error) = furnish(connection, vti, &link) {
+    if let Err(error) = configure_vti(connection, vti, &link) {
         // What went wrong first is what is said.
         let _ = connection.change(request(ObjectAction::Delete, &object, Some(link.index)), 0);
         return Err(error);
@@ -55,24 +55,25 @@ fn is_vti(link: &Link) -> bool {
 }
 
 /// Makes a new device usable.
-fn furnish(connection: &mut NetlinkSocket, vti: &VtiInterface, link: &Link) -> Result<(), NetlinkError> {
+fn configure_vti(connection: &mut NetlinkSocket, vti: &VtiInterface, link: &Link) -> Result<(), NetlinkError> {
     for (name, value) in VTI_VARIABLES {
-        set(&vti.interface, name, value).map_err(|fault| step(variable_command(&vti.interface, name, value), fault))?;
+        set_sysctl(&vti.interface, name, value)
+            .map_err(|fault| failed_step(variable_command(&vti.interface, name, value), fault))?;
     }
     if let Some(address) = vti.own_address() {
         let object = NetObject::Address(address);
         kernel::install_object(connection, &object).map_err(|fault| NetlinkError::not_installed(&object, fault))?;
     }
     let up = connection.change(activation(link.index), 0);
-    up.map_err(|fault| step(vti.activation(), fault))
+    up.map_err(|fault| failed_step(vti.activation(), fault))
 }
 
 /// Sets a kernel variable of a device in the network namespace of this thread.
-fn set(device: &Interface, name: &str, value: &str) -> Result<(), NetlinkFault> {
-    Ok(fs::write(format!("/proc/sys/net/ipv4/conf/{device}/{name}"), value)?)
+fn set_sysctl(interface: &Interface, name: &str, value: &str) -> Result<(), NetlinkFault> {
+    Ok(fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/{name}"), value)?)
 }
 
-fn step(command: String, fault: NetlinkFault) -> NetlinkError {
+fn failed_step(command: String, fault: NetlinkFault) -> NetlinkError {
     NetlinkError {
         doing: NetlinkAction::Install(command),
         fault,

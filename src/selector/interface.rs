@@ -121,7 +121,7 @@ impl InterfacePattern {
 
     /// Whether a device that this one means is one that another means; nothing, if it may be.
     #[must_use]
-    pub fn answers(&self, other: &Self) -> Option<bool> {
+    pub fn decides(&self, other: &Self) -> Option<bool> {
         let meets = |longer: &str, stem: &str| longer.starts_with(stem);
         match (self.stem(), other.stem()) {
             (None, None) => Some(self.0 == other.0),

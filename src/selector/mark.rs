@@ -26,13 +26,13 @@ impl FromStr for Mark {
         const FORM: Expected = Expected("a mark such as 5/0xffffffff");
         let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
         Ok(Self {
-            value: number(value).ok_or(FORM)?,
-            mask: number(mask).ok_or(FORM)?,
+            value: parse_number(value).ok_or(FORM)?,
+            mask: parse_number(mask).ok_or(FORM)?,
         })
     }
 }
 
-fn number(text: &str) -> Option<u32> {
+fn parse_number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
         None if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
@@ -75,7 +75,7 @@ impl FromStr for MarkBit {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let mask = number(text).filter(|mask| mask.is_power_of_two());
+        let mask = parse_number(text).filter(|mask| mask.is_power_of_two());
         mask.map(Self)
             .ok_or(Expected("one bit of a mark, such as \"0x10000000\""))
     }

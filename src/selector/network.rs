@@ -164,7 +164,7 @@ impl FromStr for Network {
         if let Some((first, last)) = text.split_once('-') {
             let first: IpAddr = first.parse().map_err(|_| FORM)?;
             let last: IpAddr = last.parse().map_err(|_| FORM)?;
-            return Self::range(first, last);
+            return Self::from_range(first, last);
         }
         // libreswan 4.4 and 4.5 write the address of a NATed peer in transport mode without a
         // length (`kernel.c`, `jam_common_shell_out`).
@@ -178,7 +178,7 @@ impl FromStr for Network {
 
 impl Network {
     /// The addresses from `first` to `last`; a prefix where they make one.
-    fn range(first: IpAddr, last: IpAddr) -> Result<Self, Expected> {
+    fn from_range(first: IpAddr, last: IpAddr) -> Result<Self, Expected> {
         if Family::of_address(first) != Family::of_address(last) || first > last {
             return Err(Expected("a range from a lower to a higher address of one family"));
         }

@@ -77,7 +77,7 @@ impl Settings {
     /// If the file cannot be read, if somebody but root and us may write it, or if it is no text.
     pub fn read_text(config: Option<&Path>) -> Result<String, SettingsError> {
         match config {
-            Some(path) => read_opened(path, open(path)),
+            Some(path) => read_opened(path, open_file(path)),
             None => Self::read_if_any(Path::new(DEFAULT_PATH)),
         }
     }
@@ -87,11 +87,11 @@ impl Settings {
     #[must_use]
     pub fn is_file_absent(config: Option<&Path>) -> bool {
         let path = Path::new(DEFAULT_PATH);
-        config.is_none() && open(path).is_err_and(|error| is_absent(path, &error))
+        config.is_none() && open_file(path).is_err_and(|error| is_absent(path, &error))
     }
 
     fn read_if_any(path: &Path) -> Result<String, SettingsError> {
-        match open(path) {
+        match open_file(path) {
             Err(error) if is_absent(path, &error) => Ok(String::new()),
             other => read_opened(path, other),
         }
@@ -118,7 +118,7 @@ pub(super) fn is_absent(path: &Path, error: &io::Error) -> bool {
 
 /// Follows symbolic links: the file that is opened is the one that is looked at. Waits for nothing:
 /// it may be a named pipe.
-fn open(path: &Path) -> io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

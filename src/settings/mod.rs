@@ -82,7 +82,7 @@ impl Settings {
 
     /// The entries of which it is in doubt whether they apply to a tunnel.
     #[must_use]
-    pub fn doubts(&self, tunnel: &Tunnel) -> Option<UncertainEntries<'_>> {
+    pub fn uncertain_entries(&self, tunnel: &Tunnel) -> Option<UncertainEntries<'_>> {
         let Applying { entry, doubtful } = self.applying(tunnel);
         let certain = entry.map_or_else(
             || self.tunnel.clone(),

@@ -90,14 +90,14 @@ impl IdentityPattern {
     #[must_use]
     pub fn fit(&self, identity: &PeerText) -> Fit {
         let text = identity.bytes();
-        let (pattern, text) = (bare(self.0.as_bytes()), bare(&text));
+        let (pattern, text) = (without_padding(self.0.as_bytes()), without_padding(&text));
         let separators: &[u8] = if self.0.contains('=') { b",=/\\" } else { b",=/\\@ " };
         let wild = |byte: u8| !separators.contains(&byte) && !byte.is_ascii_control();
         if !identity.is_cut() && !text.is_empty() && fits(pattern, text, wild, |pattern, byte| pattern == byte) {
             return Fit::Yes;
         }
         let may_fit = |text: &[u8]| match identity.is_cut() {
-            true => begins(pattern, text),
+            true => starts_with_folded(pattern, text),
             false => fits(pattern, text, |_| true, may_be),
         };
         match may_fit(text) || may_fit(&octal(text)) {
@@ -165,7 +165,7 @@ fn octal(text: &[u8]) -> Vec<u8> {
 }
 
 /// Whether a text that begins like this may fit, if stars and question marks stand for anything.
-fn begins(pattern: &[u8], text: &[u8]) -> bool {
+fn starts_with_folded(pattern: &[u8], text: &[u8]) -> bool {
     // What of the pattern the text so far can have fitted: where each of these prefixes ends.
     let mut ends = vec![false; pattern.len() + 1];
     ends[0] = true;
@@ -190,7 +190,7 @@ fn begins(pattern: &[u8], text: &[u8]) -> bool {
     ends.contains(&true)
 }
 
-fn bare(text: &[u8]) -> &[u8] {
+fn without_padding(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"@").unwrap_or(text)
 }
 

@@ -233,7 +233,7 @@ impl FromStr for Service {
                 .map_err(|_| FORM),
             (_, Some(("icmp", kind))) => Ok(Self::Icmp(Family::Ipv4, icmp(kind, &ICMP_TYPES)?)),
             (_, Some(("icmpv6" | "ipv6-icmp", kind))) => Ok(Self::Icmp(Family::Ipv6, icmp(kind, &ICMPV6_TYPES)?)),
-            (_, Some((name, ports))) => Ok(Self::Ports(port_protocol(name)?, range(ports)?)),
+            (_, Some((name, ports))) => Ok(Self::Ports(port_protocol(name)?, parse_ports(ports)?)),
         }
     }
 }
@@ -254,7 +254,7 @@ fn port_protocol(name: &str) -> Result<PortProtocol, Expected> {
 }
 
 /// `22`, `1000:2000` or, as many write it, `1000-2000`.
-fn range(text: &str) -> Result<RangeInclusive<u16>, Expected> {
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, Expected> {
     let (first, last) = text.split_once([':', '-']).unwrap_or((text, text));
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or(FORM);
     let (first, last) = (port(first)?, port(last)?);

@@ -129,8 +129,8 @@ impl SettingsSource {
     /// Where a key of `[gateway]` is set.
     #[must_use]
     pub fn of_gateway(&self, key: &'static str) -> SettingPlace {
-        self.place(SettingTable::Gateway, &self.lines.gateway, key)
-            .unwrap_or_else(|| self.nowhere(key))
+        self.setting_place(SettingTable::Gateway, &self.lines.gateway, key)
+            .unwrap_or_else(|| self.default_place(key))
     }
 
     /// A key as an entry, counted from 1, sets it, or else `[tunnel]`.
@@ -139,13 +139,13 @@ impl SettingsSource {
         let own = index.and_then(|index| {
             let filter = self.settings.connections.get(index)?.filter.clone();
             let lines = self.lines.connections.get(index)?;
-            self.place(SettingTable::Connection(filter), lines, key)
+            self.setting_place(SettingTable::Connection(filter), lines, key)
         });
-        own.or_else(|| self.place(SettingTable::Tunnel, &self.lines.tunnel, key))
-            .unwrap_or_else(|| self.nowhere(key))
+        own.or_else(|| self.setting_place(SettingTable::Tunnel, &self.lines.tunnel, key))
+            .unwrap_or_else(|| self.default_place(key))
     }
 
-    fn place(&self, table: SettingTable, lines: &TableLines, key: &'static str) -> Option<SettingPlace> {
+    fn setting_place(&self, table: SettingTable, lines: &TableLines, key: &'static str) -> Option<SettingPlace> {
         let line = *lines.keys.get(key)?;
         let text = self.text.lines().nth(line - 1).unwrap_or_default();
         Some(SettingPlace {
@@ -159,7 +159,7 @@ impl SettingsSource {
         })
     }
 
-    fn nowhere(&self, key: &'static str) -> SettingPlace {
+    fn default_place(&self, key: &'static str) -> SettingPlace {
         SettingPlace {
             path: self.path.clone(),
             key,

@@ -37,7 +37,7 @@ pub fn captured_calls(bytes: &[u8]) -> Vec<CapturedCall> {
         if let Some(arguments) = line.strip_prefix(b">") {
             calls.push(CapturedCall {
                 line: number,
-                arguments: words(arguments),
+                arguments: split_words(arguments),
                 variables: Vec::new(),
                 fault: None,
             });
@@ -55,7 +55,7 @@ pub fn captured_calls(bytes: &[u8]) -> Vec<CapturedCall> {
 }
 
 /// The arguments in `[custom] [arg]`.
-fn words(text: &[u8]) -> Vec<OsString> {
+fn split_words(text: &[u8]) -> Vec<OsString> {
     let inner = |part: &[u8]| {
         part.iter()
             .position(|byte| *byte == b']')

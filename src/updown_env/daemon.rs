@@ -92,7 +92,7 @@ fn strongswan(env: EnvReader<'_>) -> Result<Daemon, EnvError> {
 
 fn libreswan_series(env: EnvReader<'_>) -> Result<Daemon, EnvError> {
     match env.text_value(VERSION)? {
-        None | Some("2.0") => Ok(Daemon::Libreswan(series(env))),
+        None | Some("2.0") => Ok(Daemon::Libreswan(series_from_env(env))),
         Some(other) => Err(unexpected(VERSION, other, "2.0 or none, as libreswan has it")),
     }
 }
@@ -114,7 +114,7 @@ fn freeswan(env: EnvReader<'_>) -> Result<Daemon, EnvError> {
     }
 }
 
-fn series(env: EnvReader<'_>) -> Libreswan {
+fn series_from_env(env: EnvReader<'_>) -> Libreswan {
     if env.is_set("PLUTO_DNS_RESOLVER") {
         Libreswan::V54
     } else if env.is_set("PLUTO_CLIENT_FAMILY") {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use super::names::escape;
+use super::names::push_escaped;
 
 /// How much of a value an error shows, in characters after escaping.
 const SHOWN: usize = 60;
@@ -79,7 +79,7 @@ impl QuotedValue {
             let mut shown = String::new();
             match byte {
                 b'"' | b'\\' => shown.extend(['\\', char::from(byte)]),
-                plain_or_not => escape(&mut shown, plain_or_not),
+                plain_or_not => push_escaped(&mut shown, plain_or_not),
             }
             if text.len() + shown.len() > SHOWN + 1 {
                 return Self(text + "\"...");

@@ -22,7 +22,7 @@ pub(super) fn unescape_identity(daemon: Daemon, stack: Option<&str>, raw: &[u8])
         Daemon::Libreswan(Libreswan::V4) if stack == Some("xfrm") => PeerText::new(&distinguished(&octal(raw))),
         Daemon::Libreswan(Libreswan::V4) | Daemon::Openswan | Daemon::FreesWan => {
             match raw.iter().position(|byte| *byte == b'\\') {
-                Some(end) => PeerText::new(&raw[..end]).cut(),
+                Some(end) => PeerText::new(&raw[..end]).cut_to_limit(),
                 None => PeerText::new(raw),
             }
         }

@@ -41,7 +41,7 @@ impl ConnectionName {
         if !(1..=NAME_MAX).contains(&raw.len()) {
             return Err(Expected("a name of 1 to 1024 bytes"));
         }
-        Ok(Self(escaped(raw)))
+        Ok(Self(escaped_text(raw)))
     }
 
     /// The escaped name.
@@ -155,16 +155,16 @@ impl PeerText {
     /// The text of these bytes. One that a daemon may have cut itself counts as cut.
     #[must_use]
     pub fn new(raw: &[u8]) -> Self {
-        let text = Self(escaped(raw.get(..TEXT_MAX).unwrap_or(raw)));
+        let text = Self(escaped_text(raw.get(..TEXT_MAX).unwrap_or(raw)));
         match raw.len() > TEXT_MAX {
-            true => text.cut(),
+            true => text.cut_to_limit(),
             false => text,
         }
     }
 
     /// The text as the beginning of one whose rest is unknown.
     #[must_use]
-    pub(super) fn cut(mut self) -> Self {
+    pub(super) fn cut_to_limit(mut self) -> Self {
         if !self.is_cut() {
             self.0.push_str(CUT);
         }
@@ -227,20 +227,20 @@ impl From<PeerText> for String {
 }
 
 /// Printable ASCII as it is, other bytes and the backslash as `\xNN`.
-fn escaped(raw: &[u8]) -> String {
+fn escaped_text(raw: &[u8]) -> String {
     let mut text = String::with_capacity(raw.len());
     for &byte in raw {
         if byte == b'\\' {
             escape_always(&mut text, byte);
         } else {
-            escape(&mut text, byte);
+            push_escaped(&mut text, byte);
         }
     }
     text
 }
 
 /// Appends a byte: printable ASCII as it is, another as `\xNN`.
-pub(super) fn escape(text: &mut String, byte: u8) {
+pub(super) fn push_escaped(text: &mut String, byte: u8) {
     if is_printable(byte) {
         text.push(char::from(byte));
     } else {

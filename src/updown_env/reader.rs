@@ -25,13 +25,13 @@ pub fn read_event(raw_env: &RawEnv) -> Result<Event, EnvError> {
         Err(_) if verb.operations().iter().all(|operation| operation.is_never_refused()) => Daemon::FreesWan,
         other => other?,
     };
-    let duty = firewall_action(env, daemon, &verb)?;
+    let action = firewall_action(env, daemon, &verb)?;
     Ok(Event {
         routing: routing::read_routing(env, daemon, &verb)?,
-        resolver: resolver::read_resolver(env, daemon, &verb, duty.tunnel()),
+        resolver: resolver::read_resolver(env, daemon, &verb, action.tunnel()),
         daemon,
         verb,
-        firewall: duty,
+        firewall: action,
     })
 }
 

@@ -90,7 +90,7 @@ impl Operation {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operation| operation.name() == name)
     }
 }
@@ -144,7 +144,7 @@ impl Verb {
 
     /// The verb of one operation and a scope.
     fn scoped(operation: &str, scope: Scope, suffix: Suffix) -> Result<Self, Expected> {
-        let operation = Operation::named(operation).ok_or(FORM)?;
+        let operation = Operation::from_name(operation).ok_or(FORM)?;
         Ok(Self {
             operations: vec![operation],
             scope: Some(scope),
@@ -154,7 +154,7 @@ impl Verb {
 
     /// A verb without a scope.
     fn scopeless(text: &str) -> Result<Self, Expected> {
-        let operations: Option<Vec<_>> = text.split('-').map(Operation::named).collect();
+        let operations: Option<Vec<_>> = text.split('-').map(Operation::from_name).collect();
         let operations = operations.ok_or(FORM)?;
         if operations != [Operation::DisconnectNm] && !is_join(&operations) {
             return Err(FORM);

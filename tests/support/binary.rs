@@ -88,7 +88,7 @@ impl Call {
     }
 
     /// What it asks of the firewall, by the library.
-    pub fn duty(&self) -> FirewallAction {
+    pub fn firewall_action(&self) -> FirewallAction {
         let event = read_event(&RawEnv::new(self.arguments.clone(), self.variables.clone()));
         event.unwrap_or_else(|error| panic!("{self}: {error}")).firewall
     }

@@ -265,19 +265,19 @@ impl Default for World {
 
 impl World {
     /// One hook call, as the program makes it.
-    pub fn call(&mut self, duty: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
-        let context = match duty {
+    pub fn call(&mut self, firewall_action: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
+        let context = match firewall_action {
             FirewallAction::Open(_) => self.caller(),
             FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
         };
-        let done = self.work_with(context, |session| match duty {
-            FirewallAction::Open(tunnel) => session.open(tunnel).map(Some),
-            FirewallAction::Close(tunnel) => session.close(tunnel).map(Some),
+        let done = self.work_with(context, |session| match firewall_action {
+            FirewallAction::Open(tunnel) => session.open_tunnel(tunnel).map(Some),
+            FirewallAction::Close(tunnel) => session.close_tunnel(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
         });
-        match (done, duty) {
+        match (done, firewall_action) {
             (Err(error), FirewallAction::Close(tunnel)) if !self.began => {
-                let store = Store::peek(&self.folder.path().join("state"), 1);
+                let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
                 Err(note_down(&store, tunnel, error))
             }
             (done, _) => done,
@@ -356,7 +356,7 @@ impl World {
 
     /// Every tunnel on record, by its name, and how many times it is up.
     pub fn recorded(&self) -> BTreeMap<String, u32> {
-        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let tunnels = self
             .tables
             .books
@@ -367,13 +367,13 @@ impl World {
 
     /// Every tunnel on record, by its name, and who has it up.
     pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
-        let store = Store::peek(&self.folder.path().join("state"), 1);
+        let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let records = self
             .tables
             .books
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
-        let openers = |record: &TunnelRecord| record.views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
+        let openers = |record: &TunnelRecord| record.opener_views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
         records
             .map(|record| (record.id.to_string(), openers(&record)))
             .collect()
@@ -392,13 +392,13 @@ impl World {
         work: impl FnOnce(&mut Engine<'_, EmulatedTables>) -> Result<R, ApplyError>,
     ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let store = Store::open(&self.folder.path().join("state"), 1, deadline)?;
+        let store = Store::open_locked(&self.folder.path().join("state"), 1, deadline)?;
         let mut session = Engine::new(&store, &mut self.tables, caller);
         let kept = session.housekeep();
         self.began = kept.is_ok();
         let result = kept.and_then(|()| work(&mut session));
         self.notes.extend(session.notes().iter().map(ToString::to_string));
-        store.tidy()?;
+        store.remove_unused()?;
         result
     }
 
@@ -420,7 +420,7 @@ pub fn nat_left_alone() -> Settings {
 }
 
 /// What a call with these variables, one `NAME=value` a line, asks of the firewall.
-pub fn duty(variables: &str) -> FirewallAction {
+pub fn firewall_action(variables: &str) -> FirewallAction {
     let pairs = variables.lines().filter_map(|line| line.trim().split_once('='));
     let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     read_event(&RawEnv::new([], pairs))
@@ -430,7 +430,7 @@ pub fn duty(variables: &str) -> FirewallAction {
 
 /// The tunnel that a call with these variables is about.
 pub fn tunnel(variables: &str) -> Tunnel {
-    match duty(variables) {
+    match firewall_action(variables) {
         FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
         FirewallAction::Nothing => panic!("a verb without a tunnel"),
     }

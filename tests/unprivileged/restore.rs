@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
-use crate::support::world::{Fate, World, duty, libreswan, strongswan, tunnel, with};
+use crate::support::world::{Fate, World, firewall_action, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, Context, Engine};
 use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::Drift;
@@ -18,7 +18,7 @@ const BOOK: Ruleset = Ruleset {
 
 fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
     let deadline = Instant::now() + Duration::from_secs(10);
-    let store = Store::open(&world.folder.path().join("state"), 1, deadline)?;
+    let store = Store::open_locked(&world.folder.path().join("state"), 1, deadline)?;
     let caller = Context {
         now: 1_700_000_000,
         ..Context::default()
@@ -26,7 +26,7 @@ fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
     let mut session = Engine::new(&store, &mut world.tables, caller);
     session.recover()?;
     let drifts = session.reconcile(BOOK)?;
-    store.tidy()?;
+    store.remove_unused()?;
     Ok(drifts)
 }
 
@@ -276,7 +276,7 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
         world.down(&late);
         book(&mut world).wipe();
         world.tables.fates.extend([Fate::Refused, fate]);
-        let _ = world.call(&duty(&strongswan(
+        let _ = world.call(&firewall_action(&strongswan(
             "up-client",
             "late",
             999,

@@ -303,7 +303,7 @@ impl Gateway {
 
     fn store(&self) -> Store {
         let deadline = Instant::now() + Duration::from_secs(5);
-        Store::open(&self.folder.path().join("state"), NAMESPACE, deadline).expect("a record")
+        Store::open_locked(&self.folder.path().join("state"), NAMESPACE, deadline).expect("a record")
     }
 
     /// A call from its start to its end: nothing if it died.
@@ -328,7 +328,7 @@ impl Gateway {
                 }
             }
         };
-        store.tidy().expect("a tidy record");
+        store.remove_unused().expect("a tidy record");
         done
     }
 
@@ -340,7 +340,7 @@ impl Gateway {
     }
 
     fn recorded(&self) -> Vec<NetObject> {
-        let records = self.store().routings().expect("a readable record");
+        let records = self.store().routing_records().expect("a readable record");
         records.into_iter().flat_map(|record| record.objects).collect()
     }
 
@@ -363,7 +363,7 @@ impl Gateway {
                 let store = self.store();
                 let mut session = RoutingEngine::new(&store, &mut self.network, Some(self.daemon), 0);
                 session.clear(&old).expect("a record");
-                store.tidy().expect("a tidy record");
+                store.remove_unused().expect("a tidy record");
             }
             Step::TakenAway(number) => {
                 let mut ours = self.ours();
@@ -407,7 +407,7 @@ impl Gateway {
                 let there = &self.network.items;
                 let event = event_of(&Verb::Route.of(&CONNECTIONS[which]));
                 let key = pluto_updown::plan::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
-                let record = self.store().routing(&key).expect("a readable record");
+                let record = self.store().routing_record(&key).expect("a readable record");
                 for item in record.into_iter().flat_map(|record| record.objects) {
                     let is_in = match &item {
                         NetObject::VtiInterface(vti) => self.network.links.contains_key(&vti.interface),
@@ -467,7 +467,7 @@ impl Gateway {
         let links: BTreeSet<_> = self.network.links.keys().cloned().collect();
         assert_eq!(links, self.links);
         drop(self.recorded());
-        self.store().tidy().expect("a tidy record");
+        self.store().remove_unused().expect("a tidy record");
         assert_eq!(files(&self.folder.path().join("state")), Vec::<PathBuf>::new());
     }
 }

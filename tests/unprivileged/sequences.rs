@@ -395,8 +395,8 @@ fn translated() -> Tunnel {
 }
 
 #[track_caller]
-fn assert_refused(world: &mut World, duty: &FirewallAction) {
-    match world.call(duty) {
+fn assert_refused(world: &mut World, firewall_action: &FirewallAction) {
+    match world.call(firewall_action) {
         Err(ApplyError::Tables(TablesError::Refused { .. })) => {}
         Err(ApplyError::Owed(reason)) if matches!(*reason, ApplyError::Tables(TablesError::Refused { .. })) => {}
         other => panic!("{other:?}"),

@@ -328,7 +328,7 @@ fn a_doubt_is_told_in_one_line() {
     let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
     let doubts = |identity| {
         settings
-            .doubts(&tunnel(&with(&call, "PLUTO_PEER_ID", identity)))
+            .uncertain_entries(&tunnel(&with(&call, "PLUTO_PEER_ID", identity)))
             .map(|doubts| doubts.to_string())
     };
     assert_eq!(doubts("eve@guest.example"), None);

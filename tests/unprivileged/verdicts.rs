@@ -1,7 +1,7 @@
 //! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must become of them.
 
 use crate::support::packet::{From, Packet, To, Verdict, trace};
-use crate::support::world::{World, captured, duty};
+use crate::support::world::{World, captured, firewall_action};
 use pluto_updown::selector::Family;
 use pluto_updown::updown_env::FirewallAction;
 
@@ -89,9 +89,11 @@ fn world(capture: &str, connections: &[&str]) -> World {
         let calls = captured(capture)
             .into_iter()
             .filter(|call| call.contains(&name))
-            .map(|call| duty(&call));
-        let first = calls.take_while(|duty| !matches!(duty, FirewallAction::Close(_)));
-        let ups: Vec<_> = first.filter(|duty| matches!(duty, FirewallAction::Open(_))).collect();
+            .map(|call| firewall_action(&call));
+        let first = calls.take_while(|firewall_action| !matches!(firewall_action, FirewallAction::Close(_)));
+        let ups: Vec<_> = first
+            .filter(|firewall_action| matches!(firewall_action, FirewallAction::Open(_)))
+            .collect();
         assert!(!ups.is_empty(), "{capture} brings {connection} up");
         for up in ups {
             world.call(&up).expect("a captured up");
@@ -163,7 +165,7 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
         let peer = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
         let variables =
             crate::support::world::strongswan("up-client", &format!("t{number}"), number + 1, "10.1.0.0/24", &peer);
-        world.call(&duty(&variables)).expect("an up");
+        world.call(&firewall_action(&variables)).expect("an up");
     }
     let book = world.tables.book(Family::Ipv4);
     let through = Packet::between("198.51.100.1", "198.51.100.2")
@@ -189,7 +191,7 @@ fn no_block_holds_more_than_sixty_four_networks() {
     for number in 0..130 {
         let peer = format!("10.9.{}.{}/32", number / 100, number % 100);
         let variables = crate::support::world::strongswan("up-client", "road", number + 1, "10.1.0.0/24", &peer);
-        world.call(&duty(&variables)).expect("an up");
+        world.call(&firewall_action(&variables)).expect("an up");
     }
     let book = world.tables.book(Family::Ipv4);
     let blocks: Vec<_> = book

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 use crate::files::read_plain;
-use crate::words::{counted, nearest};
+use crate::words::{counted_noun, nearest};
 
 /// The files of the daemons, and the folders of such files.
 const PLACES: [&str; 10] = [
@@ -42,15 +42,15 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
             continue;
         };
         let text = String::from_utf8_lossy(&bytes);
-        settings.extend(read(file, &text));
-        findings.extend(both(file, &text));
+        settings.extend(updown_settings(file, &text));
+        findings.extend(doubled_hooks(file, &text));
         findings.extend(misspelt(file, &text));
     }
     if settings.is_empty() && !files.is_empty() {
-        findings.push(Finding::note(
+        findings.push(Finding::note_finding(
             format_args!(
                 "{} read, none sets leftupdown or updown to pluto-updown",
-                counted(files.len(), "IKE config file")
+                counted_noun(files.len(), "IKE config file")
             ),
             "without this line the IKE daemon runs its stock script",
             &format!(
@@ -71,7 +71,7 @@ fn misspelt(file: &Path, text: &str) -> Vec<Finding> {
         let word = value.trim_matches(['"', '\'']).split_ascii_whitespace().next()?;
         let name = Path::new(word).file_name()?.to_str()?;
         (name != NAME && nearest(name, &[NAME]).is_some() && !Path::new(word).exists()).then(|| {
-            Finding::wrong(
+            Finding::wrong_finding(
                 format_args!(
                     "{}:{line}: {word}: no such program; did you mean {NAME}?",
                     file.display()
@@ -120,7 +120,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
 }
 
 /// The settings of a hook in a file that name us.
-fn read(file: &Path, text: &str) -> Vec<Setting> {
+fn updown_settings(file: &Path, text: &str) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (line, (key, value)) in assignments(text) {
         let word = value.trim_matches(['"', '\'']).split_ascii_whitespace().next();
@@ -155,12 +155,12 @@ fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
 
 /// Where a daemon's own script runs beside us: strongSwan's `leftfirewall=yes` together with a hook
 /// of one's own.
-fn both(file: &Path, text: &str) -> Option<Finding> {
+fn doubled_hooks(file: &Path, text: &str) -> Option<Finding> {
     let yes = |key: &str, value: &str| ["leftfirewall", "rightfirewall"].contains(&key) && value == "yes";
     let (line, _) = assignments(text).find(|(_, (key, value))| yes(key, value))?;
-    let ours = !read(file, text).is_empty();
+    let ours = !updown_settings(file, text).is_empty();
     ours.then(|| {
-        Finding::note(
+        Finding::note_finding(
             format_args!("{}:{line}: leftfirewall=yes beside leftupdown=", file.display()),
             "in one connection only one of the two takes effect; leftfirewall=yes runs the stock script",
             "delete leftfirewall= from connections that set leftupdown=",
@@ -172,12 +172,12 @@ fn program(root: &Path, setting: &Setting) -> Finding {
     let Setting { file, line, program } = setting;
     let at = format!("{}:{line}: {}", file.display(), program.display());
     let inside = root.join(program.strip_prefix("/").unwrap_or(program));
-    let mend = "install the program there, owned by root and with mode 0755: install -m 755 pluto-updown PATH";
+    let fix = "install the program there, owned by root and with mode 0755: install -m 755 pluto-updown PATH";
     let wrong = |what: &str| {
-        Finding::wrong(
+        Finding::wrong_finding(
             format_args!("{at}: {what}"),
             "libreswan takes a tunnel down if its hook cannot run; strongSwan keeps it up without any rule",
-            mend,
+            fix,
         )
     };
     if !program.is_absolute() {
@@ -186,12 +186,12 @@ fn program(root: &Path, setting: &Setting) -> Finding {
     match fs::metadata(&inside) {
         Err(error) => wrong(&error.to_string()),
         Ok(file) if !file.is_file() || file.mode() & 0o111 == 0 => wrong("not an executable file"),
-        Ok(file) if file.uid() != 0 || file.mode() & 0o022 != 0 => Finding::wrong(
+        Ok(file) if file.uid() != 0 || file.mode() & 0o022 != 0 => Finding::wrong_finding(
             format_args!("{at}: not only root can write it"),
             "the daemon runs it as root",
-            mend,
+            fix,
         ),
-        Ok(_) => Finding::fine(at),
+        Ok(_) => Finding::ok_finding(at),
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
     use crate::operator::check::FindingSeverity;
 
     fn programs(text: &str) -> Vec<(usize, PathBuf)> {
-        read(Path::new("/f"), text)
+        updown_settings(Path::new("/f"), text)
             .into_iter()
             .map(|setting| (setting.line, setting.program))
             .collect()

@@ -23,7 +23,7 @@ const PROFILES: [(&str, &str); 4] = [
 /// All that is found below a root.
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let mut findings: Vec<_> = selinux(root).into_iter().collect();
-    let profiles = text(&root.join("sys/kernel/security/apparmor/profiles")).unwrap_or_default();
+    let profiles = file_text(&root.join("sys/kernel/security/apparmor/profiles")).unwrap_or_default();
     for (daemon, local) in PROFILES {
         let enforced = profiles.lines().any(|line| line == format!("{daemon} (enforce)"));
         if enforced {
@@ -34,15 +34,15 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
 }
 
 /// What a file says, if it is there and one that can be read.
-fn text(path: &Path) -> Option<String> {
+fn file_text(path: &Path) -> Option<String> {
     let bytes = read_plain(path, 1 << 20).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn selinux(root: &Path) -> Option<Finding> {
-    let enforce = text(&root.join("sys/fs/selinux/enforce"))?;
+    let enforce = file_text(&root.join("sys/fs/selinux/enforce"))?;
     (enforce.trim() == "1").then(|| {
-        Finding::note(
+        Finding::note_finding(
             "SELinux is enforcing",
             "the daemon's domain (ipsec_t) may run programs labelled bin_t; a hook with another label fails with status 126",
             "show the label with ls -Z, and set it with restorecon -v (in /usr/libexec and /usr/local/libexec); ausearch -m avc -ts recent lists denials",
@@ -51,11 +51,11 @@ fn selinux(root: &Path) -> Option<Finding> {
 }
 
 fn apparmor(root: &Path, daemon: &str, local: &str) -> Finding {
-    let added = text(&root.join(local)).unwrap_or_default();
+    let added = file_text(&root.join(local)).unwrap_or_default();
     let code = |line: &&str| !line.trim_start().starts_with('#');
     match added.lines().filter(code).any(|line| line.contains("pluto-updown")) {
-        true => Finding::fine(format_args!("AppArmor: /{local} lets {daemon} run pluto-updown")),
-        false => Finding::wrong(
+        true => Finding::ok_finding(format_args!("AppArmor: /{local} lets {daemon} run pluto-updown")),
+        false => Finding::wrong_finding(
             format_args!("AppArmor confines {daemon}, and /{local} does not name pluto-updown"),
             "the daemon cannot run it, and strongSwan logs only that the updown script failed",
             &format!(

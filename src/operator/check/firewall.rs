@@ -5,11 +5,11 @@ use super::{Finding, marks};
 use crate::apply::{Comparison, Engine};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
-use crate::plan::{DriftKind, guards_nothing};
+use crate::plan::{DriftKind, block_has_no_effect};
 use crate::record::{Record, Store};
 use crate::selector::Family;
 use crate::updown_env::Tunnel;
-use crate::words::counted;
+use crate::words::counted_noun;
 
 /// All that is found.
 pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
@@ -18,7 +18,7 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
     let mut findings = backends(&programs);
     for family in Family::ALL {
         if let Ok(backend) = programs.default_backend(family) {
-            findings.extend(needs(&programs, Ruleset { backend, family }));
+            findings.extend(missing_features(&programs, Ruleset { backend, family }));
         }
     }
     let known = rulesets(&programs, &store).unwrap_or_default();
@@ -35,13 +35,13 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
             Err(error) => findings.push(unreadable(&error)),
         }
     }
-    findings.extend(mixed(&programs, &store, &books));
+    findings.extend(mixed_backends(&programs, &store, &books));
     findings.extend(marks::findings(ground.context().settings.gateway.mark, &books));
     findings
 }
 
 fn unreadable(error: &dyn std::fmt::Display) -> Finding {
-    Finding::wrong(
+    Finding::wrong_finding(
         error,
         "these rules can neither be compared nor changed",
         "run it as root; if it is, repair what the message names",
@@ -58,7 +58,7 @@ fn backends(programs: &Programs<'_>) -> Vec<Finding> {
                 found.push(backend);
                 findings.push(version(programs, Ruleset { backend, family }));
             }
-            Err(error) => findings.push(Finding::wrong(
+            Err(error) => findings.push(Finding::wrong_finding(
                 error,
                 "no tunnel of this family can be opened",
                 "install the package iptables, or name its directory with --programs",
@@ -68,7 +68,7 @@ fn backends(programs: &Programs<'_>) -> Vec<Finding> {
     if let [four, six] = found[..]
         && four != six
     {
-        findings.push(Finding::wrong(
+        findings.push(Finding::wrong_finding(
             format_args!("iptables is {four}, ip6tables is {six}"),
             "rules of one family are in a backend in which other programs do not look",
             "set both to one backend: update-alternatives --config iptables, then --config ip6tables",
@@ -83,13 +83,13 @@ fn version(programs: &Programs<'_>, ruleset: Ruleset) -> Finding {
     match programs.version(ruleset) {
         Err(error) => unreadable(&error),
         Ok(text) => match numbers(&text) {
-            Some(numbers) if numbers < FIRST => Finding::wrong(
+            Some(numbers) if numbers < FIRST => Finding::wrong_finding(
                 format_args!("{}: {text}", ruleset.family),
                 "its iptables-restore has no -w, which waits while another program changes the firewall",
                 "install iptables 1.6.2 or newer",
             ),
-            Some(_) => Finding::fine(format_args!("{}: {text}, {}", ruleset.family, ruleset.backend)),
-            None => Finding::note(
+            Some(_) => Finding::ok_finding(format_args!("{}: {text}, {}", ruleset.family, ruleset.backend)),
+            None => Finding::note_finding(
                 format_args!("{}: {text}", ruleset.family),
                 "its version cannot be read, and may be too old",
                 "make sure that it is 1.6.2 or newer",
@@ -180,7 +180,7 @@ const NEEDS: [(Table, &str, &str); 22] = [
 ///
 /// With iptables-legacy to look at another table than filter would be to load it, and connection
 /// tracking with nat.
-fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
+fn missing_features(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
     let lacks =
         |(table, rule, _): &&(Table, &str, &str)| programs.rehearse(ruleset, &probe(ruleset, *table, rule)).err();
     let looked_at = |(table, ..): &&(Table, &str, &str)| ruleset.backend == Backend::Nft || *table == Table::Filter;
@@ -189,7 +189,7 @@ fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
         .filter(looked_at)
         .filter_map(|need| Some((need, lacks(&need)?)))
         .map(|((_, rule, purpose), error)| {
-            Finding::wrong(
+            Finding::wrong_finding(
                 format_args!("{ruleset}: {}: {error}", spelt(ruleset.family, rule)),
                 &format!("it is needed for {purpose}"),
                 "install the package with iptables' extensions, and load the kernel module (modprobe xt_NAME); on RHEL 10 and its derivatives: dnf install kernel-modules-extra",
@@ -197,7 +197,7 @@ fn needs(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
         })
         .collect();
     if findings.is_empty() {
-        findings.push(Finding::fine(format_args!(
+        findings.push(Finding::ok_finding(format_args!(
             "{ruleset}: all needed matches and targets available"
         )));
     }
@@ -236,17 +236,17 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
     let mut other = 0;
     for drift in &comparison.drifts {
         match drift.kind {
-            DriftKind::Misplaced(..) => findings.push(Finding::wrong(
+            DriftKind::Misplaced(..) => findings.push(Finding::wrong_finding(
                 format_args!("{ruleset} {drift}"),
                 "packets hit that rule before (or after) the tunnel rules",
                 "pluto-updown restore moves the jump back; find out which program inserts rules there",
             )),
-            DriftKind::NoUserJump(_) => findings.push(Finding::wrong(
+            DriftKind::NoUserJump(_) => findings.push(Finding::wrong_finding(
                 format_args!("{ruleset} {drift}"),
                 "no packet there reaches the rules of any tunnel",
                 "add the jump to your own rules, or delete place = \"own\" from the settings",
             )),
-            DriftKind::OlderLayout => findings.push(Finding::note(
+            DriftKind::OlderLayout => findings.push(Finding::note_finding(
                 format_args!("{ruleset}: older layout"),
                 "an older version of pluto-updown installed the rules; they work, and the next hook call rewrites them, which takes longer",
                 "pluto-updown start",
@@ -262,13 +262,13 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
         }
     }
     if other > 0 {
-        findings.push(Finding::wrong(
-            format_args!("{ruleset}: {} from the record", counted(other, "difference")),
+        findings.push(Finding::wrong_finding(
+            format_args!("{ruleset}: {} from the record", counted_noun(other, "difference")),
             "packets of tunnels may be dropped, or other packets accepted",
             "pluto-updown restore (pluto-updown status lists the differences)",
         ));
     } else if on_record && findings.is_empty() {
-        findings.push(Finding::fine(format_args!("{ruleset}: all rules loaded")));
+        findings.push(Finding::ok_finding(format_args!("{ruleset}: all rules loaded")));
     }
     if let (true, Some(nat)) = (on_record, comparison.saved.table(Table::Nat)) {
         findings.extend(translating(ruleset, nat));
@@ -284,7 +284,7 @@ fn unguarded(comparison: &Comparison) -> Vec<Finding> {
         guard.askers().find(is_own)
     });
     let finding = |tunnel: &Tunnel| {
-        Finding::wrong(
+        Finding::wrong_finding(
             format_args!(
                 "{}: when-down = \"block\" blocks only packets from {}",
                 tunnel.connection, tunnel.local_client
@@ -293,7 +293,10 @@ fn unguarded(comparison: &Comparison) -> Vec<Finding> {
             "name the interface in only-ipsec, or the networks in between",
         )
     };
-    tunnels.filter(|tunnel| guards_nothing(tunnel)).map(finding).collect()
+    tunnels
+        .filter(|tunnel| block_has_no_effect(tunnel))
+        .map(finding)
+        .collect()
 }
 
 /// A rule that gives packets another source before they are looked at by our own.
@@ -309,7 +312,7 @@ fn translating(ruleset: Ruleset, nat: &SavedTable) -> Option<Finding> {
         translates && !rule.text.contains("--pol none")
     };
     let rule = first.into_iter().find(catches)?;
-    Some(Finding::wrong(
+    Some(Finding::wrong_finding(
         format_args!("{ruleset} nat: POSTROUTING: {}", rule.text),
         "after SNAT the source no longer matches the IPsec policy: traffic leaves unencrypted or is lost",
         "add -m policy --dir out --pol none to this rule",
@@ -317,7 +320,7 @@ fn translating(ruleset: Ruleset, nat: &SavedTable) -> Option<Finding> {
 }
 
 /// Rules in the one iptables while `iptables` is the other.
-fn mixed(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Comparison)]) -> Vec<Finding> {
+fn mixed_backends(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Comparison)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (ruleset, comparison) in books {
         let Ok(default) = programs.default_backend(ruleset.family) else {
@@ -334,14 +337,14 @@ fn mixed(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Comparison)]
         let ours = comparison.saved.has_own_chains() || store.has_entries(*ruleset).unwrap_or_default();
         let theirs = comparison.saved.tables().any(|(_, table)| has_rules(table));
         if ours {
-            findings.push(Finding::note(
+            findings.push(Finding::note_finding(
                 format_args!("{ruleset} has chains of pluto-updown, but iptables is now {default}"),
                 "rules stay in the backend in which their tunnel came up; iptables -S does not show them",
                 "nothing: a `down` deletes the rules of its tunnel. pluto-updown restore deletes chains that no tunnel uses",
             ));
         }
         if theirs {
-            findings.push(Finding::note(
+            findings.push(Finding::note_finding(
                 format_args!("{ruleset} has rules of other programs, but iptables is {default}"),
                 "a packet has to pass both, and iptables -S does not show which rule of the other drops it",
                 "move these rules to the backend of iptables, and flush the other",

@@ -20,7 +20,7 @@ pub(super) fn findings(bit: MarkBit, books: &[(Ruleset, Comparison)]) -> Vec<Fin
         .flat_map(|(ruleset, comparison)| rules(bit, *ruleset, comparison));
     let policies = policies().unwrap_or_default();
     let marked = policies.iter().find(|policy| is_marked(bit, policy)).map(|policy| {
-        Finding::note(
+        Finding::note_finding(
             format_args!(
                 "the IPsec policy {} - {} asks for bit {bit} of the mark",
                 policy.source, policy.destination
@@ -38,7 +38,7 @@ fn rules(bit: MarkBit, ruleset: Ruleset, comparison: &Comparison) -> Vec<Finding
         let others = saved.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
         for (chain, rule) in others.flat_map(|(name, rules)| rules.iter().map(move |rule| (name, rule))) {
             if uses(bit, &rule.text) {
-                findings.push(Finding::note(
+                findings.push(Finding::note_finding(
                     format_args!("{ruleset} {table}: -A {chain} {} uses bit {bit} of the mark", rule.text),
                     WHY,
                     FIX,
@@ -50,12 +50,14 @@ fn rules(bit: MarkBit, ruleset: Ruleset, comparison: &Comparison) -> Vec<Finding
 }
 
 fn is_marked(bit: MarkBit, policy: &XfrmPolicy) -> bool {
-    policy.mark.is_some_and(|mark| names(bit, mark.value, mark.mask))
+    policy
+        .mark
+        .is_some_and(|mark| value_has_bit(bit, mark.value, mark.mask))
 }
 
 /// Whether a value beside a mask means the bit. A mask of all bits means no certain one, but where
 /// the value has it.
-fn names(bit: MarkBit, value: u32, mask: u32) -> bool {
+fn value_has_bit(bit: MarkBit, value: u32, mask: u32) -> bool {
     value & bit.mask() != 0 || (mask != u32::MAX && mask & bit.mask() != 0)
 }
 
@@ -65,17 +67,17 @@ fn uses(bit: MarkBit, rule: &str) -> bool {
         [option, bits] if OPTIONS.contains(option) => {
             let (value, mask) = bits.split_once('/').unwrap_or((bits, "0xffffffff"));
             let is_mask = *option == "--nfmask";
-            let parsed = |text: &str| number(text).unwrap_or_default();
+            let parsed = |text: &str| parse_number(text).unwrap_or_default();
             match is_mask {
-                true => names(bit, 0, parsed(bits)),
-                false => names(bit, parsed(value), parsed(mask)),
+                true => value_has_bit(bit, 0, parsed(bits)),
+                false => value_has_bit(bit, parsed(value), parsed(mask)),
             }
         }
         _ => false,
     })
 }
 
-fn number(text: &str) -> Option<u32> {
+fn parse_number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),

@@ -33,9 +33,9 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
 /// Whether the record can be locked and written: it is, and what was made for it goes again.
 fn record(ground: &CommandContext<'_>) -> Finding {
     let folder = ground.options.state_dir.display();
-    match ground.open().and_then(|store| Ok(store.tidy()?)) {
-        Ok(()) => Finding::fine(format_args!("{folder}: the record can be locked")),
-        Err(error) => Finding::wrong(
+    match ground.open_store().and_then(|store| Ok(store.remove_unused()?)) {
+        Ok(()) => Finding::ok_finding(format_args!("{folder}: the record can be locked")),
+        Err(error) => Finding::wrong_finding(
             error,
             "a call that cannot record its change makes none",
             "the directory and everything in it must belong to root and be writable by no other user; pluto-updown makes them with modes 0700 and 0600",
@@ -52,7 +52,7 @@ fn space(folder: &Path) -> Option<Finding> {
     let has_no_inodes = free.files() > 0 && free.files_free() == 0;
     (is_full || has_no_inodes).then(|| {
         let what = if is_full { "space" } else { "inode" };
-        Finding::wrong(
+        Finding::wrong_finding(
             format_args!("{}: no {what} left", place.display()),
             "no tunnel can be opened: a call that cannot write its record changes nothing",
             "delete what fills it (du -x, df -i), or enlarge it: mount -o remount,size=...",
@@ -63,7 +63,7 @@ fn space(folder: &Path) -> Option<Finding> {
 /// A change whose call did not come to its end.
 fn interrupted(ground: &CommandContext<'_>) -> Option<Finding> {
     let journal = ground.peek().journal().ok()??;
-    Some(Finding::wrong(
+    Some(Finding::wrong_finding(
         format_args!("{}: a previous run was interrupted", journal.ruleset),
         "kernel and record may differ; the next hook call completes or undoes the change",
         "pluto-updown restore",
@@ -81,10 +81,10 @@ fn lock(root: &Path) -> Finding {
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Finding::fine(format_args!("{shown}: not there yet; iptables-legacy creates it"));
+            return Finding::ok_finding(format_args!("{shown}: not there yet; iptables-legacy creates it"));
         }
         Err(error) => {
-            return Finding::wrong(
+            return Finding::wrong_finding(
                 format_args!("{shown}: {error}"),
                 "iptables-legacy changes nothing without it",
                 "make it a regular file that root owns",
@@ -92,8 +92,8 @@ fn lock(root: &Path) -> Finding {
         }
     };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(_) => Finding::fine(format_args!("{shown}: free")),
-        Err(_) => Finding::note(
+        Ok(_) => Finding::ok_finding(format_args!("{shown}: free")),
+        Err(_) => Finding::note_finding(
             format_args!("{shown}: another program holds the lock"),
             "meanwhile iptables-legacy changes nothing; each call waits up to 5 seconds, or as long as --wait says",
             "if it is always held, find out by which program: lsof /run/xtables.lock",
@@ -103,14 +103,14 @@ fn lock(root: &Path) -> Finding {
 
 fn kernel() -> Finding {
     match policies() {
-        Ok(policies) => Finding::fine(format_args!(
+        Ok(policies) => Finding::ok_finding(format_args!(
             "the kernel has {}",
             match policies.len() {
                 1 => "1 IPsec policy".to_owned(),
                 number => format!("{number} IPsec policies"),
             }
         )),
-        Err(error) => Finding::wrong(
+        Err(error) => Finding::wrong_finding(
             error,
             "without IPsec policies -m policy matches nothing, and prune cannot tell which tunnels are up",
             "run it as root, on a kernel with CONFIG_XFRM_USER",
@@ -122,23 +122,23 @@ fn kernel() -> Finding {
 pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<Finding> {
     let folders: Vec<_> = DIRECTORIES.iter().map(PathBuf::from).collect();
     let Some(setpriv) = process::find_program(&folders, "setpriv") else {
-        return vec![Finding::note(
+        return vec![Finding::note_finding(
             "setpriv not found (package util-linux)",
             "without it check cannot try what a hook is permitted to do",
             "install it, or bring a tunnel up and read the log",
         )];
     };
-    match tried(ground, &setpriv) {
-        Err(error) => vec![Finding::wrong(
+    match try_confined(ground, &setpriv) {
+        Err(error) => vec![Finding::wrong_finding(
             error,
             "this check ran as a daemon runs a hook, with three capabilities and an empty environment",
             "put the program where it can be run: not in a file system mounted noexec",
         )],
-        Ok(said) => compared(&said, before),
+        Ok(said) => confined_findings(&said, before),
     }
 }
 
-fn tried(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> {
+fn try_confined(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> {
     let program = fs::canonicalize("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
     let arguments = arguments(ground, &program);
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -148,7 +148,7 @@ fn tried(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> 
         environment: &[],
         input: b"",
         output: StandardOutput::Kept,
-        deadline: ground.until(PROBE_TIMEOUT),
+        deadline: ground.deadline_after(PROBE_TIMEOUT),
     });
     let finished = finished.map_err(|error| error.to_string())?;
     match finished.exit {
@@ -182,7 +182,7 @@ fn arguments(ground: &CommandContext<'_>, program: &Path) -> Vec<String> {
 }
 
 /// What is wrong with a daemon's rights, and not with ours.
-fn compared(said: &str, before: &[Finding]) -> Vec<Finding> {
+fn confined_findings(said: &str, before: &[Finding]) -> Vec<Finding> {
     let known = |what: &str| before.iter().any(|finding| finding.what == what);
     let wrong = said
         .lines()
@@ -190,7 +190,7 @@ fn compared(said: &str, before: &[Finding]) -> Vec<Finding> {
         .filter(|what| !known(what));
     let findings: Vec<_> = wrong
         .map(|what| {
-            Finding::wrong(
+            Finding::wrong_finding(
                 format_args!("with a daemon's rights: {what}"),
                 "a hook has three capabilities (net_admin, net_raw, dac_read_search) and an empty environment",
                 "check who owns the files named above, and that a hook of the daemon may run iptables",
@@ -198,7 +198,7 @@ fn compared(said: &str, before: &[Finding]) -> Vec<Finding> {
         })
         .collect();
     match findings.is_empty() {
-        true => vec![Finding::fine(
+        true => vec![Finding::ok_finding(
             "the same results with a daemon's rights and an empty environment",
         )],
         false => findings,
@@ -211,10 +211,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_in_any_case_is_not_told_twice() {
-        let before = [Finding::wrong("a", "b", "c")];
-        let same = compared("ok    x\nWRONG a\n      why:  b\n", &before);
+        let before = [Finding::wrong_finding("a", "b", "c")];
+        let same = confined_findings("ok    x\nWRONG a\n      why:  b\n", &before);
         assert!(same[0].what.starts_with("the same"), "{same:?}");
-        let other = compared("WRONG a\nWRONG d\n", &before);
+        let other = confined_findings("WRONG a\nWRONG d\n", &before);
         assert_eq!(other.len(), 1);
         assert_eq!(other[0].what, "with a daemon's rights: d");
     }

@@ -7,21 +7,21 @@ use super::find::FoundTunnel;
 use super::kinds;
 use super::packet_query::{ESP, protocol};
 use super::record_view::{RecordView, RulesetView};
-use super::traffic_class::{TrafficClass, sentence};
-use super::verdict::{brief, on_the_way};
+use super::traffic_class::{TrafficClass, class_sentence};
+use super::verdict::{brief_verdict, on_the_way};
 use crate::netfilter::{BuiltIn, Rule, Table};
 use crate::plan::{Endpoint, OptionalChains, Packet, PacketCtState, kept_sources};
 use crate::record::{ClearTextBlockRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::{Nat, Policy};
 use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
-use crate::words::{span, wrapped};
+use crate::words::{duration_text, wrapped};
 
 /// How wide a line is, in characters.
 const WIDTH: usize = 80;
 
 /// All sentences about a tunnel.
-pub(super) fn text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
+pub(super) fn tunnel_text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
     let FoundTunnel { ruleset: book, record } = found;
     let allow = &record.effective_policy().allow;
     let mut text = format!(
@@ -29,9 +29,9 @@ pub(super) fn text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
         record.key.connection, record.id, book.ruleset
     );
     text.push_str(&section("", &setting(scene, record)));
-    text.push_str(&section("", &who(scene, record)));
+    text.push_str(&section("", &opener_lines(scene, record)));
     text.push_str(&section("ALLOWED", &flows(book, record)));
-    text.push_str(&section("ALSO", &besides(record)));
+    text.push_str(&section("ALSO", &further_lines(record)));
     text.push_str(&section("UNENCRYPTED", &in_clear(scene, found)));
     text
 }
@@ -54,7 +54,7 @@ fn section(title: &str, sentences: &[String]) -> String {
 fn setting(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     match &scene.settings {
         Ok(source) => {
-            let views = record.views();
+            let views = record.opener_views();
             let places = views.iter().flat_map(|(view, _)| source.of_tunnel(view, "allow"));
             distinct(places.map(|place| format!("setting  {place}")))
         }
@@ -74,14 +74,14 @@ fn distinct(lines: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// Who is at the other end, and since when.
-fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
+fn opener_lines(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     let tunnel = &record.tunnel;
     let known = |address: Option<IpAddr>| address.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
     let named = |id: &dyn std::fmt::Display| match id.to_string() {
         id if id.is_empty() => String::new(),
         id => format!(", {id}"),
     };
-    let peer = |(view, _): &(Tunnel, Policy)| {
+    let remote_host = |(view, _): &(Tunnel, Policy)| {
         let user: String = view.user.iter().map(|user| format!(", user {user}")).collect();
         format!("Peer: {}{}{user}", known(view.remote_host), named(&view.remote_id))
     };
@@ -89,11 +89,11 @@ fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
         "Between {} (local) and {} (remote).",
         tunnel.local_client, tunnel.remote_client
     )];
-    sentences.extend(distinct(record.views().iter().map(peer)));
+    sentences.extend(distinct(record.opener_views().iter().map(remote_host)));
     sentences.extend([
         format!("Gateway: {}{}", known(tunnel.local_host), named(&tunnel.local_id)),
-        format!("Up for {}.", span(scene.now.saturating_sub(record.since))),
-        format!("{}.", attached(tunnel)),
+        format!("Up for {}.", duration_text(scene.now.saturating_sub(record.since))),
+        format!("{}.", sa_match_text(tunnel)),
     ]);
     if record.key.traffic != Traffic::Any {
         let made_for = kinds::of_tunnel(&record.key.traffic, tunnel.family());
@@ -112,9 +112,9 @@ fn who(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
 }
 
 /// By what its packets are known.
-pub(super) fn attached(tunnel: &Tunnel) -> String {
+pub(super) fn sa_match_text(tunnel: &Tunnel) -> String {
     match &tunnel.sa_match {
-        SaMatch::Interface(device) => format!("Matched by its interface {device} and its networks"),
+        SaMatch::Interface(interface) => format!("Matched by its interface {interface} and its networks"),
         SaMatch::Policy { reqid, protocol } => {
             let protocol = protocol.map_or_else(|| "IPsec".to_owned(), |sa| sa.to_string().to_uppercase());
             let number = reqid.map_or_else(String::new, |reqid| format!(" with reqid {reqid}"));
@@ -124,21 +124,21 @@ pub(super) fn attached(tunnel: &Tunnel) -> String {
 }
 
 fn flows(book: &RulesetView, record: &TunnelRecord) -> Vec<String> {
-    let lanes = TrafficClass::ALL.map(|lane| sentence(record, lane));
+    let lanes = TrafficClass::ALL.map(|lane| class_sentence(record, lane));
     let both = "Between this tunnel and another: only what both allow.".to_owned();
     let place = Table::Filter
         .built_in()
         .iter()
-        .find_map(|built_in| book.before(*built_in));
+        .find_map(|built_in| book.rules_before_jump(*built_in));
     let place = place.map(|place| format!("Note: {place}."));
     lanes.into_iter().chain([both]).chain(place).collect()
 }
 
 fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
-    let piece = record.tunnel_rules.fragment(table);
-    piece
+    let fragment = record.tunnel_rules.fragment(table);
+    fragment
         .into_iter()
-        .flat_map(|piece| &piece.rules)
+        .flat_map(|fragment| &fragment.rules)
         .map(|placed| &placed.rule)
 }
 
@@ -151,7 +151,7 @@ pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
 }
 
 /// What is done with its packets besides letting them pass or not.
-fn besides(record: &TunnelRecord) -> Vec<String> {
+fn further_lines(record: &TunnelRecord) -> Vec<String> {
     let (tunnel, policy) = (&record.tunnel, record.effective_policy());
     let mut sentences = vec![addresses(record)];
     let kept: Vec<_> = kept_sources(&record.tunnel_rules)
@@ -217,21 +217,21 @@ fn in_clear(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let mut sentences = match book.gateway() {
         Some(gateway) => vec![format!(
             "The gateway rules are loaded for {}. They apply to unencrypted packets only, never to packets of the tunnel.",
-            span(scene.now.saturating_sub(gateway.since))
+            duration_text(scene.now.saturating_sub(gateway.since))
         )],
         None => vec!["No gateway rules are loaded (pluto-updown start installs those that are set).".to_owned()],
     };
     sentences.extend(outer(scene, found));
     sentences.extend(between_networks(book, &record.tunnel));
-    let concerned = book.clear_text_blocks().filter(|guard| concerns(guard, record));
-    sentences.extend(concerned.map(|guard| held_apart(scene, guard)));
+    let concerned = book.clear_text_blocks().filter(|block| concerns(block, record));
+    sentences.extend(concerned.map(|block| block_sentence(scene, block)));
     sentences
 }
 
 /// IKE and ESP with the peer.
 fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let tunnel = &found.record.tunnel;
-    let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
+    let (Some(local_host), Some(remote_host)) = (tunnel.local_host, tunnel.remote_host) else {
         return vec!["IKE and ESP: the daemon did not say which addresses they use.".to_owned()];
     };
     let kinds = [
@@ -245,22 +245,22 @@ fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
         ),
         ("ESP", protocol(ESP)),
     ];
-    let told = kinds.map(|(name, kind)| {
-        let [comes, leaves] = closed(scene, found, me, peer, &kind);
-        format!("{name} from {peer} {comes}; to {peer} it {leaves}.")
+    let text = kinds.map(|(name, kind)| {
+        let [comes, leaves] = closed(scene, found, local_host, remote_host, &kind);
+        format!("{name} from {remote_host} {comes}; to {remote_host} it {leaves}.")
     });
-    told.into()
+    text.into()
 }
 
 /// What becomes of a packet from the peer to the gateway, and of one to the peer.
 pub(super) fn closed(
     scene: &RecordView,
     found: &FoundTunnel<'_>,
-    me: IpAddr,
-    peer: IpAddr,
+    local_host: IpAddr,
+    remote_host: IpAddr,
     kind: &Traffic,
 ) -> [String; 2] {
-    let family = Family::of_address(peer);
+    let family = Family::of_address(remote_host);
     let packet = |source, destination, from, to| Packet {
         source,
         destination,
@@ -273,16 +273,16 @@ pub(super) fn closed(
         answered_at: None,
     };
     let comes = (
-        packet(peer, me, Endpoint::Unencrypted(None), Endpoint::Gateway),
+        packet(remote_host, local_host, Endpoint::Unencrypted(None), Endpoint::Gateway),
         BuiltIn::Input,
     );
     let leaves = (
-        packet(me, peer, Endpoint::Gateway, Endpoint::Unencrypted(None)),
+        packet(local_host, remote_host, Endpoint::Gateway, Endpoint::Unencrypted(None)),
         BuiltIn::Output,
     );
     [comes, leaves].map(
-        |(packet, built_in)| match scene.ruleset_beside(found.ruleset.ruleset, peer) {
-            Some(book) => brief(&book.traces(packet), family),
+        |(packet, built_in)| match scene.ruleset_beside(found.ruleset.ruleset, remote_host) {
+            Some(book) => brief_verdict(&book.traces(packet), family),
             None => format!("is not decided here: your {} rules decide", built_in.name()),
         },
     )
@@ -290,16 +290,19 @@ pub(super) fn closed(
 
 /// What becomes of packets in clear between the two networks, by an address of each.
 fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
-    let (near, far) = (sample(&tunnel.local_client), sample(&tunnel.remote_client));
-    let (ours, how) = match tunnel.scope {
+    let (local, remote) = (
+        sample_address(&tunnel.local_client),
+        sample_address(&tunnel.remote_client),
+    );
+    let (local_endpoint, how) = match tunnel.scope {
         Scope::Host => (Endpoint::Gateway, "to or from the gateway"),
         Scope::Client => (Endpoint::Unencrypted(None), "through the gateway"),
     };
     let ways = [
-        (far, near, Endpoint::Unencrypted(None), ours.clone()),
-        (near, far, ours, Endpoint::Unencrypted(None)),
+        (remote, local, Endpoint::Unencrypted(None), local_endpoint.clone()),
+        (local, remote, local_endpoint, Endpoint::Unencrypted(None)),
     ];
-    let told = ways.map(|(source, destination, from, to)| {
+    let text = ways.map(|(source, destination, from, to)| {
         let packet = Packet {
             source,
             destination,
@@ -311,14 +314,14 @@ fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
             requested: None,
             answered_at: None,
         };
-        let fate = brief(&book.traces(packet), tunnel.family());
+        let fate = brief_verdict(&book.traces(packet), tunnel.family());
         format!("Unencrypted {how}, as {source} -> {destination}: {fate}.")
     });
-    told.into()
+    text.into()
 }
 
 /// An address that a machine of a network may have.
-fn sample(network: &Network) -> IpAddr {
+fn sample_address(network: &Network) -> IpAddr {
     match network {
         Network::Prefix(prefix) => prefix.hosts().next().unwrap_or_else(|| prefix.addr()),
         Network::Range(first, _) => *first,
@@ -326,21 +329,21 @@ fn sample(network: &Network) -> IpAddr {
 }
 
 /// Whether a guard holds back what the tunnel is for, or what comes out of it.
-fn concerns(guard: &ClearTextBlockRecord, record: &TunnelRecord) -> bool {
+fn concerns(block: &ClearTextBlockRecord, record: &TunnelRecord) -> bool {
     let tunnel = &record.tunnel;
     let meet = |one: &Network, other: &Network| one.covers(other) || other.covers(one);
-    let is_its = meet(&guard.local, &tunnel.local_client) && meet(&guard.remote, &tunnel.remote_client);
-    is_its || guard.is_for(&tunnel.connection)
+    let is_its = meet(&block.local, &tunnel.local_client) && meet(&block.remote, &tunnel.remote_client);
+    is_its || block.is_for(&tunnel.connection)
 }
 
-fn held_apart(scene: &RecordView, guard: &ClearTextBlockRecord) -> String {
-    let (near, far) = (guard.local, guard.remote);
-    let since = span(scene.now.saturating_sub(guard.since));
-    let unblock = guard
+fn block_sentence(scene: &RecordView, block: &ClearTextBlockRecord) -> String {
+    let (local, remote) = (block.local, block.remote);
+    let since = duration_text(scene.now.saturating_sub(block.since));
+    let unblock = block
         .connections()
         .first()
-        .map_or_else(|| far.to_string(), ToString::to_string);
+        .map_or_else(|| remote.to_string(), ToString::to_string);
     format!(
-        "Blocked for {since}: unencrypted packets between {near} and {far} are dropped, also while no tunnel is up, until `pluto-updown unblock {unblock}`."
+        "Blocked for {since}: unencrypted packets between {local} and {remote} are dropped, also while no tunnel is up, until `pluto-updown unblock {unblock}`."
     )
 }

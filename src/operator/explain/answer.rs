@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::find::FoundTunnel;
 use super::kinds;
 use super::own_rules::{OwnRule, Region, deciding_rules};
-use super::packet_query::{PacketQuery, answering, service};
+use super::packet_query::{PacketQuery, reply_traffic, service};
 use super::reason::{Decided, Reason};
 use super::record_view::{RecordView, RulesetView};
 use super::routes::{OwnAddresses, TunnelRoute, routes};
@@ -18,7 +18,7 @@ use crate::operator::paint::{Tone, painted};
 use crate::plan::{ConnectionDirection, Packet, PacketCtState, seen_from_destination};
 use crate::record::{Record, TunnelRecord};
 use crate::selector::{Family, Traffic};
-use crate::words::{counted, one_line, wrapped};
+use crate::words::{counted_noun, one_line, wrapped};
 
 /// How wide a line is, and the words at the beginning of one, in characters.
 const WIDTH: usize = 80;
@@ -42,12 +42,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn add(&mut self, label: &'static str, text: impl Into<String>) {
+    fn add_line(&mut self, label: &'static str, text: impl Into<String>) {
         self.lines.push((label, text.into()));
     }
 
     /// The verdict in its colour, then the lines, folded where they are too long.
-    fn text(&self, colours: Colours) -> String {
+    fn answer_text(&self, colours: Colours) -> String {
         let head = wrapped(std::slice::from_ref(&self.head), WIDTH);
         let mut text = head.join("\n    ") + "\n";
         if let Some((tone, end)) = self.tone.zip(self.head.find(':')) {
@@ -73,7 +73,7 @@ struct AnswerContext<'a> {
     book: &'a RulesetView,
     query: &'a PacketQuery,
     kind: &'a Traffic,
-    ours: OwnAddresses,
+    own_addresses: OwnAddresses,
     detail: Detail,
 }
 
@@ -81,7 +81,7 @@ struct AnswerContext<'a> {
 const MORE: &str = "     -v: chains, other paths";
 
 /// The answer for each kind of packet and each tunnel that it fits.
-pub(super) fn text(
+pub(super) fn answers_text(
     scene: &RecordView,
     book: &RulesetView,
     query: &PacketQuery,
@@ -91,8 +91,8 @@ pub(super) fn text(
 ) -> String {
     let is_named = |record: &TunnelRecord| named.is_empty() || named.iter().any(|other| other.record.id == record.id);
     let tunnels: Vec<_> = book.tunnels().filter(|record| is_named(record)).collect();
-    let ours = OwnAddresses::of(book, query.source, query.destination);
-    let all = routes(query, &tunnels, ours);
+    let own_addresses = OwnAddresses::for_packet(book, query.source, query.destination);
+    let all = routes(query, &tunnels, own_addresses);
     let mut answers = Vec::new();
     for kind in &query.kinds {
         let asked = AnswerContext {
@@ -100,22 +100,22 @@ pub(super) fn text(
             book,
             query,
             kind,
-            ours,
+            own_addresses,
             detail,
         };
-        let chosen = asked.likely(&all);
+        let chosen = asked.likely_routes(&all);
         for route in chosen.iter().take(TUNNELS) {
-            answers.push(asked.answer(route, chosen.len()));
+            answers.push(asked.answer_for_route(route, chosen.len()));
         }
         if let (more @ 1.., Some(answer)) = (chosen.len().saturating_sub(TUNNELS), answers.last_mut()) {
             let text = format!(
                 "it also matches {}: name one with --packet",
-                counted(more, "more tunnel")
+                counted_noun(more, "more tunnel")
             );
-            answer.add("note", text);
+            answer.add_line("note", text);
         }
     }
-    let texts = answers.iter().map(|answer| answer.text(colours));
+    let texts = answers.iter().map(|answer| answer.answer_text(colours));
     texts.collect::<Vec<_>>().join("\n")
 }
 
@@ -126,7 +126,7 @@ impl AnswerContext<'_> {
 
     /// The ways that such a packet takes where all is as it should be: through the tunnels that
     /// take it, else unencrypted. IPsec itself is not sent through a tunnel.
-    fn likely<'r, 't>(&self, all: &'r [TunnelRoute<'t>]) -> Vec<&'r TunnelRoute<'t>> {
+    fn likely_routes<'r, 't>(&self, all: &'r [TunnelRoute<'t>]) -> Vec<&'r TunnelRoute<'t>> {
         let tunnels = all.iter().filter(|route| route.is_of_tunnels() && !self.is_outer());
         let (fitting, others): (Vec<_>, Vec<_>) = tunnels.partition(|route| self.carries(route));
         match (fitting.is_empty(), others.is_empty()) {
@@ -142,7 +142,7 @@ impl AnswerContext<'_> {
         let is_ipsec = ipsec
             .iter()
             .any(|kind| kind.intersect(self.kind, self.family()).as_ref() == Some(self.kind));
-        is_ipsec && self.ours.is_local()
+        is_ipsec && self.own_addresses.is_local()
     }
 
     /// Whether the tunnels on a way were made for such packets.
@@ -154,14 +154,14 @@ impl AnswerContext<'_> {
         takes(route.out_of, Direction::In) && takes(route.into, Direction::Out)
     }
 
-    fn answer(&self, route: &TunnelRoute<'_>, of: usize) -> Answer {
+    fn answer_for_route(&self, route: &TunnelRoute<'_>, of: usize) -> Answer {
         let states = moments(self.kind, self.family());
         let state = states.first().copied().unwrap_or(PacketCtState::New);
         let traces = route.traces(self.book, self.query, self.kind, state);
         let fates = outcomes(&traces, self.family(), Grain::End);
         let mut answer = match &fates[..] {
             [fate] => self.verdict(route, fate, state),
-            fates => self.depends(route, fates),
+            fates => self.conditional_answer(route, fates),
         };
         self.add_notes(&mut answer, route, of);
         answer
@@ -180,19 +180,19 @@ impl AnswerContext<'_> {
     }
 
     fn verdict(&self, route: &TunnelRoute<'_>, fate: &Outcome, state: PacketCtState) -> Answer {
-        let reason = Reason::find(self.scene, self.book, route, fate, self.kind);
+        let reason = Reason::find_reason(self.scene, self.book, route, fate, self.kind);
         let mut answer = Answer::default();
-        let decided = Decided::of(fate.end);
-        (answer.head, answer.tone) = self.head(route, decided, &reason);
+        let decided = Decided::from_end(fate.end);
+        (answer.head, answer.tone) = self.verdict_line(route, decided, &reason);
         for setting in &reason.settings {
-            answer.add("setting", setting.clone());
+            answer.add_line("setting", setting.clone());
         }
         if let Some(fix) = reason.fix(decided) {
-            answer.add("fix", fix);
+            answer.add_line("fix", fix);
         }
         match decided {
             Decided::Left => self.add_own_rules(&mut answer, route, state),
-            Decided::Passes if state == PacketCtState::New => answer.add("replies", self.replies(route)),
+            Decided::Passes if state == PacketCtState::New => answer.add_line("replies", self.replies(route)),
             Decided::Passes | Decided::Dropped => {}
         }
         if let Some(rule) = reason.rule {
@@ -206,7 +206,7 @@ impl AnswerContext<'_> {
 
     /// The verdict and the reason for it. It is no verdict on what the kernel does where that does
     /// not hold what the record says.
-    fn head(&self, route: &TunnelRoute<'_>, decided: Decided, reason: &Reason) -> (String, Option<Tone>) {
+    fn verdict_line(&self, route: &TunnelRoute<'_>, decided: Decided, reason: &Reason) -> (String, Option<Tone>) {
         let differs = self.book.kernel.differs();
         let by = if differs { ", by the record" } else { "" };
         let words = &reason.words;
@@ -227,48 +227,50 @@ impl AnswerContext<'_> {
     fn add_rule(&self, answer: &mut Answer, rule: String) {
         let fits = LABEL + 2 + rule.len() + MORE.len() <= WIDTH;
         match (self.detail, fits) {
-            (Detail::Full, _) => answer.add("rule", rule),
-            (Detail::Summary, true) => answer.add("rule", rule + MORE),
+            (Detail::Full, _) => answer.add_line("rule", rule),
+            (Detail::Summary, true) => answer.add_line("rule", rule + MORE),
             (Detail::Summary, false) => {
-                answer.add("rule", rule);
-                answer.add("", MORE.trim_start());
+                answer.add_line("rule", rule);
+                answer.add_line("", MORE.trim_start());
             }
         }
     }
 
     /// Where the verdict depends on what is not said about the packet.
-    fn depends(&self, route: &TunnelRoute<'_>, fates: &[Outcome]) -> Answer {
+    fn conditional_answer(&self, route: &TunnelRoute<'_>, fates: &[Outcome]) -> Answer {
         let reasons: Vec<_> = fates
             .iter()
-            .map(|fate| Reason::find(self.scene, self.book, route, fate, self.kind))
+            .map(|fate| Reason::find_reason(self.scene, self.book, route, fate, self.kind))
             .collect();
-        let dropped = fates.iter().position(|fate| Decided::of(fate.end) == Decided::Dropped);
-        let told = reasons.get(dropped.unwrap_or_default());
+        let dropped = fates
+            .iter()
+            .position(|fate| Decided::from_end(fate.end) == Decided::Dropped);
+        let reason = reasons.get(dropped.unwrap_or_default());
         let mut answer = Answer {
             head: format!(
                 "It depends on more than {}: {}",
                 self.packet_words(),
-                told.map_or("", |reason| reason.words.as_str())
+                reason.map_or("", |reason| reason.words.as_str())
             ),
             ..Answer::default()
         };
         for fate in fates {
-            let verdict = match Decided::of(fate.end) {
+            let verdict = match Decided::from_end(fate.end) {
                 Decided::Dropped => "DROPPED".to_owned(),
                 Decided::Left => format!("not decided here: your {} rules decide", route.built_in().name()),
                 Decided::Passes => "PASSES".to_owned(),
             };
             let condition = fate.condition(false).unwrap_or_default();
             match condition.strip_prefix("if ") {
-                Some(condition) => answer.add("if", format!("{condition}: {verdict}")),
-                None => answer.add("else", verdict),
+                Some(condition) => answer.add_line("if", format!("{condition}: {verdict}")),
+                None => answer.add_line("else", verdict),
             }
         }
         let mut settings: Vec<&String> = Vec::new();
         for setting in reasons.iter().flat_map(|reason| &reason.settings) {
             if !settings.contains(&setting) {
                 settings.push(setting);
-                answer.add("setting", setting.clone());
+                answer.add_line("setting", setting.clone());
             }
         }
         answer
@@ -276,11 +278,11 @@ impl AnswerContext<'_> {
 
     /// The verdict on what answers, in the other direction of the same connection.
     fn replies(&self, route: &TunnelRoute<'_>) -> String {
-        let back = route.answering(self.ours);
+        let back = route.reply_route(self.own_addresses);
         let PacketQuery {
             source, destination, ..
         } = self.query;
-        let kind = answering(self.kind, self.family());
+        let kind = reply_traffic(self.kind, self.family());
         let state = PacketCtState::Established(ConnectionDirection::Reply);
         let traces = self.book.traces(back.packet(*destination, *source, &kind, state));
         let fates = outcomes(&traces, self.family(), Grain::End);
@@ -289,10 +291,10 @@ impl AnswerContext<'_> {
         let words: Vec<_> = fates
             .iter()
             .map(|fate| {
-                let reason = Reason::find(self.scene, self.book, &back, fate, &kind);
-                let rule = reason.rule.filter(|_| Decided::of(fate.end) == Decided::Dropped);
+                let reason = Reason::find_reason(self.scene, self.book, &back, fate, &kind);
+                let rule = reason.rule.filter(|_| Decided::from_end(fate.end) == Decided::Dropped);
                 let by = rule.map_or_else(String::new, |rule| format!(" by {rule}"));
-                let verdict = match Decided::of(fate.end) {
+                let verdict = match Decided::from_end(fate.end) {
                     Decided::Dropped => "DROPPED".to_owned(),
                     Decided::Left => format!("not decided here: your {} rules decide", back.built_in().name()),
                     Decided::Passes => "pass".to_owned(),
@@ -311,7 +313,7 @@ impl AnswerContext<'_> {
     fn add_own_rules(&self, answer: &mut Answer, route: &TunnelRoute<'_>, state: PacketCtState) {
         let built_in = route.built_in();
         let Some(table) = self.book.kernel.filter() else {
-            answer.add(
+            answer.add_line(
                 "policy",
                 format!("{}: no filter table is loaded, everything passes", built_in.name()),
             );
@@ -320,17 +322,17 @@ impl AnswerContext<'_> {
         let packet = self.packet(route, state);
         let rules = deciding_rules(table, built_in, Region::All, &packet);
         if rules.is_empty() {
-            answer.add("own rule", "none of yours matches");
+            answer.add_line("own rule", "none of yours matches");
         }
         for rule in rules.iter().take(RULES) {
-            answer.add("own rule", own_rule(rule));
+            answer.add_line("own rule", own_rule(rule));
         }
         match rules.len().saturating_sub(RULES) {
             0 => {}
-            more => answer.add("own rule", format!("and {}", counted(more, "more rule"))),
+            more => answer.add_line("own rule", format!("and {}", counted_noun(more, "more rule"))),
         }
         let policy = one_line(table.policy(built_in.name()).unwrap_or("unknown"));
-        answer.add("policy", format!("{} {policy}", built_in.name()));
+        answer.add_line("policy", format!("{} {policy}", built_in.name()));
     }
 
     /// A rule of the administrator's that decides before ours are asked: then it is the verdict.
@@ -342,7 +344,7 @@ impl AnswerContext<'_> {
         let surely = rules.iter().find(|rule| rule.is_certain);
         let rule = surely.or(rules.first());
         let Some(rule) = rule else { return };
-        answer.add("own rule", format!("{}; it comes before ours", own_rule(rule)));
+        answer.add_line("own rule", format!("{}; it comes before ours", own_rule(rule)));
         if rule.is_certain {
             let (verdict, tone) = match rule.rule.jump_target().as_deref() {
                 Some("ACCEPT") => ("PASSES", Tone::Good),
@@ -362,19 +364,19 @@ impl AnswerContext<'_> {
 
     fn add_notes(&self, answer: &mut Answer, route: &TunnelRoute<'_>, of: usize) {
         for (name, address) in &self.query.names {
-            answer.add("name", format!("{} is {address}", one_line(name)));
+            answer.add_line("name", format!("{} is {address}", one_line(name)));
         }
         if !self.carries(route) {
             let made_for = [route.out_of, route.into].into_iter().flatten();
             for record in made_for.filter(|record| record.key.traffic != Traffic::Any) {
                 let kind = kinds::of_tunnel(&record.key.traffic, self.family());
-                answer.add("note", format!("tunnel {} carries {kind} only", record.key.connection));
+                answer.add_line("note", format!("tunnel {} carries {kind} only", record.key.connection));
             }
         }
         for record in [route.out_of, route.into].into_iter().flatten() {
             if let Some(chain) = &record.effective_policy().chain {
                 let text = format!("your chain {chain} is called first; its verdict is final");
-                answer.add("note", text);
+                answer.add_line("note", text);
             }
         }
         if of > 1 && !answer.head.contains("(") {
@@ -382,10 +384,10 @@ impl AnswerContext<'_> {
                 .into_iter()
                 .flatten()
                 .map(|record| record.id.as_str());
-            answer.add("tunnel", ids.collect::<Vec<_>>().join(", "));
+            answer.add_line("tunnel", ids.collect::<Vec<_>>().join(", "));
         }
         if !route.is_of_tunnels() && !self.is_outer() {
-            answer.add("tunnels", self.no_tunnel());
+            answer.add_line("tunnels", self.no_tunnel());
         }
     }
 
@@ -443,7 +445,7 @@ fn own_rule(
         "{}: {} ({}){doubt}",
         one_line(chain),
         one_line(&rule.text),
-        counted(packets, "packet")
+        counted_noun(packets, "packet")
     )
 }
 
@@ -470,13 +472,13 @@ mod tests {
 
     #[test]
     fn the_verdict_is_coloured_where_colours_are_wanted_and_only_there() {
-        let coloured = answer().text(Colours::Wanted);
+        let coloured = answer().answer_text(Colours::Wanted);
         assert!(
             coloured.starts_with("\u{1b}[1;31mDROPPED by pluto-updown\u{1b}[0m: word"),
             "{coloured:?}"
         );
         for colours in [Colours::Unwanted, Colours::Unknown] {
-            let text = answer().text(colours);
+            let text = answer().answer_text(colours);
             assert!(
                 text.starts_with("DROPPED by pluto-updown: word") && !text.contains('\u{1b}'),
                 "{text:?}"
@@ -486,7 +488,7 @@ mod tests {
 
     #[test]
     fn every_line_is_folded_below_its_own_text() {
-        let text = answer().text(Colours::Unknown);
+        let text = answer().answer_text(Colours::Unknown);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
         assert!(lines[1].starts_with("    word"), "{text}");

@@ -187,7 +187,7 @@ fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
         .tunnel_rules
         .fragment(path.table())
         .into_iter()
-        .flat_map(|piece| &piece.chains);
+        .flat_map(|fragment| &fragment.chains);
     let tag = format!("-{}", path.tag());
     chains.into_iter().find(|chain| chain.as_str().ends_with(&tag)).cloned()
 }

@@ -15,23 +15,23 @@ const MIDDLE: usize = WIDTH / 2;
 const MIDDLES: [usize; 2] = [HALF / 2, SECOND + HALF / 2];
 
 /// Draws it.
-pub(super) fn draw(diagram: &Diagram) -> String {
+pub(super) fn draw_text(diagram: &Diagram) -> String {
     let mut lines = vec![diagram.title.clone(), String::new()];
     for stop in &diagram.before {
-        lines.extend(boxed(stop, WIDTH));
+        lines.extend(box_lines(stop, WIDTH));
         lines.push(marks(&[(MIDDLE, '|')]));
     }
     if !diagram.before.is_empty() {
         lines.push(fork());
     }
     let goes_on = if diagram.after.is_empty() { ' ' } else { '|' };
-    lines.extend(ways(&diagram.ways, goes_on));
+    lines.extend(branch_lines(&diagram.ways, goes_on));
     if !diagram.after.is_empty() {
         lines.push(fork());
     }
     for stop in &diagram.after {
         lines.push(marks(&[(MIDDLE, 'v')]));
-        lines.extend(boxed(stop, WIDTH));
+        lines.extend(box_lines(stop, WIDTH));
     }
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -60,7 +60,7 @@ fn fork() -> String {
         .collect()
 }
 
-fn boxed(stop: &Stop, width: usize) -> Vec<String> {
+fn box_lines(stop: &Stop, width: usize) -> Vec<String> {
     let inner = width - 4;
     let edge = format!("+{}+", "-".repeat(width - 2));
     let mut lines = vec![edge.clone()];
@@ -75,7 +75,7 @@ fn boxed(stop: &Stop, width: usize) -> Vec<String> {
 
 /// The two ways beside each other. Where they meet again, the shorter one's line goes on to the end
 /// of the other.
-fn ways(ways: &[Branch; 2], goes_on: char) -> Vec<String> {
+fn branch_lines(ways: &[Branch; 2], goes_on: char) -> Vec<String> {
     let [one, other] = ways.each_ref().map(column);
     let height = one.len().max(other.len());
     let filled = |column: &[String], number: usize| {
@@ -92,7 +92,7 @@ fn column(branch: &Branch) -> Vec<String> {
     let mut lines = vec![format!("{}{}", " ".repeat(indent), branch.whose)];
     for stop in &branch.stops {
         lines.push(marks(&[(HALF / 2, 'v')]));
-        lines.extend(boxed(stop, HALF));
+        lines.extend(box_lines(stop, HALF));
     }
     lines
 }

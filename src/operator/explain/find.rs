@@ -26,12 +26,12 @@ pub(super) struct NoTunnel {
 }
 
 /// How many names are told.
-const TOLD: usize = 20;
+const NAMES_SHOWN: usize = 20;
 
 /// The tunnels of a connection, or the one with a short name.
-pub(super) fn find<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTunnel<'a>>, NoTunnel> {
+pub(super) fn find_tunnels<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTunnel<'a>>, NoTunnel> {
     let connection = ConnectionName::new(name.as_bytes()).ok();
-    let found: Vec<_> = all(scene)
+    let found: Vec<_> = all_tunnels(scene)
         .filter(|found| {
             let record = found.record;
             let own = &record.key.connection;
@@ -42,7 +42,7 @@ pub(super) fn find<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTun
         })
         .collect();
     match found.is_empty() {
-        true => Err(NoTunnel::of(scene, name)),
+        true => Err(NoTunnel::for_name(scene, name)),
         false => Ok(found),
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn settings_of(scene: &RecordView, name: &str) -> String {
 }
 
 /// Every tunnel on record.
-pub(super) fn all(scene: &RecordView) -> impl Iterator<Item = FoundTunnel<'_>> {
+pub(super) fn all_tunnels(scene: &RecordView) -> impl Iterator<Item = FoundTunnel<'_>> {
     scene
         .rulesets
         .iter()
@@ -79,11 +79,11 @@ pub(super) fn all(scene: &RecordView) -> impl Iterator<Item = FoundTunnel<'_>> {
 }
 
 impl NoTunnel {
-    fn of(scene: &RecordView, name: &str) -> Self {
-        let names: BTreeSet<_> = all(scene)
+    fn for_name(scene: &RecordView, name: &str) -> Self {
+        let names: BTreeSet<_> = all_tunnels(scene)
             .map(|found| found.record.key.connection.to_string())
             .collect();
-        let ids = all(scene).map(|found| found.record.id.to_string());
+        let ids = all_tunnels(scene).map(|found| found.record.id.to_string());
         let known: Vec<_> = names.iter().cloned().chain(ids).collect();
         // In lower case, as what was written is compared.
         let lower: Vec<_> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
@@ -111,9 +111,9 @@ impl fmt::Display for NoTunnel {
         } else {
             f.write_str(".")?;
         }
-        let told: Vec<_> = self.names.iter().take(TOLD).map(String::as_str).collect();
-        write!(f, " There are: {}", told.join(", "))?;
-        match self.names.len().saturating_sub(TOLD) {
+        let shown: Vec<_> = self.names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+        write!(f, " There are: {}", shown.join(", "))?;
+        match self.names.len().saturating_sub(NAMES_SHOWN) {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }

@@ -4,7 +4,7 @@ use super::record_view::RulesetView;
 use crate::netfilter::{Counters, IptablesSave, SavedTable, Table, normalize};
 use crate::operator::fix::Fix;
 use crate::plan::{DecidingRule, Drift, DriftKind};
-use crate::words::{counted, one_line, wrapped};
+use crate::words::{counted_noun, one_line, wrapped};
 
 /// What the kernel holds of a ruleset.
 #[derive(Debug)]
@@ -102,9 +102,12 @@ fn differing(book: &RulesetView, drifts: &[Drift]) -> Vec<String> {
         .map(|drift| one_line(&format!("{} {drift}", book.ruleset)))
         .collect();
     if let more @ 1.. = drifts.len().saturating_sub(SHOWN) {
-        lines.push(format!("and {} more: pluto-updown status", counted(more, "difference")));
+        lines.push(format!(
+            "and {} more: pluto-updown status",
+            counted_noun(more, "difference")
+        ));
     }
-    lines.push(format!("fix: {}", fix(&drifts).text()));
+    lines.push(format!("fix: {}", fix(&drifts).fix_text()));
     lines
 }
 

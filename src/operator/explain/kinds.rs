@@ -6,15 +6,15 @@ use crate::selector::{Family, Ports, Protocol, Traffic};
 pub(super) fn packets(kind: &Traffic, family: Family) -> String {
     match kind {
         Traffic::Any => "any protocol".to_owned(),
-        Traffic::Protocol(protocol) => of(*protocol, family),
+        Traffic::Protocol(protocol) => protocol_text(*protocol, family),
         Traffic::Icmp(icmp) => format!("{} type {icmp}", icmp_name(family)),
         Traffic::Ports {
             protocol,
-            local: my,
-            remote: peer,
+            local: local_ports,
+            remote: remote_ports,
         } => {
-            let from = port(peer).map_or_else(String::new, |port| format!(" from {port}"));
-            let to = port(my).map_or_else(String::new, |port| format!(" to {port}"));
+            let from = port(remote_ports).map_or_else(String::new, |port| format!(" from {port}"));
+            let to = port(local_ports).map_or_else(String::new, |port| format!(" to {port}"));
             format!("{}{from}{to}", protocol.name().to_uppercase())
         }
     }
@@ -26,15 +26,15 @@ pub(super) fn of_tunnel(kind: &Traffic, family: Family) -> String {
     match kind {
         Traffic::Ports {
             protocol,
-            local: my,
-            remote: peer,
+            local: local_ports,
+            remote: remote_ports,
         } => {
             let end = |ports| port(ports).unwrap_or_else(|| "any port".to_owned());
             format!(
                 "{} between {} here and {} there",
                 protocol.name().to_uppercase(),
-                end(my),
-                end(peer)
+                end(local_ports),
+                end(remote_ports)
             )
         }
         Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_) => packets(kind, family),
@@ -49,7 +49,7 @@ fn port(ports: &Ports) -> Option<String> {
     }
 }
 
-fn of(protocol: Protocol, family: Family) -> String {
+fn protocol_text(protocol: Protocol, family: Family) -> String {
     match protocol.number() {
         4 => "IP in IP".to_owned(),
         6 => "TCP".to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::find::FoundTunnel;
-use crate::words::{counted, wrapped};
+use crate::words::{counted_noun, wrapped};
 
 /// How wide a line is, in characters.
 const WIDTH: usize = 80;
@@ -15,23 +15,23 @@ pluto-updown explain FROM TO [SERVICE]      the verdict on a packet (--packet)
 ";
 
 /// All of them, and what can be asked.
-pub(super) fn all(found: Vec<FoundTunnel<'_>>) -> String {
+pub(super) fn tunnel_list(found: Vec<FoundTunnel<'_>>) -> String {
     let head = match found.len() {
         0 => "no tunnel is up\n".to_owned(),
-        number => format!("{} up\n{}", counted(number, "tunnel"), rows(found)),
+        number => format!("{} up\n{}", counted_noun(number, "tunnel"), family_rows(found)),
     };
     head + USAGE
 }
 
 /// Those of one connection, of which one is to be named.
 pub(super) fn of_connection(name: &str, found: Vec<FoundTunnel<'_>>) -> String {
-    let number = counted(found.len(), "tunnel");
-    let rows = rows(found);
+    let number = counted_noun(found.len(), "tunnel");
+    let rows = family_rows(found);
     format!("{number} of {name}; name one by its short name\n{rows}")
 }
 
 /// One line each: the short name, the user or else the identity, the far network, what is allowed.
-fn rows(mut found: Vec<FoundTunnel<'_>>) -> String {
+fn family_rows(mut found: Vec<FoundTunnel<'_>>) -> String {
     let key = |found: &FoundTunnel<'_>| {
         let record = found.record;
         let user = record.tunnel.user.as_ref().map(|user| user.as_str().to_owned());
@@ -43,7 +43,7 @@ fn rows(mut found: Vec<FoundTunnel<'_>>) -> String {
         )
     };
     found.sort_by_key(key);
-    let rows: Vec<[String; 4]> = found.iter().map(row).collect();
+    let rows: Vec<[String; 4]> = found.iter().map(tunnel_row).collect();
     let widths: [usize; 3] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].len());
         cells.max().unwrap_or_default().min(28)
@@ -63,7 +63,7 @@ fn rows(mut found: Vec<FoundTunnel<'_>>) -> String {
     text
 }
 
-fn row(found: &FoundTunnel<'_>) -> [String; 4] {
+fn tunnel_row(found: &FoundTunnel<'_>) -> [String; 4] {
     let record = found.record;
     let tunnel = &record.tunnel;
     let whose = tunnel

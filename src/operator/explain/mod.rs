@@ -80,23 +80,23 @@ const TOLD: usize = 3;
 pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -> Result<u8, HookError> {
     let subject = match subject(asked) {
         Ok(subject) => subject,
-        Err(error) => return Ok(complain(2, &error)),
+        Err(error) => return Ok(print_error(2, &error)),
     };
     let ground = CommandContext::new(options)?;
-    let scene = RecordView::look(&ground)?;
+    let scene = RecordView::gather_records(&ground)?;
     let found = match &subject {
         Subject::List | Subject::Packet { named: None, .. } => Vec::new(),
-        Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find(&scene, name) {
+        Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find_tunnels(&scene, name) {
             Ok(found) => found,
             Err(error) => {
                 let set = find::settings_of(&scene, name);
-                return Ok(complain(1, &format!("{error}{set}")));
+                return Ok(print_error(1, &format!("{error}{set}")));
             }
         },
     };
     if asked.form == Form::Svg && found.len() > 1 {
         let name = crate::words::one_line(asked.words.first().map_or("", String::as_str));
-        return Ok(complain(2, &list::of_connection(&name, found).trim_end()));
+        return Ok(print_error(2, &list::of_connection(&name, found).trim_end()));
     }
     let books: Vec<_> = match &subject {
         Subject::Packet { query, .. } => scene.rulesets_for(query.destination).collect(),
@@ -104,19 +104,21 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         Subject::List => Vec::new(),
     };
     if let Some(older) = books.iter().find(|book| book.has_older_layout()) {
-        return Ok(complain(1, &older_layout(older)));
+        return Ok(print_error(1, &older_layout(older)));
     }
     let warning = kernel_view::warning(books);
     let answer = match (subject, asked.form) {
-        (Subject::List, _) => list::all(find::all(&scene).collect()),
-        (Subject::Packet { query, .. }, _) => packet::text(&scene, &query, &found, asked.detail, on_stdout(colours)),
+        (Subject::List, _) => list::tunnel_list(find::all_tunnels(&scene).collect()),
+        (Subject::Packet { query, .. }, _) => {
+            packet::packet_text(&scene, &query, &found, asked.detail, on_stdout(colours))
+        }
         (Subject::Tunnel(_), Form::Svg) => found.first().map_or_else(String::new, |found| {
-            svg::draw(&svg_title(found), &diagrams(&scene, found))
+            svg::draw_svg(&svg_title(found), &diagrams(&scene, found))
         }),
         (Subject::Tunnel(name), _) if found.len() > TOLD => list::of_connection(&crate::words::one_line(&name), found),
-        (Subject::Tunnel(_), Form::Words) => each(&found, |found| about::text(&scene, found)),
-        (Subject::Tunnel(_), Form::Diagram) => each(&found, |found| {
-            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw(&diagram));
+        (Subject::Tunnel(_), Form::Words) => each_tunnel(&found, |found| about::tunnel_text(&scene, found)),
+        (Subject::Tunnel(_), Form::Diagram) => each_tunnel(&found, |found| {
+            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram));
             drawings.join("\n")
         }),
     };
@@ -154,7 +156,7 @@ fn subject(asked: &ExplainRequest) -> Result<Subject, PacketQueryError> {
     }
 }
 
-fn complain(code: u8, error: &dyn std::fmt::Display) -> u8 {
+fn print_error(code: u8, error: &dyn std::fmt::Display) -> u8 {
     error!("explain: {error}");
     code
 }
@@ -168,12 +170,12 @@ fn older_layout(book: &RulesetView) -> String {
 }
 
 /// What is told of each tunnel, with a line between.
-fn each(found: &[FoundTunnel<'_>], told: impl Fn(&FoundTunnel<'_>) -> String) -> String {
+fn each_tunnel(found: &[FoundTunnel<'_>], text_of: impl Fn(&FoundTunnel<'_>) -> String) -> String {
     let mut text = String::new();
     for (number, found) in found.iter().enumerate() {
         let between = if number > 0 { "\n" } else { "" };
         // Writing into a String cannot fail.
-        let _ = write!(text, "{between}{}", told(found));
+        let _ = write!(text, "{between}{}", text_of(found));
     }
     text
 }

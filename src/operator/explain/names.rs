@@ -38,7 +38,7 @@ impl Directory for Resolver {
             let _ = sender.send(found.map(|found| found.map(|socket| socket.ip()).collect::<Vec<_>>()));
         });
         match answer.recv_timeout(PATIENCE) {
-            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(once(addresses)),
+            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(unique_addresses(addresses)),
             Ok(Ok(_)) => Err("has no address".to_owned()),
             Ok(Err(error)) => Err(one_line(&error.to_string())),
             Err(_) => Err(format!(
@@ -49,7 +49,7 @@ impl Directory for Resolver {
     }
 }
 
-fn once(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+fn unique_addresses(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut seen = BTreeSet::new();
     addresses.retain(|address| seen.insert(*address));
     addresses

@@ -143,8 +143,10 @@ fn matched(rule: &SavedRule, packet: &Packet) -> Option<Matched> {
                 words.next();
                 Some(true)
             }
-            "-s" => words.next().and_then(|value| is_in(&value, packet.source)),
-            "-d" => words.next().and_then(|value| is_in(&value, packet.destination)),
+            "-s" => words.next().and_then(|value| network_contains(&value, packet.source)),
+            "-d" => words
+                .next()
+                .and_then(|value| network_contains(&value, packet.destination)),
             "-i" => words.next().and_then(|value| interface(&value, &packet.from)),
             "-o" => words.next().and_then(|value| interface(&value, &packet.to)),
             "-p" => words.next().and_then(|value| protocol(&value, &packet.kind)),
@@ -170,7 +172,7 @@ fn matched(rule: &SavedRule, packet: &Packet) -> Option<Matched> {
     Some(if is_sure { Matched::Surely } else { Matched::Perhaps })
 }
 
-fn is_in(value: &str, address: IpAddr) -> Option<bool> {
+fn network_contains(value: &str, address: IpAddr) -> Option<bool> {
     let network: IpNet = match value.parse() {
         Ok(network) => network,
         Err(_) => IpNet::from(value.parse::<IpAddr>().ok()?),

@@ -4,12 +4,12 @@
 use std::fmt::Write as _;
 
 use super::answer;
-use super::find::{FoundTunnel, all};
+use super::find::{FoundTunnel, all_tunnels};
 use super::kinds;
 use super::packet_query::PacketQuery;
 use super::record_view::{RecordView, RulesetView};
 use super::routes::{OwnAddresses, TunnelRoute, routes};
-use super::verdict::{Grain, details, line, moments, others, outcomes, phase, rule, told};
+use super::verdict::{Grain, details, labelled_line, moments, other_orders, outcome_text, outcomes, phase, rule};
 use crate::netfilter::Direction;
 use crate::operator::Colours;
 use crate::operator::Detail;
@@ -22,7 +22,7 @@ const TOLD: usize = 24;
 
 /// The answer for each ruleset that holds anything of ours, in full with every way behind it; with
 /// tunnels named, about these alone.
-pub(super) fn text(
+pub(super) fn packet_text(
     scene: &RecordView,
     question: &PacketQuery,
     named: &[FoundTunnel<'_>],
@@ -43,11 +43,11 @@ pub(super) fn text(
         if books.len() > 1 {
             let _ = writeln!(text, "{}:", book.ruleset);
         }
-        text.push_str(&answer::text(scene, book, question, named, detail, colours));
+        text.push_str(&answer::answers_text(scene, book, question, named, detail, colours));
         if detail == Detail::Full {
-            let ours = OwnAddresses::of(book, question.source, question.destination);
+            let own_addresses = OwnAddresses::for_packet(book, question.source, question.destination);
             text.push('\n');
-            text.push_str(&in_book(scene, book, question, named, ours));
+            text.push_str(&in_book(scene, book, question, named, own_addresses));
         }
     }
     match text.is_empty() {
@@ -61,22 +61,22 @@ fn in_book(
     book: &RulesetView,
     question: &PacketQuery,
     named: &[FoundTunnel<'_>],
-    ours: OwnAddresses,
+    own_addresses: OwnAddresses,
 ) -> String {
-    let fitting = all(scene)
+    let fitting = all_tunnels(scene)
         .filter(|found| found.ruleset.ruleset == book.ruleset)
         .filter(|found| named.is_empty() || named.iter().any(|other| other.record.id == found.record.id));
     let fitting: Vec<_> = fitting.map(|found| found.record).collect();
-    let ways = routes(question, &fitting, ours);
+    let ways = routes(question, &fitting, own_addresses);
     let mut text = String::new();
     for kind in &question.kinds {
         let PacketQuery {
             source, destination, ..
         } = question;
-        let told = kinds::packets(kind, book.ruleset.family);
-        let _ = writeln!(text, "{}: {source} -> {destination}, {told}", book.ruleset);
+        let moment = kinds::packets(kind, book.ruleset.family);
+        let _ = writeln!(text, "{}: {source} -> {destination}, {moment}", book.ruleset);
         for way in ways.iter().take(TOLD) {
-            text.push_str(&told_way(book, question, kind, way));
+            text.push_str(&route_text(book, question, kind, way));
         }
         if let more @ 1.. = ways.len().saturating_sub(TOLD) {
             let _ = writeln!(text, "\nand {more} more paths: name a connection");
@@ -85,20 +85,20 @@ fn in_book(
     text
 }
 
-fn told_way(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> String {
+fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> String {
     let mut text = format!("\n{}\n", way.title);
-    text.push_str(&line("kernel", &hooks(way)));
-    for note in notes(book, question, kind, way) {
-        text.push_str(&line("note", &note));
+    text.push_str(&labelled_line("kernel", &hooks(way)));
+    for note in packet_notes(book, question, kind, way) {
+        text.push_str(&labelled_line("note", &note));
     }
     let mut before: Option<String> = None;
     for connection in moments(kind, book.ruleset.family) {
-        let told = told_moment(book, question, kind, way, *connection);
+        let moment = moment_text(book, question, kind, way, *connection);
         let _ = match &before {
-            Some(before) if *before == told => writeln!(text, "  {}: the same", phase(*connection)),
-            Some(_) | None => write!(text, "  {}:\n{told}", phase(*connection)),
+            Some(before) if *before == moment => writeln!(text, "  {}: the same", phase(*connection)),
+            Some(_) | None => write!(text, "  {}:\n{moment}", phase(*connection)),
         };
-        before = Some(told);
+        before = Some(moment);
     }
     text
 }
@@ -107,7 +107,7 @@ fn told_way(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &Tu
 /// the packet.
 const RULES: usize = 4;
 
-fn told_moment(
+fn moment_text(
     book: &RulesetView,
     question: &PacketQuery,
     kind: &Traffic,
@@ -125,18 +125,21 @@ fn told_moment(
     };
     let mut text = String::new();
     for fate in &fates {
-        text.push_str(&line("verdict", &told(fate, fates.len() == 1)));
+        text.push_str(&labelled_line("verdict", &outcome_text(fate, fates.len() == 1)));
         if !is_vague {
             text.push_str(&details(&fate.trace));
         }
     }
     if is_vague {
-        text.push_str(&line("note", "name a service to see the rule"));
+        text.push_str(&labelled_line("note", "name a service to see the rule"));
     }
-    for other in others(&traces, family) {
+    for other in other_orders(&traces, family) {
         let by = rule(&other.trace).map_or_else(String::new, |rule| format!(" by {rule}"));
-        let told = format!("{}{by}, had tunnels come up in another order", told(&other, true));
-        text.push_str(&line("or", &told));
+        let moment = format!(
+            "{}{by}, had tunnels come up in another order",
+            outcome_text(&other, true)
+        );
+        text.push_str(&labelled_line("or", &moment));
     }
     text
 }
@@ -154,9 +157,9 @@ fn hooks(way: &TunnelRoute<'_>) -> String {
     format!("{before}{open}{after}")
 }
 
-fn notes(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> Vec<String> {
+fn packet_notes(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> Vec<String> {
     let family = book.ruleset.family;
-    let mut notes: Vec<_> = book.before(way.built_in()).into_iter().collect();
+    let mut notes: Vec<_> = book.rules_before_jump(way.built_in()).into_iter().collect();
     let other_kind = |record: &TunnelRecord, direction| {
         let made_for = seen_from_destination(direction, &record.key.traffic);
         kind.intersect(&made_for, family)

@@ -69,7 +69,7 @@ impl PacketQuery {
         let [source, destination, kind @ ..] = words else {
             return Err(PacketQueryError::Form);
         };
-        let (from, to) = (Written::read(source)?, Written::read(destination)?);
+        let (from, to) = (Written::parse_word(source)?, Written::parse_word(destination)?);
         let (sources, destinations) = (from.addresses(directory)?, to.addresses(directory)?);
         let same_family = |source: &IpAddr| {
             let family = Family::of_address(*source);
@@ -79,7 +79,7 @@ impl PacketQuery {
         };
         let pair = sources.iter().find_map(same_family);
         let (source, destination) = pair.ok_or(PacketQueryError::Families)?;
-        let kinds = kinds(kind, to.port, Family::of_address(destination))?;
+        let kinds = parse_kinds(kind, to.port, Family::of_address(destination))?;
         let names = [(from.name, source), (to.name, destination)];
         Ok(Self {
             source,
@@ -103,7 +103,7 @@ struct Written {
 impl Written {
     /// `10.1.0.5`, `10.1.0.5:443`, `2001:db8::5`, `[2001:db8::5]:443`, `db.example`,
     /// `db.example:443`
-    fn read(word: &str) -> Result<Self, PacketQueryError> {
+    fn parse_word(word: &str) -> Result<Self, PacketQueryError> {
         let bare = word
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
@@ -124,7 +124,7 @@ impl Written {
                 name,
                 Some(
                     port.parse::<u16>()
-                        .map_err(|_| PacketQueryError::Address(shown(word)))?,
+                        .map_err(|_| PacketQueryError::Address(quoted_word(word)))?,
                 ),
             ),
             None => (word, None),
@@ -135,7 +135,7 @@ impl Written {
                 address: None,
                 port,
             }),
-            false => Err(PacketQueryError::Address(shown(word))),
+            false => Err(PacketQueryError::Address(quoted_word(word))),
         }
     }
 
@@ -143,7 +143,7 @@ impl Written {
         match (&self.name, self.address) {
             (_, Some(address)) => Ok(vec![address]),
             (Some(name), None) => directory.addresses(name).map_err(|reason| PacketQueryError::Name {
-                name: shown(name),
+                name: quoted_word(name),
                 reason,
             }),
             (None, None) => Err(PacketQueryError::Form),
@@ -165,7 +165,7 @@ fn is_host_name(word: &str) -> bool {
     word.len() <= 253 && word.bytes().any(|byte| byte.is_ascii_alphabetic()) && labels.into_iter().all(is_label)
 }
 
-fn shown(word: &str) -> String {
+fn quoted_word(word: &str) -> String {
     escaped(word.as_bytes(), 60)
 }
 
@@ -181,14 +181,14 @@ fn from_port(kind: Traffic, port: Option<u16>) -> Traffic {
     }
 }
 
-fn kinds(words: &[String], port: Option<u16>, family: Family) -> Result<Vec<Traffic>, PacketQueryError> {
+fn parse_kinds(words: &[String], port: Option<u16>, family: Family) -> Result<Vec<Traffic>, PacketQueryError> {
     let service = match (words, port) {
         ([], None) => return Ok(vec![Traffic::Any]),
         ([], Some(port)) => Service::Ports(PortProtocol::Tcp, port..=port),
         ([word], None) => one_word(word, family)?,
         ([protocol], Some(port)) => with_port(protocol, &port.to_string(), family)?,
         ([protocol, port, ..], None) => with_port(protocol, port, family)?,
-        ([_, port, ..], Some(_)) => return Err(PacketQueryError::PortTwice(shown(port))),
+        ([_, port, ..], Some(_)) => return Err(PacketQueryError::PortTwice(quoted_word(port))),
     };
     // A service is told from the end that its packets go to.
     let kinds = service.traffic(family);
@@ -252,7 +252,7 @@ fn in_family(word: &str, family: Family) -> String {
 
 fn no_kind(word: &str) -> PacketQueryError {
     let expected = word.parse::<Service>().map_or_else(|expected| expected.0, |_| "");
-    PacketQueryError::Kind(shown(word), expected)
+    PacketQueryError::Kind(quoted_word(word), expected)
 }
 
 /// A kind as a settings file names it, if it has a service for it.
@@ -274,7 +274,7 @@ pub(super) fn service(kind: &Traffic, family: Family) -> Option<Service> {
 }
 
 /// The kind of the packets that answer one.
-pub(super) fn answering(kind: &Traffic, family: Family) -> Traffic {
+pub(super) fn reply_traffic(kind: &Traffic, family: Family) -> Traffic {
     let echo = match family {
         Family::Ipv4 => (8, 0),
         Family::Ipv6 => (128, 129),
@@ -327,7 +327,7 @@ mod tests {
         PacketQuery::parse(&words, &Known).map_err(|error| error.to_string())
     }
 
-    fn told(text: &str) -> String {
+    fn asked_kind(text: &str) -> String {
         let question = read(text).unwrap();
         let family = Family::of_address(question.source);
         let kinds = question.kinds.iter();
@@ -361,14 +361,17 @@ mod tests {
             (" l2tp", "UDP to port 1701"),
             (" ipsec", "UDP to port 500, UDP to port 4500, TCP to port 4500, ESP, AH"),
         ] {
-            assert_eq!(told(&format!("10.2.0.9 10.1.0.5{kind}")), expected, "{kind}");
+            assert_eq!(asked_kind(&format!("10.2.0.9 10.1.0.5{kind}")), expected, "{kind}");
         }
-        assert_eq!(told("10.2.0.9 10.1.0.5:443"), "TCP to port 443");
-        assert_eq!(told("10.2.0.9:5000 10.1.0.5:443 udp"), "UDP from port 5000 to port 443");
-        assert_eq!(told("2001:db8::1 2001:db8::2 ping"), "ICMPv6 type 128");
-        assert_eq!(told("2001:db8::1 2001:db8::2 icmp 128"), "ICMPv6 type 128");
-        assert_eq!(told("2001:db8::1 [2001:db8::2]:22"), "TCP to port 22");
-        assert_eq!(told("2001:db8::1 [2001:db8::2] icmp"), "ICMPv6");
+        assert_eq!(asked_kind("10.2.0.9 10.1.0.5:443"), "TCP to port 443");
+        assert_eq!(
+            asked_kind("10.2.0.9:5000 10.1.0.5:443 udp"),
+            "UDP from port 5000 to port 443"
+        );
+        assert_eq!(asked_kind("2001:db8::1 2001:db8::2 ping"), "ICMPv6 type 128");
+        assert_eq!(asked_kind("2001:db8::1 2001:db8::2 icmp 128"), "ICMPv6 type 128");
+        assert_eq!(asked_kind("2001:db8::1 [2001:db8::2]:22"), "TCP to port 22");
+        assert_eq!(asked_kind("2001:db8::1 [2001:db8::2] icmp"), "ICMPv6");
     }
 
     #[test]
@@ -414,12 +417,12 @@ mod tests {
 
     #[test]
     fn what_answers_goes_from_the_port_that_was_asked() {
-        let told = |kind: &str| {
+        let asked_kind = |kind: &str| {
             let kind = &read(&format!("10.2.0.9 10.1.0.5 {kind}")).unwrap().kinds[0];
-            super::super::kinds::packets(&answering(kind, Family::Ipv4), Family::Ipv4)
+            super::super::kinds::packets(&reply_traffic(kind, Family::Ipv4), Family::Ipv4)
         };
-        assert_eq!(told("443"), "TCP from port 443");
-        assert_eq!(told("ping"), "ICMP type 0");
-        assert_eq!(told("gre"), "GRE");
+        assert_eq!(asked_kind("443"), "TCP from port 443");
+        assert_eq!(asked_kind("ping"), "ICMP type 0");
+        assert_eq!(asked_kind("gre"), "GRE");
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::{AllowedTraffic, DecidingRule, Endpoint, PacketPath, WalkEnd, f
 use crate::record::{ClearTextBlockRecord, Record, TunnelRecord};
 use crate::selector::{Family, Traffic};
 use crate::settings::{Allow, GatewayAccess, Policy, Service, SettingPlace, SettingTable, SettingsSource};
-use crate::words::{counted, one_line};
+use crate::words::{counted_noun, one_line};
 
 /// What becomes of a packet, as far as our rules say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) enum Decided {
 }
 
 impl Decided {
-    pub(super) fn of(end: WalkEnd) -> Self {
+    pub(super) fn from_end(end: WalkEnd) -> Self {
         match end {
             WalkEnd::Accepted | WalkEnd::Source(_) | WalkEnd::Destination(_) => Self::Passes,
             WalkEnd::Dropped => Self::Dropped,
@@ -54,7 +54,7 @@ struct ReasonContext<'a> {
 
 impl Reason {
     /// The reason for one of the ways that a packet's way can end.
-    pub(super) fn find(
+    pub(super) fn find_reason(
         scene: &RecordView,
         book: &RulesetView,
         route: &TunnelRoute<'_>,
@@ -83,7 +83,7 @@ impl Reason {
             Some((_, Record::EspPeer(_))) => case.of_esp_peer("a tunnel that is up"),
             None => case.of_nobody(),
         };
-        reason.rule = rule.map(|rule| shown(book, rule));
+        reason.rule = rule.map(|rule| rule_text(book, rule));
         reason
     }
 
@@ -98,7 +98,7 @@ impl Reason {
 
 /// `PLUTO-road-45cxrv8d-FI: -j DROP (17 packets)`; the comment with the connection's name is left
 /// out.
-fn shown(book: &RulesetView, deciding: &DecidingRule) -> String {
+fn rule_text(book: &RulesetView, deciding: &DecidingRule) -> String {
     let Rule { matches, target } = &deciding.rule;
     let matches = matches.iter().filter(|matched| !matches!(matched, Match::Comment(_)));
     let rule = Rule {
@@ -107,7 +107,7 @@ fn shown(book: &RulesetView, deciding: &DecidingRule) -> String {
     };
     let counter = book.kernel.counters(deciding).map_or_else(String::new, |counters| {
         let packets = usize::try_from(counters.packets).unwrap_or(usize::MAX);
-        format!(" ({})", counted(packets, "packet"))
+        format!(" ({})", counted_noun(packets, "packet"))
     });
     format!("{}: {rule}{counter}", deciding.chain)
 }
@@ -150,7 +150,7 @@ impl ReasonContext<'_> {
         };
         let mut reason = Reason {
             words,
-            ..self.set(record, key, remedy)
+            ..self.setting_reason(record, key, remedy)
         };
         if record.effective.is_some() {
             let twin = "another tunnel with equal selectors and reqid is up: only what both allow is allowed";
@@ -227,7 +227,7 @@ impl ReasonContext<'_> {
     }
 
     /// Where a key is set for a tunnel, and what to write there.
-    fn set(&self, record: &TunnelRecord, key: &'static str, remedy: Option<String>) -> Reason {
+    fn setting_reason(&self, record: &TunnelRecord, key: &'static str, remedy: Option<String>) -> Reason {
         let source = match &self.scene.settings {
             Ok(source) => source,
             Err(error) => return self.unreadable(error),
@@ -325,7 +325,7 @@ impl ReasonContext<'_> {
         match (self.end, self.route.out_of) {
             (WalkEnd::Left, Some(record)) if is_here && self.is_closed_here(record) => Reason {
                 words: format!("{} does not open the gateway itself", tunnel_name(record)),
-                ..self.set(record, "host-access", Some("set host-access = \"yes\"".to_owned()))
+                ..self.setting_reason(record, "host-access", Some("set host-access = \"yes\"".to_owned()))
             },
             (WalkEnd::Left, _) => Reason {
                 words: "no rule of pluto-updown matches it".to_owned(),

@@ -41,7 +41,7 @@ pub(super) struct RulesetView {
 impl RecordView {
     /// Reads the record and compares it with what the kernel lists, a second time where they
     /// differ: a daemon's call may have come between.
-    pub(super) fn look(ground: &CommandContext<'_>) -> Result<Self, HookError> {
+    pub(super) fn gather_records(ground: &CommandContext<'_>) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
             return Err(HookError::Surroundings {
@@ -64,7 +64,7 @@ impl RecordView {
         for ruleset in known {
             books.push(match engine.compare(ruleset) {
                 Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison),
-                Err(error) => RulesetView::unlisted(ruleset, store, &error)?,
+                Err(error) => RulesetView::without_listing(ruleset, store, &error)?,
             });
         }
         let settings = SettingsSource::load(ground.options.config.as_deref());
@@ -108,7 +108,7 @@ impl RulesetView {
     }
 
     /// By the record alone, where the kernel cannot be asked.
-    fn unlisted(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
+    fn without_listing(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
         let (records, installed) = (store.entries(ruleset)?, store.installed(ruleset)?);
         let all_rules: Vec<TunnelRules> = records.iter().map(|record| record.tunnel_rules().clone()).collect();
         Ok(Self {
@@ -125,8 +125,8 @@ impl RulesetView {
         !self.records.is_empty()
     }
 
-    /// Whether its rules are in the layout of an older version of this program. Which chains a packet
-    /// meets there is not known: the model of the rules is the present one.
+    /// Whether its rules are in the layout of an older version of this program. Which chains a
+    /// packet meets there is not known: the model of the rules is the present one.
     pub(super) fn has_older_layout(&self) -> bool {
         self.is_recorded() && self.installed.is_older()
     }
@@ -134,7 +134,7 @@ impl RulesetView {
     /// The record that brings a rule of ours in the filter table; none for a rule that all share.
     pub(super) fn owner(&self, rule: &DecidingRule) -> Option<&Record> {
         let mut records = self.records.iter();
-        records.find(|record| record.tunnel_rules().holds(&rule.chain, &rule.rule))
+        records.find(|record| record.tunnel_rules().contains_rule(&rule.chain, &rule.rule))
     }
 
     pub(super) fn records(&self) -> &[Record] {
@@ -168,7 +168,7 @@ impl RulesetView {
     }
 
     /// Whose rules come first in a built-in chain, where they are not ours.
-    pub(super) fn before(&self, built_in: BuiltIn) -> Option<String> {
+    pub(super) fn rules_before_jump(&self, built_in: BuiltIn) -> Option<String> {
         let chain = built_in.name();
         match self.installed.place {
             JumpPlace::First => None,
@@ -189,11 +189,11 @@ pub(super) fn is_ours(book: Option<&RulesetView>, address: IpAddr) -> bool {
         Ok(Lookup::Unreachable(_)) | Err(_) => false,
     };
     let mut tunnels = book.into_iter().flat_map(RulesetView::tunnels);
-    is_local || tunnels.any(|record| names(record, address))
+    is_local || tunnels.any(|record| names_address(record, address))
 }
 
 /// Whether a daemon called it an address of this machine's.
-fn names(record: &TunnelRecord, address: IpAddr) -> bool {
+fn names_address(record: &TunnelRecord, address: IpAddr) -> bool {
     let tunnel = &record.tunnel;
     tunnel.local_host == Some(address) || tunnel.source_addresses.contains(&address)
 }

@@ -30,7 +30,7 @@ pub(super) struct OwnAddresses {
 
 impl OwnAddresses {
     /// By what the kernel and the record say.
-    pub(super) fn of(book: &RulesetView, source: IpAddr, destination: IpAddr) -> Self {
+    pub(super) fn for_packet(book: &RulesetView, source: IpAddr, destination: IpAddr) -> Self {
         Self {
             source: is_ours(Some(book), source),
             destination: is_ours(Some(book), destination),
@@ -42,7 +42,7 @@ impl OwnAddresses {
         self.source || self.destination
     }
 
-    fn turned(self) -> Self {
+    fn reversed(self) -> Self {
         Self {
             source: self.destination,
             destination: self.source,
@@ -54,34 +54,38 @@ impl OwnAddresses {
 pub(super) fn routes<'a>(
     question: &PacketQuery,
     tunnels: &[&'a TunnelRecord],
-    ours: OwnAddresses,
+    own_addresses: OwnAddresses,
 ) -> Vec<TunnelRoute<'a>> {
     let PacketQuery {
         source, destination, ..
     } = question;
     let came: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *source, *destination))).collect();
     let leave: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *destination, *source))).collect();
-    let mut ways = vec![TunnelRoute::new(None, None, ours)];
+    let mut ways = vec![TunnelRoute::new(None, None, own_addresses)];
     for record in &came {
         // Where a policy takes what leaves, nothing leaves in clear.
-        if ours.destination || leave.is_empty() {
-            ways.push(TunnelRoute::new(Some(record), None, ours));
+        if own_addresses.destination || leave.is_empty() {
+            ways.push(TunnelRoute::new(Some(record), None, own_addresses));
             continue;
         }
         let others = leave.iter().filter(|other| other.id != record.id);
-        ways.extend(others.map(|other| TunnelRoute::new(Some(record), Some(other), ours)));
+        ways.extend(others.map(|other| TunnelRoute::new(Some(record), Some(other), own_addresses)));
     }
-    if !ours.destination {
-        ways.extend(leave.iter().map(|record| TunnelRoute::new(None, Some(record), ours)));
+    if !own_addresses.destination {
+        ways.extend(
+            leave
+                .iter()
+                .map(|record| TunnelRoute::new(None, Some(record), own_addresses)),
+        );
     }
     ways
 }
 
 /// Whether the addresses are a tunnel's: the far one and ours.
-fn is_out_of(record: &TunnelRecord, far: IpAddr, near: IpAddr) -> bool {
+fn is_out_of(record: &TunnelRecord, remote: IpAddr, local: IpAddr) -> bool {
     let tunnel = &record.tunnel;
-    let is_own = tunnel.translation.is_some_and(|translation| translation.own == near);
-    tunnel.remote_client.contains(far) && (tunnel.local_client.contains(near) || is_own)
+    let is_own = tunnel.translation.is_some_and(|translation| translation.own == local);
+    tunnel.remote_client.contains(remote) && (tunnel.local_client.contains(local) || is_own)
 }
 
 impl<'a> TunnelRoute<'a> {
@@ -123,8 +127,8 @@ impl<'a> TunnelRoute<'a> {
     }
 
     /// The way of the packets that answer.
-    pub(super) fn answering(&self, ours: OwnAddresses) -> Self {
-        Self::new(self.into, self.out_of, ours.turned())
+    pub(super) fn reply_route(&self, own_addresses: OwnAddresses) -> Self {
+        Self::new(self.into, self.out_of, own_addresses.reversed())
     }
 
     /// Whether a tunnel has to do with it.
@@ -132,7 +136,7 @@ impl<'a> TunnelRoute<'a> {
         self.out_of.is_some() || self.into.is_some()
     }
 
-    fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, ours: OwnAddresses) -> Self {
+    fn new(out_of: Option<&'a TunnelRecord>, into: Option<&'a TunnelRecord>, own_addresses: OwnAddresses) -> Self {
         let clear = |is_ours| {
             if is_ours {
                 Endpoint::Gateway
@@ -140,8 +144,14 @@ impl<'a> TunnelRoute<'a> {
                 Endpoint::Unencrypted(None)
             }
         };
-        let from = out_of.map_or_else(|| clear(ours.source), |record| leg(record, Direction::In));
-        let to = into.map_or_else(|| clear(ours.destination), |record| leg(record, Direction::Out));
+        let from = out_of.map_or_else(
+            || clear(own_addresses.source),
+            |record| tunnel_endpoint(record, Direction::In),
+        );
+        let to = into.map_or_else(
+            || clear(own_addresses.destination),
+            |record| tunnel_endpoint(record, Direction::Out),
+        );
         let name = |record: &TunnelRecord| format!("{} ({})", record.key.connection, record.id);
         let through = match (&from, &to) {
             (_, Endpoint::Gateway) => "to the gateway itself",
@@ -165,7 +175,7 @@ impl<'a> TunnelRoute<'a> {
 }
 
 /// How a tunnel's packets come or leave.
-pub(super) fn leg(record: &TunnelRecord, direction: Direction) -> Endpoint {
+pub(super) fn tunnel_endpoint(record: &TunnelRecord, direction: Direction) -> Endpoint {
     let device = record.tunnel_rules.interface.clone();
     match (&record.tunnel.sa_match, direction, &device) {
         (SaMatch::Interface(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),

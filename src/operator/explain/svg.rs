@@ -40,13 +40,13 @@ const LEGEND: [(DiagramTone, &str); 5] = [
 ];
 
 /// Draws pictures of one tunnel, one below the other, with a title and a legend.
-pub(super) fn draw(title: &str, diagrams: &[Diagram]) -> String {
+pub(super) fn draw_svg(title: &str, diagrams: &[Diagram]) -> String {
     let mut canvas = Canvas::default();
     let mut y = canvas.legend(GAP) + GAP;
     for diagram in diagrams {
         y = canvas.diagram(diagram, y) + 2 * GAP;
     }
-    let (width, title) = (WIDTH + 2 * GAP, escaped(title));
+    let (width, title) = (WIDTH + 2 * GAP, xml_escaped(title));
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{y}\" viewBox=\"0 0 {width} {y}\" role=\"img\" aria-labelledby=\"title\" font-family=\"monospace\" font-size=\"12\">\n<title id=\"title\">{title}</title>\n<style>{STYLE}</style>\n<defs><marker id=\"head\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\"><path class=\"head\" d=\"M0 0 L8 4 L0 8 Z\"/></marker></defs>\n<rect class=\"page\" width=\"{width}\" height=\"{y}\"/>\n{}</svg>\n",
         canvas.text
@@ -87,7 +87,7 @@ impl Canvas {
         let mut x = GAP;
         for (tone, words) in LEGEND {
             self.rect(tone, SvgColumn { x, width: SAMPLE }, y, LINE);
-            self.words(x + SAMPLE + CHARACTER, y + LINE - 4, words, "normal");
+            self.draw_words(x + SAMPLE + CHARACTER, y + LINE - 4, words, "normal");
             x += SAMPLE + CHARACTER * (words.len() + 3);
         }
         y + LINE
@@ -104,19 +104,19 @@ impl Canvas {
 
     /// Draws a picture from a height on, and returns where it ends.
     fn diagram(&mut self, diagram: &Diagram, mut y: usize) -> usize {
-        self.words(GAP, y, &diagram.title, "bold");
+        self.draw_words(GAP, y, &diagram.title, "bold");
         y += LINE;
         for (number, stop) in diagram.before.iter().enumerate() {
             y = self.stop(stop, WHOLE, y);
             match number + 1 == diagram.before.len() {
                 // To the fork, which no arrow points at.
-                true => self.line((WHOLE.middle(), y), (WHOLE.middle(), y + GAP)),
+                true => self.draw_line((WHOLE.middle(), y), (WHOLE.middle(), y + GAP)),
                 false => self.arrow(WHOLE.middle(), y, y + GAP),
             }
             y += GAP;
         }
         if !diagram.before.is_empty() {
-            self.line((HALVES[0].middle(), y), (HALVES[1].middle(), y));
+            self.draw_line((HALVES[0].middle(), y), (HALVES[1].middle(), y));
         }
         let [one, other] = &diagram.ways;
         let ends = [self.branch(one, HALVES[0], y), self.branch(other, HALVES[1], y)];
@@ -125,10 +125,10 @@ impl Canvas {
             return end;
         }
         for (column, from) in HALVES.into_iter().zip(ends) {
-            self.line((column.middle(), from), (column.middle(), end + GAP));
+            self.draw_line((column.middle(), from), (column.middle(), end + GAP));
         }
         y = end + GAP;
-        self.line((HALVES[0].middle(), y), (HALVES[1].middle(), y));
+        self.draw_line((HALVES[0].middle(), y), (HALVES[1].middle(), y));
         for stop in &diagram.after {
             self.arrow(WHOLE.middle(), y, y + GAP);
             y = self.stop(stop, WHOLE, y + GAP);
@@ -140,7 +140,7 @@ impl Canvas {
         // Beside the first arrow, which is two lines high.
         let fits = (column.width / 2 - GAP / 2) / CHARACTER;
         for (number, line) in wrapped(std::slice::from_ref(&branch.whose), fits).iter().enumerate() {
-            self.words(column.middle() + GAP / 2, y + LINE * (number + 1), line, "normal");
+            self.draw_words(column.middle() + GAP / 2, y + LINE * (number + 1), line, "normal");
         }
         for (number, stop) in branch.stops.iter().enumerate() {
             // Beside the first arrow there are words.
@@ -161,28 +161,28 @@ impl Canvas {
         let titles = title.iter().map(|line| (line, "bold"));
         let all = titles.chain(lines.iter().map(|line| (line, "normal")));
         for (number, (line, weight)) in all.enumerate() {
-            self.words(x + GAP / 2, y + LINE * (number + 1), line, weight);
+            self.draw_words(x + GAP / 2, y + LINE * (number + 1), line, weight);
         }
         y + height
     }
 
-    fn words(&mut self, x: usize, y: usize, words: &str, weight: &str) {
-        let words = escaped(words);
+    fn draw_words(&mut self, x: usize, y: usize, words: &str, weight: &str) {
+        let words = xml_escaped(words);
         let _ = writeln!(
             self.text,
             "<text x=\"{x}\" y=\"{y}\" font-weight=\"{weight}\" xml:space=\"preserve\">{words}</text>"
         );
     }
 
-    fn line(&mut self, from: (usize, usize), to: (usize, usize)) {
-        self.stroke(from, to, "");
+    fn draw_line(&mut self, from: (usize, usize), to: (usize, usize)) {
+        self.draw_stroke(from, to, "");
     }
 
     fn arrow(&mut self, x: usize, from: usize, to: usize) {
-        self.stroke((x, from), (x, to), " marker-end=\"url(#head)\"");
+        self.draw_stroke((x, from), (x, to), " marker-end=\"url(#head)\"");
     }
 
-    fn stroke(&mut self, (x1, y1): (usize, usize), (x2, y2): (usize, usize), end: &str) {
+    fn draw_stroke(&mut self, (x1, y1): (usize, usize), (x2, y2): (usize, usize), end: &str) {
         let _ = writeln!(
             self.text,
             "<line class=\"line\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"{end}/>"
@@ -201,7 +201,7 @@ fn class(tone: DiagramTone) -> &'static str {
 }
 
 /// What is said, with nothing left that means something in XML.
-fn escaped(words: &str) -> String {
+fn xml_escaped(words: &str) -> String {
     let mut text = String::with_capacity(words.len());
     for letter in words.chars() {
         match letter {

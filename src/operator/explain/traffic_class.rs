@@ -67,13 +67,13 @@ pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> Clas
     let way = filter_paths(tunnel, record.effective_policy())
         .into_iter()
         .find(|way| way.path == lane.path());
-    let far = tunnel.remote_client;
-    let near = way.as_ref().map_or(tunnel.local_client, |way| way.local);
+    let remote = tunnel.remote_client;
+    let local = way.as_ref().map_or(tunnel.local_client, |way| way.local);
     let between = match lane {
-        TrafficClass::Through => format!("{far} to {near}"),
-        TrafficClass::ThroughOut => format!("{near} to {far}"),
-        TrafficClass::Here => format!("from {far}"),
-        TrafficClass::HereOut => format!("to {far}"),
+        TrafficClass::Through => format!("{remote} to {local}"),
+        TrafficClass::ThroughOut => format!("{local} to {remote}"),
+        TrafficClass::Here => format!("from {remote}"),
+        TrafficClass::HereOut => format!("to {remote}"),
     };
     let passes = way.map(|way| way.allowed);
     let refuses = record.effective_policy().allow != Allow::All;
@@ -86,17 +86,17 @@ pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> Clas
 }
 
 /// What passes on a way, in a sentence.
-pub(super) fn sentence(record: &TunnelRecord, lane: TrafficClass) -> String {
-    let told = class_sentences(record, lane);
-    let allowed = allowed(&told, record.key.traffic != Traffic::Any);
-    format!("{} ({}): {allowed}", lane.title(), told.between)
+pub(super) fn class_sentence(record: &TunnelRecord, lane: TrafficClass) -> String {
+    let sentences = class_sentences(record, lane);
+    let allowed = allowed(&sentences, record.key.traffic != Traffic::Any);
+    format!("{} ({}): {allowed}", lane.title(), sentences.between)
 }
 
-fn allowed(told: &ClassSentence, is_narrow: bool) -> String {
-    let chain = told.class.built_in().name();
+fn allowed(sentences: &ClassSentence, is_narrow: bool) -> String {
+    let chain = sentences.class.built_in().name();
     let ours = "connections from this side";
-    match &told.passes {
-        None if told.refuses && told.class.path().direction() == Direction::In => format!(
+    match &sentences.passes {
+        None if sentences.refuses && sentences.class.path().direction() == Direction::In => format!(
             "no address of the tunnel is there. Packets that a DNAT rule of yours sends there are not decided here if the peer may ask for them (your {chain} rules decide), and dropped otherwise."
         ),
         None => format!("not decided here: your {chain} rules decide."),

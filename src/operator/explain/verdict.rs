@@ -74,9 +74,9 @@ pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Ou
     for trace in traces.iter().filter(|trace| trace.order == RuleOrder::First) {
         let condition = condition(trace, family);
         match fates.last_mut().filter(|fate| fate.is_as(trace, grain)) {
-            Some(fate) => fate.add(condition, trace),
+            Some(fate) => fate.add_trace(condition, trace),
             None => fates.push(Outcome {
-                end: trace.end(),
+                end: trace.walk_end(),
                 trace: trace.clone(),
                 ifs: vec![condition],
             }),
@@ -86,17 +86,17 @@ pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Ou
 }
 
 /// What may become of it instead, had tunnels come up in another order.
-pub(super) fn others(traces: &[Trace], family: Family) -> Vec<Outcome> {
+pub(super) fn other_orders(traces: &[Trace], family: Family) -> Vec<Outcome> {
     let mut others: Vec<Outcome> = Vec::new();
     let is_first = |trace: &&Trace| trace.order == RuleOrder::First;
     for trace in traces.iter().filter(|trace| trace.order == RuleOrder::Other) {
-        let is_other = |first: &Trace| first.end() != trace.end() || decided_by(first) != decided_by(trace);
+        let is_other = |first: &Trace| first.walk_end() != trace.walk_end() || decided_by(first) != decided_by(trace);
         let mut firsts = traces.iter().filter(is_first);
         let differs = firsts.any(|first| is_other(first) && can_be_one(first, trace, family));
-        let is_told = others.iter().any(|other| other.is_as(trace, Grain::Rule));
-        if differs && !is_told && others.len() < OTHERS {
+        let is_known = others.iter().any(|other| other.is_as(trace, Grain::Rule));
+        if differs && !is_known && others.len() < OTHERS {
             others.push(Outcome {
-                end: trace.end(),
+                end: trace.walk_end(),
                 trace: trace.clone(),
                 ifs: vec![condition(trace, family)],
             });
@@ -124,7 +124,7 @@ fn can_be_one(one: &Trace, other: &Trace, family: Family) -> bool {
 }
 
 impl Outcome {
-    fn add(&mut self, condition: Option<String>, trace: &Trace) {
+    fn add_trace(&mut self, condition: Option<String>, trace: &Trace) {
         if condition.is_none() {
             self.trace = trace.clone();
         }
@@ -134,7 +134,7 @@ impl Outcome {
     /// Whether another way ends so, too.
     fn is_as(&self, trace: &Trace, grain: Grain) -> bool {
         let by_rule = grain == Grain::End || decided_by(&self.trace) == decided_by(trace);
-        self.end == trace.end() && by_rule
+        self.end == trace.walk_end() && by_rule
     }
 
     /// Whether it needs no condition.
@@ -147,12 +147,12 @@ impl Outcome {
         match (self.is_rest(), is_only) {
             (true, true) => None,
             (true, false) => Some("otherwise".to_owned()),
-            (false, _) => Some(format!("if {}", self.any())),
+            (false, _) => Some(format!("if {}", self.any_verdict())),
         }
     }
 
     /// `it is ESP, AH, or it comes in by eth1`
-    fn any(&self) -> String {
+    fn any_verdict(&self) -> String {
         let mut text = String::new();
         for condition in self.ifs.iter().flatten().take(TOLD) {
             let kind = condition.strip_prefix("it is ").filter(|_| !text.is_empty());
@@ -170,13 +170,13 @@ impl Outcome {
     }
 
     /// `passes`, `is dropped`, `is not decided here: your FORWARD rules decide`
-    pub(super) fn words(&self) -> String {
+    pub(super) fn outcome_words(&self) -> String {
         let built_in = self.trace.hook().map_or(BuiltIn::Forward, |station| station.built_in);
-        words(self.end, built_in)
+        end_words(self.end, built_in)
     }
 }
 
-pub(super) fn words(end: WalkEnd, built_in: BuiltIn) -> String {
+pub(super) fn end_words(end: WalkEnd, built_in: BuiltIn) -> String {
     match end {
         WalkEnd::Accepted | WalkEnd::Source(_) | WalkEnd::Destination(_) => "passes".to_owned(),
         WalkEnd::Dropped => "is dropped".to_owned(),
@@ -185,19 +185,19 @@ pub(super) fn words(end: WalkEnd, built_in: BuiltIn) -> String {
 }
 
 /// What becomes of a packet, with the condition if there is one.
-pub(super) fn told(fate: &Outcome, is_only: bool) -> String {
+pub(super) fn outcome_text(fate: &Outcome, is_only: bool) -> String {
     match fate.condition(is_only) {
-        None => fate.words(),
-        Some(condition) => format!("{condition}: {}", fate.words()),
+        None => fate.outcome_words(),
+        Some(condition) => format!("{condition}: {}", fate.outcome_words()),
     }
 }
 
 /// All fates of a packet in one line.
-pub(super) fn brief(traces: &[Trace], family: Family) -> String {
+pub(super) fn brief_verdict(traces: &[Trace], family: Family) -> String {
     let fates = outcomes(traces, family, Grain::End);
     let is_only = fates.len() == 1;
-    let told = fates.iter().map(|fate| told(fate, is_only));
-    told.collect::<Vec<_>>().join("; ")
+    let words = fates.iter().map(|fate| outcome_text(fate, is_only));
+    words.collect::<Vec<_>>().join("; ")
 }
 
 fn decided_by(trace: &Trace) -> Option<&DecidingRule> {
@@ -230,7 +230,7 @@ fn doubtful(doubt: &Doubt) -> Option<String> {
 }
 
 /// A line that begins with a word of ours, as many lines as it takes.
-pub(super) fn line(label: &str, text: &str) -> String {
+pub(super) fn labelled_line(label: &str, text: &str) -> String {
     let width = WIDTH - LABEL - 4;
     let lines = wrapped(&[text.to_owned()], width);
     let lines = lines.iter().enumerate().map(|(number, line)| {
@@ -250,7 +250,7 @@ pub(super) fn rule(trace: &Trace) -> Option<String> {
 pub(super) fn details(trace: &Trace) -> String {
     let mut text = String::new();
     if let Some(rule) = rule(trace) {
-        text.push_str(&line("rule", &rule));
+        text.push_str(&labelled_line("rule", &rule));
     }
     for station in &trace.hooks {
         if let Some(walk) = &station.walk {
@@ -267,11 +267,11 @@ fn passed(station: &HookTrace, walk: &Walk) -> String {
         let chains: Vec<_> = std::iter::once(station.built_in.name().to_owned())
             .chain(chains)
             .collect();
-        text.push_str(&line("chains", &chains.join(" > ")));
+        text.push_str(&labelled_line("chains", &chains.join(" > ")));
     }
     for met in &walk.met {
-        if let Some(told) = on_the_way(&met.rule.target) {
-            text.push_str(&line("also", &format!("{told} ({})", met.chain)));
+        if let Some(words) = on_the_way(&met.rule.target) {
+            text.push_str(&labelled_line("also", &format!("{words} ({})", met.chain)));
         }
     }
     text.push_str(&translated(station, walk));
@@ -281,12 +281,12 @@ fn passed(station: &HookTrace, walk: &Walk) -> String {
 fn translated(station: &HookTrace, walk: &Walk) -> String {
     let by = walk.path.last().map_or_else(String::new, |chain| format!(" ({chain})"));
     match walk.end {
-        WalkEnd::Source(address) => line(
+        WalkEnd::Source(address) => labelled_line(
             "nat",
             &format!("its source becomes {address}, and the kernel looks for an IPsec policy again{by}"),
         ),
-        WalkEnd::Destination(address) => line("nat", &format!("its destination becomes {address}{by}")),
-        WalkEnd::Accepted if station.table == Table::Nat => line(
+        WalkEnd::Destination(address) => labelled_line("nat", &format!("its destination becomes {address}{by}")),
+        WalkEnd::Accepted if station.table == Table::Nat => labelled_line(
             "nat",
             &format!(
                 "its addresses stay, whatever your own rules in {} say",

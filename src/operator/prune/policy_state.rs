@@ -35,7 +35,7 @@ impl KernelPolicies {
     pub(super) fn new(policies: Vec<XfrmPolicy>, tags: BTreeMap<Interface, TunnelTag>) -> Self {
         let mut by_remote: HashMap<_, Vec<_>> = HashMap::new();
         for (number, policy) in policies.iter().enumerate() {
-            by_remote.entry(ends(policy).1).or_default().push(number);
+            by_remote.entry(policy_ends(policy).1).or_default().push(number);
         }
         Self {
             policies,
@@ -45,7 +45,7 @@ impl KernelPolicies {
     }
 
     /// The policies between a tunnel's networks.
-    fn between(&self, key: &TunnelKey) -> Vec<&XfrmPolicy> {
+    fn policies_between(&self, key: &TunnelKey) -> Vec<&XfrmPolicy> {
         let is_its = |policy: &&XfrmPolicy| is_between(key, policy);
         match &key.remote_client {
             Network::Prefix(prefix) => {
@@ -158,13 +158,13 @@ impl fmt::Display for PruneDoubt {
 /// packet and no tunnel. Where no number is known, a policy between the networks will do that bears
 /// what the device's packets bear.
 pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
-    let between = kernel.between(&sought.key);
+    let between = kernel.policies_between(&sought.key);
     let stands = match (sought.reqid, &sought.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
         (Some(reqid), _) => return without(sought, reqid, life, &between, kernel),
         (None, Some(device)) => {
             let tag = kernel.tags.get(device);
-            between.iter().any(|policy| tag.is_none_or(|tag| bears(policy, *tag)))
+            between.iter().any(|policy| tag.is_none_or(|tag| has_tag(policy, *tag)))
         }
         (None, None) => between
             .iter()
@@ -172,7 +172,7 @@ pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &Ker
     };
     match stands {
         true => PolicyState::Up,
-        false => gone(life, kernel),
+        false => state_of_removed(life, kernel),
     }
 }
 
@@ -201,11 +201,11 @@ fn without(
             PolicyState::Doubtful(PruneDoubt::OtherAddresses(policy.source, policy.destination))
         }
         // Given to another tunnel since.
-        (Scope::Client, Some(_)) | (_, None) => gone(life, kernel),
+        (Scope::Client, Some(_)) | (_, None) => state_of_removed(life, kernel),
     }
 }
 
-fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
+fn state_of_removed(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     match life {
         DaemonLife::Alive if kernel.policies.is_empty() => PolicyState::Doubtful(PruneDoubt::NoPolicies),
         DaemonLife::Alive | DaemonLife::Gone => PolicyState::Gone,
@@ -213,7 +213,7 @@ fn gone(life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
 }
 
 /// Our network of a policy, and the peer's.
-fn ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
+fn policy_ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
     match policy.direction {
         XfrmDirection::Out => (policy.source, policy.destination),
         XfrmDirection::In | XfrmDirection::Forward => (policy.destination, policy.source),
@@ -221,7 +221,7 @@ fn ends(policy: &XfrmPolicy) -> (IpNet, IpNet) {
 }
 
 fn is_between(key: &TunnelKey, policy: &XfrmPolicy) -> bool {
-    let (local, remote) = ends(policy);
+    let (local, remote) = policy_ends(policy);
     covers(&key.local_client, local) && covers(&key.remote_client, remote)
 }
 
@@ -233,7 +233,7 @@ fn covers(network: &Network, part: IpNet) -> bool {
     }
 }
 
-fn bears(policy: &XfrmPolicy, tag: TunnelTag) -> bool {
+fn has_tag(policy: &XfrmPolicy, tag: TunnelTag) -> bool {
     match tag {
         TunnelTag::Marks(out, inbound) => policy.mark.is_some_and(|mark| [out, inbound].contains(&mark.value)),
         TunnelTag::IfId(number) => policy.if_id == number,

@@ -17,7 +17,7 @@ pub(super) struct LastGood {
 
 impl LastGood {
     /// That of a settings file: of the usual one, or of another that `--config` names.
-    pub(super) fn of(root: &Path, config: Option<&Path>) -> Self {
+    pub(super) fn for_config(root: &Path, config: Option<&Path>) -> Self {
         let config = config.unwrap_or(Path::new(DEFAULT_PATH)).to_string_lossy();
         let name = config.replace('%', "%25").replace('/', "%2F");
         Self {

@@ -1,21 +1,21 @@
 //! Everything about each tunnel, in some lines.
 
-use super::figures::{Earlier, allowed, short, traffic};
+use super::figures::{Earlier, allowed, short_number, traffic};
 use super::gather::{StatusReport, TrafficCounters, TunnelStatus};
 use crate::netfilter::Counters;
 use crate::updown_env::Tunnel;
-use crate::words::span;
+use crate::words::duration_text;
 
 /// The lines of one tunnel. A network or an address is on one line, however long it is.
-pub(super) fn tunnel(report: &StatusReport, tunnel: &TunnelStatus, earlier: Option<Earlier<'_>>) -> Vec<String> {
+pub(super) fn tunnel_block(report: &StatusReport, tunnel: &TunnelStatus, earlier: Option<Earlier<'_>>) -> Vec<String> {
     let record = &tunnel.record;
     let about = &record.tunnel;
-    let ago = |time: u64| span(report.now.saturating_sub(time));
+    let ago = |time: u64| duration_text(report.now.saturating_sub(time));
     let mut lines = vec![format!("{} ({}, {})", about.connection, record.id, tunnel.ruleset)];
     let mut add = |heading: &str, text: String| lines.push(format!("    {heading:<10}{text}"));
     add("networks", format!("{} - {}", about.local_client, about.remote_client));
     let mut peers = Vec::new();
-    for (view, _) in record.views() {
+    for (view, _) in record.opener_views() {
         let peer = peer(&view);
         if !peers.contains(&peer) {
             add("peer", peer.clone());
@@ -30,7 +30,11 @@ pub(super) fn tunnel(report: &StatusReport, tunnel: &TunnelStatus, earlier: Opti
         None => "unknown".to_owned(),
         Some(traffic) => {
             let Counters { packets, bytes } = of(&traffic);
-            format!("{}B, {} packets{per_second}", short(bytes), short(packets))
+            format!(
+                "{}B, {} packets{per_second}",
+                short_number(bytes),
+                short_number(packets)
+            )
         }
     };
     add("received", amount(|traffic| traffic.inbound));

@@ -36,8 +36,8 @@ const CUT: char = '~';
 /// A column is as wide as what is in it, up to its most; where that is too much for the line,
 /// columns shrink to their least, the widest first. An address that does not fit its column takes
 /// the room of those behind it, and these go to the next line.
-pub(super) fn lines(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> Vec<String> {
-    let widths = widths(columns, rows, width);
+pub(super) fn table_lines(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> Vec<String> {
+    let widths = column_widths(columns, rows, width);
     let headings: Vec<_> = columns
         .iter()
         .zip(rows.first().map_or(&[][..], Vec::as_slice))
@@ -55,7 +55,7 @@ pub(super) fn lines(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -
         .collect()
 }
 
-fn widths(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> Vec<usize> {
+fn column_widths(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> Vec<usize> {
     let needed = |number: usize, column: &TableColumn| {
         let cells = rows
             .iter()
@@ -85,7 +85,7 @@ fn row_lines(row: &[Cell], widths: &[usize], width: usize) -> Vec<String> {
     let (mut line, mut start) = (String::new(), 0);
     for (cell, column) in row.iter().zip(widths) {
         let text = match cell {
-            Cell::Text(text) => cut(text, *column),
+            Cell::Text(text) => cut_text(text, *column),
             Cell::Address(text) => text.clone(),
             Cell::Number(text) => format!("{text:>column$}"),
         };
@@ -104,7 +104,7 @@ fn row_lines(row: &[Cell], widths: &[usize], width: usize) -> Vec<String> {
 
 /// A text in so many characters. All texts are ASCII: names and identities are escaped when they
 /// are read.
-fn cut(text: &str, width: usize) -> String {
+fn cut_text(text: &str, width: usize) -> String {
     match text.len() > width {
         true => text.chars().take(width.saturating_sub(1)).chain([CUT]).collect(),
         false => text.to_owned(),
@@ -159,7 +159,7 @@ mod tests {
             ),
         ];
         assert_eq!(
-            lines(&COLUMNS, &rows, 40),
+            table_lines(&COLUMNS, &rows, 40),
             [
                 "NAME        NET            UP ALLOW",
                 "a           10.1.0.0/24    2m all",
@@ -176,7 +176,7 @@ mod tests {
                 row("office", long, "2h13m", "all"),
                 row("b", "10.0.0.0/8", "1s", "none"),
             ];
-            let lines = lines(&COLUMNS, &rows, width);
+            let lines = table_lines(&COLUMNS, &rows, width);
             assert!(lines.iter().any(|line| line.contains(long)), "{width}: {lines:#?}");
             for line in lines.iter().filter(|line| !line.contains(long)) {
                 assert!(line.len() <= width, "{width}: {lines:#?}");

@@ -38,7 +38,7 @@ fn rate(now: Counters, then: Counters, passed: Duration) -> Counters {
 }
 
 /// A number in at most five characters: `999`, `12.3k`, `1.2M`; by thousands.
-pub(super) fn short(number: u64) -> String {
+pub(super) fn short_number(number: u64) -> String {
     let mut unit = 1_u64;
     for letter in ["", "k", "M", "G", "T", "P"] {
         let whole = number / unit;
@@ -91,7 +91,7 @@ mod tests {
             (1_250_000, "1.2M"),
             (u64::MAX, "18E"),
         ] {
-            assert_eq!(short(number), text);
+            assert_eq!(short_number(number), text);
         }
     }
 

@@ -26,7 +26,7 @@ use crate::resolver;
 use crate::selector::Network;
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
 use crate::updown_env::{ConnectionName, Tunnel};
-use crate::words::{counted, escaped, one_line};
+use crate::words::{counted_noun, escaped, one_line};
 
 /// What is, at one moment.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl TunnelStatus {
     /// Whether somebody means it by this: as [`is_called`], or by the short name of its record.
     pub(super) fn is_called(&self, name: &str) -> bool {
         let record = &self.record;
-        record.id.as_str() == name || record.views().iter().any(|(view, _)| is_called(view, name))
+        record.id.as_str() == name || record.opener_views().iter().any(|(view, _)| is_called(view, name))
     }
 
     fn title(&self) -> String {
@@ -169,7 +169,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Looks at everything: one listing for each ruleset at most, a second one where something seems
 /// wrong.
 pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
-    let first = look(ground).map_err(|error| as_root(ground, error))?;
+    let first = gather_unsorted(ground).map_err(|error| as_root(ground, error))?;
     let is_unread = |problem: &Problem| problem.kind == ProblemKind::Unreadable;
     if first.problems.iter().any(is_unread) && !geteuid().is_root() {
         return Err(HookError::NotRoot);
@@ -184,7 +184,7 @@ pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookEr
     } else if first.is_ok() {
         return Ok(first);
     }
-    look(ground)
+    gather_unsorted(ground)
 }
 
 /// What cannot be read without root's rights is said to need them.
@@ -195,7 +195,7 @@ fn as_root(ground: &CommandContext<'_>, error: HookError) -> HookError {
     }
 }
 
-fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
+fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     let store = ground.peek();
     let mut programs = ground.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
@@ -209,7 +209,7 @@ fn look(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
     };
     let mut session = Engine::new(&store, &mut programs, ground.context());
     report.problems.extend(interrupted(&store)?);
-    report.problems.extend(owed(&store)?);
+    report.problems.extend(owed_problems(&store)?);
     add_without_rules(&mut report, &store)?;
     add_name_servers(&mut report, &store)?;
     let mut loaded = Vec::new();
@@ -349,13 +349,17 @@ fn add_policies(report: &mut StatusReport) {
         if tunnel.policy_present == Some(false) && report.now.saturating_sub(called) > POLICY_GRACE {
             let text = format!("{}: stale: no IPsec policy in the kernel", tunnel.title());
             let problem = Problem::new(Severity::Error, ProblemKind::NoPolicy, text, Fix::PRUNE);
-            problems.push(problem.of(tunnel.ruleset).about(tunnel.record.id.as_str()));
+            problems.push(
+                problem
+                    .in_ruleset(tunnel.ruleset)
+                    .about_tunnel(tunnel.record.id.as_str()),
+            );
         }
     }
     if none_at_all > 0 {
         let text = format!(
             "{} up, and the kernel has no IPsec policy at all: traffic may leave unencrypted",
-            counted(none_at_all, "tunnel")
+            counted_noun(none_at_all, "tunnel")
         );
         let fix = "see ip xfrm policy; if they were flushed, restart the IKE daemon".to_owned();
         problems.push(Problem {
@@ -377,12 +381,12 @@ fn add_unapplied(report: &mut StatusReport, ground: &CommandContext<'_>, store: 
     let mut programs = ground.programs(store);
     let changes = know_recorded_tunnels(&mut context, store).and_then(|()| {
         let session = Engine::new(store, &mut programs, context);
-        let moves = Ruleset::all().map(|ruleset| session.moves(ruleset));
+        let moves = Ruleset::all_rulesets().map(|ruleset| session.has_other_layout(ruleset));
         let moves = moves.collect::<Result<Vec<_>, _>>()?.contains(&true);
-        Ok((SettingsChanges::of(&session.plan_start()?), moves))
+        Ok((SettingsChanges::from_changes(&session.plan_start()?), moves))
     });
     let Ok((changes, moves)) = changes else { return };
-    let mut lines = changes.lines();
+    let mut lines = changes.change_lines();
     if moves {
         lines.push("all rules: another place, mark or layout".to_owned());
     }
@@ -441,7 +445,7 @@ fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
     let rules = tunnel_rules
         .fragment(Table::Filter)
         .into_iter()
-        .flat_map(|piece| &piece.rules);
+        .flat_map(|fragment| &fragment.rules);
     let drops = rules.filter(|placed| placed.rule.target == Target::Drop);
     let counters = drops.filter_map(|placed| {
         let text = placed.rule.to_string();
@@ -473,7 +477,7 @@ fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>
     let chains = tunnel_rules
         .fragment(Table::Filter)
         .into_iter()
-        .flat_map(|piece| &piece.chains);
+        .flat_map(|fragment| &fragment.chains);
     for chain in chains {
         let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
         let is = |path: PacketPath| path.tag() == tag;
@@ -491,19 +495,19 @@ fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>
 
 fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {
     let text = format!("{ruleset}: {error}");
-    Problem::new(Severity::Unknown, ProblemKind::Unreadable, text, Fix::CHECK).of(ruleset)
+    Problem::new(Severity::Unknown, ProblemKind::Unreadable, text, Fix::CHECK).in_ruleset(ruleset)
 }
 
 fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
     Ok(store.journal()?.map(|journal| {
         let text = format!("{}: a previous run was interrupted", journal.ruleset);
-        Problem::new(Severity::Error, ProblemKind::Interrupted, text, Fix::RESTORE).of(journal.ruleset)
+        Problem::new(Severity::Error, ProblemKind::Interrupted, text, Fix::RESTORE).in_ruleset(journal.ruleset)
     }))
 }
 
 /// Downs that are still to be executed.
-fn owed(store: &Store) -> Result<Vec<Problem>, HookError> {
-    let owed = store.owed()?.into_iter().map(|owed| {
+fn owed_problems(store: &Store) -> Result<Vec<Problem>, HookError> {
+    let owed = store.owed_downs()?.into_iter().map(|owed| {
         let (text, fix) = match owed.tunnel {
             Some(tunnel) => (
                 format!(
@@ -532,5 +536,9 @@ fn orphan(tunnel: &TunnelStatus) -> Option<Problem> {
     let daemon = tunnel.record.daemon.filter(|_| tunnel.daemon_runs == Some(false))?;
     let text = format!("{}: its IKE daemon (pid {}) has exited", tunnel.title(), daemon.pid);
     let problem = Problem::new(Severity::Error, ProblemKind::Stale, text, Fix::PRUNE);
-    Some(problem.of(tunnel.ruleset).about(tunnel.record.id.as_str()))
+    Some(
+        problem
+            .in_ruleset(tunnel.ruleset)
+            .about_tunnel(tunnel.record.id.as_str()),
+    )
 }

@@ -171,7 +171,7 @@ struct ProblemObject<'a> {
 }
 
 /// The report on one line.
-pub(super) fn text(report: &StatusReport, tunnels: &[&TunnelStatus]) -> String {
+pub(super) fn json_text(report: &StatusReport, tunnels: &[&TunnelStatus]) -> String {
     let settings = &report.settings;
     let document = Document {
         version: VERSION,
@@ -277,7 +277,7 @@ fn without_rules(failed: &FailedUp) -> WithoutRulesObject<'_> {
 fn agreed(traffic: &Traffic, family: Family) -> TrafficObject {
     let (local, remote) = match traffic {
         Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_) => (None, None),
-        Traffic::Ports { local, remote, .. } => (range(local), range(remote)),
+        Traffic::Ports { local, remote, .. } => (port_range(local), port_range(remote)),
     };
     TrafficObject {
         protocol: traffic.protocol(family),
@@ -287,7 +287,7 @@ fn agreed(traffic: &Traffic, family: Family) -> TrafficObject {
     }
 }
 
-fn range(ports: &Ports) -> Option<[u16; 2]> {
+fn port_range(ports: &Ports) -> Option<[u16; 2]> {
     match ports {
         Ports::Any => None,
         Ports::Range(range) => Some([*range.start(), *range.end()]),
@@ -343,7 +343,7 @@ fn problem(problem: &Problem) -> ProblemObject<'_> {
         rule: problem.rule.as_deref(),
         count: problem.count,
         text: &problem.text,
-        fix: problem.fix.text(),
+        fix: problem.fix.fix_text(),
         fix_command: match &problem.fix {
             Fix::Command(command) => Some(command),
             Fix::Advice(_) => None,

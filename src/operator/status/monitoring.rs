@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::gather::{StatusReport, TrafficCounters, TunnelStatus};
 use super::problem::Severity;
 use super::report::summary;
-use crate::words::counted;
+use crate::words::counted_noun;
 
 /// Metrics in Prometheus' text exposition format 0.0.4, as node_exporter's textfile collector reads
 /// them.
@@ -151,7 +151,7 @@ pub(super) fn nagios(report: &StatusReport) -> (String, u8) {
         .first()
         .map_or_else(String::new, |problem| format!(": {}", problem.text));
     let notes = match code {
-        1 => format!(", {}", counted(bad.len(), "note")),
+        1 => format!(", {}", counted_noun(bad.len(), "note")),
         _ => String::new(),
     };
     // A bar begins the performance data.

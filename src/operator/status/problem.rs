@@ -7,7 +7,7 @@ use super::super::drift_words::{DriftClass, DriftSort};
 use super::super::fix::Fix;
 use crate::netfilter::{Ruleset, Table};
 use crate::plan::{Drift, DriftKind};
-use crate::words::{counted, one_line};
+use crate::words::{counted_noun, one_line};
 
 /// How much a problem matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,18 +87,21 @@ impl ProblemKind {
     /// So many of it, for people.
     fn counted(self, number: usize) -> String {
         match self {
-            Self::Drift(sort) => sort.counted(number),
-            Self::NoPolicy => format!("{} without an IPsec policy in the kernel", counted(number, "tunnel")),
+            Self::Drift(sort) => sort.counted_words(number),
+            Self::NoPolicy => format!(
+                "{} without an IPsec policy in the kernel",
+                counted_noun(number, "tunnel")
+            ),
             Self::Settings => "the settings file has an error".to_owned(),
-            Self::Unapplied => format!("{} of the settings not applied", counted(number, "change")),
+            Self::Unapplied => format!("{} of the settings not applied", counted_noun(number, "change")),
             Self::NoRecord => "nothing is recorded".to_owned(),
-            Self::Stale => format!("{} whose IKE daemon has exited", counted(number, "tunnel")),
-            Self::Interrupted => format!("{} interrupted", counted(number, "previous run")),
-            Self::Owed => format!("{} not executed yet", counted(number, "down")),
-            Self::NoRules => format!("{} up without rules", counted(number, "tunnel")),
-            Self::Unconfirmed => format!("{} of name servers not confirmed", counted(number, "change")),
-            Self::Expected => format!("{} not up", counted(number, "expected tunnel")),
-            Self::Unreadable => format!("{} unreadable", counted(number, "firewall")),
+            Self::Stale => format!("{} whose IKE daemon has exited", counted_noun(number, "tunnel")),
+            Self::Interrupted => format!("{} interrupted", counted_noun(number, "previous run")),
+            Self::Owed => format!("{} not executed yet", counted_noun(number, "down")),
+            Self::NoRules => format!("{} up without rules", counted_noun(number, "tunnel")),
+            Self::Unconfirmed => format!("{} of name servers not confirmed", counted_noun(number, "change")),
+            Self::Expected => format!("{} not up", counted_noun(number, "expected tunnel")),
+            Self::Unreadable => format!("{} unreadable", counted_noun(number, "firewall")),
         }
     }
 }
@@ -140,7 +143,7 @@ impl Problem {
     }
 
     /// The same of a ruleset.
-    pub(super) fn of(self, ruleset: Ruleset) -> Self {
+    pub(super) fn in_ruleset(self, ruleset: Ruleset) -> Self {
         Self {
             ruleset: Some(ruleset),
             ..self
@@ -148,7 +151,7 @@ impl Problem {
     }
 
     /// The same about a tunnel.
-    pub(super) fn about(self, tunnel: &str) -> Self {
+    pub(super) fn about_tunnel(self, tunnel: &str) -> Self {
         Self {
             tunnel: Some(tunnel.to_owned()),
             ..self
@@ -157,7 +160,7 @@ impl Problem {
 
     /// A difference between kernel and record. `owner` says which tunnel a chain is of.
     pub(super) fn drift(ruleset: Ruleset, drift: &Drift, owner: impl Fn(&str) -> Option<String>) -> Self {
-        let (sort, count) = DriftSort::of(&drift.kind);
+        let (sort, count) = DriftSort::of_kind(&drift.kind);
         let (chain, rule) = match &drift.kind {
             DriftKind::NoChain(chain)
             | DriftKind::OrphanChain(chain)
@@ -181,7 +184,7 @@ impl Problem {
                 format_args!("{ruleset} {drift}"),
                 Fix::for_drift(&drift.kind),
             )
-            .of(ruleset)
+            .in_ruleset(ruleset)
         }
     }
 }
@@ -209,7 +212,7 @@ pub(super) fn grouped(problems: &[Problem], is_meant: impl Fn(Severity) -> bool)
         let key = GroupKey {
             severity: problem.severity,
             fix: &problem.fix,
-            place: place(problem),
+            place: problem_place(problem),
             kind: problem.kind,
         };
         groups.entry(key).or_default().push(problem);
@@ -222,13 +225,13 @@ pub(super) fn grouped(problems: &[Problem], is_meant: impl Fn(Severity) -> bool)
             .peek()
             .is_some_and(|(next, _)| next.fix == key.fix && next.severity == key.severity);
         if !same {
-            lines.push(format!("  fix: {}", key.fix.text()));
+            lines.push(format!("  fix: {}", key.fix.fix_text()));
         }
     }
     lines
 }
 
-fn place(problem: &Problem) -> String {
+fn problem_place(problem: &Problem) -> String {
     match (problem.ruleset, problem.table) {
         (Some(ruleset), Some(table)) => format!("{ruleset} {table}: "),
         (Some(ruleset), None) => format!("{ruleset}: "),

@@ -2,8 +2,8 @@
 
 use super::Colours;
 use super::blocks;
-use super::columns::{Cell, TableColumn, lines};
-use super::figures::{Earlier, allowed, short, traffic};
+use super::columns::{Cell, TableColumn, table_lines};
+use super::figures::{Earlier, allowed, short_number, traffic};
 use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus, is_called};
 use super::problem::{Problem, Severity, grouped};
 use super::screen::ScreenSize;
@@ -11,7 +11,7 @@ use crate::operator::Detail;
 use crate::operator::paint::{Tone, painted};
 use crate::record::{NameServerMeans, NameUser};
 use crate::settings::Allow;
-use crate::words::{counted, span};
+use crate::words::{counted_noun, duration_text};
 
 /// What a report shows.
 #[derive(Debug, Clone, Copy)]
@@ -49,13 +49,13 @@ pub(super) fn selected<'r>(report: &'r StatusReport, view: &View<'_>) -> Vec<&'r
 }
 
 /// The whole report.
-pub(super) fn text(report: &StatusReport, view: &View<'_>) -> String {
+pub(super) fn report_text(report: &StatusReport, view: &View<'_>) -> String {
     let mut text = verdict(report, view) + "\n";
     let problems = problems(report, view);
     let tunnels = selected(report, view);
     // Whoever asks for a tunnel asks for that one; what else there is does not matter then.
     let more = if view.names.is_empty() {
-        others(report, view.size.width)
+        other_problems(report, view.size.width)
     } else {
         Vec::new()
     };
@@ -64,9 +64,9 @@ pub(super) fn text(report: &StatusReport, view: &View<'_>) -> String {
     let rows = match view.detail {
         Detail::Full => tunnels
             .iter()
-            .flat_map(|tunnel| blocks::tunnel(report, tunnel, view.earlier))
+            .flat_map(|tunnel| blocks::tunnel_block(report, tunnel, view.earlier))
             .collect(),
-        Detail::Summary => rows(report, &tunnels, view),
+        Detail::Summary => tunnel_rows(report, &tunnels, view),
     };
     text.push_str(&errors(&rows));
     text.push_str(&errors(&more));
@@ -97,10 +97,10 @@ pub(super) fn screenful(report: &StatusReport, view: &View<'_>) -> String {
     }
     let room = height.saturating_sub(above.len());
     let mut shown = tunnels.len();
-    let mut below = rows(report, &tunnels, view);
+    let mut below = tunnel_rows(report, &tunnels, view);
     while below.len() > room && shown > 0 {
         shown -= 1;
-        below = rows(report, &tunnels[..shown], view);
+        below = tunnel_rows(report, &tunnels[..shown], view);
         below.push(format!("+{} more", tunnels.len() - shown));
     }
     below.truncate(room);
@@ -110,7 +110,7 @@ pub(super) fn screenful(report: &StatusReport, view: &View<'_>) -> String {
 
 /// `OK: 50 tunnels up, all rules loaded, settings applied            03:11:44 UTC gw1`
 pub(super) fn verdict(report: &StatusReport, view: &View<'_>) -> String {
-    let (tone, text) = (tone(report), summary(report));
+    let (tone, text) = (report_tone(report), summary(report));
     let seconds = report.now % 86_400;
     let clock = format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let host = report
@@ -127,7 +127,7 @@ pub(super) fn verdict(report: &StatusReport, view: &View<'_>) -> String {
     format!("{}{right}", painted(&text, tone, view.colours))
 }
 
-fn tone(report: &StatusReport) -> Tone {
+fn report_tone(report: &StatusReport) -> Tone {
     match report.has(Severity::Error) || report.has(Severity::Unknown) {
         true => Tone::Bad,
         false => Tone::Good,
@@ -145,24 +145,24 @@ pub(super) fn summary(report: &StatusReport) -> String {
     };
     let tunnels = report.tunnels.len();
     if report.has(Severity::Error) {
-        let problems = counted(number(Severity::Error), "problem");
+        let problems = counted_noun(number(Severity::Error), "problem");
         let without_rules = match report.without_rules.len() {
             0 => String::new(),
             number => format!(", {number} without rules"),
         };
-        let tunnels = counted(tunnels + report.without_rules.len(), "tunnel");
+        let tunnels = counted_noun(tunnels + report.without_rules.len(), "tunnel");
         return format!("NOT OK: {problems} ({tunnels}{without_rules})");
     }
     if report.has(Severity::Unknown) {
         return format!(
             "UNKNOWN: the firewall cannot be listed ({})",
-            counted(tunnels, "tunnel")
+            counted_noun(tunnels, "tunnel")
         );
     }
     let up = match tunnels {
         0 if report.gateways.is_empty() && report.blocked.is_empty() => "no tunnel up".to_owned(),
         0 => "no tunnel up, all rules loaded".to_owned(),
-        _ => format!("{} up, all rules loaded", counted(tunnels, "tunnel")),
+        _ => format!("{} up, all rules loaded", counted_noun(tunnels, "tunnel")),
     };
     let settings = match report.settings.applied {
         Some(true) if report.settings.is_there => ", settings applied",
@@ -187,7 +187,7 @@ fn problems(report: &StatusReport, view: &View<'_>) -> Vec<String> {
         Detail::Full => report
             .problems
             .iter()
-            .map(|problem| whole(problem, view.colours))
+            .map(|problem| whole_problem(problem, view.colours))
             .collect(),
     }
 }
@@ -214,8 +214,8 @@ fn folded(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn whole(problem: &Problem, colours: Colours) -> String {
-    let line = format!("{} -- fix: {}", problem.text, problem.fix.text());
+fn whole_problem(problem: &Problem, colours: Colours) -> String {
+    let line = format!("{} -- fix: {}", problem.text, problem.fix.fix_text());
     match problem.severity {
         Severity::Note => format!("note: {line}"),
         Severity::Error | Severity::Unknown => painted(&line, Tone::Bad, colours),
@@ -223,7 +223,7 @@ fn whole(problem: &Problem, colours: Colours) -> String {
 }
 
 /// A line for each tunnel, under headings; or what there is instead.
-fn rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Vec<String> {
+fn tunnel_rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Vec<String> {
     if tunnels.is_empty() {
         return match (view.names, view.rows) {
             ([], Rows::Tunnels) => Vec::new(),
@@ -263,7 +263,7 @@ fn rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Ve
         Rows::Users => user_row(report, tunnel, view),
     };
     let rows: Vec<_> = tunnels.iter().map(row).collect();
-    lines(&columns, &rows, view.size.width)
+    table_lines(&columns, &rows, view.size.width)
 }
 
 /// Whether one of these names is that of a tunnel that is up without rules.
@@ -304,12 +304,12 @@ fn user_row(report: &StatusReport, tunnel: &TunnelStatus, view: &View<'_>) -> Ve
 
 /// How long it is up, and what it has received and sent.
 fn figures(report: &StatusReport, tunnel: &TunnelStatus, view: &View<'_>) -> [Cell; 3] {
-    let up = span(report.now.saturating_sub(tunnel.record.since));
+    let up = duration_text(report.now.saturating_sub(tunnel.record.since));
     let traffic = traffic(tunnel, view.earlier);
     let bytes = |of: fn(&TrafficCounters) -> u64| {
         traffic
             .as_ref()
-            .map_or_else(|| "?".to_owned(), |traffic| short(of(traffic)))
+            .map_or_else(|| "?".to_owned(), |traffic| short_number(of(traffic)))
     };
     [
         up,
@@ -322,7 +322,7 @@ fn figures(report: &StatusReport, tunnel: &TunnelStatus, view: &View<'_>) -> [Ce
 /// The users that have it up; else the identity that the peer showed; else the peer's address.
 fn peer(tunnel: &TunnelStatus) -> Cell {
     let mut names = Vec::new();
-    for (view, _) in tunnel.record.views() {
+    for (view, _) in tunnel.record.opener_views() {
         let name = view
             .user
             .as_ref()
@@ -366,10 +366,10 @@ fn short_allowed(tunnel: &TunnelStatus) -> String {
 }
 
 /// The gateway's own rules, blocked pairs and name servers.
-fn others(report: &StatusReport, width: usize) -> Vec<String> {
+fn other_problems(report: &StatusReport, width: usize) -> Vec<String> {
     let mut texts = Vec::new();
     for gateway in &report.gateways {
-        let since = span(report.now.saturating_sub(gateway.since));
+        let since = duration_text(report.now.saturating_sub(gateway.since));
         texts.push(format!("gateway rules: {}, for {since}", gateway.ruleset));
     }
     texts.extend(report.blocked.iter().map(|pair| blocked(report, pair)));
@@ -385,10 +385,10 @@ fn blocked(report: &StatusReport, pair: &BlockedPair) -> String {
         true => String::new(),
         false => format!(" ({})", names.join(", ")),
     };
-    let since = span(report.now.saturating_sub(record.since));
+    let since = duration_text(report.now.saturating_sub(record.since));
     let dropped = pair.dropped.map_or_else(String::new, |counters| {
         let plural = if counters.packets == 1 { "" } else { "s" };
-        format!(", {} packet{plural} dropped", short(counters.packets))
+        format!(", {} packet{plural} dropped", short_number(counters.packets))
     });
     format!(
         "blocked unencrypted: {} <-> {}{names}, for {since}{dropped}",
@@ -407,7 +407,7 @@ fn name_servers(user: &NameUser) -> String {
     let place = match &user.by {
         NameServerMeans::File => "in resolv.conf".to_owned(),
         NameServerMeans::Unbound => "in unbound".to_owned(),
-        NameServerMeans::Link(device) => format!("in systemd-resolved for {device}"),
+        NameServerMeans::Link(interface) => format!("in systemd-resolved for {interface}"),
     };
     format!("name servers: {servers}{domains} ({}), {place}", user.user.connection)
 }

@@ -81,7 +81,7 @@ impl Screen {
     }
 
     /// Shows a text in the place of the one before it, or under it.
-    pub(super) fn show(&mut self, text: &str) -> Result<(), HookError> {
+    pub(super) fn show_text(&mut self, text: &str) -> Result<(), HookError> {
         match (self.has_escapes, std::mem::replace(&mut self.is_first, false)) {
             // Each line clears what is left of it, and the last one what is below: nothing
             // flickers.
@@ -95,7 +95,7 @@ impl Screen {
     }
 
     /// Waits so long, or until the terminal's size changes or somebody ends it.
-    pub(super) fn wait(&self, time: Duration) -> Wake {
+    pub(super) fn wait_for_key(&self, time: Duration) -> Wake {
         let Some(signals) = &self.signals else {
             std::thread::sleep(time);
             return Wake::Again;

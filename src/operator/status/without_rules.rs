@@ -6,7 +6,7 @@ use super::problem::{Problem, ProblemKind, Severity};
 use crate::hook::HookError;
 use crate::operator::fix::Fix;
 use crate::record::{FailedUp, Store};
-use crate::words::span;
+use crate::words::duration_text;
 
 /// Adds the tunnels that are up without rules, each with its reason. One that the kernel has no
 /// policy of any more is not up.
@@ -29,12 +29,12 @@ fn problem(failed: &FailedUp, now: u64) -> Problem {
     let text = format!(
         "{}: up without rules for {}: {}",
         title(&failed.tunnel),
-        span(now.saturating_sub(failed.since)),
+        duration_text(now.saturating_sub(failed.since)),
         failed.reason
     );
     let problem = Problem::new(Severity::Error, ProblemKind::NoRules, text, Fix::START);
     match failed.id() {
-        Some(id) => problem.about(id.as_str()),
+        Some(id) => problem.about_tunnel(id.as_str()),
         None => problem,
     }
 }

@@ -1,4 +1,4 @@
-//! What a plan of routes, addresses and devices depends on.
+//! The kernel queries that a plan of routes, addresses and interfaces depends on.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use crate::rtnetlink::{Link, Lookup};
 use crate::selector::Interface;
 use crate::updown_env::{Daemon, Operation, RoutedBy, Routing, Scope};
 
-/// What the kernel says about the addresses and devices of a call.
+/// The kernel's answers about the addresses and interfaces of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelAnswers {
-    /// The way to the far network as it is.
+    /// The present route to the remote network.
     pub to_peer: Option<Lookup>,
-    /// The device of that way.
+    /// The link of that route.
     pub on_link: Option<Link>,
-    /// The way to the next hop.
+    /// The route to the next hop.
     pub to_next_hop: Option<Lookup>,
-    /// The same for packets with our own address.
-    pub from_me: Option<Lookup>,
-    /// The way to the source address: local, if this machine has it.
+    /// The route to the next hop from the local IKE address.
+    pub from_local: Option<Lookup>,
+    /// The route to the source address: local, if this machine has it.
     pub source: Option<Lookup>,
-    /// The device towards the peer.
+    /// The link towards the peer.
     pub outer: Option<Link>,
-    /// The next hop of the default route, and its device.
+    /// The next hop of the default route, and its interface.
     pub gateway: Option<(IpAddr, Interface)>,
 }
 
@@ -32,11 +32,11 @@ pub struct KernelAnswers {
 pub enum KernelQuery {
     /// [`KernelAnswers::to_peer`].
     ToPeer,
-    /// [`KernelAnswers::on_link`]; the way itself is to be known before it.
+    /// [`KernelAnswers::on_link`]; asked after the route itself.
     OnLink,
     /// [`KernelAnswers::to_next_hop`].
     ToNextHop,
-    /// [`KernelAnswers::from_me`].
+    /// [`KernelAnswers::from_local`].
     FromMe,
     /// [`KernelAnswers::source`].
     Source,
@@ -46,8 +46,8 @@ pub enum KernelQuery {
     Gateway,
 }
 
-/// What [`super::net_objects`] looks at for an operation, in the order in which it can be asked
-/// for.
+/// The answers that [`super::net_objects`] needs for an operation, in an order in which they can be
+/// asked for.
 #[must_use]
 pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
     let mut needed = BTreeSet::new();
@@ -62,15 +62,15 @@ pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -
             (Scope::Host, _) => {}
             (Scope::Client, by) => {
                 needed.extend(routing.source.map(|_| KernelQuery::Source));
-                // VTIs have routes of their own at `up`; others only where the source address is
-                // told first at `up`.
+                // VTI routes are made at `up`; others only where the source address is known at
+                // `up` first.
                 let is_vti = matches!(by, RoutedBy::Vti(_));
                 if is_vti || routing.source.is_some() && is_routed_before_up(daemon) {
                     needed.extend(route_queries(routing));
                 }
             }
         },
-        // Nothing that the kernel says matters to a device, nor to what goes.
+        // Making an interface, and removing objects, needs no answer of the kernel.
         Operation::Prepare
         | Operation::Unroute
         | Operation::Down
@@ -91,7 +91,7 @@ fn route_queries(routing: &Routing) -> Vec<KernelQuery> {
         RoutedBy::Vti(_) => &[KernelQuery::Gateway],
         RoutedBy::XfrmInterface { bypass: None, .. } | RoutedBy::Klips(_) => &[],
     };
-    // The kernel knows no way to an address that says nothing of its link.
+    // The kernel cannot look up a link-local address without its link.
     let is_askable = |query: &KernelQuery| match query {
         KernelQuery::ToNextHop | KernelQuery::FromMe => !has_link_local_hop(routing),
         KernelQuery::ToPeer | KernelQuery::OnLink | KernelQuery::Source | KernelQuery::Outer | KernelQuery::Gateway => {

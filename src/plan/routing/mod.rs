@@ -1,9 +1,9 @@
-//! Which routes, addresses and devices a tunnel needs: what libreswan's `_updown.xfrm` puts in for
-//! the same call, less what that gets wrong.
+//! The routes, addresses and interfaces that a tunnel needs: what libreswan's `_updown.xfrm`
+//! installs for the same call, without its errors.
 //!
-//! What is installed belongs to a far network and not to a connection: Pluto routes a network once
-//! for all the connections that lead to it, and the connection that it names when the last of them
-//! goes need not be the one that it named when the first came.
+//! The objects belong to a remote network and not to a connection: Pluto routes a network once for
+//! all connections that lead to it, and at `unroute` it may name another of these connections than
+//! at `route`.
 
 mod kernel_query;
 mod route_planner;
@@ -27,13 +27,13 @@ use crate::updown_env::{
 pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
 use route_planner::RoutePlanner;
 
-/// To which far network, and by which device if by one of the tunnels' own, something is installed.
+/// The key of a routing record: the remote network, and the interface if the tunnel has its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RoutingKey {
-    /// The far network.
+    /// The remote network.
     #[serde(rename = "peer_client")]
     pub remote_client: Network,
-    /// The XFRM interface or VTI device.
+    /// The XFRM or VTI interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "device")]
     pub interface: Option<Interface>,
@@ -49,7 +49,8 @@ impl RoutingKey {
                 RoutedBy::XfrmInterface { interface, bypass: _ } | RoutedBy::Vti(VtiSettings { interface, .. }) => {
                     Some(interface.clone())
                 }
-                // KLIPS' device is the same for all, and FreeS/WAN may be restarted with another.
+                // KLIPS has one interface for all tunnels, and FreeS/WAN may be restarted with
+                // another one.
                 RoutedBy::Policy | RoutedBy::Klips(_) => None,
             },
         }
@@ -92,13 +93,13 @@ pub fn object_key(object: &NetObject) -> String {
     text.replace('/', "-")
 }
 
-/// The slot of an address, whatever device it is on.
+/// The slot of an address, whatever interface it is on.
 #[must_use]
 pub fn address_key(address: IpAddr) -> String {
     format!("address-{address}")
 }
 
-/// The slot of a tunnel device of ours.
+/// The slot of a tunnel interface that this program makes.
 #[must_use]
 pub fn interface_key(interface: &Interface) -> String {
     format!("vti-{interface}")
@@ -109,26 +110,26 @@ pub fn interface_key(interface: &Interface) -> String {
 pub struct RouteOptions {
     /// Whether a tunnel that needs no route gets one all the same.
     pub always: AlwaysRoute,
-    /// Further words for the route which what the daemon says goes before (`--iproute`).
+    /// Further words for the route; the daemon's override them (`--iproute`).
     pub before: RouteArguments,
-    /// Further words for the route which go before what the daemon says (`IPROUTEARGS`).
+    /// Further words for the route, which override the daemon's (`IPROUTEARGS`).
     pub after: RouteArguments,
 }
 
 /// What is installed already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordedRoutes {
-    /// For the same far network.
+    /// The objects of the same remote network.
     pub own: Vec<NetObject>,
-    /// The source address of this call, where we have added it for others, behind the device of
-    /// ours that it is on.
+    /// The source address of this call, if this program has added it for other remote networks,
+    /// after the interface that it is on, if this program made that.
     pub source: Vec<NetObject>,
     /// The connection for which the routes were made, where that is known.
     pub connection: Option<ConnectionName>,
 }
 
-/// Everything that is to be installed for a far network after an operation, in the order in which
-/// it is put in.
+/// Everything that is to be installed for a remote network after an operation, in the order of
+/// installation.
 #[must_use]
 pub fn net_objects(
     daemon: Daemon,
@@ -136,17 +137,17 @@ pub fn net_objects(
     operation: Operation,
     options: &RouteOptions,
     answers: &KernelAnswers,
-    standing: &RecordedRoutes,
+    recorded: &RecordedRoutes,
 ) -> Vec<NetObject> {
-    let wish = RoutePlanner {
+    let planner = RoutePlanner {
         daemon,
         routing,
         options,
         answers,
-        recorded: standing,
+        recorded,
     };
     let keep = |kept: fn(&NetObject) -> bool| {
-        standing
+        recorded
             .own
             .iter()
             .filter(|object| kept(object))
@@ -154,29 +155,29 @@ pub fn net_objects(
             .collect::<Vec<_>>()
     };
     let mut objects = match operation {
-        Operation::Prepare => [keep(|_| true), wish.vti_device()].concat(),
+        Operation::Prepare => [keep(|_| true), planner.vti_device()].concat(),
         Operation::Up => match routing.scope {
             Scope::Host => keep(|_| true),
             Scope::Client => {
-                let renewed = wish.routes_with_new_source();
+                let renewed = planner.routes_with_new_source();
                 let mut kept = keep(|_| true);
                 if renewed.is_some() {
-                    // With its routes the old source address goes.
-                    kept.retain(|item| !is_source(item, &standing.own));
+                    // The old source address is removed with its routes.
+                    kept.retain(|item| !is_source(item, &recorded.own));
                 }
                 [
                     kept,
-                    wish.vti_device(),
-                    wish.source_address(),
-                    wish.vti_routes(),
+                    planner.vti_device(),
+                    planner.source_address(),
+                    planner.vti_routes(),
                     renewed.unwrap_or_default(),
                 ]
                 .concat()
             }
         },
-        // The device too: whoever routes into one that another connection has made needs it as long
-        // as that one.
-        Operation::Route => [keep(outlives_route), wish.vti_device(), wish.objects()].concat(),
+        // The interface too: a connection that routes into an interface that another connection
+        // made needs it as long as that one does.
+        Operation::Route => [keep(outlives_route), planner.vti_device(), planner.objects()].concat(),
         Operation::Unroute => match routing.unroute_reason {
             UnrouteReason::ForGood => Vec::new(),
             UnrouteReason::Moving => keep(outlives_route),
@@ -204,8 +205,8 @@ fn in_order(objects: &mut Vec<NetObject>) {
     objects.sort_by_key(install_order);
 }
 
-/// The place in the order of putting in: a device before what stands on it, an address before the
-/// routes that have it for their source, a rule after the table that it leads to.
+/// The position in the order of installation: an interface before its addresses and routes, an
+/// address before the routes that have it as their source, a rule after the table that it looks up.
 #[must_use]
 pub fn install_order(object: &NetObject) -> u8 {
     match object {
@@ -217,7 +218,7 @@ pub fn install_order(object: &NetObject) -> u8 {
     }
 }
 
-/// Whether it stays while a tunnel is routed anew, or moves.
+/// Whether it stays while a tunnel is routed again, or moved.
 fn outlives_route(object: &NetObject) -> bool {
     match object {
         NetObject::VtiInterface(_) | NetObject::Address(_) => true,

@@ -23,8 +23,7 @@ const BYPASS_PRIORITY: u32 = 100;
 /// The scope of a source address in IPv4: by it the stock script knows its own again.
 const SOURCE_SCOPE: rtnetlink::AddressScope = rtnetlink::AddressScope(50);
 
-/// The addresses of IPv6 that are given out for the world (RFC 4291, section 2.4), the second half
-/// of what 0.0.0.0/1 and 128.0.0.0/1 are to IPv4.
+/// 2000::/3, the global unicast addresses of IPv6 that are assigned (RFC 4291, section 2.4).
 fn global_unicast() -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3))
 }
@@ -40,7 +39,7 @@ pub(super) struct RoutePlanner<'a> {
 }
 
 impl RoutePlanner<'_> {
-    /// What `route` asks for.
+    /// The objects for `route`.
     pub(super) fn objects(self) -> Vec<NetObject> {
         let proxy = self.proxy_neighbour();
         let routes = if self.needs_route(!proxy.is_empty()) {
@@ -82,7 +81,7 @@ impl RoutePlanner<'_> {
         by_way || source.is_some() || mtu.is_some() || proxy
     }
 
-    /// Whether there is no way to the far network, or none but the one that we have made.
+    /// Whether there is no route to the remote network, or only the one that this program has made.
     fn is_unreachable(self) -> bool {
         let no_route = match &self.answers.to_peer {
             Some(Lookup::Unreachable(NoRoute::Network | NoRoute::Host)) => true,
@@ -130,11 +129,11 @@ impl RoutePlanner<'_> {
             .route(destination)
     }
 
-    /// The far network, as routes can say it. A default route stays what it is: two halves go
-    /// before it.
+    /// The remote network as destinations of routes. The default route is not replaced: two more
+    /// specific routes override it.
     fn destinations(self) -> Vec<IpNet> {
         match self.routing.remote_client {
-            Network::Prefix(prefix) if prefix.prefix_len() == 0 => self.halves(prefix),
+            Network::Prefix(prefix) if prefix.prefix_len() == 0 => self.split_default_route(prefix),
             Network::Prefix(prefix) => vec![prefix],
             Network::Range(IpAddr::V4(first), IpAddr::V4(last)) => {
                 IpSubnets::V4(ipnet::Ipv4Subnets::new(first, last, 0)).collect()
@@ -147,8 +146,8 @@ impl RoutePlanner<'_> {
     }
 
     /// libreswan up to 5.1 takes the global unicast addresses (RFC 4291) for all of IPv6; 5.0 and
-    /// 5.1 cannot be told from 5.2.
-    fn halves(self, everything: IpNet) -> Vec<IpNet> {
+    /// 5.1 cannot be distinguished from 5.2.
+    fn split_default_route(self, everything: IpNet) -> Vec<IpNet> {
         let global_only = match self.daemon {
             Daemon::Libreswan(Libreswan::V4) => true,
             Daemon::Libreswan(Libreswan::V5 | Libreswan::V54)
@@ -166,8 +165,8 @@ impl RoutePlanner<'_> {
         self.routing.remote_client.family()
     }
 
-    /// The next hop of a route: not where the peer is on the link, and none over a device with one
-    /// end only or one of the tunnels' own.
+    /// The next hop of a route: none where the peer is on the link, nor over a point-to-point link
+    /// or a tunnel's own interface.
     fn next_hop(self) -> Option<IpAddr> {
         let hop = self
             .routing
@@ -193,7 +192,7 @@ impl RoutePlanner<'_> {
             .is_some_and(|link| link.ends == Ends::PointToPoint)
     }
 
-    /// The device of a route.
+    /// The interface of a route.
     fn route_interface(self) -> Option<Interface> {
         let outer = || self.routing.interface.clone();
         match (&self.routing.by, self.daemon) {
@@ -215,7 +214,7 @@ impl RoutePlanner<'_> {
         let RoutedBy::XfrmInterface { bypass: Some(mark), .. } = &self.routing.by else {
             return Vec::new();
         };
-        // Only then can the far network hold the peer.
+        // Only then can the remote network contain the peer.
         let Some(peer) = self
             .routing
             .remote_host
@@ -240,7 +239,7 @@ impl RoutePlanner<'_> {
         let route = RouteArguments {
             via: hop,
             interface: self.interface_to_peer(),
-            options: onlink(hop, self.answers.from_me.as_ref()),
+            options: onlink(hop, self.answers.from_local.as_ref()),
             metric,
             table: Some(BYPASS_TABLE),
             ..RouteArguments::default()
@@ -256,19 +255,19 @@ impl RoutePlanner<'_> {
 
     /// The interface by which encrypted packets leave.
     fn interface_to_peer(self) -> Option<Interface> {
-        let way = self
+        let lookup = self
             .answers
-            .from_me
+            .from_local
             .as_ref()
             .filter(|_| !has_link_local_hop(self.routing));
-        lookup_interface(way).or_else(|| self.routing.interface.clone())
+        lookup_interface(lookup).or_else(|| self.routing.interface.clone())
     }
 
     /// The routes with the source address of this `up`, where they were made with another one or
-    /// with none: a client of config mode can get a new address when it connects again, and
-    /// libreswan 5.0 and 5.1 tell the address only after `route`. With the old one packets match no
-    /// policy and leave unencrypted. Nothing where the routes are right, or were made for another
-    /// connection.
+    /// with none: a client of config mode may get a new address when it connects again, and
+    /// libreswan 5.0 and 5.1 pass the address only after `route`. With the old address packets
+    /// match no policy and leave unencrypted. `None` where the routes are right, or were made for
+    /// another connection.
     pub(super) fn routes_with_new_source(self) -> Option<Vec<NetObject>> {
         let source = self
             .routing
@@ -296,7 +295,7 @@ impl RoutePlanner<'_> {
         })
     }
 
-    /// The source address, where this machine does not have it or has it from us.
+    /// The source address, where this machine does not have it, or this program has added it.
     pub(super) fn source_address(self) -> Vec<NetObject> {
         let Some(source) = self.routing.source else {
             return Vec::new();
@@ -329,7 +328,7 @@ impl RoutePlanner<'_> {
         interface.map(object).into_iter().collect()
     }
 
-    /// The device of the source address; none where Pluto looks after it itself.
+    /// The interface of the source address; `None` where Pluto adds the address itself.
     fn source_interface(self) -> Option<Interface> {
         let loopback = "lo".parse().ok();
         match (&self.routing.by, self.daemon) {
@@ -342,9 +341,9 @@ impl RoutePlanner<'_> {
         }
     }
 
-    /// A far host with an address of our own network: we answer for it there.
+    /// Proxy neighbour entries, for a remote host with an address of the local network.
     fn proxy_neighbour(self) -> Vec<NetObject> {
-        // The way to it is ours by now, and says no more on whose link it is.
+        // The route to it is this program's by now, and no longer shows its link.
         let mut own = self.recorded.own.iter();
         if let Some(object) = own.find(|object| matches!(object, NetObject::ProxyNeighbour(_))) {
             return vec![object.clone()];
@@ -385,7 +384,7 @@ pub(super) fn has_link_local_hop(routing: &Routing) -> bool {
     matches!(routing.next_hop, Some(IpAddr::V6(hop)) if hop.is_unicast_link_local())
 }
 
-/// Whether the daemon calls `route` before the first `up`, so that `up` makes up for what `route`
+/// Whether the daemon calls `route` before the first `up`, so that `up` completes what `route`
 /// could not know.
 pub(super) fn is_routed_before_up(daemon: Daemon) -> bool {
     match daemon {
@@ -394,12 +393,12 @@ pub(super) fn is_routed_before_up(daemon: Daemon) -> bool {
     }
 }
 
-/// `onlink`, where the next hop is on the link by no address of ours, as usual with addresses of
-/// /32 in clouds: the way to it leads by itself. Without that word the kernel refuses the route
-/// ("Nexthop has invalid gateway").
-fn onlink(hop: Option<IpAddr>, way: Option<&Lookup>) -> Vec<RouteOption> {
-    match way {
-        Some(Lookup::Found(way)) if hop.is_some() && way.via == hop => vec![RouteOption::Onlink],
+/// `onlink`, where the next hop is in no connected network, as usual with /32 addresses in clouds:
+/// the route to it has itself as next hop. Without that word the kernel refuses the route ("Nexthop
+/// has invalid gateway").
+fn onlink(hop: Option<IpAddr>, lookup: Option<&Lookup>) -> Vec<RouteOption> {
+    match lookup {
+        Some(Lookup::Found(lookup)) if hop.is_some() && lookup.via == hop => vec![RouteOption::Onlink],
         Some(Lookup::Found(_) | Lookup::Unreachable(_)) | None => Vec::new(),
     }
 }
@@ -413,7 +412,7 @@ fn as_route(item: &NetObject) -> Option<&Route> {
 
 fn lookup_interface(lookup: Option<&Lookup>) -> Option<Interface> {
     match lookup {
-        Some(Lookup::Found(way)) => way.interface.clone(),
+        Some(Lookup::Found(lookup)) => lookup.interface.clone(),
         Some(Lookup::Unreachable(_)) | None => None,
     }
 }

@@ -1,4 +1,4 @@
-//! What VTI devices need besides.
+//! The objects that VTI interfaces need.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,8 @@ use crate::settings::RouteArguments;
 use crate::updown_env::{RoutedBy, VtiRouting, VtiSettings};
 
 impl RoutePlanner<'_> {
-    /// The VTI device, where the connection has the marks that it needs. It is one of IPv4 outside,
-    /// whatever goes through it.
+    /// The VTI interface, if the connection has the marks that it needs. Its outer family is IPv4,
+    /// whatever its inner packets are.
     pub(super) fn vti_device(self) -> Vec<NetObject> {
         match (&self.routing.by, self.routing.local_host) {
             (
@@ -38,7 +38,7 @@ impl RoutePlanner<'_> {
         }
     }
 
-    /// The routes into the VTI device, where they are wanted.
+    /// The routes into the VTI interface, if the connection has `vti-routing=yes` and marks.
     pub(super) fn vti_routes(self) -> Vec<NetObject> {
         match &self.routing.by {
             RoutedBy::Vti(VtiSettings {
@@ -50,8 +50,8 @@ impl RoutePlanner<'_> {
         }
     }
 
-    /// A route to the default gateway where that lies in the far network: it would be sought behind
-    /// the VTI device.
+    /// A route to the default gateway, if that is in the remote network: otherwise the VTI
+    /// interface's route would cover it.
     pub(super) fn pinned_gateway(self) -> Option<NetObject> {
         let RoutedBy::Vti(_) = self.routing.by else { return None };
         let Network::Prefix(remote) = self.routing.remote_client else {

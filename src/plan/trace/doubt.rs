@@ -6,18 +6,18 @@ use super::packet::MatchAnswer;
 use crate::netfilter::Direction;
 use crate::selector::{Family, InterfacePattern, Traffic};
 
-/// Something about a packet that a rule asks for and that is not known.
+/// A property of a packet that a rule matches and that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
     /// Whether it is of this kind, seen from its destination.
     Kind(Traffic),
-    /// Whether it came in, or leaves, by such a device.
+    /// Whether it came in, or leaves, by such an interface.
     Interface(Direction, InterfacePattern),
-    /// Whether it answers a machine that is hidden behind this address.
+    /// Whether it is a reply to a host that is source-NATed to this address.
     CtReplDst(IpAddr),
 }
 
-/// What was taken for granted about a packet, to follow one of its ways.
+/// An assumption about a packet, to follow one of its paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assumption {
     /// It has all of this.
@@ -26,7 +26,7 @@ pub enum Assumption {
     Fails(Vec<Doubt>),
 }
 
-/// All that was taken for granted so far.
+/// All assumptions so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Doubts(pub(super) Vec<Assumption>);
 
@@ -34,20 +34,20 @@ impl Doubts {
     fn decided(&self, holds: bool) -> impl Iterator<Item = &Doubt> {
         self.0.iter().flat_map(move |assumption| match (assumption, holds) {
             (Assumption::Holds(doubts), true) => &doubts[..],
-            // That not all of several things hold does not say which.
+            // If not all of several doubts hold, it is unknown which one fails.
             (Assumption::Fails(doubts), false) if doubts.len() == 1 => &doubts[..],
             (Assumption::Holds(_) | Assumption::Fails(_), _) => &[],
         })
     }
 
-    /// Whether the same was taken for granted, in whatever order.
-    pub(super) fn equals(&self, other: &Self) -> bool {
+    /// Whether both have the same assumptions, in whatever order.
+    pub(super) fn is_same_set(&self, other: &Self) -> bool {
         let has = |all: &Self, one: &Assumption| all.0.contains(one);
         self.0.len() == other.0.len() && self.0.iter().all(|assumption| has(other, assumption))
     }
 
-    /// The answer that was given to this before, if one was.
-    pub(super) fn about(&self, doubt: Doubt) -> MatchAnswer {
+    /// The answer to a doubt, as far as it follows from the assumptions.
+    pub(super) fn answer_for(&self, doubt: Doubt) -> MatchAnswer {
         let known = self.decided(true).find_map(|known| known.is_answered_by(&doubt));
         let denied = || {
             self.decided(false)
@@ -68,19 +68,21 @@ impl Doubts {
         })
     }
 
-    /// Whether it has been found that not all of this holds.
-    pub(super) fn deny(&self, doubts: &[Doubt]) -> bool {
+    /// Whether it was assumed that not all of these doubts hold.
+    pub(super) fn rule_out_all(&self, doubts: &[Doubt]) -> bool {
         let same = |assumption: &Assumption| *assumption == Assumption::Fails(doubts.to_vec());
         self.0.iter().any(same)
     }
 }
 
 impl Doubt {
-    /// Whether another thing holds if this does; nothing, if that does not follow.
+    /// Whether another doubt holds if this one does; `None` if that does not follow.
     fn is_answered_by(&self, other: &Self) -> Option<bool> {
         match (self, other) {
-            (Self::Interface(way, known), Self::Interface(asked_way, asked)) if way == asked_way => {
-                known.answers(asked)
+            (Self::Interface(direction, known), Self::Interface(asked_direction, asked))
+                if direction == asked_direction =>
+            {
+                known.decides(asked)
             }
             (Self::CtReplDst(known), Self::CtReplDst(asked)) => Some(known == asked),
             (Self::Kind(_) | Self::Interface(..) | Self::CtReplDst(_), _) => None,

@@ -1,9 +1,8 @@
-//! What our rules do to a packet, as far as they are known: from the record, not from the kernel.
+//! Traces a packet through this program's rules: those of the record, not of the kernel.
 //!
-//! Not everything about a packet need be known. Where a rule asks for what is not, both answers are
-//! followed, and every way that comes of it says which answers it took for granted. Nor is it known
-//! in which order tunnels came up; where that decides, what it comes to in another order is told,
-//! too.
+//! Not everything about a packet need be known. Where a rule matches an unknown property, both
+//! answers are followed, and each resulting trace lists its assumptions. Nor is the order known in
+//! which some rules were installed; where that decides, the outcome in another order is traced too.
 
 mod doubt;
 mod order;

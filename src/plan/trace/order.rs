@@ -1,4 +1,4 @@
-//! In which order the rules of a chain may stand.
+//! The possible orders of a chain's rules.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::plan::desired_state::{ChainRegion, DesiredChain};
 #[derive(Debug)]
 pub(super) struct OrderedRules<'a> {
     pub(super) rules: Vec<&'a Rule>,
-    /// Where each stands to the chain's own rules, and which part it belongs to.
+    /// The region and the part of each rule.
     places: Vec<(ChainRegion, usize)>,
 }
 
@@ -24,9 +24,9 @@ impl<'a> OrderedRules<'a> {
 
     /// The orders that make a difference to a packet, given which rules are for it.
     ///
-    /// The record does not say in which order parts were put in. Where several of them are for the
-    /// packet, the first that decides is as good as all before it were not there: it is enough that
-    /// each is the first once.
+    /// The record does not contain the order in which parts were installed. Where several parts
+    /// match the packet, only the first that decides matters. So it is enough that each is the
+    /// first once.
     pub(super) fn orders(&self, is_asked: impl Fn(&Rule) -> bool) -> Vec<Rc<[usize]>> {
         let asked: BTreeSet<_> = (self.places.iter().zip(&self.rules))
             .filter(|(_, rule)| is_asked(rule))

@@ -1,4 +1,4 @@
-//! A packet, and what a match makes of it.
+//! A packet, and whether a match applies to it.
 
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -12,12 +12,12 @@ use crate::selector::{Family, Interface, PortProtocol, Protocol, SaProtocol, Tra
 /// A packet at the moment at which the tables see it: decapsulated, not yet encapsulated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// Where it comes from.
+    /// Its source address.
     pub source: IpAddr,
-    /// Where it goes; of the same family.
+    /// Its destination address, of the same family.
     pub destination: IpAddr,
-    /// Of what kind it is, seen from its destination: `my` are the ports that it goes to. As narrow
-    /// as is known.
+    /// Its protocol and ports, seen from its destination: `local` are the destination ports. As
+    /// narrow as is known.
     pub kind: Traffic,
     /// How it came to the tables.
     pub from: Endpoint,
@@ -25,32 +25,31 @@ pub struct Packet {
     pub to: Endpoint,
     /// Its place in its connection. In a TCP connection it is the first one of its direction.
     pub connection: PacketCtState,
-    /// Whether it has the bit by which a first tunnel consents, the only one that our rules ask
-    /// for.
+    /// Whether its mark has the bit by which the inbound tunnel consents, the only one that the
+    /// rules match.
     pub consented: bool,
     /// Where its connection's first packet went before its destination was translated; none if it
     /// was not.
     pub requested: Option<IpAddr>,
-    /// Where the answers of its connection go, which tells whether its source was translated; none
-    /// if that is not known.
+    /// The destination of its connection's replies, which shows whether its source was translated;
+    /// `None` if unknown.
     pub answered_at: Option<IpAddr>,
 }
 
-/// One side of a packet's way.
+/// One side of a packet's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// The gateway itself made it, or gets it.
     Gateway,
-    /// By a device, in clear to the tables' eyes; none for one that is no tunnel's, and not known.
+    /// Unencrypted, by this interface; `None` for an unknown one that is no tunnel's.
     Unencrypted(Option<Interface>),
     /// By IPsec.
     Ipsec {
-        /// The tunnel's own device, or that to the peer if it is known.
+        /// The tunnel's own interface, or the one towards the peer if it is known.
         interface: Option<Interface>,
-        /// The number of its policies; none if it is not known, and then it is no number that a
-        /// rule asks for.
+        /// The reqid of its policies; `None` if unknown, and then no rule's reqid matches.
         reqid: Option<u32>,
-        /// ESP, AH or IPComp; none if it is not known, and then it is what a rule asks for.
+        /// ESP, AH or IPComp; `None` if unknown, and then every rule's protocol matches.
         protocol: Option<SaProtocol>,
     },
 }
@@ -62,12 +61,12 @@ pub enum PacketCtState {
     New,
     /// It belongs to one that both ends have sent on.
     Established(ConnectionDirection),
-    /// It is an ICMP error about a packet of such a one: about what its first sender sent, if it
-    /// goes in the direction of replies.
+    /// It is an ICMP error about a packet of such a connection. If it has reply direction, that
+    /// packet had original direction.
     Related(ConnectionDirection),
 }
 
-/// Which way a packet goes in its connection: `--ctdir`.
+/// The direction of a packet in its connection: `--ctdir`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionDirection {
     /// As the first packet.
@@ -105,7 +104,7 @@ impl Packet {
         }
     }
 
-    /// Whether it has what a rule asks for, given what was taken for granted before.
+    /// Whether a match applies to the packet, given the assumptions so far.
     pub(super) fn match_answer(&self, matched: &Match, doubts: &Doubts) -> MatchAnswer {
         match matched {
             Match::Source(network) => network.contains(self.source).into(),
@@ -126,13 +125,13 @@ impl Packet {
             Match::Mark(_) => self.consented.into(),
             Match::NotMark(_) => (!self.consented).into(),
             Match::Syn => any_tcp().map_or(MatchAnswer::No, |tcp| self.is_traffic(&tcp, doubts)),
-            // One packet never comes too often.
+            // A single packet never exceeds a rate limit.
             Match::Limit | Match::Comment(_) => MatchAnswer::Yes,
         }
     }
 
-    /// Whether its connection was begun in its direction, for this. Nothing is known of
-    /// translations by rules that are not ours.
+    /// Whether its connection's original tuple has this traffic and network. Translations by other
+    /// rules are unknown.
     fn asked_for(&self, traffic: &Traffic, network: Option<IpNet>, doubts: &Doubts) -> MatchAnswer {
         let requested = self.requested.unwrap_or(self.destination);
         match network.is_none_or(|network| network.contains(&requested)) && !self.connection.is_reply() {
@@ -154,7 +153,7 @@ impl Packet {
         match self.answered_at {
             _ if !self.connection.is_reply() => MatchAnswer::No,
             Some(known) => (known == address).into(),
-            None => doubts.about(Doubt::CtReplDst(address)),
+            None => doubts.answer_for(Doubt::CtReplDst(address)),
         }
     }
 
@@ -171,14 +170,14 @@ impl Packet {
             (InterfaceMatch::Pattern(pattern), None) => match self.endpoint(direction) {
                 Endpoint::Gateway => MatchAnswer::No,
                 Endpoint::Unencrypted(_) | Endpoint::Ipsec { .. } => {
-                    doubts.about(Doubt::Interface(direction, pattern.clone()))
+                    doubts.answer_for(Doubt::Interface(direction, pattern.clone()))
                 }
             },
         }
     }
 
     /// Takes for granted that it has this.
-    pub(super) fn assume(&mut self, doubt: &Doubt) {
+    pub(super) fn assume_doubt(&mut self, doubt: &Doubt) {
         match doubt {
             Doubt::Kind(kind) => {
                 if let Some(common) = self.kind.intersect(kind, self.family()) {
@@ -186,14 +185,14 @@ impl Packet {
                 }
             }
             Doubt::CtReplDst(address) => self.answered_at = Some(*address),
-            // What is known of its device is what was assumed.
+            // The assumption itself is all that is known of its interface.
             Doubt::Interface(..) => {}
         }
     }
 }
 
 impl Endpoint {
-    /// The device, where it is known.
+    /// The interface, if it is known.
     #[must_use]
     pub fn interface(&self) -> Option<&Interface> {
         match self {
@@ -254,13 +253,13 @@ pub fn seen_from_destination(direction: Direction, traffic: &Traffic) -> Traffic
             Direction::Out,
             Traffic::Ports {
                 protocol,
-                local: my,
-                remote: peer,
+                local: local_ports,
+                remote: remote_ports,
             },
         ) => Traffic::Ports {
             protocol: *protocol,
-            local: peer.clone(),
-            remote: my.clone(),
+            local: remote_ports.clone(),
+            remote: local_ports.clone(),
         },
         (Direction::In, Traffic::Ports { .. }) | (_, Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_)) => {
             traffic.clone()

@@ -1,4 +1,4 @@
-//! The way of a packet through all tables, in the kernel's order.
+//! Traces a packet through all tables, in the kernel's order.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use crate::netfilter::{BuiltIn, Table};
 use crate::plan::base_chains::base_chain;
 use crate::plan::desired_state::DesiredState;
 
-/// Our rules, ready to be asked.
+/// The rules of a ruleset, prepared for tracing.
 #[derive(Debug)]
 pub struct RulesetModel<'a> {
     tables: BTreeMap<Table, ChainMap<'a>>,
 }
 
-/// One of the ways that a packet can take.
+/// One of the possible traces of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
     /// What was taken for granted.
     pub assumed: Vec<Assumption>,
-    /// In which order the rules of unlike tunnels stood.
+    /// The order of those rules whose order is not recorded.
     pub order: RuleOrder,
-    /// The tables on its way that have chains of ours, and the filter table in any case.
+    /// The tables on its path that have chains of this program, and the filter table in any case.
     pub hooks: Vec<HookTrace>,
     /// The packet as it is at the end.
     pub packet: Packet,
@@ -36,7 +36,7 @@ pub struct HookTrace {
     pub table: Table,
     /// The built-in chain.
     pub built_in: BuiltIn,
-    /// Our chains there; nothing, if we have none.
+    /// The walk through this program's chains there; `None` if there are none.
     pub walk: Option<Walk>,
 }
 
@@ -47,15 +47,15 @@ impl Trace {
         self.hooks.iter().find(|station| station.table == Table::Filter)
     }
 
-    /// Whether it passes, is gone, or is left to other rules.
+    /// How the trace ended: accepted, dropped, or left to other rules.
     #[must_use]
-    pub fn end(&self) -> WalkEnd {
+    pub fn walk_end(&self) -> WalkEnd {
         let walk = self.hook().and_then(|station| station.walk.as_ref());
         walk.map_or(WalkEnd::Left, |walk| walk.end)
     }
 }
 
-/// The tables and built-in chains on the way of a packet in which we may have something.
+/// The tables and built-in chains on a packet's path in which this program may have rules.
 fn stations(packet: &Packet) -> &'static [(Table, BuiltIn)] {
     use BuiltIn::{Forward, Input, Output, PostRouting, PreRouting};
     use Table::{Filter, Mangle, Nat};
@@ -89,13 +89,13 @@ impl<'a> RulesetModel<'a> {
         }
     }
 
-    /// Every way that a packet can take, in the order of the rules: behind each that asks for
-    /// something come those where that is not so.
+    /// Every possible trace of a packet, in the order of the rules: a trace that assumes a match
+    /// comes before those that assume it fails.
     ///
     /// What the nat table would do to the first packet of a connection is done to the others too.
     ///
-    /// A table without chains of ours leaves it alone, and so do other people's rules: it is traced
-    /// as if they let it pass.
+    /// Tables without chains of this program are skipped. Other rules are ignored, as if they let
+    /// the packet pass.
     #[must_use]
     pub fn traces(&self, packet: Packet) -> Vec<Trace> {
         let stations = stations(&packet);
@@ -109,8 +109,8 @@ impl<'a> RulesetModel<'a> {
             Vec::new(),
         )];
         for (table, built_in) in stations {
-            let ways = open.into_iter();
-            open = ways
+            let states = open.into_iter();
+            open = states
                 .flat_map(|(traveller, before)| self.pass(*table, *built_in, traveller, &before))
                 .collect();
         }

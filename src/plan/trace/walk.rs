@@ -1,4 +1,4 @@
-//! The way of a packet through the chains of one table.
+//! Walks a packet through the chains of one table.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,12 +12,12 @@ use crate::netfilter::{ChainName, Rule, Target};
 /// The chains of a table.
 pub(super) type ChainMap<'a> = BTreeMap<&'a ChainName, OrderedRules<'a>>;
 
-/// How a packet's way through our chains ended.
+/// How a packet's walk through this program's chains ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalkEnd {
     /// It passes; in the nat table: its addresses stay as they are.
     Accepted,
-    /// It is gone.
+    /// The packet was dropped.
     Dropped,
     /// It came back to the built-in chain: other rules decide.
     Left,
@@ -27,7 +27,7 @@ pub enum WalkEnd {
     Destination(IpAddr),
 }
 
-/// A rule, and the chain that holds it.
+/// A rule, and the chain that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecidingRule {
     /// The chain.
@@ -36,7 +36,7 @@ pub struct DecidingRule {
     pub rule: Rule,
 }
 
-/// A packet's way through our chains.
+/// A packet's walk through this program's chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walk {
     /// How it ended.
@@ -47,12 +47,12 @@ pub struct Walk {
     pub path: Vec<ChainName>,
     /// The rules that led from each chain of the path to the next; none, where it came back.
     pub jumps: Vec<DecidingRule>,
-    /// The rules that it matched and that let it go on: what is logged, what is clamped, what
-    /// another chain is asked.
+    /// The rules that it matched without being decided: logging, MSS clamping, jumps to the
+    /// administrator's chain.
     pub met: Vec<DecidingRule>,
 }
 
-/// A packet on its way, and what was taken for granted about it.
+/// A packet, and the assumptions about it.
 #[derive(Debug, Clone)]
 pub(super) struct TraceState {
     pub(super) packet: Packet,
@@ -60,13 +60,12 @@ pub(super) struct TraceState {
     pub(super) order: RuleOrder,
 }
 
-/// In which order the rules of unlike tunnels stood on a way.
+/// The order of those rules whose order is not recorded, on one walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleOrder {
-    /// In one that is as good as any. These ways alone tell everything, if the order does not
-    /// matter.
+    /// An arbitrary order. If the order does not matter, these walks are all.
     First,
-    /// In another, which tells something else.
+    /// Another order, with another outcome.
     Other,
 }
 
@@ -75,7 +74,7 @@ pub enum RuleOrder {
 struct Walker {
     state: TraceState,
     here: WalkPosition,
-    /// Where it goes back to.
+    /// The positions to return to.
     callers: Vec<WalkPosition>,
     trail: Vec<ChainName>,
     /// The rules that led from one chain of the trail to the next.
@@ -87,11 +86,10 @@ struct Walker {
 #[derive(Debug, Clone)]
 struct WalkPosition {
     chain: ChainName,
-    /// In which order its rules stand.
+    /// The order of its rules.
     order: Rc<[usize]>,
     next: usize,
-    /// How long the trail is as far as this chain: what was entered from it is left when the packet
-    /// comes back.
+    /// The length of the trail up to this chain: the packet's return truncates the trail to it.
     trail: usize,
 }
 
@@ -102,15 +100,15 @@ enum WalkStep {
     Ended(Walk),
 }
 
-/// How many ways are followed at a time, so that nobody's settings take the rest of the day. They
-/// come from the settings, a few for each device or kind of traffic that is named there.
+/// The maximum number of walks, which bounds the time for any settings. Walks fork at the
+/// interfaces and traffic that the settings name.
 const MAX_WALKS: usize = 1000;
 
-/// Every way that a packet can take from a chain on. What comes to the same in another order of the
-/// rules is told once.
+/// Every possible walk of a packet from a chain. Walks with the same outcome in another order of
+/// rules are returned once.
 pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: TraceState) -> Vec<(TraceState, Walk)> {
     let mut open = Vec::new();
-    Walker::before(first, traveller).enter(first, chains, &mut open);
+    Walker::at_chain_start(first, traveller).enter_chain(first, chains, &mut open);
     let mut done: Vec<(TraceState, Walk)> = Vec::new();
     while let Some(state) = open.pop() {
         let Some((traveller, walk)) = state.run(chains, &mut open) else {
@@ -128,12 +126,12 @@ pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: T
 
 fn is_same((traveller, walk): &(TraceState, Walk), other: &TraceState, another: &Walk) -> bool {
     other.order == RuleOrder::Other
-        && traveller.doubts.equals(&other.doubts)
+        && traveller.doubts.is_same_set(&other.doubts)
         && (walk.end, &walk.decided_by) == (another.end, &another.decided_by)
 }
 
 impl Walker {
-    fn before(chain: &ChainName, traveller: TraceState) -> Self {
+    fn at_chain_start(chain: &ChainName, traveller: TraceState) -> Self {
         Self {
             state: traveller,
             here: WalkPosition {
@@ -150,11 +148,11 @@ impl Walker {
         }
     }
 
-    /// Goes into a chain, once for every order in which its rules may stand.
-    fn enter(mut self, chain: &ChainName, chains: &ChainMap<'_>, open: &mut Vec<Self>) {
+    /// Enters a chain, once for every possible order of its rules.
+    fn enter_chain(mut self, chain: &ChainName, chains: &ChainMap<'_>, open: &mut Vec<Self>) {
         self.trail.push(chain.clone());
         self.entered.push(chain.clone());
-        let is_asked = |rule: &Rule| self.asked(rule).is_some();
+        let is_asked = |rule: &Rule| self.open_doubts(rule).is_some();
         let orders = chains.get(chain).map(|listed| listed.orders(is_asked));
         let orders = orders.unwrap_or_else(|| vec![Rc::from([])]);
         // The last that is pushed is followed first.
@@ -173,17 +171,17 @@ impl Walker {
         }
     }
 
-    /// Goes on until the way ends, or forks.
+    /// Walks until the end, or until the walk forks.
     fn run(mut self, chains: &ChainMap<'_>, open: &mut Vec<Self>) -> Option<(TraceState, Walk)> {
         loop {
-            let step = match self.next(chains) {
-                None => self.leave(None),
-                Some(rule) => self.meet(rule, open),
+            let step = match self.next_rule(chains) {
+                None => self.return_from_chain(None),
+                Some(rule) => self.meet_rule(rule, open),
             };
             match step {
                 WalkStep::On => {}
                 WalkStep::Into(chain) => {
-                    self.enter(&chain, chains, open);
+                    self.enter_chain(&chain, chains, open);
                     return None;
                 }
                 WalkStep::Ended(walk) => return Some((self.state, walk)),
@@ -191,14 +189,14 @@ impl Walker {
         }
     }
 
-    fn next<'a>(&mut self, chains: &ChainMap<'a>) -> Option<&'a Rule> {
+    fn next_rule<'a>(&mut self, chains: &ChainMap<'a>) -> Option<&'a Rule> {
         let index = self.here.order.get(self.here.next).copied();
         self.here.next += 1;
         chains.get(&self.here.chain)?.rules.get(index?).copied()
     }
 
-    fn meet(&mut self, rule: &Rule, open: &mut Vec<Self>) -> WalkStep {
-        let Some(doubts) = self.asked(rule) else {
+    fn meet_rule(&mut self, rule: &Rule, open: &mut Vec<Self>) -> WalkStep {
+        let Some(doubts) = self.open_doubts(rule) else {
             return WalkStep::On;
         };
         if !doubts.is_empty() {
@@ -206,15 +204,15 @@ impl Walker {
             other.state.doubts.0.push(Assumption::Fails(doubts.clone()));
             open.push(other);
             for doubt in &doubts {
-                self.state.packet.assume(doubt);
+                self.state.packet.assume_doubt(doubt);
             }
             self.state.doubts.0.push(Assumption::Holds(doubts));
         }
-        self.obey(rule)
+        self.execute_target(rule)
     }
 
-    /// What it depends on whether a rule is for the packet; nothing, if it is not.
-    fn asked(&self, rule: &Rule) -> Option<Vec<Doubt>> {
+    /// The doubts on which it depends whether a rule matches; `None` if it does not match.
+    fn open_doubts(&self, rule: &Rule) -> Option<Vec<Doubt>> {
         let TraceState { packet, doubts, .. } = &self.state;
         let mut open = Vec::new();
         for matched in &rule.matches {
@@ -224,59 +222,59 @@ impl Walker {
                 MatchAnswer::Unknown(doubt) => open.push(doubt),
             }
         }
-        (open.is_empty() || !doubts.deny(&open)).then_some(open)
+        (open.is_empty() || !doubts.rule_out_all(&open)).then_some(open)
     }
 
-    fn obey(&mut self, rule: &Rule) -> WalkStep {
+    fn execute_target(&mut self, rule: &Rule) -> WalkStep {
         match &rule.target {
-            Target::Accept => self.end(WalkEnd::Accepted, rule),
-            Target::Drop => self.end(WalkEnd::Dropped, rule),
-            Target::Snat(address) => self.end(WalkEnd::Source(*address), rule),
-            Target::Dnat(address) => self.end(WalkEnd::Destination(*address), rule),
-            Target::Return => self.leave(Some(rule)),
+            Target::Accept => self.end_walk(WalkEnd::Accepted, rule),
+            Target::Drop => self.end_walk(WalkEnd::Dropped, rule),
+            Target::Snat(address) => self.end_walk(WalkEnd::Source(*address), rule),
+            Target::Dnat(address) => self.end_walk(WalkEnd::Destination(*address), rule),
+            Target::Return => self.return_from_chain(Some(rule)),
             Target::Jump(chain) => {
                 self.callers.push(self.here.clone());
                 self.go_into(chain, rule)
             }
             Target::Goto(chain) => self.go_into(chain, rule),
-            Target::SetMark(_) => self.mark(true),
-            Target::ClearMark(_) => self.mark(false),
+            Target::SetMark(_) => self.set_consent_mark(true),
+            Target::ClearMark(_) => self.set_consent_mark(false),
             Target::JumpUser(_) | Target::Nflog(_) | Target::Log(_) | Target::SetMss(_) | Target::ClampMssToPmtu => {
-                self.met.push(self.deciding(rule));
+                self.met.push(self.deciding_rule(rule));
                 WalkStep::On
             }
         }
     }
 
     fn go_into(&mut self, chain: &ChainName, rule: &Rule) -> WalkStep {
-        self.jumps.push(self.deciding(rule));
+        self.jumps.push(self.deciding_rule(rule));
         WalkStep::Into(chain.clone())
     }
 
-    fn mark(&mut self, consented: bool) -> WalkStep {
+    fn set_consent_mark(&mut self, consented: bool) -> WalkStep {
         self.state.packet.consented = consented;
         WalkStep::On
     }
 
-    fn deciding(&self, rule: &Rule) -> DecidingRule {
+    fn deciding_rule(&self, rule: &Rule) -> DecidingRule {
         DecidingRule {
             chain: self.here.chain.clone(),
             rule: rule.clone(),
         }
     }
 
-    fn leave(&mut self, rule: Option<&Rule>) -> WalkStep {
+    fn return_from_chain(&mut self, rule: Option<&Rule>) -> WalkStep {
         match self.callers.pop() {
             Some(caller) => {
                 self.trail.truncate(caller.trail);
-                // Into the first chain of the trail leads no rule of ours.
+                // No rule of this program jumps to the first chain of the trail.
                 self.jumps.truncate(caller.trail.saturating_sub(1));
                 self.here = caller;
                 WalkStep::On
             }
             None => WalkStep::Ended(Walk {
                 end: WalkEnd::Left,
-                decided_by: rule.map(|rule| self.deciding(rule)),
+                decided_by: rule.map(|rule| self.deciding_rule(rule)),
                 path: std::mem::take(&mut self.entered),
                 jumps: Vec::new(),
                 met: std::mem::take(&mut self.met),
@@ -284,10 +282,10 @@ impl Walker {
         }
     }
 
-    fn end(&mut self, end: WalkEnd, rule: &Rule) -> WalkStep {
+    fn end_walk(&mut self, end: WalkEnd, rule: &Rule) -> WalkStep {
         WalkStep::Ended(Walk {
             end,
-            decided_by: Some(self.deciding(rule)),
+            decided_by: Some(self.deciding_rule(rule)),
             path: std::mem::take(&mut self.trail),
             jumps: std::mem::take(&mut self.jumps),
             met: std::mem::take(&mut self.met),

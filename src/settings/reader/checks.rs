@@ -9,7 +9,7 @@ use super::super::gateway::{Esp, Ike, JumpPlace};
 use super::super::policy::WhenDown;
 use super::super::{ConnectionSettings, Settings};
 use super::found::{TomlTable, TomlValue, find_key};
-use super::report::{SettingsFault, line};
+use super::report::{SettingsFault, line_number};
 
 /// Where the tables of a file are.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl<'a> Shape<'a> {
 }
 
 /// How a `[[connection]]` is called in messages.
-pub(super) fn label<'a>(number: usize, content: &'a DeTable<'a>) -> TomlTable<'a> {
+pub(super) fn connection_table<'a>(number: usize, content: &'a DeTable<'a>) -> TomlTable<'a> {
     let name = content.get("name").and_then(|name| name.get_ref().as_str());
     TomlTable::Connection(number, name.filter(|name| !name.is_empty()))
 }
@@ -63,8 +63,11 @@ fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings)
     let mut everyone = None;
     for (number, (connection, (at, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
         let never = |first: usize, tunnels: &str| {
-            let fault = format!("never used: line {} already matches {tunnels}", line(text, first));
-            Err(SettingsFault::of(*at, label(number, content), fault))
+            let fault = format!(
+                "never used: line {} already matches {tunnels}",
+                line_number(text, first)
+            );
+            Err(SettingsFault::new_at(*at, connection_table(number, content), fault))
         };
         if let Some(first) = everyone {
             return never(first, "every tunnel; move this above it");
@@ -80,7 +83,7 @@ fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings)
 
 fn only_what_is_blocked_has_pairs(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     for (number, (connection, (_, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
-        let key = find_key(label(number, content), content, "between");
+        let key = find_key(connection_table(number, content), content, "between");
         match key {
             Some(key) if !connection.between.is_empty() && when_down(connection, settings) != WhenDown::Block => {
                 return Err(SettingsFault::new(

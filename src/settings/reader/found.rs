@@ -8,7 +8,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{SettingsFault, choice, quoted, shown};
+use super::report::{SettingsFault, choice, quoted, value_text};
 use crate::selector::Expected;
 
 /// A table of the file.
@@ -97,7 +97,7 @@ fn entry<'a>(
 impl<'a> TomlValue<'a> {
     /// That this is not what is expected here.
     pub(super) fn refused(self, expected: impl fmt::Display) -> SettingsFault {
-        SettingsFault::new(self.at, self.key, shown(self.value), expected)
+        SettingsFault::new(self.at, self.key, value_text(self.value), expected)
     }
 
     pub(super) fn string_value(self, expected: &str) -> Result<&'a str, SettingsFault> {
@@ -111,7 +111,7 @@ impl<'a> TomlValue<'a> {
     }
 
     /// One of some words. `more` is what else the key takes, for the message.
-    pub(super) fn word<T: Clone>(self, words: &[(&str, T)], more: Option<&str>) -> Result<T, SettingsFault> {
+    pub(super) fn one_of_words<T: Clone>(self, words: &[(&str, T)], more: Option<&str>) -> Result<T, SettingsFault> {
         let written = match self.value {
             DeValue::String(text) => text,
             // So that whoever writes `true` learns of "yes" where that is a word.
@@ -152,7 +152,7 @@ impl<'a> TomlValue<'a> {
         for item in self.list(expected)? {
             let meaning = read(item)?;
             if !seen.insert(meaning.clone()) {
-                let found = format!("{} a second time", shown(item.value));
+                let found = format!("{} a second time", value_text(item.value));
                 return Err(SettingsFault::new(item.at, item.key, found, "it once"));
             }
             all.push(meaning);

@@ -40,14 +40,14 @@ pub(super) fn read_gateway(content: &DeTable<'_>) -> Result<Gateway, SettingsFau
     let mut gateway = Gateway::default();
     for entry in entries(TomlTable::Gateway, content) {
         match entry.key.name {
-            "ike" => gateway.ike = entry.word(&IKE, None)?,
-            "esp" => gateway.esp = entry.word(&ESP, None)?,
+            "ike" => gateway.ike = entry.one_of_words(&IKE, None)?,
+            "esp" => gateway.esp = entry.one_of_words(&ESP, None)?,
             "peers" => gateway.peers = entry.each_once(LIST, |item| network(item, FORM))?,
             "through" => gateway.through = through(entry)?,
             "only-ipsec" => gateway.only_ipsec = entry.each_once(NEIGHBOURS, neighbour)?,
-            "icmp" => gateway.icmp = entry.word(&ICMP, None)?,
+            "icmp" => gateway.icmp = entry.one_of_words(&ICMP, None)?,
             "inner-only" => gateway.inner_only = entry.each_once(INNER, inner)?,
-            "place" => gateway.place = entry.word(&PLACE, None)?,
+            "place" => gateway.place = entry.one_of_words(&PLACE, None)?,
             "mark" => gateway.mark = mark(entry)?,
             _ => return Err(super::unknown(entry, &super::GATEWAY)),
         }
@@ -71,7 +71,7 @@ fn through(entry: TomlValue<'_>) -> Result<Through, SettingsFault> {
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
-        | DeValue::Table(_) => entry.word(&THROUGH, Some(LIST)),
+        | DeValue::Table(_) => entry.one_of_words(&THROUGH, Some(LIST)),
     }
 }
 

@@ -23,7 +23,7 @@ pub(in super::super) struct TableLines {
     pub(in super::super) keys: BTreeMap<String, usize>,
 }
 
-pub(super) fn of(text: &str, shape: &Shape<'_>) -> SettingsLines {
+pub(super) fn find_lines(text: &str, shape: &Shape<'_>) -> SettingsLines {
     let ends: Vec<_> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
     let keys = |content: &DeTable<'_>| {

@@ -63,7 +63,7 @@ pub(super) fn read_settings(text: &str) -> Result<Settings, Malformed> {
 pub(super) fn read_with_lines(text: &str) -> Result<(Settings, SettingsLines), Malformed> {
     let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
     let (settings, shape) = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
-    Ok((settings, lines::of(text, &shape)))
+    Ok((settings, lines::find_lines(text, &shape)))
 }
 
 fn settings<'a>(text: &str, root: &'a DeTable<'a>) -> Result<(Settings, Shape<'a>), SettingsFault> {
@@ -132,7 +132,7 @@ fn connection<'a>(
     content: &'a DeTable<'a>,
 ) -> Result<ConnectionSettings, SettingsFault> {
     let mut connection = ConnectionSettings::default();
-    let table = checks::label(number, content);
+    let table = checks::connection_table(number, content);
     for entry in entries(table, content) {
         let ConnectionFilter {
             name,
@@ -152,7 +152,7 @@ fn connection<'a>(
     }
     if connection.filter == ConnectionFilter::default() {
         let fault = "needs at least one of name, peer-id, user, peer-network";
-        return Err(SettingsFault::of(item.at, table, fault));
+        return Err(SettingsFault::new_at(item.at, table, fault));
     }
     Ok(connection)
 }

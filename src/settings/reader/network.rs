@@ -26,9 +26,9 @@ pub(super) fn is_meant(text: &str) -> bool {
 /// An address, or a network with nothing in it below the length of its prefix. `form` is what is
 /// expected if it is neither.
 pub(super) fn network(found: TomlValue<'_>, form: &str) -> Result<IpNet, SettingsFault> {
-    let network = split(found.string_value(form)?).ok_or_else(|| found.refused(form))?;
+    let network = parse_network(found.string_value(form)?).ok_or_else(|| found.refused(form))?;
     if let Some(bare) = unmapped(network) {
-        return Err(found.refused(format_args!("\"{}\", in IPv4 notation", written(bare))));
+        return Err(found.refused(format_args!("\"{}\", in IPv4 notation", network_text(bare))));
     }
     if network.addr() != network.network() {
         let right = network.trunc();
@@ -48,7 +48,7 @@ pub(super) fn machine(found: TomlValue<'_>, text: &str) -> Result<Option<IpAddr>
     };
     let network = IpNet::from(address);
     if let Some(bare) = unmapped(network) {
-        return Err(found.refused(format_args!("\"{}\", in IPv4 notation", written(bare))));
+        return Err(found.refused(format_args!("\"{}\", in IPv4 notation", network_text(bare))));
     }
     if !is_of_machines(network) {
         return Err(found.refused("the address of a host, not multicast, loopback or unspecified"));
@@ -58,7 +58,7 @@ pub(super) fn machine(found: TomlValue<'_>, text: &str) -> Result<Option<IpAddr>
 
 /// `192.0.2.1` or `192.0.2.0/24`; the length of the prefix in digits, without a sign or a zero
 /// before it.
-fn split(text: &str) -> Option<IpNet> {
+fn parse_network(text: &str) -> Option<IpNet> {
     let Some((address, length)) = text.split_once('/') else {
         return text.parse::<IpAddr>().ok().map(IpNet::from);
     };
@@ -68,7 +68,7 @@ fn split(text: &str) -> Option<IpNet> {
 }
 
 /// The network as the file has it: a single address without the length of its prefix.
-fn written(network: IpNet) -> String {
+fn network_text(network: IpNet) -> String {
     match network.prefix_len() == Family::of_address(network.addr()).bits() {
         true => network.addr().to_string(),
         false => network.to_string(),
@@ -113,7 +113,11 @@ mod tests {
             ("2001:db8::1", Some("2001:db8::1/128")),
             ("2001:DB8::/32", Some("2001:db8::/32")),
         ] {
-            assert_eq!(split(text), network.map(|network| network.parse().unwrap()), "{text}");
+            assert_eq!(
+                parse_network(text),
+                network.map(|network| network.parse().unwrap()),
+                "{text}"
+            );
         }
         for text in [
             "",
@@ -129,7 +133,7 @@ mod tests {
             "fe80::1%eth0",
             " 192.0.2.1",
         ] {
-            assert_eq!(split(text), None, "{text}");
+            assert_eq!(parse_network(text), None, "{text}");
         }
     }
 
@@ -150,7 +154,7 @@ mod tests {
             ("224.0.0.0/4", false),
             ("ff02::1", false),
         ] {
-            assert_eq!(is_of_machines(split(text).unwrap()), fit, "{text}");
+            assert_eq!(is_of_machines(parse_network(text).unwrap()), fit, "{text}");
         }
     }
 

@@ -10,7 +10,7 @@ use super::super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, W
 use super::super::{PolicyOverrides, Service};
 use super::found::TomlValue;
 use super::network::{self, network};
-use super::report::{SettingsFault, choice, meant};
+use super::report::{SettingsFault, choice, meant_hint};
 use crate::selector::{Expected, Family};
 
 pub(super) const ALLOW: [(&str, Allow); 3] = [("all", Allow::All), ("replies", Allow::Replies), ("none", Allow::None)];
@@ -52,19 +52,19 @@ const SEGMENT: RangeInclusive<u16> = 536..=65495;
 pub(super) fn read_policy_key(entry: TomlValue<'_>, keys: &mut PolicyOverrides) -> Result<bool, SettingsFault> {
     match entry.key.name {
         "allow" => keys.allow = Some(allow(entry)?),
-        "host-access" => keys.host_access = Some(entry.word(&HOST_ACCESS, None)?),
+        "host-access" => keys.host_access = Some(entry.one_of_words(&HOST_ACCESS, None)?),
         "nat" => keys.nat = Some(nat(entry)?),
         "bypass" => keys.bypass = Some(bypass(entry)?),
         "mss" => keys.mss = Some(mss(entry)?),
-        "log" => keys.log = Some(entry.word(&LOG, None)?),
-        "when-down" => keys.when_down = Some(entry.word(&WHEN_DOWN, None)?),
+        "log" => keys.log = Some(entry.one_of_words(&LOG, None)?),
+        "when-down" => keys.when_down = Some(entry.one_of_words(&WHEN_DOWN, None)?),
         "chain" => {
             keys.chain = Some(match entry.value.as_str() {
                 Some("") => None,
                 Some(_) | None => Some(entry.parsed()?),
             });
         }
-        "on-error" => keys.on_error = Some(entry.word(&ON_ERROR, None)?),
+        "on-error" => keys.on_error = Some(entry.one_of_words(&ON_ERROR, None)?),
         _ => return Ok(false),
     }
     Ok(true)
@@ -83,7 +83,7 @@ fn bypass(entry: TomlValue<'_>) -> Result<Option<Vec<IpNet>>, SettingsFault> {
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
-        | DeValue::Table(_) => entry.word(&BYPASS, Some(network::LIST)).map(|()| None),
+        | DeValue::Table(_) => entry.one_of_words(&BYPASS, Some(network::LIST)).map(|()| None),
     }
 }
 
@@ -97,7 +97,7 @@ fn allow(entry: TomlValue<'_>) -> Result<Allow, SettingsFault> {
         DeValue::Array(_) => entry.each_once(SERVICES, service).map(Allow::Services),
         DeValue::String(text) if text.parse::<Service>().is_ok() => {
             let words = ALLOW.map(|(word, _)| word);
-            let hint = meant(&format!("[\"{text}\"]"));
+            let hint = meant_hint(&format!("[\"{text}\"]"));
             Err(entry.refused(choice(&words, Some(SERVICES))).hint(Some(hint)))
         }
         DeValue::String(_)
@@ -105,7 +105,7 @@ fn allow(entry: TomlValue<'_>) -> Result<Allow, SettingsFault> {
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
-        | DeValue::Table(_) => entry.word(&ALLOW, Some(SERVICES)),
+        | DeValue::Table(_) => entry.one_of_words(&ALLOW, Some(SERVICES)),
     }
 }
 
@@ -116,8 +116,8 @@ pub(super) fn service(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
         let fault = item.refused(expected.0);
         let alone = ALLOW.iter().find(|(word, _)| item.key.name == "allow" && *word == text);
         match (alone, Service::respelt(text)) {
-            (Some((word, _)), _) => fault.hint(Some(meant(&format!("\"{word}\" without a list")))),
-            (None, Some(service)) => fault.hint(Some(meant(&format!("\"{service}\"")))),
+            (Some((word, _)), _) => fault.hint(Some(meant_hint(&format!("\"{word}\" without a list")))),
+            (None, Some(service)) => fault.hint(Some(meant_hint(&format!("\"{service}\"")))),
             (None, None) => {
                 let spellings = Service::spellings();
                 fault.hint_nearest(text, &spellings.iter().map(String::as_str).collect::<Vec<_>>())
@@ -134,24 +134,24 @@ fn nat(entry: TomlValue<'_>) -> Result<Nat, SettingsFault> {
         .transpose()?;
     match address.flatten() {
         Some(address) => Ok(Nat::Address(address)),
-        None => entry.word(&NAT, Some("one address such as \"10.9.9.1\"")),
+        None => entry.one_of_words(&NAT, Some("one address such as \"10.9.9.1\"")),
     }
 }
 
 fn mss(entry: TomlValue<'_>) -> Result<Mss, SettingsFault> {
     let size = |size: Option<u16>| size.filter(|size| SEGMENT.contains(size)).and_then(NonZeroU16::new);
-    let bytes = entry.value.as_integer().and_then(|number| size(small(number)));
+    let bytes = entry.value.as_integer().and_then(|number| size(to_u16(number)));
     let form = format!("a number from {} to {}", SEGMENT.start(), SEGMENT.end());
     let quoted = entry.value.as_str().and_then(|text| size(text.parse().ok()));
     match bytes {
         Some(bytes) => Ok(Mss::Fixed(bytes)),
         None => entry
-            .word(&MSS, Some(&form))
-            .map_err(|fault| fault.hint(quoted.map(|bytes| meant(&format!("{bytes} without quotes"))))),
+            .one_of_words(&MSS, Some(&form))
+            .map_err(|fault| fault.hint(quoted.map(|bytes| meant_hint(&format!("{bytes} without quotes"))))),
     }
 }
 
-fn small(number: &DeInteger<'_>) -> Option<u16> {
+fn to_u16(number: &DeInteger<'_>) -> Option<u16> {
     u16::from_str_radix(number.as_str(), number.radix()).ok()
 }
 

@@ -24,11 +24,11 @@ impl SettingsFault {
         found: impl fmt::Display,
         expected: impl fmt::Display,
     ) -> Self {
-        Self::of(at, key, format_args!("found {found}, expected {expected}"))
+        Self::new_at(at, key, format_args!("found {found}, expected {expected}"))
     }
 
     /// Where what is wrong is not a value.
-    pub(super) fn of(at: usize, key: impl fmt::Display, fault: impl fmt::Display) -> Self {
+    pub(super) fn new_at(at: usize, key: impl fmt::Display, fault: impl fmt::Display) -> Self {
         let message = format!("{key}: {fault}");
         Self { at, message }
     }
@@ -58,25 +58,25 @@ impl SettingsFault {
 
     /// With the valid spelling that is nearest to what was written.
     pub(super) fn hint_nearest(self, written: &str, valid: &[&str]) -> Self {
-        self.hint(nearest(written, valid).map(|word| meant(&format!("\"{word}\""))))
+        self.hint(nearest(written, valid).map(|word| meant_hint(&format!("\"{word}\""))))
     }
 
     /// With the number of its line.
     pub(super) fn in_text(self, text: &str) -> Malformed {
         Malformed {
-            line: line(text, self.at),
+            line: line_number(text, self.at),
             message: self.message,
         }
     }
 }
 
-pub(super) fn meant(what: &str) -> String {
+pub(super) fn meant_hint(what: &str) -> String {
     format!("did you mean {what}?")
 }
 
 /// The line of a place in the text, both counted from 0 and 1 respectively. Only looked for where
 /// there is an error.
-pub(super) fn line(text: &str, at: usize) -> usize {
+pub(super) fn line_number(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
@@ -88,7 +88,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// A value as it is shown.
-pub(super) fn shown(value: &DeValue<'_>) -> String {
+pub(super) fn value_text(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => quoted(text),
         DeValue::Integer(number) => format!("the number {}", escaped(number.to_string().as_bytes(), SHOWN)),

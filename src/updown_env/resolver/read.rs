@@ -47,13 +47,13 @@ pub(in crate::updown_env) fn read_resolver(
 ) -> Option<Box<ResolverAction>> {
     let occasion = resolver_event(env, daemon, verb, tunnel)?;
     let mut faults = Vec::new();
-    let duty = ResolverAction {
-        names: names(env, daemon, occasion, tunnel, &mut faults),
-        notice: notice(env, daemon, verb, occasion, &mut faults),
+    let action = ResolverAction {
+        names: read_names(env, daemon, occasion, tunnel, &mut faults),
+        notice: read_notice(env, daemon, verb, occasion, &mut faults),
         faults,
     };
-    let idle = duty.names.is_none() && duty.notice.is_none() && duty.faults.is_empty();
-    (!idle).then(|| Box::new(duty))
+    let idle = action.names.is_none() && action.notice.is_none() && action.faults.is_empty();
+    (!idle).then(|| Box::new(action))
 }
 
 /// libreswan's script sees to it at `up` and `down` of clients; Openswan has verbs of its own for
@@ -81,7 +81,7 @@ fn resolver_event(env: EnvReader<'_>, daemon: Daemon, verb: &Verb, tunnel: Optio
     })
 }
 
-fn names(
+fn read_names(
     env: EnvReader<'_>,
     daemon: Daemon,
     occasion: ResolverEvent,
@@ -143,7 +143,7 @@ fn dns_config(
     if !usable {
         return None;
     }
-    let means = means(env, configured, faults)?;
+    let means = read_means(env, configured, faults)?;
     Some(DnsConfig {
         servers,
         domains,
@@ -164,7 +164,7 @@ fn configured(env: EnvReader<'_>, faults: &mut Vec<EnvError>) -> Option<Configur
     }
 }
 
-fn means(env: EnvReader<'_>, configured: Configured, faults: &mut Vec<EnvError>) -> Option<DnsMeans> {
+fn read_means(env: EnvReader<'_>, configured: Configured, faults: &mut Vec<EnvError>) -> Option<DnsMeans> {
     const VARIABLE: &str = "PLUTO_INTERFACE";
     let interface: Result<Option<Interface>, _> = env.parsed_value(VARIABLE);
     match configured {
@@ -180,7 +180,7 @@ fn means(env: EnvReader<'_>, configured: Configured, faults: &mut Vec<EnvError>)
     }
 }
 
-fn notice(
+fn read_notice(
     env: EnvReader<'_>,
     daemon: Daemon,
     verb: &Verb,
@@ -219,19 +219,19 @@ fn notice(
 }
 
 fn servers(env: EnvReader<'_>, faults: &mut Vec<EnvError>) -> Vec<IpAddr> {
-    list::<Server>(env, SERVERS, "addresses of name servers", faults)
+    read_list::<Server>(env, SERVERS, "addresses of name servers", faults)
         .into_iter()
         .map(|Server(address)| address)
         .collect()
 }
 
 fn domains(env: EnvReader<'_>, faults: &mut Vec<EnvError>) -> Vec<Domain> {
-    list(env, DOMAINS, "names of domains", faults)
+    read_list(env, DOMAINS, "names of domains", faults)
 }
 
 /// The words of a list that are what they should be, none twice. All others together make one
 /// fault.
-fn list<T: FromStr + PartialEq>(
+fn read_list<T: FromStr + PartialEq>(
     env: EnvReader<'_>,
     names: [&str; 2],
     expected: &'static str,

@@ -66,7 +66,7 @@ proptest! {
         let outcome = call.parse_event();
         prop_assert!(is_fit(&outcome), "{outcome:?}");
         let resolver = outcome.ok().and_then(|event| event.resolver);
-        let mut faults = resolver.iter().flat_map(|duty| &duty.faults);
+        let mut faults = resolver.iter().flat_map(|action| &action.faults);
         prop_assert!(faults.all(|fault| is_plain(&fault.to_string())), "{resolver:?}");
     }
 

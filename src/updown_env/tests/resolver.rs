@@ -3,12 +3,12 @@
 use super::*;
 use crate::updown_env::{DnsConfig, DnsMeans, DnsRequest, NmReason, NmService, ResolverAction};
 
-fn duty(call: &SampleCall) -> ResolverAction {
+fn action(call: &SampleCall) -> ResolverAction {
     *call.parse_event().unwrap().resolver.expect("a duty")
 }
 
 fn offer(call: &SampleCall) -> DnsConfig {
-    match duty(call).names.expect("a user").request {
+    match action(call).names.expect("a user").request {
         DnsRequest::Use(offer) => offer,
         DnsRequest::GiveBack => panic!("nothing is offered"),
     }
@@ -20,7 +20,7 @@ fn list(items: &[impl ToString]) -> String {
 
 /// What is left out of a call, as it is told.
 fn faults(call: &SampleCall) -> Vec<String> {
-    duty(call).faults.iter().map(ToString::to_string).collect()
+    action(call).faults.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_client_of_the_config_mode_uses_what_the_peer_offers() {
         assert_eq!(list(&offer.servers), "10.2.0.53 2001:db8::53");
         assert_eq!(list(&offer.domains), "example.test corp.example.test");
         assert_eq!(offer.means, DnsMeans::File("eth0".parse().ok()));
-        let user = duty(&call).names.unwrap().user;
+        let user = action(&call).names.unwrap().user;
         assert_eq!(
             (
                 user.connection.as_str(),
@@ -40,7 +40,7 @@ fn a_client_of_the_config_mode_uses_what_the_peer_offers() {
             ),
             ("net-net", "10.1.0.0/24".to_owned(), "10.2.0.0/24".to_owned())
         );
-        assert_eq!(duty(&call).notice, None);
+        assert_eq!(action(&call).notice, None);
     }
 }
 
@@ -49,7 +49,7 @@ fn the_suffix_of_the_verb_and_a_join_change_nothing() {
     let call = config_client(libreswan54());
     for verb in ["up-client-v6", "prepare-route-up", "prepare-up"] {
         let other = call.clone().with("PLUTO_VERB", verb);
-        assert_eq!(duty(&other), duty(&call), "{verb}");
+        assert_eq!(action(&other), action(&call), "{verb}");
     }
 }
 
@@ -74,8 +74,8 @@ fn nobody_else_is_asked_anything_at_up() {
 #[test]
 fn every_down_gives_back_whatever_it_says() {
     for call in [libreswan4(), config_client(libreswan54()), openswan()] {
-        let user = duty(&config_client(libreswan4())).names.unwrap().user;
-        let given = duty(&call.down()).names.unwrap();
+        let user = action(&config_client(libreswan4())).names.unwrap().user;
+        let given = action(&call.down()).names.unwrap();
         assert_eq!((given.user, given.request), (user, DnsRequest::GiveBack));
     }
     assert_eq!(strongswan().down().parse_event().unwrap().resolver, None);
@@ -108,7 +108,7 @@ fn systemd_resolved_is_told_on_the_device_whoever_the_client_is() {
         faults(&unknown),
         ["PLUTO_DNS_RESOLVER: \"dnsmasq\": expected file or systemd"]
     );
-    assert_eq!(duty(&unknown).names, None);
+    assert_eq!(action(&unknown).names, None);
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn openswan_has_verbs_of_its_own_for_it() {
     let update = offer(&cisco_client());
     assert_eq!(list(&update.servers), "10.2.0.53 10.2.0.54");
     let restore = cisco_client().with("PLUTO_VERB", "restoreresolvconf-client");
-    let (update, restore) = (duty(&cisco_client()).names.unwrap(), duty(&restore).names.unwrap());
+    let (update, restore) = (action(&cisco_client()).names.unwrap(), action(&restore).names.unwrap());
     assert_eq!((restore.user, restore.request), (update.user, DnsRequest::GiveBack));
     let nameless = cisco_client().without("PLUTO_CONNECTION");
     assert_eq!(
-        (faults(&nameless), duty(&nameless).names),
+        (faults(&nameless), action(&nameless).names),
         (vec!["PLUTO_CONNECTION is missing".into()], None)
     );
 }
@@ -174,7 +174,7 @@ fn network_manager_is_told_and_sees_to_the_file_itself() {
         .with("PLUTO_PEER_DOMAIN_INFO", "example.test *")
         .with("PLUTO_MY_SOURCEIP", "10.9.0.10");
     assert_eq!(offer(&call).means, DnsMeans::Unbound);
-    let notice = duty(&call).notice.unwrap();
+    let notice = action(&call).notice.unwrap();
     assert_eq!(
         (notice.service, notice.reason),
         (NmService::Libreswan, NmReason::Connect)
@@ -186,8 +186,11 @@ fn network_manager_is_told_and_sees_to_the_file_itself() {
     );
     assert_eq!(list(&notice.domains), "example.test");
     assert_eq!(faults(&call).len(), 1);
-    assert_eq!(duty(&call.clone().down()).notice.unwrap().reason, NmReason::Disconnect);
-    let no_client = duty(&call.with("PLUTO_CFG_CLIENT", "0"));
+    assert_eq!(
+        action(&call.clone().down()).notice.unwrap().reason,
+        NmReason::Disconnect
+    );
+    let no_client = action(&call.with("PLUTO_CFG_CLIENT", "0"));
     assert_eq!((no_client.names, no_client.faults.len()), (None, 1));
     assert!(no_client.notice.is_some());
 }
@@ -200,7 +203,7 @@ fn network_manager_is_told_of_an_attempt_that_failed() {
             (cisco_client(), NmService::Openswan),
         ] {
             let call = call.with("PLUTO_VERB", verb).with("PLUTO_NM_CONFIGURED", "1");
-            let ResolverAction { names, notice, .. } = duty(&call);
+            let ResolverAction { names, notice, .. } = action(&call);
             let notice = notice.unwrap();
             assert_eq!(
                 (names, notice.service, notice.reason),
@@ -217,8 +220,8 @@ fn network_manager_is_told_of_an_attempt_that_failed() {
 #[test]
 fn openswan_tells_network_manager_by_the_same_verbs() {
     let call = cisco_client().with("PLUTO_NM_CONFIGURED", "1");
-    assert_eq!(duty(&call).notice.unwrap().reason, NmReason::Connect);
+    assert_eq!(action(&call).notice.unwrap().reason, NmReason::Connect);
     let restore = call.clone().with("PLUTO_VERB", "restoreresolvconf-client");
-    assert_eq!(duty(&restore).notice.unwrap().reason, NmReason::Disconnect);
-    assert_eq!(duty(&call.down()).notice, None);
+    assert_eq!(action(&restore).notice.unwrap().reason, NmReason::Disconnect);
+    assert_eq!(action(&call.down()).notice, None);
 }

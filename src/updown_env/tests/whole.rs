@@ -39,7 +39,7 @@ fn a_call_is_understood() {
     let Event {
         daemon,
         verb,
-        firewall: duty,
+        firewall: action,
         routing,
         resolver: _,
     } = libreswan4().parse_event().unwrap();
@@ -47,8 +47,8 @@ fn a_call_is_understood() {
         (daemon.to_string(), verb.to_string()),
         ("libreswan 3 or 4".into(), "up-client".into())
     );
-    let FirewallAction::Open(tunnel) = duty else {
-        panic!("{duty:?}")
+    let FirewallAction::Open(tunnel) = action else {
+        panic!("{action:?}")
     };
     assert_eq!(tunnel.connection.as_str(), "net-net");
     assert_eq!(tunnel.local_client.to_string(), "10.1.0.0/24");

@@ -68,7 +68,7 @@ fn assert_like_the_emulator(backend: Backend) {
         for call in calls(&name) {
             machine.hook().must(&call);
             world
-                .call(&call.duty())
+                .call(&call.firewall_action())
                 .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
             let emulated = Family::ALL.map(|family| ours(&world.tables.book(family).save()));
             assert_eq!(machine.ours(), emulated, "{name}: {call}");

@@ -55,7 +55,7 @@ fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
         ];
         for call in ups.clone().into_iter().chain(ups.map(Call::opposite)) {
             machine.hook().must(&call);
-            world.call(&call.duty()).expect("a good call");
+            world.call(&call.firewall_action()).expect("a good call");
             let now = saved(&machine, family);
             for (kind, now) in Kind::ALL.into_iter().zip(&now) {
                 let emulated = world.tables.book(family).table(kind).save();

@@ -134,7 +134,7 @@ impl Pair {
 
     pub(crate) fn call(&mut self, call: &Call) {
         self.machine.hook().must(call);
-        self.world.call(&call.duty()).expect("a good call");
+        self.world.call(&call.firewall_action()).expect("a good call");
     }
 
     /// A command, on both sides.

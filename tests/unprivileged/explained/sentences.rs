@@ -26,7 +26,7 @@ const LANES: [PacketPath; 4] = [
 
 /// The only tunnel that is up, if its settings let it.
 fn record(world: &World) -> Option<TunnelRecord> {
-    let store = Store::peek(&world.folder.path().join("state"), 1);
+    let store = Store::open_unlocked(&world.folder.path().join("state"), 1);
     let ruleset = Ruleset {
         backend: Backend::Nft,
         family: Family::Ipv4,
@@ -157,7 +157,7 @@ proptest! {
                         Direction::In => kind.clone(),
                         Direction::Out => pluto_updown::plan::seen_from_destination(Direction::Out, &kind),
                     };
-                    let ends: Vec<_> = rules.traces(packet(&record, path, &near, seen, connection)).iter().map(|journey| journey.end()).collect();
+                    let ends: Vec<_> = rules.traces(packet(&record, path, &near, seen, connection)).iter().map(|journey| journey.walk_end()).collect();
                     prop_assert!(ends.iter().all(|other| *other == end), "{path:?} {kind:?} {connection:?} {way:?}: {ends:?}");
                 }
             }

@@ -150,7 +150,7 @@ pub(crate) fn wanted(folder: &Path) -> DesiredState {
         backend: Backend::Nft,
         family: Family::Ipv4,
     };
-    let store = Store::peek(&folder.join("state"), 1);
+    let store = Store::open_unlocked(&folder.join("state"), 1);
     let entries = store.entries(ruleset).expect("a record");
     let all_rules: Vec<TunnelRules> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
     let installed = store.installed(ruleset).expect("a note");

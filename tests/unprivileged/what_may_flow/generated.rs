@@ -10,7 +10,7 @@ use pluto_updown::updown_env::{FirewallAction, Tunnel};
 use super::words::in_ipv6;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::packet::{Packet, Verdict, journey, trace};
-use crate::support::world::{World, duty, libreswan, strongswan, with};
+use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
 
 /// A setting and what it can be, the first of which is the default. Each is a line of the file.
 type Choices = &'static [&'static str];
@@ -121,7 +121,7 @@ pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
             &told("192.0.2.2"),
         )
     });
-    let tunnels = peered.iter().map(|call| match duty(call) {
+    let tunnels = peered.iter().map(|call| match firewall_action(call) {
         FirewallAction::Open(tunnel) => *tunnel,
         FirewallAction::Close(_) | FirewallAction::Nothing => panic!("{call}"),
     });

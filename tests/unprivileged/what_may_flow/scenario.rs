@@ -8,7 +8,7 @@ use pluto_updown::settings::Settings;
 use pluto_updown::updown_env::{ConnectionName, FirewallAction, Tunnel};
 
 use super::words::{family, fate, in_ipv6, packet};
-use crate::support::world::{World, duty, libreswan, strongswan, with};
+use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
 
 /// The tunnels that the table declares, each by its name: its line behind the name.
 pub(crate) type Tunnels = BTreeMap<String, String>;
@@ -60,7 +60,7 @@ impl<'a> Scenario<'a> {
         let call = ["PLUTO_ME=192.0.2.1", "PLUTO_PEER=192.0.2.2"]
             .iter()
             .fold(call, |call, ours| set(&call, &self.told(ours)));
-        duty(&variables.iter().fold(call, |call, variable| set(&call, variable)))
+        firewall_action(&variables.iter().fold(call, |call, variable| set(&call, variable)))
     }
 
     pub(crate) fn tunnel(&self, name: &str) -> Tunnel {
