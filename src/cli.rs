@@ -26,7 +26,7 @@ const DEFAULT_ROOT: &str = "/";
 /// How long the xtables lock is waited for unless `--wait` says otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
-/// What every call can be told.
+/// The options of every call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The settings file, if another than the default one.
@@ -41,7 +41,7 @@ pub struct Options {
     pub root: PathBuf,
     /// Whether anything is done.
     pub mode: Mode,
-    /// Whether routes, addresses and devices are set up.
+    /// Whether routes, addresses and interfaces are configured.
     pub routing: RoutingOwner,
     /// Whether a tunnel that needs no route gets one all the same; said nothing, the stock scripts'
     /// settings file decides.
@@ -94,7 +94,7 @@ pub enum Mode {
 pub enum RoutingOwner {
     /// Ours, as it is the stock scripts'.
     Ours,
-    /// Somebody else's: another hook's that calls us, a routing daemon's.
+    /// Another program's: a hook that calls this one, or a routing daemon.
     Others,
 }
 
@@ -221,7 +221,7 @@ Options:
 #[derive(Debug, Parser)]
 #[command(name = "pluto-updown", version, disable_help_subcommand = true, help_template = PROGRAM_HELP)]
 pub struct CommandLine {
-    /// What every command can be told.
+    /// The options of every command.
     #[command(flatten)]
     pub common: Common,
     /// What to do.
@@ -378,7 +378,7 @@ pub enum CliCommand {
     },
 }
 
-/// What `status` can be told.
+/// The arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     /// Only tunnels of this connection, user, peer or address
@@ -460,8 +460,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
     CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut line))
 }
 
-/// What is printed for a command line that asks for help, or is not understood: then with the
-/// command that was meant, if one is near.
+/// The text for a command line that asks for help, or has an error: then with the most similar
+/// command, if there is one.
 #[must_use]
 pub fn one_line_error(error: &clap::Error) -> String {
     let text = error.render().to_string();

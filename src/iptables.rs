@@ -79,7 +79,8 @@ pub enum TablesError {
     /// It could not be run.
     #[error(transparent)]
     NotRun(#[from] ProcessError),
-    /// It refused a section of the change, and changed nothing there; those before it stand.
+    /// It refused a section of the change, and changed nothing there; the sections before it are
+    /// committed.
     #[error("{program} failed with status {status}: {complaint}")]
     Refused {
         /// The program.
@@ -88,11 +89,11 @@ pub enum TablesError {
         status: i32,
         /// What it said.
         complaint: String,
-        /// Whether what stands in the kernel may be the reason, rather than the system or the rules
-        /// asked for.
+        /// Whether the kernel's present rules may be the reason, rather than the system or the new
+        /// rules.
         reason: RefusalReason,
     },
-    /// It ended in a way that leaves open what of the change was carried out.
+    /// It ended in a way that does not show which part of the change was made.
     #[error("{program} {how}; the next call checks what it changed")]
     Unknown {
         /// The program.
@@ -147,7 +148,8 @@ impl<'a> Programs<'a> {
     }
 
     /// The program for a backend: `iptables-nft-restore` before `iptables-restore`, so that a
-    /// tunnel is taken out with what it was put in with, whatever `iptables` means by now.
+    /// tunnel's rules are removed with the backend that installed them, whatever `iptables` is by
+    /// now.
     fn program(&self, ruleset: Ruleset, action: &str) -> Result<PathBuf, TablesError> {
         let prefix = prefix(ruleset.family);
         let names = match ruleset.backend {
@@ -284,8 +286,8 @@ impl Tables for Programs<'_> {
     }
 }
 
-/// Whether the kernel says that it has loaded no table of iptables-legacy, which saves a process.
-/// To whom it does not tell, it may have.
+/// Whether the kernel reports that no table of iptables-legacy is loaded, which saves a process. If
+/// it cannot be read, a table may be loaded.
 fn has_no_legacy_tables(family: Family) -> bool {
     let names = fs::read(match family {
         Family::Ipv4 => "/proc/self/net/ip_tables_names",

@@ -1,10 +1,10 @@
 //! Where log lines go: syslog, and errors to standard error too.
 //!
-//! Nothing here waits for a reader for long, because the IKE daemon stands still as long as a hook
-//! call lasts. A syslog socket that is full loses the line. The socket is the datagram socket
-//! `/dev/log` and never the network; connecting to a stream socket could wait. The daemon reads
-//! standard error and logs it. A call that goes well writes nothing there, because libreswan 5.4
-//! takes any output of an `async` call for a failure.
+//! Nothing here waits for a reader for long, because a hook call blocks the IKE daemon. A syslog
+//! socket that is full loses the line. The socket is the datagram socket `/dev/log` and never the
+//! network; connecting to a stream socket could wait. The daemon reads standard error and logs it.
+//! A call that goes well writes nothing there, because libreswan 5.4 takes any output of an `async`
+//! call for a failure.
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -24,8 +24,8 @@ pub const VPN: &str = "vpn";
 /// The longest line, in bytes. Pluto folds what a hook writes at 255, counting a prefix of its own.
 const MAX_LINE: usize = 230;
 
-/// How long one process waits in all for somebody to read its standard error, in milliseconds. A
-/// pipe holds 64 KiB: while anybody reads, there is no wait at all.
+/// How long one process waits in total for a reader of its standard error, in milliseconds. A pipe
+/// buffers 64 KiB: with a reader there is no wait at all.
 const STDERR_TIMEOUT: u16 = 500;
 
 static LOGGER: OnceLock<ProcessLogger> = OnceLock::new();
@@ -51,7 +51,7 @@ pub fn init(destination: Destination) {
     }
 }
 
-/// Writes to standard error, unless nobody reads it.
+/// Writes to standard error, unless it has no reader.
 ///
 /// The descriptor is shared with the daemon, so that `O_NONBLOCK` would change the daemon's end
 /// too. Instead `poll` says when a pipe has room, and then a write of at most `PIPE_BUF` bytes does

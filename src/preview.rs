@@ -9,8 +9,8 @@ use crate::record::Record;
 use crate::rtnetlink::NetObject;
 use crate::updown_env::{Event, FirewallAction};
 
-/// The exact text that `iptables-restore --noflush` would get, the routes, addresses and devices as
-/// lines of `ip`, and the records that would be written or erased.
+/// The exact text that `iptables-restore --noflush` would get, the routes, addresses and interfaces
+/// as lines of `ip`, and the records that would be written or erased.
 ///
 /// # Errors
 /// If the record cannot be read, or there is no iptables.
@@ -35,7 +35,7 @@ pub fn preview<T: Tables>(
     Ok(text)
 }
 
-/// What would become of routes, addresses and devices.
+/// The changes of routes, addresses and interfaces that would be made.
 fn routing_lines(event: &Event, change: &RoutingChange) -> String {
     let mut text = format!(
         "# {}: would change routes, addresses or interfaces for {}:\n",

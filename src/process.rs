@@ -1,9 +1,9 @@
 //! Starts programs; nothing else in this crate does.
 //!
 //! Always by absolute path, with nothing in the environment but the C locale and what the caller
-//! puts there, with its input in memory and with a bounded wait. The daemon reads our output to its
-//! end, so that a child which outlived us would stop every tunnel: a program that takes too long is
-//! killed with all its children.
+//! puts there, with its input in memory and with a bounded wait. The daemon reads the hook's output
+//! to its end, so a child that outlived the hook would stop every tunnel: a program that takes too
+//! long is killed with all its children.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -45,25 +45,25 @@ pub struct Invocation<'a> {
     pub program: &'a Path,
     /// Its arguments.
     pub arguments: &'a [&'a str],
-    /// What is in its environment besides the locale and the path.
+    /// Its environment besides the locale and the path.
     pub environment: &'a [(&'a str, &'a str)],
     /// What it reads.
     pub input: &'a [u8],
-    /// What becomes of what it writes.
+    /// Its standard output.
     pub output: StandardOutput<'a>,
     /// When it is killed.
     pub deadline: Instant,
 }
 
-/// What becomes of a program's standard output.
+/// What is done with a program's standard output.
 #[derive(Debug, Clone, Copy)]
 pub enum StandardOutput<'a> {
     /// It is kept, all of it.
     Kept,
     /// It is thrown away.
     Dropped,
-    /// It is thrown away, by way of this file, which is not open for writing. The file stays open
-    /// as long as the program runs, even if we are killed, and with it the lock on the file.
+    /// It is discarded: standard output is this file, which is not open for writing. The file, and
+    /// its lock, stays open as long as the program runs, even if the hook is killed.
     Holding(&'a File),
 }
 
@@ -83,7 +83,7 @@ pub struct ProcessOutput {
 pub enum Exit {
     /// By itself, with this status.
     Code(i32),
-    /// By a signal of somebody else's.
+    /// By another program's signal.
     Signal(i32),
     /// By us: it took longer than it was given.
     TimedOut,
@@ -115,7 +115,7 @@ pub fn link_target(program: PathBuf) -> PathBuf {
     let mut target = program;
     for _ in 0..MOST_LINKS {
         let Ok(link) = fs::read_link(&target) else { break };
-        // What a link says counts from the folder that it is in.
+        // A link's target is relative to the folder of the link.
         target.pop();
         target.push(link);
     }
@@ -204,7 +204,7 @@ fn wait_for_exit(
                 }
                 return exit_of(status);
             }
-            // It has ended, and somebody else has heard how: whoever ignores SIGCHLD, for one.
+            // It has ended, and its status was discarded, as when SIGCHLD is ignored.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Exit::Lost,
             Ok(None) | Err(_) => {}
         }
@@ -344,7 +344,7 @@ mod tests {
         let child = String::from_utf8(finished.output).unwrap();
         let status = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
         let is_gone = || status().is_empty() || status().contains(") Z ");
-        // The signal is on its way; on a busy machine the child dies when it is its turn.
+        // The signal is pending; on a busy machine the child dies when it is scheduled.
         while !is_gone() && begun.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(10));
         }

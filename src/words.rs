@@ -2,6 +2,8 @@
 
 mod nearest;
 
+use std::cmp::Ordering;
+
 pub use nearest::nearest;
 
 /// Bytes as printable ASCII, everything else escaped as in a string literal of Rust; at most
@@ -54,6 +56,36 @@ pub fn duration_text(seconds: u64) -> String {
     }
 }
 
+/// The order of two texts in which numbers count as such: `user7` comes before `user10`.
+#[must_use]
+pub fn natural_order(a: &str, b: &str) -> Ordering {
+    let (mut one, mut other) = (a, b);
+    while let (Some(first), Some(second)) = (first_piece(one), first_piece(other)) {
+        let is_number = |piece: &str| piece.starts_with(|first: char| first.is_ascii_digit());
+        let number = |piece: &str| {
+            let digits = piece.trim_start_matches('0');
+            (digits.len(), digits.to_owned())
+        };
+        let order = match is_number(first) && is_number(second) {
+            true => number(first).cmp(&number(second)),
+            false => first.cmp(second),
+        };
+        if order.is_ne() {
+            return order;
+        }
+        (one, other) = (&one[first.len()..], &other[second.len()..]);
+    }
+    // Where one begins the other; and of `user7` and `user07`.
+    one.len().cmp(&other.len()).then_with(|| a.cmp(b))
+}
+
+/// The digits that a text begins with, or what stands before the first one.
+fn first_piece(text: &str) -> Option<&str> {
+    let is_digit = text.chars().next()?.is_ascii_digit();
+    let end = text.find(|next: char| next.is_ascii_digit() != is_digit);
+    text.get(..end.unwrap_or(text.len()))
+}
+
 /// Lines of at most so many characters, broken at blanks where there are any. Nothing is cut off: a
 /// network that is not shown whole is another network.
 #[must_use]
@@ -82,6 +114,29 @@ pub fn wrapped(texts: &[String], width: usize) -> Vec<String> {
     lines
 }
 
+/// A line in lines of at most so many characters, the later ones indented. No word is broken: it
+/// may be an address.
+#[must_use]
+pub fn folded(text: &str, width: usize) -> Vec<String> {
+    let indent = text.len() - text.trim_start().len();
+    let mut lines = Vec::new();
+    let mut line = " ".repeat(indent);
+    let mut is_empty = true;
+    for word in text.split_whitespace() {
+        if !is_empty && line.len() + 1 + word.len() > width {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent + 4)));
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +146,33 @@ mod tests {
         assert_eq!(escaped(b"ab\x1b\n\"", 60), "ab\\x1b\\n\\\"");
         assert_eq!(escaped(b"ab\x1b", 5), "ab");
         assert_eq!(escaped(b"ab\x1b", 6), "ab\\x1b");
+    }
+
+    #[test]
+    fn numbers_in_texts_are_in_the_order_of_numbers() {
+        let sorted = [
+            "",
+            "07",
+            "7",
+            "10",
+            "a",
+            "a1b2",
+            "a1b10",
+            "a2",
+            "user",
+            "user07",
+            "user7",
+            "user7a",
+            "user10",
+            "user99999999999999999999",
+            "user100000000000000000000",
+            "users",
+        ];
+        for (number, one) in sorted.iter().enumerate() {
+            for (place, other) in sorted.iter().enumerate() {
+                assert_eq!(natural_order(one, other), number.cmp(&place), "{one} {other}");
+            }
+        }
     }
 
     #[test]

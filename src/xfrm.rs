@@ -1,10 +1,10 @@
 //! Which IPsec policies the kernel holds, by netlink (`NETLINK_XFRM`), as `ip xfrm policy` lists
 //! them.
 //!
-//! A policy says which packets IPsec takes; it stands as long as its tunnel is up, whoever has died
-//! meanwhile. The kernel's structures (`linux/xfrm.h`) have a fixed layout, which is read here
-//! field by field. No crate: the one there is reads them all, and writes them, for a list of six
-//! fields.
+//! A policy selects the packets for IPsec; it exists as long as its tunnel is up, even if its
+//! daemon has died. The kernel's structures (`linux/xfrm.h`) have a fixed layout, which is read
+//! here field by field. No crate: the one there is reads them all, and writes them, for a list of
+//! six fields.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,6 +17,15 @@ use crate::selector::Mark;
 
 /// `XFRM_MSG_GETPOLICY`
 const GET_POLICY: u16 = 0x15;
+
+/// `XFRM_MSG_GETSA`
+const GET_SA: u16 = 0x12;
+
+/// `XFRM_MSG_NEWSA`, also the type of each SA in a list
+const NEW_SA: u16 = 0x10;
+
+/// The length of `struct xfrm_usersa_info`, in bytes
+const SA: usize = 224;
 
 /// `XFRM_MSG_NEWPOLICY`, also the type of each policy in a list
 const NEW_POLICY: u16 = 0x13;
@@ -57,13 +66,24 @@ pub struct XfrmPolicy {
     pub source_port: (u16, u16),
     /// The destination port and its mask; 0 and 0 for any. With ICMP it is the code.
     pub destination_port: (u16, u16),
-    /// The reqids of the transformations that it asks for, in their order; 0 where any will do.
-    /// None, where it lets packets pass in clear or drops them.
+    /// The reqids of its transformations, in order; 0 for any reqid. Empty if it lets packets pass
+    /// unencrypted or drops them.
     pub reqids: Vec<u32>,
     /// The mark that a packet must bear, where it must.
     pub mark: Option<Mark>,
     /// The number of the XFRM interfaces that it is for; 0 for all others.
     pub if_id: u32,
+}
+
+/// One SA of the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct XfrmSa {
+    /// Where its packets come from.
+    pub source: IpAddr,
+    /// Where they go.
+    pub destination: IpAddr,
+    /// The reqid by which policies ask for it.
+    pub reqid: u32,
 }
 
 /// Which packets a policy is for.
@@ -84,9 +104,35 @@ pub enum XfrmDirection {
 /// If the kernel cannot be asked; without `CAP_NET_ADMIN` it refuses. A list that changed while it
 /// was made is asked for again, and is an error in the end: a policy could be missing in it.
 pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
+    listed(NetlinkAction::ListPolicies, || {
+        let mut policies = Vec::new();
+        list(XfrmMessage::GetPolicies, |message| match message {
+            XfrmMessage::Policy(policy) => policies.extend(policy),
+            XfrmMessage::GetPolicies | XfrmMessage::GetSas | XfrmMessage::Sa(_) | XfrmMessage::Other => {}
+        })?;
+        Ok(policies)
+    })
+}
+
+/// The SAs of this network namespace.
+///
+/// # Errors
+/// The same.
+pub fn sas() -> Result<Vec<XfrmSa>, NetlinkError> {
+    listed(NetlinkAction::ListSas, || {
+        let mut sas = Vec::new();
+        list(XfrmMessage::GetSas, |message| match message {
+            XfrmMessage::Sa(sa) => sas.push(sa),
+            XfrmMessage::GetPolicies | XfrmMessage::GetSas | XfrmMessage::Policy(_) | XfrmMessage::Other => {}
+        })?;
+        Ok(sas)
+    })
+}
+
+fn listed<T>(doing: NetlinkAction, list: impl Fn() -> Result<Vec<T>, NetlinkFault>) -> Result<Vec<T>, NetlinkError> {
     let mut answer = Err(NetlinkFault::Interrupted);
     for _ in 0..TRIES {
-        answer = list_policies();
+        answer = list();
         match &answer {
             Err(NetlinkFault::Interrupted) => {}
             Ok(_)
@@ -101,39 +147,43 @@ pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
             }
         }
     }
-    answer.map_err(|fault| NetlinkError {
-        doing: NetlinkAction::ListPolicies,
-        fault,
-    })
+    answer.map_err(|fault| NetlinkError { doing, fault })
 }
 
-fn list_policies() -> Result<Vec<XfrmPolicy>, NetlinkFault> {
-    let mut policies = Vec::new();
-    NetlinkSocket::open_xfrm()?.list_whole(XfrmMessage::Request, |message| match message {
-        XfrmMessage::Policy(policy) => policies.extend(policy),
-        XfrmMessage::Request | XfrmMessage::Other => {}
-    })?;
-    Ok(policies)
+fn list(request: XfrmMessage, each: impl FnMut(XfrmMessage)) -> Result<(), NetlinkFault> {
+    NetlinkSocket::open_xfrm()?.list_whole(request, each)
 }
 
 /// What goes to the kernel and what comes back.
 #[derive(Debug)]
 enum XfrmMessage {
     /// All policies are asked for.
-    Request,
+    GetPolicies,
+    /// All SAs are.
+    GetSas,
     /// One of them; nothing, where it is a socket's.
     Policy(Option<XfrmPolicy>),
+    /// One of those.
+    Sa(XfrmSa),
     /// Something else.
     Other,
 }
 
 impl NetlinkSerializable for XfrmMessage {
     fn message_type(&self) -> u16 {
-        GET_POLICY
+        match self {
+            Self::GetSas => GET_SA,
+            Self::GetPolicies | Self::Policy(_) | Self::Sa(_) | Self::Other => GET_POLICY,
+        }
     }
 
     fn buffer_len(&self) -> usize {
-        REQUEST
+        match self {
+            // What follows is read as attributes that narrow the list (net/xfrm/xfrm_user.c,
+            // xfrm_dump_sa).
+            Self::GetSas => 0,
+            Self::GetPolicies | Self::Policy(_) | Self::Sa(_) | Self::Other => REQUEST,
+        }
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
@@ -149,6 +199,9 @@ impl NetlinkDeserializable for XfrmMessage {
             NEW_POLICY => policy(payload)
                 .map(Self::Policy)
                 .ok_or_else(|| DecodeError::from("a truncated IPsec policy")),
+            NEW_SA => sa(payload)
+                .map(Self::Sa)
+                .ok_or_else(|| DecodeError::from("a truncated SA")),
             _ => Ok(Self::Other),
         }
     }
@@ -204,17 +257,32 @@ fn read_attributes(policy: &mut XfrmPolicy, mut bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// Reads a `struct xfrm_usersa_info`.
+fn sa(bytes: &[u8]) -> Option<XfrmSa> {
+    let fixed = bytes.get(..SA)?;
+    let family = native_u16(fixed, 212)?;
+    Some(XfrmSa {
+        destination: address(family, fixed.get(56..72)?)?,
+        source: address(family, fixed.get(80..96)?)?,
+        reqid: native_u32(fixed, 208)?,
+    })
+}
+
 /// An address in 16 bytes, of which IPv4 needs the first four. A selector that names no family is
 /// one for both, which only means anything with no address in it; it is taken for IPv4.
 fn network(family: u16, bytes: &[u8], length: u8) -> Option<IpNet> {
+    let network = IpNet::new(address(family, bytes)?, length).ok()?;
+    Some(network.trunc())
+}
+
+fn address(family: u16, bytes: &[u8]) -> Option<IpAddr> {
     const INET6: u16 = 10;
     let bytes: [u8; 16] = bytes.try_into().ok()?;
     let [a, b, c, d, ..] = bytes;
-    let address = match family {
+    Some(match family {
         INET6 => IpAddr::V6(Ipv6Addr::from(bytes)),
         _ => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-    };
-    IpNet::new(address, length).ok().map(|network| network.trunc())
+    })
 }
 
 fn port(bytes: &[u8], at: usize) -> Option<u16> {
@@ -268,6 +336,24 @@ mod tests {
         let mut bytes = vec![0; POLICY];
         bytes[42] = 33;
         assert_eq!(policy(&bytes), None);
+    }
+
+    #[test]
+    fn an_sa_has_its_ends_and_its_reqid_and_is_never_read_beyond() {
+        let mut whole = vec![0; SA];
+        whole[56..60].copy_from_slice(&[192, 0, 2, 2]);
+        whole[80..84].copy_from_slice(&[192, 0, 2, 1]);
+        whole[208..212].copy_from_slice(&7_u32.to_ne_bytes());
+        whole[212..214].copy_from_slice(&2_u16.to_ne_bytes());
+        let expected = XfrmSa {
+            source: "192.0.2.1".parse().unwrap(),
+            destination: "192.0.2.2".parse().unwrap(),
+            reqid: 7,
+        };
+        assert_eq!(sa(&whole), Some(expected));
+        for length in 0..SA {
+            assert_eq!(sa(&whole[..length]), None);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// Whether a tunnel is on record.
+    /// Whether a tunnel is recorded.
     pub(super) fn is_recorded(&self, tunnel: &Tunnel, key: &TunnelKey) -> Result<bool, ApplyError> {
         Ok(self.find_record(tunnel, key)?.is_some())
     }

@@ -56,7 +56,8 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Closes the firewall for a tunnel, and returns whether the `down` has to be noted.
     pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
-        // It is up no more, whatever becomes of its rules. That this fails keeps none of them.
+        // The tunnel is no longer up, whether or not its rules can be removed. An error here keeps
+        // no rule installed.
         if self.store.has_failed_ups().unwrap_or_default() {
             let _ = self.store.forget_failed_up(tunnel);
         }
@@ -129,8 +130,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(changes.collect())
     }
 
-    /// Takes out what tunnels have put in, in one transaction for each ruleset, or in several where
-    /// they are very many, and strikes them off the record.
+    /// Removes the rules and records of tunnels, in one transaction for each ruleset, or in several
+    /// for very many tunnels.
     ///
     /// # Errors
     /// If it fails; the records of rules that are still installed stay then.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::restore::all_rules;
 use super::tunnel::outer;
-use super::{ApplyError, Change, Engine, checked, journal, may_be_drift};
+use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
 use crate::plan::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
@@ -88,6 +88,12 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         started.standing = self.installed_records()?;
+        let is_missing = |family: &Family| {
+            let backend = self.tables.default_backend(*family);
+            matches!(backend, Err(TablesError::NoFamily(_))) && self.is_set_for(*family)
+        };
+        let missing: Vec<_> = Family::ALL.into_iter().filter(is_missing).collect();
+        self.notes.extend(missing.into_iter().map(Note::NoFamily));
         Ok(started)
     }
 
@@ -432,7 +438,14 @@ impl<T: Tables> Engine<'_, T> {
         if !is_default && !self.store.has_entries(ruleset)? {
             return Ok(false);
         }
-        Ok(self.reconcile(ruleset)?.iter().any(Drift::is_repairable))
+        let found = self.reconcile(ruleset)?;
+        for drift in found.iter().filter(|drift| !drift.is_repairable()) {
+            let note = Note::NoUserJump(ruleset, drift.clone());
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        Ok(found.iter().any(Drift::is_repairable))
     }
 }
 

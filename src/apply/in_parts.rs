@@ -126,8 +126,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(parts)
     }
 
-    /// Makes a part of `start`, with what is on record by now: a call in between may have changed
-    /// it. Tunnels that the kernel cannot tell apart change together.
+    /// Makes a part of `start`, with the present records: a call in between may have changed them.
+    /// Tunnels that the kernel cannot distinguish change together.
     ///
     /// # Errors
     /// If it cannot be made.

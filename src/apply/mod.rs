@@ -27,9 +27,10 @@ use ipnet::IpNet;
 
 use crate::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Ruleset, Section, Table, restore_text};
-use crate::plan::{DesiredState, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition};
+use crate::plan::{DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition};
 use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
+use crate::selector::Family;
 use crate::settings::Settings;
 use crate::updown_env::{ConnectionName, PeerText};
 use restore::all_rules;
@@ -57,9 +58,11 @@ pub struct Context {
     /// Queries them if a `down` turns out to need them: the remaining openers' policy may use
     /// source NAT.
     pub ask_connected: Option<fn() -> Option<Vec<IpNet>>>,
-    /// The largest packets that the paths to peers take, in bytes; needed only where segments are
-    /// to fit them.
+    /// The path MTUs to peers, in bytes; needed only to clamp the MSS to them.
     pub path_mtus: BTreeMap<IpAddr, u16>,
+    /// Queries one of them if it turns out to be needed: a `down` can change the rules of the
+    /// tunnels that stay, and an `up` those of others that the kernel cannot distinguish.
+    pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// The settings.
     pub settings: Settings,
     /// Whether that is known.
@@ -105,6 +108,10 @@ pub enum Note {
         /// The keys.
         keys: Vec<&'static str>,
     },
+    /// Something is set for a family that this kernel does not have, or not yet.
+    NoFamily(Family),
+    /// No packet reaches this program's rules, because the administrator's jump is missing.
+    NoUserJump(Ruleset, Drift),
     /// `when-down = "block"` has no effect for a tunnel without a local network.
     BlockHasNoEffect {
         /// The connection.
@@ -121,6 +128,11 @@ impl fmt::Display for Note {
                 f,
                 "{ruleset}: the nat table takes no rules, tunnels are not exempted from NAT; if they need not be, set nat = \"leave\""
             ),
+            Self::NoFamily(family) => write!(
+                f,
+                "no rules for {family}: this kernel does not have it yet; load its module before, or run start again then"
+            ),
+            Self::NoUserJump(ruleset, drift) => write!(f, "{ruleset} {drift}: no packet comes to our rules there"),
             Self::BlockHasNoEffect { connection, address } => write!(
                 f,
                 "{connection}: when-down = \"block\" blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name the interface in only-ipsec"
@@ -132,11 +144,21 @@ impl fmt::Display for Note {
                 keys,
             } => {
                 let peer = first_peer.iter().map(|peer| format!(" for {peer}")).collect::<String>();
-                let keys = keys.join(" and ");
                 write!(
                     f,
-                    "{connection} has the selectors and the reqid of {first}{peer}, but another {keys}: both use that of {first}{peer}; where chains differ, neither is called, and only what both allow passes"
-                )
+                    "{connection} has the selectors and the reqid of {first}{peer}, but another {}",
+                    keys.join(" and ")
+                )?;
+                let others: Vec<_> = keys.iter().filter(|key| **key != "chain").copied().collect();
+                if !others.is_empty() {
+                    write!(f, ": both use the {} of {first}{peer}", others.join(" and "))?;
+                }
+                match keys.contains(&"chain") {
+                    true => f.write_str(
+                        "; a chain applies only if the other tunnel allows everything, otherwise no packet passes",
+                    ),
+                    false => Ok(()),
+                }
             }
         }
     }
@@ -372,7 +394,8 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
         self.store.begin_change(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
-            Err(error) if stood && may_be_drift(&error) => self.bring_to_record(&journal, removed, added),
+            // Also at the first `up`, when another firewall may have loaded its rules meanwhile.
+            Err(error) if may_be_drift(&error) => self.bring_to_record(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {

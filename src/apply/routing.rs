@@ -97,7 +97,7 @@ pub struct RoutingOutcome {
 }
 
 impl RoutingChange {
-    /// What is on record.
+    /// The recorded objects.
     #[must_use]
     pub fn recorded(&self) -> &[NetObject] {
         self.before.as_ref().map_or(&[], |record| &record.objects)

@@ -14,7 +14,7 @@ use crate::plan::{
 use crate::record::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
 use crate::rtnetlink::XfrmInterface;
 use crate::selector::{Family, MarkBit};
-use crate::settings::{Esp, Policy};
+use crate::settings::{Esp, Mss, Policy};
 use crate::updown_env::{Tunnel, UpCounting};
 
 impl<T: Tables> Engine<'_, T> {
@@ -172,7 +172,8 @@ impl<T: Tables> Engine<'_, T> {
             interfaces: &interfaces,
             path_mtu: tunnel
                 .remote_host
-                .and_then(|peer| self.context.path_mtus.get(&peer).copied()),
+                .filter(|_| policy.mss == Mss::PathMtu)
+                .and_then(|peer| self.path_mtu(peer)),
         };
         let tunnel_rules = tunnel_rules(tunnel, &record.id, &terms).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
@@ -183,6 +184,11 @@ impl<T: Tables> Engine<'_, T> {
             true => Ok(tunnel_rules.without_nat()),
             false => Ok(tunnel_rules),
         }
+    }
+
+    fn path_mtu(&self, peer: IpAddr) -> Option<u16> {
+        let known = self.context.path_mtus.get(&peer).copied();
+        known.or_else(|| self.context.ask_path_mtu?(peer))
     }
 
     /// The existing XFRM interfaces; if the call did not query them, the one in the tunnel's

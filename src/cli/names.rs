@@ -66,7 +66,7 @@ pub(super) fn with_own_names(mut arguments: Vec<OsString>, line: &Command) -> Ve
     arguments
 }
 
-/// Where the command stands: the first word that is neither an option nor the value of one.
+/// The position of the command: the first word that is neither an option nor the value of one.
 fn command_place(arguments: &[OsString], line: &Command) -> Option<usize> {
     let mut words = arguments.iter().enumerate().skip(1);
     while let Some((place, word)) = words.next() {

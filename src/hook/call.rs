@@ -10,7 +10,7 @@ use log::{error, info, warn};
 use super::dns_hook::DnsHook;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
 use super::{
-    CALL_TIMEOUT, HookError, Summary, ask_connected, close_late, connected, failed_call, interfaces,
+    CALL_TIMEOUT, HookError, Summary, ask_connected, clear_dead_routes, close_late, connected, failed_call, interfaces,
     know_recorded_tunnels, path_mtus, removing_context,
 };
 use crate::apply::{
@@ -22,7 +22,7 @@ use crate::logging::VPN;
 use crate::plan::RouteOptions;
 use crate::preview;
 use crate::record::{DaemonProcess, RecordError, Store};
-use crate::rtnetlink::Kernel;
+use crate::rtnetlink::{Kernel, path_mtu};
 use crate::settings::{Settings, UncertainEntries};
 use crate::updown_env::{Event, FirewallAction, Operation, RawEnv, Routing, Tunnel};
 
@@ -94,7 +94,7 @@ impl HookCall<'_> {
         idle().unwrap_or(false)
     }
 
-    /// What the call comes to for routes, addresses and devices, an operation after another.
+    /// The call's changes of routes, addresses and interfaces, one per operation.
     fn routing_works(&self, event: &Event, store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
         let Some(routing) = &event.routing else {
             return Ok(Vec::new());
@@ -107,8 +107,8 @@ impl HookCall<'_> {
             .collect()
     }
 
-    /// Takes the lock, does what is due in any case, then what the verb asks for, and leaves no
-    /// empty folder behind. Says in `stands` whether the tunnel has what it needs of the firewall.
+    /// Takes the lock, does the housekeeping, executes the verb's operations, and removes empty
+    /// folders. Sets `stands` to whether the tunnel has its firewall rules.
     fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT + self.options.wait;
         let aside = self.dns_hook(event);
@@ -120,10 +120,10 @@ impl HookCall<'_> {
         let store = opened.map_err(|error| self.note_owed_down(event, error.into()))?;
         let mut programs = self.programs(deadline, &store);
         let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
-        self.clear_routes(&store);
+        clear_dead_routes(&store, self.daemon, self.now, |error| self.log_problem(error));
         let kept = session.housekeep();
-        // What goes is not kept by what cannot be done besides, but no change begins before another
-        // one in the journal has ended.
+        // A removal does not fail because of other work, but no change begins before the one in the
+        // journal is recovered.
         let goes_on = match (&kept, &event.firewall) {
             (Ok(()), _) | (Err(_), FirewallAction::Nothing) => true,
             (Err(_), FirewallAction::Close(_)) => matches!(store.journal(), Ok(None)),
@@ -243,26 +243,6 @@ impl HookCall<'_> {
         Ok(())
     }
 
-    /// Removes the routes that dead daemons left. This comes before the removal of their tunnels,
-    /// which forgets the dead daemon.
-    fn clear_routes(&self, store: &Store) {
-        let clear = || -> Result<(), RoutingError> {
-            let dead = store.dead_daemons()?;
-            if dead.is_empty() || !store.has_routings()? {
-                return Ok(());
-            }
-            let mut kernel = Kernel::open()?;
-            let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
-            for daemon in dead {
-                session.clear(&daemon)?.iter().for_each(|fault| self.log_problem(fault));
-            }
-            Ok(())
-        };
-        if let Err(error) = clear() {
-            self.log_problem(&error);
-        }
-    }
-
     /// Shows what it would do.
     pub(super) fn preview_call(&self, event: &Event) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT;
@@ -303,8 +283,8 @@ impl HookCall<'_> {
         Programs::new(self.options.programs.clone(), self.options.wait, deadline, store.lock())
     }
 
-    /// With what is needed to write the rules of an older version anew, where there are such. What
-    /// cannot be read is told when it is read for that.
+    /// The context, with the answers that are needed to write rules of an older version again, if
+    /// there are any. Errors are reported when the record is read for that.
     fn full_context(&self, event: &Event, store: &Store) -> Context {
         let mut context = self.context(event);
         match &event.firewall {
@@ -326,6 +306,7 @@ impl HookCall<'_> {
             interfaces: interfaces(&event.firewall),
             connected: connected(&event.firewall, &self.settings),
             ask_connected: Some(ask_connected),
+            ask_path_mtu: Some(path_mtu),
             path_mtus: path_mtus(&event.firewall, &self.settings),
             settings: self.settings.clone(),
             settings_origin: match &event.firewall {

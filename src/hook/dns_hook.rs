@@ -30,8 +30,8 @@ impl DnsHook<'_> {
         resolver::needs_attention(store, &self.system())
     }
 
-    /// Writes down what this call asks: at `up` for a tunnel that is open, at `down` in any case.
-    /// As long as the firewall's lock is held: so what two calls ask about one tunnel stands in the
+    /// Writes this call's request: at `up` for a tunnel that is open, at `down` in any case. While
+    /// the firewall's lock is held, so that the requests of two calls for one tunnel are in the
     /// order in which they opened and closed it.
     pub(super) fn write_request<R, E>(self, store: &Store, firewall: &Result<R, E>) {
         if let Some(action) = self.action_after(firewall) {
@@ -39,8 +39,8 @@ impl DnsHook<'_> {
         }
     }
 
-    /// Does what this call and others have asked, after the firewall's lock is released: programs
-    /// that hang keep nobody from his rules.
+    /// Executes the requests of this call and of others, after the firewall's lock is released, so
+    /// that a program that hangs does not delay any tunnel's rules.
     pub(super) fn carry_out<R, E>(self, firewall: &Result<R, E>) {
         let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
         let system = self.system();

@@ -11,20 +11,20 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Context, Engine, RoutingError, SettingsOrigin};
+use crate::apply::{ApplyError, Context, Engine, RoutingEngine, RoutingError, SettingsOrigin};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::iptables::Programs;
 use crate::logging::{self, Destination};
 use crate::netfilter::Ruleset;
 use crate::plan::RouteOptions;
 use crate::record::{DaemonProcess, FailedUp, RecordError, Store, TunnelRecord};
-use crate::rtnetlink::{XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
+use crate::rtnetlink::{Kernel, XfrmInterface, connected_networks, path_mtu, xfrm_interfaces};
 use crate::settings::{Mss, Policy, Settings, SettingsError, StockSettings};
 use crate::updown_env::{Daemon, EnvError, Event, FirewallAction, Operation, RawEnv, Tunnel, read_event};
 use crate::words::{escaped, one_line};
@@ -73,7 +73,7 @@ pub enum HookError {
     /// is cut.
     #[error("the tunnel is up without its rules: {0}")]
     Tolerated(ApplyError),
-    /// The routes, addresses or devices cannot be set up.
+    /// The routes, addresses or interfaces cannot be installed.
     #[error(transparent)]
     Routing(#[from] RoutingError),
     /// The record or the firewall is only root's to read.
@@ -135,7 +135,7 @@ pub(crate) fn log_failure(error: &anyhow::Error) -> u8 {
     error.downcast_ref().map_or(1, HookError::exit_code)
 }
 
-/// The context of everything that goes wrong in a call: `up-client net-net failed`.
+/// The context of every error of a call: `up-client net-net failed`.
 fn failed_call(raw_env: &RawEnv) -> String {
     let mut words = String::new();
     // The administrator chose both, yet they are escaped like everything else. They are cut, so
@@ -258,8 +258,8 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is
 /// known.
 ///
-/// Without them the tunnel is opened all the same: what comes out of it passes, and what goes into
-/// it is left to other rules.
+/// Without them the tunnel is opened all the same: packets out of it are accepted, and packets into
+/// it are left to other rules.
 fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
     let number = match action {
         FirewallAction::Open(tunnel) => tunnel.if_id_out,
@@ -295,8 +295,8 @@ fn path_mtus(action: &FirewallAction, settings: &Settings) -> BTreeMap<IpAddr, u
         .collect()
 }
 
-/// The networks that the gateway is connected to, where the tunnel to be opened hides machines from
-/// all but these.
+/// The networks that the gateway is connected to, if the tunnel to be opened uses source NAT except
+/// to these.
 fn connected(action: &FirewallAction, settings: &Settings) -> Option<Vec<IpNet>> {
     let FirewallAction::Open(tunnel) = action else {
         return None;
@@ -327,20 +327,22 @@ pub(crate) fn opening_context(failed: &FailedUp, settings: &Settings, now: u64) 
         interfaces: interfaces(&action),
         connected: connected(&action, settings),
         ask_connected: Some(ask_connected),
+        ask_path_mtu: Some(path_mtu),
         path_mtus: path_mtus(&action, settings),
         settings: settings.clone(),
         settings_origin: SettingsOrigin::File,
     }
 }
 
-/// What has to be known to lay out every tunnel on record anew.
+/// Adds to the context the answers that are needed to make the rules of every recorded tunnel
+/// again.
 pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Result<(), HookError> {
     let mut records: Vec<TunnelRecord> = Vec::new();
     for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
-        // Without them such a tunnel is laid out as when there is no such device.
+        // Without them such a tunnel gets the rules of one without its interface.
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
@@ -365,9 +367,34 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
     Ok(())
 }
 
-/// Executes downs that other calls have noted while we held the record's lock, which is released by
-/// now. Whoever notes one comes here too, so that between the two none is left behind: where the
-/// lock is held again, its holder will look.
+/// Removes the routes that dead daemons left, and tells `complain` what went wrong. This comes
+/// before the removal of their tunnels, which forgets the dead daemon.
+pub(crate) fn clear_dead_routes(
+    store: &Store,
+    caller: Option<DaemonProcess>,
+    now: u64,
+    complain: impl Fn(&dyn fmt::Display),
+) {
+    let clear = || -> Result<(), RoutingError> {
+        let dead = store.dead_daemons()?;
+        if dead.is_empty() || !store.has_routings()? {
+            return Ok(());
+        }
+        let mut kernel = Kernel::open()?;
+        let mut engine = RoutingEngine::new(store, &mut kernel, caller, now);
+        for daemon in dead {
+            engine.clear(&daemon)?.iter().for_each(|fault| complain(fault));
+        }
+        Ok(())
+    };
+    if let Err(error) = clear() {
+        complain(&error);
+    }
+}
+
+/// Executes downs that other calls noted while this call held the record's lock, which is released
+/// by now. A call that notes one comes here too, so none is left over: if the lock is held again,
+/// its holder executes the notes.
 pub(crate) fn close_late(options: &Options, namespace: u64) {
     for _ in 0..MOST_LATE {
         if !Store::open_unlocked(&options.state_dir, namespace)
@@ -394,6 +421,7 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     let context = Context {
         now: unix_time(),
         ask_connected: Some(ask_connected),
+        ask_path_mtu: Some(path_mtu),
         ..Context::default()
     };
     let context = removing_context(context, options, &store)?;
@@ -404,8 +432,8 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
     Ok(tidied?)
 }
 
-/// What a removal has to know. It needs no settings; but rules that an older version has put in are
-/// written anew by it, and then the bit of the mark should be the one that is set.
+/// The context of a removal. It needs no settings; but it writes rules of an older version again,
+/// and those need the mark bit of the settings.
 ///
 /// # Errors
 /// If the record cannot be read.

@@ -290,7 +290,7 @@ impl From<&ChainName> for Chain {
     }
 }
 
-/// Letters and digits that nobody confuses at three in the morning (no `l`, `o`, `0`, `1`).
+/// Letters and digits that are not easily confused (no `l`, `o`, `0`, `1`).
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// The first `length` characters of a text's SHA-256, five bits each.

@@ -48,7 +48,7 @@ pub enum RestoreCommand {
     AppendWithCounters(ChainName, Rule, Counters),
     /// Deletes one rule (`-D`). Fails if the chain does not hold it.
     Delete(Chain, Rule),
-    /// Deletes a rule of somebody else by its text in the listing (`-D`).
+    /// Deletes a rule of another program by its text in the listing (`-D`).
     DeleteText(ChainName, String),
     /// Deletes all rules of a chain (`-F`).
     Flush(ChainName),

@@ -4,7 +4,7 @@
 //! iptables accepts its own listing again.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::{BuiltIn, ChainName};
 use super::normalize::rule_words;
@@ -60,6 +60,16 @@ impl SavedRule {
         None
     }
 
+    /// Whether no packet comes behind it in its chain.
+    fn ends_chain(&self) -> bool {
+        let mut words = self.text.split(' ');
+        match (words.next(), words.next()) {
+            (Some("-j"), Some(target)) => ["ACCEPT", "DROP", "REJECT", "RETURN"].contains(&target),
+            (Some("-g"), Some(_)) => true,
+            (_, _) => false,
+        }
+    }
+
     /// Whether the rule is a jump to this chain without any match: the one form that iptables lists
     /// exactly as given.
     #[must_use]
@@ -72,7 +82,7 @@ impl SavedRule {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SavedTable {
     chains: BTreeMap<String, Vec<SavedRule>>,
-    /// What becomes of a packet at the end of a built-in chain, ACCEPT or DROP.
+    /// The policy at the end of a built-in chain, ACCEPT or DROP.
     policies: BTreeMap<String, String>,
 }
 
@@ -124,6 +134,28 @@ impl SavedTable {
     pub fn has_jump_to(&self, chain: &ChainName) -> bool {
         let mut rules = self.chains.values().flatten();
         rules.any(|rule| rule.jump_target().is_some_and(|target| target == chain.as_str()))
+    }
+
+    /// Whether packets can come from a built-in chain to this chain of ours, through the
+    /// administrator's chains: by a rule that does not stand behind one that ends the chain for
+    /// every packet.
+    #[must_use]
+    pub fn leads_to(&self, from: BuiltIn, to: &ChainName) -> bool {
+        let (mut reached, mut ahead) = (BTreeSet::new(), vec![from.name().to_owned()]);
+        while let Some(chain) = ahead.pop() {
+            if chain == to.as_str() {
+                return true;
+            }
+            let is_ours = chain.parse::<ChainName>().is_ok();
+            if !is_ours && !reached.contains(&chain) {
+                let rules = self.rules(&chain).iter();
+                let ends = rules.clone().position(SavedRule::ends_chain);
+                let met = rules.take(ends.map_or(usize::MAX, |at| at + 1));
+                ahead.extend(met.filter_map(|rule| Some(rule.jump_target()?.into_owned())));
+                reached.insert(chain);
+            }
+        }
+        false
     }
 
     /// Rules of foreign chains that jump to a chain of this program: the chain, the rule, and the
@@ -304,6 +336,30 @@ COMMIT
             "-A INPUT -m comment --comment \"-j PLUTO-X\" -j ACCEPT",
         ] {
             assert!(!filter(line).has_jump_to(&chain), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_led_to_by_chains_that_the_built_in_one_leads_to() {
+        let chain = "PLUTO-X".parse().unwrap();
+        for (lines, leads) in [
+            ("-A INPUT -i eth0 -j PLUTO-X", true),
+            ("-A INPUT -j A\n-A A -p tcp -g B\n-A B -j PLUTO-X", true),
+            ("-A A -j PLUTO-X", false),
+            ("-A FORWARD -j A\n-A A -j PLUTO-X", false),
+            ("-A A -j B\n-A B -j A\n-A B -j PLUTO-X", false),
+            ("-A INPUT -j A\n-A A -j B\n-A B -j A", false),
+            ("-A INPUT -j PLUTO-Y\n-A PLUTO-Y -j PLUTO-X", false),
+            ("-A INPUT -j ACCEPT\n-A INPUT -j PLUTO-X", false),
+            (
+                "-A INPUT -j REJECT --reject-with icmp-port-unreachable\n-A INPUT -j PLUTO-X",
+                false,
+            ),
+            ("-A INPUT -i lo -j ACCEPT\n-A INPUT -j LOG\n-A INPUT -j PLUTO-X", true),
+            ("-A INPUT -j A\n-A INPUT -j PLUTO-X\n-A A -j RETURN", true),
+            ("-A INPUT -g A\n-A INPUT -j PLUTO-X\n-A A -j B", false),
+        ] {
+            assert_eq!(filter(lines).leads_to(BuiltIn::Input, &chain), leads, "{lines}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! Rules are values of closed enums, and rendering decides nothing. A listed rule is never parsed
 //! back into a [`Rule`], because iptables rewrites what it is given. From a listing the program
 //! takes its own chains, the jumps to them, and each rule as text with its counters
-//! ([`IptablesSave`]). By [`normalize`] it tells whether a listed rule is one that it would write.
+//! ([`IptablesSave`]). [`normalize`] decides whether a listed rule is one that it would write.
 
 mod chain;
 mod command;
@@ -35,11 +35,11 @@ pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// `xtables-nft-multi`: rules are in nf_tables.
+    /// `xtables-nft-multi`: the rules are part of nf_tables.
     Nft,
-    /// `xtables-legacy-multi`: rules are in the kernel's x_tables.
+    /// `xtables-legacy-multi`: the rules are part of the kernel's x_tables.
     Legacy,
-    /// An iptables whose name tells neither: a single binary, as before 1.8 or on small systems.
+    /// An iptables whose name shows neither: a single binary, as before 1.8 or on small systems.
     Plain,
 }
 

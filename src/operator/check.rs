@@ -1,9 +1,10 @@
 //! `check`: what would go wrong, before it does.
 //!
-//! It changes nothing. Each finding says what there is, why it matters, and how to mend it.
+//! It changes nothing. Each finding says what was found, why it matters, and how to fix it.
 
 mod configuration;
 mod confinement;
+mod connections;
 mod firewall;
 mod marks;
 mod rights;
@@ -46,7 +47,7 @@ pub(super) enum FindingSeverity {
 pub(super) struct Finding {
     pub(super) severity: FindingSeverity,
     pub(super) what: String,
-    /// Why it matters and how to mend it, where it has to be.
+    /// Why it matters and how to fix it, if it has to be fixed.
     pub(super) advice: Option<(String, String)>,
 }
 
@@ -138,6 +139,10 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
         findings.extend(of_daemon);
         findings.extend(configuration::findings(&options.root));
         findings.extend(confinement::findings(&options.root));
+        // Settings with an error are a finding of their own.
+        if let Ok(settings) = Settings::load(options.config.as_deref()) {
+            findings.extend(connections::findings(&options.root, &settings));
+        }
     }
     let text: String = findings.iter().map(|finding| finding_text(finding, colours)).collect();
     print(&text)?;

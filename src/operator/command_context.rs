@@ -1,4 +1,4 @@
-//! What the commands that work on the record stand on.
+//! The context of commands that work on the record.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -45,7 +45,7 @@ impl<'a> CommandContext<'a> {
         self.deadline.max(Instant::now() + patience)
     }
 
-    /// The record, locked: no call of a daemon comes between.
+    /// Opens the record with its lock, so that no call of a daemon changes it meanwhile.
     pub(super) fn open_store(&self) -> Result<Store, HookError> {
         // A command may take it several times, and work between.
         let deadline = self.deadline_after(CALL_TIMEOUT + self.options.wait);
@@ -67,8 +67,7 @@ impl<'a> CommandContext<'a> {
         )
     }
 
-    /// Nobody calls: an administrator is no daemon. What settings that cannot be read say has no
-    /// part in it.
+    /// The context of a command: no daemon, and no settings.
     pub(super) fn context(&self) -> Context {
         let settings = Settings::load(self.options.config.as_deref());
         Context {
@@ -82,7 +81,8 @@ impl<'a> CommandContext<'a> {
         }
     }
 
-    /// The same for who changes something, and may have to write rules of an older version anew.
+    /// The context of a command that changes rules, and may have to write rules of an older version
+    /// again.
     pub(super) fn changing_context(&self, store: &Store) -> Result<Context, HookError> {
         let mut context = self.context();
         if store.has_older_layout()? {
@@ -125,7 +125,7 @@ impl<'a> CommandContext<'a> {
     }
 }
 
-/// Every ruleset that can be looked at, and those that something is on record in.
+/// Every ruleset that can be listed, and those that have records.
 pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<Ruleset>, HookError> {
     let mut rulesets = BTreeSet::new();
     for family in Family::ALL {

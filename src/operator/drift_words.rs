@@ -10,7 +10,7 @@ use crate::words::counted_noun;
 pub(super) enum DriftClass {
     /// It should be installed and is not.
     Missing,
-    /// Nothing on record needs it.
+    /// No record needs it.
     Unexpected,
     /// It is installed at another place than it should be.
     Misplaced,
@@ -27,13 +27,13 @@ pub(super) struct DriftSort {
 }
 
 impl DriftSort {
-    /// Which one it is, and for how many things it stands.
+    /// The sort of a difference, and how many things it counts for.
     pub(super) fn of_kind(kind: &DriftKind) -> (Self, usize) {
         let (class, noun, number) = match kind {
             DriftKind::Nothing(chains) => (DriftClass::Missing, "chain", *chains),
             DriftKind::NoChain(_) => (DriftClass::Missing, "chain", 1),
             DriftKind::NoRule(..) => (DriftClass::Missing, "rule", 1),
-            DriftKind::NoJump(_) | DriftKind::NoUserJump(_) => (DriftClass::Missing, "jump", 1),
+            DriftKind::NoJump(_) | DriftKind::NoUserJump(..) => (DriftClass::Missing, "jump", 1),
             DriftKind::OrphanChain(_) => (DriftClass::Unexpected, "chain", 1),
             DriftKind::UnexpectedRule(..) => (DriftClass::Unexpected, "rule", 1),
             DriftKind::Jumps(..) => (DriftClass::Unexpected, "jump", 1),

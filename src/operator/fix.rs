@@ -1,6 +1,7 @@
 //! What repairs a problem, in the words of every command that shows one.
 
 use crate::plan::DriftKind;
+use crate::words::one_line;
 
 /// What repairs a problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,9 +22,13 @@ impl Fix {
     pub(super) fn for_drift(kind: &DriftKind) -> Self {
         match kind {
             DriftKind::OlderLayout => Self::START,
-            DriftKind::NoUserJump(chain) => {
+            DriftKind::NoUserJump(chain, None) => {
                 Self::Advice(format!("add a jump to {chain} to your own rules (place = \"own\")"))
             }
+            DriftKind::NoUserJump(chain, Some(holder)) => Self::Advice(format!(
+                "put your jump to {chain} into a chain that packets come to, or lead them to {}",
+                one_line(holder)
+            )),
             DriftKind::Nothing(_)
             | DriftKind::NoChain(_)
             | DriftKind::OrphanChain(_)

@@ -1,9 +1,9 @@
 //! `flush`: removes everything of ours.
 //!
-//! From the firewall what the kernel lists, in both backends and both families: the record may be
-//! lost, or a reload may have put back what was saved while tunnels were up. All else, routes,
-//! addresses, devices, name servers, by the record, which alone knows what is ours. What could not
-//! be removed stays on record.
+//! Rules are removed by the kernel's listing, in both backends and both families: the record may be
+//! lost, or a reload may have restored rules that were saved while tunnels were up. Routes,
+//! addresses, interfaces and name servers are removed by the record, because only the record shows
+//! which are this program's. Objects that could not be removed stay recorded.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -40,7 +40,7 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
         Mode::Real => {
             let store = ground.open_store()?;
             let mut report = flush(&ground, &store, others);
-            // Without the lock: a program that hangs keeps no tunnel from its rules.
+            // Without the lock, so that a program that hangs does not delay any tunnel's rules.
             drop(store);
             for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
                 report.add_problem(&trouble);
@@ -62,8 +62,8 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
     Ok(u8::from(!report.complaints.is_empty()))
 }
 
-/// How many tunnels are on record. What cannot be read counts as none: flush is for a broken record
-/// too.
+/// The number of recorded tunnels. A record that cannot be read counts as none, because flush is
+/// for a broken record too.
 fn tunnels_up(store: &Store) -> usize {
     let tunnels = Ruleset::all_rulesets().filter_map(|ruleset| store.tunnels(ruleset).ok());
     tunnels.map(|records| records.len()).sum()
@@ -214,7 +214,7 @@ fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut Flus
     Ok(())
 }
 
-/// What it takes to go back on each far network.
+/// The changes that remove the objects of each remote network.
 fn departures(store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
     let records = store.routing_records()?.into_iter();
     let works = records.map(|record| RoutingChange {

@@ -1,6 +1,7 @@
 //! Commands for people, one file each.
 
 mod check;
+mod columns;
 mod command_context;
 mod drift_words;
 mod explain;
@@ -10,6 +11,7 @@ mod paint;
 mod prune;
 mod replay;
 mod restore;
+mod screen_size;
 mod settings_changes;
 mod start;
 mod status;
@@ -30,7 +32,7 @@ use crate::netfilter::UserRules;
 /// How often `status --watch` looks, in seconds, if nothing is said.
 const WATCH_INTERVAL: u64 = 2;
 
-/// Whether somebody has said that a command may do what it would otherwise ask about.
+/// Whether `--yes` allows a command to do what it would otherwise ask about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Consent {
     /// By an option.

@@ -1,8 +1,8 @@
 //! `prune`: forgets tunnels that are up no more, though no daemon said so.
 //!
-//! A daemon that is killed calls nobody. What it left is cleared at the first call of the next one;
-//! where there is none, the rules stay. What says whether a tunnel is up is the kernel: its
-//! policies outlive their daemon, and carry packets.
+//! A daemon that is killed calls no hook. Its tunnels are removed at the first call of the next
+//! daemon; without one, the rules stay. The kernel decides whether a tunnel is up: its policies
+//! outlive their daemon, and packets use them.
 
 mod policy_state;
 
@@ -18,8 +18,8 @@ use crate::record::{DaemonProcess, FailedUp, Store, TunnelRecord};
 use crate::rtnetlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
 use crate::selector::Interface;
 use crate::words::counted_noun;
-use crate::xfrm::policies;
-use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state};
+use crate::xfrm::{XfrmSa, policies, sas};
+use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state, sa_state};
 pub(super) use policy_state::{PolicyState, PruneDoubt, SoughtTunnel};
 
 /// Forgets what has to be forgotten, and says what. Returns the exit code.
@@ -36,7 +36,7 @@ fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
     let tidied = store.remove_unused();
     let (mut text, kept) = done?;
     tidied?;
-    // Without the lock: a program that hangs keeps no tunnel from its rules.
+    // Without the lock, so that a program that hangs does not delay any tunnel's rules.
     drop(store);
     close_late(ground.options, ground.namespace);
     for trouble in ground.settle_resolver(&kept)? {
@@ -90,7 +90,7 @@ fn show_pruned(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookErr
     Ok(0)
 }
 
-/// What was decided about all tunnels on record.
+/// The decisions about all recorded tunnels.
 struct PruneReport {
     /// How many there are.
     total: usize,
@@ -138,8 +138,8 @@ fn tunnel_words(record: &TunnelRecord) -> String {
     format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
 }
 
-/// Asks the kernel after the record is locked: a daemon has a tunnel's policies put in before it
-/// calls `up`, so that whoever is on record by now has them.
+/// Queries the kernel after the record is locked: a daemon installs a tunnel's policies before it
+/// calls `up`, so every tunnel that is recorded by now has them.
 fn judge_tunnels(store: &Store) -> Result<PruneReport, HookError> {
     let mut records = Vec::new();
     for ruleset in Ruleset::all_rulesets() {
@@ -189,6 +189,19 @@ pub(super) fn policy_states(tunnels: &[SoughtTunnel]) -> Result<Vec<PolicyState>
         }),
     };
     let states = tunnels.iter().map(|sought| policy_state(sought, life(sought), &kernel));
+    let states: Vec<_> = states.collect();
+    if !states.contains(&PolicyState::Gone) {
+        return Ok(states);
+    }
+    let mut by_reqid: BTreeMap<u32, Vec<XfrmSa>> = BTreeMap::new();
+    for sa in sas().map_err(RoutingError::from)? {
+        by_reqid.entry(sa.reqid).or_default().push(sa);
+    }
+    let sas = |sought: &SoughtTunnel| by_reqid.get(&sought.reqid?).map(Vec::as_slice);
+    let states = tunnels
+        .iter()
+        .zip(states)
+        .map(|(sought, state)| sa_state(sought, state, sas(sought).unwrap_or_default()));
     Ok(states.collect())
 }
 
@@ -217,8 +230,8 @@ fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>
     Ok(tags)
 }
 
-/// Clears what else dead daemons have left: routes, addresses, devices. Not as long as a tunnel of
-/// theirs is up, which may need it; returns those daemons, whose name servers stay as well.
+/// Removes the routes, addresses and interfaces of daemons that have exited. Not while a tunnel of
+/// theirs is up, which may need them; returns those daemons, whose name servers stay as well.
 fn clear_dead(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();

@@ -1,7 +1,7 @@
-//! `restore`: puts back what is on record and stands no more.
+//! `restore`: reinstalls what is recorded and missing.
 //!
-//! A reload of the firewall takes our rules away, and calls nobody. What is right is not touched,
-//! so that it can be run at any time, as often as one likes, and beside the calls of a daemon.
+//! A reload of the firewall removes this program's rules without a call. Correct rules are not
+//! touched, so `restore` can be run at any time, repeatedly, and while a daemon calls.
 
 use std::fmt::Write as _;
 
@@ -18,8 +18,8 @@ use crate::record::Store;
 use crate::rtnetlink;
 use crate::words::one_line;
 
-/// Puts back what has to be put back, and says what. Returns the exit code: 1 where something could
-/// not be.
+/// Reinstalls what is missing, and reports it. Returns the exit code: 1 if something could not be
+/// reinstalled.
 pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     let restored = match options.mode {
@@ -29,7 +29,7 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
             let restored = restore(&ground, &store, detail);
             store.remove_unused()?;
             let mut restored = restored?;
-            // Without the lock: a program that hangs keeps no tunnel from its rules.
+            // Without the lock, so that a program that hangs does not delay any tunnel's rules.
             drop(store);
             close_late(ground.options, ground.namespace);
             let kept = ground.peek().dead_daemons()?.into_iter().collect();

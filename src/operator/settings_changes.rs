@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::apply::Change;
 use crate::record::Record;
-use crate::settings::{Allow, Policy};
+use crate::settings::{Allow, Gateway, Policy};
 use crate::words::counted_noun;
 
 /// What `start` would change, in every ruleset.
@@ -20,11 +21,13 @@ pub(super) struct SettingsChanges {
     opened: usize,
     /// How many gateways' rules are installed, removed and replaced.
     gateways: Replaced,
-    /// How many pairs of networks are blocked, unblocked, and blocked in another way.
+    /// The keys of `[gateway]` that change, if what was set before is known.
+    gateway_keys: Vec<String>,
+    /// How many pairs of networks are blocked, unblocked, and blocked with other rules.
     blocked: Replaced,
 }
 
-/// How many things come, go, or become others.
+/// How many records are added, removed, or replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Replaced {
     added: usize,
@@ -43,7 +46,7 @@ impl Replaced {
 }
 
 impl SettingsChanges {
-    /// Adds up what these changes come to.
+    /// Counts the records that these changes add, remove and replace.
     pub(super) fn from_changes(changes: &[Change]) -> Self {
         let mut sum = Self::default();
         for change in changes {
@@ -82,6 +85,19 @@ impl SettingsChanges {
         }
     }
 
+    /// The same with the keys of `[gateway]` that change, where it is known what was set before.
+    pub(super) fn with_gateway(self, old: &Gateway, new: &Gateway) -> Self {
+        Self {
+            gateway_keys: differing(&values(old), &values(new)),
+            ..self
+        }
+    }
+
+    /// Whether gateway rules change.
+    pub(super) fn has_gateways(&self) -> bool {
+        self.gateways != Replaced::default()
+    }
+
     /// How many tunnels change.
     pub(super) fn tunnels(&self) -> usize {
         self.policies.values().sum::<usize>() + self.rules_only
@@ -105,8 +121,10 @@ impl SettingsChanges {
             changed,
         } = self.gateways;
         for (number, word) in [(added, "installed"), (removed, "removed"), (changed, "changed")] {
-            if number > 0 {
-                lines.push(format!("gateway rules: {word}"));
+            match self.gateway_keys.is_empty() {
+                _ if number == 0 => {}
+                true => lines.push(format!("gateway rules: {word}")),
+                false => lines.push(format!("gateway rules: {word}: {}", self.gateway_keys.join(", "))),
             }
         }
         let Replaced {
@@ -149,18 +167,27 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
         None if old.allow == new.allow => Vec::new(),
         None => vec![format!("allow {} -> {}", old.allow, new.allow)],
     };
-    let (old, new) = (values(old), values(new));
-    let keys: BTreeSet<_> = old.keys().chain(new.keys()).filter(|key| *key != "allow").collect();
-    for key in keys {
-        if old.get(key) != new.get(key) {
-            let [old, new] = [&old, &new].map(|policy| value_text(policy.get(key)));
-            words.push(format!("{} {old} -> {new}", key.replace('_', "-")));
-        }
-    }
+    let [old, new] = [old, new].map(|policy| {
+        let mut values = values(policy);
+        values.remove("allow");
+        values
+    });
+    words.extend(differing(&old, &new));
     words
 }
 
-/// The services of a list that go and come, if both are lists: `+tcp/443 -ping`.
+/// The keys with other values, with both: `icmp safe -> leave`.
+fn differing(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let keys = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
+    let words = keys.map(|key| {
+        let [old, new] = [old, new].map(|values| value_text(values.get(key)));
+        format!("{} {old} -> {new}", key.replace('_', "-"))
+    });
+    words.collect()
+}
+
+/// The added and removed services, if both values are lists: `+tcp/443 -ping`.
 fn service_changes(old: &Allow, new: &Allow) -> Option<String> {
     let (Allow::Services(old), Allow::Services(new)) = (old, new) else {
         return None;
@@ -172,10 +199,10 @@ fn service_changes(old: &Allow, new: &Allow) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-fn values(policy: &Policy) -> Map<String, Value> {
-    match serde_json::to_value(policy) {
+fn values(keys: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(keys) {
         Ok(Value::Object(values)) => values,
-        // A policy is always an object.
+        // Both tables of the settings are objects.
         Ok(_) | Err(_) => Map::new(),
     }
 }
@@ -195,6 +222,39 @@ mod tests {
 
     fn policy(text: &str) -> Policy {
         Settings::parse(&format!("[tunnel]\n{text}")).unwrap().tunnel
+    }
+
+    #[test]
+    fn what_changes_for_the_gateway_is_said_in_the_words_of_the_settings() {
+        let gateway = |text: &str| Settings::parse(&format!("[gateway]\n{text}")).unwrap().gateway;
+        for (old, new, words) in [
+            ("", "place = \"last\"\nmark = \"0x10\"", &[][..]),
+            ("icmp = \"safe\"", "", &["icmp safe -> leave"]),
+            (
+                "ike = \"any\"\nesp = \"negotiated\"",
+                "ike = \"known\"\npeers = [\"192.0.2.7\"]",
+                &[
+                    "esp negotiated -> leave",
+                    "ike any -> known",
+                    "peers [] -> [\"192.0.2.7/32\"]",
+                ],
+            ),
+            (
+                "through = [\"10.0.0.0/8\"]\nonly-ipsec = [\"ppp+\"]",
+                "through = \"deny\"\ninner-only = [\"l2tp\"]",
+                &[
+                    "inner-only [] -> [\"l2tp\"]",
+                    "only-ipsec [\"ppp+\"] -> []",
+                    "through [\"10.0.0.0/8\"] -> deny",
+                ],
+            ),
+        ] {
+            assert_eq!(
+                differing(&values(&gateway(old)), &values(&gateway(new))),
+                words,
+                "{old} / {new}"
+            );
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `start`, `stop` and `unblock`: the gateway's own part, and networks that are held apart.
+//! `start`, `stop` and `unblock`: the gateway's own rules, and blocked pairs.
 //!
 //! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever
 //! the settings have changed: it makes everything as it is set, tunnels that are up included.
@@ -8,20 +8,21 @@ mod last_good;
 mod late_rules;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::thread::sleep;
 
-use log::{error, warn};
+use log::error;
 
 use super::command_context::{CommandContext, print};
 use super::settings_changes::SettingsChanges;
 use super::{Consent, Detail};
-use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, StartReport};
+use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, Note, StartReport};
 use crate::cli::{Mode, Options};
-use crate::hook::{HookError, close_late, know_recorded_tunnels};
+use crate::hook::{HookError, clear_dead_routes, close_late, know_recorded_tunnels};
 use crate::iptables::Programs;
 use crate::netfilter::{Ruleset, Section, restore_text};
 use crate::record::{LOCK_PAUSE, Record, Store};
-use crate::settings::{DEFAULT_PATH, Settings, SettingsError, only_ipsec};
+use crate::settings::{DEFAULT_PATH, Gateway, Settings, SettingsError, only_ipsec};
 use crate::updown_env::ConnectionName;
 use crate::words::counted_noun;
 use last_good::LastGood;
@@ -48,7 +49,7 @@ pub(super) struct StartRequest {
     pub(super) detail: Detail,
 }
 
-/// Makes everything as it is set, and says what stands. Returns the exit code.
+/// Applies the settings, and reports what is installed. Returns the exit code.
 pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookError> {
     let StartRequest { occasion, detail, .. } = asked;
     let last_good = LastGood::for_config(&options.root, options.config.as_deref());
@@ -57,12 +58,12 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
                 refuse_openings(options)?;
             }
-            let code = apply(options, settings, detail)?;
+            let code = apply(options, settings, detail, occasion)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
-                warn!(
-                    "{}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
+                error!(
+                    "start: WARNING: {}: cannot save a copy of the settings, which a boot uses if the file has an error: {error}",
                     last_good.path().display()
                 );
             }
@@ -84,7 +85,7 @@ fn start_without_settings(
     error!("start: {broken}");
     match last_good.load() {
         Ok(Some(settings)) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: applied the last valid settings instead: {}",
                 last_good.path().display()
@@ -99,7 +100,7 @@ fn start_without_settings(
         .and_then(|text| only_ipsec(&text))
     {
         Some(settings) => {
-            apply(options, settings, detail)?;
+            apply(options, settings, detail, Occasion::Boot)?;
             error!(
                 "start: WARNING: no valid settings are saved; installed only-ipsec of the file with the error, and nothing else"
             );
@@ -135,12 +136,15 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
 
 /// Makes everything as it is set. Returns the exit code: 1 if a tunnel that is up is still without
 /// rules.
-fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, HookError> {
+fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasion) -> Result<u8, HookError> {
     let ground = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
         let late = late_lines(&ground);
+        let gateway = settings.gateway.clone();
+        let before = installed_gateway(&ground)?;
         show_changes(&ground, Some(settings), |session| {
-            plan_start(session, detail).map(|text| late + &text)
+            let keys = before.as_ref().map(|before| [before, &gateway]);
+            plan_start(session, detail, keys).map(|text| late + &text)
         })?;
         return Ok(0);
     }
@@ -150,6 +154,10 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, Ho
     let mut started = in_session(&ground, Some(settings.clone()), |session| {
         tunnels = tunnels.max(SettingsChanges::from_changes(&session.plan_start()?).tunnels());
         let started = session.start()?;
+        let notes = session.notes().iter();
+        notes
+            .filter(|note| is_worth_a_warning(note, occasion, &options.root))
+            .for_each(|note| error!("start: WARNING: {note}"));
         late = install_late(&ground, session, &settings);
         let standing = session.installed_records()?;
         Ok(StartReport { standing, ..started })
@@ -171,6 +179,23 @@ fn apply(options: &Options, settings: Settings, detail: Detail) -> Result<u8, Ho
     Ok(u8::from(late.failed > 0))
 }
 
+/// What was set for the gateway when its rules were installed: the settings that were good last, if
+/// its rules are still what these come to.
+fn installed_gateway(ground: &CommandContext<'_>) -> Result<Option<Gateway>, HookError> {
+    let options = ground.options;
+    let Ok(Some(settings)) = LastGood::for_config(&options.root, options.config.as_deref()).load() else {
+        return Ok(None);
+    };
+    let store = ground.peek();
+    let mut programs = ground.programs(&store);
+    let gateway = settings.gateway.clone();
+    let session = Engine::new(&store, &mut programs, context(ground, &store, Some(settings))?);
+    let is_installed = session
+        .plan_start()
+        .is_ok_and(|changes| !SettingsChanges::from_changes(&changes).has_gateways());
+    Ok(is_installed.then_some(gateway))
+}
+
 /// Which tunnels that are up without rules would get them.
 fn late_lines(ground: &CommandContext<'_>) -> String {
     let late = tunnels_without_rules(ground).into_iter();
@@ -179,6 +204,16 @@ fn late_lines(ground: &CommandContext<'_>) -> String {
         format!("# {connection} ({network}): up without rules, they would be installed\n")
     });
     lines.collect()
+}
+
+fn is_worth_a_warning(note: &Note, occasion: Occasion, root: &Path) -> bool {
+    match note {
+        // At boot the administrator's firewall comes later.
+        Note::NoUserJump(..) => occasion == Occasion::Change,
+        // With the module, and without the family, it is disabled (ipv6.disable=1).
+        Note::NoFamily(_) => !root.join("sys/module/ipv6").exists(),
+        Note::NotExempt(_) | Note::Conflict { .. } | Note::BlockHasNoEffect { .. } => true,
+    }
 }
 
 /// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
@@ -296,8 +331,8 @@ fn parse_blocked(which: Option<&str>) -> Option<Blocked> {
     Some(Blocked::By { connection, network })
 }
 
-/// Settles what a call that died has left, does the change, and leaves no empty folder behind. A
-/// removal needs no settings.
+/// Recovers a change whose call died, makes the change, and removes empty folders. A removal needs
+/// no settings.
 fn in_session(
     ground: &CommandContext<'_>,
     settings: Option<Settings>,
@@ -314,6 +349,7 @@ fn in_session_with<R>(
     let store = ground.open_store()?;
     let mut programs = ground.programs(&store);
     let context = context(&store)?;
+    clear_dead_routes(&store, None, ground.now, |error| error!("{error}"));
     let mut session = Engine::new(&store, &mut programs, context);
     let changed = session.housekeep().and_then(|()| change(&mut session));
     let tidied = store.remove_unused();
@@ -346,7 +382,11 @@ fn show_changes(
 }
 
 /// What `start` would change: with [`Detail::Full`] also the text for iptables-restore.
-fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, ApplyError> {
+fn plan_start(
+    session: &mut Session<'_>,
+    detail: Detail,
+    gateways: Option<[&Gateway; 2]>,
+) -> Result<String, ApplyError> {
     let mut text = String::new();
     for ruleset in Ruleset::all_rulesets() {
         if session.has_other_layout(ruleset)? {
@@ -358,7 +398,11 @@ fn plan_start(session: &mut Session<'_>, detail: Detail) -> Result<String, Apply
         }
     }
     let changes = session.plan_start()?;
-    for line in SettingsChanges::from_changes(&changes).change_lines() {
+    let mut sum = SettingsChanges::from_changes(&changes);
+    if let Some([old, new]) = gateways {
+        sum = sum.with_gateway(old, new);
+    }
+    for line in sum.change_lines() {
         let _ = writeln!(text, "# {line}");
     }
     match detail {
@@ -393,7 +437,7 @@ fn text_of_sections(command: &str, ruleset: Ruleset, sections: &[Section]) -> St
     }
 }
 
-/// What the change needs to know of the machine, for the tunnels on record.
+/// The context of the change, for the recorded tunnels.
 fn context(ground: &CommandContext<'_>, store: &Store, settings: Option<Settings>) -> Result<Context, HookError> {
     let Some(settings) = settings else {
         return ground.removing_context(store);

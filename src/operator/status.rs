@@ -1,11 +1,10 @@
 //! `status`: which tunnels are open, what passes through them, and whether the kernel holds what
 //! the record says.
 //!
-//! It takes no lock and changes nothing. A daemon's call can come between its looks; what differs
-//! only for that reason is looked at once more.
+//! It takes no lock and changes nothing. A daemon's call can change record and kernel between the
+//! two reads; so differences are read once more.
 
 mod blocks;
-mod columns;
 mod figures;
 mod gather;
 mod json;
@@ -22,13 +21,15 @@ use super::Detail;
 use super::command_context::{CommandContext, print};
 use super::fix::Fix;
 use super::paint::on_stdout;
+use super::screen_size::ScreenSize;
 use crate::cli::Options;
 use crate::hook::HookError;
 use crate::netfilter::Ruleset;
+pub(super) use gather::in_order;
 use gather::{StatusReport, gather, is_of};
 use problem::{Problem, ProblemKind, Severity};
 use report::{Rows, View};
-use screen::{Screen, ScreenSize, Wake};
+use screen::{Screen, Wake};
 
 /// How the report looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +71,8 @@ pub enum Colours {
     Unknown,
 }
 
-/// Prints the name of every connection that has a tunnel on record, one a line. It starts no
-/// program: a shell asks for them while somebody types.
+/// Prints the name of every connection that has a recorded tunnel, one per line. It starts no
+/// program, because shells call it for completion.
 pub(super) fn print_names(options: &Options) -> Result<u8, HookError> {
     let store = CommandContext::new(options)?.peek();
     let mut names = BTreeSet::new();
@@ -157,7 +158,7 @@ fn print_once(options: &Options, asked: &StatusRequest, colours: Colours) -> Res
     )
 }
 
-/// Shows reports on one screen until somebody ends it.
+/// Shows reports on one screen until it is ended.
 fn watch_status(options: &Options, asked: &StatusRequest, every: Duration, colours: Colours) -> Result<u8, HookError> {
     let mut before: Option<(Instant, StatusReport)> = None;
     let first = gather_status(options, asked)?;

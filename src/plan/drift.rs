@@ -41,8 +41,10 @@ pub enum DriftKind {
     /// The jump in a built-in chain is misplaced: so many other rules are on the wrong side of it,
     /// of which this is the first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
-    /// No rule of the administrator's leads there from anywhere, who wanted to put one in himself.
-    NoUserJump(ChainName),
+    /// No rule of the administrator's leads from the built-in chain to this one of ours, where the
+    /// administrator wants to put it in. Perhaps this chain has such a rule, and nothing leads
+    /// there.
+    NoUserJump(ChainName, Option<String>),
 }
 
 impl fmt::Display for Drift {
@@ -82,7 +84,13 @@ impl fmt::Display for Drift {
                 };
                 write!(f, "{count} {side} the {} jump: {rule}{more}", base_chain(*chain))
             }
-            DriftKind::NoUserJump(chain) => write!(f, "missing: your jump to {chain} (place = \"own\")"),
+            DriftKind::NoUserJump(chain, holder) => {
+                write!(f, "missing: your jump to {chain} (place = \"own\")")?;
+                match holder {
+                    Some(holder) => write!(f, ": nothing leads to your chain {holder}, which has one"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -91,7 +99,7 @@ impl Drift {
     /// Whether `restore` can fix it without the administrator.
     #[must_use]
     pub fn is_repairable(&self) -> bool {
-        !matches!(self.kind, DriftKind::NoUserJump(_))
+        !matches!(self.kind, DriftKind::NoUserJump(..))
     }
 }
 
@@ -208,11 +216,19 @@ fn leftover_jumps(desired: &DesiredState, built_in: BuiltIn, listed: &SavedTable
     (found > *kept).then_some(DriftKind::Jumps(built_in, found))
 }
 
-/// Of a jump that the administrator installs, only the target is known.
+/// Of a jump that the administrator installs, only the target is known: it must be in a chain that
+/// the built-in one leads to.
 fn user_jump_drift(built_in: BuiltIn, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
     let base_chain = base_chain(built_in);
-    let is_led_to = listed.jumps_to_own_chains().any(|(_, _, target)| target == base_chain);
-    (desired && !is_led_to).then_some(DriftKind::NoUserJump(base_chain))
+    if !desired || listed.leads_to(built_in, &base_chain) {
+        return None;
+    }
+    let mut jumps = listed.jumps_to_own_chains();
+    let holder = jumps.find(|(_, _, target)| *target == base_chain);
+    Some(DriftKind::NoUserJump(
+        base_chain,
+        holder.map(|(holder, _, _)| holder.to_owned()),
+    ))
 }
 
 fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_>) -> Vec<DriftKind> {

@@ -36,7 +36,7 @@ pub enum PacketPath {
     /// Unencrypted, from the remote network of a blocked pair.
     #[serde(rename = "BI")]
     BlockIn,
-    /// In clear, to such a network.
+    /// Unencrypted, to such a network.
     #[serde(rename = "BO")]
     BlockOut,
     /// ESP and AH of a tunnel's peer, to the gateway.

@@ -105,7 +105,7 @@ fn drifted_chains(desired: &DesiredState, table: Table, kinds: &[&DriftKind]) ->
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..)
             | DriftKind::Misplaced(..)
-            | DriftKind::NoUserJump(_) => {}
+            | DriftKind::NoUserJump(..) => {}
         }
     }
     broken
@@ -123,7 +123,7 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
         | DriftKind::NoJump(_)
         | DriftKind::Jumps(..)
         | DriftKind::Misplaced(..)
-        | DriftKind::NoUserJump(_) => None,
+        | DriftKind::NoUserJump(..) => None,
     }
 }
 
@@ -234,7 +234,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
         | DriftKind::Order(_)
-        | DriftKind::NoUserJump(_) => Vec::new(),
+        | DriftKind::NoUserJump(..) => Vec::new(),
     }
 }
 

@@ -122,8 +122,9 @@ pub(super) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), RecordEr
         return Err(untrusted(path, "not a file", "a file"));
     }
     check_owner(path, &metadata)?;
-    // Files are replaced and never grow. Room for all of it, so that it is read in one piece, and
-    // no look for what follows the end; one that is too large is read until it can be refused.
+    // Files are replaced and never grow. The buffer has the size of the file, so that one read is
+    // enough, without another one for the end; a file that is too large is read until it can be
+    // refused.
     let length = metadata.len().min(LARGEST + 1);
     bytes.clear();
     bytes.reserve(usize::try_from(length).unwrap_or_default());

@@ -463,7 +463,7 @@ impl Store {
         Ok(entries?.into_iter().filter_map(Record::into_tunnel).collect())
     }
 
-    /// The tunnels on record but this one that the kernel cannot tell from it.
+    /// The other recorded tunnels that the kernel cannot distinguish from this one.
     ///
     /// # Errors
     /// If one of their records cannot be read.

@@ -17,12 +17,12 @@ use crate::record::{
 use crate::selector::Interface;
 use crate::updown_env::{DnsConfig, DnsMeans, DnsRequest, Domain, NameService, ResolverAction};
 
-/// What is done about a `resolv.conf` that somebody else has written since.
+/// What is done with a `resolv.conf` that another program has written since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnknownAuthor {
-    /// It is taken over: somebody needs his name servers in it.
+    /// It is taken over: a user needs its name servers in it.
     TakeOver,
-    /// It is left as it is: somebody has gone, and what he brought is not in it any more.
+    /// It is left as it is: a user was removed, and its name servers are no longer in the file.
     Leave,
 }
 
@@ -43,7 +43,7 @@ enum CommandResult {
 pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
     let mut troubles: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     let resolver = store.resolver();
-    // Nobody has anything to give back where nothing is on record.
+    // Without a record there is nothing to give back.
     let is_due = |names: &&NameService| names.request != DnsRequest::GiveBack || resolver.is_in_use();
     if let Some(names) = action.names.as_ref().filter(is_due) {
         let request = ResolverRequest {
@@ -56,7 +56,7 @@ pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<Daemon
     troubles
 }
 
-/// Tells NetworkManager's service what a call asks to be told. Returns what went wrong.
+/// Notifies NetworkManager's service as the call requests. Returns the error, if there is one.
 #[must_use]
 pub fn notify(action: &ResolverAction, system: &System) -> Option<DnsError> {
     notice::send_notice(action.notice.as_ref()?, system).err()
@@ -66,7 +66,7 @@ pub fn notify(action: &ResolverAction, system: &System) -> Option<DnsError> {
 #[must_use]
 pub fn needs_attention(store: &Store, system: &System) -> bool {
     let resolver = store.resolver();
-    // A record that cannot be read is reported when somebody asks for something.
+    // A record that cannot be read is reported at the next request.
     let knows_less = || {
         resolver
             .read_state()
@@ -75,8 +75,7 @@ pub fn needs_attention(store: &Store, system: &System) -> bool {
     resolver.is_in_use() && (resolver.needs_attention().unwrap_or(false) || knows_less())
 }
 
-/// Whether an unbound runs that was told nothing, though there is something to tell: it was started
-/// anew.
+/// Whether unbound was restarted and lost the forward zones that it should have.
 fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
     if !record.users.iter().any(|user| user.by == NameServerMeans::Unbound) {
         return false;
@@ -208,7 +207,7 @@ impl<'a> ResolverEngine<'a> {
         Ok(names.iter().try_for_each(|name| self.store.remove_request(name))?)
     }
 
-    /// Enters a user in the record or strikes it. Nothing, if there is nothing to do then.
+    /// Adds a user to the record or removes it. `None` if nothing is to be done then.
     pub(super) fn add_user(
         &mut self,
         record: &mut ResolverRecord,
@@ -270,11 +269,11 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// Brings everything from what it was told to what it should say.
+    /// Changes every program and file to the desired state.
     ///
-    /// The record comes first. It says what is left to do if this call dies, or cannot do it: what
-    /// is not confirmed is tried again at every call. With it on record, those who asked for it
-    /// need not be heard again.
+    /// The record is written first. If this call dies or fails, it shows what is left to do:
+    /// unconfirmed changes are tried again at every call. So the requests themselves can be
+    /// removed.
     fn reconcile(
         &mut self,
         mut record: ResolverRecord,
@@ -288,8 +287,8 @@ impl<'a> ResolverEngine<'a> {
         self.links(&mut record)?;
         if let Err(trouble) = self.file(&mut record, foreign) {
             self.errors.push(trouble);
-            // With users it is tried again when one comes or goes; without, there is nobody who
-            // would come.
+            // With users it is tried again when one is added or removed; without users, every call
+            // has to try.
             self.is_unsettled |= record.users.is_empty();
         }
         match self.is_unsettled {
@@ -298,8 +297,8 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// Tells unbound. One that was started since has forgotten what the one before was told, and so
-    /// has one that does not run.
+    /// Sets unbound's forward zones. An unbound that was restarted since, or does not run, has
+    /// none.
     fn forward(&mut self, record: &mut ResolverRecord) -> Result<(), DnsError> {
         let unbound = self.system.unbound();
         let is_another = record.unbound.is_some() && record.unbound != unbound;
@@ -320,7 +319,7 @@ impl<'a> ResolverEngine<'a> {
         if changes.is_empty() {
             return Ok(());
         }
-        // Whatever becomes of this call: what it was about to change is not known any more.
+        // Before the change, because the result is unknown if this call dies.
         for Forward { domain, .. } in &changes {
             record.forwards.insert(domain.clone(), Vec::new());
         }
@@ -352,7 +351,7 @@ impl<'a> ResolverEngine<'a> {
         self.run(&change.flush);
     }
 
-    /// Tells systemd-resolved.
+    /// Sets systemd-resolved's links.
     fn links(&mut self, record: &mut ResolverRecord) -> Result<(), DnsError> {
         let wanted = plan::links(&record.users);
         for interface in wanted.keys() {
@@ -374,7 +373,8 @@ impl<'a> ResolverEngine<'a> {
         Ok(())
     }
 
-    /// Tells systemd-resolved of one device: what is wanted there, or what it had before.
+    /// Sets one link in systemd-resolved: to the desired settings, or to those before the first
+    /// user.
     fn set_link(
         &mut self,
         record: &mut ResolverRecord,
@@ -387,7 +387,7 @@ impl<'a> ResolverEngine<'a> {
         let names = wanted.cloned().unwrap_or_default();
         let commands = plan::link_commands(interface, &names, held);
         if !commands.is_empty() {
-            // Whatever becomes of this call: what it has is not known any more.
+            // Before the change, because the link's settings are unknown if this call dies.
             held.confirmation = Confirmation::Unconfirmed;
             self.store.write_state(record)?;
         }
@@ -407,7 +407,7 @@ impl<'a> ResolverEngine<'a> {
         Ok(())
     }
 
-    /// What systemd-resolved has for a device.
+    /// A link's settings in systemd-resolved.
     fn link_settings_before(&self, interface: &Interface) -> Result<LinkSettings, DnsError> {
         let ask = |what| {
             let answer = self.system.run(&plan::link_question(what, interface), &[])?;
@@ -419,8 +419,8 @@ impl<'a> ResolverEngine<'a> {
         })
     }
 
-    /// Runs a command, as long as there is time. One that fails does not keep others from being
-    /// run; one that hangs does.
+    /// Runs a command, as long as there is time. Later commands run even if one fails, but not if
+    /// one hangs.
     fn run(&mut self, command: &ResolverCommand) -> CommandResult {
         let result = match Instant::now() >= self.system.deadline {
             true => Err(DnsError::NoTime(command.to_string())),
@@ -436,7 +436,7 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// Puts the users' name servers into `resolv.conf`, or what was there before.
+    /// Writes the users' name servers to `resolv.conf`, or its original content.
     fn file(&mut self, record: &mut ResolverRecord, foreign: UnknownAuthor) -> Result<(), DnsError> {
         let users = plan::in_file(&record.users);
         let here = match users.is_empty() {
@@ -494,7 +494,7 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// What somebody wrote into the file stays in it when our lines go.
+    /// Another program's edits stay in the file when this program's lines are removed.
     fn keep_edit(&mut self, path: &Path, current: &[u8], copies: &FileCopies) -> Result<Vec<u8>, DnsError> {
         let original = without_ours(current, copies);
         self.store.keep_original(&original)?;
@@ -540,8 +540,8 @@ impl<'a> ResolverEngine<'a> {
         Ok(())
     }
 
-    /// Puts back what was in the file that was taken over; unless somebody else has written it
-    /// since.
+    /// Restores the original content of the file that was taken over, unless another program has
+    /// written it since.
     fn put_back(&mut self, record: &mut ResolverRecord) -> Result<(), DnsError> {
         let Some(path) = record.file.clone() else { return Ok(()) };
         self.put_back_content(record, &path)?;
@@ -557,7 +557,7 @@ impl<'a> ResolverEngine<'a> {
             other => other?,
         };
         let copies = match self.store.copies() {
-            // Nobody will ever know what it was.
+            // The original content is lost.
             Err(error) if error.is_absence() => {
                 self.errors.push(error.into());
                 return Ok(());
@@ -573,7 +573,7 @@ impl<'a> ResolverEngine<'a> {
     }
 }
 
-/// A device that nobody was told anything of yet.
+/// A link for which nothing was set yet.
 pub(super) fn unreported_link(before: LinkSettings) -> LinkRecord {
     LinkRecord {
         before,
@@ -583,8 +583,7 @@ pub(super) fn unreported_link(before: LinkSettings) -> LinkRecord {
     }
 }
 
-/// What stands behind `Link 3 (eth0):`, word for word; what is not what resolvectl writes there is
-/// left out.
+/// The words after `Link 3 (eth0):`; words that resolvectl does not write there are left out.
 fn link_words(answer: &str) -> Vec<LinkWord> {
     let words = answer.split_once("):").map_or("", |(_, words)| words);
     words

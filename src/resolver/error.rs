@@ -37,8 +37,7 @@ pub enum DnsError {
     /// There is no `resolv.conf`.
     #[error("no /etc/resolv.conf: the peer's name servers are not used")]
     NoFile,
-    /// `resolv.conf` is systemd-resolved's, and that does not run, or it is not known which device
-    /// to tell it.
+    /// `resolv.conf` is systemd-resolved's, and that does not run, or its link is unknown.
     #[error("{} belongs to systemd-resolved, {why}: the peer's name servers are not used", path.display())]
     Resolved {
         /// The file.
@@ -55,7 +54,7 @@ pub enum DnsError {
         /// Who left it.
         whose: &'static str,
     },
-    /// Somebody edited the file while name servers of a peer were in it.
+    /// The file was edited while it had a peer's name servers.
     #[error("{}: edited while a peer's name servers are in it; the edit is kept", path.display())]
     Edited {
         /// The file.
@@ -103,8 +102,8 @@ pub enum DnsError {
 }
 
 impl DnsError {
-    /// Whether resolvectl says that the device is not there any more, and with it all that
-    /// systemd-resolved had for it.
+    /// Whether resolvectl reports that the link no longer exists, and with it its settings in
+    /// systemd-resolved.
     pub(super) fn is_about_a_lost_device(&self) -> bool {
         matches!(self, Self::Failed { command, how } if command.starts_with("resolvectl ") && how.contains("No such device"))
     }

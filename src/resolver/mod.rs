@@ -1,15 +1,15 @@
 //! The resolver: a peer's name servers are taken into use as long as its tunnel is up, as
 //! libreswan's and Openswan's stock scripts do it for clients of the config mode.
 //!
-//! Who uses which name servers is on [record](crate::record::ResolverRecord). What `resolv.conf`,
-//! unbound and systemd-resolved should say follows from that ([`plan`], [`merge`]; both pure), and
-//! every change brings them from what they were told to what they should say. So users can come and
-//! go in any order, a call that died is made up for by doing the same again, and with the last user
-//! everything is as it was before the first one.
+//! The users of name servers are [recorded](crate::record::ResolverRecord). The desired state of
+//! `resolv.conf`, unbound and systemd-resolved follows from them ([`plan`], [`merge_users`]; both
+//! pure), and every change goes from the recorded state to the desired one. So users can be added
+//! and removed in any order, a call that died is completed by doing the same again, and after the
+//! last user everything is as before the first.
 //!
-//! What a program did not confirm stays on record, and every later call tries it again. All of it
-//! is done after the firewall's work and without its lock: a program that hangs costs time, and no
-//! tunnel its rules.
+//! Unconfirmed changes stay recorded, and every later call tries them again. All of this is done
+//! after the firewall's changes and without their lock: a program that hangs costs time, but delays
+//! no tunnel's rules.
 //!
 //! Nothing of this is worth refusing a tunnel for, as in the stock scripts: what goes wrong is a
 //! line in the log.

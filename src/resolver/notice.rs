@@ -1,11 +1,11 @@
-//! What NetworkManager's service is told: by a program of its plugin, which reads its environment.
+//! Notices to NetworkManager's service: by a program of its plugin, which reads its environment.
 
 use super::error::DnsError;
 use super::plan::{ResolverCommand, ResolverProgram};
 use super::system::System;
 use crate::updown_env::{NmNotice, NmReason, NmService};
 
-/// Tells it.
+/// Sends the notice.
 pub(super) fn send_notice(notice: &NmNotice, system: &System) -> Result<(), DnsError> {
     let environment = environment(notice);
     let variables: Vec<_> = environment
@@ -33,7 +33,7 @@ fn command(notice: &NmNotice) -> ResolverCommand {
     }
 }
 
-/// What the stock scripts export, written anew from what was understood.
+/// The variables that the stock scripts export, from the parsed values.
 fn environment(notice: &NmNotice) -> Vec<(&'static str, String)> {
     let reason = match notice.reason {
         NmReason::Connect => "connect",

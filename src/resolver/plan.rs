@@ -1,5 +1,5 @@
-//! What the users of name servers come to: what unbound and systemd-resolved are to be told, and by
-//! which commands. Pure.
+//! The desired state of unbound and systemd-resolved for the present users, and the commands that
+//! set it. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct DnsNames {
     pub domains: Vec<Domain>,
 }
 
-/// A program that the resolver is told by.
+/// A program that configures a resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResolverProgram {
     /// unbound's.
@@ -81,8 +81,8 @@ pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
         .collect()
 }
 
-/// What systemd-resolved is to have for which device: what all its users have together, the latest
-/// one's first.
+/// The desired settings of each link in systemd-resolved: those of all its users, the latest one's
+/// first.
 #[must_use]
 pub fn links(users: &[NameUser]) -> BTreeMap<Interface, DnsNames> {
     let mut links: BTreeMap<Interface, DnsNames> = BTreeMap::new();
@@ -113,7 +113,7 @@ fn add_missing<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
     }
 }
 
-/// How unbound is told of one domain.
+/// The commands to unbound for one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
     /// The domain.
@@ -124,8 +124,8 @@ pub struct Forward {
     pub flush: ResolverCommand,
 }
 
-/// How unbound gets to forward what is wanted where it forwards what is held; and is told in the
-/// end that questions which wait for an answer are asked anew.
+/// The commands that change unbound's forward zones from the present to the desired ones, and at
+/// the end make it send pending queries again.
 #[must_use]
 pub fn forwards_to_change(
     wanted: &BTreeMap<Domain, Vec<IpAddr>>,
@@ -157,8 +157,7 @@ pub fn forwards_to_change(
     (changes, last)
 }
 
-/// The commands that give a device what is wanted. What is not, it keeps as it was before the first
-/// user.
+/// The commands that set a link. Settings that no user wants stay as before the first user.
 #[must_use]
 pub fn link_commands(interface: &Interface, wanted: &DnsNames, held: &LinkRecord) -> Vec<ResolverCommand> {
     let mut commands = Vec::new();
@@ -183,7 +182,7 @@ fn link_command(
         words = before.iter().map(ToString::to_string).collect();
     }
     if words.is_empty() {
-        // That is how resolvectl is told "none"; without a word it would only show.
+        // An empty word means none; without a word resolvectl would only show the setting.
         words.push(String::new());
     }
     let mut arguments = vec![what.to_owned(), interface.to_string()];
@@ -194,7 +193,7 @@ fn link_command(
     }
 }
 
-/// The command that asks what a device has.
+/// The command that shows a link's settings.
 #[must_use]
 pub fn link_question(what: &str, interface: &Interface) -> ResolverCommand {
     ResolverCommand {

@@ -84,7 +84,7 @@ impl ResolverEngine<'_> {
         Ok((merged != current).then_some((path, merged)))
     }
 
-    /// The file that was taken over and what it will be in the end, if something of ours is in it.
+    /// The file that was taken over and its original content, if this program's lines are in it.
     fn kept_original(&self, record: &ResolverRecord) -> Result<Option<(PathBuf, Vec<u8>)>, DnsError> {
         let Some(path) = &record.file else { return Ok(None) };
         let (current, copies) = (resolv_conf_file::read_resolv_conf(path)?, self.store.copies()?);

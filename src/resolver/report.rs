@@ -1,10 +1,9 @@
-//! What there is to say of name servers that are in use, and of what is not done yet, for `status`
-//! and `check`.
+//! Reports on the name servers in use and on incomplete changes, for `status` and `check`.
 
 use super::resolv_conf_file;
 use crate::record::{Confirmation, NameServerMeans, NameUser, RecordError, ResolverRecord, ResolverStore, Store};
 
-/// What is on record, and what of it is not as it should be, each in a line.
+/// The recorded users, and the problems, one line each.
 ///
 /// # Errors
 /// If the record is there and cannot be read.

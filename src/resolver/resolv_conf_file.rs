@@ -17,15 +17,15 @@ const RESOLV_CONF: &str = "etc/resolv.conf";
 /// How many symbolic links in a row are followed, as the kernel does.
 const LINKS: usize = 40;
 
-/// Nobody's `resolv.conf` comes near this size, in bytes.
+/// The largest `resolv.conf` that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 /// What is at `/etc/resolv.conf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResolvConfKind {
-    /// A file that can be changed, here, with no symbolic link on the way.
+    /// A file that can be changed, by its path without symbolic links.
     Plain(PathBuf),
-    /// A file that systemd-resolved writes and nobody else should.
+    /// A file that only systemd-resolved may write.
     Resolved(PathBuf),
     /// Nothing.
     Missing,
@@ -100,7 +100,7 @@ pub fn identify(path: &Path) -> Result<FileIdentity, DnsError> {
 }
 
 /// Whether a path leads to the file that was changed there. In the mount namespace where it was
-/// changed it does, whatever has become of the file; in another one only if it is the very file.
+/// changed it does, even if the file was replaced; in another one only if it is the same file.
 ///
 /// # Errors
 /// If that cannot be found out.
@@ -125,15 +125,15 @@ fn unfit(path: &Path, what: &'static str) -> DnsError {
     }
 }
 
-/// Puts other content into a file.
+/// Overwrites a file's content.
 ///
 /// It is written in place, as libreswan's script does it: owner, mode, label, access control lists
 /// and attributes stay, links and mounts lead to it as before, and Pluto's hook may neither give a
 /// file away nor read all of its attributes. What could be read meanwhile is a `resolv.conf` too:
-/// see [`padded`]. A file that its owner may not write is left alone: somebody wants it so.
+/// see [`padded`]. A file that its owner may not write is left alone, because that is intended.
 ///
 /// # Errors
-/// If it cannot be written; it is as it was then, as far as that can be.
+/// If it cannot be written; the old content is restored then, if possible.
 pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
     let failed = |error| DnsError::io(path, "write", error);
     let before = read_resolv_conf(path)?;
@@ -155,8 +155,8 @@ pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
     written.map_err(failed)
 }
 
-/// A content with empty lines behind it, so that nothing shows of a longer one that it is written
-/// over until the file is cut.
+/// The content padded with empty lines, so that it hides all of the longer content that it
+/// overwrites until the file is truncated.
 #[must_use]
 pub fn padded(content: &[u8], length: usize) -> Vec<u8> {
     let mut padded = content.to_vec();

@@ -1,4 +1,4 @@
-//! The machine as the resolver's duty sees it: where its files are, and its programs.
+//! The parts of the machine that name servers need: the paths of files, and the programs.
 
 use std::fs;
 use std::path::PathBuf;

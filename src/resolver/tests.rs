@@ -150,7 +150,7 @@ fn dead_daemon() -> DaemonProcess {
 enum Step {
     Up(usize),
     Down(usize),
-    /// Somebody else writes the file.
+    /// Another program writes the file.
     Rewrite(Vec<u8>),
 }
 
@@ -433,7 +433,7 @@ fn a_preview_changes_nothing_and_shows_the_file() {
 
 #[test]
 fn an_edit_while_a_tunnel_is_up_is_kept_and_ours_goes() {
-    // An editor keeps our first line; one that writes its lines anew need not.
+    // An editor keeps this program's first line; one that rewrites all lines need not.
     for (changed, into) in [
         (
             "nameserver 192.0.2.2\n",

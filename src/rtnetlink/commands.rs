@@ -110,7 +110,7 @@ impl VtiInterface {
         lines
     }
 
-    /// The line that makes the device.
+    /// The line that makes the interface.
     pub(super) fn creation(&self) -> String {
         let Self {
             interface: device,
@@ -141,8 +141,8 @@ impl VtiInterface {
     }
 }
 
-/// The line that sets a kernel variable of a device. A dot in a device's name is written as a slash
-/// (sysctl(8)).
+/// The line that sets a kernel variable of an interface. A dot in an interface's name is written as
+/// a slash (sysctl(8)).
 pub(super) fn variable_command(device: &Interface, name: &str, value: &str) -> String {
     let device = device.as_str().replace('.', "/");
     format!("sysctl -w net.ipv4.conf.{device}.{name}={value}")

@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::NetlinkFault;
 
-/// How long the kernel may take. It has answered when `send` returns, unless somebody else holds
+/// How long the kernel may take. It has answered when `send` returns, unless another process holds
 /// its lock.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -39,7 +39,7 @@ pub(crate) struct NetlinkSocket {
     torn: Torn,
 }
 
-/// What becomes of a list that changed while it was made.
+/// What is done with a list that changed while it was made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Torn {
     /// It is as good as any: it would be another one in the next moment anyway.
@@ -49,7 +49,7 @@ enum Torn {
 }
 
 impl NetlinkSocket {
-    /// Opens one to the part that knows routes and devices.
+    /// Opens a socket of NETLINK_ROUTE.
     pub(super) fn open() -> Result<Self, NetlinkFault> {
         Self::open_to(NETLINK_ROUTE)
     }
@@ -76,7 +76,7 @@ impl NetlinkSocket {
         self.exchange(request, flags | NLM_F_ACK, Until::Told, |_| {})
     }
 
-    /// Asks for one thing. The answer is the end: an acknowledgement behind it would be one more
+    /// Requests one object. The answer is the end: an acknowledgement after it would be one more
     /// wait.
     pub(super) fn send_request<M: Message>(&mut self, request: M) -> Result<M, NetlinkFault> {
         let mut answer = None;
@@ -84,7 +84,7 @@ impl NetlinkSocket {
         answer.ok_or_else(|| DecodeError::from("it is empty").into())
     }
 
-    /// Asks for a list and hands on what is in it, piece by piece.
+    /// Requests a list and passes on its elements, one by one.
     pub(super) fn list_answers<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), NetlinkFault> {
         self.exchange(request, NLM_F_DUMP, Until::Told, each)
     }

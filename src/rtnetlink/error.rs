@@ -21,7 +21,7 @@ pub struct NetlinkError {
 }
 
 impl NetlinkError {
-    /// An item could not be put in.
+    /// An object could not be installed.
     #[must_use]
     pub fn not_installed(object: &NetObject, fault: NetlinkFault) -> Self {
         let command = object.install_commands().into_iter().next().unwrap_or_default();
@@ -31,7 +31,7 @@ impl NetlinkError {
         }
     }
 
-    /// An item could not be taken out.
+    /// An object could not be removed.
     #[must_use]
     pub fn not_deleted(object: &NetObject, fault: NetlinkFault) -> Self {
         Self {
@@ -47,7 +47,7 @@ pub enum NetlinkAction {
     /// Something was to be installed, as this command line does.
     #[error("install {0:?}")]
     Install(String),
-    /// A route of somebody else's was to be restored.
+    /// Another program's route was to be restored.
     #[error("restore the previous route to {0}")]
     PutBack(IpNet),
     /// Something was to be deleted, as this command line does.
@@ -71,6 +71,9 @@ pub enum NetlinkAction {
     /// IPsec policies were requested.
     #[error("list the IPsec policies")]
     ListPolicies,
+    /// The SAs were requested.
+    #[error("list the IPsec SAs")]
+    ListSas,
     /// The kernel was to be spoken to at all.
     #[error("open a netlink socket")]
     Open,

@@ -1,4 +1,4 @@
-//! What the kernel knows of devices, asked by netlink and not by running `ip`.
+//! Queries the kernel's interfaces by netlink, without running `ip`.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -12,13 +12,13 @@ use super::connection::NetlinkSocket;
 use super::error::{NetlinkAction, NetlinkError};
 use crate::selector::Interface;
 
-/// An XFRM interface: a device whose packets go through the policies with its number (Linux 4.19
-/// and later).
+/// An XFRM interface: an interface whose packets go through the policies with its number (Linux
+/// 4.19 and later).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct XfrmInterface {
-    /// The device.
+    /// The interface.
     pub interface: Interface,
-    /// The number, `if_id` in `ip link`. Several devices may have the same.
+    /// The number, `if_id` in `ip link`. Several interfaces may have the same.
     pub if_id: u32,
 }
 
@@ -28,7 +28,7 @@ pub struct XfrmInterface {
 /// If the kernel cannot be asked. Needs no rights.
 pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     let mut request = LinkMessage::default();
-    // A kernel that knows the kind answers with these devices only.
+    // A kernel with this kind answers with these interfaces only.
     request
         .attributes
         .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Xfrm)]));

@@ -102,7 +102,7 @@ impl NetConfig for Kernel {
     }
 }
 
-/// Puts in anything but a VTI.
+/// Installs any object except a VTI.
 pub(super) fn install_object(
     connection: &mut NetlinkSocket,
     object: &NetObject,
@@ -134,7 +134,7 @@ pub(super) fn install_object(
     Ok(InstallResult::New)
 }
 
-/// Puts a route in where none stands in its way.
+/// Adds a route unless its slot is taken.
 fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<InstallResult, NetlinkFault> {
     let index = match &route.interface {
         None => None,
@@ -165,7 +165,7 @@ fn in_place_of(connection: &mut NetlinkSocket, route: &Route) -> Result<Option<S
     }
 }
 
-/// Waits until an IPv6 address can be used, which is a moment after it was put in: a thread of the
+/// Waits until an IPv6 address can be used, which is a moment after it was added: a thread of the
 /// kernel's does the rest (`addrconf_dad_work`), and until then refuses a route that has it as its
 /// source. Measured without this: four of five.
 ///
@@ -193,7 +193,7 @@ fn is_local(way: &Lookup) -> bool {
     )
 }
 
-/// The device that must be there before the item is.
+/// The interface that an object needs.
 fn device(object: &NetObject) -> Option<&Interface> {
     match object {
         NetObject::Route(route) => route.interface.as_ref(),
@@ -203,8 +203,8 @@ fn device(object: &NetObject) -> Option<&Interface> {
     }
 }
 
-/// Whether an address is answered for already: unlike everything else the kernel puts it in a
-/// second time and says nothing. Before Linux 5.0 it cannot be asked for one, and the answer is no.
+/// Whether an address is answered for already: unlike other objects, the kernel adds it a second
+/// time without an error. Before Linux 5.0 it cannot be queried, and the answer is no.
 fn answers_for(
     connection: &mut NetlinkSocket,
     neighbour: &ProxyNeighbour,
@@ -263,7 +263,7 @@ fn lookup(connection: &mut NetlinkSocket, to: IpAddr, from: Option<IpAddr>) -> R
     }))
 }
 
-/// The name of the device with this number.
+/// The name of the interface with this index.
 fn interface_name(connection: &mut NetlinkSocket, index: Option<u32>) -> Result<Option<Interface>, NetlinkFault> {
     let Some(index) = index else { return Ok(None) };
     Ok(links::find_link(connection, Which::Index(index))?.map(|link| link.interface))

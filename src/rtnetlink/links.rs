@@ -1,4 +1,4 @@
-//! Questions about devices.
+//! Queries about interfaces.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -18,14 +18,14 @@ use super::error::NetlinkFault;
 use super::network::{Ends, Link, LinkKind, Medium, VtiEnds};
 use crate::selector::Interface;
 
-/// How a device is named to the kernel.
+/// How an interface is identified to the kernel.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which<'a> {
     Name(&'a Interface),
     Index(u32),
 }
 
-/// Asks for a device. None if there is none, or if its name is not one that we take.
+/// Queries an interface. `None` if there is none, or if its name is no [`Interface`].
 pub(super) fn find_link(connection: &mut NetlinkSocket, which: Which<'_>) -> Result<Option<Link>, NetlinkFault> {
     let mut request = LinkMessage::default();
     match which {

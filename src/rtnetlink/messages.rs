@@ -18,14 +18,14 @@ use super::net_objects::{
 use super::origin::Origin;
 use crate::selector::Family;
 
-/// What becomes of an item.
+/// What is done with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ObjectAction {
     Install,
     Delete,
 }
 
-/// The request for that. `index` is the number of the item's device, if it has one already.
+/// The request for that. `index` is the index of the object's interface, if it has one already.
 pub(super) fn request(action: ObjectAction, object: &NetObject, index: Option<u32>) -> RouteNetlinkMessage {
     use RouteNetlinkMessage as Message;
     match (action, object) {
@@ -42,8 +42,7 @@ pub(super) fn request(action: ObjectAction, object: &NetObject, index: Option<u3
     }
 }
 
-/// The flags of the request: what stands in the way of a route gives way, what stands in that of
-/// anything else stays.
+/// The flags of the request: a route replaces the one in its slot, any other object does not.
 pub(super) fn flags(action: ObjectAction, object: &NetObject) -> u16 {
     match (action, object) {
         (ObjectAction::Delete, _) => 0,
@@ -55,7 +54,7 @@ pub(super) fn flags(action: ObjectAction, object: &NetObject) -> u16 {
     }
 }
 
-/// The request and the flags that put a route in where none stands in its way.
+/// The request and the flags that add a route unless its slot is taken.
 pub(super) fn addition(it: &Route, index: Option<u32>) -> (RouteNetlinkMessage, u16) {
     let request = RouteNetlinkMessage::NewRoute(route(ObjectAction::Install, it, index));
     (request, NLM_F_CREATE | NLM_F_EXCL)
@@ -109,8 +108,8 @@ fn route_header(action: ObjectAction, route: &Route, table: u8) -> RouteHeader {
     header
 }
 
-/// Who is named as the one who puts a route in. Nobody is named to take one out, unless the route
-/// says who: then only his goes.
+/// The protocol (`rtm_protocol`) of a route to install. A deletion names none, unless the route
+/// does: then only a route of that protocol is deleted.
 fn origin(action: ObjectAction, route: &Route) -> Origin {
     match (action, route.origin()) {
         (ObjectAction::Delete, Origin::BOOT) => Origin(0),
@@ -118,8 +117,7 @@ fn origin(action: ObjectAction, route: &Route) -> Origin {
     }
 }
 
-/// How far the other end of a route is. IPv6 knows no such thing; to take a route out, none is
-/// named.
+/// The scope of a route. IPv6 has none; a deletion names none.
 fn scope(action: ObjectAction, route: &Route) -> RouteScope {
     match (Family::of_address(route.destination.addr()), action, route.via) {
         (Family::Ipv6, _, _) => RouteScope::Universe,
@@ -224,7 +222,7 @@ fn link_message(index: Option<u32>) -> LinkMessage {
     message
 }
 
-/// The request that lets packets through a device.
+/// The request that sets an interface up.
 pub(super) fn activation(index: u32) -> RouteNetlinkMessage {
     let mut message = link_message(Some(index));
     message.header.flags = LinkFlags::Up;

@@ -1,5 +1,5 @@
-//! The kernel's network configuration, by netlink (rtnetlink(7)): what is put in and taken out, and
-//! what is asked.
+//! The kernel's network configuration, by netlink (rtnetlink(7)): objects that are installed and
+//! removed, and queries.
 //!
 //! [`net_objects`] says what there is, [`commands`] how `ip` would say it, [`network`] what can be
 //! done with it, [`kernel`] does it. Netlink answers with an error number, where `ip` prints a text

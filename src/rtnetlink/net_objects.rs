@@ -1,4 +1,4 @@
-//! What can be put into the kernel's network configuration, and taken out again.
+//! The objects that can be added to the kernel's network configuration, and removed.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,10 +20,10 @@ pub enum NetObject {
     Rule(PolicyRule),
     /// An address of this machine, as `ip address` has them.
     Address(AssignedAddress),
-    /// An address that is answered for on a device (proxy ARP, RFC 1027; proxy NDP, RFC 4389), as
-    /// `ip neigh … proxy` has them.
+    /// An address that is answered for on an interface (proxy ARP, RFC 1027; proxy NDP, RFC 4389),
+    /// as `ip neigh … proxy` has them.
     ProxyNeighbour(ProxyNeighbour),
-    /// A tunnel device that is bound to marks.
+    /// A tunnel interface with marks as its keys.
     #[serde(rename = "vti")]
     VtiInterface(VtiInterface),
 }
@@ -33,21 +33,21 @@ pub enum NetObject {
 pub struct Route {
     /// Where to. Host bits are cleared before it is used: the kernel refuses them.
     pub destination: IpNet,
-    /// The table it is in.
+    /// Its table.
     #[serde(default, skip_serializing_if = "RouteTable::is_main")]
     pub table: RouteTable,
-    /// The next hop; none where the destination is on the device's link. It may be of the other
+    /// The next hop; `None` if the destination is on the interface's link. It may be of the other
     /// family for an IPv4 destination (RFC 5549, Linux 5.2 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<IpAddr>,
-    /// The device; none where the next hop says which.
+    /// The interface; `None` if the next hop decides it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "device")]
     pub interface: Option<Interface>,
     /// The source address of packets that have none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
-    /// The longest packet on this way, in bytes.
+    /// The path's MTU, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// The lower one of two routes to a destination is taken. None is 0 in IPv4 and 1024 in IPv6.
@@ -75,8 +75,8 @@ impl Route {
         named.next().unwrap_or_default()
     }
 
-    /// Whether the kernel lists this route as that one: it names a device and, in IPv6, a metric
-    /// that need not have been said, and has an order of its own for options.
+    /// Whether the kernel lists this route as that one: it names an interface and, in IPv6, a
+    /// metric that need not have been said, and has an order of its own for options.
     #[must_use]
     pub fn is_listed_as(&self, listed: &Self) -> bool {
         let spelt = |route: &Self| {
@@ -111,11 +111,11 @@ impl Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteOption {
-    /// The next hop is on the device's link, though no address of the device says so.
+    /// The next hop is on the interface's link, although it is in none of the interface's networks.
     Onlink,
-    /// The longest segment that we tell a TCP peer, in bytes.
+    /// The MSS that is advertised to a TCP peer, in bytes.
     Advmss(u32),
-    /// The largest window that we tell a TCP peer, in bytes.
+    /// The largest window that is advertised to a TCP peer, in bytes.
     Window(u32),
     /// The first congestion window of a TCP connection, in segments.
     Initcwnd(u32),
@@ -125,7 +125,7 @@ pub enum RouteOption {
     Hoplimit(u32),
     /// Whether TCP acknowledges at once: 0 or 1.
     Quickack(u32),
-    /// Who has put it in; [`Origin::BOOT`] if nobody is named.
+    /// The protocol that installed it; [`Origin::BOOT`] by default.
     Proto(Origin),
 }
 
@@ -207,10 +207,10 @@ pub struct PolicyRule {
 pub struct AssignedAddress {
     /// The address, and how much of it is the network on the link; host bits are the point of it.
     pub address: IpNet,
-    /// The device it is on.
+    /// Its interface.
     #[serde(rename = "device")]
     pub interface: Interface,
-    /// How far it is valid. The kernel works it out itself in IPv6, and takes no notice of this.
+    /// Its scope. In IPv6 the kernel computes the scope itself, and ignores this.
     #[serde(default, skip_serializing_if = "AddressScope::is_universe")]
     pub scope: AddressScope,
 }
@@ -249,19 +249,19 @@ impl fmt::Display for AddressScope {
     }
 }
 
-/// An address that we answer for on a device.
+/// An address that the gateway answers for on an interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProxyNeighbour {
     /// The address.
     pub address: IpAddr,
-    /// The device on which it is asked for.
+    /// The interface on which the gateway answers for it.
     #[serde(rename = "device")]
     pub interface: Interface,
 }
 
 /// A virtual tunnel interface: what goes out through it gets the one mark, what comes in through a
-/// policy with the other comes out of it. It is put in with its policy check and reverse path
-/// filter off, forwarding, and up.
+/// policy with the other comes out of it. It is installed with its policy check and reverse path
+/// filter off, forwarding on, and up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VtiInterface {
     /// Its name.

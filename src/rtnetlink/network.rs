@@ -12,50 +12,50 @@ use crate::selector::Interface;
 /// The kernel's network configuration. [`Kernel`](super::Kernel) is the real one; a trait, so that
 /// tests can put an emulator in its place.
 pub trait NetConfig {
-    /// Puts an item in. A route replaces the one to the same destination with the same metric in
-    /// the same table; anything else that is there already stays as it is. An address can be used
-    /// afterwards, but for an IPv6 one on Ethernet.
+    /// Installs an object. A route replaces the one to the same destination with the same metric in
+    /// the same table; any other existing object stays as it is. An address can be used afterwards,
+    /// except an IPv6 one on Ethernet.
     ///
     /// # Errors
-    /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
+    /// If the kernel refuses it, or there is no such interface. Nothing has been installed then.
     fn install(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError>;
 
-    /// Puts a route in, unless there is one to the same destination with the same metric in the
-    /// same table, whoever put it in.
+    /// Adds a route, unless there is one to the same destination with the same metric in the same
+    /// table, of any program.
     ///
     /// # Errors
-    /// If the kernel refuses it, or there is no such device. Nothing has been put in then.
+    /// If the kernel refuses it, or there is no such interface. Nothing has been installed then.
     fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError>;
 
-    /// The route that stands in the way of another: to the same destination with the same metric in
-    /// the same table. Reads the whole table.
+    /// The route in another route's slot: to the same destination with the same metric in the same
+    /// table. Reads the whole table.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
     fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError>;
 
-    /// Puts a route back that was saved, in place of the one that stands there.
+    /// Restores a saved route, in place of the present one.
     ///
     /// # Errors
-    /// If the kernel refuses it, as where its device is gone.
+    /// If the kernel refuses it, for example if its interface no longer exists.
     fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError>;
 
-    /// Takes an item out, if it is there with all that the item says, as far as the kernel
-    /// compares: of an IPv6 route it takes no notice of source, MTU and options, of an address none
-    /// of the scope, and a route of which no metric is said goes whatever its metric is.
+    /// Removes an object, if it exists with all its properties, as far as the kernel compares them:
+    /// it ignores source, MTU and options of an IPv6 route, and the scope of an address, and a
+    /// route without a metric matches any metric.
     ///
     /// # Errors
     /// If the kernel refuses that. That there is no such thing is no error.
     fn delete(&mut self, object: &NetObject) -> Result<Deleted, NetlinkError>;
 
-    /// Which way a packet goes that this machine sends, as `ip route get` says it. A source must be
-    /// an address of this machine.
+    /// The route of a packet that this machine sends, as by `ip route get`. A source must be an
+    /// address of this machine.
     ///
     /// # Errors
-    /// If the kernel cannot be asked. That there is no way is no error.
+    /// If the kernel cannot be queried. A missing route is no error.
     fn lookup(&mut self, to: IpAddr, from: Option<IpAddr>) -> Result<Lookup, NetlinkError>;
 
-    /// A device, if there is one of this name.
+    /// An interface, if there is one of this name.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -69,16 +69,17 @@ pub trait NetConfig {
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError>;
 }
 
-/// What became of an item that was to be put in.
+/// The result of installing an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstallResult {
-    /// It is in, by us.
+    /// It was installed.
     New,
-    /// It stood there already, or a device of that name did. Whoever put it in takes it out.
+    /// It existed already, or an interface of that name did. The program that installed it removes
+    /// it.
     Existed,
 }
 
-/// What became of an item that was to be taken out.
+/// The result of removing an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
     /// It was there, and is out.
@@ -87,23 +88,23 @@ pub enum Deleted {
     Absent,
 }
 
-/// Which way a packet goes.
+/// The result of a route lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// This way.
+    /// The route.
     Found(NextHop),
     /// None.
     Unreachable(NoRoute),
 }
 
-/// The way of a packet.
+/// The route of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextHop {
     /// Who gets it.
     pub kind: RouteKind,
-    /// The device it leaves by.
+    /// The interface that it leaves by.
     pub interface: Option<Interface>,
-    /// The next hop; none where its destination is on the device's link.
+    /// The next hop; `None` if its destination is on the interface's link.
     pub via: Option<IpAddr>,
 }
 
@@ -118,13 +119,13 @@ pub enum RouteKind {
     Other,
 }
 
-/// Why there is no way.
+/// Why there is no route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoute {
     /// No route leads there, or the source is no address of this machine (`ENETUNREACH`, "Network
     /// is unreachable").
     Network,
-    /// A route says that there is nobody (`EHOSTUNREACH`, "No route to host").
+    /// A route of type unreachable (`EHOSTUNREACH`, "No route to host").
     Host,
     /// A route prohibits it (`EACCES`, "Permission denied").
     Prohibited,
@@ -133,7 +134,7 @@ pub enum NoRoute {
     Blackhole,
 }
 
-/// A device.
+/// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Its name.
@@ -151,7 +152,7 @@ pub struct Link {
     pub kind: LinkKind,
 }
 
-/// What a device's frames are like (`ARPHRD_`).
+/// An interface's link layer (`ARPHRD_`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
     /// Ethernet, or made to look like it.
@@ -162,7 +163,7 @@ pub enum Medium {
     Other(u16),
 }
 
-/// What is at the other end of a device (`IFF_POINTOPOINT`).
+/// Whether an interface is point-to-point (`IFF_POINTOPOINT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
     /// One peer.
@@ -171,7 +172,7 @@ pub enum Ends {
     Many,
 }
 
-/// What made a device.
+/// The kind of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
     /// A virtual tunnel interface, and what it is bound to.
@@ -180,7 +181,7 @@ pub enum LinkKind {
     Vti6,
     /// An XFRM interface.
     Xfrm,
-    /// None that the kernel names: a device of hardware, or of KLIPS.
+    /// None that the kernel names: a hardware interface, or one of KLIPS.
     Unnamed,
     /// Another driver.
     Other,

@@ -1,4 +1,4 @@
-//! How large a packet may be on its way to somebody.
+//! The path MTU to an address.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -15,9 +15,8 @@ use super::connection::NetlinkSocket;
 use super::error::NetlinkFault;
 use super::routes::lookup;
 
-/// The largest packet that this machine sends to an address whole, in bytes: what the route says or
-/// has learnt, or else what its device takes. None if that cannot be found out, as where there is
-/// no way.
+/// The path MTU to an address, in bytes: that of the route, configured or learnt, or otherwise that
+/// of the interface. `None` if it is unknown, for example without a route.
 #[must_use]
 pub fn path_mtu(to: IpAddr) -> Option<u16> {
     let size = NetlinkSocket::open()
@@ -67,8 +66,8 @@ mod tests {
 
     #[test]
     fn the_way_to_this_machine_itself_takes_large_packets() {
-        // The loopback takes 65536 bytes, one more than an IP packet can have. In a namespace where
-        // it is down there is no way.
+        // The loopback's MTU is 65536 bytes, one more than an IP packet can have. In a namespace
+        // where it is down there is no route.
         let size = path_mtu("127.0.0.1".parse().unwrap());
         assert!(size.is_none_or(|size| size == u16::MAX), "{size:?}");
     }

@@ -20,7 +20,7 @@ use super::net_objects::{Route, RouteOption, RouteTable};
 use super::network::{NoRoute, RouteKind, RouteQuery};
 use super::origin::Origin;
 
-/// The question which way a packet goes.
+/// The request for a route lookup.
 pub(super) fn lookup(to: IpAddr, from: Option<IpAddr>) -> RouteNetlinkMessage {
     let whole = |address: IpAddr| IpNet::from(address).prefix_len();
     let mut message = RouteMessage::default();
@@ -57,7 +57,7 @@ pub(super) fn whole_table(route: &Route) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
-/// What a refused lookup says about the way.
+/// The reason in a refused lookup.
 pub(super) fn no_route(fault: &NetlinkFault) -> Option<NoRoute> {
     match fault {
         NetlinkFault::Refused(Errno::ENETUNREACH) => Some(NoRoute::Network),
@@ -68,7 +68,7 @@ pub(super) fn no_route(fault: &NetlinkFault) -> Option<NoRoute> {
     }
 }
 
-/// The kind of way in an answer. Where newer kernels refuse the question, older ones answer in IPv6
+/// The kind of route in an answer. Where newer kernels refuse the lookup, older ones answer in IPv6
 /// with the route that forbids it.
 pub(super) fn way_kind(kind: RouteType) -> Result<RouteKind, NoRoute> {
     match kind {
@@ -82,7 +82,7 @@ pub(super) fn way_kind(kind: RouteType) -> Result<RouteKind, NoRoute> {
     }
 }
 
-/// The next hop in an answer, and the number of the device.
+/// The next hop in an answer, and the index of the interface.
 pub(super) fn next_hop(answer: &RouteMessage) -> (Option<IpAddr>, Option<u32>) {
     let mut via = None;
     let mut index = None;
@@ -98,8 +98,7 @@ pub(super) fn next_hop(answer: &RouteMessage) -> (Option<IpAddr>, Option<u32>) {
     (via, index)
 }
 
-/// A route of the main table, and the number of its device, if it is one of those that are looked
-/// for.
+/// A route of the main table, and the index of its interface, if the query matches it.
 pub(super) fn listed(answer: &RouteMessage, wanted: &RouteQuery) -> Option<(Route, Option<u32>)> {
     let cached = answer.header.flags.contains(RouteFlags::Cloned);
     if cached || answer.header.kind != RouteType::Unicast || table(answer) != RouteTable::MAIN {

@@ -19,8 +19,8 @@ use super::routes::{destination, metric, table};
 /// The type of the message (`linux/rtnetlink.h`).
 const RTM_NEWROUTE: u16 = 24;
 
-/// A route of any kind that somebody else has put in: unicast, blackhole, with several next hops,
-/// or one of the kernel's own.
+/// A route of any kind of another program: unicast, blackhole, with several next hops, or one of
+/// the kernel's own.
 ///
 /// Kept as the message in which the kernel lists it, as `ip route save` does, because no words of
 /// ours could say all of it.
@@ -55,7 +55,7 @@ impl SavedRoute {
         bytes.map(|at| u8::from_str_radix(digits(at)?, 16).ok()).collect()
     }
 
-    /// A listed route, if it stands where another would go.
+    /// A listed route, if it is in another route's slot.
     pub(super) fn in_place_of(route: &Route, listed: &RouteMessage) -> Option<Self> {
         let is_it = !listed.header.flags.contains(RouteFlags::Cloned)
             && table(listed) == route.table
@@ -69,7 +69,7 @@ impl SavedRoute {
         })
     }
 
-    /// The message that puts it back.
+    /// The message that restores it.
     pub(super) fn message(&self) -> Option<RouteNetlinkMessage> {
         let mut header = NetlinkHeader::default();
         header.message_type = RTM_NEWROUTE;

@@ -1,5 +1,5 @@
-//! A virtual tunnel interface is a device, three kernel variables and an address: it is put in step
-//! by step, or not at all.
+//! A virtual tunnel interface is an interface, three kernel variables and an address: it is
+//! installed step by step, and removed if one step fails.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use super::net_objects::{NetObject, VtiInterface};
 use super::network::{InstallResult, Link, LinkKind};
 use crate::selector::Interface;
 
-/// Puts it in.
+/// Installs the interface.
 pub(super) fn install_vti(connection: &mut NetlinkSocket, vti: &VtiInterface) -> Result<InstallResult, NetlinkError> {
     let object = NetObject::VtiInterface(vti.clone());
     let failed = |fault| failed_step(vti.creation(), fault);
@@ -24,8 +24,8 @@ pub(super) fn install_vti(connection: &mut NetlinkSocket, vti: &VtiInterface) ->
         flags(ObjectAction::Install, &object),
     ) {
         Ok(()) => {}
-        // Either by its name, or by its ends: then there is another device of another name, and
-        // this one is missing.
+        // An interface exists with its name, or with its endpoints. In the second case it has
+        // another name, and this one is missing.
         Err(NetlinkFault::Refused(Errno::EEXIST)) => {
             return match links::find_link(connection, Which::Name(&vti.interface)).map_err(failed)? {
                 Some(link) if is_vti(&link) => Ok(InstallResult::Existed),
@@ -54,7 +54,7 @@ fn is_vti(link: &Link) -> bool {
     }
 }
 
-/// Makes a new device usable.
+/// Configures a new interface.
 fn configure_vti(connection: &mut NetlinkSocket, vti: &VtiInterface, link: &Link) -> Result<(), NetlinkError> {
     for (name, value) in VTI_VARIABLES {
         set_sysctl(&vti.interface, name, value)
@@ -68,7 +68,7 @@ fn configure_vti(connection: &mut NetlinkSocket, vti: &VtiInterface, link: &Link
     up.map_err(|fault| failed_step(vti.activation(), fault))
 }
 
-/// Sets a kernel variable of a device in the network namespace of this thread.
+/// Sets a kernel variable of an interface in the network namespace of this thread.
 fn set_sysctl(interface: &Interface, name: &str, value: &str) -> Result<(), NetlinkFault> {
     Ok(fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/{name}"), value)?)
 }
@@ -80,8 +80,8 @@ fn failed_step(command: String, fault: NetlinkFault) -> NetlinkError {
     }
 }
 
-/// Whether a device may go with an item: a VTI only if it is one with these ends, anything else
-/// does not take its device along.
+/// Whether an interface may be removed with an object: a VTI only if it has these endpoints; other
+/// objects leave their interface.
 pub(super) fn may_go(object: &NetObject, link: &Link) -> bool {
     let NetObject::VtiInterface(vti) = object else {
         return true;

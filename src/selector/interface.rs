@@ -1,4 +1,4 @@
-//! Network devices.
+//! Network interfaces.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use super::Expected;
 /// The longest name the kernel takes (`IFNAMSIZ` less its NUL), in bytes.
 const LONGEST: usize = 15;
 
-/// The name of a network device: 1 to 15 bytes of `A-Za-z0-9._-`, not beginning with `-`.
+/// The name of a network interface: 1 to 15 bytes of `A-Za-z0-9._-`, not beginning with `-`.
 ///
 /// The kernel allows more, but a `+` at the end would be a pattern to iptables, and no daemon makes
-/// such a name. What stands behind a `:` (an alias of the days of `ifconfig`, as in `eth0:1`) is no
-/// part of the device.
+/// such a name. The part after a `:` (an alias of `ifconfig`, as in `eth0:1`) is no part of the
+/// interface's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Interface(String);
@@ -26,7 +26,7 @@ impl Interface {
         &self.0
     }
 
-    /// The devices that are named like this one but for the digits at the end.
+    /// The interfaces with this name except for the digits at its end.
     #[must_use]
     pub fn wildcard(&self) -> InterfaceWildcard {
         let stem = self.0.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -71,8 +71,8 @@ impl From<Interface> for String {
     }
 }
 
-/// All devices with one stem, `vti+` for `vti1`, `vti02` and so on; a name without digits at its
-/// end is a class of its own.
+/// All interfaces with one stem, `vti+` for `vti1`, `vti02` and so on; a name without digits at its
+/// end is its own wildcard.
 ///
 /// A class only sorts packets quickly: what it lets through is looked at again by exact name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,21 +85,21 @@ impl InterfaceWildcard {
         &self.0
     }
 
-    /// Whether iptables takes a device for one of the class: it does so with every name that begins
-    /// alike.
+    /// Whether iptables matches an interface by this wildcard: it matches every name with this
+    /// beginning.
     #[must_use]
     pub fn fits(&self, interface: &Interface) -> bool {
         is_meant(&self.0, interface)
     }
 }
 
-/// A device by its name, or with a `+` at the end all devices whose names begin so: `eth1`, `ppp+`.
-/// Not `+` alone, and not `lo`, over which the gateway speaks with itself, nor a beginning of it.
+/// An interface by its name, or with a `+` at the end all interfaces whose names begin so: `eth1`,
+/// `ppp+`. Not `+` alone, and not `lo`, the loopback interface, nor a beginning of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InterfacePattern(String);
 
-/// Whether iptables takes a device for one that a name, or the beginning of names, stands for.
+/// Whether iptables matches an interface by a name, or by the beginning of names.
 fn is_meant(pattern: &str, interface: &Interface) -> bool {
     match pattern.strip_suffix('+') {
         Some(stem) => interface.as_str().starts_with(stem),
@@ -113,13 +113,13 @@ impl InterfacePattern {
         self.0.strip_suffix('+')
     }
 
-    /// Whether a device is meant.
+    /// Whether the pattern matches an interface.
     #[must_use]
     pub fn fits(&self, interface: &Interface) -> bool {
         is_meant(&self.0, interface)
     }
 
-    /// Whether a device that this one means is one that another means; nothing, if it may be.
+    /// Whether interfaces that this pattern matches are matched by another; `None` if some are.
     #[must_use]
     pub fn decides(&self, other: &Self) -> Option<bool> {
         let meets = |longer: &str, stem: &str| longer.starts_with(stem);

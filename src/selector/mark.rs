@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Expected;
 
-/// What a packet must bear, and in which bits: `fwmark` of `ip rule`, the keys of a VTI device.
+/// A mark and its mask: `fwmark` of `ip rule`, the keys of a VTI interface.
 ///
 /// Written as libreswan and strongSwan write it: `5/0xffffffff`; either part decimal or `0x` and
 /// hexadecimal, the mask all ones if there is none.
@@ -47,8 +47,7 @@ impl fmt::Display for Mark {
     }
 }
 
-/// One bit of a packet's mark, which the rules of the filter table set and clear for a packet on
-/// its way: `0x10000000`.
+/// One bit of a packet's mark, which the rules of the filter table set and clear: `0x10000000`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MarkBit(u32);

@@ -1,4 +1,4 @@
-//! Networks: what stands behind the gateway at either end.
+//! Networks: the selectors at either end of a tunnel.
 
 use std::fmt;
 use std::net::IpAddr;

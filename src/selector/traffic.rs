@@ -86,7 +86,7 @@ pub enum Ports {
     /// Every port.
     Any,
     /// From the first to the last, both included. `0..=0` stands for OPAQUE (RFC 7296, section
-    /// 3.13.1): the kernel's policy then matches port 0 and nothing else, and so do we.
+    /// 3.13.1): the kernel's policy then matches only port 0, and so do the rules.
     Range(RangeInclusive<u16>),
 }
 
@@ -135,15 +135,14 @@ pub enum Traffic {
     Any,
     /// One protocol, whatever its ports or types.
     Protocol(Protocol),
-    /// One protocol between these ports, seen from the gateway: `my` is the near end, `peer` the
-    /// far one. Not both are [`Ports::Any`].
+    /// One protocol between these ports. Not both are [`Ports::Any`].
     Ports {
         /// The protocol.
         protocol: PortProtocol,
-        /// The ports of the network behind us.
+        /// The ports of the local network.
         #[serde(rename = "my")]
         local: Ports,
-        /// The ports of the network behind the peer.
+        /// The ports of the remote network.
         #[serde(rename = "peer")]
         remote: Ports,
     },

@@ -17,13 +17,13 @@ pub struct ConnectionSettings {
     pub filter: ConnectionFilter,
     /// What it sets besides `[tunnel]`.
     pub overrides: PolicyOverrides,
-    /// Key `between`: pairs of networks, ours and the far one, that `when-down = "block"` holds
-    /// apart from `start` on. Pairs of one family.
+    /// Key `between`: pairs of networks, local and remote, that `when-down = "block"` blocks from
+    /// `start` on. Pairs of one family.
     pub between: Vec<(IpNet, IpNet)>,
 }
 
 impl ConnectionSettings {
-    /// The networks that are named to be held apart, ours first.
+    /// The networks named in `between`, the local one first.
     pub fn pairs(&self) -> impl Iterator<Item = (Network, Network)> + '_ {
         let pairs = self.between.iter();
         pairs.map(|(local, remote)| (Network::Prefix(*local), Network::Prefix(*remote)))
@@ -39,8 +39,8 @@ pub struct ConnectionFilter {
     pub remote_id: Option<IdentityPattern>,
     /// Key `user`: the name of XAUTH or EAP, `PLUTO_USERNAME` or `PLUTO_XAUTH_ID`.
     pub user: Option<IdentityPattern>,
-    /// Key `peer-network`: the far network lies in it whole; for road warriors with virtual
-    /// addresses.
+    /// Key `peer-network`: a network that contains the whole remote network; for road warriors with
+    /// virtual addresses.
     pub remote_network: Option<IpNet>,
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for ConnectionFilter {
 }
 
 impl ConnectionFilter {
-    /// Whether a tunnel is meant: as far as every key that is set says so.
+    /// Whether the filter fits a tunnel: every key that is set must fit.
     #[must_use]
     pub fn fit(&self, tunnel: &Tunnel) -> Fit {
         let Self {

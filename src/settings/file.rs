@@ -37,7 +37,7 @@ pub enum SettingsError {
         /// What it must be.
         expected: &'static str,
     },
-    /// The file says something that nobody understands.
+    /// The file has content that is no setting.
     #[error("{}:{line}: {message}", path.display())]
     Malformed {
         /// The file.
@@ -54,8 +54,8 @@ impl Settings {
     /// `--config` names must be there.
     ///
     /// # Errors
-    /// If the file cannot be read, if somebody but root and us may write it, or if it holds what is
-    /// no setting.
+    /// If the file cannot be read, if users other than root and this one may write it, or if it has
+    /// content that is no setting.
     pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
         Ok(Self::load_with_text(config)?.0)
     }
@@ -74,7 +74,8 @@ impl Settings {
     /// The text of the file, whatever it says.
     ///
     /// # Errors
-    /// If the file cannot be read, if somebody but root and us may write it, or if it is no text.
+    /// If the file cannot be read, if users other than root and this one may write it, or if it is
+    /// no text.
     pub fn read_text(config: Option<&Path>) -> Result<String, SettingsError> {
         match config {
             Some(path) => read_opened(path, open_file(path)),

@@ -1,4 +1,4 @@
-//! The gateway's own part, which `start` puts in: the keys of `[gateway]`.
+//! The gateway's own rules, which `start` installs: the keys of `[gateway]`.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,10 @@ use super::service::Service;
 use crate::selector::{InterfacePattern, MarkBit};
 
 /// What is set for the gateway. The default is what counts without a file: nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// It is serialized to be shown, as the file has it: the keys that decide about rules of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Gateway {
     /// IKE to and from the gateway.
     pub ike: Ike,
@@ -23,15 +26,18 @@ pub struct Gateway {
     pub icmp: IcmpFilter,
     /// What is accepted only out of a tunnel.
     pub inner_only: Vec<Service>,
-    /// Where our jumps stand in the built-in chains.
+    /// The position of the jumps in the built-in chains.
+    #[serde(skip)]
     pub place: JumpPlace,
     /// The bit of a packet's mark that carries the consent of a first tunnel to a second one: key
     /// `mark`.
+    #[serde(skip)]
     pub mark: MarkBit,
 }
 
 /// IKE, UDP 500 and 4500 and TCP 4500, to and from the gateway: key `ike`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ike {
     /// With everyone: `"any"`.
     Any,
@@ -42,9 +48,9 @@ pub enum Ike {
     Leave,
 }
 
-/// ESP and AH to and from the gateway: key `esp`. What comes in UDP or TCP 4500 is IKE to a packet
-/// filter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// ESP and AH to and from the gateway: key `esp`. ESP in UDP or TCP 4500 is IKE to a packet filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Esp {
     /// With everyone: `"any"`.
     Any,
@@ -58,7 +64,8 @@ pub enum Esp {
 }
 
 /// IKE, ESP and AH that the gateway forwards: key `through`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Through {
     /// It passes: `"allow"`.
     Allow,
@@ -69,20 +76,23 @@ pub enum Through {
     Leave,
     /// It passes from and to these of our machines, and is dropped otherwise: a list of addresses
     /// and prefixes.
+    #[serde(untagged)]
     Listed(Vec<IpNet>),
 }
 
 /// With whom nothing but IPsec is spoken: an entry of key `only-ipsec`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
 pub enum IpsecOnlyScope {
-    /// Whoever is reached by such a device: `"eth1"`, `"ppp+"`.
+    /// Every host by such an interface: `"eth1"`, `"ppp+"`.
     Interface(InterfacePattern),
     /// These addresses: `"192.0.2.7"`, `"198.51.100.0/24"`.
     Peer(IpNet),
 }
 
 /// ICMP and ICMPv6: key `icmp`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum IcmpFilter {
     /// Other rules decide: `"leave"`.
     #[default]
@@ -91,15 +101,15 @@ pub enum IcmpFilter {
     Safe,
 }
 
-/// Where our jumps stand in the built-in chains: key `place`.
+/// The position of the jumps in the built-in chains: key `place`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JumpPlace {
     /// Before all other rules: `"first"`.
     #[default]
     First,
-    /// Behind all other rules: `"last"`.
+    /// After all other rules: `"last"`.
     Last,
-    /// Where the administrator puts them: `"own"`.
+    /// Where the administrator installs them: `"own"`.
     Own,
 }

@@ -1,9 +1,9 @@
 //! The settings file, `/etc/pluto-updown.toml`.
 //!
-//! What it can say is a type for each key, in a module for each part: [`Gateway`] for `[gateway]`,
-//! [`Policy`] for `[tunnel]`, and [`ConnectionSettings`] for every `[[connection]]`. A key that
-//! nobody knows is refused: whoever writes one expects it to have an effect, and a firewall that
-//! ignores what it is told is worse than one that says so.
+//! Each key has a type, and each part a module: [`Gateway`] for `[gateway]`, [`Policy`] for
+//! `[tunnel]`, and [`ConnectionSettings`] for every `[[connection]]`. An unknown key is refused:
+//! its author expects an effect, and a firewall that silently ignores a setting is worse than one
+//! that refuses it.
 
 mod connection;
 mod file;
@@ -39,7 +39,7 @@ pub use stock::{STOCK_PATHS, StockSettings};
 /// What the administrator has set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// `[gateway]`: what `start` puts in.
+    /// `[gateway]`: the rules that `start` installs.
     pub gateway: Gateway,
     /// `[tunnel]`: what counts for every tunnel.
     pub tunnel: Policy,
@@ -56,8 +56,8 @@ impl Settings {
         others.chain([self.tunnel.nat]).all(|nat| nat == Nat::Leave)
     }
 
-    /// What is set for a tunnel. Where it is in doubt whether an entry applies, what is allowed
-    /// with the entry and without it.
+    /// The policy of a tunnel. If it is uncertain whether an entry applies, the intersection of the
+    /// policies with the entry and without it.
     #[must_use]
     pub fn policy(&self, tunnel: &Tunnel) -> Policy {
         let Applying { entry, doubtful } = self.applying(tunnel);
@@ -70,8 +70,8 @@ impl Settings {
         })
     }
 
-    /// The networks that are named to be held apart for a tunnel, ours first, as far as they are of
-    /// its family.
+    /// The pairs that the settings block for a tunnel, the local network first, of the tunnel's
+    /// family.
     #[must_use]
     pub fn blocked_pairs_of(&self, tunnel: &Tunnel) -> Vec<(Network, Network)> {
         let Applying { entry, doubtful } = self.applying(tunnel);
@@ -80,7 +80,7 @@ impl Settings {
         pairs.filter(|(local, _)| local.family() == tunnel.family()).collect()
     }
 
-    /// The entries of which it is in doubt whether they apply to a tunnel.
+    /// The entries of which it is uncertain whether they apply to a tunnel.
     #[must_use]
     pub fn uncertain_entries(&self, tunnel: &Tunnel) -> Option<UncertainEntries<'_>> {
         let Applying { entry, doubtful } = self.applying(tunnel);
@@ -94,7 +94,7 @@ impl Settings {
         (!doubtful.is_empty()).then_some(UncertainEntries { doubtful, conflicts })
     }
 
-    /// Every two networks of a family that are named to be held apart.
+    /// Every pair of a family that the settings block.
     #[must_use]
     pub fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
         let blocks = |entry: &&ConnectionSettings| entry.overrides.apply_to(&self.tunnel).when_down == WhenDown::Block;

@@ -69,6 +69,20 @@ impl NamePattern {
         self.fits(name) || name.configured().is_some_and(|configured| self.fits(&configured))
     }
 
+    /// Whether it may fit a connection of this name in a daemon's configuration, or a name that
+    /// Pluto forms from that: with anything behind `NAME/` or `NAME#`.
+    #[must_use]
+    pub fn may_fit_configured(&self, name: &ConnectionName) -> bool {
+        let (pattern, text) = (self.0.as_bytes(), name.bytes());
+        let is_end = |end: usize| match pattern.get(end) {
+            None | Some(b'/' | b'#' | b'*' | b'?') => true,
+            // A star stands for the rest of the name and for what is behind it.
+            Some(_) => end > 0 && pattern[end - 1] == b'*',
+        };
+        let mut ends = (0..=pattern.len()).filter(|end| is_end(*end));
+        self.fits(name) || ends.any(|end| fits(&pattern[..end], &text, |_| true, |pattern, byte| pattern == byte))
+    }
+
     /// Whether every connection is meant.
     #[must_use]
     pub fn fits_all(&self) -> bool {
@@ -124,7 +138,7 @@ impl IdentityPattern {
         self.0.is_ascii()
     }
 
-    /// Whether it is about names that libreswan can tell: see [`Self::fit_stripped`].
+    /// Whether it is about names that libreswan passes unchanged: see [`Self::fit_stripped`].
     #[must_use]
     pub fn is_stripped(&self) -> bool {
         self.0.chars().all(is_left)
@@ -166,7 +180,7 @@ fn octal(text: &[u8]) -> Vec<u8> {
 
 /// Whether a text that begins like this may fit, if stars and question marks stand for anything.
 fn starts_with_folded(pattern: &[u8], text: &[u8]) -> bool {
-    // What of the pattern the text so far can have fitted: where each of these prefixes ends.
+    // The ends of the pattern's prefixes that the text so far can fit.
     let mut ends = vec![false; pattern.len() + 1];
     ends[0] = true;
     let pass_stars = |ends: &mut Vec<bool>| {
@@ -199,8 +213,8 @@ fn without_padding(text: &[u8]) -> &[u8] {
 /// product of the two lengths at most.
 fn fits(pattern: &[u8], text: &[u8], wild: impl Fn(u8) -> bool, same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Where to go on if what follows the last star does not fit: behind the star, with one byte
-    // more taken by it.
+    // Where to continue if the rest after the last star does not fit: after the star, which matches
+    // one byte more.
     let mut retry: Option<(usize, usize)> = None;
     while read < text.len() {
         match pattern.get(at) {

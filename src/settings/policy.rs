@@ -16,25 +16,25 @@ use crate::netfilter::AdministratorChain;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// What may come out of it.
+    /// The traffic that is allowed out of it.
     pub allow: Allow,
     /// Whether the gateway itself is reached through it.
     pub host_access: GatewayAccess,
-    /// What becomes of the addresses of its packets.
+    /// The address translation of its packets.
     pub nat: Nat,
     /// Networks that neither `nat` nor `when-down` touches; none set: for `nat` those that are
     /// connected, for `when-down` none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bypass: Option<Vec<IpNet>>,
-    /// What becomes of the segment size that TCP connections through it agree on.
+    /// The clamping of the maximum segment size of TCP connections through it.
     pub mss: Mss,
     /// Which of its packets are logged.
     pub log: PacketLog,
-    /// What becomes of packets in clear between its two networks.
+    /// Whether unencrypted packets between its two networks are blocked.
     pub when_down: WhenDown,
-    /// A chain of the administrator's that its packets come through first.
+    /// A chain of the administrator's that its packets traverse first.
     pub chain: Option<AdministratorChain>,
-    /// What becomes of the tunnel if its rules cannot be put in.
+    /// Whether the tunnel is refused if its rules cannot be installed.
     pub on_error: OnError,
 }
 
@@ -64,7 +64,7 @@ impl Policy {
         hides && self.bypass.is_none()
     }
 
-    /// Whether an `up` whose rules cannot be put in is to fail.
+    /// Whether an `up` whose rules cannot be installed fails.
     #[must_use]
     pub fn refuses_on_error(&self) -> bool {
         match self.on_error {
@@ -81,7 +81,7 @@ impl Policy {
     ///
     /// `allow` is the intersection, `host-access` the least, `when-down` and `on-error` the
     /// stricter, `log` the union. `nat` and `mss` restrict nothing and are those of `self`; so is
-    /// `chain` where both name the same. [`Policy::conflicts`] tells where they differ.
+    /// `chain` where both name the same. [`Policy::conflicts`] lists where they differ.
     ///
     /// What a chain of the administrator's accepts or drops is unknown. So a chain that one policy
     /// alone has stays only where the other policy allows everything; otherwise nothing passes.
@@ -210,7 +210,7 @@ impl PacketLog {
     }
 }
 
-/// What may come out of a tunnel: key `allow`.
+/// The traffic that is allowed out of a tunnel: key `allow`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Allow {
@@ -251,27 +251,27 @@ pub enum GatewayAccess {
     Auto,
     /// It is.
     Yes,
-    /// It is not; answers to what it asks itself come in.
+    /// It is not; replies to the gateway's own connections are accepted.
     No,
 }
 
-/// What becomes of the addresses of packets that go into a tunnel: key `nat`.
+/// The address translation of packets into a tunnel: key `nat`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Nat {
     /// They stay, whatever other rules translate: `"exempt"`.
     #[default]
     Exempt,
-    /// Machines behind us are hidden behind the gateway's own address in the tunnel:
+    /// Hosts behind the gateway are source-NATed to the gateway's own address in the tunnel:
     /// `"masquerade"`.
     Masquerade,
-    /// Machines behind us are hidden behind this address: `"10.9.9.1"`.
+    /// Hosts behind the gateway are source-NATed to this address: `"10.9.9.1"`.
     Address(IpAddr),
     /// Other rules decide: `"leave"`.
     Leave,
 }
 
-/// What becomes of the maximum segment size of TCP connections through a tunnel, in both
+/// The clamping of the maximum segment size of TCP connections through a tunnel, in both
 /// directions: key `mss`. It is never raised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -321,8 +321,8 @@ impl PacketLog {
     }
 }
 
-/// What becomes of packets in clear between a tunnel's two networks, above all while it is down:
-/// key `when-down`.
+/// Whether unencrypted packets between a tunnel's two networks are blocked, above all while it is
+/// down: key `when-down`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDown {
@@ -333,7 +333,8 @@ pub enum WhenDown {
     Block,
 }
 
-/// What becomes of a tunnel whose rules cannot be put in: key `on-error`. Only Pluto acts on it.
+/// Whether a tunnel is refused whose rules cannot be installed: key `on-error`. Only Pluto acts on
+/// it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {

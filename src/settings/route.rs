@@ -20,14 +20,13 @@ pub enum AlwaysRoute {
     No,
 }
 
-/// Part of a route, as the words behind `ip route replace NETWORK` say it (ip-route(8)): `via`,
-/// `dev`, `src`, `mtu`, `metric` (also `preference`), `table`, `onlink`, and what [`RouteOption`]
-/// has.
+/// The arguments after `ip route replace NETWORK` (ip-route(8)): `via`, `dev`, `src`, `mtu`,
+/// `metric` (also `preference`), `table`, `onlink`, and what [`RouteOption`] has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteArguments {
     /// The next hop.
     pub via: Option<IpAddr>,
-    /// The device.
+    /// The interface.
     pub interface: Option<Interface>,
     /// The source address of our own packets.
     pub source: Option<IpAddr>,

@@ -35,7 +35,7 @@ fn entries(text: &str) -> Vec<String> {
             continue;
         };
         let mut value = value.to_owned();
-        // A list goes on until it is closed, or until what can be no part of it.
+        // A list continues until it is closed, or until a line that cannot be part of it.
         while !without_comment(&value).contains(']') {
             let is_part = |line: &&str| !line.contains('=') && !line.trim_start().starts_with('[');
             let Some(next) = lines.clone().next().filter(is_part) else {

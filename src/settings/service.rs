@@ -95,8 +95,8 @@ impl Service {
         spellings.into_iter().flatten().find_map(|text| text.parse().ok())
     }
 
-    /// The traffic that comes out of a tunnel of this family for it, seen from our end. Nothing, if
-    /// it is a service of the other family.
+    /// The traffic of the service out of a tunnel of this family, seen from the local end. Empty
+    /// for a service of the other family.
     #[must_use]
     pub fn traffic(&self, family: Family) -> Vec<Traffic> {
         match self {

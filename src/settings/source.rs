@@ -1,4 +1,4 @@
-//! A settings file with the lines on which its keys stand, for whoever explains what is set.
+//! A settings file with the lines of its keys, for `explain`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -93,8 +93,8 @@ impl SettingsSource {
         &self.settings
     }
 
-    /// Where a key of a tunnel is set: in the entry that applies, else in `[tunnel]`; of several
-    /// entries of which it is in doubt whether they apply, in each.
+    /// Where a key of a tunnel is set: in the entry that applies, otherwise in `[tunnel]`; if it is
+    /// uncertain which of several entries apply, in each.
     #[must_use]
     pub fn of_tunnel(&self, tunnel: &Tunnel, key: &'static str) -> Vec<SettingPlace> {
         let Applying { entry, doubtful } = self.settings.applying(tunnel);

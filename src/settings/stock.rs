@@ -14,7 +14,7 @@ use crate::words::escaped;
 /// Where it is, below the root of the file system: the first of these that is there.
 pub const STOCK_PATHS: [&str; 2] = ["etc/sysconfig/pluto_updown", "etc/default/pluto_updown"];
 
-/// Nobody's file comes near this size, in bytes.
+/// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 16;
 
 /// What the file says.
@@ -120,8 +120,8 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     word(name).then_some((name, value))
 }
 
-/// What stands before a comment: as to the shell, a `#` begins one at the beginning of a word and
-/// outside quotes.
+/// The part of a line before a comment. As in the shell, a `#` begins one at the beginning of a
+/// word and outside quotes.
 fn without_comment(value: &str) -> &str {
     let mut open = None;
     let mut before = ' ';

@@ -27,7 +27,7 @@ impl CapturedCall {
     }
 }
 
-/// Reads a captures file. What stands before, between and behind its calls is passed over.
+/// Parses a captures file. Text before, between and after its calls is skipped.
 #[must_use]
 pub fn captured_calls(bytes: &[u8]) -> Vec<CapturedCall> {
     let mut calls: Vec<CapturedCall> = Vec::new();

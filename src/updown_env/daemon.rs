@@ -65,7 +65,7 @@ const STACK: &str = "PLUTO_STACK";
 /// to 4.3, none since.
 const VERSION: &str = "PLUTO_VERSION";
 
-/// Tells who called by what is set.
+/// Detects the daemon by the variables that are set.
 ///
 /// No variable decides alone, so that a call that lacks one is still taken for what it is, or
 /// refused: taken for Openswan's, a call of libreswan would open a tunnel for the packets of every

@@ -15,8 +15,8 @@ const LONGEST: usize = 253;
 /// The name of a domain: labels of 1 to 63 letters, digits, `-` and `_`, joined by dots, 253 bytes
 /// at most; no label begins with `-`.
 ///
-/// Kept in lower case and without the dot at its end, so that one domain has one form: it is the
-/// key of what a name server is told.
+/// Kept in lower case and without the dot at its end, so that one domain has one form: it is a key
+/// in the record of name servers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Domain(String);

@@ -13,13 +13,13 @@ use super::raw_env::RawEnv;
 use super::variables;
 use crate::selector::Expected;
 
-/// The longest value that is read, in bytes. Pluto gives all variables together 2047 bytes, so this
-/// is nobody's limit but ours.
+/// The longest value that is read, in bytes. Pluto gives all variables together 2047 bytes, so only
+/// this program has the limit.
 const VALUE_MAX: usize = 4096;
 
-/// The words that daemons write where they have no address, network or device to tell: Pluto's
-/// missing device, charon's lost one, charon's unspecified addresses, Pluto's unset ones, and
-/// libc's way to print a null pointer.
+/// The words that daemons write for a missing address, network or interface: Pluto's missing
+/// interface, charon's lost one, charon's unspecified addresses, Pluto's unset ones, and libc's way
+/// to print a null pointer.
 const ABSENT_WORDS: [&str; 6] = ["NULL", "unknown", "%any", "%any6", "<unset-address>", "(null)"];
 
 /// The variables of one call.
@@ -75,8 +75,8 @@ impl<'a> EnvReader<'a> {
         self.text_value(variable)?.ok_or(missing(variable))
     }
 
-    /// A variable that stands for an address, a network or a device. Nothing if it says that there
-    /// is none.
+    /// The value of a variable for an address, a network or an interface. `None` if it is one of
+    /// these words.
     pub(super) fn parsed_value<T: FromStr<Err = Expected>>(self, name: &str) -> Result<Option<T>, EnvError> {
         self.word_value(name)?.map(|text| parse(name, text)).transpose()
     }
@@ -157,7 +157,7 @@ pub(super) fn missing(variable: &'static str) -> EnvError {
     EnvError::Missing { variable }
 }
 
-/// A value is not what its variable stands for.
+/// A value is not what its variable should contain.
 pub(super) fn unexpected(name: &str, value: impl AsRef<OsStr>, expected: &'static str) -> EnvError {
     EnvError::Unexpected {
         variable: name.to_owned(),

@@ -15,8 +15,8 @@ const SHOWN: usize = 60;
 /// and charon copy it to their logs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
-    /// A variable that this dialect always gives is not there, is empty, or holds a word that
-    /// stands for nothing.
+    /// A variable that this daemon always sets is missing or empty, or has a word for a missing
+    /// value.
     #[error("{variable} is missing")]
     Missing {
         /// Which.
@@ -28,14 +28,14 @@ pub enum EnvError {
          (libreswan, Openswan) or PLUTO_VERSION (FreeS/WAN) beside PLUTO_VERB"
     )]
     NoDaemon,
-    /// A variable does not hold what it stands for.
+    /// A variable does not have the expected content.
     #[error("{variable}: {value}: expected {expected}")]
     Unexpected {
         /// Which.
         variable: String,
         /// What it holds.
         value: QuotedValue,
-        /// What it stands for.
+        /// The expected content.
         expected: &'static str,
     },
     /// A variable is longer than any daemon makes it: Pluto keeps all of them together below 2048

@@ -23,7 +23,7 @@ pub struct Event {
     pub verb: Verb,
     /// What that asks of the firewall.
     pub firewall: FirewallAction,
-    /// What it asks of routes, addresses and devices (Pluto).
+    /// The routes, addresses and interfaces that it needs (Pluto).
     pub routing: Option<Box<Routing>>,
     /// What it asks of the resolver, under Pluto.
     pub resolver: Option<Box<ResolverAction>>,
@@ -54,10 +54,10 @@ pub struct Tunnel {
     pub up_counting: UpCounting,
     /// Whether our own end is the gateway alone or a network.
     pub scope: Scope,
-    /// What is behind us.
+    /// The local network.
     #[serde(rename = "my_client")]
     pub local_client: Network,
-    /// What is behind the peer; of the same family as `local_client`.
+    /// The remote network, of the same family as `local_client`.
     #[serde(rename = "peer_client")]
     pub remote_client: Network,
     /// What may flow between the two.
@@ -66,8 +66,8 @@ pub struct Tunnel {
     #[serde(rename = "attachment")]
     pub sa_match: SaMatch,
     /// The number of the XFRM interface that its packets leave by (strongSwan's `if_id_out`). The
-    /// daemon does not tell which device that is. What comes in by such a device still bears the
-    /// mark of its policy; what leaves by it does not yet.
+    /// daemon does not name the interface. Inbound packets of such an interface still match their
+    /// policy; outbound packets do not yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_id_out: Option<u32>,
     /// Our own address of the IKE association, where it is known. Moves with MOBIKE.
@@ -176,7 +176,7 @@ pub enum SaMatch {
         /// under Openswan and FreeS/WAN.
         reqid: Option<u32>,
     },
-    /// By the device that they come in and leave by: VTI, XFRM interface, or KLIPS' `ipsecN`.
+    /// By the interface that they come in and leave by: VTI, XFRM interface, or KLIPS' `ipsecN`.
     #[serde(rename = "device")]
     Interface(Interface),
 }
@@ -215,7 +215,7 @@ pub struct LogGroup(pub NonZeroU16);
 pub struct ClientTranslation {
     /// Our address inside the tunnel, given by the peer.
     pub assigned: IpAddr,
-    /// Our own address, which it stands for; of the same family, and another one.
+    /// The local address that is translated to it, of the same family and different.
     pub own: IpAddr,
 }
 

@@ -29,7 +29,7 @@ pub(super) fn unescape_identity(daemon: Daemon, stack: Option<&str>, raw: &[u8])
     }
 }
 
-/// Every `\ooo`, three octal digits, as the byte that it stands for.
+/// Replaces every `\ooo`, three octal digits, by its byte.
 fn octal(raw: &[u8]) -> Vec<u8> {
     decoded(raw, |behind| {
         let digits = std::str::from_utf8(behind.get(..3)?).ok()?;
@@ -62,8 +62,8 @@ fn distinguished(raw: &[u8]) -> Vec<u8> {
     })
 }
 
-/// A text with the escapes in it replaced: of what follows a backslash, the bytes that stand for it
-/// and how much of it they stand for. A backslash that begins no escape stays.
+/// A text with the escapes in it replaced: `escape` returns the bytes for the text after a
+/// backslash, and the length of that text. A backslash that begins no escape stays.
 fn decoded(raw: &[u8], escape: impl Fn(&[u8]) -> Option<(Vec<u8>, usize)>) -> Vec<u8> {
     let mut text = Vec::with_capacity(raw.len());
     let mut rest = raw;

@@ -1,8 +1,8 @@
 //! What a daemon said: from argv and environment to a typed [`Event`].
 //!
 //! Two steps. A [`RawEnv`] is a faithful copy of what was given and judges nothing. [`read_event`]
-//! turns it into an [`Event`] for the daemon that called, or says which variable is at fault. After
-//! that nobody reads a variable again.
+//! turns it into an [`Event`] for the daemon that called, or says which variable is at fault. No
+//! later stage reads a variable.
 
 mod captures;
 mod daemon;

@@ -257,7 +257,7 @@ fn is_printable(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte)
 }
 
-/// The bytes that `\xNN` and plain characters stand for; nothing where a backslash begins something
+/// The bytes that `\xNN` and plain characters stand for; `None` if a backslash begins anything
 /// else.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut raw = Vec::with_capacity(text.len());
@@ -274,7 +274,7 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(raw)
 }
 
-/// The byte that `xNN` behind a backslash stands for.
+/// The byte that `xNN` after a backslash means.
 fn escaped_byte(behind: &[u8]) -> Option<u8> {
     let digits = behind.strip_prefix(b"x")?.get(..2)?;
     let value = |digit: u8| {

@@ -11,7 +11,7 @@ pub struct RawEnv {
 }
 
 impl RawEnv {
-    /// Keeps what is given: the arguments behind the program's name, and the whole environment.
+    /// Copies the arguments after the program's name, and the whole environment.
     ///
     /// Where a variable is given twice, the last one counts.
     pub fn new(
@@ -24,7 +24,7 @@ impl RawEnv {
         }
     }
 
-    /// The arguments behind the program's name.
+    /// The arguments after the program's name.
     #[must_use]
     pub fn arguments(&self) -> &[OsString] {
         &self.arguments

@@ -14,9 +14,8 @@ use super::verb::{Operation, Verb};
 ///
 /// # Errors
 ///
-/// If `PLUTO_VERB` is missing or unknown, or a variable that the verb's duties need is missing,
-/// malformed or contradicts another. The error names it. Verbs without a duty here are not looked
-/// into.
+/// If `PLUTO_VERB` is missing or unknown, or a variable that the verb needs is missing, malformed
+/// or contradicts another. The error names it. Verbs that need no action are not parsed further.
 pub fn read_event(raw_env: &RawEnv) -> Result<Event, EnvError> {
     let env = EnvReader::new(raw_env);
     let verb: Verb = env_reader::parse("PLUTO_VERB", env.required_text("PLUTO_VERB")?)?;

@@ -1,9 +1,9 @@
 //! What a call asks of the resolver: the name servers and domains that the peer offers to a client
 //! of its config mode.
 //!
-//! All of it is the peer's choice and ends in a file or on the command line of a program, so what
-//! is not an address or a domain's name is left out, and told. None of it is a reason to refuse a
-//! tunnel.
+//! The peer chooses all of it, and it is written to a file or to the command line of a program. So
+//! words that are no address or domain are left out and reported. None of it is a reason to refuse
+//! a tunnel.
 
 mod read;
 
@@ -21,9 +21,9 @@ pub(super) use read::read_resolver;
 /// What a call of Pluto's asks of the resolver, and of NetworkManager, which may see to it instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolverAction {
-    /// What becomes of a user of name servers.
+    /// The change for a user of name servers.
     pub names: Option<NameService>,
-    /// What NetworkManager is told.
+    /// The notice to NetworkManager.
     pub notice: Option<NmNotice>,
     /// What was said and not understood, and is left out.
     pub faults: Vec<EnvError>,
@@ -52,10 +52,10 @@ pub struct NameService {
 pub struct ResolverUser {
     /// `PLUTO_CONNECTION`.
     pub connection: ConnectionName,
-    /// What is behind us: as a rule the address that the peer gave us.
+    /// The local network: usually the address that the peer assigned.
     #[serde(rename = "my_client")]
     pub local_client: Network,
-    /// What is behind the peer.
+    /// The remote network.
     #[serde(rename = "peer_client")]
     pub remote_client: Network,
 }
@@ -81,20 +81,20 @@ pub struct DnsConfig {
     pub means: DnsMeans,
 }
 
-/// By what names are resolved on this machine, as far as the daemon says it.
+/// How names are resolved on this machine, as far as the daemon passes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DnsMeans {
     /// By `resolv.conf`; or by an unbound that runs, if there are domains; or, where that file
-    /// turns out to be systemd-resolved's, by that service on this device.
+    /// turns out to be systemd-resolved's, by that service on this link.
     File(Option<Interface>),
     /// By an unbound that runs, and otherwise not by us: `resolv.conf` is NetworkManager's.
     Unbound,
-    /// By systemd-resolved, on this device (libreswan 5.4).
+    /// By systemd-resolved, on this link (libreswan 5.4).
     Systemd(Interface),
 }
 
-/// What NetworkManager's service is told, with what it is told it by.
+/// A notice to NetworkManager's service, and the program that sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NmNotice {
     /// Whose service.
@@ -122,7 +122,7 @@ pub enum NmService {
     Openswan,
 }
 
-/// What NetworkManager is told of.
+/// The reason of a notice to NetworkManager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NmReason {
     /// The connection is there.

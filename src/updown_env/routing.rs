@@ -1,4 +1,4 @@
-//! What a call of Pluto's asks of routes, addresses and devices.
+//! The routes, addresses and interfaces that a call of Pluto needs.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
@@ -15,20 +15,20 @@ use super::verb::{Operation, Verb};
 use super::{event::SaMatch, sa_match};
 use crate::selector::{Expected, Interface, Mark, Network};
 
-/// How the packets of a connection are to find their way into its tunnel.
+/// How a connection's packets are routed into its tunnel.
 ///
-/// Pluto leaves that to its hook: FreeS/WAN and Openswan wholly, libreswan all but its XFRM
-/// devices. strongSwan does it itself.
+/// Pluto leaves that to its hook: FreeS/WAN and Openswan wholly, libreswan all except its XFRM
+/// interfaces. strongSwan does it itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routing {
-    /// `PLUTO_CONNECTION`. Whoever is unrouted may be another connection than was routed: they
-    /// share the far network.
+    /// `PLUTO_CONNECTION`. At `unroute` it may be another connection than at `route`: they share
+    /// the remote network.
     pub connection: ConnectionName,
     /// Whether our own end is the gateway alone or a network.
     pub scope: Scope,
-    /// What is behind us.
+    /// The local network.
     pub local_client: Network,
-    /// What is behind the peer, which is what is routed; of the same family as `local_client`.
+    /// The remote network, which is routed; of the same family as `local_client`.
     pub remote_client: Network,
     /// Our own address of the IKE association, where it is known.
     pub local_host: Option<IpAddr>,
@@ -37,7 +37,7 @@ pub struct Routing {
     /// The next hop on the way to the peer (`leftnexthop=`); the peer itself where that is on the
     /// link.
     pub next_hop: Option<IpAddr>,
-    /// The device towards the peer; under KLIPS that of the tunnels.
+    /// The interface towards the peer; under KLIPS that of the tunnels.
     pub interface: Option<Interface>,
     /// By what the packets get into the tunnel.
     pub by: RoutedBy,
@@ -58,40 +58,40 @@ pub struct Routing {
 /// By what packets get into a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoutedBy {
-    /// By a policy, whatever device they would leave by.
+    /// By a policy, whatever interface they would leave by.
     Policy,
     /// By an XFRM interface that Pluto has made (`ipsec-interface=`).
     XfrmInterface {
-        /// The device.
+        /// The interface.
         interface: Interface,
-        /// The mark of the tunnel's own packets, where the peer lies within the far network: they
-        /// must not go into the device.
+        /// The mark of the tunnel's own ESP packets, if the peer is within the remote network: they
+        /// must not go into the interface.
         bypass: Option<Mark>,
     },
-    /// By a VTI device that is the hook's to make (`vti-interface=`).
+    /// By a VTI interface that the hook makes (`vti-interface=`).
     Vti(VtiSettings),
-    /// By a device of KLIPS.
+    /// By an interface of KLIPS.
     Klips(Interface),
 }
 
-/// A VTI device as a connection wants it.
+/// The settings of a connection's VTI interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VtiSettings {
     /// Its name.
     pub interface: Interface,
-    /// The marks of the connection's policies, which become the keys of the device; without both
-    /// there is no device (`mark=`).
+    /// The marks of the connection's policies, which become the keys of the interface; without both
+    /// there is no interface (`mark=`).
     pub marks: Option<VtiMarks>,
-    /// Whether the far network is routed into it (`vti-routing=`).
+    /// Whether the remote network is routed into it (`vti-routing=`).
     pub routing: VtiRouting,
-    /// Its far end: none where several peers use the device (`vti-shared=`, instances of a
-    /// template).
+    /// Its remote endpoint: `None` if several peers use the interface (`vti-shared=`, instances of
+    /// a template).
     pub remote: Option<Ipv4Addr>,
     /// Its own address (`leftvti=`).
     pub address: Option<IpNet>,
 }
 
-/// The marks of a VTI device.
+/// The marks of a VTI interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VtiMarks {
     /// Of what comes in.
@@ -100,7 +100,7 @@ pub struct VtiMarks {
     pub outbound: Mark,
 }
 
-/// Whether a far network is routed into the VTI device.
+/// Whether a remote network is routed into the VTI interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VtiRouting {
     /// The hook does it.
@@ -128,8 +128,8 @@ pub enum PeerType {
     Other,
 }
 
-/// Whether a verb has to do with routes, addresses or devices at all. `down` has not, but with
-/// Cisco's gateways.
+/// Whether a verb concerns routes, addresses or interfaces at all. `down` does so only with Cisco's
+/// gateways.
 fn is_routing_verb(env: EnvReader<'_>, verb: &Verb) -> Result<bool, EnvError> {
     use Operation::{Down, Prepare, Route, Unroute, Up};
     let always = [Prepare, Route, Unroute, Up]
@@ -138,8 +138,8 @@ fn is_routing_verb(env: EnvReader<'_>, verb: &Verb) -> Result<bool, EnvError> {
     Ok(always || verb.asks(Down) && peer_type(env)? == PeerType::Cisco)
 }
 
-/// Reads what a call asks of routes, addresses and devices; nothing where that is the daemon's own
-/// business.
+/// Reads the routes, addresses and interfaces that a call needs; `None` if the daemon itself
+/// configures them.
 pub(super) fn read_routing(env: EnvReader<'_>, daemon: Daemon, verb: &Verb) -> Result<Option<Box<Routing>>, EnvError> {
     match daemon {
         Daemon::StrongSwan => return Ok(None),
@@ -160,7 +160,7 @@ pub(super) fn read_routing(env: EnvReader<'_>, daemon: Daemon, verb: &Verb) -> R
         local_host,
         remote_host: env.address("PLUTO_PEER")?,
         next_hop: env.address("PLUTO_NEXT_HOP")?,
-        // A name that no rule could bear is no obstacle: mostly the kernel tells the device.
+        // An invalid name is ignored: usually the kernel decides the interface.
         interface: env.parsed_value("PLUTO_INTERFACE").unwrap_or_default(),
         by: routed_by(env, daemon)?,
         source: env.address("PLUTO_MY_SOURCEIP")?,
@@ -242,7 +242,7 @@ fn peer_type(env: EnvReader<'_>) -> Result<PeerType, EnvError> {
     })
 }
 
-/// An address with the length of its network behind it, `10.1.0.1/24`.
+/// An address with its prefix length, `10.1.0.1/24`.
 struct InterfaceAddress(IpNet);
 
 impl FromStr for InterfaceAddress {

@@ -1,7 +1,7 @@
-//! By what the packets of a tunnel are known: an IPsec policy or a device.
+//! The match on a tunnel's packets: an IPsec policy or an interface.
 //!
-//! This is where a mistake would open the firewall for clear text: a device that is none of IPsec's
-//! carries it.
+//! A mistake here would open the firewall for unencrypted packets: those of an interface that is no
+//! tunnel's.
 
 use super::daemon::Daemon;
 use super::env_reader::{EnvReader, missing, unexpected};
@@ -55,17 +55,17 @@ fn libreswan(env: EnvReader<'_>, phase: Phase) -> Result<SaMatch, EnvError> {
     libreswan_policy(env, phase)
 }
 
-/// The device of KLIPS under libreswan 3.x; nothing where packets are known by their policy.
+/// The interface of KLIPS under libreswan 3.x; `None` if packets are matched by their policy.
 pub(super) fn libreswan_klips(env: EnvReader<'_>) -> Result<Option<SaMatch>, EnvError> {
     let virtual_device = env.word_value("PLUTO_VIRT_INTERFACE")?;
     if let Some("klips" | "mast") = env.text_value("PLUTO_STACK")? {
-        // The KLIPS device is told by the one up to 3.31 and by the other in 3.32.
+        // The first variable has the KLIPS interface up to 3.31, the other one in 3.32.
         let variable = virtual_device.map_or("PLUTO_INTERFACE", |_| "PLUTO_VIRT_INTERFACE");
         return klips(env, variable).map(Some);
     }
     if let Some(interface) = virtual_device {
-        // 3.32 to 4.3 give the outer device here when there is no ipsec-interface: the one that
-        // carries clear text too.
+        // 3.32 to 4.3 set the outer interface here when there is no ipsec-interface: unencrypted
+        // packets use that one too.
         let outer = env.word_value("PLUTO_INTERFACE")?.ok_or(missing("PLUTO_INTERFACE"))?;
         if interface != outer {
             return Err(missing("PLUTO_XFRMI_ROUTE"));
@@ -84,7 +84,7 @@ pub(super) fn without_reqid(env: EnvReader<'_>, daemon: Daemon) -> Result<Option
     }
 }
 
-/// libreswan 4.x tells the base of the connection's reqids, 5.x the one in use. The kernel holds
+/// libreswan 4.x passes the base of the connection's reqids, 5.x the one in use. The kernel has
 /// base, base + 1 and base + 2 for AH, ESP and IPComp where libreswan chose the base, which is a
 /// multiple of four, and no real number of ESP's or IPComp's is.
 fn libreswan_policy(env: EnvReader<'_>, phase: Phase) -> Result<SaMatch, EnvError> {
@@ -117,7 +117,7 @@ fn openswan(env: EnvReader<'_>) -> Result<SaMatch, EnvError> {
     }
 }
 
-/// KLIPS' device for the tunnels. Anything else would be a device that carries clear text.
+/// KLIPS' interface for the tunnels. Any other interface may have unencrypted packets.
 fn klips(env: EnvReader<'_>, variable: &'static str) -> Result<SaMatch, EnvError> {
     let interface: Interface = env.required_value(variable)?;
     let number = ["ipsec", "mast"]

@@ -124,7 +124,7 @@ pub(super) fn libreswan54() -> SampleCall {
     libreswan5().with("PLUTO_DNS_RESOLVER", "file")
 }
 
-/// libreswan 4.1 to 4.3, which still give a version, and the outer device twice.
+/// libreswan 4.1 to 4.3, which still give a version, and the outer interface twice.
 pub(super) fn libreswan43() -> SampleCall {
     libreswan4()
         .with("PLUTO_VERSION", "2.0")
@@ -181,7 +181,7 @@ pub(super) fn config_client(call: SampleCall) -> SampleCall {
         .with("PLUTO_PEER_BANNER", "")
 }
 
-/// A client of Cisco's, which Openswan tells of by a verb of its own.
+/// A client of Cisco's, for which Openswan has its own verb.
 pub(super) fn cisco_client() -> SampleCall {
     openswan()
         .with("PLUTO_VERB", "updateresolvconf-client")

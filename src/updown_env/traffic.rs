@@ -98,9 +98,9 @@ fn icmp(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<Icmp>, EnvError> {
         Daemon::Libreswan(_) | Daemon::Openswan | Daemon::FreesWan => packed_icmp(env)?,
     };
     // A code of 0 means any code to both, because both give the kernel a mask of 0 for a number
-    // that is 0. Type 0 with a code is taken at its word, although the kernel's policy then covers
-    // that code of every type; type 0 with code 0 (echo reply) cannot be told from no type at all,
-    // and the daemons' own policies cover all of ICMP then.
+    // that is 0. Type 0 with a code is taken literally, although the kernel's policy then covers
+    // that code of every type; type 0 with code 0 (echo reply) cannot be distinguished from no type
+    // at all, and the daemons' own policies cover all of ICMP then.
     Ok(match (kind, code) {
         (0, 0) => None,
         // iptables takes type 255 for every type, which would open all of ICMP. charon arrives here
@@ -118,14 +118,14 @@ fn icmp(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<Icmp>, EnvError> {
     })
 }
 
-/// charon's way: the type in the place of our port, the code in the place of the peer's.
+/// charon's encoding: the type as the local port, the code as the remote port.
 fn split_icmp(env: EnvReader<'_>) -> Result<(u8, u8), EnvError> {
     let kind = env.required_number(MY_PORT, "an ICMP type, 0 to 255")?;
     let code = env.required_number(PEER_PORT, "an ICMP code, 0 to 255")?;
     Ok((kind, code))
 }
 
-/// Pluto's way: type * 256 + code, at either end or the same at both.
+/// Pluto's encoding: type * 256 + code, at either end or the same at both.
 fn packed_icmp(env: EnvReader<'_>) -> Result<(u8, u8), EnvError> {
     const NUMBER: &str = "an ICMP type times 256 plus a code";
     let local: u16 = env.required_number(MY_PORT, NUMBER)?;

@@ -63,8 +63,8 @@ pub(super) fn connection_name(env: EnvReader<'_>) -> Result<ConnectionName, EnvE
     ConnectionName::new(raw.as_bytes()).map_err(|expected| unexpected(VARIABLE, raw, expected.0))
 }
 
-/// The networks at both ends. Their own text tells their family: the suffix of the verb can be that
-/// of the IKE association.
+/// The networks at both ends. Their family is that of their own text: the suffix of the verb may be
+/// that of the IKE association.
 pub(super) fn clients(env: EnvReader<'_>, daemon: Daemon) -> Result<(Network, Network), EnvError> {
     const MY_CLIENT: &str = "PLUTO_MY_CLIENT";
     const PEER_CLIENT: &str = "PLUTO_PEER_CLIENT";
@@ -76,9 +76,9 @@ pub(super) fn clients(env: EnvReader<'_>, daemon: Daemon) -> Result<(Network, Ne
     Ok((local, outer_client(env, daemon, remote)?))
 }
 
-/// The far network as packets bear it. libreswan up to 4.3 and Openswan tell of a peer behind NAT
-/// in transport mode (L2TP, RFC 3193) the address that it has behind the NAT; its packets bear that
-/// of the NAT, `PLUTO_PEER`. 4.4 and later tell that themselves (`kernel.c`).
+/// The remote network as packets have it. For a peer behind NAT in transport mode (L2TP, RFC 3193),
+/// libreswan up to 4.3 and Openswan pass the address behind the NAT; its packets have the NAT's
+/// address, `PLUTO_PEER`. 4.4 and later pass that themselves (`kernel.c`).
 fn outer_client(env: EnvReader<'_>, daemon: Daemon, client: Network) -> Result<Network, EnvError> {
     let tells_inner = match daemon {
         // Only these set it.
@@ -103,7 +103,7 @@ fn policy_words<'a>(env: EnvReader<'a>) -> impl Iterator<Item = &'a [u8]> {
     policy[..end].split(|byte| *byte == b'+')
 }
 
-/// What stands between the last word of 4.3's policy and the kind of the connection.
+/// The text between the last word of 4.3's policy and the kind of the connection.
 const JOINED_KIND: &[u8] = b"PLUTO_CONN_KIND=";
 
 /// The kind of the connection, where it has become a part of the policy.
@@ -129,14 +129,14 @@ fn up_counting(env: EnvReader<'_>, daemon: Daemon) -> Result<UpCounting, EnvErro
         Daemon::StrongSwan => Ok(UpCounting::Counted),
         Daemon::Libreswan(_) => match env.text_value("PLUTO_CONN_KIND")? {
             None if joined_kind(env).is_some_and(|kind| kind != b"CK_PERMANENT") => Ok(UpCounting::Instances),
-            // libreswan does not always tell (not before 3.18). A second `up` replaces the first
+            // libreswan does not always set it (not before 3.18). A second `up` replaces the first
             // then, which opens less, not more.
             None | Some("CK_PERMANENT") => Ok(UpCounting::Single),
             // An instance, an instance that is being deleted (CK_GOING_AWAY in 4.x), or what
             // instances are made of.
             Some(_) => Ok(UpCounting::Instances),
         },
-        // They have instances too, but neither a word nor a reqid to tell them apart by.
+        // They have instances too, but neither a word nor a reqid to distinguish them.
         Daemon::Openswan | Daemon::FreesWan => Ok(UpCounting::Single),
     }
 }
@@ -151,9 +151,8 @@ fn remote_id(env: EnvReader<'_>, daemon: Daemon, phase: Phase) -> Result<PeerTex
     }
 }
 
-/// The user's name, if the daemon has authenticated it. With `xauthfail=soft` libreswan tells the
-/// name and `XAUTH_FAILED=1` of a user who showed a wrong password (`ikev1_xauth.c`): that is
-/// nobody.
+/// The user's name, if the daemon has authenticated it. With `xauthfail=soft` libreswan passes the
+/// name and `XAUTH_FAILED=1` of a user with a wrong password (`ikev1_xauth.c`): that is no user.
 fn user(env: EnvReader<'_>, daemon: Daemon) -> Option<PeerText> {
     match daemon {
         Daemon::StrongSwan => env.identity("PLUTO_XAUTH_ID", daemon),

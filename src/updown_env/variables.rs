@@ -1,4 +1,4 @@
-//! Every variable that a daemon is known to give its hook, and what becomes of it here.
+//! Every variable that a daemon is known to set for its hook, and whether it is read.
 
 /// What is done with a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,8 @@ pub const VARIABLES: &[(&str, Treatment)] = &[
     ("PLUTO_IF_ID_IN", Ignored(INBOUND_INTERFACE)),
     ("PLUTO_IF_ID_OUT", Read),
     ("PLUTO_INBYTES", Ignored(COUNTERS)),
-    // The outer device under XFRM is `unknown` at strongSwan's `down` and moves with MOBIKE; there
-    // no rule is made of it.
+    // The outer interface under XFRM is `unknown` at strongSwan's `down` and changes with MOBIKE;
+    // no rule uses it there.
     ("PLUTO_INTERFACE", Read),
     ("PLUTO_IN_BYTES", Ignored(COUNTERS)),
     ("PLUTO_IPCOMP", Read),

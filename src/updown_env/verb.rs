@@ -82,7 +82,7 @@ impl Operation {
         }
     }
 
-    /// Whether it is done as far as it is understood, and never refused.
+    /// Whether it is executed as far as possible, and never refused.
     pub(super) fn is_never_refused(self) -> bool {
         match self {
             Self::Prepare | Self::Route | Self::Unroute | Self::Up | Self::Down => false,

@@ -1,4 +1,4 @@
-//! The spelling that somebody may have meant.
+//! The most similar valid word.
 
 use std::mem;
 
@@ -27,7 +27,7 @@ pub fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
         })
 }
 
-/// How many letters must be replaced, put in, taken out or swapped with the next (Damerau and
+/// How many letters must be replaced, inserted, deleted or swapped with the next (Damerau and
 /// Levenshtein, no letter touched twice).
 fn distance(from: &[u8], to: &[u8]) -> usize {
     let mut before: Vec<usize> = Vec::new();

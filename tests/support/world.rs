@@ -102,6 +102,8 @@ pub struct EmulatedTables {
     pub chance: Option<Chance>,
     /// What the last restore was given.
     pub last_text: String,
+    /// The family that the kernel does not have.
+    pub lacks_family: Option<Family>,
 }
 
 impl EmulatedTables {
@@ -142,8 +144,11 @@ impl EmulatedTables {
 }
 
 impl Tables for EmulatedTables {
-    fn default_backend(&self, _family: Family) -> Result<Backend, TablesError> {
-        Ok(self.default)
+    fn default_backend(&self, family: Family) -> Result<Backend, TablesError> {
+        match self.lacks_family == Some(family) {
+            true => Err(TablesError::NoFamily(family)),
+            false => Ok(self.default),
+        }
     }
 
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
@@ -226,6 +231,8 @@ pub struct World {
     pub connected: Vec<ipnet::IpNet>,
     /// What a `down` is told of them that asks.
     pub ask_connected: Option<fn() -> Option<Vec<ipnet::IpNet>>>,
+    /// What any call is told of the path to a peer that asks.
+    pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// What the calls have said to whoever runs the machine.
     pub notes: Vec<String>,
     pub path_mtus: BTreeMap<IpAddr, u16>,
@@ -246,6 +253,7 @@ impl Default for World {
             fates: VecDeque::new(),
             chance: None,
             last_text: String::new(),
+            lacks_family: None,
         };
         Self {
             folder: scratch(),
@@ -254,6 +262,7 @@ impl Default for World {
             interfaces: Vec::new(),
             connected: Vec::new(),
             ask_connected: None,
+            ask_path_mtu: None,
             notes: Vec::new(),
             path_mtus: BTreeMap::new(),
             settings: nat_left_alone(),
@@ -292,6 +301,7 @@ impl World {
             connected: Some(self.connected.clone()),
             ask_connected: None,
             path_mtus: self.path_mtus.clone(),
+            ask_path_mtu: self.ask_path_mtu,
             settings: self.settings.clone(),
             settings_origin: self.settings_origin,
         }
@@ -303,6 +313,7 @@ impl World {
             daemon: self.daemon,
             now: 1_700_000_000,
             ask_connected: self.ask_connected,
+            ask_path_mtu: self.ask_path_mtu,
             settings_origin: SettingsOrigin::Record,
             ..Context::default()
         }

@@ -515,21 +515,26 @@ nat = \"masquerade\"
 
 #[test]
 fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
-    const SETTINGS: &str = "[[connection]]\npeer-id = \"anna\"\nmss = 1360\n";
-    for mut gateway in gateways(SETTINGS) {
-        for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {
-            let opener = gateway.net(peer, number);
-            gateway.world.up(&opener);
+    const START: &str = "net has the selectors and the reqid of net for anna, but another ";
+    const CHAINS: &str = "; a chain applies only if the other tunnel allows everything, otherwise no packet passes";
+    for (keys, expected) in [
+        ("mss = 1360", "mss: both use the mss of net for anna".to_owned()),
+        ("chain = \"vpn-in\"", format!("chain{CHAINS}")),
+        (
+            "mss = 1360\nchain = \"vpn-in\"",
+            format!("chain and mss: both use the mss of net for anna{CHAINS}"),
+        ),
+    ] {
+        for mut gateway in gateways(&format!("[[connection]]\npeer-id = \"anna\"\n{keys}\n")) {
+            let book = gateway.world.tables.book(gateway.family);
+            book.restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
+                .expect("a chain of the administrator's");
+            for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {
+                let opener = gateway.net(peer, number);
+                gateway.world.up(&opener);
+            }
+            assert_eq!(gateway.world.notes, [format!("{START}{expected}")]);
         }
-        let [note] = &gateway.world.notes[..] else {
-            panic!("{:?}", gateway.world.notes)
-        };
-        assert!(
-            note.starts_with(
-                "net has the selectors and the reqid of net for anna, but another mss: both use that of net for anna;"
-            ),
-            "{note}"
-        );
     }
 }
 
@@ -637,5 +642,51 @@ allow = \"none\"
             gateway.world.down(&anna);
             gateway.assert_nothing_is_left();
         }
+    }
+}
+
+fn mtu(_peer: std::net::IpAddr) -> Option<u16> {
+    Some(1400)
+}
+
+/// A `down` reads no settings, and knows no path beforehand.
+#[test]
+fn segments_fit_the_path_also_when_a_down_changes_the_rules_of_who_stays() {
+    const SETTINGS: &str = "
+[tunnel]
+mss = \"pmtu\"
+[[connection]]
+peer-id = \"guest\"
+allow = \"none\"
+";
+    for mut gateway in gateways(SETTINGS) {
+        gateway.world.ask_path_mtu = Some(mtu);
+        let [anna, guest] = [gateway.net("anna", 1), gateway.net("guest", 2)];
+        gateway.world.up(&anna);
+        let alone = gateway.everything();
+        gateway.world.up(&guest);
+        assert_ne!(gateway.everything(), alone);
+        gateway.world.down(&guest);
+        assert_eq!(gateway.everything(), alone);
+    }
+}
+
+/// As at a boot before the module ipv6 is loaded.
+#[test]
+fn start_says_that_rules_are_set_for_a_family_that_the_kernel_does_not_have() {
+    for (settings, notes) in [("[gateway]\nonly-ipsec = [\"eth0\"]\n", 1), ("", 0)] {
+        let mut world = World {
+            settings: Settings::parse(settings).expect("settings"),
+            ..World::default()
+        };
+        world.tables.lacks_family = Some(Family::Ipv6);
+        world.start().expect("a start");
+        let is_about_it = |note: &&String| note.starts_with("no rules for ipv6: this kernel does not have it yet");
+        assert_eq!(
+            world.notes.iter().filter(is_about_it).count(),
+            notes,
+            "{:?}",
+            world.notes
+        );
     }
 }

@@ -9,7 +9,7 @@ use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::Drift;
 use pluto_updown::record::Store;
 use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 const BOOK: Ruleset = Ruleset {
     backend: Backend::Nft,
@@ -207,6 +207,34 @@ fn a_refusal_that_passes_is_tried_again() {
 }
 
 /// So many tunnels that their chains are made in several commits.
+/// As at boot, where another firewall loads its rules at the same moment.
+#[test]
+fn a_first_up_that_is_refused_is_tried_once_more() {
+    for backend in [Backend::Nft, Backend::Legacy] {
+        for tunnel in tunnels() {
+            let mut world = World::default();
+            world.tables.default = backend;
+            world.tables.fates = [Fate::Refused].into();
+            world.up(&tunnel);
+            let mut fresh = World::default();
+            fresh.tables.default = backend;
+            fresh.up(&tunnel);
+            assert_eq!(
+                sorted(&mut world),
+                sorted(&mut fresh),
+                "{backend}, {}",
+                tunnel.connection
+            );
+            world.down(&tunnel);
+            assert!(world.is_forgotten());
+            world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused, Fate::Refused].into();
+            let up = FirewallAction::Open(Box::new(tunnel));
+            world.call(&up).expect_err("it is refused again and again");
+            assert!(world.is_forgotten());
+        }
+    }
+}
+
 fn crowd() -> World {
     let mut world = World::default();
     for number in 0..300 {

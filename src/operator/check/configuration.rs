@@ -9,7 +9,7 @@ use crate::files::read_plain;
 use crate::words::{counted_noun, nearest};
 
 /// The files of the daemons, and the folders of such files.
-const PLACES: [&str; 10] = [
+pub(super) const PLACES: [&str; 10] = [
     "etc/ipsec.conf",
     "etc/ipsec.d",
     "etc/swanctl/swanctl.conf",
@@ -23,7 +23,7 @@ const PLACES: [&str; 10] = [
 ];
 
 /// How much of a file is read, in bytes.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// A line that says which hook a daemon runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,8 +142,8 @@ fn is_hook(key: &str) -> bool {
     ["leftupdown", "rightupdown", "updown"].contains(&key)
 }
 
-/// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with the number of its line; not what
-/// is behind a `#`.
+/// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with its line number, without comments
+/// (`#`).
 fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
     (1..).zip(text.lines()).filter_map(|(number, line)| {
         let code = line.split('#').next()?;

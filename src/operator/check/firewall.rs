@@ -1,4 +1,5 @@
-//! iptables: which one, what it knows, and what stands in the way of our rules.
+//! Checks iptables: its version and backend, its extensions, and rules that interfere with this
+//! program's.
 
 use super::super::command_context::{CommandContext, rulesets};
 use super::{Finding, marks};
@@ -230,7 +231,7 @@ fn spelt(family: Family, rule: &str) -> String {
         .fold(rule.to_owned(), |rule, (word, text)| rule.replace(word, text))
 }
 
-/// What stands, and whether it does so in its place.
+/// Findings about the installed rules, and the position of the jumps.
 fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut other = 0;
@@ -241,7 +242,7 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
                 "packets hit that rule before (or after) the tunnel rules",
                 "pluto-updown restore moves the jump back; find out which program inserts rules there",
             )),
-            DriftKind::NoUserJump(_) => findings.push(Finding::wrong_finding(
+            DriftKind::NoUserJump(..) => findings.push(Finding::wrong_finding(
                 format_args!("{ruleset} {drift}"),
                 "no packet there reaches the rules of any tunnel",
                 "add the jump to your own rules, or delete place = \"own\" from the settings",
@@ -276,7 +277,8 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
     findings
 }
 
-/// Tunnels with a virtual address and nothing else, of which `when-down = "block"` guards nothing.
+/// Findings about tunnels with only a virtual address, for which `when-down = "block"` has no
+/// effect.
 fn unguarded(comparison: &Comparison) -> Vec<Finding> {
     let clear_text_blocks = comparison.entries.iter().filter_map(Record::as_clear_text_block);
     let tunnels = clear_text_blocks.flat_map(|guard| {
@@ -354,7 +356,7 @@ fn mixed_backends(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Com
     findings
 }
 
-/// Whether somebody else has rules there.
+/// Whether a table has rules of other programs.
 fn has_rules(table: &SavedTable) -> bool {
     table.chains().any(|(name, rules)| {
         let ours = name.starts_with("PLUTO-");

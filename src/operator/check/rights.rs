@@ -30,7 +30,7 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Whether the record can be locked and written: it is, and what was made for it goes again.
+/// Whether the record can be locked and written: tries it, and removes what it made.
 fn record(ground: &CommandContext<'_>) -> Finding {
     let folder = ground.options.state_dir.display();
     match ground.open_store().and_then(|store| Ok(store.remove_unused()?)) {
@@ -60,7 +60,7 @@ fn space(folder: &Path) -> Option<Finding> {
     })
 }
 
-/// A change whose call did not come to its end.
+/// A finding about a change whose call died.
 fn interrupted(ground: &CommandContext<'_>) -> Option<Finding> {
     let journal = ground.peek().journal().ok()??;
     Some(Finding::wrong_finding(
@@ -118,7 +118,8 @@ fn kernel() -> Finding {
     }
 }
 
-/// Makes the same checks with the rights that Pluto leaves, and tells what is wrong only then.
+/// Runs the same checks with the capabilities that Pluto leaves to a hook, and reports the findings
+/// that are new then.
 pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<Finding> {
     let folders: Vec<_> = DIRECTORIES.iter().map(PathBuf::from).collect();
     let Some(setpriv) = process::find_program(&folders, "setpriv") else {

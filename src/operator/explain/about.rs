@@ -15,34 +15,32 @@ use crate::record::{ClearTextBlockRecord, TunnelRecord};
 use crate::selector::{Family, Network, PortProtocol, Ports, Traffic};
 use crate::settings::{Nat, Policy};
 use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
-use crate::words::{duration_text, wrapped};
-
-/// How wide a line is, in characters.
-const WIDTH: usize = 80;
+use crate::words::{duration_text, folded, wrapped};
 
 /// All sentences about a tunnel.
 pub(super) fn tunnel_text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
     let FoundTunnel { ruleset: book, record } = found;
     let allow = &record.effective_policy().allow;
-    let mut text = format!(
-        "{} ({}, {}): allows {allow}\n",
+    let head = format!(
+        "{} ({}, {}): allows {allow}",
         record.key.connection, record.id, book.ruleset
     );
-    text.push_str(&section("", &setting(scene, record)));
-    text.push_str(&section("", &opener_lines(scene, record)));
-    text.push_str(&section("ALLOWED", &flows(book, record)));
-    text.push_str(&section("ALSO", &further_lines(record)));
-    text.push_str(&section("UNENCRYPTED", &in_clear(scene, found)));
+    let mut text = folded(&head, scene.width).join("\n") + "\n";
+    text.push_str(&section(scene.width, "", &setting(scene, record)));
+    text.push_str(&section(scene.width, "", &opener_lines(scene, record)));
+    text.push_str(&section(scene.width, "ALLOWED", &flows(book, record)));
+    text.push_str(&section(scene.width, "ALSO", &further_lines(record)));
+    text.push_str(&section(scene.width, "UNENCRYPTED", &in_clear(scene, found)));
     text
 }
 
-fn section(title: &str, sentences: &[String]) -> String {
+fn section(width: usize, title: &str, sentences: &[String]) -> String {
     let mut text = String::new();
     if !title.is_empty() && !sentences.is_empty() {
         let _ = writeln!(text, "\n{title}");
     }
     for sentence in sentences {
-        for (number, line) in wrapped(std::slice::from_ref(sentence), WIDTH - 4).iter().enumerate() {
+        for (number, line) in wrapped(std::slice::from_ref(sentence), width - 4).iter().enumerate() {
             let indentation = if number == 0 { "  " } else { "    " };
             let _ = writeln!(text, "{indentation}{line}");
         }
@@ -142,7 +140,7 @@ fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
         .map(|placed| &placed.rule)
 }
 
-/// The address that machines behind us are hidden behind, if they are.
+/// The address that hosts behind the gateway are source-NATed to, if they are.
 pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
     if record.tunnel.translation.is_some() {
         return None;
@@ -211,7 +209,7 @@ fn addresses(record: &TunnelRecord) -> String {
     }
 }
 
-/// The gateway's own rules and the guards, as far as they concern the tunnel.
+/// Sentences about the gateway's own rules and the blocked pairs that concern the tunnel.
 fn in_clear(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let FoundTunnel { ruleset: book, record } = found;
     let mut sentences = match book.gateway() {
@@ -252,7 +250,7 @@ fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     text.into()
 }
 
-/// What becomes of a packet from the peer to the gateway, and of one to the peer.
+/// The verdicts on a packet from the peer to the gateway, and on one to the peer.
 pub(super) fn closed(
     scene: &RecordView,
     found: &FoundTunnel<'_>,
@@ -288,7 +286,7 @@ pub(super) fn closed(
     )
 }
 
-/// What becomes of packets in clear between the two networks, by an address of each.
+/// The verdicts on unencrypted packets between the two networks, by an address of each.
 fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
     let (local, remote) = (
         sample_address(&tunnel.local_client),
@@ -328,7 +326,7 @@ fn sample_address(network: &Network) -> IpAddr {
     }
 }
 
-/// Whether a guard holds back what the tunnel is for, or what comes out of it.
+/// Whether a blocked pair concerns the tunnel's networks.
 fn concerns(block: &ClearTextBlockRecord, record: &TunnelRecord) -> bool {
     let tunnel = &record.tunnel;
     let meet = |one: &Network, other: &Network| one.covers(other) || other.covers(one);

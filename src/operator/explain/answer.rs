@@ -18,10 +18,9 @@ use crate::operator::paint::{Tone, painted};
 use crate::plan::{ConnectionDirection, Packet, PacketCtState, seen_from_destination};
 use crate::record::{Record, TunnelRecord};
 use crate::selector::{Family, Traffic};
-use crate::words::{counted_noun, one_line, wrapped};
+use crate::words::{counted_noun, folded, one_line, wrapped};
 
-/// How wide a line is, and the words at the beginning of one, in characters.
-const WIDTH: usize = 80;
+/// How wide the words at the beginning of a line are, in characters.
 const LABEL: usize = 9;
 
 /// So many tunnels that a packet fits are answered for one by one.
@@ -33,7 +32,7 @@ const RULES: usize = 4;
 /// So many connections are named where none of them fits.
 const NAMES: usize = 8;
 
-/// How the answer begins, and its lines behind a word each.
+/// The answer's first line, and its labelled lines.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     head: String,
@@ -47,14 +46,13 @@ impl Answer {
     }
 
     /// The verdict in its colour, then the lines, folded where they are too long.
-    fn answer_text(&self, colours: Colours) -> String {
-        let head = wrapped(std::slice::from_ref(&self.head), WIDTH);
-        let mut text = head.join("\n    ") + "\n";
+    fn answer_text(&self, colours: Colours, width: usize) -> String {
+        let mut text = folded(&self.head, width).join("\n") + "\n";
         if let Some((tone, end)) = self.tone.zip(self.head.find(':')) {
             text = painted(&self.head[..end], tone, colours) + &text[end..];
         }
         for (label, line) in &self.lines {
-            for (number, line) in wrapped(std::slice::from_ref(line), WIDTH - LABEL - 2)
+            for (number, line) in wrapped(std::slice::from_ref(line), width - LABEL - 2)
                 .iter()
                 .enumerate()
             {
@@ -77,7 +75,7 @@ struct AnswerContext<'a> {
     detail: Detail,
 }
 
-/// What stands behind the rule where there is more to be told.
+/// The hint after the rule if `-v` shows more.
 const MORE: &str = "     -v: chains, other paths";
 
 /// The answer for each kind of packet and each tunnel that it fits.
@@ -115,7 +113,7 @@ pub(super) fn answers_text(
             answer.add_line("note", text);
         }
     }
-    let texts = answers.iter().map(|answer| answer.answer_text(colours));
+    let texts = answers.iter().map(|answer| answer.answer_text(colours, scene.width));
     texts.collect::<Vec<_>>().join("\n")
 }
 
@@ -124,8 +122,8 @@ impl AnswerContext<'_> {
         self.book.ruleset.family
     }
 
-    /// The ways that such a packet takes where all is as it should be: through the tunnels that
-    /// take it, else unencrypted. IPsec itself is not sent through a tunnel.
+    /// The routes that such a packet takes if all policies are installed: through the tunnels that
+    /// match it, otherwise unencrypted. IPsec itself is not sent through a tunnel.
     fn likely_routes<'r, 't>(&self, all: &'r [TunnelRoute<'t>]) -> Vec<&'r TunnelRoute<'t>> {
         let tunnels = all.iter().filter(|route| route.is_of_tunnels() && !self.is_outer());
         let (fitting, others): (Vec<_>, Vec<_>) = tunnels.partition(|route| self.carries(route));
@@ -136,7 +134,7 @@ impl AnswerContext<'_> {
         }
     }
 
-    /// Whether it is IKE or ESP between the gateway and somebody else.
+    /// Whether it is IKE or ESP between the gateway and a peer.
     fn is_outer(&self) -> bool {
         let ipsec = crate::settings::Service::Ipsec.traffic(self.family());
         let is_ipsec = ipsec
@@ -145,7 +143,7 @@ impl AnswerContext<'_> {
         is_ipsec && self.own_addresses.is_local()
     }
 
-    /// Whether the tunnels on a way were made for such packets.
+    /// Whether the selectors of the tunnels on a route match such packets.
     fn carries(&self, route: &TunnelRoute<'_>) -> bool {
         let takes = |record: Option<&TunnelRecord>, direction| {
             let made_for = record.map(|record| seen_from_destination(direction, &record.key.traffic));
@@ -225,7 +223,7 @@ impl AnswerContext<'_> {
     }
 
     fn add_rule(&self, answer: &mut Answer, rule: String) {
-        let fits = LABEL + 2 + rule.len() + MORE.len() <= WIDTH;
+        let fits = LABEL + 2 + rule.len() + MORE.len() <= self.scene.width;
         match (self.detail, fits) {
             (Detail::Full, _) => answer.add_line("rule", rule),
             (Detail::Summary, true) => answer.add_line("rule", rule + MORE),
@@ -472,13 +470,13 @@ mod tests {
 
     #[test]
     fn the_verdict_is_coloured_where_colours_are_wanted_and_only_there() {
-        let coloured = answer().answer_text(Colours::Wanted);
+        let coloured = answer().answer_text(Colours::Wanted, 80);
         assert!(
             coloured.starts_with("\u{1b}[1;31mDROPPED by pluto-updown\u{1b}[0m: word"),
             "{coloured:?}"
         );
         for colours in [Colours::Unwanted, Colours::Unknown] {
-            let text = answer().answer_text(colours);
+            let text = answer().answer_text(colours, 80);
             assert!(
                 text.starts_with("DROPPED by pluto-updown: word") && !text.contains('\u{1b}'),
                 "{text:?}"
@@ -488,9 +486,12 @@ mod tests {
 
     #[test]
     fn every_line_is_folded_below_its_own_text() {
-        let text = answer().answer_text(Colours::Unknown);
+        for width in [40, 60, 80, 120] {
+            let text = answer().answer_text(Colours::Unknown, width);
+            assert!(text.lines().all(|line| line.len() <= width), "{width}: {text}");
+        }
+        let text = answer().answer_text(Colours::Unknown, 80);
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
         assert!(lines[1].starts_with("    word"), "{text}");
         assert!(lines.iter().any(|line| line.starts_with("  fix      do do")), "{text}");
         assert!(lines.iter().any(|line| line.starts_with("           do do")), "{text}");

@@ -1,5 +1,4 @@
-//! The way of a tunnel's packets within this machine, as a picture made of boxes. How it is drawn
-//! is another matter.
+//! A diagram of a tunnel's packets within this machine, made of boxes. `drawing` and `svg` draw it.
 
 use super::about::{self, closed};
 use super::find::FoundTunnel;
@@ -11,8 +10,7 @@ use crate::plan::{AllowedTraffic, PacketPath};
 use crate::record::TunnelRecord;
 use crate::updown_env::{SaMatch, Tunnel};
 
-/// A picture: what all packets come through first, the two ways between which it is decided, and
-/// what all come through last.
+/// A diagram: the first boxes of all packets, the two branches, and the last boxes of all packets.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Diagram {
     pub(super) title: String,
@@ -21,7 +19,7 @@ pub(super) struct Diagram {
     pub(super) after: Vec<Stop>,
 }
 
-/// One of two ways.
+/// One of two branches.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Branch {
     /// Whose packets take it.
@@ -137,7 +135,7 @@ fn numbered(tunnel: &Tunnel) -> String {
     }
 }
 
-/// What becomes of ESP from the peer, and to it.
+/// The verdicts on ESP from the peer, and to it.
 fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
     let tunnel = &found.record.tunnel;
     let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
@@ -170,7 +168,7 @@ fn decision(record: &TunnelRecord, lane: TrafficClass) -> Stop {
     }
 }
 
-/// Our chains on a way that the tunnel has one on.
+/// The chains of this program on a branch.
 fn chains(record: &TunnelRecord, way: &ClassSentence) -> Vec<String> {
     if way.passes.is_none() {
         return Vec::new();

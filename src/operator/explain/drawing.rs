@@ -3,35 +3,63 @@
 use super::diagram::{Branch, Diagram, Stop};
 use crate::words::wrapped;
 
-/// How wide the picture is, in characters.
-const WIDTH: usize = 78;
+/// How wide the picture is at most, in characters.
+const WIDEST: usize = 78;
 
-/// How wide each of the two ways is, and how far the second one is from the left.
-const HALF: usize = 38;
-const SECOND: usize = WIDTH - HALF;
+/// Where things are in a picture, in characters.
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    /// How wide it is.
+    width: usize,
+    /// How wide each of the two ways is.
+    half: usize,
+}
 
-/// Where the lines between boxes are: of the whole, and of each way.
-const MIDDLE: usize = WIDTH / 2;
-const MIDDLES: [usize; 2] = [HALF / 2, SECOND + HALF / 2];
+impl Page {
+    fn new(width: usize) -> Self {
+        let width = width.min(WIDEST);
+        Self {
+            width,
+            half: (width - 2) / 2,
+        }
+    }
 
-/// Draws it.
-pub(super) fn draw_text(diagram: &Diagram) -> String {
-    let mut lines = vec![diagram.title.clone(), String::new()];
+    /// How far the second way is from the left.
+    fn second(self) -> usize {
+        self.width - self.half
+    }
+
+    /// Where the lines between boxes are: of the whole.
+    fn middle(self) -> usize {
+        self.width / 2
+    }
+
+    /// And of each way.
+    fn middles(self) -> [usize; 2] {
+        [self.half / 2, self.second() + self.half / 2]
+    }
+}
+
+/// Draws it in lines of at most so many characters.
+pub(super) fn draw_text(diagram: &Diagram, width: usize) -> String {
+    let page = Page::new(width);
+    let mut lines = wrapped(std::slice::from_ref(&diagram.title), page.width);
+    lines.push(String::new());
     for stop in &diagram.before {
-        lines.extend(box_lines(stop, WIDTH));
-        lines.push(marks(&[(MIDDLE, '|')]));
+        lines.extend(box_lines(stop, page.width));
+        lines.push(marks(&[(page.middle(), '|')]));
     }
     if !diagram.before.is_empty() {
-        lines.push(fork());
+        lines.push(fork(page));
     }
     let goes_on = if diagram.after.is_empty() { ' ' } else { '|' };
-    lines.extend(branch_lines(&diagram.ways, goes_on));
+    lines.extend(branch_lines(page, &diagram.ways, goes_on));
     if !diagram.after.is_empty() {
-        lines.push(fork());
+        lines.push(fork(page));
     }
     for stop in &diagram.after {
-        lines.push(marks(&[(MIDDLE, 'v')]));
-        lines.extend(box_lines(stop, WIDTH));
+        lines.push(marks(&[(page.middle(), 'v')]));
+        lines.extend(box_lines(stop, page.width));
     }
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -48,9 +76,9 @@ fn marks(marks: &[(usize, char)]) -> String {
     (0..width).map(at).collect()
 }
 
-fn fork() -> String {
-    let [left, right] = MIDDLES;
-    let corner = |column: usize| column == left || column == right || column == MIDDLE;
+fn fork(page: Page) -> String {
+    let [left, right] = page.middles();
+    let corner = |column: usize| column == left || column == right || column == page.middle();
     (0..=right)
         .map(|column| match column {
             column if corner(column) => '+',
@@ -73,26 +101,30 @@ fn box_lines(stop: &Stop, width: usize) -> Vec<String> {
     lines
 }
 
-/// The two ways beside each other. Where they meet again, the shorter one's line goes on to the end
-/// of the other.
-fn branch_lines(ways: &[Branch; 2], goes_on: char) -> Vec<String> {
-    let [one, other] = ways.each_ref().map(column);
+/// The two branches beside each other. If they join again, the shorter one's line continues to the
+/// end of the longer one.
+fn branch_lines(page: Page, ways: &[Branch; 2], goes_on: char) -> Vec<String> {
+    let [one, other] = ways.each_ref().map(|branch| column(page, branch));
     let height = one.len().max(other.len());
     let filled = |column: &[String], number: usize| {
         let line = column.get(number).cloned();
-        line.unwrap_or_else(|| marks(&[(HALF / 2, goes_on)]))
+        line.unwrap_or_else(|| marks(&[(page.half / 2, goes_on)]))
     };
+    let second = page.second();
     (0..height)
-        .map(|number| format!("{:<SECOND$}{}", filled(&one, number), filled(&other, number)))
+        .map(|number| format!("{:<second$}{}", filled(&one, number), filled(&other, number)))
         .collect()
 }
 
-fn column(branch: &Branch) -> Vec<String> {
-    let indent = HALF.saturating_sub(branch.whose.len()) / 2;
-    let mut lines = vec![format!("{}{}", " ".repeat(indent), branch.whose)];
+fn column(page: Page, branch: &Branch) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in wrapped(std::slice::from_ref(&branch.whose), page.half) {
+        let indent = page.half.saturating_sub(line.len()) / 2;
+        lines.push(format!("{}{line}", " ".repeat(indent)));
+    }
     for stop in &branch.stops {
-        lines.push(marks(&[(HALF / 2, 'v')]));
-        lines.extend(box_lines(stop, HALF));
+        lines.push(marks(&[(page.half / 2, 'v')]));
+        lines.extend(box_lines(stop, page.half));
     }
     lines
 }

@@ -9,7 +9,7 @@ use crate::settings::SettingTable;
 use crate::updown_env::ConnectionName;
 use crate::words::{escaped, nearest};
 
-/// A tunnel on record.
+/// A recorded tunnel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FoundTunnel<'a> {
     pub(super) ruleset: &'a RulesetView,
@@ -25,7 +25,7 @@ pub(super) struct NoTunnel {
     names: BTreeSet<String>,
 }
 
-/// How many names are told.
+/// How many names are shown.
 const NAMES_SHOWN: usize = 20;
 
 /// The tunnels of a connection, or the one with a short name.
@@ -70,7 +70,7 @@ pub(super) fn settings_of(scene: &RecordView, name: &str) -> String {
     }
 }
 
-/// Every tunnel on record.
+/// Every recorded tunnel.
 pub(super) fn all_tunnels(scene: &RecordView) -> impl Iterator<Item = FoundTunnel<'_>> {
     scene
         .rulesets

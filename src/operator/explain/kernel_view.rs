@@ -4,7 +4,7 @@ use super::record_view::RulesetView;
 use crate::netfilter::{Counters, IptablesSave, SavedTable, Table, normalize};
 use crate::operator::fix::Fix;
 use crate::plan::{DecidingRule, Drift, DriftKind};
-use crate::words::{counted_noun, one_line, wrapped};
+use crate::words::{counted_noun, folded, one_line, wrapped};
 
 /// What the kernel holds of a ruleset.
 #[derive(Debug)]
@@ -17,9 +17,6 @@ pub(super) enum KernelView {
 
 /// How many differences of a ruleset are printed.
 const SHOWN: usize = 3;
-
-/// How wide a line is, in characters.
-const WIDTH: usize = 80;
 
 impl KernelView {
     /// The filter table as it was listed; none, where it could not be, or has nothing.
@@ -52,18 +49,18 @@ impl KernelView {
 pub(super) struct KernelWarning {
     /// Lines, the last one empty.
     pub(super) text: String,
-    /// The exit status that it comes to: 1 where the kernel differs, 3 where that is not known.
+    /// The exit status: 1 if the kernel differs, 3 if that is unknown.
     pub(super) code: u8,
 }
 
 /// The warning about these rulesets, if there is a reason for one.
-pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>) -> Option<KernelWarning> {
+pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>, width: usize) -> Option<KernelWarning> {
     let (mut differences, mut unknown) = (Vec::new(), Vec::new());
     for book in books {
         match &book.kernel {
             KernelView::Listed { drifts, .. } if !drifts.is_empty() => differences.extend(differing(book, drifts)),
             KernelView::Listed { .. } => {}
-            // Where nothing is on record there is nothing to compare.
+            // Without records there is nothing to compare.
             KernelView::Unknown(_) if !book.is_recorded() => {}
             KernelView::Unknown(reason) => unknown.push(format!("{}: {reason}", book.ruleset)),
         }
@@ -83,10 +80,10 @@ pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>) -> O
     };
     let lines = lines
         .iter()
-        .flat_map(|line| wrapped(std::slice::from_ref(line), WIDTH - 2));
+        .flat_map(|line| wrapped(std::slice::from_ref(line), width - 2));
     let lines: String = lines.map(|line| format!("  {line}\n")).collect();
     Some(KernelWarning {
-        text: format!("{title}\n{lines}\n"),
+        text: format!("{}\n{lines}\n", folded(title, width).join("\n")),
         code,
     })
 }
@@ -117,7 +114,7 @@ fn is_about_all(kind: &DriftKind) -> bool {
         DriftKind::OlderLayout
         | DriftKind::Nothing(_)
         | DriftKind::NoJump(_)
-        | DriftKind::NoUserJump(_)
+        | DriftKind::NoUserJump(..)
         | DriftKind::Jumps(..)
         | DriftKind::Misplaced(..) => true,
         DriftKind::NoChain(_)

@@ -1,79 +1,74 @@
 //! The tunnels to choose from.
 
-use std::fmt::Write as _;
-
 use super::find::FoundTunnel;
+use crate::operator::columns::{Cell, TableColumn, table_lines};
+use crate::operator::status::in_order;
 use crate::words::{counted_noun, wrapped};
 
-/// How wide a line is, in characters.
-const WIDTH: usize = 80;
-
 /// What can be asked of them.
-const USAGE: &str = "
-pluto-updown explain NAME                   what a tunnel allows
-pluto-updown explain FROM TO [SERVICE]      the verdict on a packet (--packet)
-";
+const USAGE: [(&str, &str); 2] = [
+    ("pluto-updown explain NAME", "what a tunnel allows"),
+    (
+        "pluto-updown explain FROM TO [SERVICE]",
+        "the verdict on a packet (--packet)",
+    ),
+];
 
 /// All of them, and what can be asked.
-pub(super) fn tunnel_list(found: Vec<FoundTunnel<'_>>) -> String {
+pub(super) fn tunnel_list(found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     let head = match found.len() {
         0 => "no tunnel is up\n".to_owned(),
-        number => format!("{} up\n{}", counted_noun(number, "tunnel"), family_rows(found)),
+        number => format!("{} up\n{}", counted_noun(number, "tunnel"), family_rows(found, width)),
     };
-    head + USAGE
+    head + "\n" + &usage(width)
+}
+
+fn usage(width: usize) -> String {
+    let rows = USAGE.map(|(command, what)| {
+        let line = format!("{command:<44}{what}");
+        match line.len() <= width {
+            true => line + "\n",
+            false => format!("{command}\n    {what}\n"),
+        }
+    });
+    rows.concat()
 }
 
 /// Those of one connection, of which one is to be named.
-pub(super) fn of_connection(name: &str, found: Vec<FoundTunnel<'_>>) -> String {
+pub(super) fn of_connection(name: &str, found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     let number = counted_noun(found.len(), "tunnel");
-    let rows = family_rows(found);
-    format!("{number} of {name}; name one by its short name\n{rows}")
+    let head = wrapped(&[format!("{number} of {name}; name one by its short name")], width);
+    format!("{}\n{}", head.join("\n"), family_rows(found, width))
 }
 
-/// One line each: the short name, the user or else the identity, the far network, what is allowed.
-fn family_rows(mut found: Vec<FoundTunnel<'_>>) -> String {
-    let key = |found: &FoundTunnel<'_>| {
-        let record = found.record;
-        let user = record.tunnel.user.as_ref().map(|user| user.as_str().to_owned());
-        (
-            record.key.connection.clone(),
-            user,
-            record.tunnel.remote_client.first(),
-            record.id.clone(),
-        )
-    };
-    found.sort_by_key(key);
-    let rows: Vec<[String; 4]> = found.iter().map(tunnel_row).collect();
-    let widths: [usize; 3] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].len());
-        cells.max().unwrap_or_default().min(28)
-    });
-    let mut text = String::new();
-    for row in &rows {
-        let [short, whose, network, allow] = row;
-        let [first, second, third] = widths;
-        let line = format!("  {short:<first$}  {whose:<second$}  {network:<third$}  {allow}");
-        let mut lines = wrapped(&[line.trim_end().to_owned()], WIDTH).into_iter();
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "{}", lines.next().unwrap_or_default());
-        for line in lines {
-            let _ = writeln!(text, "      {line}");
-        }
-    }
-    text
+/// One line each: the id, the user or else the identity, the remote network, what is allowed.
+fn family_rows(mut found: Vec<FoundTunnel<'_>>, width: usize) -> String {
+    found.sort_by(|a, b| in_order(a.record, b.record));
+    let column = |heading, least, most| TableColumn { heading, least, most };
+    let columns = [
+        column("SHORT NAME", 19, 19),
+        column("PEER/USER", 7, 28),
+        column("REMOTE NET", 16, 18),
+        column("ALLOW", 6, width),
+    ];
+    let rows: Vec<_> = found.iter().map(tunnel_row).collect();
+    table_lines(&columns, &rows, width)
+        .iter()
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
-fn tunnel_row(found: &FoundTunnel<'_>) -> [String; 4] {
+fn tunnel_row(found: &FoundTunnel<'_>) -> Vec<Cell> {
     let record = found.record;
     let tunnel = &record.tunnel;
     let whose = tunnel
         .user
         .as_ref()
         .map_or_else(|| tunnel.remote_id.to_string(), ToString::to_string);
-    [
-        record.id.to_string(),
-        whose,
-        tunnel.remote_client.to_string(),
-        record.effective_policy().allow.to_string(),
+    vec![
+        Cell::Text(record.id.to_string()),
+        Cell::Text(whose),
+        Cell::Address(tunnel.remote_client.to_string()),
+        Cell::Text(record.effective_policy().allow.to_string()),
     ]
 }

@@ -1,10 +1,9 @@
 //! `explain`: the verdict on a packet and the setting that decides; or what a tunnel allows, and
 //! the chains that its packets meet.
 //!
-//! Everything is judged by our own rules as they are on record. Before that the record is compared
-//! with what the kernel lists: where the two differ, the answer says so first, because it is not
-//! about what the kernel does. Of rules that are not ours the listing tells which one is the first
-//! that fits.
+//! Every verdict is by this program's rules as recorded. Before that, the record is compared with
+//! the kernel's listing: if they differ, the answer says so first, because it may not be what the
+//! kernel does. Of other rules, the listing shows the first one that matches.
 
 mod about;
 mod answer;
@@ -33,6 +32,7 @@ use super::Colours;
 use super::Detail;
 use super::command_context::{CommandContext, print};
 use super::paint::on_stdout;
+use super::screen_size::ScreenSize;
 use crate::cli::Options;
 use crate::hook::HookError;
 use find::FoundTunnel;
@@ -53,7 +53,7 @@ pub(super) struct ExplainRequest {
     pub(super) detail: Detail,
 }
 
-/// How it is told.
+/// The form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Words,
@@ -72,18 +72,22 @@ enum Subject {
     },
 }
 
-/// So many tunnels of a connection are told one after the other; of more, one has to be named.
+/// The narrowest line that is written, in characters.
+const NARROWEST: usize = 40;
+
+/// How many tunnels of a connection are explained one after the other; of more, one has to be
+/// named.
 const TOLD: usize = 3;
 
-/// Tells it. Returns the exit code: 1 if no tunnel has the name or the kernel differs from the
-/// record, 2 if the words are no packet, 3 if the kernel could not be looked at.
+/// Prints the answer. Returns the exit code: 1 if no tunnel has the name or the kernel differs from
+/// the record, 2 if the words are no packet, 3 if the kernel's rules could not be listed.
 pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -> Result<u8, HookError> {
     let subject = match subject(asked) {
         Ok(subject) => subject,
         Err(error) => return Ok(print_error(2, &error)),
     };
     let ground = CommandContext::new(options)?;
-    let scene = RecordView::gather_records(&ground)?;
+    let scene = RecordView::gather_records(&ground, line_width())?;
     let found = match &subject {
         Subject::List | Subject::Packet { named: None, .. } => Vec::new(),
         Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find_tunnels(&scene, name) {
@@ -96,7 +100,10 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     };
     if asked.form == Form::Svg && found.len() > 1 {
         let name = crate::words::one_line(asked.words.first().map_or("", String::as_str));
-        return Ok(print_error(2, &list::of_connection(&name, found).trim_end()));
+        return Ok(print_error(
+            2,
+            &list::of_connection(&name, found, scene.width).trim_end(),
+        ));
     }
     let books: Vec<_> = match &subject {
         Subject::Packet { query, .. } => scene.rulesets_for(query.destination).collect(),
@@ -106,19 +113,21 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     if let Some(older) = books.iter().find(|book| book.has_older_layout()) {
         return Ok(print_error(1, &older_layout(older)));
     }
-    let warning = kernel_view::warning(books);
+    let warning = kernel_view::warning(books, scene.width);
     let answer = match (subject, asked.form) {
-        (Subject::List, _) => list::tunnel_list(find::all_tunnels(&scene).collect()),
+        (Subject::List, _) => list::tunnel_list(find::all_tunnels(&scene).collect(), scene.width),
         (Subject::Packet { query, .. }, _) => {
             packet::packet_text(&scene, &query, &found, asked.detail, on_stdout(colours))
         }
         (Subject::Tunnel(_), Form::Svg) => found.first().map_or_else(String::new, |found| {
             svg::draw_svg(&svg_title(found), &diagrams(&scene, found))
         }),
-        (Subject::Tunnel(name), _) if found.len() > TOLD => list::of_connection(&crate::words::one_line(&name), found),
+        (Subject::Tunnel(name), _) if found.len() > TOLD => {
+            list::of_connection(&crate::words::one_line(&name), found, scene.width)
+        }
         (Subject::Tunnel(_), Form::Words) => each_tunnel(&found, |found| about::tunnel_text(&scene, found)),
         (Subject::Tunnel(_), Form::Diagram) => each_tunnel(&found, |found| {
-            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram));
+            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram, scene.width));
             drawings.join("\n")
         }),
     };
@@ -134,6 +143,11 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         }
     }
     Ok(code)
+}
+
+/// How wide a line is, in characters. Labels and a few words fit the narrowest one.
+fn line_width() -> usize {
+    ScreenSize::of_stdout().width.max(NARROWEST)
 }
 
 fn subject(asked: &ExplainRequest) -> Result<Subject, PacketQueryError> {
@@ -161,7 +175,7 @@ fn print_error(code: u8, error: &dyn std::fmt::Display) -> u8 {
     code
 }
 
-/// Why nothing is told of the packets of a ruleset.
+/// Why a ruleset's packets are not explained.
 fn older_layout(book: &RulesetView) -> String {
     format!(
         "{}: older layout: an older version of pluto-updown installed the rules, and their path is not known; fix: pluto-updown start",
@@ -169,7 +183,7 @@ fn older_layout(book: &RulesetView) -> String {
     )
 }
 
-/// What is told of each tunnel, with a line between.
+/// The texts of all tunnels, with a line between.
 fn each_tunnel(found: &[FoundTunnel<'_>], text_of: impl Fn(&FoundTunnel<'_>) -> String) -> String {
     let mut text = String::new();
     for (number, found) in found.iter().enumerate() {

@@ -34,7 +34,7 @@ impl Directory for Resolver {
         // It cannot be ended: it ends with this process at the latest.
         thread::spawn(move || {
             let found = (asked.as_str(), 0).to_socket_addrs();
-            // Nobody may be waiting any more.
+            // The receiver may have stopped waiting.
             let _ = sender.send(found.map(|found| found.map(|socket| socket.ip()).collect::<Vec<_>>()));
         });
         match answer.recv_timeout(PATIENCE) {

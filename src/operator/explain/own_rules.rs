@@ -1,5 +1,5 @@
-//! The administrator's own rules, as far as a packet's addresses, kind and connection tell whether
-//! they are for it.
+//! Which of the administrator's own rules match a packet, as far as its addresses, kind and
+//! connection state decide that.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub(super) enum Region {
 /// How deep chains lead into one another: the kernel allows no loops, but a listing is text.
 const DEEPEST: usize = 16;
 
-/// The targets that end a packet's way.
+/// The targets that decide about a packet.
 const FINAL: [&str; 5] = ["ACCEPT", "DROP", "REJECT", "QUEUE", "NFQUEUE"];
 
 /// The rules that may decide about a packet, in the order in which the kernel asks them, up to the
@@ -60,12 +60,13 @@ struct Search<'a, 'p> {
     found: Vec<OwnRule<'a>>,
 }
 
-/// Whether there is anything left to look at behind a chain.
+/// Whether a packet returns from a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SearchState {
-    /// The packet comes back from it, or may.
+    /// It returns, or may return.
     Goes,
-    /// It surely does not; or our jump was met, and only what stands before it is looked for.
+    /// It surely does not; or the walk reached this program's jump, and only rules before it are
+    /// searched.
     Ended,
 }
 
@@ -105,8 +106,7 @@ impl<'a> Search<'a, '_> {
                     return SearchState::Goes;
                 }
             }
-            // A rule that surely decides once it is asked lets nothing by to those behind it in its
-            // chain.
+            // A rule that surely matches and decides hides the rules after it in its chain.
             if FINAL.contains(&&*target) && is_sure {
                 return SearchState::Goes;
             }
@@ -180,7 +180,7 @@ fn network_contains(value: &str, address: IpAddr) -> Option<bool> {
     Some(network.contains(&address))
 }
 
-/// Of packets from elsewhere it is only known that they do not come in by the loopback interface.
+/// Of forwarded packets it is only known that they do not arrive on the loopback interface.
 fn interface(value: &str, endpoint: &Endpoint) -> Option<bool> {
     match (endpoint.interface(), value.strip_suffix('+')) {
         (Some(interface), Some(start)) => Some(interface.as_str().starts_with(start)),
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(found(&rules, Region::BeforeOurs, &packet()), None);
         let rules = ["FORWARD -s 10.0.0.0/8 -j DROP", "FORWARD -j PLUTO-FORWARD"];
         assert!(found(&rules, Region::BeforeOurs, &packet()).is_some());
-        // Where the administrator puts the jump, it may be in a chain.
+        // If the administrator installs the jump, it may be in a user chain.
         let rules = ["FORWARD -j mine", "FORWARD -j DROP", "mine -j PLUTO-FORWARD"];
         assert_eq!(found(&rules, Region::BeforeOurs, &packet()), None);
     }

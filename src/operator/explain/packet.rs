@@ -1,5 +1,5 @@
-//! `explain --packet`: what becomes of a packet in clear, and of the same one through every tunnel
-//! that its addresses fit.
+//! `explain --packet`: the verdict on an unencrypted packet, and on the same one through every
+//! tunnel that its addresses match.
 
 use std::fmt::Write as _;
 
@@ -16,12 +16,13 @@ use crate::operator::Detail;
 use crate::plan::{Endpoint, PacketCtState, seen_from_destination};
 use crate::record::TunnelRecord;
 use crate::selector::Traffic;
+use crate::words::folded;
 
-/// How many ways are told. More tunnels than that for one packet are named one by one.
+/// How many routes are shown. Of more tunnels for one packet, each has to be named.
 const TOLD: usize = 24;
 
-/// The answer for each ruleset that holds anything of ours, in full with every way behind it; with
-/// tunnels named, about these alone.
+/// The answer for each ruleset that has rules of this program, in detail with every route; if
+/// tunnels are named, about these alone.
 pub(super) fn packet_text(
     scene: &RecordView,
     question: &PacketQuery,
@@ -31,8 +32,8 @@ pub(super) fn packet_text(
 ) -> String {
     let books: Vec<_> = scene.rulesets_for(question.destination).collect();
     let recorded: Vec<_> = books.iter().copied().filter(|book| book.is_recorded()).collect();
-    // Where nothing of ours is loaded, the administrator's rules are in the first that can be
-    // looked at.
+    // If no rules of this program are loaded, the administrator's rules are in the first ruleset
+    // that can be listed.
     let books = if recorded.is_empty() {
         &books[..books.len().min(1)]
     } else {
@@ -74,7 +75,8 @@ fn in_book(
             source, destination, ..
         } = question;
         let moment = kinds::packets(kind, book.ruleset.family);
-        let _ = writeln!(text, "{}: {source} -> {destination}, {moment}", book.ruleset);
+        let head = format!("{}: {source} -> {destination}, {moment}", book.ruleset);
+        let _ = writeln!(text, "{}", folded(&head, book.width).join("\n"));
         for way in ways.iter().take(TOLD) {
             text.push_str(&route_text(book, question, kind, way));
         }
@@ -86,25 +88,36 @@ fn in_book(
 }
 
 fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> String {
-    let mut text = format!("\n{}\n", way.title);
-    text.push_str(&labelled_line("kernel", &hooks(way)));
+    let mut text = format!("\n{}\n", folded(&way.title, book.width).join("\n"));
+    text.push_str(&labelled_line("kernel", &hooks(way), book.width));
     for note in packet_notes(book, question, kind, way) {
-        text.push_str(&labelled_line("note", &note));
+        text.push_str(&labelled_line("note", &note, book.width));
     }
     let mut before: Option<String> = None;
     for connection in moments(kind, book.ruleset.family) {
         let moment = moment_text(book, question, kind, way, *connection);
         let _ = match &before {
-            Some(before) if *before == moment => writeln!(text, "  {}: the same", phase(*connection)),
-            Some(_) | None => write!(text, "  {}:\n{moment}", phase(*connection)),
+            Some(before) if *before == moment => {
+                let line = format!("  {}: the same", phase(*connection));
+                writeln!(text, "{}", folded(&line, book.width).join("\n"))
+            }
+            Some(_) | None => {
+                let line = format!("  {}:", phase(*connection));
+                write!(
+                    text,
+                    "{}
+{moment}",
+                    folded(&line, book.width).join("\n")
+                )
+            }
         };
         before = Some(moment);
     }
     text
 }
 
-/// So many rules can decide over one packet, and are told. Where it is more, too little is known of
-/// the packet.
+/// How many rules that may decide about one packet are shown. If there are more, too little is
+/// known about the packet.
 const RULES: usize = 4;
 
 fn moment_text(
@@ -125,13 +138,17 @@ fn moment_text(
     };
     let mut text = String::new();
     for fate in &fates {
-        text.push_str(&labelled_line("verdict", &outcome_text(fate, fates.len() == 1)));
+        text.push_str(&labelled_line(
+            "verdict",
+            &outcome_text(fate, fates.len() == 1),
+            book.width,
+        ));
         if !is_vague {
-            text.push_str(&details(&fate.trace));
+            text.push_str(&details(&fate.trace, book.width));
         }
     }
     if is_vague {
-        text.push_str(&labelled_line("note", "name a service to see the rule"));
+        text.push_str(&labelled_line("note", "name a service to see the rule", book.width));
     }
     for other in other_orders(&traces, family) {
         let by = rule(&other.trace).map_or_else(String::new, |rule| format!(" by {rule}"));
@@ -139,12 +156,12 @@ fn moment_text(
             "{}{by}, had tunnels come up in another order",
             outcome_text(&other, true)
         );
-        text.push_str(&labelled_line("or", &moment));
+        text.push_str(&labelled_line("or", &moment, book.width));
     }
     text
 }
 
-/// The kernel's own places on a way.
+/// The kernel's hooks on a route.
 fn hooks(way: &TunnelRoute<'_>) -> String {
     let closed = |tunnel: Option<&TunnelRecord>, words: &'static str| tunnel.map_or("", |_| words);
     let before = closed(way.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");

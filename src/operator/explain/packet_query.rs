@@ -11,11 +11,11 @@ use crate::words::escaped;
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketQuery {
-    /// Where the packet comes from.
+    /// The packet's source.
     pub source: IpAddr,
-    /// Where it goes; of the same family.
+    /// Its destination, of the same family.
     pub destination: IpAddr,
-    /// Of what kinds, seen from the destination. Several, where a word stands for several.
+    /// Its kinds, seen from the destination. Several, if one word means several.
     pub kinds: Vec<Traffic>,
     /// The host names that were written, each with the address that it was taken for.
     pub names: Vec<(String, IpAddr)>,
@@ -41,7 +41,7 @@ pub enum PacketQueryError {
     /// A word is no kind of packet; and what else is one.
     #[error("{0}: expected a TCP port, a service such as https, tcp:443 or udp/53, icmp and a type, or {1}")]
     Kind(String, &'static str),
-    /// The port stands twice.
+    /// The port is given twice.
     #[error("{0}: the address already has a port")]
     PortTwice(String),
     /// The kind is one of the other family.
@@ -169,7 +169,7 @@ fn quoted_word(word: &str) -> String {
     escaped(word.as_bytes(), 60)
 }
 
-/// A kind with the port that its packets come from.
+/// A kind with its source port.
 fn from_port(kind: Traffic, port: Option<u16>) -> Traffic {
     match (kind, port) {
         (Traffic::Ports { protocol, local, .. }, Some(port)) => Traffic::Ports {
@@ -190,7 +190,7 @@ fn parse_kinds(words: &[String], port: Option<u16>, family: Family) -> Result<Ve
         ([protocol, port, ..], None) => with_port(protocol, port, family)?,
         ([_, port, ..], Some(_)) => return Err(PacketQueryError::PortTwice(quoted_word(port))),
     };
-    // A service is told from the end that its packets go to.
+    // A service is described from its packets' destination.
     let kinds = service.traffic(family);
     match kinds.is_empty() {
         true => Err(PacketQueryError::OtherFamily {

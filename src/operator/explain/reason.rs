@@ -12,7 +12,7 @@ use crate::selector::{Family, Traffic};
 use crate::settings::{Allow, GatewayAccess, Policy, Service, SettingPlace, SettingTable, SettingsSource};
 use crate::words::{counted_noun, one_line};
 
-/// What becomes of a packet, as far as our rules say.
+/// The verdict on a packet by this program's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decided {
     Passes,
@@ -53,7 +53,7 @@ struct ReasonContext<'a> {
 }
 
 impl Reason {
-    /// The reason for one of the ways that a packet's way can end.
+    /// The reason for one of the possible outcomes.
     pub(super) fn find_reason(
         scene: &RecordView,
         book: &RulesetView,
@@ -69,8 +69,7 @@ impl Reason {
             end: fate.end,
         };
         let walk = fate.trace.hook().and_then(|hook| hook.walk.as_ref());
-        // A rule that all tunnels share, as what sends packets on, is told by the tunnel's own rule
-        // that led there.
+        // A shared rule is explained by the tunnel's own rule that jumped there.
         let rules = walk
             .into_iter()
             .flat_map(|walk| walk.decided_by.iter().chain(walk.jumps.iter().rev()));

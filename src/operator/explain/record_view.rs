@@ -1,4 +1,4 @@
-//! What is on record, ready to be asked.
+//! The record, prepared for queries.
 
 use std::net::IpAddr;
 use std::{fmt, io};
@@ -15,12 +15,14 @@ use crate::selector::Family;
 use crate::settings::{JumpPlace, SettingsSource};
 use crate::words::one_line;
 
-/// Everything on record, and the time.
+/// All records, and the time.
 #[derive(Debug)]
 pub(super) struct RecordView {
     /// Now, in seconds since 1970 (UTC).
     pub(super) now: u64,
-    /// The rulesets that can be looked at, and those that something is on record in.
+    /// How wide a line is, in characters.
+    pub(super) width: usize,
+    /// The rulesets that can be listed, and those that have records.
     pub(super) rulesets: Vec<RulesetView>,
     /// The settings file as it is now, or what is wrong with it.
     pub(super) settings: Result<SettingsSource, String>,
@@ -30,6 +32,8 @@ pub(super) struct RecordView {
 #[derive(Debug)]
 pub(super) struct RulesetView {
     pub(super) ruleset: Ruleset,
+    /// How wide a line is, in characters.
+    pub(super) width: usize,
     /// What holds for all its rules.
     installed: Installed,
     /// What the kernel holds of it.
@@ -39,9 +43,9 @@ pub(super) struct RulesetView {
 }
 
 impl RecordView {
-    /// Reads the record and compares it with what the kernel lists, a second time where they
-    /// differ: a daemon's call may have come between.
-    pub(super) fn gather_records(ground: &CommandContext<'_>) -> Result<Self, HookError> {
+    /// Reads the record and compares it with the kernel's listing, a second time if they differ: a
+    /// daemon's call may have changed both in between.
+    pub(super) fn gather_records(ground: &CommandContext<'_>, width: usize) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
             return Err(HookError::Surroundings {
@@ -49,27 +53,28 @@ impl RecordView {
                 error: io::ErrorKind::PermissionDenied.into(),
             });
         }
-        let first = Self::look_once(ground, &store)?;
+        let first = Self::look_once(ground, &store, width)?;
         match first.rulesets.iter().any(|book| book.kernel.differs()) {
-            true => Self::look_once(ground, &store),
+            true => Self::look_once(ground, &store, width),
             false => Ok(first),
         }
     }
 
-    fn look_once(ground: &CommandContext<'_>, store: &Store) -> Result<Self, HookError> {
+    fn look_once(ground: &CommandContext<'_>, store: &Store, width: usize) -> Result<Self, HookError> {
         let mut programs = ground.programs(store);
         let known = rulesets(&programs, store)?;
         let mut engine = Engine::new(store, &mut programs, ground.context());
         let mut books = Vec::new();
         for ruleset in known {
             books.push(match engine.compare(ruleset) {
-                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison),
-                Err(error) => RulesetView::without_listing(ruleset, store, &error)?,
+                Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison, width),
+                Err(error) => RulesetView::without_listing(ruleset, store, &error, width)?,
             });
         }
         let settings = SettingsSource::load(ground.options.config.as_deref());
         Ok(Self {
             now: ground.now,
+            width,
             rulesets: books,
             settings: settings.map_err(|error| one_line(&error.to_string())),
         })
@@ -90,7 +95,7 @@ impl RecordView {
 }
 
 impl RulesetView {
-    fn compared(ruleset: Ruleset, installed: Installed, comparison: Comparison) -> Self {
+    fn compared(ruleset: Ruleset, installed: Installed, comparison: Comparison, width: usize) -> Self {
         let Comparison {
             entries,
             wanted,
@@ -100,6 +105,7 @@ impl RulesetView {
         } = comparison;
         Self {
             ruleset,
+            width,
             installed,
             records: entries,
             desired: wanted,
@@ -108,11 +114,17 @@ impl RulesetView {
     }
 
     /// By the record alone, where the kernel cannot be asked.
-    fn without_listing(ruleset: Ruleset, store: &Store, error: &dyn fmt::Display) -> Result<Self, HookError> {
+    fn without_listing(
+        ruleset: Ruleset,
+        store: &Store,
+        error: &dyn fmt::Display,
+        width: usize,
+    ) -> Result<Self, HookError> {
         let (records, installed) = (store.entries(ruleset)?, store.installed(ruleset)?);
         let all_rules: Vec<TunnelRules> = records.iter().map(|record| record.tunnel_rules().clone()).collect();
         Ok(Self {
             ruleset,
+            width,
             installed,
             desired: DesiredState::from_rules(&all_rules, installed.jump_config(ruleset)),
             records,
@@ -120,13 +132,13 @@ impl RulesetView {
         })
     }
 
-    /// Whether anything is on record in it.
+    /// Whether it has records.
     pub(super) fn is_recorded(&self) -> bool {
         !self.records.is_empty()
     }
 
-    /// Whether its rules are in the layout of an older version of this program. Which chains a
-    /// packet meets there is not known: the model of the rules is the present one.
+    /// Whether its rules are in the layout of an older version of this program. The path of a
+    /// packet there is unknown, because the trace models only the present layout.
     pub(super) fn has_older_layout(&self) -> bool {
         self.is_recorded() && self.installed.is_older()
     }
@@ -141,7 +153,7 @@ impl RulesetView {
         &self.records
     }
 
-    /// Every way that a packet can take.
+    /// Every possible trace of a packet.
     pub(super) fn traces(&self, packet: Packet) -> Vec<Trace> {
         RulesetModel::new(&self.desired).traces(packet)
     }
@@ -167,7 +179,7 @@ impl RulesetView {
         })
     }
 
-    /// Whose rules come first in a built-in chain, where they are not ours.
+    /// The sentence about other rules that come first in a built-in chain.
     pub(super) fn rules_before_jump(&self, built_in: BuiltIn) -> Option<String> {
         let chain = built_in.name();
         match self.installed.place {

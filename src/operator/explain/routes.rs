@@ -1,4 +1,4 @@
-//! The ways on which a packet can come and go: unencrypted, out of tunnels and into them.
+//! The possible routes of a packet: unencrypted, out of tunnels and into them.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::record::TunnelRecord;
 use crate::selector::Traffic;
 use crate::updown_env::SaMatch;
 
-/// One way on which a packet may come.
+/// One possible route of a packet.
 #[derive(Debug, Clone)]
 pub(super) struct TunnelRoute<'a> {
     pub(super) title: String,
@@ -50,7 +50,7 @@ impl OwnAddresses {
     }
 }
 
-/// Every way on which such a packet can come.
+/// Every possible route of such a packet.
 pub(super) fn routes<'a>(
     question: &PacketQuery,
     tunnels: &[&'a TunnelRecord],
@@ -63,7 +63,7 @@ pub(super) fn routes<'a>(
     let leave: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *destination, *source))).collect();
     let mut ways = vec![TunnelRoute::new(None, None, own_addresses)];
     for record in &came {
-        // Where a policy takes what leaves, nothing leaves in clear.
+        // If a policy matches the outgoing packet, it does not leave unencrypted.
         if own_addresses.destination || leave.is_empty() {
             ways.push(TunnelRoute::new(Some(record), None, own_addresses));
             continue;
@@ -81,7 +81,7 @@ pub(super) fn routes<'a>(
     ways
 }
 
-/// Whether the addresses are a tunnel's: the far one and ours.
+/// Whether a tunnel's selector matches the addresses.
 fn is_out_of(record: &TunnelRecord, remote: IpAddr, local: IpAddr) -> bool {
     let tunnel = &record.tunnel;
     let is_own = tunnel.translation.is_some_and(|translation| translation.own == local);
@@ -89,7 +89,7 @@ fn is_out_of(record: &TunnelRecord, remote: IpAddr, local: IpAddr) -> bool {
 }
 
 impl<'a> TunnelRoute<'a> {
-    /// The packet at one point of its connection, on this way.
+    /// The packet in one connection state, on this route.
     pub(super) fn packet(&self, source: IpAddr, destination: IpAddr, kind: &Traffic, state: PacketCtState) -> Packet {
         Packet {
             source,
@@ -104,7 +104,7 @@ impl<'a> TunnelRoute<'a> {
         }
     }
 
-    /// Every way of such a packet through our chains.
+    /// Every trace of such a packet through this program's chains.
     pub(super) fn traces(
         &self,
         book: &RulesetView,
@@ -126,7 +126,7 @@ impl<'a> TunnelRoute<'a> {
         }
     }
 
-    /// The way of the packets that answer.
+    /// The route of the replies.
     pub(super) fn reply_route(&self, own_addresses: OwnAddresses) -> Self {
         Self::new(self.into, self.out_of, own_addresses.reversed())
     }
@@ -174,12 +174,12 @@ impl<'a> TunnelRoute<'a> {
     }
 }
 
-/// How a tunnel's packets come or leave.
+/// The endpoint by which a tunnel's packets arrive or leave.
 pub(super) fn tunnel_endpoint(record: &TunnelRecord, direction: Direction) -> Endpoint {
     let device = record.tunnel_rules.interface.clone();
     match (&record.tunnel.sa_match, direction, &device) {
         (SaMatch::Interface(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
-        // The device has it first, and asks for the policy afterwards.
+        // The packet reaches the interface first; the policy is looked up after that.
         (SaMatch::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(device),
         (SaMatch::Policy { protocol, reqid }, Direction::In, _)
         | (SaMatch::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {

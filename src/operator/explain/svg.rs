@@ -10,7 +10,7 @@ use crate::words::wrapped;
 const WIDTH: usize = 800;
 const LINE: usize = 17;
 
-/// How wide each of the two ways is; between boxes there is so much.
+/// The width of each branch, and the gap between boxes.
 const HALF: usize = 390;
 const GAP: usize = 24;
 
@@ -21,8 +21,8 @@ const CHARACTER: usize = 8;
 /// How wide the sample of a tone is in the legend, in pixels.
 const SAMPLE: usize = 28;
 
-/// The colours on a light screen, and on a dark one. Whoever cannot tell them apart has the edges:
-/// dashed where other rules decide, thick where nothing passes.
+/// The colours on a light screen, and on a dark one. For readers who cannot distinguish them, edges
+/// differ too: dashed where other rules decide, thick where no packet passes.
 const STYLE: &str = "\
 .page{fill:#ffffff}text{fill:#1b1b1b}.line{stroke:#444444}.head{fill:#444444}rect.box{stroke:#444444}
 .kernel{fill:#efefef}.open{fill:#d9efd2}.narrow{fill:#fff3c2}.shut{fill:#f6d5d5;stroke-width:3}.left{fill:#ffffff;stroke-dasharray:5 3}

@@ -1,4 +1,5 @@
-//! The four ways of a tunnel's packets through the filter table, and what passes on each.
+//! The four classes of a tunnel's packets in the filter table, and the traffic that is allowed in
+//! each.
 
 use crate::netfilter::{BuiltIn, Direction};
 use crate::plan::{AllowedTraffic, PacketPath, filter_paths};
@@ -6,7 +7,7 @@ use crate::record::TunnelRecord;
 use crate::selector::Traffic;
 use crate::settings::{Allow, Service};
 
-/// One of the four ways.
+/// One of the four classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TrafficClass {
     /// Out of the tunnel, through the gateway.
@@ -19,7 +20,7 @@ pub(super) enum TrafficClass {
     HereOut,
 }
 
-/// A way, and what passes there.
+/// A class, and the traffic that is allowed.
 #[derive(Debug)]
 pub(super) struct ClassSentence {
     pub(super) class: TrafficClass,
@@ -27,7 +28,8 @@ pub(super) struct ClassSentence {
     between: String,
     /// Nothing, where the tunnel has no chain.
     pub(super) passes: Option<AllowedTraffic>,
-    /// Whether what it sends and no tunnel allows is dropped wherever it goes.
+    /// Whether packets out of the tunnel that no tunnel allows are dropped, whatever their
+    /// destination.
     refuses: bool,
 }
 
@@ -61,7 +63,7 @@ impl TrafficClass {
     }
 }
 
-/// What passes on a way.
+/// The allowed traffic of a class.
 pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> ClassSentence {
     let tunnel = &record.tunnel;
     let way = filter_paths(tunnel, record.effective_policy())
@@ -85,7 +87,7 @@ pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> Clas
     }
 }
 
-/// What passes on a way, in a sentence.
+/// The allowed traffic of a class, in a sentence.
 pub(super) fn class_sentence(record: &TunnelRecord, lane: TrafficClass) -> String {
     let sentences = class_sentences(record, lane);
     let allowed = allowed(&sentences, record.key.traffic != Traffic::Any);

@@ -1,4 +1,4 @@
-//! What becomes of a packet, in words.
+//! The verdict on a packet, in words.
 
 use super::kinds;
 use crate::netfilter::{BuiltIn, Direction, Table, Target};
@@ -7,23 +7,20 @@ use crate::plan::{Assumption, DecidingRule, Doubt, HookTrace, PacketCtState, Rul
 use crate::selector::{Family, Icmp, Traffic};
 use crate::words::wrapped;
 
-/// The ways of a packet that end alike, by the same rule.
+/// The traces of a packet that end alike, by the same rule.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) end: WalkEnd,
     /// The first of them.
     pub(super) trace: Trace,
-    /// What must be so, way by way; nothing for a way that nothing need be so for.
+    /// The condition of each trace; `None` for a trace without one.
     ifs: Vec<Option<String>>,
 }
-
-/// How wide a line is, in characters.
-const WIDTH: usize = 80;
 
 /// How wide the words at the beginning of a line are.
 const LABEL: usize = 12;
 
-/// How many conditions are told of one fate.
+/// How many conditions of one outcome are shown.
 const TOLD: usize = 12;
 
 /// Which packets are worth asking about: the first of a connection and those that follow; or an
@@ -56,19 +53,19 @@ pub(super) fn phase(connection: PacketCtState) -> &'static str {
     }
 }
 
-/// How finely fates are told apart.
+/// How finely outcomes are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grain {
     /// By the rule that decides.
     Rule,
-    /// By what becomes of the packet.
+    /// By the verdict.
     End,
 }
 
-/// What becomes of a packet, in an order in which the first that fits counts.
+/// The outcomes of a packet, in an order in which the first that applies decides.
 ///
-/// Ways come in the order of the rules, each behind those that ask for more. So what a way takes
-/// for granted not to be is what was told before it; and only neighbours may be put together.
+/// Traces are in the order of the rules, each after those with more conditions. So the failed
+/// conditions of a trace are those of the traces before it, and only neighbours may be merged.
 pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Outcome> {
     let mut fates: Vec<Outcome> = Vec::new();
     for trace in traces.iter().filter(|trace| trace.order == RuleOrder::First) {
@@ -85,7 +82,7 @@ pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Ou
     fates
 }
 
-/// What may become of it instead, had tunnels come up in another order.
+/// The outcomes that differ if rules were installed in another order.
 pub(super) fn other_orders(traces: &[Trace], family: Family) -> Vec<Outcome> {
     let mut others: Vec<Outcome> = Vec::new();
     let is_first = |trace: &&Trace| trace.order == RuleOrder::First;
@@ -105,10 +102,10 @@ pub(super) fn other_orders(traces: &[Trace], family: Family) -> Vec<Outcome> {
     others
 }
 
-/// How many of these are told.
+/// How many of these are shown.
 const OTHERS: usize = 3;
 
-/// Whether one packet can be on either of two ways, as far as its kind tells.
+/// Whether one packet can have either of two traces, as far as its kind decides that.
 fn can_be_one(one: &Trace, other: &Trace, family: Family) -> bool {
     let Some(both) = one.packet.kind.intersect(&other.packet.kind, family) else {
         return false;
@@ -131,7 +128,7 @@ impl Outcome {
         self.ifs.push(condition);
     }
 
-    /// Whether another way ends so, too.
+    /// Whether another trace has the same outcome.
     fn is_as(&self, trace: &Trace, grain: Grain) -> bool {
         let by_rule = grain == Grain::End || decided_by(&self.trace) == decided_by(trace);
         self.end == trace.walk_end() && by_rule
@@ -184,7 +181,7 @@ pub(super) fn end_words(end: WalkEnd, built_in: BuiltIn) -> String {
     }
 }
 
-/// What becomes of a packet, with the condition if there is one.
+/// The outcome, with its condition if there is one.
 pub(super) fn outcome_text(fate: &Outcome, is_only: bool) -> String {
     match fate.condition(is_only) {
         None => fate.outcome_words(),
@@ -230,9 +227,8 @@ fn doubtful(doubt: &Doubt) -> Option<String> {
 }
 
 /// A line that begins with a word of ours, as many lines as it takes.
-pub(super) fn labelled_line(label: &str, text: &str) -> String {
-    let width = WIDTH - LABEL - 4;
-    let lines = wrapped(&[text.to_owned()], width);
+pub(super) fn labelled_line(label: &str, text: &str, width: usize) -> String {
+    let lines = wrapped(&[text.to_owned()], width - LABEL - 4);
     let lines = lines.iter().enumerate().map(|(number, line)| {
         let label = if number == 0 { label } else { "" };
         format!("    {label:<LABEL$}{line}\n")
@@ -246,58 +242,60 @@ pub(super) fn rule(trace: &Trace) -> Option<String> {
     Some(format!("-A {chain} {rule}"))
 }
 
-/// What decided, by which chains, and what is done on the way.
-pub(super) fn details(trace: &Trace) -> String {
+/// The deciding rule, the chains, and the logging and clamping rules that matched.
+pub(super) fn details(trace: &Trace, width: usize) -> String {
     let mut text = String::new();
     if let Some(rule) = rule(trace) {
-        text.push_str(&labelled_line("rule", &rule));
+        text.push_str(&labelled_line("rule", &rule, width));
     }
     for station in &trace.hooks {
         if let Some(walk) = &station.walk {
-            text.push_str(&passed(station, walk));
+            text.push_str(&passed(station, walk, width));
         }
     }
     text
 }
 
-fn passed(station: &HookTrace, walk: &Walk) -> String {
+fn passed(station: &HookTrace, walk: &Walk, width: usize) -> String {
     let mut text = String::new();
     if station.table == Table::Filter {
         let chains = walk.path.iter().map(ToString::to_string);
         let chains: Vec<_> = std::iter::once(station.built_in.name().to_owned())
             .chain(chains)
             .collect();
-        text.push_str(&labelled_line("chains", &chains.join(" > ")));
+        text.push_str(&labelled_line("chains", &chains.join(" > "), width));
     }
     for met in &walk.met {
         if let Some(words) = on_the_way(&met.rule.target) {
-            text.push_str(&labelled_line("also", &format!("{words} ({})", met.chain)));
+            text.push_str(&labelled_line("also", &format!("{words} ({})", met.chain), width));
         }
     }
-    text.push_str(&translated(station, walk));
+    text.push_str(&translated(station, walk, width));
     text
 }
 
-fn translated(station: &HookTrace, walk: &Walk) -> String {
+fn translated(station: &HookTrace, walk: &Walk, width: usize) -> String {
     let by = walk.path.last().map_or_else(String::new, |chain| format!(" ({chain})"));
     match walk.end {
         WalkEnd::Source(address) => labelled_line(
             "nat",
             &format!("its source becomes {address}, and the kernel looks for an IPsec policy again{by}"),
+            width,
         ),
-        WalkEnd::Destination(address) => labelled_line("nat", &format!("its destination becomes {address}{by}")),
+        WalkEnd::Destination(address) => labelled_line("nat", &format!("its destination becomes {address}{by}"), width),
         WalkEnd::Accepted if station.table == Table::Nat => labelled_line(
             "nat",
             &format!(
                 "its addresses stay, whatever your own rules in {} say",
                 station.built_in.name()
             ),
+            width,
         ),
         WalkEnd::Accepted | WalkEnd::Dropped | WalkEnd::Left => String::new(),
     }
 }
 
-/// What a rule does to a packet that goes on.
+/// The words for a rule that matches without deciding.
 pub(super) fn on_the_way(verdict: &Target) -> Option<String> {
     match verdict {
         Target::JumpUser(chain) => Some(format!("your chain {chain} is called first; its verdict is final")),

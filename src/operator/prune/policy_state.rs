@@ -1,7 +1,8 @@
-//! Whether a tunnel on record is still up, by the policies that the kernel holds. Pure.
+//! Whether a recorded tunnel is still up, by the kernel's policies. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -9,12 +10,12 @@ use crate::plan::TunnelKey;
 use crate::record::{DaemonProcess, FailedUp, TunnelRecord};
 use crate::selector::{Interface, Network};
 use crate::updown_env::{SaMatch, Scope};
-use crate::xfrm::{XfrmDirection, XfrmPolicy};
+use crate::xfrm::{XfrmDirection, XfrmPolicy, XfrmSa};
 
-/// What the kernel's policies of a device's packets bear.
+/// The tag that the policies of an interface's packets have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TunnelTag {
-    /// A mark, of what goes out by it and of what comes in: a VTI device's keys.
+    /// Marks, outbound and inbound: a VTI interface's keys.
     Marks(u32, u32),
     /// A number: an XFRM interface's.
     IfId(u32),
@@ -24,10 +25,10 @@ pub(super) enum TunnelTag {
 #[derive(Debug, Default)]
 pub(super) struct KernelPolicies {
     policies: Vec<XfrmPolicy>,
-    /// Of those devices that tunnels on record are known by.
+    /// The tags of the interfaces that recorded tunnels match.
     tags: BTreeMap<Interface, TunnelTag>,
-    /// Which policies have a network at the peer's end: with ten thousand tunnels nobody looks at
-    /// every policy for each.
+    /// The policies by remote network, so that ten thousand tunnels do not each search all
+    /// policies.
     by_remote: HashMap<IpNet, Vec<usize>>,
 }
 
@@ -66,15 +67,17 @@ impl KernelPolicies {
 pub(super) enum DaemonLife {
     /// It runs.
     Alive,
-    /// It is gone, or it is not known which one it was.
+    /// It has exited, or is unknown.
     Gone,
 }
 
-/// A tunnel as far as the kernel's policies can tell whether it is up.
+/// The properties of a tunnel by which its policies are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operator) struct SoughtTunnel {
     key: TunnelKey,
-    reqid: Option<u32>,
+    pub(super) reqid: Option<u32>,
+    /// The addresses of its peers.
+    peers: BTreeSet<IpAddr>,
     pub(super) interface: Option<Interface>,
     scope: Scope,
     pub(super) daemon: Option<DaemonProcess>,
@@ -85,6 +88,7 @@ impl From<&TunnelRecord> for SoughtTunnel {
         Self {
             key: record.key.clone(),
             reqid: record.reqid(),
+            peers: record.peers(),
             interface: record.tunnel_rules.interface.clone(),
             scope: record.tunnel.scope,
             daemon: record.daemon,
@@ -101,6 +105,7 @@ impl From<&FailedUp> for SoughtTunnel {
         Self {
             key: TunnelKey::from_tunnel(&failed.tunnel),
             reqid,
+            peers: failed.tunnel.remote_host.into_iter().collect(),
             interface,
             scope: failed.tunnel.scope,
             daemon: failed.daemon,
@@ -108,27 +113,30 @@ impl From<&FailedUp> for SoughtTunnel {
     }
 }
 
-/// What becomes of a tunnel on record.
+/// The decision about a recorded tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operator) enum PolicyState {
     /// The kernel has its policy.
     Up,
     /// The kernel has none that could be its.
     Gone,
-    /// It is kept, because it cannot be told.
+    /// It is kept, because its state is unknown.
     Doubtful(PruneDoubt),
 }
 
-/// Why it cannot be told whether a tunnel is up.
+/// Why a tunnel's state is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operator) enum PruneDoubt {
     /// There is a policy between the two networks, but it has another number.
     OtherNumber(u32),
-    /// There is a policy with its number, but between other addresses: strongSwan moves tunnels
-    /// between hosts and calls nobody.
+    /// There is a policy with its reqid, but between other addresses: strongSwan changes the
+    /// addresses (MOBIKE) without a call.
     OtherAddresses(IpNet, IpNet),
-    /// There is no policy at all, and yet the daemon runs: it keeps them elsewhere, or somebody has
-    /// flushed them.
+    /// There is an SA with its number, to or from its peer, and no policy of it (strongSwan's
+    /// `policies = no`).
+    NoPolicyButSa,
+    /// There is no policy at all, although the daemon runs: it keeps them elsewhere, or they were
+    /// flushed.
     NoPolicies,
 }
 
@@ -143,6 +151,7 @@ impl fmt::Display for PruneDoubt {
                 f,
                 "the kernel has a policy with its reqid, but from {source} to {destination}: has it moved?"
             ),
+            Self::NoPolicyButSa => f.write_str("the kernel has its SA, but no policy (policies = no?)"),
             Self::NoPolicies => f.write_str(
                 "its daemon runs, but the kernel has no IPsec policy at all: were they flushed, or are they in another network namespace?",
             ),
@@ -152,11 +161,11 @@ impl fmt::Display for PruneDoubt {
 
 /// Decides about one tunnel.
 ///
-/// Both networks must be a policy's, and its number one of the policy's, where the tunnel has one:
-/// reqids begin again at the same number with every pluto. libreswan leaves a policy without a
-/// number when a tunnel that is to be set up on demand goes down: that one is a trap for the next
-/// packet and no tunnel. Where no number is known, a policy between the networks will do that bears
-/// what the device's packets bear.
+/// A policy must have both networks and, if the tunnel's reqid is known, that reqid: every pluto
+/// starts its reqids at the same number, so the reqid alone is not enough. libreswan leaves a
+/// policy without a reqid when an on-demand tunnel goes down: it is a trap for the next packet, and
+/// no tunnel. If no reqid is known, a policy between the networks with the interface's tag is
+/// enough.
 pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     let between = kernel.policies_between(&sought.key);
     let stands = match (sought.reqid, &sought.interface) {
@@ -173,6 +182,18 @@ pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &Ker
     match stands {
         true => PolicyState::Up,
         false => state_of_removed(life, kernel),
+    }
+}
+
+/// The state of a tunnel without a policy in the kernel, by the SAs with its reqid.
+pub(super) fn sa_state(sought: &SoughtTunnel, state: PolicyState, sas: &[XfrmSa]) -> PolicyState {
+    let is_its = |sa: &XfrmSa| {
+        let mut ends = [sa.source, sa.destination].into_iter();
+        ends.any(|end| sought.peers.contains(&end))
+    };
+    match state {
+        PolicyState::Gone if sas.iter().any(is_its) => PolicyState::Doubtful(PruneDoubt::NoPolicyButSa),
+        PolicyState::Up | PolicyState::Gone | PolicyState::Doubtful(_) => state,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
 
-/// Where they are, below the root of the file system: the record's own folder is gone at boot.
+/// Their folder, below the root of the file system: the record's own folder is removed at boot.
 const FOLDER: &str = "var/lib/pluto-updown";
 
 /// The copy of one settings file.
@@ -30,8 +30,8 @@ impl LastGood {
         &self.path
     }
 
-    /// Keeps a text that was understood and is in force. One that is kept already is not written
-    /// again. A system without `/var/lib` keeps none: that folder is not ours to make.
+    /// Saves a text that is valid and applied. An unchanged text is not written again. A system
+    /// without `/var/lib` saves none, because this program does not make that folder.
     pub(super) fn keep(&self, text: &str) -> io::Result<()> {
         if fs::read(&self.path).is_ok_and(|kept| kept == text.as_bytes()) {
             return Ok(());

@@ -20,13 +20,13 @@ use crate::files::read_plain;
 use crate::hook::{HookError, know_recorded_tunnels};
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::operator::fix::Fix;
-use crate::plan::{PacketPath, TunnelId, TunnelRules};
+use crate::plan::{PacketPath, TunnelRules};
 use crate::record::{ClearTextBlockRecord, FailedUp, NameUser, Record, Store, TunnelRecord};
 use crate::resolver;
 use crate::selector::Network;
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
-use crate::updown_env::{ConnectionName, Tunnel};
-use crate::words::{counted_noun, escaped, one_line};
+use crate::updown_env::Tunnel;
+use crate::words::{counted_noun, escaped, natural_order, one_line};
 
 /// What is, at one moment.
 #[derive(Debug, Default)]
@@ -39,13 +39,13 @@ pub(super) struct StatusReport {
     pub(super) hostname: Option<String>,
     /// The settings file.
     pub(super) settings: SettingsStatus,
-    /// The tunnels on record, by name.
+    /// The recorded tunnels, by name.
     pub(super) tunnels: Vec<TunnelStatus>,
     /// Tunnels that are up and have no rules.
     pub(super) without_rules: Vec<FailedUp>,
     /// The gateway's own part, family by family.
     pub(super) gateways: Vec<GatewayStatus>,
-    /// The networks that are held apart.
+    /// The blocked pairs.
     pub(super) blocked: Vec<BlockedPair>,
     /// Who uses name servers of a peer.
     pub(super) name_users: Vec<NameUser>,
@@ -64,7 +64,7 @@ pub(super) struct TunnelStatus {
     pub(super) traffic: Option<TrafficCounters>,
     /// Whether its daemon runs; nothing, where it is not known which one it was.
     pub(super) daemon_runs: Option<bool>,
-    /// Whether the kernel has its IPsec policy; nothing, where that cannot be told.
+    /// Whether the kernel has its IPsec policy; `None` if that is unknown.
     pub(super) policy_present: Option<bool>,
 }
 
@@ -81,7 +81,7 @@ impl StatusReport {
 }
 
 impl TunnelStatus {
-    /// Whether somebody means it by this: as [`is_called`], or by the short name of its record.
+    /// Whether a word names it: as [`is_called`], or by its id.
     pub(super) fn is_called(&self, name: &str) -> bool {
         let record = &self.record;
         record.id.as_str() == name || record.opener_views().iter().any(|(view, _)| is_called(view, name))
@@ -100,8 +100,8 @@ pub(super) fn is_of(tunnel: &Tunnel, name: &str) -> bool {
     connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)
 }
 
-/// Whether somebody means a tunnel by this: its connection's name, a user or an identity that has
-/// it up, a peer's address, its remote network, or an address in that.
+/// Whether a word names a tunnel: its connection's name, an opener's user or identity, a peer's
+/// address, its remote network, or an address in that.
 pub(super) fn is_called(tunnel: &Tunnel, name: &str) -> bool {
     let network = &tunnel.remote_client;
     tunnel.connection.as_str() == name
@@ -124,11 +124,11 @@ pub(super) fn title(tunnel: &Tunnel) -> String {
 #[derive(Debug)]
 pub(super) struct GatewayStatus {
     pub(super) ruleset: Ruleset,
-    /// When it was put in, in seconds since 1970 (UTC).
+    /// When it was installed, in seconds since 1970 (UTC).
     pub(super) since: u64,
 }
 
-/// Two networks that are held apart.
+/// A blocked pair of networks.
 #[derive(Debug)]
 pub(super) struct BlockedPair {
     pub(super) ruleset: Ruleset,
@@ -137,7 +137,7 @@ pub(super) struct BlockedPair {
     pub(super) dropped: Option<Counters>,
 }
 
-/// What a tunnel's rules have counted since it came up, or since somebody set the counters back.
+/// The counters of a tunnel's rules since it came up, or since they were reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TrafficCounters {
     pub(super) inbound: Counters,
@@ -237,7 +237,7 @@ fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookErro
             true => vec![without_record(ground, &loaded)],
             false => loaded,
         });
-    report.tunnels.sort_by(in_order);
+    report.tunnels.sort_by(|a, b| in_order(&a.record, &b.record));
     add_policies(&mut report);
     let orphans: Vec<_> = report.tunnels.iter().filter_map(orphan).collect();
     report.problems.extend(orphans);
@@ -254,15 +254,16 @@ fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookErro
     Ok(report)
 }
 
-/// By name, then user, then remote network, addresses as numbers.
-fn in_order(a: &TunnelStatus, b: &TunnelStatus) -> Ordering {
-    fn key(tunnel: &TunnelStatus) -> (&ConnectionName, Option<&str>, IpAddr, &TunnelId) {
-        let record = &tunnel.record;
-        let user = record.tunnel.user.as_ref().map(|user| user.as_str());
-        let first = record.key.remote_client.first();
-        (&record.key.connection, user, first, &record.id)
-    }
-    key(a).cmp(&key(b))
+/// By name, then user, each with numbers as numbers, then remote network.
+pub(in crate::operator) fn in_order(a: &TunnelRecord, b: &TunnelRecord) -> Ordering {
+    let by_user = match (&a.tunnel.user, &b.tunnel.user) {
+        (Some(one), Some(other)) => natural_order(one.as_str(), other.as_str()),
+        (one, other) => one.is_some().cmp(&other.is_some()),
+    };
+    let by_network = (a.key.remote_client.first(), &a.id).cmp(&(b.key.remote_client.first(), &b.id));
+    natural_order(a.key.connection.as_str(), b.key.connection.as_str())
+        .then(by_user)
+        .then(by_network)
 }
 
 fn hostname() -> Option<String> {
@@ -324,8 +325,8 @@ fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
     }
 }
 
-/// Whether the kernel has the policies of the tunnels. What cannot be told is no problem, unless it
-/// has no policy at all.
+/// Adds whether the kernel has the policies of the tunnels. An unknown state is no problem, unless
+/// the kernel has no policy at all.
 fn add_policies(report: &mut StatusReport) {
     let tunnels = report.tunnels.iter();
     let sought: Vec<_> = tunnels.map(|tunnel| SoughtTunnel::from(&tunnel.record)).collect();
@@ -370,8 +371,7 @@ fn add_policies(report: &mut StatusReport) {
     report.problems.extend(problems);
 }
 
-/// What `start` would change. That this cannot be told is no problem of `status`: what keeps it
-/// from being told is another one.
+/// Adds what `start` would change. If that cannot be computed, the cause is a problem of its own.
 fn add_unapplied(report: &mut StatusReport, ground: &CommandContext<'_>, store: &Store, settings: Settings) {
     let mut context = Context {
         now: ground.now,
@@ -440,7 +440,7 @@ fn add_entries(
     }
 }
 
-/// What a guard's own rules have dropped.
+/// The counters of a blocked pair's own rules.
 fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
     let rules = tunnel_rules
         .fragment(Table::Filter)
@@ -469,9 +469,9 @@ fn chain_counters(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
     counted
 }
 
-/// What a tunnel's own chains were sent, by where their names say that their packets go. What
-/// arrived as IP in IP, too small to be worth compressing, comes by once more as what it is, and is
-/// counted then.
+/// The counters of the jumps to a tunnel's own chains, by the direction in the chain's name. An
+/// IP-in-IP packet, too small to be worth compressing, arrives once more as the inner packet, and
+/// is counted then.
 fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> TrafficCounters {
     let mut traffic = TrafficCounters::default();
     let chains = tunnel_rules

@@ -52,7 +52,7 @@ pub(super) enum ProblemKind {
     Owed,
     /// A tunnel is up without rules.
     NoRules,
-    /// A change of name servers that nobody confirmed.
+    /// A change of name servers that is not confirmed.
     Unconfirmed,
     /// A tunnel that should be up is not.
     Expected,
@@ -117,7 +117,7 @@ pub(super) struct Problem {
     pub(super) tunnel: Option<String>,
     pub(super) chain: Option<String>,
     pub(super) rule: Option<String>,
-    /// For how many things it stands: of all chains that are missing, how many these are.
+    /// How many things it counts for: if all chains are missing, their number.
     pub(super) count: usize,
     /// What is wrong, in a line.
     pub(super) text: String,
@@ -165,7 +165,7 @@ impl Problem {
             DriftKind::NoChain(chain)
             | DriftKind::OrphanChain(chain)
             | DriftKind::Order(chain)
-            | DriftKind::NoUserJump(chain) => (Some(chain.to_string()), None),
+            | DriftKind::NoUserJump(chain, _) => (Some(chain.to_string()), None),
             DriftKind::NoRule(chain, rule) => (Some(chain.to_string()), Some(rule.to_string())),
             DriftKind::UnexpectedRule(chain, rule) => (Some(chain.to_string()), Some(rule.clone())),
             DriftKind::NoJump(chain) | DriftKind::Jumps(chain, _) => (Some(chain.name().to_owned()), None),
@@ -195,7 +195,7 @@ pub(super) const UNAPPLIED: &str = "settings not applied: ";
 /// How many examples of a group are printed.
 const EXAMPLES: usize = 3;
 
-/// Problems of one kind in one table, with one way to repair them.
+/// Problems of one kind in one table, with one fix.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupKey<'a> {
     severity: Severity,
@@ -205,7 +205,7 @@ struct GroupKey<'a> {
 }
 
 /// The problems of these severities by backend, table and kind, three examples each, and one line
-/// for each way to repair them.
+/// for each fix.
 pub(super) fn grouped(problems: &[Problem], is_meant: impl Fn(Severity) -> bool) -> Vec<String> {
     let mut groups: BTreeMap<GroupKey<'_>, Vec<&Problem>> = BTreeMap::new();
     for problem in problems.iter().filter(|problem| is_meant(problem.severity)) {

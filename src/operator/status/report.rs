@@ -2,16 +2,16 @@
 
 use super::Colours;
 use super::blocks;
-use super::columns::{Cell, TableColumn, table_lines};
 use super::figures::{Earlier, allowed, short_number, traffic};
 use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus, is_called};
 use super::problem::{Problem, Severity, grouped};
-use super::screen::ScreenSize;
 use crate::operator::Detail;
+use crate::operator::columns::{Cell, TableColumn, table_lines};
 use crate::operator::paint::{Tone, painted};
+use crate::operator::screen_size::ScreenSize;
 use crate::record::{NameServerMeans, NameUser};
 use crate::settings::Allow;
-use crate::words::{counted_noun, duration_text};
+use crate::words::{counted_noun, duration_text, folded};
 
 /// What a report shows.
 #[derive(Debug, Clone, Copy)]
@@ -190,28 +190,6 @@ fn problems(report: &StatusReport, view: &View<'_>) -> Vec<String> {
             .map(|problem| whole_problem(problem, view.colours))
             .collect(),
     }
-}
-
-/// A line in lines of at most so many characters, the later ones indented. No word is broken: it
-/// may be an address.
-fn folded(text: &str, width: usize) -> Vec<String> {
-    let indent = text.len() - text.trim_start().len();
-    let mut lines = Vec::new();
-    let mut line = " ".repeat(indent);
-    let mut is_empty = true;
-    for word in text.split_whitespace() {
-        if !is_empty && line.len() + 1 + word.len() > width {
-            lines.push(std::mem::replace(&mut line, " ".repeat(indent + 4)));
-            is_empty = true;
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
-    }
-    lines.push(line);
-    lines
 }
 
 fn whole_problem(problem: &Problem, colours: Colours) -> String {

@@ -1,6 +1,5 @@
-//! The terminal: how large it is, and its alternate screen while `--watch` runs.
+//! The terminal's alternate screen while `--watch` runs.
 
-use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -8,51 +7,17 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use terminal_size::{Height, Width, terminal_size_of};
 
 use super::super::command_context::print;
 use super::Colours;
 use crate::hook::HookError;
-
-/// How wide a line is where no terminal says it: most mails and logs are read so.
-const WIDTH: usize = 80;
-
-/// How large the terminal is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ScreenSize {
-    /// In characters.
-    pub(super) width: usize,
-    /// In lines; none where nothing scrolls away.
-    pub(super) height: Option<usize>,
-}
-
-impl ScreenSize {
-    /// That of standard output.
-    pub(super) fn of_stdout() -> Self {
-        let none = Self {
-            width: WIDTH,
-            height: None,
-        };
-        if !io::stdout().is_terminal() {
-            return none;
-        }
-        match terminal_size_of(io::stdout()) {
-            // A terminal that does not know its size says 0.
-            Some((Width(width), Height(height))) if width > 0 && height > 0 => Self {
-                width: usize::from(width),
-                height: Some(usize::from(height)),
-            },
-            Some(_) | None => none,
-        }
-    }
-}
 
 /// Why a wait has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wake {
     /// The time is over, or the terminal has another size.
     Again,
-    /// Somebody wants it to end.
+    /// The user ends it.
     End,
 }
 
@@ -94,7 +59,7 @@ impl Screen {
         }
     }
 
-    /// Waits so long, or until the terminal's size changes or somebody ends it.
+    /// Waits for this time, or until the terminal's size changes or the user ends it.
     pub(super) fn wait_for_key(&self, time: Duration) -> Wake {
         let Some(signals) = &self.signals else {
             std::thread::sleep(time);
@@ -116,7 +81,7 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         if self.has_escapes {
-            // Nobody is left to be told.
+            // An error cannot be reported any more.
             let _ = print("\u{1b}[?25h\u{1b}[?1049l");
         }
     }

@@ -48,7 +48,7 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
     tunnel_rules(&tunnel, &id, &context).unwrap()
 }
 
-/// Two tunnels in one block, one with a device.
+/// Two tunnels in one bucket, one with an interface.
 fn all_rules() -> [TunnelRules; 3] {
     [
         some_rules("a", &[("PLUTO_PEER_CLIENT", "10.2.0.0/24")]),
@@ -371,6 +371,13 @@ fn of_a_jump_that_the_administrator_puts_in_only_its_absence_is_told() {
         ["filter: missing: your jump to PLUTO-INPUT (place = \"own\")"]
     );
     assert_eq!(mended(&desired, &removed), "");
+    // A chain that nothing leads to is as good as none.
+    let apart = all.replace("-A INPUT -j PLUTO-INPUT", "-A OLD -j PLUTO-INPUT");
+    assert_eq!(
+        compare(&desired, &apart),
+        ["filter: missing: your jump to PLUTO-INPUT (place = \"own\"): nothing leads to your chain OLD, which has one"]
+    );
+    assert_eq!(mended(&desired, &apart), "");
     // And its chain stays when nothing needs it any more, empty.
     let nothing = DesiredState::from_rules(&[], jump_config);
     let text = mended(&nothing, &all);

@@ -103,7 +103,7 @@ fn when_down(connection: &ConnectionSettings, settings: &Settings) -> WhenDown {
     connection.overrides.when_down.unwrap_or(settings.tunnel.when_down)
 }
 
-/// Behind all other rules nothing of ours can drop what one of them has accepted.
+/// After all other rules, no rule of this program can drop packets that one of them has accepted.
 fn nothing_goes_before_what_must_drop(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let Settings {
         gateway,

@@ -14,7 +14,7 @@ use crate::selector::Expected;
 /// A table of the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TomlTable<'a> {
-    /// What stands before every header.
+    /// The part before every header.
     Root,
     Gateway,
     Tunnel,
@@ -59,9 +59,9 @@ impl fmt::Display for Key<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TomlValue<'a> {
     pub(super) key: Key<'a>,
-    /// Where the key stands, in bytes.
+    /// The offset of the key, in bytes.
     pub(super) key_at: usize,
-    /// Where the value stands, in bytes.
+    /// The offset of the value, in bytes.
     pub(super) at: usize,
     pub(super) value: &'a DeValue<'a>,
 }
@@ -131,7 +131,7 @@ impl<'a> TomlValue<'a> {
         }
     }
 
-    /// What is in a list.
+    /// The elements of a list.
     pub(super) fn list(self, expected: &str) -> Result<impl Iterator<Item = Self> + Clone, SettingsFault> {
         let items = self.value.as_array().ok_or_else(|| self.refused(expected))?;
         Ok(items.iter().map(move |item| Self {
@@ -141,7 +141,7 @@ impl<'a> TomlValue<'a> {
         }))
     }
 
-    /// A list in which nothing stands twice.
+    /// A list without duplicates.
     pub(super) fn each_once<T: Clone + Eq + Hash>(
         self,
         expected: &str,

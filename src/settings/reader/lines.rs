@@ -1,4 +1,4 @@
-//! The lines on which the tables and keys of a file stand, counted from 1.
+//! The lines of the tables and keys of a file, counted from 1.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use super::checks::Shape;
 
-/// Where everything of a settings file stands.
+/// The lines of a settings file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in super::super) struct SettingsLines {
     pub(in super::super) gateway: TableLines,
@@ -15,7 +15,7 @@ pub(in super::super) struct SettingsLines {
     pub(in super::super) connections: Vec<TableLines>,
 }
 
-/// Where a table and its keys stand.
+/// The lines of a table and its keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in super::super) struct TableLines {
     /// The header of a `[[connection]]`.

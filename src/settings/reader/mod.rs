@@ -1,6 +1,6 @@
-//! From the text of a settings file to [`Settings`]. The parser of TOML gives a tree in which
-//! everything has its place; it is walked in the order of the file, so that the first error in the
-//! file is the one that is told.
+//! Parses the text of a settings file into [`Settings`]. The TOML parser returns a tree with
+//! offsets; it is walked in the order of the file, so that the first error in the file is the one
+//! reported.
 
 mod checks;
 mod found;
@@ -59,7 +59,7 @@ pub(super) fn read_settings(text: &str) -> Result<Settings, Malformed> {
     Ok(read.0)
 }
 
-/// The same, with the lines on which the keys stand.
+/// The same, with the lines of the keys.
 pub(super) fn read_with_lines(text: &str) -> Result<(Settings, SettingsLines), Malformed> {
     let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
     let (settings, shape) = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
@@ -157,7 +157,7 @@ fn connection<'a>(
     Ok(connection)
 }
 
-/// That there is no such key here. Tells where it belongs, or what may have been meant.
+/// The error for an unknown key. It names the table that the key belongs to, or a similar key.
 fn unknown(entry: TomlValue<'_>, known: &[&str]) -> SettingsFault {
     let name = entry.key.name;
     let expected = match entry.key.table {

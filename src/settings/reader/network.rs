@@ -75,8 +75,8 @@ fn network_text(network: IpNet) -> String {
     }
 }
 
-/// What an IPv6 network stands for that is IPv4 in disguise (RFC 4291, section 2.5.5.2). No packet
-/// bears such an address.
+/// The IPv4 network that an IPv4-mapped IPv6 network means (RFC 4291, section 2.5.5.2). No packet
+/// has such an address.
 fn unmapped(network: IpNet) -> Option<IpNet> {
     match network {
         IpNet::V4(_) => None,

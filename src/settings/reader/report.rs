@@ -101,8 +101,7 @@ pub(super) fn value_text(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Words to choose from: `"any", "known" or "leave"`; with `more` behind them, which is no such
-/// word.
+/// Words to choose from: `"any", "known" or "leave"`; followed by `more`, which is no such word.
 pub(super) fn choice(words: &[&str], more: Option<&str>) -> String {
     let quoted = words.iter().map(|word| format!("\"{word}\""));
     alternatives(&quoted.chain(more.map(str::to_owned)).collect::<Vec<_>>())

@@ -17,8 +17,8 @@ use crate::updown_env::event::{Scope, Tunnel};
 use crate::updown_env::tunnel;
 use crate::updown_env::verb::{Operation, Verb};
 
-/// Where a daemon tells what the peer offers: the names since libreswan 3.8, and the older ones,
-/// which are Openswan's too.
+/// The variables with the peer's name servers: the names since libreswan 3.8, and the older ones,
+/// which Openswan has too.
 const SERVERS: [&str; 2] = ["PLUTO_PEER_DNS_INFO", "PLUTO_CISCO_DNS_INFO"];
 const DOMAINS: [&str; 2] = ["PLUTO_PEER_DOMAIN_INFO", "PLUTO_CISCO_DOMAIN_INFO"];
 
@@ -56,8 +56,8 @@ pub(in crate::updown_env) fn read_resolver(
     (!idle).then(|| Box::new(action))
 }
 
-/// libreswan's script sees to it at `up` and `down` of clients; Openswan has verbs of its own for
-/// it, which it sends for Cisco's peers only, as old versions of libreswan do not.
+/// libreswan's script does it at `up` and `down` of clients; Openswan has verbs of its own for it,
+/// which it sends for Cisco's peers only, as old versions of libreswan do not.
 fn resolver_event(env: EnvReader<'_>, daemon: Daemon, verb: &Verb, tunnel: Option<&Tunnel>) -> Option<ResolverEvent> {
     match daemon {
         Daemon::Libreswan(_) | Daemon::Openswan => {}
@@ -192,12 +192,12 @@ fn read_notice(
     }
     let service = match daemon {
         Daemon::Libreswan(_) => NmService::Libreswan,
-        // Its script tells nothing at `up` and `down`.
+        // Its script sends no notice at `up` and `down`.
         Daemon::Openswan if verb.asks(Operation::Up) || verb.asks(Operation::Down) => return None,
         Daemon::Openswan => NmService::Openswan,
         Daemon::FreesWan | Daemon::StrongSwan => return None,
     };
-    // Omissions were reported where the offer was read; if nobody read it, they are reported here.
+    // Omissions were reported where the offer was read; otherwise they are reported here.
     let is_reported = !faults.is_empty();
     let mut own = Vec::new();
     let notice = NmNotice {
@@ -282,8 +282,7 @@ impl FromStr for Server {
     }
 }
 
-/// Whether a flag is set. Whatever else stands in it is a reason to do nothing, and none to refuse
-/// a tunnel.
+/// Whether a flag is set. Any other value means no, and does not refuse a tunnel.
 fn is_set(env: EnvReader<'_>, name: &str) -> bool {
     env.raw(name).is_some_and(|value| value == "1")
 }

@@ -226,8 +226,8 @@ fn each_variable_of_an_up_is_named_when_it_is_missing_or_not_needed() {
             required(&up(file, "xfrmi")),
             always_and(&["PLUTO_VIRT_INTERFACE", "PLUTO_XFRMI_ROUTE"])
         );
-        // Without its device, what is left is a tunnel known by its policy, which opens nothing
-        // that is not IPsec's.
+        // Without its interface, the tunnel is matched by its policy, which opens no unencrypted
+        // traffic.
         assert_eq!(required(&up(file, "vti")), always_and(&[]));
     }
     for connection in ["net-net", "rw", "ports", "icmp", "marked", "ifid"] {

@@ -1,4 +1,4 @@
-//! What only some daemons tell of a tunnel, and only of some tunnels.
+//! Variables that only some daemons set, and only for some tunnels.
 
 use super::*;
 use crate::updown_env::{ClientTranslation, Compression, HostAccess, LogGroup, PeerText, Spis};

@@ -18,7 +18,7 @@ fn list(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// What is left out of a call, as it is told.
+/// What is left out of a call, as it is reported.
 fn faults(call: &SampleCall) -> Vec<String> {
     action(call).faults.iter().map(ToString::to_string).collect()
 }

@@ -1,4 +1,4 @@
-//! Whether the table of variables tells the truth.
+//! Whether the table of variables is true.
 //!
 //! Nothing is recorded: a variable that is read must be able to change what comes out of a call,
 //! and one that is ignored must not, whatever it is set to. That nothing outside the table is read,

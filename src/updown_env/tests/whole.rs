@@ -327,7 +327,7 @@ fn the_packets_of_a_peer_behind_nat_bear_its_outer_address_in_transport_mode() {
     assert_eq!(client(openswan(), "PSK+ENCRYPT+DONTREKEY"), "203.0.113.7/32");
     assert_eq!(client(old(), "PSK+ENCRYPT+TUNNEL+PFS"), "192.168.1.5/32");
     assert_eq!(client(old(), "PSK+TUNNELPLUTO_CONN_KIND=CK_INSTANCE"), "192.168.1.5/32");
-    // From 4.4 on the daemon tells the outer address itself, where it is one.
+    // From 4.4 on the daemon passes the outer address itself, if there is one.
     assert_eq!(client(libreswan4(), "PSK+ENCRYPT+DONT_REKEY"), "192.168.1.5/32");
     let network = old()
         .with("PLUTO_PEER_CLIENT", "10.2.0.0/24")

@@ -69,6 +69,27 @@ fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
+fn an_entry_for_a_connection_that_is_not_configured_is_noted() {
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
+        let root = machine.path("root");
+        fs::create_dir_all(root.join("etc/ipsec.d")).expect("a folder");
+        fs::write(root.join("etc/ipsec.conf"), "include /etc/ipsec.d/*.conf\n").expect("a file");
+        fs::write(root.join("etc/ipsec.d/a.conf"), "conn office\n conn branch-zurich\n").expect("a file");
+        machine.settings("[[connection]]\nname = \"office\"\n[[connection]]\nname = \"branch-zurihc\"\n");
+        let (wrong, text) = check(&machine.hook().option("--root", &root));
+        assert_eq!(wrong, [""; 0], "{text}");
+        let notes: Vec<_> = text.lines().filter(|line| line.contains("[[connection]]")).collect();
+        assert_eq!(
+            notes,
+            ["note  [[connection]] 2: no connection is called \"branch-zurihc\"; did you mean \"branch-zurich\"?"],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
 fn rules_that_are_in_the_way_are_named() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);

@@ -220,3 +220,46 @@ fn the_record_of_a_deleted_namespace_says_nothing_of_a_later_one_with_its_number
         former.hook().must(&old.opposite());
     }
 }
+
+/// strongSwan's `policies = no`: somebody else sees to the policies, and the SAs carry packets.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_without_policies_is_kept_as_long_as_the_kernel_has_its_sa() {
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
+        let before = machine.listing();
+        let other = libreswan_up().of_tunnel(3);
+        add_policies(&machine, &other);
+        let v6 = strongswan_up()
+            .of_tunnel(6)
+            .saying("up-client-v6")
+            .with("PLUTO_REQID", "66")
+            .with("PLUTO_ME", "2001:db8::1")
+            .with("PLUTO_PEER", "2001:db8::2")
+            .with("PLUTO_MY_CLIENT", "2001:db8:1::/64")
+            .with("PLUTO_PEER_CLIENT", "2001:db8:2::/64");
+        let ups = [strongswan_up().with("PLUTO_REQID", "44"), v6];
+        machine.hook().must(&other);
+        // The kernel of the tests may have no ciphers: an SA that waits for its keys is one too.
+        machine.shell("echo 3600 >/proc/sys/net/core/xfrm_acq_expires");
+        let ip = tool("ip").display().to_string();
+        for up in &ups {
+            machine.hook().must(up);
+            let (from, to, reqid) = (up.get("PLUTO_PEER"), up.get("PLUTO_ME"), up.get("PLUTO_REQID"));
+            machine.shell(&format!(
+                "{ip} xfrm state allocspi src {from} dst {to} proto esp reqid {reqid} mode tunnel"
+            ));
+        }
+        let text = prune(&machine.hook(), &[]);
+        assert_eq!(
+            text.matches("the kernel has its SA, but no policy").count(),
+            2,
+            "{text}"
+        );
+        assert!(text.contains("3 tunnels") && machine.listing() != before, "{text}");
+        machine.shell(&format!("{ip} xfrm state flush"));
+        prune(&machine.hook(), &[]);
+        machine.hook().must(&other.opposite());
+        assert_eq!(machine.listing(), before);
+    }
+}

@@ -274,6 +274,53 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
     }
 }
 
+/// `place = "own"`, with the jumps in a chain that no packet comes to.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_jump_in_a_chain_that_nothing_leads_to_is_found_by_start_status_and_check() {
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
+        let settings = "[gateway]\nplace = \"own\"\n[tunnel]\nallow = \"none\"\n";
+        std::fs::write(machine.path("settings"), settings).expect("writing the settings");
+        let run = |words: &[&str]| {
+            machine
+                .hook()
+                .option("--config", machine.path("settings"))
+                .operate(words)
+        };
+        machine
+            .hook()
+            .option("--config", machine.path("settings"))
+            .must(&strongswan_up());
+        machine.tables(Family::Ipv4, &["-N", "OLD"]);
+        for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+            machine.tables(Family::Ipv4, &["-A", "OLD", "-j", &format!("PLUTO-{chain}")]);
+        }
+        let (start, status, check) = (run(&["start"]), run(&["status"]), run(&["check"]));
+        assert_eq!((start.code, status.code, check.code), (Some(0), Some(1), Some(1)));
+        for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+            let line =
+                format!("missing: your jump to PLUTO-{chain} (place = \"own\"): nothing leads to your chain OLD");
+            for text in [start.err_text(), status.out_text(), check.out_text()] {
+                let words: Vec<_> = text.split_whitespace().collect();
+                assert!(words.join(" ").contains(&line), "{backend}: {text}");
+            }
+        }
+        for family in Family::ALL {
+            for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+                machine.tables(family, &["-I", chain, "-j", &format!("PLUTO-{chain}")]);
+            }
+        }
+        let (start, status) = (run(&["start"]), run(&["status"]));
+        assert_eq!(
+            (start.err_text().as_str(), status.code),
+            ("", Some(0)),
+            "{backend}: {}",
+            status.out_text()
+        );
+    }
+}
+
 /// The same, whatever order tunnels have in their block and chains were made in.
 fn sorted(machine: &Namespace) -> Vec<Vec<String>> {
     let lines = |table: &String| {

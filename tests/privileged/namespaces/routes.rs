@@ -427,6 +427,24 @@ fn the_routes_of_a_dead_daemon_go_with_the_next_ones_first_call() {
     assert_eq!(router.state(), before);
 }
 
+/// A `start` between the two removes the dead daemon's tunnels; nobody would know of its routes then.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn start_removes_the_routes_of_a_dead_daemon_with_its_tunnels() {
+    let router = Router::new();
+    let before = router.state();
+    let mut daemon = Daemon::start_whole(&router.machine, "pluto");
+    daemon.calls(&libreswan_up().without("PLUTO_MY_SOURCEIP"));
+    daemon.calls(&route());
+    daemon.calls(&route().of_tunnel(3));
+    daemon.dies();
+    assert!(router.has("10.2.0.0/24") && router.has("10.3.0.0/24"));
+    let start = router.machine.whole_hook(&[]).operate(&["start"]);
+    assert_eq!((start.code, start.err_text().as_str()), (Some(0), ""));
+    assert_eq!(router.state(), before);
+    assert!(!router.machine.state().exists());
+}
+
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_call_that_needs_no_route_makes_no_record_and_waits_for_no_lock() {

@@ -1,6 +1,7 @@
 //! `explain`, in plain words and as a picture: from the record, compared with what the kernel lists.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, is_printable};
@@ -545,4 +546,65 @@ fn no_path_is_told_of_rules_that_an_older_version_installed() {
     assert!(text.contains("net-net"), "{text}");
     fs::write(&note, present).expect("a note");
     told(&mut fakes, &packet);
+}
+
+/// What it writes to a terminal of so many columns.
+#[expect(clippy::disallowed_methods, reason = "tests start programs")]
+fn on_terminal(fakes: &Fakes, columns: usize, words: &[&str]) -> String {
+    let line = fakes.hook().option("--root", fakes.path("root")).line(&[]);
+    let line: Vec<_> = line.iter().map(|word| word.to_str().expect("plain text")).collect();
+    let command = format!(
+        "stty cols {columns} rows 50; {} explain {}",
+        line.join(" "),
+        words.join(" ")
+    );
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+    script
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::null());
+    let output = script.output().expect("a pseudo terminal");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text").replace('\r', "")
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    let mut fakes = gateway();
+    let long = libreswan_up()
+        .of_tunnel(7)
+        .with("PLUTO_CONNECTION", "a-connection-with-a-name-of-more-than-forty-bytes")
+        .with(
+            "PLUTO_PEER_ID",
+            "CN=somebody with a long name, OU=and a department, O=Example, C=CH",
+        );
+    fakes.must(&long);
+    for words in [
+        &[][..],
+        &["net-net"],
+        &["net-net", "--diagram"],
+        &["tunnel-7"],
+        &["10.2.0.7", "10.1.0.9", "22"],
+        &["10.2.0.7", "10.1.0.9", "443", "-v"],
+        &["10.7.0.7", "10.1.0.9", "ping", "-v"],
+    ] {
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| word.replace("tunnel-7", "a-connection-with-a-name-of-more-than-forty-bytes"))
+            .collect();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        for columns in [60, 80, 120] {
+            let text = on_terminal(&fakes, columns, &words);
+            for line in text.lines() {
+                assert!(line.len() <= columns, "{columns} {words:?}: {line}\n{text}");
+            }
+            let widest = text.lines().map(str::len).max();
+            assert!(widest > Some(columns.min(100) / 2), "{columns} {words:?}:\n{text}");
+        }
+        // Without a terminal it is as on one of 80 columns.
+        let piped = explain(&mut fakes, &words).out_text();
+        assert_eq!(piped, on_terminal(&fakes, 80, &words), "{words:?}");
+    }
 }

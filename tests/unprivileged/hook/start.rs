@@ -116,3 +116,32 @@ fn a_system_without_a_place_on_disk_gets_none() {
     assert_eq!((ending.code, ending.err_text().as_str()), (Some(0), ""));
     assert!(!fakes.path("root").exists());
 }
+
+#[test]
+fn a_dry_run_names_the_gateways_keys_that_change() {
+    let mut fakes = machine();
+    let dry = |fakes: &mut Fakes, settings: &str| start(fakes, settings, &["--dry-run"]).out_text();
+    let text = dry(&mut fakes, "[gateway]\nicmp = \"safe\"\n");
+    assert!(text.contains("# gateway rules: installed\n"), "{text}");
+    assert_eq!(start(&mut fakes, "[gateway]\nicmp = \"safe\"\n", &[]).code, Some(0));
+    let text = dry(&mut fakes, "[gateway]\nike = \"any\"\n");
+    assert!(
+        text.contains("# gateway rules: changed: icmp safe -> leave, ike leave -> any\n"),
+        "{text}"
+    );
+    let text = dry(&mut fakes, "");
+    assert!(
+        text.contains("# gateway rules: removed: icmp safe -> leave\n"),
+        "{text}"
+    );
+    // What is kept is not what was installed: nothing is said of keys.
+    let kept = fakes.path("root/var/lib/pluto-updown");
+    let kept = fs::read_dir(kept)
+        .expect("a folder")
+        .next()
+        .expect("a file")
+        .expect("a file");
+    fs::write(kept.path(), "[gateway]\nike = \"known\"\npeers = [\"192.0.2.7\"]\n").expect("a file");
+    let text = dry(&mut fakes, "[gateway]\nike = \"any\"\n");
+    assert!(text.contains("# gateway rules: changed\n"), "{text}");
+}

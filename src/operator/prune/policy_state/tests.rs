@@ -96,7 +96,7 @@ fn a_policy_of_any_direction_between_its_networks_with_its_number_keeps_a_tunnel
         assert_eq!(judged(&record(STRONGSWAN, &[]), &[other(), up]), PolicyState::Up);
         let compressed = policy(way, source, destination, &[16390, 16389]);
         assert_eq!(judged(&record(LIBRESWAN, &[]), &[compressed]), PolicyState::Up);
-        // And the same one looked at the wrong way round does not.
+        // The same policy in the other direction is none.
         let turned = policy(way, destination, source, &[7]);
         assert_eq!(judged(&record(STRONGSWAN, &[]), &[turned]), PolicyState::Gone);
     }
@@ -190,7 +190,7 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
     assert_eq!(with(Some(TunnelTag::Marks(6, 6)), &marked(5)), PolicyState::Gone);
     assert_eq!(with(Some(TunnelTag::IfId(5)), &numbered), PolicyState::Up);
     assert_eq!(with(Some(TunnelTag::IfId(6)), &numbered), PolicyState::Gone);
-    // The device itself is gone: the networks must do.
+    // Without the interface itself, the networks are enough.
     assert_eq!(with(None, &marked(5)), PolicyState::Up);
 }
 

@@ -141,7 +141,7 @@ fn connections() -> impl Strategy<Value = ConnectionSettings> {
     )
 }
 
-/// Settings that a file can have: what the checks refuse is mended.
+/// Settings that a file can have: what the checks refuse is corrected.
 fn all_settings() -> impl Strategy<Value = Settings> {
     (gateways(), keys(), vec(connections(), 0..6)).prop_map(|(mut gateway, keys, mut connections)| {
         let tunnel = keys.apply_to(&Policy::default());
@@ -174,7 +174,7 @@ fn all_settings() -> impl Strategy<Value = Settings> {
     })
 }
 
-/// A piece of a file, right or wrong.
+/// A part of a file, right or wrong.
 fn pieces() -> impl Strategy<Value = String> {
     let names = [&GATEWAY[..], &TUNNEL, &CONNECTION, &TABLES].concat();
     let values = [

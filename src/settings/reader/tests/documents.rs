@@ -29,7 +29,7 @@ fn described(name: &str) -> Vec<(&'static str, Vec<&'static str>)> {
     keys
 }
 
-/// What stands in displays among some lines.
+/// The displays among some lines.
 fn displays(lines: impl IntoIterator<Item = &'static str>) -> Vec<String> {
     let mut displays = Vec::new();
     let mut open: Option<String> = None;
@@ -128,7 +128,7 @@ fn the_error_in_the_manual_is_one_that_is_told() {
     assert_eq!((error.line, error.message), (7, message.replace('\n', " ")));
 }
 
-/// The example with every setting in it taken out of its comment: a `#` without a blank behind it.
+/// The example with every setting uncommented: those after a `#` without a blank.
 fn uncommented() -> String {
     let line = |line: &'static str| match line.strip_prefix('#') {
         Some(setting) if !setting.starts_with(' ') => setting,

@@ -2,7 +2,7 @@
 
 use crate::settings::Settings;
 
-/// Settings, and behind `=> ` the line and the message that they are refused with.
+/// Settings, and after `=> ` the line and the message that they are refused with.
 const MESSAGES: &str = include_str!("messages.txt");
 
 /// The parts of [`MESSAGES`].

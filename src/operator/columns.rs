@@ -1,6 +1,6 @@
 //! Text in columns, one line a row, that breaks no address.
 
-/// What stands in a column of a row.
+/// The cell in a column of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cell {
     /// Cut where it is too long, and marked so.
@@ -33,9 +33,9 @@ const CUT: char = '~';
 
 /// The rows below their headings, in lines of at most `width` characters.
 ///
-/// A column is as wide as what is in it, up to its most; where that is too much for the line,
-/// columns shrink to their least, the widest first. An address that does not fit its column takes
-/// the room of those behind it, and these go to the next line.
+/// A column is as wide as its content, up to its maximum; if the line is too narrow, columns shrink
+/// to their minimum, the widest first. An address that does not fit its column uses the space of
+/// the following columns, which move to the next line.
 pub(super) fn table_lines(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> Vec<String> {
     let widths = column_widths(columns, rows, width);
     let headings: Vec<_> = columns
