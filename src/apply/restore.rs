@@ -97,13 +97,13 @@ impl<T: Tables> Engine<'_, T> {
     pub fn reconcile(&mut self, ruleset: Ruleset) -> Result<Vec<Drift>, ApplyError> {
         let comparison = self.compare(ruleset)?;
         let found = comparison.drifts.clone();
-        let mut repaired = self.repair(ruleset, comparison);
+        let mut repaired = self.repair(ruleset, &comparison);
         for _ in 1..TRIES {
             match &repaired {
                 // The rules have changed since the listing.
                 Err(ApplyError::Tables(error)) if may_be_drift(error) => {
                     let comparison = self.compare(ruleset)?;
-                    repaired = self.repair(ruleset, comparison);
+                    repaired = self.repair(ruleset, &comparison);
                 }
                 Ok(()) | Err(_) => break,
             }
@@ -116,21 +116,19 @@ impl<T: Tables> Engine<'_, T> {
     /// written again.
     pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
-        self.repair(ruleset, Comparison::unasked(wanted, saved))
+        self.repair(ruleset, &Comparison::unasked(wanted, saved))
     }
 
     /// Repairs the differences: where iptables refuses the rules that differ, by whole chains.
-    fn repair(&mut self, ruleset: Ruleset, comparison: Comparison) -> Result<(), ApplyError> {
-        let sections = self.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
+    fn repair(&mut self, ruleset: Ruleset, comparison: &Comparison) -> Result<(), ApplyError> {
+        let sections = self.reconcile_sections(ruleset, comparison, Repair::Patch)?;
         match self.resume(ruleset, &sections) {
-            // The rules have changed since the listing, or iptables does not find what it listed.
+            // Perhaps iptables does not find a rule in the form in which it lists it.
             Err(error) if may_be_drift(&error) => {
-                let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
-                let comparison = Comparison::unasked(comparison.wanted, saved);
-                let others = self.reconcile_sections(ruleset, &comparison, Repair::Refill)?;
-                match others == sections {
+                let whole_chains = self.reconcile_sections(ruleset, comparison, Repair::Refill)?;
+                match whole_chains == sections {
                     true => Err(error.into()),
-                    false => Ok(self.resume(ruleset, &others)?),
+                    false => Ok(self.resume(ruleset, &whole_chains)?),
                 }
             }
             other => Ok(other?),
