@@ -15,7 +15,7 @@ use crate::xfrm::{XfrmPolicy, policies};
 /// The options of iptables' matches and targets that name bits of a packet's mark.
 const OPTIONS: [&str; 4] = ["--mark", "--set-xmark", "--nfmask", "--tproxy-mark"];
 
-/// The keys by which a daemon is told marks: ipsec.conf(5) of libreswan and strongSwan,
+/// The keys that set marks in a daemon's file: ipsec.conf(5) of libreswan and strongSwan,
 /// swanctl.conf(5).
 const KEYS: [&str; 7] = [
     "mark",
