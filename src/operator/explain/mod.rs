@@ -33,6 +33,7 @@ use super::Detail;
 use super::command_context::{CommandContext, print};
 use super::paint::on_stdout;
 use super::screen_size::ScreenSize;
+use super::status::is_of;
 use crate::cli::Options;
 use crate::hook::HookError;
 use find::FoundTunnel;
@@ -93,6 +94,9 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find_tunnels(&scene, name) {
             Ok(found) => found,
             Err(error) => {
+                if let Some(text) = without_rules(&ground, name) {
+                    return Ok(print_error(1, &text));
+                }
                 let set = find::settings_of(&scene, name);
                 return Ok(print_error(1, &format!("{error}{set}")));
             }
@@ -143,6 +147,16 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         }
     }
     Ok(code)
+}
+
+/// What is known of a tunnel of this name that is up without rules.
+fn without_rules(ground: &CommandContext<'_>, name: &str) -> Option<String> {
+    let failed = ground.peek().failed_ups().ok()?;
+    let failed = failed.into_iter().find(|failed| is_of(&failed.tunnel, name))?;
+    Some(format!(
+        "{} is up without rules: {}; fix: pluto-updown start",
+        failed.tunnel.connection, failed.reason
+    ))
 }
 
 /// How wide a line is, in characters. Labels and a few words fit the narrowest one.

@@ -94,7 +94,7 @@ impl TunnelStatus {
 
 /// Whether a tunnel is of a connection of this name: as the daemon calls it, or as its
 /// configuration does.
-pub(super) fn is_of(tunnel: &Tunnel, name: &str) -> bool {
+pub(in crate::operator) fn is_of(tunnel: &Tunnel, name: &str) -> bool {
     let connection = &tunnel.connection;
     let configured = connection.configured();
     connection.as_str() == name || configured.is_some_and(|configured| configured.as_str() == name)

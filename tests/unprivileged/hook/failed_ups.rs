@@ -48,6 +48,13 @@ fn charon_keeps_a_tunnel_whose_up_failed_and_status_says_so() {
     // Asked for by name, it is not said not to be up.
     let text = fakes.operate(&["status", "net-net"]).out_text();
     assert!(!text.contains("no tunnel is up"), "{text}");
+    let ending = fakes.operate(&["explain", "net-net"]);
+    assert_eq!(ending.code, Some(1));
+    assert!(
+        ending.err_text().contains("net-net is up without rules: "),
+        "{}",
+        ending.err_text()
+    );
     let text = fakes.operate(&["status", "--expect", "net-net"]).out_text();
     assert!(!text.contains("not up"), "{text}");
     let text = fakes.operate(&["status", "--prometheus"]).out_text();
