@@ -37,7 +37,9 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
         }
     }
     findings.extend(mixed_backends(&programs, &store, &books));
-    findings.extend(marks::findings(ground.context().settings.gateway.mark, &books));
+    let bit = ground.context().settings.gateway.mark;
+    findings.extend(marks::findings(bit, &books));
+    findings.extend(marks::interfaces(bit, &books));
     findings
 }
 
