@@ -3,18 +3,15 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a fuzz target calls one of these")]
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
-use pluto_updown::netfilter::{
-    Backend, IptablesSave, JumpOwner, SavedTable, Section, Table, UserRules, purge, restore_text,
-};
+use pluto_updown::netfilter::{Backend, IptablesSave, JumpOwner, Section, UserRules, purge, restore_text};
 use pluto_updown::operator::{Directory, PacketQuery};
 use pluto_updown::plan::{
-    DesiredState, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, detect_drift,
-    esp_peer_rules, plan_faults, rebuild, reconcile, rule_probes, transition, tunnel_rules,
+    DesiredState, JumpConfig, NatExemption, PolicyContext, Repair, RulesetChange, TunnelKey, TunnelRules, detect_drift,
+    esp_peer_rules, plan_faults, reconcile, rule_probes, transition, tunnel_rules,
 };
 use pluto_updown::record::{FORMAT, Journal, Record, ResolverRecord, RoutingRecord, TunnelRecord};
 use pluto_updown::resolver::{Author, DnsNames, author, merge_users};
@@ -96,7 +93,7 @@ pub fn listing(bytes: &[u8]) {
     for others in [UserRules::Keep, UserRules::Delete] {
         for jumps in [JumpOwner::Program, JumpOwner::User] {
             for backend in [Backend::Nft, Backend::Legacy] {
-                assert_restorable(&purge(&saved, backend, jumps, others).text());
+                assert_restorable(&purge(&saved, backend, jumps, others).restore_text());
             }
         }
     }
@@ -109,15 +106,12 @@ pub fn listing(bytes: &[u8]) {
     for stands in [&asked[..], &[]] {
         let found = detect_drift(&wanted, &saved, stands);
         // It takes rules out in the words in which they are listed.
-        let mended = reconcile(&wanted, &saved, stands, &found);
-        assert_eq!(plan_faults(&mended), []);
-        assert_restorable(&restore_text(&mended));
+        for repair in [Repair::Patch, Repair::Refill] {
+            let mended = reconcile(&wanted, &saved, stands, &found, repair);
+            assert_eq!(plan_faults(&mended), []);
+            assert_restorable(&restore_text(&mended));
+        }
     }
-    let listed = |table: Table| SavedTable::parse(&format!("*{table}\n{text}"), table);
-    let listings: BTreeMap<_, _> = Table::ALL.map(|table| (table, listed(table))).into();
-    let anew = rebuild(&all_rules, &listings, site(Family::Ipv4));
-    assert_eq!(plan_faults(&anew), []);
-    assert_plain_rules(&anew);
 }
 
 /// A `resolv.conf`: with a peer's name servers in it, it is ours; and they stand before its own.
@@ -249,11 +243,9 @@ fn opened(tunnel: &Tunnel) {
 /// In, out, and back.
 fn life(tunnel_rules: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
     let site = site(family);
-    let listings = tunnel_rules
-        .tables()
-        .into_iter()
-        .map(|table| (table, SavedTable::default()))
-        .collect();
+    let wanted = DesiredState::from_rules(std::slice::from_ref(tunnel_rules), site);
+    let nothing = IptablesSave::default();
+    let missing = detect_drift(&wanted, &nothing, &[]);
     [
         transition(&RulesetChange {
             added: vec![tunnel_rules.clone()],
@@ -263,7 +255,7 @@ fn life(tunnel_rules: &TunnelRules, family: Family) -> [Vec<Section>; 3] {
             removed: vec![tunnel_rules.clone()],
             ..RulesetChange::unchanged(site)
         }),
-        rebuild(std::slice::from_ref(tunnel_rules), &listings, site),
+        reconcile(&wanted, &nothing, &[], &missing, Repair::Patch),
     ]
 }
 

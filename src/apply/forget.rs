@@ -28,7 +28,7 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(());
         };
         self.store.recover(&journal)?;
-        self.rebuild(&journal, &[], &[])?;
+        self.bring_to_record(&journal, &[], &[])?;
         Ok(self.store.clear_journal()?)
     }
 

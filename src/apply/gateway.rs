@@ -3,16 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::restore::all_rules;
 use super::tunnel::outer;
 use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Ruleset, SavedTable, Section, Table};
-use crate::plan::{
-    DesiredState, Drift, TunnelId, TunnelRules, block_order, gateway_rules, is_installed, missing_user_jumps,
-    move_jumps, release_base_chains,
-};
-use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Journal, Record, Recovery, TunnelRecord};
+use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
+use crate::plan::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
+use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
 use crate::selector::{Family, MarkBit, Network};
+use crate::settings::JumpPlace;
 use crate::updown_env::ConnectionName;
 
 /// The result of `start` or `stop`.
@@ -328,8 +327,8 @@ impl<T: Tables> Engine<'_, T> {
         } else if has_work {
             self.carry_out(&change)?;
         }
-        let purged = self.purge_orphans(ruleset)?;
-        Ok(has_work || moved || purged)
+        let repaired = self.repair_all(ruleset)?;
+        Ok(has_work || moved || repaired)
     }
 
     /// Whether `start` changes what applies to all rules of a ruleset: the jumps' position, the
@@ -394,7 +393,6 @@ impl<T: Tables> Engine<'_, T> {
     fn carry_over(&mut self, change: &Change, wanted: &[Record], new: Installed) -> Result<(), ApplyError> {
         let ruleset = change.ruleset;
         let old = self.store.installed(ruleset)?;
-        let all_rules: Vec<_> = wanted.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         let mut journal = journal(change, &[]);
         // Removed records may have rules in other tables than those that stay.
         journal.tables = change
@@ -402,19 +400,14 @@ impl<T: Tables> Engine<'_, T> {
             .iter()
             .flat_map(|entry| entry.tunnel_rules().tables())
             .collect();
+        journal.installed = Some(new);
+        if new.place == JumpPlace::Own && old.place != JumpPlace::Own {
+            journal.user_jumps = self.user_jumps(ruleset)?;
+        }
         self.store.begin_change(&journal, &change.removed, &change.added)?;
         self.store.set_installed(ruleset, new)?;
-        let made = match old.place == new.place {
-            // Most chains stay as they are: with very many tunnels, writing all of them again takes
-            // longer than a call may.
-            true => match self.change_to(ruleset, DesiredState::from_rules(&all_rules, new.jump_config(ruleset))) {
-                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {
-                    self.move_jumps(&journal, &all_rules, old, new)
-                }
-                other => other,
-            },
-            false => self.move_jumps(&journal, &all_rules, old, new),
-        };
+        let wanted = DesiredState::from_rules(&all_rules(wanted), new.jump_config(ruleset));
+        let made = self.bring_to(ruleset, wanted.with_user_jumps(journal.user_jumps.clone()));
         match made {
             Ok(()) => Ok(self.store.commit_rebuild(&journal)?),
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
@@ -427,80 +420,32 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// Writes all rules again, with the jumps in another position.
-    fn move_jumps(
-        &mut self,
-        journal: &Journal,
-        all_rules: &[TunnelRules],
-        old: Installed,
-        new: Installed,
-    ) -> Result<(), ApplyError> {
-        let ruleset = journal.ruleset;
-        let listings = self.listings(journal, all_rules)?;
-        let sections = checked(move_jumps(
-            all_rules,
-            &listings,
-            old.jump_config(ruleset),
-            new.jump_config(ruleset),
-        ))?;
-        // After a reload there are no rules to move.
-        Ok(self.restore(ruleset, &sections)?)
+    /// How many of the jumps without a match from built-in chains are the administrator's: all but
+    /// one, which is this program's.
+    fn user_jumps(&mut self, ruleset: Ruleset) -> Result<BTreeMap<BuiltIn, usize>, ApplyError> {
+        let filter = SavedTable::parse(&self.tables.save(ruleset, Table::Filter)?, Table::Filter);
+        let built_in = Table::Filter.built_in().iter();
+        let jumps = built_in.map(|built_in| (*built_in, filter.plain_jumps(*built_in, &base_chain(*built_in))));
+        Ok(jumps
+            .map(|(built_in, jumps)| (built_in, jumps.saturating_sub(1)))
+            .collect())
     }
 
-    /// Rebuilds a ruleset if it has chains of this program that no record needs, or lacks others.
-    /// Returns whether it did.
-    fn purge_orphans(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
-        let entries = self.store.entries(ruleset)?;
+    /// Repairs a ruleset, and deletes chains of this program that no record needs. Returns whether
+    /// there was anything to do.
+    fn repair_all(&mut self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         let is_default = self.tables.default_backend(ruleset.family).ok() == Some(ruleset.backend);
-        if entries.is_empty() && !is_default {
+        if !is_default && !self.store.has_entries(ruleset)? {
             return Ok(false);
         }
-        let all_rules: Vec<_> = entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
-        let mut all = BTreeSet::from([Table::Filter]);
-        all.extend(all_rules.iter().flat_map(TunnelRules::tables));
-        if self.stands_as_it_should(ruleset, &all_rules, &all)? {
-            return Ok(false);
-        }
-        let change = Change {
-            ruleset,
-            removed: Vec::new(),
-            added: Vec::new(),
-            recovery: Recovery::RollForward,
-        };
-        let mut journal = journal(&change, &[]);
-        journal.tables = Table::ALL.into_iter().collect();
-        self.store.begin_change(&journal, &[], &[])?;
-        self.rebuild(&journal, &[], &[])?;
-        self.store.clear_journal()?;
-        Ok(true)
-    }
-
-    fn note_missing_jumps(&mut self, ruleset: Ruleset, missing: &[Drift]) {
-        for drift in missing {
+        let found = self.reconcile(ruleset)?;
+        for drift in found.iter().filter(|drift| !drift.is_repairable()) {
             let note = Note::NoUserJump(ruleset, drift.clone());
             if !self.notes.contains(&note) {
                 self.notes.push(note);
             }
         }
-    }
-
-    fn stands_as_it_should(
-        &mut self,
-        ruleset: Ruleset,
-        all_rules: &[TunnelRules],
-        tables: &BTreeSet<Table>,
-    ) -> Result<bool, ApplyError> {
-        let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
-        for table in tables {
-            let listing = SavedTable::parse(&self.tables.save(ruleset, *table)?, *table);
-            if *table == Table::Filter {
-                self.note_missing_jumps(ruleset, &missing_user_jumps(all_rules, &listing, jump_config));
-            }
-            if !is_installed(all_rules, *table, &listing, jump_config) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(found.iter().any(Drift::is_repairable))
     }
 }
 

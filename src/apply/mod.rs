@@ -2,8 +2,7 @@
 //!
 //! Every change has the same steps: it writes the journal, runs `iptables-restore` once, and
 //! commits the record. If the kernel refuses because its rules differ from the record (the firewall
-//! was reloaded), all rules are rebuilt from the record, once; with very many tunnels, only the
-//! missing ones.
+//! was reloaded), the two are compared, and the differences are repaired, once.
 //!
 //! The kernel commits each table as a whole, but a change of two tables can fail between them. The
 //! journal stays until such a remainder is removed, by this call or by the next.
@@ -20,33 +19,28 @@ mod restore;
 mod routing;
 mod tunnel;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::iptables::{RefusalReason, Tables, TablesError};
-use crate::netfilter::{Backend, ChainName, Ruleset, SavedTable, Section, Table, restore_text};
-use crate::plan::{
-    DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, TunnelRules, in_stages, plan_faults,
-    rebuild, transition,
-};
+use crate::netfilter::{Ruleset, Section, Table, restore_text};
+use crate::plan::{DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition};
 use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use crate::rtnetlink::XfrmInterface;
 use crate::selector::Family;
 use crate::settings::Settings;
 use crate::updown_env::{ConnectionName, PeerText};
+use restore::all_rules;
 
 pub use forget::note_down;
 pub use gateway::{Blocked, InstalledRecords, StartReport};
 pub use restore::Comparison;
 pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 
-/// From this number of tunnels on, a call that finds rules missing compares all rules with the
-/// kernel's, and writes only those that differ. Fewer tunnels are all written again, which needs no
-/// comparison; but iptables-nft takes longer than a call may to write the existing chains of ten
-/// thousand tunnels (see [`in_stages`]).
+/// From so many records on a change is made in parts, see [`Change::in_parts`].
 const BULK_THRESHOLD: usize = 256;
 
 /// The context of a call.
@@ -401,7 +395,7 @@ impl<'a, T: Tables> Engine<'a, T> {
         self.store.begin_change(&journal, removed, added)?;
         let made = match self.restore(*ruleset, &sections) {
             // Also at the first `up`, when another firewall may have loaded its rules meanwhile.
-            Err(error) if may_be_drift(&error) => self.rebuild(&journal, removed, added),
+            Err(error) if may_be_drift(&error) => self.bring_to_record(&journal, removed, added),
             other => other.map_err(ApplyError::from),
         };
         match made {
@@ -437,7 +431,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             let _ = self.store.drop_change(journal);
         }
         let cleared = match lost || is_half {
-            true => self.rebuild(journal, &[], &[]),
+            true => self.bring_to_record(journal, &[], &[]),
             false => Ok(()),
         };
         // The call reports why the change was refused, not why the repair was.
@@ -447,55 +441,16 @@ impl<'a, T: Tables> Engine<'a, T> {
         }
     }
 
-    /// Rebuilds the kernel's rules from the record, without the removed records and with the added
-    /// ones.
-    fn rebuild(&mut self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), ApplyError> {
+    /// Repairs the kernel's rules to match the record, without the removed records and with the
+    /// added ones.
+    fn bring_to_record(&mut self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), ApplyError> {
         let ruleset = journal.ruleset;
         let mut entries = self.store.entries(ruleset)?;
         entries.retain(|entry| !removed.iter().chain(added).any(|other| other.id() == entry.id()));
-        let all_rules: Vec<_> = entries
-            .iter()
-            .chain(added)
-            .map(|entry| entry.tunnel_rules().clone())
-            .collect();
+        entries.extend_from_slice(added);
         let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
-        if all_rules.len() >= BULK_THRESHOLD {
-            match self.bring_to(ruleset, DesiredState::from_rules(&all_rules, jump_config)) {
-                // The kernel's rules have changed since the listing.
-                Err(ApplyError::Tables(error)) if may_be_drift(&error) => {}
-                other => return other,
-            }
-        }
-        let listings = self.listings(journal, &all_rules)?;
-        let sections = checked(rebuild(&all_rules, &listings, jump_config))?;
-        let stands = |table, chain: &ChainName| {
-            listings
-                .get(&table)
-                .is_some_and(|listing| listing.has_chain(chain.as_str()))
-        };
-        Ok(self.restore(ruleset, &staged(ruleset, sections, stands))?)
-    }
-
-    /// Lists the tables in which the change or a tunnel has rules. Other tables are not listed:
-    /// with iptables-legacy that alone loads a table into the kernel.
-    fn listings(
-        &mut self,
-        journal: &Journal,
-        all_rules: &[TunnelRules],
-    ) -> Result<BTreeMap<Table, SavedTable>, ApplyError> {
-        let mut needed = BTreeSet::from([Table::Filter]);
-        needed.extend(all_rules.iter().flat_map(TunnelRules::tables));
-        let mut listings = BTreeMap::new();
-        for table in needed.union(&journal.tables) {
-            match self.tables.save(journal.ruleset, *table) {
-                Ok(text) => drop(listings.insert(*table, SavedTable::parse(&text, *table))),
-                // Most likely a kernel without the table. It has refused the change then, and has
-                // no rules of this program there.
-                Err(error) if !needed.contains(table) && may_be_drift(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(listings)
+        let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config);
+        self.bring_to(ruleset, wanted.with_user_jumps(journal.user_jumps.clone()))
     }
 }
 
@@ -534,6 +489,8 @@ fn journal(change: &Change, sections: &[Section]) -> Journal {
         tables: sections.iter().map(|section| section.table).collect(),
         removed: ids(&change.removed),
         added: ids(&change.added),
+        installed: None,
+        user_jumps: BTreeMap::new(),
         recovery: change.recovery,
     }
 }
@@ -542,15 +499,6 @@ fn checked(sections: Vec<Section>) -> Result<Vec<Section>, ApplyError> {
     match plan_faults(&sections).into_iter().next() {
         Some(fault) => Err(ApplyError::Faulty(fault)),
         None => Ok(sections),
-    }
-}
-
-/// In as many commits as this iptables is quick with. The legacy one writes the whole table at
-/// each: it gets one.
-fn staged(ruleset: Ruleset, sections: Vec<Section>, stands: impl Fn(Table, &ChainName) -> bool) -> Vec<Section> {
-    match ruleset.backend {
-        Backend::Nft => in_stages(sections, |section, chain| stands(section.table, chain)),
-        Backend::Legacy | Backend::Plain => sections,
     }
 }
 

@@ -1,14 +1,17 @@
 //! Compares the kernel's rules with the record, and repairs them.
 
-use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::thread;
 
-use super::{ApplyError, Engine, checked, may_be_drift, staged};
+use super::{ApplyError, Engine, checked, may_be_drift};
 use crate::iptables::{Tables, TablesError};
-use crate::netfilter::{Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text};
-use crate::plan::{DesiredState, Drift, DriftKind, RuleProbe, TunnelRules, detect_drift, reconcile, rule_probes};
-use crate::record::{FORMAT, Journal, Record, RecordError, Recovery};
+use crate::netfilter::{
+    Backend, Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text,
+};
+use crate::plan::{
+    DesiredState, Drift, DriftKind, Repair, RuleProbe, TunnelRules, detect_drift, in_stages, reconcile, rule_probes,
+};
+use crate::record::{Record, RecordError};
 
 /// How many times the comparison is repeated if the kernel's rules change during the repair.
 const TRIES: usize = 3;
@@ -92,54 +95,50 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If the record cannot be read, or the tables not be listed or changed.
     pub fn reconcile(&mut self, ruleset: Ruleset) -> Result<Vec<Drift>, ApplyError> {
-        let mut found = Vec::new();
-        let mut tables = BTreeSet::new();
-        for _ in 0..TRIES {
-            let comparison = self.compare(ruleset)?;
-            tables.extend(comparison.saved.tables().map(|(table, _)| table));
-            if found.is_empty() {
-                found.clone_from(&comparison.drifts);
-            }
-            let sections = self.reconcile_sections(ruleset, &comparison)?;
-            if sections.is_empty() {
-                return Ok(found);
-            }
-            match self.tables.resume(ruleset, &restore_text(&sections)) {
+        let comparison = self.compare(ruleset)?;
+        let found = comparison.drifts.clone();
+        let mut repaired = self.repair(ruleset, &comparison);
+        for _ in 1..TRIES {
+            match &repaired {
                 // The rules have changed since the listing.
-                Err(error) if may_be_drift(&error) => {}
-                other => return Ok(other.map(|()| found)?),
+                Err(ApplyError::Tables(error)) if may_be_drift(error) => {
+                    let comparison = self.compare(ruleset)?;
+                    repaired = self.repair(ruleset, &comparison);
+                }
+                Ok(()) | Err(_) => break,
             }
         }
-        self.rebuild(&whole_tables_journal(ruleset, tables), &[], &[])?;
-        Ok(found)
+        repaired.map(|()| found)
     }
 
-    /// Repairs a ruleset to match a desired state. Correct rules are not touched.
+    /// Repairs a ruleset to match a desired state. Correct rules are not touched. The kernel is not
+    /// asked for rules that it lists in another form, since a daemon may be waiting: they are
+    /// written again.
     pub(super) fn bring_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
-        let listed = self.tables.save_all(ruleset)?;
-        let comparison = self.compare_listing(ruleset, Vec::new(), wanted, &listed)?;
-        self.write_differences(ruleset, &comparison)
-    }
-
-    /// The same for a new desired state in which many rules differ: the kernel is not asked whether
-    /// it lists each of them in another form; rules that it does are written again.
-    pub(super) fn change_to(&mut self, ruleset: Ruleset, wanted: DesiredState) -> Result<(), ApplyError> {
         let saved = IptablesSave::parse(&self.tables.save_all(ruleset)?);
-        let comparison = Comparison {
-            entries: Vec::new(),
-            drifts: detect_drift(&wanted, &saved, &[]),
-            wanted,
-            saved,
-            confirmed: Vec::new(),
-        };
-        self.write_differences(ruleset, &comparison)
+        self.repair(ruleset, &Comparison::unasked(wanted, saved))
     }
 
-    fn write_differences(&mut self, ruleset: Ruleset, comparison: &Comparison) -> Result<(), ApplyError> {
-        let sections = self.reconcile_sections(ruleset, comparison)?;
+    /// Repairs the differences: where iptables refuses the rules that differ, by whole chains.
+    fn repair(&mut self, ruleset: Ruleset, comparison: &Comparison) -> Result<(), ApplyError> {
+        let sections = self.reconcile_sections(ruleset, comparison, Repair::Patch)?;
+        match self.resume(ruleset, &sections) {
+            // Perhaps iptables does not find a rule in the form in which it lists it.
+            Err(error) if may_be_drift(&error) => {
+                let whole_chains = self.reconcile_sections(ruleset, comparison, Repair::Refill)?;
+                match whole_chains == sections {
+                    true => Err(error.into()),
+                    false => Ok(self.resume(ruleset, &whole_chains)?),
+                }
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn resume(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),
-            false => Ok(self.tables.resume(ruleset, &restore_text(&sections))?),
+            false => self.tables.resume(ruleset, &restore_text(sections)),
         }
     }
 
@@ -147,7 +146,12 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If the plan fails its own check.
-    pub fn reconcile_sections(&self, ruleset: Ruleset, comparison: &Comparison) -> Result<Vec<Section>, ApplyError> {
+    pub fn reconcile_sections(
+        &self,
+        ruleset: Ruleset,
+        comparison: &Comparison,
+        repair: Repair,
+    ) -> Result<Vec<Section>, ApplyError> {
         let Comparison {
             entries: _,
             wanted,
@@ -155,13 +159,16 @@ impl<T: Tables> Engine<'_, T> {
             drifts,
             confirmed,
         } = comparison;
-        let sections = checked(reconcile(wanted, saved, confirmed, drifts))?;
-        let has = |table, chain: &ChainName| {
-            saved
-                .table(table)
-                .is_some_and(|listed| listed.has_chain(chain.as_str()))
+        let sections = checked(reconcile(wanted, saved, confirmed, drifts, repair))?;
+        let has = |section: &Section, chain: &ChainName| {
+            let listed = saved.table(section.table);
+            listed.is_some_and(|listed| listed.has_chain(chain.as_str()))
         };
-        Ok(staged(ruleset, sections, has))
+        Ok(match ruleset.backend {
+            Backend::Nft => in_stages(sections, has),
+            // It writes the whole table at each commit.
+            Backend::Legacy | Backend::Plain => sections,
+        })
     }
 
     /// Asks the kernel whether a rule exists, however it lists it. `iptables-restore --test` is not
@@ -181,6 +188,17 @@ impl<T: Tables> Engine<'_, T> {
 }
 
 impl Comparison {
+    /// The comparison without asking the kernel for rules that it lists in another form.
+    fn unasked(wanted: DesiredState, saved: IptablesSave) -> Self {
+        Self {
+            entries: Vec::new(),
+            drifts: detect_drift(&wanted, &saved, &[]),
+            wanted,
+            saved,
+            confirmed: Vec::new(),
+        }
+    }
+
     /// The comparison for rules in an older layout, which are not compared rule by rule.
     fn older(entries: Vec<Record>, wanted: DesiredState, listed: &str) -> Self {
         Self {
@@ -196,18 +214,6 @@ impl Comparison {
     }
 }
 
-fn all_rules(entries: &[Record]) -> Vec<TunnelRules> {
+pub(super) fn all_rules(entries: &[Record]) -> Vec<TunnelRules> {
     entries.iter().map(|entry| entry.tunnel_rules().clone()).collect()
-}
-
-/// The journal of a change of all rules in these tables.
-fn whole_tables_journal(ruleset: Ruleset, tables: BTreeSet<Table>) -> Journal {
-    Journal {
-        format: FORMAT,
-        ruleset,
-        tables,
-        removed: Vec::new(),
-        added: Vec::new(),
-        recovery: Recovery::RollForward,
-    }
 }

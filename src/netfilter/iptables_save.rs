@@ -129,14 +129,6 @@ impl SavedTable {
         rules.filter(|rule| rule.is_plain_jump(to)).count()
     }
 
-    /// Whether the first rule of a built-in chain is the plain jump to this chain.
-    #[must_use]
-    pub fn starts_with_jump(&self, from: BuiltIn, to: &ChainName) -> bool {
-        self.rules(from.name())
-            .first()
-            .is_some_and(|rule| rule.is_plain_jump(to))
-    }
-
     /// Whether a rule of any chain jumps to this chain.
     #[must_use]
     pub fn has_jump_to(&self, chain: &ChainName) -> bool {
@@ -325,15 +317,6 @@ COMMIT
         assert_eq!(table.plain_jumps(BuiltIn::Input, &chain), 2);
         assert_eq!(table.plain_jumps(BuiltIn::Forward, &chain), 0);
         assert_eq!(table.plain_jumps(BuiltIn::Output, &chain), 0);
-    }
-
-    #[test]
-    fn only_the_first_rule_of_a_built_in_chain_begins_it() {
-        let chain = "PLUTO-INPUT".parse().unwrap();
-        let table = filter("-A INPUT -j PLUTO-INPUT\n-A OUTPUT -o lo -j ACCEPT\n-A OUTPUT -j PLUTO-INPUT");
-        assert!(table.starts_with_jump(BuiltIn::Input, &chain));
-        assert!(!table.starts_with_jump(BuiltIn::Output, &chain));
-        assert!(!table.starts_with_jump(BuiltIn::Forward, &chain));
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
         let of_daemon = rights::as_daemon(&ground, &findings);
         findings.extend(of_daemon);
         findings.extend(configuration::findings(&options.root));
+        let bit = ground.context().settings.gateway.mark;
+        findings.extend(marks::of_daemons(bit, &options.root));
         findings.extend(confinement::findings(&options.root));
         // Settings with an error are a finding of their own.
         if let Ok(settings) = Settings::load(options.config.as_deref()) {

@@ -13,7 +13,7 @@ use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::hook::{HookError, close_late};
 use crate::netfilter::{Ruleset, Table, restore_text};
-use crate::plan::Drift;
+use crate::plan::{Drift, Repair};
 use crate::record::Store;
 use crate::rtnetlink;
 use crate::words::one_line;
@@ -39,7 +39,7 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
             restored
         }
     };
-    print(&restored.text())?;
+    print(&restored.report_text())?;
     Ok(u8::from(restored.failed > 0))
 }
 
@@ -51,7 +51,7 @@ struct Restored {
 }
 
 impl Restored {
-    fn text(&self) -> String {
+    fn report_text(&self) -> String {
         match self.text.is_empty() {
             true => "nothing to restore, all rules are loaded\n".to_owned(),
             false => self.text.clone(),
@@ -124,7 +124,7 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
     let mut session = Engine::new(store, &mut programs, ground.context());
     for ruleset in rulesets {
         let comparison = session.compare(ruleset)?;
-        let sections = session.reconcile_sections(ruleset, &comparison)?;
+        let sections = session.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
         if !sections.is_empty() {
             let _ = writeln!(restored.text, "# would change the {ruleset} tables:");
             for line in repaired(ruleset, &comparison.drifts, detail).lines() {

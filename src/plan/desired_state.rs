@@ -7,13 +7,16 @@ use super::chain_fragment::ChainFragment;
 use super::dispatch::DispatchBucket;
 use super::packet_path::PacketPath;
 use super::tunnel_rules::TunnelRules;
-use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, RulePosition, Table};
+use crate::netfilter::{BuiltIn, Chain, ChainName, RestoreCommand, Rule, RulePosition, Table};
 
 /// The desired chains of all tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredState {
     /// The jumps' position and the mark bit.
     pub(super) jump_config: JumpConfig,
+    /// At a move to `place = "own"`: how many jumps without a match each built-in chain of the
+    /// filter table keeps, because they are the administrator's.
+    pub(super) user_jumps: BTreeMap<BuiltIn, usize>,
     tables: BTreeMap<Table, BTreeMap<ChainName, DesiredChain>>,
 }
 
@@ -115,6 +118,7 @@ impl DesiredState {
             .collect();
         let mut desired = Self {
             jump_config,
+            user_jumps: BTreeMap::new(),
             tables: BTreeMap::new(),
         };
         for shared_chains in &nodes {
@@ -127,6 +131,12 @@ impl DesiredState {
         }
         desired.add_buckets(buckets);
         desired
+    }
+
+    /// The same for a move to `place = "own"`, with the administrator's jumps.
+    #[must_use]
+    pub fn with_user_jumps(self, user_jumps: BTreeMap<BuiltIn, usize>) -> Self {
+        Self { user_jumps, ..self }
     }
 
     /// Adds a fragment, without the rules of the chains in `ordered`.

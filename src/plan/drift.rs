@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
-use super::base_chains::{JumpConfig, base_chain};
+use super::base_chains::base_chain;
 use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
-use super::tunnel_rules::TunnelRules;
 use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
@@ -162,7 +161,8 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, confir
     }
     for built_in in table.built_in() {
         kinds.extend(match desired.jump_config.place(table) {
-            JumpPlace::Own => user_jump_drift(*built_in, listed, desired.needs_table(table)),
+            JumpPlace::Own => leftover_jumps(desired, *built_in, listed)
+                .or_else(|| user_jump_drift(*built_in, listed, desired.needs_table(table))),
             place @ (JumpPlace::First | JumpPlace::Last) => {
                 jump_drift(*built_in, place, listed, desired.needs_table(table))
             }
@@ -209,15 +209,11 @@ fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired:
     Some(DriftKind::Misplaced(built_in, place, wrong.len(), first))
 }
 
-/// The jumps of the administrator that are missing in the filter table (`place = "own"`), where
-/// these rules need them.
-#[must_use]
-pub fn missing_user_jumps(all_rules: &[TunnelRules], filter: &SavedTable, jump_config: JumpConfig) -> Vec<Drift> {
-    let table = Table::Filter;
-    let is_asked = jump_config.place(table) == JumpPlace::Own && !all_rules.is_empty();
-    let built_in = table.built_in().iter().filter(|_| is_asked);
-    let kinds = built_in.filter_map(|built_in| user_jump_drift(*built_in, filter, true));
-    kinds.map(|kind| Drift { table, kind }).collect()
+/// This program's jumps that a move to `place = "own"` deletes.
+fn leftover_jumps(desired: &DesiredState, built_in: BuiltIn, listed: &SavedTable) -> Option<DriftKind> {
+    let kept = desired.user_jumps.get(&built_in)?;
+    let found = listed.plain_jumps(built_in, &base_chain(built_in));
+    (found > *kept).then_some(DriftKind::Jumps(built_in, found))
 }
 
 /// Of a jump that the administrator installs, only the target is known: it must be in a chain that

@@ -11,6 +11,15 @@ use crate::netfilter::{
 };
 use crate::settings::JumpPlace;
 
+/// How a chain with differences is repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// By the rules that differ, if that is enough.
+    Patch,
+    /// By all its rules: iptables may not find a rule in the form in which it lists it.
+    Refill,
+}
+
 /// The commands that repair these tables. Unexpected rules in a chain of this program are deleted,
 /// and missing ones added. If that is not enough, the chain is emptied and filled again, and its
 /// rules keep their counters (ip6tables-nft 1.8.9 and older ignores them and starts from zero). All
@@ -25,6 +34,7 @@ pub fn reconcile(
     saved: &IptablesSave,
     confirmed: &[RuleProbe],
     drifts: &[Drift],
+    repair: Repair,
 ) -> Vec<Section> {
     let nothing = SavedTable::default();
     let sections = Table::ALL.map(|table| {
@@ -34,7 +44,7 @@ pub fn reconcile(
             .map(|drift| &drift.kind)
             .collect();
         let listed = saved.table(table).unwrap_or(&nothing);
-        let commands = reconcile_table(desired, table, listed, confirmed, &kinds);
+        let commands = reconcile_table(desired, table, listed, confirmed, &kinds, repair);
         Section { table, commands }
     });
     sections
@@ -49,11 +59,16 @@ fn reconcile_table(
     listed: &SavedTable,
     confirmed: &[RuleProbe],
     kinds: &[&DriftKind],
+    repair: Repair,
 ) -> Vec<RestoreCommand> {
     let orphan: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
     for name in drifted_chains(desired, table, kinds) {
-        if let Some(patch) = patch_chain(desired, table, &name, listed, confirmed) {
+        let patch = match repair {
+            Repair::Patch => patch_chain(desired, table, &name, listed, confirmed),
+            Repair::Refill => None,
+        };
+        if let Some(patch) = patch {
             rules.extend(patch);
         } else {
             commands.push(RestoreCommand::NewChain(name.clone()));
@@ -196,7 +211,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
     let add = match desired.jump_config.place(table) {
         JumpPlace::First => RestoreCommand::Insert,
         JumpPlace::Last => RestoreCommand::Append,
-        JumpPlace::Own => return Vec::new(),
+        JumpPlace::Own => return leftover_jump_commands(desired, kind),
     };
     let anew = |built_in: BuiltIn, standing, needed| {
         let rule = base_chain_jump(built_in);
@@ -221,6 +236,36 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         | DriftKind::Order(_)
         | DriftKind::NoUserJump(..) => Vec::new(),
     }
+}
+
+/// Deletes this program's jumps at a move to `place = "own"`.
+fn leftover_jump_commands(desired: &DesiredState, kind: &DriftKind) -> Vec<RestoreCommand> {
+    let DriftKind::Jumps(built_in, times) = kind else {
+        return Vec::new();
+    };
+    let kept = desired.user_jumps.get(built_in).copied().unwrap_or(*times);
+    let delete = RestoreCommand::Delete((*built_in).into(), base_chain_jump(*built_in));
+    vec![delete; times.saturating_sub(kept)]
+}
+
+/// Deletes the base chains that stayed only for the administrator's jumps, and that no rule jumps
+/// to any more.
+#[must_use]
+pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
+    let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
+    let left = filter.own_chains().filter(|chain| entrances.contains(chain));
+    let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).collect();
+    let emptied = unnamed.iter().cloned().map(RestoreCommand::Flush);
+    let commands: Vec<_> = emptied
+        .chain(unnamed.iter().cloned().map(RestoreCommand::DeleteChain))
+        .collect();
+    let section = Section {
+        table: Table::Filter,
+        commands,
+    };
+    std::iter::once(section)
+        .filter(|section| !section.commands.is_empty())
+        .collect()
 }
 
 /// Whether a rule is this program's jump in a built-in chain.

@@ -1,7 +1,7 @@
 //! A change to the record: the journal is written before the kernel is changed, and the records are
 //! committed or rolled back after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::any_record::Record;
@@ -70,6 +70,8 @@ impl Store {
         let given_up = Journal {
             removed: Vec::new(),
             added: Vec::new(),
+            installed: None,
+            user_jumps: BTreeMap::new(),
             ..journal.clone()
         };
         self.write_journal(&given_up)
@@ -121,6 +123,9 @@ impl Store {
     /// If a file cannot be changed, or a record cannot be read.
     pub fn recover(&self, journal: &Journal) -> Result<(), RecordError> {
         self.finish_files(journal, journal.recovery)?;
+        if let Some(installed) = journal.installed {
+            self.set_installed(journal.ruleset, installed)?;
+        }
         self.reindex(journal.ruleset)
     }
 

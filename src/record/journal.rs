@@ -1,10 +1,11 @@
 //! The journal of a change in progress.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::netfilter::{Ruleset, Table};
+use super::store::Installed;
+use crate::netfilter::{BuiltIn, Ruleset, Table};
 use crate::plan::TunnelId;
 
 /// The content of the file `pending`: the change that a call is about to make, and what the next
@@ -25,6 +26,12 @@ pub struct Journal {
     /// The records that the change adds. Each one's content is in `tunnels/ID.new`.
     #[serde(rename = "come")]
     pub added: Vec<TunnelId>,
+    /// What applies to all rules of the ruleset after the change, if that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<Installed>,
+    /// At a move to `place = "own"`: how many jumps of the administrator's each built-in chain has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub user_jumps: BTreeMap<BuiltIn, usize>,
     /// What the next call does with the change.
     #[serde(rename = "settle")]
     pub recovery: Recovery,

@@ -65,6 +65,9 @@ pub enum NetlinkAction {
     /// Interfaces were requested.
     #[error("list the interfaces")]
     ListLinks,
+    /// Policy rules were requested.
+    #[error("list the policy rules")]
+    ListRules,
     /// Addresses were requested.
     #[error("list the addresses")]
     ListAddresses,

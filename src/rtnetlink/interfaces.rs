@@ -47,6 +47,35 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     }
 }
 
+/// The names of all interfaces of this network namespace, but those that we do not take.
+///
+/// # Errors
+/// If the kernel cannot be asked. Needs no rights.
+pub fn interface_names() -> Result<Vec<Interface>, NetlinkError> {
+    let mut names = Vec::new();
+    let answered = NetlinkSocket::open().and_then(|mut connection| {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        connection.list_answers(request, |link| names.extend(name(&link)))
+    });
+    match answered {
+        Ok(()) => Ok(names),
+        Err(fault) => Err(NetlinkError {
+            doing: NetlinkAction::ListLinks,
+            fault,
+        }),
+    }
+}
+
+fn name(answer: &RouteNetlinkMessage) -> Option<Interface> {
+    let RouteNetlinkMessage::NewLink(link) = answer else {
+        return None;
+    };
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => name.parse().ok(),
+        _ => None,
+    })
+}
+
 fn xfrm_interface(answer: &RouteNetlinkMessage) -> Option<XfrmInterface> {
     let RouteNetlinkMessage::NewLink(link) = answer else {
         return None;
@@ -125,5 +154,6 @@ mod tests {
         };
         assert!(links.iter().any(loopback));
         assert!(xfrm_interfaces().is_ok());
+        assert!(interface_names().unwrap().contains(&"lo".parse().unwrap()));
     }
 }

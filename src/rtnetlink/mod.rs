@@ -18,12 +18,13 @@ pub mod network;
 mod origin;
 mod path_mtu;
 mod routes;
+mod rule_marks;
 mod saved_route;
 mod vti;
 
 pub use connected::connected_networks;
 pub use error::{NetlinkAction, NetlinkError, NetlinkFault};
-pub use interfaces::{XfrmInterface, xfrm_interfaces};
+pub use interfaces::{XfrmInterface, interface_names, xfrm_interfaces};
 pub use kernel::Kernel;
 pub use net_objects::{
     AddressScope, AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route, RouteOption, RouteTable, VtiInterface,
@@ -34,4 +35,5 @@ pub use network::{
 };
 pub use origin::Origin;
 pub use path_mtu::path_mtu;
+pub use rule_marks::{MarkedRule, marked_rules};
 pub use saved_route::SavedRoute;

@@ -170,14 +170,32 @@ fn an_up_is_refused_as_long_as_the_down_before_it_cannot_be_executed() {
 }
 
 #[test]
-fn a_refused_down_whose_rules_are_gone_all_the_same_is_executed_once() {
+fn a_down_that_is_reported_as_refused_and_is_done_all_the_same_has_gone_well() {
     with_each_tunnel(|mut world, tunnel| {
-        // Without another tunnel there would be nothing to rebuild.
+        // Without another tunnel there would be nothing to compare.
         let other = self::tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
         world.up(&other);
         world.up(tunnel);
-        // The restore, and the rebuilds that take its place and clear up behind it.
-        refused_down(&mut world, tunnel, &[Fate::RefusedAfter, Fate::Refused, Fate::Refused]);
+        world.tables.fates = [Fate::RefusedAfter].into();
+        world.down(tunnel);
+        assert!(world.tables.fates.is_empty());
+        world.up(tunnel);
+        world.down(&other);
+        assert_up_once(world, tunnel);
+    });
+}
+
+#[test]
+fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
+    with_each_tunnel(|mut world, tunnel| {
+        let other = self::tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
+        world.up(&other);
+        world.up(tunnel);
+        // The restore, the repair that takes its place, and the one that clears up behind it.
+        world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused].into();
+        let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
+        assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
+        world.tables.fates.clear();
         world.up(tunnel);
         world.down(&other);
         assert_up_once(world, tunnel);

@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStringExt as _;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
-use pluto_updown::netfilter::{ChainName, LONGEST_CHAIN_NAME, RestoreCommand, SavedTable, Table, restore_text};
+use pluto_updown::netfilter::{ChainName, IptablesSave, LONGEST_CHAIN_NAME, RestoreCommand, Table, restore_text};
 use pluto_updown::plan::{
-    ChainFragment, JumpConfig, NatExemption, PolicyContext, RulesetChange, TunnelKey, TunnelRules, plan_faults,
-    rebuild, transition, tunnel_rules,
+    ChainFragment, DesiredState, JumpConfig, NatExemption, PolicyContext, Repair, RulesetChange, TunnelKey,
+    TunnelRules, detect_drift, plan_faults, reconcile, transition, tunnel_rules,
 };
 use pluto_updown::selector::{Family, MarkBit};
 use pluto_updown::settings::{Esp, JumpPlace};
@@ -152,8 +152,8 @@ proptest! {
         let site = site(tunnel.family());
         let up = transition(&RulesetChange { added: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
         let down = transition(&RulesetChange { removed: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
-        let listings = rules_of.tables().into_iter().map(|table| (table, SavedTable::default())).collect();
-        let anew = rebuild(&[rules_of], &listings, site);
+        let (wanted, nothing) = (DesiredState::from_rules(&[rules_of], site), IptablesSave::default());
+        let anew = reconcile(&wanted, &nothing, &[], &detect_drift(&wanted, &nothing, &[]), Repair::Patch);
         for commands in [&up, &down, &anew] {
             let text = restore_text(commands);
             let lines: usize = commands.iter().map(|section| section.commands.len() + 2).sum();

@@ -35,16 +35,12 @@ struct Setting {
 
 /// All that is found below a root.
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
-    let files = files(root);
+    let files = config_files(root);
     let (mut settings, mut findings) = (Vec::new(), Vec::new());
-    for file in &files {
-        let Ok(bytes) = read_plain(file, LARGEST) else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        settings.extend(updown_settings(file, &text));
-        findings.extend(doubled_hooks(file, &text));
-        findings.extend(misspelt(file, &text));
+    for (file, text) in &files {
+        settings.extend(updown_settings(file, text));
+        findings.extend(doubled_hooks(file, text));
+        findings.extend(misspelt(file, text));
     }
     if settings.is_empty() && !files.is_empty() {
         findings.push(Finding::note_finding(
@@ -103,6 +99,15 @@ fn hook_beside(program: &Path) -> PathBuf {
     }
 }
 
+/// The files of the daemons that can be read, with what is in them.
+pub(super) fn config_files(root: &Path) -> Vec<(PathBuf, String)> {
+    let with_text = |file: PathBuf| {
+        let bytes = read_plain(&file, LARGEST).ok()?;
+        Some((file, String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    files(root).into_iter().filter_map(with_text).collect()
+}
+
 fn files(root: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for place in PLACES.map(|place| root.join(place)) {
@@ -144,7 +149,7 @@ fn is_hook(key: &str) -> bool {
 
 /// `key=value` in ipsec.conf, `key = value` in swanctl.conf, with its line number, without comments
 /// (`#`).
-fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
+pub(super) fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
     (1..).zip(text.lines()).filter_map(|(number, line)| {
         let code = line.split('#').next()?;
         let (left, value) = code.split_once('=')?;
@@ -158,8 +163,8 @@ fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &str))> {
 fn doubled_hooks(file: &Path, text: &str) -> Option<Finding> {
     let yes = |key: &str, value: &str| ["leftfirewall", "rightfirewall"].contains(&key) && value == "yes";
     let (line, _) = assignments(text).find(|(_, (key, value))| yes(key, value))?;
-    let ours = !updown_settings(file, text).is_empty();
-    ours.then(|| {
+    let names_this_program = !updown_settings(file, text).is_empty();
+    names_this_program.then(|| {
         Finding::note_finding(
             format_args!("{}:{line}: leftfirewall=yes beside leftupdown=", file.display()),
             "in one connection only one of the two takes effect; leftfirewall=yes runs the stock script",
@@ -209,14 +214,14 @@ mod tests {
 
     #[test]
     fn a_hook_is_found_in_the_spelling_of_every_daemon() {
-        let ours = PathBuf::from("/usr/local/libexec/pluto-updown");
+        let own_path = PathBuf::from("/usr/local/libexec/pluto-updown");
         for text in [
             "conn a\n    leftupdown=/usr/local/libexec/pluto-updown\n",
             "conn a\n\tleftupdown=\"/usr/local/libexec/pluto-updown --route yes\" # mine\n",
             "x {\n    updown = /usr/local/libexec/pluto-updown iptables\n}\n",
             "x\n y { updown = /usr/local/libexec/pluto-updown\n}\n",
         ] {
-            assert_eq!(programs(text), [(2, ours.clone())], "{text}");
+            assert_eq!(programs(text), [(2, own_path.clone())], "{text}");
         }
         for text in [
             "#leftupdown=/usr/local/libexec/pluto-updown\n",

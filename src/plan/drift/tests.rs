@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::super::reconcile::reconcile;
+use super::super::reconcile::{Repair, reconcile};
 use super::*;
 use crate::netfilter::{RestoreCommand, restore_text};
 use crate::plan::{JumpConfig, NatExemption, PolicyContext, TunnelKey, TunnelRules, tunnel_rules};
@@ -85,7 +85,7 @@ fn compare(desired: &DesiredState, listing: &str) -> Vec<String> {
 fn mended(desired: &DesiredState, listing: &str) -> String {
     let saved = IptablesSave::parse(listing);
     let drifts = detect_drift(desired, &saved, &[]);
-    restore_text(&reconcile(desired, &saved, &[], &drifts))
+    restore_text(&reconcile(desired, &saved, &[], &drifts, Repair::Patch))
 }
 
 /// The listing without the lines that hold this, or with another one after them.
@@ -312,7 +312,7 @@ fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
     let asked = rule_probes(&desired, &saved);
     assert!(!asked.is_empty());
     assert_eq!(detect_drift(&desired, &saved, &asked), []);
-    assert_eq!(reconcile(&desired, &saved, &asked, &[]), []);
+    assert_eq!(reconcile(&desired, &saved, &asked, &[], Repair::Patch), []);
     let told = detect_drift(&desired, &saved, &[]);
     assert_eq!(told.len(), 2 * asked.len(), "missing and foreign: {told:?}");
     // And what it has counted is not lost, should its chain have to be filled again.
@@ -323,7 +323,7 @@ fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
     let saved = IptablesSave::parse(&without(&all, removed));
     let drifts = detect_drift(&desired, &saved, &asked);
     assert_eq!(drifts.len(), 1, "{drifts:?}");
-    let sections = reconcile(&desired, &saved, &asked, &drifts);
+    let sections = reconcile(&desired, &saved, &asked, &drifts, Repair::Patch);
     let resumed = sections[0]
         .commands
         .iter()

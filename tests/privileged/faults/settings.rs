@@ -173,3 +173,65 @@ fn a_killed_start_is_completed_by_the_next_call_on_nft() {
 fn a_killed_start_is_completed_by_the_next_call_on_legacy() {
     killed_start(Backend::Legacy);
 }
+
+/// A `start` after the administrator has put jumps of his own in and has set `place = "own"`: ours go, his stay.
+fn killed_move_to_own(backend: Backend) {
+    let machine = Namespace::new(backend);
+    let before = tables(&machine);
+    let up = strongswan_up();
+    let own = "[gateway]\nplace = \"own\"\n";
+    let jumps = |action: &str| {
+        for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+            machine.tables(Family::Ipv4, &[action, chain, "-j", &format!("PLUTO-{chain}")]);
+        }
+    };
+    let prepare = || {
+        machine.settings("");
+        machine.hook().must(&up);
+        jumps("-A");
+        machine.settings(own);
+    };
+    let end = || {
+        machine.hook().must(&up.clone().opposite());
+        command(&machine, "stop");
+        command(&machine, "flush --yes --force");
+        machine.settings("");
+    };
+    let start = Call::command(&["start"]);
+    prepare();
+    let steps = live(&machine, Namespace::started_by, &start);
+    let wanted = tables(&machine);
+    for chain in ["INPUT", "FORWARD", "OUTPUT"] {
+        let jump = format!("-A {chain} -j PLUTO-{chain}\n");
+        assert_eq!(wanted.matches(&jump).count(), 1, "{backend}: {wanted}");
+    }
+    end();
+    let mut deaths = 0;
+    for step in &steps {
+        prepare();
+        if die(&machine, Namespace::started_by, &start, step) {
+            deaths += 1;
+            // What is pending is settled by any call; what had not begun is done by one more start.
+            machine.hook().must(&bystander().saying("route-client"));
+            assert!(!machine.record_exists("pending"), "{step}");
+            command(&machine, "start");
+            assert_eq!(tables(&machine), wanted, "{backend}: killed at {step}");
+        }
+        end();
+    }
+    assert_eq!(tables(&machine), before, "{backend}");
+    let waits = steps.iter().filter(|step| step.is_waiting()).count();
+    assert!(deaths + waits >= steps.len(), "{deaths} deaths in {}", steps.len());
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_start_killed_while_the_jumps_become_the_administrators_comes_right_on_nft() {
+    killed_move_to_own(Backend::Nft);
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_start_killed_while_the_jumps_become_the_administrators_comes_right_on_legacy() {
+    killed_move_to_own(Backend::Legacy);
+}

@@ -220,3 +220,81 @@ fn a_state_directory_without_space_and_a_call_that_died_halfway_are_wrong() {
     assert!(wrong.contains(&format!("{state}: no space left")), "{text}");
     machine.shell(&format!("umount {state}"));
 }
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn whoever_uses_the_bit_of_the_mark_is_named_and_with_another_bit_nobody() {
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
+        let etc = machine.path("root/etc");
+        fs::create_dir_all(&etc).expect("a folder");
+        fs::write(etc.join("ipsec.conf"), "conn a\n\tmark=0x10000005/0xf0000000\n").expect("a file");
+        machine.tables(
+            Family::Ipv4,
+            &[
+                "-t",
+                "mangle",
+                "-A",
+                "PREROUTING",
+                "-i",
+                "eth7",
+                "-j",
+                "MARK",
+                "--set-xmark",
+                "0x10000000/0x10000000",
+            ],
+        );
+        machine.shell(
+            "ip rule add fwmark 0x10000000/0x10000000 lookup 77 priority 700
+             ip -6 rule add fwmark 0xf0000000/0xf0000000 lookup 77 priority 701
+             ip rule add fwmark 0x5/0xff lookup 77 priority 702
+             ip xfrm policy add src 10.66.0.0/16 dst 10.67.0.0/16 dir out mark 0x10000000 mask 0x10000000 \
+             tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 5 mode tunnel",
+        );
+        let notes = |settings: &str| -> Vec<String> {
+            machine.settings(settings);
+            let (wrong, text) = check(&machine.hook().option("--root", machine.path("root")));
+            assert_eq!(wrong, [""; 0], "{text}");
+            let notes = text.lines().filter_map(|line| line.strip_prefix("note  "));
+            notes
+                .filter(|line| line.contains("of the mark"))
+                .map(str::to_owned)
+                .collect()
+        };
+        let found = notes("");
+        let named = [
+            "mangle: -A PREROUTING -i eth7 -j MARK",
+            "the IPsec policy 10.66.0.0/16 - 10.67.0.0/16 asks for bit 0x10000000",
+            "ip rule: 700: fwmark 0x10000000/0x10000000 uses bit 0x10000000",
+            "ip rule: 701: fwmark 0xf0000000/0xf0000000 uses bit 0x10000000",
+            "ipsec.conf:2: mark = 0x10000005/0xf0000000 uses bit 0x10000000",
+        ];
+        for words in named {
+            assert!(
+                found.iter().any(|line| line.contains(words)),
+                "{backend}: {words} in {found:#?}"
+            );
+        }
+        assert_eq!(found.len(), named.len(), "{backend}: {found:#?}");
+        assert_eq!(notes("gateway.mark = \"0x100\"\n"), [""; 0], "{backend}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn an_interface_that_is_only_named_like_a_tunnels_is_named() {
+    for backend in VARIANTS {
+        let machine = Namespace::new(backend);
+        machine.hook().must(&libreswan_up().with("VTI_IFACE", "vti1"));
+        let named = |interface: &str| {
+            let (_, text) = check(&machine.hook());
+            text.contains(&format!(
+                "note  the interface {interface} is named like vti1, a tunnel's, and is no tunnel's"
+            ))
+        };
+        assert!(!named("vti9"), "{backend}");
+        // A veth stands for it: kernels of test machines have no VTI.
+        machine.shell("ip link add vti9 type veth peer name other0");
+        assert!(named("vti9") && !named("other0"), "{backend}");
+    }
+}

@@ -45,6 +45,36 @@ fn a_restore_that_fails_leaves_everything_as_it_was() {
     }
 }
 
+/// As iptables-nft 1.8.9 and iptables-legacy 1.8.9 say it.
+#[test]
+fn a_module_that_the_kernel_lacks_is_named_in_one_line_and_nothing_is_opened() {
+    const WARNING: &str = "Warning: Extension MARK revision 0 not supported, missing kernel module?";
+    for error in [
+        "iptables-restore v1.8.9 (nf_tables): line 9: RULE_APPEND failed (No such file or directory): rule in chain PLUTO-DECRYPTED",
+        "iptables-restore: line 31 failed",
+    ] {
+        for settings in ["", "tunnel.allow = \"none\"\ntunnel.on-error = \"continue\"\n"] {
+            let mut fakes = Fakes::new();
+            fakes.settings(settings);
+            fakes.restore_does(&format!("printf '%s\\n' '{WARNING}' '{error}' >&2; exit 1"));
+            for up in [libreswan_up(), strongswan_up()] {
+                let ending = fakes.call_in_vain(&up);
+                ending.assert_one_line();
+                let text = ending.err_text();
+                for words in ["up-client", "Extension MARK", "missing kernel module?"] {
+                    assert!(text.contains(words), "{words}: {text}");
+                }
+                // What is recorded is at most that the tunnel is up without rules.
+                let recorded = fakes.everything().into_keys();
+                let rules: Vec<_> = recorded
+                    .filter(|path| path.to_string_lossy().contains("plain-ipv4"))
+                    .collect();
+                assert_eq!(rules, [""; 0].map(std::path::PathBuf::from), "{settings}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_first_up_that_fails_leaves_no_file() {
     for up in [libreswan_up(), strongswan_up()] {
@@ -111,7 +141,8 @@ fn garbage_from_a_save_is_passed_over() {
     fakes.restore_does("kill -9 $$");
     fakes.call_in_vain(&libreswan_up()).assert_refused(1, &["signal 9"]);
     fakes.restore_does("exit 0");
-    // The next call rebuilds, by what the listing says.
+    // The next call compares, by what the listing says, and sets right what somebody has reloaded.
+    fakes.tables = Default::default();
     fakes.call(&libreswan_up().saying("prepare-client")).assert_done();
     assert_eq!(fakes.inputs().len(), 1);
     assert_eq!(fakes.recorded().len(), 1);
