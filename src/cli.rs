@@ -490,20 +490,20 @@ FROM and TO are addresses or host names. A SERVICE is a TCP port, or as in
 mod tests {
     use super::*;
 
-    fn read(words: &[&str]) -> Result<Options, HookArgumentError> {
+    fn parse_words(words: &[&str]) -> Result<Options, HookArgumentError> {
         hook_arguments(&words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_stock_scripts_arguments_are_understood() {
         for words in [&["iptables"][..], &["ipfwadm"], &["custom", "a", "--b"], &[""]] {
-            assert_eq!(read(words), Ok(Options::default()), "{words:?}");
+            assert_eq!(parse_words(words), Ok(Options::default()), "{words:?}");
         }
     }
 
     #[test]
     fn our_own_options_are_understood_beside_them() {
-        let options = read(&[
+        let options = parse_words(&[
             "custom",
             "mine",
             "--dry-run",
@@ -525,7 +525,7 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let words = ["--config", "c", "--state-dir", "s", "--programs", "p", "--root", "r"];
         let command = CommandLine::try_parse_from([&["pluto-updown"][..], &words, &["check"]].concat()).unwrap();
-        for options in [read(&words).unwrap(), Options::from(command.common)] {
+        for options in [parse_words(&words).unwrap(), Options::from(command.common)] {
             assert_eq!(options.config, Some(here.join("c")));
             assert_eq!(options.state_dir, here.join("s"));
             assert_eq!(options.programs, [here.join("p")]);
@@ -541,11 +541,11 @@ mod tests {
             ("no", AlwaysRoute::No),
             ("", AlwaysRoute::No),
         ] {
-            assert_eq!(read(&["--route", word]).unwrap().route, Some(route), "{word}");
+            assert_eq!(parse_words(&["--route", word]).unwrap().route, Some(route), "{word}");
         }
-        let options = read(&["--iproute", "mtu 1400 metric 5"]).unwrap();
+        let options = parse_words(&["--iproute", "mtu 1400 metric 5"]).unwrap();
         assert_eq!(options.iproute, "mtu 1400 metric 5".parse().unwrap());
-        let error = read(&["--iproute=mtu; id"]).unwrap_err().to_string();
+        let error = parse_words(&["--iproute=mtu; id"]).unwrap_err().to_string();
         assert!(
             error.starts_with("--iproute needs arguments of ip route: via ADDRESS"),
             "{error}"
@@ -554,7 +554,7 @@ mod tests {
 
     #[test]
     fn an_unknown_word_is_named_and_escaped() {
-        let error = read(&["--help\n\u{1b}"]).unwrap_err().to_string();
+        let error = parse_words(&["--help\n\u{1b}"]).unwrap_err().to_string();
         assert!(
             error.starts_with("unknown argument \"--help\\n\\x1b\", expected"),
             "{error}"
@@ -563,9 +563,12 @@ mod tests {
 
     #[test]
     fn a_missing_or_senseless_value_is_named() {
-        assert_eq!(read(&["--config"]).unwrap_err().to_string(), "--config needs a file");
+        assert_eq!(
+            parse_words(&["--config"]).unwrap_err().to_string(),
+            "--config needs a file"
+        );
         for wait in ["0", "61", "x", "-1"] {
-            assert!(read(&["--wait", wait]).is_err(), "{wait}");
+            assert!(parse_words(&["--wait", wait]).is_err(), "{wait}");
         }
     }
 }

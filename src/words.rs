@@ -11,11 +11,11 @@ pub use nearest::nearest;
 #[must_use]
 pub fn escaped(bytes: &[u8], longest: usize) -> String {
     let mut text = String::new();
-    for piece in bytes.iter().map(|byte| std::ascii::escape_default(*byte)) {
-        if text.len() + piece.len() > longest {
+    for escaped_byte in bytes.iter().map(|byte| std::ascii::escape_default(*byte)) {
+        if text.len() + escaped_byte.len() > longest {
             break;
         }
-        text.extend(piece.map(char::from));
+        text.extend(escaped_byte.map(char::from));
     }
     text
 }
@@ -61,9 +61,9 @@ pub fn duration_text(seconds: u64) -> String {
 pub fn natural_order(a: &str, b: &str) -> Ordering {
     let (mut one, mut other) = (a, b);
     while let (Some(first), Some(second)) = (first_piece(one), first_piece(other)) {
-        let is_number = |piece: &str| piece.starts_with(|first: char| first.is_ascii_digit());
-        let number = |piece: &str| {
-            let digits = piece.trim_start_matches('0');
+        let is_number = |part: &str| part.starts_with(|first: char| first.is_ascii_digit());
+        let number = |part: &str| {
+            let digits = part.trim_start_matches('0');
             (digits.len(), digits.to_owned())
         };
         let order = match is_number(first) && is_number(second) {

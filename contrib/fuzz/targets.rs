@@ -93,7 +93,7 @@ pub fn listing(bytes: &[u8]) {
     for others in [UserRules::Keep, UserRules::Delete] {
         for jumps in [JumpOwner::Program, JumpOwner::User] {
             for backend in [Backend::Nft, Backend::Legacy] {
-                assert_restorable(&purge(&saved, backend, jumps, others).text());
+                assert_restorable(&purge(&saved, backend, jumps, others).restore_text());
             }
         }
     }

@@ -60,8 +60,8 @@ pub struct PurgeStage {
 impl Purge {
     /// Input for `iptables-restore --noflush`.
     #[must_use]
-    pub fn text(&self) -> String {
-        self.stages.iter().map(PurgeStage::text).collect()
+    pub fn restore_text(&self) -> String {
+        self.stages.iter().map(PurgeStage::restore_text).collect()
     }
 
     /// Number of chains to delete.
@@ -72,7 +72,7 @@ impl Purge {
 }
 
 impl PurgeStage {
-    fn text(&self) -> String {
+    fn restore_text(&self) -> String {
         let mut text = format!("*{}\n", self.table);
         // Writing into a String cannot fail.
         for (chain, rule) in &self.jumps {
@@ -223,7 +223,7 @@ COMMIT
 -X PLUTO-I
 COMMIT
 ";
-        assert_eq!(purged.text(), text);
+        assert_eq!(purged.restore_text(), text);
         assert_eq!((purged.chains(), purged.jumps), (2, 2));
         let other = (Table::Filter, "ADMIN".to_owned(), "-i eth0 -j PLUTO-INPUT".to_owned());
         assert_eq!(purged.user_rules, [other]);
@@ -296,7 +296,7 @@ COMMIT
             UserRules::Keep,
         );
         assert_eq!(
-            purged.text(),
+            purged.restore_text(),
             "*filter\n-F PLUTO-I\n-F PLUTO-a\n-X PLUTO-I\n-X PLUTO-a\nCOMMIT\n"
         );
         assert_eq!(purged.jumps, 0);
@@ -311,11 +311,15 @@ COMMIT
             UserRules::Delete,
         );
         assert!(
-            purged.text().contains("-D ADMIN -i eth0 -j PLUTO-INPUT\n"),
+            purged.restore_text().contains("-D ADMIN -i eth0 -j PLUTO-INPUT\n"),
             "{}",
-            purged.text()
+            purged.restore_text()
         );
-        assert!(purged.text().contains("-X PLUTO-INPUT\n"), "{}", purged.text());
+        assert!(
+            purged.restore_text().contains("-X PLUTO-INPUT\n"),
+            "{}",
+            purged.restore_text()
+        );
         assert_eq!((purged.chains(), purged.user_rules.len()), (3, 1));
     }
 
@@ -341,7 +345,7 @@ COMMIT
             JumpOwner::User,
             UserRules::Keep,
         );
-        assert!(!purged.text().contains("-D "), "{}", purged.text());
+        assert!(!purged.restore_text().contains("-D "), "{}", purged.restore_text());
         assert_eq!((purged.jumps, purged.user_rules.len()), (0, 3));
     }
 }

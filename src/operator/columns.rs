@@ -12,7 +12,7 @@ pub(super) enum Cell {
 }
 
 impl Cell {
-    fn text(&self) -> &str {
+    fn content(&self) -> &str {
         match self {
             Self::Text(text) | Self::Address(text) | Self::Number(text) => text,
         }
@@ -60,7 +60,7 @@ fn column_widths(columns: &[TableColumn], rows: &[Vec<Cell>], width: usize) -> V
         let cells = rows
             .iter()
             .filter_map(|row| row.get(number))
-            .map(|cell| cell.text().len());
+            .map(|cell| cell.content().len());
         let needed = cells.chain([column.heading.len()]).max().unwrap_or_default();
         needed.min(column.most)
     };

@@ -171,7 +171,7 @@ fn take_out_chains<T: Tables>(
     let saved = IptablesSave::parse(&tables.save_all(ruleset)?);
     let swept = purge(&saved, ruleset.backend, jumps, others);
     if !swept.stages.is_empty() {
-        tables.restore(ruleset, &swept.text())?;
+        tables.restore(ruleset, &swept.restore_text())?;
     }
     Ok(swept)
 }
@@ -260,7 +260,7 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
                 if !swept.stages.is_empty() {
                     report.add_line(format_args!(
                         "# would change the {ruleset} tables:\n{}",
-                        swept.text().trim_end()
+                        swept.restore_text().trim_end()
                     ));
                 }
             }

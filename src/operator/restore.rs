@@ -39,7 +39,7 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
             restored
         }
     };
-    print(&restored.text())?;
+    print(&restored.report_text())?;
     Ok(u8::from(restored.failed > 0))
 }
 
@@ -51,7 +51,7 @@ struct Restored {
 }
 
 impl Restored {
-    fn text(&self) -> String {
+    fn report_text(&self) -> String {
         match self.text.is_empty() {
             true => "nothing to restore, all rules are loaded\n".to_owned(),
             false => self.text.clone(),

@@ -113,7 +113,7 @@ mod tests {
         name(&format!("PLUTO-tunnel-{number}-FI"))
     }
 
-    fn put(chain: impl Into<Chain>, target: Target) -> RestoreCommand {
+    fn append_rule(chain: impl Into<Chain>, target: Target) -> RestoreCommand {
         RestoreCommand::Append(chain.into(), Rule::always(target))
     }
 
@@ -127,11 +127,11 @@ mod tests {
             RestoreCommand::NewChain(last.clone()),
         ];
         commands.extend(numbers().map(|number| RestoreCommand::NewChain(tunnel(number))));
-        commands.extend(numbers().map(|number| put(&bucket, Target::Jump(tunnel(number)))));
-        commands.extend(numbers().map(|number| put(&tunnel(number), Target::Drop)));
-        commands.extend(numbers().map(|number| put(&tunnel(number), Target::Accept)));
-        commands.push(put(&last, Target::Goto(bucket)));
-        commands.push(put(BuiltIn::Forward, Target::Jump(last)));
+        commands.extend(numbers().map(|number| append_rule(&bucket, Target::Jump(tunnel(number)))));
+        commands.extend(numbers().map(|number| append_rule(&tunnel(number), Target::Drop)));
+        commands.extend(numbers().map(|number| append_rule(&tunnel(number), Target::Accept)));
+        commands.push(append_rule(&last, Target::Goto(bucket)));
+        commands.push(append_rule(BuiltIn::Forward, Target::Jump(last)));
         let table = Table::Filter;
         Section { table, commands }
     }
@@ -196,7 +196,7 @@ mod tests {
         let (last, before) = sections.split_last().unwrap();
         assert_eq!(
             last.commands,
-            [put(BuiltIn::Forward, Target::Jump(name("PLUTO-zone-FI")))]
+            [append_rule(BuiltIn::Forward, Target::Jump(name("PLUTO-zone-FI")))]
         );
         let commands = || before.iter().flat_map(|section| &section.commands);
         assert!(commands().all(|command| filled_chain(command).is_some()));

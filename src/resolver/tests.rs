@@ -28,7 +28,7 @@ impl Machine {
         };
         fs::create_dir_all(machine.path("etc")).unwrap();
         fs::create_dir(machine.path("proc")).unwrap();
-        machine.write(resolv_conf);
+        machine.write_file(resolv_conf);
         machine
     }
 
@@ -40,7 +40,7 @@ impl Machine {
         self.path("etc/resolv.conf")
     }
 
-    fn write(&self, content: &[u8]) {
+    fn write_file(&self, content: &[u8]) {
         fs::write(self.file(), content).unwrap();
     }
 
@@ -190,7 +190,7 @@ proptest! {
                     is_ours = is_ours && !users.is_empty();
                 }
                 Step::Rewrite(text) => {
-                    machine.write(&text);
+                    machine.write_file(&text);
                     (original, is_ours) = (text, false);
                 }
             }
@@ -452,7 +452,7 @@ fn an_edit_while_a_tunnel_is_up_is_kept_and_ours_goes() {
             .replace("corp2.example ", "");
         let edited = text.replace(changed, into);
         assert_ne!(edited, text, "{changed}");
-        machine.write(edited.as_bytes());
+        machine.write_file(edited.as_bytes());
         let messages = machine.down(2);
         assert!(
             messages.len() == 1 && messages[0].contains("the edit is kept"),
@@ -496,7 +496,7 @@ fn a_write_that_was_interrupted_anywhere_loses_nothing_of_the_original() {
                 resolver.begin_change(&record).unwrap();
                 resolver.keep_written(from).unwrap();
                 resolver.keep_next(to).unwrap();
-                machine.write(&torn);
+                machine.write_file(&torn);
                 assert_eq!(machine.housekeep(), nobody(), "cut at {cut}");
                 assert_eq!(&machine.content(), to, "cut at {cut}");
                 assert_eq!(machine.down(1), nobody());

@@ -185,7 +185,7 @@ mod tests {
     }
 
     /// Without the folder.
-    fn shown(place: &SettingPlace) -> String {
+    fn place_text(place: &SettingPlace) -> String {
         let text = place.to_string();
         text[text.find("s.toml").unwrap()..].to_owned()
     }
@@ -213,18 +213,19 @@ when-down = \"leave\"
     fn a_key_is_found_by_its_line_in_the_table_that_applies() {
         let (_folder, source) = source(FILE);
         assert_eq!(
-            shown(&source.of_gateway("icmp")),
+            place_text(&source.of_gateway("icmp")),
             "s.toml:3  [gateway]: icmp = \"safe\""
         );
         assert_eq!(
-            shown(&source.of_gateway("only-ipsec")),
+            place_text(&source.of_gateway("only-ipsec")),
             "s.toml:4  [gateway]: only-ipsec = ["
         );
         assert_eq!(
-            shown(&source.of_gateway("esp")),
+            place_text(&source.of_gateway("esp")),
             "s.toml  sets no esp: the default applies"
         );
-        let of = |name: &str, key| shown(&source.of_connection(&ConnectionName::new(name.as_bytes()).unwrap(), key));
+        let of =
+            |name: &str, key| place_text(&source.of_connection(&ConnectionName::new(name.as_bytes()).unwrap(), key));
         assert_eq!(
             of("road-1", "allow"),
             "s.toml:13  [[connection]] name = \"road-*\", user = \"anna\": allow = [\"tcp/22\"]"
@@ -242,8 +243,8 @@ when-down = \"leave\"
     #[test]
     fn a_key_with_dots_and_a_table_on_one_line_have_their_lines_too() {
         let (_folder, source) = source("\ntunnel.allow = \"none\"\ngateway = { icmp = \"safe\" }\n");
-        assert!(shown(&source.of_gateway("icmp")).starts_with("s.toml:3  [gateway]"));
+        assert!(place_text(&source.of_gateway("icmp")).starts_with("s.toml:3  [gateway]"));
         let name = ConnectionName::new(b"x").unwrap();
-        assert!(shown(&source.of_connection(&name, "allow")).starts_with("s.toml:2  [tunnel]"));
+        assert!(place_text(&source.of_connection(&name, "allow")).starts_with("s.toml:2  [tunnel]"));
     }
 }

@@ -1,4 +1,5 @@
 //! The names of types: none stands for two things, and none hides a type of the standard library.
+//! The names of functions: each can be searched for.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,6 +48,45 @@ const STANDARD: [&str; 40] = [
     "Vec",
     "Write",
 ];
+
+/// Words that are found everywhere, so that a function with such a name is not.
+const UNSEARCHABLE: [&str; 18] = [
+    "at", "duty", "find", "look", "mend", "of", "ours", "piece", "put", "read", "say", "shown", "tell", "text", "told",
+    "what", "who", "write",
+];
+
+/// The name of the function that a line declares.
+fn declared_function(line: &str) -> Option<&str> {
+    let (before, after) = line.trim_start().split_once("fn ")?;
+    let is_declaration = before.is_empty() || before.ends_with(' ') && before.starts_with(['p', 'c', 'u']);
+    let name = after
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .next()?;
+    (is_declaration && !line.trim_start().starts_with("//")).then_some(name)
+}
+
+#[test]
+fn no_function_has_a_name_that_cannot_be_searched_for() {
+    let mut found = Vec::new();
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
+            let name = declared_function(line).filter(|name| UNSEARCHABLE.contains(name));
+            found.extend(name.map(|name| format!("{}:{number}: {name}", path.display())));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_function_that_a_line_declares() {
+    assert_eq!(
+        declared_function("    pub(super) fn told<T>(text: &str) -> T {"),
+        Some("told")
+    );
+    assert_eq!(declared_function("fn of(self) {"), Some("of"));
+    assert_eq!(declared_function("    // As fn of has it."), None);
+    assert_eq!(declared_function("    kept: fn(&NetObject) -> bool,"), None);
+}
 
 /// Every file of Rust below a folder.
 fn sources(folder: &Path) -> Vec<PathBuf> {

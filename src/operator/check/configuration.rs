@@ -163,8 +163,8 @@ pub(super) fn assignments(text: &str) -> impl Iterator<Item = (usize, (&str, &st
 fn doubled_hooks(file: &Path, text: &str) -> Option<Finding> {
     let yes = |key: &str, value: &str| ["leftfirewall", "rightfirewall"].contains(&key) && value == "yes";
     let (line, _) = assignments(text).find(|(_, (key, value))| yes(key, value))?;
-    let ours = !updown_settings(file, text).is_empty();
-    ours.then(|| {
+    let names_this_program = !updown_settings(file, text).is_empty();
+    names_this_program.then(|| {
         Finding::note_finding(
             format_args!("{}:{line}: leftfirewall=yes beside leftupdown=", file.display()),
             "in one connection only one of the two takes effect; leftfirewall=yes runs the stock script",
@@ -214,14 +214,14 @@ mod tests {
 
     #[test]
     fn a_hook_is_found_in_the_spelling_of_every_daemon() {
-        let ours = PathBuf::from("/usr/local/libexec/pluto-updown");
+        let own_path = PathBuf::from("/usr/local/libexec/pluto-updown");
         for text in [
             "conn a\n    leftupdown=/usr/local/libexec/pluto-updown\n",
             "conn a\n\tleftupdown=\"/usr/local/libexec/pluto-updown --route yes\" # mine\n",
             "x {\n    updown = /usr/local/libexec/pluto-updown iptables\n}\n",
             "x\n y { updown = /usr/local/libexec/pluto-updown\n}\n",
         ] {
-            assert_eq!(programs(text), [(2, ours.clone())], "{text}");
+            assert_eq!(programs(text), [(2, own_path.clone())], "{text}");
         }
         for text in [
             "#leftupdown=/usr/local/libexec/pluto-updown\n",

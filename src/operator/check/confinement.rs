@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::operator::check::FindingSeverity;
 
-    fn put(root: &Path, path: &str, text: &str) {
+    fn add_file(root: &Path, path: &str, text: &str) {
         let path = root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -84,27 +84,27 @@ mod tests {
         let root = tempfile::TempDir::new().unwrap();
         assert_eq!(findings(root.path()), []);
         let profiles = "sys/kernel/security/apparmor/profiles";
-        put(
+        add_file(
             root.path(),
             profiles,
             "/usr/lib/ipsec/charon (complain)\n/usr/lib/ipsec/stroke (enforce)\n",
         );
         assert_eq!(findings(root.path()), []);
-        put(root.path(), profiles, "/usr/lib/ipsec/charon (enforce)\n");
+        add_file(root.path(), profiles, "/usr/lib/ipsec/charon (enforce)\n");
         assert_eq!(findings(root.path())[0].severity, FindingSeverity::Wrong);
         let local = "etc/apparmor.d/local/usr.lib.ipsec.charon";
-        put(root.path(), local, "# /usr/local/libexec/pluto-updown PUx,\n");
+        add_file(root.path(), local, "# /usr/local/libexec/pluto-updown PUx,\n");
         assert_eq!(findings(root.path())[0].severity, FindingSeverity::Wrong);
-        put(root.path(), local, "/usr/local/libexec/pluto-updown PUx,\n");
+        add_file(root.path(), local, "/usr/local/libexec/pluto-updown PUx,\n");
         assert_eq!(findings(root.path())[0].severity, FindingSeverity::Fine);
     }
 
     #[test]
     fn selinux_is_told_of_where_it_enforces() {
         let root = tempfile::TempDir::new().unwrap();
-        put(root.path(), "sys/fs/selinux/enforce", "0");
+        add_file(root.path(), "sys/fs/selinux/enforce", "0");
         assert_eq!(findings(root.path()), []);
-        put(root.path(), "sys/fs/selinux/enforce", "1");
+        add_file(root.path(), "sys/fs/selinux/enforce", "1");
         assert_eq!(findings(root.path())[0].severity, FindingSeverity::Note);
     }
 }

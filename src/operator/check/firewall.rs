@@ -283,9 +283,9 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
 /// effect.
 fn unguarded(comparison: &Comparison) -> Vec<Finding> {
     let clear_text_blocks = comparison.entries.iter().filter_map(Record::as_clear_text_block);
-    let tunnels = clear_text_blocks.flat_map(|guard| {
-        let is_own = |tunnel: &&Tunnel| (guard.local, guard.remote) == (tunnel.local_client, tunnel.remote_client);
-        guard.askers().find(is_own)
+    let tunnels = clear_text_blocks.flat_map(|block| {
+        let is_own = |tunnel: &&Tunnel| (block.local, block.remote) == (tunnel.local_client, tunnel.remote_client);
+        block.askers().find(is_own)
     });
     let finding = |tunnel: &Tunnel| {
         Finding::wrong_finding(
@@ -338,16 +338,16 @@ fn mixed_backends(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Com
         {
             continue;
         }
-        let ours = comparison.saved.has_own_chains() || store.has_entries(*ruleset).unwrap_or_default();
-        let theirs = comparison.saved.tables().any(|(_, table)| has_rules(table));
-        if ours {
+        let has_own = comparison.saved.has_own_chains() || store.has_entries(*ruleset).unwrap_or_default();
+        let has_foreign = comparison.saved.tables().any(|(_, table)| has_rules(table));
+        if has_own {
             findings.push(Finding::note_finding(
                 format_args!("{ruleset} has chains of pluto-updown, but iptables is now {default}"),
                 "rules stay in the backend in which their tunnel came up; iptables -S does not show them",
                 "nothing: a `down` deletes the rules of its tunnel. pluto-updown restore deletes chains that no tunnel uses",
             ));
         }
-        if theirs {
+        if has_foreign {
             findings.push(Finding::note_finding(
                 format_args!("{ruleset} has rules of other programs, but iptables is {default}"),
                 "a packet has to pass both, and iptables -S does not show which rule of the other drops it",
@@ -361,8 +361,8 @@ fn mixed_backends(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Com
 /// Whether a table has rules of other programs.
 fn has_rules(table: &SavedTable) -> bool {
     table.chains().any(|(name, rules)| {
-        let ours = name.starts_with("PLUTO-");
-        !ours
+        let has_own = name.starts_with("PLUTO-");
+        !has_own
             && rules
                 .iter()
                 .any(|rule| !rule.jump_target().is_some_and(|target| target.starts_with("PLUTO-")))

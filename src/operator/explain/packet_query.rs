@@ -322,13 +322,13 @@ mod tests {
         }
     }
 
-    fn read(text: &str) -> Result<PacketQuery, String> {
+    fn parse_query(text: &str) -> Result<PacketQuery, String> {
         let words: Vec<_> = text.split(' ').map(str::to_owned).collect();
         PacketQuery::parse(&words, &Known).map_err(|error| error.to_string())
     }
 
     fn asked_kind(text: &str) -> String {
-        let question = read(text).unwrap();
+        let question = parse_query(text).unwrap();
         let family = Family::of_address(question.source);
         let kinds = question.kinds.iter();
         let kinds: Vec<_> = kinds.map(|kind| super::super::kinds::packets(kind, family)).collect();
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_and_two_addresses_of_one_family_are_taken() {
-        let query = read("branch db.example:443").unwrap();
+        let query = parse_query("branch db.example:443").unwrap();
         let (branch, db) = ("10.2.0.9".parse().unwrap(), "10.1.0.5".parse().unwrap());
         assert_eq!((query.source, query.destination), (branch, db));
         assert_eq!(
@@ -384,14 +384,14 @@ mod tests {
             [("branch".to_owned(), branch), ("db.example".to_owned(), db)]
         );
         assert_eq!(
-            read("2001:db8::1 db.example").unwrap().destination,
+            parse_query("2001:db8::1 db.example").unwrap().destination,
             "2001:db8::5".parse::<IpAddr>().unwrap()
         );
         assert_eq!(
-            read("branch nowhere.example").unwrap_err(),
+            parse_query("branch nowhere.example").unwrap_err(),
             "nowhere.example: no such host"
         );
-        assert!(read("10.2.0.9 10.1.0.5").unwrap().names.is_empty());
+        assert!(parse_query("10.2.0.9 10.1.0.5").unwrap().names.is_empty());
     }
 
     #[test]
@@ -409,7 +409,7 @@ mod tests {
             ("10.2.0.9 10.1.0.5 \u{1b}[2J", "\\x1b[2j: expected"),
             ("10.2.0.9", "expected FROM TO [SERVICE]"),
         ] {
-            let error = read(words).unwrap_err();
+            let error = parse_query(words).unwrap_err();
             assert!(error.contains(named), "{words}: {error}");
             assert!(error.is_ascii() && !error.contains('\u{1b}'));
         }
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn what_answers_goes_from_the_port_that_was_asked() {
         let asked_kind = |kind: &str| {
-            let kind = &read(&format!("10.2.0.9 10.1.0.5 {kind}")).unwrap().kinds[0];
+            let kind = &parse_query(&format!("10.2.0.9 10.1.0.5 {kind}")).unwrap().kinds[0];
             super::super::kinds::packets(&reply_traffic(kind, Family::Ipv4), Family::Ipv4)
         };
         assert_eq!(asked_kind("443"), "TCP from port 443");

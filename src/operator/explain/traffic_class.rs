@@ -96,7 +96,7 @@ pub(super) fn class_sentence(record: &TunnelRecord, lane: TrafficClass) -> Strin
 
 fn allowed(sentences: &ClassSentence, is_narrow: bool) -> String {
     let chain = sentences.class.built_in().name();
-    let ours = "connections from this side";
+    let local_side = "connections from this side";
     match &sentences.passes {
         None if sentences.refuses && sentences.class.path().direction() == Direction::In => format!(
             "no address of the tunnel is there. Packets that a DNAT rule of yours sends there are not decided here if the peer may ask for them (your {chain} rules decide), and dropped otherwise."
@@ -107,11 +107,11 @@ fn allowed(sentences: &ClassSentence, is_narrow: bool) -> String {
             "everything that it carries passes, NEW connections too. All else is not decided here: your {chain} rules decide."
         ),
         Some(AllowedTraffic::All) => "everything passes, NEW connections too.".to_owned(),
-        Some(AllowedTraffic::Replies) => format!("only replies to {ours}. All else is dropped."),
+        Some(AllowedTraffic::Replies) => format!("only replies to {local_side}. All else is dropped."),
         Some(AllowedTraffic::Services(services)) => {
             let services: Vec<_> = services.iter().map(Service::to_string).collect();
             let services = services.join(", ");
-            format!("{services}, and replies to {ours}. All else is dropped.")
+            format!("{services}, and replies to {local_side}. All else is dropped.")
         }
         Some(AllowedTraffic::None) => "nothing. It is dropped.".to_owned(),
     }

@@ -258,8 +258,8 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
                 .contains(" failed: the tunnel is up without its rules: ");
             assert_eq!(stands, code == 0, "{settings}: {}", ending.err_text());
             assert_eq!(saved(&machine, Family::Ipv4), before, "{backend} {settings}");
-            assert!(!machine.state().exists(), "{settings}");
             machine.hook().must(&up.clone().saying("down-client"));
+            assert!(!machine.state().exists(), "{settings}");
         }
     }
 }

@@ -77,6 +77,9 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
             "{up} with --wait 1 and the xtables lock held: refused after {:.1?}",
             begun.elapsed()
         ));
+        assert_eq!(machine.listing(), before);
+        // charon keeps the tunnel, which is noted until its `down`.
+        hook.must(&up.opposite());
         machine.assert_as_before(&before);
     }
     holder.release();

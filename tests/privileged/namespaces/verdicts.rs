@@ -264,8 +264,8 @@ fn many_tunnels_are_a_line_each_in_order_and_found_by_name_user_and_address() {
         roads[0].contains(" user1 ") && roads[0].ends_with(" 22,993,ping"),
         "{text}"
     );
-    // By user; and with equal users by networks as numbers.
-    assert!(roads[1].contains(" user10 "), "{text}");
+    // By user, numbers as numbers; and with equal users by networks as numbers.
+    assert!(roads[1].contains(" user2 "), "{text}");
     for number in 1..=3 {
         assert!(
             text.contains(&format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:123{number}\n")),
@@ -382,6 +382,11 @@ fn the_lines_for_jq_in_the_documentation_work() {
     let machine = Namespace::new(Backend::Nft);
     many(&machine);
     machine.tables(Family::Ipv4, &["-D", "FORWARD", "-j", "PLUTO-FORWARD"]);
+    let settings = fs::read_to_string(machine.config()).expect("the settings");
+    machine.settings("[tunnel]\nallow = \"everything\"\n");
+    let up = strongswan_up().of_tunnel(99);
+    machine.hook().call(&up).assert_refused(2, &["allow"]);
+    machine.settings(&settings);
     let (_, text) = status(&machine.hook(), &["--json"]);
     fs::write(machine.path("status.json"), &text).expect("a file");
     let lines: Vec<_> = PAGE
