@@ -392,7 +392,13 @@ impl Lab {
                 let all = (action == "unblock").then_some("--all");
                 let words: Vec<_> = [action].into_iter().chain(all).collect();
                 let ending = hook.operate(&words);
-                assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{action}");
+                // The administrator's own jumps lead to some chains only.
+                let text = ending.err_text();
+                let others: Vec<_> = text
+                    .lines()
+                    .filter(|line| !line.contains("(place = \"own\")"))
+                    .collect();
+                assert_eq!((ending.code, others), (Some(0), Vec::new()), "{action}");
             }
             "up" => hook.must(&self.up()),
             "down" => hook.must(&self.up().opposite()),
