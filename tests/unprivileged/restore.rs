@@ -206,7 +206,6 @@ fn a_refusal_that_passes_is_tried_again() {
     assert_eq!(whose(&sorted(&mut world), true), whose(&sorted(&mut living()), true));
 }
 
-/// So many tunnels that their chains are made in several commits.
 /// As at boot, where another firewall loads its rules at the same moment.
 #[test]
 fn a_first_up_that_is_refused_is_tried_once_more() {
@@ -235,6 +234,7 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
     }
 }
 
+/// So many tunnels that their chains are made in several commits.
 fn crowd() -> World {
     let mut world = World::default();
     for number in 0..300 {
