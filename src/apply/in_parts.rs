@@ -31,7 +31,7 @@ enum PartOrder {
 }
 
 impl Change {
-    /// The same change in parts. One of fewer than [`BULK_THRESHOLD`] records stays whole, and so
+    /// The same change in parts. One of fewer than `BULK_THRESHOLD` records stays whole, and so
     /// does one of iptables-legacy, which writes the whole table at each commit.
     #[must_use]
     pub fn in_parts(self) -> Vec<Self> {

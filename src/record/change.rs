@@ -12,7 +12,7 @@ use super::store::{Store, absent_is_none};
 use crate::netfilter::Ruleset;
 
 impl Store {
-    /// Writes the new records and the journal. After this, only [`Store::commit`] or
+    /// Writes the new records and the journal. After this, only [`Store::commit_change`] or
     /// [`Store::roll_back`] make the record consistent again.
     ///
     /// # Errors

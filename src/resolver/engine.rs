@@ -37,8 +37,8 @@ enum CommandResult {
     Unknown,
 }
 
-/// Writes down what a call asks of the resolver; [`work`] does it. Returns what was left out, and
-/// what went wrong.
+/// Records what a call asks of the resolver; [`work_on_requests`] carries it out. Returns what was
+/// left out, and what went wrong.
 #[must_use]
 pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
     let mut troubles: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
