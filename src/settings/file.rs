@@ -262,7 +262,7 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
         assert_eq!(
             refusal(&path),
-            ": found a file of the user 4711, expected one that root owns (chown root)"
+            ": found a file that user 4711 owns, expected one that root owns (chown root)"
         );
     }
 

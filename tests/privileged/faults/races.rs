@@ -46,12 +46,13 @@ fn a_restore_whose_end_nobody_tells_is_found_out_by_the_next_call() {
         let before = machine.listing();
         let perl = tool("perl").display().to_string();
         let deaf = machine.started_by(&[&perl, "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"]);
-        deaf.call(&libreswan_up()).assert_refused(1, &["ended unseen"]);
+        deaf.call(&libreswan_up())
+            .assert_refused(1, &["ended without an exit status"]);
         machine.hook().must(&libreswan_up().saying("route-client"));
         machine.assert_as_before(&before);
         machine.hook().must(&libreswan_up());
         deaf.call(&libreswan_up().opposite())
-            .assert_refused(1, &["ended unseen"]);
+            .assert_refused(1, &["ended without an exit status"]);
         machine.hook().must(&libreswan_up().saying("unroute-client"));
         machine.assert_as_before(&before);
     }
