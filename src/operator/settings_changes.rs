@@ -120,7 +120,7 @@ impl SettingsChanges {
             removed,
             changed,
         } = self.gateways;
-        for (number, word) in [(added, "installed"), (removed, "removed"), (changed, "changed")] {
+        for (number, word) in [(added, "to install"), (removed, "to remove"), (changed, "to change")] {
             match self.gateway_keys.is_empty() {
                 _ if number == 0 => {}
                 true => lines.push(format!("gateway rules: {word}")),
@@ -133,9 +133,9 @@ impl SettingsChanges {
             changed,
         } = self.blocked;
         for (number, word) in [
-            (added, "blocked"),
-            (removed, "unblocked"),
-            (changed, "blocked by new rules"),
+            (added, "to block"),
+            (removed, "to unblock"),
+            (changed, "to block by new rules"),
         ] {
             if number > 0 {
                 lines.push(format!("{} of networks: {word}", counted_noun(number, "pair")));

@@ -121,7 +121,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
     );
     assert!(text.contains("    1 tunnel: allow +tcp/443\n"), "{text}");
     assert!(
-        text.contains("    gateway rules: installed\n") && text.contains("  fix: pluto-updown start\n"),
+        text.contains("    gateway rules: to install\n") && text.contains("  fix: pluto-updown start\n"),
         "{text}"
     );
     let document = json(&hook);

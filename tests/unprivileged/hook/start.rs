@@ -122,16 +122,16 @@ fn a_dry_run_names_the_gateways_keys_that_change() {
     let mut fakes = machine();
     let dry = |fakes: &mut Fakes, settings: &str| start(fakes, settings, &["--dry-run"]).out_text();
     let text = dry(&mut fakes, "[gateway]\nicmp = \"safe\"\n");
-    assert!(text.contains("# gateway rules: installed\n"), "{text}");
+    assert!(text.contains("# gateway rules: to install\n"), "{text}");
     assert_eq!(start(&mut fakes, "[gateway]\nicmp = \"safe\"\n", &[]).code, Some(0));
     let text = dry(&mut fakes, "[gateway]\nike = \"any\"\n");
     assert!(
-        text.contains("# gateway rules: changed: icmp safe -> leave, ike leave -> any\n"),
+        text.contains("# gateway rules: to change: icmp safe -> leave, ike leave -> any\n"),
         "{text}"
     );
     let text = dry(&mut fakes, "");
     assert!(
-        text.contains("# gateway rules: removed: icmp safe -> leave\n"),
+        text.contains("# gateway rules: to remove: icmp safe -> leave\n"),
         "{text}"
     );
     // What is kept is not what was installed: nothing is said of keys.
@@ -143,5 +143,5 @@ fn a_dry_run_names_the_gateways_keys_that_change() {
         .expect("a file");
     fs::write(kept.path(), "[gateway]\nike = \"known\"\npeers = [\"192.0.2.7\"]\n").expect("a file");
     let text = dry(&mut fakes, "[gateway]\nike = \"any\"\n");
-    assert!(text.contains("# gateway rules: changed\n"), "{text}");
+    assert!(text.contains("# gateway rules: to change\n"), "{text}");
 }
