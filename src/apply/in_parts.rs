@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{ApplyError, BULK_THRESHOLD, Change, Engine, gateway::difference};
 use crate::iptables::Tables;
 use crate::netfilter::{Backend, STAGE_CHAINS};
-use crate::plan::{DispatchBucket, TunnelId};
+use crate::plan::{DispatchBucket, OptionalChains, TunnelId};
 use crate::record::Record;
 
 /// How many tunnels change at a time. Most have four chains in the filter table.
@@ -88,10 +88,12 @@ fn split(pairs: impl Iterator<Item = Replacement>) -> (Vec<Record>, Vec<Record>)
 
 fn part_order(pair: &Replacement) -> PartOrder {
     match pair {
-        (Some(Record::Tunnel(old)), Some(Record::Tunnel(new))) => {
+        (Some(before @ Record::Tunnel(old)), Some(after @ Record::Tunnel(new))) => {
+            // Where the gateway drops all other ESP, its rule must be removed before the peer's.
+            let keeps_esp = accepts_esp(after) || !accepts_esp(before);
             let (old, new) = (old.effective_policy(), new.effective_policy());
             match old.nat == new.nat {
-                true if new.is_as_strict_as(old) => PartOrder::Closing,
+                true if new.is_as_strict_as(old) && keeps_esp => PartOrder::Closing,
                 true if old.is_as_strict_as(new) => PartOrder::Opening,
                 true | false => PartOrder::Both,
             }
@@ -100,6 +102,11 @@ fn part_order(pair: &Replacement) -> PartOrder {
         (None, Some(Record::Tunnel(_))) => PartOrder::Opening,
         _ => PartOrder::Both,
     }
+}
+
+/// Whether its rules accept ESP from its peer (`esp = "negotiated"`).
+fn accepts_esp(record: &Record) -> bool {
+    record.tunnel_rules().optional.contains(&OptionalChains::EspPeers)
 }
 
 fn first_bucket((old, new): &Replacement) -> Option<DispatchBucket> {

@@ -79,6 +79,10 @@ fn passes(world: &mut World, packet: &Packet) -> bool {
     trace(world.tables.book(Family::Ipv4), packet).verdict == Verdict::Accept
 }
 
+fn is_dropped(world: &mut World, packet: &Packet) -> bool {
+    trace(world.tables.book(Family::Ipv4), packet).verdict == Verdict::Drop
+}
+
 fn from_west_to_east() -> Packet {
     let packet = Packet::between("10.2.0.7", "10.3.0.7").udp(40000, 80);
     packet.in_by_ipsec("eth0", 9001).out_by_ipsec("eth0", 9002)
@@ -199,4 +203,29 @@ fn few_tunnels_and_those_of_iptables_legacy_change_at_once() {
     }
     world.settings = Settings::parse(AFTER).expect("good settings");
     assert!(world.start_parts().is_empty());
+}
+
+/// Without `esp`, the administrator's rules decide about ESP; with it, the gateway drops that of all but peers.
+#[test]
+fn between_the_parts_esp_of_peers_passes_whether_the_gateway_begins_to_drop_all_other_or_ends() {
+    let tunnels = "[tunnel]\nnat = \"leave\"\n";
+    let negotiated = &format!("{tunnels}[gateway]\nesp = \"negotiated\"\n");
+    for (before, after) in [(negotiated.as_str(), tunnels), (tunnels, negotiated)] {
+        let mut world = world(before);
+        let up = one_of_many(0);
+        let (local, remote) = (up.local_host.expect("a host"), up.remote_host.expect("a host"));
+        let packet = Packet::between(&remote.to_string(), &local.to_string())
+            .protocol(50)
+            .in_by("eth0");
+        world.settings = Settings::parse(after).expect("good settings");
+        assert!(!is_dropped(&mut world, &packet));
+        let parts = world.start_parts();
+        assert!(parts.len() > 2, "{}", parts.len());
+        for part in &parts {
+            world.start_part(part).expect("a part");
+            assert!(!is_dropped(&mut world, &packet), "{before}");
+        }
+        assert_as_set(&mut world);
+        assert!(!is_dropped(&mut world, &packet));
+    }
 }
