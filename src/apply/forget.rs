@@ -56,11 +56,6 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Closes the firewall for a tunnel, and returns whether the `down` has to be noted.
     pub(super) fn try_close(&mut self, tunnel: &Tunnel) -> (Result<TunnelOutcome, ApplyError>, Owed) {
-        // The tunnel is no longer up, whether or not its rules can be removed. An error here keeps
-        // no rule installed.
-        if self.store.has_failed_ups().unwrap_or_default() {
-            let _ = self.store.forget_failed_up(tunnel);
-        }
         match self.close_once(tunnel) {
             // With one opener less, the record is written again, which needs as much space as the
             // old one.
@@ -160,7 +155,11 @@ fn concerns_every_change(error: &ApplyError) -> bool {
 #[must_use]
 pub fn note_down(store: &Store, tunnel: &Tunnel, error: ApplyError) -> ApplyError {
     match store.note_owed_down(tunnel) {
-        Ok(true) => ApplyError::Owed(Box::new(error)),
+        Ok(true) => {
+            // Now, because an `up` that comes before the next call is later than this `down`.
+            let _ = store.forget_failed_up(tunnel);
+            ApplyError::Owed(Box::new(error))
+        }
         Ok(false) | Err(RecordError::Untrusted { .. }) => error,
         Err(other) => ApplyError::Forgotten {
             error: Box::new(error),

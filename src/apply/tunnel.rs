@@ -69,11 +69,18 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If that is not possible.
     pub fn close_tunnel(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        // The tunnel is no longer up, whether or not its rules can be removed. An error here keeps
+        // no rule installed. Not where an owed `down` is executed: an `up` may have failed since.
+        let has_failed_ups = self.store.has_failed_ups().unwrap_or_default();
+        let was_noted = has_failed_ups && self.store.forget_failed_up(tunnel).unwrap_or_default();
         // In order: the effect of the second one depends on the first.
         if let Err(error) = self.check_unpaid(tunnel) {
             return Err(self.note_failed_down(tunnel, error));
         }
         let (closed, owed) = self.try_close(tunnel);
+        if has_failed_ups && !was_noted && matches!(closed, Ok(TunnelOutcome::NothingThere)) {
+            let _ = self.store.forget_moved_failed_up(tunnel);
+        }
         match (closed, owed) {
             (Err(error), Owed::Note) => Err(self.note_failed_down(tunnel, error)),
             (closed, Owed::Note | Owed::Nothing) => closed,

@@ -13,7 +13,7 @@ use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::store::Store;
 use super::{file, note};
-use crate::plan::{TunnelId, TunnelKey, can_move};
+use crate::plan::{TunnelId, TunnelKey, can_move, may_have_become};
 use crate::updown_env::Tunnel;
 
 /// The folder with a folder for each of them.
@@ -99,7 +99,13 @@ impl Store {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn failed_ups(&self) -> Result<Vec<FailedUp>, RecordError> {
+        self.failed_ups_ending_in("")
+    }
+
+    /// Those whose folders' names end so.
+    fn failed_ups_ending_in(&self, end: &str) -> Result<Vec<FailedUp>, RecordError> {
         let mut names: Vec<_> = file::file_names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
+        names.retain(|name: &String| name.ends_with(end));
         names.sort();
         let mut failed = Vec::new();
         for name in names {
@@ -128,28 +134,35 @@ impl Store {
         self.has_name(FOLDER)
     }
 
-    /// Forgets that a tunnel is up without rules: it has some now, or is up no more.
+    /// Forgets that a tunnel is up without rules: it has some now, or is up no more. Returns
+    /// whether it was noted.
     ///
     /// # Errors
     /// If a file cannot be removed.
-    pub fn forget_failed_up(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
+    pub fn forget_failed_up(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
         let folder = self.failed_up_folder(tunnel);
-        match folder.exists() {
-            true => file::remove_tree(&folder)?,
-            false if can_move(tunnel) => self.forget_moved(tunnel)?,
-            false => {}
+        let is_noted = folder.exists();
+        if is_noted {
+            file::remove_tree(&folder)?;
         }
-        file::remove_if_empty(&self.folder.join(FOLDER))
+        file::remove_if_empty(&self.folder.join(FOLDER))?;
+        Ok(is_noted)
     }
 
-    /// The same of a tunnel that MOBIKE has made another one of: what its opener has.
-    fn forget_moved(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
-        let end = format!("+{}", opener(tunnel));
-        for name in file::file_names(&self.folder.join(FOLDER))? {
-            let name = name?;
-            if name.ends_with(&end) {
-                file::remove_tree(&self.folder.join(FOLDER).join(name))?;
-            }
+    /// The same at the `down` of a tunnel that has neither rules nor a note: MOBIKE may have made
+    /// it out of another one. If two come into question, both stay: one of them is up without
+    /// rules.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed, or a file not be removed.
+    pub fn forget_moved_failed_up(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
+        if !can_move(tunnel) {
+            return Ok(());
+        }
+        let mut moved = self.failed_ups_ending_in(&format!("+{}", opener(tunnel)))?;
+        moved.retain(|failed| may_have_become(&failed.tunnel, tunnel));
+        if let [failed] = &moved[..] {
+            self.forget_failed_up(&failed.tunnel)?;
         }
         Ok(())
     }

@@ -141,6 +141,91 @@ fn a_peer_that_mobike_has_moved_is_found_by_its_identity() {
     fakes.assert_forgotten();
 }
 
+/// Children of one peer, and peers that cannot be distinguished by their identity.
+#[test]
+fn it_does_not_end_with_another_tunnel_of_a_peer_that_can_move() {
+    let child = |local: &str, peer: &str| {
+        strongswan_up()
+            .with("PLUTO_MY_CLIENT", format!("{local}/24"))
+            .with("PLUTO_PEER", peer)
+            .with("PLUTO_PEER_CLIENT", format!("{peer}/32"))
+    };
+    let up = child("10.1.0.0", "192.0.2.7");
+    for other in [child("10.5.0.0", "192.0.2.7"), child("10.1.0.0", "192.0.2.99")] {
+        let mut fakes = Fakes::new();
+        refusing(&mut fakes, &up);
+        fakes.must(&other);
+        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        fakes.must(&other.clone().opposite());
+        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        refusing(&mut fakes, &other);
+        assert_eq!(shown(&mut fakes).len(), 2, "{other}");
+        fakes.must(&other.clone().opposite());
+        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        fakes.must(&up.clone().opposite());
+        fakes.assert_forgotten();
+    }
+}
+
+/// Which of two peers has moved is not known, so both stay.
+#[test]
+fn a_down_that_may_mean_either_of_two_ends_neither() {
+    let mut fakes = Fakes::new();
+    let at = |peer: &str| {
+        strongswan_up()
+            .with("PLUTO_PEER", peer)
+            .with("PLUTO_PEER_CLIENT", format!("{peer}/32"))
+    };
+    refusing(&mut fakes, &at("192.0.2.7"));
+    refusing(&mut fakes, &at("192.0.2.8"));
+    fakes.must(&at("192.0.2.99").opposite());
+    assert_eq!(shown(&mut fakes).len(), 2);
+}
+
+/// The call does not get the lock.
+fn locked_out(fakes: &mut Fakes, call: &Call) {
+    let file = File::open(fakes.namespace().join("lock")).expect("the lock");
+    let held = Flock::lock(file, FlockArg::LockExclusive).expect("holding it");
+    let ending = fakes.hook().option("--wait", "1").call(call);
+    drop(held);
+    assert!(ending.err_text().contains("held the lock"), "{}", ending.err_text());
+}
+
+/// A `down` that is executed late is older than the `up` that failed after it.
+#[test]
+fn a_late_down_does_not_end_what_failed_after_it() {
+    let up = strongswan_up();
+    let down = up.clone().opposite();
+    let ways: [fn(&mut Fakes, &Call); 2] = [locked_out, refusing];
+    for postpone in ways {
+        let mut fakes = Fakes::new();
+        fakes.must(&up);
+        postpone(&mut fakes, &down);
+        // Fails before it would execute the `down`.
+        fakes.settings("[tunnel]\nallow = \"everything\"\n");
+        fakes.call_in_vain(&up).assert_refused(2, &["settings.toml"]);
+        assert_eq!(fakes.recorded().len(), 1);
+        fakes.must(&up.clone().saying("prepare-client"));
+        assert!(fakes.recorded().is_empty());
+        assert_eq!(shown(&mut fakes).len(), 1);
+        fakes.must(&down);
+        fakes.assert_forgotten();
+    }
+}
+
+#[test]
+fn a_late_down_ends_what_failed_before_it_at_once() {
+    let mut fakes = Fakes::new();
+    let (up, other) = (strongswan_up(), strongswan_up().of_tunnel(9));
+    fakes.must(&other);
+    refusing(&mut fakes, &up);
+    assert_eq!(shown(&mut fakes).len(), 1);
+    locked_out(&mut fakes, &up.opposite());
+    assert_eq!(shown(&mut fakes), Vec::<Value>::new());
+    fakes.must(&other.opposite());
+    fakes.assert_forgotten();
+}
+
 /// Whatever the reason: the settings, the lock, or what the tunnel is.
 #[test]
 fn every_reason_is_told_on_one_printable_line() {
