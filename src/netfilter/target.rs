@@ -57,42 +57,19 @@ impl Target {
     /// The chain of ours that it leads to.
     #[must_use]
     pub fn own_chain(&self) -> Option<&ChainName> {
-        match self {
-            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
-            Self::Accept
-            | Self::Drop
-            | Self::Return
-            | Self::JumpUser(_)
-            | Self::Nflog(_)
-            | Self::Log(_)
-            | Self::SetMark(_)
-            | Self::ClearMark(_)
-            | Self::SetMss(_)
-            | Self::ClampMssToPmtu
-            | Self::Snat(_)
-            | Self::Dnat(_) => None,
-        }
+        let (Self::Jump(chain) | Self::Goto(chain)) = self else {
+            return None;
+        };
+        Some(chain)
     }
 
     /// The new source address, if the target changes it.
     #[must_use]
     pub fn snat_source(&self) -> Option<IpAddr> {
-        match self {
-            Self::Snat(address) => Some(*address),
-            Self::Accept
-            | Self::Drop
-            | Self::Return
-            | Self::Jump(_)
-            | Self::JumpUser(_)
-            | Self::Goto(_)
-            | Self::Nflog(_)
-            | Self::Log(_)
-            | Self::SetMark(_)
-            | Self::ClearMark(_)
-            | Self::SetMss(_)
-            | Self::ClampMssToPmtu
-            | Self::Dnat(_) => None,
-        }
+        let Self::Snat(address) = self else {
+            return None;
+        };
+        Some(*address)
     }
 }
 
