@@ -49,10 +49,10 @@ fn replace(state: &Path, by: &Path, machine: &Namespace) {
     machine.shell(&format!("rm -rf {0} && cp -a {1} {0}", state.display(), by.display()));
 }
 
-/// Starts a command, and kills whichever process of it makes this system call for this time.
-fn die(machine: &Namespace, words: &[&str], system_call: &str, number: usize) -> Ending {
+/// Starts a command whose processes strace watches, and does this to the system call.
+fn strace(machine: &Namespace, system_call: &str, inject: &str, words: &[&str]) -> Ending {
     let strace = tool("strace").display().to_string();
-    let inject = format!("inject={system_call}:signal=SIGKILL:when={number}");
+    let inject = format!("inject={system_call}:{inject}");
     let trace = format!("trace={system_call}");
     let entry = [
         &*strace,
@@ -67,6 +67,11 @@ fn die(machine: &Namespace, words: &[&str], system_call: &str, number: usize) ->
         "--",
     ];
     machine.started_by(&entry).operate(words)
+}
+
+/// Starts a command, and kills whichever process of it makes this system call for this time.
+fn die(machine: &Namespace, words: &[&str], system_call: &str, number: usize) -> Ending {
+    strace(machine, system_call, &format!("signal=SIGKILL:when={number}"), words)
 }
 
 fn sorted(text: &str) -> Vec<String> {
@@ -149,23 +154,10 @@ fn calls_of_a_daemon_get_between_the_parts_of_a_start() {
     let (machine, _) = machine(Backend::Nft);
     machine.settings(CLOSED);
     // Each iptables-restore of the start is slow, as with 10 000 tunnels.
-    let strace = tool("strace").display().to_string();
-    let entry = [
-        &*strace,
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=sendmsg",
-        "-e",
-        "inject=sendmsg:delay_enter=700000:when=2",
-        "--",
-    ];
     thread::scope(|scope| {
         let started = scope.spawn(|| {
             let begun = Instant::now();
-            let ending = machine.started_by(&entry).operate(&["start"]);
+            let ending = strace(&machine, "sendmsg", "delay_enter=700000:when=2", &["start"]);
             assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()));
             begun.elapsed()
         });
