@@ -64,7 +64,7 @@ pub use check::{PlanFault, plan_faults};
 pub use clear_text_block::{block_has_no_effect, block_order, can_block_clear_text, clear_text_block};
 pub use desired_state::{DesiredChain, DesiredState};
 pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
-pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
+pub use drift::{Drift, DriftKind, DriftRemedy, RuleProbe, detect_drift, rule_probes};
 pub use gateway::{gateway_key, gateway_rules};
 pub use identity::{TunnelId, TunnelKey, are_alike, can_move, may_have_become};
 pub use nat::kept_sources;
