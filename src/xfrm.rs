@@ -218,7 +218,7 @@ fn policy(bytes: &[u8]) -> Option<Option<XfrmPolicy>> {
     };
     let family = native_u16(fixed, 40)?;
     let mut policy = XfrmPolicy {
-        direction: direction,
+        direction,
         destination: network(family, fixed.get(..16)?, fixed[42])?,
         source: network(family, fixed.get(16..32)?, fixed[43])?,
         protocol: fixed[44],

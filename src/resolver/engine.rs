@@ -138,7 +138,7 @@ impl<'a> ResolverEngine<'a> {
         Self {
             store,
             system,
-            errors: errors,
+            errors,
             is_unsettled: false,
         }
     }

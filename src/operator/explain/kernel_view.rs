@@ -63,7 +63,7 @@ pub(super) fn warning<'a>(
     for ruleset_view in ruleset_views {
         match &ruleset_view.kernel {
             KernelView::Listed { drifts, .. } if !drifts.is_empty() => {
-                differences.extend(differing(ruleset_view, drifts))
+                differences.extend(differing(ruleset_view, drifts));
             }
             KernelView::Listed { .. } => {}
             // Without records there is nothing to compare.

@@ -183,7 +183,7 @@ pub(super) fn tunnel_endpoint(record: &TunnelRecord, direction: Direction) -> En
         (SaMatch::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(interface),
         (SaMatch::Policy { protocol, reqid }, Direction::In, _)
         | (SaMatch::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {
-            interface: interface,
+            interface,
             reqid: *reqid,
             protocol: *protocol,
         },

@@ -82,7 +82,7 @@ pub(super) fn class_sentences(record: &TunnelRecord, class: TrafficClass) -> Cla
     let passes = filter_path.map(|filter_path| filter_path.allowed);
     let refuses = record.effective_policy().allow != Allow::All;
     ClassSentence {
-        class: class,
+        class,
         between,
         passes,
         refuses,
