@@ -2,8 +2,7 @@
 //!
 //! Two steps. A [`RawEnv`] is a faithful copy of what was given and judges nothing. Its variables
 //! are parsed as the daemon that called writes them, or an error names the variable. No later stage
-//! reads a variable. Routes and name servers are parsed by the same reader, in the folders that are about
-//! them.
+//! reads a variable. The folders `routing` and `dns` parse theirs by the same reader.
 
 mod call;
 mod captures;

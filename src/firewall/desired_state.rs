@@ -22,7 +22,7 @@ pub struct DesiredState {
 /// The desired rules of a chain.
 ///
 /// Its own rules have one order; the jumps of a dispatcher and all rules of a bucket are among
-/// them, by [`super::tunnel::TunnelOrder`]. The rules that other shared chains add before or after them are
+/// them, by [`super::TunnelOrder`]. The rules that other shared chains add before or after them are
 /// in order of installation, which no record contains. Nothing depends on that order: each rule is
 /// about another interface or peer. Only the rules of one such part keep their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -30,7 +30,7 @@ pub enum Record {
 /// The record of the gateway's own rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayRecord {
-    /// The format of this record, [`super::tunnel::FORMAT`].
+    /// The format of this record, [`super::FORMAT`].
     pub format: u32,
     /// Its id, [`TunnelId::for_gateway`].
     pub id: TunnelId,
@@ -44,7 +44,7 @@ pub struct GatewayRecord {
 /// The record of a pair of networks that is blocked from talking unencrypted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClearTextBlockRecord {
-    /// The format of this record, [`super::tunnel::FORMAT`].
+    /// The format of this record, [`super::FORMAT`].
     pub format: u32,
     /// Its id, [`TunnelId::for_clear_text_block`].
     pub id: TunnelId,
@@ -77,7 +77,7 @@ pub struct ClearTextBlockRecord {
 /// The record of a rule that accepts ESP for a tunnel of the other family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EspPeerRecord {
-    /// The format of this record, [`super::tunnel::FORMAT`].
+    /// The format of this record, [`super::FORMAT`].
     pub format: u32,
     /// The tunnel's id.
     pub id: TunnelId,

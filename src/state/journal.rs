@@ -12,7 +12,7 @@ use crate::netfilter::{BuiltIn, Ruleset, Table};
 /// call does with it if this one dies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// The format of this file, [`super::tunnel::FORMAT`].
+    /// The format of this file, [`super::FORMAT`].
     pub format: u32,
     /// The ruleset that changes.
     #[serde(rename = "rulebook")]

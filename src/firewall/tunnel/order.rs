@@ -3,8 +3,8 @@
 //! Selectors may overlap: a road warrior's address lies in a site's network, and both tunnels use
 //! one interface. Whose rules come first then decides which packets pass, so the order must not
 //! depend on which tunnel came up last. Every part of the program uses this order: restricting
-//! rules first ([`crate::firewall::dispatch::Precedence`]), then narrower remote networks, narrower local
-//! networks, narrower traffic selectors, and the tunnel's id.
+//! rules first ([`Precedence`](crate::firewall::Precedence)), then narrower remote networks,
+//! narrower local networks, narrower traffic selectors, and the tunnel's id.
 
 use serde::{Deserialize, Serialize};
 
