@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use check::Privileges;
-use start::{Occasion, StartRequest};
+use start::{StartRequest, StartTrigger};
 use status::{StatusForm, StatusRequest};
 
 use crate::cli::{CliCommand, CommandLine, Options, StatusArguments};
@@ -60,7 +60,7 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
         CliCommand::Replay { file } => replay::run(&file, &options),
         CliCommand::Start { boot, force, verbose } => {
             let asked = StartRequest {
-                occasion: if boot { Occasion::Boot } else { Occasion::Change },
+                trigger: if boot { StartTrigger::Boot } else { StartTrigger::Change },
                 consent: if force { Consent::Given } else { Consent::Missing },
                 detail: if verbose { Detail::Full } else { Detail::Summary },
             };

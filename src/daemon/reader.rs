@@ -1,4 +1,4 @@
-//! From the variables of a call to what it asks of the firewall.
+//! Turns a raw environment into an event.
 
 use super::call::{Call, FirewallAction};
 use super::env_reader::{self, EnvReader};

@@ -20,7 +20,7 @@ const FIRST_AUTOMATIC_REQID: u32 = 16384;
 /// What a reqid is, for errors.
 const REQID: &str = "a reqid, a number above 0";
 
-/// Reads by what a tunnel's packets are known.
+/// Reads what matches a tunnel's packets.
 pub(crate) fn read_sa_match(env: EnvReader<'_>, daemon: Daemon, phase: Phase) -> Result<SaMatch, EnvError> {
     match daemon {
         Daemon::StrongSwan => strongswan(env, phase),
@@ -77,8 +77,8 @@ pub(crate) fn libreswan_klips(env: EnvReader<'_>) -> Result<Option<SaMatch>, Env
     Ok(None)
 }
 
-/// By what Openswan's and FreeS/WAN's tunnels are known, at any verb; nothing for the other
-/// daemons.
+/// What matches the packets of Openswan's and FreeS/WAN's tunnels, at any verb; nothing for the
+/// other daemons.
 pub(crate) fn without_reqid(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<SaMatch>, EnvError> {
     match daemon {
         Daemon::StrongSwan | Daemon::Libreswan(_) => Ok(None),
