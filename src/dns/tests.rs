@@ -330,6 +330,7 @@ fn what_a_dead_daemon_left_is_put_back() {
     assert_eq!(machine.content(), merge_users(HOME, &[names(1)]));
     assert!(
         Store::open_unlocked(&machine.path("state"), 1)
+            .resolver()
             .needs_attention()
             .unwrap()
     );
@@ -356,6 +357,7 @@ fn a_call_that_died_is_made_up_for() {
         machine.peek().resolver().begin_change(&shall).unwrap();
         assert!(
             Store::open_unlocked(&machine.path("state"), 1)
+                .resolver()
                 .needs_attention()
                 .unwrap()
         );

@@ -2,7 +2,6 @@ use super::*;
 use crate::daemon::sample_call::{
     SampleCall, freeswan, libreswan3_klips, libreswan4, libreswan5, libreswan43, libreswan54, openswan, strongswan,
 };
-use crate::daemon::{Daemon, Libreswan};
 
 fn daemon(call: &SampleCall) -> Daemon {
     call.parse_call().unwrap().daemon
@@ -139,21 +138,6 @@ fn a_call_that_asks_for_nothing_is_never_refused() {
             .with("PLUTO_STACK", "xfrm")
             .with("PLUTO_MY_CLIENT", "nonsense");
         assert!(call.with("PLUTO_VERB", verb).parse_call().is_ok(), "{verb}");
-    }
-}
-
-#[test]
-fn a_call_about_routes_is_refused_where_it_cannot_be_understood() {
-    for verb in ["prepare-client", "route-host", "unroute-client-v6", "prepare-route"] {
-        let error = SampleCall::from_lines("").with("PLUTO_VERB", verb).error();
-        assert_eq!(error, EnvError::NoDaemon.to_string());
-        let nonsense = libreswan4()
-            .with("PLUTO_VERB", verb)
-            .with("PLUTO_PEER_CLIENT", "nonsense");
-        assert!(
-            nonsense.error().starts_with("PLUTO_PEER_CLIENT: \"nonsense\""),
-            "{verb}"
-        );
     }
 }
 

@@ -355,3 +355,18 @@ fn a_kind_that_the_shell_has_joined_with_the_policy_counts() {
         (UpCounting::Single, crate::daemon::Compression::Ipcomp)
     );
 }
+
+#[test]
+fn a_call_about_routes_is_refused_where_it_cannot_be_understood() {
+    for verb in ["prepare-client", "route-host", "unroute-client-v6", "prepare-route"] {
+        let error = SampleCall::from_lines("").with("PLUTO_VERB", verb).event_error();
+        assert_eq!(error, EnvError::NoDaemon.to_string());
+        let nonsense = libreswan4()
+            .with("PLUTO_VERB", verb)
+            .with("PLUTO_PEER_CLIENT", "nonsense");
+        assert!(
+            nonsense.event_error().starts_with("PLUTO_PEER_CLIENT: \"nonsense\""),
+            "{verb}"
+        );
+    }
+}
