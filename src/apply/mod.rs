@@ -13,11 +13,13 @@ mod find;
 mod forget;
 mod gateway;
 mod in_parts;
+mod preview;
 mod restore;
 mod tunnel;
 
 pub use forget::note_down;
 pub use gateway::{Blocked, InstalledRecords, StartReport};
+pub use preview::Preview;
 pub use restore::Comparison;
 
 use std::collections::BTreeMap;

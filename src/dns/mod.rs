@@ -37,7 +37,7 @@ pub use env::{
 };
 pub use error::DnsError;
 pub use plan::{DnsNames, ResolverCommand, ResolverProgram};
-pub use preview::preview;
+pub use preview::{preview, preview_give_back_all};
 pub use record::{
     Confirmation, FileCopies, FileIdentity, LinkRecord, LinkSettings, LinkWord, NameServerMeans, NameUser, ProcessRun,
     ResolverRecord, ResolverRequest, ResolverStore,
