@@ -100,7 +100,7 @@ impl fmt::Display for Drift {
 impl Drift {
     /// Whether `restore` can fix it without the administrator.
     #[must_use]
-    pub fn is_repairable(&self) -> bool {
+    pub(crate) fn is_repairable(&self) -> bool {
         !matches!(self.kind, DriftKind::NoUserJump(..))
     }
 }
@@ -252,7 +252,7 @@ fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_
 #[derive(Debug)]
 pub(super) struct MatchedRules<'s> {
     lines: &'s [SavedRule],
-    /// For each line the number of its rule, as [`WantedChain::rules`] counts.
+    /// For each line the number of its rule, as [`DesiredChain::rules`] counts.
     rules: Vec<Option<usize>>,
     /// The rules that no line is.
     pub(super) missing: Vec<Rule>,
