@@ -1,4 +1,4 @@
-//! Reading files of others: never waited for, and never more than a measure.
+//! Reads files that other programs wrote, without waiting and up to a size limit.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};

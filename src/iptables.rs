@@ -25,7 +25,7 @@ pub const DIRECTORIES: [&str; 7] = [
 
 /// The tables of this network namespace, as the engine needs them. Tests put an emulator here.
 pub trait Tables {
-    /// The backend that `iptables` is for a family, if nothing of ours says otherwise.
+    /// The backend that `iptables` is for a family, if no record says otherwise.
     ///
     /// # Errors
     /// If there is no iptables.
@@ -81,14 +81,14 @@ pub enum TablesError {
     NotRun(#[from] ProcessError),
     /// It refused a section of the change, and changed nothing there; the sections before it are
     /// committed.
-    #[error("{program} failed with status {status}: {complaint}")]
+    #[error("{program} failed with status {status}: {stderr}")]
     Refused {
         /// The program.
         program: String,
         /// Its exit status.
         status: i32,
         /// What it said.
-        complaint: String,
+        stderr: String,
         /// Whether the kernel's present rules may be the reason, rather than the system or the new
         /// rules.
         reason: RefusalReason,
@@ -108,7 +108,7 @@ pub enum TablesError {
 pub enum RefusalReason {
     /// Perhaps the kernel does not hold what the record says.
     Rules,
-    /// The lock was held all the time, or we lack the right: rules have nothing to do with it.
+    /// The lock was held all the time, or the rights are missing: the rules are not the reason.
     System,
 }
 
@@ -126,8 +126,8 @@ impl<'a> Programs<'a> {
     /// the xtables lock for `lock_wait` at most, and is killed at `deadline`.
     ///
     /// Whatever changes a table keeps `held` open. That is the record's lock: if this call is
-    /// killed while its iptables-restore waits or works, the next call must not set anything right
-    /// before that one is through.
+    /// killed while its iptables-restore waits or works, the next call must not repair anything
+    /// before that one has ended.
     #[must_use]
     pub fn new(directories: Vec<PathBuf>, lock_wait: Duration, deadline: Instant, held: Option<&'a File>) -> Self {
         let directories = if directories.is_empty() {
@@ -310,11 +310,11 @@ fn unknown(program: &Path, how: fmt::Arguments<'_>) -> TablesError {
     }
 }
 
-fn refused(program: &Path, status: i32, complaint: String) -> TablesError {
+fn refused(program: &Path, status: i32, stderr: String) -> TablesError {
     // The same words in 1.8.2 to 1.8.11. Taken wrongly they cost one more try, or one fewer, and
     // nothing else.
     const OF_THE_SYSTEM: [&str; 3] = ["xtables lock", "Permission denied", "Operation not permitted"];
-    let of_the_system = OF_THE_SYSTEM.iter().any(|words| complaint.contains(words));
+    let of_the_system = OF_THE_SYSTEM.iter().any(|words| stderr.contains(words));
     let reason = if of_the_system {
         RefusalReason::System
     } else {
@@ -323,7 +323,7 @@ fn refused(program: &Path, status: i32, complaint: String) -> TablesError {
     TablesError::Refused {
         program: program.display().to_string(),
         status,
-        complaint,
+        stderr,
         reason,
     }
 }

@@ -5,8 +5,8 @@
 //! only those before it:
 //!
 //! ```text
-//! argv, environment ─▶ contract ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
-//!    (untrusted)       (typed)    (data)    (text)    (processes) (files)
+//! argv, environment ─▶ updown_env ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
+//!    (untrusted)       (typed)      (data)    (text)    (processes) (files)
 //! ```
 //!
 //! `docs/architecture.md` has all modules in their order, and the decisions with their reasons.
@@ -55,8 +55,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
         }
         Err(error) => {
             let text = cli::one_line_error(&error);
-            // Asked for with --help or --version it is what was wanted; otherwise it is a
-            // complaint.
+            // Asked for with --help or --version it is what was wanted; otherwise it is an error.
             if error.use_stderr() {
                 logging::write_stderr(&text);
                 return 2;

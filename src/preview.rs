@@ -16,17 +16,17 @@ use crate::updown_env::{Event, FirewallAction};
 /// If the record cannot be read, or there is no iptables.
 pub fn preview<T: Tables>(
     event: &Event,
-    session: &Engine<'_, T>,
+    engine: &Engine<'_, T>,
     changes: &[RoutingChange],
 ) -> Result<String, ApplyError> {
     let mut text = match &event.firewall {
         FirewallAction::Nothing => String::new(),
-        FirewallAction::Open(tunnel) => show_all(event, session, &session.plan_open(tunnel)?)?,
-        FirewallAction::Close(tunnel) => match session.plan_close(tunnel)? {
+        FirewallAction::Open(tunnel) => show_all(event, engine, &engine.plan_open(tunnel)?)?,
+        FirewallAction::Close(tunnel) => match engine.plan_close(tunnel)? {
             Plan { changes, .. } if changes.is_empty() => {
                 format!("# {}: no such tunnel recorded, nothing to do\n", event.verb)
             }
-            plan => show_all(event, session, &plan)?,
+            plan => show_all(event, engine, &plan)?,
         },
     };
     for change in changes.iter().filter(|change| !change.is_empty()) {
@@ -53,15 +53,15 @@ fn routing_lines(event: &Event, change: &RoutingChange) -> String {
     text
 }
 
-fn show_all<T: Tables>(event: &Event, session: &Engine<'_, T>, plan: &Plan) -> Result<String, ApplyError> {
+fn show_all<T: Tables>(event: &Event, engine: &Engine<'_, T>, plan: &Plan) -> Result<String, ApplyError> {
     plan.changes
         .iter()
-        .map(|change| firewall_text(event, session, change))
+        .map(|change| firewall_text(event, engine, change))
         .collect()
 }
 
-fn firewall_text<T: Tables>(event: &Event, session: &Engine<'_, T>, change: &Change) -> Result<String, ApplyError> {
-    let sections = session.sections(change)?;
+fn firewall_text<T: Tables>(event: &Event, engine: &Engine<'_, T>, change: &Change) -> Result<String, ApplyError> {
+    let sections = engine.sections(change)?;
     let tables: Vec<_> = sections.iter().map(|section| section.table.name()).collect();
     let (verb, ruleset) = (&event.verb, change.ruleset);
     let mut text = match &tables[..] {

@@ -89,7 +89,7 @@ pub enum Exit {
     Code(i32),
     /// By another program's signal.
     Signal(i32),
-    /// By us: it took longer than it was given.
+    /// By this program: it took longer than its deadline.
     TimedOut,
     /// Somehow: the system does not say.
     Lost,

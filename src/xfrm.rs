@@ -210,7 +210,7 @@ impl NetlinkDeserializable for XfrmMessage {
 /// Reads a `struct xfrm_userpolicy_info` and what follows it.
 fn policy(bytes: &[u8]) -> Option<Option<XfrmPolicy>> {
     let (fixed, attributes) = bytes.split_at_checked(POLICY)?;
-    let way = match fixed[160] {
+    let direction = match fixed[160] {
         0 => XfrmDirection::In,
         1 => XfrmDirection::Out,
         2 => XfrmDirection::Forward,
@@ -218,7 +218,7 @@ fn policy(bytes: &[u8]) -> Option<Option<XfrmPolicy>> {
     };
     let family = native_u16(fixed, 40)?;
     let mut policy = XfrmPolicy {
-        direction: way,
+        direction,
         destination: network(family, fixed.get(..16)?, fixed[42])?,
         source: network(family, fixed.get(16..32)?, fixed[43])?,
         protocol: fixed[44],

@@ -164,14 +164,14 @@ impl<T: Tables> Engine<'_, T> {
         let id = TunnelId::for_clear_text_block(&pair.0, &pair.1);
         let bypass = self.bypassed(&pair, &askers);
         let tunnel_rules = clear_text_block(&id, &pair.0, &pair.1, &bypass);
-        let stood = old.filter(|old| old.tunnel_rules == tunnel_rules);
+        let unchanged = old.filter(|old| old.tunnel_rules == tunnel_rules);
         let (mut askers, mut names) = (
             askers.into_iter(),
             self.context.settings.named_blocked_pairs(&pair).cloned(),
         );
         Record::ClearTextBlock(Box::new(ClearTextBlockRecord {
             format: FORMAT,
-            since: stood.map_or(self.context.now, |old| old.since),
+            since: unchanged.map_or(self.context.now, |old| old.since),
             tunnel: askers.next(),
             other_tunnels: askers.collect(),
             name: names.next(),

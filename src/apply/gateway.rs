@@ -20,7 +20,7 @@ pub struct StartReport {
     /// The rulesets that something was changed in.
     pub changed: BTreeSet<Ruleset>,
     /// The number of records now.
-    pub standing: InstalledRecords,
+    pub installed: InstalledRecords,
 }
 
 /// The number of records, by kind.
@@ -87,7 +87,7 @@ impl<T: Tables> Engine<'_, T> {
                 started.changed.insert(ruleset);
             }
         }
-        started.standing = self.installed_records()?;
+        started.installed = self.installed_records()?;
         let is_missing = |family: &Family| {
             let backend = self.tables.default_backend(*family);
             matches!(backend, Err(TablesError::NoFamily(_))) && self.is_set_for(*family)
@@ -205,7 +205,7 @@ impl<T: Tables> Engine<'_, T> {
             self.carry_out(&change)?;
             started.changed.insert(change.ruleset);
         }
-        started.standing = self.installed_records()?;
+        started.installed = self.installed_records()?;
         Ok(started)
     }
 
@@ -214,18 +214,18 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If a record cannot be read.
     pub fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
-        let mut standing = InstalledRecords::default();
+        let mut installed = InstalledRecords::default();
         for ruleset in Ruleset::all_rulesets() {
             for entry in self.store.entries(ruleset)? {
                 match entry {
-                    Record::Tunnel(_) => standing.tunnels += 1,
-                    Record::Gateway(_) => standing.gateways += 1,
-                    Record::ClearTextBlock(_) => standing.clear_text_blocks += 1,
+                    Record::Tunnel(_) => installed.tunnels += 1,
+                    Record::Gateway(_) => installed.gateways += 1,
+                    Record::ClearTextBlock(_) => installed.clear_text_blocks += 1,
                     Record::EspPeer(_) => {}
                 }
             }
         }
-        Ok(standing)
+        Ok(installed)
     }
 
     /// The desired records of each ruleset, by the settings and the recorded tunnels.

@@ -1,4 +1,4 @@
-//! Walks a plan: record, kernel, record.
+//! Executes a plan: record, kernel, record.
 //!
 //! Every change has the same steps: it writes the journal, runs `iptables-restore` once, and
 //! commits the record. If the kernel refuses because its rules differ from the record (the firewall
@@ -88,7 +88,7 @@ pub struct Engine<'a, T: Tables> {
     context: Context,
     notes: Vec<Note>,
     /// The connections with a `down` that still could not be executed, and why.
-    unpaid: Vec<(ConnectionName, ApplyError)>,
+    failed_owed_downs: Vec<(ConnectionName, ApplyError)>,
 }
 
 /// A note for the administrator about a change that was made.
@@ -254,7 +254,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             tables,
             context: caller,
             notes: Vec::new(),
-            unpaid: Vec::new(),
+            failed_owed_downs: Vec::new(),
         }
     }
 
@@ -266,8 +266,8 @@ impl<'a, T: Tables> Engine<'a, T> {
 
     /// The connections with a `down` that still could not be executed, and why.
     #[must_use]
-    pub fn unpaid(&self) -> &[(ConnectionName, ApplyError)] {
-        &self.unpaid
+    pub fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
+        &self.failed_owed_downs
     }
 
     /// Does the work that no daemon calls for: recovers a change whose call died, writes rules of
@@ -388,8 +388,8 @@ impl<'a, T: Tables> Engine<'a, T> {
                 .try_for_each(|entry| self.store.update_record(*ruleset, old(entry), entry))?);
         }
         let journal = journal(change, &sections);
-        let stood = self.store.has_entries(*ruleset)?;
-        if !stood {
+        let has_records = self.store.has_entries(*ruleset)?;
+        if !has_records {
             self.store.set_installed(*ruleset, self.as_set())?;
         }
         self.store.begin_change(&journal, removed, added)?;
@@ -404,7 +404,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.roll_back(&journal, removed, added)?;
-                self.clear_up(&journal, stood && lost_too_much(&error))?;
+                self.clear_up(&journal, has_records && lost_too_much(&error))?;
                 Err(error)
             }
         }
@@ -513,7 +513,7 @@ fn may_be_drift(error: &TablesError) -> bool {
     }
 }
 
-/// Whether a failed rebuild leaves the other tunnels to be put back.
+/// Whether the other tunnels' rules must be reinstalled after a failed rebuild.
 fn lost_too_much(error: &ApplyError) -> bool {
     match error {
         ApplyError::Tables(error) => may_be_drift(error),

@@ -27,38 +27,38 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
             InstallResult::New => return Ok(InstallResult::New),
             InstallResult::Existed => {}
         }
-        let slot = object_key(item);
-        let recorded = change.recorded().iter().filter(|other| object_key(other) == slot);
+        let object = object_key(item);
+        let recorded = change.recorded().iter().filter(|other| object_key(other) == object);
         let own_objects: Vec<_> = recorded
             .cloned()
-            .chain(self.store.held_objects(&slot, &change.key)?)
+            .chain(self.store.held_objects(&object, &change.key)?)
             .collect();
         let saved = match self.is_one_of(route, &own_objects)? {
             true => None,
             false => self.kernel.in_place_of(route)?,
         };
         if let Some(saved) = &saved {
-            self.store.record_replaced_route(&slot, saved)?;
+            self.store.record_replaced_route(&object, saved)?;
         }
-        let put = self.kernel.install(item);
-        if put.is_err() && saved.is_some() {
-            self.store.erase_replaced_route(&slot)?;
+        let result = self.kernel.install(item);
+        if result.is_err() && saved.is_some() {
+            self.store.erase_replaced_route(&object)?;
         }
-        Ok(put?)
+        Ok(result?)
     }
 
     /// Removes an object that no other remote network needs, or restores the route that it
     /// replaced: in one step, so that no packet takes another route meanwhile.
     pub(super) fn remove_object(&mut self, key: &RoutingKey, item: &NetObject) -> Result<Removal, RoutingError> {
-        let slot = object_key(item);
-        let (NetObject::Route(_), Some(saved)) = (item, self.store.replaced_route(&slot)?) else {
+        let object = object_key(item);
+        let (NetObject::Route(_), Some(saved)) = (item, self.store.replaced_route(&object)?) else {
             self.kernel.delete(item)?;
             return Ok(Removal::Out);
         };
         let is_ours = !self.is_somebody_elses(key, item)?;
         let removal = match is_ours.then(|| self.kernel.put_back(&saved)) {
             // Another program has replaced it since.
-            None | Some(Ok(())) => Removal::Replaced(slot.clone()),
+            None | Some(Ok(())) => Removal::Replaced(object.clone()),
             // Its interface or its next hop no longer exists.
             Some(Err(error)) if is_wayless(&error) => {
                 self.kernel.delete(item)?;
@@ -66,11 +66,11 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
             }
             Some(Err(error)) => return Err(error.into()),
         };
-        self.store.erase_replaced_route(&slot)?;
+        self.store.erase_replaced_route(&object)?;
         Ok(removal)
     }
 
-    /// Whether the slot in the main table has a route that no record names. Then this program's
+    /// Whether the main table has a route with this key that no record names. Then this program's
     /// route is not installed there: a call died or was refused before, or another program has
     /// replaced it since.
     pub(super) fn is_somebody_elses(&mut self, key: &RoutingKey, item: &NetObject) -> Result<bool, RoutingError> {
@@ -89,7 +89,7 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         Ok(!own_objects.any(|own| is_listed(own, &listed)))
     }
 
-    /// Whether the present route in a route's slot is one of these objects. For tables other than
+    /// Whether the present route with a route's key is one of these objects. For tables other than
     /// the main one that is unknown.
     fn is_one_of(&mut self, route: &Route, own_objects: &[NetObject]) -> Result<bool, NetlinkError> {
         if own_objects.is_empty() || !route.table.is_main() {
@@ -99,7 +99,7 @@ impl<N: NetConfig> RoutingEngine<'_, N> {
         Ok(listed.is_some_and(|listed| own_objects.iter().any(|own| is_listed(own, &listed))))
     }
 
-    /// The present unicast route in the slot of a route of the main table.
+    /// The present unicast route with the key of a route of the main table.
     fn present_route(&mut self, route: &Route) -> Result<Option<Route>, NetlinkError> {
         if !route.table.is_main() {
             return Ok(None);

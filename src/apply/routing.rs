@@ -55,9 +55,9 @@ pub enum RoutingError {
 pub(super) enum Removal {
     /// It is removed, or another remote network needs it.
     Out,
-    /// It is removed, and another program's route is in this slot.
+    /// It is removed, and another program's route has its key.
     Replaced(String),
-    /// It is removed, but the object of another remote network in its slot could not be installed.
+    /// It is removed, but the object of another remote network with its key could not be installed.
     Bare(NetlinkError),
     /// A route of another program, or an object that could not be removed, needs it: it stays,
     /// recorded.
@@ -78,8 +78,8 @@ struct Setup {
 struct Rest {
     /// These stay recorded.
     stuck: Vec<NetObject>,
-    /// The slots in which other programs' routes were restored. Nothing is removed from them any
-    /// more.
+    /// The keys for which other programs' routes were restored. Nothing with these keys is removed
+    /// any more.
     restored: Vec<String>,
     /// Why, where the kernel refused it.
     faults: Vec<NetlinkError>,
@@ -110,7 +110,7 @@ impl RoutingChange {
     }
 
     /// Everything that may be installed during the change: the added and the removed objects, and
-    /// those that another object in the same slot replaces.
+    /// those that another object with the same key replaces.
     fn before_and_after(&self) -> Vec<NetObject> {
         let besides = self.recorded().iter().filter(|object| !self.after.contains(object));
         let mut both: Vec<_> = besides.chain(&self.after).cloned().collect();
@@ -188,7 +188,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok(device.into_iter().chain(held).collect())
     }
 
-    /// Does it.
+    /// Makes the change.
     ///
     /// # Errors
     /// If an object cannot be installed, or the record cannot be written; the change is rolled back
@@ -237,13 +237,13 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         let mut setup = Setup::default();
         let mut new = Vec::new();
         for object in &change.after {
-            let stood = change
+            let was_installed = change
                 .recorded()
                 .iter()
                 .any(|other| object_key(other) == object_key(object));
             match self.install_object(change, object) {
                 Ok(InstallResult::New) => {
-                    setup.installed += usize::from(!stood);
+                    setup.installed += usize::from(!was_installed);
                     new.push(object);
                     setup.own_objects.push(object.clone());
                 }
@@ -257,13 +257,13 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok(setup)
     }
 
-    /// The object that was installed in an object's slot; `None` if it is another program's, which
+    /// The installed object with an object's key; `None` if it is another program's, which
     /// must not be removed.
     fn previous_object(&self, change: &RoutingChange, object: &NetObject) -> Result<Option<NetObject>, RecordError> {
         let recorded = change.recorded();
         let same = recorded.iter().find(|other| *other == object);
         match same.or_else(|| recorded.iter().find(|other| object_key(other) == object_key(object))) {
-            Some(stood) => Ok(Some(stood.clone())),
+            Some(previous) => Ok(Some(previous.clone())),
             None => self.store.held_object(&object_key(object), &change.key),
         }
     }
@@ -315,7 +315,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         };
         match removal {
             Ok(Removal::Out) => {}
-            Ok(Removal::Replaced(slot)) => rest.restored.push(slot),
+            Ok(Removal::Replaced(key)) => rest.restored.push(key),
             Ok(Removal::Bare(error)) => rest.faults.push(error),
             Ok(Removal::InUse) => rest.stuck.push(object.clone()),
             Err(RoutingError::Record(error)) => return Err(error),
@@ -328,7 +328,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     }
 
     /// Removes an object, unless another remote network needs it, or installs that network's object
-    /// in its slot.
+    /// with the same key.
     fn remove(&mut self, key: &RoutingKey, object: &NetObject) -> Result<Removal, RoutingError> {
         match self.store.held_object(&object_key(object), key)? {
             Some(other) if other == *object => {}

@@ -48,14 +48,14 @@ impl HookCall<'_> {
         if silent && self.is_idle(event) {
             return Ok(Summary::default());
         }
-        let mut stands = Err(());
-        let done = self.in_session(event, &mut stands);
+        let mut rules_result = Err(());
+        let done = self.with_engine(event, &mut rules_result);
         // What was refused to us just now would be refused again.
         match &done {
             Err(HookError::Apply(error) | HookError::Tolerated(error)) if is_refusal(error) => {}
             Ok(_) | Err(_) => close_late(self.options, self.namespace),
         }
-        self.dns_hook(event).carry_out(&stands);
+        self.dns_hook(event).carry_out(&rules_result);
         match done {
             // A new daemon's first call may well be one of these, and what the dead one left must
             // not wait for the next `up`. That it fails is no reason to refuse a route.
@@ -88,40 +88,43 @@ impl HookCall<'_> {
             Ok(event.resolver.is_none()
                 && !store.needs_attention()?
                 && !self.dns_hook(event).needs_attention(&store)
-                && self.routing_works(event, &store)?.iter().all(RoutingChange::is_empty))
+                && self.routing_changes(event, &store)?.iter().all(RoutingChange::is_empty))
         };
         // An error here occurs again under the lock, and is reported there.
         idle().unwrap_or(false)
     }
 
     /// The call's changes of routes, addresses and interfaces, one per operation.
-    fn routing_works(&self, event: &Event, store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
+    fn routing_changes(&self, event: &Event, store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
         let Some(routing) = &event.routing else {
             return Ok(Vec::new());
         };
         let mut kernel = Kernel::open()?;
-        let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
+        let mut engine = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
         let operations = event.verb.operations().iter();
         operations
-            .map(|operation| session.change(event, routing, *operation, &self.routes))
+            .map(|operation| engine.change(event, routing, *operation, &self.routes))
             .collect()
     }
 
     /// Takes the lock, does the housekeeping, executes the verb's operations, and removes empty
-    /// folders. Sets `stands` to whether the tunnel has its firewall rules.
-    fn in_session(&self, event: &Event, stands: &mut Result<(), ()>) -> Result<Summary, HookError> {
+    /// folders. Sets `rules_result` to whether the tunnel has its firewall rules.
+    fn with_engine(&self, event: &Event, rules_result: &mut Result<(), ()>) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT + self.options.wait;
-        let aside = self.dns_hook(event);
+        let dns_hook = self.dns_hook(event);
         let opened = Store::open_locked(&self.options.state_dir, self.namespace, deadline);
         if opened.is_err() {
-            // What is given back is not forgotten for it.
-            aside.write_request(&Store::open_unlocked(&self.options.state_dir, self.namespace), stands);
+            // A request to restore name servers is written even so.
+            dns_hook.write_request(
+                &Store::open_unlocked(&self.options.state_dir, self.namespace),
+                rules_result,
+            );
         }
         let store = opened.map_err(|error| self.note_owed_down(event, error.into()))?;
         let mut programs = self.programs(deadline, &store);
-        let mut session = Engine::new(&store, &mut programs, self.full_context(event, &store));
+        let mut engine = Engine::new(&store, &mut programs, self.full_context(event, &store));
         clear_dead_routes(&store, self.daemon, self.now, |error| self.log_problem(error));
-        let kept = session.housekeep();
+        let kept = engine.housekeep();
         // A removal does not fail because of other work, but no change begins before the one in the
         // journal is recovered.
         let goes_on = match (&kept, &event.firewall) {
@@ -132,16 +135,16 @@ impl HookCall<'_> {
         let result = match &kept {
             Err(error) if goes_on => {
                 self.log_problem(error);
-                self.execute_steps(event, &store, &mut session)
+                self.execute_steps(event, &store, &mut engine)
             }
             Err(_) => Ok(Summary::default()),
-            Ok(()) => self.execute_steps(event, &store, &mut session),
+            Ok(()) => self.execute_steps(event, &store, &mut engine),
         };
-        *stands = match (&kept, &result) {
+        *rules_result = match (&kept, &result) {
             (Ok(()), Ok(_) | Err(HookError::Tolerated(_))) => Ok(()),
             (Ok(()), Err(_)) | (Err(_), _) => Err(()),
         };
-        aside.write_request(&store, stands);
+        dns_hook.write_request(&store, rules_result);
         let tidied = store.remove_unused();
         let done = result?;
         match (kept, &event.firewall) {
@@ -173,26 +176,26 @@ impl HookCall<'_> {
         &self,
         event: &Event,
         store: &Store,
-        session: &mut Engine<'_, Programs<'_>>,
+        engine: &mut Engine<'_, Programs<'_>>,
     ) -> Result<Summary, HookError> {
         let mut done = Summary::default();
         let mut tolerated = None;
         for operation in event.verb.operations() {
             match (operation, &event.firewall) {
-                (Operation::Up, FirewallAction::Open(tunnel)) => match session.open_tunnel(tunnel) {
+                (Operation::Up, FirewallAction::Open(tunnel)) => match engine.open_tunnel(tunnel) {
                     Ok(outcome) => {
                         done.firewall = Some(outcome);
                         if let Some(doubts) = self.settings.uncertain_entries(tunnel) {
                             warn_of_doubts(tunnel, &doubts);
                         }
-                        session.notes().iter().for_each(|note| warn!("{note}"));
+                        engine.notes().iter().for_each(|note| warn!("{note}"));
                         log_tunnel(TunnelEvent::Up, tunnel);
                     }
                     Err(error) if self.tolerates(tunnel) => tolerated = Some(error),
                     Err(error) => return Err(error.into()),
                 },
                 (Operation::Down, FirewallAction::Close(tunnel)) => {
-                    done.firewall = Some(session.close_tunnel(tunnel)?);
+                    done.firewall = Some(engine.close_tunnel(tunnel)?);
                     log_tunnel(TunnelEvent::Down, tunnel);
                 }
                 (_, FirewallAction::Open(_) | FirewallAction::Close(_) | FirewallAction::Nothing) => {}
@@ -235,9 +238,9 @@ impl HookCall<'_> {
         done: &mut Summary,
     ) -> Result<(), RoutingError> {
         let mut kernel = Kernel::open()?;
-        let mut session = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
-        let work = session.change(event, routing, operation, &self.routes)?;
-        let outcome = session.carry_out(&work)?;
+        let mut engine = RoutingEngine::new(store, &mut kernel, self.daemon, self.now);
+        let change = engine.change(event, routing, operation, &self.routes)?;
+        let outcome = engine.carry_out(&change)?;
         outcome.faults.iter().for_each(|fault| self.log_problem(fault));
         done.count_routing(&outcome);
         Ok(())
@@ -256,9 +259,9 @@ impl HookCall<'_> {
             text.push_str("# first, what an interrupted run or a daemon that exited left behind would be removed\n");
         }
         let mut programs = self.programs(deadline, &store);
-        let session = Engine::new(&store, &mut programs, self.context(event));
-        let works = self.routing_works(event, &store)?;
-        let plan = preview::preview(event, &session, &works)? + &self.dns_hook(event).preview(&store);
+        let engine = Engine::new(&store, &mut programs, self.context(event));
+        let changes = self.routing_changes(event, &store)?;
+        let plan = preview::preview(event, &engine, &changes)? + &self.dns_hook(event).preview(&store);
         match plan.is_empty() {
             true => text.push_str(&format!("# {}: nothing to do\n", event.verb)),
             false => text.push_str(&plan),

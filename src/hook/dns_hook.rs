@@ -1,4 +1,4 @@
-//! What is done beside the firewall's work and never makes a call fail: the resolver.
+//! The resolver's part of a call, which never makes the call fail.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -81,8 +81,8 @@ impl DnsHook<'_> {
     }
 }
 
-fn log_dns_errors(troubles: &[DnsError]) {
-    for trouble in troubles {
-        warn!("{trouble}");
+fn log_dns_errors(errors: &[DnsError]) {
+    for error in errors {
+        warn!("{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the interface that a tunnel's packets are known by carries IPsec and nothing else.
+//! Whether the interface that matches a tunnel's packets carries only IPsec.
 
 use log::warn;
 

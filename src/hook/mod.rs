@@ -350,8 +350,9 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
     let views: Vec<_> = views
         .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
         .collect();
-    let hides = |(set, _, policy): &(Policy, Tunnel, Policy)| [set, policy].into_iter().any(Policy::bypasses_connected);
-    if context.connected.is_none() && views.iter().any(hides) {
+    let may_bypass =
+        |(set, _, policy): &(Policy, Tunnel, Policy)| [set, policy].into_iter().any(Policy::bypasses_connected);
+    if context.connected.is_none() && views.iter().any(may_bypass) {
         context.connected = connected_networks().ok().map(|networks| networks.into_iter().collect());
     }
     let is_clamped = |(set, _, policy): &&(Policy, Tunnel, Policy)| [set.mss, policy.mss].contains(&Mss::PathMtu);
@@ -425,8 +426,8 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
         ..Context::default()
     };
     let context = removing_context(context, options, &store)?;
-    let mut session = Engine::new(&store, &mut programs, context);
-    let closed = session.recover().and_then(|()| session.close_owed());
+    let mut engine = Engine::new(&store, &mut programs, context);
+    let closed = engine.recover().and_then(|()| engine.close_owed());
     let tidied = store.remove_unused();
     closed?;
     Ok(tidied?)

@@ -1,4 +1,4 @@
-//! What a call came to.
+//! What a call changed.
 
 use std::fmt;
 

@@ -38,7 +38,7 @@ pub enum RestoreCommand {
     Check(Chain, Rule),
     /// Adds a rule before all rules of a chain (`-I`).
     Insert(Chain, Rule),
-    /// Adds a rule to a chain of ours as the one of this number, counted from 1 (`-I CHAIN
+    /// Adds a rule to a chain of this program as the one of this number, counted from 1 (`-I CHAIN
     /// NUMBER`). iptables-nft reads the chain for it.
     InsertAt(ChainName, usize, Rule),
     /// Adds a rule after all rules of a chain (`-A`).

@@ -250,7 +250,7 @@ COMMIT
         let (unhooked, later): (Vec<_>, Vec<_>) = purged.stages.iter().partition(|stage| !stage.jumps.is_empty());
         assert_eq!(unhooked, purged.stages.iter().take(2).collect::<Vec<_>>());
         assert_eq!(unhooked[0].table, Table::Filter);
-        // The administrator's rule jumps to it still.
+        // The administrator's rule still jumps to it.
         assert_eq!(unhooked[0].emptied, ["PLUTO-z1".parse().unwrap()]);
         assert_eq!(unhooked[0].deleted, []);
         assert!(later.iter().all(|stage| stage.emptied.len() <= STAGE_CHAINS));

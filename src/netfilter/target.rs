@@ -54,7 +54,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The chain of ours that it leads to.
+    /// The chain of this program that it jumps to.
     #[must_use]
     pub fn own_chain(&self) -> Option<&ChainName> {
         let (Self::Jump(chain) | Self::Goto(chain)) = self else {

@@ -129,16 +129,16 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
         return Err(HookError::NotRoot);
     }
     let colours = on_stdout(colours);
-    let ground = CommandContext::new(options)?;
+    let command = CommandContext::new(options)?;
     let mut findings = settings(options);
-    findings.extend(firewall::findings(&ground));
-    findings.extend(rights::findings(&ground));
-    findings.extend(name_servers(&ground)?);
+    findings.extend(firewall::findings(&command));
+    findings.extend(rights::findings(&command));
+    findings.extend(name_servers(&command)?);
     if rights == Privileges::Administrator {
-        let of_daemon = rights::as_daemon(&ground, &findings);
+        let of_daemon = rights::as_daemon(&command, &findings);
         findings.extend(of_daemon);
         findings.extend(configuration::findings(&options.root));
-        let bit = ground.context().settings.gateway.mark;
+        let bit = command.context().settings.gateway.mark;
         findings.extend(marks::of_daemons(bit, &options.root));
         findings.extend(confinement::findings(&options.root));
         // Settings with an error are a finding of their own.
@@ -161,8 +161,8 @@ pub(super) fn run(options: &Options, rights: Privileges, colours: Colours) -> Re
 }
 
 /// What of a peer's name servers could not be undone, or not be confirmed.
-fn name_servers(ground: &CommandContext<'_>) -> Result<Vec<Finding>, HookError> {
-    let (_, unfinished) = resolver::report(&ground.peek())?;
+fn name_servers(command: &CommandContext<'_>) -> Result<Vec<Finding>, HookError> {
+    let (_, unfinished) = resolver::report(&command.peek())?;
     let findings = unfinished.into_iter().map(|line| {
         Finding::wrong_finding(
             line,

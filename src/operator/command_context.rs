@@ -20,7 +20,7 @@ use crate::settings::Settings;
 /// names for 14 s. A daemon's call gives up on the lock before that.
 const LISTING: Duration = Duration::from_secs(120);
 
-/// Where a command works, and until when.
+/// The options of a command, the namespace, the time, and the deadline.
 #[derive(Debug)]
 pub(super) struct CommandContext<'a> {
     pub(super) options: &'a Options,
@@ -30,7 +30,7 @@ pub(super) struct CommandContext<'a> {
 }
 
 impl<'a> CommandContext<'a> {
-    /// Looks around.
+    /// Finds the network namespace and the time.
     pub(super) fn new(options: &'a Options) -> Result<Self, HookError> {
         Ok(Self {
             options,
@@ -40,9 +40,9 @@ impl<'a> CommandContext<'a> {
         })
     }
 
-    /// When something that takes so long at most must be over.
-    pub(super) fn deadline_after(&self, patience: Duration) -> Instant {
-        self.deadline.max(Instant::now() + patience)
+    /// The deadline of an operation that takes at most this long.
+    pub(super) fn deadline_after(&self, timeout: Duration) -> Instant {
+        self.deadline.max(Instant::now() + timeout)
     }
 
     /// Opens the record with its lock, so that no call of a daemon changes it meanwhile.
@@ -52,7 +52,7 @@ impl<'a> CommandContext<'a> {
         Ok(Store::open_locked(&self.options.state_dir, self.namespace, deadline)?)
     }
 
-    /// The record, to be looked at.
+    /// The record without its lock, for reading.
     pub(super) fn peek(&self) -> Store {
         Store::open_unlocked(&self.options.state_dir, self.namespace)
     }
@@ -91,7 +91,7 @@ impl<'a> CommandContext<'a> {
         Ok(context)
     }
 
-    /// The same for who only removes something.
+    /// The context of a command that only removes.
     pub(super) fn removing_context(&self, store: &Store) -> Result<Context, HookError> {
         let context = Context {
             now: self.now,
@@ -100,19 +100,19 @@ impl<'a> CommandContext<'a> {
         removing_context(context, self.options, store)
     }
 
-    /// Makes up for what calls have left undone of name servers, and gives back what the users of
-    /// dead daemons have, but for those in `kept`. Returns what could not be done. The record's
-    /// lock must not be held.
+    /// Executes the requests about name servers that calls could not execute, and removes the users
+    /// of daemons that have exited, except those in `kept`. Returns the errors. The record's lock
+    /// must not be held.
     pub(super) fn settle_resolver(&self, kept: &BTreeSet<DaemonProcess>) -> Result<Vec<DnsError>, HookError> {
         let store = self.peek();
         if !store.resolver().is_in_use() {
             return Ok(Vec::new());
         }
-        let troubles = resolver::work_on_requests(&store, &self.system(), kept);
+        let errors = resolver::work_on_requests(&store, &self.system(), kept);
         if !store.resolver().is_in_use() {
             self.open_store()?.remove_unused()?;
         }
-        Ok(troubles)
+        Ok(errors)
     }
 
     /// The machine, as the resolver needs it.
@@ -140,7 +140,7 @@ pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<
     Ok(rulesets)
 }
 
-/// Prints what a command has to say.
+/// Prints the output of a command.
 pub(super) fn print(text: &str) -> Result<(), HookError> {
     io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)
 }

@@ -1,4 +1,4 @@
-//! `flush`: removes everything of ours.
+//! `flush`: removes everything of this program.
 //!
 //! Rules are removed by the kernel's listing, in both backends and both families: the record may be
 //! lost, or a reload may have restored rules that were saved while tunnels were up. Routes,
@@ -29,23 +29,23 @@ const REINITIATE: &str = "restore cannot reinstall them.\n\
 
 /// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
 pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Result<u8, HookError> {
-    let ground = CommandContext::new(options)?;
-    let up = tunnels_up(&ground.peek());
+    let command = CommandContext::new(options)?;
+    let up = tunnels_up(&command.peek());
     if options.mode == Mode::Real && consent == Consent::Missing && up > 0 && !is_confirmed(up)? {
         print("nothing removed\n")?;
         return Ok(1);
     }
     let mut report = match options.mode {
-        Mode::DryRun => rehearse(&ground, &ground.peek(), others),
+        Mode::DryRun => rehearse(&command, &command.peek(), others),
         Mode::Real => {
-            let store = ground.open_store()?;
-            let mut report = flush(&ground, &store, others);
+            let store = command.open_store()?;
+            let mut report = flush(&command, &store, others);
             // Without the lock, so that a program that hangs does not delay any tunnel's rules.
             drop(store);
-            for trouble in resolver::give_back_all(&ground.peek(), &ground.system()) {
+            for trouble in resolver::give_back_all(&command.peek(), &command.system()) {
                 report.add_problem(&trouble);
             }
-            let store = ground.open_store()?;
+            let store = command.open_store()?;
             store.forget_failed_ups()?;
             store.remove_unused()?;
             report
@@ -59,7 +59,7 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
         }
     }
     print(&report.report_text())?;
-    Ok(u8::from(!report.complaints.is_empty()))
+    Ok(u8::from(!report.problems.is_empty()))
 }
 
 /// The number of recorded tunnels. A record that cannot be read counts as none, because flush is
@@ -91,15 +91,15 @@ fn is_confirmed(up: usize) -> Result<bool, HookError> {
 #[derive(Debug, Default)]
 struct FlushReport {
     done: String,
-    complaints: Vec<String>,
+    problems: Vec<String>,
 }
 
 impl FlushReport {
     fn report_text(&self) -> String {
-        let complaints: String = self.complaints.iter().map(|line| format!("{line}\n")).collect();
-        match self.done.is_empty() && complaints.is_empty() {
+        let problems: String = self.problems.iter().map(|line| format!("{line}\n")).collect();
+        match self.done.is_empty() && problems.is_empty() {
             true => "no rules or chains of pluto-updown found\n".to_owned(),
-            false => format!("{}{complaints}", self.done),
+            false => format!("{}{problems}", self.done),
         }
     }
 
@@ -109,18 +109,18 @@ impl FlushReport {
     }
 
     fn add_problem(&mut self, what: &dyn fmt::Display) {
-        self.complaints.push(what.to_string());
+        self.problems.push(what.to_string());
     }
 }
 
-/// The firewall after the routes: it can be found without the record, so that a flush which dies is
-/// made up for by the next.
-fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
+/// The firewall after the routes: it can be found without the record, so that the next flush
+/// completes one that died.
+fn flush(command: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
     let mut report = FlushReport::default();
-    if let Err(error) = take_out_routes(ground, store, &mut report) {
+    if let Err(error) = take_out_routes(command, store, &mut report) {
         report.add_problem(&error);
     }
-    let mut programs = ground.programs(store);
+    let mut programs = command.programs(store);
     let known = rulesets(&programs);
     for ruleset in Ruleset::all_rulesets().filter(|ruleset| !known.contains(ruleset)) {
         if store.has_entries(ruleset).unwrap_or(true) {
@@ -131,8 +131,8 @@ fn flush(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Flush
     }
     for ruleset in known {
         match take_out_chains(&mut programs, ruleset, jumps(store, ruleset), others) {
-            Ok(swept) => {
-                report_purge(ruleset, &swept, others, &mut report);
+            Ok(purged) => {
+                report_purge(ruleset, &purged, others, &mut report);
                 if let Err(error) = store.erase(ruleset) {
                     report.add_problem(&error);
                 }
@@ -154,7 +154,8 @@ fn rulesets<T: Tables>(tables: &T) -> Vec<Ruleset> {
     Family::ALL.into_iter().flat_map(of_family).collect()
 }
 
-/// Whose our jumps are, by the record. What cannot be read says that they are ours.
+/// Who installed the jumps to this program's chains, by the record; this program, if the record
+/// cannot be read.
 fn jumps(store: &Store, ruleset: Ruleset) -> JumpOwner {
     match store.installed(ruleset).map(|installed| installed.place) {
         Ok(JumpPlace::Own) => JumpOwner::User,
@@ -169,22 +170,22 @@ fn take_out_chains<T: Tables>(
     others: UserRules,
 ) -> Result<Purge, TablesError> {
     let saved = IptablesSave::parse(&tables.save_all(ruleset)?);
-    let swept = purge(&saved, ruleset.backend, jumps, others);
-    if !swept.stages.is_empty() {
-        tables.restore(ruleset, &swept.restore_text())?;
+    let purged = purge(&saved, ruleset.backend, jumps, others);
+    if !purged.stages.is_empty() {
+        tables.restore(ruleset, &purged.restore_text())?;
     }
-    Ok(swept)
+    Ok(purged)
 }
 
-fn report_purge(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut FlushReport) {
-    if !swept.stages.is_empty() {
+fn report_purge(ruleset: Ruleset, purged: &Purge, others: UserRules, report: &mut FlushReport) {
+    if !purged.stages.is_empty() {
         report.add_line(format_args!(
             "{ruleset}: removed {}, {}",
-            counted_noun(swept.chains(), "chain"),
-            counted_noun(swept.jumps, "jump")
+            counted_noun(purged.chains(), "chain"),
+            counted_noun(purged.jumps, "jump")
         ));
     }
-    for (table, chain, rule) in &swept.user_rules {
+    for (table, chain, rule) in &purged.user_rules {
         match others {
             UserRules::Delete => report.add_line(format_args!(
                 "{ruleset} {table}: removed your rule in chain \"{chain}\": {rule}"
@@ -196,19 +197,19 @@ fn report_purge(ruleset: Ruleset, swept: &Purge, others: UserRules, report: &mut
     }
 }
 
-fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut FlushReport) -> Result<(), RoutingError> {
+fn take_out_routes(command: &CommandContext<'_>, store: &Store, report: &mut FlushReport) -> Result<(), RoutingError> {
     if !store.has_routings()? {
         return Ok(());
     }
     let mut kernel = rtnetlink::Kernel::open()?;
-    let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
-    for work in departures(store)? {
-        let outcome = session.carry_out(&work)?;
+    let mut engine = RoutingEngine::new(store, &mut kernel, None, command.now);
+    for change in departures(store)? {
+        let outcome = engine.carry_out(&change)?;
         outcome.faults.iter().for_each(|fault| report.add_problem(fault));
         let count = outcome.removed_count;
         report.add_line(format_args!(
             "{}: removed {count} routes, addresses or interfaces",
-            work.key
+            change.key
         ));
     }
     Ok(())
@@ -217,22 +218,22 @@ fn take_out_routes(ground: &CommandContext<'_>, store: &Store, report: &mut Flus
 /// The changes that remove the objects of each remote network.
 fn departures(store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
     let records = store.routing_records()?.into_iter();
-    let works = records.map(|record| RoutingChange {
+    let changes = records.map(|record| RoutingChange {
         key: record.key.clone(),
         connection: record.connection.clone(),
         routed_for: None,
         before: Some(record),
         after: Vec::new(),
     });
-    Ok(works.collect())
+    Ok(changes.collect())
 }
 
 /// What it would do.
-fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
+fn rehearse(command: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
     let mut report = FlushReport::default();
     match departures(store) {
-        Ok(works) => {
-            for line in works
+        Ok(changes) => {
+            for line in changes
                 .iter()
                 .flat_map(RoutingChange::outgoing)
                 .map(NetObject::delete_command)
@@ -251,16 +252,16 @@ fn rehearse(ground: &CommandContext<'_>, store: &Store, others: UserRules) -> Fl
         }
         Err(error) => report.add_problem(&error),
     }
-    let mut programs = ground.programs(store);
+    let mut programs = command.programs(store);
     for ruleset in rulesets(&programs) {
         match programs.save_all(ruleset) {
             Ok(listing) => {
                 let saved = IptablesSave::parse(&listing);
-                let swept = purge(&saved, ruleset.backend, jumps(store, ruleset), others);
-                if !swept.stages.is_empty() {
+                let purged = purge(&saved, ruleset.backend, jumps(store, ruleset), others);
+                if !purged.stages.is_empty() {
                     report.add_line(format_args!(
                         "# would change the {ruleset} tables:\n{}",
-                        swept.restore_text().trim_end()
+                        purged.restore_text().trim_end()
                     ));
                 }
             }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use check::Privileges;
 pub use explain::{Directory, PacketQuery, PacketQueryError};
-use start::{Occasion, StartRequest};
+use start::{StartRequest, StartTrigger};
 pub use status::Colours;
 use status::{StatusForm, StatusRequest};
 
@@ -59,7 +59,7 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
         CliCommand::Replay { file } => replay::run(&file, &options),
         CliCommand::Start { boot, force, verbose } => {
             let asked = StartRequest {
-                occasion: if boot { Occasion::Boot } else { Occasion::Change },
+                trigger: if boot { StartTrigger::Boot } else { StartTrigger::Change },
                 consent: if force { Consent::Given } else { Consent::Missing },
                 detail: if verbose { Detail::Full } else { Detail::Summary },
             };

@@ -1,4 +1,4 @@
-//! `prune`: forgets tunnels that are up no more, though no daemon said so.
+//! `prune`: removes tunnels that are no longer up, although no daemon said so.
 //!
 //! A daemon that is killed calls no hook. Its tunnels are removed at the first call of the next
 //! daemon; without one, the rules stay. The kernel decides whether a tunnel is up: its policies
@@ -22,24 +22,24 @@ use crate::xfrm::{XfrmSa, policies, sas};
 use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state, sa_state};
 pub(super) use policy_state::{PolicyState, PruneDoubt, SoughtTunnel};
 
-/// Forgets what has to be forgotten, and says what. Returns the exit code.
+/// Removes these tunnels, and reports them. Returns the exit code.
 pub(super) fn run(options: &Options) -> Result<u8, HookError> {
-    let ground = CommandContext::new(options)?;
+    let command = CommandContext::new(options)?;
     match options.mode {
-        Mode::DryRun => show_pruned(&ground, &ground.peek()),
-        Mode::Real => prune(&ground, ground.open_store()?),
+        Mode::DryRun => show_pruned(&command, &command.peek()),
+        Mode::Real => prune(&command, command.open_store()?),
     }
 }
 
-fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
-    let done = prune_locked(ground, &store);
+fn prune(command: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
+    let done = prune_locked(command, &store);
     let tidied = store.remove_unused();
     let (mut text, kept) = done?;
     tidied?;
     // Without the lock, so that a program that hangs does not delay any tunnel's rules.
     drop(store);
-    close_late(ground.options, ground.namespace);
-    for trouble in ground.settle_resolver(&kept)? {
+    close_late(command.options, command.namespace);
+    for trouble in command.settle_resolver(&kept)? {
         let _ = writeln!(text, "{trouble}");
     }
     print(&text)?;
@@ -47,16 +47,16 @@ fn prune(ground: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
 }
 
 /// What is done under the lock, in words, and the dead daemons that have tunnels still.
-fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
-    let mut programs = ground.programs(store);
-    let mut session = Engine::new(store, &mut programs, ground.changing_context(store)?);
-    session.recover()?;
-    session.upgrade()?;
-    session.close_owed()?;
+fn prune_locked(command: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
+    let mut programs = command.programs(store);
+    let mut engine = Engine::new(store, &mut programs, command.changing_context(store)?);
+    engine.recover()?;
+    engine.upgrade()?;
+    engine.close_owed()?;
     let judged = judge_tunnels(store)?;
     let mut text = judged.report_text("removed");
-    let works = session.plan_tunnel_removal(judged.gone)?;
-    session.remove_tunnels(&works)?;
+    let changes = engine.plan_tunnel_removal(judged.gone)?;
+    engine.remove_tunnels(&changes)?;
     for failed in ended_without_rules(store)? {
         store.forget_failed_up(&failed.tunnel)?;
         let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
@@ -66,19 +66,19 @@ fn prune_locked(ground: &CommandContext<'_>, store: &Store) -> Result<(String, B
             "{connection} ({network}): was up without rules, the kernel has no policy of it any more"
         );
     }
-    let (cleared, kept) = clear_dead(ground, store)?;
+    let (cleared, kept) = clear_dead(command, store)?;
     text.push_str(&cleared);
     Ok((text, kept))
 }
 
-fn show_pruned(ground: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
-    let mut programs = ground.programs(store);
-    let session = Engine::new(store, &mut programs, ground.context());
+fn show_pruned(command: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
+    let mut programs = command.programs(store);
+    let engine = Engine::new(store, &mut programs, command.context());
     let judged = judge_tunnels(store)?;
     let mut text = judged.report_text("would be removed");
-    for work in session.plan_tunnel_removal(judged.gone)? {
-        let ruleset = work.ruleset;
-        let sections = session.sections(&work)?;
+    for change in engine.plan_tunnel_removal(judged.gone)? {
+        let ruleset = change.ruleset;
+        let sections = engine.sections(&change)?;
         // Writing into a String cannot fail.
         let _ = write!(
             text,
@@ -132,7 +132,7 @@ impl PruneReport {
 fn tunnel_words(record: &TunnelRecord) -> String {
     let number = match (record.reqid(), &record.tunnel_rules.interface) {
         (Some(reqid), _) => format!(", reqid {reqid}"),
-        (None, Some(device)) => format!(", interface {device}"),
+        (None, Some(interface)) => format!(", interface {interface}"),
         (None, None) => String::new(),
     };
     format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
@@ -165,7 +165,7 @@ fn judge_tunnels(store: &Store) -> Result<PruneReport, HookError> {
     Ok(judged)
 }
 
-/// The tunnels that were up without rules, and are up no more.
+/// The tunnels that were up without rules, and are no longer up.
 fn ended_without_rules(store: &Store) -> Result<Vec<FailedUp>, HookError> {
     let failed = store.failed_ups()?;
     let sought: Vec<_> = failed.iter().map(SoughtTunnel::from).collect();
@@ -207,24 +207,27 @@ pub(super) fn policy_states(tunnels: &[SoughtTunnel]) -> Result<Vec<PolicyState>
 
 fn kernel(tunnels: &[SoughtTunnel]) -> Result<KernelPolicies, HookError> {
     let policies = policies().map_err(RoutingError::from)?;
-    let devices: BTreeSet<_> = tunnels.iter().filter_map(|sought| sought.interface.as_ref()).collect();
-    let tags = match devices.is_empty() {
+    let interfaces: BTreeSet<_> = tunnels.iter().filter_map(|sought| sought.interface.as_ref()).collect();
+    let tags = match interfaces.is_empty() {
         true => BTreeMap::new(),
-        false => tags(&devices)?,
+        false => tags(&interfaces)?,
     };
     Ok(KernelPolicies::new(policies, tags))
 }
 
-fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>, HookError> {
+fn tags(interfaces: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>, HookError> {
     let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
-    let interfaces = xfrm_interfaces().map_err(RoutingError::from)?;
+    let existing = xfrm_interfaces().map_err(RoutingError::from)?;
     let mut tags = BTreeMap::new();
-    for device in devices {
-        if let Some(interface) = interfaces.iter().find(|interface| interface.interface == **device) {
-            tags.insert((*device).clone(), TunnelTag::IfId(interface.if_id));
-        } else if let Some(LinkKind::Vti(ends)) = kernel.link(device).map_err(RoutingError::from)?.map(|link| link.kind)
+    for interface in interfaces {
+        if let Some(xfrm) = existing.iter().find(|xfrm| xfrm.interface == **interface) {
+            tags.insert((*interface).clone(), TunnelTag::IfId(xfrm.if_id));
+        } else if let Some(LinkKind::Vti(ends)) = kernel
+            .link(interface)
+            .map_err(RoutingError::from)?
+            .map(|link| link.kind)
         {
-            tags.insert((*device).clone(), TunnelTag::Marks(ends.output_key, ends.input_key));
+            tags.insert((*interface).clone(), TunnelTag::Marks(ends.output_key, ends.input_key));
         }
     }
     Ok(tags)
@@ -232,28 +235,28 @@ fn tags(devices: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelTag>
 
 /// Removes the routes, addresses and interfaces of daemons that have exited. Not while a tunnel of
 /// theirs is up, which may need them; returns those daemons, whose name servers stay as well.
-fn clear_dead(ground: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
+fn clear_dead(command: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
     let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
     let mut with_tunnels = BTreeSet::new();
     for ruleset in Ruleset::all_rulesets() {
         with_tunnels.extend(store.tunnels(ruleset)?.into_iter().filter_map(|record| record.daemon));
     }
     with_tunnels.extend(store.failed_ups()?.into_iter().filter_map(|failed| failed.daemon));
-    let bereft: Vec<_> = dead.difference(&with_tunnels).collect();
+    let without_tunnels: Vec<_> = dead.difference(&with_tunnels).collect();
     let mut text = String::new();
-    for daemon in &bereft {
-        text.push_str(&clear_routes(ground, store, daemon)?);
+    for daemon in &without_tunnels {
+        text.push_str(&clear_routes(command, store, daemon)?);
         store.unregister(daemon)?;
     }
     Ok((text, with_tunnels))
 }
 
-fn clear_routes(ground: &CommandContext<'_>, store: &Store, daemon: &DaemonProcess) -> Result<String, HookError> {
+fn clear_routes(command: &CommandContext<'_>, store: &Store, daemon: &DaemonProcess) -> Result<String, HookError> {
     if !store.has_routings()? {
         return Ok(String::new());
     }
     let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
-    let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
-    let faults = session.clear(daemon)?;
+    let mut engine = RoutingEngine::new(store, &mut kernel, None, command.now);
+    let faults = engine.clear(daemon)?;
     Ok(faults.iter().map(|fault| format!("{fault}\n")).collect())
 }

@@ -21,19 +21,19 @@ use crate::words::one_line;
 /// Reinstalls what is missing, and reports it. Returns the exit code: 1 if something could not be
 /// reinstalled.
 pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
-    let ground = CommandContext::new(options)?;
+    let command = CommandContext::new(options)?;
     let restored = match options.mode {
-        Mode::DryRun => rehearse(&ground, &ground.peek(), detail)?,
+        Mode::DryRun => rehearse(&command, &command.peek(), detail)?,
         Mode::Real => {
-            let store = ground.open_store()?;
-            let restored = restore(&ground, &store, detail);
+            let store = command.open_store()?;
+            let restored = restore(&command, &store, detail);
             store.remove_unused()?;
             let mut restored = restored?;
             // Without the lock, so that a program that hangs does not delay any tunnel's rules.
             drop(store);
-            close_late(ground.options, ground.namespace);
-            let kept = ground.peek().dead_daemons()?.into_iter().collect();
-            for trouble in ground.settle_resolver(&kept)? {
+            close_late(command.options, command.namespace);
+            let kept = command.peek().dead_daemons()?.into_iter().collect();
+            for trouble in command.settle_resolver(&kept)? {
                 restored.fail(&trouble);
             }
             restored
@@ -43,7 +43,7 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     Ok(u8::from(restored.failed > 0))
 }
 
-/// What was put back, and how much could not be.
+/// The report on what was reinstalled, and the number of things that could not be.
 #[derive(Debug, Default)]
 struct Restored {
     text: String,
@@ -66,32 +66,32 @@ impl Restored {
 }
 
 /// That one ruleset cannot be set right keeps none of the others from it.
-fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<Restored, HookError> {
+fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
-    let mut programs = ground.programs(store);
+    let mut programs = command.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut session = Engine::new(store, &mut programs, ground.changing_context(store)?);
-    session.recover()?;
-    for ruleset in session.upgrade()? {
+    let mut engine = Engine::new(store, &mut programs, command.changing_context(store)?);
+    engine.recover()?;
+    for ruleset in engine.upgrade()? {
         // Writing into a String cannot fail.
         let _ = writeln!(
             restored.text,
             "rewritten: {ruleset} (an older version had installed the rules)"
         );
     }
-    if let Err(error) = session.close_owed() {
+    if let Err(error) = engine.close_owed() {
         restored.fail(&error);
     }
-    for (connection, error) in session.unpaid() {
+    for (connection, error) in engine.failed_owed_downs() {
         restored.fail(&format_args!("{connection}: its `down` cannot be executed: {error}"));
     }
     for ruleset in rulesets {
-        match session.reconcile(ruleset) {
+        match engine.reconcile(ruleset) {
             Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail)),
             Err(error) => restored.fail(&error),
         }
     }
-    for failed in tunnels_without_rules(ground) {
+    for failed in tunnels_without_rules(command) {
         let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
         // Writing into a String cannot fail.
         let _ = writeln!(
@@ -99,16 +99,16 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
             "needs you: {connection} ({network}) is up without rules: pluto-updown start"
         );
     }
-    if ground.options.routing == RoutingOwner::Ours && store.has_routings()? {
-        restore_routes(ground, store, &mut restored)?;
+    if command.options.routing == RoutingOwner::Ours && store.has_routings()? {
+        restore_routes(command, store, &mut restored)?;
     }
     Ok(restored)
 }
 
-fn restore_routes(ground: &CommandContext<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {
+fn restore_routes(command: &CommandContext<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {
     let mut kernel = rtnetlink::Kernel::open().map_err(RoutingError::from)?;
-    let mut session = RoutingEngine::new(store, &mut kernel, None, ground.now);
-    let (items, faults) = session.restore()?;
+    let mut engine = RoutingEngine::new(store, &mut kernel, None, command.now);
+    let (items, faults) = engine.restore()?;
     for command in items.iter().flat_map(rtnetlink::NetObject::install_commands) {
         let _ = writeln!(restored.text, "restored: {command}");
     }
@@ -117,14 +117,14 @@ fn restore_routes(ground: &CommandContext<'_>, store: &Store, restored: &mut Res
 }
 
 /// What it would do.
-fn rehearse(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<Restored, HookError> {
+fn rehearse(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<Restored, HookError> {
     let mut restored = Restored::default();
-    let mut programs = ground.programs(store);
+    let mut programs = command.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut session = Engine::new(store, &mut programs, ground.context());
+    let mut engine = Engine::new(store, &mut programs, command.context());
     for ruleset in rulesets {
-        let comparison = session.compare(ruleset)?;
-        let sections = session.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
+        let comparison = engine.compare(ruleset)?;
+        let sections = engine.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
         if !sections.is_empty() {
             let _ = writeln!(restored.text, "# would change the {ruleset} tables:");
             for line in repaired(ruleset, &comparison.drifts, detail).lines() {

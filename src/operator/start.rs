@@ -1,8 +1,8 @@
 //! `start`, `stop` and `unblock`: the gateway's own rules, and blocked pairs.
 //!
 //! `start` is for the boot, before the daemon (prepluto=, a unit's ExecStartPre=), and for whenever
-//! the settings have changed: it makes everything as it is set, tunnels that are up included.
-//! `stop` is for after the daemon has ended.
+//! the settings have changed: it applies them to the gateway and to tunnels that are up. `stop` is
+//! for after the daemon has ended.
 
 mod last_good;
 mod late_rules;
@@ -29,11 +29,11 @@ use last_good::LastGood;
 pub(super) use late_rules::tunnels_without_rules;
 use late_rules::{LateRules, install_late};
 
-type Session<'a> = Engine<'a, Programs<'a>>;
+type ProgramsEngine<'a> = Engine<'a, Programs<'a>>;
 
-/// When everything is made as it is set.
+/// Why the settings are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub(super) enum StartTrigger {
     /// The settings have changed, or may have: broken ones change nothing.
     Change,
     /// The machine boots, and no rule is installed: broken settings must not leave it open.
@@ -43,7 +43,7 @@ pub(super) enum Occasion {
 /// What `start` is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StartRequest {
-    pub(super) occasion: Occasion,
+    pub(super) trigger: StartTrigger,
     /// To remove restrictions where there is no settings file.
     pub(super) consent: Consent,
     pub(super) detail: Detail,
@@ -51,14 +51,14 @@ pub(super) struct StartRequest {
 
 /// Applies the settings, and reports what is installed. Returns the exit code.
 pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookError> {
-    let StartRequest { occasion, detail, .. } = asked;
+    let StartRequest { trigger, detail, .. } = asked;
     let last_good = LastGood::for_config(&options.root, options.config.as_deref());
-    match (Settings::load_with_text(options.config.as_deref()), occasion) {
+    match (Settings::load_with_text(options.config.as_deref()), trigger) {
         (Ok((settings, text)), _) => {
             if Settings::is_file_absent(options.config.as_deref()) && asked.consent == Consent::Missing {
                 refuse_openings(options)?;
             }
-            let code = apply(options, settings, detail, occasion)?;
+            let code = apply(options, settings, detail, trigger)?;
             if options.mode == Mode::Real
                 && let Err(error) = last_good.keep(&text)
             {
@@ -69,13 +69,14 @@ pub(super) fn start(options: &Options, asked: StartRequest) -> Result<u8, HookEr
             }
             Ok(code)
         }
-        (Err(error), Occasion::Change) => Err(error.into()),
-        (Err(error), Occasion::Boot) => start_without_settings(options, &last_good, error, detail),
+        (Err(error), StartTrigger::Change) => Err(error.into()),
+        (Err(error), StartTrigger::Boot) => start_without_settings(options, &last_good, error, detail),
     }
 }
 
-/// Starts with settings that are broken: with those that were good last, or else with what closes.
-/// Whoever looks at the machine is to see it; and as long as they are broken every `up` is refused.
+/// Starts with a settings file that has an error: applies the last valid settings, or else only
+/// what closes. The unit fails or the log has the error, so that an administrator sees it. Until
+/// the file is corrected, every `up` is refused.
 fn start_without_settings(
     options: &Options,
     last_good: &LastGood,
@@ -85,7 +86,7 @@ fn start_without_settings(
     error!("start: {broken}");
     match last_good.load() {
         Ok(Some(settings)) => {
-            apply(options, settings, detail, Occasion::Boot)?;
+            apply(options, settings, detail, StartTrigger::Boot)?;
             error!(
                 "start: WARNING: applied the last valid settings instead: {}",
                 last_good.path().display()
@@ -100,7 +101,7 @@ fn start_without_settings(
         .and_then(|text| only_ipsec(&text))
     {
         Some(settings) => {
-            apply(options, settings, detail, Occasion::Boot)?;
+            apply(options, settings, detail, StartTrigger::Boot)?;
             error!(
                 "start: WARNING: no valid settings are saved; installed only-ipsec of the file with the error, and nothing else"
             );
@@ -115,18 +116,18 @@ fn start_without_settings(
 /// Without a settings file everything is open. Whoever lost the file, or forgot `--config`, did not
 /// ask for that.
 fn refuse_openings(options: &Options) -> Result<(), HookError> {
-    let ground = CommandContext::new(options)?;
-    let store = ground.peek();
+    let command = CommandContext::new(options)?;
+    let store = command.peek();
     if options.mode == Mode::DryRun || !store.is_readable() {
         return Ok(());
     }
-    let mut programs = ground.programs(&store);
-    let session = Engine::new(
+    let mut programs = command.programs(&store);
+    let engine = Engine::new(
         &store,
         &mut programs,
-        context(&ground, &store, Some(Settings::default()))?,
+        context(&command, &store, Some(Settings::default()))?,
     );
-    match SettingsChanges::from_changes(&session.plan_start()?).openings() {
+    match SettingsChanges::from_changes(&engine.plan_start()?).openings() {
         None => Ok(()),
         Some(openings) => Err(HookError::Refused(format!(
             "{DEFAULT_PATH} is not there, so {openings}; name the file with --config, or use --force"
@@ -134,41 +135,40 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
     }
 }
 
-/// Makes everything as it is set. Returns the exit code: 1 if a tunnel that is up is still without
-/// rules.
-fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasion) -> Result<u8, HookError> {
-    let ground = CommandContext::new(options)?;
+/// Applies the settings. Returns the exit code: 1 if a tunnel that is up is still without rules.
+fn apply(options: &Options, settings: Settings, detail: Detail, trigger: StartTrigger) -> Result<u8, HookError> {
+    let command = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        let late = late_lines(&ground);
+        let late = late_lines(&command);
         let gateway = settings.gateway.clone();
-        let before = installed_gateway(&ground)?;
-        show_changes(&ground, Some(settings), |session| {
+        let before = installed_gateway(&command)?;
+        show_changes(&command, Some(settings), |engine| {
             let keys = before.as_ref().map(|before| [before, &gateway]);
-            plan_start(session, detail, keys).map(|text| late + &text)
+            plan_start(engine, detail, keys).map(|text| late + &text)
         })?;
         return Ok(0);
     }
-    let parts = start_in_parts(&ground, &settings)?;
+    let parts = start_in_parts(&command, &settings)?;
     let mut tunnels = SettingsChanges::from_changes(&parts).tunnels();
     let mut late = LateRules::default();
-    let mut started = in_session(&ground, Some(settings.clone()), |session| {
-        tunnels = tunnels.max(SettingsChanges::from_changes(&session.plan_start()?).tunnels());
-        let started = session.start()?;
-        let notes = session.notes().iter();
+    let mut started = with_engine(&command, Some(settings.clone()), |engine| {
+        tunnels = tunnels.max(SettingsChanges::from_changes(&engine.plan_start()?).tunnels());
+        let started = engine.start()?;
+        let notes = engine.notes().iter();
         notes
-            .filter(|note| is_worth_a_warning(note, occasion, &options.root))
+            .filter(|note| is_worth_a_warning(note, trigger, &options.root))
             .for_each(|note| error!("start: WARNING: {note}"));
-        late = install_late(&ground, session, &settings);
-        let standing = session.installed_records()?;
-        Ok(StartReport { standing, ..started })
+        late = install_late(&command, engine, &settings);
+        let installed = engine.installed_records()?;
+        Ok(StartReport { installed, ..started })
     })?;
     started.changed.extend(parts.iter().map(|part| part.ruleset));
-    let standing = installed_words(&started.standing, tunnels);
-    let mut text = match (changed(&started).is_some() || late.installed > 0, standing.is_empty()) {
+    let installed = installed_words(&started.installed, tunnels);
+    let mut text = match (changed(&started).is_some() || late.installed > 0, installed.is_empty()) {
         (false, true) => "no gateway rules configured, nothing to do\n".to_owned(),
-        (false, false) => format!("nothing to change: {standing}\n"),
+        (false, false) => format!("nothing to change: {installed}\n"),
         (true, true) => "applied: no gateway rules configured, no tunnel up\n".to_owned(),
-        (true, false) => format!("applied: {standing}\n"),
+        (true, false) => format!("applied: {installed}\n"),
     };
     if late.installed > 0 {
         let tunnels = counted_noun(late.installed, "tunnel");
@@ -181,24 +181,24 @@ fn apply(options: &Options, settings: Settings, detail: Detail, occasion: Occasi
 
 /// What was set for the gateway when its rules were installed: the settings that were good last, if
 /// its rules are still what these come to.
-fn installed_gateway(ground: &CommandContext<'_>) -> Result<Option<Gateway>, HookError> {
-    let options = ground.options;
+fn installed_gateway(command: &CommandContext<'_>) -> Result<Option<Gateway>, HookError> {
+    let options = command.options;
     let Ok(Some(settings)) = LastGood::for_config(&options.root, options.config.as_deref()).load() else {
         return Ok(None);
     };
-    let store = ground.peek();
-    let mut programs = ground.programs(&store);
+    let store = command.peek();
+    let mut programs = command.programs(&store);
     let gateway = settings.gateway.clone();
-    let session = Engine::new(&store, &mut programs, context(ground, &store, Some(settings))?);
-    let is_installed = session
+    let engine = Engine::new(&store, &mut programs, context(command, &store, Some(settings))?);
+    let is_installed = engine
         .plan_start()
         .is_ok_and(|changes| !SettingsChanges::from_changes(&changes).has_gateways());
     Ok(is_installed.then_some(gateway))
 }
 
 /// Which tunnels that are up without rules would get them.
-fn late_lines(ground: &CommandContext<'_>) -> String {
-    let late = tunnels_without_rules(ground).into_iter();
+fn late_lines(command: &CommandContext<'_>) -> String {
+    let late = tunnels_without_rules(command).into_iter();
     let lines = late.map(|failed| {
         let (connection, network) = (&failed.tunnel.connection, &failed.tunnel.remote_client);
         format!("# {connection} ({network}): up without rules, they would be installed\n")
@@ -206,10 +206,10 @@ fn late_lines(ground: &CommandContext<'_>) -> String {
     lines.collect()
 }
 
-fn is_worth_a_warning(note: &Note, occasion: Occasion, root: &Path) -> bool {
+fn is_worth_a_warning(note: &Note, trigger: StartTrigger, root: &Path) -> bool {
     match note {
         // At boot the administrator's firewall comes later.
-        Note::NoUserJump(..) => occasion == Occasion::Change,
+        Note::NoUserJump(..) => trigger == StartTrigger::Change,
         // With the module, and without the family, it is disabled (ipv6.disable=1).
         Note::NoFamily(_) => !root.join("sys/module/ipv6").exists(),
         Note::NotExempt(_) | Note::Conflict { .. } | Note::BlockHasNoEffect { .. } => true,
@@ -218,47 +218,47 @@ fn is_worth_a_warning(note: &Note, occasion: Occasion, root: &Path) -> bool {
 
 /// Changes very many tunnels in parts, and releases the record's lock after each: a daemon's call
 /// waits for one of them at most. Returns the parts.
-fn start_in_parts(ground: &CommandContext<'_>, settings: &Settings) -> Result<Vec<Change>, HookError> {
-    let store = ground.peek();
-    let context = context(ground, &store, Some(settings.clone()))?;
-    let mut programs = ground.programs(&store);
+fn start_in_parts(command: &CommandContext<'_>, settings: &Settings) -> Result<Vec<Change>, HookError> {
+    let store = command.peek();
+    let context = context(command, &store, Some(settings.clone()))?;
+    let mut programs = command.programs(&store);
     let parts = Engine::new(&store, &mut programs, context.clone()).plan_start_parts()?;
     for part in &parts {
-        in_session_with(ground, |_| Ok(context.clone()), |session| session.start_part(part))?;
+        with_engine_for(command, |_| Ok(context.clone()), |engine| engine.start_part(part))?;
         // Whoever waits for the lock looks that often.
         sleep(LOCK_PAUSE);
     }
     Ok(parts)
 }
 
-/// Takes the gateway's own part out, and says what stays. Returns the exit code.
+/// Removes the gateway's own rules, and reports what stays. Returns the exit code.
 pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
-    let ground = CommandContext::new(options)?;
+    let command = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        show_changes(&ground, None, plan_stop)?;
+        show_changes(&command, None, plan_stop)?;
         return Ok(0);
     }
-    let started = in_session(&ground, None, |session| session.stop())?;
+    let started = with_engine(&command, None, |engine| engine.stop())?;
     let mut text = match changed(&started) {
         None => "no gateway rules loaded\n".to_owned(),
         Some(rulesets) => format!("gateway rules removed ({rulesets})\n"),
     };
     // Writing into a String cannot fail.
-    if started.standing.tunnels > 0 {
+    if started.installed.tunnels > 0 {
         let _ = writeln!(
             text,
             "{} until `down`, or `pluto-updown flush`",
-            match started.standing.tunnels {
+            match started.installed.tunnels {
                 1 => "1 tunnel keeps its rules".to_owned(),
                 number => format!("{number} tunnels keep their rules"),
             }
         );
     }
-    if started.standing.clear_text_blocks > 0 {
+    if started.installed.clear_text_blocks > 0 {
         let _ = writeln!(
             text,
             "{} until `pluto-updown unblock`",
-            match started.standing.clear_text_blocks {
+            match started.installed.clear_text_blocks {
                 1 => "1 pair of networks stays blocked".to_owned(),
                 number => format!("{number} pairs of networks stay blocked"),
             }
@@ -268,21 +268,21 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
     Ok(0)
 }
 
-/// Lets unencrypted packets between networks pass again, and names the networks. Returns the exit
-/// code: 1 if nothing was blocked by that name.
+/// Unblocks pairs of networks, and prints them. Returns the exit code: 1 if nothing was blocked by
+/// that name.
 pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
-    let ground = CommandContext::new(options)?;
+    let command = CommandContext::new(options)?;
     if let (Mode::DryRun, Some(blocked)) = (options.mode, parse_blocked(which)) {
-        show_changes(&ground, None, |session| {
-            text_of("unblock", session, session.plan_unblock(&blocked)?)
+        show_changes(&command, None, |engine| {
+            text_of("unblock", engine, engine.plan_unblock(&blocked)?)
         })?;
         return Ok(0);
     }
     let mut unblocked = Vec::new();
     let started = match parse_blocked(which) {
-        Some(blocked) => in_session(&ground, None, |session| {
-            unblocked = blocked_pairs(&session.plan_unblock(&blocked)?);
-            session.unblock(&blocked)
+        Some(blocked) => with_engine(&command, None, |engine| {
+            unblocked = blocked_pairs(&engine.plan_unblock(&blocked)?);
+            engine.unblock(&blocked)
         })?,
         None => StartReport::default(),
     };
@@ -292,7 +292,7 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
         (false, _) => format!(
             "{}{}\n",
             unblocked.concat(),
-            left_blocked(started.standing.clear_text_blocks)
+            left_blocked(started.installed.clear_text_blocks)
         ),
     })?;
     Ok(u8::from(unblocked.is_empty() && which.is_some()))
@@ -322,8 +322,8 @@ fn left_blocked(number: usize) -> String {
     }
 }
 
-/// What is to be lifted. Nothing, by a name that no connection can have: it must not pass for no
-/// name at all, which lifts everything.
+/// The pairs to unblock. None for a name that no connection can have: it must not be taken for a
+/// missing name, which unblocks all.
 fn parse_blocked(which: Option<&str>) -> Option<Blocked> {
     let Some(text) = which else { return Some(Blocked::All) };
     let connection = ConnectionName::new(text.as_bytes()).ok()?;
@@ -333,28 +333,28 @@ fn parse_blocked(which: Option<&str>) -> Option<Blocked> {
 
 /// Recovers a change whose call died, makes the change, and removes empty folders. A removal needs
 /// no settings.
-fn in_session(
-    ground: &CommandContext<'_>,
+fn with_engine(
+    command: &CommandContext<'_>,
     settings: Option<Settings>,
-    change: impl FnOnce(&mut Session<'_>) -> Result<StartReport, ApplyError>,
+    change: impl FnOnce(&mut ProgramsEngine<'_>) -> Result<StartReport, ApplyError>,
 ) -> Result<StartReport, HookError> {
-    in_session_with(ground, |store| context(ground, store, settings), change)
+    with_engine_for(command, |store| context(command, store, settings), change)
 }
 
-fn in_session_with<R>(
-    ground: &CommandContext<'_>,
+fn with_engine_for<R>(
+    command: &CommandContext<'_>,
     context: impl FnOnce(&Store) -> Result<Context, HookError>,
-    change: impl FnOnce(&mut Session<'_>) -> Result<R, ApplyError>,
+    change: impl FnOnce(&mut ProgramsEngine<'_>) -> Result<R, ApplyError>,
 ) -> Result<R, HookError> {
-    let store = ground.open_store()?;
-    let mut programs = ground.programs(&store);
+    let store = command.open_store()?;
+    let mut programs = command.programs(&store);
     let context = context(&store)?;
-    clear_dead_routes(&store, None, ground.now, |error| error!("{error}"));
-    let mut session = Engine::new(&store, &mut programs, context);
-    let changed = session.housekeep().and_then(|()| change(&mut session));
+    clear_dead_routes(&store, None, command.now, |error| error!("{error}"));
+    let mut engine = Engine::new(&store, &mut programs, context);
+    let changed = engine.housekeep().and_then(|()| change(&mut engine));
     let tidied = store.remove_unused();
     drop(store);
-    close_late(ground.options, ground.namespace);
+    close_late(command.options, command.namespace);
     let changed = changed?;
     tidied?;
     Ok(changed)
@@ -362,19 +362,19 @@ fn in_session_with<R>(
 
 /// Prints what a command would change, and changes nothing.
 fn show_changes(
-    ground: &CommandContext<'_>,
+    command: &CommandContext<'_>,
     settings: Option<Settings>,
-    plan: impl FnOnce(&mut Session<'_>) -> Result<String, ApplyError>,
+    plan: impl FnOnce(&mut ProgramsEngine<'_>) -> Result<String, ApplyError>,
 ) -> Result<(), HookError> {
-    let store = ground.peek();
-    let mut programs = ground.programs(&store);
-    let context = context(ground, &store, settings)?;
-    let mut session = Engine::new(&store, &mut programs, context);
+    let store = command.peek();
+    let mut programs = command.programs(&store);
+    let context = context(command, &store, settings)?;
+    let mut engine = Engine::new(&store, &mut programs, context);
     let mut text = String::new();
     if store.needs_attention()? {
         text.push_str("# first, it would remove what an interrupted run or a daemon that exited left behind\n");
     }
-    text.push_str(&plan(&mut session)?);
+    text.push_str(&plan(&mut engine)?);
     match text.is_empty() {
         true => print("# nothing to change\n"),
         false => print(&text),
@@ -383,13 +383,13 @@ fn show_changes(
 
 /// What `start` would change: with [`Detail::Full`] also the text for iptables-restore.
 fn plan_start(
-    session: &mut Session<'_>,
+    engine: &mut ProgramsEngine<'_>,
     detail: Detail,
     gateways: Option<[&Gateway; 2]>,
 ) -> Result<String, ApplyError> {
     let mut text = String::new();
     for ruleset in Ruleset::all_rulesets() {
-        if session.has_other_layout(ruleset)? {
+        if engine.has_other_layout(ruleset)? {
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
@@ -397,7 +397,7 @@ fn plan_start(
             );
         }
     }
-    let changes = session.plan_start()?;
+    let changes = engine.plan_start()?;
     let mut sum = SettingsChanges::from_changes(&changes);
     if let Some([old, new]) = gateways {
         sum = sum.with_gateway(old, new);
@@ -406,26 +406,26 @@ fn plan_start(
         let _ = writeln!(text, "# {line}");
     }
     match detail {
-        Detail::Full => text.push_str(&text_of("start", session, changes)?),
+        Detail::Full => text.push_str(&text_of("start", engine, changes)?),
         Detail::Summary if text.is_empty() => {}
         Detail::Summary => text.push_str("# to see the rules: pluto-updown start --dry-run -v\n"),
     }
     Ok(text)
 }
 
-fn plan_stop(session: &mut Session<'_>) -> Result<String, ApplyError> {
-    let mut text = text_of("stop", session, session.plan_stop()?)?;
-    for (ruleset, sections) in session.plan_stop_chains()? {
+fn plan_stop(engine: &mut ProgramsEngine<'_>) -> Result<String, ApplyError> {
+    let mut text = text_of("stop", engine, engine.plan_stop()?)?;
+    for (ruleset, sections) in engine.plan_stop_chains()? {
         text.push_str(&text_of_sections("stop", ruleset, &sections));
     }
     Ok(text)
 }
 
 /// The text for iptables-restore that a command would run for these changes.
-fn text_of(command: &str, session: &Session<'_>, changes: Vec<Change>) -> Result<String, ApplyError> {
+fn text_of(command: &str, engine: &ProgramsEngine<'_>, changes: Vec<Change>) -> Result<String, ApplyError> {
     let mut text = String::new();
     for change in changes {
-        text.push_str(&text_of_sections(command, change.ruleset, &session.sections(&change)?));
+        text.push_str(&text_of_sections(command, change.ruleset, &engine.sections(&change)?));
     }
     Ok(text)
 }
@@ -438,13 +438,13 @@ fn text_of_sections(command: &str, ruleset: Ruleset, sections: &[Section]) -> St
 }
 
 /// The context of the change, for the recorded tunnels.
-fn context(ground: &CommandContext<'_>, store: &Store, settings: Option<Settings>) -> Result<Context, HookError> {
+fn context(command: &CommandContext<'_>, store: &Store, settings: Option<Settings>) -> Result<Context, HookError> {
     let Some(settings) = settings else {
-        return ground.removing_context(store);
+        return command.removing_context(store);
     };
     let mut context = Context {
         daemon: None,
-        now: ground.now,
+        now: command.now,
         settings,
         ..Context::default()
     };
@@ -457,12 +457,12 @@ fn changed(started: &StartReport) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn installed_words(standing: &InstalledRecords, changed: usize) -> String {
-    let gateway = (standing.gateways > 0).then(|| "gateway rules".to_owned());
-    let blocked = (standing.clear_text_blocks > 0).then(|| counted_noun(standing.clear_text_blocks, "blocked pair"));
-    let up = (standing.tunnels > 0).then(|| match changed {
-        0 => counted_noun(standing.tunnels, "tunnel"),
-        _ => format!("{} ({changed} changed)", counted_noun(standing.tunnels, "tunnel")),
+fn installed_words(installed: &InstalledRecords, changed: usize) -> String {
+    let gateway = (installed.gateways > 0).then(|| "gateway rules".to_owned());
+    let blocked = (installed.clear_text_blocks > 0).then(|| counted_noun(installed.clear_text_blocks, "blocked pair"));
+    let up = (installed.tunnels > 0).then(|| match changed {
+        0 => counted_noun(installed.tunnels, "tunnel"),
+        _ => format!("{} ({changed} changed)", counted_noun(installed.tunnels, "tunnel")),
     });
     let words: Vec<_> = gateway.into_iter().chain(blocked).chain(up).collect();
     words.join(", ")

@@ -2,9 +2,9 @@
 //! beside it.
 //!
 //! ```text
-//! INPUT ─── PLUTO-INPUT ─── guards · devices · by IPsec ─▶ PLUTO-I · clear ─▶ PLUTO-CLEAR-IN ─── gateway
-//! OUTPUT ── PLUTO-OUTPUT ── guards · devices · by IPsec ─▶ PLUTO-O · clear ─▶ PLUTO-CLEAR-OUT ── gateway
-//! FORWARD ─ PLUTO-FORWARD ─ interfaces, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · clear ─▶ PLUTO-CLEAR ─ devices · guards · gateway
+//! INPUT ─── PLUTO-INPUT ─── blocked pairs · interfaces · by IPsec ─▶ PLUTO-I · unencrypted ─▶ PLUTO-CLEAR-IN ─── gateway
+//! OUTPUT ── PLUTO-OUTPUT ── blocked pairs · interfaces · by IPsec ─▶ PLUTO-O · unencrypted ─▶ PLUTO-CLEAR-OUT ── gateway
+//! FORWARD ─ PLUTO-FORWARD ─ interfaces, by IPsec ─▶ PLUTO-DECRYPTED · into IPsec ─▶ PLUTO-FO · unencrypted ─▶ PLUTO-CLEAR ─ interfaces · blocked pairs · gateway
 //!
 //! PLUTO-DECRYPTED ── clear the bit · PLUTO-FI ── ... ── a tunnel's chain ─▶ PLUTO-ONWARD: ACCEPT, or set the bit
 //!                    without the bit ─▶ PLUTO-RF, which drops what came out of a restricted tunnel
@@ -354,8 +354,8 @@ fn filter_wildcard(fragment: &mut ChainFragment, class: &InterfaceWildcard, bit:
     );
     // At the head, before the ACCEPT, which would take a packet without a policy for unencrypted.
     // An interface that the wildcard matches and that no tunnel here has may lead into another
-    // program's tunnel. So the inbound tunnel's permission alone does not let a packet out there:
-    // no outbound tunnel matches it, and the administrator's rules decide.
+    // program's tunnel. So the inbound tunnel's consent alone does not allow a packet to leave by
+    // it: no outbound tunnel matches the packet, and the administrator's rules decide.
     fragment.insert_rule(
         &onward_chain(),
         wildcard_rule(PacketPath::ForwardOut, class, Target::Goto(mark_chain())),
@@ -544,7 +544,7 @@ pub(super) fn essential_traffic(direction: Direction, family: Family) -> Vec<Vec
     all
 }
 
-/// What the machine says to itself.
+/// Packets of the machine to itself.
 pub(super) fn loopback_match(direction: Direction) -> Match {
     match direction {
         Direction::In => Match::In(InterfaceMatch::Loopback),

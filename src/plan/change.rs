@@ -40,7 +40,7 @@ impl RulesetChange {
     }
 }
 
-/// What makes a change, table by table. Nothing, if it changes nothing.
+/// The commands of a change, table by table. None, if it changes nothing.
 ///
 /// The kernel must have every removed rule exactly as recorded, the jumps in the built-in chains,
 /// and a rule of each chain that all tunnels need. Otherwise the section fails. That is how a call

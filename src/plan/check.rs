@@ -137,10 +137,10 @@ fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFau
     let tunnels = Table::ALL.into_iter().flat_map(PacketPath::tunnel_paths);
     let mut dispatchers = tunnels.chain(&PacketPath::REFUSE).map(|path| path.dispatcher());
     let leads_to_all = *target == decrypted_chain() || dispatchers.any(|dispatcher| dispatcher == *target);
-    let mut entrances = BuiltIn::ALL.into_iter().map(base_chain);
+    let mut base_chains = BuiltIn::ALL.into_iter().map(base_chain);
     // PLUTO-I jumps to PLUTO-RI, after all tunnels.
     let fixed = [decrypted_chain(), unencrypted_chain(), PacketPath::Input.dispatcher()];
-    let is_fixed = fixed.contains(chain) || entrances.any(|base_chain| base_chain == *chain);
+    let is_fixed = fixed.contains(chain) || base_chains.any(|base_chain| base_chain == *chain);
     (leads_to_all && !is_fixed).then(|| PlanFault::NoTree {
         chain: chain.clone(),
         rule: rule.clone(),
@@ -162,7 +162,7 @@ fn added_rule(command: &RestoreCommand) -> Option<(Chain, &Rule)> {
     }
 }
 
-/// Whether a chain is one tunnel's: by its name, since the plan says no more.
+/// Whether a chain is one tunnel's: by its name, because the plan does not say.
 fn is_tunnel_chain(chain: &ChainName) -> bool {
     // The chains of blocked pairs are for packets outside tunnels, and accept none.
     let is_block = |path: &PacketPath| [PacketPath::BlockIn, PacketPath::BlockOut].contains(path);

@@ -42,8 +42,7 @@ pub enum DriftKind {
     /// of which this is the first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
     /// No rule of the administrator's leads from the built-in chain to this one of ours, where the
-    /// administrator wants to put it in. Perhaps this chain has such a rule, and nothing leads
-    /// there.
+    /// administrator is to install it. Perhaps this chain has such a rule, and nothing leads there.
     NoUserJump(ChainName, Option<String>),
 }
 

@@ -259,7 +259,7 @@ impl GatewayRules<'_> {
 
     fn useless_icmp(self, path: GatewayPath) -> Vec<Rule> {
         let kinds: &[u8] = match (self.gateway.icmp, path, self.family) {
-            // What the gateway says itself is its own affair.
+            // Packets of the gateway to itself are not restricted.
             (IcmpFilter::Leave, _, _) | (IcmpFilter::Safe, GatewayPath::Out, _) => &[],
             (IcmpFilter::Safe, _, Family::Ipv4) => &USELESS_ICMP,
             (IcmpFilter::Safe, _, Family::Ipv6) => &USELESS_ICMPV6,

@@ -39,7 +39,7 @@ pub struct TunnelKey {
     /// The remote network.
     #[serde(rename = "peer_client")]
     pub remote_client: Network,
-    /// What may flow.
+    /// The protocol and ports.
     pub traffic: Traffic,
     /// The reqid, where one connection can have several tunnels with the same selectors at a time.
     pub reqid: Option<u32>,

@@ -26,12 +26,12 @@ pub(super) fn add_nat(
     context: &PolicyContext<'_>,
     exit_interface: Option<&Interface>,
 ) -> Result<(), PolicyError> {
-    let hides = context.policy.allow != Allow::None && tunnel.translation.is_none();
+    let source_nats = context.policy.allow != Allow::None && tunnel.translation.is_none();
     match context.policy.nat {
         Nat::Exempt => exempt_from_nat(tunnel_rules, exit_interface),
         // No packet goes into a tunnel that allows nothing. And where libreswan itself translates,
         // both ends are single addresses.
-        Nat::Masquerade | Nat::Address(_) if !hides => exempt_from_nat(tunnel_rules, exit_interface),
+        Nat::Masquerade | Nat::Address(_) if !source_nats => exempt_from_nat(tunnel_rules, exit_interface),
         Nat::Leave => match context.nat_exemption {
             NatExemption::Possible => skip_nat(tunnel_rules, tunnel, exit_interface),
             NatExemption::Never => {}

@@ -162,12 +162,12 @@ fn patch_chain(
             Target::Accept | Target::SetMark(_) | Target::Snat(_) | Target::Dnat(_)
         )
     };
-    let put = |rule: &Rule| {
+    let insert = |rule: &Rule| {
         (!opens(rule)).then_some(())?;
         chain.insertion(name, rule)
     };
-    let strikes = matched.unexpected().map(delete);
-    strikes.chain(matched.missing.iter().map(put)).collect()
+    let deletions = matched.unexpected().map(delete);
+    deletions.chain(matched.missing.iter().map(insert)).collect()
 }
 
 /// The rules of a chain that the kernel has confirmed, however it lists them.
@@ -213,7 +213,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         JumpPlace::Last => RestoreCommand::Append,
         JumpPlace::Own => return leftover_jump_commands(desired, kind),
     };
-    let anew = |built_in: BuiltIn, standing, needed| {
+    let move_jump = |built_in: BuiltIn, standing, needed| {
         let rule = base_chain_jump(built_in);
         let mut commands = vec![RestoreCommand::Delete(built_in.into(), rule.clone()); standing];
         commands.extend(vec![add(built_in.into(), rule); needed]);
@@ -223,11 +223,11 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         DriftKind::Nothing(_) => table
             .built_in()
             .iter()
-            .flat_map(|built_in| anew(*built_in, 0, 1))
+            .flat_map(|built_in| move_jump(*built_in, 0, 1))
             .collect(),
-        DriftKind::NoJump(built_in) => anew(*built_in, 0, 1),
-        DriftKind::Misplaced(built_in, ..) => anew(*built_in, 1, 1),
-        DriftKind::Jumps(built_in, times) => anew(*built_in, *times, usize::from(desired.needs_table(table))),
+        DriftKind::NoJump(built_in) => move_jump(*built_in, 0, 1),
+        DriftKind::Misplaced(built_in, ..) => move_jump(*built_in, 1, 1),
+        DriftKind::Jumps(built_in, times) => move_jump(*built_in, *times, usize::from(desired.needs_table(table))),
         DriftKind::OlderLayout
         | DriftKind::NoChain(_)
         | DriftKind::OrphanChain(_)
@@ -252,8 +252,8 @@ fn leftover_jump_commands(desired: &DesiredState, kind: &DriftKind) -> Vec<Resto
 /// to any more.
 #[must_use]
 pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
-    let entrances: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
-    let left = filter.own_chains().filter(|chain| entrances.contains(chain));
+    let base_chains: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
+    let left = filter.own_chains().filter(|chain| base_chains.contains(chain));
     let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).collect();
     let emptied = unnamed.iter().cloned().map(RestoreCommand::Flush);
     let commands: Vec<_> = emptied

@@ -542,8 +542,8 @@ pub(super) fn is_restrictive(matched: &Match) -> bool {
     }
 }
 
-fn sa_match(attachment: &SaMatch, path: PacketPath) -> Match {
-    match attachment {
+fn sa_match(sa_match: &SaMatch, path: PacketPath) -> Match {
+    match sa_match {
         SaMatch::Interface(interface) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
         SaMatch::Policy { protocol, reqid } => Match::Policy(PolicyMatch {
             direction: path.direction(),

@@ -204,7 +204,7 @@ impl TunnelRules {
         Some(BucketMember { order, heads, tails })
     }
 
-    /// Puts a rule into a chain that some shared part brings.
+    /// Adds a rule to a chain that a shared part has.
     pub(super) fn add_rule(&mut self, table: Table, chain: impl Into<Chain>, place: RulePosition, rule: Rule) {
         let fragment = self.fragment_mut(table);
         match place {
@@ -213,7 +213,7 @@ impl TunnelRules {
         }
     }
 
-    /// Adds a chain of its own with its rules, that other rules of its lead to.
+    /// Adds a chain of its own with its rules, to which other rules of the tunnel jump.
     pub(super) fn add_chain(&mut self, table: Table, chain: &ChainName, rules: impl IntoIterator<Item = Rule>) {
         let fragment = self.fragment_mut(table);
         fragment.add_chain(chain);

@@ -63,7 +63,7 @@ impl DaemonProcess {
         None
     }
 
-    /// Whether it is certain that this daemon runs no more.
+    /// Whether it is certain that this daemon has exited.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         if own_namespace() != Some(self.namespace) {

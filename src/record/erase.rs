@@ -1,4 +1,4 @@
-//! Forgetting a ruleset.
+//! Erases the records of a ruleset.
 
 use super::error::RecordError;
 use super::file;

@@ -134,7 +134,7 @@ impl Store {
         self.has_name(FOLDER)
     }
 
-    /// Forgets that a tunnel is up without rules: it has some now, or is up no more. Returns
+    /// Forgets that a tunnel is up without rules: it has rules now, or is no longer up. Returns
     /// whether it was noted.
     ///
     /// # Errors

@@ -28,8 +28,8 @@ pub(super) fn is_mark_known(namespace: u64) -> bool {
     found.as_ref().is_some_and(|(number, _)| *number == namespace)
 }
 
-/// The name of the file that says that a record is of our own network namespace, if this is the
-/// number of ours.
+/// The name of the file that says that a record is of our own network namespace, if this is its
+/// number.
 pub(super) fn namespace_mark(namespace: u64) -> Option<String> {
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     match &*found {

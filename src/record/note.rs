@@ -1,4 +1,4 @@
-//! Text in the names of empty files: what a full file system still takes.
+//! Text in the names of empty files, which a full file system can still create.
 //!
 //! On a full tmpfs an empty file takes no page.
 

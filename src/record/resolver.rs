@@ -496,7 +496,7 @@ impl ResolverStore {
         file::rename(&self.file_path(NEXT), &self.file_path(WRITTEN))
     }
 
-    /// Removes the copies: the file is no more ours.
+    /// Removes the copies: this program no longer changes the file.
     ///
     /// # Errors
     /// If one of them cannot be removed.

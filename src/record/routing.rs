@@ -12,7 +12,7 @@ use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
 use super::file;
 use super::store::{Store, absent_is_none, is_any};
-use crate::plan::{RoutingKey, object_key as slot_of};
+use crate::plan::{RoutingKey, object_key as key_of};
 use crate::rtnetlink::{NetObject, SavedRoute};
 use crate::updown_env::ConnectionName;
 
@@ -80,27 +80,27 @@ impl Store {
         })
     }
 
-    /// The object that is recorded in this slot for another remote network.
+    /// The object that is recorded with this key for another remote network.
     ///
     /// # Errors
     /// If the holders' records cannot be read.
-    pub fn held_object(&self, slot: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
-        Ok(self.held_objects(slot, except)?.into_iter().next())
+    pub fn held_object(&self, key: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
+        Ok(self.held_objects(key, except)?.into_iter().next())
     }
 
-    /// All objects that are recorded in this slot for other remote networks. After a call that
+    /// All objects that are recorded with this key for other remote networks. After a call that
     /// died, a record may also name objects that were never installed.
     ///
     /// # Errors
     /// If the holders' records cannot be read.
-    pub fn held_objects(&self, slot: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
+    pub fn held_objects(&self, key: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let except = except.to_string();
         let mut held = Vec::new();
-        for name in file::file_names(&self.holders_folder(slot))? {
+        for name in file::file_names(&self.holders_folder(key))? {
             let name = name?;
             if name != except {
                 let objects = self.routing_named(&name)?.into_iter().flat_map(|record| record.objects);
-                held.extend(objects.filter(|object| slot_of(object) == slot));
+                held.extend(objects.filter(|object| key_of(object) == key));
             }
         }
         Ok(held)
@@ -114,11 +114,11 @@ impl Store {
     pub fn write_routing(&self, before: &[NetObject], record: &RoutingRecord) -> Result<(), RecordError> {
         record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
         let name = record.key.to_string();
-        // A record that could not be written holds no slot: the file system may be full, and the
-        // slots' files need space.
+        // A record that could not be written holds no key: the file system may be full, and the
+        // keys' files need space.
         self.put_routing(record)
-            .inspect_err(|_| drop(self.leave_slots(&name, &record.objects, before)))?;
-        self.leave_slots(&name, before, &record.objects)
+            .inspect_err(|_| drop(self.release_keys(&name, &record.objects, before)))?;
+        self.release_keys(&name, before, &record.objects)
     }
 
     fn put_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
@@ -131,7 +131,7 @@ impl Store {
         }
         let name = record.key.to_string();
         for item in &record.objects {
-            let folder = self.holders_folder(&slot_of(item));
+            let folder = self.holders_folder(&key_of(item));
             file::make_folder(&folder)?;
             file::create_empty(&folder.join(&name))?;
         }
@@ -144,9 +144,8 @@ impl Store {
     ///
     /// # Errors
     /// If it is recorded and cannot be read.
-    pub fn replaced_route(&self, slot: &str) -> Result<Option<SavedRoute>, RecordError> {
-        let record: Option<ReplacedRecord> =
-            absent_is_none(file::read_json(&self.replaced_routes_folder().join(slot)))?;
+    pub fn replaced_route(&self, key: &str) -> Result<Option<SavedRoute>, RecordError> {
+        let record: Option<ReplacedRecord> = absent_is_none(file::read_json(&self.replaced_routes_folder().join(key)))?;
         Ok(record.map(|record| record.route))
     }
 
@@ -155,7 +154,7 @@ impl Store {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn record_replaced_route(&self, slot: &str, route: &SavedRoute) -> Result<(), RecordError> {
+    pub fn record_replaced_route(&self, key: &str, route: &SavedRoute) -> Result<(), RecordError> {
         for folder in [self.network_folder(), self.replaced_routes_folder()] {
             file::make_folder(&folder)?;
         }
@@ -166,15 +165,15 @@ impl Store {
             route: route.clone(),
         };
         file::write_json(&new, &record).inspect_err(|_| drop(file::remove(&new)))?;
-        file::rename(&new, &self.replaced_routes_folder().join(slot))
+        file::rename(&new, &self.replaced_routes_folder().join(key))
     }
 
     /// Erases a saved route that has been restored, or is not to be restored.
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn erase_replaced_route(&self, slot: &str) -> Result<(), RecordError> {
-        file::remove(&self.replaced_routes_folder().join(slot))
+    pub fn erase_replaced_route(&self, key: &str) -> Result<(), RecordError> {
+        file::remove(&self.replaced_routes_folder().join(key))
     }
 
     /// Erases the record of a remote network.
@@ -184,14 +183,14 @@ impl Store {
     pub fn erase_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
         let name = record.key.to_string();
         file::remove(&self.networks_folder().join(&name))?;
-        self.leave_slots(&name, &record.objects, &[])
+        self.release_keys(&name, &record.objects, &[])
     }
 
-    /// Leaves the slots of the objects in `before` that are not in `after`.
-    fn leave_slots(&self, name: &str, before: &[NetObject], after: &[NetObject]) -> Result<(), RecordError> {
-        for slot in before.iter().map(slot_of) {
-            if !after.iter().any(|item| slot_of(item) == slot) {
-                let folder = self.holders_folder(&slot);
+    /// Releases the keys of the objects in `before` that are not in `after`.
+    fn release_keys(&self, name: &str, before: &[NetObject], after: &[NetObject]) -> Result<(), RecordError> {
+        for key in before.iter().map(key_of) {
+            if !after.iter().any(|item| key_of(item) == key) {
+                let folder = self.holders_folder(&key);
                 file::remove(&folder.join(name))?;
                 file::remove_if_empty(&folder)?;
             }
@@ -211,13 +210,13 @@ impl Store {
         self.network_folder().join("installed")
     }
 
-    /// The folder of the saved routes, by slot.
+    /// The folder of the saved routes, by key.
     fn replaced_routes_folder(&self) -> PathBuf {
         self.network_folder().join("replaced")
     }
 
-    /// The folder whose files name the remote networks that hold a slot.
-    fn holders_folder(&self, slot: &str) -> PathBuf {
-        self.network_folder().join("holders").join(slot)
+    /// The folder whose files name the remote networks that hold a key.
+    fn holders_folder(&self, key: &str) -> PathBuf {
+        self.network_folder().join("holders").join(key)
     }
 }

@@ -29,11 +29,11 @@ pub(super) enum UnknownAuthor {
 /// How a command went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CommandResult {
-    /// It was obeyed.
+    /// It succeeded.
     Obeyed,
-    /// What it was about is not there any more.
+    /// What it was about no longer exists.
     Gone,
-    /// It is not known whether it was obeyed.
+    /// It is unknown whether it succeeded.
     Unknown,
 }
 
@@ -41,9 +41,9 @@ enum CommandResult {
 /// left out, and what went wrong.
 #[must_use]
 pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
-    let mut troubles: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
+    let mut errors: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     let resolver = store.resolver();
-    // Without a record there is nothing to give back.
+    // Without a record there is nothing to restore.
     let is_due = |names: &&NameService| names.request != DnsRequest::GiveBack || resolver.is_in_use();
     if let Some(names) = action.names.as_ref().filter(is_due) {
         let request = ResolverRequest {
@@ -51,9 +51,9 @@ pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<Daemon
             names: names.clone(),
             daemon,
         };
-        troubles.extend(resolver.add_request(&request).err().map(DnsError::from));
+        errors.extend(resolver.add_request(&request).err().map(DnsError::from));
     }
-    troubles
+    errors
 }
 
 /// Notifies NetworkManager's service as the call requests. Returns the error, if there is one.
@@ -84,30 +84,30 @@ fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
     !is_older && system.unbound().is_some_and(|run| record.unbound != Some(run))
 }
 
-/// Does what calls have asked, makes up for what others left undone, and takes back what the users
-/// of dead daemons have brought, but for those in `kept`. The firewall's lock need not be held.
-/// Returns what went wrong.
+/// Executes the requests of calls, retries unconfirmed changes, and removes the users of daemons
+/// that have exited, except those in `kept`. The firewall's lock need not be held. Returns the
+/// errors.
 #[must_use]
 pub fn work_on_requests(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
     if !needs_attention(store, system) {
         return Vec::new();
     }
-    in_session(store, system, |session| session.execute_requests(kept))
+    with_engine(store, system, |engine| engine.execute_requests(kept))
 }
 
-/// Gives everything back, whoever still uses it. Returns what went wrong.
+/// Restores everything, even if it has users. Returns the errors.
 #[must_use]
 pub fn give_back_all(store: &Store, system: &System) -> Vec<DnsError> {
     if !store.resolver().is_in_use() {
         return Vec::new();
     }
-    in_session(store, system, |session| session.give_back_all())
+    with_engine(store, system, |engine| engine.give_back_all())
 }
 
-fn in_session(
+fn with_engine(
     store: &Store,
     system: &System,
-    work: impl FnOnce(&mut ResolverEngine<'_>) -> Result<(), DnsError>,
+    change: impl FnOnce(&mut ResolverEngine<'_>) -> Result<(), DnsError>,
 ) -> Vec<DnsError> {
     let locked = match store.resolver().locked(system.deadline) {
         Ok(None) => return Vec::new(),
@@ -115,13 +115,13 @@ fn in_session(
         Err(error @ RecordError::Locked { .. }) => return vec![DnsError::Busy(error)],
         Err(error) => return vec![error.into()],
     };
-    let mut session = ResolverEngine::new(&locked, system, Vec::new());
-    let done = work(&mut session);
-    session.errors.extend(done.err());
-    session
+    let mut engine = ResolverEngine::new(&locked, system, Vec::new());
+    let done = change(&mut engine);
+    engine.errors.extend(done.err());
+    engine
         .errors
         .extend(locked.remove_if_unused().err().map(DnsError::from));
-    session.errors
+    engine.errors
 }
 
 /// A call at work.
@@ -134,11 +134,11 @@ pub(super) struct ResolverEngine<'a> {
 }
 
 impl<'a> ResolverEngine<'a> {
-    pub(super) fn new(store: &'a ResolverStore, system: &'a System, troubles: Vec<DnsError>) -> Self {
+    pub(super) fn new(store: &'a ResolverStore, system: &'a System, errors: Vec<DnsError>) -> Self {
         Self {
             store,
             system,
-            errors: troubles,
+            errors,
             is_unsettled: false,
         }
     }
@@ -148,21 +148,21 @@ impl<'a> ResolverEngine<'a> {
         let mut is_first = true;
         loop {
             let mut record = self.store.read_state()?;
-            let mut foreign = (is_first && self.store.is_pending()).then_some(UnknownAuthor::TakeOver);
+            let mut unknown_author = (is_first && self.store.is_pending()).then_some(UnknownAuthor::TakeOver);
             let is_orphan = |user: &NameUser| {
                 user.daemon
                     .is_some_and(|daemon| daemon.is_dead() && !kept.contains(&daemon))
             };
             if is_first && record.users.iter().any(is_orphan) {
                 record.users.retain(|user| !is_orphan(user));
-                foreign = foreign.or(Some(UnknownAuthor::Leave));
+                unknown_author = unknown_author.or(Some(UnknownAuthor::Leave));
             }
             if is_first && has_lost_forwards(&record, self.system) {
-                foreign = foreign.or(Some(UnknownAuthor::Leave));
+                unknown_author = unknown_author.or(Some(UnknownAuthor::Leave));
             }
-            let answered = self.enter_requests(&mut record, &mut foreign)?;
-            if let Some(foreign) = foreign {
-                self.reconcile(record, &answered, foreign)?;
+            let answered = self.enter_requests(&mut record, &mut unknown_author)?;
+            if let Some(unknown_author) = unknown_author {
+                self.reconcile(record, &answered, unknown_author)?;
             }
             answered.iter().try_for_each(|name| self.store.remove_request(name))?;
             is_first = false;
@@ -177,14 +177,14 @@ impl<'a> ResolverEngine<'a> {
     fn enter_requests(
         &mut self,
         record: &mut ResolverRecord,
-        foreign: &mut Option<UnknownAuthor>,
+        unknown_author: &mut Option<UnknownAuthor>,
     ) -> Result<Vec<String>, DnsError> {
         let mut answered = Vec::new();
         for name in self.store.request_names()? {
             match self.store.request(&name) {
                 Ok(request) => {
                     let entered = self.add_user(record, &request.names, request.daemon);
-                    *foreign = match (*foreign, entered) {
+                    *unknown_author = match (*unknown_author, entered) {
                         (Some(UnknownAuthor::TakeOver), _) | (_, Some(UnknownAuthor::TakeOver)) => {
                             Some(UnknownAuthor::TakeOver)
                         }
@@ -219,7 +219,7 @@ impl<'a> ResolverEngine<'a> {
             DnsRequest::Use(offer) => {
                 let by = self
                     .choose_means(offer)
-                    .map_err(|trouble| self.errors.push(trouble))
+                    .map_err(|error| self.errors.push(error))
                     .ok()??;
                 let user = NameUser {
                     user: names.user.clone(),
@@ -278,15 +278,15 @@ impl<'a> ResolverEngine<'a> {
         &mut self,
         mut record: ResolverRecord,
         answered: &[String],
-        foreign: UnknownAuthor,
+        unknown_author: UnknownAuthor,
     ) -> Result<(), DnsError> {
         self.store.begin_change(&record)?;
         answered.iter().try_for_each(|name| self.store.remove_request(name))?;
         self.is_unsettled = false;
         self.forward(&mut record)?;
         self.links(&mut record)?;
-        if let Err(trouble) = self.file(&mut record, foreign) {
-            self.errors.push(trouble);
+        if let Err(error) = self.file(&mut record, unknown_author) {
+            self.errors.push(error);
             // With users it is tried again when one is added or removed; without users, every call
             // has to try.
             self.is_unsettled |= record.users.is_empty();
@@ -358,8 +358,8 @@ impl<'a> ResolverEngine<'a> {
             if !record.links.contains_key(interface) {
                 match self.link_settings_before(interface) {
                     Ok(before) => drop(record.links.insert(interface.clone(), unreported_link(before))),
-                    Err(trouble) => {
-                        self.errors.push(trouble);
+                    Err(error) => {
+                        self.errors.push(error);
                         self.is_unsettled = true;
                     }
                 }
@@ -428,16 +428,16 @@ impl<'a> ResolverEngine<'a> {
         };
         match result {
             Ok(_) => CommandResult::Obeyed,
-            Err(trouble) if trouble.is_about_a_lost_device() => CommandResult::Gone,
-            Err(trouble) => {
-                self.errors.push(trouble);
+            Err(error) if error.is_about_a_lost_device() => CommandResult::Gone,
+            Err(error) => {
+                self.errors.push(error);
                 CommandResult::Unknown
             }
         }
     }
 
     /// Writes the users' name servers to `resolv.conf`, or its original content.
-    fn file(&mut self, record: &mut ResolverRecord, foreign: UnknownAuthor) -> Result<(), DnsError> {
+    fn file(&mut self, record: &mut ResolverRecord, unknown_author: UnknownAuthor) -> Result<(), DnsError> {
         let users = plan::in_file(&record.users);
         let here = match users.is_empty() {
             true => None,
@@ -452,9 +452,9 @@ impl<'a> ResolverEngine<'a> {
         }
         let Some(path) = here else { return Ok(()) };
         let current = resolv_conf_file::read_resolv_conf(&path)?;
-        let original = match (record.file.is_some(), foreign) {
+        let original = match (record.file.is_some(), unknown_author) {
             (false, _) => Some(self.take_over(record, &path, &current)?),
-            (true, foreign) => self.original(record, &path, &current, foreign)?,
+            (true, unknown_author) => self.original(record, &path, &current, unknown_author)?,
         };
         match original {
             Some(original) => self.write_file(record, &path, &current, &merge_users(&original, &users)),
@@ -462,7 +462,8 @@ impl<'a> ResolverEngine<'a> {
         }
     }
 
-    /// In another mount namespace the path may lead to another file, which is none of ours.
+    /// In another mount namespace the path may lead to another file, which this program has not
+    /// changed.
     fn check_place(&self, record: &ResolverRecord) -> Result<(), DnsError> {
         let (Some(path), Some(identity)) = (&record.file, record.identity) else {
             return Ok(());
@@ -483,10 +484,10 @@ impl<'a> ResolverEngine<'a> {
         record: &mut ResolverRecord,
         path: &Path,
         current: &[u8],
-        foreign: UnknownAuthor,
+        unknown_author: UnknownAuthor,
     ) -> Result<Option<Vec<u8>>, DnsError> {
         let copies = self.store.copies()?;
-        match (content(current, &copies), foreign) {
+        match (content(current, &copies), unknown_author) {
             (Content::Ours, _) => Ok(Some(copies.original)),
             (Content::Edited, _) => self.keep_edit(path, current, &copies).map(Some),
             (Content::Foreign, UnknownAuthor::TakeOver) => self.take_over(record, path, current).map(Some),

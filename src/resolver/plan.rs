@@ -118,9 +118,9 @@ fn add_missing<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
 pub struct Forward {
     /// The domain.
     pub domain: Domain,
-    /// The command that must be obeyed.
+    /// The command that must succeed.
     pub command: ResolverCommand,
-    /// What it has learnt of the domain from others is to be forgotten.
+    /// The commands that flush cached answers about the domain.
     pub flush: ResolverCommand,
 }
 

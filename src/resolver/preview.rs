@@ -17,22 +17,22 @@ use crate::updown_env::{NameService, ResolverAction};
 #[must_use]
 pub fn preview(action: &ResolverAction, store: &Store, system: &System) -> String {
     let mut text = String::new();
-    let mut troubles: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
+    let mut errors: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     if let Some(names) = &action.names {
         let resolver = store.resolver();
-        let mut session = ResolverEngine::new(&resolver, system, troubles);
-        match session.preview_names(names) {
+        let mut engine = ResolverEngine::new(&resolver, system, errors);
+        match engine.preview_names(names) {
             Ok(shown) => text.push_str(&shown),
-            Err(trouble) => session.errors.push(trouble),
+            Err(error) => engine.errors.push(error),
         }
-        troubles = session.errors;
+        errors = engine.errors;
     }
     // Writing into a String cannot fail.
     if let Some(notice) = &action.notice {
         let _ = writeln!(text, "# would run:\n{}", notice::notice_text(notice));
     }
-    for trouble in troubles {
-        let _ = writeln!(text, "# {trouble}");
+    for error in errors {
+        let _ = writeln!(text, "# {error}");
     }
     text
 }

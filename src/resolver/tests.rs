@@ -72,10 +72,10 @@ impl Machine {
             faults: Vec::new(),
         };
         let store = self.store();
-        let troubles = add_request(&action, &store, daemon);
+        let errors = add_request(&action, &store, daemon);
         store.remove_unused().unwrap();
         drop(store);
-        let mut messages: Vec<_> = troubles.iter().map(ToString::to_string).collect();
+        let mut messages: Vec<_> = errors.iter().map(ToString::to_string).collect();
         messages.extend(self.housekeep());
         messages
     }
@@ -90,9 +90,9 @@ impl Machine {
 
     /// A call that asks nothing, as `route` does.
     fn housekeep(&self) -> Vec<String> {
-        let troubles = work_on_requests(&self.peek(), &self.system(), &BTreeSet::new());
+        let errors = work_on_requests(&self.peek(), &self.system(), &BTreeSet::new());
         self.store().remove_unused().unwrap();
-        troubles.iter().map(ToString::to_string).collect()
+        errors.iter().map(ToString::to_string).collect()
     }
 
     fn peek(&self) -> Store {

@@ -11,7 +11,7 @@ use crate::selector::{Family, Interface};
 pub(super) const VTI_VARIABLES: [(&str, &str); 3] = [("disable_policy", "1"), ("rp_filter", "0"), ("forwarding", "1")];
 
 impl NetObject {
-    /// The command lines for a root shell that put it in.
+    /// The command lines for a root shell that install it.
     #[must_use]
     pub fn install_commands(&self) -> Vec<String> {
         match self {
@@ -23,7 +23,7 @@ impl NetObject {
         }
     }
 
-    /// The command line for a root shell that takes it out.
+    /// The command line for a root shell that removes it.
     #[must_use]
     pub fn delete_command(&self) -> String {
         match self {

@@ -71,9 +71,9 @@ impl NetlinkSocket {
         })
     }
 
-    /// Has something changed, and waits until it is.
+    /// Requests a change, and waits for its acknowledgement.
     pub(super) fn change<M: Message>(&mut self, request: M, flags: u16) -> Result<(), NetlinkFault> {
-        self.exchange(request, flags | NLM_F_ACK, Until::Told, |_| {})
+        self.exchange(request, flags | NLM_F_ACK, Until::Acknowledged, |_| {})
     }
 
     /// Requests one object. The answer is the end: an acknowledgement after it would be one more
@@ -86,13 +86,13 @@ impl NetlinkSocket {
 
     /// Requests a list and passes on its elements, one by one.
     pub(super) fn list_answers<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), NetlinkFault> {
-        self.exchange(request, NLM_F_DUMP, Until::Told, each)
+        self.exchange(request, NLM_F_DUMP, Until::Acknowledged, each)
     }
 
     /// The same, where nothing may be missing: a list that changed while it was made is an error.
     pub(crate) fn list_whole<M: Message>(&mut self, request: M, each: impl FnMut(M)) -> Result<(), NetlinkFault> {
         self.torn = Torn::Refused;
-        let listed = self.exchange(request, NLM_F_DUMP, Until::Told, each);
+        let listed = self.exchange(request, NLM_F_DUMP, Until::Acknowledged, each);
         self.torn = Torn::Taken;
         listed
     }
@@ -124,7 +124,7 @@ impl NetlinkSocket {
             self.receive(deadline)?;
             match (collect(&self.datagram, self.sequence, self.torn, &mut each)?, until) {
                 (Progress::Over, _) | (Progress::Answered, Until::Answered) => return Ok(()),
-                (Progress::Answered, Until::Told) | (Progress::Silent, _) => {}
+                (Progress::Answered, Until::Acknowledged) | (Progress::Silent, _) => {}
             }
         }
     }
@@ -177,8 +177,8 @@ impl std::fmt::Debug for NetlinkSocket {
 enum Until {
     /// With the first answer.
     Answered,
-    /// When the kernel says so.
-    Told,
+    /// With the acknowledgement, or the end of the list.
+    Acknowledged,
 }
 
 /// What has come.

@@ -1,4 +1,4 @@
-//! What went wrong between us and the kernel.
+//! Errors of netlink requests.
 
 use std::io;
 use std::net::IpAddr;
@@ -77,7 +77,7 @@ pub enum NetlinkAction {
     /// The SAs were requested.
     #[error("list the IPsec SAs")]
     ListSas,
-    /// The kernel was to be spoken to at all.
+    /// A netlink socket was to be opened.
     #[error("open a netlink socket")]
     Open,
 }

@@ -47,7 +47,8 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     }
 }
 
-/// The names of all interfaces of this network namespace, but those that we do not take.
+/// The names of all interfaces of this network namespace, except those with a name that is no
+/// [`Interface`].
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.

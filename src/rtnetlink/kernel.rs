@@ -68,8 +68,8 @@ impl NetConfig for Kernel {
     fn put_back(&mut self, saved: &SavedRoute) -> Result<(), NetlinkError> {
         let malformed = || NetlinkFault::Malformed("it is no route".into());
         let message = saved.message().ok_or_else(malformed);
-        let put = message.and_then(|message| self.connection.change(message, REPLACEMENT));
-        put.map_err(|fault| NetlinkError {
+        let result = message.and_then(|message| self.connection.change(message, REPLACEMENT));
+        result.map_err(|fault| NetlinkError {
             doing: NetlinkAction::PutBack(saved.destination),
             fault,
         })
@@ -134,7 +134,7 @@ pub(super) fn install_object(
     Ok(InstallResult::New)
 }
 
-/// Adds a route unless its slot is taken.
+/// Adds a route unless there is one with its key.
 fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<InstallResult, NetlinkFault> {
     let index = match &route.interface {
         None => None,
@@ -183,9 +183,9 @@ fn wait_for(connection: &mut NetlinkSocket, address: &AssignedAddress, link: &Li
     Ok(())
 }
 
-fn is_local(way: &Lookup) -> bool {
+fn is_local(lookup: &Lookup) -> bool {
     matches!(
-        way,
+        lookup,
         Lookup::Found(NextHop {
             kind: RouteKind::Local,
             ..

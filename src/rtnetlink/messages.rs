@@ -42,7 +42,7 @@ pub(super) fn request(action: ObjectAction, object: &NetObject, index: Option<u3
     }
 }
 
-/// The flags of the request: a route replaces the one in its slot, any other object does not.
+/// The flags of the request: a route replaces the one with its key, any other object does not.
 pub(super) fn flags(action: ObjectAction, object: &NetObject) -> u16 {
     match (action, object) {
         (ObjectAction::Delete, _) => 0,
@@ -54,7 +54,7 @@ pub(super) fn flags(action: ObjectAction, object: &NetObject) -> u16 {
     }
 }
 
-/// The request and the flags that add a route unless its slot is taken.
+/// The request and the flags that add a route unless there is one with its key.
 pub(super) fn addition(it: &Route, index: Option<u32>) -> (RouteNetlinkMessage, u16) {
     let request = RouteNetlinkMessage::NewRoute(route(ObjectAction::Install, it, index));
     (request, NLM_F_CREATE | NLM_F_EXCL)

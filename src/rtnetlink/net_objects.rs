@@ -59,7 +59,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Who has put it in, or is to be taken for it.
+    /// The program that added it, or is to be shown as that.
     #[must_use]
     pub fn origin(&self) -> Origin {
         let mut named = self.options.iter().filter_map(|option| match option {
@@ -276,7 +276,7 @@ pub struct VtiInterface {
     pub output_key: u32,
     /// The mark of what comes in.
     pub input_key: u32,
-    /// An address to put on it.
+    /// An address to add to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpNet>,
 }

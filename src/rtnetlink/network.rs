@@ -27,7 +27,7 @@ pub trait NetConfig {
     /// If the kernel refuses it, or there is no such interface. Nothing has been installed then.
     fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError>;
 
-    /// The route in another route's slot: to the same destination with the same metric in the same
+    /// The present route with another route's key: the same destination, metric and
     /// table. Reads the whole table.
     ///
     /// # Errors
@@ -82,9 +82,9 @@ pub enum InstallResult {
 /// The result of removing an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// It was there, and is out.
+    /// It existed, and is removed.
     Out,
-    /// It was not there.
+    /// It did not exist.
     Absent,
 }
 
@@ -129,8 +129,8 @@ pub enum NoRoute {
     Host,
     /// A route prohibits it (`EACCES`, "Permission denied").
     Prohibited,
-    /// A route swallows it (`EINVAL`, "Invalid argument"). Older kernels say so too where the
-    /// source is no address of this machine.
+    /// A blackhole route drops it (`EINVAL`, "Invalid argument"). Older kernels say so too where
+    /// the source is no address of this machine.
     Blackhole,
 }
 

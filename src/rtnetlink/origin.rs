@@ -1,4 +1,4 @@
-//! Who has put a route in.
+//! Which program added a route.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::selector::Expected;
 
-/// Who has put a route in (`rtm_protocol`, rtnetlink(7)): a routing daemon finds its own routes
-/// again by it. Its text is a name that every `ip` knows, or the number.
+/// Which program added a route (`rtm_protocol`, rtnetlink(7)): a routing daemon finds its own
+/// routes again by it. Its text is a name that every `ip` knows, or the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Origin(pub u8);

@@ -1,4 +1,4 @@
-//! Routes of others, kept as the kernel lists them, to be put back.
+//! Routes of others, saved as the kernel lists them, to be restored.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -22,8 +22,8 @@ const RTM_NEWROUTE: u16 = 24;
 /// A route of any kind of another program: unicast, blackhole, with several next hops, or one of
 /// the kernel's own.
 ///
-/// Kept as the message in which the kernel lists it, as `ip route save` does, because no words of
-/// ours could say all of it.
+/// Kept as the message in which the kernel lists it, as `ip route save` does, because no type of
+/// this program has all attributes of a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedRoute {
     /// Where it leads.
@@ -55,7 +55,7 @@ impl SavedRoute {
         bytes.map(|at| u8::from_str_radix(digits(at)?, 16).ok()).collect()
     }
 
-    /// A listed route, if it is in another route's slot.
+    /// A listed route, if it has another route's key.
     pub(super) fn in_place_of(route: &Route, listed: &RouteMessage) -> Option<Self> {
         let is_it = !listed.header.flags.contains(RouteFlags::Cloned)
             && table(listed) == route.table

@@ -74,12 +74,12 @@ impl From<Interface> for String {
 /// All interfaces with one stem, `vti+` for `vti1`, `vti02` and so on; a name without digits at its
 /// end is its own wildcard.
 ///
-/// A class only sorts packets quickly: what it lets through is looked at again by exact name.
+/// A wildcard only preselects packets: those that it matches are matched again by the exact name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceWildcard(String);
 
 impl InterfaceWildcard {
-    /// The class as iptables matches it.
+    /// The wildcard as iptables writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! What a tunnel covers: the words in which a traffic selector (RFC 4301, section 4.4.1.1) is said.
+//! What a tunnel covers: the parts of a traffic selector (RFC 4301, section 4.4.1.1).
 //!
 //! Every type here has a closed alphabet and a constructor that can refuse, because each of them
 //! becomes part of a firewall rule. They are independent of daemons and iptables: `updown_env`

@@ -1,4 +1,4 @@
-//! What may flow between two networks: protocol, ports, ICMP type.
+//! The traffic that a selector covers: protocol, ports, ICMP type.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -127,7 +127,7 @@ impl fmt::Display for Icmp {
     }
 }
 
-/// What may flow through a tunnel between its two networks.
+/// The traffic of a tunnel between its two networks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Traffic {

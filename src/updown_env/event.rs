@@ -60,9 +60,9 @@ pub struct Tunnel {
     /// The remote network, of the same family as `local_client`.
     #[serde(rename = "peer_client")]
     pub remote_client: Network,
-    /// What may flow between the two.
+    /// The protocol and ports.
     pub traffic: Traffic,
-    /// By what its packets are known.
+    /// What matches its packets.
     #[serde(rename = "attachment")]
     pub sa_match: SaMatch,
     /// The number of the XFRM interface that its packets leave by (strongSwan's `if_id_out`). The
@@ -164,7 +164,7 @@ pub enum Scope {
     Client,
 }
 
-/// By what a tunnel's packets are known, besides their addresses.
+/// What matches a tunnel's packets, besides their addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SaMatch {

@@ -17,7 +17,8 @@ const NAME_MAX: usize = 1024;
 /// have been longer.
 const TEXT_MAX: usize = 510;
 
-/// The longest comment, in bytes. iptables takes 255; half of it leaves room for a prefix of ours.
+/// The longest comment, in bytes. iptables takes 255; half of it leaves room for a prefix of this
+/// program.
 const COMMENT_MAX: usize = 128;
 
 /// The end of a text that was cut. No escape begins like that.

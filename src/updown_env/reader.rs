@@ -1,4 +1,4 @@
-//! From a snapshot to an event.
+//! Turns a raw environment into an event.
 
 use super::daemon::{self, Daemon};
 use super::env_reader::{self, EnvReader};

@@ -18,7 +18,7 @@ use crate::selector::{Interface, Network};
 
 pub(super) use read::read_resolver;
 
-/// What a call of Pluto's asks of the resolver, and of NetworkManager, which may see to it instead.
+/// What a call of Pluto's asks of the resolver, and of NetworkManager, which may do it instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolverAction {
     /// The change for a user of name servers.
@@ -30,7 +30,7 @@ pub struct ResolverAction {
 }
 
 impl ResolverAction {
-    /// Whether something is taken back, which is due even if nothing else goes well.
+    /// Whether name servers are to be removed, which must happen even if everything else fails.
     #[must_use]
     pub fn gives_back(&self) -> bool {
         let names = self.names.iter().any(|names| names.request == DnsRequest::GiveBack);
@@ -64,9 +64,9 @@ pub struct ResolverUser {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DnsRequest {
-    /// They are taken into use.
+    /// They are used from now on.
     Use(DnsConfig),
-    /// They are used no more; which they were, the record knows.
+    /// They are no longer used; the record has them.
     GiveBack,
 }
 
@@ -88,7 +88,7 @@ pub enum DnsMeans {
     /// By `resolv.conf`; or by an unbound that runs, if there are domains; or, where that file
     /// turns out to be systemd-resolved's, by that service on this link.
     File(Option<Interface>),
-    /// By an unbound that runs, and otherwise not by us: `resolv.conf` is NetworkManager's.
+    /// By an unbound that runs; otherwise by NetworkManager, which writes `resolv.conf`.
     Unbound,
     /// By systemd-resolved, on this link (libreswan 5.4).
     Systemd(Interface),
@@ -127,6 +127,6 @@ pub enum NmService {
 pub enum NmReason {
     /// The connection is there.
     Connect,
-    /// It is gone, or never came to be.
+    /// It has ended, or was never established.
     Disconnect,
 }

@@ -196,8 +196,8 @@ fn routed_by(env: EnvReader<'_>, daemon: Daemon) -> Result<RoutedBy, EnvError> {
 }
 
 /// Only `ipsecN` is routed to; packets get into a `mastN` by their marks.
-fn klips_or_policy(attachment: Option<SaMatch>) -> RoutedBy {
-    match attachment {
+fn klips_or_policy(sa_match: Option<SaMatch>) -> RoutedBy {
+    match sa_match {
         Some(SaMatch::Interface(interface)) if interface.as_str().starts_with("ipsec") => RoutedBy::Klips(interface),
         Some(SaMatch::Interface(_) | SaMatch::Policy { .. }) | None => RoutedBy::Policy,
     }

@@ -17,7 +17,7 @@ const FIRST_AUTOMATIC_REQID: u32 = 16384;
 /// What a reqid is, for errors.
 const REQID: &str = "a reqid, a number above 0";
 
-/// Reads by what a tunnel's packets are known.
+/// Reads what matches a tunnel's packets.
 pub(super) fn read_sa_match(env: EnvReader<'_>, daemon: Daemon, phase: Phase) -> Result<SaMatch, EnvError> {
     match daemon {
         Daemon::StrongSwan => strongswan(env, phase),
@@ -74,8 +74,8 @@ pub(super) fn libreswan_klips(env: EnvReader<'_>) -> Result<Option<SaMatch>, Env
     Ok(None)
 }
 
-/// By what Openswan's and FreeS/WAN's tunnels are known, at any verb; nothing for the other
-/// daemons.
+/// What matches the packets of Openswan's and FreeS/WAN's tunnels, at any verb; nothing for the
+/// other daemons.
 pub(super) fn without_reqid(env: EnvReader<'_>, daemon: Daemon) -> Result<Option<SaMatch>, EnvError> {
     match daemon {
         Daemon::StrongSwan | Daemon::Libreswan(_) => Ok(None),

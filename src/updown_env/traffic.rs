@@ -1,4 +1,4 @@
-//! What may flow: from protocol and port variables to [`Traffic`].
+//! Reads the protocol and port variables into [`Traffic`].
 //!
 //! The daemons agree on the names and on `0` for "any" only. Pluto gives one number at each end and
 //! packs type and code of ICMP into it; charon gives ranges, and type and code of ICMP in the place
@@ -16,7 +16,7 @@ const PEER_PROTOCOL: &str = "PLUTO_PEER_PROTOCOL";
 const MY_PORT: &str = "PLUTO_MY_PORT";
 const PEER_PORT: &str = "PLUTO_PEER_PORT";
 
-/// Reads what may flow between two networks of a family.
+/// Reads the traffic selector's protocol and ports, for networks of a family.
 pub(super) fn read_traffic(env: EnvReader<'_>, daemon: Daemon, family: Family) -> Result<Traffic, EnvError> {
     let all = [MY_PROTOCOL, PEER_PROTOCOL, MY_PORT, PEER_PORT];
     if daemon == Daemon::FreesWan && !all.iter().any(|name| env.is_set(name)) {

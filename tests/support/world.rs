@@ -134,7 +134,7 @@ impl EmulatedTables {
             // What it would have refused it did not live to commit, and has said so.
             Fate::KilledHalfway | Fate::KilledAfter => {
                 return match restored {
-                    Err(complaint) if complaint != "killed" => refused(complaint, RefusalReason::Rules),
+                    Err(stderr) if stderr != "killed" => refused(stderr, RefusalReason::Rules),
                     Ok(()) | Err(_) => dead(),
                 };
             }
@@ -169,7 +169,7 @@ impl Tables for EmulatedTables {
         match death {
             // What was refused did not live to be committed.
             Some(Death::Halfway | Death::After) if restored.is_ok() || death == Some(Death::Halfway) => Err(dead()),
-            Some(_) | None => restored.map_err(|complaint| refused(complaint, RefusalReason::Rules)),
+            Some(_) | None => restored.map_err(|stderr| refused(stderr, RefusalReason::Rules)),
         }
     }
 
@@ -204,11 +204,11 @@ impl Tables for EmulatedTables {
     }
 }
 
-fn refused(complaint: String, reason: RefusalReason) -> TablesError {
+fn refused(stderr: String, reason: RefusalReason) -> TablesError {
     TablesError::Refused {
         program: "emulated".into(),
         status: 1,
-        complaint,
+        stderr,
         reason,
     }
 }

@@ -101,7 +101,7 @@ fn segments_fit_the_path_in_both_directions() {
 fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     let mut world = world("[gateway]\nplace = \"own\"\n");
     let started = world.start().expect("a start");
-    assert_eq!(started.standing.gateways, 2);
+    assert_eq!(started.installed.gateways, 2);
     let jump = "*filter\n-A FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
     world.tables.book(Family::Ipv4).restore(jump).expect("a jump");
     let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));

@@ -59,7 +59,7 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Hooks whose name is nearly ours: a daemon runs no other program for them.
+/// Hooks with a name like this program's: a daemon that names one means this program.
 fn misspelt(file: &Path, text: &str) -> Vec<Finding> {
     const NAME: &str = "pluto-updown";
     let hooks = assignments(text).filter(|(_, (key, _))| is_hook(key));
@@ -124,7 +124,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The settings of a hook in a file that name us.
+/// The settings of a hook in a file that name this program.
 fn updown_settings(file: &Path, text: &str) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (line, (key, value)) in assignments(text) {

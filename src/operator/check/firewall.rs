@@ -13,9 +13,9 @@ use crate::updown_env::Tunnel;
 use crate::words::counted_noun;
 
 /// All that is found.
-pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
-    let store = ground.peek();
-    let mut programs = ground.programs(&store);
+pub(super) fn findings(command: &CommandContext<'_>) -> Vec<Finding> {
+    let store = command.peek();
+    let mut programs = command.programs(&store);
     let mut findings = backends(&programs);
     for family in Family::ALL {
         if let Ok(backend) = programs.default_backend(family) {
@@ -23,23 +23,23 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
         }
     }
     let known = rulesets(&programs, &store).unwrap_or_default();
-    let mut books = Vec::new();
+    let mut ruleset_views = Vec::new();
     for ruleset in known {
-        let on_record = store.has_entries(ruleset).unwrap_or(true);
-        let mut session = Engine::new(&store, &mut programs, ground.context());
-        match session.compare(ruleset) {
+        let is_recorded = store.has_entries(ruleset).unwrap_or(true);
+        let mut engine = Engine::new(&store, &mut programs, command.context());
+        match engine.compare(ruleset) {
             Ok(comparison) => {
-                findings.extend(standing(ruleset, &comparison, on_record));
+                findings.extend(loaded_findings(ruleset, &comparison, is_recorded));
                 findings.extend(unguarded(&comparison));
-                books.push((ruleset, comparison));
+                ruleset_views.push((ruleset, comparison));
             }
             Err(error) => findings.push(unreadable(&error)),
         }
     }
-    findings.extend(mixed_backends(&programs, &store, &books));
-    let bit = ground.context().settings.gateway.mark;
-    findings.extend(marks::findings(bit, &books));
-    findings.extend(marks::interfaces(bit, &books));
+    findings.extend(mixed_backends(&programs, &store, &ruleset_views));
+    let bit = command.context().settings.gateway.mark;
+    findings.extend(marks::findings(bit, &ruleset_views));
+    findings.extend(marks::interfaces(bit, &ruleset_views));
     findings
 }
 
@@ -234,7 +234,7 @@ fn spelt(family: Family, rule: &str) -> String {
 }
 
 /// Findings about the installed rules, and the position of the jumps.
-fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<Finding> {
+fn loaded_findings(ruleset: Ruleset, comparison: &Comparison, is_recorded: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut other = 0;
     for drift in &comparison.drifts {
@@ -270,10 +270,10 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
             "packets of tunnels may be dropped, or other packets accepted",
             "pluto-updown restore (pluto-updown status lists the differences)",
         ));
-    } else if on_record && findings.is_empty() {
+    } else if is_recorded && findings.is_empty() {
         findings.push(Finding::ok_finding(format_args!("{ruleset}: all rules loaded")));
     }
-    if let (true, Some(nat)) = (on_record, comparison.saved.table(Table::Nat)) {
+    if let (true, Some(nat)) = (is_recorded, comparison.saved.table(Table::Nat)) {
         findings.extend(translating(ruleset, nat));
     }
     findings
@@ -303,7 +303,7 @@ fn unguarded(comparison: &Comparison) -> Vec<Finding> {
         .collect()
 }
 
-/// A rule that gives packets another source before they are looked at by our own.
+/// A rule that source-NATs packets before this program's rules see them.
 fn translating(ruleset: Ruleset, nat: &SavedTable) -> Option<Finding> {
     let first = nat
         .rules("POSTROUTING")
@@ -324,9 +324,9 @@ fn translating(ruleset: Ruleset, nat: &SavedTable) -> Option<Finding> {
 }
 
 /// Rules in the one iptables while `iptables` is the other.
-fn mixed_backends(programs: &Programs<'_>, store: &Store, books: &[(Ruleset, Comparison)]) -> Vec<Finding> {
+fn mixed_backends(programs: &Programs<'_>, store: &Store, ruleset_views: &[(Ruleset, Comparison)]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (ruleset, comparison) in books {
+    for (ruleset, comparison) in ruleset_views {
         let Ok(default) = programs.default_backend(ruleset.family) else {
             continue;
         };

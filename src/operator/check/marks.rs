@@ -31,9 +31,9 @@ const WHY: &str = "the bit is cleared from packets that come out of a tunnel and
 
 const FIX: &str = "set mark in [gateway] to a bit that nobody uses, then pluto-updown start";
 
-/// Rules that are not ours, IPsec policies, and policy rules of routing.
-pub(super) fn findings(bit: MarkBit, books: &[(Ruleset, Comparison)]) -> Vec<Finding> {
-    let rules = books
+/// Other programs' rules, IPsec policies, and policy rules of routing.
+pub(super) fn findings(bit: MarkBit, ruleset_views: &[(Ruleset, Comparison)]) -> Vec<Finding> {
+    let rules = ruleset_views
         .iter()
         .flat_map(|(ruleset, comparison)| rules(bit, *ruleset, comparison));
     let policies = policies().unwrap_or_default();
@@ -87,8 +87,8 @@ fn of_file(bit: MarkBit, file: &Path, text: &str) -> Vec<Finding> {
 }
 
 /// Interfaces that are named like a tunnel's, and are none.
-pub(super) fn interfaces(bit: MarkBit, books: &[(Ruleset, Comparison)]) -> Vec<Finding> {
-    let records = books.iter().flat_map(|(_, comparison)| &comparison.entries);
+pub(super) fn interfaces(bit: MarkBit, ruleset_views: &[(Ruleset, Comparison)]) -> Vec<Finding> {
+    let records = ruleset_views.iter().flat_map(|(_, comparison)| &comparison.entries);
     let of_tunnels: BTreeSet<_> = records.filter_map(interface).collect();
     let names = interface_names().unwrap_or_default();
     named_alike(&of_tunnels, &names)

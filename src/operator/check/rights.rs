@@ -22,18 +22,18 @@ const LEFT: &str = "--bounding-set=-all,+net_admin,+net_raw,+dac_read_search";
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What can be done with the rights that we have.
-pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
-    let mut findings = vec![record(ground)];
-    findings.extend(space(&ground.options.state_dir));
-    findings.extend(interrupted(ground));
-    findings.extend([lock(&ground.options.root), kernel()]);
+pub(super) fn findings(command: &CommandContext<'_>) -> Vec<Finding> {
+    let mut findings = vec![record(command)];
+    findings.extend(space(&command.options.state_dir));
+    findings.extend(interrupted(command));
+    findings.extend([lock(&command.options.root), kernel()]);
     findings
 }
 
 /// Whether the record can be locked and written: tries it, and removes what it made.
-fn record(ground: &CommandContext<'_>) -> Finding {
-    let folder = ground.options.state_dir.display();
-    match ground.open_store().and_then(|store| Ok(store.remove_unused()?)) {
+fn record(command: &CommandContext<'_>) -> Finding {
+    let folder = command.options.state_dir.display();
+    match command.open_store().and_then(|store| Ok(store.remove_unused()?)) {
         Ok(()) => Finding::ok_finding(format_args!("{folder}: the record can be locked")),
         Err(error) => Finding::wrong_finding(
             error,
@@ -61,8 +61,8 @@ fn space(folder: &Path) -> Option<Finding> {
 }
 
 /// A finding about a change whose call died.
-fn interrupted(ground: &CommandContext<'_>) -> Option<Finding> {
-    let journal = ground.peek().journal().ok()??;
+fn interrupted(command: &CommandContext<'_>) -> Option<Finding> {
+    let journal = command.peek().journal().ok()??;
     Some(Finding::wrong_finding(
         format_args!("{}: a previous run was interrupted", journal.ruleset),
         "kernel and record may differ; the next hook call completes or undoes the change",
@@ -120,7 +120,7 @@ fn kernel() -> Finding {
 
 /// Runs the same checks with the capabilities that Pluto leaves to a hook, and reports the findings
 /// that are new then.
-pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<Finding> {
+pub(super) fn as_daemon(command: &CommandContext<'_>, before: &[Finding]) -> Vec<Finding> {
     let folders: Vec<_> = DIRECTORIES.iter().map(PathBuf::from).collect();
     let Some(setpriv) = process::find_program(&folders, "setpriv") else {
         return vec![Finding::note_finding(
@@ -129,7 +129,7 @@ pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<
             "install it, or bring a tunnel up and read the log",
         )];
     };
-    match try_confined(ground, &setpriv) {
+    match try_confined(command, &setpriv) {
         Err(error) => vec![Finding::wrong_finding(
             error,
             "this check ran as a daemon runs a hook, with three capabilities and an empty environment",
@@ -139,9 +139,9 @@ pub(super) fn as_daemon(ground: &CommandContext<'_>, before: &[Finding]) -> Vec<
     }
 }
 
-fn try_confined(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> {
+fn try_confined(command: &CommandContext<'_>, setpriv: &Path) -> Result<String, String> {
     let program = fs::canonicalize("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
-    let arguments = arguments(ground, &program);
+    let arguments = arguments(command, &program);
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let finished = process::run(&Invocation {
         program: setpriv,
@@ -149,7 +149,7 @@ fn try_confined(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, S
         environment: &[],
         input: b"",
         output: StandardOutput::Kept,
-        deadline: ground.deadline_after(PROBE_TIMEOUT),
+        deadline: command.deadline_after(PROBE_TIMEOUT),
     });
     let finished = finished.map_err(|error| error.to_string())?;
     match finished.exit {
@@ -160,9 +160,9 @@ fn try_confined(ground: &CommandContext<'_>, setpriv: &Path) -> Result<String, S
     }
 }
 
-/// Ourselves, with the options that we were given.
-fn arguments(ground: &CommandContext<'_>, program: &Path) -> Vec<String> {
-    let options = ground.options;
+/// This program, with the options that it was given.
+fn arguments(command: &CommandContext<'_>, program: &Path) -> Vec<String> {
+    let options = command.options;
     let path = |path: &Path| path.display().to_string();
     let mut words = vec![LEFT.to_owned(), "--inh-caps=-all".to_owned(), path(program)];
     words.extend([
@@ -182,7 +182,7 @@ fn arguments(ground: &CommandContext<'_>, program: &Path) -> Vec<String> {
     words
 }
 
-/// What is wrong with a daemon's rights, and not with ours.
+/// The findings that only the daemon's rights cause.
 fn confined_findings(said: &str, before: &[Finding]) -> Vec<Finding> {
     let known = |what: &str| before.iter().any(|finding| finding.what == what);
     let wrong = said

@@ -18,19 +18,26 @@ use crate::updown_env::{Compression, SaMatch, Scope, Tunnel};
 use crate::words::{duration_text, folded, wrapped};
 
 /// All sentences about a tunnel.
-pub(super) fn tunnel_text(scene: &RecordView, found: &FoundTunnel<'_>) -> String {
-    let FoundTunnel { ruleset: book, record } = found;
+pub(super) fn tunnel_text(record_view: &RecordView, found: &FoundTunnel<'_>) -> String {
+    let FoundTunnel {
+        ruleset: ruleset_view,
+        record,
+    } = found;
     let allow = &record.effective_policy().allow;
     let head = format!(
         "{} ({}, {}): allows {allow}",
-        record.key.connection, record.id, book.ruleset
+        record.key.connection, record.id, ruleset_view.ruleset
     );
-    let mut text = folded(&head, scene.width).join("\n") + "\n";
-    text.push_str(&section(scene.width, "", &setting(scene, record)));
-    text.push_str(&section(scene.width, "", &opener_lines(scene, record)));
-    text.push_str(&section(scene.width, "ALLOWED", &flows(book, record)));
-    text.push_str(&section(scene.width, "ALSO", &further_lines(record)));
-    text.push_str(&section(scene.width, "UNENCRYPTED", &in_clear(scene, found)));
+    let mut text = folded(&head, record_view.width).join("\n") + "\n";
+    text.push_str(&section(record_view.width, "", &setting(record_view, record)));
+    text.push_str(&section(record_view.width, "", &opener_lines(record_view, record)));
+    text.push_str(&section(record_view.width, "ALLOWED", &flows(ruleset_view, record)));
+    text.push_str(&section(record_view.width, "ALSO", &further_lines(record)));
+    text.push_str(&section(
+        record_view.width,
+        "UNENCRYPTED",
+        &in_clear(record_view, found),
+    ));
     text
 }
 
@@ -49,8 +56,8 @@ fn section(width: usize, title: &str, sentences: &[String]) -> String {
 }
 
 /// Where in the settings file it is set what the tunnel allows.
-fn setting(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
-    match &scene.settings {
+fn setting(record_view: &RecordView, record: &TunnelRecord) -> Vec<String> {
+    match &record_view.settings {
         Ok(source) => {
             let views = record.opener_views();
             let places = views.iter().flat_map(|(view, _)| source.of_tunnel(view, "allow"));
@@ -72,7 +79,7 @@ fn distinct(lines: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// Who is at the other end, and since when.
-fn opener_lines(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
+fn opener_lines(record_view: &RecordView, record: &TunnelRecord) -> Vec<String> {
     let tunnel = &record.tunnel;
     let known = |address: Option<IpAddr>| address.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
     let named = |id: &dyn std::fmt::Display| match id.to_string() {
@@ -90,7 +97,10 @@ fn opener_lines(scene: &RecordView, record: &TunnelRecord) -> Vec<String> {
     sentences.extend(distinct(record.opener_views().iter().map(remote_host)));
     sentences.extend([
         format!("Gateway: {}{}", known(tunnel.local_host), named(&tunnel.local_id)),
-        format!("Up for {}.", duration_text(scene.now.saturating_sub(record.since))),
+        format!(
+            "Up for {}.",
+            duration_text(record_view.now.saturating_sub(record.since))
+        ),
         format!("{}.", sa_match_text(tunnel)),
     ]);
     if record.key.traffic != Traffic::Any {
@@ -121,15 +131,15 @@ pub(super) fn sa_match_text(tunnel: &Tunnel) -> String {
     }
 }
 
-fn flows(book: &RulesetView, record: &TunnelRecord) -> Vec<String> {
-    let lanes = TrafficClass::ALL.map(|lane| class_sentence(record, lane));
+fn flows(ruleset_view: &RulesetView, record: &TunnelRecord) -> Vec<String> {
+    let classes = TrafficClass::ALL.map(|class| class_sentence(record, class));
     let both = "Between this tunnel and another: only what both allow.".to_owned();
     let place = Table::Filter
         .built_in()
         .iter()
-        .find_map(|built_in| book.rules_before_jump(*built_in));
+        .find_map(|built_in| ruleset_view.rules_before_jump(*built_in));
     let place = place.map(|place| format!("Note: {place}."));
-    lanes.into_iter().chain([both]).chain(place).collect()
+    classes.into_iter().chain([both]).chain(place).collect()
 }
 
 fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
@@ -141,7 +151,7 @@ fn rules(record: &TunnelRecord, table: Table) -> impl Iterator<Item = &Rule> {
 }
 
 /// The address that hosts behind the gateway are source-NATed to, if they are.
-pub(super) fn hidden_behind(record: &TunnelRecord) -> Option<IpAddr> {
+pub(super) fn source_natted_to(record: &TunnelRecord) -> Option<IpAddr> {
     if record.tunnel.translation.is_some() {
         return None;
     }
@@ -198,7 +208,7 @@ fn addresses(record: &TunnelRecord) -> String {
         );
     }
     let is_exempt = record.tunnel_rules.optional.contains(&OptionalChains::NatExempt);
-    match (hidden_behind(record), record.effective_policy().nat) {
+    match (source_natted_to(record), record.effective_policy().nat) {
         (Some(address), _) => format!(
             "Addresses: hosts behind the gateway are source-NATed to {address}, and get their replies. NEW connections of hosts outside {} are not decided here: your rules decide.",
             record.tunnel.local_client
@@ -210,24 +220,27 @@ fn addresses(record: &TunnelRecord) -> String {
 }
 
 /// Sentences about the gateway's own rules and the blocked pairs that concern the tunnel.
-fn in_clear(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
-    let FoundTunnel { ruleset: book, record } = found;
-    let mut sentences = match book.gateway() {
+fn in_clear(record_view: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
+    let FoundTunnel {
+        ruleset: ruleset_view,
+        record,
+    } = found;
+    let mut sentences = match ruleset_view.gateway() {
         Some(gateway) => vec![format!(
             "The gateway rules are loaded for {}. They apply to unencrypted packets only, never to packets of the tunnel.",
-            duration_text(scene.now.saturating_sub(gateway.since))
+            duration_text(record_view.now.saturating_sub(gateway.since))
         )],
         None => vec!["No gateway rules are loaded (pluto-updown start installs those that are set).".to_owned()],
     };
-    sentences.extend(outer(scene, found));
-    sentences.extend(between_networks(book, &record.tunnel));
-    let concerned = book.clear_text_blocks().filter(|block| concerns(block, record));
-    sentences.extend(concerned.map(|block| block_sentence(scene, block)));
+    sentences.extend(outer(record_view, found));
+    sentences.extend(between_networks(ruleset_view, &record.tunnel));
+    let concerned = ruleset_view.clear_text_blocks().filter(|block| concerns(block, record));
+    sentences.extend(concerned.map(|block| block_sentence(record_view, block)));
     sentences
 }
 
 /// IKE and ESP with the peer.
-fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
+fn outer(record_view: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let tunnel = &found.record.tunnel;
     let (Some(local_host), Some(remote_host)) = (tunnel.local_host, tunnel.remote_host) else {
         return vec!["IKE and ESP: the daemon did not say which addresses they use.".to_owned()];
@@ -244,15 +257,15 @@ fn outer(scene: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
         ("ESP", protocol(ESP)),
     ];
     let text = kinds.map(|(name, kind)| {
-        let [comes, leaves] = closed(scene, found, local_host, remote_host, &kind);
+        let [comes, leaves] = esp_verdicts(record_view, found, local_host, remote_host, &kind);
         format!("{name} from {remote_host} {comes}; to {remote_host} it {leaves}.")
     });
     text.into()
 }
 
 /// The verdicts on a packet from the peer to the gateway, and on one to the peer.
-pub(super) fn closed(
-    scene: &RecordView,
+pub(super) fn esp_verdicts(
+    record_view: &RecordView,
     found: &FoundTunnel<'_>,
     local_host: IpAddr,
     remote_host: IpAddr,
@@ -279,15 +292,15 @@ pub(super) fn closed(
         BuiltIn::Output,
     );
     [comes, leaves].map(
-        |(packet, built_in)| match scene.ruleset_beside(found.ruleset.ruleset, remote_host) {
-            Some(book) => brief_verdict(&book.traces(packet), family),
+        |(packet, built_in)| match record_view.ruleset_beside(found.ruleset.ruleset, remote_host) {
+            Some(ruleset_view) => brief_verdict(&ruleset_view.traces(packet), family),
             None => format!("is not decided here: your {} rules decide", built_in.name()),
         },
     )
 }
 
 /// The verdicts on unencrypted packets between the two networks, by an address of each.
-fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
+fn between_networks(ruleset_view: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
     let (local, remote) = (
         sample_address(&tunnel.local_client),
         sample_address(&tunnel.remote_client),
@@ -296,11 +309,11 @@ fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
         Scope::Host => (Endpoint::Gateway, "to or from the gateway"),
         Scope::Client => (Endpoint::Unencrypted(None), "through the gateway"),
     };
-    let ways = [
+    let sides = [
         (remote, local, Endpoint::Unencrypted(None), local_endpoint.clone()),
         (local, remote, local_endpoint, Endpoint::Unencrypted(None)),
     ];
-    let text = ways.map(|(source, destination, from, to)| {
+    let text = sides.map(|(source, destination, from, to)| {
         let packet = Packet {
             source,
             destination,
@@ -312,8 +325,8 @@ fn between_networks(book: &RulesetView, tunnel: &Tunnel) -> Vec<String> {
             requested: None,
             answered_at: None,
         };
-        let fate = brief_verdict(&book.traces(packet), tunnel.family());
-        format!("Unencrypted {how}, as {source} -> {destination}: {fate}.")
+        let outcome = brief_verdict(&ruleset_view.traces(packet), tunnel.family());
+        format!("Unencrypted {how}, as {source} -> {destination}: {outcome}.")
     });
     text.into()
 }
@@ -334,9 +347,9 @@ fn concerns(block: &ClearTextBlockRecord, record: &TunnelRecord) -> bool {
     is_its || block.is_for(&tunnel.connection)
 }
 
-fn block_sentence(scene: &RecordView, block: &ClearTextBlockRecord) -> String {
+fn block_sentence(record_view: &RecordView, block: &ClearTextBlockRecord) -> String {
     let (local, remote) = (block.local, block.remote);
-    let since = duration_text(scene.now.saturating_sub(block.since));
+    let since = duration_text(record_view.now.saturating_sub(block.since));
     let unblock = block
         .connections()
         .first()

@@ -1,5 +1,5 @@
-//! The first lines about a packet: the verdict with its reason, the setting that decides, the
-//! remedy, and the rule with its counter.
+//! The first lines about a packet: the verdict with its reason, the setting that decides, the fix,
+//! and the rule with its counter.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::packet_query::{PacketQuery, reply_traffic, service};
 use super::reason::{Decided, Reason};
 use super::record_view::{RecordView, RulesetView};
 use super::routes::{OwnAddresses, TunnelRoute, routes};
-use super::verdict::{Grain, Outcome, moments, outcomes};
+use super::verdict::{Grain, Outcome, conntrack_states, outcomes};
 use crate::netfilter::Direction;
 use crate::operator::Colours;
 use crate::operator::Detail;
@@ -67,8 +67,8 @@ impl Answer {
 
 /// What is asked: one kind of packet between two addresses, in a ruleset.
 struct AnswerContext<'a> {
-    scene: &'a RecordView,
-    book: &'a RulesetView,
+    record_view: &'a RecordView,
+    ruleset_view: &'a RulesetView,
     query: &'a PacketQuery,
     kind: &'a Traffic,
     own_addresses: OwnAddresses,
@@ -80,22 +80,22 @@ const MORE: &str = "     -v: chains, other paths";
 
 /// The answer for each kind of packet and each tunnel that it fits.
 pub(super) fn answers_text(
-    scene: &RecordView,
-    book: &RulesetView,
+    record_view: &RecordView,
+    ruleset_view: &RulesetView,
     query: &PacketQuery,
     named: &[FoundTunnel<'_>],
     detail: Detail,
     colours: Colours,
 ) -> String {
     let is_named = |record: &TunnelRecord| named.is_empty() || named.iter().any(|other| other.record.id == record.id);
-    let tunnels: Vec<_> = book.tunnels().filter(|record| is_named(record)).collect();
-    let own_addresses = OwnAddresses::for_packet(book, query.source, query.destination);
+    let tunnels: Vec<_> = ruleset_view.tunnels().filter(|record| is_named(record)).collect();
+    let own_addresses = OwnAddresses::for_packet(ruleset_view, query.source, query.destination);
     let all = routes(query, &tunnels, own_addresses);
     let mut answers = Vec::new();
     for kind in &query.kinds {
         let asked = AnswerContext {
-            scene,
-            book,
+            record_view,
+            ruleset_view,
             query,
             kind,
             own_addresses,
@@ -113,13 +113,15 @@ pub(super) fn answers_text(
             answer.add_line("note", text);
         }
     }
-    let texts = answers.iter().map(|answer| answer.answer_text(colours, scene.width));
+    let texts = answers
+        .iter()
+        .map(|answer| answer.answer_text(colours, record_view.width));
     texts.collect::<Vec<_>>().join("\n")
 }
 
 impl AnswerContext<'_> {
     fn family(&self) -> Family {
-        self.book.ruleset.family
+        self.ruleset_view.ruleset.family
     }
 
     /// The routes that such a packet takes if all policies are installed: through the tunnels that
@@ -153,13 +155,13 @@ impl AnswerContext<'_> {
     }
 
     fn answer_for_route(&self, route: &TunnelRoute<'_>, of: usize) -> Answer {
-        let states = moments(self.kind, self.family());
+        let states = conntrack_states(self.kind, self.family());
         let state = states.first().copied().unwrap_or(PacketCtState::New);
-        let traces = route.traces(self.book, self.query, self.kind, state);
-        let fates = outcomes(&traces, self.family(), Grain::End);
-        let mut answer = match &fates[..] {
-            [fate] => self.verdict(route, fate, state),
-            fates => self.conditional_answer(route, fates),
+        let traces = route.traces(self.ruleset_view, self.query, self.kind, state);
+        let outcomes = outcomes(&traces, self.family(), Grain::End);
+        let mut answer = match &outcomes[..] {
+            [outcome] => self.verdict(route, outcome, state),
+            outcomes => self.conditional_answer(route, outcomes),
         };
         self.add_notes(&mut answer, route, of);
         answer
@@ -177,10 +179,10 @@ impl AnswerContext<'_> {
         kind_words(self.kind, self.family())
     }
 
-    fn verdict(&self, route: &TunnelRoute<'_>, fate: &Outcome, state: PacketCtState) -> Answer {
-        let reason = Reason::find_reason(self.scene, self.book, route, fate, self.kind);
+    fn verdict(&self, route: &TunnelRoute<'_>, outcome: &Outcome, state: PacketCtState) -> Answer {
+        let reason = Reason::find_reason(self.record_view, self.ruleset_view, route, outcome, self.kind);
         let mut answer = Answer::default();
-        let decided = Decided::from_end(fate.end);
+        let decided = Decided::from_end(outcome.end);
         (answer.head, answer.tone) = self.verdict_line(route, decided, &reason);
         for setting in &reason.settings {
             answer.add_line("setting", setting.clone());
@@ -205,7 +207,7 @@ impl AnswerContext<'_> {
     /// The verdict and the reason for it. It is no verdict on what the kernel does where that does
     /// not hold what the record says.
     fn verdict_line(&self, route: &TunnelRoute<'_>, decided: Decided, reason: &Reason) -> (String, Option<Tone>) {
-        let differs = self.book.kernel.differs();
+        let differs = self.ruleset_view.kernel.differs();
         let by = if differs { ", by the record" } else { "" };
         let words = &reason.words;
         let (head, tone) = match decided {
@@ -223,7 +225,7 @@ impl AnswerContext<'_> {
     }
 
     fn add_rule(&self, answer: &mut Answer, rule: String) {
-        let fits = LABEL + 2 + rule.len() + MORE.len() <= self.scene.width;
+        let fits = LABEL + 2 + rule.len() + MORE.len() <= self.record_view.width;
         match (self.detail, fits) {
             (Detail::Full, _) => answer.add_line("rule", rule),
             (Detail::Summary, true) => answer.add_line("rule", rule + MORE),
@@ -235,14 +237,14 @@ impl AnswerContext<'_> {
     }
 
     /// Where the verdict depends on what is not said about the packet.
-    fn conditional_answer(&self, route: &TunnelRoute<'_>, fates: &[Outcome]) -> Answer {
-        let reasons: Vec<_> = fates
+    fn conditional_answer(&self, route: &TunnelRoute<'_>, outcomes: &[Outcome]) -> Answer {
+        let reasons: Vec<_> = outcomes
             .iter()
-            .map(|fate| Reason::find_reason(self.scene, self.book, route, fate, self.kind))
+            .map(|outcome| Reason::find_reason(self.record_view, self.ruleset_view, route, outcome, self.kind))
             .collect();
-        let dropped = fates
+        let dropped = outcomes
             .iter()
-            .position(|fate| Decided::from_end(fate.end) == Decided::Dropped);
+            .position(|outcome| Decided::from_end(outcome.end) == Decided::Dropped);
         let reason = reasons.get(dropped.unwrap_or_default());
         let mut answer = Answer {
             head: format!(
@@ -252,13 +254,13 @@ impl AnswerContext<'_> {
             ),
             ..Answer::default()
         };
-        for fate in fates {
-            let verdict = match Decided::from_end(fate.end) {
+        for outcome in outcomes {
+            let verdict = match Decided::from_end(outcome.end) {
                 Decided::Dropped => "DROPPED".to_owned(),
                 Decided::Left => format!("not decided here: your {} rules decide", route.built_in().name()),
                 Decided::Passes => "PASSES".to_owned(),
             };
-            let condition = fate.condition(false).unwrap_or_default();
+            let condition = outcome.condition(false).unwrap_or_default();
             match condition.strip_prefix("if ") {
                 Some(condition) => answer.add_line("if", format!("{condition}: {verdict}")),
                 None => answer.add_line("else", verdict),
@@ -282,22 +284,26 @@ impl AnswerContext<'_> {
         } = self.query;
         let kind = reply_traffic(self.kind, self.family());
         let state = PacketCtState::Established(ConnectionDirection::Reply);
-        let traces = self.book.traces(back.packet(*destination, *source, &kind, state));
-        let fates = outcomes(&traces, self.family(), Grain::End);
+        let traces = self
+            .ruleset_view
+            .traces(back.packet(*destination, *source, &kind, state));
+        let outcomes = outcomes(&traces, self.family(), Grain::End);
         let direction = format!("{destination} -> {source}");
-        let is_only = fates.len() == 1;
-        let words: Vec<_> = fates
+        let is_only = outcomes.len() == 1;
+        let words: Vec<_> = outcomes
             .iter()
-            .map(|fate| {
-                let reason = Reason::find_reason(self.scene, self.book, &back, fate, &kind);
-                let rule = reason.rule.filter(|_| Decided::from_end(fate.end) == Decided::Dropped);
+            .map(|outcome| {
+                let reason = Reason::find_reason(self.record_view, self.ruleset_view, &back, outcome, &kind);
+                let rule = reason
+                    .rule
+                    .filter(|_| Decided::from_end(outcome.end) == Decided::Dropped);
                 let by = rule.map_or_else(String::new, |rule| format!(" by {rule}"));
-                let verdict = match Decided::from_end(fate.end) {
+                let verdict = match Decided::from_end(outcome.end) {
                     Decided::Dropped => "DROPPED".to_owned(),
                     Decided::Left => format!("not decided here: your {} rules decide", back.built_in().name()),
                     Decided::Passes => "pass".to_owned(),
                 };
-                let condition = fate
+                let condition = outcome
                     .condition(is_only)
                     .map_or_else(String::new, |condition| condition + ": ");
                 format!("{condition}{verdict}{by}")
@@ -310,7 +316,7 @@ impl AnswerContext<'_> {
     /// fits.
     fn add_own_rules(&self, answer: &mut Answer, route: &TunnelRoute<'_>, state: PacketCtState) {
         let built_in = route.built_in();
-        let Some(table) = self.book.kernel.filter() else {
+        let Some(table) = self.ruleset_view.kernel.filter() else {
             answer.add_line(
                 "policy",
                 format!("{}: no filter table is loaded, everything passes", built_in.name()),
@@ -333,9 +339,10 @@ impl AnswerContext<'_> {
         answer.add_line("policy", format!("{} {policy}", built_in.name()));
     }
 
-    /// A rule of the administrator's that decides before ours are asked: then it is the verdict.
+    /// A rule of the administrator's that decides before this program's rules: then it is the
+    /// verdict.
     fn add_earlier_rule(&self, answer: &mut Answer, route: &TunnelRoute<'_>, state: PacketCtState) {
-        let table = self.book.kernel.filter();
+        let table = self.ruleset_view.kernel.filter();
         let packet = self.packet(route, state);
         let rules = table.map(|table| deciding_rules(table, route.built_in(), Region::BeforeOurs, &packet));
         let rules = rules.unwrap_or_default();
@@ -392,7 +399,7 @@ impl AnswerContext<'_> {
     /// That none is up that takes the packet, and which are; and whether it is blocked meanwhile.
     fn no_tunnel(&self) -> String {
         let mut names: Vec<_> = self
-            .book
+            .ruleset_view
             .tunnels()
             .map(|record| record.key.connection.to_string())
             .collect();
@@ -424,7 +431,7 @@ impl AnswerContext<'_> {
             Record::ClearTextBlock(block) => block.local.contains(*one) && block.remote.contains(*other),
             Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => false,
         };
-        let mut records = self.book.records().iter();
+        let mut records = self.ruleset_view.records().iter();
         records.any(|record| ends(source, destination, record) || ends(destination, source, record))
     }
 }

@@ -1,6 +1,6 @@
 //! A diagram of a tunnel's packets within this machine, made of boxes. `drawing` and `svg` draw it.
 
-use super::about::{self, closed};
+use super::about::{self, esp_verdicts};
 use super::find::FoundTunnel;
 use super::packet_query::{ESP, protocol};
 use super::record_view::RecordView;
@@ -15,7 +15,7 @@ use crate::updown_env::{SaMatch, Tunnel};
 pub(super) struct Diagram {
     pub(super) title: String,
     pub(super) before: Vec<Stop>,
-    pub(super) ways: [Branch; 2],
+    pub(super) branches: [Branch; 2],
     pub(super) after: Vec<Stop>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Stop {
 /// What a place does to packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DiagramTone {
-    /// Nothing that is ours to say.
+    /// This program has no rules there.
     Kernel,
     /// Everything passes.
     Open,
@@ -61,23 +61,23 @@ impl Stop {
 }
 
 /// Out of the tunnel.
-pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
+pub(super) fn inbound(record_view: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
-    let [closed, _] = esp(scene, found);
+    let [esp_verdict, _] = esp(record_view, found);
     let clear = format!("{} -> {}, unencrypted", tunnel.remote_client, tunnel.local_client);
-    let opened = match &tunnel.sa_match {
+    let matched_as = match &tunnel.sa_match {
         SaMatch::Policy { .. } => format!("matched as: -m policy --dir in --pol ipsec{}", numbered(tunnel)),
-        SaMatch::Interface(device) => format!("it arrives by interface {device}, without an IPsec policy"),
+        SaMatch::Interface(interface) => format!("it arrives by interface {interface}, without an IPsec policy"),
     };
     Diagram {
         title: format!("OUT OF THE TUNNEL {}", tunnel.connection),
         before: vec![
-            Stop::kernel("PREROUTING, INPUT: ESP packet", [closed]),
-            Stop::kernel("decapsulated, re-enters PREROUTING", [clear, opened]),
-            station(record, BuiltIn::PreRouting, Direction::In),
+            Stop::kernel("PREROUTING, INPUT: ESP packet", [esp_verdict]),
+            Stop::kernel("decapsulated, re-enters PREROUTING", [clear, matched_as]),
+            nat_stop(record, BuiltIn::PreRouting, Direction::In),
         ],
-        ways: [
+        branches: [
             Branch {
                 whose: "to the gateway itself".to_owned(),
                 stops: vec![decision(record, TrafficClass::Here)],
@@ -95,18 +95,18 @@ pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
 }
 
 /// Into the tunnel.
-pub(super) fn outbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
+pub(super) fn outbound(record_view: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
-    let [_, closed] = esp(scene, found);
+    let [_, esp_verdict] = esp(record_view, found);
     let routed = match &record.tunnel_rules.interface {
-        Some(device) => format!("the route leads into {device}"),
+        Some(interface) => format!("the route leads into {interface}"),
         None => "routing finds the policy".to_owned(),
     };
     Diagram {
         title: format!("INTO THE TUNNEL {}", tunnel.connection),
         before: Vec::new(),
-        ways: [
+        branches: [
             Branch {
                 whose: "from the gateway itself".to_owned(),
                 stops: vec![Stop::kernel(&routed, []), decision(record, TrafficClass::HereOut)],
@@ -120,9 +120,9 @@ pub(super) fn outbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
             },
         ],
         after: vec![
-            station(record, BuiltIn::PostRouting, Direction::Out),
+            nat_stop(record, BuiltIn::PostRouting, Direction::Out),
             Stop::kernel("ESP encapsulation", []),
-            Stop::kernel("OUTPUT, POSTROUTING: ESP packet", [closed]),
+            Stop::kernel("OUTPUT, POSTROUTING: ESP packet", [esp_verdict]),
         ],
     }
 }
@@ -136,12 +136,12 @@ fn numbered(tunnel: &Tunnel) -> String {
 }
 
 /// The verdicts on ESP from the peer, and to it.
-fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
+fn esp(record_view: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
     let tunnel = &found.record.tunnel;
     let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
         return ["from the peer", "to the peer"].map(str::to_owned);
     };
-    let [comes, leaves] = closed(scene, found, me, peer, &protocol(ESP));
+    let [comes, leaves] = esp_verdicts(record_view, found, me, peer, &protocol(ESP));
     [
         format!("from {peer} to {me}: {comes}"),
         format!("from {me} to {peer}: {leaves}"),
@@ -149,9 +149,9 @@ fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
 }
 
 /// A place where the filter table decides.
-fn decision(record: &TunnelRecord, lane: TrafficClass) -> Stop {
-    let way = class_sentences(record, lane);
-    let (tone, words) = match &way.passes {
+fn decision(record: &TunnelRecord, class: TrafficClass) -> Stop {
+    let sentence = class_sentences(record, class);
+    let (tone, words) = match &sentence.passes {
         None => (DiagramTone::Left, "not decided here: your rules decide"),
         Some(AllowedTraffic::Undecided) => (DiagramTone::Left, "inspected, then your rules decide"),
         Some(AllowedTraffic::All) => (DiagramTone::Open, "passes, NEW connections too"),
@@ -159,21 +159,21 @@ fn decision(record: &TunnelRecord, lane: TrafficClass) -> Stop {
         Some(AllowedTraffic::Services(_)) => (DiagramTone::Narrow, "services and replies, else dropped"),
         Some(AllowedTraffic::None) => (DiagramTone::Shut, "dropped"),
     };
-    let mut lines = chains(record, &way);
+    let mut lines = chains(record, &sentence);
     lines.push(words.to_owned());
     Stop {
-        title: lane.built_in().name().to_owned(),
+        title: class.built_in().name().to_owned(),
         lines,
         tone,
     }
 }
 
 /// The chains of this program on a branch.
-fn chains(record: &TunnelRecord, way: &ClassSentence) -> Vec<String> {
-    if way.passes.is_none() {
+fn chains(record: &TunnelRecord, sentence: &ClassSentence) -> Vec<String> {
+    if sentence.passes.is_none() {
         return Vec::new();
     }
-    let path = way.class.path();
+    let path = sentence.class.path();
     let own = own_chain(record, path);
     let bucket = own.as_ref().and_then(|own| record.tunnel_rules.bucket_of(path, own));
     let chains = [Some(path.dispatcher()), bucket.map(|bucket| bucket.chain_name()), own];
@@ -190,8 +190,8 @@ fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
     chains.into_iter().find(|chain| chain.as_str().ends_with(&tag)).cloned()
 }
 
-/// What the mangle and nat tables do at one of their places.
-fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> Stop {
+/// What the mangle and nat tables do at one of their hooks.
+fn nat_stop(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> Stop {
     let clear = match direction {
         Direction::In => "the decapsulated packet",
         Direction::Out => "before encapsulation",
@@ -207,7 +207,7 @@ fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> St
         .tunnel_rules
         .optional
         .contains(&crate::plan::OptionalChains::NatExempt);
-    match (direction, about::hidden_behind(record)) {
+    match (direction, about::source_natted_to(record)) {
         (Direction::Out, Some(address)) => lines.push(format!(
             "nat: sources outside {} become {address}",
             record.tunnel.local_client

@@ -11,7 +11,7 @@ const WIDEST: usize = 78;
 struct Page {
     /// How wide it is.
     width: usize,
-    /// How wide each of the two ways is.
+    /// How wide each of the two branches is.
     half: usize,
 }
 
@@ -24,7 +24,7 @@ impl Page {
         }
     }
 
-    /// How far the second way is from the left.
+    /// How far the second branch is from the left.
     fn second(self) -> usize {
         self.width - self.half
     }
@@ -34,7 +34,7 @@ impl Page {
         self.width / 2
     }
 
-    /// And of each way.
+    /// And of each branch.
     fn middles(self) -> [usize; 2] {
         [self.half / 2, self.second() + self.half / 2]
     }
@@ -53,7 +53,7 @@ pub(super) fn draw_text(diagram: &Diagram, width: usize) -> String {
         lines.push(fork(page));
     }
     let goes_on = if diagram.after.is_empty() { ' ' } else { '|' };
-    lines.extend(branch_lines(page, &diagram.ways, goes_on));
+    lines.extend(branch_lines(page, &diagram.branches, goes_on));
     if !diagram.after.is_empty() {
         lines.push(fork(page));
     }
@@ -103,8 +103,8 @@ fn box_lines(stop: &Stop, width: usize) -> Vec<String> {
 
 /// The two branches beside each other. If they join again, the shorter one's line continues to the
 /// end of the longer one.
-fn branch_lines(page: Page, ways: &[Branch; 2], goes_on: char) -> Vec<String> {
-    let [one, other] = ways.each_ref().map(|branch| column(page, branch));
+fn branch_lines(page: Page, branches: &[Branch; 2], goes_on: char) -> Vec<String> {
+    let [one, other] = branches.each_ref().map(|branch| column(page, branch));
     let height = one.len().max(other.len());
     let filled = |column: &[String], number: usize| {
         let line = column.get(number).cloned();

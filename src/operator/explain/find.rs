@@ -29,9 +29,9 @@ pub(super) struct NoTunnel {
 const NAMES_SHOWN: usize = 20;
 
 /// The tunnels of a connection, or the one with a short name.
-pub(super) fn find_tunnels<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTunnel<'a>>, NoTunnel> {
+pub(super) fn find_tunnels<'a>(record_view: &'a RecordView, name: &str) -> Result<Vec<FoundTunnel<'a>>, NoTunnel> {
     let connection = ConnectionName::new(name.as_bytes()).ok();
-    let found: Vec<_> = all_tunnels(scene)
+    let found: Vec<_> = all_tunnels(record_view)
         .filter(|found| {
             let record = found.record;
             let own = &record.key.connection;
@@ -42,18 +42,18 @@ pub(super) fn find_tunnels<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<
         })
         .collect();
     match found.is_empty() {
-        true => Err(NoTunnel::for_name(scene, name)),
+        true => Err(NoTunnel::for_name(record_view, name)),
         false => Ok(found),
     }
 }
 
 /// What is set for a connection of which no tunnel is up, and whether unencrypted packets are
 /// blocked for it meanwhile.
-pub(super) fn settings_of(scene: &RecordView, name: &str) -> String {
+pub(super) fn settings_of(record_view: &RecordView, name: &str) -> String {
     let Ok(connection) = ConnectionName::new(name.as_bytes()) else {
         return String::new();
     };
-    let place = scene
+    let place = record_view
         .settings
         .as_ref()
         .ok()
@@ -62,7 +62,7 @@ pub(super) fn settings_of(scene: &RecordView, name: &str) -> String {
         let table = place.origin.as_ref().map(|origin| &origin.table);
         matches!(table, Some(SettingTable::Connection(_)))
     });
-    let mut blocks = scene.rulesets.iter().flat_map(RulesetView::clear_text_blocks);
+    let mut blocks = record_view.rulesets.iter().flat_map(RulesetView::clear_text_blocks);
     let set = own.map_or_else(String::new, |place| format!(". Set for it: {place}"));
     match blocks.any(|block| block.is_for(&connection)) {
         true => format!("{set}. when-down = \"block\" drops its unencrypted packets"),
@@ -71,19 +71,21 @@ pub(super) fn settings_of(scene: &RecordView, name: &str) -> String {
 }
 
 /// Every recorded tunnel.
-pub(super) fn all_tunnels(scene: &RecordView) -> impl Iterator<Item = FoundTunnel<'_>> {
-    scene
-        .rulesets
-        .iter()
-        .flat_map(|book| book.tunnels().map(move |record| FoundTunnel { ruleset: book, record }))
+pub(super) fn all_tunnels(record_view: &RecordView) -> impl Iterator<Item = FoundTunnel<'_>> {
+    record_view.rulesets.iter().flat_map(|ruleset_view| {
+        ruleset_view.tunnels().map(move |record| FoundTunnel {
+            ruleset: ruleset_view,
+            record,
+        })
+    })
 }
 
 impl NoTunnel {
-    fn for_name(scene: &RecordView, name: &str) -> Self {
-        let names: BTreeSet<_> = all_tunnels(scene)
+    fn for_name(record_view: &RecordView, name: &str) -> Self {
+        let names: BTreeSet<_> = all_tunnels(record_view)
             .map(|found| found.record.key.connection.to_string())
             .collect();
-        let ids = all_tunnels(scene).map(|found| found.record.id.to_string());
+        let ids = all_tunnels(record_view).map(|found| found.record.id.to_string());
         let known: Vec<_> = names.iter().cloned().chain(ids).collect();
         // In lower case, as what was written is compared.
         let lower: Vec<_> = known.iter().map(|name| name.to_ascii_lowercase()).collect();

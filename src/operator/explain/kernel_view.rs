@@ -27,7 +27,8 @@ impl KernelView {
         }
     }
 
-    /// What a rule of ours in the filter table has counted, if it is loaded as we spell it.
+    /// The counters of a rule of this program in the filter table, if it is listed in the same
+    /// form.
     pub(super) fn counters(&self, rule: &DecidingRule) -> Option<Counters> {
         let text = rule.rule.to_string();
         let words = normalize(&text);
@@ -54,15 +55,20 @@ pub(super) struct KernelWarning {
 }
 
 /// The warning about these rulesets, if there is a reason for one.
-pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>, width: usize) -> Option<KernelWarning> {
+pub(super) fn warning<'a>(
+    ruleset_views: impl IntoIterator<Item = &'a RulesetView>,
+    width: usize,
+) -> Option<KernelWarning> {
     let (mut differences, mut unknown) = (Vec::new(), Vec::new());
-    for book in books {
-        match &book.kernel {
-            KernelView::Listed { drifts, .. } if !drifts.is_empty() => differences.extend(differing(book, drifts)),
+    for ruleset_view in ruleset_views {
+        match &ruleset_view.kernel {
+            KernelView::Listed { drifts, .. } if !drifts.is_empty() => {
+                differences.extend(differing(ruleset_view, drifts));
+            }
             KernelView::Listed { .. } => {}
             // Without records there is nothing to compare.
-            KernelView::Unknown(_) if !book.is_recorded() => {}
-            KernelView::Unknown(reason) => unknown.push(format!("{}: {reason}", book.ruleset)),
+            KernelView::Unknown(_) if !ruleset_view.is_recorded() => {}
+            KernelView::Unknown(reason) => unknown.push(format!("{}: {reason}", ruleset_view.ruleset)),
         }
     }
     let (title, lines, code) = match (differences.is_empty(), unknown.is_empty()) {
@@ -89,14 +95,14 @@ pub(super) fn warning<'a>(books: impl IntoIterator<Item = &'a RulesetView>, widt
 }
 
 /// The first differences of a ruleset, and the command that repairs them.
-fn differing(book: &RulesetView, drifts: &[Drift]) -> Vec<String> {
+fn differing(ruleset_view: &RulesetView, drifts: &[Drift]) -> Vec<String> {
     let mut drifts: Vec<_> = drifts.iter().collect();
     // The filter table decides what passes, and a jump about all of it.
     drifts.sort_by_key(|drift| (drift.table != Table::Filter, !is_about_all(&drift.kind)));
     let mut lines: Vec<_> = drifts
         .iter()
         .take(SHOWN)
-        .map(|drift| one_line(&format!("{} {drift}", book.ruleset)))
+        .map(|drift| one_line(&format!("{} {drift}", ruleset_view.ruleset)))
         .collect();
     if let more @ 1.. = drifts.len().saturating_sub(SHOWN) {
         lines.push(format!(

@@ -78,7 +78,7 @@ const NARROWEST: usize = 40;
 
 /// How many tunnels of a connection are explained one after the other; of more, one has to be
 /// named.
-const TOLD: usize = 3;
+const MAX_ROUTES: usize = 3;
 
 /// Prints the answer. Returns the exit code: 1 if no tunnel has the name or the kernel differs from
 /// the record, 2 if the words are no packet, 3 if the kernel's rules could not be listed.
@@ -87,51 +87,56 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         Ok(subject) => subject,
         Err(error) => return Ok(print_error(2, &error)),
     };
-    let ground = CommandContext::new(options)?;
-    let scene = RecordView::gather_records(&ground, line_width())?;
+    let command = CommandContext::new(options)?;
+    let record_view = RecordView::gather_records(&command, line_width())?;
     let found = match &subject {
         Subject::List | Subject::Packet { named: None, .. } => Vec::new(),
-        Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => match find::find_tunnels(&scene, name) {
-            Ok(found) => found,
-            Err(error) => {
-                if let Some(text) = without_rules(&ground, name) {
-                    return Ok(print_error(1, &text));
+        Subject::Tunnel(name) | Subject::Packet { named: Some(name), .. } => {
+            match find::find_tunnels(&record_view, name) {
+                Ok(found) => found,
+                Err(error) => {
+                    if let Some(text) = without_rules(&command, name) {
+                        return Ok(print_error(1, &text));
+                    }
+                    let set = find::settings_of(&record_view, name);
+                    return Ok(print_error(1, &format!("{error}{set}")));
                 }
-                let set = find::settings_of(&scene, name);
-                return Ok(print_error(1, &format!("{error}{set}")));
             }
-        },
+        }
     };
     if asked.form == Form::Svg && found.len() > 1 {
         let name = crate::words::one_line(asked.words.first().map_or("", String::as_str));
         return Ok(print_error(
             2,
-            &list::of_connection(&name, found, scene.width).trim_end(),
+            &list::of_connection(&name, found, record_view.width).trim_end(),
         ));
     }
-    let books: Vec<_> = match &subject {
-        Subject::Packet { query, .. } => scene.rulesets_for(query.destination).collect(),
+    let ruleset_views: Vec<_> = match &subject {
+        Subject::Packet { query, .. } => record_view.rulesets_for(query.destination).collect(),
         Subject::Tunnel(_) => found.iter().map(|found| found.ruleset).take(1).collect(),
         Subject::List => Vec::new(),
     };
-    if let Some(older) = books.iter().find(|book| book.has_older_layout()) {
+    if let Some(older) = ruleset_views
+        .iter()
+        .find(|ruleset_view| ruleset_view.has_older_layout())
+    {
         return Ok(print_error(1, &older_layout(older)));
     }
-    let warning = kernel_view::warning(books, scene.width);
+    let warning = kernel_view::warning(ruleset_views, record_view.width);
     let answer = match (subject, asked.form) {
-        (Subject::List, _) => list::tunnel_list(find::all_tunnels(&scene).collect(), scene.width),
+        (Subject::List, _) => list::tunnel_list(find::all_tunnels(&record_view).collect(), record_view.width),
         (Subject::Packet { query, .. }, _) => {
-            packet::packet_text(&scene, &query, &found, asked.detail, on_stdout(colours))
+            packet::packet_text(&record_view, &query, &found, asked.detail, on_stdout(colours))
         }
         (Subject::Tunnel(_), Form::Svg) => found.first().map_or_else(String::new, |found| {
-            svg::draw_svg(&svg_title(found), &diagrams(&scene, found))
+            svg::draw_svg(&svg_title(found), &diagrams(&record_view, found))
         }),
-        (Subject::Tunnel(name), _) if found.len() > TOLD => {
-            list::of_connection(&crate::words::one_line(&name), found, scene.width)
+        (Subject::Tunnel(name), _) if found.len() > MAX_ROUTES => {
+            list::of_connection(&crate::words::one_line(&name), found, record_view.width)
         }
-        (Subject::Tunnel(_), Form::Words) => each_tunnel(&found, |found| about::tunnel_text(&scene, found)),
+        (Subject::Tunnel(_), Form::Words) => each_tunnel(&found, |found| about::tunnel_text(&record_view, found)),
         (Subject::Tunnel(_), Form::Diagram) => each_tunnel(&found, |found| {
-            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram, scene.width));
+            let drawings = diagrams(&record_view, found).map(|diagram| drawing::draw_text(&diagram, record_view.width));
             drawings.join("\n")
         }),
     };
@@ -150,8 +155,8 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
 }
 
 /// What is known of a tunnel of this name that is up without rules.
-fn without_rules(ground: &CommandContext<'_>, name: &str) -> Option<String> {
-    let failed = ground.peek().failed_ups().ok()?;
+fn without_rules(command: &CommandContext<'_>, name: &str) -> Option<String> {
+    let failed = command.peek().failed_ups().ok()?;
     let failed = failed.into_iter().find(|failed| is_of(&failed.tunnel, name))?;
     Some(format!(
         "{} is up without rules: {}; fix: pluto-updown start",
@@ -190,10 +195,10 @@ fn print_error(code: u8, error: &dyn std::fmt::Display) -> u8 {
 }
 
 /// Why a ruleset's packets are not explained.
-fn older_layout(book: &RulesetView) -> String {
+fn older_layout(ruleset_view: &RulesetView) -> String {
     format!(
         "{}: older layout: an older version of pluto-updown installed the rules, and their path is not known; fix: pluto-updown start",
-        book.ruleset
+        ruleset_view.ruleset
     )
 }
 
@@ -216,6 +221,9 @@ fn svg_title(found: &FoundTunnel<'_>) -> String {
     )
 }
 
-fn diagrams(scene: &RecordView, found: &FoundTunnel<'_>) -> [diagram::Diagram; 2] {
-    [diagram::inbound(scene, found), diagram::outbound(scene, found)]
+fn diagrams(record_view: &RecordView, found: &FoundTunnel<'_>) -> [diagram::Diagram; 2] {
+    [
+        diagram::inbound(record_view, found),
+        diagram::outbound(record_view, found),
+    ]
 }

@@ -25,7 +25,7 @@ pub(super) struct Resolver;
 
 /// How long a name is waited for. glibc asks each name server for 5 s, twice; whose tunnel is down
 /// has name servers that do not answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Directory for Resolver {
     fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
@@ -37,13 +37,13 @@ impl Directory for Resolver {
             // The receiver may have stopped waiting.
             let _ = sender.send(found.map(|found| found.map(|socket| socket.ip()).collect::<Vec<_>>()));
         });
-        match answer.recv_timeout(PATIENCE) {
+        match answer.recv_timeout(LOOKUP_TIMEOUT) {
             Ok(Ok(addresses)) if !addresses.is_empty() => Ok(unique_addresses(addresses)),
             Ok(Ok(_)) => Err("has no address".to_owned()),
             Ok(Err(error)) => Err(one_line(&error.to_string())),
             Err(_) => Err(format!(
                 "no answer from the resolver in {} s; write the address",
-                PATIENCE.as_secs()
+                LOOKUP_TIMEOUT.as_secs()
             )),
         }
     }

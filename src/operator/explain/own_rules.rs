@@ -23,7 +23,7 @@ pub(super) struct OwnRule<'a> {
 /// Which of the administrator's rules in a built-in chain are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Region {
-    /// Those before our jump.
+    /// Those before this program's jump.
     BeforeOurs,
     /// All.
     All,

@@ -9,7 +9,9 @@ use super::kinds;
 use super::packet_query::PacketQuery;
 use super::record_view::{RecordView, RulesetView};
 use super::routes::{OwnAddresses, TunnelRoute, routes};
-use super::verdict::{Grain, details, labelled_line, moments, other_orders, outcome_text, outcomes, phase, rule};
+use super::verdict::{
+    Grain, conntrack_states, details, labelled_line, other_orders, outcome_text, outcomes, phase, rule,
+};
 use crate::netfilter::Direction;
 use crate::operator::Colours;
 use crate::operator::Detail;
@@ -19,36 +21,47 @@ use crate::selector::Traffic;
 use crate::words::folded;
 
 /// How many routes are shown. Of more tunnels for one packet, each has to be named.
-const TOLD: usize = 24;
+const MAX_ROUTES: usize = 24;
 
 /// The answer for each ruleset that has rules of this program, in detail with every route; if
 /// tunnels are named, about these alone.
 pub(super) fn packet_text(
-    scene: &RecordView,
-    question: &PacketQuery,
+    record_view: &RecordView,
+    query: &PacketQuery,
     named: &[FoundTunnel<'_>],
     detail: Detail,
     colours: Colours,
 ) -> String {
-    let books: Vec<_> = scene.rulesets_for(question.destination).collect();
-    let recorded: Vec<_> = books.iter().copied().filter(|book| book.is_recorded()).collect();
+    let ruleset_views: Vec<_> = record_view.rulesets_for(query.destination).collect();
+    let recorded: Vec<_> = ruleset_views
+        .iter()
+        .copied()
+        .filter(|ruleset_view| ruleset_view.is_recorded())
+        .collect();
     // If no rules of this program are loaded, the administrator's rules are in the first ruleset
     // that can be listed.
-    let books = if recorded.is_empty() {
-        &books[..books.len().min(1)]
+    let ruleset_views = if recorded.is_empty() {
+        &ruleset_views[..ruleset_views.len().min(1)]
     } else {
         &recorded[..]
     };
     let mut text = String::new();
-    for book in books {
-        if books.len() > 1 {
-            let _ = writeln!(text, "{}:", book.ruleset);
+    for ruleset_view in ruleset_views {
+        if ruleset_views.len() > 1 {
+            let _ = writeln!(text, "{}:", ruleset_view.ruleset);
         }
-        text.push_str(&answer::answers_text(scene, book, question, named, detail, colours));
+        text.push_str(&answer::answers_text(
+            record_view,
+            ruleset_view,
+            query,
+            named,
+            detail,
+            colours,
+        ));
         if detail == Detail::Full {
-            let own_addresses = OwnAddresses::for_packet(book, question.source, question.destination);
+            let own_addresses = OwnAddresses::for_packet(ruleset_view, query.source, query.destination);
             text.push('\n');
-            text.push_str(&in_book(scene, book, question, named, own_addresses));
+            text.push_str(&ruleset_text(record_view, ruleset_view, query, named, own_addresses));
         }
     }
     match text.is_empty() {
@@ -57,61 +70,61 @@ pub(super) fn packet_text(
     }
 }
 
-fn in_book(
-    scene: &RecordView,
-    book: &RulesetView,
-    question: &PacketQuery,
+fn ruleset_text(
+    record_view: &RecordView,
+    ruleset_view: &RulesetView,
+    query: &PacketQuery,
     named: &[FoundTunnel<'_>],
     own_addresses: OwnAddresses,
 ) -> String {
-    let fitting = all_tunnels(scene)
-        .filter(|found| found.ruleset.ruleset == book.ruleset)
+    let fitting = all_tunnels(record_view)
+        .filter(|found| found.ruleset.ruleset == ruleset_view.ruleset)
         .filter(|found| named.is_empty() || named.iter().any(|other| other.record.id == found.record.id));
     let fitting: Vec<_> = fitting.map(|found| found.record).collect();
-    let ways = routes(question, &fitting, own_addresses);
+    let routes = routes(query, &fitting, own_addresses);
     let mut text = String::new();
-    for kind in &question.kinds {
+    for kind in &query.kinds {
         let PacketQuery {
             source, destination, ..
-        } = question;
-        let moment = kinds::packets(kind, book.ruleset.family);
-        let head = format!("{}: {source} -> {destination}, {moment}", book.ruleset);
-        let _ = writeln!(text, "{}", folded(&head, book.width).join("\n"));
-        for way in ways.iter().take(TOLD) {
-            text.push_str(&route_text(book, question, kind, way));
+        } = query;
+        let packets = kinds::packets(kind, ruleset_view.ruleset.family);
+        let head = format!("{}: {source} -> {destination}, {packets}", ruleset_view.ruleset);
+        let _ = writeln!(text, "{}", folded(&head, ruleset_view.width).join("\n"));
+        for route in routes.iter().take(MAX_ROUTES) {
+            text.push_str(&route_text(ruleset_view, query, kind, route));
         }
-        if let more @ 1.. = ways.len().saturating_sub(TOLD) {
+        if let more @ 1.. = routes.len().saturating_sub(MAX_ROUTES) {
             let _ = writeln!(text, "\nand {more} more paths: name a connection");
         }
     }
     text
 }
 
-fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> String {
-    let mut text = format!("\n{}\n", folded(&way.title, book.width).join("\n"));
-    text.push_str(&labelled_line("kernel", &hooks(way), book.width));
-    for note in packet_notes(book, question, kind, way) {
-        text.push_str(&labelled_line("note", &note, book.width));
+fn route_text(ruleset_view: &RulesetView, query: &PacketQuery, kind: &Traffic, route: &TunnelRoute<'_>) -> String {
+    let mut text = format!("\n{}\n", folded(&route.title, ruleset_view.width).join("\n"));
+    text.push_str(&labelled_line("kernel", &hooks(route), ruleset_view.width));
+    for note in packet_notes(ruleset_view, query, kind, route) {
+        text.push_str(&labelled_line("note", &note, ruleset_view.width));
     }
     let mut before: Option<String> = None;
-    for connection in moments(kind, book.ruleset.family) {
-        let moment = moment_text(book, question, kind, way, *connection);
+    for connection in conntrack_states(kind, ruleset_view.ruleset.family) {
+        let verdict = state_text(ruleset_view, query, kind, route, *connection);
         let _ = match &before {
-            Some(before) if *before == moment => {
+            Some(before) if *before == verdict => {
                 let line = format!("  {}: the same", phase(*connection));
-                writeln!(text, "{}", folded(&line, book.width).join("\n"))
+                writeln!(text, "{}", folded(&line, ruleset_view.width).join("\n"))
             }
             Some(_) | None => {
                 let line = format!("  {}:", phase(*connection));
                 write!(
                     text,
                     "{}
-{moment}",
-                    folded(&line, book.width).join("\n")
+{verdict}",
+                    folded(&line, ruleset_view.width).join("\n")
                 )
             }
         };
-        before = Some(moment);
+        before = Some(verdict);
     }
     text
 }
@@ -120,53 +133,57 @@ fn route_text(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &
 /// known about the packet.
 const RULES: usize = 4;
 
-fn moment_text(
-    book: &RulesetView,
-    question: &PacketQuery,
+fn state_text(
+    ruleset_view: &RulesetView,
+    query: &PacketQuery,
     kind: &Traffic,
-    way: &TunnelRoute<'_>,
+    route: &TunnelRoute<'_>,
     connection: PacketCtState,
 ) -> String {
-    let traces = way.traces(book, question, kind, connection);
-    let family = book.ruleset.family;
+    let traces = route.traces(ruleset_view, query, kind, connection);
+    let family = ruleset_view.ruleset.family;
     let by_rule = outcomes(&traces, family, Grain::Rule);
     let is_vague = by_rule.len() > RULES;
-    let fates = if is_vague {
+    let outcomes = if is_vague {
         outcomes(&traces, family, Grain::End)
     } else {
         by_rule
     };
     let mut text = String::new();
-    for fate in &fates {
+    for outcome in &outcomes {
         text.push_str(&labelled_line(
             "verdict",
-            &outcome_text(fate, fates.len() == 1),
-            book.width,
+            &outcome_text(outcome, outcomes.len() == 1),
+            ruleset_view.width,
         ));
         if !is_vague {
-            text.push_str(&details(&fate.trace, book.width));
+            text.push_str(&details(&outcome.trace, ruleset_view.width));
         }
     }
     if is_vague {
-        text.push_str(&labelled_line("note", "name a service to see the rule", book.width));
+        text.push_str(&labelled_line(
+            "note",
+            "name a service to see the rule",
+            ruleset_view.width,
+        ));
     }
     for other in other_orders(&traces, family) {
         let by = rule(&other.trace).map_or_else(String::new, |rule| format!(" by {rule}"));
-        let moment = format!(
+        let verdict = format!(
             "{}{by}, had tunnels come up in another order",
             outcome_text(&other, true)
         );
-        text.push_str(&labelled_line("or", &moment, book.width));
+        text.push_str(&labelled_line("or", &verdict, ruleset_view.width));
     }
     text
 }
 
 /// The kernel's hooks on a route.
-fn hooks(way: &TunnelRoute<'_>) -> String {
+fn hooks(route: &TunnelRoute<'_>) -> String {
     let closed = |tunnel: Option<&TunnelRecord>, words: &'static str| tunnel.map_or("", |_| words);
-    let before = closed(way.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");
-    let after = closed(way.into, "; encapsulated: OUTPUT > POSTROUTING");
-    let open = match (&way.from, &way.to) {
+    let before = closed(route.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");
+    let after = closed(route.into, "; encapsulated: OUTPUT > POSTROUTING");
+    let open = match (&route.from, &route.to) {
         (_, Endpoint::Gateway) => "PREROUTING > INPUT",
         (Endpoint::Gateway, _) => "OUTPUT > POSTROUTING",
         _ => "PREROUTING > FORWARD > POSTROUTING",
@@ -174,27 +191,32 @@ fn hooks(way: &TunnelRoute<'_>) -> String {
     format!("{before}{open}{after}")
 }
 
-fn packet_notes(book: &RulesetView, question: &PacketQuery, kind: &Traffic, way: &TunnelRoute<'_>) -> Vec<String> {
-    let family = book.ruleset.family;
-    let mut notes: Vec<_> = book.rules_before_jump(way.built_in()).into_iter().collect();
+fn packet_notes(
+    ruleset_view: &RulesetView,
+    query: &PacketQuery,
+    kind: &Traffic,
+    route: &TunnelRoute<'_>,
+) -> Vec<String> {
+    let family = ruleset_view.ruleset.family;
+    let mut notes: Vec<_> = ruleset_view.rules_before_jump(route.built_in()).into_iter().collect();
     let other_kind = |record: &TunnelRecord, direction| {
         let made_for = seen_from_destination(direction, &record.key.traffic);
         kind.intersect(&made_for, family)
             .is_none()
             .then(|| kinds::of_tunnel(&record.key.traffic, family))
     };
-    if let Some(made_for) = way.into.and_then(|record| other_kind(record, Direction::Out)) {
+    if let Some(made_for) = route.into.and_then(|record| other_kind(record, Direction::Out)) {
         notes.push(format!(
             "the tunnel is for {made_for}: the kernel does not send such a packet into it"
         ));
     }
-    if let Some(made_for) = way.out_of.and_then(|record| other_kind(record, Direction::In)) {
+    if let Some(made_for) = route.out_of.and_then(|record| other_kind(record, Direction::In)) {
         notes.push(format!(
             "the tunnel is for {made_for}: the peer should not send such a packet"
         ));
     }
-    let hidden = |record: &TunnelRecord| super::about::hidden_behind(record) == Some(question.destination);
-    if way.out_of.is_some_and(hidden) {
+    let is_source_natted = |record: &TunnelRecord| super::about::source_natted_to(record) == Some(query.destination);
+    if route.out_of.is_some_and(is_source_natted) {
         notes.push("a reply to a host that is source-NATed to this address gets that host's own address first, and passes in FORWARD".to_owned());
     }
     notes

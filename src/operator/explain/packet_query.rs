@@ -328,9 +328,9 @@ mod tests {
     }
 
     fn asked_kind(text: &str) -> String {
-        let question = parse_query(text).unwrap();
-        let family = Family::of_address(question.source);
-        let kinds = question.kinds.iter();
+        let query = parse_query(text).unwrap();
+        let family = Family::of_address(query.source);
+        let kinds = query.kinds.iter();
         let kinds: Vec<_> = kinds.map(|kind| super::super::kinds::packets(kind, family)).collect();
         kinds.join(", ")
     }

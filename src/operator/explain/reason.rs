@@ -40,13 +40,13 @@ pub(super) struct Reason {
     /// The rule, with its counter.
     pub(super) rule: Option<String>,
     /// What would let the packet pass.
-    remedy: Option<String>,
+    fix: Option<String>,
 }
 
 /// What is explained.
 struct ReasonContext<'a> {
-    scene: &'a RecordView,
-    book: &'a RulesetView,
+    record_view: &'a RecordView,
+    ruleset_view: &'a RulesetView,
     route: &'a TunnelRoute<'a>,
     kind: &'a Traffic,
     end: WalkEnd,
@@ -55,25 +55,25 @@ struct ReasonContext<'a> {
 impl Reason {
     /// The reason for one of the possible outcomes.
     pub(super) fn find_reason(
-        scene: &RecordView,
-        book: &RulesetView,
+        record_view: &RecordView,
+        ruleset_view: &RulesetView,
         route: &TunnelRoute<'_>,
-        fate: &Outcome,
+        outcome: &Outcome,
         kind: &Traffic,
     ) -> Self {
         let case = ReasonContext {
-            scene,
-            book,
+            record_view,
+            ruleset_view,
             route,
             kind,
-            end: fate.end,
+            end: outcome.end,
         };
-        let walk = fate.trace.hook().and_then(|hook| hook.walk.as_ref());
+        let walk = outcome.trace.hook().and_then(|hook| hook.walk.as_ref());
         // A shared rule is explained by the tunnel's own rule that jumped there.
         let rules = walk
             .into_iter()
             .flat_map(|walk| walk.decided_by.iter().chain(walk.jumps.iter().rev()));
-        let owned = rules.clone().find_map(|rule| Some((rule, book.owner(rule)?)));
+        let owned = rules.clone().find_map(|rule| Some((rule, ruleset_view.owner(rule)?)));
         let rule = owned.map(|(rule, _)| rule).or_else(|| rules.clone().next());
         let mut reason = match owned {
             Some((_, Record::Tunnel(record))) => case.of_tunnel(record),
@@ -82,14 +82,14 @@ impl Reason {
             Some((_, Record::EspPeer(_))) => case.of_esp_peer("a tunnel that is up"),
             None => case.of_nobody(),
         };
-        reason.rule = rule.map(|rule| rule_text(book, rule));
+        reason.rule = rule.map(|rule| rule_text(ruleset_view, rule));
         reason
     }
 
     /// What changes the verdict, if anybody may want that.
     pub(super) fn fix(&self, decided: Decided) -> Option<String> {
         match decided {
-            Decided::Dropped | Decided::Left => self.remedy.clone(),
+            Decided::Dropped | Decided::Left => self.fix.clone(),
             Decided::Passes => None,
         }
     }
@@ -97,17 +97,20 @@ impl Reason {
 
 /// `PLUTO-road-45cxrv8d-FI: -j DROP (17 packets)`; the comment with the connection's name is left
 /// out.
-fn rule_text(book: &RulesetView, deciding: &DecidingRule) -> String {
+fn rule_text(ruleset_view: &RulesetView, deciding: &DecidingRule) -> String {
     let Rule { matches, target } = &deciding.rule;
     let matches = matches.iter().filter(|matched| !matches!(matched, Match::Comment(_)));
     let rule = Rule {
         matches: matches.cloned().collect(),
         target: target.clone(),
     };
-    let counter = book.kernel.counters(deciding).map_or_else(String::new, |counters| {
-        let packets = usize::try_from(counters.packets).unwrap_or(usize::MAX);
-        format!(" ({})", counted_noun(packets, "packet"))
-    });
+    let counter = ruleset_view
+        .kernel
+        .counters(deciding)
+        .map_or_else(String::new, |counters| {
+            let packets = usize::try_from(counters.packets).unwrap_or(usize::MAX);
+            format!(" ({})", counted_noun(packets, "packet"))
+        });
     format!("{}: {rule}{counter}", deciding.chain)
 }
 
@@ -120,7 +123,7 @@ fn tunnel_name(record: &TunnelRecord) -> String {
 
 impl ReasonContext<'_> {
     fn family(&self) -> Family {
-        self.book.ruleset.family
+        self.ruleset_view.ruleset.family
     }
 
     fn is_dropped(&self) -> bool {
@@ -143,13 +146,13 @@ impl ReasonContext<'_> {
             (true, _) => format!("{} {}", tunnel_name(record), self.refused(&policy.allow)),
             (false, _) => self.passing(record, is_out_of),
         };
-        let remedy = match key {
+        let fix = match key {
             "host-access" => Some("set host-access = \"yes\"".to_owned()),
             _ => self.allowing(&policy.allow),
         };
         let mut reason = Reason {
             words,
-            ..self.setting_reason(record, key, remedy)
+            ..self.setting_reason(record, key, fix)
         };
         if record.effective.is_some() {
             let twin = "another tunnel with equal selectors and reqid is up: only what both allow is allowed";
@@ -158,8 +161,8 @@ impl ReasonContext<'_> {
         reason
     }
 
-    /// Whether the gateway would be reached through a tunnel if it opened it: then it is no matter
-    /// of `allow`.
+    /// Whether the packet is for the gateway, which the tunnel does not open: then `host-access`
+    /// decides, not `allow`.
     fn is_closed_here(&self, record: &TunnelRecord) -> bool {
         let policy = record.effective_policy();
         let opened = Policy {
@@ -226,8 +229,8 @@ impl ReasonContext<'_> {
     }
 
     /// Where a key is set for a tunnel, and what to write there.
-    fn setting_reason(&self, record: &TunnelRecord, key: &'static str, remedy: Option<String>) -> Reason {
-        let source = match &self.scene.settings {
+    fn setting_reason(&self, record: &TunnelRecord, key: &'static str, fix: Option<String>) -> Reason {
+        let source = match &self.record_view.settings {
             Ok(source) => source,
             Err(error) => return self.unreadable(error),
         };
@@ -239,13 +242,13 @@ impl ReasonContext<'_> {
             (true, true) => format!("{place} (may apply)"),
             (true, false) => place.to_string(),
         });
-        let remedy = match is_applied {
-            true => remedy.map(|remedy| remedied(&places, record, &remedy)),
+        let fix = match is_applied {
+            true => fix.map(|fix| fix_in_table(&places, record, &fix)),
             false => Some("apply the settings: pluto-updown start".to_owned()),
         };
         Reason {
             settings: settings.collect(),
-            remedy,
+            fix,
             ..Reason::default()
         }
     }
@@ -253,7 +256,7 @@ impl ReasonContext<'_> {
     fn unreadable(&self, error: &str) -> Reason {
         Reason {
             settings: vec![error.to_owned()],
-            remedy: Some("correct this line, then: pluto-updown start".to_owned()),
+            fix: Some("correct this line, then: pluto-updown start".to_owned()),
             ..Reason::default()
         }
     }
@@ -264,21 +267,21 @@ impl ReasonContext<'_> {
         let unblock = connections
             .first()
             .map_or_else(|| remote.to_string(), ToString::to_string);
-        let remedy = format!("bring their tunnel up, or: pluto-updown unblock {unblock}");
-        let settings = match &self.scene.settings {
+        let fix = format!("bring their tunnel up, or: pluto-updown unblock {unblock}");
+        let settings = match &self.record_view.settings {
             Err(error) => vec![error.clone()],
             Ok(source) => blocking(source, block),
         };
         Reason {
             words: format!("unencrypted, and when-down = \"block\" blocks {local} <-> {remote} outside their tunnel"),
             settings,
-            remedy: Some(remedy),
+            fix: Some(fix),
             ..Reason::default()
         }
     }
 
     fn of_gateway(&self, rule: &DecidingRule) -> Reason {
-        let source = match &self.scene.settings {
+        let source = match &self.record_view.settings {
             Ok(source) => source,
             Err(error) => {
                 return Reason {
@@ -291,7 +294,7 @@ impl ReasonContext<'_> {
         match gateway_key(gateway, self.family(), &rule.chain, &rule.rule) {
             None => Reason {
                 words: "the gateway's own rules, by settings that the file no longer has".to_owned(),
-                remedy: Some("apply the settings: pluto-updown start".to_owned()),
+                fix: Some("apply the settings: pluto-updown start".to_owned()),
                 ..Reason::default()
             },
             Some(key) => Reason {
@@ -300,14 +303,14 @@ impl ReasonContext<'_> {
                     if self.is_dropped() { "drops it" } else { "allows it" }
                 ),
                 settings: vec![source.of_gateway(key).to_string()],
-                remedy: Some(format!("change {key}, then: pluto-updown start")),
+                fix: Some(format!("change {key}, then: pluto-updown start")),
                 ..Reason::default()
             },
         }
     }
 
     fn of_esp_peer(&self, whose: &str) -> Reason {
-        let settings = match &self.scene.settings {
+        let settings = match &self.record_view.settings {
             Ok(source) => source.of_gateway("esp").to_string(),
             Err(error) => error.clone(),
         };
@@ -362,17 +365,17 @@ fn is_applied(source: &SettingsSource, record: &TunnelRecord, key: &str) -> bool
 }
 
 /// What to write, and where if nothing of the file is about the tunnel alone.
-fn remedied(places: &[SettingPlace], record: &TunnelRecord, remedy: &str) -> String {
+fn fix_in_table(places: &[SettingPlace], record: &TunnelRecord, fix: &str) -> String {
     let table = places
         .first()
         .and_then(|place| place.origin.as_ref())
         .map(|origin| &origin.table);
     let connection = one_line(record.key.connection.as_str());
     match table {
-        Some(SettingTable::Connection(_)) => format!("{remedy}, then: pluto-updown start"),
+        Some(SettingTable::Connection(_)) => format!("{fix}, then: pluto-updown start"),
         Some(SettingTable::Tunnel | SettingTable::Gateway) => {
-            format!("{remedy} (there for every tunnel), then: pluto-updown start")
+            format!("{fix} (there for every tunnel), then: pluto-updown start")
         }
-        None => format!("{remedy} in a [[connection]] name = \"{connection}\", then: pluto-updown start"),
+        None => format!("{fix} in a [[connection]] name = \"{connection}\", then: pluto-updown start"),
     }
 }

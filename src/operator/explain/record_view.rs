@@ -45,37 +45,37 @@ pub(super) struct RulesetView {
 impl RecordView {
     /// Reads the record and compares it with the kernel's listing, a second time if they differ: a
     /// daemon's call may have changed both in between.
-    pub(super) fn gather_records(ground: &CommandContext<'_>, width: usize) -> Result<Self, HookError> {
-        let store = ground.peek();
+    pub(super) fn gather_records(command: &CommandContext<'_>, width: usize) -> Result<Self, HookError> {
+        let store = command.peek();
         if !store.is_readable() {
             return Err(HookError::Surroundings {
                 what: "the record (only root can read it)",
                 error: io::ErrorKind::PermissionDenied.into(),
             });
         }
-        let first = Self::look_once(ground, &store, width)?;
-        match first.rulesets.iter().any(|book| book.kernel.differs()) {
-            true => Self::look_once(ground, &store, width),
+        let first = Self::look_once(command, &store, width)?;
+        match first.rulesets.iter().any(|ruleset_view| ruleset_view.kernel.differs()) {
+            true => Self::look_once(command, &store, width),
             false => Ok(first),
         }
     }
 
-    fn look_once(ground: &CommandContext<'_>, store: &Store, width: usize) -> Result<Self, HookError> {
-        let mut programs = ground.programs(store);
+    fn look_once(command: &CommandContext<'_>, store: &Store, width: usize) -> Result<Self, HookError> {
+        let mut programs = command.programs(store);
         let known = rulesets(&programs, store)?;
-        let mut engine = Engine::new(store, &mut programs, ground.context());
-        let mut books = Vec::new();
+        let mut engine = Engine::new(store, &mut programs, command.context());
+        let mut ruleset_views = Vec::new();
         for ruleset in known {
-            books.push(match engine.compare(ruleset) {
+            ruleset_views.push(match engine.compare(ruleset) {
                 Ok(comparison) => RulesetView::compared(ruleset, store.installed(ruleset)?, comparison, width),
                 Err(error) => RulesetView::without_listing(ruleset, store, &error, width)?,
             });
         }
-        let settings = SettingsSource::load(ground.options.config.as_deref());
+        let settings = SettingsSource::load(command.options.config.as_deref());
         Ok(Self {
-            now: ground.now,
+            now: command.now,
             width,
-            rulesets: books,
+            rulesets: ruleset_views,
             settings: settings.map_err(|error| one_line(&error.to_string())),
         })
     }
@@ -83,14 +83,16 @@ impl RecordView {
     /// The rulesets that packets to this address meet.
     pub(super) fn rulesets_for(&self, destination: IpAddr) -> impl Iterator<Item = &RulesetView> {
         let family = Family::of_address(destination);
-        self.rulesets.iter().filter(move |book| book.ruleset.family == family)
+        self.rulesets
+            .iter()
+            .filter(move |ruleset_view| ruleset_view.ruleset.family == family)
     }
 
     /// The ruleset of the same backend for another address.
     pub(super) fn ruleset_beside(&self, beside: Ruleset, address: IpAddr) -> Option<&RulesetView> {
         let family = Family::of_address(address);
         let wanted = Ruleset { family, ..beside };
-        self.rulesets.iter().find(|book| book.ruleset == wanted)
+        self.rulesets.iter().find(|ruleset_view| ruleset_view.ruleset == wanted)
     }
 }
 
@@ -143,7 +145,8 @@ impl RulesetView {
         self.is_recorded() && self.installed.is_older()
     }
 
-    /// The record that brings a rule of ours in the filter table; none for a rule that all share.
+    /// The record that a rule of this program in the filter table belongs to; none for a rule that
+    /// all share.
     pub(super) fn owner(&self, rule: &DecidingRule) -> Option<&Record> {
         let mut records = self.records.iter();
         records.find(|record| record.tunnel_rules().contains_rule(&rule.chain, &rule.rule))
@@ -194,13 +197,13 @@ impl RulesetView {
 
 /// Whether an address is the gateway's own: by the kernel, or where that cannot be asked by what
 /// the tunnels' daemons said.
-pub(super) fn is_ours(book: Option<&RulesetView>, address: IpAddr) -> bool {
+pub(super) fn is_ours(ruleset_view: Option<&RulesetView>, address: IpAddr) -> bool {
     let asked = rtnetlink::Kernel::open().and_then(|mut kernel| kernel.lookup(address, None));
     let is_local = match asked {
-        Ok(Lookup::Found(way)) => way.kind == RouteKind::Local,
+        Ok(Lookup::Found(route)) => route.kind == RouteKind::Local,
         Ok(Lookup::Unreachable(_)) | Err(_) => false,
     };
-    let mut tunnels = book.into_iter().flat_map(RulesetView::tunnels);
+    let mut tunnels = ruleset_view.into_iter().flat_map(RulesetView::tunnels);
     is_local || tunnels.any(|record| names_address(record, address))
 }
 

@@ -30,10 +30,10 @@ pub(super) struct OwnAddresses {
 
 impl OwnAddresses {
     /// By what the kernel and the record say.
-    pub(super) fn for_packet(book: &RulesetView, source: IpAddr, destination: IpAddr) -> Self {
+    pub(super) fn for_packet(ruleset_view: &RulesetView, source: IpAddr, destination: IpAddr) -> Self {
         Self {
-            source: is_ours(Some(book), source),
-            destination: is_ours(Some(book), destination),
+            source: is_ours(Some(ruleset_view), source),
+            destination: is_ours(Some(ruleset_view), destination),
         }
     }
 
@@ -52,33 +52,33 @@ impl OwnAddresses {
 
 /// Every possible route of such a packet.
 pub(super) fn routes<'a>(
-    question: &PacketQuery,
+    query: &PacketQuery,
     tunnels: &[&'a TunnelRecord],
     own_addresses: OwnAddresses,
 ) -> Vec<TunnelRoute<'a>> {
     let PacketQuery {
         source, destination, ..
-    } = question;
+    } = query;
     let came: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *source, *destination))).collect();
     let leave: Vec<_> = (tunnels.iter().filter(|record| is_out_of(record, *destination, *source))).collect();
-    let mut ways = vec![TunnelRoute::new(None, None, own_addresses)];
+    let mut routes = vec![TunnelRoute::new(None, None, own_addresses)];
     for record in &came {
         // If a policy matches the outgoing packet, it does not leave unencrypted.
         if own_addresses.destination || leave.is_empty() {
-            ways.push(TunnelRoute::new(Some(record), None, own_addresses));
+            routes.push(TunnelRoute::new(Some(record), None, own_addresses));
             continue;
         }
         let others = leave.iter().filter(|other| other.id != record.id);
-        ways.extend(others.map(|other| TunnelRoute::new(Some(record), Some(other), own_addresses)));
+        routes.extend(others.map(|other| TunnelRoute::new(Some(record), Some(other), own_addresses)));
     }
     if !own_addresses.destination {
-        ways.extend(
+        routes.extend(
             leave
                 .iter()
                 .map(|record| TunnelRoute::new(None, Some(record), own_addresses)),
         );
     }
-    ways
+    routes
 }
 
 /// Whether a tunnel's selector matches the addresses.
@@ -107,12 +107,12 @@ impl<'a> TunnelRoute<'a> {
     /// Every trace of such a packet through this program's chains.
     pub(super) fn traces(
         &self,
-        book: &RulesetView,
-        question: &PacketQuery,
+        ruleset_view: &RulesetView,
+        query: &PacketQuery,
         kind: &Traffic,
         state: PacketCtState,
     ) -> Vec<Trace> {
-        book.traces(self.packet(question.source, question.destination, kind, state))
+        ruleset_view.traces(self.packet(query.source, query.destination, kind, state))
     }
 
     /// The built-in chain of the filter table that it leads through.
@@ -176,14 +176,14 @@ impl<'a> TunnelRoute<'a> {
 
 /// The endpoint by which a tunnel's packets arrive or leave.
 pub(super) fn tunnel_endpoint(record: &TunnelRecord, direction: Direction) -> Endpoint {
-    let device = record.tunnel_rules.interface.clone();
-    match (&record.tunnel.sa_match, direction, &device) {
-        (SaMatch::Interface(device), _, _) => Endpoint::Unencrypted(Some(device.clone())),
+    let interface = record.tunnel_rules.interface.clone();
+    match (&record.tunnel.sa_match, direction, &interface) {
+        (SaMatch::Interface(interface), _, _) => Endpoint::Unencrypted(Some(interface.clone())),
         // The packet reaches the interface first; the policy is looked up after that.
-        (SaMatch::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(device),
+        (SaMatch::Policy { .. }, Direction::Out, Some(_)) => Endpoint::Unencrypted(interface),
         (SaMatch::Policy { protocol, reqid }, Direction::In, _)
         | (SaMatch::Policy { protocol, reqid }, Direction::Out, None) => Endpoint::Ipsec {
-            interface: device,
+            interface,
             reqid: *reqid,
             protocol: *protocol,
         },

@@ -118,7 +118,7 @@ impl Canvas {
         if !diagram.before.is_empty() {
             self.draw_line((HALVES[0].middle(), y), (HALVES[1].middle(), y));
         }
-        let [one, other] = &diagram.ways;
+        let [one, other] = &diagram.branches;
         let ends = [self.branch(one, HALVES[0], y), self.branch(other, HALVES[1], y)];
         let end = ends[0].max(ends[1]);
         if diagram.after.is_empty() {

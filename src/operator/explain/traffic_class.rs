@@ -64,23 +64,25 @@ impl TrafficClass {
 }
 
 /// The allowed traffic of a class.
-pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> ClassSentence {
+pub(super) fn class_sentences(record: &TunnelRecord, class: TrafficClass) -> ClassSentence {
     let tunnel = &record.tunnel;
-    let way = filter_paths(tunnel, record.effective_policy())
+    let filter_path = filter_paths(tunnel, record.effective_policy())
         .into_iter()
-        .find(|way| way.path == lane.path());
+        .find(|filter_path| filter_path.path == class.path());
     let remote = tunnel.remote_client;
-    let local = way.as_ref().map_or(tunnel.local_client, |way| way.local);
-    let between = match lane {
+    let local = filter_path
+        .as_ref()
+        .map_or(tunnel.local_client, |filter_path| filter_path.local);
+    let between = match class {
         TrafficClass::Through => format!("{remote} to {local}"),
         TrafficClass::ThroughOut => format!("{local} to {remote}"),
         TrafficClass::Here => format!("from {remote}"),
         TrafficClass::HereOut => format!("to {remote}"),
     };
-    let passes = way.map(|way| way.allowed);
+    let passes = filter_path.map(|filter_path| filter_path.allowed);
     let refuses = record.effective_policy().allow != Allow::All;
     ClassSentence {
-        class: lane,
+        class,
         between,
         passes,
         refuses,
@@ -88,10 +90,10 @@ pub(super) fn class_sentences(record: &TunnelRecord, lane: TrafficClass) -> Clas
 }
 
 /// The allowed traffic of a class, in a sentence.
-pub(super) fn class_sentence(record: &TunnelRecord, lane: TrafficClass) -> String {
-    let sentences = class_sentences(record, lane);
+pub(super) fn class_sentence(record: &TunnelRecord, class: TrafficClass) -> String {
+    let sentences = class_sentences(record, class);
     let allowed = allowed(&sentences, record.key.traffic != Traffic::Any);
-    format!("{} ({}): {allowed}", lane.title(), sentences.between)
+    format!("{} ({}): {allowed}", class.title(), sentences.between)
 }
 
 fn allowed(sentences: &ClassSentence, is_narrow: bool) -> String {

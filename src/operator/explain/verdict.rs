@@ -21,11 +21,11 @@ pub(super) struct Outcome {
 const LABEL: usize = 12;
 
 /// How many conditions of one outcome are shown.
-const TOLD: usize = 12;
+const MAX_ROUTES: usize = 12;
 
 /// Which packets are worth asking about: the first of a connection and those that follow; or an
 /// error about one, which begins none.
-pub(super) fn moments(kind: &Traffic, family: Family) -> &'static [PacketCtState] {
+pub(super) fn conntrack_states(kind: &Traffic, family: Family) -> &'static [PacketCtState] {
     let errors: &[u8] = match family {
         Family::Ipv4 => &[3, 11, 12],
         Family::Ipv6 => &[1, 2, 3, 4],
@@ -67,19 +67,19 @@ pub(super) enum Grain {
 /// Traces are in the order of the rules, each after those with more conditions. So the failed
 /// conditions of a trace are those of the traces before it, and only neighbours may be merged.
 pub(super) fn outcomes(traces: &[Trace], family: Family, grain: Grain) -> Vec<Outcome> {
-    let mut fates: Vec<Outcome> = Vec::new();
+    let mut outcomes: Vec<Outcome> = Vec::new();
     for trace in traces.iter().filter(|trace| trace.order == RuleOrder::First) {
         let condition = condition(trace, family);
-        match fates.last_mut().filter(|fate| fate.is_as(trace, grain)) {
-            Some(fate) => fate.add_trace(condition, trace),
-            None => fates.push(Outcome {
+        match outcomes.last_mut().filter(|outcome| outcome.is_as(trace, grain)) {
+            Some(outcome) => outcome.add_trace(condition, trace),
+            None => outcomes.push(Outcome {
                 end: trace.walk_end(),
                 trace: trace.clone(),
                 ifs: vec![condition],
             }),
         }
     }
-    fates
+    outcomes
 }
 
 /// The outcomes that differ if rules were installed in another order.
@@ -151,7 +151,7 @@ impl Outcome {
     /// `it is ESP, AH, or it comes in by eth1`
     fn any_verdict(&self) -> String {
         let mut text = String::new();
-        for condition in self.ifs.iter().flatten().take(TOLD) {
+        for condition in self.ifs.iter().flatten().take(MAX_ROUTES) {
             let kind = condition.strip_prefix("it is ").filter(|_| !text.is_empty());
             text.push_str(match (text.is_empty(), kind) {
                 (true, _) => "",
@@ -160,7 +160,7 @@ impl Outcome {
             });
             text.push_str(kind.unwrap_or(condition));
         }
-        match self.ifs.len().saturating_sub(TOLD) {
+        match self.ifs.len().saturating_sub(MAX_ROUTES) {
             0 => text,
             more => format!("{text}, and {more} more"),
         }
@@ -168,7 +168,7 @@ impl Outcome {
 
     /// `passes`, `is dropped`, `is not decided here: your FORWARD rules decide`
     pub(super) fn outcome_words(&self) -> String {
-        let built_in = self.trace.hook().map_or(BuiltIn::Forward, |station| station.built_in);
+        let built_in = self.trace.hook().map_or(BuiltIn::Forward, |hook| hook.built_in);
         end_words(self.end, built_in)
     }
 }
@@ -182,18 +182,18 @@ pub(super) fn end_words(end: WalkEnd, built_in: BuiltIn) -> String {
 }
 
 /// The outcome, with its condition if there is one.
-pub(super) fn outcome_text(fate: &Outcome, is_only: bool) -> String {
-    match fate.condition(is_only) {
-        None => fate.outcome_words(),
-        Some(condition) => format!("{condition}: {}", fate.outcome_words()),
+pub(super) fn outcome_text(outcome: &Outcome, is_only: bool) -> String {
+    match outcome.condition(is_only) {
+        None => outcome.outcome_words(),
+        Some(condition) => format!("{condition}: {}", outcome.outcome_words()),
     }
 }
 
-/// All fates of a packet in one line.
+/// All outcomes of a packet in one line.
 pub(super) fn brief_verdict(traces: &[Trace], family: Family) -> String {
-    let fates = outcomes(traces, family, Grain::End);
-    let is_only = fates.len() == 1;
-    let words = fates.iter().map(|fate| outcome_text(fate, is_only));
+    let outcomes = outcomes(traces, family, Grain::End);
+    let is_only = outcomes.len() == 1;
+    let words = outcomes.iter().map(|outcome| outcome_text(outcome, is_only));
     words.collect::<Vec<_>>().join("; ")
 }
 
@@ -226,7 +226,7 @@ fn doubtful(doubt: &Doubt) -> Option<String> {
     }
 }
 
-/// A line that begins with a word of ours, as many lines as it takes.
+/// A line that begins with a label, folded where it is too long.
 pub(super) fn labelled_line(label: &str, text: &str, width: usize) -> String {
     let lines = wrapped(&[text.to_owned()], width - LABEL - 4);
     let lines = lines.iter().enumerate().map(|(number, line)| {
@@ -248,21 +248,19 @@ pub(super) fn details(trace: &Trace, width: usize) -> String {
     if let Some(rule) = rule(trace) {
         text.push_str(&labelled_line("rule", &rule, width));
     }
-    for station in &trace.hooks {
-        if let Some(walk) = &station.walk {
-            text.push_str(&passed(station, walk, width));
+    for hook in &trace.hooks {
+        if let Some(walk) = &hook.walk {
+            text.push_str(&passed(hook, walk, width));
         }
     }
     text
 }
 
-fn passed(station: &HookTrace, walk: &Walk, width: usize) -> String {
+fn passed(hook: &HookTrace, walk: &Walk, width: usize) -> String {
     let mut text = String::new();
-    if station.table == Table::Filter {
+    if hook.table == Table::Filter {
         let chains = walk.path.iter().map(ToString::to_string);
-        let chains: Vec<_> = std::iter::once(station.built_in.name().to_owned())
-            .chain(chains)
-            .collect();
+        let chains: Vec<_> = std::iter::once(hook.built_in.name().to_owned()).chain(chains).collect();
         text.push_str(&labelled_line("chains", &chains.join(" > "), width));
     }
     for met in &walk.met {
@@ -270,11 +268,11 @@ fn passed(station: &HookTrace, walk: &Walk, width: usize) -> String {
             text.push_str(&labelled_line("also", &format!("{words} ({})", met.chain), width));
         }
     }
-    text.push_str(&translated(station, walk, width));
+    text.push_str(&translated(hook, walk, width));
     text
 }
 
-fn translated(station: &HookTrace, walk: &Walk, width: usize) -> String {
+fn translated(hook: &HookTrace, walk: &Walk, width: usize) -> String {
     let by = walk.path.last().map_or_else(String::new, |chain| format!(" ({chain})"));
     match walk.end {
         WalkEnd::Source(address) => labelled_line(
@@ -283,11 +281,11 @@ fn translated(station: &HookTrace, walk: &Walk, width: usize) -> String {
             width,
         ),
         WalkEnd::Destination(address) => labelled_line("nat", &format!("its destination becomes {address}{by}"), width),
-        WalkEnd::Accepted if station.table == Table::Nat => labelled_line(
+        WalkEnd::Accepted if hook.table == Table::Nat => labelled_line(
             "nat",
             &format!(
                 "its addresses stay, whatever your own rules in {} say",
-                station.built_in.name()
+                hook.built_in.name()
             ),
             width,
         ),

@@ -168,18 +168,18 @@ impl fmt::Display for PruneDoubt {
 /// enough.
 pub(super) fn policy_state(sought: &SoughtTunnel, life: DaemonLife, kernel: &KernelPolicies) -> PolicyState {
     let between = kernel.policies_between(&sought.key);
-    let stands = match (sought.reqid, &sought.interface) {
+    let has_policy = match (sought.reqid, &sought.interface) {
         (Some(reqid), _) if between.iter().any(|policy| policy.reqids.contains(&reqid)) => true,
         (Some(reqid), _) => return without(sought, reqid, life, &between, kernel),
-        (None, Some(device)) => {
-            let tag = kernel.tags.get(device);
+        (None, Some(interface)) => {
+            let tag = kernel.tags.get(interface);
             between.iter().any(|policy| tag.is_none_or(|tag| has_tag(policy, *tag)))
         }
         (None, None) => between
             .iter()
             .any(|policy| policy.reqids.iter().any(|reqid| *reqid != 0)),
     };
-    match stands {
+    match has_policy {
         true => PolicyState::Up,
         false => state_of_removed(life, kernel),
     }

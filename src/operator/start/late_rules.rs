@@ -4,15 +4,16 @@ use log::{error, warn};
 
 use super::super::command_context::CommandContext;
 use super::super::prune::{PolicyState, SoughtTunnel, policy_states};
-use super::Session;
+use super::ProgramsEngine;
 use crate::hook::opening_context;
 use crate::record::FailedUp;
 use crate::settings::Settings;
 
 /// The tunnels without rules that are certainly up: their daemon runs, and the kernel has their
-/// policy. Rules of a tunnel that has ended would let in the next one with its reqid.
-pub(in crate::operator) fn tunnels_without_rules(ground: &CommandContext<'_>) -> Vec<FailedUp> {
-    let failed = ground.peek().failed_ups().unwrap_or_else(|error| {
+/// policy. Rules of a tunnel that has ended would accept the packets of the next one with its
+/// reqid.
+pub(in crate::operator) fn tunnels_without_rules(command: &CommandContext<'_>) -> Vec<FailedUp> {
+    let failed = command.peek().failed_ups().unwrap_or_else(|error| {
         warn!("{error}");
         Vec::new()
     });
@@ -35,13 +36,17 @@ pub(super) struct LateRules {
     pub(super) failed: usize,
 }
 
-/// Opens the firewall for them, as their `up` would have. That one cannot be helped keeps none of
-/// the others from it.
-pub(super) fn install_late(ground: &CommandContext<'_>, session: &mut Session<'_>, settings: &Settings) -> LateRules {
+/// Opens the firewall for them, as their `up` would have. A failure for one does not stop the
+/// others.
+pub(super) fn install_late(
+    command: &CommandContext<'_>,
+    engine: &mut ProgramsEngine<'_>,
+    settings: &Settings,
+) -> LateRules {
     let mut late = LateRules::default();
-    for failed in tunnels_without_rules(ground) {
-        let context = opening_context(&failed, settings, ground.now);
-        match session.open_late(&failed.tunnel, context) {
+    for failed in tunnels_without_rules(command) {
+        let context = opening_context(&failed, settings, command.now);
+        match engine.open_late(&failed.tunnel, context) {
             Ok(_) => late.installed += 1,
             Err(error) => {
                 late.failed += 1;

@@ -1,4 +1,4 @@
-//! Everything that a report says, from the record and the kernel.
+//! Gathers the data of a report from the record and the kernel.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -28,7 +28,7 @@ use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
 use crate::updown_env::Tunnel;
 use crate::words::{counted_noun, escaped, natural_order, one_line};
 
-/// What is, at one moment.
+/// The state of the machine at one moment.
 #[derive(Debug, Default)]
 pub(super) struct StatusReport {
     /// When, in seconds since 1970 (UTC).
@@ -168,8 +168,8 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Looks at everything: one listing for each ruleset at most, a second one where something seems
 /// wrong.
-pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
-    let first = gather_unsorted(ground).map_err(|error| as_root(ground, error))?;
+pub(super) fn gather(command: &CommandContext<'_>) -> Result<StatusReport, HookError> {
+    let first = gather_unsorted(command).map_err(|error| as_root(command, error))?;
     let is_unread = |problem: &Problem| problem.kind == ProblemKind::Unreadable;
     if first.problems.iter().any(is_unread) && !geteuid().is_root() {
         return Err(HookError::NotRoot);
@@ -184,37 +184,37 @@ pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookEr
     } else if first.is_ok() {
         return Ok(first);
     }
-    gather_unsorted(ground)
+    gather_unsorted(command)
 }
 
 /// What cannot be read without root's rights is said to need them.
-fn as_root(ground: &CommandContext<'_>, error: HookError) -> HookError {
-    match geteuid().is_root() || ground.peek().is_readable() {
+fn as_root(command: &CommandContext<'_>, error: HookError) -> HookError {
+    match geteuid().is_root() || command.peek().is_readable() {
         true => error,
         false => HookError::NotRoot,
     }
 }
 
-fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookError> {
-    let store = ground.peek();
-    let mut programs = ground.programs(&store);
+fn gather_unsorted(command: &CommandContext<'_>) -> Result<StatusReport, HookError> {
+    let store = command.peek();
+    let mut programs = command.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
-    let settings = Settings::load(ground.options.config.as_deref());
+    let settings = Settings::load(command.options.config.as_deref());
     let mut report = StatusReport {
-        now: ground.now,
-        namespace: ground.namespace,
+        now: command.now,
+        namespace: command.namespace,
         hostname: hostname(),
-        settings: settings_status(ground, settings.as_ref().err()),
+        settings: settings_status(command, settings.as_ref().err()),
         ..StatusReport::default()
     };
-    let mut session = Engine::new(&store, &mut programs, ground.context());
+    let mut engine = Engine::new(&store, &mut programs, command.context());
     report.problems.extend(interrupted(&store)?);
     report.problems.extend(owed_problems(&store)?);
     add_without_rules(&mut report, &store)?;
     add_name_servers(&mut report, &store)?;
     let mut loaded = Vec::new();
     for ruleset in rulesets {
-        let mut comparison = match session.compare(ruleset) {
+        let mut comparison = match engine.compare(ruleset) {
             Ok(comparison) => Some(comparison),
             Err(error) => {
                 report.problems.push(unreadable(ruleset, &error));
@@ -234,16 +234,16 @@ fn gather_unsorted(ground: &CommandContext<'_>) -> Result<StatusReport, HookErro
     report
         .problems
         .extend(match is_nothing_recorded(&report, &store)? && !loaded.is_empty() {
-            true => vec![without_record(ground, &loaded)],
+            true => vec![without_record(command, &loaded)],
             false => loaded,
         });
     report.tunnels.sort_by(|a, b| in_order(&a.record, &b.record));
     add_policies(&mut report);
     let orphans: Vec<_> = report.tunnels.iter().filter_map(orphan).collect();
     report.problems.extend(orphans);
-    drop(session);
+    drop(engine);
     match settings {
-        Ok(settings) => add_unapplied(&mut report, ground, &store, settings),
+        Ok(settings) => add_unapplied(&mut report, command, &store, settings),
         Err(error) => report.problems.push(Problem::new(
             Severity::Error,
             ProblemKind::Settings,
@@ -271,8 +271,8 @@ fn hostname() -> Option<String> {
     Some(escaped(bytes.trim_ascii(), 64))
 }
 
-fn settings_status(ground: &CommandContext<'_>, error: Option<&SettingsError>) -> SettingsStatus {
-    let config = ground.options.config.as_deref();
+fn settings_status(command: &CommandContext<'_>, error: Option<&SettingsError>) -> SettingsStatus {
+    let config = command.options.config.as_deref();
     SettingsStatus {
         path: config.unwrap_or(Path::new(DEFAULT_PATH)).to_owned(),
         is_there: !Settings::is_file_absent(config),
@@ -305,7 +305,7 @@ fn is_nothing_recorded(report: &StatusReport, store: &Store) -> Result<bool, Hoo
 
 /// With another record than the one that the rules were installed with, everything would seem to be
 /// left over.
-fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
+fn without_record(command: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
     let rulesets: BTreeSet<_> = loaded.iter().filter_map(|problem| problem.ruleset).collect();
     let rulesets: Vec<_> = rulesets.iter().map(ToString::to_string).collect();
     Problem {
@@ -316,7 +316,7 @@ fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
             format_args!(
                 "our chains are loaded ({}), but there is no record in {}: wrong --state-dir, or a saved rule set was loaded",
                 rulesets.join(", "),
-                ground.options.state_dir.display()
+                command.options.state_dir.display()
             ),
             Fix::Advice(
                 "name the right --state-dir; if there is none, pluto-updown restore removes these chains".to_owned(),
@@ -372,18 +372,18 @@ fn add_policies(report: &mut StatusReport) {
 }
 
 /// Adds what `start` would change. If that cannot be computed, the cause is a problem of its own.
-fn add_unapplied(report: &mut StatusReport, ground: &CommandContext<'_>, store: &Store, settings: Settings) {
+fn add_unapplied(report: &mut StatusReport, command: &CommandContext<'_>, store: &Store, settings: Settings) {
     let mut context = Context {
-        now: ground.now,
+        now: command.now,
         settings,
         ..Context::default()
     };
-    let mut programs = ground.programs(store);
+    let mut programs = command.programs(store);
     let changes = know_recorded_tunnels(&mut context, store).and_then(|()| {
-        let session = Engine::new(store, &mut programs, context);
-        let moves = Ruleset::all_rulesets().map(|ruleset| session.has_other_layout(ruleset));
+        let engine = Engine::new(store, &mut programs, context);
+        let moves = Ruleset::all_rulesets().map(|ruleset| engine.has_other_layout(ruleset));
         let moves = moves.collect::<Result<Vec<_>, _>>()?.contains(&true);
-        Ok((SettingsChanges::from_changes(&session.plan_start()?), moves))
+        Ok((SettingsChanges::from_changes(&engine.plan_start()?), moves))
     });
     let Ok((changes, moves)) = changes else { return };
     let mut lines = changes.change_lines();
@@ -456,7 +456,7 @@ fn dropped(tunnel_rules: &TunnelRules, saved: &IptablesSave) -> Counters {
     counters.fold(Counters::default(), |sum, counters| sum + counters)
 }
 
-/// How much each chain of ours in the filter table was sent.
+/// How many packets and bytes were sent to each chain of this program in the filter table.
 fn chain_counters(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
     let mut counted: HashMap<_, Counters> = HashMap::new();
     let chains = saved.table(Table::Filter).into_iter().flat_map(|table| table.chains());

@@ -21,7 +21,7 @@ pub(super) enum Wake {
     End,
 }
 
-/// A screen that is written again and again. Dropped, it gives back what was there before.
+/// A screen that is written again and again. When dropped, it restores what was there before.
 #[derive(Debug)]
 pub(super) struct Screen {
     has_escapes: bool,

@@ -82,7 +82,7 @@ fn compare(desired: &DesiredState, listing: &str) -> Vec<String> {
     drifts.iter().map(ToString::to_string).collect()
 }
 
-fn mended(desired: &DesiredState, listing: &str) -> String {
+fn repaired(desired: &DesiredState, listing: &str) -> String {
     let saved = IptablesSave::parse(listing);
     let drifts = detect_drift(desired, &saved, &[]);
     restore_text(&reconcile(desired, &saved, &[], &drifts, Repair::Patch))
@@ -107,7 +107,7 @@ fn before(listing: &str, words: &str, line: &str) -> String {
 fn what_is_as_it_should_be_is_no_drift_and_needs_no_command() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     assert_eq!(compare(&desired, &listing(&desired)), [""; 0]);
-    assert_eq!(mended(&desired, &listing(&desired)), "");
+    assert_eq!(repaired(&desired, &listing(&desired)), "");
     assert_eq!(
         compare(
             &DesiredState::from_rules(&[], SITE),
@@ -146,7 +146,7 @@ fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
     let told = [format!("filter: missing: all {chains} chains of pluto-updown")];
     for empty in ["", "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"] {
         assert_eq!(compare(&desired, empty), told);
-        let text = mended(&desired, empty);
+        let text = repaired(&desired, empty);
         assert_eq!(text.lines().filter(|line| line.starts_with(':')).count(), chains);
         assert_eq!(text.lines().filter(|line| line.starts_with("-I ")).count(), 3);
     }
@@ -165,7 +165,7 @@ fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
         .unwrap();
     assert!(whole.starts_with(rule), "{told}");
     assert_eq!(
-        mended(&desired, &spoilt),
+        repaired(&desired, &spoilt),
         format!("*filter\n-I {chain} 2 {whole}\nCOMMIT\n")
     );
 }
@@ -176,7 +176,7 @@ fn a_missing_rule_of_a_chains_own_is_put_in_at_its_place() {
     let rule = "-m policy --dir in --pol ipsec -g PLUTO-DECRYPTED";
     let spoilt = without(&listing(&desired), &format!("-A PLUTO-FORWARD {rule}"));
     assert_eq!(
-        mended(&desired, &spoilt),
+        repaired(&desired, &spoilt),
         format!("*filter\n-I PLUTO-FORWARD 3 {rule}\nCOMMIT\n")
     );
 }
@@ -190,7 +190,7 @@ fn where_what_accepts_is_missing_the_chain_is_filled_again_with_what_the_others_
         line("-A PLUTO-ONWARD -m policy --dir out --pol none"),
         line("-A PLUTO-ONWARD -j MARK"),
     );
-    let text = mended(&desired, &without(&all, removed));
+    let text = repaired(&desired, &without(&all, removed));
     assert!(text.starts_with("*filter\n:PLUTO-ONWARD - [0:0]\n"), "{text}");
     assert!(
         text.contains(&format!("\n-A {}\n{stays}\n", removed.split_once("-A ").unwrap().1)),
@@ -209,7 +209,7 @@ fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
         [format!("filter: unexpected rule in PLUTO-ONWARD: {rule}")]
     );
     assert_eq!(
-        mended(&desired, &spoilt),
+        repaired(&desired, &spoilt),
         format!("*filter\n-D PLUTO-ONWARD {rule}\nCOMMIT\n")
     );
     // One of ours a second time: to take it out would take the first.
@@ -222,7 +222,7 @@ fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
         compare(&desired, &spoilt),
         ["filter: unexpected rule in PLUTO-ONWARD: -m policy --dir out --pol none -j ACCEPT"]
     );
-    let text = mended(&desired, &spoilt);
+    let text = repaired(&desired, &spoilt);
     assert_eq!(text.matches(" --pol none -j ACCEPT").count(), 1, "{text}");
     assert!(text.contains("\n:PLUTO-ONWARD - [0:0]\n"), "{text}");
 }
@@ -242,7 +242,7 @@ fn an_order_that_decides_is_drift() {
         compare(&desired, &spoilt),
         ["filter: rules of PLUTO-DECRYPTED in another order"]
     );
-    let text = mended(&desired, &spoilt);
+    let text = repaired(&desired, &spoilt);
     let order = ["-j MARK", "-j PLUTO-FI\n", "! --mark", "-j MARK", "-g PLUTO-FO\n"];
     let mut rest = &text[..];
     for rule in order {
@@ -260,14 +260,17 @@ fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
         compare(&desired, &removed),
         ["filter: missing jump: INPUT -> PLUTO-INPUT"]
     );
-    assert_eq!(mended(&desired, &removed), "*filter\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n");
+    assert_eq!(
+        repaired(&desired, &removed),
+        "*filter\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n"
+    );
     let double = before(&all, jump, "[0:0] -A INPUT -j PLUTO-INPUT");
     assert_eq!(
         compare(&desired, &double),
         ["filter: unexpected jumps INPUT -> PLUTO-INPUT (found 2)"]
     );
     assert_eq!(
-        mended(&desired, &double),
+        repaired(&desired, &double),
         "*filter\n-D INPUT -j PLUTO-INPUT\n-D INPUT -j PLUTO-INPUT\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n"
     );
     let behind = before(
@@ -280,7 +283,7 @@ fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
         ["filter: 2 rules ahead of the PLUTO-INPUT jump: -p tcp -j f2b ..."]
     );
     assert_eq!(
-        mended(&desired, &behind),
+        repaired(&desired, &behind),
         "*filter\n-D INPUT -j PLUTO-INPUT\n-I INPUT -j PLUTO-INPUT\nCOMMIT\n"
     );
 }
@@ -292,12 +295,12 @@ fn chains_that_nothing_needs_go_and_the_jumps_to_them() {
     let chains = desired.chains(Table::Filter).count();
     let told = compare(&DesiredState::from_rules(&[], SITE), &all);
     assert_eq!(told.len(), chains + 3, "{told:?}");
-    let text = mended(&DesiredState::from_rules(&[], SITE), &all);
+    let text = repaired(&DesiredState::from_rules(&[], SITE), &all);
     assert_eq!(text.matches("\n-X ").count(), chains);
     assert_eq!(text.matches("\n-D ").count(), 3);
     // A rule of the administrator's keeps its chain.
     let led_to = before(&all, "-A INPUT", "[0:0] -A INPUT -i eth0 -j PLUTO-I");
-    let text = mended(&DesiredState::from_rules(&[], SITE), &led_to);
+    let text = repaired(&DesiredState::from_rules(&[], SITE), &led_to);
     assert!(
         text.contains("\n-F PLUTO-I\n") && !text.contains("\n-X PLUTO-I\n"),
         "{text}"
@@ -347,7 +350,7 @@ fn a_jump_that_is_to_be_last_is_put_behind_what_came_later() {
         ["filter: rule behind the PLUTO-INPUT jump: -i lo -j ACCEPT"]
     );
     assert_eq!(
-        mended(&desired, &later),
+        repaired(&desired, &later),
         "*filter\n-D INPUT -j PLUTO-INPUT\n-A INPUT -j PLUTO-INPUT\nCOMMIT\n"
     );
 }
@@ -370,17 +373,17 @@ fn of_a_jump_that_the_administrator_puts_in_only_its_absence_is_told() {
         compare(&desired, &removed),
         ["filter: missing: your jump to PLUTO-INPUT (place = \"own\")"]
     );
-    assert_eq!(mended(&desired, &removed), "");
+    assert_eq!(repaired(&desired, &removed), "");
     // A chain that nothing leads to is as good as none.
     let apart = all.replace("-A INPUT -j PLUTO-INPUT", "-A OLD -j PLUTO-INPUT");
     assert_eq!(
         compare(&desired, &apart),
         ["filter: missing: your jump to PLUTO-INPUT (place = \"own\"): nothing leads to your chain OLD, which has one"]
     );
-    assert_eq!(mended(&desired, &apart), "");
+    assert_eq!(repaired(&desired, &apart), "");
     // And its chain stays when nothing needs it any more, empty.
     let nothing = DesiredState::from_rules(&[], jump_config);
-    let text = mended(&nothing, &all);
+    let text = repaired(&nothing, &all);
     assert!(
         text.contains("\n-F PLUTO-INPUT\n") && !text.contains("-X PLUTO-INPUT\n"),
         "{text}"

@@ -93,13 +93,13 @@ pub fn object_key(object: &NetObject) -> String {
     text.replace('/', "-")
 }
 
-/// The slot of an address, whatever interface it is on.
+/// The key of an address, whatever interface it is on.
 #[must_use]
 pub fn address_key(address: IpAddr) -> String {
     format!("address-{address}")
 }
 
-/// The slot of a tunnel interface that this program makes.
+/// The key of a tunnel interface that this program creates.
 #[must_use]
 pub fn interface_key(interface: &Interface) -> String {
     format!("vti-{interface}")

@@ -1,4 +1,4 @@
-//! What one call wants, part by part.
+//! Plans the routes, addresses and interfaces of one call.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -71,7 +71,7 @@ impl RoutePlanner<'_> {
                 ..
             }) => self.options.always == AlwaysRoute::Yes,
             RoutedBy::Policy | RoutedBy::Vti(_) => by_option,
-            // The administrator's wish for a route does not count here, as in the stock script.
+            // `--route yes` has no effect here, as in the stock script.
             RoutedBy::XfrmInterface { bypass: Some(_), .. } => remote_client != local_client,
             RoutedBy::XfrmInterface { bypass: None, .. } => {
                 remote_client != local_client || self.options.always == AlwaysRoute::Yes

@@ -41,10 +41,10 @@ struct Case {
     event: Event,
     options: RouteOptions,
     answers: KernelAnswers,
-    standing: RecordedRoutes,
+    recorded: RecordedRoutes,
 }
 
-fn way(interface: &str, via: Option<&str>) -> Lookup {
+fn route_by(interface: &str, via: Option<&str>) -> Lookup {
     Lookup::Found(NextHop {
         kind: RouteKind::Unicast,
         interface: interface.parse().ok(),
@@ -73,15 +73,15 @@ fn case(changes: &[(&str, &str)]) -> Case {
         event: read_event(&RawEnv::new([], variables)).unwrap(),
         options: RouteOptions::default(),
         answers: KernelAnswers {
-            to_peer: Some(way("eth0", Some("192.0.2.254"))),
+            to_peer: Some(route_by("eth0", Some("192.0.2.254"))),
             on_link: Some(link("eth0")),
-            to_next_hop: Some(way("eth0", None)),
-            from_local: Some(way("eth0", None)),
-            source: Some(way("eth0", Some("192.0.2.254"))),
+            to_next_hop: Some(route_by("eth0", None)),
+            from_local: Some(route_by("eth0", None)),
+            source: Some(route_by("eth0", Some("192.0.2.254"))),
             outer: Some(link("eth0")),
             gateway: Some(("192.0.2.254".parse().unwrap(), "eth0".parse().unwrap())),
         },
-        standing: RecordedRoutes::default(),
+        recorded: RecordedRoutes::default(),
     }
 }
 
@@ -113,7 +113,7 @@ impl Case {
                 operation,
                 &self.options,
                 answers,
-                &self.standing,
+                &self.recorded,
             )
         };
         let all = by(&self.answers);
@@ -166,7 +166,7 @@ fn what_an_administrator_forbids_stays_forbidden() {
 #[test]
 fn a_route_that_was_needed_is_needed_when_it_stands() {
     let mut case = case(&[]);
-    case.standing.own = case_unreachable();
+    case.recorded.own = case_unreachable();
     assert_eq!(
         case.lines(),
         ["ip -4 route replace 10.2.0.0/24 via 192.0.2.254 dev eth0"]
@@ -209,9 +209,9 @@ fn a_source_address_that_is_ours_already_is_only_named() {
         ["ip -4 route replace 10.2.0.0/24 via 192.0.2.254 dev eth0 src 10.1.0.1"]
     );
     // But where we have added it, for this network or another, it is held.
-    case.standing.source = vec![address("10.1.0.1/32", "lo")];
+    case.recorded.source = vec![address("10.1.0.1/32", "lo")];
     assert_eq!(case.lines().len(), 2);
-    case.standing = RecordedRoutes {
+    case.recorded = RecordedRoutes {
         own: vec![address("10.1.0.1/32", "lo")],
         ..RecordedRoutes::default()
     };
@@ -291,7 +291,7 @@ fn a_next_hop_of_the_other_family_is_none() {
 fn the_device_is_that_of_the_next_hop_but_since_5_4_the_daemons_word() {
     let interface = |version: &[(&str, &str)]| {
         let mut case = case(&[version, &[("PLUTO_MTU", "1400")]].concat());
-        case.answers.to_next_hop = Some(way("eth7", None));
+        case.answers.to_next_hop = Some(route_by("eth7", None));
         case.lines()[0].split_once("dev ").unwrap().1.to_owned()
     };
     assert_eq!(interface(&[]), "eth7 mtu 1400");
@@ -402,7 +402,7 @@ fn a_vti_device_is_made_before_it_is_routed_to() {
 #[test]
 fn a_gateway_in_the_far_network_of_a_vti_device_is_pinned() {
     let mut case = case(&[VTI, &[("PLUTO_PEER_CLIENT", "192.0.2.0/24")]].concat());
-    case.answers.to_peer = Some(way("eth0", None));
+    case.answers.to_peer = Some(route_by("eth0", None));
     let lines = case.lines();
     let routes: Vec<_> = lines.iter().filter(|line| line.contains("route replace")).collect();
     assert_eq!(
@@ -418,7 +418,7 @@ fn a_gateway_in_the_far_network_of_a_vti_device_is_pinned() {
 fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
     let host = |more: &[(&str, &str)]| {
         let mut case = case(&[&[("PLUTO_PEER_CLIENT", "10.1.0.77/32")], more].concat());
-        case.answers.to_peer = Some(way("eth1", None));
+        case.answers.to_peer = Some(route_by("eth1", None));
         case.answers.on_link = Some(link("eth1"));
         case
     };
@@ -445,8 +445,8 @@ fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
     assert!(tunnel.lines().is_empty(), "nobody asks for hardware addresses there");
     // Once it is routed the way says no more that it is on our link.
     let mut again = host(&[]);
-    again.standing.own = host(&[]).objects();
-    again.answers.to_peer = Some(way("eth0", Some("192.0.2.254")));
+    again.recorded.own = host(&[]).objects();
+    again.answers.to_peer = Some(route_by("eth0", Some("192.0.2.254")));
     assert_eq!(again.lines(), host(&[]).lines());
 }
 
@@ -488,7 +488,7 @@ fn klips_routes_every_network_into_its_device() {
 fn an_unroute_takes_everything_but_leaves_a_moving_tunnel_its_address() {
     let unroute = |changes: &[(&str, &str)]| {
         let mut unroute = case(&[&[SOURCE, ("PLUTO_VERB", "unroute-client")], changes].concat());
-        unroute.standing.own = case(&[SOURCE]).objects();
+        unroute.recorded.own = case(&[SOURCE]).objects();
         unroute.lines()
     };
     assert!(unroute(&[]).is_empty());
@@ -501,7 +501,7 @@ fn an_unroute_takes_everything_but_leaves_a_moving_tunnel_its_address() {
 #[test]
 fn the_route_to_ciscos_gateways_goes_at_down() {
     let mut down = case(&[SOURCE, ("PLUTO_VERB", "down-client"), ("PLUTO_IS_PEER_CISCO", "1")]);
-    down.standing.own = case(&[SOURCE]).objects();
+    down.recorded.own = case(&[SOURCE]).objects();
     assert_eq!(down.lines(), ["ip -4 address add 10.1.0.1/32 dev lo scope 50"]);
     let other: IpAddr = "10.1.0.1".parse().unwrap();
     assert!(down.event.routing.unwrap().source == Some(other));
@@ -530,8 +530,8 @@ fn an_up_with_another_source_address_renews_the_routes() {
         ]
         .concat();
         let mut case = case(&changes);
-        case.standing.own = own.to_vec();
-        case.standing.connection = ConnectionName::new(connection.as_bytes()).ok();
+        case.recorded.own = own.to_vec();
+        case.recorded.connection = ConnectionName::new(connection.as_bytes()).ok();
         case.lines()
     };
     let address = "ip -4 address add 10.1.0.9/32 dev lo scope 50";
@@ -562,7 +562,7 @@ fn a_next_hop_that_is_link_local_is_on_the_daemons_interface() {
     ];
     let mut case = case(&six);
     // Any interface has such a network; the kernel names the first.
-    case.answers.to_next_hop = Some(way("eth7", None));
+    case.answers.to_next_hop = Some(route_by("eth7", None));
     assert_eq!(
         case.lines(),
         ["ip -6 route replace 2001:db8:2::/64 via fe80::1 dev eth0 mtu 1400"]
@@ -576,7 +576,7 @@ fn a_next_hop_that_is_link_local_is_on_the_daemons_interface() {
 fn a_next_hop_that_only_its_own_route_leads_to_is_on_the_link() {
     for version in [&[][..], &[V5], &[V5, V54]] {
         let mut case = case(&[version, &[SOURCE]].concat());
-        case.answers.to_next_hop = Some(way("eth0", Some("192.0.2.254")));
+        case.answers.to_next_hop = Some(route_by("eth0", Some("192.0.2.254")));
         let lines = case.lines();
         assert_eq!(
             lines[1],

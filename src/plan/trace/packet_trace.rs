@@ -44,19 +44,19 @@ impl Trace {
     /// What became of it in the filter table.
     #[must_use]
     pub fn hook(&self) -> Option<&HookTrace> {
-        self.hooks.iter().find(|station| station.table == Table::Filter)
+        self.hooks.iter().find(|hook| hook.table == Table::Filter)
     }
 
     /// How the trace ended: accepted, dropped, or left to other rules.
     #[must_use]
     pub fn walk_end(&self) -> WalkEnd {
-        let walk = self.hook().and_then(|station| station.walk.as_ref());
+        let walk = self.hook().and_then(|hook| hook.walk.as_ref());
         walk.map_or(WalkEnd::Left, |walk| walk.end)
     }
 }
 
 /// The tables and built-in chains on a packet's path in which this program may have rules.
-fn stations(packet: &Packet) -> &'static [(Table, BuiltIn)] {
+fn hook_order(packet: &Packet) -> &'static [(Table, BuiltIn)] {
     use BuiltIn::{Forward, Input, Output, PostRouting, PreRouting};
     use Table::{Filter, Mangle, Nat};
     match (&packet.from, &packet.to) {
@@ -98,7 +98,7 @@ impl<'a> RulesetModel<'a> {
     /// the packet pass.
     #[must_use]
     pub fn traces(&self, packet: Packet) -> Vec<Trace> {
-        let stations = stations(&packet);
+        let hook_order = hook_order(&packet);
         let doubts = Doubts::default();
         let mut open = vec![(
             TraceState {
@@ -108,17 +108,17 @@ impl<'a> RulesetModel<'a> {
             },
             Vec::new(),
         )];
-        for (table, built_in) in stations {
+        for (table, built_in) in hook_order {
             let states = open.into_iter();
             open = states
-                .flat_map(|(traveller, before)| self.pass(*table, *built_in, traveller, &before))
+                .flat_map(|(state, before)| self.pass(*table, *built_in, state, &before))
                 .collect();
         }
-        let trace = |(traveller, stations): (TraceState, Vec<HookTrace>)| Trace {
-            assumed: traveller.doubts.0,
-            order: traveller.order,
-            hooks: stations,
-            packet: traveller.packet,
+        let trace = |(state, hook_order): (TraceState, Vec<HookTrace>)| Trace {
+            assumed: state.doubts.0,
+            order: state.order,
+            hooks: hook_order,
+            packet: state.packet,
         };
         open.into_iter().map(trace).collect()
     }
@@ -128,36 +128,36 @@ impl<'a> RulesetModel<'a> {
         &self,
         table: Table,
         built_in: BuiltIn,
-        traveller: TraceState,
+        state: TraceState,
         before: &[HookTrace],
     ) -> Vec<(TraceState, Vec<HookTrace>)> {
         let first = base_chain(built_in);
         let chains = self.tables.get(&table).filter(|chains| chains.contains_key(&first));
         let is_gone = before
             .iter()
-            .any(|station| station.walk.as_ref().is_some_and(|walk| walk.end == WalkEnd::Dropped));
+            .any(|hook| hook.walk.as_ref().is_some_and(|walk| walk.end == WalkEnd::Dropped));
         let with = |walk| [before, &[HookTrace { table, built_in, walk }]].concat();
         match (chains, table) {
-            _ if is_gone => vec![(traveller, before.to_vec())],
-            (Some(chains), _) => walk_chains(chains, &first, traveller)
+            _ if is_gone => vec![(state, before.to_vec())],
+            (Some(chains), _) => walk_chains(chains, &first, state)
                 .into_iter()
-                .map(|(traveller, walk)| (translated(traveller, walk.end), with(Some(walk))))
+                .map(|(state, walk)| (translated(state, walk.end), with(Some(walk))))
                 .collect(),
-            (None, Table::Filter) => vec![(traveller, with(None))],
-            (None, Table::Nat | Table::Mangle) => vec![(traveller, before.to_vec())],
+            (None, Table::Filter) => vec![(state, with(None))],
+            (None, Table::Nat | Table::Mangle) => vec![(state, before.to_vec())],
         }
     }
 }
 
-fn translated(mut traveller: TraceState, end: WalkEnd) -> TraceState {
+fn translated(mut state: TraceState, end: WalkEnd) -> TraceState {
     match end {
-        WalkEnd::Source(address) => traveller.packet.source = address,
+        WalkEnd::Source(address) => state.packet.source = address,
         WalkEnd::Destination(address) => {
-            let packet = &mut traveller.packet;
+            let packet = &mut state.packet;
             packet.requested.get_or_insert(packet.destination);
             packet.destination = address;
         }
         WalkEnd::Accepted | WalkEnd::Dropped | WalkEnd::Left => {}
     }
-    traveller
+    state
 }

@@ -106,16 +106,16 @@ const MAX_WALKS: usize = 1000;
 
 /// Every possible walk of a packet from a chain. Walks with the same outcome in another order of
 /// rules are returned once.
-pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: TraceState) -> Vec<(TraceState, Walk)> {
+pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, state: TraceState) -> Vec<(TraceState, Walk)> {
     let mut open = Vec::new();
-    Walker::at_chain_start(first, traveller).enter_chain(first, chains, &mut open);
+    Walker::at_chain_start(first, state).enter_chain(first, chains, &mut open);
     let mut done: Vec<(TraceState, Walk)> = Vec::new();
-    while let Some(state) = open.pop() {
-        let Some((traveller, walk)) = state.run(chains, &mut open) else {
+    while let Some(walker) = open.pop() {
+        let Some((state, walk)) = walker.run(chains, &mut open) else {
             continue;
         };
-        if !done.iter().any(|done| is_same(done, &traveller, &walk)) {
-            done.push((traveller, walk));
+        if !done.iter().any(|done| is_same(done, &state, &walk)) {
+            done.push((state, walk));
         }
         if done.len() + open.len() > MAX_WALKS {
             break;
@@ -124,16 +124,16 @@ pub(super) fn walk_chains(chains: &ChainMap<'_>, first: &ChainName, traveller: T
     done
 }
 
-fn is_same((traveller, walk): &(TraceState, Walk), other: &TraceState, another: &Walk) -> bool {
+fn is_same((state, walk): &(TraceState, Walk), other: &TraceState, another: &Walk) -> bool {
     other.order == RuleOrder::Other
-        && traveller.doubts.is_same_set(&other.doubts)
+        && state.doubts.is_same_set(&other.doubts)
         && (walk.end, &walk.decided_by) == (another.end, &another.decided_by)
 }
 
 impl Walker {
-    fn at_chain_start(chain: &ChainName, traveller: TraceState) -> Self {
+    fn at_chain_start(chain: &ChainName, state: TraceState) -> Self {
         Self {
-            state: traveller,
+            state,
             here: WalkPosition {
                 chain: chain.clone(),
                 order: Rc::from([]),
@@ -163,11 +163,11 @@ impl Walker {
                 next: 0,
                 trail: self.trail.len(),
             };
-            let mut state = Self { here, ..self.clone() };
+            let mut walker = Self { here, ..self.clone() };
             if number > 0 {
-                state.state.order = RuleOrder::Other;
+                walker.state.order = RuleOrder::Other;
             }
-            open.push(state);
+            open.push(walker);
         }
     }
 

@@ -93,8 +93,7 @@ const OTHERS: &str = "ports, a protocol or l2tp; the key icmp decides about ICMP
 
 const TUNNELS_NEED_IT: &str = "ports or protocols without UDP 500 and 4500, ESP and AH, which tunnels need unencrypted";
 
-/// A service that can be kept out of the clear. Not ICMP, and not what tunnels themselves are made
-/// of.
+/// A service that `inner-only` can name. Not ICMP, and not what tunnels themselves need.
 fn inner(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
     let service = policy::service(item)?;
     let ike = |ports: &RangeInclusive<u16>| ports.contains(&500) || ports.contains(&4500);

@@ -45,11 +45,11 @@ pub(in crate::updown_env) fn read_resolver(
     verb: &Verb,
     tunnel: Option<&Tunnel>,
 ) -> Option<Box<ResolverAction>> {
-    let occasion = resolver_event(env, daemon, verb, tunnel)?;
+    let event = resolver_event(env, daemon, verb, tunnel)?;
     let mut faults = Vec::new();
     let action = ResolverAction {
-        names: read_names(env, daemon, occasion, tunnel, &mut faults),
-        notice: read_notice(env, daemon, verb, occasion, &mut faults),
+        names: read_names(env, daemon, event, tunnel, &mut faults),
+        notice: read_notice(env, daemon, verb, event, &mut faults),
         faults,
     };
     let idle = action.names.is_none() && action.notice.is_none() && action.faults.is_empty();
@@ -84,14 +84,13 @@ fn resolver_event(env: EnvReader<'_>, daemon: Daemon, verb: &Verb, tunnel: Optio
 fn read_names(
     env: EnvReader<'_>,
     daemon: Daemon,
-    occasion: ResolverEvent,
+    event: ResolverEvent,
     tunnel: Option<&Tunnel>,
     faults: &mut Vec<EnvError>,
 ) -> Option<NameService> {
-    let request = match occasion {
+    let request = match event {
         ResolverEvent::Up => DnsRequest::Use(dns_config(env, daemon, tunnel, faults)?),
-        // Asked for whatever the daemon says now: the record knows whether there is anything to
-        // give back.
+        // Requested whatever the daemon says now: the record has what is to be restored.
         ResolverEvent::Down => DnsRequest::GiveBack,
         ResolverEvent::Failed => return None,
     };
@@ -184,7 +183,7 @@ fn read_notice(
     env: EnvReader<'_>,
     daemon: Daemon,
     verb: &Verb,
-    occasion: ResolverEvent,
+    event: ResolverEvent,
     faults: &mut Vec<EnvError>,
 ) -> Option<NmNotice> {
     if !is_set(env, "PLUTO_NM_CONFIGURED") {
@@ -202,7 +201,7 @@ fn read_notice(
     let mut own = Vec::new();
     let notice = NmNotice {
         service,
-        reason: match occasion {
+        reason: match event {
             ResolverEvent::Up => NmReason::Connect,
             ResolverEvent::Down | ResolverEvent::Failed => NmReason::Disconnect,
         },

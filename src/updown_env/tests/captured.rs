@@ -127,8 +127,8 @@ fn reqids_are_those_that_the_kernel_had() {
         (LIBRESWAN_54, 16389),
         (STRONGSWAN, 1),
     ] {
-        let attachment = up(file, "net-net").tunnel().sa_match;
-        assert!(matches!(attachment, SaMatch::Policy { reqid: Some(number), .. } if number == reqid));
+        let sa_match = up(file, "net-net").tunnel().sa_match;
+        assert!(matches!(sa_match, SaMatch::Policy { reqid: Some(number), .. } if number == reqid));
     }
 }
 

@@ -499,7 +499,7 @@ impl Stand {
             self.world.down(&tunnel);
         }
         let stopped = self.world.stop().expect("a stop");
-        assert_eq!((stopped.standing.tunnels, stopped.standing.gateways), (0, 0));
+        assert_eq!((stopped.installed.tunnels, stopped.installed.gateways), (0, 0));
         let names = |book: &Emulator| -> BTreeSet<String> {
             let chains = Kind::ALL.into_iter().flat_map(|kind| book.table(kind).chains());
             chains.map(str::to_owned).collect()

@@ -87,17 +87,17 @@ fn other() -> XfrmPolicy {
 
 #[test]
 fn a_policy_of_any_direction_between_its_networks_with_its_number_keeps_a_tunnel() {
-    for (way, source, destination) in [
+    for (direction, source, destination) in [
         (XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24"),
         (XfrmDirection::In, "10.2.0.0/24", "10.1.0.0/24"),
         (XfrmDirection::Forward, "10.2.0.0/24", "10.1.0.0/24"),
     ] {
-        let up = policy(way, source, destination, &[7]);
+        let up = policy(direction, source, destination, &[7]);
         assert_eq!(judged(&record(STRONGSWAN, &[]), &[other(), up]), PolicyState::Up);
-        let compressed = policy(way, source, destination, &[16390, 16389]);
+        let compressed = policy(direction, source, destination, &[16390, 16389]);
         assert_eq!(judged(&record(LIBRESWAN, &[]), &[compressed]), PolicyState::Up);
         // The same policy in the other direction is none.
-        let turned = policy(way, destination, source, &[7]);
+        let turned = policy(direction, destination, source, &[7]);
         assert_eq!(judged(&record(STRONGSWAN, &[]), &[turned]), PolicyState::Gone);
     }
 }
@@ -171,8 +171,8 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
             ("CONNMARK_OUT", "5/0xffffffff"),
         ],
     );
-    let device: Interface = "vti1".parse().unwrap();
-    assert_eq!(vti.tunnel_rules.interface, Some(device.clone()));
+    let interface: Interface = "vti1".parse().unwrap();
+    assert_eq!(vti.tunnel_rules.interface, Some(interface.clone()));
     let marked = |value| XfrmPolicy {
         mark: Some(Mark { value, mask: u32::MAX }),
         ..policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
@@ -182,7 +182,7 @@ fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
         ..policy(XfrmDirection::Out, "10.1.0.0/24", "10.2.0.0/24", &[16389])
     };
     let with = |tag: Option<TunnelTag>, policy: &XfrmPolicy| {
-        let tags = tag.map(|tag| (device.clone(), tag)).into_iter().collect();
+        let tags = tag.map(|tag| (interface.clone(), tag)).into_iter().collect();
         let kernel = KernelPolicies::new(vec![policy.clone()], tags);
         policy_state(&SoughtTunnel::from(&vti), DaemonLife::Gone, &kernel)
     };
