@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::selector::Expected;
+use crate::net::Expected;
 use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::words::{escaped, nearest};
 

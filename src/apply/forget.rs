@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::tunnel::crosses;
 use super::{ApplyError, Change, Engine, TunnelOutcome};
-use crate::iptables::{RefusalReason, Tables, TablesError};
+use crate::daemon::Tunnel;
 use crate::netfilter::Ruleset;
-use crate::record::{Record, RecordError, Recovery, Store, TunnelRecord};
-use crate::updown_env::Tunnel;
+use crate::netfilter::iptables::{RefusalReason, Tables, TablesError};
+use crate::state::{Record, RecordError, Recovery, Store, TunnelRecord};
 
 /// Whether a `down` has to be noted to be executed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

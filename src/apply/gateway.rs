@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::restore::all_rules;
 use super::tunnel::outer;
 use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
-use crate::iptables::{Tables, TablesError};
+use crate::daemon::ConnectionName;
+use crate::firewall::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
+use crate::net::{Family, MarkBit, Network};
+use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
-use crate::plan::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
-use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
-use crate::selector::{Family, MarkBit, Network};
 use crate::settings::JumpPlace;
-use crate::updown_env::ConnectionName;
+use crate::state::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
 
 /// The result of `start` or `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use super::find::Meant;
 use super::forget::Owed;
 use super::{ApplyError, Change, Context, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
-use crate::iptables::Tables;
-use crate::netfilter::{Ruleset, Table};
-use crate::plan::{
+use crate::daemon::{Tunnel, UpCounting};
+use crate::firewall::{
     NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules, esp_peer_rules,
     kept_sources, tunnel_rules,
 };
-use crate::record::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
-use crate::rtnetlink::XfrmInterface;
-use crate::selector::{Family, MarkBit};
+use crate::net::{Family, MarkBit};
+use crate::netfilter::iptables::Tables;
+use crate::netfilter::{Ruleset, Table};
+use crate::netlink::XfrmInterface;
 use crate::settings::{Esp, Mss, Policy};
-use crate::updown_env::{Tunnel, UpCounting};
+use crate::state::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
 
 impl<T: Tables> Engine<'_, T> {
     /// Opens the firewall for a tunnel.

@@ -6,9 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chain::{BuiltIn, ChainName};
-use super::normalize::rule_words;
-use super::table::Table;
+use super::{BuiltIn, ChainName, Table, rule_words};
 
 /// The counters of a rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

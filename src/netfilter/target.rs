@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{AdministratorChain, ChainName};
 use super::rule::{Comment, is_plain};
-use crate::selector::{Expected, MarkBit};
+use crate::net::{Expected, MarkBit};
 
 /// The target of a rule: what happens to a matching packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

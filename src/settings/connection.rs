@@ -6,9 +6,9 @@ use ipnet::IpNet;
 
 use super::pattern::{Fit, IdentityPattern, NamePattern};
 use super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+use crate::daemon::{Tunnel, UpCounting};
+use crate::net::Network;
 use crate::netfilter::AdministratorChain;
-use crate::selector::Network;
-use crate::updown_env::{Tunnel, UpCounting};
 
 /// An entry `[[connection]]`: which tunnels it applies to, and what it sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -17,14 +17,6 @@ mod service;
 mod source;
 mod stock;
 
-use std::collections::BTreeSet;
-use std::fmt;
-
-use ipnet::IpNet;
-
-use crate::selector::{Family, Network};
-use crate::updown_env::Tunnel;
-
 pub use connection::{ConnectionFilter, ConnectionSettings, PolicyOverrides};
 pub use file::{DEFAULT_PATH, SettingsError};
 pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
@@ -35,6 +27,14 @@ pub use salvage::only_ipsec;
 pub use service::Service;
 pub use source::{SettingOrigin, SettingPlace, SettingTable, SettingsSource};
 pub use stock::{STOCK_PATHS, StockSettings};
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::daemon::Tunnel;
+use crate::net::{Family, Network};
 
 /// What the administrator has set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

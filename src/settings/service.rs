@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
+use crate::net::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
 
 /// A kind of connection that a peer may open, named as in the settings file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

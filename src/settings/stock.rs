@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::file::is_absent;
-use super::{AlwaysRoute, RouteArguments};
-use crate::files::read_plain;
+use super::route::{AlwaysRoute, RouteArguments};
+use crate::sys::files::read_plain;
 use crate::words::escaped;
 
 /// Where it is, below the root of the file system: the first of these that is there.

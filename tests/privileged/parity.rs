@@ -16,8 +16,8 @@ use std::process::Command;
 use crate::support::emulator::Emulator;
 use crate::support::packet::{Packet, Verdict, trace};
 use crate::support::world::{World, captured, strongswan, tunnel, with};
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
+use pluto_updown::netlink::XfrmInterface;
 
 /// The rules that the script makes for these calls, in both families.
 fn script(calls: &[String]) -> [Emulator; 2] {

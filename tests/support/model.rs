@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use pluto_updown::plan::TunnelKey;
-use pluto_updown::selector::Network;
-use pluto_updown::updown_env::{Scope, Tunnel, UpCounting};
+use pluto_updown::daemon::{Scope, Tunnel, UpCounting};
+use pluto_updown::firewall::TunnelKey;
+use pluto_updown::net::Network;
 
 /// What a call was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use pluto_updown::apply::{
     ApplyError, Blocked, Change, Context, Engine, SettingsOrigin, StartReport, TunnelOutcome, note_down,
 };
-use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
+use pluto_updown::daemon::{FirewallAction, RawEnv, Tunnel};
+use pluto_updown::firewall::Drift;
+use pluto_updown::net::Family;
+use pluto_updown::netfilter::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
-use pluto_updown::plan::Drift;
-use pluto_updown::record::{DaemonProcess, Store, TunnelRecord};
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
+use pluto_updown::netlink::XfrmInterface;
 use pluto_updown::settings::{Nat, Policy, Settings};
-use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
+use pluto_updown::state::{DaemonProcess, Store, TunnelRecord};
+use pluto_updown::updown::read_event;
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Kind};

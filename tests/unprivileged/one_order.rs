@@ -1,9 +1,9 @@
 //! Tunnels whose selectors overlap, on one interface: whichever came up last, the same chains stand in the same order, and what is restricted
 //! stays restricted.
 
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::Tunnel;
 
 use crate::support::emulator::Kind;
 use crate::support::packet::{Packet, Verdict, trace};

@@ -4,11 +4,11 @@
 use std::fs;
 
 use pluto_updown::apply::TunnelOutcome;
+use pluto_updown::daemon::{FirewallAction, HostAccess, Tunnel};
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
+use pluto_updown::netlink::XfrmInterface;
 use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::{FirewallAction, HostAccess, Tunnel};
 
 use super::what_may_flow::words::in_ipv6;
 use crate::support::emulator::Kind;

@@ -7,14 +7,15 @@ use std::os::unix::ffi::OsStringExt as _;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
-use pluto_updown::netfilter::{ChainName, IptablesSave, LONGEST_CHAIN_NAME, RestoreCommand, Table, restore_text};
-use pluto_updown::plan::{
+use pluto_updown::daemon::{FirewallAction, RawEnv, Tunnel};
+use pluto_updown::firewall::{
     ChainFragment, DesiredState, JumpConfig, NatExemption, PolicyContext, Repair, RulesetChange, TunnelKey,
     TunnelRules, detect_drift, plan_faults, reconcile, transition, tunnel_rules,
 };
-use pluto_updown::selector::{Family, MarkBit};
+use pluto_updown::net::{Family, MarkBit};
+use pluto_updown::netfilter::{ChainName, IptablesSave, LONGEST_CHAIN_NAME, RestoreCommand, Table, restore_text};
 use pluto_updown::settings::{Esp, JumpPlace};
-use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
+use pluto_updown::updown::read_event;
 use proptest::prelude::*;
 
 /// What can stand in a variable: bytes that a shell, a terminal, a log or iptables would take for something else come often.
@@ -192,8 +193,8 @@ proptest! {
 
     #[test]
     fn blocks_of_unlike_networks_have_unlike_chains(networks in prop::collection::vec(prop_oneof![network(), network_v6()], 2..30)) {
-        use pluto_updown::plan::{DispatchBucket, PacketPath, Precedence};
-        use pluto_updown::selector::Network;
+        use pluto_updown::firewall::{DispatchBucket, PacketPath, Precedence};
+        use pluto_updown::net::Network;
         let blocks: BTreeSet<_> = networks
             .iter()
             .map(|text| text.parse::<Network>().expect("a network"))
@@ -220,7 +221,8 @@ fn two_names_that_look_alike_in_a_chain_are_two_chains() {
 
 #[test]
 fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
-    use pluto_updown::netfilter::{BuiltIn, PlacedRule, Rule, RulePosition, Section, Target};
+    use pluto_updown::netfilter::{BuiltIn, Rule, Target};
+    use pluto_updown::netfilter::{PlacedRule, RulePosition, Section};
     let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
     let rules_of = rules_of(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
     let good = transition(&RulesetChange {

@@ -8,10 +8,10 @@ use crate::support::model::{Ended, Model, Verb};
 use crate::support::property::cases;
 use crate::support::world::{Death, World, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, TunnelOutcome};
-use pluto_updown::iptables::TablesError;
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::net::Family;
+use pluto_updown::netfilter::iptables::TablesError;
 use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
 use proptest::prelude::*;
 
 const OURS: &str = "10.1.0.0/24";

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::support::emulator::Kind;
 use crate::support::world::{World, libreswan, strongswan, tunnel, with};
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 use pluto_updown::settings::Settings;
 
 fn set(text: &str) -> Settings {
@@ -70,7 +70,7 @@ fn a_tunnel_is_refused_whose_hiding_address_is_not_in_it() {
     let mut world = world("[tunnel]\nnat = \"10.9.9.1\"\n");
     let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
     let error = world
-        .call(&pluto_updown::updown_env::FirewallAction::Open(Box::new(tunnel)))
+        .call(&pluto_updown::daemon::FirewallAction::Open(Box::new(tunnel)))
         .unwrap_err();
     assert_eq!(
         error.to_string(),

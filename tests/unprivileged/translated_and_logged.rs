@@ -3,8 +3,8 @@
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::packet::{Packet, Verdict, after_routing, before_routing, trace};
 use crate::support::world::{World, libreswan, tunnel, with};
-use pluto_updown::plan::TunnelKey;
-use pluto_updown::selector::Family;
+use pluto_updown::firewall::TunnelKey;
+use pluto_updown::net::Family;
 
 const NUMBER: u32 = 16701;
 

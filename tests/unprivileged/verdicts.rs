@@ -2,8 +2,8 @@
 
 use crate::support::packet::{From, Packet, To, Verdict, trace};
 use crate::support::world::{World, captured, firewall_action};
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::FirewallAction;
+use pluto_updown::daemon::FirewallAction;
+use pluto_updown::net::Family;
 
 /// One line of the table.
 struct Line<'a> {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::net::Family;
 use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Policy, Service, Settings, WhenDown};
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 use super::words::in_ipv6;
 use crate::support::emulator::{Emulator, Kind};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::{ConnectionName, FirewallAction, Tunnel};
+use pluto_updown::net::Family;
 use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::{ConnectionName, FirewallAction, Tunnel};
 
 use super::words::{family, fate, in_ipv6, packet};
 use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
