@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use crate::support::binary::{Ending, Hook};
 use crate::support::captures::libreswan_up;
