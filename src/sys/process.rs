@@ -182,8 +182,8 @@ fn start(invocation: &Invocation<'_>, input: File, stdout: Stdio) -> io::Result<
 
 /// Makes the kernel keep the exit statuses of the programs. A parent that ignores SIGCHLD passes
 /// that on to this process, and the kernel then discards them (wait(2)). With a handler it does
-/// not. That costs two system calls; to ask whether SIGCHLD is ignored would cost more. The programs
-/// start with the default again (execve(2)).
+/// not. That costs two system calls; to ask whether SIGCHLD is ignored would cost more. The
+/// programs start with the default again (execve(2)).
 fn keep_exit_statuses() -> io::Result<()> {
     static IS_DONE: AtomicBool = AtomicBool::new(false);
     if !IS_DONE.swap(true, Ordering::Relaxed) {
