@@ -56,7 +56,7 @@ pub use clear_text_block::{block_has_no_effect, block_order, can_block_clear_tex
 pub(crate) use desired_state::ChainRegion;
 pub use desired_state::{DesiredChain, DesiredState};
 pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
-pub use drift::{Drift, DriftKind, RuleProbe, detect_drift, rule_probes};
+pub use drift::{Drift, DriftKind, DriftRemedy, RuleProbe, detect_drift, rule_probes};
 pub use gateway::{gateway_key, gateway_rules};
 pub use ordered_change::Around;
 pub use reconcile::{Repair, reconcile, release_base_chains};
