@@ -1,6 +1,6 @@
 //! What repairs a problem, in the words of every command that shows one.
 
-use crate::firewall::DriftKind;
+use crate::firewall::{DriftKind, DriftRemedy};
 use crate::words::one_line;
 
 /// What repairs a problem.
@@ -20,24 +20,16 @@ impl Fix {
 
     /// What repairs a difference between kernel and record.
     pub(super) fn for_drift(kind: &DriftKind) -> Self {
-        match kind {
-            DriftKind::OlderLayout => Self::START,
-            DriftKind::NoUserJump(chain, None) => {
+        match kind.remedy() {
+            DriftRemedy::Restore => Self::RESTORE,
+            DriftRemedy::Rewrite => Self::START,
+            DriftRemedy::UserJump(chain, None) => {
                 Self::Advice(format!("add a jump to {chain} to your own rules (place = \"own\")"))
             }
-            DriftKind::NoUserJump(chain, Some(holder)) => Self::Advice(format!(
+            DriftRemedy::UserJump(chain, Some(holder)) => Self::Advice(format!(
                 "put your jump to {chain} into a chain that packets come to, or lead them to {}",
                 one_line(holder)
             )),
-            DriftKind::Nothing(_)
-            | DriftKind::NoChain(_)
-            | DriftKind::OrphanChain(_)
-            | DriftKind::NoRule(..)
-            | DriftKind::UnexpectedRule(..)
-            | DriftKind::Order(_)
-            | DriftKind::NoJump(_)
-            | DriftKind::Jumps(..)
-            | DriftKind::Misplaced(..) => Self::RESTORE,
         }
     }
 

@@ -69,7 +69,7 @@ impl System {
             Exit::Code(status) => format!("failed with status {status}: {}", finished.stderr),
             Exit::Signal(signal) => format!("was killed by signal {signal}"),
             Exit::TimedOut => "took too long and was killed".to_owned(),
-            Exit::Lost => "ended without an exit status (is SIGCHLD ignored?)".to_owned(),
+            Exit::Lost => "ended without an exit status".to_owned(),
         };
         Err(DnsError::Failed {
             command: command.to_string(),

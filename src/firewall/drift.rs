@@ -97,11 +97,43 @@ impl fmt::Display for Drift {
     }
 }
 
+/// What repairs a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriftRemedy<'a> {
+    /// `restore`, which installs what is missing, and deletes or moves what should not be there.
+    Restore,
+    /// `start`, or the next call: the rules are written again in the present layout.
+    Rewrite,
+    /// The administrator, who adds a jump to this chain of ours. Perhaps this chain of theirs has
+    /// one, and nothing leads there.
+    UserJump(&'a ChainName, Option<&'a str>),
+}
+
 impl Drift {
     /// Whether `restore` can fix it without the administrator.
     #[must_use]
-    pub(crate) fn is_repairable(&self) -> bool {
-        !matches!(self.kind, DriftKind::NoUserJump(..))
+    pub fn is_repairable(&self) -> bool {
+        !matches!(self.kind.remedy(), DriftRemedy::UserJump(..))
+    }
+}
+
+impl DriftKind {
+    /// What repairs it.
+    #[must_use]
+    pub fn remedy(&self) -> DriftRemedy<'_> {
+        match self {
+            Self::OlderLayout => DriftRemedy::Rewrite,
+            Self::NoUserJump(chain, holder) => DriftRemedy::UserJump(chain, holder.as_deref()),
+            Self::Nothing(_)
+            | Self::NoChain(_)
+            | Self::OrphanChain(_)
+            | Self::NoRule(..)
+            | Self::UnexpectedRule(..)
+            | Self::Order(_)
+            | Self::NoJump(_)
+            | Self::Jumps(..)
+            | Self::Misplaced(..) => DriftRemedy::Restore,
+        }
     }
 }
 

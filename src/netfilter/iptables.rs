@@ -194,10 +194,7 @@ impl<'a> Programs<'a> {
             Exit::Code(status) => Err(refused(program, status, finished.stderr)),
             Exit::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
             Exit::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
-            Exit::Lost => Err(unknown(
-                program,
-                format_args!("ended without an exit status (is SIGCHLD ignored?)"),
-            )),
+            Exit::Lost => Err(unknown(program, format_args!("ended without an exit status"))),
         }
     }
 

@@ -12,6 +12,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use signal_hook::consts::SIGCHLD;
+use signal_hook::flag;
 
 use crate::words::one_line;
 
@@ -146,6 +150,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessE
         StandardOutput::Dropped => (None, Stdio::null()),
         StandardOutput::Holding(file) => (None, copy(file)?.into()),
     };
+    keep_exit_statuses().map_err(failed("learn how it ends"))?;
     let mut child = start(invocation, input, stdout).map_err(failed("start it"))?;
     let mut stderr = child.stderr.take();
     let mut tail = Vec::new();
@@ -173,6 +178,19 @@ fn start(invocation: &Invocation<'_>, input: File, stdout: Stdio) -> io::Result<
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
+}
+
+/// Makes the kernel keep the exit statuses of the programs. A parent that ignores SIGCHLD passes
+/// that on to this process, and the kernel then discards them (wait(2)). With a handler it does
+/// not. That costs two system calls; to ask whether SIGCHLD is ignored would cost more. The
+/// programs start with the default again (execve(2)).
+fn keep_exit_statuses() -> io::Result<()> {
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+    if !IS_DONE.swap(true, Ordering::Relaxed) {
+        // Nobody reads the flag.
+        flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
 }
 
 fn in_memory(content: &[u8]) -> io::Result<File> {
@@ -204,7 +222,7 @@ fn wait_for_exit(
                 }
                 return exit_of(status);
             }
-            // It has ended, and its status was discarded, as when SIGCHLD is ignored.
+            // It has ended, and somebody else has taken its status.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Exit::Lost,
             Ok(None) | Err(_) => {}
         }

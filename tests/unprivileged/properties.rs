@@ -9,12 +9,12 @@ use crate::support::property::cases;
 use crate::support::world::{libreswan, strongswan, with};
 use pluto_updown::daemon::{FirewallAction, RawEnv, Tunnel};
 use pluto_updown::firewall::{
-    ChainFragment, DesiredState, JumpConfig, NatExemption, PolicyContext, Repair, RulesetChange, TunnelKey,
+    ChainFragment, DesiredState, JumpConfig, NatExemption, PacketPath, PolicyContext, Repair, RulesetChange, TunnelKey,
     TunnelRules, detect_drift, plan_faults, reconcile, transition, tunnel_rules,
 };
 use pluto_updown::net::{Family, MarkBit};
 use pluto_updown::netfilter::{ChainName, IptablesSave, LONGEST_CHAIN_NAME, RestoreCommand, Table, restore_text};
-use pluto_updown::settings::{Esp, JumpPlace};
+use pluto_updown::settings::{Esp, JumpPlace, Nat, Policy};
 use pluto_updown::updown::read_event;
 use proptest::prelude::*;
 
@@ -88,9 +88,13 @@ fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
 }
 
 fn rules_of(tunnel: &Tunnel) -> TunnelRules {
+    rules_with(tunnel, &crate::support::world::nat_left_alone().tunnel)
+}
+
+fn rules_with(tunnel: &Tunnel, policy: &Policy) -> TunnelRules {
     let id = TunnelKey::from_tunnel(tunnel).ids().next().expect("a first name");
     let terms = PolicyContext {
-        policy: &crate::support::world::nat_left_alone().tunnel,
+        policy,
         esp: Esp::Leave,
         peers: &BTreeSet::new(),
         ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
@@ -144,8 +148,52 @@ fn site(family: Family) -> JumpConfig {
     JumpConfig { family, place, mark }
 }
 
+/// The names of a tunnel's own chains on a path, without what is the same for all.
+fn tags_on(rules_of: &TunnelRules, path: PacketPath) -> Vec<String> {
+    let chains = rules_of.chains_on(path).into_iter();
+    let tags = chains.map(|(_, chain)| chain.as_str().rsplit('-').next().unwrap_or_default().to_owned());
+    tags.collect()
+}
+
+#[test]
+fn the_replies_to_source_nated_hosts_are_on_the_path_of_forwarded_packets_and_ip_in_ip_is_on_none() {
+    let plain = strongswan("up-client", "name", 1, "10.1.0.0/24", "10.2.0.0/24");
+    let tunnel = worded(&[], &(plain + "PLUTO_IPCOMP=1\nPLUTO_HOST_ACCESS=1\n")).expect("a tunnel");
+    let policy = Policy {
+        nat: Nat::Address("10.1.0.1".parse().expect("an address")),
+        ..Policy::default()
+    };
+    let rules = rules_with(&tunnel, &policy);
+    assert!(filter(&rules).chains.iter().any(|chain| chain.as_str().ends_with("-C")));
+    for (path, tags) in [
+        (PacketPath::Input, &["I"][..]),
+        (PacketPath::Output, &["O"]),
+        (PacketPath::ForwardIn, &["FI", "H"]),
+        (PacketPath::ForwardOut, &["FO"]),
+        (PacketPath::NatOut, &["NO"]),
+    ] {
+        assert_eq!(tags_on(&rules, path), tags, "{path:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(cases(400))]
+
+    #[test]
+    fn every_chain_of_a_tunnel_is_on_the_path_that_its_name_shows(tunnel in any_tunnel()) {
+        let rules_of = rules_of(&tunnel);
+        let chains = Table::ALL.into_iter().filter_map(|table| rules_of.fragment(table)).flat_map(|own| &own.chains);
+        let all: BTreeSet<_> = chains.collect();
+        let mut found = BTreeSet::new();
+        for path in PacketPath::ALL {
+            for (bucket, chain) in rules_of.chains_on(path) {
+                prop_assert_eq!(bucket.path, path);
+                prop_assert!(chain.as_str().ends_with(&format!("-{}", path.tag())), "{} {:?}", chain, path);
+                found.insert(chain);
+            }
+        }
+        prop_assert_eq!(found, all);
+    }
 
     #[test]
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {

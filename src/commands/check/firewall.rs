@@ -5,7 +5,7 @@ use super::{Finding, marks};
 use crate::apply::{Comparison, Engine};
 use crate::commands::command_context::{CommandContext, rulesets};
 use crate::daemon::Tunnel;
-use crate::firewall::{DriftKind, block_has_no_effect};
+use crate::firewall::{DriftKind, DriftRemedy, block_has_no_effect};
 use crate::net::Family;
 use crate::netfilter::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
@@ -238,30 +238,23 @@ fn loaded_findings(ruleset: Ruleset, comparison: &Comparison, is_recorded: bool)
     let mut findings = Vec::new();
     let mut other = 0;
     for drift in &comparison.drifts {
-        match drift.kind {
-            DriftKind::Misplaced(..) => findings.push(Finding::wrong_finding(
+        match drift.kind.remedy() {
+            DriftRemedy::Restore if matches!(drift.kind, DriftKind::Misplaced(..)) => findings.push(Finding::wrong_finding(
                 format_args!("{ruleset} {drift}"),
                 "packets hit that rule before (or after) the tunnel rules",
                 "pluto-updown restore moves the jump back; find out which program inserts rules there",
             )),
-            DriftKind::NoUserJump(..) => findings.push(Finding::wrong_finding(
+            DriftRemedy::UserJump(..) => findings.push(Finding::wrong_finding(
                 format_args!("{ruleset} {drift}"),
                 "no packet there reaches the rules of any tunnel",
                 "add the jump to your own rules, or delete place = \"own\" from the settings",
             )),
-            DriftKind::OlderLayout => findings.push(Finding::note_finding(
+            DriftRemedy::Rewrite => findings.push(Finding::note_finding(
                 format_args!("{ruleset}: older layout"),
                 "an older version of pluto-updown installed the rules; they work, and the next hook call rewrites them, which takes longer",
                 "pluto-updown start",
             )),
-            DriftKind::Nothing(_)
-            | DriftKind::NoChain(_)
-            | DriftKind::OrphanChain(_)
-            | DriftKind::NoRule(..)
-            | DriftKind::UnexpectedRule(..)
-            | DriftKind::Order(_)
-            | DriftKind::NoJump(_)
-            | DriftKind::Jumps(..) => other += 1,
+            DriftRemedy::Restore => other += 1,
         }
     }
     if other > 0 {

@@ -7,7 +7,7 @@ use super::record_view::RecordView;
 use super::traffic_class::{ClassSentence, TrafficClass, class_sentences};
 use crate::daemon::{SaMatch, Tunnel};
 use crate::firewall::{AllowedTraffic, PacketPath};
-use crate::netfilter::{BuiltIn, ChainName, Direction, Table};
+use crate::netfilter::{BuiltIn, Direction, Table};
 use crate::state::TunnelRecord;
 
 /// A diagram: the first boxes of all packets, the two branches, and the last boxes of all packets.
@@ -174,20 +174,12 @@ fn chains(record: &TunnelRecord, sentence: &ClassSentence) -> Vec<String> {
         return Vec::new();
     }
     let path = sentence.class.path();
-    let own = own_chain(record, path);
-    let bucket = own.as_ref().and_then(|own| record.tunnel_rules.bucket_of(path, own));
-    let chains = [Some(path.dispatcher()), bucket.map(|bucket| bucket.chain_name()), own];
-    chains.into_iter().flatten().map(|chain| format!("> {chain}")).collect()
-}
-
-fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
-    let chains = record
-        .tunnel_rules
-        .fragment(path.table())
-        .into_iter()
-        .flat_map(|fragment| &fragment.chains);
-    let tag = format!("-{}", path.tag());
-    chains.into_iter().find(|chain| chain.as_str().ends_with(&tag)).cloned()
+    let mut chains = vec![path.dispatcher()];
+    for (bucket, own) in record.tunnel_rules.chains_on(path) {
+        let bucket = Some(bucket.chain_name()).filter(|bucket| !chains.contains(bucket));
+        chains.extend(bucket.into_iter().chain([own.clone()]));
+    }
+    chains.into_iter().map(|chain| format!("> {chain}")).collect()
 }
 
 /// What the mangle and nat tables do at one of their hooks.
@@ -201,7 +193,8 @@ fn nat_stop(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> S
         .flat_map(PacketPath::tunnel_paths);
     let own = paths
         .filter(|path| path.direction() == direction)
-        .filter_map(|path| Some(format!("{} > {}", path.table(), own_chain(record, *path)?)));
+        .flat_map(|path| record.tunnel_rules.chains_on(*path));
+    let own = own.map(|(bucket, chain)| format!("{} > {chain}", bucket.path.table()));
     let mut lines: Vec<_> = own.collect();
     let exempt = record
         .tunnel_rules

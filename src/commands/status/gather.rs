@@ -469,28 +469,18 @@ fn chain_counters(saved: &IptablesSave) -> HashMap<Cow<'_, str>, Counters> {
     counted
 }
 
-/// The counters of the jumps to a tunnel's own chains, by the direction in the chain's name. An
-/// IP-in-IP packet, too small to be worth compressing, arrives once more as the inner packet, and
-/// is counted then.
+/// The counters of the jumps to a tunnel's own chains. An IP-in-IP packet, too small to be worth
+/// compressing, arrives once more as the inner packet, and is counted then.
 fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>) -> TrafficCounters {
-    let mut traffic = TrafficCounters::default();
-    let chains = tunnel_rules
-        .fragment(Table::Filter)
-        .into_iter()
-        .flat_map(|fragment| &fragment.chains);
-    for chain in chains {
-        let tag = chain.as_str().rsplit('-').next().unwrap_or_default();
-        let is = |path: PacketPath| path.tag() == tag;
-        let sum = if is(PacketPath::Input) || is(PacketPath::ForwardIn) {
-            &mut traffic.inbound
-        } else if is(PacketPath::Output) || is(PacketPath::ForwardOut) {
-            &mut traffic.outbound
-        } else {
-            continue;
-        };
-        *sum = *sum + counted.get(chain.as_str()).copied().unwrap_or_default();
+    let sum_of = |paths: [PacketPath; 2]| {
+        let chains = paths.into_iter().flat_map(|path| tunnel_rules.chains_on(path));
+        let counters = chains.filter_map(|(_, chain)| counted.get(chain.as_str()));
+        counters.fold(Counters::default(), |sum, counters| sum + *counters)
+    };
+    TrafficCounters {
+        inbound: sum_of([PacketPath::Input, PacketPath::ForwardIn]),
+        outbound: sum_of([PacketPath::Output, PacketPath::ForwardOut]),
     }
-    traffic
 }
 
 fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {

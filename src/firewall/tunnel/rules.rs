@@ -171,14 +171,19 @@ impl TunnelRules {
         self.buckets.insert(bucket);
     }
 
-    /// The bucket of a path that jumps to its own chain.
+    /// Its own chains on a path, each with the bucket that leads there. Not the one for IP in IP
+    /// between two gateways, which is no traffic of the tunnel yet.
     #[must_use]
-    pub(crate) fn bucket_of(&self, path: PacketPath, chain: &ChainName) -> Option<DispatchBucket> {
-        let leads_there = |rule: &&Rule| rule.target == Target::Jump(chain.clone());
-        let of_path = self.buckets.iter().filter(|bucket| bucket.path == path);
-        of_path
-            .copied()
-            .find(|bucket| self.in_bucket(bucket).iter().flatten().any(&leads_there))
+    pub fn chains_on(&self, path: PacketPath) -> BTreeSet<(DispatchBucket, &ChainName)> {
+        let is_here = |bucket: &&DispatchBucket| bucket.path == path && bucket.precedence != Precedence::Ipcomp;
+        let of_bucket = |bucket: &DispatchBucket| {
+            let (bucket, rules) = (*bucket, self.in_bucket(bucket).concat());
+            rules.into_iter().filter_map(move |rule| {
+                let Target::Jump(chain) = &rule.target else { return None };
+                Some((bucket, chain))
+            })
+        };
+        self.buckets.iter().filter(is_here).flat_map(of_bucket).collect()
     }
 
     /// Its rules in a bucket: those at the head, and those at the tail.
