@@ -4,7 +4,7 @@
 //! Rules are values of closed enums, and rendering decides nothing. A listed rule is never parsed
 //! back into a [`Rule`], because iptables rewrites what it is given. From a listing the program
 //! takes its own chains, the jumps to them, and each rule as text with its counters
-//! ([`IptablesSave`]). [`normalize`] decides whether a listed rule is one that it would write.
+//! ([`IptablesSave`]). [`normalize()`] decides whether a listed rule is one that it would write.
 
 mod chain;
 pub mod iptables;
