@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::errno::Errno;
 use nix::libc::PIPE_BUF;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
@@ -63,7 +64,12 @@ pub fn write_stderr(text: &str) {
         let begun = Instant::now();
         let left = MILLISECONDS_LEFT.load(Ordering::Relaxed);
         let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let is_ready = poll(&mut watched, PollTimeout::from(left)).is_ok_and(|ready| ready > 0);
+        let mut ready = poll(&mut watched, PollTimeout::from(left));
+        if ready == Err(Errno::EINTR) {
+            // A program that was killed has ended.
+            ready = poll(&mut watched, PollTimeout::from(left));
+        }
+        let is_ready = ready.is_ok_and(|ready| ready > 0);
         let waited = u16::try_from(begun.elapsed().as_millis()).unwrap_or(u16::MAX);
         MILLISECONDS_LEFT.store(left.saturating_sub(waited), Ordering::Relaxed);
         // A closed or broken standard error is ready too: the write then fails at once.

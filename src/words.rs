@@ -2,9 +2,9 @@
 
 mod nearest;
 
-use std::cmp::Ordering;
-
 pub use nearest::nearest;
+
+use std::cmp::Ordering;
 
 /// Bytes as printable ASCII, everything else escaped as in a string literal of Rust; at most
 /// `longest` bytes of it, cut between two escapes.

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::restore::all_rules;
 use super::tunnel::outer;
 use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
-use crate::iptables::{Tables, TablesError};
+use crate::daemon::ConnectionName;
+use crate::firewall::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
+use crate::net::{Family, MarkBit, Network};
+use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
-use crate::plan::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
-use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
-use crate::selector::{Family, MarkBit, Network};
 use crate::settings::JumpPlace;
-use crate::updown_env::ConnectionName;
+use crate::state::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
 
 /// The result of `start` or `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct StartReport {
     /// The rulesets that something was changed in.
     pub changed: BTreeSet<Ruleset>,
     /// The number of records now.
-    pub standing: InstalledRecords,
+    pub installed: InstalledRecords,
 }
 
 /// The number of records, by kind.
@@ -87,7 +87,7 @@ impl<T: Tables> Engine<'_, T> {
                 started.changed.insert(ruleset);
             }
         }
-        started.standing = self.installed_records()?;
+        started.installed = self.installed_records()?;
         let is_missing = |family: &Family| {
             let backend = self.tables.default_backend(*family);
             matches!(backend, Err(TablesError::NoFamily(_))) && self.is_set_for(*family)
@@ -205,7 +205,7 @@ impl<T: Tables> Engine<'_, T> {
             self.carry_out(&change)?;
             started.changed.insert(change.ruleset);
         }
-        started.standing = self.installed_records()?;
+        started.installed = self.installed_records()?;
         Ok(started)
     }
 
@@ -214,18 +214,18 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If a record cannot be read.
     pub fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
-        let mut standing = InstalledRecords::default();
+        let mut installed = InstalledRecords::default();
         for ruleset in Ruleset::all_rulesets() {
             for entry in self.store.entries(ruleset)? {
                 match entry {
-                    Record::Tunnel(_) => standing.tunnels += 1,
-                    Record::Gateway(_) => standing.gateways += 1,
-                    Record::ClearTextBlock(_) => standing.clear_text_blocks += 1,
+                    Record::Tunnel(_) => installed.tunnels += 1,
+                    Record::Gateway(_) => installed.gateways += 1,
+                    Record::ClearTextBlock(_) => installed.clear_text_blocks += 1,
                     Record::EspPeer(_) => {}
                 }
             }
         }
-        Ok(standing)
+        Ok(installed)
     }
 
     /// The desired records of each ruleset, by the settings and the recorded tunnels.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::selector::Expected;
+use crate::net::Expected;
 
 /// The prefix of every chain of this program, and of no other chain.
 pub const PREFIX: &str = "PLUTO-";

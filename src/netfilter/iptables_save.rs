@@ -6,9 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chain::{BuiltIn, ChainName};
-use super::normalize::rule_words;
-use super::table::Table;
+use super::{BuiltIn, ChainName, Table, rule_words};
 
 /// The counters of a rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,9 +134,9 @@ impl SavedTable {
         rules.any(|rule| rule.jump_target().is_some_and(|target| target == chain.as_str()))
     }
 
-    /// Whether packets can come from a built-in chain to this chain of ours, through the
-    /// administrator's chains: by a rule that does not stand behind one that ends the chain for
-    /// every packet.
+    /// Whether packets can come from a built-in chain to this chain of this program, through the
+    /// administrator's chains: by a rule that is not behind one that ends the chain for every
+    /// packet.
     #[must_use]
     pub fn leads_to(&self, from: BuiltIn, to: &ChainName) -> bool {
         let (mut reached, mut ahead) = (BTreeSet::new(), vec![from.name().to_owned()]);
@@ -158,8 +156,8 @@ impl SavedTable {
         false
     }
 
-    /// Rules of foreign chains that jump to a chain of this program: the chain, the rule, and the
-    /// target.
+    /// Rules of other programs' chains that jump to a chain of this program: the chain, the rule,
+    /// and the target.
     pub fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
         let foreign_chains = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
         foreign_chains.flat_map(|(name, rules)| {
@@ -287,7 +285,7 @@ COMMIT
     #[test]
     fn a_way_in_is_a_target_and_no_word_of_a_comment() {
         let saved = IptablesSave::parse(SAVE);
-        let ways: Vec<_> = saved
+        let chains: Vec<_> = saved
             .table(Table::Filter)
             .unwrap()
             .jumps_to_own_chains()
@@ -295,7 +293,7 @@ COMMIT
             .collect();
         let target = "PLUTO-INPUT".to_owned();
         assert_eq!(
-            ways,
+            chains,
             [
                 ("-j PLUTO-INPUT".to_owned(), target.clone()),
                 ("-m comment --comment -j -g PLUTO-INPUT".to_owned(), target)

@@ -7,29 +7,31 @@
 //! ([`IptablesSave`]). [`normalize`] decides whether a listed rule is one that it would write.
 
 mod chain;
-mod command;
+pub mod iptables;
 mod iptables_save;
 mod normalize;
 mod purge;
+mod restore_text;
 mod rule;
 mod table;
 mod target;
+
+pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
+pub(crate) use chain::{called_first, short_hash};
+pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
+pub use normalize::normalize;
+pub(crate) use normalize::rule_words;
+pub use purge::{JumpOwner, Purge, PurgeStage, UserRules, purge};
+pub use restore_text::{PlacedRule, RestoreCommand, RulePosition, STAGE_CHAINS, Section, restore_text};
+pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
+pub use table::Table;
+pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::Family;
-
-pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
-pub(crate) use chain::{called_first, short_hash};
-pub use command::{PlacedRule, RestoreCommand, RulePosition, STAGE_CHAINS, Section, restore_text};
-pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
-pub use normalize::normalize;
-pub use purge::{JumpOwner, Purge, PurgeStage, UserRules, purge};
-pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
-pub use table::Table;
-pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};
+use crate::net::Family;
 
 /// The implementation of iptables that holds a rule. Rules of one are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

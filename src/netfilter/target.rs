@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{AdministratorChain, ChainName};
 use super::rule::{Comment, is_plain};
-use crate::selector::{Expected, MarkBit};
+use crate::net::{Expected, MarkBit};
 
 /// The target of a rule: what happens to a matching packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The chain of ours that it leads to.
+    /// The chain of this program that it jumps to.
     #[must_use]
     pub fn own_chain(&self) -> Option<&ChainName> {
         let (Self::Jump(chain) | Self::Goto(chain)) = self else {

@@ -17,14 +17,6 @@ mod service;
 mod source;
 mod stock;
 
-use std::collections::BTreeSet;
-use std::fmt;
-
-use ipnet::IpNet;
-
-use crate::selector::{Family, Network};
-use crate::updown_env::Tunnel;
-
 pub use connection::{ConnectionFilter, ConnectionSettings, PolicyOverrides};
 pub use file::{DEFAULT_PATH, SettingsError};
 pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
@@ -36,20 +28,28 @@ pub use service::Service;
 pub use source::{SettingOrigin, SettingPlace, SettingTable, SettingsSource};
 pub use stock::{STOCK_PATHS, StockSettings};
 
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::daemon::Tunnel;
+use crate::net::{Family, Network};
+
 /// What the administrator has set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `[gateway]`: the rules that `start` installs.
     pub gateway: Gateway,
-    /// `[tunnel]`: what counts for every tunnel.
+    /// `[tunnel]`: the settings for every tunnel.
     pub tunnel: Policy,
-    /// Every `[[connection]]`, in order: the first that fits counts, over `[tunnel]`.
+    /// Every `[[connection]]`, in order: the first that matches applies, before `[tunnel]`.
     pub connections: Vec<ConnectionSettings>,
 }
 
 impl Settings {
-    /// Whether the addresses of every tunnel's packets are left to other rules, so that the nat
-    /// table is none of our business.
+    /// Whether the addresses of every tunnel's packets are left to other rules, so that this
+    /// program does not touch the nat table.
     #[must_use]
     pub fn leaves_nat_alone(&self) -> bool {
         let others = self.connections.iter().filter_map(|entry| entry.overrides.nat);
@@ -106,7 +106,7 @@ impl Settings {
         pairs.filter(|(local, _)| local.family() == family).collect()
     }
 
-    /// What each connection for which two networks are named lets by.
+    /// The `bypass` of each connection for which two networks are named.
     pub fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
         let entries = self.connections.iter();
         let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::Expected;
-use crate::updown_env::{ConnectionName, PeerText};
+use crate::daemon::{ConnectionName, PeerText};
+use crate::net::Expected;
 
 /// The longest pattern, in bytes.
 const LONGEST: usize = 512;

@@ -1,4 +1,4 @@
-//! What may flow through a tunnel, and what is done besides: the keys of `[tunnel]` and
+//! What a tunnel allows, and what else is done with its packets: the keys of `[tunnel]` and
 //! `[[connection]]`.
 
 use std::fmt;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::service::Service;
 use crate::netfilter::AdministratorChain;
 
-/// All that is set for one tunnel. The default is what counts without a file: everything is
-/// allowed, nothing of it is translated.
+/// All that is set for one tunnel. The default, which applies without a file, allows everything and
+/// translates nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -39,8 +39,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether it keeps something from flowing that the daemon has agreed on with the peer, or may:
-    /// what a chain of the administrator's does is not known.
+    /// Whether it forbids traffic that the daemon has negotiated with the peer, or may forbid it:
+    /// what a chain of the administrator's does is unknown.
     #[must_use]
     pub fn restricts(&self) -> bool {
         let gateway_is_closed = match self.host_access {
@@ -57,11 +57,11 @@ impl Policy {
     /// Whether packets to the networks that the gateway is connected to are to keep their source.
     #[must_use]
     pub fn bypasses_connected(&self) -> bool {
-        let hides = match self.nat {
+        let source_nats = match self.nat {
             Nat::Masquerade | Nat::Address(_) => true,
             Nat::Exempt | Nat::Leave => false,
         };
-        hides && self.bypass.is_none()
+        source_nats && self.bypass.is_none()
     }
 
     /// Whether an `up` whose rules cannot be installed fails.
@@ -99,7 +99,7 @@ impl Policy {
             nat: self.nat,
             bypass: match (&self.bypass, &other.bypass) {
                 (one, same) if one == same => one.clone(),
-                // What only one lets by must not pass unencrypted.
+                // What only one of them bypasses must not pass unencrypted.
                 (one, other) => {
                     let other = other.as_deref().unwrap_or_default();
                     let both = one.iter().flatten().filter(|network| other.contains(network));
@@ -120,8 +120,8 @@ impl Policy {
         }
     }
 
-    /// The policy that counts where all of these apply, the first one first: what all of them
-    /// allow, [`Policy::intersect`].
+    /// The policy where all of these apply, the first one first: what all of them allow,
+    /// [`Policy::intersect`].
     #[must_use]
     pub fn of_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut policies = policies.into_iter();
@@ -217,12 +217,13 @@ pub enum Allow {
     /// Everything, and everything may go in: `"all"`.
     #[default]
     All,
-    /// Only what belongs to connections from our side, into which everything may go: `"replies"`.
+    /// Only what belongs to connections from the local side; everything may go into the tunnel:
+    /// `"replies"`.
     Replies,
     /// Nothing, and nothing may go in: `"none"`.
     None,
-    /// New connections to these services of ours, and what belongs to connections from our side: a
-    /// list. Not empty.
+    /// New connections to these services at the local end, and what belongs to connections from the
+    /// local side: a list. Not empty.
     Services(Vec<Service>),
 }
 
@@ -329,7 +330,7 @@ pub enum WhenDown {
     /// Other rules decide: `"leave"`.
     #[default]
     Leave,
-    /// They are dropped, from `start` or the first `up` on, until that is lifted: `"block"`.
+    /// They are dropped, from `start` or the first `up` on, until `unblock`: `"block"`.
     Block,
 }
 

@@ -1,4 +1,4 @@
-//! What closes in a file that is not understood as a whole.
+//! Reads `only-ipsec` from a settings file with an error.
 
 use super::Settings;
 

@@ -1,4 +1,4 @@
-//! Services: what new connections out of a tunnel may be for.
+//! Services: the kinds of new connections that a peer may open.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
+use crate::net::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
 
-/// A kind of traffic that a peer may begin, named as in the settings file.
+/// A kind of connection that a peer may open, named as in the settings file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Service {

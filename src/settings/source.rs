@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::connection::ConnectionFilter;
+use super::file::{DEFAULT_PATH, SettingsError};
 use super::reader::{self, SettingsLines, TableLines};
-use super::{Applying, ConnectionFilter, DEFAULT_PATH, Settings, SettingsError};
-use crate::selector::Network;
-use crate::updown_env::{ConnectionName, Tunnel};
+use super::{Applying, Settings};
+use crate::daemon::{ConnectionName, Tunnel};
+use crate::net::Network;
 use crate::words::one_line;
 
 /// A settings file that was read.

@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::file::is_absent;
-use super::{AlwaysRoute, RouteArguments};
-use crate::files::read_plain;
+use super::route::{AlwaysRoute, RouteArguments};
+use crate::sys::files::read_plain;
 use crate::words::escaped;
 
 /// Where it is, below the root of the file system: the first of these that is there.
@@ -50,14 +50,14 @@ impl StockSettings {
 
     fn parse(path: impl AsRef<Path>, text: &str) -> Self {
         let mut settings = Self::default();
-        let mut complaints = Vec::new();
+        let mut messages = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
-            if let Err(complaint) = settings.read_line(line.trim()) {
-                complaints.push(format!("{}:{number}: {complaint}", path.as_ref().display()));
+            if let Err(error) = settings.read_line(line.trim()) {
+                messages.push(format!("{}:{number}: {error}", path.as_ref().display()));
             }
         }
-        let more = complaints.len().saturating_sub(1);
-        settings.warning = complaints.into_iter().next().map(|first| match more {
+        let more = messages.len().saturating_sub(1);
+        settings.warning = messages.into_iter().next().map(|first| match more {
             0 => first,
             more => format!("{first} (and {more} more)"),
         });

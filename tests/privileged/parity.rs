@@ -18,8 +18,8 @@ use crate::support::captures::calls_of;
 use crate::support::emulator::Emulator;
 use crate::support::packet::{Packet, Verdict, trace};
 use crate::support::world::{World, strongswan};
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
+use pluto_updown::netlink::XfrmInterface;
 
 /// The rules that the script makes for these calls, in both families.
 fn script(calls: &[Call]) -> [Emulator; 2] {

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
+use pluto_updown::daemon::{FirewallAction, RawEnv, Tunnel};
+use pluto_updown::updown::read_event;
 
 /// The program that cargo has built for these tests.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pluto-updown");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use super::binary::Call;
 use super::model::Verb;

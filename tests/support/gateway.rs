@@ -4,8 +4,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use super::emulator::Emulator;
 use super::packet::{Packet, Verdict};

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use pluto_updown::apply::{ApplyError, TunnelOutcome};
-use pluto_updown::iptables::TablesError;
-use pluto_updown::plan::TunnelKey;
-use pluto_updown::selector::Network;
-use pluto_updown::updown_env::{Scope, Tunnel, UpCounting};
+use pluto_updown::daemon::{Scope, Tunnel, UpCounting};
+use pluto_updown::firewall::TunnelKey;
+use pluto_updown::net::Network;
+use pluto_updown::netfilter::iptables::TablesError;
 
 use super::binary::Call;
 use super::world::World;

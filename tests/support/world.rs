@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use pluto_updown::apply::{
     ApplyError, Blocked, Change, Context, Engine, SettingsOrigin, StartReport, TunnelOutcome, note_down,
 };
-use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::firewall::Drift;
+use pluto_updown::net::Family;
+use pluto_updown::netfilter::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
-use pluto_updown::plan::Drift;
-use pluto_updown::record::{DaemonProcess, Store, TunnelRecord};
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
+use pluto_updown::netlink::XfrmInterface;
 use pluto_updown::settings::{Nat, Policy, Settings};
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
+use pluto_updown::state::{DaemonProcess, Store, TunnelRecord};
 use tempfile::TempDir;
 
 use super::binary::Call;
@@ -125,7 +125,7 @@ impl EmulatedTables {
             // What it would have refused it did not live to commit, and has said so.
             Fate::KilledHalfway | Fate::KilledAfter => {
                 return match restored {
-                    Err(complaint) if complaint != "killed" => refused(complaint, RefusalReason::Rules),
+                    Err(stderr) if stderr != "killed" => refused(stderr, RefusalReason::Rules),
                     Ok(()) | Err(_) => dead(),
                 };
             }
@@ -151,7 +151,7 @@ impl Tables for EmulatedTables {
         }
         let book = self.books.entry(ruleset).or_default();
         book.restore(text)
-            .map_err(|complaint| refused(complaint, RefusalReason::Rules))
+            .map_err(|stderr| refused(stderr, RefusalReason::Rules))
     }
 
     fn resume(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
@@ -185,11 +185,11 @@ impl Tables for EmulatedTables {
     }
 }
 
-fn refused(complaint: String, reason: RefusalReason) -> TablesError {
+fn refused(stderr: String, reason: RefusalReason) -> TablesError {
     TablesError::Refused {
         program: "emulated".into(),
         status: 1,
-        complaint,
+        stderr,
         reason,
     }
 }

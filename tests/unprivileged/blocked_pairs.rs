@@ -2,7 +2,7 @@
 //! of them asks, and only what all of them let by passes.
 
 use pluto_updown::apply::{Blocked, TunnelOutcome};
-use pluto_updown::updown_env::{ConnectionName, Tunnel};
+use pluto_updown::daemon::{ConnectionName, Tunnel};
 
 use crate::support::gateway::{Gateway, gateways};
 use crate::support::packet::{Packet, Verdict};

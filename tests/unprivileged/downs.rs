@@ -3,9 +3,9 @@
 use std::fs;
 
 use pluto_updown::apply::{ApplyError, SettingsOrigin};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 use crate::support::world::{Fate, World, libreswan, strongswan};
 

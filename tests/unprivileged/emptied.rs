@@ -1,8 +1,8 @@
 //! Chains that all tunnels need, emptied by somebody between two calls (`iptables -F CHAIN`).
 
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
 
 use crate::support::gateway::{in_family, twins};
 use crate::support::world::{World, strongswan};

@@ -4,9 +4,9 @@ use crate::support::binary::Call;
 use crate::support::packet::{Packet, Verdict, trace};
 use crate::support::tunnel_kind::TunnelKind;
 use crate::support::world::{World, libreswan, strongswan};
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
+use pluto_updown::netlink::XfrmInterface;
 
 const WEST: &str = "10.2.0.0/24";
 const EAST: &str = "10.3.0.0/24";

@@ -1,8 +1,8 @@
 //! `start` beside very many tunnels, which changes them in parts: nothing passes in between that passes neither before nor after.
 
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
 
 use crate::support::packet::{Packet, Verdict};
 use crate::support::world::{Fate, World, strongswan};

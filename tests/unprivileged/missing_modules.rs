@@ -1,10 +1,10 @@
 //! A kernel, or an iptables, that lacks a match or a target: what cannot be installed opens nothing, and is gone again.
 
 use pluto_updown::apply::{ApplyError, TunnelOutcome};
-use pluto_updown::iptables::TablesError;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::netfilter::iptables::TablesError;
 
 use crate::support::emulator::Kind;
 use crate::support::world::{World, libreswan, strongswan};

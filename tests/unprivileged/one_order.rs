@@ -1,8 +1,8 @@
 //! Tunnels whose selectors overlap, on one interface: whichever came up last, the same chains stand in the same order, and what is restricted
 //! stays restricted.
 
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 
 use crate::support::binary::Call;
 use crate::support::emulator::{Contents, Kind};

@@ -4,9 +4,9 @@
 use std::fs;
 
 use pluto_updown::apply::TunnelOutcome;
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{HostAccess, Tunnel};
+use pluto_updown::daemon::{HostAccess, Tunnel};
+use pluto_updown::net::Family;
+use pluto_updown::netlink::XfrmInterface;
 
 use crate::support::gateway::{Gateway, gateways};
 use crate::support::packet::{Packet, Verdict};

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::world::{Fate, World, libreswan, strongswan};
 use pluto_updown::apply::{ApplyError, Context, Engine};
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::firewall::Drift;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::Drift;
-use pluto_updown::record::Store;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::state::Store;
 
 const BOOK: Ruleset = Ruleset {
     backend: Backend::Nft,

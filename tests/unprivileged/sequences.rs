@@ -9,9 +9,9 @@ use crate::support::model::{Modelled, Verb};
 use crate::support::property::cases;
 use crate::support::world::{Fate, World, libreswan, strongswan};
 use pluto_updown::apply::{ApplyError, TunnelOutcome};
-use pluto_updown::iptables::TablesError;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::net::Family;
+use pluto_updown::netfilter::iptables::TablesError;
 use proptest::prelude::*;
 
 const OURS: &str = "10.1.0.0/24";

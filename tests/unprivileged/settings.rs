@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use crate::support::binary::Call;
 use crate::support::emulator::Kind;
 use crate::support::world::{World, libreswan, settings, strongswan};
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 
 fn net() -> Tunnel {
     strongswan("net", 1, "10.1.0.0/24", "10.2.0.0/24").tunnel()
@@ -77,7 +77,7 @@ fn segments_fit_the_path_in_both_directions() {
 fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     let mut world = World::with_file("[gateway]\nplace = \"own\"\n");
     let started = world.start().expect("a start");
-    assert_eq!(started.standing.gateways, 2);
+    assert_eq!(started.installed.gateways, 2);
     let jump = "*filter\n-A FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
     world.book(Family::Ipv4).restore(jump).expect("a jump");
     let tunnel = net();

@@ -4,8 +4,8 @@ use crate::support::binary::Call;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::packet::{Packet, Verdict, after_routing, before_routing, trace};
 use crate::support::world::{World, libreswan};
-use pluto_updown::plan::TunnelKey;
-use pluto_updown::selector::Family;
+use pluto_updown::firewall::TunnelKey;
+use pluto_updown::net::Family;
 
 const NUMBER: u32 = 16701;
 

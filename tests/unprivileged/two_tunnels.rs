@@ -1,7 +1,7 @@
 //! Every answer of a tunnel that a packet comes out of beside every answer of where it goes, for every kind of tunnel at either end:
 //! `two_tunnels.txt` states each verdict, as it is and as it was while one tunnel's chain led to all others'.
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use crate::support::binary::Call;
 use crate::support::packet::{Packet, Verdict};

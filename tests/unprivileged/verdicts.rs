@@ -3,8 +3,8 @@
 use crate::support::captures::{calls, calls_of};
 use crate::support::packet::{From, Packet, To, Verdict, trace};
 use crate::support::world::{World, strongswan};
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::FirewallAction;
+use pluto_updown::daemon::FirewallAction;
+use pluto_updown::net::Family;
 
 /// One line of the table.
 struct Line<'a> {

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use crate::support::captures::{calls, names, path};
 use crate::support::namespace::{Namespace, VARIANTS, ours, the_administrators};

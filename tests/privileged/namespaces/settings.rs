@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use pluto_updown::apply::Blocked;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use super::tables::{machine, saved};
 use crate::support::binary::{Call, Ending};

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, write_program};
 use crate::support::captures::libreswan_up;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use pluto_updown::apply::ApplyError;
-use pluto_updown::iptables::TablesError;
+use pluto_updown::daemon::FirewallAction;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::updown_env::FirewallAction;
+use pluto_updown::netfilter::iptables::TablesError;
 
 use crate::support::charon::{ByChance, Charon, SETTINGS};
 use crate::support::figures::tell;

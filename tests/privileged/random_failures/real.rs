@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
 
 use crate::support::binary::{Call, Ending, write_program};
 use crate::support::captures::libreswan_up;

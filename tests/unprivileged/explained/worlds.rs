@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use pluto_updown::apply::ApplyError;
+use pluto_updown::firewall::{DesiredState, TunnelRules};
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::{DesiredState, TunnelRules};
-use pluto_updown::record::Store;
-use pluto_updown::selector::Family;
+use pluto_updown::state::Store;
 use proptest::prelude::*;
 
 use crate::support::binary::Call;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Policy, Service, Settings, WhenDown};
-use pluto_updown::updown_env::Tunnel;
 
 use crate::support::binary::Call;
 use crate::support::emulator::{Emulator, Kind};
@@ -479,7 +479,7 @@ impl Stand {
             self.world.down(&tunnel);
         }
         let stopped = self.world.stop().expect("a stop");
-        assert_eq!((stopped.standing.tunnels, stopped.standing.gateways), (0, 0));
+        assert_eq!((stopped.installed.tunnels, stopped.installed.gateways), (0, 0));
         let names = |book: &Emulator| -> BTreeSet<String> {
             let chains = Kind::ALL.into_iter().flat_map(|kind| book.table(kind).chains());
             chains.map(str::to_owned).collect()

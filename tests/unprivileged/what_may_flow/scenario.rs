@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{ConnectionName, Tunnel};
+use pluto_updown::daemon::{ConnectionName, Tunnel};
+use pluto_updown::net::Family;
 
 use super::words::{family, fate, packet};
 use crate::support::binary::Call;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::settings::WhenDown;
-use pluto_updown::updown_env::Tunnel;
 use proptest::prelude::*;
 
 use super::generated::{comes_up, tunnels_of};

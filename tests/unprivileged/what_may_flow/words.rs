@@ -13,8 +13,8 @@
 
 use std::net::IpAddr;
 
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{SaMatch, Tunnel};
+use pluto_updown::daemon::{SaMatch, Tunnel};
+use pluto_updown::net::Family;
 
 use crate::support::emulator::{Emulator, Mss};
 use crate::support::gateway::in_ipv6;
