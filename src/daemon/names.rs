@@ -63,7 +63,7 @@ impl ConnectionName {
     /// part of `leftsubnets=` (`starterwhack.c`), `NAME#192.0.2.0/24` for a member of an
     /// opportunistic group (`foodgroups.c`).
     #[must_use]
-    pub fn configured(&self) -> Option<Self> {
+    pub(crate) fn configured(&self) -> Option<Self> {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let part = self.0.rsplit_once('/').filter(|(_, part)| {
             let ends = part.split_once('x');
@@ -77,7 +77,7 @@ impl ConnectionName {
     /// that begin and end with a letter or digit. Runs of anything else become one `-`. Different
     /// names can have one slug.
     #[must_use]
-    pub fn slug(&self, most: usize) -> String {
+    pub(crate) fn slug(&self, most: usize) -> String {
         let mut slug = String::new();
         for character in self.characters() {
             let readable = character.is_ascii_alphanumeric() || "._".contains(character);
@@ -195,7 +195,7 @@ impl PeerText {
 
     /// Whether more may have followed that is unknown.
     #[must_use]
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.0.ends_with(CUT)
     }
 

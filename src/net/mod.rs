@@ -9,7 +9,8 @@ mod mark;
 mod network;
 mod traffic_selector;
 
-pub use interface::{Interface, InterfacePattern, InterfaceWildcard};
+pub use interface::Interface;
+pub(crate) use interface::{InterfacePattern, InterfaceWildcard};
 pub use mark::{Mark, MarkBit};
 pub use network::{Family, Network};
 pub use traffic_selector::{Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};

@@ -128,7 +128,7 @@ impl Network {
     /// The longest prefix that covers the network, made `shorter` bits shorter. Everything
     /// (`0.0.0.0/0`, `::/0`) covers itself only.
     #[must_use]
-    pub fn supernet(&self, shorter: u8) -> IpNet {
+    pub(crate) fn supernet(&self, shorter: u8) -> IpNet {
         let (address, length) = match *self {
             Self::Prefix(prefix) => (prefix.network(), prefix.prefix_len()),
             Self::Range(first, last) => (first, common_prefix(first, last)),

@@ -26,7 +26,7 @@ pub struct XfrmInterface {
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.
-pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
+pub(crate) fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     let mut request = LinkMessage::default();
     // A kernel with this kind answers with these interfaces only.
     request
@@ -52,7 +52,7 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.
-pub fn interface_names() -> Result<Vec<Interface>, NetlinkError> {
+pub(crate) fn interface_names() -> Result<Vec<Interface>, NetlinkError> {
     let mut names = Vec::new();
     let answered = NetlinkSocket::open().and_then(|mut connection| {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());

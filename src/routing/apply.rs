@@ -106,7 +106,7 @@ impl RoutingChange {
     }
 
     /// The objects to remove, in the order of removal: the last installed first.
-    pub fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
+    pub(crate) fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
         let stays = |object: &NetObject| self.after.iter().any(|other| object_key(other) == object_key(object));
         self.recorded().iter().rev().filter(move |object| !stays(object))
     }

@@ -70,7 +70,7 @@ const ICMPV6_TYPES: [(&str, u8); 6] = [
 
 impl Service {
     /// The words that need no number.
-    pub const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
+    pub(crate) const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
 
     /// Every spelling that needs no number.
     pub(super) fn spellings() -> Vec<String> {

@@ -125,7 +125,7 @@ pub enum LayoutVersion {
 
 impl LayoutVersion {
     /// The layout that this version of the program installs.
-    pub const CURRENT: Self = Self::Four;
+    pub(crate) const CURRENT: Self = Self::Four;
 }
 
 impl TryFrom<u32> for LayoutVersion {
@@ -166,7 +166,7 @@ impl Installed {
 
     /// Whether an older version of this program installed the rules, in another layout.
     #[must_use]
-    pub fn is_older(self) -> bool {
+    pub(crate) fn is_older(self) -> bool {
         self.layout < LayoutVersion::CURRENT
     }
 
@@ -190,7 +190,7 @@ struct InstalledNote {
 
 /// The record of a tunnel, or a free id for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TunnelSlot {
+pub(crate) enum TunnelSlot {
     /// The tunnel is recorded.
     Taken(Box<TunnelRecord>),
     /// The tunnel is not recorded; this id is free.
@@ -251,7 +251,7 @@ impl Store {
 
     /// Whether the record can be read, or does not exist.
     #[must_use]
-    pub fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         match std::fs::read_dir(&self.folder) {
             Ok(_) => true,
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -260,19 +260,13 @@ impl Store {
 
     /// Whether there is work that no daemon has called for: a call died before it was complete, a
     /// `down` is owed, or a daemon exited and left its tunnels.
-    ///
-    /// # Errors
-    /// If the record is there and cannot be read.
-    pub fn needs_attention(&self) -> Result<bool, RecordError> {
+    pub(crate) fn needs_attention(&self) -> Result<bool, RecordError> {
         let interrupted = self.folder.join("pending").exists() || self.has_owed_downs()?;
         Ok(interrupted || !self.dead_daemons()?.is_empty())
     }
 
     /// The daemons that have tunnels here and have exited.
-    ///
-    /// # Errors
-    /// If the folder cannot be listed.
-    pub fn dead_daemons(&self) -> Result<Vec<DaemonProcess>, RecordError> {
+    pub(crate) fn dead_daemons(&self) -> Result<Vec<DaemonProcess>, RecordError> {
         if !self.has_name("daemons")? {
             return Ok(Vec::new());
         }
@@ -282,27 +276,18 @@ impl Store {
     }
 
     /// Records that a daemon has tunnels here.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
+    pub(crate) fn register(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         let made = file::create_empty_in(&self.folder.join("daemons"), &daemon.to_string());
         self.made("daemons", made)
     }
 
     /// Erases a daemon that has no tunnels here.
-    ///
-    /// # Errors
-    /// If the file cannot be removed.
-    pub fn unregister(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
+    pub(crate) fn unregister(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
     /// Whether this ruleset has any record.
-    ///
-    /// # Errors
-    /// If the folder cannot be listed.
-    pub fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
+    pub(crate) fn has_entries(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
         if self.lock.is_none() {
             return is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
                 !name.ends_with(NEW)
@@ -410,7 +395,7 @@ impl Store {
     /// # Errors
     /// If a record that might be the tunnel's cannot be read, or if every id that it could have is
     /// taken.
-    pub fn tunnel_slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
+    pub(crate) fn tunnel_slot(&self, ruleset: Ruleset, key: &TunnelKey) -> Result<TunnelSlot, RecordError> {
         if !self.has_entries(ruleset)? {
             let free = key.ids().next();
             return free.map(TunnelSlot::Free).ok_or_else(|| no_name(key));
@@ -449,10 +434,11 @@ impl Store {
     }
 
     /// The tunnels that need these shared chains.
-    ///
-    /// # Errors
-    /// If one of their records cannot be read.
-    pub fn tunnels_at(&self, ruleset: Ruleset, shared_chains: &SharedChains) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub(crate) fn tunnels_at(
+        &self,
+        ruleset: Ruleset,
+        shared_chains: &SharedChains,
+    ) -> Result<Vec<TunnelRecord>, RecordError> {
         let ids = self.members(&self.node_folder(ruleset, shared_chains))?;
         let entries: Result<Vec<_>, _> = ids
             .iter()
@@ -463,10 +449,7 @@ impl Store {
     }
 
     /// The other recorded tunnels that the kernel cannot distinguish from this one.
-    ///
-    /// # Errors
-    /// If one of their records cannot be read.
-    pub fn others_alike(
+    pub(crate) fn others_alike(
         &self,
         ruleset: Ruleset,
         tunnel: &Tunnel,
@@ -485,10 +468,11 @@ impl Store {
 
     /// The tunnels of a connection that this peer has up and whose selectors MOBIKE can change,
     /// whatever the selectors were at `up`.
-    ///
-    /// # Errors
-    /// If one of their records cannot be read.
-    pub fn tunnels_of_mobile_peer(&self, ruleset: Ruleset, call: &Tunnel) -> Result<Vec<TunnelRecord>, RecordError> {
+    pub(crate) fn tunnels_of_mobile_peer(
+        &self,
+        ruleset: Ruleset,
+        call: &Tunnel,
+    ) -> Result<Vec<TunnelRecord>, RecordError> {
         let folder = self.nodes_folder(ruleset).join(opener_id(call).as_str());
         let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
         let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
@@ -516,10 +500,7 @@ impl Store {
     }
 
     /// Records what applies to all rules of a ruleset from now on.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn set_installed(&self, ruleset: Ruleset, installed: Installed) -> Result<(), RecordError> {
+    pub(crate) fn set_installed(&self, ruleset: Ruleset, installed: Installed) -> Result<(), RecordError> {
         self.invalidate();
         let new = self.ruleset_folder(ruleset).join("place.new");
         file::make_folder(&self.ruleset_folder(ruleset))?;
@@ -535,10 +516,7 @@ impl Store {
 
     /// Whether rules in the layout of an older version are installed, which have to be written
     /// again.
-    ///
-    /// # Errors
-    /// If a folder cannot be listed, or a file `place` cannot be read.
-    pub fn has_older_layout(&self) -> Result<bool, RecordError> {
+    pub(crate) fn has_older_layout(&self) -> Result<bool, RecordError> {
         for ruleset in Ruleset::all_rulesets() {
             if self.has_entries(ruleset)? && self.installed(ruleset)?.is_older() {
                 return Ok(true);
@@ -553,10 +531,7 @@ impl Store {
 
     /// What other records share with the removed and the added ones: the shared chains that both
     /// need, and the members of those chains in which the order of tunnels matters.
-    ///
-    /// # Errors
-    /// If a folder cannot be listed.
-    pub fn shared_around(
+    pub(crate) fn shared_around(
         &self,
         ruleset: Ruleset,
         [removed, added]: [&[Record]; 2],
@@ -723,7 +698,12 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the old record stays then.
-    pub fn update_record(&self, ruleset: Ruleset, old: Option<&Record>, new: &Record) -> Result<(), RecordError> {
+    pub(crate) fn update_record(
+        &self,
+        ruleset: Ruleset,
+        old: Option<&Record>,
+        new: &Record,
+    ) -> Result<(), RecordError> {
         new.daemon().map_or(Ok(()), |daemon| self.register(&daemon))?;
         self.write_new(ruleset, new)?;
         let files = |entry: &Record| self.index_files(ruleset, entry);
@@ -739,10 +719,7 @@ impl Store {
     }
 
     /// Whether any remote network has a record.
-    ///
-    /// # Errors
-    /// If the folder cannot be listed.
-    pub fn has_routings(&self) -> Result<bool, RecordError> {
+    pub(crate) fn has_routings(&self) -> Result<bool, RecordError> {
         is_any(file::file_names(&self.networks_folder())?, |name| {
             !name.ends_with(".new")
         })
