@@ -70,7 +70,7 @@ fn assert_like_the_emulator(backend: Backend) {
             world
                 .call(&call.firewall_action())
                 .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
-            let emulated = Family::ALL.map(|family| ours(&world.tables.book(family).save()));
+            let emulated = Family::ALL.map(|family| ours(&world.book(family).save()));
             assert_eq!(machine.ours(), emulated, "{name}: {call}");
             let theirs = machine.listing().map(|listing| the_administrators(&listing));
             assert_eq!(theirs, before, "{name}: {call}");

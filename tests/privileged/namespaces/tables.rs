@@ -79,7 +79,7 @@ fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
             machine.hook().must(&call);
             world.call(&call.firewall_action()).expect("a good call");
             for (kind, now) in Kind::ALL.into_iter().zip(saved(&machine, family)) {
-                let emulated = world.tables.book(family).table(kind).save();
+                let emulated = world.book(family).table(kind).save();
                 assert_eq!(ours(&now), ours(&emulated), "{backend} {family}: {call}");
             }
         }
