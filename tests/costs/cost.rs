@@ -40,14 +40,14 @@ fn count(log: &str) -> Cost {
         .find(&format!("execve(\"{PROGRAM}\""))
         .expect("our program in the log");
     let start = log[..start].rfind('\n').map_or(0, |newline| newline + 1);
-    let mut ours = None;
+    let mut own_pid = None;
     let mut is_ancestor = false;
     for line in log[start..].lines() {
         let Some((pid, what)) = line.split_once(' ') else {
             continue;
         };
         let what = what.trim_start();
-        let is_ours = *ours.get_or_insert(pid) == pid;
+        let is_ours = *own_pid.get_or_insert(pid) == pid;
         if what.starts_with("---") || what.starts_with("+++") || what.starts_with("<...") && !what.contains("read") {
             continue;
         }

@@ -57,7 +57,7 @@ fn table(save: &str) -> Emulator {
 }
 
 /// The rules that we make for them.
-fn ours(calls: &[String]) -> [Emulator; 2] {
+fn own_rules(calls: &[String]) -> [Emulator; 2] {
     let mut world = World::default();
     for call in calls {
         world.up(&tunnel(call));
@@ -68,7 +68,7 @@ fn ours(calls: &[String]) -> [Emulator; 2] {
 /// Packets of every kind between addresses inside and beside the networks of these tests, over a policy and in clear, as far as
 /// they are of this family.
 fn packets(family: Family) -> Vec<Packet> {
-    let (far, near): (&[&str], &[&str]) = match family {
+    let (remote, local): (&[&str], &[&str]) = match family {
         Family::Ipv4 => (
             &[
                 "10.2.0.7",
@@ -96,14 +96,20 @@ fn packets(family: Family) -> Vec<Packet> {
             &["2001:db8:0:1::9", "2001:db8:9::1"],
         ),
     };
-    let pairs = far.iter().flat_map(|far| near.iter().map(move |near| (*far, *near)));
+    let pairs = remote
+        .iter()
+        .flat_map(|remote| local.iter().map(move |local| (*remote, *local)));
     pairs
-        .flat_map(|(far, near)| kinds(far, near).into_iter().flat_map(|packet| ways(&packet)))
+        .flat_map(|(remote, local)| {
+            kinds(remote, local)
+                .into_iter()
+                .flat_map(|packet| packet_and_answers(&packet))
+        })
         .collect()
 }
 
-fn kinds(far: &str, near: &str) -> Vec<Packet> {
-    let between = || Packet::between(far, near);
+fn kinds(remote: &str, local: &str) -> Vec<Packet> {
+    let between = || Packet::between(remote, local);
     vec![
         between().tcp(8080, 40000),
         between().tcp(40000, 8080),
@@ -121,7 +127,7 @@ fn kinds(far: &str, near: &str) -> Vec<Packet> {
 }
 
 /// The ways that a packet and its answer can take. From one tunnel into another is not among them: the script asks only one of the two.
-fn ways(packet: &Packet) -> Vec<Packet> {
+fn packet_and_answers(packet: &Packet) -> Vec<Packet> {
     let answer = || {
         let mut answer = packet.clone();
         (answer.source, answer.destination) = (packet.destination, packet.source);
@@ -145,7 +151,7 @@ fn ways(packet: &Packet) -> Vec<Packet> {
 
 /// The packets about which the two differ: whether the script lets it pass, and the packet.
 fn differences(calls: &[String]) -> Vec<(bool, Packet)> {
-    let (script, ours) = (script(calls), ours(calls));
+    let (script, ours) = (script(calls), own_rules(calls));
     let passes = |table: &Emulator, packet: &Packet| trace(table, packet).verdict == Verdict::Accept;
     let mut differences = Vec::new();
     let mut passed = 0;
@@ -395,7 +401,7 @@ fn icmp_type_0_with_a_code_is_lost_by_the_script() {
     let calls = [icmp];
     let rules: usize = script(&calls)[0].rules("FORWARD").len();
     assert_eq!(rules, 0, "the script has learned it");
-    assert_eq!(ours(&calls)[0].rules("PLUTO-FI-10.2.0.0-18").len(), 1);
+    assert_eq!(own_rules(&calls)[0].rules("PLUTO-FI-10.2.0.0-18").len(), 1);
 }
 
 #[test]

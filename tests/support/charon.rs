@@ -214,16 +214,16 @@ fn network(family: Family, host: usize) -> String {
 
 /// The selectors of a connection: to a network, or to the host of a road warrior without a virtual address.
 fn selectors(number: usize, family: Family, host: usize) -> [String; 2] {
-    let near = match family {
+    let local = match family {
         Family::Ipv4 => "10.1.0.0/24",
         Family::Ipv6 => "2001:db8:1::/64",
     };
-    let far = match (number % 2, family) {
+    let remote = match (number % 2, family) {
         (0, Family::Ipv4) => format!("10.{}.{}.0/24", 32 + number / 8, number % 8),
         (0, Family::Ipv6) => format!("2001:db8:{:x}::/64", 0x1000 + number),
         (_, family) => network(family, host),
     };
-    [near.to_owned(), far]
+    [local.to_owned(), remote]
 }
 
 fn called(verb: Verb, child: &Child) -> ByChance {
@@ -231,8 +231,8 @@ fn called(verb: Verb, child: &Child) -> ByChance {
         Verb::Up => "up-client",
         Verb::Down => "down-client",
     };
-    let [near, far] = &child.selectors;
-    let call = strongswan(word, &child.name, child.reqid, near, far);
+    let [local, remote] = &child.selectors;
+    let call = strongswan(word, &child.name, child.reqid, local, remote);
     let changes = [
         ("PLUTO_PEER_ID", child.peer.to_owned()),
         ("PLUTO_PEER", address(child.family, child.host)),

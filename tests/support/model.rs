@@ -108,10 +108,10 @@ fn has_key_of(up: &Tunnel, other: &Tunnel) -> bool {
 /// Whether MOBIKE can have made one of the other: what differs is the address of the association at both times.
 fn became(up: &Tunnel, now: &Tunnel) -> bool {
     let is_own = |network: &Network, host: Option<IpAddr>| host.is_some_and(|host| network.is_host(host));
-    let near = |tunnel: &Tunnel| tunnel.scope == Scope::Host && is_own(&tunnel.local_client, tunnel.local_host);
-    let far = |tunnel: &Tunnel| is_own(&tunnel.remote_client, tunnel.remote_host);
-    let same_near = up.local_client == now.local_client || (near(up) && near(now));
-    let same_far = up.remote_client == now.remote_client || (far(up) && far(now));
-    let moves = near(up) || far(up);
+    let local = |tunnel: &Tunnel| tunnel.scope == Scope::Host && is_own(&tunnel.local_client, tunnel.local_host);
+    let remote = |tunnel: &Tunnel| is_own(&tunnel.remote_client, tunnel.remote_host);
+    let same_near = up.local_client == now.local_client || (local(up) && local(now));
+    let same_far = up.remote_client == now.remote_client || (remote(up) && remote(now));
+    let moves = local(up) || remote(up);
     moves && same_near && same_far && up.connection == now.connection && up.traffic == now.traffic
 }

@@ -4,7 +4,7 @@
 use pluto_updown::apply::{Blocked, TunnelOutcome};
 use pluto_updown::updown_env::{ConnectionName, Tunnel};
 
-use super::openers::{Gateway, gateways, told};
+use super::openers::{Gateway, gateways, in_family};
 use crate::support::packet::{Packet, Verdict, trace};
 use crate::support::world::{libreswan, strongswan, tunnel, with};
 
@@ -22,10 +22,10 @@ const BACKUP: &str = "[[connection]]\nname = \"backup\"\nwhen-down = \"block\"\n
 impl Gateway {
     /// The tunnel of a connection between the same two networks, by either daemon.
     fn link(&self, name: &str, peer: &str, reqid: u32) -> Tunnel {
-        let [near, far] = self.networks();
+        let [local, remote] = self.networks();
         let call = match reqid {
-            0..16384 => strongswan("up-client", name, reqid, &near, &far),
-            _ => libreswan("up-client", name, reqid, &near, &far),
+            0..16384 => strongswan("up-client", name, reqid, &local, &remote),
+            _ => libreswan("up-client", name, reqid, &local, &remote),
         };
         tunnel(&with(&call, "PLUTO_PEER_ID", peer))
     }
@@ -47,7 +47,7 @@ impl Gateway {
 
     /// What becomes of a packet unencrypted from one network to this address in the other.
     fn unencrypted(&mut self, to: &str) -> Verdict {
-        let [from, to] = ["10.1.0.9", to].map(|address| told(address, self.family));
+        let [from, to] = ["10.1.0.9", to].map(|address| in_family(address, self.family));
         let packet = Packet::between(&from, &to).tcp(40000, 80);
         trace(self.world.tables.book(self.family), &packet.in_by("lan0").out_by("w0")).verdict
     }

@@ -46,13 +46,13 @@ fn tunnels(family: Family) -> [Tunnel; 4] {
     ];
     let mut networks = networks.into_iter();
     names.map(|(verb, name, reqid)| {
-        let [near, far] = networks.next().expect("networks");
-        tunnel(&strongswan(verb, name, reqid, near, far))
+        let [local, remote] = networks.next().expect("networks");
+        tunnel(&strongswan(verb, name, reqid, local, remote))
     })
 }
 
 /// Our chains, with the rules of each sorted.
-fn ours(world: &mut World, family: Family) -> Vec<String> {
+fn own_chains(world: &mut World, family: Family) -> Vec<String> {
     let text = world.tables.book(family).table(Kind::Filter).save();
     let mut lines: Vec<_> = text
         .lines()
@@ -83,17 +83,17 @@ fn the_next_change_refills_a_chain_that_somebody_has_emptied() {
         for family in Family::ALL {
             let [stays, calls @ ..] = tunnels(family);
             for call in &calls {
-                let one = ours(&mut gateway(backend, &[&stays]), family);
-                let two = ours(&mut gateway(backend, &[&stays, call]), family);
+                let one = own_chains(&mut gateway(backend, &[&stays]), family);
+                let two = own_chains(&mut gateway(backend, &[&stays, call]), family);
                 for chain in CHAINS {
                     let what = format!("{backend}, {family}, {chain}, {}", call.connection);
                     let mut world = gateway(backend, &[&stays]);
                     empty(&mut world, family, chain);
                     world.up(call);
-                    assert_eq!(ours(&mut world, family), two, "up, {what}");
+                    assert_eq!(own_chains(&mut world, family), two, "up, {what}");
                     empty(&mut world, family, chain);
                     world.down(call);
-                    assert_eq!(ours(&mut world, family), one, "down, {what}");
+                    assert_eq!(own_chains(&mut world, family), one, "down, {what}");
                 }
             }
         }
@@ -106,13 +106,13 @@ fn a_dispatcher_of_very_many_buckets_is_not_read() {
     for (buckets, reads) in [(3_u32, true), (260, false)] {
         let mut world = World::default();
         for number in 0..buckets {
-            let far = format!("10.{}.{}.0/24", number / 4, number % 4 * 64);
+            let remote = format!("10.{}.{}.0/24", number / 4, number % 4 * 64);
             world.up(&tunnel(&strongswan(
                 "up-client",
                 "far",
                 number + 1,
                 "10.1.0.0/24",
-                &far,
+                &remote,
             )));
         }
         let before = world.tables.restores();

@@ -8,21 +8,21 @@ use crate::support::packet::{AH, ConnectionState, From, Journey, Packet, To, Tra
 use crate::support::packet::{after_routing, journey, trace, trace_chain};
 
 /// A text for `iptables-restore` made of these lines.
-fn text(lines: &str) -> String {
+fn restore_input(lines: &str) -> String {
     format!("*filter\n{}\nCOMMIT\n", lines.trim())
 }
 
 /// A table that took these lines.
 fn table(lines: &str) -> Emulator {
     let mut table = Emulator::new();
-    assert_eq!(table.restore(&text(lines)), Ok(()));
+    assert_eq!(table.restore(&restore_input(lines)), Ok(()));
     table
 }
 
 /// Why the lines are refused by this table, which stays as it was.
 fn refused_by(table: &Emulator, lines: &str) -> String {
     let mut changed = table.clone();
-    let Err(why) = changed.restore(&text(lines)) else {
+    let Err(why) = changed.restore(&restore_input(lines)) else {
         panic!("not refused: {lines}");
     };
     assert_eq!(changed.save(), table.save(), "refused, yet changed: {lines}");
@@ -59,7 +59,7 @@ const TWO_CHAINS: &str = ":A - [0:0]\n:B - [0:0]\n";
 fn an_unused_table_prints_its_built_in_chains() {
     let saved = ":INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]";
     let table = Emulator::new().with_policy("INPUT", "DROP");
-    assert_eq!(table.save(), text(saved));
+    assert_eq!(table.save(), restore_input(saved));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_failure_in_the_last_line_leaves_everything_as_it_was() {
 #[test]
 fn redeclaring_a_user_chain_flushes_it() {
     let mut table = table(":A - [0:0]\n-A A -j DROP\n-A INPUT -j A");
-    assert_eq!(table.restore(&text(":A - [0:0]\n-A A -j LOG")), Ok(()));
+    assert_eq!(table.restore(&restore_input(":A - [0:0]\n-A A -j LOG")), Ok(()));
     assert_eq!(table.rules("A"), ["-j LOG"]);
     assert_eq!(table.rules("INPUT"), ["-j A"]);
 }
@@ -89,7 +89,7 @@ fn redeclaring_a_user_chain_flushes_it() {
 #[test]
 fn redeclaring_a_built_in_chain_sets_its_policy_and_keeps_its_rules() {
     let mut table = table("-A INPUT -j DROP");
-    assert_eq!(table.restore(&text(":INPUT DROP [0:0]")), Ok(()));
+    assert_eq!(table.restore(&restore_input(":INPUT DROP [0:0]")), Ok(()));
     assert_eq!(table.rules("INPUT"), ["-j DROP"]);
     assert!(table.save().contains(":INPUT DROP [0:0]"));
 }
@@ -105,7 +105,7 @@ fn a_chain_goes_only_when_it_is_empty_and_nothing_leads_to_it() {
     refused_by(&before, "-X A\n:A - [0:0]");
     let mut after = before;
     let lines = "-D INPUT -g A\n-X A\n-F B\n-X B";
-    assert_eq!(after.restore(&text(lines)), Ok(()));
+    assert_eq!(after.restore(&restore_input(lines)), Ok(()));
     assert_eq!(after.chains(), ["INPUT", "FORWARD", "OUTPUT"]);
 }
 
@@ -182,7 +182,7 @@ fn checking_and_deleting_go_by_the_text_of_the_rule() {
     refused_by(&before, "-D INPUT -m comment --comment b -j DROP");
     let mut after = before;
     let lines = "-C INPUT   -s 10.0.0.0/8  -j DROP\n-D INPUT -m comment --comment \"a\" -j DROP";
-    assert_eq!(after.restore(&text(lines)), Ok(()));
+    assert_eq!(after.restore(&restore_input(lines)), Ok(()));
     assert_eq!(after.rules("INPUT"), ["-s 10.0.0.0/8 -j DROP"]);
 }
 
@@ -236,7 +236,7 @@ fn a_table_is_of_one_family() {
 fn a_commanded_failure_happens_once() {
     let mut table = Emulator::new();
     table.fail_next("line 1 failed: busy");
-    let lines = text(":A - [0:0]");
+    let lines = restore_input(":A - [0:0]");
     assert_eq!(table.restore(&lines), Err("line 1 failed: busy".to_owned()));
     assert!(!table.has_chain("A"));
     assert_eq!(table.restore(&lines), Ok(()));
@@ -515,8 +515,11 @@ fn a_contrary_holds_where_the_condition_does_not() {
     ] {
         assert_eq!(matches(conditions, &incoming()), expected, "{conditions}");
     }
-    let ours = incoming().with_our_source();
-    assert!(matches("-m addrtype --src-type LOCAL", &ours) && !matches("-m addrtype ! --src-type LOCAL", &ours));
+    let local_packet = incoming().with_our_source();
+    assert!(
+        matches("-m addrtype --src-type LOCAL", &local_packet)
+            && !matches("-m addrtype ! --src-type LOCAL", &local_packet)
+    );
     let made_here = incoming().made_here().out_by("eth0");
     let line = "-A OUTPUT -m addrtype --src-type LOCAL -j DROP";
     assert_eq!(trace_of(line, &made_here).verdict, Verdict::Drop);

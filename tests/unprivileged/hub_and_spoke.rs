@@ -20,8 +20,8 @@ enum Kind {
 const KINDS: [Kind; 3] = [Kind::Policy, Kind::Vti, Kind::Xfrmi];
 
 /// The hub's tunnel to one spoke: the other spoke's network is what is behind the hub.
-fn spoke(kind: Kind, name: &str, reqid: u32, near: &str, far: &str) -> String {
-    let variables = libreswan("up-client", name, reqid, near, far);
+fn spoke(kind: Kind, name: &str, reqid: u32, local: &str, remote: &str) -> String {
+    let variables = libreswan("up-client", name, reqid, local, remote);
     match kind {
         Kind::Policy => variables,
         Kind::Vti => with(&variables, "VTI_IFACE", &format!("vti{reqid}")),
@@ -132,7 +132,7 @@ fn a_tunnel_that_is_not_up_lets_nothing_in_and_nothing_out() {
 
 #[test]
 fn both_tunnels_are_asked_under_strongswan_too() {
-    let up = |name, reqid, near, far| tunnel(&strongswan("up-client", name, reqid, near, far));
+    let up = |name, reqid, local, remote| tunnel(&strongswan("up-client", name, reqid, local, remote));
     let both = [up("west", 16389, EAST, WEST), up("east", 16393, WEST, EAST)];
     assert_eq!(verdict((Kind::Policy, Kind::Policy), &both), Verdict::Accept);
     assert_eq!(verdict((Kind::Policy, Kind::Policy), &both[..1]), Verdict::Policy);

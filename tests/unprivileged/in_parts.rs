@@ -47,9 +47,9 @@ fn one_of_many(number: usize) -> Tunnel {
         0 => format!("gains-{number}"),
         _ => format!("loses-{number}"),
     };
-    let far = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
+    let remote = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
     let reqid = u32::try_from(number).expect("a small number") + 1;
-    tunnel(&strongswan("up-client", &name, reqid, "10.1.0.0/24", &far))
+    tunnel(&strongswan("up-client", &name, reqid, "10.1.0.0/24", &remote))
 }
 
 fn ends() -> [Tunnel; 3] {
@@ -90,8 +90,8 @@ fn from_west_to_east() -> Packet {
 
 /// A packet of one of many to an interface by which only IPsec is spoken.
 fn from_one_of_many(number: usize) -> Packet {
-    let far = format!("10.{}.{}.7", 100 + number / 64, number % 64);
-    let packet = Packet::between(&far, "10.1.0.7").udp(40000, 80);
+    let remote = format!("10.{}.{}.7", 100 + number / 64, number % 64);
+    let packet = Packet::between(&remote, "10.1.0.7").udp(40000, 80);
     let reqid = u32::try_from(number).expect("a small number") + 1;
     packet.in_by_ipsec("eth0", reqid).out_by("eth1")
 }
@@ -175,8 +175,8 @@ fn a_part_takes_what_calls_in_between_have_made_of_its_tunnels() {
     world.up(&one_of_many(TUNNELS + 1));
     world.settings =
         Settings::parse(&format!("{AFTER}[[connection]]\nname = \"shut\"\nallow = \"none\"\n")).expect("good settings");
-    let far = "10.100.2.0/24";
-    world.up(&tunnel(&strongswan("up-client", "shut", 3, "10.1.0.0/24", far)));
+    let remote = "10.100.2.0/24";
+    world.up(&tunnel(&strongswan("up-client", "shut", 3, "10.1.0.0/24", remote)));
     for part in &parts {
         world.start_part(part).expect("a part");
         assert!(!passes(&mut world, &from_one_of_many(2)), "its twin is allowed nothing");

@@ -46,12 +46,12 @@ const V6: [[&str; 3]; 6] = [
     ["hidden", "2001:db8:1::/64", "2001:db8:a::/52"],
 ];
 
-fn on_one_interface([name, near, far]: [&str; 3]) -> Tunnel {
-    let variables = libreswan("up-client", name, 16389, near, far);
+fn on_one_interface([name, local, remote]: [&str; 3]) -> Tunnel {
+    let variables = libreswan("up-client", name, 16389, local, remote);
     let variables = with(
         &variables,
         "PLUTO_CLIENT_FAMILY",
-        if near.contains(':') { "ipv6" } else { "ipv4" },
+        if local.contains(':') { "ipv6" } else { "ipv4" },
     );
     let variables = with(&variables, "PLUTO_VIRT_INTERFACE", "ipsec1");
     tunnel(&with(&variables, "PLUTO_XFRMI_ROUTE", "yes"))
@@ -183,7 +183,7 @@ fn what_allows_nothing_comes_before_all_that_it_covers() {
 
 /// Tunnels of every kind, some with blocked pairs, some restricted: by policy, by interfaces, narrowed, translated.
 fn mixed() -> Vec<Tunnel> {
-    let plain = |name: &str, reqid, far| libreswan("up-client", name, reqid, "10.1.0.0/24", far);
+    let plain = |name: &str, reqid, remote| libreswan("up-client", name, reqid, "10.1.0.0/24", remote);
     let by = |variables: String, interface| with(&variables, "VTI_IFACE", interface);
     let narrowed = |variables: String| {
         let mine = with(&variables, "PLUTO_MY_PROTOCOL", "6");

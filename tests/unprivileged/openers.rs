@@ -22,7 +22,7 @@ pub(crate) struct Gateway {
 }
 
 /// What is told in IPv4, in a family.
-pub(crate) fn told(text: &str, family: Family) -> String {
+pub(crate) fn in_family(text: &str, family: Family) -> String {
     match family {
         Family::Ipv4 => text.to_owned(),
         Family::Ipv6 => in_ipv6(text),
@@ -30,7 +30,7 @@ pub(crate) fn told(text: &str, family: Family) -> String {
 }
 
 fn file(text: &str, family: Family) -> Settings {
-    Settings::parse(&told(text, family)).expect("good settings")
+    Settings::parse(&in_family(text, family)).expect("good settings")
 }
 
 /// One on each backend, with tunnels of each family.
@@ -64,13 +64,13 @@ allow = [\"tcp/22\"]
 
 impl Gateway {
     pub(crate) fn networks(&self) -> [String; 2] {
-        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| told(network, self.family))
+        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| in_family(network, self.family))
     }
 
     /// What charon says of a child `net` that a peer has up by an association with this number.
     fn net(&self, peer: &str, number: u32) -> Tunnel {
-        let [near, far] = self.networks();
-        let call = strongswan("up-client", "net", 1, &near, &far);
+        let [local, remote] = self.networks();
+        let call = strongswan("up-client", "net", 1, &local, &remote);
         tunnel(&with(
             &with(&call, "PLUTO_PEER_ID", peer),
             "PLUTO_UNIQUEID",
@@ -80,11 +80,15 @@ impl Gateway {
 
     /// The same of a peer at this address that compresses, or not, with a child to everywhere.
     fn everywhere(&self, peer: &str, number: u32, compresses: bool) -> Tunnel {
-        let [near, _] = self.networks();
-        let ours = told("192.0.2.1", self.family);
-        let far = told("0.0.0.0/0", self.family);
-        let call = strongswan("up-client", "net", 1, &near, &far);
-        let call = with(&with(&call, "PLUTO_ME", &ours), "PLUTO_PEER", &told(peer, self.family));
+        let [local, _] = self.networks();
+        let local_host = in_family("192.0.2.1", self.family);
+        let remote = in_family("0.0.0.0/0", self.family);
+        let call = strongswan("up-client", "net", 1, &local, &remote);
+        let call = with(
+            &with(&call, "PLUTO_ME", &local_host),
+            "PLUTO_PEER",
+            &in_family(peer, self.family),
+        );
         let call = with(
             &with(&call, "PLUTO_PEER_ID", peer),
             "PLUTO_UNIQUEID",
@@ -98,7 +102,7 @@ impl Gateway {
 
     /// What becomes of IP in IP out of the tunnel from a peer, which was not worth compressing.
     fn uncompressed_verdict(&mut self, peer: &str) -> Verdict {
-        let [from, to] = [peer, "192.0.2.1"].map(|address| told(address, self.family));
+        let [from, to] = [peer, "192.0.2.1"].map(|address| in_family(address, self.family));
         let protocol = match self.family {
             Family::Ipv4 => 4,
             Family::Ipv6 => 41,
@@ -109,7 +113,7 @@ impl Gateway {
 
     /// The same of a road warrior without a virtual address.
     fn road(&self, peer: &str, number: u32, reqid: u32, host: u8) -> Tunnel {
-        let [address, network] = ["", "/32"].map(|end| told(&format!("203.0.113.{host}{end}"), self.family));
+        let [address, network] = ["", "/32"].map(|end| in_family(&format!("203.0.113.{host}{end}"), self.family));
         let call = strongswan("up-client", "road", reqid, &self.networks()[0], &network);
         let call = with(
             &with(&call, "PLUTO_PEER_ID", peer),
@@ -121,7 +125,7 @@ impl Gateway {
 
     /// What becomes of a new connection out of a tunnel to this port behind us.
     fn verdict(&mut self, reqid: u32, from: &str, port: u16) -> Verdict {
-        let [from, to] = [from, "10.1.0.9"].map(|address| told(address, self.family));
+        let [from, to] = [from, "10.1.0.9"].map(|address| in_family(address, self.family));
         let packet = Packet::between(&from, &to).tcp(40000, port);
         let packet = packet.in_by_ipsec("eth0", reqid).out_by("lan0");
         trace(self.world.tables.book(self.family), &packet).verdict
@@ -307,8 +311,8 @@ fn a_down_whose_up_is_not_recorded_closes_nothing() {
         gateway.world.up(&anna);
         let before = gateway.filter();
         let other_reqid = |opener: &Tunnel| {
-            let [near, far] = gateway.networks();
-            let call = strongswan("up-client", "net", 2, &near, &far);
+            let [local, remote] = gateway.networks();
+            let call = strongswan("up-client", "net", 2, &local, &remote);
             Tunnel {
                 remote_id: opener.remote_id.clone(),
                 unique_id: opener.unique_id,
@@ -340,10 +344,10 @@ fn a_tunnel_that_got_another_reqid_when_its_peer_moved_is_known_by_the_associati
     for mut gateway in gateways("") {
         let anna = gateway.net("anna@staff", 1);
         gateway.world.up(&anna);
-        let [near, far] = gateway.networks();
+        let [local, remote] = gateway.networks();
         // It has a selector beside this one that is the peer's own address.
         let call = with(
-            &strongswan("down-client", "net", 2, &near, &far),
+            &strongswan("down-client", "net", 2, &local, &remote),
             "PLUTO_PEER",
             "198.51.100.77",
         );
@@ -539,7 +543,7 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
 }
 
 /// Takes from the records what an older version did not write.
-fn age(gateway: &Gateway) {
+fn make_records_older(gateway: &Gateway) {
     let state = gateway.world.folder.path().join("state");
     let mut folders = vec![state];
     while let Some(folder) = folders.pop() {
@@ -563,7 +567,7 @@ fn the_ups_that_an_older_version_counted_are_closed_by_as_many_downs() {
         let [guest, anna] = [gateway.net("guest", 1), gateway.net("anna@staff", 2)];
         gateway.world.up(&guest);
         gateway.world.up(&anna);
-        age(&gateway);
+        make_records_older(&gateway);
         let eve = gateway.net("eve@web", 3);
         assert_eq!(gateway.world.up(&eve), TunnelOutcome::AlreadyOpen(3));
         assert_eq!(gateway.net_verdict(80), Verdict::Drop);
@@ -572,7 +576,7 @@ fn the_ups_that_an_older_version_counted_are_closed_by_as_many_downs() {
         assert_eq!(gateway.world.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
         gateway.world.up(&guest);
-        age(&gateway);
+        make_records_older(&gateway);
         assert_eq!(gateway.world.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
@@ -621,7 +625,7 @@ allow = \"none\"
         }];
         gateway.world.connected = lan().expect("networks");
         gateway.world.ask_connected = Some(lan);
-        let inside = told("10.1.0.1", gateway.family);
+        let inside = in_family("10.1.0.1", gateway.family);
         for if_id in [None, Some(7)] {
             let of = |peer: &str, number| Tunnel {
                 if_id_out: if_id,

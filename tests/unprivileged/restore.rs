@@ -40,7 +40,7 @@ fn book(world: &mut World) -> &mut Emulator {
 
 /// Two tunnels in one block, one elsewhere, one with a device, one with something in the nat table.
 fn tunnels() -> [Tunnel; 5] {
-    let plain = |name: &str, reqid, far| libreswan("up-client", name, reqid, "10.1.0.0/24", far);
+    let plain = |name: &str, reqid, remote| libreswan("up-client", name, reqid, "10.1.0.0/24", remote);
     [
         tunnel(&plain("one", 16389, "10.2.0.0/24")),
         tunnel(&strongswan("up-client", "two", 7, "10.1.0.0/24", "10.2.1.0/24")),
@@ -54,7 +54,7 @@ fn tunnels() -> [Tunnel; 5] {
     ]
 }
 
-fn living() -> World {
+fn world_with_tunnels() -> World {
     let mut world = World::default();
     let admin = "*filter\n:ADMIN - [0:0]\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i eth1 -j ADMIN\nCOMMIT\n";
     book(&mut world).restore(admin).expect("the administrator's rules");
@@ -127,17 +127,17 @@ const DAMAGES: [Damage; 12] = [
 ];
 
 /// What of a listing is ours, or the administrator's.
-fn whose(lines: &[String], ours: bool) -> Vec<&String> {
-    let foreign = "-s 10.9.0.0/16 -j DROP";
+fn lines_of(lines: &[String], are_own: bool) -> Vec<&String> {
+    let other_chain = "-s 10.9.0.0/16 -j DROP";
     lines
         .iter()
-        .filter(|line| line.contains("PLUTO-") == ours && !line.contains(foreign))
+        .filter(|line| line.contains("PLUTO-") == are_own && !line.contains(other_chain))
         .collect()
 }
 
 #[test]
 fn what_stands_as_it_should_is_not_touched() {
-    let mut world = living();
+    let mut world = world_with_tunnels();
     let restores = world.tables.restores();
     assert_eq!(restore(&mut world), []);
     assert_eq!(world.tables.restores(), restores);
@@ -145,10 +145,10 @@ fn what_stands_as_it_should_is_not_touched() {
 
 #[test]
 fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
-    let whole = sorted(&mut living());
+    let whole = sorted(&mut world_with_tunnels());
     for (at, (first, damage)) in DAMAGES.iter().enumerate() {
         for (second, other) in &DAMAGES[at..] {
-            let mut world = living();
+            let mut world = world_with_tunnels();
             damage(book(&mut world)).expect("a damage");
             // What it needs can be gone already.
             let _ = other(book(&mut world));
@@ -156,8 +156,11 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
             let spoilt = sorted(&mut world);
             assert_ne!(restore(&mut world), [], "{what}");
             let mended = sorted(&mut world);
-            assert!(whose(&mended, true) == whose(&whole, true), "{what}: {mended:#?}");
-            assert!(whose(&mended, false) == whose(&spoilt, false), "{what}: {mended:#?}");
+            assert!(lines_of(&mended, true) == lines_of(&whole, true), "{what}: {mended:#?}");
+            assert!(
+                lines_of(&mended, false) == lines_of(&spoilt, false),
+                "{what}: {mended:#?}"
+            );
             let restores = world.tables.restores();
             assert_eq!(restore(&mut world), [], "{what}: once more");
             assert_eq!(world.tables.restores(), restores, "{what}: once more");
@@ -173,7 +176,7 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
 /// `iptables-save` was run while tunnels were up, and what it wrote is loaded at the next boot.
 #[test]
 fn what_nothing_on_record_needs_goes() {
-    let mut world = living();
+    let mut world = world_with_tunnels();
     let saved = book(&mut world).save();
     for tunnel in &tunnels() {
         world.down(tunnel);
@@ -187,23 +190,29 @@ fn what_nothing_on_record_needs_goes() {
 
 #[test]
 fn a_refusal_is_told_and_the_record_stands() {
-    let mut world = living();
+    let mut world = world_with_tunnels();
     book(&mut world).wipe();
     book(&mut world).refuse(Kind::Filter, "10.77.0.0/24");
     assert!(try_restore(&mut world).is_err());
     book(&mut world).relent();
     assert_ne!(restore(&mut world), []);
-    assert_eq!(whose(&sorted(&mut world), true), whose(&sorted(&mut living()), true));
+    assert_eq!(
+        lines_of(&sorted(&mut world), true),
+        lines_of(&sorted(&mut world_with_tunnels()), true)
+    );
 }
 
 /// Another program changes the tables between our listing and our change.
 #[test]
 fn a_refusal_that_passes_is_tried_again() {
-    let mut world = living();
+    let mut world = world_with_tunnels();
     book(&mut world).wipe();
     book(&mut world).fail_next("somebody was faster");
     assert_ne!(restore(&mut world), []);
-    assert_eq!(whose(&sorted(&mut world), true), whose(&sorted(&mut living()), true));
+    assert_eq!(
+        lines_of(&sorted(&mut world), true),
+        lines_of(&sorted(&mut world_with_tunnels()), true)
+    );
 }
 
 /// As at boot, where another firewall loads its rules at the same moment.
@@ -235,10 +244,10 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
 }
 
 /// So many tunnels that their chains are made in several commits.
-fn crowd() -> World {
+fn world_with_many_tunnels() -> World {
     let mut world = World::default();
     for number in 0..300 {
-        let (name, far) = (
+        let (name, remote) = (
             format!("branch-{number}"),
             format!("10.{}.{}.0/24", 100 + number / 16, number % 16),
         );
@@ -247,7 +256,7 @@ fn crowd() -> World {
             &name,
             number + 1,
             "10.1.0.0/24",
-            &far,
+            &remote,
         )));
     }
     world
@@ -255,7 +264,7 @@ fn crowd() -> World {
 
 #[test]
 fn where_the_restore_of_many_tunnels_ends_halfway_nothing_leads_to_them_and_the_next_one_completes_it() {
-    let mut world = crowd();
+    let mut world = world_with_many_tunnels();
     let before = sorted(&mut world);
     book(&mut world).wipe();
     world.tables.fates.push_back(Fate::KilledHalfway);
@@ -272,7 +281,7 @@ fn where_the_restore_of_many_tunnels_ends_halfway_nothing_leads_to_them_and_the_
 
 #[test]
 fn a_call_puts_many_tunnels_back_after_a_reload() {
-    let mut world = crowd();
+    let mut world = world_with_many_tunnels();
     let before = sorted(&mut world);
     book(&mut world).wipe();
     let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
@@ -283,7 +292,7 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
 
 #[test]
 fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
-    let mut world = crowd();
+    let mut world = world_with_many_tunnels();
     let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
     let before = book(&mut world).save();
     change(book(&mut world), "filter", "-D FORWARD -j PLUTO-FORWARD").expect("the jump");
@@ -296,7 +305,7 @@ fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
 #[test]
 fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
     let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
-    let mut world = crowd();
+    let mut world = world_with_many_tunnels();
     let without = sorted(&mut world);
     world.up(&late);
     let with = sorted(&mut world);

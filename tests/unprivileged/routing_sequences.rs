@@ -41,7 +41,7 @@ static CONNECTIONS: LazyLock<Vec<Call>> = LazyLock::new(connections);
 fn connections() -> Vec<Call> {
     let four = find_call("libreswan-4.10", "net-net", "route-client");
     let five = find_call("libreswan-5.2", "net-net", "route-client");
-    let made = |captured: &Call, mine: &str, far: &str, more: &[(&str, &str)]| {
+    let made = |captured: &Call, mine: &str, remote: &str, more: &[(&str, &str)]| {
         let call = captured
             .clone()
             .without("PLUTO_MY_SOURCEIP")
@@ -51,7 +51,7 @@ fn connections() -> Vec<Call> {
             .with("PLUTO_PEER", "198.51.100.1")
             .with("PLUTO_NEXT_HOP", "192.0.2.254")
             .with("PLUTO_MY_CLIENT", mine)
-            .with("PLUTO_PEER_CLIENT", far);
+            .with("PLUTO_PEER_CLIENT", remote);
         more.iter().fold(call, |call, (name, value)| call.with(name, value))
     };
     let source = ("PLUTO_MY_SOURCEIP", SOURCES[0]);
@@ -252,7 +252,7 @@ struct Gateway {
     folder: TempDir,
     network: FakeNetwork,
     /// What others have put in.
-    theirs: BTreeSet<NetObject>,
+    others: BTreeSet<NetObject>,
     links: BTreeSet<Interface>,
     daemon: DaemonProcess,
 }
@@ -294,7 +294,7 @@ impl Gateway {
             .insert("10.66.0.0/16".parse().expect("a network"), NoRoute::Prohibited);
         Self {
             folder: scratch(),
-            theirs: network.items.clone(),
+            others: network.items.clone(),
             links: network.links.keys().cloned().collect(),
             network,
             daemon: daemon(1),
@@ -333,10 +333,10 @@ impl Gateway {
     }
 
     /// What of ours is in, a VTI's own address excepted.
-    fn ours(&self) -> Vec<NetObject> {
-        let ours = self.network.items.difference(&self.theirs);
+    fn own_objects(&self) -> Vec<NetObject> {
+        let own_objects = self.network.items.difference(&self.others);
         let is_vtis = |item: &&NetObject| matches!(item, NetObject::Address(address) if address.interface.as_str().starts_with("vti"));
-        ours.filter(|item| !is_vtis(item)).cloned().collect()
+        own_objects.filter(|item| !is_vtis(item)).cloned().collect()
     }
 
     fn recorded(&self) -> Vec<NetObject> {
@@ -344,7 +344,7 @@ impl Gateway {
         records.into_iter().flat_map(|record| record.objects).collect()
     }
 
-    fn take(&mut self, step: &Step) {
+    fn make_step(&mut self, step: &Step) {
         match step {
             Step::Call(which, verb, refused) => {
                 refused
@@ -366,11 +366,12 @@ impl Gateway {
                 store.remove_unused().expect("a tidy record");
             }
             Step::TakenAway(number) => {
-                let mut ours = self.ours();
+                let mut own_objects = self.own_objects();
                 // He does not saw off the branch that his own route sits on.
-                let is_used = |source: IpAddr| self.theirs.iter().any(|item| source_of(item) == Some(source));
-                ours.retain(|item| !matches!(item, NetObject::Address(address) if is_used(address.address.addr())));
-                if let Some(item) = ours.get(number % ours.len().max(1)) {
+                let is_used = |source: IpAddr| self.others.iter().any(|item| source_of(item) == Some(source));
+                own_objects
+                    .retain(|item| !matches!(item, NetObject::Address(address) if is_used(address.address.addr())));
+                if let Some(item) = own_objects.get(number % own_objects.len().max(1)) {
                     self.network.delete(item).expect("it is there");
                 }
             }
@@ -388,7 +389,7 @@ impl Gateway {
                     )
                 });
                 if self.network.install(&item).is_ok() {
-                    self.theirs.insert(item);
+                    self.others.insert(item);
                 }
             }
         }
@@ -434,10 +435,10 @@ impl Gateway {
                 .iter()
                 .any(|other| pluto_updown::plan::object_key(other) == slot)
         };
-        let removed = self.theirs.difference(&self.network.items);
+        let removed = self.others.difference(&self.network.items);
         let lost: Vec<_> = removed.filter(|item| !is_replaced(item)).collect();
         assert!(lost.is_empty(), "{after:?} took away {lost:?}");
-        for item in self.ours() {
+        for item in self.own_objects() {
             let slot = pluto_updown::plan::object_key(&item);
             let known = recorded
                 .iter()
@@ -448,22 +449,22 @@ impl Gateway {
 
     /// All far networks go, and so does everything of ours.
     fn assert_ends(&mut self) {
-        let theirs: Vec<_> = self
-            .theirs
+        let others: Vec<_> = self
+            .others
             .iter()
             .filter(|item| source_of(item).is_some())
             .cloned()
             .collect();
-        for item in theirs {
+        for item in others {
             self.network.delete(&item).expect("it is there");
-            self.theirs.remove(&item);
+            self.others.remove(&item);
         }
         for call in CONNECTIONS.iter() {
             for verb in [Verb::Down, Verb::Unroute] {
                 self.call(&verb.of(call), None).expect("it lives").expect("it goes");
             }
         }
-        assert_eq!(self.network.items, self.theirs);
+        assert_eq!(self.network.items, self.others);
         let links: BTreeSet<_> = self.network.links.keys().cloned().collect();
         assert_eq!(links, self.links);
         drop(self.recorded());
@@ -540,7 +541,7 @@ proptest! {
 fn assert_holds(steps: &[Step]) {
     let mut gateway = Gateway::new();
     for step in steps {
-        gateway.take(step);
+        gateway.make_step(step);
         gateway.assert_sound(step);
     }
     gateway.assert_ends();

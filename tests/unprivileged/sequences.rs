@@ -19,8 +19,8 @@ const OURS: &str = "10.1.0.0/24";
 /// Tunnels that share names, networks, blocks and devices in every way that matters.
 fn tunnels() -> Vec<Tunnel> {
     let west = libreswan("up-client", "west", 16389, OURS, "10.2.0.0/24");
-    let vti = |name: &str, device: &str, far: &str| {
-        with(&libreswan("up-client", name, 16413, OURS, far), "VTI_IFACE", device)
+    let vti = |name: &str, device: &str, remote: &str| {
+        with(&libreswan("up-client", name, 16413, OURS, remote), "VTI_IFACE", device)
     };
     let road = |reqid: &str| {
         let road = libreswan("up-client", "road", 16501, OURS, "203.0.113.7/32");
@@ -92,13 +92,13 @@ fn roaming(reqid: u32, host: u8) -> String {
 }
 
 /// A tunnel with client address translation. Its own end is the address that the peer gave.
-fn cat(reqid: u32, assigned: &str, far: &str) -> String {
+fn cat(reqid: u32, assigned: &str, remote: &str) -> String {
     let me = if assigned.contains(':') {
         "2001:db8::1"
     } else {
         "192.0.2.1"
     };
-    let up = libreswan("up-client", "cat", reqid, assigned, far);
+    let up = libreswan("up-client", "cat", reqid, assigned, remote);
     with(
         &with(&with(&up, "PLUTO_ME", me), "CAT", "YES"),
         "PLUTO_CONN_KIND",
@@ -167,7 +167,7 @@ impl Run {
         }
     }
 
-    fn make(&mut self, step: &Step) {
+    fn make_step(&mut self, step: &Step) {
         match *step {
             Step::Up(which) => self.call(which, true),
             Step::Down(which) => self.call(which, false),
@@ -297,7 +297,7 @@ proptest! {
     fn the_rules_are_those_of_the_living_tunnels(steps in prop::collection::vec(step(), 1..40)) {
         let mut run = Run::new();
         for step in &steps {
-            run.make(step);
+            run.make_step(step);
         }
         run.come_to_rest();
 

@@ -126,7 +126,7 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
 fn another_bit_of_the_mark_counts_from_the_next_start_in_one_change_of_the_table() {
     let mut world =
         world("[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\nnat = \"leave\"\n[tunnel]\nnat = \"leave\"\n");
-    let up = |name: &str, number, far: &str| tunnel(&strongswan("up-client", name, number, "10.1.0.0/24", far));
+    let up = |name: &str, number, remote: &str| tunnel(&strongswan("up-client", name, number, "10.1.0.0/24", remote));
     world.up(&up("net", 1, "10.2.0.0/24"));
     let set_mark = "[gateway]\nmark = \"0x20000000\"\n[tunnel]\nnat = \"leave\"\n[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\n";
     world.settings = set(set_mark);

@@ -19,7 +19,7 @@ struct Place {
     /// What the peer gave us.
     assigned: &'static str,
     /// The network behind the peer.
-    far: &'static str,
+    remote: &'static str,
     /// A machine in it.
     there: &'static str,
     /// A machine elsewhere.
@@ -32,7 +32,7 @@ const PLACES: [Place; 2] = [
         own: "192.0.2.1",
         other: "192.0.2.99",
         assigned: "10.0.10.1",
-        far: "10.2.0.0/24",
+        remote: "10.2.0.0/24",
         there: "10.2.0.7",
         stranger: "10.3.0.7",
     },
@@ -41,7 +41,7 @@ const PLACES: [Place; 2] = [
         own: "2001:db8::1",
         other: "2001:db8::99",
         assigned: "2001:db8:a::1",
-        far: "2001:db8:2::/64",
+        remote: "2001:db8:2::/64",
         there: "2001:db8:2::7",
         stranger: "2001:db8:3::7",
     },
@@ -55,7 +55,7 @@ impl Place {
             "cat",
             NUMBER,
             &format!("{}/{bits}", self.assigned),
-            self.far,
+            self.remote,
         );
         with(&with(&up, "PLUTO_ME", self.own), "CAT", "YES")
     }
@@ -119,15 +119,15 @@ fn what_comes_to_that_address_by_the_tunnel_comes_to_our_own() {
     for place in PLACES {
         let tables = place.gateway(&place.variables());
         let of = |packet: Packet| arrives(&tables, &packet);
-        let ours = to_here(place.there, place.assigned);
+        let packet = to_here(place.there, place.assigned);
         assert_eq!(
-            of(ours.clone().in_by_ipsec("w0", NUMBER)),
+            of(packet.clone().in_by_ipsec("w0", NUMBER)),
             (Verdict::Accept, place.own.into())
         );
         // In clear, by another tunnel, from another network.
         let untouched = (Verdict::Policy, place.assigned.to_owned());
-        assert_eq!(of(ours.clone().in_by("w0")), untouched);
-        assert_eq!(of(ours.in_by_ipsec("w0", NUMBER + 4)), untouched);
+        assert_eq!(of(packet.clone().in_by("w0")), untouched);
+        assert_eq!(of(packet.in_by_ipsec("w0", NUMBER + 4)), untouched);
         let elsewhere = to_here(place.stranger, place.assigned);
         assert_eq!(of(elsewhere.in_by_ipsec("w0", NUMBER)), untouched);
         let other = to_here(place.there, place.other);
@@ -178,13 +178,13 @@ fn a_translated_tunnel_with_a_device_is_known_by_that() {
             leaves(&tables, &own.out_by("vti2")),
             (Verdict::Policy, place.own.into())
         );
-        let ours = to_here(place.there, place.assigned);
+        let packet = to_here(place.there, place.assigned);
         assert_eq!(
-            arrives(&tables, &ours.clone().in_by("vti1")),
+            arrives(&tables, &packet.clone().in_by("vti1")),
             (Verdict::Accept, place.own.into())
         );
         assert_eq!(
-            arrives(&tables, &ours.in_by("vti2")),
+            arrives(&tables, &packet.in_by("vti2")),
             (Verdict::Policy, place.assigned.into())
         );
     }
@@ -219,9 +219,9 @@ fn a_tunnel_that_translates_nothing_leaves_the_nat_table_alone() {
 }
 
 /// A tunnel between two networks that is logged.
-fn logged(connection: &str, number: u32, far: &str) -> String {
+fn logged(connection: &str, number: u32, remote: &str) -> String {
     with(
-        &libreswan("up-client", connection, number, "10.1.0.0/24", far),
+        &libreswan("up-client", connection, number, "10.1.0.0/24", remote),
         "NFLOG",
         "13",
     )

@@ -36,8 +36,8 @@ const FROM: [&str; 7] = ["none", "open", "service", "refused", "narrowed", "repl
 const TO: [&str; 5] = ["clear", "open", "nothing", "narrowed", "none"];
 
 /// A tunnel of a kind; the other end's network is what is behind the hub.
-fn spoke(kind: &str, name: &str, reqid: u32, near: &str, far: &str) -> String {
-    let variables = libreswan("up-client", name, reqid, near, far);
+fn spoke(kind: &str, name: &str, reqid: u32, local: &str, remote: &str) -> String {
+    let variables = libreswan("up-client", name, reqid, local, remote);
     match kind {
         "policy" => variables,
         "vti" => with(&variables, "VTI_IFACE", &format!("vti{reqid}")),
@@ -56,8 +56,8 @@ fn narrowed(variables: &str, protocol: &str) -> String {
 }
 
 /// The tunnels that give an answer at one end, as calls.
-fn tunnels(answer: &str, kind: &str, reqid: u32, near: &str, far: &str) -> Vec<String> {
-    let named = |name: &str| spoke(kind, name, reqid, near, far);
+fn tunnels(answer: &str, kind: &str, reqid: u32, local: &str, remote: &str) -> Vec<String> {
+    let named = |name: &str| spoke(kind, name, reqid, local, remote);
     match answer {
         // Another tunnel of the kind is up all the same: the chains for interfaces stand.
         "none" | "clear" => vec![spoke(kind, "other", reqid + 8, "10.8.0.0/24", "10.9.0.0/24")],
@@ -68,7 +68,7 @@ fn tunnels(answer: &str, kind: &str, reqid: u32, near: &str, far: &str) -> Vec<S
             .map(|pair| {
                 let (name, protocol) = pair.split_once(' ').expect("two words");
                 match kind {
-                    "policy" => narrowed(&strongswan("up-client", name, reqid, near, far), protocol),
+                    "policy" => narrowed(&strongswan("up-client", name, reqid, local, remote), protocol),
                     _ => narrowed(&named(name), protocol),
                 }
             })

@@ -50,7 +50,7 @@ fn errors(system_call: &str, shown: &str) -> Vec<&'static str> {
 }
 
 /// Makes a call that goes well; returns every point at which it could have failed.
-fn points(machine: &Namespace, call: &Call) -> Vec<Point> {
+fn failure_points(machine: &Namespace, call: &Call) -> Vec<Point> {
     let log = machine.path("points");
     let trace = format!("trace={FAILING}");
     let path = log.to_str().expect("a plain path");
@@ -118,7 +118,7 @@ struct Life {
 
 impl Life {
     fn begin(&self, machine: &Namespace) {
-        machine.hook().must(&bystander());
+        machine.hook().must(&unconcerned_call());
         if self.stands {
             machine.hook().must(&libreswan_up());
         }
@@ -126,7 +126,7 @@ impl Life {
 
     fn end(machine: &Namespace) {
         machine.hook().must(&libreswan_up().opposite());
-        machine.hook().must(&bystander().opposite());
+        machine.hook().must(&unconcerned_call().opposite());
     }
 
     /// Fails at one point in so many, of which the seed says the first; tells the figures, and what went wrong.
@@ -135,7 +135,7 @@ impl Life {
         let empty = machine.listing();
         self.begin(&machine);
         let before = tables(&machine);
-        let points = points(&machine, &self.call);
+        let points = failure_points(&machine, &self.call);
         let after = tables(&machine);
         Self::end(&machine);
         machine.assert_as_before(&empty);
@@ -197,7 +197,7 @@ impl Life {
         if is_refused && &now != before {
             return Err("it was refused, and something has changed".to_owned());
         }
-        machine.hook().must(&bystander().saying("route-client"));
+        machine.hook().must(&unconcerned_call().saying("route-client"));
         let settled = tables(machine);
         let right = if machine.recorded("net-net").is_some() == self.stands {
             before
@@ -218,7 +218,7 @@ impl Life {
 }
 
 /// A tunnel in the same block that is not concerned.
-fn bystander() -> Call {
+fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Life {
 pub(crate) const REPLACING_REQID: &str = "16401";
 
 /// A tunnel in the same block that stood before and is not concerned.
-fn bystander() -> Call {
+fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
 
@@ -99,7 +99,7 @@ impl Life {
     }
 
     fn begin(&self, machine: &Namespace) {
-        machine.hook().must(&bystander());
+        machine.hook().must(&unconcerned_call());
         (0..self.ups).for_each(|_| machine.hook().must(&self.up));
     }
 
@@ -108,11 +108,11 @@ impl Life {
         for _ in 0..self.ups + 2 {
             machine.hook().must(&self.up.clone().saying("down-client"));
         }
-        machine.hook().must(&bystander().opposite());
+        machine.hook().must(&unconcerned_call().opposite());
     }
 
     fn expected(&self, machine: &Namespace, before: [String; 2]) -> Expected {
-        machine.hook().must(&bystander());
+        machine.hook().must(&unconcerned_call());
         let alone = tables(machine);
         machine.hook().must(&self.up);
         let first = tables(machine);
@@ -134,11 +134,11 @@ impl Life {
         machine.hook().must(&match next {
             Next::Again => self.killed.clone(),
             Next::Opposite => self.killed.clone().opposite(),
-            Next::Other => bystander().saying("route-client"),
+            Next::Other => unconcerned_call().saying("route-client"),
         });
         let what = format!("{} killed at {step} (pending: {pending}), then {next:?}", self.killed);
         let record = machine.recorded("net-net");
-        if let Some(stands) = self.stands(next, pending, was_on_record) {
+        if let Some(stands) = self.is_up_after(next, pending, was_on_record) {
             assert_eq!(record.is_some(), stands, "{what}: should the tunnel stand?");
         }
         // Of an up that replaces another it is open which of the two stands: the record knows.
@@ -151,7 +151,7 @@ impl Life {
     }
 
     /// Whether the tunnel stands after the next call; nothing, if it may or may not.
-    fn stands(&self, next: Next, pending: bool, was_on_record: bool) -> Option<bool> {
+    fn is_up_after(&self, next: Next, pending: bool, was_on_record: bool) -> Option<bool> {
         let verb = self.killed.get("PLUTO_VERB");
         match next {
             Next::Other if pending => Some(self.stands_if_settled.unwrap_or(true)),

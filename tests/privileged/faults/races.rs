@@ -8,7 +8,7 @@ use crate::support::captures::libreswan_up;
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// The program, held up behind each of the system calls by which it comes to its lock.
-fn slow(machine: &Namespace) -> Hook {
+fn slowed_hook(machine: &Namespace) -> Hook {
     const HELD_UP: &str = "inject=?mkdir,mkdirat,statx,flock:delay_exit=15000";
     let strace = tool("strace").display().to_string();
     machine.started_by(&[&strace, "-qq", "-o", "/dev/null", "-e", HELD_UP, "--"])
@@ -28,7 +28,7 @@ fn a_slow_call_gets_its_lock_while_others_make_and_remove_the_folders() {
             }
         });
         let endings: Vec<_> = (0..12)
-            .map(|_| slow(&machine).call(&libreswan_up().opposite()))
+            .map(|_| slowed_hook(&machine).call(&libreswan_up().opposite()))
             .collect();
         done.store(true, Ordering::Relaxed);
         fast.join().expect("nothing went wrong with the others");

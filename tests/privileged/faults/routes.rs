@@ -42,7 +42,7 @@ fn route() -> Call {
 }
 
 /// A route to another network that stands before and is not concerned.
-fn bystander(source: &str) -> Call {
+fn unconcerned_call(source: &str) -> Call {
     route().of_tunnel(9).with("PLUTO_MY_SOURCEIP", source)
 }
 
@@ -156,7 +156,7 @@ impl Life {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_route_is_completed_or_undone_by_the_next_call() {
     Life {
-        bystander: bystander("10.1.0.2"),
+        bystander: unconcerned_call("10.1.0.2"),
         killed: route(),
     }
     .with_a_death_at_every_step(&Next::ALL);
@@ -166,7 +166,7 @@ fn a_killed_route_is_completed_or_undone_by_the_next_call() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_unroute_is_completed_or_undone_by_the_next_call() {
     Life {
-        bystander: bystander("10.1.0.2"),
+        bystander: unconcerned_call("10.1.0.2"),
         killed: unrouted(&route()),
     }
     .with_a_death_at_every_step(&Next::ALL);
@@ -177,7 +177,7 @@ fn a_killed_unroute_is_completed_or_undone_by_the_next_call() {
 fn a_killed_route_leaves_a_source_address_to_the_other_network() {
     for killed in [route(), unrouted(&route())] {
         Life {
-            bystander: bystander("10.1.0.1"),
+            bystander: unconcerned_call("10.1.0.1"),
             killed,
         }
         .with_a_death_at_every_step(&[Next::Opposite]);

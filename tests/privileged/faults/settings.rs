@@ -19,7 +19,7 @@ fn restricted(up: Call) -> Call {
 }
 
 /// A tunnel in the same block that stood before and is not concerned.
-fn bystander() -> Call {
+fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
 
@@ -41,7 +41,7 @@ fn command(machine: &Namespace, words: &str) {
 
 /// A machine with a bystander and these settings.
 fn begin(machine: &Namespace, settings: &str) {
-    machine.hook().must(&bystander());
+    machine.hook().must(&unconcerned_call());
     machine.settings(settings);
 }
 
@@ -50,7 +50,7 @@ fn end(machine: &Namespace, before: &str, up: &Call, what: &str) {
     for _ in 0..4 {
         machine.hook().must(&up.clone().saying("down-client"));
     }
-    machine.hook().must(&bystander().opposite());
+    machine.hook().must(&unconcerned_call().opposite());
     command(machine, "stop");
     command(machine, "unblock --all");
     machine.settings("");
@@ -103,7 +103,7 @@ impl Death<'_> {
     fn go_on(&self, [old, new]: [&String; 2], step: &Step) {
         let machine = self.machine;
         let pending = machine.record_exists("pending");
-        machine.hook().must(&bystander().saying("route-client"));
+        machine.hook().must(&unconcerned_call().saying("route-client"));
         let what = format!("{} killed at {step} (pending: {pending})", self.killed);
         assert!(!machine.record_exists("pending"), "{what}: still pending");
         let now = tables(machine);
@@ -216,7 +216,7 @@ fn killed_move_to_own(backend: Backend) {
         if die(&machine, Namespace::started_by, &start, step) {
             deaths += 1;
             // What is pending is settled by any call; what had not begun is done by one more start.
-            machine.hook().must(&bystander().saying("route-client"));
+            machine.hook().must(&unconcerned_call().saying("route-client"));
             assert!(!machine.record_exists("pending"), "{step}");
             command(&machine, "start");
             assert_eq!(tables(&machine), wanted, "{backend}: killed at {step}");

@@ -43,7 +43,7 @@ fn route(destination: &str, device: &str) -> Route {
 }
 
 /// Puts an item in, with a socket of its own.
-fn put(namespace: &Namespace, item: &NetObject) -> Result<InstallResult, String> {
+fn install_item(namespace: &Namespace, item: &NetObject) -> Result<InstallResult, String> {
     namespace.inside(|| Kernel::open().unwrap().install(item).map_err(|error| error.to_string()))
 }
 

@@ -8,7 +8,7 @@ use pluto_updown::rtnetlink::{
 };
 use pluto_updown::selector::Mark;
 
-use super::{configuration, gateway, put, route, take_out};
+use super::{configuration, gateway, install_item, route, take_out};
 use crate::support::namespace::Namespace;
 
 fn routes(destination: &str, via: &str, source: &str) -> Vec<Route> {
@@ -136,7 +136,7 @@ fn neighbours() -> Vec<ProxyNeighbour> {
 }
 
 /// The configuration, as soon as the address can be used: the shell does not wait for that, as we do.
-fn settled(machine: &Namespace, item: &NetObject) -> String {
+fn usable_configuration(machine: &Namespace, item: &NetObject) -> String {
     if let NetObject::Address(AssignedAddress { address, .. }) = item {
         let ip = address.addr();
         machine.shell(&format!(
@@ -152,10 +152,10 @@ fn assert_alike(items: impl IntoIterator<Item = NetObject>) {
     let before = configuration(&ours);
     for item in items {
         let lines = item.install_commands().join("\n");
-        assert_eq!(put(&ours, &item), Ok(InstallResult::New), "{lines}");
+        assert_eq!(install_item(&ours, &item), Ok(InstallResult::New), "{lines}");
         theirs.shell(&lines);
         let with = configuration(&ours);
-        assert_eq!(with, settled(&theirs, &item), "{lines}");
+        assert_eq!(with, usable_configuration(&theirs, &item), "{lines}");
         assert_ne!(with, before, "{lines} changes nothing");
         let line = item.delete_command();
         assert_eq!(take_out(&ours, &item), Ok(Deleted::Out), "{line}");
@@ -213,7 +213,7 @@ fn a_route_takes_the_place_of_the_one_that_was_there() {
         .map(NetObject::Route)
         {
             let lines = item.install_commands().join("\n");
-            assert_eq!(put(&ours, &item), Ok(InstallResult::New), "{lines}");
+            assert_eq!(install_item(&ours, &item), Ok(InstallResult::New), "{lines}");
             theirs.shell(&lines);
             assert_eq!(configuration(&ours), configuration(&theirs), "{lines}");
         }
@@ -230,7 +230,7 @@ fn what_stands_already_is_left_alone() {
         let lines = item.install_commands().join("\n");
         machine.shell(&lines);
         let before = configuration(&machine);
-        assert_eq!(put(&machine, &item), Ok(InstallResult::Existed), "{lines}");
+        assert_eq!(install_item(&machine, &item), Ok(InstallResult::Existed), "{lines}");
         assert_eq!(configuration(&machine), before, "{lines}");
     }
 }
@@ -273,7 +273,7 @@ fn the_kernel_holds_who_has_put_a_route_in() {
     };
     for (family, destination) in [(4, "10.2.0.0/24"), (6, "2001:db8:2::/48")] {
         for (origin, shown) in [(4, "proto static"), (3, "proto boot"), (77, "proto 77")] {
-            assert_eq!(put(&machine, &of(destination, origin)), Ok(InstallResult::New));
+            assert_eq!(install_item(&machine, &of(destination, origin)), Ok(InstallResult::New));
             let listed = machine.shell(&format!("ip -d -{family} route show {destination}"));
             assert!(listed.contains(shown), "{listed}");
             assert_eq!(

@@ -2,7 +2,7 @@
 
 use pluto_updown::rtnetlink::{Deleted, InstallResult, NetObject, VtiInterface};
 
-use super::{configuration, gateway, put, take_out};
+use super::{configuration, gateway, install_item, take_out};
 use crate::support::namespace::Namespace;
 
 fn vti(name: &str) -> VtiInterface {
@@ -37,7 +37,7 @@ fn a_vti_is_what_its_lines_make() {
     if !kernel_has_them(&ours) {
         let line = &whole.install_commands()[0];
         assert_eq!(
-            put(&ours, &whole),
+            install_item(&ours, &whole),
             Err(format!("cannot install {line:?}: Operation not supported"))
         );
         assert_eq!(take_out(&ours, &whole), Ok(Deleted::Absent));
@@ -51,10 +51,10 @@ fn a_vti_is_what_its_lines_make() {
     });
     for item in [whole, shared] {
         let before = with_variables(&ours);
-        assert_eq!(put(&ours, &item), Ok(InstallResult::New));
+        assert_eq!(install_item(&ours, &item), Ok(InstallResult::New));
         theirs.shell(&item.install_commands().join("\n"));
         assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");
-        assert_eq!(put(&ours, &item), Ok(InstallResult::Existed));
+        assert_eq!(install_item(&ours, &item), Ok(InstallResult::Existed));
         assert_eq!(take_out(&ours, &item), Ok(Deleted::Out));
         theirs.shell(&item.delete_command());
         assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");
@@ -76,7 +76,7 @@ fn a_vti_that_cannot_be_finished_is_not_left_half_made() {
         address: Some("0.0.0.0/0".parse().unwrap()),
         ..vti("vti01")
     };
-    let error = put(&machine, &NetObject::VtiInterface(broken)).unwrap_err();
+    let error = install_item(&machine, &NetObject::VtiInterface(broken)).unwrap_err();
     assert!(error.starts_with(&format!("cannot install {refused:?}: ")), "{error}");
     assert_eq!(with_variables(&machine), before);
 }

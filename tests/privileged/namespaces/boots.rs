@@ -46,7 +46,7 @@ fn clean(saved: &[String; 2], backend: Backend) -> Vec<String> {
 }
 
 /// What `status` and `check` say of it, for which they end with 1.
-fn told(machine: &Namespace) -> (String, String) {
+fn status_and_check(machine: &Namespace) -> (String, String) {
     let [status, check] = ["status", "check"].map(|command| {
         let ending = machine.hook().operate(&[command]);
         assert_eq!(ending.code, Some(1), "{command}: {}", ending.out_text());
@@ -56,7 +56,7 @@ fn told(machine: &Namespace) -> (String, String) {
 }
 
 fn says_so(machine: &Namespace, family: Family) {
-    let (status, check) = told(machine);
+    let (status, check) = status_and_check(machine);
     let ruleset = format!("{}-{family}", machine.backend);
     let is_left = status.contains(&format!("{ruleset} filter: ")) && status.contains(" leftover chain");
     let is_unrecorded = status.contains("our chains are loaded") && status.contains(&ruleset);

@@ -62,14 +62,14 @@ impl Daemon {
             calls: machine.path("call"),
             hook,
         };
-        daemon.does("true\n");
+        daemon.run_script("true\n");
         let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.process.id())).expect("its process");
         assert!(stat.contains(&format!(" ({name}) ")), "{stat}");
         daemon
     }
 
     /// Runs lines of shell, which say nothing and succeed.
-    fn does(&mut self, script: &str) {
+    fn run_script(&mut self, script: &str) {
         fs::write(&self.calls, script).expect("writing the call");
         writeln!(self.input, "{}", self.calls.display()).expect("telling the daemon");
         let mut line = String::new();
@@ -84,14 +84,14 @@ impl Daemon {
     /// Makes a call that fails with a line on standard error.
     pub(crate) fn calls_in_vain(&mut self, call: &Call) {
         let script = self.script(call);
-        self.does(&format!("{{ {script}}} >/dev/null 2>&1\n"));
+        self.run_script(&format!("{{ {script}}} >/dev/null 2>&1\n"));
     }
 
     fn calls_through(&mut self, call: &Call, between: Between) {
         let script = self.calls.with_extension("inner");
         fs::write(&script, self.script(call)).expect("writing the call");
         let file = script.display();
-        self.does(&match between {
+        self.run_script(&match between {
             Between::Nothing => self.script(call),
             Between::AShell => format!("/bin/sh {file}\n"),
             Between::TwoShells => format!("/bin/sh -c '/bin/sh {file}; exit $?'\n"),
@@ -124,7 +124,7 @@ impl Daemon {
     }
 }
 
-fn stands(machine: &Namespace, connection: &str) -> bool {
+fn is_installed(machine: &Namespace, connection: &str) -> bool {
     let chains = machine.ours();
     chains[0]
         .keys()
@@ -148,11 +148,11 @@ fn what_a_dead_daemon_left_is_gone_at_the_first_call_of_the_next_one() {
             let next = libreswan_up().of_tunnel(5);
             new.calls(&next.clone().saying(first));
             assert!(
-                !stands(&machine, "net-net") && !stands(&machine, "tunnel-3"),
+                !is_installed(&machine, "net-net") && !is_installed(&machine, "tunnel-3"),
                 "{backend}, {first}"
             );
             assert!(
-                stands(&machine, "tunnel-4"),
+                is_installed(&machine, "tunnel-4"),
                 "{backend}, {first}: the other daemon lives"
             );
             new.calls(&next.opposite());
@@ -173,7 +173,7 @@ fn a_daemon_is_found_behind_shells() {
             let before = machine.listing();
             let mut old = Daemon::start(&machine, name);
             old.calls_through(&strongswan_up(), between);
-            assert!(stands(&machine, "net-net"));
+            assert!(is_installed(&machine, "net-net"));
             old.dies();
             let mut new = Daemon::start(&machine, name);
             new.calls_through(&libreswan_up().saying("prepare-client"), between);
@@ -193,7 +193,7 @@ fn a_new_daemon_counts_its_own_ups_only() {
     old.dies();
     let mut new = Daemon::start(&machine, "charon");
     new.calls(&strongswan_up());
-    assert!(stands(&machine, "net-net"));
+    assert!(is_installed(&machine, "net-net"));
     new.calls(&strongswan_up().opposite());
     machine.assert_as_before(&before);
     new.ends();
@@ -213,7 +213,7 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
         let mut new = Daemon::start(&machine, "pluto");
         new.calls(&libreswan_up().saying("prepare-client"));
         assert!(
-            !stands(&machine, "net-net") && stands(&machine, "tunnel-3"),
+            !is_installed(&machine, "net-net") && is_installed(&machine, "tunnel-3"),
             "{backend}"
         );
         new.calls(&libreswan_up().of_tunnel(3).opposite());
@@ -231,7 +231,7 @@ fn calls_by_hand_belong_to_no_daemon_and_stay() {
     for name in ["pluto", "pluto"] {
         let mut daemon = Daemon::start(&machine, name);
         daemon.calls(&libreswan_up().of_tunnel(3));
-        assert!(stands(&machine, "net-net"));
+        assert!(is_installed(&machine, "net-net"));
         daemon.dies();
     }
     machine.hook().must(&libreswan_up().opposite());

@@ -83,8 +83,8 @@ fn the_nat_table_is_the_second() {
 struct Site {
     machine: Namespace,
     family: Family,
-    near: &'static str,
-    far: &'static str,
+    local: &'static str,
+    remote: &'static str,
 }
 
 impl Site {
@@ -100,7 +100,7 @@ impl Site {
         machine.settings("");
         machine.tables(family, &["-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"]);
         machine.tables(family, &["-P", "FORWARD", "ACCEPT"]);
-        let (near, far, own, at_lan) = match family {
+        let (local, remote, own, at_lan) = match family {
             Family::Ipv4 => ("10.1.0.9", "10.2.0.7", "192.0.2.1/32", "10.1.0.1/24"),
             Family::Ipv6 => ("fd00:1::9", "fd00:2::7", "2001:db8::1/128", "fd00:1::1/64"),
         };
@@ -116,15 +116,15 @@ impl Site {
              ip addr add {own} dev vti1 {nodad}; ip addr add {at_lan} dev lan0 {nodad}
              end() {{ ip netns exec $1 sh -euc \"ip link set v0 arp off; ip link set v0 up; ip link set lo up
                       ip addr add $2/{length} dev lo {nodad}; ip route add default dev v0 $3\"; }}
-             end peer {far} ''; end lan {near} 'src {near}'
-             ip route add {far} dev vti1
-             ip route replace {near} dev lan0",
+             end peer {remote} ''; end lan {local} 'src {local}'
+             ip route add {remote} dev vti1
+             ip route replace {local} dev lan0",
         ));
         Self {
             machine,
             family,
-            near,
-            far,
+            local,
+            remote,
         }
     }
 
@@ -132,12 +132,12 @@ impl Site {
     fn source_seen(&self) -> &'static str {
         let iptables = tool(&format!("{}-nft", prefix(self.family))).display().to_string();
         let bash = tool("bash").display().to_string();
-        let (near, far) = (self.near, self.far);
+        let (local, remote) = (self.local, self.remote);
         // A new connection each time, by a port of its own.
         let listing = self.machine.shell(&format!(
             "in_peer='ip netns exec peer {iptables}'
-             $in_peer -F; $in_peer -A INPUT -p udp -s {near}; $in_peer -A INPUT -p udp
-             ip netns exec lan {bash} -c 'echo hello >/dev/udp/{far}/4711'
+             $in_peer -F; $in_peer -A INPUT -p udp -s {local}; $in_peer -A INPUT -p udp
+             ip netns exec lan {bash} -c 'echo hello >/dev/udp/{remote}/4711'
              for try in 1 2 3 4 5 6 7 8 9 10; do
                  counts=$($in_peer -nvxL INPUT | tail -n 2 | while read -r packets rest; do echo $packets; done)
                  [ \"$counts\" = '0

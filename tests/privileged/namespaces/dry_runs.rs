@@ -18,7 +18,7 @@ const BEFORE: &str = "[gateway]\nike = \"any\"\nesp = \"any\"\n[[connection]]\nn
 const AFTER: &str = "[gateway]\nike = \"any\"\nplace = \"last\"\nicmp = \"safe\"\n";
 
 /// What each command is given. A command that is not named here fails the test.
-fn words(command: &str) -> &'static [&'static [&'static str]] {
+fn arguments_of_command(command: &str) -> &'static [&'static [&'static str]] {
     match command {
         "start" => &[&["start"], &["start", "--boot"]],
         "stop" => &[&["stop"]],
@@ -115,7 +115,7 @@ fn no_command_changes_anything() {
             .get_subcommands()
             .map(|command| command.get_name().to_owned())
         {
-            for words in words(&name) {
+            for words in arguments_of_command(&name) {
                 let mut words: Vec<_> = words
                     .iter()
                     .map(|word| if *word == "FILE" { file.as_str() } else { word })

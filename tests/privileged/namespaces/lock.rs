@@ -39,7 +39,7 @@ impl Holder {
 }
 
 /// Waits, but not for ever, until this is so; says whether it is.
-fn soon(longest: Duration, is_so: impl Fn() -> bool) -> bool {
+fn becomes_true(longest: Duration, is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while !is_so() && begun.elapsed() < longest {
         sleep(Duration::from_millis(5));
@@ -50,7 +50,7 @@ fn soon(longest: Duration, is_so: impl Fn() -> bool) -> bool {
 /// Waits until a call has got as far as its restore.
 fn wait_for_a_restore(machine: &Namespace) {
     assert!(
-        soon(Duration::from_secs(20), || restores(machine) == 1),
+        becomes_true(Duration::from_secs(20), || restores(machine) == 1),
         "no restore was started"
     );
 }
@@ -131,7 +131,7 @@ fn nft_needs_no_such_lock() {
 }
 
 /// Kills a call whose restore waits for the lock, and makes another call, which must not come before it.
-fn overtake(machine: &Namespace, killed: &Call, next: &Call) {
+fn kill_and_call_next(machine: &Namespace, killed: &Call, next: &Call) {
     let hook = machine.hook().option("--wait", "30");
     let holder = Holder::of(machine);
     let mut call = hook.command(killed).spawn().expect("starting the call");
@@ -139,7 +139,7 @@ fn overtake(machine: &Namespace, killed: &Call, next: &Call) {
     call.kill().expect("killing the call");
     call.wait().expect("its end");
     let call = hook.command(next).spawn().expect("starting the next call");
-    let overtaken = soon(Duration::from_millis(500), || restores(machine) > 1);
+    let overtaken = becomes_true(Duration::from_millis(500), || restores(machine) > 1);
     holder.release();
     assert!(call.wait_with_output().expect("its end").status.success());
     assert!(
@@ -156,7 +156,7 @@ fn a_restore_that_outlives_its_call_does_not_undo_what_the_next_call_does() {
         let machine = Namespace::new(Backend::Legacy);
         let before = machine.listing();
         let next = up.clone().of_tunnel(9);
-        overtake(&machine, &up, &next);
+        kill_and_call_next(&machine, &up, &next);
         let orderly = Namespace::new(Backend::Legacy);
         let stand = [&up, &next].into_iter().skip(usize::from(!is_completed));
         stand.for_each(|up| orderly.hook().must(up));

@@ -9,7 +9,7 @@ use crate::support::namespace::Namespace;
 use crate::support::syslog::{DAEMON_ERR, LOCAL0_NOTICE, Syslog};
 
 /// A line without its time and process number: `<133>vpn: + ...`.
-fn timeless(line: &str) -> String {
+fn without_time_and_pid(line: &str) -> String {
     let (priority, rest) = line.split_at(line.find('>').expect("a priority") + 1);
     // RFC 3164: "Mmm dd hh:mm:ss " has 16 bytes.
     let (tag, text) = rest[16..].split_once("]: ").expect("a tag");
@@ -19,7 +19,7 @@ fn timeless(line: &str) -> String {
 }
 
 fn timeless_lines(syslog: &Syslog) -> Vec<String> {
-    syslog.lines().iter().map(|line| timeless(line)).collect()
+    syslog.lines().iter().map(|line| without_time_and_pid(line)).collect()
 }
 
 #[test]

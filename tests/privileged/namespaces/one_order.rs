@@ -40,10 +40,10 @@ fn orders() -> impl Iterator<Item = [usize; 4]> {
 }
 
 /// The `up` of a tunnel by one interface that is there.
-fn up(family: Family, [name, far]: [&str; 2]) -> Call {
+fn up(family: Family, [name, remote]: [&str; 2]) -> Call {
     let call = libreswan_up()
         .with("PLUTO_CONNECTION", name)
-        .with("PLUTO_PEER_CLIENT", far)
+        .with("PLUTO_PEER_CLIENT", remote)
         .with("PLUTO_SA_REQID", "16389");
     match family {
         Family::Ipv4 => call,
@@ -123,12 +123,12 @@ fn the_down_of_one_of_two_alike_leaves_the_rules_that_a_restore_would_make() {
         .into_iter()
         .flat_map(|backend| Family::ALL.map(|family| (backend, family)))
     {
-        let far = match family {
+        let remote = match family {
             Family::Ipv4 => V4[0][1],
             Family::Ipv6 => V6[0][1],
         };
         let narrowed = |call: Call| call.with("PLUTO_MY_PROTOCOL", "6").with("PLUTO_PEER_PROTOCOL", "6");
-        let [wide, narrow, twin] = ["wide", "narrow", "twin"].map(|name| up(family, [name, far]));
+        let [wide, narrow, twin] = ["wide", "narrow", "twin"].map(|name| up(family, [name, remote]));
         let tunnels = [wide, narrowed(narrow), twin];
         for gone in &tunnels {
             let machine = Namespace::new(backend);

@@ -71,7 +71,7 @@ fn read(line: &'static str, family: Family, names: &Names) -> Line {
 }
 
 /// Carries out the table, and returns every line that is wrong.
-fn wrong(backend: Backend, family: Family, mark: ForeignMark) -> Vec<String> {
+fn wrong_lines(backend: Backend, family: Family, mark: ForeignMark) -> Vec<String> {
     let mut lab = Lab::new(backend, family, mark);
     let mut wrong = Vec::new();
     let mut case = String::new();
@@ -124,7 +124,7 @@ fn real_packets_in_clear_pass_and_are_dropped_as_the_table_says() {
     for backend in VARIANTS {
         for family in Family::ALL {
             for mark in [ForeignMark::Nothing, ForeignMark::AllBits] {
-                all.extend(wrong(backend, family, mark));
+                all.extend(wrong_lines(backend, family, mark));
             }
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn add_policies(machine: &Namespace, up: &Call) {
 }
 
 pub(super) fn policies(machine: &Namespace, action: &str, up: &Call) {
-    let (near, far) = (up.get("PLUTO_MY_CLIENT"), up.get("PLUTO_PEER_CLIENT"));
+    let (local, remote) = (up.get("PLUTO_MY_CLIENT"), up.get("PLUTO_PEER_CLIENT"));
     let number = ["PLUTO_SA_REQID", "PLUTO_REQID"]
         .into_iter()
         .find(|name| up.variables.contains_key(std::ffi::OsStr::new(name)))
@@ -31,7 +31,7 @@ pub(super) fn policies(machine: &Namespace, action: &str, up: &Call) {
         _ => String::new(),
     };
     let ip = tool("ip").display().to_string();
-    for (source, destination, way) in [(near, far, "out"), (far, near, "in"), (far, near, "fwd")] {
+    for (source, destination, way) in [(local, remote, "out"), (remote, local, "in"), (remote, local, "fwd")] {
         machine.shell(&format!(
             "{ip} xfrm policy {action} src {source} dst {destination} dir {way} {template}"
         ));

@@ -36,7 +36,7 @@ fn reload(machine: &Namespace, family: Family, how: &str) {
 }
 
 /// Three tunnels that stay: two in one block, and one with a device of its own.
-fn living() -> [Call; 3] {
+fn permanent_tunnels() -> [Call; 3] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "stays"),
         libreswan_up().of_tunnel(3),
@@ -45,7 +45,7 @@ fn living() -> [Call; 3] {
 }
 
 /// The chains that a machine has on which only these tunnels came up.
-fn orderly(backend: Backend, ups: &[Call]) -> Namespace {
+fn machine_without_reloads(backend: Backend, ups: &[Call]) -> Namespace {
     let machine = Namespace::new(backend);
     ups.iter().for_each(|call| machine.hook().must(call));
     machine
@@ -53,13 +53,13 @@ fn orderly(backend: Backend, ups: &[Call]) -> Namespace {
 
 /// Reloads while tunnels stand, makes one call, and all rules are there again, exactly once.
 fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, stand: &[Call]) {
-    let machine = orderly(backend, stood);
+    let machine = machine_without_reloads(backend, stood);
     reload(&machine, Family::Ipv4, how);
     let theirs = the_administrators(&machine.saved(Family::Ipv4));
     machine.hook().must(next);
     assert_eq!(
         machine.ours(),
-        orderly(backend, stand).ours(),
+        machine_without_reloads(backend, stand).ours(),
         "{backend}, {how}, {next}"
     );
     assert_eq!(
@@ -87,7 +87,7 @@ fn with_policies(listing: &str) -> String {
 }
 
 /// The ways that there are with a backend.
-fn ways(backend: Backend) -> impl Iterator<Item = &'static str> {
+fn reload_kinds(backend: Backend) -> impl Iterator<Item = &'static str> {
     WAYS.into_iter()
         .filter(move |how| backend == Backend::Nft || *how != "wiped by nft")
 }
@@ -96,8 +96,8 @@ fn ways(backend: Backend) -> impl Iterator<Item = &'static str> {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_next_up_puts_every_living_tunnel_back_once() {
     for backend in VARIANTS {
-        for how in ways(backend) {
-            let [a, b, c] = living();
+        for how in reload_kinds(backend) {
+            let [a, b, c] = permanent_tunnels();
             let next = libreswan_up();
             assert_found_out(
                 backend,
@@ -114,8 +114,8 @@ fn the_next_up_puts_every_living_tunnel_back_once() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_next_down_puts_every_living_tunnel_back_once() {
     for backend in VARIANTS {
-        for how in ways(backend) {
-            let [a, b, c] = living();
+        for how in reload_kinds(backend) {
+            let [a, b, c] = permanent_tunnels();
             let goes = libreswan_up();
             let stood = [a.clone(), b.clone(), c.clone(), goes.clone()];
             assert_found_out(backend, how, &stood, &goes.opposite(), &[a, b, c]);
@@ -127,7 +127,7 @@ fn the_next_down_puts_every_living_tunnel_back_once() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_last_down_after_a_reload_leaves_nothing() {
     for backend in VARIANTS {
-        for how in ways(backend) {
+        for how in reload_kinds(backend) {
             assert_found_out(backend, how, &[libreswan_up()], &libreswan_up().opposite(), &[]);
         }
     }
@@ -137,8 +137,8 @@ fn the_last_down_after_a_reload_leaves_nothing() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_that_replaces_a_tunnel_finds_out() {
     for backend in VARIANTS {
-        for how in ways(backend) {
-            let [a, b, c] = living();
+        for how in reload_kinds(backend) {
+            let [a, b, c] = permanent_tunnels();
             let next = b.clone().with("PLUTO_SA_REQID", "16401");
             assert_found_out(backend, how, &[a.clone(), b, c.clone()], &next, &[a, next.clone(), c]);
         }
@@ -150,7 +150,7 @@ fn an_up_that_replaces_a_tunnel_finds_out() {
 fn a_reload_of_one_family_leaves_the_other_alone() {
     for backend in VARIANTS {
         let v6 = find_call("libreswan-5.4", "v6", "up-client-v6");
-        let machine = orderly(backend, &[v6.clone(), libreswan_up()]);
+        let machine = machine_without_reloads(backend, &[v6.clone(), libreswan_up()]);
         let v4 = machine.saved(Family::Ipv4);
         machine.reload(Family::Ipv6);
         let other = v6
@@ -158,7 +158,10 @@ fn a_reload_of_one_family_leaves_the_other_alone() {
             .with("PLUTO_CONNECTION", "other")
             .with("PLUTO_PEER_CLIENT", "fd00:77::/64");
         machine.hook().must(&other);
-        assert_eq!(machine.ours(), orderly(backend, &[v6, libreswan_up(), other]).ours());
+        assert_eq!(
+            machine.ours(),
+            machine_without_reloads(backend, &[v6, libreswan_up(), other]).ours()
+        );
         assert_eq!(machine.saved(Family::Ipv4), v4);
     }
 }
@@ -167,7 +170,7 @@ fn a_reload_of_one_family_leaves_the_other_alone() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn jumps_that_somebody_doubled_do_not_disturb_the_rest_of_a_life() {
     for backend in VARIANTS {
-        let machine = orderly(backend, &[libreswan_up()]);
+        let machine = machine_without_reloads(backend, &[libreswan_up()]);
         for _ in 0..2 {
             machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
         }
@@ -221,9 +224,9 @@ fn assert_refilled(backend: Backend, family: Family, chain: &str) {
         ],
     };
     for [stands, comes] in [[&client, &host], [&host, &client]] {
-        let machine = orderly(backend, std::slice::from_ref(stands));
+        let machine = machine_without_reloads(backend, std::slice::from_ref(stands));
         let one = machine.ours();
-        let both = orderly(backend, &[stands.clone(), comes.clone()]).ours();
+        let both = machine_without_reloads(backend, &[stands.clone(), comes.clone()]).ours();
         for (call, expected) in [(comes.clone(), both), (comes.clone().opposite(), one)] {
             machine.tables(family, &["-F", chain]);
             machine.hook().must(&call);

@@ -25,7 +25,7 @@ fn tunnels() -> [Call; 6] {
     ]
 }
 
-fn living(backend: Backend) -> Namespace {
+fn machine_with_tunnels(backend: Backend) -> Namespace {
     let machine = Namespace::new(backend);
     tunnels().iter().for_each(|up| machine.hook().must(up));
     machine
@@ -64,7 +64,7 @@ const WAYS: [(&str, &[&str]); 9] = [
     ("a foreign chain", &["-N PLUTO-mine", ";", "-A PLUTO-mine -j ACCEPT"]),
 ];
 
-fn spoil(machine: &Namespace, commands: &[&str]) {
+fn run_commands(machine: &Namespace, commands: &[&str]) {
     for command in commands.join(" ").split(';') {
         for family in Family::ALL {
             let words: Vec<_> = command.split_ascii_whitespace().collect();
@@ -77,12 +77,12 @@ fn spoil(machine: &Namespace, commands: &[&str]) {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
     for backend in VARIANTS {
-        let expected = everything(&living(backend));
+        let expected = everything(&machine_with_tunnels(backend));
         for (how, commands) in WAYS {
-            let machine = living(backend);
+            let machine = machine_with_tunnels(backend);
             let what = format!("{backend}, {how}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
-            spoil(&machine, commands);
+            run_commands(&machine, commands);
             let theirs: Vec<_> = everything(&machine)
                 .iter()
                 .map(|text| the_administrators(text))
@@ -138,7 +138,7 @@ fn count(machine: &Namespace, family: Family) -> String {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_stands_goes_on_counting() {
     for backend in VARIANTS {
-        let machine = living(backend);
+        let machine = machine_with_tunnels(backend);
         let before = count(&machine, Family::Ipv4);
         let block = before
             .lines()
@@ -337,13 +337,13 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
     for backend in VARIANTS {
         let machine = Namespace::bare(backend);
         for number in 1..=260 {
-            let far = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
+            let remote = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
             let up = strongswan_up().with("PLUTO_CONNECTION", format!("branch-{number}"));
-            let up = up.with("PLUTO_PEER_CLIENT", far);
+            let up = up.with("PLUTO_PEER_CLIENT", remote);
             machine.hook().must(&up.with("PLUTO_REQID", number.to_string()));
         }
         let before = sorted(&machine);
-        spoil(&machine, &["-F", ";", "-X"]);
+        run_commands(&machine, &["-F", ";", "-X"]);
         let told = restore(&machine, &[]);
         assert!(told.contains("restored 542 chains"), "{told}");
         assert_eq!(sorted(&machine), before, "{backend}");

@@ -168,7 +168,7 @@ fn needed() -> impl Iterator<Item = i64> {
 }
 
 /// The whole life of a tunnel.
-fn life() -> [Call; 5] {
+fn calls_of_a_tunnel() -> [Call; 5] {
     ["prepare", "route", "up", "down", "unroute"].map(|verb| libreswan_up().saying(&format!("{verb}-client")))
 }
 
@@ -196,7 +196,7 @@ fn libreswans_filter_and_what_the_manual_page_names_are_enough() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         let hook = under(&machine, needed());
-        for call in life() {
+        for call in calls_of_a_tunnel() {
             hook.must(&call);
         }
         machine.assert_as_before(&before);
@@ -212,12 +212,12 @@ fn a_call_that_a_filter_ends_leaves_nothing_that_the_next_does_not_put_right() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         let hook = under(&machine, needed().filter(|other| *other != number));
-        let ended: Vec<_> = life().iter().map(|call| hook.call(call)).collect();
+        let ended: Vec<_> = calls_of_a_tunnel().iter().map(|call| hook.call(call)).collect();
         assert!(
             ended.iter().any(|ending| ending.code != Some(0)),
             "{name} is needed for nothing"
         );
-        for call in life() {
+        for call in calls_of_a_tunnel() {
             machine.hook().must(&call);
         }
         machine.assert_as_before(&before);

@@ -73,7 +73,7 @@ const GATEWAY: [&str; 22] = [
 
 /// A tunnel of a kind: between networks by either daemon, with an address of ours inside, or between hosts.
 fn ups(family: Family) -> [Call; 3] {
-    let [own, near, far] = match family {
+    let [own, local, remote] = match family {
         Family::Ipv4 => ["10.1.0.1", "10.1.0.0/24", "10.2.0.0/24"],
         Family::Ipv6 => ["fd00:1::1", "fd00:1::/64", "fd00:2::/64"],
     };
@@ -89,8 +89,8 @@ fn ups(family: Family) -> [Call; 3] {
         call.saying(&format!("up-client{suffix}"))
             .with("PLUTO_ME", me)
             .with("PLUTO_PEER", peer)
-            .with("PLUTO_MY_CLIENT", near)
-            .with("PLUTO_PEER_CLIENT", far)
+            .with("PLUTO_MY_CLIENT", local)
+            .with("PLUTO_PEER_CLIENT", remote)
             .with("PLUTO_MY_SOURCEIP", own)
     };
     let host = find_call("strongswan-6.0.1", "host", "up-host")
@@ -251,7 +251,7 @@ fn try_out(pair: &mut Pair, up: &Call, setting: &str, before: &str) {
 fn every_setting_of_a_tunnel(backend: Backend) {
     let mut pair = Pair::new(backend);
     for family in Family::ALL {
-        let near = match family {
+        let local = match family {
             Family::Ipv4 => "10.1.0.77",
             Family::Ipv6 => "fd00:1::77",
         };
@@ -259,7 +259,7 @@ fn every_setting_of_a_tunnel(backend: Backend) {
             for setting in TUNNEL {
                 // Between hosts there is no other address.
                 if !(setting.contains("NEAR") && up.get("PLUTO_VERB").starts_with("up-host")) {
-                    try_out(&mut pair, &up, &setting.replace("NEAR", near), "");
+                    try_out(&mut pair, &up, &setting.replace("NEAR", local), "");
                 }
             }
         }

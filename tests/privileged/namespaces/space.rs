@@ -38,7 +38,7 @@ fn remount(machine: &Namespace, how: &str) {
 }
 
 /// Fills it until this much is left.
-fn fill(machine: &Namespace, resource: Resource, left: usize) {
+fn fill_file_system(machine: &Namespace, resource: Resource, left: usize) {
     let state = machine.state().display().to_string();
     machine.shell(&match resource {
         Resource::Inodes => format!(
@@ -65,7 +65,7 @@ fn contents(machine: &Namespace) -> String {
 /// Makes a call with so much space left. Either it goes well, or it says so in one line and nothing has changed.
 fn with_space_left(machine: &Namespace, call: &Call, resource: Resource, left: usize) -> Ending {
     let (before, record) = (machine.listing(), contents(machine));
-    fill(machine, resource, left);
+    fill_file_system(machine, resource, left);
     let ending = machine.hook().call(call);
     if ending.code == Some(0) {
         ending.assert_done();
@@ -173,7 +173,7 @@ fn a_start_without_space_changes_a_family_whole_or_not_at_all() {
             let mut codes = Vec::new();
             for left in 0..=most {
                 machine.settings(SETTINGS);
-                fill(&machine, resource, left);
+                fill_file_system(&machine, resource, left);
                 let ending = machine.hook().operate(&["start"]);
                 empty(&machine);
                 codes.push(ending.code);
@@ -210,7 +210,7 @@ fn a_down_needs_no_space() {
             for up in [&counted, &counted, &single] {
                 machine.hook().must(up);
             }
-            fill(&machine, resource, 0);
+            fill_file_system(&machine, resource, 0);
             for up in [counted.clone(), single, counted] {
                 machine.hook().must(&up.opposite());
             }
@@ -230,7 +230,7 @@ fn a_down_that_finds_no_space_and_no_lock_is_executed_by_the_next_call() {
         let before = machine.listing();
         let up = libreswan_up();
         machine.hook().must(&up);
-        fill(&machine, Resource::Pages, 0);
+        fill_file_system(&machine, Resource::Pages, 0);
         let record = machine.shell(&format!("ls -d {}/[0-9]*", machine.state().display()));
         let held = format!("flock {}/lock sleep 18", record.trim());
         let mut holder = machine.command(["/bin/sh", "-c", &held]).spawn().expect("starting it");
@@ -302,7 +302,7 @@ fn a_route_without_space_is_made_whole_or_not_at_all() {
     for (resource, most) in [(Resource::Inodes, 16), (Resource::Pages, 5)] {
         let mut refused = Vec::new();
         for left in 0..=most {
-            fill(&router.machine, resource, left);
+            fill_file_system(&router.machine, resource, left);
             let ending = router.hook().call(&route());
             refused.push(!ending.err.is_empty());
             if ending.err.is_empty() {
@@ -333,7 +333,7 @@ fn an_unroute_needs_no_space() {
     let before = router.state();
     for resource in [Resource::Inodes, Resource::Pages] {
         router.must(&route());
-        fill(&router.machine, resource, 0);
+        fill_file_system(&router.machine, resource, 0);
         router.must(&unroute());
         assert_eq!(router.state(), before, "{resource:?}");
         empty(&router.machine);
@@ -348,7 +348,7 @@ fn a_move_without_space_is_known_to_the_next_call() {
     router.must(&route());
     let routed = router.state();
     let moving = unroute().with("PLUTO_MOBIKE_EVENT", "yes");
-    fill(&router.machine, Resource::Pages, 0);
+    fill_file_system(&router.machine, Resource::Pages, 0);
     router.hook().call(&moving).assert_refused(0, &["No space left"]);
     empty(&router.machine);
     router.must(&route());

@@ -29,7 +29,7 @@ fn before_each(machine: &Namespace, line: impl Fn(&str) -> String) {
 }
 
 /// Has this machine's iptables note what is started.
-fn note(machine: &Namespace) {
+fn record_starts(machine: &Namespace) {
     let log = machine.path("started").display().to_string();
     before_each(machine, |name| format!("echo {name} >>{log}"));
 }
@@ -69,7 +69,7 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
     for backend in VARIANTS {
         let machine = machine(backend);
         let before = all_tables(&machine);
-        note(&machine);
+        record_starts(&machine);
         machine.settings(EVERYTHING);
         for tunnels in [false, true] {
             if tunnels {
@@ -128,7 +128,7 @@ fn a_changed_file_is_applied_to_200_tunnels_in_one_restore_a_family() {
         for number in 0..200 {
             pair.call(&one_of_many(number));
         }
-        note(&pair.machine);
+        record_starts(&pair.machine);
         for (settings, restarts) in [
             ("[tunnel]\nallow = \"replies\"\nlog = \"denied\"\nmss = 1300\n", 2),
             ("[[connection]]\nname = \"tunnel-1*\"\nallow = [\"tcp/22\"]\n", 2),

@@ -42,7 +42,7 @@ pub(crate) fn saved(machine: &Namespace, family: Family) -> [String; 3] {
 
 /// A tunnel with client address translation and a log group, to a network of its own.
 fn cat(family: Family, number: u8) -> Call {
-    let (own, assigned, far) = match family {
+    let (own, assigned, remote) = match family {
         Family::Ipv4 => ("192.0.2.1", "10.0.10.1/32", format!("10.77.{number}.0/24")),
         Family::Ipv6 => ("2001:db8::1", "2001:db8:a::1/128", format!("2001:db8:77:{number}::/64")),
     };
@@ -50,7 +50,7 @@ fn cat(family: Family, number: u8) -> Call {
         .with("PLUTO_CONNECTION", format!("private#{number}"))
         .with("PLUTO_ME", own)
         .with("PLUTO_MY_CLIENT", assigned)
-        .with("PLUTO_PEER_CLIENT", far)
+        .with("PLUTO_PEER_CLIENT", remote)
         .with("PLUTO_SA_REQID", (16701 + 4 * u32::from(number)).to_string())
         .with("CAT", "YES")
         .with("NFLOG", "13")
@@ -111,7 +111,7 @@ fn a_tunnel_that_needs_no_nat_table_loads_none() {
 }
 
 /// What a table looks like on which nothing else ever happened than these calls.
-fn orderly(backend: Backend, family: Family, calls: &[Call]) -> [String; 3] {
+fn undisturbed_tables(backend: Backend, family: Family, calls: &[Call]) -> [String; 3] {
     let machine = machine(backend);
     calls.iter().for_each(|call| machine.hook().must(call));
     saved(&machine, family).map(|listing| timeless(&listing))
@@ -137,7 +137,7 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
             let theirs = saved(&machine, family).map(|listing| the_administrators(&listing));
             machine.hook().must(&cat(family, 2));
             let now = saved(&machine, family);
-            let expected = orderly(backend, family, &[cat(family, 1), cat(family, 2)]);
+            let expected = undisturbed_tables(backend, family, &[cat(family, 1), cat(family, 2)]);
             assert_eq!(
                 now.each_ref().map(|listing| ours(listing)),
                 expected.each_ref().map(|listing| ours(listing)),

@@ -31,7 +31,7 @@ fn kinds(document: &Value, severity: &str) -> Vec<String> {
 }
 
 /// Makes every record say that its tunnel is up since two minutes ago, and nobody has called about it since.
-fn age(machine: &Namespace) {
+fn set_times_back(machine: &Namespace) {
     /// Before any record was written.
     const AGE: Duration = Duration::from_secs(120);
     let files = machine.shell(&format!(
@@ -79,7 +79,7 @@ fn a_tunnel_whose_policy_is_gone_for_more_than_a_minute_is_not_ok() {
         policies(&machine, &up);
         // An SA begins before its `up`, and ends before its `down`.
         assert_eq!(status(&hook, &[]).0, Some(0), "{backend}");
-        age(&machine);
+        set_times_back(&machine);
         let (code, text) = status(&hook, &[]);
         assert_eq!(code, Some(1), "{text}");
         assert!(text.starts_with("NOT OK: 1 problem (2 tunnels)"), "{text}");
@@ -202,7 +202,7 @@ fn without_root_status_and_check_are_one_line_and_end_with_3() {
 }
 
 /// Road warriors, branches with IPv6, and one with much to allow.
-fn many(machine: &Namespace) {
+fn bring_up_many(machine: &Namespace) {
     machine.settings(
         "[[connection]]\nname = \"road-*\"\nallow = [\"tcp/22\", \"tcp/993\", \"ping\"]\n[[connection]]\n\
          name = \"branch-zurich\"\nwhen-down = \"block\"\n",
@@ -243,7 +243,7 @@ fn many(machine: &Namespace) {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn many_tunnels_are_a_line_each_in_order_and_found_by_name_user_and_address() {
     let machine = Namespace::new(Backend::Nft);
-    many(&machine);
+    bring_up_many(&machine);
     let hook = machine.hook();
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
@@ -310,7 +310,7 @@ fn many_tunnels_are_a_line_each_in_order_and_found_by_name_user_and_address() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn many_problems_are_few_lines() {
     let machine = Namespace::new(Backend::Nft);
-    many(&machine);
+    bring_up_many(&machine);
     machine.tables(Family::Ipv4, &["-F"]);
     let (code, text) = status(&machine.hook(), &[]);
     assert_eq!(code, Some(1));
@@ -380,7 +380,7 @@ fn monitoring_systems_get_what_they_read() {
 fn the_lines_for_jq_in_the_documentation_work() {
     const PAGE: &str = include_str!("../../../docs/status.md");
     let machine = Namespace::new(Backend::Nft);
-    many(&machine);
+    bring_up_many(&machine);
     machine.tables(Family::Ipv4, &["-D", "FORWARD", "-j", "PLUTO-FORWARD"]);
     let settings = fs::read_to_string(machine.config()).expect("the settings");
     machine.settings("[tunnel]\nallow = \"everything\"\n");

@@ -159,7 +159,7 @@ struct Figures {
     mended: usize,
 }
 
-fn live(backend: Backend, events: usize, connections: usize, seed: u64, figures: &mut Figures) {
+fn random_life(backend: Backend, events: usize, connections: usize, seed: u64, figures: &mut Figures) {
     let mut life = Life::new(backend, connections, seed);
     (0..events).for_each(|_| life.event());
     figures.restores += life.world.tables.restores();
@@ -193,7 +193,7 @@ fn live_often(sequences: usize, events: usize, connections: usize) {
     let mut figures = Figures::default();
     for backend in [Backend::Nft, Backend::Legacy] {
         for number in 0..u64::try_from(sequences).expect("small") {
-            live(backend, events, connections, first.wrapping_add(number), &mut figures);
+            random_life(backend, events, connections, first.wrapping_add(number), &mut figures);
         }
     }
     let failed: usize = figures.met.values().sum();

@@ -76,7 +76,7 @@ fn call(variables: &str) -> Call {
     pairs.fold(Call::default(), |call, (name, value)| call.with(name, value))
 }
 
-fn live(backend: Backend, events: usize, seed: u64) {
+fn random_life(backend: Backend, events: usize, seed: u64) {
     let machine = Namespace::new(backend);
     machine.settings(SETTINGS);
     let empty = machine.listing();
@@ -151,6 +151,6 @@ fn sorted(listing: &str) -> Vec<String> {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_restore_in_three_fails_on_real_iptables_and_all_agree_at_the_end() {
     for backend in VARIANTS {
-        live(backend, parameter("FAULTS_EVENTS", 60), seed());
+        random_life(backend, parameter("FAULTS_EVENTS", 60), seed());
     }
 }

@@ -110,6 +110,6 @@ pub fn plainest(version: Version) -> Case {
 }
 
 /// A life from the first call to the last.
-fn life(name: impl Into<String>, world: World, connection: &Connection) -> Case {
+fn whole_life(name: impl Into<String>, world: World, connection: &Connection) -> Case {
     Case::new(name, world, connection.comes_up()).then(connection.goes())
 }

@@ -101,22 +101,22 @@ impl Machine {
         let orders = shell.stdin.take().expect("its input");
         let answers = BufReader::new(shell.stdout.take().expect("its output"));
         let mut machine = Self { shell, orders, answers };
-        machine.tell(&format!("exec 2>&1\n{ROOMS}{PATIENT_IP}"));
-        let said = machine.hear().said;
+        machine.send_lines(&format!("exec 2>&1\n{ROOMS}{PATIENT_IP}"));
+        let said = machine.read_answer().said;
         assert_eq!(said, [""; 0], "no private network, mounts and /run here");
-        machine.tell(&format!("set -e\n{lines}\nset +e"));
-        assert_eq!(machine.hear().said, [""; 0], "{lines}");
+        machine.send_lines(&format!("set -e\n{lines}\nset +e"));
+        assert_eq!(machine.read_answer().said, [""; 0], "{lines}");
         machine
     }
 
     /// Has these lines of shell carried out, and the state listed; the answer is to be heard.
-    pub fn tell(&mut self, lines: &str) {
+    pub fn send_lines(&mut self, lines: &str) {
         let order = format!("{lines}\necho =listings=\n{LISTINGS}echo {END}\n");
         self.orders.write_all(order.as_bytes()).expect("a shell that listens");
     }
 
     /// Waits for the end of what it was told.
-    pub fn hear(&mut self) -> Answer {
+    pub fn read_answer(&mut self) -> Answer {
         let (mut said, mut listing) = (Vec::new(), String::new());
         let mut listed = false;
         loop {

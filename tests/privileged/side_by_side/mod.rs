@@ -52,8 +52,10 @@ fn run(left: Hook, right: Hook, cases: &[Case]) -> Vec<Finding> {
 
 fn kernel_has_vti() -> bool {
     let mut machine = Machine::new("");
-    machine.tell("ip tunnel add vti9 mode vti local 192.0.2.1 remote 192.0.2.2 okey 9 ikey 9 2>/dev/null || echo none");
-    machine.hear().said.is_empty()
+    machine.send_lines(
+        "ip tunnel add vti9 mode vti local 192.0.2.1 remote 192.0.2.2 okey 9 ikey 9 2>/dev/null || echo none",
+    );
+    machine.read_answer().said.is_empty()
 }
 
 fn report<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> String {

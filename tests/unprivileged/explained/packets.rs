@@ -151,7 +151,7 @@ fn ipsec(name: &str, reqid: u32) -> Endpoint {
 }
 
 /// The same packet for `explain`, with all that is known of it.
-pub(crate) fn known(packet: &emulated::Packet) -> Packet {
+pub(crate) fn fully_known(packet: &emulated::Packet) -> Packet {
     Packet {
         source: packet.source,
         destination: packet.destination,
@@ -207,12 +207,12 @@ pub(crate) enum Ignorance {
     Protocol,
 }
 
-pub(crate) fn ignorance() -> impl Strategy<Value = Ignorance> {
+pub(crate) fn unknown_properties() -> impl Strategy<Value = Ignorance> {
     prop::sample::select(vec![Ignorance::SourcePort, Ignorance::Ports, Ignorance::Protocol])
 }
 
 /// The same packet with less known of it: devices that are no tunnel's and what its connection was translated to are not, either.
-pub(crate) fn vague(mut packet: Packet, ignorance: Ignorance) -> Packet {
+pub(crate) fn with_less_known(mut packet: Packet, ignorance: Ignorance) -> Packet {
     packet.kind = match (ignorance, packet.kind) {
         (Ignorance::Protocol, _) => Traffic::Any,
         (

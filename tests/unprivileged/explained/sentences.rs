@@ -13,7 +13,7 @@ use pluto_updown::settings::{Allow, Service};
 use pluto_updown::updown_env::SaMatch;
 use proptest::prelude::*;
 
-use super::worlds::{calls, files, wanted, world};
+use super::worlds::{calls, desired_state, files, world};
 use crate::support::property::cases;
 use crate::support::world::World;
 
@@ -49,7 +49,7 @@ fn kinds() -> Vec<Traffic> {
     ]
 }
 
-fn leg(record: &TunnelRecord) -> Endpoint {
+fn tunnel_endpoint(record: &TunnelRecord) -> Endpoint {
     match &record.tunnel.sa_match {
         SaMatch::Interface(device) => Endpoint::Unencrypted(Some(device.clone())),
         SaMatch::Policy { protocol, reqid } => Endpoint::Ipsec {
@@ -61,8 +61,14 @@ fn leg(record: &TunnelRecord) -> Endpoint {
 }
 
 /// A packet on one of the ways, between the first addresses of the networks.
-fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic, connection: PacketCtState) -> Packet {
-    let (near, far): (IpAddr, IpAddr) = (near.first(), record.tunnel.remote_client.first());
+fn packet(
+    record: &TunnelRecord,
+    path: PacketPath,
+    local: &Network,
+    kind: Traffic,
+    connection: PacketCtState,
+) -> Packet {
+    let (local, remote): (IpAddr, IpAddr) = (local.first(), record.tunnel.remote_client.first());
     let inward = path.direction() == Direction::In;
     let is_here = [PacketPath::Input, PacketPath::Output].contains(&path);
     let other = if is_here {
@@ -70,11 +76,11 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
     } else {
         Endpoint::Unencrypted(None)
     };
-    let (source, destination) = if inward { (far, near) } else { (near, far) };
+    let (source, destination) = if inward { (remote, local) } else { (local, remote) };
     let (from, to) = if inward {
-        (leg(record), other)
+        (tunnel_endpoint(record), other)
     } else {
-        (other, leg(record))
+        (other, tunnel_endpoint(record))
     };
     Packet {
         source,
@@ -95,7 +101,7 @@ fn is_offered(services: &[Service], kind: &Traffic) -> bool {
 }
 
 /// What the words promise; nothing, where they promise nothing of such a packet.
-fn promised(
+fn promised_verdict(
     path: PacketPath,
     passes: Option<&AllowedTraffic>,
     record: &TunnelRecord,
@@ -137,13 +143,13 @@ proptest! {
         let file: String = file.lines().filter(|line| !line.starts_with("only-ipsec")).map(|line| format!("{line}\n")).collect();
         let world = world(&file, &[up]);
         let Some(record) = record(&world) else { return Ok(()) };
-        let wanted = wanted(world.folder.path());
+        let wanted = desired_state(world.folder.path());
         let rules = RulesetModel::new(&wanted);
-        let told = filter_paths(&record.tunnel, record.effective_policy());
+        let paths = filter_paths(&record.tunnel, record.effective_policy());
         for path in LANES {
-            let way = told.iter().find(|way| way.path == path);
-            let near = way.map_or(record.tunnel.local_client, |way| way.local);
-            let is_in_clear = matches!(leg(&record), Endpoint::Unencrypted(_));
+            let way = paths.iter().find(|way| way.path == path);
+            let local = way.map_or(record.tunnel.local_client, |way| way.local);
+            let is_in_clear = matches!(tunnel_endpoint(&record), Endpoint::Unencrypted(_));
             for kind in kinds() {
                 for connection in [
                     PacketCtState::New,
@@ -151,13 +157,13 @@ proptest! {
                     PacketCtState::Established(ConnectionDirection::Reply),
                 ] {
                     // What a tunnel's device leaves alone is in clear to the gateway's own rules.
-                    let Some(end) = promised(path, way.map(|way| &way.allowed), &record, &kind, connection)
+                    let Some(end) = promised_verdict(path, way.map(|way| &way.allowed), &record, &kind, connection)
                         .filter(|end| *end != WalkEnd::Left || !is_in_clear) else { continue };
                     let seen = match path.direction() {
                         Direction::In => kind.clone(),
                         Direction::Out => pluto_updown::plan::seen_from_destination(Direction::Out, &kind),
                     };
-                    let ends: Vec<_> = rules.traces(packet(&record, path, &near, seen, connection)).iter().map(|journey| journey.walk_end()).collect();
+                    let ends: Vec<_> = rules.traces(packet(&record, path, &local, seen, connection)).iter().map(|journey| journey.walk_end()).collect();
                     prop_assert!(ends.iter().all(|other| *other == end), "{path:?} {kind:?} {connection:?} {way:?}: {ends:?}");
                 }
             }

@@ -84,8 +84,8 @@ pub(crate) fn calls() -> Vec<String> {
         .iter()
         .fold(call.to_owned(), |call, (name, value)| with(&call, name, value))
     };
-    let client = |name, reqid, near, far| strongswan("up-client", name, reqid, near, far);
-    let vti = |name, device, near, far| with(&libreswan("up-client", name, 7, near, far), "VTI_IFACE", device);
+    let client = |name, reqid, local, remote| strongswan("up-client", name, reqid, local, remote);
+    let vti = |name, device, local, remote| with(&libreswan("up-client", name, 7, local, remote), "VTI_IFACE", device);
     vec![
         client("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
         with(
@@ -145,7 +145,7 @@ pub(crate) fn world(file: &str, up: &[usize]) -> World {
 }
 
 /// What its record wants in the tables of IPv4.
-pub(crate) fn wanted(folder: &Path) -> DesiredState {
+pub(crate) fn desired_state(folder: &Path) -> DesiredState {
     let ruleset = Ruleset {
         backend: Backend::Nft,
         family: Family::Ipv4,

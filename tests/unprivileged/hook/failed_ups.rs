@@ -10,7 +10,7 @@ use crate::support::binary::{Call, is_printable};
 use crate::support::captures::{libreswan_up, strongswan_up};
 
 /// What `status --json` says of tunnels without rules. It is a problem exactly if there is one.
-fn shown(fakes: &mut Fakes) -> Vec<Value> {
+fn without_rules_in_json(fakes: &mut Fakes) -> Vec<Value> {
     let ending = fakes.operate(&["status", "--json"]);
     let document: Value = serde_json::from_str(&ending.out_text()).expect("JSON");
     let shown = document["without_rules"].as_array().expect("a list").clone();
@@ -32,7 +32,7 @@ fn charon_keeps_a_tunnel_whose_up_failed_and_status_says_so() {
     let mut fakes = Fakes::new();
     let up = strongswan_up();
     refusing(&mut fakes, &up);
-    let shown = shown(&mut fakes);
+    let shown = without_rules_in_json(&mut fakes);
     assert_eq!(shown.len(), 1);
     assert_eq!(shown[0]["connection"], "net-net");
     assert!(shown[0]["reason"].as_str().expect("a reason").contains("refused"));
@@ -78,10 +78,10 @@ fn pluto_keeps_only_what_on_error_tolerates() {
     fakes.settings("[tunnel]\nnat = \"leave\"\non-error = \"continue\"\n");
     fakes.restore_does("echo refused >&2; exit 4");
     assert_eq!(fakes.call_in_vain(&up).code, Some(0));
-    assert_eq!(shown(&mut fakes).len(), 1);
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
     fakes.restore_does("exit 0");
     fakes.must(&up);
-    assert_eq!(shown(&mut fakes), Vec::<Value>::new());
+    assert_eq!(without_rules_in_json(&mut fakes), Vec::<Value>::new());
     fakes.must(&up.opposite());
     fakes.assert_forgotten();
 }
@@ -91,7 +91,7 @@ fn the_next_up_or_the_down_or_a_flush_ends_it() {
     let up = strongswan_up();
     let by_up = |fakes: &mut Fakes| {
         fakes.must(&up);
-        assert_eq!(shown(fakes), Vec::<Value>::new());
+        assert_eq!(without_rules_in_json(fakes), Vec::<Value>::new());
         fakes.must(&up.clone().opposite());
     };
     let by_down = |fakes: &mut Fakes| fakes.must(&up.clone().opposite());
@@ -101,7 +101,11 @@ fn the_next_up_or_the_down_or_a_flush_ends_it() {
         let mut fakes = Fakes::new();
         refusing(&mut fakes, &up);
         refusing(&mut fakes, &up);
-        assert_eq!(shown(&mut fakes).len(), 1, "the second note replaces the first");
+        assert_eq!(
+            without_rules_in_json(&mut fakes).len(),
+            1,
+            "the second note replaces the first"
+        );
         end(&mut fakes);
         fakes.assert_forgotten();
     }
@@ -120,7 +124,7 @@ fn it_ends_with_no_other_tunnels_call() {
     for other in &others {
         fakes.must(other);
         fakes.must(&other.clone().opposite());
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
     }
     fakes.must(&up.opposite());
     fakes.assert_forgotten();
@@ -155,13 +159,13 @@ fn it_does_not_end_with_another_tunnel_of_a_peer_that_can_move() {
         let mut fakes = Fakes::new();
         refusing(&mut fakes, &up);
         fakes.must(&other);
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
         fakes.must(&other.clone().opposite());
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
         refusing(&mut fakes, &other);
-        assert_eq!(shown(&mut fakes).len(), 2, "{other}");
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 2, "{other}");
         fakes.must(&other.clone().opposite());
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
         fakes.must(&up.clone().opposite());
         fakes.assert_forgotten();
     }
@@ -179,7 +183,7 @@ fn a_down_that_may_mean_either_of_two_ends_neither() {
     refusing(&mut fakes, &at("192.0.2.7"));
     refusing(&mut fakes, &at("192.0.2.8"));
     fakes.must(&at("192.0.2.99").opposite());
-    assert_eq!(shown(&mut fakes).len(), 2);
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 2);
 }
 
 /// The call does not get the lock.
@@ -207,7 +211,7 @@ fn a_late_down_does_not_end_what_failed_after_it() {
         assert_eq!(fakes.recorded().len(), 1);
         fakes.must(&up.clone().saying("prepare-client"));
         assert!(fakes.recorded().is_empty());
-        assert_eq!(shown(&mut fakes).len(), 1);
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
         fakes.must(&down);
         fakes.assert_forgotten();
     }
@@ -219,9 +223,9 @@ fn a_late_down_ends_what_failed_before_it_at_once() {
     let (up, other) = (strongswan_up(), strongswan_up().of_tunnel(9));
     fakes.must(&other);
     refusing(&mut fakes, &up);
-    assert_eq!(shown(&mut fakes).len(), 1);
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
     locked_out(&mut fakes, &up.opposite());
-    assert_eq!(shown(&mut fakes), Vec::<Value>::new());
+    assert_eq!(without_rules_in_json(&mut fakes), Vec::<Value>::new());
     fakes.must(&other.opposite());
     fakes.assert_forgotten();
 }
@@ -240,7 +244,10 @@ fn every_reason_is_told_on_one_printable_line() {
     let ending = fakes.hook().option("--wait", "1").call(&strongswan_up().of_tunnel(4));
     assert!(ending.err_text().contains("held the lock"), "{}", ending.err_text());
     drop(held);
-    let reasons: Vec<_> = shown(&mut fakes).iter().map(|one| one["reason"].to_string()).collect();
+    let reasons: Vec<_> = without_rules_in_json(&mut fakes)
+        .iter()
+        .map(|one| one["reason"].to_string())
+        .collect();
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("allow")), "{reasons:?}");
     assert!(
@@ -250,7 +257,7 @@ fn every_reason_is_told_on_one_printable_line() {
     let text = fakes.operate(&["status", "-v"]).out_text();
     assert!(text.lines().all(|line| is_printable(line.as_bytes())), "{text}");
     fakes.must(&hostile.opposite());
-    assert_eq!(shown(&mut fakes).len(), 1);
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
 }
 
 /// What is only shown is not noted.

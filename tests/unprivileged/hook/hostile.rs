@@ -115,7 +115,7 @@ fn any_name_of_a_connection_ends_in_safe_letters() {
                 assert!(name.len() > 1024, "refused for its name: {name:?}");
                 continue;
             };
-            assert_eq!(shape(&text), shape(&plain), "{name:?}");
+            assert_eq!(rule_shape(&text), rule_shape(&plain), "{name:?}");
             let safe = |c: char| c.is_ascii_alphanumeric() || "._@:/#=+,()%- *\"\n[]".contains(c);
             // The only exclamation mark is our own.
             let text = text.replace("-m mark ! --mark ", "-m mark --mark ");
@@ -125,7 +125,7 @@ fn any_name_of_a_connection_ends_in_safe_letters() {
 }
 
 /// The text without comments and with the last part of every word that names a chain left out.
-fn shape(text: &str) -> Vec<String> {
+fn rule_shape(text: &str) -> Vec<String> {
     let line = |line: &str| {
         let bare: String = line.split('"').step_by(2).collect();
         let words = bare.split(' ').map(

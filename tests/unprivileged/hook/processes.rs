@@ -248,7 +248,7 @@ fn a_restore_that_hangs_is_killed_with_its_children_and_undone() {
 }
 
 /// Takes the programs away in one of many ways.
-fn spoil(restore: &Path, how: &str) {
+fn break_programs(restore: &Path, how: &str) {
     fs::remove_file(restore).expect("taking the program away");
     match how {
         "a folder" => fs::create_dir(restore).expect("a folder"),
@@ -271,12 +271,12 @@ fn programs_that_are_missing_or_cannot_be_run_are_named() {
         "no program",
     ] {
         let mut fakes = with_a_tunnel();
-        spoil(&fakes.programs().join("iptables-restore"), how);
+        break_programs(&fakes.programs().join("iptables-restore"), how);
         fails(&mut fakes, &libreswan_up(), &["iptables-restore"]);
         fails(&mut fakes, &strongswan_up(), &["iptables-restore"]);
         fakes.assert_owes(&libreswan_up().of_tunnel(9).opposite(), &["iptables-restore"]);
         let mut fresh = Fakes::new();
-        spoil(&fresh.programs().join("iptables-restore"), how);
+        break_programs(&fresh.programs().join("iptables-restore"), how);
         fails(&mut fresh, &libreswan_up(), &["iptables-restore"]);
         fresh.assert_forgotten();
         fresh.must(&libreswan_up().opposite());
@@ -286,7 +286,7 @@ fn programs_that_are_missing_or_cannot_be_run_are_named() {
 #[test]
 fn a_family_whose_program_is_missing_does_not_stop_the_other() {
     let mut fakes = Fakes::new();
-    spoil(&fakes.programs().join("ip6tables-restore"), "missing");
+    break_programs(&fakes.programs().join("ip6tables-restore"), "missing");
     fakes.must(&libreswan_up());
     let v6 = libreswan_up()
         .with("PLUTO_MY_CLIENT", "fd00:1::/64")

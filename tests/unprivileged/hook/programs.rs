@@ -152,7 +152,7 @@ fn calls_that_make_and_remove_the_same_folders_at_once_all_succeed() {
 }
 
 /// Waits, but not for ever, until something is so; says whether it is.
-fn soon(longest: Duration, is_so: impl Fn() -> bool) -> bool {
+fn becomes_true(longest: Duration, is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while !is_so() && begun.elapsed() < longest {
         thread::sleep(Duration::from_millis(5));
@@ -168,7 +168,7 @@ fn a_call_does_not_begin_while_a_killed_calls_restore_still_runs() {
     fakes.restore_does("until [ -e \"$dir/go\" ]; do sleep 0.01; done; echo 'restore ends' >>\"$dir/log\"");
     let mut killed = fakes.hook().command(&libreswan_up()).spawn().expect("a first call");
     assert!(
-        soon(Duration::from_secs(20), || fakes.started().len() == 1),
+        becomes_true(Duration::from_secs(20), || fakes.started().len() == 1),
         "no restore was started"
     );
     killed.kill().expect("killing the first call");
@@ -179,7 +179,7 @@ fn a_call_does_not_begin_while_a_killed_calls_restore_still_runs() {
         .command(&libreswan_up().of_tunnel(9))
         .spawn()
         .expect("a second call");
-    let overtaken = soon(Duration::from_secs(1), || fakes.started().len() > 1);
+    let overtaken = becomes_true(Duration::from_secs(1), || fakes.started().len() > 1);
     fs::write(fakes.path("go"), "").expect("letting the restores end");
     let ending = second.wait_with_output().expect("the end of the second call");
     assert!(ending.status.success());

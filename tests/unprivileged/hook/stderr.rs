@@ -46,7 +46,7 @@ fn exit_code(hook: &Hook, call: &Call, stderr: &PipeWriter) -> Option<i32> {
 }
 
 /// Whether writers to this pipe wait: a flag that every process shares that has it open.
-fn waits(writer: &PipeWriter) -> bool {
+fn is_blocking(writer: &PipeWriter) -> bool {
     let flags = fcntl(writer, FcntlArg::F_GETFL).expect("the flags of a pipe");
     !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
 }
@@ -63,7 +63,7 @@ fn a_call_whose_errors_nobody_reads_ends_and_releases_the_lock() {
         let (_unread, stderr) = full_pipe();
         let call = libreswan_up().saying(verb);
         assert_eq!(exit_code(&fakes.hook(), &call, &stderr), Some(code), "{verb}");
-        assert!(waits(&stderr), "{verb}: the daemon's end of the pipe is changed");
+        assert!(is_blocking(&stderr), "{verb}: the daemon's end of the pipe is changed");
     }
     fakes.restore_does("exit 0");
     fakes.save_does("exit 0");

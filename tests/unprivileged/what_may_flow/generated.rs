@@ -96,12 +96,20 @@ pub(crate) fn settings(file: &str, family: Family) -> Option<Settings> {
 
 /// A tunnel between two networks, one between hosts, one with a device, and two spokes.
 pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
-    let told = |text: &str| match family {
+    let in_family = |text: &str| match family {
         Family::Ipv4 => text.to_owned(),
         Family::Ipv6 => in_ipv6(text),
     };
-    let client = |name, reqid, near: &str, far: &str| strongswan("up-client", name, reqid, &told(near), &told(far));
-    let vti = libreswan("up-client", "vti", 16413, &told("10.1.0.0/24"), &told("10.7.0.0/24"));
+    let client = |name, reqid, local: &str, remote: &str| {
+        strongswan("up-client", name, reqid, &in_family(local), &in_family(remote))
+    };
+    let vti = libreswan(
+        "up-client",
+        "vti",
+        16413,
+        &in_family("10.1.0.0/24"),
+        &in_family("10.7.0.0/24"),
+    );
     let calls = [
         client("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
         with(
@@ -109,16 +117,22 @@ pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
             "PLUTO_HOST_ACCESS",
             "1",
         ),
-        strongswan("up-host", "peer", 6, &told("192.0.2.1/32"), &told("198.51.100.6/32")),
+        strongswan(
+            "up-host",
+            "peer",
+            6,
+            &in_family("192.0.2.1/32"),
+            &in_family("198.51.100.6/32"),
+        ),
         with(&vti, "VTI_IFACE", "vti1"),
         client("west", 4, "10.0.0.0/8", "10.4.0.0/24"),
         client("east", 5, "10.0.0.0/8", "10.5.0.0/24"),
     ];
     let peered = calls.map(|call| {
         with(
-            &with(&call, "PLUTO_ME", &told("192.0.2.1")),
+            &with(&call, "PLUTO_ME", &in_family("192.0.2.1")),
             "PLUTO_PEER",
-            &told("192.0.2.2"),
+            &in_family("192.0.2.2"),
         )
     });
     let tunnels = peered.iter().map(|call| match firewall_action(call) {
@@ -262,8 +276,8 @@ fn from_gateway(policy: &Policy, opened: bool, sort: Sort) -> Fate {
 struct Side {
     name: &'static str,
     /// An address beyond it, one behind us in its near network, and the gateway's own there.
-    far: &'static str,
-    near: &'static str,
+    remote: &'static str,
+    local: &'static str,
     here: &'static str,
     /// The number; none for the device.
     reqid: Option<u32>,
@@ -275,12 +289,12 @@ struct Side {
 
 #[rustfmt::skip]
 const SIDES: [Side; 6] = [
-    Side { name: "office", far: "10.2.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(1), opened: false, forwards: true },
-    Side { name: "open", far: "10.3.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(2), opened: true, forwards: true },
-    Side { name: "peer", far: "198.51.100.6", near: "192.0.2.1", here: "192.0.2.1", reqid: Some(6), opened: true, forwards: false },
-    Side { name: "vti", far: "10.7.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: None, opened: false, forwards: true },
-    Side { name: "west", far: "10.4.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(4), opened: false, forwards: true },
-    Side { name: "east", far: "10.5.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(5), opened: false, forwards: true },
+    Side { name: "office", remote: "10.2.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(1), opened: false, forwards: true },
+    Side { name: "open", remote: "10.3.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(2), opened: true, forwards: true },
+    Side { name: "peer", remote: "198.51.100.6", local: "192.0.2.1", here: "192.0.2.1", reqid: Some(6), opened: true, forwards: false },
+    Side { name: "vti", remote: "10.7.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: None, opened: false, forwards: true },
+    Side { name: "west", remote: "10.4.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(4), opened: false, forwards: true },
+    Side { name: "east", remote: "10.5.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(5), opened: false, forwards: true },
 ];
 
 impl Side {
@@ -327,11 +341,11 @@ impl Stand {
     }
 
     fn between(&self, source: &str, destination: &str) -> Packet {
-        let told = |text: &str| match self.family {
+        let in_family = |text: &str| match self.family {
             Family::Ipv4 => text.to_owned(),
             Family::Ipv6 => in_ipv6(text),
         };
-        Packet::between(&told(source), &told(destination))
+        Packet::between(&in_family(source), &in_family(destination))
     }
 
     fn book(&mut self) -> &Emulator {
@@ -341,14 +355,14 @@ impl Stand {
     #[track_caller]
     fn assert_fate(&mut self, packet: &Packet, expected: Fate) {
         let trace = trace(self.book(), packet);
-        let ours = trace
+        let is_own = trace
             .decided_by
             .as_ref()
             .is_some_and(|rule| rule.starts_with("-A PLUTO-") || rule.starts_with("-A vpn-in"));
         let verdicts = [(Verdict::Accept, Fate::Passes), (Verdict::Drop, Fate::Dropped)];
         let known = verdicts
             .into_iter()
-            .find(|(verdict, _)| ours && *verdict == trace.verdict);
+            .find(|(verdict, _)| is_own && *verdict == trace.verdict);
         let fate = known.map_or(Fate::Left, |(_, fate)| fate);
         let matched = trace.matched.join("\n");
         if fate != expected {
@@ -366,14 +380,14 @@ impl Stand {
         for side in self.up.clone() {
             for sort in SORTS {
                 if side.forwards {
-                    let packet = sort.of(side.comes(self.between(side.far, side.near).out_by("lan0")));
+                    let packet = sort.of(side.comes(self.between(side.remote, side.local).out_by("lan0")));
                     self.assert_fate(&packet, out_of(&policy, sort));
-                    let packet = sort.of(side.leaves(self.between(side.near, side.far).in_by("lan0")));
+                    let packet = sort.of(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
                     self.assert_fate(&packet, into(&policy, sort));
                 }
-                let packet = sort.of(side.comes(self.between(side.far, side.here).for_gateway()));
+                let packet = sort.of(side.comes(self.between(side.remote, side.here).for_gateway()));
                 self.assert_fate(&packet, to_gateway(&policy, side.opened, sort));
-                let packet = sort.of(side.leaves(self.between(side.here, side.far).made_here()));
+                let packet = sort.of(side.leaves(self.between(side.here, side.remote).made_here()));
                 self.assert_fate(&packet, from_gateway(&policy, side.opened, sort));
             }
         }
@@ -386,7 +400,7 @@ impl Stand {
         let spokes: Vec<_> = self.up.iter().filter(spokes).copied().collect();
         for (from, to) in spokes.iter().flat_map(|from| spokes.iter().map(move |to| (from, to))) {
             for sort in SORTS.into_iter().filter(|_| from.name != to.name) {
-                let packet = sort.of(to.leaves(from.comes(self.between(from.far, to.far))));
+                let packet = sort.of(to.leaves(from.comes(self.between(from.remote, to.remote))));
                 let expected = match out_of(&policy, sort) {
                     Fate::Passes => into(&policy, sort),
                     fate @ (Fate::Dropped | Fate::Left) => fate,
@@ -396,7 +410,7 @@ impl Stand {
         }
         for from in spokes {
             // A tunnel that is not up, or not ours, is nobody's consent.
-            let packet = Sort::Ssh.of(self.between(from.far, "10.9.0.7").out_by_ipsec("w0", 77));
+            let packet = Sort::Ssh.of(self.between(from.remote, "10.9.0.7").out_by_ipsec("w0", 77));
             let trace = trace(self.world.tables.book(self.family), &from.comes(packet));
             assert_ne!(
                 (trace.verdict, is_ours(&trace.decided_by)),
@@ -414,12 +428,12 @@ impl Stand {
             let guarded = blocked && self.up.iter().any(|other| other.name == side.name);
             for sort in SORTS {
                 let ways = [
-                    self.between(side.far, side.near).in_by("w0").out_by("lan0"),
-                    self.between(side.near, side.far).in_by("lan0").out_by("w0"),
-                    self.between(side.far, side.here).in_by("w0").for_gateway(),
-                    self.between(side.here, side.far).made_here().out_by("w0"),
-                    self.between(side.far, side.near).in_by("vti9").out_by("lan0"),
-                    self.between(side.near, side.far).in_by("lan0").out_by("vti9"),
+                    self.between(side.remote, side.local).in_by("w0").out_by("lan0"),
+                    self.between(side.local, side.remote).in_by("lan0").out_by("w0"),
+                    self.between(side.remote, side.here).in_by("w0").for_gateway(),
+                    self.between(side.here, side.remote).made_here().out_by("w0"),
+                    self.between(side.remote, side.local).in_by("vti9").out_by("lan0"),
+                    self.between(side.local, side.remote).in_by("lan0").out_by("vti9"),
                 ];
                 for packet in ways.map(|packet| sort.of(packet)) {
                     let trace = trace(self.book(), &packet);
@@ -480,7 +494,7 @@ impl Stand {
     fn addresses_are_as_set(&mut self) {
         let policy = self.world.settings.tunnel.clone();
         for side in self.up.clone().into_iter().filter(|side| side.forwards) {
-            let packet = Sort::Web.of(side.leaves(self.between(side.near, side.far).in_by("lan0")));
+            let packet = Sort::Web.of(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
             let journey = journey(self.book(), &packet);
             let expected = match policy.nat {
                 Nat::Leave if side.reqid.is_some() => 1,

@@ -7,7 +7,7 @@ use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
 use pluto_updown::updown_env::{ConnectionName, FirewallAction, Tunnel};
 
-use super::words::{family, fate, in_ipv6, packet};
+use super::words::{family, in_ipv6, packet, verdict_words};
 use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
 
 /// The tunnels that the table declares, each by its name: its line behind the name.
@@ -29,7 +29,7 @@ impl<'a> Scenario<'a> {
         Self { world, family, tunnels }
     }
 
-    fn told(&self, text: &str) -> String {
+    fn in_family(&self, text: &str) -> String {
         match self.family {
             Family::Ipv4 => text.to_owned(),
             Family::Ipv6 => in_ipv6(text),
@@ -38,28 +38,28 @@ impl<'a> Scenario<'a> {
 
     /// Another settings file.
     pub(crate) fn file(&mut self, text: &str) {
-        let text = self.told(text).replace(" ; ", "\n");
+        let text = self.in_family(text).replace(" ; ", "\n");
         self.world.settings = Settings::parse(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     }
 
     /// The variables of a tunnel's call.
     fn call(&self, name: &str, up: bool) -> FirewallAction {
         let line = self.tunnels.get(name).unwrap_or_else(|| panic!("no tunnel {name}"));
-        let line = self.told(line);
+        let line = self.in_family(line);
         let words: Vec<_> = line.split(' ').collect();
-        let [daemon, kind, reqid, near, far, variables @ ..] = &words[..] else {
+        let [daemon, kind, reqid, local, remote, variables @ ..] = &words[..] else {
             panic!("{line}")
         };
         let verb = format!("{}-{kind}", if up { "up" } else { "down" });
         let reqid = reqid.parse().expect("a number");
         let call = match *daemon {
-            "strongswan" => strongswan(&verb, name, reqid, near, far),
-            "libreswan" => libreswan(&verb, name, reqid, near, far),
+            "strongswan" => strongswan(&verb, name, reqid, local, remote),
+            "libreswan" => libreswan(&verb, name, reqid, local, remote),
             other => panic!("{line}: {other}"),
         };
         let call = ["PLUTO_ME=192.0.2.1", "PLUTO_PEER=192.0.2.2"]
             .iter()
-            .fold(call, |call, ours| set(&call, &self.told(ours)));
+            .fold(call, |call, variable| set(&call, &self.in_family(variable)));
         firewall_action(&variables.iter().fold(call, |call, variable| set(&call, variable)))
     }
 
@@ -74,17 +74,17 @@ impl<'a> Scenario<'a> {
     ///
     /// # Errors
     /// If it does not come about.
-    pub(crate) fn happens(&mut self, text: &str) -> Result<(), String> {
+    pub(crate) fn make_event(&mut self, text: &str) -> Result<(), String> {
         let (what, whom) = text
             .split_once(": ")
             .map_or((text, None), |(what, whom)| (what, Some(whom)));
-        let told = |error: ApplyError| format!("{text}: {error}");
+        let failure = |error: ApplyError| format!("{text}: {error}");
         match (what, whom) {
             ("file", Some(settings)) => self.file(settings),
             ("up", Some(names)) => self.calls(names, true)?,
             ("down", Some(names)) => self.calls(names, false)?,
             ("connected", Some(networks)) => {
-                let networks = self.told(networks);
+                let networks = self.in_family(networks);
                 self.world.connected = networks
                     .split(' ')
                     .map(|text| text.parse().expect("a network"))
@@ -94,9 +94,9 @@ impl<'a> Scenario<'a> {
                 Err(_) => {}
                 Ok(()) => return Err(format!("{text}: it was not")),
             },
-            ("start", None) => drop(self.world.start().map_err(told)?),
-            ("stop", None) => drop(self.world.stop().map_err(told)?),
-            ("unblock", connection) => drop(self.world.unblock(&blocked(connection)).map_err(told)?),
+            ("start", None) => drop(self.world.start().map_err(failure)?),
+            ("stop", None) => drop(self.world.stop().map_err(failure)?),
+            ("unblock", connection) => drop(self.world.unblock(&blocked(connection)).map_err(failure)?),
             ("rules", Some(rules)) => self.restore(rules),
             _ => panic!("nothing that happens: {text}"),
         }
@@ -114,18 +114,21 @@ impl<'a> Scenario<'a> {
     /// Rules of the administrator's: a table, a colon, and lines for `iptables-restore` between semicolons.
     fn restore(&mut self, rules: &str) {
         let (table, lines) = rules.split_once(": ").expect("a table");
-        let text = format!("*{table}\n{}\nCOMMIT\n", self.told(lines).replace("; ", "\n"));
+        let text = format!("*{table}\n{}\nCOMMIT\n", self.in_family(lines).replace("; ", "\n"));
         let book = self.world.tables.book(self.family);
         book.restore(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
     /// What becomes of a packet, and what should.
-    pub(crate) fn fate(&mut self, row: &str) -> (String, String) {
-        let row = self.told(row);
+    pub(crate) fn verdict_and_expectation(&mut self, row: &str) -> (String, String) {
+        let row = self.in_family(row);
         let (words, expected) = row.split_once(": ").unwrap_or_else(|| panic!("{row}"));
         let packet = packet(words, |name| self.tunnel(name));
         assert_eq!(family(&packet), self.family, "{row}");
-        (fate(self.world.tables.book(self.family), &packet), expected.to_owned())
+        (
+            verdict_words(self.world.tables.book(self.family), &packet),
+            expected.to_owned(),
+        )
     }
 }
 

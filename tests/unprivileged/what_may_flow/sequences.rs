@@ -66,7 +66,7 @@ fn load(world: &mut World) {
     assert_eq!(book.restore(text), Ok(()));
 }
 
-fn fresh(file: usize) -> World {
+fn new_world(file: usize) -> World {
     let mut world = World {
         settings: settings(file),
         ..World::default()
@@ -90,7 +90,7 @@ impl Run {
     fn new() -> Self {
         Self {
             tunnels: tunnels(Family::Ipv4),
-            world: fresh(0),
+            world: new_world(0),
             file: 0,
             up: BTreeMap::new(),
             brought: BTreeSet::new(),
@@ -101,7 +101,7 @@ impl Run {
         self.world.settings.policy(&self.tunnels[which]).when_down == WhenDown::Block
     }
 
-    fn make(&mut self, step: &Step) {
+    fn make_step(&mut self, step: &Step) {
         match *step {
             Step::Up(which) => self.up(which),
             Step::Down(which) => self.down(which),
@@ -184,9 +184,9 @@ fn jumps_that_move_between_no_rules_start_no_program() {
     for (file, text) in FILES.into_iter().enumerate() {
         let mut run = Run::new();
         for step in [Step::File(6), Step::Start, Step::Reload, Step::File(file), Step::Start] {
-            run.make(&step);
+            run.make_step(&step);
         }
-        let mut fresh = fresh(file);
+        let mut fresh = new_world(file);
         assert!(fresh.start().is_ok());
         assert_eq!(contents(&mut run.world), contents(&mut fresh), "{text}");
     }
@@ -199,12 +199,12 @@ proptest! {
     fn a_last_start_leaves_what_fresh_ups_make(steps in prop::collection::vec(step(), 1..30)) {
         let mut run = Run::new();
         for step in &steps {
-            run.make(step);
+            run.make_step(step);
         }
         while !run.start() {
-            run.make(&Step::File((run.file + 1) % FILES.len()));
+            run.make_step(&Step::File((run.file + 1) % FILES.len()));
         }
-        let mut fresh = fresh(run.file);
+        let mut fresh = new_world(run.file);
         prop_assert!(fresh.start().is_ok());
         for which in run.brought.iter().chain(run.up.keys()) {
             prop_assert!(comes_up(&mut fresh, &run.tunnels[*which]));
@@ -225,8 +225,8 @@ proptest! {
                 run.down(which);
             }
         }
-        run.make(&Step::Stop);
-        run.make(&Step::Unblock);
+        run.make_step(&Step::Stop);
+        run.make_step(&Step::Unblock);
         let mut empty = World::default();
         load(&mut empty);
         prop_assert_eq!(contents(&mut run.world), contents(&mut empty));

@@ -21,7 +21,7 @@ use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation
 
 /// The IPv6 address or network that stands for an IPv4 one in a test of both families: `fd00::` and the old one's bits.
 pub(crate) fn in_ipv6(text: &str) -> String {
-    let mut told = String::new();
+    let mut translated = String::new();
     let mut rest = text;
     while let Some(start) = rest.find(|letter: char| letter.is_ascii_digit()) {
         let word = &rest[start..];
@@ -30,11 +30,11 @@ pub(crate) fn in_ipv6(text: &str) -> String {
             .unwrap_or(word.len());
         // What ends a sentence or begins a verdict is no part of an address.
         let word = word[..end].trim_end_matches([':', '.']);
-        told.push_str(&rest[..start]);
-        told.push_str(&embedded(word).unwrap_or_else(|| word.to_owned()));
+        translated.push_str(&rest[..start]);
+        translated.push_str(&embedded(word).unwrap_or_else(|| word.to_owned()));
         rest = &rest[start + word.len()..];
     }
-    told + rest
+    translated + rest
 }
 
 fn embedded(word: &str) -> Option<String> {
@@ -176,7 +176,7 @@ pub(crate) fn family(packet: &Packet) -> Family {
 }
 
 /// What becomes of a packet, in words.
-pub(crate) fn fate(tables: &Emulator, packet: &Packet) -> String {
+pub(crate) fn verdict_words(tables: &Emulator, packet: &Packet) -> String {
     let journey = journey(tables, packet);
     let verdict = match (journey.verdict, decider(journey.decided_by.rule.as_deref())) {
         (Verdict::Policy | Verdict::Return, _) | (_, Decider::Administrator) => "is left".to_owned(),
@@ -198,7 +198,7 @@ pub(crate) fn fate(tables: &Emulator, packet: &Packet) -> String {
     let logs = journey
         .logs()
         .into_iter()
-        .map(|prefix| format!("logged as {}", shown(prefix)));
+        .map(|prefix| format!("logged as {}", prefix_without_hash(prefix)));
     let logs: Vec<_> = logs.collect();
     std::iter::once(verdict)
         .chain(translations)
@@ -223,7 +223,7 @@ fn decider(rule: Option<&str>) -> Decider {
 }
 
 /// A prefix of the log without the hash behind the connection's name.
-fn shown(prefix: &str) -> String {
+fn prefix_without_hash(prefix: &str) -> String {
     let (id, what) = prefix.trim_end().split_once(' ').expect("a name and a word");
     let (name, _) = id.rsplit_once('-').expect("a name and a hash");
     format!("{name} {what}")

@@ -1,6 +1,6 @@
 //! Connections with every two settings together: few enough to try them all, and a fault seldom needs three.
 
-use super::{Case, life};
+use super::{Case, whole_life};
 use crate::side_by_side::calls::{Connection, Family, Version};
 use crate::side_by_side::world::{DefaultRoute, Site, World};
 
@@ -116,7 +116,7 @@ fn case(version: Version, choice: &[usize]) -> Case {
         apply(&mut draft);
         name.push(word);
     }
-    life(name.join(", "), draft.world, &draft.connection)
+    whole_life(name.join(", "), draft.world, &draft.connection)
 }
 
 /// For each case the setting of each axis: greedily, so that any two settings of two axes are together in one of them.

@@ -1,6 +1,6 @@
 //! What several calls, several connections or somebody else make of a route.
 
-use super::{Case, life};
+use super::{Case, whole_life};
 use crate::side_by_side::calls::{Connection, Verb, Version};
 use crate::side_by_side::world::{DefaultRoute, World};
 use crate::support::binary::Call;
@@ -33,7 +33,7 @@ fn ordinary(version: Version) -> Vec<Case> {
             source: Some(source),
             ..connection.clone()
         };
-        let (all, far) = (
+        let (all, remote) = (
             to(pick("0.0.0.0/0", "::/0")),
             to(pick("10.9.0.10/32", "2001:db8:9::10/128")),
         );
@@ -63,7 +63,7 @@ fn ordinary(version: Version) -> Vec<Case> {
                     ..device.clone()
                 },
             ),
-            ("one far address", far),
+            ("one far address", remote),
             ("one address of our LAN", lan.clone()),
             ("one address of our LAN, new source", from(&lan, new)),
             ("device", device.clone()),
@@ -84,7 +84,7 @@ fn ordinary(version: Version) -> Vec<Case> {
                     ..World::ORDINARY
                 };
                 let family = pick("IPv4", "IPv6");
-                cases.push(life(
+                cases.push(whole_life(
                     format!("{family}: {name}, default route {default_route:?}"),
                     world,
                     &connection,
@@ -266,14 +266,14 @@ fn others(version: Version) -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (name, more) in in_the_way {
-        cases.push(life(format!("peer's network is {name}"), within(more), &plain));
-        cases.push(life(
+        cases.push(whole_life(format!("peer's network is {name}"), within(more), &plain));
+        cases.push(whole_life(
             format!("peer's network is {name}, new source"),
             within(more),
             &with_source,
         ));
     }
-    cases.push(life(
+    cases.push(whole_life(
         "peer's network is unreachable, IPv6",
         within(in_the_way[0].1),
         &Connection::v6(version),
@@ -287,9 +287,9 @@ fn others(version: Version) -> Vec<Case> {
         default_route: DefaultRoute::Absent,
         ..World::ORDINARY
     };
-    cases.push(life("no way to the next hop", world, &unlucky));
+    cases.push(whole_life("no way to the next hop", world, &unlucky));
     let settings = "printf '%s\\n' 'ROUTE=yes' 'IPROUTEARGS=\"table 7 proto 77\"' >/etc/default/pluto_updown";
-    cases.push(life("settings of the distribution", within(settings), &plain));
+    cases.push(whole_life("settings of the distribution", within(settings), &plain));
     let taken = |what: &str, connection: &Connection, lines| {
         Case::new(format!("meanwhile {what}"), World::ORDINARY, connection.comes_up())
             .meanwhile(lines)
@@ -342,7 +342,7 @@ fn odd_calls(version: Version) -> Vec<Case> {
             },
         ),
         wrong("no next hop", route.without("PLUTO_NEXT_HOP").without("PLUTO_MTU")),
-        life(
+        whole_life(
             "an alias of the device",
             world,
             &Connection {
@@ -350,12 +350,12 @@ fn odd_calls(version: Version) -> Vec<Case> {
                 ..with_source.clone()
             },
         ),
-        life(
+        whole_life(
             "a Cisco peer",
             world,
             &with_source.clone().set("PLUTO_IS_PEER_CISCO", "1"),
         ),
-        life(
+        whole_life(
             "a peer that is not known yet",
             world,
             &Connection {
@@ -364,7 +364,7 @@ fn odd_calls(version: Version) -> Vec<Case> {
             }
             .set("PLUTO_CONN_KIND", "CK_TEMPLATE"),
         ),
-        life(
+        whole_life(
             "custom",
             world,
             &Connection {
