@@ -62,7 +62,7 @@ fn own_rules(calls: &[String]) -> [Emulator; 2] {
     for call in calls {
         world.up(&tunnel(call));
     }
-    Family::ALL.map(|family| world.tables.book(family).clone())
+    Family::ALL.map(|family| world.tables.emulator(family).clone())
 }
 
 /// Packets of every kind between addresses inside and beside the networks of these tests, over a policy and in clear, as far as
@@ -439,7 +439,7 @@ fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
         ..World::default()
     };
     world.up(&tunnel(&calls[0]));
-    let ours = world.tables.book(Family::Ipv4);
+    let ours = world.tables.emulator(Family::Ipv4);
     let verdicts = |table: &Emulator, device| packets_by(device).map(|packet| trace(table, &packet).verdict);
     let theirs = &script(&calls)[0];
     assert!(

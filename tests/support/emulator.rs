@@ -154,7 +154,7 @@ impl Emulator {
     pub fn replace(&mut self, text: &str) -> Result<(), String> {
         let mut copy = self.clone();
         for section in sections(text)? {
-            copy.table_mut(section.kind).wipe();
+            copy.table_mut(section.kind).flush_all();
         }
         copy.restore(text)?;
         *self = copy;
@@ -172,8 +172,8 @@ impl Emulator {
     }
 
     /// A reload of a firewall: all rules and user chains of the filter table go, the policies stay.
-    pub fn wipe(&mut self) {
-        self.filter.wipe();
+    pub fn flush_all(&mut self) {
+        self.filter.flush_all();
     }
 
     /// The next restore fails with this message and changes nothing.
@@ -192,7 +192,7 @@ impl Emulator {
     }
 
     /// What was refused is taken again.
-    pub fn relent(&mut self) {
+    pub fn accept_again(&mut self) {
         self.refused.clear();
     }
 
@@ -260,7 +260,7 @@ impl Kind {
 
     /// Whether a rule in any of its chains may have this target. Both backends change the MSS in the other tables too, which is not
     /// what those are for.
-    fn takes(self, target: &Target) -> bool {
+    fn accepts_target(self, target: &Target) -> bool {
         match target {
             Target::Drop => self != Self::Nat,
             Target::Reject => self == Self::Filter,
@@ -408,7 +408,7 @@ impl Table {
         self.chains.iter_mut().for_each(Chain::clear);
     }
 
-    pub fn wipe(&mut self) {
+    pub fn flush_all(&mut self) {
         self.chains.truncate(self.kind.built_in().len());
         self.flush();
     }
@@ -594,7 +594,7 @@ impl Table {
     fn parse_rule(&self, chain: &str, words: &[&str]) -> Result<ParsedRule, String> {
         self.position(chain)?;
         let rule = ParsedRule::from_words(words)?;
-        if let Some(target) = rule.target.as_ref().filter(|target| !self.kind.takes(target)) {
+        if let Some(target) = rule.target.as_ref().filter(|target| !self.kind.accepts_target(target)) {
             return Err(format!("{target:?} in the table {}", self.kind.name()));
         }
         if let Some(target) = rule.leads_to() {

@@ -78,7 +78,7 @@ impl Model {
     }
 
     /// The ups that stand, in their order.
-    pub fn standing(&self) -> &[Tunnel] {
+    pub fn open_ups(&self) -> &[Tunnel] {
         &self.ups
     }
 

@@ -143,7 +143,7 @@ impl FakeNetwork {
     }
 
     /// The route that excludes another.
-    fn standing(&self, route: &Route) -> Option<&Route> {
+    fn conflicting_route(&self, route: &Route) -> Option<&Route> {
         let key = |route: &Route| (route.destination.trunc(), route.table, metric(route));
         self.routes_put_in().find(|other| key(other) == key(route))
     }
@@ -295,7 +295,7 @@ impl FakeNetwork {
     }
 
     /// The way of a packet without a mark, which no rule of ours sees, by the routes of one table.
-    fn way(&self, to: IpAddr, table: RouteTable) -> Option<NextHop> {
+    fn route_to(&self, to: IpAddr, table: RouteTable) -> Option<NextHop> {
         if self.is_local(to) {
             let device = Some("lo".parse().expect("a device"));
             return Some(NextHop {
@@ -329,7 +329,7 @@ impl NetConfig for FakeNetwork {
 
     fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
         let item = NetObject::Route(route.clone());
-        let done = self.count().and_then(|()| match self.standing(route) {
+        let done = self.count().and_then(|()| match self.conflicting_route(route) {
             Some(_) => Ok(InstallResult::Existed),
             None => self.place(&item),
         });
@@ -338,7 +338,9 @@ impl NetConfig for FakeNetwork {
 
     /// Saved in a form of its own.
     fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
-        let standing = self.standing(route).map(|standing| NetObject::Route(standing.clone()));
+        let standing = self
+            .conflicting_route(route)
+            .map(|standing| NetObject::Route(standing.clone()));
         Ok(standing.map(|item| {
             let bytes = serde_json::to_vec(&item).expect("an item can be written");
             SavedRoute::new(route.destination.trunc(), &bytes)
@@ -360,7 +362,7 @@ impl NetConfig for FakeNetwork {
         if from.is_some_and(|from| from.is_ipv4() && !self.is_local(from)) {
             return Ok(Lookup::Unreachable(NoRoute::Network));
         }
-        Ok(match self.way(to, RouteTable::MAIN) {
+        Ok(match self.route_to(to, RouteTable::MAIN) {
             Some(way) => Lookup::Found(way),
             None => Lookup::Unreachable(self.why_not(to)),
         })

@@ -213,11 +213,11 @@ impl Loaded {
         }
     }
 
-    fn shape(&self, option: &str) -> Option<&'static Shape> {
+    fn option_form(&self, option: &str) -> Option<&'static Shape> {
         self.extension.options.iter().find(|shape| shape.name == option)
     }
 
-    fn give(&mut self, shape: &'static Shape, value: Asked<Vec<String>>) -> Result<(), String> {
+    fn add_value(&mut self, shape: &'static Shape, value: Asked<Vec<String>>) -> Result<(), String> {
         let name = self.extension.name;
         if self.given.iter().any(|(given, _)| *given == shape.name) {
             return Err(format!("{name}: option \"{}\" can only be used once.", shape.name));
@@ -443,7 +443,7 @@ impl Reader {
             ] => self.own(option, value, negated).map(|()| rest),
             [option, rest @ ..] => {
                 let latest = self.matches.iter_mut().rev().chain(&mut self.target);
-                let mut owners = latest.filter_map(|loaded| loaded.shape(option).map(|shape| (loaded, shape)));
+                let mut owners = latest.filter_map(|loaded| loaded.option_form(option).map(|shape| (loaded, shape)));
                 let unknown = || format!("unknown option \"{option}\", or one without its argument");
                 let (loaded, shape) = owners.next().ok_or_else(unknown)?;
                 if rest.len() < shape.values {
@@ -451,7 +451,7 @@ impl Reader {
                 }
                 let (values, rest) = rest.split_at(shape.values);
                 let values = values.iter().map(|value| (*value).to_owned()).collect();
-                loaded.give(shape, asked(values)).map(|()| rest)
+                loaded.add_value(shape, asked(values)).map(|()| rest)
             }
         }
     }

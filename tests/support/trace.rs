@@ -205,10 +205,10 @@ fn look_at(table: &Table, packet: &mut Packet, here: &(String, usize), trace: &m
     trace.matched.push(text);
     rule.target
         .as_ref()
-        .map_or(Move::NextRule, |target| act(target, packet, trace))
+        .map_or(Move::NextRule, |target| apply_target(target, packet, trace))
 }
 
-fn act(target: &Target, packet: &mut Packet, trace: &mut Trace) -> Move {
+fn apply_target(target: &Target, packet: &mut Packet, trace: &mut Trace) -> Move {
     match target {
         Target::Mark(bits) => {
             packet.mark = bits.set(packet.mark);
@@ -294,7 +294,7 @@ pub struct Decision {
 
 /// The way of a packet through all tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Journey {
+pub struct PacketTrace {
     /// Accept, Drop or Reject, or Policy: the filter table left it to the administrator, or another table's policy ended it.
     pub verdict: Verdict,
     /// Whether it got to the end, the policies considered.
@@ -306,7 +306,7 @@ pub struct Journey {
     pub packet: Packet,
 }
 
-impl Journey {
+impl PacketTrace {
     fn traces(&self) -> impl Iterator<Item = &Trace> {
         self.stations.iter().map(|station| &station.trace)
     }
@@ -364,7 +364,7 @@ impl Journey {
 }
 
 /// The tables and built-in chains on the way of a packet, in the kernel's order.
-fn way(packet: &Packet) -> &'static [(Kind, &'static str)] {
+fn hook_order(packet: &Packet) -> &'static [(Kind, &'static str)] {
     use Kind::{Filter, Mangle, Nat};
     match packet.built_in_chain() {
         "INPUT" => &[
@@ -410,7 +410,7 @@ fn seen_by(chain: &str, packet: &Packet) -> Packet {
 /// The tables of nat see the first packet of a connection only. For the others it is said in the packet what was done to their
 /// connection, and their addresses are those inside the gateway. Where the packet goes is said in it too, whatever nat makes of its
 /// destination. (With nft the kernel looks into nat only when some rule or translation asks for connections.)
-pub fn journey(tables: &Emulator, packet: &Packet) -> Journey {
+pub fn trace_packet(tables: &Emulator, packet: &Packet) -> PacketTrace {
     whatever_its_mark(packet, |marked| {
         let mut journey = follow(tables, marked);
         journey.packet.mark = packet.mark;
@@ -418,9 +418,9 @@ pub fn journey(tables: &Emulator, packet: &Packet) -> Journey {
     })
 }
 
-fn follow(tables: &Emulator, packet: &Packet) -> Journey {
+fn follow(tables: &Emulator, packet: &Packet) -> PacketTrace {
     let is_first = packet.state == ConnectionState::New && packet.direction == ConnectionDirection::Original;
-    let mut journey = Journey {
+    let mut journey = PacketTrace {
         verdict: Verdict::Policy,
         passes: true,
         decided_by: Decision {
@@ -431,7 +431,9 @@ fn follow(tables: &Emulator, packet: &Packet) -> Journey {
         stations: Vec::new(),
         packet: packet.clone(),
     };
-    let hooks = way(packet).iter().filter(|(kind, _)| is_first || *kind != Kind::Nat);
+    let hooks = hook_order(packet)
+        .iter()
+        .filter(|(kind, _)| is_first || *kind != Kind::Nat);
     for (kind, chain) in hooks {
         let table = tables.table(*kind);
         let trace = walk(table, chain, &seen_by(chain, &journey.packet));

@@ -107,7 +107,7 @@ pub struct EmulatedTables {
 }
 
 impl EmulatedTables {
-    pub fn book(&mut self, family: Family) -> &mut Emulator {
+    pub fn emulator(&mut self, family: Family) -> &mut Emulator {
         let ruleset = Ruleset {
             backend: self.default,
             family,

@@ -49,7 +49,11 @@ impl Gateway {
     fn unencrypted(&mut self, to: &str) -> Verdict {
         let [from, to] = ["10.1.0.9", to].map(|address| in_family(address, self.family));
         let packet = Packet::between(&from, &to).tcp(40000, 80);
-        trace(self.world.tables.book(self.family), &packet.in_by("lan0").out_by("w0")).verdict
+        trace(
+            self.world.tables.emulator(self.family),
+            &packet.in_by("lan0").out_by("w0"),
+        )
+        .verdict
     }
 
     fn is_blocked(&mut self) -> bool {

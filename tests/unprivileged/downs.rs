@@ -36,7 +36,7 @@ fn forget_settings(world: &mut World) {
 }
 
 fn saved(world: &mut World) -> String {
-    world.tables.book(Family::Ipv4).save()
+    world.tables.emulator(Family::Ipv4).save()
 }
 
 #[test]

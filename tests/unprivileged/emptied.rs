@@ -53,7 +53,7 @@ fn tunnels(family: Family) -> [Tunnel; 4] {
 
 /// Our chains, with the rules of each sorted.
 fn own_chains(world: &mut World, family: Family) -> Vec<String> {
-    let text = world.tables.book(family).table(Kind::Filter).save();
+    let text = world.tables.emulator(family).table(Kind::Filter).save();
     let mut lines: Vec<_> = text
         .lines()
         .filter(|line| line.contains("PLUTO"))
@@ -74,7 +74,7 @@ fn gateway(backend: Backend, up: &[&Tunnel]) -> World {
 
 fn empty(world: &mut World, family: Family, chain: &str) {
     let text = format!("*filter\n-F {chain}\nCOMMIT\n");
-    world.tables.book(family).restore(&text).expect("an emptied chain");
+    world.tables.emulator(family).restore(&text).expect("an emptied chain");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! 1.8.9, both backends; `strictness.rs` and `counters.rs` do it again each time.
 
 use crate::support::emulator::{Emulator, Kind, Mss, ParsedRule};
-use crate::support::packet::{AH, ConnectionState, From, Journey, Packet, To, Trace, Translation, Verdict};
-use crate::support::packet::{after_routing, journey, trace, trace_chain};
+use crate::support::packet::{AH, ConnectionState, From, Packet, PacketTrace, To, Trace, Translation, Verdict};
+use crate::support::packet::{after_routing, trace, trace_chain, trace_packet};
 
 /// A text for `iptables-restore` made of these lines.
 fn restore_input(lines: &str) -> String {
@@ -248,7 +248,7 @@ fn flushing_keeps_the_chains_and_wiping_does_not() {
     let mut table = table(":A - [0:0]\n:INPUT DROP [0:0]\n-A A -j DROP\n-A INPUT -j A");
     table.flush();
     assert!(table.rules("A").is_empty() && table.rules("INPUT").is_empty());
-    table.wipe();
+    table.flush_all();
     assert_eq!(table.save(), Emulator::new().with_policy("INPUT", "DROP").save());
 }
 
@@ -576,7 +576,7 @@ fn a_walk_that_begins_in_a_user_chain_says_when_it_gives_the_packet_back() {
     );
 }
 
-fn chains(journey: &Journey) -> Vec<(&'static str, &'static str)> {
+fn chains(journey: &PacketTrace) -> Vec<(&'static str, &'static str)> {
     let stations = journey.stations.iter();
     stations.map(|station| (station.kind.name(), station.chain)).collect()
 }
@@ -584,7 +584,7 @@ fn chains(journey: &Journey) -> Vec<(&'static str, &'static str)> {
 #[test]
 fn a_journey_visits_the_tables_in_the_kernels_order() {
     let untouched = Emulator::new();
-    let stops = |packet: &Packet| chains(&journey(&untouched, packet));
+    let stops = |packet: &Packet| chains(&trace_packet(&untouched, packet));
     let (mangle, nat, filter) = ("mangle", "nat", "filter");
     let [before, last] = ["PREROUTING", "POSTROUTING"];
     assert_eq!(
@@ -630,7 +630,7 @@ fn a_journey_visits_the_tables_in_the_kernels_order() {
 
 #[test]
 fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
-    let dropped = journey(
+    let dropped = trace_packet(
         &tables(&["mangle: -A FORWARD -j DROP", "filter: -A FORWARD -j ACCEPT"]),
         &passing(),
     );
@@ -646,7 +646,7 @@ fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
         "filter: -A FORWARD -p tcp",
         "filter: -A FORWARD -j ACCEPT",
     ];
-    let passed = journey(&tables(&rules), &passing());
+    let passed = trace_packet(&tables(&rules), &passing());
     assert_eq!(
         (passed.verdict, passed.passes, passed.cost()),
         (Verdict::Accept, true, 3)
@@ -657,11 +657,11 @@ fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
 #[test]
 fn a_journey_that_is_left_to_a_policy_passes_as_the_policy_says() {
     for (policy, passes) in [("ACCEPT", true), ("DROP", false)] {
-        let left = journey(&Emulator::new().with_policy("FORWARD", policy), &passing());
+        let left = trace_packet(&Emulator::new().with_policy("FORWARD", policy), &passing());
         assert_eq!((left.verdict, left.passes), (Verdict::Policy, passes));
         assert_eq!((left.decided_by.kind, left.decided_by.rule), (Kind::Filter, None));
     }
-    let mangled = journey(
+    let mangled = trace_packet(
         &tables(&["mangle: :PREROUTING DROP [0:0]", "filter: -A FORWARD -j ACCEPT"]),
         &passing(),
     );
@@ -676,7 +676,7 @@ fn a_journey_carries_translations_on() {
         "nat: -A POSTROUTING -o eth1 -j MASQUERADE",
     ];
     let packet = Packet::between("10.2.0.7", "192.0.2.1").in_by("eth0").out_by("eth1");
-    let journey = journey(&tables(&rules), &packet.device_address("10.1.0.1"));
+    let journey = trace_packet(&tables(&rules), &packet.device_address("10.1.0.1"));
     let address = "10.1.0.9".parse().expect("an address");
     assert_eq!(journey.verdict, Verdict::Accept);
     assert_eq!(
@@ -694,11 +694,11 @@ fn a_journey_tells_what_became_of_the_mss() {
     let clamp = format!("mangle: -A POSTROUTING {syn} --clamp-mss-to-pmtu");
     let rules = [set.as_str(), clamp.as_str(), "filter: -A FORWARD -j LOG --log-prefix x"];
     let tables = tables(&rules);
-    let first = journey(&tables, &passing());
+    let first = trace_packet(&tables, &passing());
     assert_eq!(first.mss(), [Mss::Set(1360), Mss::Clamped]);
     assert_eq!((first.logs(), first.verdict), (vec!["x"], Verdict::Policy));
     assert_eq!(first.trace_in(Kind::Mangle, "FORWARD").map(Trace::cost), Some(1));
-    assert!(journey(&tables, &passing().flags("ACK")).mss().is_empty());
+    assert!(trace_packet(&tables, &passing().flags("ACK")).mss().is_empty());
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn verdict(kinds: (Kind, Kind), tunnels: &[Tunnel]) -> Verdict {
     }
     let packet = Packet::between("10.2.0.7", "10.3.0.7").udp(40000, 80);
     let packet = leaves_by(comes_by(packet, kinds.0, 16389), kinds.1, 16393);
-    trace(world.tables.book(Family::Ipv4), &packet).verdict
+    trace(world.tables.emulator(Family::Ipv4), &packet).verdict
 }
 
 fn pairs() -> impl Iterator<Item = (Kind, Kind)> {
@@ -176,7 +176,7 @@ fn strongswans_if_id_is_matched_on_the_interface_that_has_it() {
         ..World::default()
     };
     world.up(&tunnel(&up));
-    let book = world.tables.book(Family::Ipv4);
+    let book = world.tables.emulator(Family::Ipv4);
     let out = || Packet::between("10.1.0.9", "10.2.0.7").tcp(1, 2).in_by("lan0");
     let back = || Packet::between("10.2.0.7", "10.1.0.9").tcp(2, 1).out_by("lan0");
     assert_eq!(trace(book, &out().out_by("xfrm8")).verdict, Verdict::Accept);

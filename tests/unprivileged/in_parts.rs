@@ -76,11 +76,11 @@ fn world(settings: &str) -> World {
 }
 
 fn passes(world: &mut World, packet: &Packet) -> bool {
-    trace(world.tables.book(Family::Ipv4), packet).verdict == Verdict::Accept
+    trace(world.tables.emulator(Family::Ipv4), packet).verdict == Verdict::Accept
 }
 
 fn is_dropped(world: &mut World, packet: &Packet) -> bool {
-    trace(world.tables.book(Family::Ipv4), packet).verdict == Verdict::Drop
+    trace(world.tables.emulator(Family::Ipv4), packet).verdict == Verdict::Drop
 }
 
 fn from_west_to_east() -> Packet {
@@ -97,7 +97,7 @@ fn from_one_of_many(number: usize) -> Packet {
 }
 
 fn sorted(world: &mut World) -> Vec<String> {
-    let text = world.tables.book(Family::Ipv4).table(Kind::Filter).save();
+    let text = world.tables.emulator(Family::Ipv4).table(Kind::Filter).save();
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines

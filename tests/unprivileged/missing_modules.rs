@@ -31,7 +31,7 @@ fn tunnels() -> [Tunnel; 3] {
 }
 
 fn everything(world: &mut World, family: Family) -> String {
-    let book = world.tables.book(family);
+    let book = world.tables.emulator(family);
     Kind::ALL.map(|kind| book.table(kind).save()).concat()
 }
 
@@ -49,7 +49,7 @@ fn what_a_kernel_lacks_leaves_a_tunnel_closed_and_no_rule_behind() {
                     let what = format!("{backend} {words} {allow} {}", tunnel.connection);
                     let family = tunnel.family();
                     let before = everything(&mut world, family);
-                    world.tables.book(family).refuse(Kind::Filter, words);
+                    world.tables.emulator(family).refuse(Kind::Filter, words);
                     let refused = world.call(&FirewallAction::Open(Box::new(tunnel.clone())));
                     let Err(ApplyError::Tables(TablesError::Refused { .. })) = refused else {
                         panic!("{what}: {refused:?}")
@@ -58,7 +58,7 @@ fn what_a_kernel_lacks_leaves_a_tunnel_closed_and_no_rule_behind() {
                     assert!(world.is_forgotten(), "{what}");
                     assert_eq!(world.down(&tunnel), TunnelOutcome::NothingThere, "{what}");
                     // The module is loaded, and the daemon tries again.
-                    world.tables.book(family).relent();
+                    world.tables.emulator(family).accept_again();
                     assert_eq!(world.up(&tunnel), TunnelOutcome::Opened, "{what}");
                 }
             }
@@ -76,7 +76,7 @@ fn a_start_without_the_target_mark_installs_nothing() {
         };
         world.tables.default = backend;
         for family in Family::ALL {
-            world.tables.book(family).refuse(Kind::Filter, "-j MARK");
+            world.tables.emulator(family).refuse(Kind::Filter, "-j MARK");
         }
         let before = everything(&mut world, Family::Ipv4);
         let started = world.start();
@@ -87,7 +87,7 @@ fn a_start_without_the_target_mark_installs_nothing() {
         assert_eq!(everything(&mut world, Family::Ipv4), before, "{backend}");
         Family::ALL
             .iter()
-            .for_each(|family| world.tables.book(*family).relent());
+            .for_each(|family| world.tables.emulator(*family).accept_again());
         assert!(!world.start().expect("a start").changed.is_empty(), "{backend}");
     }
 }

@@ -75,7 +75,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 }
 
 fn listing(world: &mut World, family: Family) -> String {
-    let book = world.tables.book(family);
+    let book = world.tables.emulator(family);
     let text = Kind::ALL.map(|kind| book.table(kind).save()).concat();
     // Chains are listed in the order in which they were made.
     let (mut chains, rules): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with(':'));
@@ -96,7 +96,7 @@ fn verdict(world: &mut World, family: Family, peer: u8, port: u16) -> Verdict {
         Family::Ipv6 => Packet::between(&format!("2001:db8:9::{peer:x}"), "2001:db8:1::200"),
     };
     let packet = packet.tcp(40000, port).in_by_ipsec("ipsec1", 16389).out_by("lan0");
-    trace(world.tables.book(family), &packet).verdict
+    trace(world.tables.emulator(family), &packet).verdict
 }
 
 /// Each peer's narrowest tunnel that restricts decides.
@@ -139,9 +139,9 @@ fn whichever_came_up_last_the_same_rules_stand_in_the_same_order() {
                 world.up(&first);
                 stands(&mut world, "down and up");
             }
-            let book = world.tables.book(family);
-            book.wipe();
-            book.table_mut(Kind::Nat).wipe();
+            let book = world.tables.emulator(family);
+            book.flush_all();
+            book.table_mut(Kind::Nat).flush_all();
             world.restore().expect("a restore");
             stands(&mut world, "flush and restore");
         }
@@ -155,10 +155,14 @@ fn every_rule_that_goes_missing_comes_back_to_its_place() {
         world.up(&on_one_interface(tunnel));
     }
     let whole = listing(&mut world, Family::Ipv4);
-    let rules = world.tables.book(Family::Ipv4).table(Kind::Filter).save();
+    let rules = world.tables.emulator(Family::Ipv4).table(Kind::Filter).save();
     for rule in rules.lines().filter_map(|line| line.strip_prefix("-A PLUTO-")) {
         let text = format!("*filter\n-D PLUTO-{rule}\nCOMMIT\n");
-        world.tables.book(Family::Ipv4).restore(&text).expect("a rule deleted");
+        world
+            .tables
+            .emulator(Family::Ipv4)
+            .restore(&text)
+            .expect("a rule deleted");
         assert_ne!(world.restore().expect("a restore"), [], "{rule}");
         assert_eq!(listing(&mut world, Family::Ipv4), whole, "{rule}");
     }

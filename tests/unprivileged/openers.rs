@@ -108,7 +108,7 @@ impl Gateway {
             Family::Ipv6 => 41,
         };
         let packet = Packet::between(&from, &to).protocol(protocol).in_by_ipsec("eth0", 1);
-        trace(self.world.tables.book(self.family), &packet).verdict
+        trace(self.world.tables.emulator(self.family), &packet).verdict
     }
 
     /// The same of a road warrior without a virtual address.
@@ -128,7 +128,7 @@ impl Gateway {
         let [from, to] = [from, "10.1.0.9"].map(|address| in_family(address, self.family));
         let packet = Packet::between(&from, &to).tcp(40000, port);
         let packet = packet.in_by_ipsec("eth0", reqid).out_by("lan0");
-        trace(self.world.tables.book(self.family), &packet).verdict
+        trace(self.world.tables.emulator(self.family), &packet).verdict
     }
 
     fn net_verdict(&mut self, port: u16) -> Verdict {
@@ -146,12 +146,12 @@ impl Gateway {
     }
 
     fn everything(&mut self) -> String {
-        let book = self.world.tables.book(self.family);
+        let book = self.world.tables.emulator(self.family);
         Kind::ALL.map(|kind| book.table(kind).save()).concat()
     }
 
     fn filter(&mut self) -> String {
-        self.world.tables.book(self.family).table(Kind::Filter).save()
+        self.world.tables.emulator(self.family).table(Kind::Filter).save()
     }
 
     pub(crate) fn set(&mut self, settings: &str) {
@@ -446,7 +446,7 @@ fn the_esp_of_each_peer_is_let_in_as_long_as_it_has_the_tunnel_up() {
         });
         gateway.up(&openers);
         let open = |gateway: &mut Gateway| {
-            let lines = Family::ALL.map(|family| gateway.world.tables.book(family).table(Kind::Filter).save());
+            let lines = Family::ALL.map(|family| gateway.world.tables.emulator(family).table(Kind::Filter).save());
             let is_open = |host: &str| lines.iter().any(|lines| lines.contains(&format!("-s {host}/")));
             hosts.map(is_open)
         };
@@ -530,7 +530,7 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
         ),
     ] {
         for mut gateway in gateways(&format!("[[connection]]\npeer-id = \"anna\"\n{keys}\n")) {
-            let book = gateway.world.tables.book(gateway.family);
+            let book = gateway.world.tables.emulator(gateway.family);
             book.restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
                 .expect("a chain of the administrator's");
             for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {

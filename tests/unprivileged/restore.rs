@@ -34,8 +34,8 @@ fn restore(world: &mut World) -> Vec<Drift> {
     try_restore(world).expect("a restore")
 }
 
-fn book(world: &mut World) -> &mut Emulator {
-    world.tables.book(Family::Ipv4)
+fn ipv4_emulator(world: &mut World) -> &mut Emulator {
+    world.tables.emulator(Family::Ipv4)
 }
 
 /// Two tunnels in one block, one elsewhere, one with a device, one with something in the nat table.
@@ -57,7 +57,9 @@ fn tunnels() -> [Tunnel; 5] {
 fn world_with_tunnels() -> World {
     let mut world = World::default();
     let admin = "*filter\n:ADMIN - [0:0]\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i eth1 -j ADMIN\nCOMMIT\n";
-    book(&mut world).restore(admin).expect("the administrator's rules");
+    ipv4_emulator(&mut world)
+        .restore(admin)
+        .expect("the administrator's rules");
     for tunnel in &tunnels() {
         world.up(tunnel);
     }
@@ -66,7 +68,7 @@ fn world_with_tunnels() -> World {
 
 /// Both tables, with the rules of each chain sorted: the order in which tunnels came is not on record.
 fn sorted(world: &mut World) -> Vec<String> {
-    let text = Kind::ALL.map(|kind| book(world).table(kind).save()).concat();
+    let text = Kind::ALL.map(|kind| ipv4_emulator(world).table(kind).save()).concat();
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines
@@ -85,16 +87,16 @@ const DAMAGES: [Damage; 12] = [
         Ok(())
     }),
     ("all rules and chains gone", |book| {
-        book.wipe();
+        book.flush_all();
         Ok(())
     }),
     ("nat gone", |book| {
-        book.table_mut(Kind::Nat).wipe();
+        book.table_mut(Kind::Nat).flush_all();
         Ok(())
     }),
     ("both gone", |book| {
-        book.wipe();
-        book.table_mut(Kind::Nat).wipe();
+        book.flush_all();
+        book.table_mut(Kind::Nat).flush_all();
         Ok(())
     }),
     ("a jump gone", |book| {
@@ -149,9 +151,9 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
     for (at, (first, damage)) in DAMAGES.iter().enumerate() {
         for (second, other) in &DAMAGES[at..] {
             let mut world = world_with_tunnels();
-            damage(book(&mut world)).expect("a damage");
+            damage(ipv4_emulator(&mut world)).expect("a damage");
             // What it needs can be gone already.
-            let _ = other(book(&mut world));
+            let _ = other(ipv4_emulator(&mut world));
             let what = format!("{first}, {second}");
             let spoilt = sorted(&mut world);
             assert_ne!(restore(&mut world), [], "{what}");
@@ -177,12 +179,12 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
 #[test]
 fn what_nothing_on_record_needs_goes() {
     let mut world = world_with_tunnels();
-    let saved = book(&mut world).save();
+    let saved = ipv4_emulator(&mut world).save();
     for tunnel in &tunnels() {
         world.down(tunnel);
     }
     let before = sorted(&mut world);
-    book(&mut world).replace(&saved).expect("loading it");
+    ipv4_emulator(&mut world).replace(&saved).expect("loading it");
     assert_ne!(restore(&mut world), []);
     assert_eq!(sorted(&mut world), before);
     assert!(world.is_forgotten());
@@ -191,10 +193,10 @@ fn what_nothing_on_record_needs_goes() {
 #[test]
 fn a_refusal_is_told_and_the_record_stands() {
     let mut world = world_with_tunnels();
-    book(&mut world).wipe();
-    book(&mut world).refuse(Kind::Filter, "10.77.0.0/24");
+    ipv4_emulator(&mut world).flush_all();
+    ipv4_emulator(&mut world).refuse(Kind::Filter, "10.77.0.0/24");
     assert!(try_restore(&mut world).is_err());
-    book(&mut world).relent();
+    ipv4_emulator(&mut world).accept_again();
     assert_ne!(restore(&mut world), []);
     assert_eq!(
         lines_of(&sorted(&mut world), true),
@@ -206,8 +208,8 @@ fn a_refusal_is_told_and_the_record_stands() {
 #[test]
 fn a_refusal_that_passes_is_tried_again() {
     let mut world = world_with_tunnels();
-    book(&mut world).wipe();
-    book(&mut world).fail_next("somebody was faster");
+    ipv4_emulator(&mut world).flush_all();
+    ipv4_emulator(&mut world).fail_next("somebody was faster");
     assert_ne!(restore(&mut world), []);
     assert_eq!(
         lines_of(&sorted(&mut world), true),
@@ -266,13 +268,13 @@ fn world_with_many_tunnels() -> World {
 fn where_the_restore_of_many_tunnels_ends_halfway_nothing_leads_to_them_and_the_next_one_completes_it() {
     let mut world = world_with_many_tunnels();
     let before = sorted(&mut world);
-    book(&mut world).wipe();
+    ipv4_emulator(&mut world).flush_all();
     world.tables.fates.push_back(Fate::KilledHalfway);
     try_restore(&mut world).expect_err("the killed one");
-    let chains = book(&mut world).chains().len();
+    let chains = ipv4_emulator(&mut world).chains().len();
     assert!((100..800).contains(&chains), "{chains} chains");
     for chain in ["INPUT", "FORWARD", "OUTPUT"] {
-        assert!(book(&mut world).rules(chain).is_empty(), "{chain}");
+        assert!(ipv4_emulator(&mut world).rules(chain).is_empty(), "{chain}");
     }
     restore(&mut world);
     assert_eq!(sorted(&mut world), before);
@@ -283,7 +285,7 @@ fn where_the_restore_of_many_tunnels_ends_halfway_nothing_leads_to_them_and_the_
 fn a_call_puts_many_tunnels_back_after_a_reload() {
     let mut world = world_with_many_tunnels();
     let before = sorted(&mut world);
-    book(&mut world).wipe();
+    ipv4_emulator(&mut world).flush_all();
     let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
     world.up(&late);
     world.down(&late);
@@ -294,12 +296,12 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
 fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
     let mut world = world_with_many_tunnels();
     let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
-    let before = book(&mut world).save();
-    change(book(&mut world), "filter", "-D FORWARD -j PLUTO-FORWARD").expect("the jump");
+    let before = ipv4_emulator(&mut world).save();
+    change(ipv4_emulator(&mut world), "filter", "-D FORWARD -j PLUTO-FORWARD").expect("the jump");
     world.up(&late);
     world.down(&late);
     // The order of the rules in a block is that in which the tunnels came: nothing was written anew.
-    assert_eq!(book(&mut world).save(), before);
+    assert_eq!(ipv4_emulator(&mut world).save(), before);
 }
 
 #[test]
@@ -311,7 +313,7 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
     let with = sorted(&mut world);
     for fate in Fate::ALL {
         world.down(&late);
-        book(&mut world).wipe();
+        ipv4_emulator(&mut world).flush_all();
         world.tables.fates.extend([Fate::Refused, fate]);
         let _ = world.call(&firewall_action(&strongswan(
             "up-client",

@@ -178,12 +178,12 @@ impl Verb {
     fn of(self, call: &Call) -> Call {
         let call = call.clone();
         match self {
-            Self::Prepare => call.saying("prepare-client"),
-            Self::Route => call.saying("route-client"),
-            Self::Unroute => call.saying("unroute-client"),
-            Self::Move => call.saying("unroute-client").with("PLUTO_MOBIKE_EVENT", "yes"),
-            Self::Up => call.saying("up-client"),
-            Self::Down => call.saying("down-client"),
+            Self::Prepare => call.with_verb("prepare-client"),
+            Self::Route => call.with_verb("route-client"),
+            Self::Unroute => call.with_verb("unroute-client"),
+            Self::Move => call.with_verb("unroute-client").with("PLUTO_MOBIKE_EVENT", "yes"),
+            Self::Up => call.with_verb("up-client"),
+            Self::Down => call.with_verb("down-client"),
         }
     }
 }

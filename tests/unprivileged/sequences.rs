@@ -174,16 +174,16 @@ impl Run {
             Step::DyingUp(which, death) => self.dying(which, true, death),
             Step::DyingDown(which, death) => self.dying(which, false, death),
             Step::Reload(family, kind) => {
-                self.world.tables.book(family).table_mut(kind).wipe();
+                self.world.tables.emulator(family).table_mut(kind).flush_all();
                 administrators_rules(&mut self.world, family, kind);
             }
             Step::Flush(family, kind) => {
-                self.world.tables.book(family).table_mut(kind).flush();
+                self.world.tables.emulator(family).table_mut(kind).flush();
                 administrators_rules(&mut self.world, family, kind);
             }
-            Step::Refusal(family) => self.world.tables.book(family).fail_next("line 1 failed: emulated"),
+            Step::Refusal(family) => self.world.tables.emulator(family).fail_next("line 1 failed: emulated"),
             Step::RefusalIn(family, kind) => {
-                let book = self.world.tables.book(family);
+                let book = self.world.tables.emulator(family);
                 book.fail_next_in(kind, "line 9 failed: emulated");
             }
         }
@@ -245,12 +245,12 @@ fn administrators_rules(world: &mut World, family: Family, kind: Kind) {
         Kind::Mangle => "*mangle\n-A FORWARD -o w0 -j ACCEPT\nCOMMIT\n",
     };
     // A refusal that waits for the next transaction befalls this one too.
-    while world.tables.book(family).restore(text).is_err() {}
+    while world.tables.emulator(family).restore(text).is_err() {}
 }
 
 /// Every chain of both tables with its rules. In which order a block's tunnels stand is nobody's business.
 fn contents(world: &mut World, family: Family) -> BTreeMap<String, Vec<String>> {
-    let book = world.tables.book(family);
+    let book = world.tables.emulator(family);
     let of_table = |kind: Kind| {
         let table = book.table(kind);
         table.chains().into_iter().map(move |chain| {
@@ -271,7 +271,7 @@ fn is_sorted_by_nobody(chain: &str) -> bool {
 
 /// Whether every packet is asked where it comes from before it is asked where it goes, and accepted after all questions.
 fn order_is_safe(world: &mut World, family: Family) -> bool {
-    let book = world.tables.book(family);
+    let book = world.tables.emulator(family);
     let rules = |chain: &str| {
         if book.has_chain(chain) {
             book.rules(chain).to_vec()
@@ -302,7 +302,7 @@ proptest! {
         run.come_to_rest();
 
         let mut fresh = world();
-        for up in run.model.standing() {
+        for up in run.model.open_ups() {
             fresh.up(up);
         }
         prop_assert_eq!(run.world.openers(), run.model.record());
@@ -311,7 +311,7 @@ proptest! {
             prop_assert!(order_is_safe(&mut run.world, family));
         }
 
-        for up in run.model.standing() {
+        for up in run.model.open_ups() {
             let outcome = run.world.down(up);
             prop_assert!(matches!(outcome, TunnelOutcome::Closed | TunnelOutcome::StillNeeded(_)));
         }
@@ -341,9 +341,9 @@ fn strongswans_up_up_down_leaves_the_tunnel_standing() {
     let mut world = World::default();
     assert_eq!(world.up(&tunnel), TunnelOutcome::Opened);
     assert_eq!(world.up(&tunnel), TunnelOutcome::AlreadyOpen(2));
-    let standing = world.tables.book(Family::Ipv4).save();
+    let standing = world.tables.emulator(Family::Ipv4).save();
     assert_eq!(world.down(&tunnel), TunnelOutcome::StillNeeded(1));
-    assert_eq!(world.tables.book(Family::Ipv4).save(), standing);
+    assert_eq!(world.tables.emulator(Family::Ipv4).save(), standing);
     assert_eq!(world.down(&tunnel), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
@@ -410,7 +410,7 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
         for mut world in worlds() {
             let before = contents(&mut world, Family::Ipv4);
             let forgotten = world.is_forgotten();
-            world.tables.book(Family::Ipv4).refuse(kind, "--reqid 16701");
+            world.tables.emulator(Family::Ipv4).refuse(kind, "--reqid 16701");
             assert_refused(&mut world, &open);
             assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
             assert_eq!(world.is_forgotten(), forgotten);
@@ -426,10 +426,10 @@ fn a_down_of_which_one_table_is_refused_changes_nothing_until_the_next_call() {
             world.up(&translated());
             let before = contents(&mut world, Family::Ipv4);
             let own = "-X PLUTO-cat-";
-            world.tables.book(Family::Ipv4).refuse(kind, own);
+            world.tables.emulator(Family::Ipv4).refuse(kind, own);
             assert_refused(&mut world, &FirewallAction::Close(Box::new(translated())));
             assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
-            world.tables.book(Family::Ipv4).relent();
+            world.tables.emulator(Family::Ipv4).accept_again();
             world.call(&FirewallAction::Nothing).expect("the next call");
             assert_eq!(world.down(&translated()), TunnelOutcome::NothingThere);
         }
@@ -441,14 +441,14 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
     for mut world in worlds() {
         let before = contents(&mut world, Family::Ipv4);
         let forgotten = world.is_forgotten();
-        let book = world.tables.book(Family::Ipv4);
+        let book = world.tables.emulator(Family::Ipv4);
         // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
         book.refuse(Kind::Filter, "--reqid 16701");
         book.refuse(Kind::Nat, "-X ");
         assert_refused(&mut world, &FirewallAction::Open(Box::new(translated())));
         assert!(!world.is_forgotten());
         assert_refused(&mut world, &FirewallAction::Nothing);
-        world.tables.book(Family::Ipv4).relent();
+        world.tables.emulator(Family::Ipv4).accept_again();
         assert!(world.call(&FirewallAction::Nothing).is_ok());
         assert_eq!(contents(&mut world, Family::Ipv4), before);
         assert_eq!(world.is_forgotten(), forgotten);
@@ -460,13 +460,13 @@ fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
     let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
     let open = FirewallAction::Open(Box::new(translated()));
     let mut world = World::default();
-    world.tables.book(Family::Ipv4).lacks.insert(Kind::Nat);
+    world.tables.emulator(Family::Ipv4).lacks.insert(Kind::Nat);
     assert_refused(&mut world, &open);
     assert!(world.is_forgotten());
     world.up(&stays);
-    let before = world.tables.book(Family::Ipv4).save();
+    let before = world.tables.emulator(Family::Ipv4).save();
     assert_refused(&mut world, &open);
-    assert_eq!(world.tables.book(Family::Ipv4).save(), before);
+    assert_eq!(world.tables.emulator(Family::Ipv4).save(), before);
     assert_eq!(world.down(&stays), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
@@ -480,7 +480,7 @@ fn the_filter_opens_last_and_closes_first() {
     let stand = |world: &mut World, kind| {
         world
             .tables
-            .book(Family::Ipv4)
+            .emulator(Family::Ipv4)
             .table(kind)
             .save()
             .contains("--reqid 16701")

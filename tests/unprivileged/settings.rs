@@ -19,7 +19,7 @@ fn world(text: &str) -> World {
 }
 
 fn rules(world: &mut World, kind: Kind) -> String {
-    world.tables.book(Family::Ipv4).table(kind).save()
+    world.tables.emulator(Family::Ipv4).table(kind).save()
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     let started = world.start().expect("a start");
     assert_eq!(started.installed.gateways, 2);
     let jump = "*filter\n-A FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
-    world.tables.book(Family::Ipv4).restore(jump).expect("a jump");
+    world.tables.emulator(Family::Ipv4).restore(jump).expect("a jump");
     let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
     world.up(&tunnel);
     world.down(&tunnel);
@@ -116,7 +116,7 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     let standing = rules(&mut world, Kind::Filter);
     assert_eq!(standing.matches("PLUTO").count(), 2, "{standing}");
     let no_jump = "*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
-    world.tables.book(Family::Ipv4).restore(no_jump).expect("no jump");
+    world.tables.emulator(Family::Ipv4).restore(no_jump).expect("no jump");
     world.stop().expect("a stop");
     assert!(!rules(&mut world, Kind::Filter).contains("PLUTO"));
     assert!(world.is_forgotten());
@@ -161,7 +161,7 @@ fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
     )));
     let before: Vec<_> = [Kind::Filter, Kind::Nat].map(|kind| rules(&mut world, kind)).into();
     let above = "*filter\n-I INPUT 1 -j ACCEPT\nCOMMIT\n*nat\n-I POSTROUTING 1 -j MASQUERADE\nCOMMIT\n";
-    world.tables.book(Family::Ipv4).restore(above).expect("rules above");
+    world.tables.emulator(Family::Ipv4).restore(above).expect("rules above");
     assert!(!world.start().expect("a start").changed.is_empty());
     for (kind, chain, before) in [
         (Kind::Filter, "INPUT", &before[0]),

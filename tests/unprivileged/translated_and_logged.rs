@@ -63,7 +63,7 @@ impl Place {
     fn gateway(self, variables: &str) -> Emulator {
         let mut world = World::default();
         world.up(&tunnel(variables));
-        world.tables.book(self.family).clone()
+        world.tables.emulator(self.family).clone()
     }
 }
 
@@ -195,11 +195,11 @@ fn a_translation_comes_before_the_administrators_own() {
     let place = PLACES[0];
     let mut world = World::default();
     let theirs = "*nat\n-A POSTROUTING -o w0 -j SNAT --to-source 192.0.2.99\nCOMMIT\n";
-    assert_eq!(world.tables.book(place.family).restore(theirs), Ok(()));
+    assert_eq!(world.tables.emulator(place.family).restore(theirs), Ok(()));
     world.up(&tunnel(&place.variables()));
     let packet = from_here(place.own, place.there);
     let by_tunnel = packet.clone().out_by_ipsec("w0", NUMBER);
-    let tables = world.tables.book(place.family);
+    let tables = world.tables.emulator(place.family);
     assert_eq!(leaves(tables, &by_tunnel).1, place.assigned);
     assert_eq!(leaves(tables, &packet.out_by("w0")).1, "192.0.2.99");
 }
@@ -237,7 +237,7 @@ fn copies(tables: &Emulator, packet: &Packet) -> (usize, Verdict) {
 fn a_log_group_has_all_packets_of_the_tunnel_and_changes_nothing_else() {
     let mut world = World::default();
     world.up(&tunnel(&logged("net", 16389, "10.2.0.0/24")));
-    let tables = world.tables.book(Family::Ipv4);
+    let tables = world.tables.emulator(Family::Ipv4);
     let from_peer = Packet::between("10.2.0.7", "10.1.0.9");
     let to_peer = Packet::between("10.1.0.9", "10.2.0.7");
     let into = from_peer.clone().in_by_ipsec("w0", 16389);
@@ -270,7 +270,7 @@ fn what_is_not_allowed_is_logged_too() {
         .udp(1, 2)
         .in_by_ipsec("w0", 16389);
     assert_eq!(
-        copies(world.tables.book(Family::Ipv4), &into.out_by("lan0")),
+        copies(world.tables.emulator(Family::Ipv4), &into.out_by("lan0")),
         (1, Verdict::Policy)
     );
 }
@@ -291,7 +291,10 @@ fn a_packet_through_two_tunnels_is_logged_by_each_that_has_a_log_group() {
     let packet = Packet::between("10.2.0.7", "10.3.0.7")
         .in_by_ipsec("w0", 16389)
         .out_by_ipsec("w0", 16393);
-    assert_eq!(copies(world.tables.book(Family::Ipv4), &packet), (2, Verdict::Accept));
+    assert_eq!(
+        copies(world.tables.emulator(Family::Ipv4), &packet),
+        (2, Verdict::Accept)
+    );
 }
 
 #[test]
@@ -319,7 +322,11 @@ fn the_mark_on_a_copy_is_the_connections_name_as_far_as_there_is_room() {
         let tunnel = tunnel(&logged(name, 16389, "10.2.0.0/24"));
         world.up(&tunnel);
         let id = TunnelKey::from_tunnel(&tunnel).ids().next().expect("a name");
-        let rules = world.tables.book(Family::Ipv4).rules(&format!("PLUTO-{id}-I")).to_vec();
+        let rules = world
+            .tables
+            .emulator(Family::Ipv4)
+            .rules(&format!("PLUTO-{id}-I"))
+            .to_vec();
         let plain = |text: &str| text.replace('"', "");
         assert_eq!(
             rules.iter().map(|rule| plain(rule)).collect::<Vec<_>>(),

@@ -104,7 +104,7 @@ fn verdict([from_kind, to_kind]: [&str; 2], from: &str, to: &str) -> char {
         (_, "vti") => packet.out_by(&format!("vti{second}")),
         _ => packet.out_by(&format!("ipsec{second}")),
     };
-    match trace(world.tables.book(Family::Ipv4), &packet).verdict {
+    match trace(world.tables.emulator(Family::Ipv4), &packet).verdict {
         Verdict::Accept => 'A',
         Verdict::Drop => 'D',
         Verdict::Policy => '.',

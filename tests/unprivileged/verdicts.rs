@@ -119,13 +119,13 @@ fn every_sample_packet_gets_the_verdict_that_the_table_says() {
         } = Line::parse(text);
         let mut world = world(capture, &connections);
         let family = Family::of_address(packet.source);
-        let trace = trace(world.tables.book(family), &packet);
+        let trace = trace(world.tables.emulator(family), &packet);
         assert_eq!(
             trace.verdict,
             verdict,
             "{text}\nmatched {:#?}\n{}",
             trace.matched,
-            world.tables.book(family).save()
+            world.tables.emulator(family).save()
         );
     }
 }
@@ -167,7 +167,7 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
             crate::support::world::strongswan("up-client", &format!("t{number}"), number + 1, "10.1.0.0/24", &peer);
         world.call(&firewall_action(&variables)).expect("an up");
     }
-    let book = world.tables.book(Family::Ipv4);
+    let book = world.tables.emulator(Family::Ipv4);
     let through = Packet::between("198.51.100.1", "198.51.100.2")
         .tcp(1, 2)
         .in_by("eth0")
@@ -193,7 +193,7 @@ fn no_block_holds_more_than_sixty_four_networks() {
         let variables = crate::support::world::strongswan("up-client", "road", number + 1, "10.1.0.0/24", &peer);
         world.call(&firewall_action(&variables)).expect("an up");
     }
-    let book = world.tables.book(Family::Ipv4);
+    let book = world.tables.emulator(Family::Ipv4);
     let blocks: Vec<_> = book
         .chains()
         .into_iter()

@@ -15,7 +15,7 @@ use pluto_updown::selector::Family;
 
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::namespace::{Namespace, prefix, tool};
-use crate::support::packet::{self, Journey, Packet, journey};
+use crate::support::packet::{self, Packet, PacketTrace, trace_packet};
 
 /// The addresses of a family.
 #[derive(Clone, Copy)]
@@ -163,8 +163,8 @@ impl Lab {
     #[track_caller]
     pub fn assert_counted(&self, emulator: &Emulator, packets: &[Packet], what: &str) {
         let mut expected = BTreeMap::new();
-        let journeys: Vec<Journey> = packets.iter().map(|packet| journey(emulator, packet)).collect();
-        for rule in journeys.iter().flat_map(Journey::matched) {
+        let traces: Vec<PacketTrace> = packets.iter().map(|packet| trace_packet(emulator, packet)).collect();
+        for rule in traces.iter().flat_map(PacketTrace::matched) {
             if let Some(name) = comment(rule) {
                 *expected.entry(name.to_owned()).or_default() += 1;
             }

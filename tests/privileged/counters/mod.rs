@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::support::emulator::Kind;
 use crate::support::namespace::VARIANTS;
-use crate::support::packet::{ConnectionState, Packet, journey};
+use crate::support::packet::{ConnectionState, Packet, trace_packet};
 use lab::{Lab, V4, at};
 use pluto_updown::selector::Family;
 use rules::{counting, with_rule};
@@ -86,7 +86,7 @@ fn a_journey_goes_and_ends_where_the_kernels_does() {
                 lab.reset();
                 from.send_to(b"x", at(V4.right, 500)).expect("sending");
                 let packet = lab.there().udp(port, 500);
-                let passes = journey(&emulator, &packet).passes;
+                let passes = trace_packet(&emulator, &packet).passes;
                 lab.assert_counted(&emulator, &[packet], &format!("{rule} in {} {hook}", kind.name()));
                 to.set_read_timeout(Some(Duration::from_millis(if passes { 5_000 } else { 50 })))
                     .expect("a timeout");

@@ -12,7 +12,7 @@ use pluto_updown::selector::Family;
 
 use super::lab::{Addresses, Lab, addresses, at};
 use crate::support::emulator::Emulator;
-use crate::support::packet::{ConnectionState, Packet, journey};
+use crate::support::packet::{ConnectionState, Packet, trace_packet};
 
 fn unreachable(family: Family, packet: Packet) -> Packet {
     match family {
@@ -65,7 +65,7 @@ impl Lab {
         // Which one of the gateway's addresses is the one of the device, is for the kernel to say.
         let address = &source.ip().to_string();
         let question = self.there().udp(40_002, port).device_address(address);
-        assert_eq!(journey(emulator, &question).packet.source, source.ip());
+        assert_eq!(trace_packet(emulator, &question).packet.source, source.ip());
         self.assert_counted(emulator, &[question], "a translated question");
         self.reset();
         to.send_to(b"x", source).expect("sending");
@@ -88,7 +88,7 @@ impl Lab {
         let source = self.send(&from, &to, near_left);
         let question = Packet::between(left, near_left).udp(40_003, 700);
         let question = question.in_by("eth1").out_by("eth2");
-        assert_eq!(journey(emulator, &question).packet.destination.to_string(), right);
+        assert_eq!(trace_packet(emulator, &question).packet.destination.to_string(), right);
         self.assert_counted(emulator, &[question], "a question to another");
         self.reset();
         to.send_to(b"x", source).expect("sending");

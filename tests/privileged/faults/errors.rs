@@ -12,8 +12,8 @@ use pluto_updown::selector::Family;
 use super::steps::traced;
 use crate::support::binary::{Call, Ending};
 use crate::support::captures::libreswan_up;
-use crate::support::figures::tell;
-use crate::support::namespace::{Namespace, timeless};
+use crate::support::figures::print_figure;
+use crate::support::namespace::{Namespace, order_independent};
 use crate::support::random::{Random, parameter, seed};
 
 /// The system calls that are made to fail. Those behind a question mark are not on every machine.
@@ -118,15 +118,15 @@ struct Life {
 
 impl Life {
     fn begin(&self, machine: &Namespace) {
-        machine.hook().must(&unconcerned_call());
+        machine.hook().expect_success(&unconcerned_call());
         if self.stands {
-            machine.hook().must(&libreswan_up());
+            machine.hook().expect_success(&libreswan_up());
         }
     }
 
     fn end(machine: &Namespace) {
-        machine.hook().must(&libreswan_up().opposite());
-        machine.hook().must(&unconcerned_call().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
+        machine.hook().expect_success(&unconcerned_call().opposite());
     }
 
     /// Fails at one point in so many, of which the seed says the first; tells the figures, and what went wrong.
@@ -161,7 +161,7 @@ impl Life {
             machine.assert_as_before(&empty);
         }
         let right: usize = came.values().sum();
-        tell(format_args!(
+        print_figure(format_args!(
             "{} on {backend}: {met} injected errors, {right} right: {came:?}",
             self.call
         ));
@@ -197,7 +197,9 @@ impl Life {
         if is_refused && &now != before {
             return Err("it was refused, and something has changed".to_owned());
         }
-        machine.hook().must(&unconcerned_call().saying("route-client"));
+        machine
+            .hook()
+            .expect_success(&unconcerned_call().with_verb("route-client"));
         let settled = tables(machine);
         let right = if machine.recorded("net-net").is_some() == self.stands {
             before
@@ -208,7 +210,7 @@ impl Life {
             return Err(format!("the next call did not find out: {settled}"));
         }
         // And the same call again is made.
-        machine.hook().must(&self.call);
+        machine.hook().expect_success(&self.call);
         match &tables(machine) == after {
             true if is_refused => Ok(Came::Refused),
             true => Ok(Came::FoundOut),
@@ -223,7 +225,7 @@ fn unconcerned_call() -> Call {
 }
 
 fn tables(machine: &Namespace) -> String {
-    timeless(&machine.saved(Family::Ipv4))
+    order_independent(&machine.saved(Family::Ipv4))
 }
 
 /// One point in so many is tried, unless `FAULTS_STRIDE` says otherwise; another set of them each time.

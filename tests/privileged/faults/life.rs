@@ -8,8 +8,8 @@ use pluto_updown::selector::Family;
 use super::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
-use crate::support::figures::tell;
-use crate::support::namespace::{Namespace, ours, timeless};
+use crate::support::figures::print_figure;
+use crate::support::namespace::{Namespace, order_independent, own_chain_sizes};
 
 /// The call behind the one that was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +48,11 @@ fn unconcerned_call() -> Call {
 
 /// The filter table, and what of ours is in the nat table.
 fn tables(machine: &Namespace) -> String {
-    timeless(&machine.saved(Family::Ipv4)) + &format!("{:?}", nat(machine))
+    order_independent(&machine.saved(Family::Ipv4)) + &format!("{:?}", nat(machine))
 }
 
 fn nat(machine: &Namespace) -> BTreeMap<String, usize> {
-    ours(&machine.saved_table(machine.backend, Family::Ipv4, Table::Nat))
+    own_chain_sizes(&machine.saved_table(machine.backend, Family::Ipv4, Table::Nat))
 }
 
 /// What the tables hold with the tunnel and without.
@@ -86,7 +86,7 @@ impl Life {
         }
         // How often it waits depends on how fast iptables-restore is.
         let waits = steps.iter().filter(|step| step.is_waiting()).count();
-        tell(format_args!(
+        print_figure(format_args!(
             "{} killed on {backend}, then {next:?}: {} steps, {deaths} deaths, {deaths} right",
             self.killed,
             steps.len()
@@ -99,25 +99,25 @@ impl Life {
     }
 
     fn begin(&self, machine: &Namespace) {
-        machine.hook().must(&unconcerned_call());
-        (0..self.ups).for_each(|_| machine.hook().must(&self.up));
+        machine.hook().expect_success(&unconcerned_call());
+        (0..self.ups).for_each(|_| machine.hook().expect_success(&self.up));
     }
 
     /// The rest of the two tunnels' life, with as many downs as there may be ups.
     fn end(&self, machine: &Namespace) {
         for _ in 0..self.ups + 2 {
-            machine.hook().must(&self.up.clone().saying("down-client"));
+            machine.hook().expect_success(&self.up.clone().with_verb("down-client"));
         }
-        machine.hook().must(&unconcerned_call().opposite());
+        machine.hook().expect_success(&unconcerned_call().opposite());
     }
 
     fn expected(&self, machine: &Namespace, before: [String; 2]) -> Expected {
-        machine.hook().must(&unconcerned_call());
+        machine.hook().expect_success(&unconcerned_call());
         let alone = tables(machine);
-        machine.hook().must(&self.up);
+        machine.hook().expect_success(&self.up);
         let first = tables(machine);
-        let as_killed = self.killed.clone().saying("up-client");
-        machine.hook().must(&as_killed);
+        let as_killed = self.killed.clone().with_verb("up-client");
+        machine.hook().expect_success(&as_killed);
         let together = [first, tables(machine)];
         self.end(machine);
         Expected {
@@ -131,10 +131,10 @@ impl Life {
     fn go_on(&self, machine: &Namespace, expected: &Expected, next: Next, step: &Step) {
         let pending = machine.record_exists("pending");
         let was_on_record = machine.recorded("net-net").is_some();
-        machine.hook().must(&match next {
+        machine.hook().expect_success(&match next {
             Next::Again => self.killed.clone(),
             Next::Opposite => self.killed.clone().opposite(),
-            Next::Other => unconcerned_call().saying("route-client"),
+            Next::Other => unconcerned_call().with_verb("route-client"),
         });
         let what = format!("{} killed at {step} (pending: {pending}), then {next:?}", self.killed);
         let record = machine.recorded("net-net");

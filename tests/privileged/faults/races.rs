@@ -23,8 +23,8 @@ fn a_slow_call_gets_its_lock_while_others_make_and_remove_the_folders() {
     thread::scope(|scope| {
         let fast = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                machine.hook().must(&libreswan_up().of_tunnel(9));
-                machine.hook().must(&libreswan_up().of_tunnel(9).opposite());
+                machine.hook().expect_success(&libreswan_up().of_tunnel(9));
+                machine.hook().expect_success(&libreswan_up().of_tunnel(9).opposite());
             }
         });
         let endings: Vec<_> = (0..12)
@@ -48,12 +48,14 @@ fn a_restore_whose_end_nobody_tells_is_found_out_by_the_next_call() {
         let deaf = machine.started_by(&[&perl, "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"]);
         deaf.call(&libreswan_up())
             .assert_refused(1, &["ended without an exit status"]);
-        machine.hook().must(&libreswan_up().saying("route-client"));
+        machine.hook().expect_success(&libreswan_up().with_verb("route-client"));
         machine.assert_as_before(&before);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         deaf.call(&libreswan_up().opposite())
             .assert_refused(1, &["ended without an exit status"]);
-        machine.hook().must(&libreswan_up().saying("unroute-client"));
+        machine
+            .hook()
+            .expect_success(&libreswan_up().with_verb("unroute-client"));
         machine.assert_as_before(&before);
     }
 }

@@ -6,7 +6,7 @@ use pluto_updown::selector::Family;
 use super::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, timeless};
+use crate::support::namespace::{Namespace, order_independent};
 
 /// Everything for one connection.
 const ALL: &str = "[[connection]]\nname = \"net-net\"\nallow = [\"tcp/22\"]\nhost-access = \"no\"\nnat = \"masquerade\"\nmss = 1300\n\
@@ -26,7 +26,7 @@ fn unconcerned_call() -> Call {
 /// All tables of IPv4.
 fn tables(machine: &Namespace) -> String {
     Table::ALL
-        .map(|table| timeless(&machine.saved_table(machine.backend, Family::Ipv4, table)))
+        .map(|table| order_independent(&machine.saved_table(machine.backend, Family::Ipv4, table)))
         .concat()
 }
 
@@ -41,16 +41,16 @@ fn command(machine: &Namespace, words: &str) {
 
 /// A machine with a bystander and these settings.
 fn begin(machine: &Namespace, settings: &str) {
-    machine.hook().must(&unconcerned_call());
+    machine.hook().expect_success(&unconcerned_call());
     machine.settings(settings);
 }
 
 /// Takes everything down that may be up.
 fn end(machine: &Namespace, before: &str, up: &Call, what: &str) {
     for _ in 0..4 {
-        machine.hook().must(&up.clone().saying("down-client"));
+        machine.hook().expect_success(&up.clone().with_verb("down-client"));
     }
-    machine.hook().must(&unconcerned_call().opposite());
+    machine.hook().expect_success(&unconcerned_call().opposite());
     command(machine, "stop");
     command(machine, "unblock --all");
     machine.settings("");
@@ -103,7 +103,9 @@ impl Death<'_> {
     fn go_on(&self, [old, new]: [&String; 2], step: &Step) {
         let machine = self.machine;
         let pending = machine.record_exists("pending");
-        machine.hook().must(&unconcerned_call().saying("route-client"));
+        machine
+            .hook()
+            .expect_success(&unconcerned_call().with_verb("route-client"));
         let what = format!("{} killed at {step} (pending: {pending})", self.killed);
         assert!(!machine.record_exists("pending"), "{what}: still pending");
         let now = tables(machine);
@@ -158,7 +160,7 @@ fn killed_start(backend: Backend) {
     Death {
         machine: &Namespace::new(backend),
         settings: &format!("{GATEWAY}{ALL}"),
-        first: &move |machine: &Namespace| machine.hook().must(&stands),
+        first: &move |machine: &Namespace| machine.hook().expect_success(&stands),
         killed: Call::command(&["start"]),
         up,
         settles_as: Some(true),
@@ -191,12 +193,12 @@ fn killed_move_to_own(backend: Backend) {
     };
     let prepare = || {
         machine.settings("");
-        machine.hook().must(&up);
+        machine.hook().expect_success(&up);
         jumps("-A");
         machine.settings(own);
     };
     let end = || {
-        machine.hook().must(&up.clone().opposite());
+        machine.hook().expect_success(&up.clone().opposite());
         command(&machine, "stop");
         command(&machine, "flush --yes --force");
         machine.settings("");
@@ -216,7 +218,9 @@ fn killed_move_to_own(backend: Backend) {
         if die(&machine, Namespace::started_by, &start, step) {
             deaths += 1;
             // What is pending is settled by any call; what had not begun is done by one more start.
-            machine.hook().must(&unconcerned_call().saying("route-client"));
+            machine
+                .hook()
+                .expect_success(&unconcerned_call().with_verb("route-client"));
             assert!(!machine.record_exists("pending"), "{step}");
             command(&machine, "start");
             assert_eq!(tables(&machine), wanted, "{backend}: killed at {step}");

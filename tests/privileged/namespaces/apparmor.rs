@@ -251,7 +251,7 @@ fn the_profile_allows_what_a_hook_opens_and_runs() {
         let mut watched = Watched::new(Namespace::new(backend));
         watched.operate(&["start"]);
         for verb in ["prepare", "route", "up", "down", "unroute"] {
-            watched.call(&libreswan_up().saying(&format!("{verb}-client")));
+            watched.call(&libreswan_up().with_verb(&format!("{verb}-client")));
         }
         watched.call(&strongswan_up());
         watched.call(&strongswan_up().opposite());

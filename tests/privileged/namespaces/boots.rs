@@ -29,7 +29,7 @@ fn boot(backend: Backend, saved: &[String; 2]) -> Namespace {
 /// What the administrator saved while the tunnels were up.
 fn saved(backend: Backend) -> [String; 2] {
     let machine = Namespace::new(backend);
-    dead().iter().for_each(|up| machine.hook().must(up));
+    dead().iter().for_each(|up| machine.hook().expect_success(up));
     Family::ALL.map(|family| {
         let save = tool(&format!("{}-{backend}-save", prefix(family)));
         machine.run([save], "")
@@ -119,7 +119,7 @@ fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
         // In the block of the dead tunnel, and in another.
         for living in [libreswan_up(), libreswan_up().of_tunnel(3)] {
             let machine = boot(backend, &saved);
-            machine.hook().must(&living);
+            machine.hook().expect_success(&living);
             let listing = machine.saved(Family::Ipv4);
             let dead = |chain: &&&str| chain.starts_with("PLUTO-dead-") || chain.starts_with("PLUTO-vti-");
             let open: Vec<_> = reachable(&listing)
@@ -132,9 +132,9 @@ fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
             says_so(&machine, Family::Ipv6);
             assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
             let calm = Namespace::new(backend);
-            calm.hook().must(&living);
-            assert_eq!(machine.ours(), calm.ours(), "{backend}");
-            machine.hook().must(&living.opposite());
+            calm.hook().expect_success(&living);
+            assert_eq!(machine.own_chains(), calm.own_chains(), "{backend}");
+            machine.hook().expect_success(&living.opposite());
             assert_eq!(machine.everything(), clean(&saved, backend), "{backend}");
             assert!(!machine.state().exists());
         }
@@ -153,16 +153,16 @@ fn chains_of_ours_that_were_loaded_empty_are_no_obstacle() {
         });
         let machine = boot(backend, &emptied);
         let theirs = Family::ALL.map(|family| the_administrators(&machine.saved(family)));
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
         let calm = Namespace::new(backend);
-        calm.hook().must(&libreswan_up());
-        assert_eq!(machine.ours(), calm.ours(), "{backend}");
+        calm.hook().expect_success(&libreswan_up());
+        assert_eq!(machine.own_chains(), calm.own_chains(), "{backend}");
         assert_eq!(
             Family::ALL.map(|family| the_administrators(&machine.saved(family))),
             theirs
         );
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         assert_eq!(machine.everything(), clean(&saved, backend), "{backend}");
     }
 }

@@ -7,7 +7,7 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Family;
 
 use crate::support::captures::{calls, names, path};
-use crate::support::namespace::{Namespace, VARIANTS, ours, the_administrators};
+use crate::support::namespace::{Namespace, VARIANTS, own_chain_sizes, the_administrators};
 use crate::support::world::World;
 
 fn replay(machine: &Namespace, name: &str) {
@@ -52,7 +52,7 @@ fn the_captures_replay_on_a_machine_without_rules() {
         let machine = Namespace::bare(backend);
         for name in names() {
             replay(&machine, &name);
-            assert_eq!(machine.ours(), [const { std::collections::BTreeMap::new() }; 2]);
+            assert_eq!(machine.own_chains(), [const { std::collections::BTreeMap::new() }; 2]);
             assert!(!machine.state().exists());
         }
     }
@@ -66,12 +66,12 @@ fn assert_like_the_emulator(backend: Backend) {
         let mut world = World::default();
         world.tables.default = backend;
         for call in calls(&name) {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
             world
                 .call(&call.firewall_action())
                 .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
-            let emulated = Family::ALL.map(|family| ours(&world.tables.book(family).save()));
-            assert_eq!(machine.ours(), emulated, "{name}: {call}");
+            let emulated = Family::ALL.map(|family| own_chain_sizes(&world.tables.emulator(family).save()));
+            assert_eq!(machine.own_chains(), emulated, "{name}: {call}");
             let theirs = machine.listing().map(|listing| the_administrators(&listing));
             assert_eq!(theirs, before, "{name}: {call}");
         }

@@ -125,7 +125,7 @@ impl Daemon {
 }
 
 fn is_installed(machine: &Namespace, connection: &str) -> bool {
-    let chains = machine.ours();
+    let chains = machine.own_chains();
     chains[0]
         .keys()
         .any(|chain| chain.starts_with(&format!("PLUTO-{connection}-")))
@@ -146,7 +146,7 @@ fn what_a_dead_daemon_left_is_gone_at_the_first_call_of_the_next_one() {
             old.dies();
             let mut new = Daemon::start(&machine, "pluto");
             let next = libreswan_up().of_tunnel(5);
-            new.calls(&next.clone().saying(first));
+            new.calls(&next.clone().with_verb(first));
             assert!(
                 !is_installed(&machine, "net-net") && !is_installed(&machine, "tunnel-3"),
                 "{backend}, {first}"
@@ -176,7 +176,7 @@ fn a_daemon_is_found_behind_shells() {
             assert!(is_installed(&machine, "net-net"));
             old.dies();
             let mut new = Daemon::start(&machine, name);
-            new.calls_through(&libreswan_up().saying("prepare-client"), between);
+            new.calls_through(&libreswan_up().with_verb("prepare-client"), between);
             machine.assert_as_before(&before);
             new.ends();
         }
@@ -207,11 +207,11 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
         let before = machine.listing();
         let mut old = Daemon::start(&machine, "pluto");
         old.calls(&libreswan_up());
-        machine.hook().must(&libreswan_up().of_tunnel(3));
+        machine.hook().expect_success(&libreswan_up().of_tunnel(3));
         old.dies();
         machine.reload(pluto_updown::selector::Family::Ipv4);
         let mut new = Daemon::start(&machine, "pluto");
-        new.calls(&libreswan_up().saying("prepare-client"));
+        new.calls(&libreswan_up().with_verb("prepare-client"));
         assert!(
             !is_installed(&machine, "net-net") && is_installed(&machine, "tunnel-3"),
             "{backend}"
@@ -227,13 +227,13 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
 fn calls_by_hand_belong_to_no_daemon_and_stay() {
     let machine = Namespace::new(VARIANTS[0]);
     let before = machine.listing();
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     for name in ["pluto", "pluto"] {
         let mut daemon = Daemon::start(&machine, name);
         daemon.calls(&libreswan_up().of_tunnel(3));
         assert!(is_installed(&machine, "net-net"));
         daemon.dies();
     }
-    machine.hook().must(&libreswan_up().opposite());
+    machine.hook().expect_success(&libreswan_up().opposite());
     machine.assert_as_before(&before);
 }

@@ -10,7 +10,7 @@ use super::tables::{both, machine, repair, saved, spoil};
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
-use crate::support::namespace::{Namespace, ours, prefix, tool};
+use crate::support::namespace::{Namespace, own_chain_sizes, prefix, tool};
 use crate::support::syslog::{DAEMON_ERR, DAEMON_WARNING, Syslog};
 use crate::support::world::World;
 
@@ -54,12 +54,16 @@ fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
             by_device(family),
         ];
         for call in ups.clone().into_iter().chain(ups.map(Call::opposite)) {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
             world.call(&call.firewall_action()).expect("a good call");
             let now = saved(&machine, family);
             for (kind, now) in Kind::ALL.into_iter().zip(&now) {
-                let emulated = world.tables.book(family).table(kind).save();
-                assert_eq!(ours(now), ours(&emulated), "{backend} {family}: {call}");
+                let emulated = world.tables.emulator(family).table(kind).save();
+                assert_eq!(
+                    own_chain_sizes(now),
+                    own_chain_sizes(&emulated),
+                    "{backend} {family}: {call}"
+                );
             }
             if machine.state().exists() {
                 let [_, nat, _] = &now;
@@ -91,7 +95,7 @@ impl Site {
     /// An ordinary interface is none of a tunnel's, and stands in for one: it has another name during the call.
     fn open(&self, up: &Call) {
         self.machine.shell("ip link set vti1 name away");
-        self.machine.hook().must(up);
+        self.machine.hook().expect_success(up);
         self.machine.shell("ip link set away name vti1");
     }
 
@@ -170,7 +174,7 @@ fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded(
             &["-t", "nat", "-A", "POSTROUTING", "-o", "vti1", "-j", "MASQUERADE"],
         );
         assert_eq!(site.source_seen(), "machine", "{what}");
-        site.machine.hook().must(&up.opposite());
+        site.machine.hook().expect_success(&up.opposite());
         assert_eq!(site.source_seen(), "gateway", "{what}");
     }
 }
@@ -186,7 +190,7 @@ fn what_is_left_to_other_rules_is_masqueraded_by_them() {
         // Beside one that is exempted too.
         site.machine
             .settings("[[connection]]\nname = \"device\"\nnat = \"leave\"\n");
-        site.machine.hook().must(&net_net(family));
+        site.machine.hook().expect_success(&net_net(family));
         site.open(&by_device(family));
         assert_eq!(site.source_seen(), "gateway", "{backend} {family}");
     }
@@ -209,27 +213,27 @@ fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
         let before = saved(&machine, family);
         spoil(&machine, family, Table::Nat, "-j ACCEPT");
         for up in [net_net(family), by_device(family)] {
-            machine.hook().must(&up);
+            machine.hook().expect_success(&up);
             let told = complaints(&syslog);
             assert_eq!(told.len(), 1, "{backend} {family}: {told:?}");
             let expected = format!("{backend}-{family}: the nat table takes no rules, tunnels are not exempted");
             assert!(told[0].contains(&expected), "{told:?}");
             // Nothing is tried again for a tunnel that stands.
-            machine.hook().must(&up);
+            machine.hook().expect_success(&up);
             assert_eq!(complaints(&syslog), [""; 0], "{backend} {family}: {up}");
         }
         let stand = saved(&machine, family);
-        assert!(ours(&stand[0]).len() > 5, "{backend} {family}");
+        assert!(own_chain_sizes(&stand[0]).len() > 5, "{backend} {family}");
         assert_eq!(stand[1..], before[1..], "{backend} {family}");
-        machine.hook().must(&net_net(family).opposite());
-        machine.hook().must(&by_device(family).opposite());
+        machine.hook().expect_success(&net_net(family).opposite());
+        machine.hook().expect_success(&by_device(family).opposite());
         assert_eq!(saved(&machine, family), before, "{backend} {family}");
         assert!(!machine.state().exists());
         // The table takes rules again.
         repair(&machine, family);
-        machine.hook().must(&net_net(family));
+        machine.hook().expect_success(&net_net(family));
         assert_ne!(saved(&machine, family)[1], before[1]);
-        machine.hook().must(&net_net(family).opposite());
+        machine.hook().expect_success(&net_net(family).opposite());
         assert_eq!(saved(&machine, family), before, "{backend} {family}");
     }
 }
@@ -258,7 +262,7 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
                 .contains(" failed: the tunnel is up without its rules: ");
             assert_eq!(stands, code == 0, "{settings}: {}", ending.err_text());
             assert_eq!(saved(&machine, Family::Ipv4), before, "{backend} {settings}");
-            machine.hook().must(&up.clone().saying("down-client"));
+            machine.hook().expect_success(&up.clone().with_verb("down-client"));
             assert!(!machine.state().exists(), "{settings}");
         }
     }
@@ -272,11 +276,11 @@ fn a_tunnel_that_stands_without_its_rules_gets_its_source_address_all_the_same()
     machine.settings("");
     let before = router.state();
     spoil(machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
-    let up = route().saying("up-client");
+    let up = route().with_verb("up-client");
     router.hook().call(&up).assert_refused(0, &["without its rules"]);
     assert!(router.has("inet 10.1.0.1/32 scope 50 lo"), "{}", router.state());
     for verb in ["down-client", "unroute-client"] {
-        router.must(&up.clone().saying(verb));
+        router.expect_success(&up.clone().with_verb(verb));
     }
     assert_eq!(router.state(), before);
     assert!(!machine.state().exists());
@@ -300,9 +304,9 @@ fn a_rulebook_of_the_other_family_is_not_touched() {
         let machine = unset(backend);
         let other = Family::ALL.into_iter().find(|other| *other != family).expect("two");
         let before = saved(&machine, other);
-        machine.hook().must(&net_net(family));
+        machine.hook().expect_success(&net_net(family));
         assert_eq!(saved(&machine, other), before, "{backend} {family}");
-        machine.hook().must(&net_net(family).opposite());
-        assert_eq!(ours(&saved(&machine, family)[1]), BTreeMap::new());
+        machine.hook().expect_success(&net_net(family).opposite());
+        assert_eq!(own_chain_sizes(&saved(&machine, family)[1]), BTreeMap::new());
     }
 }

@@ -55,9 +55,11 @@ impl Gateway {
         gateway.0.settings(BEFORE);
         assert_eq!(gateway.hook().operate(&["start"]).code, Some(0));
         for verb in ["up-client", "prepare-client", "route-client"] {
-            gateway.hook().must(&up().saying(verb));
+            gateway.hook().expect_success(&up().with_verb(verb));
         }
-        gateway.hook().must(&find_call("libreswan-4.10", "rw", "up-client"));
+        gateway
+            .hook()
+            .expect_success(&find_call("libreswan-4.10", "rw", "up-client"));
         gateway.0.tables(Family::Ipv4, &["-F", "FORWARD"]);
         gateway.0.settings(AFTER);
         gateway
@@ -138,7 +140,7 @@ fn no_call_changes_anything() {
         let other = up().of_tunnel(9);
         for verb in ["up-client", "route-client", "down-client", "unroute-client"] {
             for call in [up(), other.clone(), find_call("libreswan-4.10", "rw", "up-client")] {
-                let ending = gateway.hook().word("--dry-run").call(&call.saying(verb));
+                let ending = gateway.hook().word("--dry-run").call(&call.with_verb(verb));
                 assert_eq!(ending.code, Some(0), "{backend}: {verb}: {}", ending.err_text());
                 gateway.assert_unchanged(&before, &format!("{backend}: {verb}"));
             }

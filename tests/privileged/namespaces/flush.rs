@@ -7,7 +7,7 @@ use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours};
+use crate::support::namespace::{Namespace, VARIANTS, link_programs, own_chain_sizes};
 
 fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
     let ending = machine.hook().operate(&[&["flush", "--yes"], words].concat());
@@ -51,7 +51,7 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
             flush(&machine, &[]),
             (Some(0), "no rules or chains of pluto-updown found\n".to_owned())
         );
-        tunnels().iter().for_each(|up| machine.hook().must(up));
+        tunnels().iter().for_each(|up| machine.hook().expect_success(up));
         let stands = machine.everything();
         let (code, text) = flush(&machine, &["--dry-run"]);
         assert_eq!(code, Some(0));
@@ -71,8 +71,8 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
         // The daemon knows nothing of it.
         tunnels()
             .iter()
-            .for_each(|up| machine.hook().must(&up.clone().opposite()));
-        tunnels().iter().for_each(|up| machine.hook().must(up));
+            .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
+        tunnels().iter().for_each(|up| machine.hook().expect_success(up));
         assert_eq!(machine.everything(), stands, "{backend}");
     }
 }
@@ -84,7 +84,7 @@ fn what_no_record_knows_goes_too() {
     for backend in VARIANTS {
         let machine = machine(backend);
         let before = machine.everything();
-        tunnels().iter().for_each(|up| machine.hook().must(up));
+        tunnels().iter().for_each(|up| machine.hook().expect_success(up));
         fs::remove_dir_all(machine.state()).expect("losing the record");
         machine.tables(Family::Ipv4, &["-N", "PLUTO-of-an-older-version"]);
         machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
@@ -100,7 +100,7 @@ fn what_no_record_knows_goes_too() {
 fn a_record_that_cannot_be_read_is_no_obstacle() {
     let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     for entry in fs::read_dir(machine.record().join("nft-ipv4/tunnels")).expect("the tunnels") {
         fs::write(entry.expect("an entry").path(), "nonsense").expect("spoiling it");
     }
@@ -115,7 +115,7 @@ fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         let before = machine.listing();
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let rule = [
             "-A",
             "ADMIN",
@@ -134,7 +134,11 @@ fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
         let told = "kept: your rule in chain \"ADMIN\": -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
         assert!(text.contains(told), "{text}");
         let expected = [("ADMIN".to_owned(), 1), ("PLUTO-INPUT".to_owned(), 0)];
-        assert_eq!(ours(&machine.saved(Family::Ipv4)), expected.into(), "{backend}");
+        assert_eq!(
+            own_chain_sizes(&machine.saved(Family::Ipv4)),
+            expected.into(),
+            "{backend}"
+        );
         assert!(!machine.state().exists());
         let (code, text) = flush(&machine, &["--force"]);
         assert_eq!(code, Some(0), "{text}");
@@ -148,14 +152,14 @@ fn both_variants_are_looked_at() {
     let machine = Namespace::new(Backend::Legacy);
     let other = machine.path("nft");
     link_programs(&other, Backend::Nft);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     // A hook of another machine's, so to speak: its record is lost.
     let elsewhere = Hook::new()
         .through(machine.entry())
         .option("--state-dir", machine.path("lost"))
         .option("--programs", &other)
         .word("--no-routes");
-    elsewhere.must(&strongswan_up());
+    elsewhere.expect_success(&strongswan_up());
     let all = Hook::new()
         .through(machine.entry())
         .option("--state-dir", machine.state());

@@ -9,7 +9,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
-use crate::support::figures::tell;
+use crate::support::figures::print_figure;
 use crate::support::namespace::{Namespace, tool};
 
 /// Somebody who holds the lock.
@@ -73,27 +73,27 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
     for up in [libreswan_up(), strongswan_up()] {
         let begun = Instant::now();
         hook.call(&up).assert_refused(1, &["iptables-restore", "xtables lock"]);
-        tell(format_args!(
+        print_figure(format_args!(
             "{up} with --wait 1 and the xtables lock held: refused after {:.1?}",
             begun.elapsed()
         ));
         assert_eq!(machine.listing(), before);
         // charon keeps the tunnel, which is noted until its `down`.
-        hook.must(&up.opposite());
+        hook.expect_success(&up.opposite());
         machine.assert_as_before(&before);
     }
     holder.release();
-    hook.must(&libreswan_up());
+    hook.expect_success(&libreswan_up());
     let up = machine.listing();
     let holder = Holder::of(&machine);
     // Nothing to change, nothing to wait for.
-    hook.must(&libreswan_up());
-    hook.must(&libreswan_up().saying("route-client"));
+    hook.expect_success(&libreswan_up());
+    hook.expect_success(&libreswan_up().with_verb("route-client"));
     hook.call(&libreswan_up().opposite())
         .assert_refused(1, &["postponed", "xtables.lock"]);
     assert_eq!(machine.listing(), up);
     holder.release();
-    hook.must(&libreswan_up().saying("prepare-client"));
+    hook.expect_success(&libreswan_up().with_verb("prepare-client"));
     machine.assert_as_before(&before);
 }
 
@@ -124,8 +124,11 @@ fn nft_needs_no_such_lock() {
     let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
     let holder = Holder::of(&machine);
-    machine.hook().option("--wait", "1").must(&libreswan_up());
-    machine.hook().option("--wait", "1").must(&libreswan_up().opposite());
+    machine.hook().option("--wait", "1").expect_success(&libreswan_up());
+    machine
+        .hook()
+        .option("--wait", "1")
+        .expect_success(&libreswan_up().opposite());
     holder.release();
     machine.assert_as_before(&before);
 }
@@ -159,10 +162,10 @@ fn a_restore_that_outlives_its_call_does_not_undo_what_the_next_call_does() {
         kill_and_call_next(&machine, &up, &next);
         let orderly = Namespace::new(Backend::Legacy);
         let stand = [&up, &next].into_iter().skip(usize::from(!is_completed));
-        stand.for_each(|up| orderly.hook().must(up));
-        assert_eq!(machine.ours(), orderly.ours(), "{up}");
-        machine.hook().must(&up.opposite());
-        machine.hook().must(&next.opposite());
+        stand.for_each(|up| orderly.hook().expect_success(up));
+        assert_eq!(machine.own_chains(), orderly.own_chains(), "{up}");
+        machine.hook().expect_success(&up.opposite());
+        machine.hook().expect_success(&next.opposite());
         machine.assert_as_before(&before);
     }
 }

@@ -30,9 +30,9 @@ fn a_tunnel_is_logged_in_the_form_of_the_stock_script() {
     let roadwarrior = strongswan_up()
         .with("PLUTO_PEER_CLIENT", "192.1.2.45/32")
         .with("PLUTO_PEER_ID", "C=CH, CN=\u{1b}[2J road\nwarrior");
-    machine.hook().must(&strongswan_up());
-    machine.hook().must(&strongswan_up().opposite());
-    machine.hook().must(&roadwarrior);
+    machine.hook().expect_success(&strongswan_up());
+    machine.hook().expect_success(&strongswan_up().opposite());
+    machine.hook().expect_success(&roadwarrior);
     let peer = strongswan_up().get("PLUTO_PEER").to_owned();
     let me = strongswan_up().get("PLUTO_ME").to_owned();
     let line = |sign: char| {
@@ -93,7 +93,7 @@ fn a_syslog_that_nobody_reads_stops_no_call() {
     while filler.send_to(b"full", syslog.path()).is_ok() {}
     for up in [libreswan_up(), strongswan_up()] {
         for call in [up.clone(), up.opposite()] {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
         }
     }
     assert!(syslog.lines().iter().all(|line| line == "full"));

@@ -5,7 +5,7 @@ use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
-use crate::support::namespace::{Namespace, VARIANTS, timeless};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent};
 
 const SETTINGS: &str = "
 [[connection]]
@@ -48,7 +48,7 @@ fn up(family: Family, [name, remote]: [&str; 2]) -> Call {
     match family {
         Family::Ipv4 => call,
         Family::Ipv6 => call
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_CLIENT_FAMILY", "ipv6")
             .with("PLUTO_MY_CLIENT", "fd00:1::/64"),
     }
@@ -57,7 +57,7 @@ fn up(family: Family, [name, remote]: [&str; 2]) -> Call {
 /// The rules of each chain, as the kernel lists them.
 fn rules(machine: &Namespace, family: Family) -> Vec<String> {
     let listed = machine.saved_table(machine.backend, family, Table::Filter);
-    let mut rules: Vec<_> = timeless(&listed)
+    let mut rules: Vec<_> = order_independent(&listed)
         .lines()
         .filter(|line| line.contains("-A PLUTO-"))
         .map(str::to_owned)
@@ -82,7 +82,7 @@ fn assert_one_order(backend: Backend, family: Family, tunnels: [[&str; 2]; 4]) {
             assert_eq!(*wanted, standing, "{backend} {family} {order:?} {what}");
         };
         for index in order {
-            machine.hook().must(&up(family, tunnels[index]));
+            machine.hook().expect_success(&up(family, tunnels[index]));
         }
         stands("ups");
         match order[0] {
@@ -95,11 +95,11 @@ fn assert_one_order(backend: Backend, family: Family, tunnels: [[&str; 2]; 4]) {
             }
         }
         stands("put in anew");
-        machine.hook().must(&up(family, tunnels[order[1]]).opposite());
-        machine.hook().must(&up(family, tunnels[order[1]]));
+        machine.hook().expect_success(&up(family, tunnels[order[1]]).opposite());
+        machine.hook().expect_success(&up(family, tunnels[order[1]]));
         stands("down and up");
         for index in order {
-            machine.hook().must(&up(family, tunnels[index]).opposite());
+            machine.hook().expect_success(&up(family, tunnels[index]).opposite());
         }
     }
 }
@@ -133,8 +133,8 @@ fn the_down_of_one_of_two_alike_leaves_the_rules_that_a_restore_would_make() {
         for gone in &tunnels {
             let machine = Namespace::new(backend);
             machine.settings(ALIKE);
-            tunnels.iter().for_each(|up| machine.hook().must(up));
-            machine.hook().must(&gone.clone().opposite());
+            tunnels.iter().for_each(|up| machine.hook().expect_success(up));
+            machine.hook().expect_success(&gone.clone().opposite());
             let left = rules(&machine, family);
             let status = machine.hook().operate(&["status"]);
             let name = gone.get("PLUTO_CONNECTION");

@@ -47,7 +47,7 @@ fn permanent_tunnels() -> [Call; 3] {
 /// The chains that a machine has on which only these tunnels came up.
 fn machine_without_reloads(backend: Backend, ups: &[Call]) -> Namespace {
     let machine = Namespace::new(backend);
-    ups.iter().for_each(|call| machine.hook().must(call));
+    ups.iter().for_each(|call| machine.hook().expect_success(call));
     machine
 }
 
@@ -56,10 +56,10 @@ fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, st
     let machine = machine_without_reloads(backend, stood);
     reload(&machine, Family::Ipv4, how);
     let theirs = the_administrators(&machine.saved(Family::Ipv4));
-    machine.hook().must(next);
+    machine.hook().expect_success(next);
     assert_eq!(
-        machine.ours(),
-        machine_without_reloads(backend, stand).ours(),
+        machine.own_chains(),
+        machine_without_reloads(backend, stand).own_chains(),
         "{backend}, {how}, {next}"
     );
     assert_eq!(
@@ -68,7 +68,7 @@ fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, st
         "{backend}, {how}, {next}"
     );
     for up in stand {
-        machine.hook().must(&up.clone().opposite());
+        machine.hook().expect_success(&up.clone().opposite());
     }
     assert_eq!(
         machine.saved(Family::Ipv4),
@@ -157,10 +157,10 @@ fn a_reload_of_one_family_leaves_the_other_alone() {
             .clone()
             .with("PLUTO_CONNECTION", "other")
             .with("PLUTO_PEER_CLIENT", "fd00:77::/64");
-        machine.hook().must(&other);
+        machine.hook().expect_success(&other);
         assert_eq!(
-            machine.ours(),
-            machine_without_reloads(backend, &[v6, libreswan_up(), other]).ours()
+            machine.own_chains(),
+            machine_without_reloads(backend, &[v6, libreswan_up(), other]).own_chains()
         );
         assert_eq!(machine.saved(Family::Ipv4), v4);
     }
@@ -174,7 +174,7 @@ fn jumps_that_somebody_doubled_do_not_disturb_the_rest_of_a_life() {
         for _ in 0..2 {
             machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
         }
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         assert_eq!(machine.listing(), Namespace::new(backend).listing(), "{backend}");
         assert!(!machine.state().exists());
     }
@@ -218,19 +218,19 @@ fn assert_refilled(backend: Backend, family: Family, chain: &str) {
             find_call("libreswan-5.4", "v6", "up-client-v6"),
             find_call("libreswan-5.4", "v6", "up-client-v6")
                 .of_tunnel(5)
-                .saying("up-host-v6")
+                .with_verb("up-host-v6")
                 .with("PLUTO_MY_CLIENT", "2001:db8::1/128")
                 .with("PLUTO_PEER_CLIENT", "2001:db8::2/128"),
         ],
     };
     for [stands, comes] in [[&client, &host], [&host, &client]] {
         let machine = machine_without_reloads(backend, std::slice::from_ref(stands));
-        let one = machine.ours();
-        let both = machine_without_reloads(backend, &[stands.clone(), comes.clone()]).ours();
+        let one = machine.own_chains();
+        let both = machine_without_reloads(backend, &[stands.clone(), comes.clone()]).own_chains();
         for (call, expected) in [(comes.clone(), both), (comes.clone().opposite(), one)] {
             machine.tables(family, &["-F", chain]);
-            machine.hook().must(&call);
-            assert_eq!(machine.ours(), expected, "{backend}, {chain}, {call}");
+            machine.hook().expect_success(&call);
+            assert_eq!(machine.own_chains(), expected, "{backend}, {chain}, {call}");
         }
     }
 }

@@ -5,7 +5,7 @@ use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, timeless, tool};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent, prefix, the_administrators, tool};
 
 const NOTHING: &str = "nothing to restore, all rules are loaded\n";
 
@@ -27,7 +27,7 @@ fn tunnels() -> [Call; 6] {
 
 fn machine_with_tunnels(backend: Backend) -> Namespace {
     let machine = Namespace::new(backend);
-    tunnels().iter().for_each(|up| machine.hook().must(up));
+    tunnels().iter().for_each(|up| machine.hook().expect_success(up));
     machine
 }
 
@@ -36,7 +36,7 @@ fn everything(machine: &Namespace) -> Vec<String> {
     let both = Family::ALL
         .into_iter()
         .flat_map(|family| Table::ALL.map(|table| (family, table)));
-    both.map(|(family, table)| timeless(&machine.saved_table(machine.backend, family, table)))
+    both.map(|(family, table)| order_independent(&machine.saved_table(machine.backend, family, table)))
         .collect()
 }
 
@@ -98,7 +98,7 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
             assert!(told.contains(&format!(" ({backend}-ipv4 ")), "{what}: {told}");
             let mended = everything(&machine);
             // Of shared parts that do not depend on one another the order tells which came first.
-            let ours = |texts: &[String]| {
+            let own_rules_of = |texts: &[String]| {
                 let lines = texts
                     .iter()
                     .flat_map(|text| text.lines())
@@ -107,13 +107,13 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
                 lines.sort();
                 lines
             };
-            assert_eq!(ours(&mended), ours(&expected), "{what}");
+            assert_eq!(own_rules_of(&mended), own_rules_of(&expected), "{what}");
             let now: Vec<_> = mended.iter().map(|text| the_administrators(text)).collect();
             assert_eq!(now, theirs, "{what}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
             tunnels()
                 .iter()
-                .for_each(|up| machine.hook().must(&up.clone().opposite()));
+                .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
             assert!(!machine.state().exists(), "{what}");
         }
     }
@@ -190,15 +190,15 @@ fn beside_calls_and_reloads_nothing_is_lost() {
             scope.spawn(|| (0..6).for_each(|_| machine.reload(Family::Ipv4)));
             for number in numbers.clone() {
                 let machine = &machine;
-                scope.spawn(move || machine.hook().must(&libreswan_up().of_tunnel(number)));
+                scope.spawn(move || machine.hook().expect_success(&libreswan_up().of_tunnel(number)));
             }
         });
         restore(&machine, &[]);
         let calm = Namespace::new(backend);
-        numbers.for_each(|number| calm.hook().must(&libreswan_up().of_tunnel(number)));
+        numbers.for_each(|number| calm.hook().expect_success(&libreswan_up().of_tunnel(number)));
         assert_eq!(
-            timeless(&machine.saved(Family::Ipv4)),
-            timeless(&calm.saved(Family::Ipv4)),
+            order_independent(&machine.saved(Family::Ipv4)),
+            order_independent(&calm.saved(Family::Ipv4)),
             "{backend}"
         );
         assert_eq!(restore(&machine, &[]), NOTHING);
@@ -212,11 +212,11 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         assert_eq!(restore(&machine, &[]), NOTHING);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let save = tool(&format!("iptables-{backend}-save")).display().to_string();
         let load = tool(&format!("iptables-{backend}-restore")).display().to_string();
         let saved = machine.run([&*save], "");
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         machine.run([&*load], &saved);
         let told = restore(&machine, &["-v"]);
         assert!(told.contains("leftover chain PLUTO-I (no tunnel uses it)"), "{told}");
@@ -237,7 +237,7 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
             assert_eq!(ending.err_text(), "");
             (ending.code, ending.out_text())
         };
-        hook().must(&strongswan_up());
+        hook().expect_success(&strongswan_up());
         let (code, text) = run(&["status"]);
         assert_eq!(code, Some(1), "{text}");
         for chain in ["INPUT", "FORWARD", "OUTPUT"] {
@@ -291,7 +291,7 @@ fn a_jump_in_a_chain_that_nothing_leads_to_is_found_by_start_status_and_check() 
         machine
             .hook()
             .option("--config", machine.path("settings"))
-            .must(&strongswan_up());
+            .expect_success(&strongswan_up());
         machine.tables(Family::Ipv4, &["-N", "OLD"]);
         for chain in ["INPUT", "FORWARD", "OUTPUT"] {
             machine.tables(Family::Ipv4, &["-A", "OLD", "-j", &format!("PLUTO-{chain}")]);
@@ -340,7 +340,9 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
             let remote = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
             let up = strongswan_up().with("PLUTO_CONNECTION", format!("branch-{number}"));
             let up = up.with("PLUTO_PEER_CLIENT", remote);
-            machine.hook().must(&up.with("PLUTO_REQID", number.to_string()));
+            machine
+                .hook()
+                .expect_success(&up.with("PLUTO_REQID", number.to_string()));
         }
         let before = sorted(&machine);
         run_commands(&machine, &["-F", ";", "-X"]);
@@ -353,8 +355,8 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
         for damage in [&["-F", "FORWARD"][..], &["-F"]] {
             machine.tables(Family::Ipv4, damage);
             let late = libreswan_up();
-            machine.hook().must(&late);
-            machine.hook().must(&late.opposite());
+            machine.hook().expect_success(&late);
+            machine.hook().expect_success(&late.opposite());
             assert_eq!(sorted(&machine), before, "{backend}: {damage:?}");
         }
     }

@@ -14,7 +14,7 @@ fn gateway(backend: Backend) -> Namespace {
     let machine = Namespace::new(backend);
     machine.settings(SETTINGS);
     assert_eq!(machine.hook().operate(&["start"]).code, Some(0));
-    machine.hook().must(&strongswan_up());
+    machine.hook().expect_success(&strongswan_up());
     machine
 }
 
@@ -79,7 +79,7 @@ fn start_without_the_settings_file_opens_nothing_unless_it_is_forced() {
 fn start_without_a_settings_file_is_no_matter_where_nothing_is_restricted() {
     let machine = Namespace::new(Backend::Nft);
     machine.settings("");
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let ending = without_settings(&machine).operate(&["start"]);
     assert_eq!(
         (ending.code, ending.out_text().as_str()),

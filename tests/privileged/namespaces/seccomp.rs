@@ -169,7 +169,7 @@ fn needed() -> impl Iterator<Item = i64> {
 
 /// The whole life of a tunnel.
 fn calls_of_a_tunnel() -> [Call; 5] {
-    ["prepare", "route", "up", "down", "unroute"].map(|verb| libreswan_up().saying(&format!("{verb}-client")))
+    ["prepare", "route", "up", "down", "unroute"].map(|verb| libreswan_up().with_verb(&format!("{verb}-client")))
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn libreswans_filter_and_what_the_manual_page_names_are_enough() {
         let before = machine.listing();
         let hook = under(&machine, needed());
         for call in calls_of_a_tunnel() {
-            hook.must(&call);
+            hook.expect_success(&call);
         }
         machine.assert_as_before(&before);
     }
@@ -218,7 +218,7 @@ fn a_call_that_a_filter_ends_leaves_nothing_that_the_next_does_not_put_right() {
             "{name} is needed for nothing"
         );
         for call in calls_of_a_tunnel() {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
         }
         machine.assert_as_before(&before);
     }
@@ -234,8 +234,8 @@ fn name_servers_need_one_more() {
     let content = || std::fs::read_to_string(&resolv_conf).expect("a resolv.conf");
     let up = find_call("libreswan-4.10", "rw", "up-client");
     let hook = under(&machine, needed().chain([NEEDED_FOR_NAMES.1])).option("--root", machine.path("root"));
-    hook.must(&up);
+    hook.expect_success(&up);
     assert!(content().contains("10.2.0.53"));
-    hook.must(&up.opposite());
+    hook.expect_success(&up.opposite());
     assert_eq!(content(), "nameserver 192.0.2.1\n");
 }

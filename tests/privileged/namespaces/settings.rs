@@ -86,7 +86,7 @@ fn ups(family: Family) -> [Call; 3] {
         Family::Ipv6 => "-v6",
     };
     let between_networks = |call: Call| {
-        call.saying(&format!("up-client{suffix}"))
+        call.with_verb(&format!("up-client{suffix}"))
             .with("PLUTO_ME", me)
             .with("PLUTO_PEER", peer)
             .with("PLUTO_MY_CLIENT", local)
@@ -94,7 +94,7 @@ fn ups(family: Family) -> [Call; 3] {
             .with("PLUTO_MY_SOURCEIP", own)
     };
     let host = find_call("strongswan-6.0.1", "host", "up-host")
-        .saying(&format!("up-host{suffix}"))
+        .with_verb(&format!("up-host{suffix}"))
         .with("PLUTO_ME", me)
         .with("PLUTO_PEER", peer)
         .with("PLUTO_MY_CLIENT", format!("{me}/{bits}"))
@@ -120,7 +120,7 @@ impl Pair {
         world.tables.default = backend;
         for family in Family::ALL {
             let administrators = "*filter\n:ADMIN - [0:0]\nCOMMIT\n";
-            let taken = world.tables.book(family).restore(administrators);
+            let taken = world.tables.emulator(family).restore(administrators);
             assert_eq!(taken, Ok(()));
         }
         let before = Family::ALL.map(|family| saved(&machine, family));
@@ -133,7 +133,7 @@ impl Pair {
     }
 
     pub(crate) fn call(&mut self, call: &Call) {
-        self.machine.hook().must(call);
+        self.machine.hook().expect_success(call);
         self.world.call(&call.firewall_action()).expect("a good call");
     }
 
@@ -165,7 +165,7 @@ impl Pair {
     pub(crate) fn assert_alike(&mut self, what: &str) {
         for family in Family::ALL {
             for (kind, real) in Kind::ALL.into_iter().zip(saved(&self.machine, family)) {
-                let emulated = self.world.tables.book(family).table(kind).save();
+                let emulated = self.world.tables.emulator(family).table(kind).save();
                 let (real, emulated) = (rules(&real), rules(&emulated));
                 let differ = |chain: &&String| real.get(*chain) != emulated.get(*chain);
                 let chains: Vec<_> = real.keys().chain(emulated.keys()).filter(differ).collect();
@@ -299,7 +299,7 @@ impl Pair {
                 .programs()
                 .join(format!("{}-restore", crate::support::namespace::prefix(family)));
             pair.machine.run([program.to_str().expect("a path"), "--noflush"], OWN);
-            let taken = pair.world.tables.book(family).restore(OWN);
+            let taken = pair.world.tables.emulator(family).restore(OWN);
             assert_eq!(taken, Ok(()));
         }
         pair.before = Family::ALL.map(|family| saved(&pair.machine, family));
@@ -340,17 +340,17 @@ fn our_jumps_move_with_the_setting() {
             pair.call(&up);
             pair.assert_alike(&format!("{backend} {place}"));
             let [filter, nat, _] = saved(&pair.machine, Family::Ipv4);
-            let ours = |listing: &str, chain: &str| -> Vec<bool> {
+            let jumps_in = |listing: &str, chain: &str| -> Vec<bool> {
                 let rules = listing.lines().filter(|line| line.starts_with(&format!("-A {chain} ")));
                 rules.map(|line| line.ends_with(&format!("-j PLUTO-{chain}"))).collect()
             };
             for chain in ["INPUT", "FORWARD", "OUTPUT"] {
-                let rules = ours(&filter, chain);
+                let rules = jumps_in(&filter, chain);
                 assert_eq!(rules.iter().filter(|is_ours| **is_ours).count(), 1, "{place}: {filter}");
                 assert_eq!((rules[0], rules[rules.len() - 1]), (first, !first), "{place}: {filter}");
             }
             assert_eq!(
-                ours(&nat, "POSTROUTING"),
+                jumps_in(&nat, "POSTROUTING"),
                 [true, false],
                 "the nat table is no matter of what passes"
             );

@@ -73,7 +73,7 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
         machine.settings(EVERYTHING);
         for tunnels in [false, true] {
             if tunnels {
-                machine.hook().must(&up());
+                machine.hook().expect_success(&up());
                 restores(&machine);
             } else {
                 machine.hook().operate(&["start"]);
@@ -96,7 +96,7 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
                 assert_eq!(record(&machine), recorded, "{backend}");
             }
         }
-        machine.hook().must(&up().opposite());
+        machine.hook().expect_success(&up().opposite());
         for words in [&["stop"][..], &["unblock", "--all"]] {
             assert_eq!(machine.hook().operate(words).code, Some(0));
         }
@@ -113,7 +113,7 @@ fn one_of_many(number: usize) -> Call {
     match number {
         0..150 => call.with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")),
         _ => call
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_MY_CLIENT", "fd00:1::/64")
             .with("PLUTO_PEER_CLIENT", format!("fd00:9:{number}::/64")),
     }
@@ -159,7 +159,7 @@ fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
             for beside in [None, Some(libreswan_up().of_tunnel(9))] {
                 let machine = machine(backend);
                 machine.settings(EVERYTHING);
-                beside.iter().for_each(|call| machine.hook().must(call));
+                beside.iter().for_each(|call| machine.hook().expect_success(call));
                 let (before, recorded) = (all_tables(&machine), record(&machine));
                 spoil(&machine, Family::Ipv4, table, line);
                 machine.hook().call(&up()).assert_refused(1, &["iptables-restore"]);
@@ -167,8 +167,8 @@ fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
                 assert_eq!(all_tables(&machine), before, "{what}");
                 assert_eq!(record(&machine), recorded, "{what}");
                 repair(&machine, Family::Ipv4);
-                machine.hook().must(&up());
-                machine.hook().must(&up().opposite());
+                machine.hook().expect_success(&up());
+                machine.hook().expect_success(&up().opposite());
                 machine.hook().operate(&["unblock", "--all"]);
                 assert_eq!(all_tables(&machine), before, "{what}");
             }
@@ -183,7 +183,7 @@ fn a_start_is_refused_whole_whichever_table_refuses() {
         for (table, line) in LINES {
             let machine = machine(backend);
             machine.settings("");
-            machine.hook().must(&up());
+            machine.hook().expect_success(&up());
             machine.settings(EVERYTHING);
             let (before, recorded) = (all_tables(&machine), record(&machine));
             spoil(&machine, Family::Ipv4, table, line);
@@ -205,7 +205,7 @@ fn a_file_with_an_error_changes_nothing() {
     for backend in [Backend::Nft, Backend::Legacy] {
         let machine = machine(backend);
         machine.settings(EVERYTHING);
-        machine.hook().must(&up());
+        machine.hook().expect_success(&up());
         machine.hook().operate(&["start"]);
         let (before, recorded) = (all_tables(&machine), record(&machine));
         machine.settings("[tunnel]\nalow = \"all\"\n");

@@ -16,8 +16,8 @@ use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, Ending};
 use crate::support::captures::libreswan_up;
-use crate::support::figures::tell;
-use crate::support::namespace::{Namespace, prefix, timeless, tool};
+use crate::support::figures::print_figure;
+use crate::support::namespace::{Namespace, order_independent, prefix, tool};
 use crate::support::random::{Random, parameter, seed};
 
 /// How many hooks run at a time.
@@ -126,20 +126,20 @@ fn storm(backend: Backend, events: usize, seed: u64) {
     machine.reload(Family::Ipv4);
     let restored = machine.hook().operate(&["restore"]);
     assert_eq!(restored.code, Some(0), "seed {seed}: {restored:?}");
-    tell(format_args!(
+    print_figure(format_args!(
         "storm on {backend}, seed {seed}: {figures:?}, {HOOKS} hooks at once"
     ));
     let orderly = Namespace::new(backend);
-    stand.iter().for_each(|call| orderly.hook().must(call));
-    let [now, right] = [&machine, &orderly].map(|machine| timeless(&machine.saved(Family::Ipv4)));
+    stand.iter().for_each(|call| orderly.hook().expect_success(call));
+    let [now, right] = [&machine, &orderly].map(|machine| order_independent(&machine.saved(Family::Ipv4)));
     assert_eq!(now, right, "seed {seed}");
     assert_eq!(machine.hook().operate(&["status"]).code, Some(0), "seed {seed}");
     stand
         .iter()
-        .for_each(|call| machine.hook().must(&call.clone().opposite()));
+        .for_each(|call| machine.hook().expect_success(&call.clone().opposite()));
     machine.assert_as_before(&empty);
     let seconds = begun.elapsed();
-    tell(format_args!(
+    print_figure(format_args!(
         "  {} tunnels stand after one restore, as the model says: {seconds:.1?}",
         stand.len()
     ));

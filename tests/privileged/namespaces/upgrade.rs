@@ -114,7 +114,7 @@ fn assert_gone(machine: &Namespace) {
 fn what_the_old_version_left_goes_tunnel_by_tunnel() {
     let machine = machine();
     for up in ups() {
-        hook(&machine).must(&up.opposite());
+        hook(&machine).expect_success(&up.opposite());
     }
     for command in [&["stop"][..], &["unblock", "--all"]] {
         assert_eq!(hook(&machine).operate(command).code, Some(0), "{command:?}");
@@ -144,7 +144,7 @@ fn the_first_call_writes_what_the_old_version_left_in_the_present_layout() {
         assert_eq!(saved(), before, "{backend}");
         // One that is up already: what it asks for itself changes nothing.
         let [_, client, _] = ups();
-        hook(&machine).must(&client);
+        hook(&machine).expect_success(&client);
         let after = saved();
         assert_eq!(
             after.matches("-A PLUTO-DECRYPTED -j PLUTO-FI").count(),
@@ -166,7 +166,7 @@ fn what_the_old_version_left_is_as_it_should_be_after_a_restore() {
     assert_eq!(hook(&machine).operate(&["restore"]).code, Some(0));
     assert_status(&machine, 3);
     for (left, up) in (0..3).rev().zip(ups()) {
-        hook(&machine).must(&up.opposite());
+        hook(&machine).expect_success(&up.opposite());
         assert_status(&machine, left);
     }
 }
@@ -184,8 +184,8 @@ fn what_the_old_version_left_comes_back_after_a_reload_beside_new_tunnels() {
     assert_status(&machine, 3);
     // A rekey, another client of the same gateway, and changed settings.
     let [net_net, client, _] = ups();
-    hook(&machine).must(&client);
-    hook(&machine).must(&net_net.of_tunnel(9));
+    hook(&machine).expect_success(&client);
+    hook(&machine).expect_success(&net_net.of_tunnel(9));
     assert_status(&machine, 4);
     assert_eq!(hook(&machine).operate(&["start"]).code, Some(0));
     assert_status(&machine, 4);
@@ -251,7 +251,7 @@ fn the_third_layout_becomes_the_present_one_in_one_commit_a_table() {
 
             write_down_restores(&machine);
             match way {
-                "a call" => machine.hook().must(&of_layout_3()),
+                "a call" => machine.hook().expect_success(&of_layout_3()),
                 command => assert_eq!(machine.hook().operate(&[command]).code, Some(0), "{backend} {way}"),
             }
             for family in Family::ALL {

@@ -74,8 +74,8 @@ fn a_tunnel_whose_policy_is_gone_for_more_than_a_minute_is_not_ok() {
         machine.settings("");
         let hook = machine.hook();
         let (gone, up) = (strongswan_up(), strongswan_up().of_tunnel(9).with("PLUTO_REQID", "77"));
-        hook.must(&gone);
-        hook.must(&up);
+        hook.expect_success(&gone);
+        hook.expect_success(&up);
         policies(&machine, &up);
         // An SA begins before its `up`, and ends before its `down`.
         assert_eq!(status(&hook, &[]).0, Some(0), "{backend}");
@@ -102,7 +102,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
     let machine = Namespace::new(Backend::Nft);
     machine.settings("[[connection]]\nname = \"net-net\"\nallow = [\"tcp/22\"]\n");
     let hook = machine.hook();
-    hook.must(&strongswan_up());
+    hook.expect_success(&strongswan_up());
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(
@@ -151,7 +151,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
 fn a_wrong_state_directory_is_named_and_nobody_is_told_to_delete_all_rules() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let elsewhere = Hook::new()
             .through(machine.entry())
             .option("--state-dir", machine.path("elsewhere"))
@@ -178,7 +178,7 @@ fn a_wrong_state_directory_is_named_and_nobody_is_told_to_delete_all_rules() {
 #[ignore = "needs root, iptables and setpriv: run by contrib/test"]
 fn without_root_status_and_check_are_one_line_and_end_with_3() {
     let machine = Namespace::new(Backend::Nft);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     machine.shell(&format!("chmod 755 {}", machine.folder().display()));
     let setpriv = tool("setpriv").display().to_string();
     let nobody = machine.started_by(&[&setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]);
@@ -216,23 +216,23 @@ fn bring_up_many(machine: &Namespace) {
             .with("PLUTO_XAUTH_ID", format!("user{number}"))
             .with("PLUTO_PEER", format!("198.51.100.{number}"))
             .with("PLUTO_REQID", number.to_string());
-        hook.must(&up);
+        hook.expect_success(&up);
     }
     for number in 1..=3 {
         let up = strongswan_up()
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_CONNECTION", format!("branch-{number}"))
             .with("PLUTO_MY_CLIENT", "2001:db8:1::/64")
             .with(
                 "PLUTO_PEER_CLIENT",
                 format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:123{number}/128"),
             );
-        hook.must(&up.with("PLUTO_REQID", (100 + number).to_string()));
+        hook.expect_success(&up.with("PLUTO_REQID", (100 + number).to_string()));
     }
     let zurich = strongswan_up()
         .with("PLUTO_CONNECTION", "branch-zurich")
         .with("PLUTO_PEER_CLIENT", "10.20.1.0/24");
-    hook.must(
+    hook.expect_success(
         &zurich
             .with("PLUTO_PEER_ID", "@zurich.branch.example.test")
             .with("PLUTO_REQID", "200"),
@@ -344,7 +344,7 @@ fn monitoring_systems_get_what_they_read() {
     let machine = Namespace::new(Backend::Nft);
     machine.settings("");
     let hook = machine.hook();
-    hook.must(&strongswan_up());
+    hook.expect_success(&strongswan_up());
     let (code, text) = status(&hook, &["--nagios"]);
     let line = "PLUTO-UPDOWN OK - 1 tunnel up, all rules loaded, settings applied | tunnels=1;;;0 problems=0;;;0 \
                 received=0c sent=0c blocked=0;;;0\n";

@@ -12,7 +12,7 @@ use pluto_updown::updown_env::FirewallAction;
 
 use crate::support::charon::{ByChance, Charon, SETTINGS};
 use crate::support::emulator::Kind;
-use crate::support::figures::tell;
+use crate::support::figures::print_figure;
 use crate::support::model::{Ended, Model, Verb};
 use crate::support::random::{Random, parameter, seed};
 use crate::support::world::{Chance, Fate, World, libreswan, strongswan, tunnel, with};
@@ -27,7 +27,7 @@ fn machine(backend: Backend) -> World {
     };
     world.tables.default = backend;
     for family in Family::ALL {
-        world.tables.book(family).restore(TEXT).expect("rules");
+        world.tables.emulator(family).restore(TEXT).expect("rules");
     }
     world
 }
@@ -36,7 +36,7 @@ fn machine(backend: Backend) -> World {
 fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
     let mut contents = BTreeMap::new();
     for family in Family::ALL {
-        let book = world.tables.book(family);
+        let book = world.tables.emulator(family);
         for kind in Kind::ALL {
             for chain in book.table(kind).chains() {
                 let mut rules = book.table(kind).rules(chain).to_vec();
@@ -53,7 +53,7 @@ fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
 /// What the kernel should hold.
 fn expected(backend: Backend, model: &Model) -> BTreeMap<String, Vec<String>> {
     let mut fresh = machine(backend);
-    for up in model.standing() {
+    for up in model.open_ups() {
         fresh.up(up);
     }
     contents(&mut fresh)
@@ -142,7 +142,7 @@ impl Life {
             self.model.call(&tunnel, Verb::Down, Ended::Done);
         }
         assert_eq!(self.world.openers(), self.model.record());
-        for up in self.model.standing() {
+        for up in self.model.open_ups() {
             self.world.down(up);
         }
     }
@@ -169,7 +169,7 @@ fn random_life(backend: Backend, events: usize, connections: usize, seed: u64, f
     figures.mended += life.world.restore().expect("a restore").len();
     figures.failed += life.failed;
     figures.silent += life.charon.silent;
-    figures.standing += life.model.standing().len();
+    figures.standing += life.model.open_ups().len();
     let what = format!("{backend}, seed {seed}");
     assert_eq!(life.world.openers(), life.model.record(), "the record, {what}");
     assert_eq!(
@@ -197,18 +197,18 @@ fn live_often(sequences: usize, events: usize, connections: usize) {
         }
     }
     let failed: usize = figures.met.values().sum();
-    tell(format_args!(
+    print_figure(format_args!(
         "emulated tables, nft and legacy, seed {first}: {sequences} sequences of {events} calls each, {connections} connections"
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  restores: {} reached the tables; {failed} of all failed: {:?}",
         figures.restores, figures.met
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  calls that failed: {}; rekeyed or moved without a call: {}; ups that stood at the ends: {}; mended by a restore: {}",
         figures.failed, figures.silent, figures.standing, figures.mended
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  record, kernel and model agree, and nothing is left at the end: {:.1?}",
         begun.elapsed()
     ));

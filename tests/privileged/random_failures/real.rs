@@ -9,9 +9,9 @@ use pluto_updown::updown_env::Tunnel;
 use crate::support::binary::{Call, Ending, write_program};
 use crate::support::captures::libreswan_up;
 use crate::support::charon::{ByChance, Charon, SETTINGS};
-use crate::support::figures::tell;
+use crate::support::figures::print_figure;
 use crate::support::model::{Ended, Model};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, timeless, tool};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent, prefix, tool};
 use crate::support::random::{parameter, seed};
 use crate::support::world::tunnel;
 
@@ -87,7 +87,7 @@ fn random_life(backend: Backend, events: usize, seed: u64) {
     for _ in 0..events {
         // What an earlier call left open is settled by one that asks nothing of the firewall, so that each answer is about its own call.
         while machine.record_exists("pending") {
-            machine.hook().call(&libreswan_up().saying("route-client"));
+            machine.hook().call(&libreswan_up().with_verb("route-client"));
         }
         let ByChance { verb, variables } = charon.call();
         let (call, tunnel) = (call(&variables), tunnel(&variables));
@@ -106,28 +106,28 @@ fn random_life(backend: Backend, events: usize, seed: u64) {
         let found = calls.iter().find(|(tunnel, _)| tunnel == up);
         found.map(|(_, call)| call.clone()).expect("the call of an up")
     };
-    for up in model.standing() {
-        orderly.hook().must(&as_up(call_of(up)));
+    for up in model.open_ups() {
+        orderly.hook().expect_success(&as_up(call_of(up)));
     }
     for family in Family::ALL {
-        let [now, right] = [&machine, &orderly].map(|machine| sorted(&timeless(&machine.saved(family))));
+        let [now, right] = [&machine, &orderly].map(|machine| sorted(&order_independent(&machine.saved(family))));
         assert_eq!(now, right, "{family}, seed {seed}");
     }
-    for up in model.standing() {
-        machine.hook().must(&as_up(call_of(up)).opposite());
+    for up in model.open_ups() {
+        machine.hook().expect_success(&as_up(call_of(up)).opposite());
     }
     machine.assert_as_before(&empty);
     let words: Vec<_> = met.split_whitespace().skip(1).collect();
-    tell(format_args!(
+    print_figure(format_args!(
         "{backend}, seed {seed}: {events} calls, {CONNECTIONS} connections, {} rekeyed or moved, {} up at the end",
         charon.silent,
-        model.standing().len()
+        model.open_ups().len()
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  restores, refused, killed before, killed after: {}",
         words.join(", ")
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  calls that failed: {failed}; record, kernel and model agree after one restore"
     ));
 }

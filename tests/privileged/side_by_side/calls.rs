@@ -119,7 +119,7 @@ impl Connection {
     pub fn call(&self, verb: Verb) -> Call {
         let (captures, _) = self.version.names();
         let mut call = find_call(captures, "net-net", &format!("{}-client", verb.word()))
-            .saying(&self.verb(verb))
+            .with_verb(&self.verb(verb))
             .with("PLUTO_CONNECTION", &self.name)
             .with("PLUTO_INTERFACE", self.interface)
             .with("PLUTO_ME", self.me)

@@ -11,7 +11,7 @@ use super::packets::{fully_known, is_so, packets, unknown_properties, with_less_
 use super::worlds::{calls, desired_state, files, world};
 use crate::support::emulator::{Emulator, Kind, Mss};
 use crate::support::packet::{
-    ConnectionDirection, ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, journey, trace,
+    ConnectionDirection, ConnectionState, Direction, From, Packet, Trace, Verdict, before_routing, trace, trace_packet,
 };
 use crate::support::property::cases;
 
@@ -84,7 +84,7 @@ fn differs(walk: &Walk, trace: &Trace) -> Option<String> {
 }
 
 fn of_first(tables: &Emulator, packet: &Packet, explained: &PacketTrace) -> Result<(), TestCaseError> {
-    let emulated = journey(tables, packet);
+    let emulated = trace_packet(tables, packet);
     for HookTrace { table, built_in, walk } in &explained.hooks {
         let trace = emulated.trace_in(kind(*table), built_in.name());
         match (walk, trace) {
@@ -171,7 +171,7 @@ proptest! {
         let mut world = world(&file, &up);
         let wanted = desired_state(world.folder.path());
         let rules = RulesetModel::new(&wanted);
-        let tables = world.tables.book(Family::Ipv4);
+        let tables = world.tables.emulator(Family::Ipv4);
         for packet in &packets {
             let journeys = rules.traces(fully_known(packet));
             prop_assert!(journeys.iter().all(|journey| journey.assumed.is_empty()), "{:?}", journeys);
@@ -184,7 +184,7 @@ proptest! {
         let mut world = world(&file, &up);
         let wanted = desired_state(world.folder.path());
         let rules = RulesetModel::new(&wanted);
-        let tables = world.tables.book(Family::Ipv4);
+        let tables = world.tables.emulator(Family::Ipv4);
         for (packet, ignorance) in &packets {
             let whole = fully_known(packet);
             let journeys = rules.traces(with_less_known(whole.clone(), *ignorance));

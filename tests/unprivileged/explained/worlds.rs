@@ -127,12 +127,12 @@ pub(crate) fn world(file: &str, up: &[usize]) -> World {
         ..World::default()
     };
     let chain = "*filter\n:vpn-in - [0:0]\nCOMMIT\n";
-    assert_eq!(world.tables.book(Family::Ipv4).restore(chain), Ok(()));
+    assert_eq!(world.tables.emulator(Family::Ipv4).restore(chain), Ok(()));
     world.start().expect("a start");
     if file.contains("place = \"own\"") {
         let jumps =
             "*filter\n-A INPUT -j PLUTO-INPUT\n-A FORWARD -j PLUTO-FORWARD\n-A OUTPUT -j PLUTO-OUTPUT\nCOMMIT\n";
-        assert_eq!(world.tables.book(Family::Ipv4).restore(jumps), Ok(()));
+        assert_eq!(world.tables.emulator(Family::Ipv4).restore(jumps), Ok(()));
     }
     let calls = calls();
     for number in up {

@@ -95,7 +95,7 @@ allow = "replies"
         find_call("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
     });
     for up in [strongswan_up()].iter().chain(&others) {
-        fakes.must(up);
+        fakes.expect_success(up);
     }
     fakes
 }
@@ -161,9 +161,9 @@ fn the_answer_comes_first_with_the_setting_that_decides_and_the_remedy() {
 #[test]
 fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
     let mut fakes = gateway();
-    fakes.must(&strongswan_up().opposite());
+    fakes.expect_success(&strongswan_up().opposite());
     let others = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
-    fakes.must(&others.opposite());
+    fakes.expect_success(&others.opposite());
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.1.0.9", "22"]]);
     assert_is(&fakes, &text, "blocked", include_str!("explained/blocked.txt"));
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.66.0.9", "22"]]);
@@ -221,7 +221,7 @@ fn more_than_three_tunnels_are_a_list_to_choose_from() {
     let mut fakes = Fakes::new();
     assert!(explain_output(&mut fakes, &[]).starts_with("no tunnel is up\n\npluto-updown explain NAME "));
     for number in 1..=4 {
-        fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
+        fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
     }
     let ids = fakes.recorded();
     for words in [&[][..], &["net-net"], &["net-net", "--diagram"]] {
@@ -283,7 +283,7 @@ fn it_warns_on_top_where_the_kernel_differs_from_the_record() {
         fakes.tables[0].flush();
         expect_warning(&mut fakes, words, "restore");
         // iptables -F; iptables -X
-        fakes.tables[0].wipe();
+        fakes.tables[0].flush_all();
         expect_warning(&mut fakes, words, "restore");
         // A rule of others before our jump, and one in a chain of ours.
         for line in ["-I FORWARD -s 10.2.0.0/24 -j DROP", "-I PLUTO-FI -j DROP"] {
@@ -327,7 +327,7 @@ fn a_picture_of_rules_that_are_not_loaded_is_drawn_and_warned_of() {
 fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last() {
     let mut fakes = gateway();
     let alike = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
-    fakes.must(&alike);
+    fakes.expect_success(&alike);
     let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80", "-v"];
     let text = explain_output(&mut fakes, &packet);
     let lines: Vec<_> = text.lines().map(str::trim).collect();
@@ -342,8 +342,8 @@ fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last
 #[test]
 fn every_tunnel_of_a_connection_is_told_and_a_short_name_means_one() {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up());
-    fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
+    fakes.expect_success(&libreswan_up());
+    fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
     let text = explain_output(&mut fakes, &["net-net"]);
     assert_eq!(text.matches("\nALLOWED\n").count(), 2, "{text}");
     for id in fakes.recorded() {
@@ -362,8 +362,8 @@ fn an_unknown_name_is_answered_with_those_that_there_are() {
         1,
         &["no tunnel \"office\" is up, nor any other"],
     );
-    fakes.must(&libreswan_up());
-    fakes.must(&libreswan_up().of_tunnel(3).with("PLUTO_CONNECTION", "a\x1b[2Jb"));
+    fakes.expect_success(&libreswan_up());
+    fakes.expect_success(&libreswan_up().of_tunnel(3).with("PLUTO_CONNECTION", "a\x1b[2Jb"));
     let named = [
         "\"net-ner\"",
         "did you mean \"net-net\"?",
@@ -475,7 +475,7 @@ fn a_picture_is_well_formed_whatever_a_connection_is_called() {
     let names = ["net-net", "a<b>&\"c'd]]>", "</text><script>x</script>", "\u{202e}\x07"];
     for (number, name) in names.into_iter().enumerate() {
         let up: Call = libreswan_up().of_tunnel(number + 10).with("PLUTO_CONNECTION", name);
-        fakes.must(&up);
+        fakes.expect_success(&up);
         let ending = explain(&mut fakes, &[name, "--svg"]);
         assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()));
         let text = ending.out_text();
@@ -503,10 +503,10 @@ fn every_peer_that_has_a_tunnel_up_is_named_with_where_it_is_set_what_it_may() {
             .with("PLUTO_PEER_ID", peer)
             .with("PLUTO_UNIQUEID", number)
     };
-    fakes.must(&of("anna", "1"));
+    fakes.expect_success(&of("anna", "1"));
     let one = explain_output(&mut fakes, &["net-net"]);
     assert!(one.contains(", anna\n") && !one.contains("Several peers"), "{one}");
-    fakes.must(&of("guest", "2"));
+    fakes.expect_success(&of("guest", "2"));
     let text = explain_output(&mut fakes, &["net-net"]);
     for words in [", anna\n", ", guest\n", "Several peers have it up"] {
         assert_eq!(text.matches(words).count(), 1, "{text}");
@@ -586,7 +586,7 @@ fn no_line_is_wider_than_the_terminal() {
             "PLUTO_PEER_ID",
             "CN=somebody with a long name, OU=and a department, O=Example, C=CH",
         );
-    fakes.must(&long);
+    fakes.expect_success(&long);
     for words in [
         &[][..],
         &["net-net"],

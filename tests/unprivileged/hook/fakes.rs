@@ -139,7 +139,7 @@ impl Fakes {
     }
 
     /// Makes a call that must go well.
-    pub(crate) fn must(&mut self, call: &Call) {
+    pub(crate) fn expect_success(&mut self, call: &Call) {
         self.call(call).assert_done();
     }
 

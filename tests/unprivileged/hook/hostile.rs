@@ -62,7 +62,7 @@ fn restore_text(fakes: &mut Fakes, call: &Call) -> Option<String> {
     }
     ending.assert_done();
     let mut inputs = fakes.inputs();
-    fakes.must(&call.clone().saying("down-client"));
+    fakes.expect_success(&call.clone().with_verb("down-client"));
     fakes.assert_forgotten();
     inputs.pop().map(|(_, text)| text)
 }
@@ -167,11 +167,11 @@ fn names_that_differ_in_their_strange_bytes_only_are_different_tunnels() {
     let calls =
         names.map(|name| libreswan_up().with("PLUTO_CONNECTION", OsStr::new(&OsString::from_vec(name.to_vec()))));
     for call in &calls {
-        fakes.must(call);
+        fakes.expect_success(call);
     }
     assert_eq!(fakes.recorded().len(), names.len());
     for call in calls {
-        fakes.must(&call.opposite());
+        fakes.expect_success(&call.opposite());
     }
     fakes.assert_forgotten();
 }

@@ -12,7 +12,7 @@ const RESTORE: &str = "iptables-restore --noflush -w 5";
 #[test]
 fn a_life_of_a_libreswan_tunnel_takes_two_restores() {
     let mut fakes = Fakes::new();
-    let call = |verb: &str| libreswan_up().saying(verb);
+    let call = |verb: &str| libreswan_up().with_verb(verb);
     for (verb, programs) in [
         ("prepare-client", 0),
         ("route-client", 0),
@@ -25,7 +25,7 @@ fn a_life_of_a_libreswan_tunnel_takes_two_restores() {
         ("down-client", 0),
         ("unroute-client", 0),
     ] {
-        fakes.must(&call(verb));
+        fakes.expect_success(&call(verb));
         assert_eq!(fakes.started_by_last(), vec![RESTORE; programs], "{verb}");
     }
     fakes.assert_forgotten();
@@ -35,11 +35,11 @@ fn a_life_of_a_libreswan_tunnel_takes_two_restores() {
 fn a_joined_verb_takes_one_restore() {
     let mut fakes = Fakes::new();
     let up = find_call("libreswan-5.4-async", "net-net", "prepare-route-up");
-    fakes.must(&up);
+    fakes.expect_success(&up);
     assert_eq!(fakes.started_by_last(), [RESTORE]);
-    fakes.must(&up);
+    fakes.expect_success(&up);
     fakes.assert_nothing_started();
-    fakes.must(&up.saying("down-client"));
+    fakes.expect_success(&up.with_verb("down-client"));
     assert_eq!(fakes.started_by_last(), [RESTORE]);
     fakes.assert_forgotten();
 }
@@ -57,7 +57,7 @@ fn strongswans_ups_are_counted_without_a_program() {
         ("3", "down-client", 1),
         ("3", "down-client", 0),
     ] {
-        fakes.must(&strongswan_up().saying(verb).with("PLUTO_UNIQUEID", unique_id));
+        fakes.expect_success(&strongswan_up().with_verb(verb).with("PLUTO_UNIQUEID", unique_id));
         assert_eq!(fakes.started_by_last(), vec![RESTORE; programs], "{unique_id} {verb}");
     }
     fakes.assert_forgotten();
@@ -73,7 +73,7 @@ fn a_tunnel_with_something_in_two_tables_takes_one_restore_too() {
         (cat.clone(), ["*nat", "*filter"]),
         (cat.opposite(), ["*filter", "*nat"]),
     ] {
-        fakes.must(&call);
+        fakes.expect_success(&call);
         assert_eq!(fakes.started_by_last(), [RESTORE]);
         let (_, text) = fakes.inputs().remove(0);
         let begun: Vec<_> = text.lines().filter(|line| line.starts_with('*')).collect();
@@ -89,7 +89,7 @@ fn a_call_that_finds_rules_missing_lists_the_tables_once_and_loads_none() {
         .with("PLUTO_MY_CLIENT", "10.0.10.1/32");
     for up in [libreswan_up(), cat] {
         let mut fakes = Fakes::new();
-        fakes.must(&up);
+        fakes.expect_success(&up);
         // Somebody reloads the firewall.
         fakes.tables = Default::default();
         fakes.restore_does("grep -q -e '^-C' -e '^-D' \"$dir/input.$number\" && exit 1; exit 0");
@@ -103,12 +103,12 @@ fn a_call_that_finds_rules_missing_lists_the_tables_once_and_loads_none() {
 #[test]
 fn an_up_that_changes_its_tunnel_takes_one_restore() {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up());
-    fakes.must(&libreswan_up().with("PLUTO_SA_REQID", "16393"));
+    fakes.expect_success(&libreswan_up());
+    fakes.expect_success(&libreswan_up().with("PLUTO_SA_REQID", "16393"));
     assert_eq!(fakes.started_by_last(), [RESTORE]);
     assert!(fakes.tables[0].save().contains("--reqid 16393") && !fakes.tables[0].save().contains("--reqid 16389"));
     // What was put in counts, not what the call says.
-    fakes.must(&libreswan_up().opposite());
+    fakes.expect_success(&libreswan_up().opposite());
     assert_eq!(fakes.chains(0), Vec::<&str>::new());
 }
 
@@ -116,20 +116,20 @@ fn an_up_that_changes_its_tunnel_takes_one_restore() {
 fn a_family_has_its_own_program() {
     let mut fakes = Fakes::new();
     let v6 = find_call("libreswan-5.4", "v6", "up-client-v6");
-    fakes.must(&v6);
+    fakes.expect_success(&v6);
     assert_eq!(fakes.started_by_last(), ["ip6tables-restore --noflush -w 5"]);
     // libreswan 4 forms the suffix of the verb by the family of the hosts.
-    fakes.must(&v6.clone().saying("up-client"));
+    fakes.expect_success(&v6.clone().with_verb("up-client"));
     fakes.assert_nothing_started();
     assert_eq!(fakes.chains(0), Vec::<&str>::new());
-    fakes.must(&v6.saying("down-client"));
+    fakes.expect_success(&v6.with_verb("down-client"));
     fakes.assert_forgotten();
 }
 
 #[test]
 fn the_lock_of_xtables_is_waited_for_as_long_as_asked() {
     let fakes = Fakes::new();
-    fakes.hook().option("--wait", "7").must(&libreswan_up());
+    fakes.hook().option("--wait", "7").expect_success(&libreswan_up());
     assert_eq!(fakes.started(), ["iptables-restore --noflush -w 7"]);
 }
 
@@ -139,8 +139,8 @@ fn calls_that_make_and_remove_the_same_folders_at_once_all_succeed() {
     let life = |number: usize| {
         let up = libreswan_up().of_tunnel(number);
         for _ in 0..60 {
-            fakes.hook().must(&up);
-            fakes.hook().must(&up.clone().opposite());
+            fakes.hook().expect_success(&up);
+            fakes.hook().expect_success(&up.clone().opposite());
         }
     };
     thread::scope(|scope| {

@@ -364,7 +364,7 @@ fn network_managers_service_is_told_and_nothing_else_changes() {
     );
     assert_eq!(client.content(), HOME);
     assert_eq!(
-        client.programs_input(&up.clone().saying("disconnectNM")),
+        client.programs_input(&up.clone().with_verb("disconnectNM")),
         format!("nm-libreswan-service-helper\n{variables}libreswan_reason=disconnect\n")
     );
     assert_eq!(
@@ -395,7 +395,7 @@ fn openswans_own_verbs_change_the_file_and_tell_its_own_service() {
             .contains("search example.test home.example\nnameserver 10.2.0.53\n")
     );
     assert_eq!(
-        client.programs_input(&update.clone().saying("restoreresolvconf-client")),
+        client.programs_input(&update.clone().with_verb("restoreresolvconf-client")),
         ""
     );
     client.assert_as_before();
@@ -405,7 +405,7 @@ fn openswans_own_verbs_change_the_file_and_tell_its_own_service() {
         told.starts_with("nm-openswan-service-helper\n") && told.contains("\nopenswan_reason=connect\n"),
         "{told}"
     );
-    let told = client.programs_input(&managed.saying("restoreresolvconf-client"));
+    let told = client.programs_input(&managed.with_verb("restoreresolvconf-client"));
     assert!(told.contains("\nopenswan_reason=disconnect\n"), "{told}");
     client.assert_as_before();
 }

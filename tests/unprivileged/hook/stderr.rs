@@ -54,20 +54,20 @@ fn is_blocking(writer: &PipeWriter) -> bool {
 #[test]
 fn a_call_whose_errors_nobody_reads_ends_and_releases_the_lock() {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up().of_tunnel(9));
+    fakes.expect_success(&libreswan_up().of_tunnel(9));
     // The program is killed, so that the record needs repair. The route is then called in vain: it complains under the lock.
     fakes.restore_does("kill -9 $$");
     fakes.save_does("exit 3");
     fakes.call_in_vain(&libreswan_up()).assert_refused(1, &["signal 9"]);
     for (verb, code) in [("route-client", 0), ("up-client", 1), ("down-client", 1)] {
         let (_unread, stderr) = full_pipe();
-        let call = libreswan_up().saying(verb);
+        let call = libreswan_up().with_verb(verb);
         assert_eq!(exit_code(&fakes.hook(), &call, &stderr), Some(code), "{verb}");
         assert!(is_blocking(&stderr), "{verb}: the daemon's end of the pipe is changed");
     }
     fakes.restore_does("exit 0");
     fakes.save_does("exit 0");
-    fakes.must(&libreswan_up().of_tunnel(9).opposite());
+    fakes.expect_success(&libreswan_up().of_tunnel(9).opposite());
     fakes.assert_forgotten();
 }
 

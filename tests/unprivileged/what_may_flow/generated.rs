@@ -9,7 +9,7 @@ use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
 use super::words::in_ipv6;
 use crate::support::emulator::{Emulator, Kind};
-use crate::support::packet::{Packet, Verdict, journey, trace};
+use crate::support::packet::{Packet, Verdict, trace, trace_packet};
 use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
 
 /// A setting and what it can be, the first of which is the default. Each is a line of the file.
@@ -171,7 +171,7 @@ pub(crate) fn gateway(settings: Settings, family: Family) -> World {
 }
 
 fn restore(world: &mut World, family: Family, text: &str) {
-    assert_eq!(world.tables.book(family).restore(text), Ok(()));
+    assert_eq!(world.tables.emulator(family).restore(text), Ok(()));
 }
 
 /// Brings a tunnel up. Says whether it is: what does not go with what is set for it may be refused, and nothing else.
@@ -348,13 +348,13 @@ impl Stand {
         Packet::between(&in_family(source), &in_family(destination))
     }
 
-    fn book(&mut self) -> &Emulator {
-        self.world.tables.book(self.family)
+    fn emulator(&mut self) -> &Emulator {
+        self.world.tables.emulator(self.family)
     }
 
     #[track_caller]
     fn assert_fate(&mut self, packet: &Packet, expected: Fate) {
-        let trace = trace(self.book(), packet);
+        let trace = trace(self.emulator(), packet);
         let is_own = trace
             .decided_by
             .as_ref()
@@ -366,7 +366,7 @@ impl Stand {
         let fate = known.map_or(Fate::Left, |(_, fate)| fate);
         let matched = trace.matched.join("\n");
         if fate != expected {
-            let saved = self.book().save();
+            let saved = self.emulator().save();
             panic!(
                 "{fate:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
                 self.file
@@ -411,7 +411,7 @@ impl Stand {
         for from in spokes {
             // A tunnel that is not up, or not ours, is nobody's consent.
             let packet = Sort::Ssh.of(self.between(from.remote, "10.9.0.7").out_by_ipsec("w0", 77));
-            let trace = trace(self.world.tables.book(self.family), &from.comes(packet));
+            let trace = trace(self.world.tables.emulator(self.family), &from.comes(packet));
             assert_ne!(
                 (trace.verdict, is_ours(&trace.decided_by)),
                 (Verdict::Accept, true),
@@ -436,7 +436,7 @@ impl Stand {
                     self.between(side.local, side.remote).in_by("lan0").out_by("vti9"),
                 ];
                 for packet in ways.map(|packet| sort.of(packet)) {
-                    let trace = trace(self.book(), &packet);
+                    let trace = trace(self.emulator(), &packet);
                     let tunnels = trace.matched.iter().any(|rule| is_tunnels(rule));
                     assert!(!tunnels, "{}\n{packet:?}\n{}", self.file, trace.matched.join("\n"));
                     if guarded && self.world.settings.gateway.place == JumpPlace::First {
@@ -471,7 +471,7 @@ impl Stand {
         for (packet, least) in ways {
             let packet = packet.tcp(1, 2);
             // Less the rule of the administrator's.
-            let cost = |world: &mut World| trace(world.tables.book(self.family), &packet).cost() - 1;
+            let cost = |world: &mut World| trace(world.tables.emulator(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
             // Two rules ask for the class of a tunnel's device that the packet comes in by, one that it leaves by, one goes on.
             let device = if self.up.iter().any(|side| side.reqid.is_none()) {
@@ -495,7 +495,7 @@ impl Stand {
         let policy = self.world.settings.tunnel.clone();
         for side in self.up.clone().into_iter().filter(|side| side.forwards) {
             let packet = Sort::Web.of(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
-            let journey = journey(self.book(), &packet);
+            let journey = trace_packet(self.emulator(), &packet);
             let expected = match policy.nat {
                 Nat::Leave if side.reqid.is_some() => 1,
                 Nat::Address(_) if policy.allow != Allow::None => 1,
@@ -518,7 +518,7 @@ impl Stand {
             let chains = Kind::ALL.into_iter().flat_map(|kind| book.table(kind).chains());
             chains.map(str::to_owned).collect()
         };
-        for chain in names(self.book()) {
+        for chain in names(self.emulator()) {
             let of_tunnel = SIDES.iter().any(|side| chain.contains(side.name));
             assert!(!of_tunnel && !chain.contains("GATEWAY"), "{}: {chain}", self.file);
         }
@@ -531,11 +531,11 @@ impl Stand {
             family: self.family,
             file: String::new(),
         };
-        assert_eq!(self.book().save(), fresh.book().save(), "{}", self.file);
+        assert_eq!(self.emulator().save(), fresh.emulator().save(), "{}", self.file);
         for kind in Kind::ALL {
             assert_eq!(
-                self.book().table(kind).save(),
-                fresh.book().table(kind).save(),
+                self.emulator().table(kind).save(),
+                fresh.emulator().table(kind).save(),
                 "{}",
                 self.file
             );

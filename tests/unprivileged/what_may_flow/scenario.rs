@@ -115,7 +115,7 @@ impl<'a> Scenario<'a> {
     fn restore(&mut self, rules: &str) {
         let (table, lines) = rules.split_once(": ").expect("a table");
         let text = format!("*{table}\n{}\nCOMMIT\n", self.in_family(lines).replace("; ", "\n"));
-        let book = self.world.tables.book(self.family);
+        let book = self.world.tables.emulator(self.family);
         book.restore(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
@@ -126,7 +126,7 @@ impl<'a> Scenario<'a> {
         let packet = packet(words, |name| self.tunnel(name));
         assert_eq!(family(&packet), self.family, "{row}");
         (
-            verdict_words(self.world.tables.book(self.family), &packet),
+            verdict_words(self.world.tables.emulator(self.family), &packet),
             expected.to_owned(),
         )
     }

@@ -60,8 +60,8 @@ fn settings(file: usize) -> Settings {
 
 /// The administrator's rules, in a table that has lost all others.
 fn load(world: &mut World) {
-    let book = world.tables.book(Family::Ipv4);
-    Kind::ALL.into_iter().for_each(|kind| book.table_mut(kind).wipe());
+    let book = world.tables.emulator(Family::Ipv4);
+    Kind::ALL.into_iter().for_each(|kind| book.table_mut(kind).flush_all());
     let text = "*filter\n:vpn-in - [0:0]\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n*nat\n-A POSTROUTING -o w0 -j MASQUERADE\nCOMMIT\n";
     assert_eq!(book.restore(text), Ok(()));
 }
@@ -164,7 +164,7 @@ impl Run {
 
 /// Every chain of all tables with its rules; in which order tunnels stand in ours is nobody's business.
 fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
-    let book = world.tables.book(Family::Ipv4);
+    let book = world.tables.emulator(Family::Ipv4);
     let of_table = |kind: Kind| {
         let table = book.table(kind);
         table.chains().into_iter().map(move |chain| {

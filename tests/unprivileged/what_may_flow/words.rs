@@ -17,7 +17,7 @@ use pluto_updown::selector::Family;
 use pluto_updown::updown_env::{SaMatch, Tunnel};
 
 use crate::support::emulator::{Emulator, Mss};
-use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation, Verdict, journey};
+use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation, Verdict, trace_packet};
 
 /// The IPv6 address or network that stands for an IPv4 one in a test of both families: `fd00::` and the old one's bits.
 pub(crate) fn in_ipv6(text: &str) -> String {
@@ -177,7 +177,7 @@ pub(crate) fn family(packet: &Packet) -> Family {
 
 /// What becomes of a packet, in words.
 pub(crate) fn verdict_words(tables: &Emulator, packet: &Packet) -> String {
-    let journey = journey(tables, packet);
+    let journey = trace_packet(tables, packet);
     let verdict = match (journey.verdict, decider(journey.decided_by.rule.as_deref())) {
         (Verdict::Policy | Verdict::Return, _) | (_, Decider::Administrator) => "is left".to_owned(),
         (Verdict::Accept, Decider::Ours) => "passes".to_owned(),

@@ -226,7 +226,7 @@ impl Lab {
             self.up_by_interface().opposite(),
             self.up_second().opposite(),
         ];
-        downs.iter().for_each(|down| self.gateway.hook().must(down));
+        downs.iter().for_each(|down| self.gateway.hook().expect_success(down));
         self.act("stop");
         self.act("unblock");
         self.gateway.tables(self.family, &["-t", "nat", "-F", "PREROUTING"]);
@@ -270,7 +270,7 @@ impl Lab {
             .with("PLUTO_PEER_CLIENT", names.address("farnet"));
         match self.family {
             Family::Ipv4 => up,
-            Family::Ipv6 => up.saying("up-client-v6"),
+            Family::Ipv6 => up.with_verb("up-client-v6"),
         }
     }
 
@@ -286,7 +286,7 @@ impl Lab {
             .with("PLUTO_PEER_CLIENT", names.address("farnet"));
         match self.family {
             Family::Ipv4 => up,
-            Family::Ipv6 => up.with("PLUTO_CLIENT_FAMILY", "ipv6").saying("up-client-v6"),
+            Family::Ipv6 => up.with("PLUTO_CLIENT_FAMILY", "ipv6").with_verb("up-client-v6"),
         }
     }
 
@@ -381,7 +381,7 @@ impl Lab {
     /// Makes a call while its interface is away. An ordinary interface is none of a tunnel's, and kernels of test machines have no other.
     fn without(&self, interface: &str, up: &Call) {
         self.gateway.shell(&format!("ip link set {interface} name away"));
-        self.gateway.hook().must(up);
+        self.gateway.hook().expect_success(up);
         self.gateway.shell(&format!("ip link set away name {interface}"));
     }
 
@@ -398,8 +398,8 @@ impl Lab {
                     "{action}"
                 );
             }
-            "up" => hook.must(&self.up()),
-            "down" => hook.must(&self.up().opposite()),
+            "up" => hook.expect_success(&self.up()),
+            "down" => hook.expect_success(&self.up().opposite()),
             "policy DROP" => {
                 for chain in ["INPUT", "FORWARD", "OUTPUT"] {
                     self.gateway.tables(self.family, &["-P", chain, "DROP"]);

@@ -333,7 +333,7 @@ fn odd_calls(version: Version) -> Vec<Case> {
     let wrong = |name: &str, call: Call| Case::new(name, world, [call]);
     vec![
         wrong("an unknown family", route.clone().with("PLUTO_CONN_ADDRFAMILY", "ipx")),
-        wrong("an unknown verb", route.clone().saying("route-moon")),
+        wrong("an unknown verb", route.clone().with_verb("route-moon")),
         wrong(
             "an unknown argument",
             Call {
