@@ -20,7 +20,7 @@
     reason = "each test binary uses its part of this module"
 )]
 
-pub use super::pattern::{AddressRange, DevicePattern, Direction, Family, IcmpPattern, Net, PolicyMatch, PortRange};
+pub use super::pattern::{AddressRange, Direction, Family, IcmpPattern, InterfacePattern, Net, PolicyMatch, PortRange};
 pub use super::trace::{Decision, PacketTrace, Station, Trace, Translation, Verdict};
 pub use super::trace::{after_routing, before_routing, trace, trace_chain, trace_packet};
 

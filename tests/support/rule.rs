@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 use super::packet::ConnectionDirection;
-use super::pattern::{AddressRange, Asked, ConnectionMatch, DevicePattern, Direction, Family, IcmpPattern, Match};
+use super::pattern::{AddressRange, Asked, ConnectionMatch, Direction, Family, IcmpPattern, InterfacePattern, Match};
 use super::pattern::{MarkBits, Net, PolicyMatch, PortRange, RateLimit, TcpFlags};
 use std::net::IpAddr;
 
@@ -53,8 +53,8 @@ pub enum Mss {
 pub struct ParsedRule {
     pub source: Option<Asked<Net>>,
     pub destination: Option<Asked<Net>>,
-    pub in_device: Option<Asked<DevicePattern>>,
-    pub out_device: Option<Asked<DevicePattern>>,
+    pub in_device: Option<Asked<InterfacePattern>>,
+    pub out_device: Option<Asked<InterfacePattern>>,
     pub protocol: Option<u8>,
     pub matches: Vec<Match>,
     pub target: Option<Target>,
@@ -513,8 +513,8 @@ fn net(text: &str, negated: bool) -> Result<Asked<Net>, String> {
 }
 
 /// `! -i +` matches nothing with nft and everything with legacy.
-fn device(text: &str, negated: bool) -> Result<Asked<DevicePattern>, String> {
-    let pattern = DevicePattern::parse(text)?;
+fn device(text: &str, negated: bool) -> Result<Asked<InterfacePattern>, String> {
+    let pattern = InterfacePattern::parse(text)?;
     match negated {
         true if text == "+" => Err("! + means this or that".to_owned()),
         true => Ok(Asked::IsNot(pattern)),

@@ -38,7 +38,7 @@ pub enum Death {
 
 /// How a restore fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
+pub enum RestoreFailure {
     /// It refuses, as it does what does not fit what the kernel holds, and changes nothing.
     Refused,
     /// It refuses for a reason that has nothing to do with rules, and changes nothing.
@@ -55,7 +55,7 @@ pub enum Fate {
     KilledAfter,
 }
 
-impl Fate {
+impl RestoreFailure {
     pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::RefusedBySystem,
@@ -74,17 +74,17 @@ pub struct Chance {
     /// One restore in so many fails.
     pub one_in: usize,
     /// How often each fate was met.
-    pub met: BTreeMap<Fate, usize>,
+    pub met: BTreeMap<RestoreFailure, usize>,
 }
 
 impl Chance {
-    fn draw(&mut self) -> Option<Fate> {
+    fn draw(&mut self) -> Option<RestoreFailure> {
         if self.random.below(self.one_in) != 0 {
             return None;
         }
-        let fate = self.random.pick(&Fate::ALL);
-        *self.met.entry(fate).or_default() += 1;
-        Some(fate)
+        let failure = self.random.pick(&RestoreFailure::ALL);
+        *self.met.entry(failure).or_default() += 1;
+        Some(failure)
     }
 }
 
@@ -97,7 +97,7 @@ pub struct EmulatedTables {
     /// What happens at the next restore.
     pub death: Option<Death>,
     /// How the restores after that fail, one after the other.
-    pub fates: VecDeque<Fate>,
+    pub fates: VecDeque<RestoreFailure>,
     /// What may happen at every restore.
     pub chance: Option<Chance>,
     /// What the last restore was given.
@@ -119,27 +119,32 @@ impl EmulatedTables {
         self.books.values().map(|book| book.restores).sum()
     }
 
-    fn fail(&mut self, ruleset: Ruleset, text: &str, fate: Fate) -> TablesError {
+    fn fail(&mut self, ruleset: Ruleset, text: &str, failure: RestoreFailure) -> TablesError {
         let book = self.books.entry(ruleset).or_default();
-        book.dies_halfway = matches!(fate, Fate::RefusedHalfway | Fate::KilledHalfway);
-        let restored = match fate {
-            Fate::Refused | Fate::RefusedBySystem | Fate::KilledBefore => Ok(()),
-            Fate::RefusedHalfway | Fate::RefusedAfter | Fate::KilledHalfway | Fate::KilledAfter => book.restore(text),
+        book.dies_halfway = matches!(failure, RestoreFailure::RefusedHalfway | RestoreFailure::KilledHalfway);
+        let restored = match failure {
+            RestoreFailure::Refused | RestoreFailure::RefusedBySystem | RestoreFailure::KilledBefore => Ok(()),
+            RestoreFailure::RefusedHalfway
+            | RestoreFailure::RefusedAfter
+            | RestoreFailure::KilledHalfway
+            | RestoreFailure::KilledAfter => book.restore(text),
         };
         book.dies_halfway = false;
-        let reason = match fate {
-            Fate::RefusedBySystem => RefusalReason::System,
-            Fate::Refused | Fate::RefusedHalfway | Fate::RefusedAfter => RefusalReason::Rules,
-            Fate::KilledBefore => return dead(),
+        let reason = match failure {
+            RestoreFailure::RefusedBySystem => RefusalReason::System,
+            RestoreFailure::Refused | RestoreFailure::RefusedHalfway | RestoreFailure::RefusedAfter => {
+                RefusalReason::Rules
+            }
+            RestoreFailure::KilledBefore => return dead(),
             // What it would have refused it did not live to commit, and has said so.
-            Fate::KilledHalfway | Fate::KilledAfter => {
+            RestoreFailure::KilledHalfway | RestoreFailure::KilledAfter => {
                 return match restored {
                     Err(stderr) if stderr != "killed" => refused(stderr, RefusalReason::Rules),
                     Ok(()) | Err(_) => dead(),
                 };
             }
         };
-        refused(format!("{fate:?}: emulated"), reason)
+        refused(format!("{failure:?}: emulated"), reason)
     }
 }
 
@@ -154,9 +159,9 @@ impl Tables for EmulatedTables {
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         assert!(!text.is_empty(), "iptables-restore is started for nothing");
         text.clone_into(&mut self.last_text);
-        let fate = self.fates.pop_front();
-        if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
-            return Err(self.fail(ruleset, text, fate));
+        let failure = self.fates.pop_front();
+        if let Some(failure) = failure.or_else(|| self.chance.as_mut()?.draw()) {
+            return Err(self.fail(ruleset, text, failure));
         }
         let death = self.death.take();
         let book = self.books.entry(ruleset).or_default();

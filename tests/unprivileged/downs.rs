@@ -8,7 +8,7 @@ use pluto_updown::selector::Family;
 use pluto_updown::settings::Settings;
 use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
-use crate::support::world::{Fate, World, libreswan, strongswan, tunnel};
+use crate::support::world::{RestoreFailure, World, libreswan, strongswan, tunnel};
 
 const SETTINGS: &str = "[gateway]\nesp = \"negotiated\"\nplace = \"last\"\n[tunnel]\nallow = \"replies\"\nnat = \"leave\"\n\
                         [[connection]]\nname = \"guest\"\nallow = [\"tcp/22\"]\n";
@@ -126,7 +126,7 @@ fn with_each_tunnel(mut test: impl FnMut(World, &Tunnel)) {
 }
 
 /// A `down` that is refused in this way, restore by restore, and noted.
-fn refused_down(world: &mut World, tunnel: &Tunnel, fates: &[Fate]) {
+fn refused_down(world: &mut World, tunnel: &Tunnel, fates: &[RestoreFailure]) {
     world.tables.fates = fates.iter().copied().collect();
     let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
     assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
@@ -148,7 +148,7 @@ fn assert_up_once(mut world: World, tunnel: &Tunnel) {
 fn a_refused_down_is_executed_before_the_up_that_follows() {
     with_each_tunnel(|mut world, tunnel| {
         world.up(tunnel);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
         world.up(tunnel);
         assert_up_once(world, tunnel);
     });
@@ -158,8 +158,8 @@ fn a_refused_down_is_executed_before_the_up_that_follows() {
 fn an_up_is_refused_as_long_as_the_down_before_it_cannot_be_executed() {
     with_each_tunnel(|mut world, tunnel| {
         world.up(tunnel);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
-        world.tables.fates = [Fate::RefusedBySystem].into();
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
+        world.tables.fates = [RestoreFailure::RefusedBySystem].into();
         let up = FirewallAction::Open(Box::new(tunnel.clone()));
         world.call(&up).expect_err("a down stands before it");
         world.call(&FirewallAction::Nothing).expect("the next call");
@@ -176,7 +176,7 @@ fn a_down_that_is_reported_as_refused_and_is_done_all_the_same_has_gone_well() {
         let other = self::tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
         world.up(&other);
         world.up(tunnel);
-        world.tables.fates = [Fate::RefusedAfter].into();
+        world.tables.fates = [RestoreFailure::RefusedAfter].into();
         world.down(tunnel);
         assert!(world.tables.fates.is_empty());
         world.up(tunnel);
@@ -192,7 +192,12 @@ fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
         world.up(&other);
         world.up(tunnel);
         // The restore, the repair that takes its place, and the one that clears up behind it.
-        world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused].into();
+        world.tables.fates = [
+            RestoreFailure::Refused,
+            RestoreFailure::Refused,
+            RestoreFailure::Refused,
+        ]
+        .into();
         let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
         assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
         world.tables.fates.clear();
@@ -206,8 +211,8 @@ fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
 fn two_refused_downs_of_one_up_do_not_remove_the_up_that_follows() {
     with_each_tunnel(|mut world, tunnel| {
         world.up(tunnel);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
         world.up(tunnel);
         assert_up_once(world, tunnel);
     });

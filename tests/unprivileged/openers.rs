@@ -13,7 +13,7 @@ use pluto_updown::updown_env::{FirewallAction, HostAccess, Tunnel};
 use super::what_may_flow::words::in_ipv6;
 use crate::support::emulator::Kind;
 use crate::support::packet::{Packet, Verdict, trace};
-use crate::support::world::{Fate, World, strongswan, tunnel, with};
+use crate::support::world::{RestoreFailure, World, strongswan, tunnel, with};
 
 /// A gateway on a backend, whose tunnels have packets of a family.
 pub(crate) struct Gateway {
@@ -587,7 +587,7 @@ fn an_up_that_is_refused_leaves_the_openers_as_they_were() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let [guest, anna] = [gateway.net("guest", 1), gateway.net("anna@staff", 2)];
         gateway.world.up(&anna);
-        gateway.world.tables.fates = [Fate::RefusedBySystem].into();
+        gateway.world.tables.fates = [RestoreFailure::RefusedBySystem].into();
         assert!(
             gateway
                 .world

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
-use crate::support::world::{Fate, World, firewall_action, libreswan, strongswan, tunnel, with};
+use crate::support::world::{RestoreFailure, World, firewall_action, libreswan, strongswan, tunnel, with};
 use pluto_updown::apply::{ApplyError, Context, Engine};
 use pluto_updown::netfilter::{Backend, Ruleset};
 use pluto_updown::plan::Drift;
@@ -224,7 +224,7 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
         for tunnel in tunnels() {
             let mut world = World::default();
             world.tables.default = backend;
-            world.tables.fates = [Fate::Refused].into();
+            world.tables.fates = [RestoreFailure::Refused].into();
             world.up(&tunnel);
             let mut fresh = World::default();
             fresh.tables.default = backend;
@@ -237,7 +237,13 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
             );
             world.down(&tunnel);
             assert!(world.is_forgotten());
-            world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused, Fate::Refused].into();
+            world.tables.fates = [
+                RestoreFailure::Refused,
+                RestoreFailure::Refused,
+                RestoreFailure::Refused,
+                RestoreFailure::Refused,
+            ]
+            .into();
             let up = FirewallAction::Open(Box::new(tunnel));
             world.call(&up).expect_err("it is refused again and again");
             assert!(world.is_forgotten());
@@ -269,7 +275,7 @@ fn where_the_restore_of_many_tunnels_ends_halfway_nothing_leads_to_them_and_the_
     let mut world = world_with_many_tunnels();
     let before = sorted(&mut world);
     ipv4_emulator(&mut world).flush_all();
-    world.tables.fates.push_back(Fate::KilledHalfway);
+    world.tables.fates.push_back(RestoreFailure::KilledHalfway);
     try_restore(&mut world).expect_err("the killed one");
     let chains = ipv4_emulator(&mut world).chains().len();
     assert!((100..800).contains(&chains), "{chains} chains");
@@ -311,10 +317,10 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
     let without = sorted(&mut world);
     world.up(&late);
     let with = sorted(&mut world);
-    for fate in Fate::ALL {
+    for failure in RestoreFailure::ALL {
         world.down(&late);
         ipv4_emulator(&mut world).flush_all();
-        world.tables.fates.extend([Fate::Refused, fate]);
+        world.tables.fates.extend([RestoreFailure::Refused, failure]);
         let _ = world.call(&firewall_action(&strongswan(
             "up-client",
             "late",
@@ -328,8 +334,8 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
             true => &with,
             false => &without,
         };
-        assert_eq!(&sorted(&mut world), expected, "{fate:?}");
+        assert_eq!(&sorted(&mut world), expected, "{failure:?}");
         world.up(&late);
-        assert_eq!(sorted(&mut world), with, "{fate:?}");
+        assert_eq!(sorted(&mut world), with, "{failure:?}");
     }
 }

@@ -175,7 +175,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Verb {
-    fn of(self, call: &Call) -> Call {
+    fn call_of(self, call: &Call) -> Call {
         let call = call.clone();
         match self {
             Self::Prepare => call.with_verb("prepare-client"),
@@ -350,12 +350,12 @@ impl Gateway {
                 refused
                     .iter()
                     .for_each(|change| self.network.refuse(*change, Errno::ENOMEM));
-                let done = self.call(&verb.of(&CONNECTIONS[*which]), None).expect("it lives");
+                let done = self.call(&verb.call_of(&CONNECTIONS[*which]), None).expect("it lives");
                 self.network.refuse_no_more();
                 self.assert_done(*which, *verb, &done, refused);
             }
             Step::Dying(which, verb, change, moment) => {
-                let _ = self.call(&verb.of(&CONNECTIONS[*which]), Some((*change, *moment)));
+                let _ = self.call(&verb.call_of(&CONNECTIONS[*which]), Some((*change, *moment)));
             }
             Step::NewDaemon => {
                 let old = self.daemon;
@@ -406,7 +406,7 @@ impl Gateway {
             (Ok(faults), _) if *faults > 0 => {}
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
-                let event = event_of(&Verb::Route.of(&CONNECTIONS[which]));
+                let event = event_of(&Verb::Route.call_of(&CONNECTIONS[which]));
                 let key = pluto_updown::plan::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
                 let record = self.store().routing_record(&key).expect("a readable record");
                 for item in record.into_iter().flat_map(|record| record.objects) {
@@ -461,7 +461,9 @@ impl Gateway {
         }
         for call in CONNECTIONS.iter() {
             for verb in [Verb::Down, Verb::Unroute] {
-                self.call(&verb.of(call), None).expect("it lives").expect("it goes");
+                self.call(&verb.call_of(call), None)
+                    .expect("it lives")
+                    .expect("it goes");
             }
         }
         assert_eq!(self.network.items, self.others);

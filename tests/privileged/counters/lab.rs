@@ -192,7 +192,7 @@ impl Lab {
     }
 
     pub fn udp(&self, machine: &Namespace, address: &str, port: u16) -> UdpSocket {
-        let socket = machine.inside(|| freed(|| UdpSocket::bind(at(address, port))));
+        let socket = machine.inside(|| freed(|| UdpSocket::bind(socket_address(address, port))));
         socket
             .set_read_timeout(Some(Duration::from_secs(5)))
             .expect("a timeout");
@@ -201,7 +201,8 @@ impl Lab {
 
     pub fn listen(&self, port: u16) -> TcpListener {
         let address = addresses(self.family).right;
-        self.right.inside(|| freed(|| TcpListener::bind(at(address, port))))
+        self.right
+            .inside(|| freed(|| TcpListener::bind(socket_address(address, port))))
     }
 
     /// A connection from the left machine to the right one.
@@ -209,7 +210,7 @@ impl Lab {
         let address = addresses(self.family).right;
         let stream = self
             .left
-            .inside(|| TcpStream::connect_timeout(&at(address, port), Duration::from_secs(5)))?;
+            .inside(|| TcpStream::connect_timeout(&socket_address(address, port), Duration::from_secs(5)))?;
         self.streams.push(stream.try_clone().expect("the same connection"));
         Ok(stream)
     }
@@ -236,7 +237,7 @@ fn freed<T>(bind: impl Fn() -> io::Result<T>) -> T {
     }
 }
 
-pub fn at(address: &str, port: u16) -> SocketAddr {
+pub fn socket_address(address: &str, port: u16) -> SocketAddr {
     let address: IpAddr = address.parse().expect("an address");
     SocketAddr::new(address, port)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::support::emulator::Kind;
 use crate::support::namespace::VARIANTS;
 use crate::support::packet::{ConnectionState, Packet, trace_packet};
-use lab::{Lab, V4, at};
+use lab::{Lab, V4, socket_address};
 use pluto_updown::selector::Family;
 use rules::{counting, with_rule};
 
@@ -84,7 +84,7 @@ fn a_journey_goes_and_ends_where_the_kernels_does() {
                 port += 1;
                 let from = lab.udp(&lab.left, V4.left, port);
                 lab.reset();
-                from.send_to(b"x", at(V4.right, 500)).expect("sending");
+                from.send_to(b"x", socket_address(V4.right, 500)).expect("sending");
                 let packet = lab.there().udp(port, 500);
                 let passes = trace_packet(&emulator, &packet).passes;
                 lab.assert_counted(&emulator, &[packet], &format!("{rule} in {} {hook}", kind.name()));

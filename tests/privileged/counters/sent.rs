@@ -10,7 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use pluto_updown::selector::Family;
 
-use super::lab::{Addresses, Lab, addresses, at};
+use super::lab::{Addresses, Lab, addresses, socket_address};
 use crate::support::emulator::Emulator;
 use crate::support::packet::{ConnectionState, Packet, trace_packet};
 
@@ -35,7 +35,7 @@ impl Lab {
     /// Sends something from a socket to an address, and waits until it is there.
     pub fn send(&self, from: &UdpSocket, to: &UdpSocket, address: &str) -> SocketAddr {
         let port = to.local_addr().expect("its address").port();
-        from.send_to(b"x", at(address, port)).expect("sending");
+        from.send_to(b"x", socket_address(address, port)).expect("sending");
         let (_, source) = to.recv_from(&mut [0; 8]).expect("something comes");
         source
     }
@@ -101,7 +101,7 @@ impl Lab {
     pub fn ask_nobody(&self, emulator: &Emulator) {
         let Addresses { left, right, .. } = addresses(self.family);
         let from = self.udp(&self.left, left, 40_004);
-        from.connect(at(right, 4500)).expect("connecting");
+        from.connect(socket_address(right, 4500)).expect("connecting");
         self.reset();
         from.send(b"x").expect("sending");
         assert!(from.recv(&mut [0; 8]).is_err(), "somebody listens");

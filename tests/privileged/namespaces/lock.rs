@@ -16,7 +16,7 @@ use crate::support::namespace::{Namespace, tool};
 struct Holder(Child);
 
 impl Holder {
-    fn of(machine: &Namespace) -> Self {
+    fn for_machine(machine: &Namespace) -> Self {
         let flock = tool("flock").display().to_string();
         let mut command = machine.command([&flock, "/run/xtables.lock", "/bin/sh", "-c", "echo held; cat"]);
         let mut child = command
@@ -69,7 +69,7 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
     let machine = Namespace::new(Backend::Legacy);
     let before = machine.listing();
     let hook = machine.hook().option("--wait", "1");
-    let holder = Holder::of(&machine);
+    let holder = Holder::for_machine(&machine);
     for up in [libreswan_up(), strongswan_up()] {
         let begun = Instant::now();
         hook.call(&up).assert_refused(1, &["iptables-restore", "xtables lock"]);
@@ -85,7 +85,7 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
     holder.release();
     hook.expect_success(&libreswan_up());
     let up = machine.listing();
-    let holder = Holder::of(&machine);
+    let holder = Holder::for_machine(&machine);
     // Nothing to change, nothing to wait for.
     hook.expect_success(&libreswan_up());
     hook.expect_success(&libreswan_up().with_verb("route-client"));
@@ -103,7 +103,7 @@ fn a_lock_that_is_released_in_time_is_no_obstacle() {
     let machine = Namespace::new(Backend::Legacy);
     let before = machine.listing();
     for call in [libreswan_up(), libreswan_up().opposite()] {
-        let holder = Holder::of(&machine);
+        let holder = Holder::for_machine(&machine);
         let child = machine
             .hook()
             .option("--wait", "30")
@@ -123,7 +123,7 @@ fn a_lock_that_is_released_in_time_is_no_obstacle() {
 fn nft_needs_no_such_lock() {
     let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
-    let holder = Holder::of(&machine);
+    let holder = Holder::for_machine(&machine);
     machine.hook().option("--wait", "1").expect_success(&libreswan_up());
     machine
         .hook()
@@ -136,7 +136,7 @@ fn nft_needs_no_such_lock() {
 /// Kills a call whose restore waits for the lock, and makes another call, which must not come before it.
 fn kill_and_call_next(machine: &Namespace, killed: &Call, next: &Call) {
     let hook = machine.hook().option("--wait", "30");
-    let holder = Holder::of(machine);
+    let holder = Holder::for_machine(machine);
     let mut call = hook.command(killed).spawn().expect("starting the call");
     wait_for_a_restore(machine);
     call.kill().expect("killing the call");

@@ -31,7 +31,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn text(name: &str) -> String {
+fn fixture_text(name: &str) -> String {
     fs::read_to_string(fixture(name)).expect("a file of the fixture")
 }
 
@@ -59,7 +59,7 @@ fn machine() -> Namespace {
 fn machine_with(backend: Backend) -> Namespace {
     let machine = machine_of("", backend);
     fs::create_dir_all(machine.path("root/etc")).expect("a folder");
-    fs::write(machine.path("root/etc/resolv.conf"), text("resolv.conf")).expect("a file");
+    fs::write(machine.path("root/etc/resolv.conf"), fixture_text("resolv.conf")).expect("a file");
     machine
 }
 
@@ -68,9 +68,9 @@ fn machine_of(folder: &str, backend: Backend) -> Namespace {
     let machine = Namespace::bare(backend);
     for family in Family::ALL {
         let load = tool(&format!("{}-{backend}-restore", prefix(family)));
-        machine.run([load], &text(&format!("{folder}{family}.rules")));
+        machine.run([load], &fixture_text(&format!("{folder}{family}.rules")));
     }
-    machine.settings(&text(&format!("{folder}settings.toml")));
+    machine.settings(&fixture_text(&format!("{folder}settings.toml")));
     let namespace = machine.run(["stat", "-L", "-c", "%i", "/proc/self/ns/net"], "");
     let root = machine.path("root").display().to_string();
     let state = machine.state().join(namespace.trim());

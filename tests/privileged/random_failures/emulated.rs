@@ -15,7 +15,7 @@ use crate::support::emulator::Kind;
 use crate::support::figures::print_figure;
 use crate::support::model::{Ended, Model, Verb};
 use crate::support::random::{Random, parameter, seed};
-use crate::support::world::{Chance, Fate, World, libreswan, strongswan, tunnel, with};
+use crate::support::world::{Chance, RestoreFailure, World, libreswan, strongswan, tunnel, with};
 
 /// An administrator's rules, which nobody may touch.
 fn machine(backend: Backend) -> World {
@@ -73,7 +73,12 @@ fn a_down_that_is_refused_halfway_is_made_by_the_next_call() {
         world.settings = Settings::default();
         world.up(&tunnel);
         // The restore, the rebuild that takes its place, and the one that clears up behind both.
-        world.tables.fates = [Fate::RefusedHalfway, Fate::RefusedHalfway, Fate::Refused].into();
+        world.tables.fates = [
+            RestoreFailure::RefusedHalfway,
+            RestoreFailure::RefusedHalfway,
+            RestoreFailure::Refused,
+        ]
+        .into();
         let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
         let Err(ApplyError::Owed(reason)) = refused else {
             panic!("{refused:?}");
@@ -152,7 +157,7 @@ impl Life {
 #[derive(Debug, Default)]
 struct Figures {
     failed: usize,
-    met: BTreeMap<Fate, usize>,
+    met: BTreeMap<RestoreFailure, usize>,
     restores: usize,
     silent: usize,
     standing: usize,
@@ -163,8 +168,8 @@ fn random_life(backend: Backend, events: usize, connections: usize, seed: u64, f
     let mut life = Life::new(backend, connections, seed);
     (0..events).for_each(|_| life.event());
     figures.restores += life.world.tables.restores();
-    for (fate, count) in life.calm_down().met {
-        *figures.met.entry(fate).or_default() += count;
+    for (failure, count) in life.calm_down().met {
+        *figures.met.entry(failure).or_default() += count;
     }
     figures.mended += life.world.restore().expect("a restore").len();
     figures.failed += life.failed;

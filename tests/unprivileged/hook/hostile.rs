@@ -30,7 +30,7 @@ const MEANINGFUL: [&[u8]; 18] = [
 ];
 
 /// Those, and some that are long.
-fn texts() -> Vec<OsString> {
+fn hostile_texts() -> Vec<OsString> {
     let short = MEANINGFUL.into_iter().map(<[u8]>::to_vec);
     let long = [b'x', 0xff].map(|byte| vec![byte; 64 << 10]);
     short.chain(long).map(OsString::from_vec).collect()
@@ -47,7 +47,7 @@ fn texts_touching(fakes: &Fakes) -> Vec<OsString> {
         Ok(text) => text.replace("@X@", &path).into(),
         Err(text) => text,
     };
-    texts().into_iter().map(touching).collect()
+    hostile_texts().into_iter().map(touching).collect()
 }
 
 /// What a call of this tunnel gives to its restore, if it is not refused.

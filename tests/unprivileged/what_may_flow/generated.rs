@@ -185,7 +185,7 @@ pub(crate) fn comes_up(world: &mut World, tunnel: &Tunnel) -> bool {
 
 /// What should become of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Expectation {
     Passes,
     Dropped,
     Left,
@@ -205,7 +205,7 @@ enum Sort {
 const SORTS: [Sort; 5] = [Sort::Ssh, Sort::Web, Sort::Ping, Sort::Answer, Sort::Discard];
 
 impl Sort {
-    fn of(self, packet: Packet) -> Packet {
+    fn of_sort(self, packet: Packet) -> Packet {
         match self {
             Self::Ssh => packet.tcp(40000, 22),
             Self::Web => packet.tcp(40000, 80),
@@ -218,7 +218,7 @@ impl Sort {
 }
 
 /// What a policy lets out of its tunnel, told anew from the manual and not from the plan.
-fn out_of(policy: &Policy, sort: Sort) -> Fate {
+fn out_of(policy: &Policy, sort: Sort) -> Expectation {
     let listed = |service: &Service| match sort {
         Sort::Ssh => service.to_string() == "tcp/22",
         Sort::Ping => service.to_string() == "ping",
@@ -231,18 +231,22 @@ fn out_of(policy: &Policy, sort: Sort) -> Fate {
         Allow::Services(services) => sort == Sort::Answer || services.iter().any(listed),
     };
     match policy.chain.is_some() && sort == Sort::Discard || !passes {
-        true => Fate::Dropped,
-        false => Fate::Passes,
+        true => Expectation::Dropped,
+        false => Expectation::Passes,
     }
 }
 
-fn into(policy: &Policy, sort: Sort) -> Fate {
+fn into(policy: &Policy, sort: Sort) -> Expectation {
     let shut = policy.allow == Allow::None || policy.chain.is_some() && sort == Sort::Discard;
-    if shut { Fate::Dropped } else { Fate::Passes }
+    if shut {
+        Expectation::Dropped
+    } else {
+        Expectation::Passes
+    }
 }
 
 /// What it lets out to the gateway itself, which the daemon opens or not.
-fn to_gateway(policy: &Policy, opened: bool, sort: Sort) -> Fate {
+fn to_gateway(policy: &Policy, opened: bool, sort: Sort) -> Expectation {
     let open = match policy.host_access {
         GatewayAccess::Yes => true,
         GatewayAccess::No => false,
@@ -250,25 +254,25 @@ fn to_gateway(policy: &Policy, opened: bool, sort: Sort) -> Fate {
     };
     let discarded = policy.chain.is_some() && sort == Sort::Discard;
     match (open, policy.host_access, &policy.allow) {
-        _ if discarded => Fate::Dropped,
+        _ if discarded => Expectation::Dropped,
         (true, ..) => out_of(policy, sort),
-        (false, GatewayAccess::Auto, Allow::All) => Fate::Left,
+        (false, GatewayAccess::Auto, Allow::All) => Expectation::Left,
         (false, _, allow) => match sort == Sort::Answer && *allow != Allow::None {
-            true => Fate::Passes,
-            false => Fate::Dropped,
+            true => Expectation::Passes,
+            false => Expectation::Dropped,
         },
     }
 }
 
-fn from_gateway(policy: &Policy, opened: bool, sort: Sort) -> Fate {
+fn from_gateway(policy: &Policy, opened: bool, sort: Sort) -> Expectation {
     let open = match policy.host_access {
         GatewayAccess::Yes => true,
         GatewayAccess::No => false,
         GatewayAccess::Auto => opened,
     };
     match into(policy, sort) {
-        Fate::Passes if !open => Fate::Left,
-        fate @ (Fate::Passes | Fate::Dropped | Fate::Left) => fate,
+        Expectation::Passes if !open => Expectation::Left,
+        expected @ (Expectation::Passes | Expectation::Dropped | Expectation::Left) => expected,
     }
 }
 
@@ -353,22 +357,25 @@ impl Stand {
     }
 
     #[track_caller]
-    fn assert_fate(&mut self, packet: &Packet, expected: Fate) {
+    fn assert_fate(&mut self, packet: &Packet, expected: Expectation) {
         let trace = trace(self.emulator(), packet);
         let is_own = trace
             .decided_by
             .as_ref()
             .is_some_and(|rule| rule.starts_with("-A PLUTO-") || rule.starts_with("-A vpn-in"));
-        let verdicts = [(Verdict::Accept, Fate::Passes), (Verdict::Drop, Fate::Dropped)];
+        let verdicts = [
+            (Verdict::Accept, Expectation::Passes),
+            (Verdict::Drop, Expectation::Dropped),
+        ];
         let known = verdicts
             .into_iter()
             .find(|(verdict, _)| is_own && *verdict == trace.verdict);
-        let fate = known.map_or(Fate::Left, |(_, fate)| fate);
+        let expected = known.map_or(Expectation::Left, |(_, expected)| expected);
         let matched = trace.matched.join("\n");
-        if fate != expected {
+        if expected != expected {
             let saved = self.emulator().save();
             panic!(
-                "{fate:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
+                "{expected:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
                 self.file
             );
         }
@@ -380,14 +387,14 @@ impl Stand {
         for side in self.up.clone() {
             for sort in SORTS {
                 if side.forwards {
-                    let packet = sort.of(side.comes(self.between(side.remote, side.local).out_by("lan0")));
+                    let packet = sort.of_sort(side.comes(self.between(side.remote, side.local).out_by("lan0")));
                     self.assert_fate(&packet, out_of(&policy, sort));
-                    let packet = sort.of(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
+                    let packet = sort.of_sort(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
                     self.assert_fate(&packet, into(&policy, sort));
                 }
-                let packet = sort.of(side.comes(self.between(side.remote, side.here).for_gateway()));
+                let packet = sort.of_sort(side.comes(self.between(side.remote, side.here).for_gateway()));
                 self.assert_fate(&packet, to_gateway(&policy, side.opened, sort));
-                let packet = sort.of(side.leaves(self.between(side.here, side.remote).made_here()));
+                let packet = sort.of_sort(side.leaves(self.between(side.here, side.remote).made_here()));
                 self.assert_fate(&packet, from_gateway(&policy, side.opened, sort));
             }
         }
@@ -400,17 +407,17 @@ impl Stand {
         let spokes: Vec<_> = self.up.iter().filter(spokes).copied().collect();
         for (from, to) in spokes.iter().flat_map(|from| spokes.iter().map(move |to| (from, to))) {
             for sort in SORTS.into_iter().filter(|_| from.name != to.name) {
-                let packet = sort.of(to.leaves(from.comes(self.between(from.remote, to.remote))));
+                let packet = sort.of_sort(to.leaves(from.comes(self.between(from.remote, to.remote))));
                 let expected = match out_of(&policy, sort) {
-                    Fate::Passes => into(&policy, sort),
-                    fate @ (Fate::Dropped | Fate::Left) => fate,
+                    Expectation::Passes => into(&policy, sort),
+                    expected @ (Expectation::Dropped | Expectation::Left) => expected,
                 };
                 self.assert_fate(&packet, expected);
             }
         }
         for from in spokes {
             // A tunnel that is not up, or not ours, is nobody's consent.
-            let packet = Sort::Ssh.of(self.between(from.remote, "10.9.0.7").out_by_ipsec("w0", 77));
+            let packet = Sort::Ssh.of_sort(self.between(from.remote, "10.9.0.7").out_by_ipsec("w0", 77));
             let trace = trace(self.world.tables.emulator(self.family), &from.comes(packet));
             assert_ne!(
                 (trace.verdict, is_ours(&trace.decided_by)),
@@ -435,7 +442,7 @@ impl Stand {
                     self.between(side.remote, side.local).in_by("vti9").out_by("lan0"),
                     self.between(side.local, side.remote).in_by("lan0").out_by("vti9"),
                 ];
-                for packet in ways.map(|packet| sort.of(packet)) {
+                for packet in ways.map(|packet| sort.of_sort(packet)) {
                     let trace = trace(self.emulator(), &packet);
                     let tunnels = trace.matched.iter().any(|rule| is_tunnels(rule));
                     assert!(!tunnels, "{}\n{packet:?}\n{}", self.file, trace.matched.join("\n"));
@@ -494,7 +501,7 @@ impl Stand {
     fn addresses_are_as_set(&mut self) {
         let policy = self.world.settings.tunnel.clone();
         for side in self.up.clone().into_iter().filter(|side| side.forwards) {
-            let packet = Sort::Web.of(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
+            let packet = Sort::Web.of_sort(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
             let journey = trace_packet(self.emulator(), &packet);
             let expected = match policy.nat {
                 Nat::Leave if side.reqid.is_some() => 1,

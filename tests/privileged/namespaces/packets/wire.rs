@@ -38,7 +38,7 @@ const V6: [(&str, &str); 11] = [
 ];
 
 impl Names {
-    pub(super) fn of(family: Family) -> Self {
+    pub(super) fn for_family(family: Family) -> Self {
         match family {
             Family::Ipv4 => Self(&V4),
             Family::Ipv6 => Self(&V6),

@@ -112,21 +112,21 @@ fn alone(version: Version) -> Vec<Case> {
         let call = |verb| connection.call(verb);
         let [prepare, route, unroute, up, down] =
             [Verb::Prepare, Verb::Route, Verb::Unroute, Verb::Up, Verb::Down].map(call);
-        let of =
+        let of_calls =
             |what: &str, calls: &[&Call]| Case::new(format!("{name}: {what}"), world, calls.iter().copied().cloned());
         cases.extend([
-            of(
+            of_calls(
                 "on demand",
                 &[&prepare, &route, &prepare, &up, &down, &up, &down, &unroute],
             ),
-            of(
+            of_calls(
                 "routed twice",
                 &[&prepare, &route, &prepare, &route, &unroute, &unroute],
             ),
-            of("unrouted only", &[&unroute, &down, &unroute]),
-            of("up twice", &[&up, &up, &route, &down, &unroute, &down]),
-            of("up only", &[&up, &down, &unroute]),
-            of("route with no up", &[&route, &unroute, &route, &unroute]),
+            of_calls("unrouted only", &[&unroute, &down, &unroute]),
+            of_calls("up twice", &[&up, &up, &route, &down, &unroute, &down]),
+            of_calls("up only", &[&up, &down, &unroute]),
+            of_calls("route with no up", &[&route, &unroute, &route, &unroute]),
         ]);
     }
     cases

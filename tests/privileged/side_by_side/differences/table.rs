@@ -266,7 +266,7 @@ fn source(call: &Call) -> Option<&str> {
 }
 
 fn client_family(call: &Call) -> Family {
-    Family::of(call.get("PLUTO_PEER_CLIENT"))
+    Family::from_address(call.get("PLUTO_PEER_CLIENT"))
 }
 
 /// The family, if the far network is one address.
@@ -280,7 +280,7 @@ fn one_address(call: &Call) -> Option<Family> {
 }
 
 fn is_mixed(call: &Call) -> bool {
-    Family::of(call.get("PLUTO_ME")) != client_family(call)
+    Family::from_address(call.get("PLUTO_ME")) != client_family(call)
 }
 
 fn is_marked(call: &Call) -> bool {
