@@ -134,24 +134,24 @@ fn packet_and_answers(packet: &Packet) -> Vec<Packet> {
         (answer.source_port, answer.destination_port) = (packet.destination_port, packet.source_port);
         answer
     };
-    let mut ways = vec![
+    let mut packets = vec![
         packet.clone().in_by("w0").out_by("lan0"),
         packet.clone().in_by("w0").for_gateway(),
         answer().in_by("lan0").out_by("w0"),
         answer().made_here().out_by("w0"),
     ];
     for reqid in [1, 2] {
-        ways.push(packet.clone().in_by_ipsec("w0", reqid).out_by("lan0"));
-        ways.push(packet.clone().in_by_ipsec("w0", reqid).for_gateway());
-        ways.push(answer().in_by("lan0").out_by_ipsec("w0", reqid));
-        ways.push(answer().made_here().out_by_ipsec("w0", reqid));
+        packets.push(packet.clone().in_by_ipsec("w0", reqid).out_by("lan0"));
+        packets.push(packet.clone().in_by_ipsec("w0", reqid).for_gateway());
+        packets.push(answer().in_by("lan0").out_by_ipsec("w0", reqid));
+        packets.push(answer().made_here().out_by_ipsec("w0", reqid));
     }
-    ways
+    packets
 }
 
 /// The packets about which the two differ: whether the script lets it pass, and the packet.
 fn differences(calls: &[String]) -> Vec<(bool, Packet)> {
-    let (script, ours) = (script(calls), own_rules(calls));
+    let (script, own_rules_after) = (script(calls), own_rules(calls));
     let passes = |table: &Emulator, packet: &Packet| trace(table, packet).verdict == Verdict::Accept;
     let mut differences = Vec::new();
     let mut passed = 0;
@@ -159,7 +159,7 @@ fn differences(calls: &[String]) -> Vec<(bool, Packet)> {
         for packet in packets(family) {
             let with_script = passes(&script[index], &packet);
             passed += usize::from(with_script);
-            if with_script != passes(&ours[index], &packet) {
+            if with_script != passes(&own_rules_after[index], &packet) {
                 differences.push((with_script, packet));
             }
         }
@@ -349,11 +349,11 @@ fn several_virtual_addresses_of_both_families_let_through_what_the_script_does()
         ("PLUTO_MY_SOURCEIP4_2", "10.9.0.2"),
         ("PLUTO_MY_SOURCEIP6_1", "2001:db8:9::1"),
     ];
-    let mine = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &own);
+    let client_call = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &own);
     let road_warrior = [
-        mine("10.9.0.1/32", "10.2.0.0/24"),
-        mine("10.9.0.2/32", "10.2.0.0/24"),
-        mine("2001:db8:9::1/128", "2001:db8:0:2::/64"),
+        client_call("10.9.0.1/32", "10.2.0.0/24"),
+        client_call("10.9.0.2/32", "10.2.0.0/24"),
+        client_call("2001:db8:9::1/128", "2001:db8:0:2::/64"),
     ];
     assert_same(&road_warrior, "a road warrior");
     let given = [
@@ -361,10 +361,10 @@ fn several_virtual_addresses_of_both_families_let_through_what_the_script_does()
         ("PLUTO_PEER_SOURCEIP4_1", "203.0.113.9"),
         ("PLUTO_PEER_SOURCEIP6_1", "2001:db8:77::1"),
     ];
-    let theirs = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &given);
+    let gateway_call = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &given);
     let gateway = [
-        theirs("10.1.0.0/24", "203.0.113.9/32"),
-        theirs("2001:db8:0:1::/64", "2001:db8:77::1/128"),
+        gateway_call("10.1.0.0/24", "203.0.113.9/32"),
+        gateway_call("2001:db8:0:1::/64", "2001:db8:77::1/128"),
     ];
     assert_same(&gateway, "its gateway");
 }
@@ -439,13 +439,17 @@ fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
         ..World::default()
     };
     world.up(&tunnel(&calls[0]));
-    let ours = world.tables.emulator(Family::Ipv4);
+    let own_rules_after = world.tables.emulator(Family::Ipv4);
     let verdicts = |table: &Emulator, device| packets_by(device).map(|packet| trace(table, &packet).verdict);
-    let theirs = &script(&calls)[0];
+    let script_rules = &script(&calls)[0];
     assert!(
-        !verdicts(theirs, "xfrm7").contains(&Verdict::Accept),
+        !verdicts(script_rules, "xfrm7").contains(&Verdict::Accept),
         "the script has learned it"
     );
-    assert_eq!(verdicts(ours, "xfrm7"), [Verdict::Accept; 2]);
-    assert_ne!(verdicts(ours, "xfrm8")[1], Verdict::Accept, "that is another tunnel's");
+    assert_eq!(verdicts(own_rules_after, "xfrm7"), [Verdict::Accept; 2]);
+    assert_ne!(
+        verdicts(own_rules_after, "xfrm8")[1],
+        Verdict::Accept,
+        "that is another tunnel's"
+    );
 }

@@ -181,8 +181,9 @@ impl FakeNetwork {
     /// The device on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
     /// what leads elsewhere, IPv6 takes the best route or none.
     fn neighbour_device(&self, via: IpAddr, route: &Route) -> Option<Interface> {
-        let fits = |way: &Route| way.via.is_none() && (route.interface.is_none() || way.interface == route.interface);
-        let may_be = |way: &Route| via.is_ipv6() || fits(way);
+        let fits =
+            |other: &Route| other.via.is_none() && (route.interface.is_none() || other.interface == route.interface);
+        let may_be = |other: &Route| via.is_ipv6() || fits(other);
         let tables = [route.table, RouteTable::MAIN]
             .into_iter()
             .filter(|_| !self.is_local(via));
@@ -338,10 +339,10 @@ impl NetConfig for FakeNetwork {
 
     /// Saved in a form of its own.
     fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
-        let standing = self
+        let conflicting = self
             .conflicting_route(route)
-            .map(|standing| NetObject::Route(standing.clone()));
-        Ok(standing.map(|item| {
+            .map(|conflicting| NetObject::Route(conflicting.clone()));
+        Ok(conflicting.map(|item| {
             let bytes = serde_json::to_vec(&item).expect("an item can be written");
             SavedRoute::new(route.destination.trunc(), &bytes)
         }))
@@ -363,7 +364,7 @@ impl NetConfig for FakeNetwork {
             return Ok(Lookup::Unreachable(NoRoute::Network));
         }
         Ok(match self.route_to(to, RouteTable::MAIN) {
-            Some(way) => Lookup::Found(way),
+            Some(route) => Lookup::Found(route),
             None => Lookup::Unreachable(self.why_not(to)),
         })
     }
@@ -426,12 +427,12 @@ fn metric(route: &Route) -> u32 {
 /// Whether a route is the one that is to go: what was not said is not compared, and in IPv6 not all that was said.
 fn goes_with(route: &Route, asked: &Route) -> bool {
     let same = |one: Option<u32>, other: Option<u32>| other.is_none() || one == other;
-    let way = route.destination == asked.destination
+    let is_same = route.destination == asked.destination
         && route.table == asked.table
         && (asked.interface.is_none() || route.interface == asked.interface)
         && (asked.via.is_none() || route.via == asked.via)
         && same(Some(metric(route)), asked.metric)
         && (asked.origin() == Origin::BOOT || asked.origin() == route.origin());
     let rest = same(route.mtu, asked.mtu) && (asked.source.is_none() || route.source == asked.source);
-    way && (rest || route.destination.addr().is_ipv6())
+    is_same && (rest || route.destination.addr().is_ipv6())
 }

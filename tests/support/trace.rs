@@ -1,4 +1,4 @@
-//! The way of a packet through the chains: one table ([`trace`], [`trace_chain`]), or all of them ([`journey`]).
+//! The way of a packet through the chains: one table ([`trace`], [`trace_chain`]), or all of them ([`trace_packet`]).
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
@@ -80,7 +80,7 @@ pub fn trace(tables: &Emulator, packet: &Packet) -> Trace {
     trace_chain(tables, Kind::Filter, packet.built_in_chain(), packet)
 }
 
-/// Sends the packet through a chain, built-in or not, as it stands in the packet; see [`journey`] for what a hook can not see.
+/// Sends the packet through a chain, built-in or not, as it stands in the packet; see [`trace_packet`] for what a hook can not see.
 pub fn trace_chain(tables: &Emulator, kind: Kind, chain: &str, packet: &Packet) -> Trace {
     whatever_its_mark(packet, |packet| walk(tables.table(kind), chain, packet))
 }
@@ -88,13 +88,13 @@ pub fn trace_chain(tables: &Emulator, kind: Kind, chain: &str, packet: &Packet) 
 /// The same for a packet on which somebody has set every bit of the mark in PREROUTING: it is one way of a packet, or the rules take another's
 /// mark for their own.
 fn whatever_its_mark<T: PartialEq + std::fmt::Debug>(packet: &Packet, follow: impl Fn(&Packet) -> T) -> T {
-    let way = follow(packet);
+    let trace = follow(packet);
     let marked = Packet {
         mark: u32::MAX,
         ..packet.clone()
     };
-    assert_eq!(follow(&marked), way, "with every bit of the mark set: {packet:#?}");
-    way
+    assert_eq!(follow(&marked), trace, "with every bit of the mark set: {packet:#?}");
+    trace
 }
 
 /// The first packet of a connection as it is behind PREROUTING of the nat table: whether it goes to the gateway is decided by the destination
@@ -277,7 +277,7 @@ pub enum Translation {
 
 /// A table that the packet came to, by which built-in chain, and its way through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Station {
+pub struct TableTrace {
     pub kind: Kind,
     pub chain: &'static str,
     pub trace: Trace,
@@ -301,14 +301,14 @@ pub struct PacketTrace {
     pub passes: bool,
     /// What ended the journey, or else what the filter table did.
     pub decided_by: Decision,
-    pub stations: Vec<Station>,
+    pub hooks: Vec<TableTrace>,
     /// The packet as it was when its journey ended.
     pub packet: Packet,
 }
 
 impl PacketTrace {
     fn traces(&self) -> impl Iterator<Item = &Trace> {
-        self.stations.iter().map(|station| &station.trace)
+        self.hooks.iter().map(|hook| &hook.trace)
     }
 
     /// How many rules the packet was held against.
@@ -357,9 +357,9 @@ impl PacketTrace {
 
     /// The way through one table by one built-in chain, if the packet came there.
     pub fn trace_in(&self, kind: Kind, chain: &str) -> Option<&Trace> {
-        let mut stations = self.stations.iter();
-        let station = stations.find(|station| station.kind == kind && station.chain == chain);
-        station.map(|station| &station.trace)
+        let mut hooks = self.hooks.iter();
+        let hook = hooks.find(|hook| hook.kind == kind && hook.chain == chain);
+        hook.map(|hook| &hook.trace)
     }
 }
 
@@ -412,15 +412,15 @@ fn seen_by(chain: &str, packet: &Packet) -> Packet {
 /// destination. (With nft the kernel looks into nat only when some rule or translation asks for connections.)
 pub fn trace_packet(tables: &Emulator, packet: &Packet) -> PacketTrace {
     whatever_its_mark(packet, |marked| {
-        let mut journey = follow(tables, marked);
-        journey.packet.mark = packet.mark;
-        journey
+        let mut packet_trace = follow(tables, marked);
+        packet_trace.packet.mark = packet.mark;
+        packet_trace
     })
 }
 
 fn follow(tables: &Emulator, packet: &Packet) -> PacketTrace {
     let is_first = packet.state == ConnectionState::New && packet.direction == ConnectionDirection::Original;
-    let mut journey = PacketTrace {
+    let mut packet_trace = PacketTrace {
         verdict: Verdict::Policy,
         passes: true,
         decided_by: Decision {
@@ -428,7 +428,7 @@ fn follow(tables: &Emulator, packet: &Packet) -> PacketTrace {
             chain: packet.built_in_chain(),
             rule: None,
         },
-        stations: Vec::new(),
+        hooks: Vec::new(),
         packet: packet.clone(),
     };
     let hooks = hook_order(packet)
@@ -436,30 +436,30 @@ fn follow(tables: &Emulator, packet: &Packet) -> PacketTrace {
         .filter(|(kind, _)| is_first || *kind != Kind::Nat);
     for (kind, chain) in hooks {
         let table = tables.table(*kind);
-        let trace = walk(table, chain, &seen_by(chain, &journey.packet));
+        let trace = walk(table, chain, &seen_by(chain, &packet_trace.packet));
         let ends = match trace.verdict {
             Verdict::Drop | Verdict::Reject => true,
             Verdict::Policy => table.policy(chain) == "DROP",
             Verdict::Accept | Verdict::Translate(..) | Verdict::Masquerade | Verdict::Return => false,
         };
         if ends || *kind == Kind::Filter {
-            journey.verdict = trace.verdict;
-            journey.decided_by = Decision {
+            packet_trace.verdict = trace.verdict;
+            packet_trace.decided_by = Decision {
                 kind: *kind,
                 chain,
                 rule: trace.decided_by.clone(),
             };
         }
-        journey.packet = translated(&journey.packet, trace.verdict);
-        journey.stations.push(Station {
+        packet_trace.packet = translated(&packet_trace.packet, trace.verdict);
+        packet_trace.hooks.push(TableTrace {
             kind: *kind,
             chain,
             trace,
         });
         if ends {
-            journey.passes = false;
+            packet_trace.passes = false;
             break;
         }
     }
-    journey
+    packet_trace
 }

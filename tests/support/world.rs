@@ -91,13 +91,13 @@ impl Chance {
 /// The emulated tables of a machine.
 #[derive(Debug)]
 pub struct EmulatedTables {
-    books: BTreeMap<Ruleset, Emulator>,
+    emulators: BTreeMap<Ruleset, Emulator>,
     /// What `iptables` is.
     pub default: Backend,
     /// What happens at the next restore.
     pub death: Option<Death>,
     /// How the restores after that fail, one after the other.
-    pub fates: VecDeque<RestoreFailure>,
+    pub failures: VecDeque<RestoreFailure>,
     /// What may happen at every restore.
     pub chance: Option<Chance>,
     /// What the last restore was given.
@@ -112,24 +112,24 @@ impl EmulatedTables {
             backend: self.default,
             family,
         };
-        self.books.entry(ruleset).or_default()
+        self.emulators.entry(ruleset).or_default()
     }
 
     pub fn restores(&self) -> usize {
-        self.books.values().map(|book| book.restores).sum()
+        self.emulators.values().map(|emulator| emulator.restores).sum()
     }
 
     fn fail(&mut self, ruleset: Ruleset, text: &str, failure: RestoreFailure) -> TablesError {
-        let book = self.books.entry(ruleset).or_default();
-        book.dies_halfway = matches!(failure, RestoreFailure::RefusedHalfway | RestoreFailure::KilledHalfway);
+        let emulator = self.emulators.entry(ruleset).or_default();
+        emulator.dies_halfway = matches!(failure, RestoreFailure::RefusedHalfway | RestoreFailure::KilledHalfway);
         let restored = match failure {
             RestoreFailure::Refused | RestoreFailure::RefusedBySystem | RestoreFailure::KilledBefore => Ok(()),
             RestoreFailure::RefusedHalfway
             | RestoreFailure::RefusedAfter
             | RestoreFailure::KilledHalfway
-            | RestoreFailure::KilledAfter => book.restore(text),
+            | RestoreFailure::KilledAfter => emulator.restore(text),
         };
-        book.dies_halfway = false;
+        emulator.dies_halfway = false;
         let reason = match failure {
             RestoreFailure::RefusedBySystem => RefusalReason::System,
             RestoreFailure::Refused | RestoreFailure::RefusedHalfway | RestoreFailure::RefusedAfter => {
@@ -159,18 +159,18 @@ impl Tables for EmulatedTables {
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         assert!(!text.is_empty(), "iptables-restore is started for nothing");
         text.clone_into(&mut self.last_text);
-        let failure = self.fates.pop_front();
+        let failure = self.failures.pop_front();
         if let Some(failure) = failure.or_else(|| self.chance.as_mut()?.draw()) {
             return Err(self.fail(ruleset, text, failure));
         }
         let death = self.death.take();
-        let book = self.books.entry(ruleset).or_default();
+        let emulator = self.emulators.entry(ruleset).or_default();
         match death {
             Some(Death::Before) => return Err(dead()),
-            Some(Death::Halfway) => book.dies_halfway = true,
+            Some(Death::Halfway) => emulator.dies_halfway = true,
             Some(Death::After) | None => {}
         }
-        let restored = book.restore(text);
+        let restored = emulator.restore(text);
         match death {
             // What was refused did not live to be committed.
             Some(Death::Halfway | Death::After) if restored.is_ok() || death == Some(Death::Halfway) => Err(dead()),
@@ -183,28 +183,28 @@ impl Tables for EmulatedTables {
     }
 
     fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError> {
-        let book = self.books.entry(ruleset).or_default();
+        let emulator = self.emulators.entry(ruleset).or_default();
         let kind = match table {
             Table::Filter => Kind::Filter,
             Table::Nat => Kind::Nat,
             Table::Mangle => Kind::Mangle,
         };
-        match book.lacks.contains(&kind) {
+        match emulator.lacks.contains(&kind) {
             true => Err(refused(
                 format!("can't initialize iptables table `{table}'"),
                 RefusalReason::Rules,
             )),
-            false => Ok(book.table(kind).save()),
+            false => Ok(emulator.table(kind).save()),
         }
     }
 
     fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError> {
-        let book = self.books.entry(ruleset).or_default();
-        Ok(Kind::ALL.map(|kind| book.table(kind).save()).concat())
+        let emulator = self.emulators.entry(ruleset).or_default();
+        Ok(Kind::ALL.map(|kind| emulator.table(kind).save()).concat())
     }
 
     fn backends(&self, _family: Family) -> BTreeSet<Backend> {
-        let used = self.books.keys().map(|ruleset| ruleset.backend);
+        let used = self.emulators.keys().map(|ruleset| ruleset.backend);
         used.chain([self.default]).collect()
     }
 }
@@ -252,10 +252,10 @@ pub struct World {
 impl Default for World {
     fn default() -> Self {
         let tables = EmulatedTables {
-            books: BTreeMap::new(),
+            emulators: BTreeMap::new(),
             default: Backend::Nft,
             death: None,
-            fates: VecDeque::new(),
+            failures: VecDeque::new(),
             chance: None,
             last_text: String::new(),
             lacks_family: None,
@@ -284,9 +284,9 @@ impl World {
             FirewallAction::Open(_) => self.caller(),
             FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
         };
-        let done = self.work_with(context, |session| match firewall_action {
-            FirewallAction::Open(tunnel) => session.open_tunnel(tunnel).map(Some),
-            FirewallAction::Close(tunnel) => session.close_tunnel(tunnel).map(Some),
+        let done = self.work_with(context, |engine| match firewall_action {
+            FirewallAction::Open(tunnel) => engine.open_tunnel(tunnel).map(Some),
+            FirewallAction::Close(tunnel) => engine.close_tunnel(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
         });
         match (done, firewall_action) {
@@ -338,34 +338,34 @@ impl World {
 
     /// `pluto-updown start`.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.start())
+        self.work(|engine| engine.start())
     }
 
     /// The parts in which `pluto-updown start` changes very many tunnels.
     pub fn start_parts(&mut self) -> Vec<Change> {
-        self.work(|session| session.plan_start_parts()).expect("a plan")
+        self.work(|engine| engine.plan_start_parts()).expect("a plan")
     }
 
     /// One of them.
     pub fn start_part(&mut self, part: &Change) -> Result<(), ApplyError> {
-        self.work(|session| session.start_part(part))
+        self.work(|engine| engine.start_part(part))
     }
 
     /// `pluto-updown stop`.
     pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.stop())
+        self.work(|engine| engine.stop())
     }
 
     /// `pluto-updown unblock`.
     pub fn unblock(&mut self, blocked: &Blocked) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.unblock(blocked))
+        self.work(|engine| engine.unblock(blocked))
     }
 
     /// `pluto-updown restore`: what was wrong in the tables of this machine.
     pub fn restore(&mut self) -> Result<Vec<Drift>, ApplyError> {
-        let rulesets: Vec<_> = self.tables.books.keys().copied().collect();
-        self.work(|session| {
-            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| session.reconcile(ruleset)).collect();
+        let rulesets: Vec<_> = self.tables.emulators.keys().copied().collect();
+        self.work(|engine| {
+            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| engine.reconcile(ruleset)).collect();
             Ok(found?.concat())
         })
     }
@@ -375,7 +375,7 @@ impl World {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let tunnels = self
             .tables
-            .books
+            .emulators
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         tunnels.map(|record| (record.id.to_string(), record.count)).collect()
@@ -386,7 +386,7 @@ impl World {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let records = self
             .tables
-            .books
+            .emulators
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         let openers = |record: &TunnelRecord| record.opener_views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
@@ -409,11 +409,11 @@ impl World {
     ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let store = Store::open_locked(&self.folder.path().join("state"), 1, deadline)?;
-        let mut session = Engine::new(&store, &mut self.tables, caller);
-        let kept = session.housekeep();
+        let mut engine = Engine::new(&store, &mut self.tables, caller);
+        let kept = engine.housekeep();
         self.began = kept.is_ok();
-        let result = kept.and_then(|()| work(&mut session));
-        self.notes.extend(session.notes().iter().map(ToString::to_string));
+        let result = kept.and_then(|()| work(&mut engine));
+        self.notes.extend(engine.notes().iter().map(ToString::to_string));
         store.remove_unused()?;
         result
     }

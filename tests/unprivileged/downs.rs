@@ -126,11 +126,11 @@ fn with_each_tunnel(mut test: impl FnMut(World, &Tunnel)) {
 }
 
 /// A `down` that is refused in this way, restore by restore, and noted.
-fn refused_down(world: &mut World, tunnel: &Tunnel, fates: &[RestoreFailure]) {
-    world.tables.fates = fates.iter().copied().collect();
+fn refused_down(world: &mut World, tunnel: &Tunnel, failures: &[RestoreFailure]) {
+    world.tables.failures = failures.iter().copied().collect();
     let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
     assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
-    assert!(world.tables.fates.is_empty(), "{:?}", world.tables.fates);
+    assert!(world.tables.failures.is_empty(), "{:?}", world.tables.failures);
 }
 
 /// The tunnel is up once, as on a machine where nothing failed, and one `down` removes it.
@@ -159,7 +159,7 @@ fn an_up_is_refused_as_long_as_the_down_before_it_cannot_be_executed() {
     with_each_tunnel(|mut world, tunnel| {
         world.up(tunnel);
         refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
-        world.tables.fates = [RestoreFailure::RefusedBySystem].into();
+        world.tables.failures = [RestoreFailure::RefusedBySystem].into();
         let up = FirewallAction::Open(Box::new(tunnel.clone()));
         world.call(&up).expect_err("a down stands before it");
         world.call(&FirewallAction::Nothing).expect("the next call");
@@ -176,9 +176,9 @@ fn a_down_that_is_reported_as_refused_and_is_done_all_the_same_has_gone_well() {
         let other = self::tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
         world.up(&other);
         world.up(tunnel);
-        world.tables.fates = [RestoreFailure::RefusedAfter].into();
+        world.tables.failures = [RestoreFailure::RefusedAfter].into();
         world.down(tunnel);
-        assert!(world.tables.fates.is_empty());
+        assert!(world.tables.failures.is_empty());
         world.up(tunnel);
         world.down(&other);
         assert_up_once(world, tunnel);
@@ -192,7 +192,7 @@ fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
         world.up(&other);
         world.up(tunnel);
         // The restore, the repair that takes its place, and the one that clears up behind it.
-        world.tables.fates = [
+        world.tables.failures = [
             RestoreFailure::Refused,
             RestoreFailure::Refused,
             RestoreFailure::Refused,
@@ -200,7 +200,7 @@ fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
         .into();
         let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
         assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
-        world.tables.fates.clear();
+        world.tables.failures.clear();
         world.up(tunnel);
         world.down(&other);
         assert_up_once(world, tunnel);

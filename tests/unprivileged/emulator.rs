@@ -119,14 +119,14 @@ fn a_loop_is_refused_at_commit() {
 
 #[test]
 fn nft_goes_fifteen_user_chains_deep() {
-    let way = |chains: usize| {
+    let chains_with = |chains: usize| {
         let name = |number| format!("C{number:02}");
         let declared = (0..chains).map(|number| format!(":{} - [0:0]\n", name(number)));
         let jumps = (1..chains).map(|number| format!("-A {} -j {}\n", name(number - 1), name(number)));
         declared.chain(jumps).collect::<String>() + "-A INPUT -g C00"
     };
-    table(&way(15));
-    assert!(refused(&way(16)).contains("Too many links"));
+    table(&chains_with(15));
+    assert!(refused(&chains_with(16)).contains("Too many links"));
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn each_direction_of_a_policy_match_looks_at_its_own_side() {
 fn a_table_that_is_refused_leaves_those_before_it_and_stops_those_behind_it() {
     let good = |table: &str| format!("*{table}\n:A - [0:0]\nCOMMIT\n");
     let bad = |table: &str| format!("*{table}\n:A - [0:0]\n-X B\nCOMMIT\n");
-    let stands = |text: String| {
+    let restored = |text: String| {
         let mut tables = Emulator::new();
         let restored = tables.restore(&text);
         (
@@ -410,12 +410,12 @@ fn a_table_that_is_refused_leaves_those_before_it_and_stops_those_behind_it() {
             Kind::ALL.map(|kind| tables.table(kind).has_chain("A")),
         )
     };
-    assert_eq!(stands(good("filter") + &good("nat")), (true, [true, true, false]));
-    assert_eq!(stands(good("filter") + &bad("nat")), (false, [true, false, false]));
-    assert_eq!(stands(good("nat") + &bad("filter")), (false, [false, true, false]));
-    assert_eq!(stands(bad("nat") + &good("mangle")), (false, [false, false, false]));
-    assert_eq!(stands(good("mangle") + &bad("nat")), (false, [false, false, true]));
-    assert_eq!(stands(good("nat") + &good("nat")), (true, [false, true, false]));
+    assert_eq!(restored(good("filter") + &good("nat")), (true, [true, true, false]));
+    assert_eq!(restored(good("filter") + &bad("nat")), (false, [true, false, false]));
+    assert_eq!(restored(good("nat") + &bad("filter")), (false, [false, true, false]));
+    assert_eq!(restored(bad("nat") + &good("mangle")), (false, [false, false, false]));
+    assert_eq!(restored(good("mangle") + &bad("nat")), (false, [false, false, true]));
+    assert_eq!(restored(good("nat") + &good("nat")), (true, [false, true, false]));
 }
 
 #[test]
@@ -576,9 +576,9 @@ fn a_walk_that_begins_in_a_user_chain_says_when_it_gives_the_packet_back() {
     );
 }
 
-fn chains(journey: &PacketTrace) -> Vec<(&'static str, &'static str)> {
-    let stations = journey.stations.iter();
-    stations.map(|station| (station.kind.name(), station.chain)).collect()
+fn chains(trace: &PacketTrace) -> Vec<(&'static str, &'static str)> {
+    let hooks = trace.hooks.iter();
+    hooks.map(|hook| (hook.kind.name(), hook.chain)).collect()
 }
 
 #[test]
@@ -640,7 +640,7 @@ fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
         (Kind::Mangle, "FORWARD")
     );
     assert_eq!(dropped.decided_by.rule.as_deref(), Some("-A FORWARD -j DROP"));
-    assert_eq!(dropped.stations.len(), 3);
+    assert_eq!(dropped.hooks.len(), 3);
     let rules = [
         "mangle: -A FORWARD -j ACCEPT",
         "filter: -A FORWARD -p tcp",
@@ -676,14 +676,14 @@ fn a_journey_carries_translations_on() {
         "nat: -A POSTROUTING -o eth1 -j MASQUERADE",
     ];
     let packet = Packet::between("10.2.0.7", "192.0.2.1").in_by("eth0").out_by("eth1");
-    let journey = trace_packet(&tables(&rules), &packet.device_address("10.1.0.1"));
+    let trace = trace_packet(&tables(&rules), &packet.device_address("10.1.0.1"));
     let address = "10.1.0.9".parse().expect("an address");
-    assert_eq!(journey.verdict, Verdict::Accept);
+    assert_eq!(trace.verdict, Verdict::Accept);
     assert_eq!(
-        journey.translations(),
+        trace.translations(),
         [Translation::Destination(address), Translation::Masquerade]
     );
-    assert_eq!(journey.packet.source.to_string(), "10.1.0.1");
+    assert_eq!(trace.packet.source.to_string(), "10.1.0.1");
     assert_eq!(after_routing(&tables(&rules[2..]), &passing()).source, passing().source);
 }
 

@@ -176,15 +176,21 @@ fn strongswans_if_id_is_matched_on_the_interface_that_has_it() {
         ..World::default()
     };
     world.up(&tunnel(&up));
-    let book = world.tables.emulator(Family::Ipv4);
+    let emulator = world.tables.emulator(Family::Ipv4);
     let out = || Packet::between("10.1.0.9", "10.2.0.7").tcp(1, 2).in_by("lan0");
     let back = || Packet::between("10.2.0.7", "10.1.0.9").tcp(2, 1).out_by("lan0");
-    assert_eq!(trace(book, &out().out_by("xfrm8")).verdict, Verdict::Accept);
-    assert_eq!(trace(book, &out().out_by("xfrm7")).verdict, Verdict::Policy);
-    assert_eq!(trace(book, &out().out_by("eth0")).verdict, Verdict::Policy);
-    assert_eq!(trace(book, &back().in_by_ipsec("xfrm7", 1)).verdict, Verdict::Accept);
-    assert_eq!(trace(book, &back().in_by_ipsec("xfrm7", 2)).verdict, Verdict::Policy);
-    assert_eq!(trace(book, &back().in_by("xfrm7")).verdict, Verdict::Policy);
+    assert_eq!(trace(emulator, &out().out_by("xfrm8")).verdict, Verdict::Accept);
+    assert_eq!(trace(emulator, &out().out_by("xfrm7")).verdict, Verdict::Policy);
+    assert_eq!(trace(emulator, &out().out_by("eth0")).verdict, Verdict::Policy);
+    assert_eq!(
+        trace(emulator, &back().in_by_ipsec("xfrm7", 1)).verdict,
+        Verdict::Accept
+    );
+    assert_eq!(
+        trace(emulator, &back().in_by_ipsec("xfrm7", 2)).verdict,
+        Verdict::Policy
+    );
+    assert_eq!(trace(emulator, &back().in_by("xfrm7")).verdict, Verdict::Policy);
     world.down(&tunnel(&with(&up, "PLUTO_VERB", "down-client")));
     assert!(world.is_forgotten());
 }

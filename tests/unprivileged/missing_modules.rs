@@ -31,8 +31,8 @@ fn tunnels() -> [Tunnel; 3] {
 }
 
 fn everything(world: &mut World, family: Family) -> String {
-    let book = world.tables.emulator(family);
-    Kind::ALL.map(|kind| book.table(kind).save()).concat()
+    let emulator = world.tables.emulator(family);
+    Kind::ALL.map(|kind| emulator.table(kind).save()).concat()
 }
 
 #[test]

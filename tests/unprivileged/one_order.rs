@@ -75,8 +75,8 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 }
 
 fn listing(world: &mut World, family: Family) -> String {
-    let book = world.tables.emulator(family);
-    let text = Kind::ALL.map(|kind| book.table(kind).save()).concat();
+    let emulator = world.tables.emulator(family);
+    let text = Kind::ALL.map(|kind| emulator.table(kind).save()).concat();
     // Chains are listed in the order in which they were made.
     let (mut chains, rules): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with(':'));
     chains.sort_unstable();
@@ -123,27 +123,27 @@ fn whichever_came_up_last_the_same_rules_stand_in_the_same_order() {
             for index in &order {
                 world.up(&on_one_interface(tunnels[*index]));
             }
-            let mut stands = |world: &mut World, what: &str| {
+            let mut expect_same = |world: &mut World, what: &str| {
                 let what = format!("{family}, {order:?}, {what}");
-                let standing = listing(world, family);
-                assert_eq!(*wanted.get_or_insert_with(|| standing.clone()), standing, "{what}");
+                let installed = listing(world, family);
+                assert_eq!(*wanted.get_or_insert_with(|| installed.clone()), installed, "{what}");
                 assert_verdicts(world, family, &what);
             };
-            stands(&mut world, "ups");
+            expect_same(&mut world, "ups");
             assert_eq!(world.restore().expect("a restore"), [], "{order:?}");
             world.start().expect("a start");
-            stands(&mut world, "start");
+            expect_same(&mut world, "start");
             for _ in 0..2 {
                 let first = on_one_interface(tunnels[order[0]]);
                 world.down(&first);
                 world.up(&first);
-                stands(&mut world, "down and up");
+                expect_same(&mut world, "down and up");
             }
-            let book = world.tables.emulator(family);
-            book.flush_all();
-            book.table_mut(Kind::Nat).flush_all();
+            let emulator = world.tables.emulator(family);
+            emulator.flush_all();
+            emulator.table_mut(Kind::Nat).flush_all();
             world.restore().expect("a restore");
-            stands(&mut world, "flush and restore");
+            expect_same(&mut world, "flush and restore");
         }
     }
 }

@@ -146,8 +146,8 @@ impl Gateway {
     }
 
     fn everything(&mut self) -> String {
-        let book = self.world.tables.emulator(self.family);
-        Kind::ALL.map(|kind| book.table(kind).save()).concat()
+        let emulator = self.world.tables.emulator(self.family);
+        Kind::ALL.map(|kind| emulator.table(kind).save()).concat()
     }
 
     fn filter(&mut self) -> String {
@@ -530,8 +530,9 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
         ),
     ] {
         for mut gateway in gateways(&format!("[[connection]]\npeer-id = \"anna\"\n{keys}\n")) {
-            let book = gateway.world.tables.emulator(gateway.family);
-            book.restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
+            let emulator = gateway.world.tables.emulator(gateway.family);
+            emulator
+                .restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
                 .expect("a chain of the administrator's");
             for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {
                 let opener = gateway.net(peer, number);
@@ -587,7 +588,7 @@ fn an_up_that_is_refused_leaves_the_openers_as_they_were() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let [guest, anna] = [gateway.net("guest", 1), gateway.net("anna@staff", 2)];
         gateway.world.up(&anna);
-        gateway.world.tables.fates = [RestoreFailure::RefusedBySystem].into();
+        gateway.world.tables.failures = [RestoreFailure::RefusedBySystem].into();
         assert!(
             gateway
                 .world

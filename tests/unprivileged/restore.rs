@@ -23,9 +23,9 @@ fn try_restore(world: &mut World) -> Result<Vec<Drift>, ApplyError> {
         now: 1_700_000_000,
         ..Context::default()
     };
-    let mut session = Engine::new(&store, &mut world.tables, caller);
-    session.recover()?;
-    let drifts = session.reconcile(BOOK)?;
+    let mut engine = Engine::new(&store, &mut world.tables, caller);
+    engine.recover()?;
+    let drifts = engine.reconcile(BOOK)?;
     store.remove_unused()?;
     Ok(drifts)
 }
@@ -76,55 +76,57 @@ fn sorted(world: &mut World) -> Vec<String> {
 
 type Damage = (&'static str, fn(&mut Emulator) -> Result<(), String>);
 
-fn change(book: &mut Emulator, table: &str, commands: &str) -> Result<(), String> {
-    book.restore(&format!("*{table}\n{commands}\nCOMMIT\n"))
+fn change(emulator: &mut Emulator, table: &str, commands: &str) -> Result<(), String> {
+    emulator.restore(&format!("*{table}\n{commands}\nCOMMIT\n"))
 }
 
 /// What happens to a firewall.
 const DAMAGES: [Damage; 12] = [
-    ("all rules flushed", |book| {
-        book.flush();
+    ("all rules flushed", |emulator| {
+        emulator.flush();
         Ok(())
     }),
-    ("all rules and chains gone", |book| {
-        book.flush_all();
+    ("all rules and chains gone", |emulator| {
+        emulator.flush_all();
         Ok(())
     }),
-    ("nat gone", |book| {
-        book.table_mut(Kind::Nat).flush_all();
+    ("nat gone", |emulator| {
+        emulator.table_mut(Kind::Nat).flush_all();
         Ok(())
     }),
-    ("both gone", |book| {
-        book.flush_all();
-        book.table_mut(Kind::Nat).flush_all();
+    ("both gone", |emulator| {
+        emulator.flush_all();
+        emulator.table_mut(Kind::Nat).flush_all();
         Ok(())
     }),
-    ("a jump gone", |book| {
-        change(book, "filter", "-D FORWARD -j PLUTO-FORWARD")
+    ("a jump gone", |emulator| {
+        change(emulator, "filter", "-D FORWARD -j PLUTO-FORWARD")
     }),
-    ("a jump twice", |book| change(book, "filter", "-A INPUT -j PLUTO-INPUT")),
-    ("a rule before our jump", |book| {
-        change(book, "filter", "-I FORWARD -i eth7 -j DROP")
+    ("a jump twice", |emulator| {
+        change(emulator, "filter", "-A INPUT -j PLUTO-INPUT")
     }),
-    ("a nat rule before our jump", |book| {
-        change(book, "nat", "-I POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.9")
+    ("a rule before our jump", |emulator| {
+        change(emulator, "filter", "-I FORWARD -i eth7 -j DROP")
     }),
-    ("a chain flushed", |book| {
-        change(book, "filter", "-F PLUTO-FI-10.2.0.0-18")
+    ("a nat rule before our jump", |emulator| {
+        change(emulator, "nat", "-I POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.9")
     }),
-    ("a foreign rule", |book| {
-        change(book, "filter", "-I PLUTO-ONWARD -s 10.9.0.0/16 -j DROP")
+    ("a chain flushed", |emulator| {
+        change(emulator, "filter", "-F PLUTO-FI-10.2.0.0-18")
     }),
-    ("a foreign chain", |book| {
+    ("a foreign rule", |emulator| {
+        change(emulator, "filter", "-I PLUTO-ONWARD -s 10.9.0.0/16 -j DROP")
+    }),
+    ("a foreign chain", |emulator| {
         change(
-            book,
+            emulator,
             "filter",
             ":PLUTO-old - [0:0]\n-A PLUTO-old -j ACCEPT\n-A PLUTO-I -j PLUTO-old",
         )
     }),
-    ("another order", |book| {
+    ("another order", |emulator| {
         const GO_ON: &str = "PLUTO-DECRYPTED -g PLUTO-FO";
-        change(book, "filter", &format!("-D {GO_ON}\n-I {GO_ON}"))
+        change(emulator, "filter", &format!("-D {GO_ON}\n-I {GO_ON}"))
     }),
 ];
 
@@ -157,11 +159,14 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
             let what = format!("{first}, {second}");
             let spoilt = sorted(&mut world);
             assert_ne!(restore(&mut world), [], "{what}");
-            let mended = sorted(&mut world);
-            assert!(lines_of(&mended, true) == lines_of(&whole, true), "{what}: {mended:#?}");
+            let repaired = sorted(&mut world);
             assert!(
-                lines_of(&mended, false) == lines_of(&spoilt, false),
-                "{what}: {mended:#?}"
+                lines_of(&repaired, true) == lines_of(&whole, true),
+                "{what}: {repaired:#?}"
+            );
+            assert!(
+                lines_of(&repaired, false) == lines_of(&spoilt, false),
+                "{what}: {repaired:#?}"
             );
             let restores = world.tables.restores();
             assert_eq!(restore(&mut world), [], "{what}: once more");
@@ -224,7 +229,7 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
         for tunnel in tunnels() {
             let mut world = World::default();
             world.tables.default = backend;
-            world.tables.fates = [RestoreFailure::Refused].into();
+            world.tables.failures = [RestoreFailure::Refused].into();
             world.up(&tunnel);
             let mut fresh = World::default();
             fresh.tables.default = backend;
@@ -237,7 +242,7 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
             );
             world.down(&tunnel);
             assert!(world.is_forgotten());
-            world.tables.fates = [
+            world.tables.failures = [
                 RestoreFailure::Refused,
                 RestoreFailure::Refused,
                 RestoreFailure::Refused,
@@ -275,7 +280,7 @@ fn where_the_restore_of_many_tunnels_ends_halfway_nothing_leads_to_them_and_the_
     let mut world = world_with_many_tunnels();
     let before = sorted(&mut world);
     ipv4_emulator(&mut world).flush_all();
-    world.tables.fates.push_back(RestoreFailure::KilledHalfway);
+    world.tables.failures.push_back(RestoreFailure::KilledHalfway);
     try_restore(&mut world).expect_err("the killed one");
     let chains = ipv4_emulator(&mut world).chains().len();
     assert!((100..800).contains(&chains), "{chains} chains");
@@ -320,7 +325,7 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
     for failure in RestoreFailure::ALL {
         world.down(&late);
         ipv4_emulator(&mut world).flush_all();
-        world.tables.fates.extend([RestoreFailure::Refused, failure]);
+        world.tables.failures.extend([RestoreFailure::Refused, failure]);
         let _ = world.call(&firewall_action(&strongswan(
             "up-client",
             "late",
@@ -328,7 +333,7 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
             "10.1.0.0/24",
             "10.99.0.0/24",
         )));
-        world.tables.fates.clear();
+        world.tables.failures.clear();
         try_restore(&mut world).expect("a restore");
         let expected = match world.recorded().keys().any(|name| name.starts_with("late")) {
             true => &with,

@@ -361,8 +361,8 @@ impl Gateway {
                 let old = self.daemon;
                 self.daemon = daemon(old.pid + 1);
                 let store = self.store();
-                let mut session = RoutingEngine::new(&store, &mut self.network, Some(self.daemon), 0);
-                session.clear(&old).expect("a record");
+                let mut engine = RoutingEngine::new(&store, &mut self.network, Some(self.daemon), 0);
+                engine.clear(&old).expect("a record");
                 store.remove_unused().expect("a tidy record");
             }
             Step::TakenAway(number) => {
@@ -523,9 +523,9 @@ fn carried_out<N: NetConfig>(
         ..RouteOptions::default()
     };
     for operation in event.verb.operations() {
-        let mut session = RoutingEngine::new(store, kernel, Some(daemon), 0);
-        let work = session.change(event, routing, *operation, &options)?;
-        faults += session.carry_out(&work)?.faults.len();
+        let mut engine = RoutingEngine::new(store, kernel, Some(daemon), 0);
+        let work = engine.change(event, routing, *operation, &options)?;
+        faults += engine.carry_out(&work)?.faults.len();
     }
     Ok(faults)
 }

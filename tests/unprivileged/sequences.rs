@@ -183,8 +183,8 @@ impl Run {
             }
             Step::Refusal(family) => self.world.tables.emulator(family).fail_next("line 1 failed: emulated"),
             Step::RefusalIn(family, kind) => {
-                let book = self.world.tables.emulator(family);
-                book.fail_next_in(kind, "line 9 failed: emulated");
+                let emulator = self.world.tables.emulator(family);
+                emulator.fail_next_in(kind, "line 9 failed: emulated");
             }
         }
     }
@@ -250,9 +250,9 @@ fn administrators_rules(world: &mut World, family: Family, kind: Kind) {
 
 /// Every chain of both tables with its rules. In which order a block's tunnels stand is nobody's business.
 fn contents(world: &mut World, family: Family) -> BTreeMap<String, Vec<String>> {
-    let book = world.tables.emulator(family);
+    let emulator = world.tables.emulator(family);
     let of_table = |kind: Kind| {
-        let table = book.table(kind);
+        let table = emulator.table(kind);
         table.chains().into_iter().map(move |chain| {
             let mut rules = table.rules(chain).to_vec();
             if is_sorted_by_nobody(chain) {
@@ -271,10 +271,10 @@ fn is_sorted_by_nobody(chain: &str) -> bool {
 
 /// Whether every packet is asked where it comes from before it is asked where it goes, and accepted after all questions.
 fn order_is_safe(world: &mut World, family: Family) -> bool {
-    let book = world.tables.emulator(family);
+    let emulator = world.tables.emulator(family);
     let rules = |chain: &str| {
-        if book.has_chain(chain) {
-            book.rules(chain).to_vec()
+        if emulator.has_chain(chain) {
+            emulator.rules(chain).to_vec()
         } else {
             Vec::new()
         }
@@ -341,9 +341,9 @@ fn strongswans_up_up_down_leaves_the_tunnel_standing() {
     let mut world = World::default();
     assert_eq!(world.up(&tunnel), TunnelOutcome::Opened);
     assert_eq!(world.up(&tunnel), TunnelOutcome::AlreadyOpen(2));
-    let standing = world.tables.emulator(Family::Ipv4).save();
+    let installed = world.tables.emulator(Family::Ipv4).save();
     assert_eq!(world.down(&tunnel), TunnelOutcome::StillNeeded(1));
-    assert_eq!(world.tables.emulator(Family::Ipv4).save(), standing);
+    assert_eq!(world.tables.emulator(Family::Ipv4).save(), installed);
     assert_eq!(world.down(&tunnel), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
@@ -441,10 +441,10 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
     for mut world in worlds() {
         let before = contents(&mut world, Family::Ipv4);
         let forgotten = world.is_forgotten();
-        let book = world.tables.emulator(Family::Ipv4);
+        let emulator = world.tables.emulator(Family::Ipv4);
         // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
-        book.refuse(Kind::Filter, "--reqid 16701");
-        book.refuse(Kind::Nat, "-X ");
+        emulator.refuse(Kind::Filter, "--reqid 16701");
+        emulator.refuse(Kind::Nat, "-X ");
         assert_refused(&mut world, &FirewallAction::Open(Box::new(translated())));
         assert!(!world.is_forgotten());
         assert_refused(&mut world, &FirewallAction::Nothing);

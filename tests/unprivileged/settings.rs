@@ -107,14 +107,14 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
     world.up(&tunnel);
     world.down(&tunnel);
-    let standing = rules(&mut world, Kind::Filter);
+    let installed = rules(&mut world, Kind::Filter);
     for chain in [":PLUTO-INPUT ", ":PLUTO-FORWARD ", ":PLUTO-OUTPUT "] {
-        assert!(standing.contains(chain), "{standing}");
+        assert!(installed.contains(chain), "{installed}");
     }
     // What a rule names cannot go; it stands empty.
     world.stop().expect("a stop");
-    let standing = rules(&mut world, Kind::Filter);
-    assert_eq!(standing.matches("PLUTO").count(), 2, "{standing}");
+    let installed = rules(&mut world, Kind::Filter);
+    assert_eq!(installed.matches("PLUTO").count(), 2, "{installed}");
     let no_jump = "*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
     world.tables.emulator(Family::Ipv4).restore(no_jump).expect("no jump");
     world.stop().expect("a stop");

@@ -194,8 +194,8 @@ fn a_translated_tunnel_with_a_device_is_known_by_that() {
 fn a_translation_comes_before_the_administrators_own() {
     let place = PLACES[0];
     let mut world = World::default();
-    let theirs = "*nat\n-A POSTROUTING -o w0 -j SNAT --to-source 192.0.2.99\nCOMMIT\n";
-    assert_eq!(world.tables.emulator(place.family).restore(theirs), Ok(()));
+    let admin_rules = "*nat\n-A POSTROUTING -o w0 -j SNAT --to-source 192.0.2.99\nCOMMIT\n";
+    assert_eq!(world.tables.emulator(place.family).restore(admin_rules), Ok(()));
     world.up(&tunnel(&place.variables()));
     let packet = from_here(place.own, place.there);
     let by_tunnel = packet.clone().out_by_ipsec("w0", NUMBER);

@@ -167,7 +167,7 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
             crate::support::world::strongswan("up-client", &format!("t{number}"), number + 1, "10.1.0.0/24", &peer);
         world.call(&firewall_action(&variables)).expect("an up");
     }
-    let book = world.tables.emulator(Family::Ipv4);
+    let emulator = world.tables.emulator(Family::Ipv4);
     let through = Packet::between("198.51.100.1", "198.51.100.2")
         .tcp(1, 2)
         .in_by("eth0")
@@ -180,9 +180,9 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
         .tcp(1, 2)
         .made_here()
         .out_by("eth0");
-    assert_eq!(trace(book, &through).cost(), 3);
-    assert_eq!(trace(book, &here).cost(), 2);
-    assert_eq!(trace(book, &from_here).cost(), 2);
+    assert_eq!(trace(emulator, &through).cost(), 3);
+    assert_eq!(trace(emulator, &here).cost(), 2);
+    assert_eq!(trace(emulator, &from_here).cost(), 2);
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn no_block_holds_more_than_sixty_four_networks() {
         let variables = crate::support::world::strongswan("up-client", "road", number + 1, "10.1.0.0/24", &peer);
         world.call(&firewall_action(&variables)).expect("an up");
     }
-    let book = world.tables.emulator(Family::Ipv4);
-    let blocks: Vec<_> = book
+    let emulator = world.tables.emulator(Family::Ipv4);
+    let blocks: Vec<_> = emulator
         .chains()
         .into_iter()
         .filter(|chain| chain.starts_with("PLUTO-FI-10.9."))
@@ -203,5 +203,5 @@ fn no_block_holds_more_than_sixty_four_networks() {
         blocks,
         ["PLUTO-FI-10.9.0.0-26", "PLUTO-FI-10.9.0.64-26", "PLUTO-FI-10.9.1.0-26"]
     );
-    assert!(blocks.iter().all(|block| book.rules(block).len() <= 64));
+    assert!(blocks.iter().all(|block| emulator.rules(block).len() <= 64));
 }

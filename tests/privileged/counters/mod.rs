@@ -74,12 +74,12 @@ fn a_journey_goes_and_ends_where_the_kernels_does() {
         let to = lab.udp(&lab.right, V4.right, 500);
         let mut port = 40_100;
         for (kind, hook) in hooks {
-            let stands = |rule: &&&str| match **rule {
+            let before = |rule: &&&str| match **rule {
                 "-j DROP" => kind != Kind::Nat,
                 "-j REJECT" => kind == Kind::Filter,
                 _ => true,
             };
-            for rule in RULES.iter().filter(stands) {
+            for rule in RULES.iter().filter(before) {
                 let emulator = lab.load(&with_rule(kind, hook, rule));
                 port += 1;
                 let from = lab.udp(&lab.left, V4.left, port);

@@ -112,14 +112,14 @@ enum Came {
 /// A call at one of whose points something fails.
 struct Life {
     /// Whether the tunnel stands before it.
-    stands: bool,
+    was_up: bool,
     call: Call,
 }
 
 impl Life {
     fn begin(&self, machine: &Namespace) {
         machine.hook().expect_success(&unconcerned_call());
-        if self.stands {
+        if self.was_up {
             machine.hook().expect_success(&libreswan_up());
         }
     }
@@ -201,7 +201,7 @@ impl Life {
             .hook()
             .expect_success(&unconcerned_call().with_verb("route-client"));
         let settled = tables(machine);
-        let right = if machine.recorded("net-net").is_some() == self.stands {
+        let right = if machine.recorded("net-net").is_some() == self.was_up {
             before
         } else {
             after
@@ -231,13 +231,13 @@ fn tables(machine: &Namespace) -> String {
 /// One point in so many is tried, unless `FAULTS_STRIDE` says otherwise; another set of them each time.
 const STRIDE: usize = 9;
 
-fn every_point(stands: bool, backend: Backend) {
-    let call = if stands {
+fn every_point(was_up: bool, backend: Backend) {
+    let call = if was_up {
         libreswan_up().opposite()
     } else {
         libreswan_up()
     };
-    Life { stands, call }.with_an_error_at_every_point(backend, parameter("FAULTS_STRIDE", STRIDE), seed());
+    Life { was_up, call }.with_an_error_at_every_point(backend, parameter("FAULTS_STRIDE", STRIDE), seed());
 }
 
 #[test]

@@ -138,8 +138,8 @@ impl Life {
         });
         let what = format!("{} killed at {step} (pending: {pending}), then {next:?}", self.killed);
         let record = machine.recorded("net-net");
-        if let Some(stands) = self.is_up_after(next, pending, was_on_record) {
-            assert_eq!(record.is_some(), stands, "{what}: should the tunnel stand?");
+        if let Some(is_up) = self.is_up_after(next, pending, was_on_record) {
+            assert_eq!(record.is_some(), is_up, "{what}: should the tunnel be recorded?");
         }
         // Of an up that replaces another it is open which of the two stands: the record knows.
         let right = match &record {

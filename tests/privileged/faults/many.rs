@@ -85,7 +85,7 @@ fn sorted(text: &str) -> Vec<String> {
 fn a_flush_that_dies_between_commits_leaves_no_way_to_our_chains_and_one_more_completes_it() {
     for backend in VARIANTS {
         let (machine, before) = machine(backend);
-        let stood = sorted(&machine.saved(Family::Ipv4));
+        let installed = sorted(&machine.saved(Family::Ipv4));
         let (mut deaths, mut halves) = (0, 0);
         // iptables-nft commits with sendmsg, iptables-legacy with setsockopt.
         for number in [1, 2, 3, 4, 6] {
@@ -97,7 +97,7 @@ fn a_flush_that_dies_between_commits_leaves_no_way_to_our_chains_and_one_more_co
             let now = machine.saved(Family::Ipv4);
             let is_unhooked = !now.contains(" -j PLUTO-FORWARD") && !now.contains(" -j PLUTO-INPUT");
             assert!(
-                is_unhooked || sorted(&now) == stood,
+                is_unhooked || sorted(&now) == installed,
                 "{backend}, killed at {number}: neither whole nor without a way to it:\n{now}"
             );
             let chains = own_chain_sizes(&now).len();
@@ -113,7 +113,7 @@ fn a_flush_that_dies_between_commits_leaves_no_way_to_our_chains_and_one_more_co
             machine.assert_as_before(&before);
             replace(&machine.state(), &copy(&machine), &machine);
             assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
-            assert_eq!(sorted(&machine.saved(Family::Ipv4)), stood, "{backend}");
+            assert_eq!(sorted(&machine.saved(Family::Ipv4)), installed, "{backend}");
         }
         assert!(
             deaths > 0 && (backend == Backend::Legacy || halves > 0),

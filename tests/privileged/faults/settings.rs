@@ -113,8 +113,8 @@ impl Death<'_> {
             now == *old || now == *new,
             "{what}: neither as before nor as wanted:\n{now}"
         );
-        if let (true, Some(stands)) = (pending, self.settles_as) {
-            assert_eq!(now == *new, stands, "{what}");
+        if let (true, Some(is_new)) = (pending, self.settles_as) {
+            assert_eq!(now == *new, is_new, "{what}");
         }
         // The same call again does it.
         let ending = machine.hook().call(&self.killed);
@@ -156,11 +156,11 @@ fn a_killed_up_of_strongswans_that_restricts_is_completed_in_every_table_with_it
 /// A `start` that puts the gateway's part and a guard in and changes a tunnel that stands.
 fn killed_start(backend: Backend) {
     let up = restricted(strongswan_up());
-    let stands = up.clone();
+    let before = up.clone();
     Death {
         machine: &Namespace::new(backend),
         settings: &format!("{GATEWAY}{ALL}"),
-        first: &move |machine: &Namespace| machine.hook().expect_success(&stands),
+        first: &move |machine: &Namespace| machine.hook().expect_success(&before),
         killed: Call::command(&["start"]),
         up,
         settles_as: Some(true),

@@ -18,9 +18,9 @@ fn listed(namespace: &Namespace) -> Vec<XfrmPolicy> {
     policies
 }
 
-fn plain(way: XfrmDirection, source: &str, destination: &str, reqids: &[u32]) -> XfrmPolicy {
+fn plain(direction: XfrmDirection, source: &str, destination: &str, reqids: &[u32]) -> XfrmPolicy {
     XfrmPolicy {
-        direction: way,
+        direction,
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
         protocol: 0,

@@ -38,11 +38,11 @@ fn saved(backend: Backend) -> [String; 2] {
 
 /// The tables of a machine that never had a tunnel.
 fn clean(saved: &[String; 2], backend: Backend) -> Vec<String> {
-    let theirs = saved.clone().map(|text| {
+    let admin_rules = saved.clone().map(|text| {
         let lines = text.lines().filter(|line| !line.contains("PLUTO-"));
         lines.fold(String::new(), |text, line| text + line + "\n")
     });
-    boot(backend, &theirs).everything()
+    boot(backend, &admin_rules).everything()
 }
 
 /// What `status` and `check` say of it, for which they end with 1.
@@ -152,7 +152,7 @@ fn chains_of_ours_that_were_loaded_empty_are_no_obstacle() {
             lines.fold(String::new(), |text, line| text + line + "\n")
         });
         let machine = boot(backend, &emptied);
-        let theirs = Family::ALL.map(|family| the_administrators(&machine.saved(family)));
+        let admin_rules = Family::ALL.map(|family| the_administrators(&machine.saved(family)));
         machine.hook().expect_success(&libreswan_up());
         assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
         let calm = Namespace::new(backend);
@@ -160,7 +160,7 @@ fn chains_of_ours_that_were_loaded_empty_are_no_obstacle() {
         assert_eq!(machine.own_chains(), calm.own_chains(), "{backend}");
         assert_eq!(
             Family::ALL.map(|family| the_administrators(&machine.saved(family))),
-            theirs
+            admin_rules
         );
         machine.hook().expect_success(&libreswan_up().opposite());
         assert_eq!(machine.everything(), clean(&saved, backend), "{backend}");

@@ -72,8 +72,8 @@ fn assert_like_the_emulator(backend: Backend) {
                 .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
             let emulated = Family::ALL.map(|family| own_chain_sizes(&world.tables.emulator(family).save()));
             assert_eq!(machine.own_chains(), emulated, "{name}: {call}");
-            let theirs = machine.listing().map(|listing| the_administrators(&listing));
-            assert_eq!(theirs, before, "{name}: {call}");
+            let admin_rules = machine.listing().map(|listing| the_administrators(&listing));
+            assert_eq!(admin_rules, before, "{name}: {call}");
         }
         machine.assert_as_before(&before);
     }

@@ -56,14 +56,14 @@ fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
         assert_eq!(loaded(), tables, "{backend}");
         machine.assert_as_before(&before);
         machine.hook().expect_success(&libreswan_up());
-        let stands = machine.listing();
+        let before = machine.listing();
         let (wrong, text) = check(&machine.hook());
         assert_eq!(wrong, [""; 0], "{text}");
         assert!(
             text.contains(&format!("ok    {backend}-ipv4: all rules loaded")),
             "{text}"
         );
-        assert_eq!(machine.listing(), stands);
+        assert_eq!(machine.listing(), before);
     }
 }
 

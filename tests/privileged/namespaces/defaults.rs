@@ -214,10 +214,10 @@ fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
         spoil(&machine, family, Table::Nat, "-j ACCEPT");
         for up in [net_net(family), by_device(family)] {
             machine.hook().expect_success(&up);
-            let told = complaints(&syslog);
-            assert_eq!(told.len(), 1, "{backend} {family}: {told:?}");
+            let output = complaints(&syslog);
+            assert_eq!(output.len(), 1, "{backend} {family}: {output:?}");
             let expected = format!("{backend}-{family}: the nat table takes no rules, tunnels are not exempted");
-            assert!(told[0].contains(&expected), "{told:?}");
+            assert!(output[0].contains(&expected), "{output:?}");
             // Nothing is tried again for a tunnel that stands.
             machine.hook().expect_success(&up);
             assert_eq!(complaints(&syslog), [""; 0], "{backend} {family}: {up}");
@@ -257,10 +257,10 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
             machine.settings(settings);
             let ending = machine.hook().call(&up);
             ending.assert_refused(code, &["iptables-restore", "failed"]);
-            let stands = ending
+            let is_up = ending
                 .err_text()
                 .contains(" failed: the tunnel is up without its rules: ");
-            assert_eq!(stands, code == 0, "{settings}: {}", ending.err_text());
+            assert_eq!(is_up, code == 0, "{settings}: {}", ending.err_text());
             assert_eq!(saved(&machine, Family::Ipv4), before, "{backend} {settings}");
             machine.hook().expect_success(&up.clone().with_verb("down-client"));
             assert!(!machine.state().exists(), "{settings}");

@@ -52,14 +52,14 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
             (Some(0), "no rules or chains of pluto-updown found\n".to_owned())
         );
         tunnels().iter().for_each(|up| machine.hook().expect_success(up));
-        let stands = machine.everything();
+        let installed = machine.everything();
         let (code, text) = flush(&machine, &["--dry-run"]);
         assert_eq!(code, Some(0));
         assert!(
             text.contains(&format!("# would change the {backend}-ipv6 tables:\n*filter\n")),
             "{text}"
         );
-        assert_eq!(machine.everything(), stands);
+        assert_eq!(machine.everything(), installed);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(0), "{text}");
         assert!(
@@ -73,7 +73,7 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
             .iter()
             .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
         tunnels().iter().for_each(|up| machine.hook().expect_success(up));
-        assert_eq!(machine.everything(), stands, "{backend}");
+        assert_eq!(machine.everything(), before, "{backend}");
     }
 }
 
@@ -131,8 +131,9 @@ fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
         machine.tables(Family::Ipv4, &rule);
         let (code, text) = flush(&machine, &[]);
         assert_eq!(code, Some(1), "{text}");
-        let told = "kept: your rule in chain \"ADMIN\": -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
-        assert!(text.contains(told), "{text}");
+        let output =
+            "kept: your rule in chain \"ADMIN\": -i eth7 -m comment --comment \"mine, all mine\" -j PLUTO-INPUT";
+        assert!(text.contains(output), "{text}");
         let expected = [("ADMIN".to_owned(), 1), ("PLUTO-INPUT".to_owned(), 0)];
         assert_eq!(
             own_chain_sizes(&machine.saved(Family::Ipv4)),

@@ -65,8 +65,8 @@ fn a_failure_goes_to_syslog_and_to_standard_error_in_the_same_words() {
         .hook()
         .call(&libreswan_up().with("PLUTO_MY_CLIENT", "x".repeat(400)));
     ending.assert_refused(1, &["up-client net-net failed: ", "PLUTO_MY_CLIENT"]);
-    let told = ending.err_text();
-    assert_eq!(timeless_lines(&syslog), [format!("{DAEMON_ERR}{}", told.trim_end())]);
+    let output = ending.err_text();
+    assert_eq!(timeless_lines(&syslog), [format!("{DAEMON_ERR}{}", output.trim_end())]);
 }
 
 #[test]

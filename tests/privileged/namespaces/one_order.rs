@@ -76,15 +76,15 @@ fn assert_one_order(backend: Backend, family: Family, tunnels: [[&str; 2]; 4]) {
     };
     let mut wanted: Option<Vec<String>> = None;
     for order in orders() {
-        let mut stands = |what: &str| {
-            let standing = rules(&machine, family);
-            let wanted = wanted.get_or_insert_with(|| standing.clone());
-            assert_eq!(*wanted, standing, "{backend} {family} {order:?} {what}");
+        let mut expect_same = |what: &str| {
+            let installed = rules(&machine, family);
+            let wanted = wanted.get_or_insert_with(|| installed.clone());
+            assert_eq!(*wanted, installed, "{backend} {family} {order:?} {what}");
         };
         for index in order {
             machine.hook().expect_success(&up(family, tunnels[index]));
         }
-        stands("ups");
+        expect_same("ups");
         match order[0] {
             0 => drop(operate("start")),
             1 => drop(operate("restore")),
@@ -94,10 +94,10 @@ fn assert_one_order(backend: Backend, family: Family, tunnels: [[&str; 2]; 4]) {
                 operate("restore");
             }
         }
-        stands("put in anew");
+        expect_same("put in anew");
         machine.hook().expect_success(&up(family, tunnels[order[1]]).opposite());
         machine.hook().expect_success(&up(family, tunnels[order[1]]));
-        stands("down and up");
+        expect_same("down and up");
         for index in order {
             machine.hook().expect_success(&up(family, tunnels[index]).opposite());
         }

@@ -116,7 +116,7 @@ fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
     let machine = Namespace::new(Backend::Nft);
     let up = strongswan_up();
     machine.hook().expect_success(&up);
-    let stands = machine.listing();
+    let before = machine.listing();
     add_policies(&machine, &up.with("PLUTO_REQID", "77"));
     let text = prune(&machine.hook(), &[]);
     assert!(
@@ -127,7 +127,7 @@ fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
         text.ends_with("1 tunnel recorded, 0 removed, 1 kept (cannot tell)\n"),
         "{text}"
     );
-    assert_eq!(machine.listing(), stands);
+    assert_eq!(machine.listing(), before);
 }
 
 /// A rule that a reload has taken away is no obstacle.
@@ -156,12 +156,12 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
 fn without_the_right_to_ask_the_kernel_nothing_is_forgotten() {
     let machine = Namespace::new(Backend::Nft);
     machine.hook().expect_success(&libreswan_up());
-    let stands = machine.listing();
+    let before = machine.listing();
     let setpriv = tool("setpriv").display().to_string();
     let hook = machine.started_by(&[&*setpriv, "--bounding-set=-net_admin", "--inh-caps=-all"]);
     let ending = hook.operate(&["prune"]);
     ending.assert_refused(1, &["cannot list the IPsec policies", "not permitted"]);
-    assert_eq!(machine.listing(), stands);
+    assert_eq!(machine.listing(), before);
     assert!(machine.recorded("net-net").is_some());
 }
 

@@ -52,10 +52,10 @@ fn machine_without_reloads(backend: Backend, ups: &[Call]) -> Namespace {
 }
 
 /// Reloads while tunnels stand, makes one call, and all rules are there again, exactly once.
-fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, stand: &[Call]) {
-    let machine = machine_without_reloads(backend, stood);
+fn assert_found_out(backend: Backend, how: &str, installed: &[Call], next: &Call, stand: &[Call]) {
+    let machine = machine_without_reloads(backend, installed);
     reload(&machine, Family::Ipv4, how);
-    let theirs = the_administrators(&machine.saved(Family::Ipv4));
+    let admin_rules = the_administrators(&machine.saved(Family::Ipv4));
     machine.hook().expect_success(next);
     assert_eq!(
         machine.own_chains(),
@@ -64,7 +64,7 @@ fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, st
     );
     assert_eq!(
         the_administrators(&machine.saved(Family::Ipv4)),
-        with_policies(&theirs),
+        with_policies(&admin_rules),
         "{backend}, {how}, {next}"
     );
     for up in stand {
@@ -72,7 +72,7 @@ fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, st
     }
     assert_eq!(
         machine.saved(Family::Ipv4),
-        with_policies(&theirs),
+        with_policies(&admin_rules),
         "{backend}, {how}, {next}"
     );
     assert!(!machine.state().exists());
@@ -117,8 +117,8 @@ fn the_next_down_puts_every_living_tunnel_back_once() {
         for how in reload_kinds(backend) {
             let [a, b, c] = permanent_tunnels();
             let goes = libreswan_up();
-            let stood = [a.clone(), b.clone(), c.clone(), goes.clone()];
-            assert_found_out(backend, how, &stood, &goes.opposite(), &[a, b, c]);
+            let installed = [a.clone(), b.clone(), c.clone(), goes.clone()];
+            assert_found_out(backend, how, &installed, &goes.opposite(), &[a, b, c]);
         }
     }
 }
@@ -223,11 +223,11 @@ fn assert_refilled(backend: Backend, family: Family, chain: &str) {
                 .with("PLUTO_PEER_CLIENT", "2001:db8::2/128"),
         ],
     };
-    for [stands, comes] in [[&client, &host], [&host, &client]] {
-        let machine = machine_without_reloads(backend, std::slice::from_ref(stands));
+    for [first, second] in [[&client, &host], [&host, &client]] {
+        let machine = machine_without_reloads(backend, std::slice::from_ref(first));
         let one = machine.own_chains();
-        let both = machine_without_reloads(backend, &[stands.clone(), comes.clone()]).own_chains();
-        for (call, expected) in [(comes.clone(), both), (comes.clone().opposite(), one)] {
+        let both = machine_without_reloads(backend, &[first.clone(), second.clone()]).own_chains();
+        for (call, expected) in [(second.clone(), both), (second.clone().opposite(), one)] {
             machine.tables(family, &["-F", chain]);
             machine.hook().expect_success(&call);
             assert_eq!(machine.own_chains(), expected, "{backend}, {chain}, {call}");

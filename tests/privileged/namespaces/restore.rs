@@ -83,7 +83,7 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
             let what = format!("{backend}, {how}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
             run_commands(&machine, commands);
-            let theirs: Vec<_> = everything(&machine)
+            let admin_rules: Vec<_> = everything(&machine)
                 .iter()
                 .map(|text| the_administrators(text))
                 .collect();
@@ -94,9 +94,9 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
                 "{what}: {shown}"
             );
             assert_eq!(everything(&machine), spoilt, "{what}");
-            let told = restore(&machine, &[]);
-            assert!(told.contains(&format!(" ({backend}-ipv4 ")), "{what}: {told}");
-            let mended = everything(&machine);
+            let output = restore(&machine, &[]);
+            assert!(output.contains(&format!(" ({backend}-ipv4 ")), "{what}: {output}");
+            let repaired = everything(&machine);
             // Of shared parts that do not depend on one another the order tells which came first.
             let own_rules_of = |texts: &[String]| {
                 let lines = texts
@@ -107,9 +107,9 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
                 lines.sort();
                 lines
             };
-            assert_eq!(own_rules_of(&mended), own_rules_of(&expected), "{what}");
-            let now: Vec<_> = mended.iter().map(|text| the_administrators(text)).collect();
-            assert_eq!(now, theirs, "{what}");
+            assert_eq!(own_rules_of(&repaired), own_rules_of(&expected), "{what}");
+            let now: Vec<_> = repaired.iter().map(|text| the_administrators(text)).collect();
+            assert_eq!(now, admin_rules, "{what}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
             tunnels()
                 .iter()
@@ -218,8 +218,11 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
         let saved = machine.run([&*save], "");
         machine.hook().expect_success(&libreswan_up().opposite());
         machine.run([&*load], &saved);
-        let told = restore(&machine, &["-v"]);
-        assert!(told.contains("leftover chain PLUTO-I (no tunnel uses it)"), "{told}");
+        let output = restore(&machine, &["-v"]);
+        assert!(
+            output.contains("leftover chain PLUTO-I (no tunnel uses it)"),
+            "{output}"
+        );
         machine.assert_as_before(&before);
     }
 }
@@ -254,10 +257,10 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
             machine.tables(Family::Ipv4, &[&["-A", chain], &condition[..], &["-j", &jump]].concat());
         }
         machine.tables(Family::Ipv4, &["-A", "FORWARD", "-j", "PLUTO-FORWARD"]);
-        let stands = machine.listing();
+        let before = machine.listing();
         assert_eq!(run(&["status"]).0, Some(0), "{backend}");
         assert_eq!(run(&["restore"]), (Some(0), NOTHING.to_owned()), "{backend}");
-        assert_eq!(machine.listing(), stands, "{backend}");
+        assert_eq!(machine.listing(), before, "{backend}");
         let (code, text) = run(&["flush", "--yes"]);
         assert_eq!(
             (code, text.matches("kept: your rule in ").count()),
@@ -266,7 +269,7 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
         );
         assert_eq!(
             the_administrators(&machine.listing()[0]),
-            the_administrators(&stands[0]),
+            the_administrators(&before[0]),
             "{backend}"
         );
         assert_eq!(run(&["flush", "--yes", "--force"]).0, Some(0));
@@ -346,8 +349,8 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
         }
         let before = sorted(&machine);
         run_commands(&machine, &["-F", ";", "-X"]);
-        let told = restore(&machine, &[]);
-        assert!(told.contains("restored 542 chains"), "{told}");
+        let output = restore(&machine, &[]);
+        assert!(output.contains("restored 542 chains"), "{output}");
         assert_eq!(sorted(&machine), before, "{backend}");
         assert_eq!(restore(&machine, &[]), NOTHING);
 

@@ -104,9 +104,9 @@ fn a_tunnel_by_an_ordinary_interface_gets_no_rules() {
                 .with("PLUTO_VIRT_INTERFACE", device),
         ] {
             let ending = router.hook().call(&call);
-            let told = ending.err_text();
+            let output = ending.err_text();
             let expected = format!("{device} is no VTI, XFRM or KLIPS interface");
-            assert!(told.contains(&expected), "{told}");
+            assert!(output.contains(&expected), "{output}");
             ending.assert_one_line();
             assert_eq!(router.machine.listing(), before);
         }
@@ -128,11 +128,11 @@ fn routes_never_lead_into_an_ordinary_interface_for_a_vti() {
         .with("VTI_ROUTING", "yes")
         .with("CONNMARK_IN", "5/0xffffffff")
         .with("CONNMARK_OUT", "6/0xffffffff");
-    let told = router.hook().call(&call).err_text();
+    let output = router.hook().call(&call).err_text();
     // Where the kernel has no VTI it says so.
     assert!(
-        told.contains("the interface w0 is no VTI") || told.contains("Operation not supported"),
-        "{told}"
+        output.contains("the interface w0 is no VTI") || output.contains("Operation not supported"),
+        "{output}"
     );
     assert_eq!(router.state(), before);
 }
@@ -544,9 +544,9 @@ fn a_dry_run_shows_lines_that_do_the_same() {
 fn restore_says_nothing_of_routes_that_stand() {
     let router = Router::new();
     router.expect_success(&route());
-    let stands = "nothing to restore, all rules are loaded\n";
+    let nothing = "nothing to restore, all rules are loaded\n";
     router.expect_success(&route().with_verb("up-client"));
-    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), nothing);
     // One of another kind.
     let plain = route()
         .of_tunnel(7)
@@ -554,9 +554,9 @@ fn restore_says_nothing_of_routes_that_stand() {
         .with("PLUTO_MTU", "1400")
         .with_verb("route-client");
     router.expect_success(&plain.with("PLUTO_NEXT_HOP", "192.1.2.254"));
-    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), nothing);
     router.machine.run(["ip", "route", "del", "10.7.0.0/24"], "");
     let said = router.hook().operate(&["restore"]).out_text();
     assert!(said.starts_with("restored: ip -4 route replace 10.7.0.0/24"), "{said}");
-    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), nothing);
 }

@@ -83,7 +83,7 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
                     "{backend}"
                 );
             }
-            let (stood, recorded) = (all_tables(&machine), record(&machine));
+            let (installed, recorded) = (all_tables(&machine), record(&machine));
             for _ in 0..2 {
                 let ending = machine.hook().operate(&["start"]);
                 assert!(
@@ -92,7 +92,7 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
                     ending.out_text()
                 );
                 assert_eq!(restores(&machine), [""; 0], "{backend}");
-                assert_eq!(all_tables(&machine), stood, "{backend}");
+                assert_eq!(all_tables(&machine), installed, "{backend}");
                 assert_eq!(record(&machine), recorded, "{backend}");
             }
         }

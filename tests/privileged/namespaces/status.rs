@@ -159,7 +159,7 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
         machine.tables(Family::Ipv4, &["-D", "FORWARD", "-j", "PLUTO-FORWARD"]);
         machine.tables(Family::Ipv4, &["-A", "PLUTO-ONWARD", "-j", "DROP"]);
         machine.reload(Family::Ipv6);
-        let stands = machine.listing();
+        let before = machine.listing();
         let (code, text) = status(&machine.hook(), &[]);
         assert_eq!(code, 1, "{text}");
         for line in [
@@ -173,7 +173,7 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
         assert_eq!(text.matches("  fix: pluto-updown restore\n").count(), 1, "{text}");
         let (_, whole) = status(&machine.hook(), &["-v"]);
         assert_eq!(whole.matches(" -- fix: pluto-updown restore\n").count(), 3, "{whole}");
-        assert_eq!(machine.listing(), stands, "it only looks");
+        assert_eq!(machine.listing(), before, "it only looks");
         let problems = json(&machine.hook())["problems"].clone();
         let kinds: Vec<_> = problems
             .as_array()

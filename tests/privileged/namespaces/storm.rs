@@ -69,7 +69,7 @@ fn daemon(machine: &Namespace, hook: usize, events: usize, seed: u64, figures: &
     }
     stand
         .into_iter()
-        .filter_map(|(which, stands)| stands.then_some(which))
+        .filter_map(|(which, before)| before.then_some(which))
         .collect()
 }
 

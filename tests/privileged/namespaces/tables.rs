@@ -140,7 +140,7 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
             let machine = machine(backend);
             machine.hook().expect_success(&cat(family, 1));
             reload(&machine);
-            let theirs = saved(&machine, family).map(|listing| the_administrators(&listing));
+            let admin_rules = saved(&machine, family).map(|listing| the_administrators(&listing));
             machine.hook().expect_success(&cat(family, 2));
             let now = saved(&machine, family);
             let expected = undisturbed_tables(backend, family, &[cat(family, 1), cat(family, 2)]);
@@ -149,11 +149,11 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
                 expected.each_ref().map(|listing| own_chain_sizes(listing)),
                 "{backend} {family} {how}"
             );
-            assert_eq!(now.map(|listing| the_administrators(&listing)), theirs);
+            assert_eq!(now.map(|listing| the_administrators(&listing)), admin_rules);
             machine.hook().expect_success(&cat(family, 1).opposite());
             reload(&machine);
             machine.hook().expect_success(&cat(family, 2).opposite());
-            assert_eq!(saved(&machine, family), theirs, "{backend} {family} {how}");
+            assert_eq!(saved(&machine, family), admin_rules, "{backend} {family} {how}");
             assert!(!machine.state().exists());
         }
     }

@@ -112,7 +112,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
     assert!(text.lines().nth(2).expect("a tunnel").ends_with(" 22"), "{text}");
     machine
         .settings("[[connection]]\nname = \"net-net\"\nallow = [\"tcp/22\", \"tcp/443\"]\n[gateway]\nike = \"any\"\n");
-    let stands = machine.everything();
+    let before = machine.everything();
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(
@@ -143,7 +143,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
         (&document["settings"]["ok"], &document["settings"]["applied"]),
         (&false.into(), &Value::Null)
     );
-    assert_eq!(machine.everything(), stands, "it only looks");
+    assert_eq!(machine.everything(), before, "it only looks");
 }
 
 #[test]

@@ -36,10 +36,10 @@ fn machine(backend: Backend) -> World {
 fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
     let mut contents = BTreeMap::new();
     for family in Family::ALL {
-        let book = world.tables.emulator(family);
+        let emulator = world.tables.emulator(family);
         for kind in Kind::ALL {
-            for chain in book.table(kind).chains() {
-                let mut rules = book.table(kind).rules(chain).to_vec();
+            for chain in emulator.table(kind).chains() {
+                let mut rules = emulator.table(kind).rules(chain).to_vec();
                 if chain.starts_with("PLUTO-") {
                     rules.sort();
                 }
@@ -73,7 +73,7 @@ fn a_down_that_is_refused_halfway_is_made_by_the_next_call() {
         world.settings = Settings::default();
         world.up(&tunnel);
         // The restore, the rebuild that takes its place, and the one that clears up behind both.
-        world.tables.fates = [
+        world.tables.failures = [
             RestoreFailure::RefusedHalfway,
             RestoreFailure::RefusedHalfway,
             RestoreFailure::Refused,
@@ -84,7 +84,7 @@ fn a_down_that_is_refused_halfway_is_made_by_the_next_call() {
             panic!("{refused:?}");
         };
         assert!(matches!(*reason, ApplyError::Tables(TablesError::Refused { .. })));
-        assert!(world.tables.fates.is_empty());
+        assert!(world.tables.failures.is_empty());
         world.call(&FirewallAction::Nothing).expect("the next call");
         assert_eq!(contents(&mut world), contents(&mut machine(Backend::Nft)));
         assert!(world.is_forgotten());
@@ -160,7 +160,7 @@ struct Figures {
     met: BTreeMap<RestoreFailure, usize>,
     restores: usize,
     silent: usize,
-    standing: usize,
+    installed: usize,
     mended: usize,
 }
 
@@ -174,7 +174,7 @@ fn random_life(backend: Backend, events: usize, connections: usize, seed: u64, f
     figures.mended += life.world.restore().expect("a restore").len();
     figures.failed += life.failed;
     figures.silent += life.charon.silent;
-    figures.standing += life.model.open_ups().len();
+    figures.installed += life.model.open_ups().len();
     let what = format!("{backend}, seed {seed}");
     assert_eq!(life.world.openers(), life.model.record(), "the record, {what}");
     assert_eq!(
@@ -211,7 +211,7 @@ fn live_often(sequences: usize, events: usize, connections: usize) {
     ));
     print_figure(format_args!(
         "  calls that failed: {}; rekeyed or moved without a call: {}; ups that stood at the ends: {}; mended by a restore: {}",
-        figures.failed, figures.silent, figures.standing, figures.mended
+        figures.failed, figures.silent, figures.installed, figures.mended
     ));
     print_figure(format_args!(
         "  record, kernel and model agree, and nothing is left at the end: {:.1?}",

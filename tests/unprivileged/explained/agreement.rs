@@ -123,7 +123,7 @@ fn of_later(tables: &Emulator, packet: &Packet, explained: &PacketTrace) -> Resu
         }
     };
     let emulated = trace(tables, &inside);
-    let walk = explained.hook().and_then(|station| station.walk.as_ref());
+    let walk = explained.hook().and_then(|hook| hook.walk.as_ref());
     match walk {
         Some(walk) => prop_assert_eq!(differs(walk, &emulated), None),
         None => prop_assert_eq!(emulated.verdict, Verdict::Policy),
@@ -156,7 +156,7 @@ fn one_agrees(tables: &Emulator, packet: &Packet, explained: &[&PacketTrace]) ->
     prop_assert!(!explained.is_empty(), "nothing is told of {:?}", packet);
     let differences: Vec<_> = explained
         .iter()
-        .map(|journey| agree(tables, packet, journey))
+        .map(|trace| agree(tables, packet, trace))
         .filter_map(Result::err)
         .collect();
     prop_assert!(differences.len() < explained.len(), "{:?}\n{:?}", differences, packet);
@@ -174,7 +174,7 @@ proptest! {
         let tables = world.tables.emulator(Family::Ipv4);
         for packet in &packets {
             let journeys = rules.traces(fully_known(packet));
-            prop_assert!(journeys.iter().all(|journey| journey.assumed.is_empty()), "{:?}", journeys);
+            prop_assert!(journeys.iter().all(|trace| trace.assumed.is_empty()), "{:?}", journeys);
             one_agrees(tables, packet, &journeys.iter().collect::<Vec<_>>())?;
         }
     }
@@ -188,12 +188,12 @@ proptest! {
         for (packet, ignorance) in &packets {
             let whole = fully_known(packet);
             let journeys = rules.traces(with_less_known(whole.clone(), *ignorance));
-            let so = journeys.iter().filter(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole)));
+            let so = journeys.iter().filter(|trace| trace.assumed.iter().all(|assumption| is_so(assumption, &whole)));
             one_agrees(tables, packet, &so.collect::<Vec<_>>())?;
             // What is told of each way is only what must be so; the first that fits has to be right.
-            let asked = |journey: &&PacketTrace| journey.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
-            let first = journeys.iter().filter(|journey| journey.order == RuleOrder::First).find(asked);
-            prop_assert!(first.is_some_and(|journey| journey.assumed.iter().all(|assumption| is_so(assumption, &whole))), "{:?} {:?}", first, packet);
+            let asked = |trace: &&PacketTrace| trace.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
+            let first = journeys.iter().filter(|trace| trace.order == RuleOrder::First).find(asked);
+            prop_assert!(first.is_some_and(|trace| trace.assumed.iter().all(|assumption| is_so(assumption, &whole))), "{:?} {:?}", first, packet);
         }
     }
 }

@@ -231,11 +231,11 @@ pub(crate) fn with_less_known(mut packet: Packet, ignorance: Ignorance) -> Packe
         (_, known) => known,
     };
     packet.answered_at = None;
-    for leg in [&mut packet.from, &mut packet.to] {
-        if let Endpoint::Unencrypted(Some(known)) = leg
+    for endpoint in [&mut packet.from, &mut packet.to] {
+        if let Endpoint::Unencrypted(Some(known)) = endpoint
             && ["w0", "w1", "lan0"].contains(&known.as_str())
         {
-            *leg = Endpoint::Unencrypted(None);
+            *endpoint = Endpoint::Unencrypted(None);
         }
     }
     packet
@@ -257,11 +257,11 @@ fn holds(doubt: &Doubt, packet: &Packet) -> bool {
     match doubt {
         Doubt::Kind(kind) => packet.kind.intersect(kind, Family::Ipv4).as_ref() == Some(&packet.kind),
         Doubt::Interface(direction, pattern) => {
-            let leg = match direction {
+            let endpoint = match direction {
                 Direction::In => &packet.from,
                 Direction::Out => &packet.to,
             };
-            leg.interface().is_some_and(|device| pattern.fits(device))
+            endpoint.interface().is_some_and(|device| pattern.fits(device))
         }
         Doubt::CtReplDst(address) => packet.answered_at == Some(*address),
     }

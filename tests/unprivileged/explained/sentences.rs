@@ -147,8 +147,8 @@ proptest! {
         let rules = RulesetModel::new(&wanted);
         let paths = filter_paths(&record.tunnel, record.effective_policy());
         for path in LANES {
-            let way = paths.iter().find(|way| way.path == path);
-            let local = way.map_or(record.tunnel.local_client, |way| way.local);
+            let filter_path = paths.iter().find(|filter_path| filter_path.path == path);
+            let local = filter_path.map_or(record.tunnel.local_client, |filter_path| filter_path.local);
             let is_in_clear = matches!(tunnel_endpoint(&record), Endpoint::Unencrypted(_));
             for kind in kinds() {
                 for connection in [
@@ -157,14 +157,14 @@ proptest! {
                     PacketCtState::Established(ConnectionDirection::Reply),
                 ] {
                     // What a tunnel's device leaves alone is in clear to the gateway's own rules.
-                    let Some(end) = promised_verdict(path, way.map(|way| &way.allowed), &record, &kind, connection)
+                    let Some(end) = promised_verdict(path, filter_path.map(|filter_path| &filter_path.allowed), &record, &kind, connection)
                         .filter(|end| *end != WalkEnd::Left || !is_in_clear) else { continue };
                     let seen = match path.direction() {
                         Direction::In => kind.clone(),
                         Direction::Out => pluto_updown::plan::seen_from_destination(Direction::Out, &kind),
                     };
-                    let ends: Vec<_> = rules.traces(packet(&record, path, &local, seen, connection)).iter().map(|journey| journey.walk_end()).collect();
-                    prop_assert!(ends.iter().all(|other| *other == end), "{path:?} {kind:?} {connection:?} {way:?}: {ends:?}");
+                    let ends: Vec<_> = rules.traces(packet(&record, path, &local, seen, connection)).iter().map(|trace| trace.walk_end()).collect();
+                    prop_assert!(ends.iter().all(|other| *other == end), "{path:?} {kind:?} {connection:?} {filter_path:?}: {ends:?}");
                 }
             }
         }

@@ -175,10 +175,10 @@ fn settings_with_an_error_refuse_an_up_by_file_line_and_key_and_no_down() {
     fs::write(&file, "# nothing yet\n").expect("writing the settings");
     fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("setting the mode of the settings");
     fakes.expect_success(&with_arguments(libreswan_up(), config.clone()));
-    for (content, line, told) in SETTINGS {
+    for (content, line, output) in SETTINGS {
         fs::write(&file, content).expect("writing the settings");
         let other = with_arguments(libreswan_up().of_tunnel(3), config.clone());
-        let at = format!("{}:{line}: {told}", file.display());
+        let at = format!("{}:{line}: {output}", file.display());
         fakes.call(&other).assert_refused(2, &[&at]);
         fakes.assert_nothing_started();
     }

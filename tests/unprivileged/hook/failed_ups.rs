@@ -15,8 +15,8 @@ fn without_rules_in_json(fakes: &mut Fakes) -> Vec<Value> {
     let document: Value = serde_json::from_str(&ending.out_text()).expect("JSON");
     let shown = document["without_rules"].as_array().expect("a list").clone();
     let problems = document["problems"].as_array().expect("problems");
-    let told = problems.iter().filter(|problem| problem["kind"] == "no-rules").count();
-    assert_eq!(told, shown.len(), "{document}");
+    let output = problems.iter().filter(|problem| problem["kind"] == "no-rules").count();
+    assert_eq!(output, shown.len(), "{document}");
     shown
 }
 
@@ -200,8 +200,8 @@ fn locked_out(fakes: &mut Fakes, call: &Call) {
 fn a_late_down_does_not_end_what_failed_after_it() {
     let up = strongswan_up();
     let down = up.clone().opposite();
-    let ways: [fn(&mut Fakes, &Call); 2] = [locked_out, refusing];
-    for postpone in ways {
+    let causes: [fn(&mut Fakes, &Call); 2] = [locked_out, refusing];
+    for postpone in causes {
         let mut fakes = Fakes::new();
         fakes.expect_success(&up);
         postpone(&mut fakes, &down);

@@ -185,9 +185,9 @@ fn a_restore_that_was_killed_is_completed_for_strongswan_and_undone_for_libreswa
                 }
                 fakes.restore_does("exit 0");
                 fakes.expect_success(&next);
-                let stands = |name| fakes.chains(0).iter().any(|chain| chain.contains(name));
+                let is_installed = |name| fakes.chains(0).iter().any(|chain| chain.contains(name));
                 assert_eq!(
-                    (stands("PLUTO-net-net-"), stands("PLUTO-tunnel-9-")),
+                    (is_installed("PLUTO-net-net-"), is_installed("PLUTO-tunnel-9-")),
                     (stays, true),
                     "{up}"
                 );
@@ -331,8 +331,8 @@ fn an_up_that_cannot_be_carried_out_is_refused_where_the_policy_restricts() {
                 break_it(&fakes);
                 let ending = fakes.call_in_vain(&up);
                 ending.assert_refused(code, &["up-client net-net failed: "]);
-                let stands = ending.err_text().contains("the tunnel is up without its rules");
-                assert_eq!(stands, code == 0, "{what}, {settings}: {}", ending.err_text());
+                let is_up = ending.err_text().contains("the tunnel is up without its rules");
+                assert_eq!(is_up, code == 0, "{what}, {settings}: {}", ending.err_text());
             }
         }
     }

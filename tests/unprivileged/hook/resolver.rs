@@ -209,13 +209,13 @@ fn nothing_of_a_hostile_peers_reaches_a_file_or_a_program() {
                 .with("PLUTO_PEER_BANNER", &long)
                 .with("PLUTO_NM_CONFIGURED", "1"),
         ] {
-            let told = client.programs_input(&call) + &client.content() + &client.programs_input(&call.opposite());
+            let output = client.programs_input(&call) + &client.content() + &client.programs_input(&call.opposite());
             let banner = |line: &&str| !line.starts_with("PLUTO_PEER_BANNER=");
-            let told: String = told.lines().filter(banner).collect();
+            let output: String = output.lines().filter(banner).collect();
             for bad in [
                 "$", "`", "*", "6.6.6.6", "134", "'", "-x", "--help", "\u{1b}", "\u{e4}", "%s", "xxxx", "foo",
             ] {
-                assert!(!told.contains(bad), "{bad:?} of {words:?} in {told}");
+                assert!(!output.contains(bad), "{bad:?} of {words:?} in {output}");
             }
             client.assert_as_before();
         }
@@ -321,14 +321,14 @@ fn systemd_resolved_gets_what_all_have_and_in_the_end_what_it_had() {
 fn systemd_resolved_is_told_where_the_file_is_its_own() {
     let client = Client::new();
     client.is_systemd_resolveds();
-    let told = client.programs_input(&up());
+    let output = client.programs_input(&up());
     assert!(
-        told.contains("resolvectl [dns] [w0] [10.2.0.53] [10.2.0.54]\n"),
-        "{told}"
+        output.contains("resolvectl [dns] [w0] [10.2.0.53] [10.2.0.54]\n"),
+        "{output}"
     );
     assert_eq!(client.content(), "nameserver 127.0.0.53\n");
-    let told = client.programs_input(&up().opposite());
-    assert!(told.contains("resolvectl [dns] [w0] [192.0.2.53]"), "{told}");
+    let output = client.programs_input(&up().opposite());
+    assert!(output.contains("resolvectl [dns] [w0] [192.0.2.53]"), "{output}");
     client.fakes.assert_forgotten();
 }
 
@@ -337,10 +337,10 @@ fn a_device_that_had_nothing_has_nothing_again() {
     let client = Client::new();
     client.programs_do("[ $# -gt 2 ] || { echo \"Link 3 ($2):\"; exit 0; }");
     let up = up_by_systemd().with("PLUTO_PEER_DOMAIN_INFO", "");
-    let told = client.programs_input(&up);
+    let output = client.programs_input(&up);
     assert!(
-        told.ends_with("resolvectl [dns] [w0] [10.2.0.53] [10.2.0.54]\n"),
-        "{told}"
+        output.ends_with("resolvectl [dns] [w0] [10.2.0.53] [10.2.0.54]\n"),
+        "{output}"
     );
     assert_eq!(client.programs_input(&up.opposite()), "resolvectl [dns] [w0] []\n");
     client.assert_as_before();
@@ -400,13 +400,13 @@ fn openswans_own_verbs_change_the_file_and_tell_its_own_service() {
     );
     client.assert_as_before();
     let managed = update.with("PLUTO_NM_CONFIGURED", "1");
-    let told = client.programs_input(&managed);
+    let output = client.programs_input(&managed);
     assert!(
-        told.starts_with("nm-openswan-service-helper\n") && told.contains("\nopenswan_reason=connect\n"),
-        "{told}"
+        output.starts_with("nm-openswan-service-helper\n") && output.contains("\nopenswan_reason=connect\n"),
+        "{output}"
     );
-    let told = client.programs_input(&managed.with_verb("restoreresolvconf-client"));
-    assert!(told.contains("\nopenswan_reason=disconnect\n"), "{told}");
+    let output = client.programs_input(&managed.with_verb("restoreresolvconf-client"));
+    assert!(output.contains("\nopenswan_reason=disconnect\n"), "{output}");
     client.assert_as_before();
 }
 
@@ -415,10 +415,10 @@ fn programs_that_fail_or_are_missing_or_hang_fail_no_call() {
     for (script, count) in [("exit 3", 4), ("kill -9 $$", 4), ("exec sleep 60", 1)] {
         let client = Client::new();
         client.programs_do(script);
-        let told = client.programs_input(&up_by_systemd().with("PLUTO_NM_CONFIGURED", "1"));
+        let output = client.programs_input(&up_by_systemd().with("PLUTO_NM_CONFIGURED", "1"));
         assert!(
-            told.lines().filter(|line| line.starts_with("resolvectl")).count() <= count,
-            "{told}"
+            output.lines().filter(|line| line.starts_with("resolvectl")).count() <= count,
+            "{output}"
         );
         client.process_is("unbound");
         client.programs_input(&another(&up()));
@@ -541,15 +541,15 @@ fn an_unbound_that_was_started_anew_is_told_everything_at_the_next_call() {
     client.programs_input(&up());
     client.programs_input(&another(&up()));
     client.process_of_is(115, 2, "unbound");
-    let told = client.programs_input(&plain_tunnel(3));
+    let output = client.programs_input(&plain_tunnel(3));
     for domain in [
         "[example.test] [10.8.0.53]",
         "[other.test] [10.8.0.53]",
         "[corp.example.test] [10.2.0.53]",
     ] {
         assert!(
-            told.contains(&format!("unbound-control [forward_add] {domain}")),
-            "{domain}: {told}"
+            output.contains(&format!("unbound-control [forward_add] {domain}")),
+            "{domain}: {output}"
         );
     }
     assert_eq!(client.programs_input(&plain_tunnel(4)), "");
@@ -585,12 +585,12 @@ fn what_is_not_confirmed_is_on_record_and_tried_again_at_every_call() {
             "{text}"
         );
         client.programs_do("");
-        let told = client.programs_input(&plain_tunnel(3));
+        let output = client.programs_input(&plain_tunnel(3));
         let expected = match is_unbound {
             true => "unbound-control [forward_remove] [example.test]",
             false => "resolvectl [dns] [w0] [192.0.2.53]",
         };
-        assert!(told.contains(expected), "{failure}: {told}");
+        assert!(output.contains(expected), "{failure}: {output}");
         assert_eq!(
             client.programs_input(&plain_tunnel(4)),
             "",
@@ -614,8 +614,8 @@ fn every_command_makes_up_for_what_was_not_confirmed() {
         let hook = || client.fakes.hook().option("--root", client.fakes.path("root"));
         let _ = fs::remove_file(client.fakes.path("told"));
         hook().operate(&[command]);
-        let told = || fs::read_to_string(client.fakes.path("told")).unwrap_or_default();
-        assert!(told().contains("forward_remove"), "{command}: {}", told());
+        let output = || fs::read_to_string(client.fakes.path("told")).unwrap_or_default();
+        assert!(output().contains("forward_remove"), "{command}: {}", output());
         client.programs_do("");
         hook().operate(&[command]);
         assert!(!client.status().1.contains("did not confirm"), "{command}");
@@ -652,10 +652,10 @@ fn a_program_that_hangs_costs_no_tunnel_its_rules() {
     assert!(begun.elapsed().as_secs() < 14, "{:?}", begun.elapsed());
     assert_eq!(client.fakes.recorded().len(), 8);
     client.programs_do("");
-    let told = client.programs_input(&plain_tunnel(3));
+    let output = client.programs_input(&plain_tunnel(3));
     assert!(
-        told.contains("resolvectl [dns] [w0] [10.2.0.53] [10.2.0.54]\n"),
-        "{told}"
+        output.contains("resolvectl [dns] [w0] [10.2.0.53] [10.2.0.54]\n"),
+        "{output}"
     );
     for up in ups {
         client.programs_input(&up.opposite());

@@ -357,7 +357,7 @@ impl Stand {
     }
 
     #[track_caller]
-    fn assert_fate(&mut self, packet: &Packet, expected: Expectation) {
+    fn assert_outcome(&mut self, packet: &Packet, expected: Expectation) {
         let trace = trace(self.emulator(), packet);
         let is_own = trace
             .decided_by
@@ -370,12 +370,12 @@ impl Stand {
         let known = verdicts
             .into_iter()
             .find(|(verdict, _)| is_own && *verdict == trace.verdict);
-        let expected = known.map_or(Expectation::Left, |(_, expected)| expected);
+        let outcome = known.map_or(Expectation::Left, |(_, outcome)| outcome);
         let matched = trace.matched.join("\n");
-        if expected != expected {
+        if outcome != expected {
             let saved = self.emulator().save();
             panic!(
-                "{expected:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
+                "{outcome:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
                 self.file
             );
         }
@@ -388,14 +388,14 @@ impl Stand {
             for sort in SORTS {
                 if side.forwards {
                     let packet = sort.of_sort(side.comes(self.between(side.remote, side.local).out_by("lan0")));
-                    self.assert_fate(&packet, out_of(&policy, sort));
+                    self.assert_outcome(&packet, out_of(&policy, sort));
                     let packet = sort.of_sort(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
-                    self.assert_fate(&packet, into(&policy, sort));
+                    self.assert_outcome(&packet, into(&policy, sort));
                 }
                 let packet = sort.of_sort(side.comes(self.between(side.remote, side.here).for_gateway()));
-                self.assert_fate(&packet, to_gateway(&policy, side.opened, sort));
+                self.assert_outcome(&packet, to_gateway(&policy, side.opened, sort));
                 let packet = sort.of_sort(side.leaves(self.between(side.here, side.remote).made_here()));
-                self.assert_fate(&packet, from_gateway(&policy, side.opened, sort));
+                self.assert_outcome(&packet, from_gateway(&policy, side.opened, sort));
             }
         }
     }
@@ -412,7 +412,7 @@ impl Stand {
                     Expectation::Passes => into(&policy, sort),
                     expected @ (Expectation::Dropped | Expectation::Left) => expected,
                 };
-                self.assert_fate(&packet, expected);
+                self.assert_outcome(&packet, expected);
             }
         }
         for from in spokes {
@@ -434,7 +434,7 @@ impl Stand {
         for side in SIDES.iter() {
             let guarded = blocked && self.up.iter().any(|other| other.name == side.name);
             for sort in SORTS {
-                let ways = [
+                let packets = [
                     self.between(side.remote, side.local).in_by("w0").out_by("lan0"),
                     self.between(side.local, side.remote).in_by("lan0").out_by("w0"),
                     self.between(side.remote, side.here).in_by("w0").for_gateway(),
@@ -442,7 +442,7 @@ impl Stand {
                     self.between(side.remote, side.local).in_by("vti9").out_by("lan0"),
                     self.between(side.local, side.remote).in_by("lan0").out_by("vti9"),
                 ];
-                for packet in ways.map(|packet| sort.of_sort(packet)) {
+                for packet in packets.map(|packet| sort.of_sort(packet)) {
                     let trace = trace(self.emulator(), &packet);
                     let tunnels = trace.matched.iter().any(|rule| is_tunnels(rule));
                     assert!(!tunnels, "{}\n{packet:?}\n{}", self.file, trace.matched.join("\n"));
@@ -461,7 +461,7 @@ impl Stand {
         if settings.tunnel.when_down == WhenDown::Block || settings.gateway.place != JumpPlace::First {
             return;
         }
-        let ways = [
+        let packets = [
             (
                 self.between("203.0.113.7", "203.0.113.9").in_by("lan0").out_by("lan1"),
                 3,
@@ -475,7 +475,7 @@ impl Stand {
         let mut one = gateway(settings.clone(), self.family);
         one.start().expect("a start");
         let is_up = comes_up(&mut one, &tunnels(self.family)[1]);
-        for (packet, least) in ways {
+        for (packet, least) in packets {
             let packet = packet.tcp(1, 2);
             // Less the rule of the administrator's.
             let cost = |world: &mut World| trace(world.tables.emulator(self.family), &packet).cost() - 1;
@@ -502,14 +502,14 @@ impl Stand {
         let policy = self.world.settings.tunnel.clone();
         for side in self.up.clone().into_iter().filter(|side| side.forwards) {
             let packet = Sort::Web.of_sort(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
-            let journey = trace_packet(self.emulator(), &packet);
+            let trace = trace_packet(self.emulator(), &packet);
             let expected = match policy.nat {
                 Nat::Leave if side.reqid.is_some() => 1,
                 Nat::Address(_) if policy.allow != Allow::None => 1,
                 Nat::Leave | Nat::Address(_) | Nat::Exempt | Nat::Masquerade => 0,
             };
-            if journey.passes {
-                assert_eq!(journey.translations().len(), expected, "{}\n{packet:?}", self.file);
+            if trace.passes {
+                assert_eq!(trace.translations().len(), expected, "{}\n{packet:?}", self.file);
             }
         }
     }
@@ -521,8 +521,8 @@ impl Stand {
         }
         let stopped = self.world.stop().expect("a stop");
         assert_eq!((stopped.installed.tunnels, stopped.installed.gateways), (0, 0));
-        let names = |book: &Emulator| -> BTreeSet<String> {
-            let chains = Kind::ALL.into_iter().flat_map(|kind| book.table(kind).chains());
+        let names = |emulator: &Emulator| -> BTreeSet<String> {
+            let chains = Kind::ALL.into_iter().flat_map(|kind| emulator.table(kind).chains());
             chains.map(str::to_owned).collect()
         };
         for chain in names(self.emulator()) {

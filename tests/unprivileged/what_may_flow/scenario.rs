@@ -115,8 +115,10 @@ impl<'a> Scenario<'a> {
     fn restore(&mut self, rules: &str) {
         let (table, lines) = rules.split_once(": ").expect("a table");
         let text = format!("*{table}\n{}\nCOMMIT\n", self.in_family(lines).replace("; ", "\n"));
-        let book = self.world.tables.emulator(self.family);
-        book.restore(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let emulator = self.world.tables.emulator(self.family);
+        emulator
+            .restore(&text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
     /// What becomes of a packet, and what should.

@@ -60,10 +60,12 @@ fn settings(file: usize) -> Settings {
 
 /// The administrator's rules, in a table that has lost all others.
 fn load(world: &mut World) {
-    let book = world.tables.emulator(Family::Ipv4);
-    Kind::ALL.into_iter().for_each(|kind| book.table_mut(kind).flush_all());
+    let emulator = world.tables.emulator(Family::Ipv4);
+    Kind::ALL
+        .into_iter()
+        .for_each(|kind| emulator.table_mut(kind).flush_all());
     let text = "*filter\n:vpn-in - [0:0]\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n*nat\n-A POSTROUTING -o w0 -j MASQUERADE\nCOMMIT\n";
-    assert_eq!(book.restore(text), Ok(()));
+    assert_eq!(emulator.restore(text), Ok(()));
 }
 
 fn new_world(file: usize) -> World {
@@ -164,9 +166,9 @@ impl Run {
 
 /// Every chain of all tables with its rules; in which order tunnels stand in ours is nobody's business.
 fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
-    let book = world.tables.emulator(Family::Ipv4);
+    let emulator = world.tables.emulator(Family::Ipv4);
     let of_table = |kind: Kind| {
-        let table = book.table(kind);
+        let table = emulator.table(kind);
         table.chains().into_iter().map(move |chain| {
             let mut rules = table.rules(chain).to_vec();
             if chain.starts_with("PLUTO-") {

@@ -177,25 +177,25 @@ pub(crate) fn family(packet: &Packet) -> Family {
 
 /// What becomes of a packet, in words.
 pub(crate) fn verdict_words(tables: &Emulator, packet: &Packet) -> String {
-    let journey = trace_packet(tables, packet);
-    let verdict = match (journey.verdict, decider(journey.decided_by.rule.as_deref())) {
+    let trace = trace_packet(tables, packet);
+    let verdict = match (trace.verdict, decider(trace.decided_by.rule.as_deref())) {
         (Verdict::Policy | Verdict::Return, _) | (_, Decider::Administrator) => "is left".to_owned(),
         (Verdict::Accept, Decider::Ours) => "passes".to_owned(),
         (Verdict::Drop, Decider::Ours) => "is dropped".to_owned(),
         (Verdict::Accept, Decider::Consulted(chain)) => format!("is accepted by {chain}"),
         (Verdict::Drop, Decider::Consulted(chain)) => format!("is dropped by {chain}"),
-        (other, _) => panic!("{other:?} by {:?}", journey.decided_by),
+        (other, _) => panic!("{other:?} by {:?}", trace.decided_by),
     };
-    let translations = journey.translations().into_iter().map(|translation| match translation {
+    let translations = trace.translations().into_iter().map(|translation| match translation {
         Translation::Source(address) => format!("as from {address}"),
         Translation::Destination(address) => format!("as to {address}"),
         Translation::Masquerade => "masqueraded".to_owned(),
     });
-    let sizes = journey.mss().into_iter().map(|mss| match mss {
+    let sizes = trace.mss().into_iter().map(|mss| match mss {
         Mss::Set(size) => format!("with segments of {size}"),
         Mss::Clamped => "with segments for the path".to_owned(),
     });
-    let logs = journey
+    let logs = trace
         .logs()
         .into_iter()
         .map(|prefix| format!("logged as {}", prefix_without_hash(prefix)));
