@@ -416,12 +416,12 @@ fn a_tunnel_whose_interface_is_unknown_is_closed_to_the_script() {
 }
 
 /// The packets of a tunnel with an interface number: they come by that device, and leave by it in clear, to be encrypted behind it.
-fn packets_by(device: &str) -> [Packet; 2] {
+fn packets_by(interface: &str) -> [Packet; 2] {
     let inward = Packet::between("10.2.0.7", "10.1.0.9").tcp(8080, 40000);
     let outward = Packet::between("10.1.0.9", "10.2.0.7").tcp(40000, 8080);
     [
-        inward.in_by_ipsec(device, 1).out_by("lan0"),
-        outward.in_by("lan0").out_by(device),
+        inward.in_by_ipsec(interface, 1).out_by("lan0"),
+        outward.in_by("lan0").out_by(interface),
     ]
 }
 
@@ -430,17 +430,17 @@ fn packets_by(device: &str) -> [Packet; 2] {
 fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
     let net = call("up-client", "10.1.0.0/24", "10.2.0.0/24");
     let calls = [with_all(&net, &[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")])];
-    let interface = |device: &str, if_id| XfrmInterface {
-        interface: device.parse().expect("a device"),
+    let xfrm_interface = |name: &str, if_id| XfrmInterface {
+        interface: name.parse().expect("an interface"),
         if_id,
     };
     let mut world = World {
-        interfaces: vec![interface("xfrm7", 7), interface("xfrm8", 8)],
+        interfaces: vec![xfrm_interface("xfrm7", 7), xfrm_interface("xfrm8", 8)],
         ..World::default()
     };
     world.up(&tunnel(&calls[0]));
     let own_rules_after = world.tables.emulator(Family::Ipv4);
-    let verdicts = |table: &Emulator, device| packets_by(device).map(|packet| trace(table, &packet).verdict);
+    let verdicts = |table: &Emulator, interface| packets_by(interface).map(|packet| trace(table, &packet).verdict);
     let script_rules = &script(&calls)[0];
     assert!(
         !verdicts(script_rules, "xfrm7").contains(&Verdict::Accept),

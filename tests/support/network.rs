@@ -54,7 +54,7 @@ impl FakeNetwork {
         self.insert_link(name.parse().expect("a device"), medium, ends, LinkKind::Other);
     }
 
-    fn insert_link(&mut self, device: Interface, medium: Medium, ends: Ends, kind: LinkKind) {
+    fn insert_link(&mut self, interface: Interface, medium: Medium, ends: Ends, kind: LinkKind) {
         let index = self.links.values().map(|link| link.index).max().unwrap_or(0) + 1;
         let hardware_address = match medium {
             Medium::Ethernet => Some(vec![2, 0, 0, 0, 0, 1]),
@@ -62,21 +62,21 @@ impl FakeNetwork {
             Medium::Other(_) => None,
         };
         let link = Link {
-            interface: device.clone(),
+            interface: interface.clone(),
             index,
             medium,
             ends,
             hardware_address,
             kind,
         };
-        self.links.insert(device, link);
+        self.links.insert(interface, link);
     }
 
     /// Adds an address of the administrator's.
-    pub fn add_address(&mut self, address: &str, device: &str) {
+    pub fn add_address(&mut self, address: &str, interface: &str) {
         let item = NetObject::Address(AssignedAddress {
             address: address.parse().expect("an address"),
-            interface: device.parse().expect("a device"),
+            interface: interface.parse().expect("a device"),
             scope: Default::default(),
         });
         assert_eq!(self.place(&item).expect("a good address"), InstallResult::New);
@@ -93,12 +93,12 @@ impl FakeNetwork {
     }
 
     /// Takes a device away with everything on it, as when its driver goes.
-    pub fn remove_link(&mut self, device: &Interface) {
-        self.links.remove(device);
+    pub fn remove_link(&mut self, interface: &Interface) {
+        self.links.remove(interface);
         let on_it: Vec<_> = self
             .items
             .iter()
-            .filter(|item| device_of(item) == Some(device))
+            .filter(|item| device_of(item) == Some(interface))
             .cloned()
             .collect();
         for item in on_it {
@@ -114,10 +114,10 @@ impl FakeNetwork {
     }
 
     fn place(&mut self, item: &NetObject) -> Result<InstallResult, NetlinkFault> {
-        if let Some(device) = device_of(item)
-            && !self.links.contains_key(device)
+        if let Some(interface) = device_of(item)
+            && !self.links.contains_key(interface)
         {
-            return Err(NetlinkFault::NoDevice(device.clone()));
+            return Err(NetlinkFault::NoDevice(interface.clone()));
         }
         match item {
             NetObject::Route(route) => return self.place_route(route),
@@ -156,10 +156,10 @@ impl FakeNetwork {
         if !source_is_ours {
             return Err(NetlinkFault::Refused(Errno::EINVAL));
         }
-        let device = match (route.via, &route.interface) {
+        let interface = match (route.via, &route.interface) {
             (None, None) => return Err(NetlinkFault::Refused(Errno::ENODEV)),
-            (None, Some(device)) => device.clone(),
-            (Some(_), Some(device)) if route.options.contains(&RouteOption::Onlink) => device.clone(),
+            (None, Some(interface)) => interface.clone(),
+            (Some(_), Some(interface)) if route.options.contains(&RouteOption::Onlink) => interface.clone(),
             (Some(via), _) => self
                 .neighbour_device(via, route)
                 .ok_or(NetlinkFault::Refused(match family {
@@ -168,7 +168,7 @@ impl FakeNetwork {
                 }))?,
         };
         let whole = Route {
-            interface: Some(device),
+            interface: Some(interface),
             ..route.clone()
         };
         let key = |route: &Route| (route.destination, route.table, metric(route));
@@ -298,10 +298,10 @@ impl FakeNetwork {
     /// The way of a packet without a mark, which no rule of ours sees, by the routes of one table.
     fn route_to(&self, to: IpAddr, table: RouteTable) -> Option<NextHop> {
         if self.is_local(to) {
-            let device = Some("lo".parse().expect("a device"));
+            let interface = Some("lo".parse().expect("a device"));
             return Some(NextHop {
                 kind: RouteKind::Local,
-                interface: device,
+                interface,
                 via: None,
             });
         }
@@ -369,8 +369,8 @@ impl NetConfig for FakeNetwork {
         })
     }
 
-    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
-        Ok(self.links.get(device).cloned())
+    fn link(&mut self, interface: &Interface) -> Result<Option<Link>, NetlinkError> {
+        Ok(self.links.get(interface).cloned())
     }
 
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
@@ -399,10 +399,10 @@ fn device_of(item: &NetObject) -> Option<&Interface> {
     }
 }
 
-fn own_address(address: IpNet, device: &Interface) -> NetObject {
+fn own_address(address: IpNet, interface: &Interface) -> NetObject {
     NetObject::Address(AssignedAddress {
         address,
-        interface: device.clone(),
+        interface: interface.clone(),
         scope: Default::default(),
     })
 }

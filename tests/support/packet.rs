@@ -44,7 +44,11 @@ pub enum From {
     Device(String),
     /// Received under IPsec and decapsulated. The device is the one the rules see:
     /// the real one, or the XFRM interface the packet came out of.
-    Ipsec { device: String, reqid: u32, protocol: u8 },
+    Ipsec {
+        interface: String,
+        reqid: u32,
+        protocol: u8,
+    },
 }
 
 /// Where a packet goes.
@@ -58,7 +62,11 @@ pub enum To {
     /// Leaves in clear.
     Device(String),
     /// Leaves under IPsec because a policy says so.
-    Ipsec { device: String, reqid: u32, protocol: u8 },
+    Ipsec {
+        interface: String,
+        reqid: u32,
+        protocol: u8,
+    },
 }
 
 /// What the kernel knows of the connection that a packet belongs to.
@@ -246,15 +254,15 @@ impl Packet {
         self
     }
 
-    pub fn in_by(mut self, device: &str) -> Self {
-        self.from = From::Device(device.to_owned());
+    pub fn in_by(mut self, interface: &str) -> Self {
+        self.from = From::Device(interface.to_owned());
         self
     }
 
     /// Decapsulated from ESP. For AH or IPComp write the field `from` itself.
-    pub fn in_by_ipsec(mut self, device: &str, reqid: u32) -> Self {
+    pub fn in_by_ipsec(mut self, interface: &str, reqid: u32) -> Self {
         self.from = From::Ipsec {
-            device: device.to_owned(),
+            interface: interface.to_owned(),
             reqid,
             protocol: ESP,
         };
@@ -266,15 +274,15 @@ impl Packet {
         self
     }
 
-    pub fn out_by(mut self, device: &str) -> Self {
-        self.to = To::Device(device.to_owned());
+    pub fn out_by(mut self, interface: &str) -> Self {
+        self.to = To::Device(interface.to_owned());
         self
     }
 
     /// Leaves under ESP. For AH or IPComp write the field `to` itself.
-    pub fn out_by_ipsec(mut self, device: &str, reqid: u32) -> Self {
+    pub fn out_by_ipsec(mut self, interface: &str, reqid: u32) -> Self {
         self.to = To::Ipsec {
-            device: device.to_owned(),
+            interface: interface.to_owned(),
             reqid,
             protocol: ESP,
         };
@@ -298,14 +306,14 @@ impl Packet {
     pub(super) fn in_device(&self) -> &str {
         match &self.from {
             From::Local => "",
-            From::Device(device) | From::Ipsec { device, .. } => device,
+            From::Device(interface) | From::Ipsec { interface, .. } => interface,
         }
     }
 
     pub(super) fn out_device(&self) -> &str {
         match &self.to {
             To::Local => "",
-            To::Device(device) | To::Ipsec { device, .. } => device,
+            To::Device(interface) | To::Ipsec { interface, .. } => interface,
         }
     }
 

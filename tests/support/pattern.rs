@@ -173,10 +173,10 @@ impl InterfacePattern {
         })
     }
 
-    pub fn matches(&self, device: &str) -> bool {
+    pub fn matches(&self, interface: &str) -> bool {
         match self {
-            Self::Named(name) => device == name,
-            Self::BeginsWith(beginning) => device.starts_with(beginning),
+            Self::Named(name) => interface == name,
+            Self::BeginsWith(beginning) => interface.starts_with(beginning),
         }
     }
 }

@@ -479,8 +479,8 @@ impl Reader {
         match option {
             "-s" => self.rule.source = Some(net(value, negated)?),
             "-d" => self.rule.destination = Some(net(value, negated)?),
-            "-i" => self.rule.in_device = Some(device(value, negated)?),
-            "-o" => self.rule.out_device = Some(device(value, negated)?),
+            "-i" => self.rule.in_device = Some(interface(value, negated)?),
+            "-o" => self.rule.out_device = Some(interface(value, negated)?),
             "-p" => self.rule.protocol = Some(protocol(value)?),
             "-g" => self.rule.target = Some(Target::Goto(value.to_owned())),
             _ => match TARGETS.iter().find(|target| target.name == value) {
@@ -513,7 +513,7 @@ fn net(text: &str, negated: bool) -> Result<Asked<Net>, String> {
 }
 
 /// `! -i +` matches nothing with nft and everything with legacy.
-fn device(text: &str, negated: bool) -> Result<Asked<InterfacePattern>, String> {
+fn interface(text: &str, negated: bool) -> Result<Asked<InterfacePattern>, String> {
     let pattern = InterfacePattern::parse(text)?;
     match negated {
         true if text == "+" => Err("! + means this or that".to_owned()),

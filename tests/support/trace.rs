@@ -261,8 +261,8 @@ fn matches(rule: &ParsedRule, packet: &Packet) -> bool {
     protocol.is_none_or(|protocol| protocol == packet.protocol && is_seen)
         && source.is_none_or(|net| net.holds(|net| net.contains(packet.source)))
         && destination.is_none_or(|net| net.holds(|net| net.contains(packet.destination)))
-        && in_device.is_none_or(|device| device.holds(|device| device.matches(packet.in_device())))
-        && out_device.is_none_or(|device| device.holds(|device| device.matches(packet.out_device())))
+        && in_device.is_none_or(|interface| interface.holds(|interface| interface.matches(packet.in_device())))
+        && out_device.is_none_or(|interface| interface.holds(|interface| interface.matches(packet.out_device())))
         && rule.matches.iter().all(|one| one.matches(packet))
 }
 

@@ -332,7 +332,7 @@ fn version_six_matches_as_version_four_does() {
 
 #[test]
 fn a_trailing_plus_matches_all_devices_that_begin_so() {
-    let packet = |device| incoming().in_by(device);
+    let packet = |interface| incoming().in_by(interface);
     assert!(matches("-i vti+", &packet("vti7")) && matches("-i vti+", &packet("vti")));
     assert!(!matches("-i vti+", &packet("vt")) && !matches("-i vti", &packet("vti7")));
 }
@@ -388,7 +388,7 @@ fn each_direction_of_a_policy_match_looks_at_its_own_side() {
     assert!(accepts("--dir in --pol ipsec --reqid 7", &packet));
     assert!(!accepts("--dir out --pol ipsec", &packet));
     packet.to = To::Ipsec {
-        device: "eth0".to_owned(),
+        interface: "eth0".to_owned(),
         reqid: 9,
         protocol: AH,
     };

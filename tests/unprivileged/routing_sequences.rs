@@ -55,8 +55,8 @@ fn connections() -> Vec<Call> {
         more.iter().fold(call, |call, (name, value)| call.with(name, value))
     };
     let source = ("PLUTO_MY_SOURCEIP", SOURCES[0]);
-    let device = [("PLUTO_XFRMI_ROUTE", "yes"), ("PLUTO_VIRT_INTERFACE", "ipsec5")];
-    let bypass = [&device[..], &[("PLUTO_XFRMI_FWMARK", "5/0xffffffff")]].concat();
+    let interface = [("PLUTO_XFRMI_ROUTE", "yes"), ("PLUTO_VIRT_INTERFACE", "ipsec5")];
+    let bypass = [&interface[..], &[("PLUTO_XFRMI_FWMARK", "5/0xffffffff")]].concat();
     let vti = [
         ("VTI_IFACE", "vti01"),
         ("VTI_ROUTING", "yes"),
@@ -100,7 +100,12 @@ fn connections() -> Vec<Call> {
         made(&four, "2001:db8:1::/64", "::/0", &[]),
         made(&five, "10.1.0.0/24", "198.51.100.0/24", &bypass),
         made(&five, "10.1.0.0/24", "0.0.0.0/0", &bypass),
-        made(&four, "10.1.0.0/24", "10.2.0.0/24", &[&device[..], &[source]].concat()),
+        made(
+            &four,
+            "10.1.0.0/24",
+            "10.2.0.0/24",
+            &[&interface[..], &[source]].concat(),
+        ),
         made(&five, "10.1.0.0/24", "10.2.0.0/24", &vti),
         made(&four, "10.1.0.0/24", "10.3.0.0/24", &vti_and_source),
         made(&five, "10.1.0.0/24", "192.0.2.0/24", &vti),
@@ -238,8 +243,8 @@ impl NetConfig for Deadly<'_> {
         self.network.lookup(to, from)
     }
 
-    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
-        self.network.link(device)
+    fn link(&mut self, interface: &Interface) -> Result<Option<Link>, NetlinkError> {
+        self.network.link(interface)
     }
 
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
@@ -257,9 +262,9 @@ struct Gateway {
     daemon: DaemonProcess,
 }
 
-fn route(destination: &str, device: &str) -> Route {
+fn route(destination: &str, interface: &str) -> Route {
     Route {
-        interface: device.parse().ok(),
+        interface: interface.parse().ok(),
         ..Route::to(destination.parse().expect("a network"))
     }
 }

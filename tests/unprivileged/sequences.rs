@@ -19,8 +19,12 @@ const OURS: &str = "10.1.0.0/24";
 /// Tunnels that share names, networks, blocks and devices in every way that matters.
 fn tunnels() -> Vec<Tunnel> {
     let west = libreswan("up-client", "west", 16389, OURS, "10.2.0.0/24");
-    let vti = |name: &str, device: &str, remote: &str| {
-        with(&libreswan("up-client", name, 16413, OURS, remote), "VTI_IFACE", device)
+    let vti = |name: &str, interface: &str, remote: &str| {
+        with(
+            &libreswan("up-client", name, 16413, OURS, remote),
+            "VTI_IFACE",
+            interface,
+        )
     };
     let road = |reqid: &str| {
         let road = libreswan("up-client", "road", 16501, OURS, "203.0.113.7/32");

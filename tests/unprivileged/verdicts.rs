@@ -39,13 +39,15 @@ fn packet_of(text: &str) -> Packet {
         panic!("{text}")
     };
     let mut packet = Packet::between(source, destination);
-    packet.from = place(from, From::Local, From::Device, |device, reqid, protocol| From::Ipsec {
-        device,
-        reqid,
-        protocol,
+    packet.from = place(from, From::Local, From::Device, |interface, reqid, protocol| {
+        From::Ipsec {
+            interface,
+            reqid,
+            protocol,
+        }
     });
-    packet.to = place(to, To::Local, To::Device, |device, reqid, protocol| To::Ipsec {
-        device,
+    packet.to = place(to, To::Local, To::Device, |interface, reqid, protocol| To::Ipsec {
+        interface,
         reqid,
         protocol,
     });
@@ -73,7 +75,7 @@ fn place<P>(text: &str, gateway: P, clear: fn(String) -> P, tunnel: fn(String, u
     let reqid = |number: &str| number.parse().unwrap_or_else(|_| panic!("{text}"));
     match (kind, inner.split_once(',')) {
         ("clear" | "device", None) => clear(inner.to_owned()),
-        ("device", Some((device, number))) => tunnel(device.to_owned(), reqid(number), ESP),
+        ("device", Some((interface, number))) => tunnel(interface.to_owned(), reqid(number), ESP),
         ("tunnel", None) => tunnel("w0".to_owned(), reqid(inner), ESP),
         ("tunnel", Some((number, "ah"))) => tunnel("w0".to_owned(), reqid(number), AH),
         _ => panic!("{text}"),

@@ -35,9 +35,9 @@ fn gateway() -> Namespace {
     namespace
 }
 
-fn route(destination: &str, device: &str) -> Route {
+fn route(destination: &str, interface: &str) -> Route {
     Route {
-        interface: Some(device.parse().unwrap()),
+        interface: Some(interface.parse().unwrap()),
         ..Route::to(destination.parse().unwrap())
     }
 }

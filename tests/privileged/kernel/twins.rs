@@ -109,9 +109,9 @@ fn rules() -> Vec<PolicyRule> {
 }
 
 fn addresses() -> Vec<AssignedAddress> {
-    let each = |(address, device, scope): (&str, &str, AddressScope)| AssignedAddress {
+    let each = |(address, interface, scope): (&str, &str, AddressScope)| AssignedAddress {
         address: address.parse().unwrap(),
-        interface: device.parse().unwrap(),
+        interface: interface.parse().unwrap(),
         scope,
     };
     [

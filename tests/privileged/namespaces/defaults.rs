@@ -6,7 +6,7 @@ use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use super::routes::{Router, route};
-use super::tables::{both, machine, repair, saved, spoil};
+use super::tables::{both, break_restore, machine, repair, saved};
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
@@ -211,7 +211,7 @@ fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
         let machine = unset(backend);
         let syslog = Syslog::new(&machine);
         let before = saved(&machine, family);
-        spoil(&machine, family, Table::Nat, "-j ACCEPT");
+        break_restore(&machine, family, Table::Nat, "-j ACCEPT");
         for up in [net_net(family), by_device(family)] {
             machine.hook().expect_success(&up);
             let output = complaints(&syslog);
@@ -252,7 +252,7 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
     {
         let machine = unset(backend);
         let before = saved(&machine, Family::Ipv4);
-        spoil(&machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
+        break_restore(&machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
         for (settings, code) in POLICIES {
             machine.settings(settings);
             let ending = machine.hook().call(&up);
@@ -275,7 +275,7 @@ fn a_tunnel_that_stands_without_its_rules_gets_its_source_address_all_the_same()
     let machine = &router.machine;
     machine.settings("");
     let before = router.state();
-    spoil(machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
+    break_restore(machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
     let up = route().with_verb("up-client");
     router.hook().call(&up).assert_refused(0, &["without its rules"]);
     assert!(router.has("inet 10.1.0.1/32 scope 50 lo"), "{}", router.state());

@@ -96,16 +96,16 @@ fn a_tunnel_by_an_ordinary_interface_gets_no_rules() {
         .machine
         .run("ip link add ipsec7 type veth peer name ipsec8".split(' '), "");
     let before = router.machine.listing();
-    for device in ["w0", "ipsec7"] {
+    for interface in ["w0", "ipsec7"] {
         for call in [
-            libreswan_up().with("VTI_IFACE", device),
+            libreswan_up().with("VTI_IFACE", interface),
             libreswan_up()
                 .with("PLUTO_XFRMI_ROUTE", "yes")
-                .with("PLUTO_VIRT_INTERFACE", device),
+                .with("PLUTO_VIRT_INTERFACE", interface),
         ] {
             let ending = router.hook().call(&call);
             let output = ending.err_text();
-            let expected = format!("{device} is no VTI, XFRM or KLIPS interface");
+            let expected = format!("{interface} is no VTI, XFRM or KLIPS interface");
             assert!(output.contains(&expected), "{output}");
             ending.assert_one_line();
             assert_eq!(router.machine.listing(), before);

@@ -7,7 +7,7 @@ use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
 
 use super::settings::Pair;
-use super::tables::{machine, repair, saved, spoil};
+use super::tables::{break_restore, machine, repair, saved};
 use crate::support::binary::{Call, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
@@ -161,7 +161,7 @@ fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
                 machine.settings(EVERYTHING);
                 beside.iter().for_each(|call| machine.hook().expect_success(call));
                 let (before, recorded) = (all_tables(&machine), record(&machine));
-                spoil(&machine, Family::Ipv4, table, line);
+                break_restore(&machine, Family::Ipv4, table, line);
                 machine.hook().call(&up()).assert_refused(1, &["iptables-restore"]);
                 let what = format!("{backend} {table} {beside:?}");
                 assert_eq!(all_tables(&machine), before, "{what}");
@@ -186,7 +186,7 @@ fn a_start_is_refused_whole_whichever_table_refuses() {
             machine.hook().expect_success(&up());
             machine.settings(EVERYTHING);
             let (before, recorded) = (all_tables(&machine), record(&machine));
-            spoil(&machine, Family::Ipv4, table, line);
+            break_restore(&machine, Family::Ipv4, table, line);
             let ending = machine.hook().operate(&["start"]);
             ending.assert_refused(1, &["iptables-restore"]);
             let what = format!("{backend} {table}");

@@ -186,7 +186,7 @@ fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
 }
 
 /// Puts a program before iptables-restore that spoils a line of one table, so that the kernel never takes it. Its name tells the backend.
-pub(crate) fn spoil(machine: &Namespace, family: Family, table: Table, rule: &str) {
+pub(crate) fn break_restore(machine: &Namespace, family: Family, table: Table, rule: &str) {
     let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
     let script = format!(
         "#!/bin/sh\nsed '/^\\*{table}/,/^COMMIT/s/{rule}/--spoilt/' | {} \"$@\"\n",
@@ -218,7 +218,7 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
                 beside.iter().for_each(|call| machine.hook().expect_success(call));
                 let before = saved(&machine, family);
                 let number = cat(family, 1).get("PLUTO_SA_REQID").to_owned();
-                spoil(&machine, family, table, &format!("--reqid {number}"));
+                break_restore(&machine, family, table, &format!("--reqid {number}"));
                 let ending = machine.hook().call(&cat(family, 1));
                 ending.assert_refused(1, &[&format!("{}-restore", prefix(family))]);
                 let what = format!("{backend} {family} {table}");

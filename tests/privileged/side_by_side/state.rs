@@ -95,9 +95,9 @@ fn words(line: &str) -> Vec<&str> {
 fn setting(line: &str) -> String {
     let (path, value) = line.split_once(':').unwrap_or((line, ""));
     let mut names = path.rsplit('/');
-    let (name, device) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    let (name, interface) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
     let family = if path.starts_with("ipv6/") { "v6" } else { "v4" };
-    format!("sysctl {family} {device} {name} = {value}")
+    format!("sysctl {family} {interface} {name} = {value}")
 }
 
 #[test]

@@ -58,10 +58,10 @@ enum Side {
 
 fn side() -> impl Strategy<Value = Side> {
     let reqid = prop::sample::select(REQIDS.to_vec());
-    let device = prop::sample::select(vec!["w0", "w1", "lan0", "vti1", "vti2", "vti9", "lo"]);
+    let interface = prop::sample::select(vec!["w0", "w1", "lan0", "vti1", "vti2", "vti9", "lo"]);
     prop_oneof![
         2 => Just(Side::Gateway),
-        3 => device.prop_map(Side::Clear),
+        3 => interface.prop_map(Side::Clear),
         3 => reqid.prop_map(|reqid| Side::Ipsec("w0", reqid)),
     ]
 }
@@ -117,9 +117,9 @@ fn of_kind(packet: emulated::Packet, kind: &Kind) -> emulated::Packet {
 fn came(side: &Side) -> From {
     match side {
         Side::Gateway => From::Local,
-        Side::Clear(device) => From::Device((*device).to_owned()),
-        Side::Ipsec(device, reqid) => From::Ipsec {
-            device: (*device).to_owned(),
+        Side::Clear(interface) => From::Device((*interface).to_owned()),
+        Side::Ipsec(interface, reqid) => From::Ipsec {
+            interface: (*interface).to_owned(),
             reqid: *reqid,
             protocol: ESP,
         },
@@ -129,22 +129,22 @@ fn came(side: &Side) -> From {
 fn leaves(side: &Side) -> To {
     match side {
         Side::Gateway => To::Local,
-        Side::Clear(device) => To::Device((*device).to_owned()),
-        Side::Ipsec(device, reqid) => To::Ipsec {
-            device: (*device).to_owned(),
+        Side::Clear(interface) => To::Device((*interface).to_owned()),
+        Side::Ipsec(interface, reqid) => To::Ipsec {
+            interface: (*interface).to_owned(),
             reqid: *reqid,
             protocol: ESP,
         },
     }
 }
 
-fn device(name: &str) -> Option<Interface> {
+fn interface(name: &str) -> Option<Interface> {
     Some(name.parse().expect("a device"))
 }
 
 fn ipsec(name: &str, reqid: u32) -> Endpoint {
     Endpoint::Ipsec {
-        interface: device(name),
+        interface: interface(name),
         reqid: Some(reqid),
         protocol: Some(SaProtocol::Esp),
     }
@@ -158,13 +158,13 @@ pub(crate) fn fully_known(packet: &emulated::Packet) -> Packet {
         kind: traffic(packet),
         from: match &packet.from {
             From::Local => Endpoint::Gateway,
-            From::Device(name) => Endpoint::Unencrypted(device(name)),
-            From::Ipsec { device, reqid, .. } => ipsec(device, *reqid),
+            From::Device(name) => Endpoint::Unencrypted(interface(name)),
+            From::Ipsec { interface, reqid, .. } => ipsec(interface, *reqid),
         },
         to: match &packet.to {
             To::Local => Endpoint::Gateway,
-            To::Device(name) => Endpoint::Unencrypted(device(name)),
-            To::Ipsec { device, reqid, .. } => ipsec(device, *reqid),
+            To::Device(name) => Endpoint::Unencrypted(interface(name)),
+            To::Ipsec { interface, reqid, .. } => ipsec(interface, *reqid),
         },
         connection: match packet.state {
             ConnectionState::New => PacketCtState::New,
@@ -261,7 +261,7 @@ fn holds(doubt: &Doubt, packet: &Packet) -> bool {
                 Direction::In => &packet.from,
                 Direction::Out => &packet.to,
             };
-            endpoint.interface().is_some_and(|device| pattern.fits(device))
+            endpoint.interface().is_some_and(|interface| pattern.fits(interface))
         }
         Doubt::CtReplDst(address) => packet.answered_at == Some(*address),
     }

@@ -51,7 +51,7 @@ fn kinds() -> Vec<Traffic> {
 
 fn tunnel_endpoint(record: &TunnelRecord) -> Endpoint {
     match &record.tunnel.sa_match {
-        SaMatch::Interface(device) => Endpoint::Unencrypted(Some(device.clone())),
+        SaMatch::Interface(interface) => Endpoint::Unencrypted(Some(interface.clone())),
         SaMatch::Policy { protocol, reqid } => Endpoint::Ipsec {
             interface: None,
             reqid: *reqid,

@@ -85,7 +85,8 @@ pub(crate) fn calls() -> Vec<String> {
         .fold(call.to_owned(), |call, (name, value)| with(&call, name, value))
     };
     let client = |name, reqid, local, remote| strongswan("up-client", name, reqid, local, remote);
-    let vti = |name, device, local, remote| with(&libreswan("up-client", name, 7, local, remote), "VTI_IFACE", device);
+    let vti =
+        |name, interface, local, remote| with(&libreswan("up-client", name, 7, local, remote), "VTI_IFACE", interface);
     vec![
         client("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
         with(

@@ -28,9 +28,9 @@ fn boot(fakes: &mut Fakes) {
     let _ = fs::remove_dir_all(fakes.state());
 }
 
-fn drops_on(fakes: &Fakes, device: &str) -> bool {
+fn drops_on(fakes: &Fakes, interface: &str) -> bool {
     let saved = fakes.tables[0].table(crate::support::emulator::Kind::Filter).save();
-    saved.lines().any(|line| line.contains(&format!("-o {device} ")))
+    saved.lines().any(|line| line.contains(&format!("-o {interface} ")))
 }
 
 #[test]

@@ -83,11 +83,11 @@ fn no_script_takes_a_shared_function_away() {
     assert!(shared.contains(&"need".to_owned()), "{shared:?}");
     for script in scripts_for_people() {
         if fs::read_to_string(&script).unwrap().contains("/common.bash\"") {
-            let anew: Vec<_> = functions(&script)
+            let again: Vec<_> = functions(&script)
                 .into_iter()
                 .filter(|name| shared.contains(name))
                 .collect();
-            assert!(anew.is_empty(), "{} defines anew: {anew:?}", script.display());
+            assert!(again.is_empty(), "{} defines anew: {again:?}", script.display());
         }
     }
 }

@@ -481,13 +481,13 @@ impl Stand {
             let cost = |world: &mut World| trace(world.tables.emulator(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
             // Two rules ask for the class of a tunnel's device that the packet comes in by, one that it leaves by, one goes on.
-            let device = if self.up.iter().any(|side| side.reqid.is_none()) {
+            let interface = if self.up.iter().any(|side| side.reqid.is_none()) {
                 4
             } else {
                 0
             };
             assert!(
-                all <= one.max(least) + device,
+                all <= one.max(least) + interface,
                 "{}: {all} rules, {one} with one tunnel",
                 self.file
             );

@@ -72,18 +72,18 @@ pub(crate) fn packet(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Packet {
     let mut packet = Packet::between(source, destination);
     packet.from = match place(from, &tunnel) {
         Place::Gateway => From::Local,
-        Place::Clear(device) => From::Device(device),
+        Place::Clear(interface) => From::Device(interface),
         Place::Tunnel(reqid) => From::Ipsec {
-            device: "w0".to_owned(),
+            interface: "w0".to_owned(),
             reqid,
             protocol: ESP,
         },
     };
     packet.to = match place(to, &tunnel) {
         Place::Gateway => To::Local,
-        Place::Clear(device) => To::Device(device),
+        Place::Clear(interface) => To::Device(interface),
         Place::Tunnel(reqid) => To::Ipsec {
-            device: "w0".to_owned(),
+            interface: "w0".to_owned(),
             reqid,
             protocol: ESP,
         },
@@ -163,7 +163,7 @@ fn place(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Place {
         "gateway" => Place::Gateway,
         "clear" => Place::Clear(inner.to_owned()),
         "tunnel" => match tunnel(inner).sa_match {
-            SaMatch::Interface(device) => Place::Clear(device.as_str().to_owned()),
+            SaMatch::Interface(interface) => Place::Clear(interface.as_str().to_owned()),
             SaMatch::Policy { reqid, .. } => Place::Tunnel(reqid.expect("a tunnel with a number")),
         },
         other => panic!("{text}: {other}"),

@@ -38,11 +38,11 @@ fn ordinary(version: Version) -> Vec<Case> {
             to(pick("10.9.0.10/32", "2001:db8:9::10/128")),
         );
         let lan = to(pick("10.1.0.77/32", "2001:db8:0:1::77/128"));
-        let device = plain
+        let interface = plain
             .clone()
             .set("PLUTO_XFRMI_ROUTE", "yes")
             .set("PLUTO_VIRT_INTERFACE", "ipsec5");
-        let marked = device.clone().set("PLUTO_XFRMI_FWMARK", "5/0xffffffff");
+        let marked = interface.clone().set("PLUTO_XFRMI_FWMARK", "5/0xffffffff");
         let route = |connection: &Connection| Connection {
             arguments: vec!["--route", "yes"],
             ..connection.clone()
@@ -60,14 +60,14 @@ fn ordinary(version: Version) -> Vec<Case> {
                 "all, device",
                 Connection {
                     peer_client: all.peer_client,
-                    ..device.clone()
+                    ..interface.clone()
                 },
             ),
             ("one far address", remote),
             ("one address of our LAN", lan.clone()),
             ("one address of our LAN, new source", from(&lan, new)),
-            ("device", device.clone()),
-            ("device and new source", from(&device, new)),
+            ("device", interface.clone()),
+            ("device and new source", from(&interface, new)),
             ("device and mark", marked.clone()),
             ("device, mark and new source", from(&marked, new)),
         ];
@@ -174,7 +174,7 @@ fn together(version: Version) -> Vec<Case> {
         both("a source address for two networks", &first, &elsewhere),
         both("the same route by two connections", &first, &second),
     ];
-    let device = |connection: &Connection| {
+    let interface = |connection: &Connection| {
         let connection = Connection {
             source: None,
             ..connection.clone()
@@ -186,13 +186,13 @@ fn together(version: Version) -> Vec<Case> {
     };
     cases.push(both(
         "an XFRM interface's peer for two networks",
-        &device(&first),
-        &device(&elsewhere),
+        &interface(&first),
+        &interface(&elsewhere),
     ));
     cases.push(both(
         "an XFRM interface's peer and network for two",
-        &device(&first),
-        &device(&second),
+        &interface(&first),
+        &interface(&second),
     ));
     cases
 }
