@@ -65,7 +65,7 @@ fn own_rules(calls: &[String]) -> [Emulator; 2] {
     Family::ALL.map(|family| world.tables.emulator(family).clone())
 }
 
-/// Packets of every kind between addresses inside and beside the networks of these tests, over a policy and in clear, as far as
+/// Packets of every kind between addresses inside and beside the networks of these tests, over a policy and unencrypted, as far as
 /// they are of this family.
 fn packets(family: Family) -> Vec<Packet> {
     let (remote, local): (&[&str], &[&str]) = match family {
@@ -415,7 +415,7 @@ fn a_tunnel_whose_interface_is_unknown_is_closed_to_the_script() {
     assert_script_forgets(&[unknown], "interface unknown");
 }
 
-/// The packets of a tunnel with an interface number: they come by that device, and leave by it in clear, to be encrypted behind it.
+/// The packets of a tunnel with an interface number: they come by that interface, and leave by it unencrypted, to be encrypted behind it.
 fn packets_by(interface: &str) -> [Packet; 2] {
     let inward = Packet::between("10.2.0.7", "10.1.0.9").tcp(8080, 40000);
     let outward = Packet::between("10.1.0.9", "10.2.0.7").tcp(40000, 8080);

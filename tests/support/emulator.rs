@@ -308,7 +308,7 @@ struct Section<'a> {
 }
 
 /// The sections of a text. One that does not begin or end as it should is an error of its own, behind those before it; to keep it simple it
-/// is found before any of them is carried out, which a test of a transaction never needs to tell apart.
+/// is found before any of them is carried out, which a test of a transaction never needs to distinguish.
 fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
     let mut sections: Vec<Section<'_>> = Vec::new();
     let mut open = false;
@@ -435,7 +435,7 @@ impl Table {
         &self.known(chain).rules
     }
 
-    /// ACCEPT or DROP: what becomes of what comes to the end of a built-in chain.
+    /// ACCEPT or DROP: what happens to what comes to the end of a built-in chain.
     pub fn policy(&self, built_in: &str) -> &str {
         let policy = self.known(built_in).policy.as_deref();
         policy.unwrap_or_else(|| panic!("{built_in} has no policy"))

@@ -1,4 +1,4 @@
-//! Which ups stand, by how each call ended: what a `down` takes is decided here a second time, from what the calls said and nothing else.
+//! Which ups are open, by how each call ended: what a `down` takes is decided here a second time, from what the calls said and nothing else.
 
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
@@ -21,9 +21,9 @@ pub enum Verb {
 pub enum Ended {
     /// Well.
     Done,
-    /// It told the daemon that nothing was changed; a `down` is noted then.
+    /// It reported to the daemon that nothing was changed; a `down` is noted then.
     Refused,
-    /// It told the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
+    /// It reported to the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
     /// is counted and every `down` is completed.
     Open,
 }
@@ -77,7 +77,7 @@ impl Model {
             .or_else(|| only(&|up| there(up) && peer(up)))
     }
 
-    /// The ups that stand, in their order.
+    /// The open ups, in their order.
     pub fn open_ups(&self) -> &[Tunnel] {
         &self.ups
     }

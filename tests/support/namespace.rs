@@ -24,7 +24,7 @@ use super::binary::Hook;
 /// Both backends that a distribution has.
 pub const VARIANTS: [Backend; 2] = [Backend::Nft, Backend::Legacy];
 
-/// Rules that an administrator has put in before the first tunnel, in all three built-in chains; for both families.
+/// Rules that an administrator has installed before the first tunnel, in all three built-in chains; for both families.
 const BASE: &str = "*filter
 :INPUT DROP [0:0]
 :FORWARD DROP [0:0]
@@ -107,7 +107,7 @@ impl Namespace {
         self.path("settings.toml")
     }
 
-    /// What the administrator has set: unless a test says otherwise, that failures are told to the daemon, and that the nat table is left
+    /// What the administrator has set: unless a test says otherwise, that failures are reported to the daemon, and that the nat table is left
     /// alone.
     pub fn settings(&self, text: &str) {
         fs::write(self.config(), text).expect("writing the settings");
@@ -347,8 +347,8 @@ pub fn the_administrators(listing: &str) -> String {
         .collect()
 }
 
-/// A listing with the rules of those chains sorted in which the order has no meaning: in the dispatchers and blocks one tunnel or
-/// block stands beside the other, and a rebuild puts them in by name and not by age. What leads to the networks that are held apart keeps
+/// A listing with the rules of those chains sorted in which the order has no meaning: in the dispatchers and buckets one tunnel or
+/// block stands beside the other, and a rebuild puts them in by name and not by age. What leads to the networks that are blocked keeps
 /// its place among them.
 pub fn order_independent(listing: &str) -> String {
     let mut lines: Vec<_> = listing.lines().collect();

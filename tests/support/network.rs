@@ -1,4 +1,4 @@
-//! An emulator of the kernel's network configuration, small enough to be read: devices, addresses, routes, rules, neighbours.
+//! An emulator of the kernel's network configuration, small enough to be read: interfaces, addresses, routes, rules, neighbours.
 //!
 //! `tests/privileged/kernel/model.rs` holds it against the real one.
 
@@ -18,12 +18,12 @@ use pluto_updown::selector::{Family, Interface};
 /// Who has put the routes to the links in.
 const KERNEL: Origin = Origin(2);
 
-/// A kernel whose devices are all up, which routes packets that have no mark, and of which somebody else's items are a part.
+/// A kernel whose interfaces are all up, which routes packets that have no mark, and of which somebody else's items are a part.
 #[derive(Debug, Clone, Default)]
 pub struct FakeNetwork {
-    /// The devices.
+    /// The interfaces.
     pub links: BTreeMap<Interface, Link>,
-    /// Everything that is in, whoever put it in; no VTI, which is a device.
+    /// Everything that is in, whoever installed it; no VTI, which is an interface.
     pub items: BTreeSet<NetObject>,
     /// Networks to which a route of somebody else's forbids the way.
     pub forbidden: BTreeMap<IpNet, NoRoute>,
@@ -33,14 +33,14 @@ pub struct FakeNetwork {
 }
 
 impl FakeNetwork {
-    /// A machine with a loopback device and nothing else.
+    /// A machine with a loopback interface and nothing else.
     pub fn new() -> Self {
         let mut network = Self::default();
         network.add_link("lo", Medium::Loopback, Ends::Many);
         network
     }
 
-    /// A machine with an address of each family on an Ethernet device `eth0`, as that of `tests/privileged/kernel`.
+    /// A machine with an address of each family on an Ethernet interface `eth0`, as that of `tests/privileged/kernel`.
     pub fn gateway() -> Self {
         let mut network = Self::new();
         network.add_link("eth0", Medium::Ethernet, Ends::Many);
@@ -49,7 +49,7 @@ impl FakeNetwork {
         network
     }
 
-    /// Adds a device.
+    /// Adds an interface.
     pub fn add_link(&mut self, name: &str, medium: Medium, ends: Ends) {
         self.insert_link(name.parse().expect("a device"), medium, ends, LinkKind::Other);
     }
@@ -92,7 +92,7 @@ impl FakeNetwork {
         self.refusals.clear();
     }
 
-    /// Takes a device away with everything on it, as when its driver goes.
+    /// Takes an interface away with everything on it, as when its driver goes.
     pub fn remove_link(&mut self, interface: &Interface) {
         self.links.remove(interface);
         let on_it: Vec<_> = self
@@ -178,7 +178,7 @@ impl FakeNetwork {
         Ok(InstallResult::New)
     }
 
-    /// The device on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
+    /// The interface on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
     /// what leads elsewhere, IPv6 takes the best route or none.
     fn neighbour_device(&self, via: IpAddr, route: &Route) -> Option<Interface> {
         let fits =
@@ -389,7 +389,7 @@ impl NetConfig for FakeNetwork {
     }
 }
 
-/// The device without which an item cannot be.
+/// The interface without which an item cannot be.
 fn device_of(item: &NetObject) -> Option<&Interface> {
     match item {
         NetObject::Route(route) => route.interface.as_ref(),

@@ -40,9 +40,9 @@ pub const IPCOMP: u8 = 108;
 pub enum From {
     /// Made by the gateway itself.
     Local,
-    /// Received in clear.
+    /// Received unencrypted.
     Device(String),
-    /// Received under IPsec and decapsulated. The device is the one the rules see:
+    /// Received under IPsec and decapsulated. The interface is the one the rules see:
     /// the real one, or the XFRM interface the packet came out of.
     Ipsec {
         interface: String,
@@ -59,7 +59,7 @@ pub enum From {
 pub enum To {
     /// To the gateway itself.
     Local,
-    /// Leaves in clear.
+    /// Leaves unencrypted.
     Device(String),
     /// Leaves under IPsec because a policy says so.
     Ipsec {
@@ -122,7 +122,7 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// A packet of protocol 253 (for experiments) that still has to be told where it
+    /// A packet of protocol 253 (for experiments) that still lacks where it
     /// comes from and where it goes.
     pub fn between(source: &str, destination: &str) -> Self {
         let parsed = |text| address(text).unwrap_or_else(|why| panic!("{why}"));
@@ -243,7 +243,7 @@ impl Packet {
         self
     }
 
-    /// The address of the device by which it leaves.
+    /// The address of the interface by which it leaves.
     pub fn device_address(mut self, device_address: &str) -> Self {
         self.device_address = Some(address(device_address).unwrap_or_else(|why| panic!("{why}")));
         self
@@ -302,7 +302,7 @@ impl Packet {
         }
     }
 
-    /// The device it came in by: the empty name for what the gateway made.
+    /// The interface it came in by: the empty name for what the gateway made.
     pub(super) fn in_device(&self) -> &str {
         match &self.from {
             From::Local => "",

@@ -155,7 +155,7 @@ impl PortRange {
     }
 }
 
-/// `-i` and `-o`: a device, or with a trailing `+` all devices that begin so.
+/// `-i` and `-o`: an interface, or with a trailing `+` all interfaces that begin so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterfacePattern {
     Named(String),

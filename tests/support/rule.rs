@@ -20,7 +20,7 @@ pub enum Target {
     Nflog(u16, String),
     Snat(IpAddr),
     Dnat(IpAddr),
-    /// Its source becomes the address of the device by which it leaves.
+    /// Its source becomes the address of the interface by which it leaves.
     Masquerade,
     TcpMss(Mss),
     /// `MARK --set-xmark`: clears the bits of the mask, then turns those of the value over.
@@ -39,7 +39,7 @@ impl Target {
     }
 }
 
-/// What becomes of the largest segment that a SYN announces.
+/// What happens to the largest segment that a SYN announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mss {
     /// `--set-mss`: at most this.

@@ -8,7 +8,7 @@ use super::pattern::{Direction, Family};
 use super::rule::{Mss, ParsedRule, Target};
 use std::net::IpAddr;
 
-/// What became of a packet.
+/// What happened to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Accept,
@@ -16,7 +16,7 @@ pub enum Verdict {
     Reject,
     /// Its source or its destination is this from now on.
     Translate(Direction, IpAddr),
-    /// Its source is the address of the device from now on.
+    /// Its source is the address of the interface from now on.
     Masquerade,
     /// It came to the end of the built-in chain: the rules leave it to the administrator.
     Policy,
@@ -38,7 +38,7 @@ pub struct Trace {
     pub decided_by: Option<String>,
     /// The prefixes of the lines in the kernel's log; empty for a line without one.
     pub logs: Vec<String>,
-    /// What became of the MSS, in this order.
+    /// What happened to the MSS, in this order.
     pub mss: Vec<Mss>,
 }
 
@@ -271,7 +271,7 @@ fn matches(rule: &ParsedRule, packet: &Packet) -> bool {
 pub enum Translation {
     Source(IpAddr),
     Destination(IpAddr),
-    /// The source is the address of the device.
+    /// The source is the address of the interface.
     Masquerade,
 }
 
@@ -392,7 +392,7 @@ fn hook_order(packet: &Packet) -> &'static [(Kind, &'static str)] {
     }
 }
 
-/// The packet as a hook sees it. Before the routing nobody knows by which device it will leave, and the first to see an answer see
+/// The packet as a hook sees it. Before the routing nobody knows by which interface it will leave, and the first to see an answer see
 /// it before the translation back.
 fn seen_by(chain: &str, packet: &Packet) -> Packet {
     let mut seen = packet.clone();

@@ -25,7 +25,7 @@ use super::model::opener;
 use super::random::Random;
 use super::scratch::scratch;
 
-/// What becomes of the process at the next restore.
+/// What happens to the process at the next restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
     /// It dies before the kernel has the transaction.
@@ -234,9 +234,9 @@ pub struct World {
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to.
     pub connected: Vec<ipnet::IpNet>,
-    /// What a `down` is told of them that asks.
+    /// The answer for a `down` that queries them.
     pub ask_connected: Option<fn() -> Option<Vec<ipnet::IpNet>>>,
-    /// What any call is told of the path to a peer that asks.
+    /// What any call gets for the path to a peer if it queries it.
     pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// What the calls have said to whoever runs the machine.
     pub notes: Vec<String>,
@@ -370,7 +370,7 @@ impl World {
         })
     }
 
-    /// Every tunnel on record, by its name, and how many times it is up.
+    /// Every recorded tunnel, by its name, and how many times it is up.
     pub fn recorded(&self) -> BTreeMap<String, u32> {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let tunnels = self
@@ -381,7 +381,7 @@ impl World {
         tunnels.map(|record| (record.id.to_string(), record.count)).collect()
     }
 
-    /// Every tunnel on record, by its name, and who has it up.
+    /// Every recorded tunnel, by its name, and who has it up.
     pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let records = self

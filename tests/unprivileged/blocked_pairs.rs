@@ -45,7 +45,7 @@ impl Gateway {
         self.world.start().expect("a start");
     }
 
-    /// What becomes of a packet unencrypted from one network to this address in the other.
+    /// The verdict on a packet unencrypted from one network to this address in the other.
     fn unencrypted(&mut self, to: &str) -> Verdict {
         let [from, to] = ["10.1.0.9", to].map(|address| in_family(address, self.family));
         let packet = Packet::between(&from, &to).tcp(40000, 80);

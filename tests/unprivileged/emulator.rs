@@ -42,7 +42,7 @@ fn trace_of(lines: &str, packet: &Packet) -> Trace {
     trace(&table(lines), packet)
 }
 
-/// Something in clear from the network to the gateway.
+/// An unencrypted packet from the network to the gateway.
 fn incoming() -> Packet {
     let packet = Packet::between("10.2.0.7", "10.1.0.1").tcp(40000, 443);
     packet.in_by("eth0").for_gateway()
@@ -457,7 +457,7 @@ fn tables(lines: &[&str]) -> Emulator {
     tables
 }
 
-/// Something in clear from one network to the other.
+/// An unencrypted packet from one network to the other.
 fn passing() -> Packet {
     let packet = Packet::between("10.2.0.7", "10.1.0.9").tcp(40000, 443).syn();
     packet.in_by("eth0").out_by("eth1")

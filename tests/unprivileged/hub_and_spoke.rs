@@ -33,7 +33,7 @@ fn spoke(kind: Kind, name: &str, reqid: u32, local: &str, remote: &str) -> Strin
     }
 }
 
-/// Only TCP to port 80 behind the far end.
+/// Only TCP to port 80 behind the remote end.
 fn narrowed(variables: &str) -> String {
     [
         ("PLUTO_MY_PROTOCOL", "6"),
@@ -57,13 +57,13 @@ fn comes_by(packet: Packet, kind: Kind, reqid: u32) -> Packet {
 fn leaves_by(packet: Packet, kind: Kind, reqid: u32) -> Packet {
     match kind {
         Kind::Policy => packet.out_by_ipsec("eth0", reqid),
-        // No policy applies before the device has the packet.
+        // No policy applies before the interface has the packet.
         Kind::Vti => packet.out_by(&format!("vti{reqid}")),
         Kind::Xfrmi => packet.out_by(&format!("ipsec{reqid}")),
     }
 }
 
-/// What becomes of a packet from the west spoke (reqid 16389) to port 80 in the east one (reqid 16393).
+/// The verdict on a packet from the west spoke (reqid 16389) to port 80 in the east one (reqid 16393).
 fn verdict(kinds: (Kind, Kind), tunnels: &[Tunnel]) -> Verdict {
     let mut world = World::default();
     for tunnel in tunnels {
@@ -113,17 +113,17 @@ fn the_second_tunnel_alone_does_not_let_it_out_of_the_first() {
 #[test]
 fn a_tunnel_that_is_not_up_lets_nothing_in_and_nothing_out() {
     for kinds in pairs() {
-        // Another tunnel of the same kind keeps the chains for devices standing.
+        // Another tunnel of the same kind keeps the chains for interfaces standing.
         let other = |kind, reqid| tunnel(&spoke(kind, "other", reqid, "10.8.0.0/24", "10.9.0.0/24"));
         let without_west = [tunnel(&east(kinds.1)), other(kinds.0, 16401)];
-        // A device that is none of ours is as good as clear text: what comes by it and goes into a tunnel is the tunnel's to allow.
+        // An interface that is none of ours is as good as unencrypted: what comes by it and goes into a tunnel is the tunnel's to allow.
         let expected = if kinds.0 == Kind::Vti {
             Verdict::Accept
         } else {
             Verdict::Policy
         };
         assert_eq!(verdict(kinds, &without_west), expected, "{kinds:?}");
-        // But one that is named like a tunnel's device and is none of ours may lead into somebody else's tunnel: what comes out of a tunnel
+        // But one that is named like a tunnel's interface and is none of ours may lead into somebody else's tunnel: what comes out of a tunnel
         // of ours does not pass there for that tunnel's sake alone.
         let without_east = [tunnel(&west(kinds.0)), other(kinds.1, 16401)];
         assert_eq!(verdict(kinds, &without_east), Verdict::Policy, "{kinds:?}");
@@ -141,7 +141,7 @@ fn both_tunnels_are_asked_under_strongswan_too() {
 
 #[test]
 fn a_device_named_like_a_tunnels_hides_no_tunnel_from_the_question() {
-    // The administrator calls a VTI device eth7, so that the class of tunnel devices covers eth0 as well.
+    // The administrator calls a VTI interface eth7, so that the class of tunnel interfaces covers eth0 as well.
     let odd = with(
         &libreswan("up-client", "odd", 16401, "10.8.0.0/24", "10.9.0.0/24"),
         "VTI_IFACE",

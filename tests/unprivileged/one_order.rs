@@ -1,4 +1,4 @@
-//! Tunnels whose selectors overlap, on one interface: whichever came up last, the same chains stand in the same order, and what is restricted
+//! Tunnels whose selectors overlap, on one interface: whichever came up last, the same chains have the same order, and what is restricted
 //! stays restricted.
 
 use pluto_updown::selector::Family;
@@ -89,7 +89,7 @@ fn listing(world: &mut World, family: Family) -> String {
     [chains, rules].concat().join("\n")
 }
 
-/// What becomes of a new TCP connection that a peer begins.
+/// The verdict on a new TCP connection that a peer begins.
 fn verdict(world: &mut World, family: Family, peer: u8, port: u16) -> Verdict {
     let packet = match family {
         Family::Ipv4 => Packet::between(&format!("10.9.0.{peer}"), "10.1.0.200"),

@@ -21,7 +21,7 @@ pub(crate) struct Gateway {
     pub(crate) family: Family,
 }
 
-/// What is told in IPv4, in a family.
+/// An IPv4 text, in a family.
 pub(crate) fn in_family(text: &str, family: Family) -> String {
     match family {
         Family::Ipv4 => text.to_owned(),
@@ -100,7 +100,7 @@ impl Gateway {
         })
     }
 
-    /// What becomes of IP in IP out of the tunnel from a peer, which was not worth compressing.
+    /// The verdict on IP in IP out of the tunnel from a peer, which was not worth compressing.
     fn uncompressed_verdict(&mut self, peer: &str) -> Verdict {
         let [from, to] = [peer, "192.0.2.1"].map(|address| in_family(address, self.family));
         let protocol = match self.family {
@@ -123,7 +123,7 @@ impl Gateway {
         tunnel(&with(&call, "PLUTO_PEER", &address))
     }
 
-    /// What becomes of a new connection out of a tunnel to this port behind us.
+    /// The verdict on a new connection out of a tunnel to this port behind us.
     fn verdict(&mut self, reqid: u32, from: &str, port: u16) -> Verdict {
         let [from, to] = [from, "10.1.0.9"].map(|address| in_family(address, self.family));
         let packet = Packet::between(&from, &to).tcp(40000, port);

@@ -38,7 +38,7 @@ fn ipv4_emulator(world: &mut World) -> &mut Emulator {
     world.tables.emulator(Family::Ipv4)
 }
 
-/// Two tunnels in one block, one elsewhere, one with a device, one with something in the nat table.
+/// Two tunnels in one bucket, one elsewhere, one with an interface, one with something in the nat table.
 fn tunnels() -> [Tunnel; 5] {
     let plain = |name: &str, reqid, remote| libreswan("up-client", name, reqid, "10.1.0.0/24", remote);
     [
@@ -66,7 +66,7 @@ fn world_with_tunnels() -> World {
     world
 }
 
-/// Both tables, with the rules of each chain sorted: the order in which tunnels came is not on record.
+/// Both tables, with the rules of each chain sorted: the order in which tunnels came is not recorded.
 fn sorted(world: &mut World) -> Vec<String> {
     let text = Kind::ALL.map(|kind| ipv4_emulator(world).table(kind).save()).concat();
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -311,7 +311,7 @@ fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
     change(ipv4_emulator(&mut world), "filter", "-D FORWARD -j PLUTO-FORWARD").expect("the jump");
     world.up(&late);
     world.down(&late);
-    // The order of the rules in a block is that in which the tunnels came: nothing was written anew.
+    // The order of the rules in a bucket is that in which the tunnels came: nothing was written again.
     assert_eq!(ipv4_emulator(&mut world).save(), before);
 }
 

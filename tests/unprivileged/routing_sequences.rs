@@ -1,5 +1,5 @@
-//! Whatever Pluto asks in whatever order, whatever the kernel refuses and wherever a call dies: what is installed is on record, what
-//! others have put in stays, and with the last far network all of it is gone.
+//! Whatever Pluto asks in whatever order, whatever the kernel refuses and wherever a call dies: what is installed is recorded, what
+//! others have installed stays, and with the last remote network all of it is gone.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ const NAMESPACE: u64 = 1;
 /// Source addresses of ours, which this machine has or gets.
 const SOURCES: [&str; 2] = ["10.1.0.1", "2001:db8:1::1"];
 
-/// Connections that share far networks, source addresses, devices and peers in every way that matters. The captured ones are of two
+/// Connections that share remote networks, source addresses, interfaces and peers in every way that matters. The captured ones are of two
 /// versions, which ask in different orders and have different ideas of IPv6.
 static CONNECTIONS: LazyLock<Vec<Call>> = LazyLock::new(connections);
 
@@ -68,7 +68,7 @@ fn connections() -> Vec<Call> {
     let somebodys_vti = [&vti[..], &[("VTI_IFACE", "vti77")]].concat();
     vec![
         made(&five, "10.1.0.0/24", "10.2.0.0/24", &[source]),
-        // The same far network by another connection, with another source and without one.
+        // The same remote network by another connection, with another source and without one.
         made(
             &five,
             "10.1.1.0/24",
@@ -256,7 +256,7 @@ impl NetConfig for Deadly<'_> {
 struct Gateway {
     folder: TempDir,
     network: FakeNetwork,
-    /// What others have put in.
+    /// What others have installed.
     others: BTreeSet<NetObject>,
     links: BTreeSet<Interface>,
     daemon: DaemonProcess,
@@ -407,7 +407,7 @@ impl Gateway {
                 !refused.is_empty() || is_unreachable(error),
                 "{verb:?} {which}: {error}"
             ),
-            // Something is still there, or not yet, and has been told of.
+            // Something is still there, or not yet, and has been reported.
             (Ok(faults), _) if *faults > 0 => {}
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
@@ -452,7 +452,7 @@ impl Gateway {
         }
     }
 
-    /// All far networks go, and so does everything of ours.
+    /// All remote networks go, and so does everything of ours.
     fn assert_ends(&mut self) {
         let others: Vec<_> = self
             .others

@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order, the rules that stand are those of the tunnels that are up.
+//! Whatever happens in whatever order, the installed rules are those of the tunnels that are up.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 const OURS: &str = "10.1.0.0/24";
 
-/// Tunnels that share names, networks, blocks and devices in every way that matters.
+/// Tunnels that share names, networks, buckets and interfaces in every way that matters.
 fn tunnels() -> Vec<Tunnel> {
     let west = libreswan("up-client", "west", 16389, OURS, "10.2.0.0/24");
     let vti = |name: &str, interface: &str, remote: &str| {
@@ -63,7 +63,7 @@ fn tunnels() -> Vec<Tunnel> {
             "CK_PERMANENT",
         ),
         with(&west, "NFLOG", "13"),
-        // Behind a NAT, with an address of the peer's; one is logged too, one has a device.
+        // Behind a NAT, with an address of the peer's; one is logged too, one has an interface.
         cat(16701, "10.0.10.1/32", "10.2.0.0/24"),
         with(&cat(16705, "10.0.10.1/32", "10.2.1.0/24"), "NFLOG", "14"),
         with(&cat(16709, "10.0.10.1/32", "10.2.2.0/24"), "VTI_IFACE", "vti1"),
@@ -252,7 +252,7 @@ fn administrators_rules(world: &mut World, family: Family, kind: Kind) {
     while world.tables.emulator(family).restore(text).is_err() {}
 }
 
-/// Every chain of both tables with its rules. In which order a block's tunnels stand is nobody's business.
+/// Every chain of both tables with its rules. The order of tunnels in a bucket is irrelevant.
 fn contents(world: &mut World, family: Family) -> BTreeMap<String, Vec<String>> {
     let emulator = world.tables.emulator(family);
     let of_table = |kind: Kind| {
@@ -446,7 +446,7 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
         let before = contents(&mut world, Family::Ipv4);
         let forgotten = world.is_forgotten();
         let emulator = world.tables.emulator(Family::Ipv4);
-        // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
+        // The nat table is changed, the filter table is not, and then nothing can be removed of the nat table.
         emulator.refuse(Kind::Filter, "--reqid 16701");
         emulator.refuse(Kind::Nat, "-X ");
         assert_refused(&mut world, &FirewallAction::Open(Box::new(translated())));
@@ -478,7 +478,7 @@ fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
 #[test]
 fn the_filter_opens_last_and_closes_first() {
     let mut world = World::default();
-    // The hook dies when the first of the two tables is committed; what stands then?
+    // The hook dies when the first of the two tables is committed; what is installed then?
     world.tables.death = Some(Death::Halfway);
     assert!(world.call(&FirewallAction::Open(Box::new(translated()))).is_err());
     let stand = |world: &mut World, kind| {

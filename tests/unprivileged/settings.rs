@@ -1,4 +1,4 @@
-//! What is set for tunnels and for the gateway, on emulated tables: what stands, what passes, and what is left.
+//! What is set for tunnels and for the gateway, on emulated tables: what is installed, what passes, and what is left.
 
 use std::net::IpAddr;
 
@@ -111,7 +111,7 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     for chain in [":PLUTO-INPUT ", ":PLUTO-FORWARD ", ":PLUTO-OUTPUT "] {
         assert!(installed.contains(chain), "{installed}");
     }
-    // What a rule names cannot go; it stands empty.
+    // What a rule names cannot go; it stays, empty.
     world.stop().expect("a stop");
     let installed = rules(&mut world, Kind::Filter);
     assert_eq!(installed.matches("PLUTO").count(), 2, "{installed}");

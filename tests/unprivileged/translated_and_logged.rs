@@ -99,7 +99,7 @@ fn what_leaves_by_the_tunnel_leaves_with_the_address_that_the_peer_gave() {
             of(own.clone().out_by_ipsec("w0", NUMBER)),
             (Verdict::Accept, place.assigned.into())
         );
-        // In clear, by another tunnel, to another network.
+        // Unencrypted, by another tunnel, to another network.
         let untouched = (Verdict::Policy, place.own.to_owned());
         assert_eq!(of(own.clone().out_by("w0")), untouched);
         assert_eq!(of(own.out_by_ipsec("w0", NUMBER + 4)), untouched);
@@ -124,7 +124,7 @@ fn what_comes_to_that_address_by_the_tunnel_comes_to_our_own() {
             of(packet.clone().in_by_ipsec("w0", NUMBER)),
             (Verdict::Accept, place.own.into())
         );
-        // In clear, by another tunnel, from another network.
+        // Unencrypted, by another tunnel, from another network.
         let untouched = (Verdict::Policy, place.assigned.to_owned());
         assert_eq!(of(packet.clone().in_by("w0")), untouched);
         assert_eq!(of(packet.in_by_ipsec("w0", NUMBER + 4)), untouched);
@@ -227,7 +227,7 @@ fn logged(connection: &str, number: u32, remote: &str) -> String {
     )
 }
 
-/// How many copies a log gets of a packet, and what becomes of it.
+/// How many copies a log gets of a packet, and what happens to it.
 fn copies(tables: &Emulator, packet: &Packet) -> (usize, Verdict) {
     let trace = trace(tables, packet);
     (trace.copies(), trace.verdict)

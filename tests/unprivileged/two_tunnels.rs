@@ -59,7 +59,7 @@ fn narrowed(variables: &str, protocol: &str) -> String {
 fn tunnels(answer: &str, kind: &str, reqid: u32, local: &str, remote: &str) -> Vec<String> {
     let named = |name: &str| spoke(kind, name, reqid, local, remote);
     match answer {
-        // Another tunnel of the kind is up all the same: the chains for interfaces stand.
+        // Another tunnel of the kind is up all the same: the chains for interfaces are installed.
         "none" | "clear" => vec![spoke(kind, "other", reqid + 8, "10.8.0.0/24", "10.9.0.0/24")],
         "narrowed" => vec![narrowed(&named("open"), "6")],
         "replies" => vec![narrowed(&named("replies"), "6")],
@@ -77,7 +77,7 @@ fn tunnels(answer: &str, kind: &str, reqid: u32, local: &str, remote: &str) -> V
     }
 }
 
-/// What becomes of the packet.
+/// The verdict on the packet.
 fn verdict([from_kind, to_kind]: [&str; 2], from: &str, to: &str) -> char {
     let mut world = World {
         settings: Settings::parse(SETTINGS).expect("good settings"),

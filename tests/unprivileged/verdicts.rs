@@ -1,4 +1,4 @@
-//! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must become of them.
+//! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must happen to them.
 
 use crate::support::packet::{From, Packet, To, Verdict, trace};
 use crate::support::world::{World, captured, firewall_action};

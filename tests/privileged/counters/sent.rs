@@ -62,7 +62,7 @@ impl Lab {
         let (from, to) = (self.udp(&self.left, left, 40_002), self.udp(&self.right, right, port));
         self.reset();
         let source = self.send(&from, &to, right);
-        // Which one of the gateway's addresses is the one of the device, is for the kernel to say.
+        // Which one of the gateway's addresses is the one of the interface, is for the kernel to say.
         let address = &source.ip().to_string();
         let question = self.there().udp(40_002, port).device_address(address);
         assert_eq!(trace_packet(emulator, &question).packet.source, source.ip());

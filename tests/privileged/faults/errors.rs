@@ -219,7 +219,7 @@ impl Life {
     }
 }
 
-/// A tunnel in the same block that is not concerned.
+/// A tunnel in the same bucket that is not concerned.
 fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }

@@ -41,7 +41,7 @@ pub(crate) struct Life {
 /// The number by which a replacement differs from what it replaces.
 pub(crate) const REPLACING_REQID: &str = "16401";
 
-/// A tunnel in the same block that stood before and is not concerned.
+/// A tunnel in the same bucket that was up before and is not concerned.
 fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }

@@ -41,7 +41,7 @@ fn route() -> Call {
         .with("PLUTO_MY_SOURCEIP", "10.1.0.1")
 }
 
-/// A route to another network that stands before and is not concerned.
+/// A route to another network that was there before and is not concerned.
 fn unconcerned_call(source: &str) -> Call {
     route().of_tunnel(9).with("PLUTO_MY_SOURCEIP", source)
 }

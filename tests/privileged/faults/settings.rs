@@ -1,4 +1,4 @@
-//! An `up` by settings that need every table and a guard, and a `start` that changes all there is, killed at any step.
+//! An `up` by settings that need every table and a blocked pair, and a `start` that changes all there is, killed at any step.
 
 use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;
@@ -18,7 +18,7 @@ fn restricted(up: Call) -> Call {
     up.with("PLUTO_MY_SOURCEIP", "10.1.0.1")
 }
 
-/// A tunnel in the same block that stood before and is not concerned.
+/// A tunnel in the same bucket that was up before and is not concerned.
 fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
@@ -153,7 +153,7 @@ fn a_killed_up_of_strongswans_that_restricts_is_completed_in_every_table_with_it
     killed_up(strongswan_up(), true, Backend::Nft);
 }
 
-/// A `start` that puts the gateway's part and a guard in and changes a tunnel that stands.
+/// A `start` that installs the gateway's part and a blocked pair and changes a tunnel that is up.
 fn killed_start(backend: Backend) {
     let up = restricted(strongswan_up());
     let before = up.clone();

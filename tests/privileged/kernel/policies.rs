@@ -1,4 +1,4 @@
-//! The IPsec policies that the kernel lists, beside those that `ip xfrm policy` has put in.
+//! The IPsec policies that the kernel lists, beside those that `ip xfrm policy` has installed.
 
 use pluto_updown::netfilter::Backend;
 use pluto_updown::selector::Mark;

@@ -7,7 +7,7 @@ use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, tool};
 
-/// Tunnels that were up when the rules were saved: by policy and by device, in both families.
+/// Tunnels that were up when the rules were saved: by policy and by interface, in both families.
 fn dead() -> [Call; 3] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "dead"),
@@ -110,13 +110,13 @@ fn reachable(listing: &str) -> Vec<&str> {
     chains
 }
 
-/// Without `start`: the first call writes the chains that its tunnel shares with others anew, and so leaves no way to a dead one.
+/// Without `start`: the first call writes the chains that its tunnel shares with others again, and so leaves no way to a dead one.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
     for backend in VARIANTS {
         let saved = saved(backend);
-        // In the block of the dead tunnel, and in another.
+        // In the bucket of the dead tunnel, and in another.
         for living in [libreswan_up(), libreswan_up().of_tunnel(3)] {
             let machine = boot(backend, &saved);
             machine.hook().expect_success(&living);

@@ -91,7 +91,7 @@ fn after_each_captured_call_legacy_holds_what_the_emulator_holds() {
     assert_like_the_emulator(Backend::Legacy);
 }
 
-/// Looks at the tables again and again until it is told to stop, and returns how often.
+/// Looks at the tables again and again until it is stopped, and returns how often.
 fn watch(machine: &Namespace, before: &[String; 2], done: &AtomicBool) -> usize {
     let mut looks = 0;
     while !done.load(Ordering::Relaxed) {
@@ -104,7 +104,7 @@ fn watch(machine: &Namespace, before: &[String; 2], done: &AtomicBool) -> usize 
     looks
 }
 
-/// iptables-nft-save reads a table in pieces, and begins anew where it changes meanwhile; 1.8.9 then lists a rule twice that it had read
+/// iptables-nft-save reads a table in parts, and begins again where it changes meanwhile; 1.8.9 then lists a rule twice that it had read
 /// already. What is missing or out of order is not forgiven.
 fn without_repeats(listing: &str) -> Vec<&str> {
     let mut lines: Vec<_> = listing.lines().collect();

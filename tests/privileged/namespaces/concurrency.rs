@@ -21,7 +21,7 @@ fn at_once(machine: &Namespace, calls: impl IntoIterator<Item = Call>) {
     }
 }
 
-/// The `up` of one of many tunnels: some share a block, some do not, and every fourth is of IPv6.
+/// The `up` of one of many tunnels: some share a bucket, some do not, and every fourth is of IPv6.
 fn up(number: usize) -> Call {
     match number % 4 {
         3 => find_call("libreswan-5.4", "v6", "up-client-v6")

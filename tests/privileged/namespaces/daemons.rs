@@ -1,4 +1,4 @@
-//! Which daemon a call comes from, and what becomes of its tunnels when it dies.
+//! Which daemon a call comes from, and what happens to its tunnels when it dies.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,7 +8,7 @@ use crate::support::binary::{Call, Hook, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
 
-/// Runs what stands in the files that it is told, as its children, and says how each ended.
+/// Runs what is in the files that it gets, as its children, and says how each ended.
 const DAEMON: &str = "#!/bin/bash
 while read -r file; do . \"$file\" 2>&1; echo \"ended $?\"; done
 ";

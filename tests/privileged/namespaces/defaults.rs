@@ -1,4 +1,4 @@
-//! What counts without a settings file: tunnels' packets are exempted from NAT, and a tunnel whose rules cannot be put in stands without.
+//! What counts without a settings file: tunnels' packets are exempted from NAT, and a tunnel whose rules cannot be installed is up without.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ fn net_net(family: Family) -> Call {
     }
 }
 
-/// The same with a device of its own.
+/// The same with an interface of its own.
 fn by_device(family: Family) -> Call {
     net_net(family)
         .with("PLUTO_CONNECTION", "device")
@@ -82,7 +82,7 @@ fn the_nat_table_is_the_second() {
     assert_eq!(Table::ALL, [Table::Filter, Table::Nat, Table::Mangle]);
 }
 
-/// A machine behind the gateway, one behind the peer, and a device between gateway and peer that stands in for a tunnel's. Whatever leaves
+/// A machine behind the gateway, one behind the peer, and an interface between gateway and peer that stands in for a tunnel's. Whatever leaves
 /// the gateway is masqueraded.
 struct Site {
     machine: Namespace,
@@ -218,7 +218,7 @@ fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
             assert_eq!(output.len(), 1, "{backend} {family}: {output:?}");
             let expected = format!("{backend}-{family}: the nat table takes no rules, tunnels are not exempted");
             assert!(output[0].contains(&expected), "{output:?}");
-            // Nothing is tried again for a tunnel that stands.
+            // Nothing is tried again for a tunnel that is up.
             machine.hook().expect_success(&up);
             assert_eq!(complaints(&syslog), [""; 0], "{backend} {family}: {up}");
         }

@@ -15,7 +15,7 @@ fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
     (ending.code, ending.out_text())
 }
 
-/// Tunnels of both families, one with a device, one with something in the nat table.
+/// Tunnels of both families, one with an interface, one with something in the nat table.
 fn tunnels() -> [Call; 4] {
     [
         strongswan_up(),

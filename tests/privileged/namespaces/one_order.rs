@@ -1,4 +1,4 @@
-//! Tunnels whose selectors overlap stand in one order in the kernel, whichever came up last, and after each way to put them in anew.
+//! Tunnels whose selectors overlap have one order in the kernel, whichever came up last, and after each way to install them again.
 
 use pluto_updown::netfilter::{Backend, Table};
 use pluto_updown::selector::Family;

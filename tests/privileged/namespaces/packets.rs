@@ -1,4 +1,4 @@
-//! Real packets in clear, at a gateway between two machines: `packets.txt` says what must become of each.
+//! Real unencrypted packets, at a gateway between two machines: `packets.txt` says what must happen to each.
 //!
 //! Every packet has a length of its own, by which nft counts it: where it comes in, and behind all of iptables' filter rules. There it
 //! bears a mark if it came to the administrator's own rules.

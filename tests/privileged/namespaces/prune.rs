@@ -10,7 +10,7 @@ use crate::support::binary::{Call, Hook};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
-/// Puts in what a daemon has put in before it makes this call.
+/// Installs what a daemon has installed before it makes this call.
 pub(super) fn add_policies(machine: &Namespace, up: &Call) {
     policies(machine, "add", up);
 }

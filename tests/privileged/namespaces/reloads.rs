@@ -35,7 +35,7 @@ fn reload(machine: &Namespace, family: Family, how: &str) {
     }
 }
 
-/// Three tunnels that stay: two in one block, and one with a device of its own.
+/// Three tunnels that stay: two in one bucket, and one with an interface of its own.
 fn permanent_tunnels() -> [Call; 3] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "stays"),
@@ -51,7 +51,7 @@ fn machine_without_reloads(backend: Backend, ups: &[Call]) -> Namespace {
     machine
 }
 
-/// Reloads while tunnels stand, makes one call, and all rules are there again, exactly once.
+/// Reloads while tunnels are up, makes one call, and all rules are there again, exactly once.
 fn assert_found_out(backend: Backend, how: &str, installed: &[Call], next: &Call, stand: &[Call]) {
     let machine = machine_without_reloads(backend, installed);
     reload(&machine, Family::Ipv4, how);

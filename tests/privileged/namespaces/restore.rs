@@ -9,7 +9,7 @@ use crate::support::namespace::{Namespace, VARIANTS, order_independent, prefix, 
 
 const NOTHING: &str = "nothing to restore, all rules are loaded\n";
 
-/// Tunnels of both families: two in one block, one with a device, one with something in the nat table.
+/// Tunnels of both families: two in one bucket, one with an interface, one with something in the nat table.
 fn tunnels() -> [Call; 6] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "first"),
@@ -182,7 +182,7 @@ fn beside_calls_and_reloads_nothing_is_lost() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..8 {
-                        // That somebody reloads right between listing and change may be told.
+                        // That somebody reloads right between listing and change may be reported.
                         machine.hook().operate(&["restore"]);
                     }
                 });
@@ -324,7 +324,7 @@ fn a_jump_in_a_chain_that_nothing_leads_to_is_found_by_start_status_and_check() 
     }
 }
 
-/// The same, whatever order tunnels have in their block and chains were made in.
+/// The same, whatever order tunnels have in their bucket and chains were made in.
 fn sorted(machine: &Namespace) -> Vec<Vec<String>> {
     let lines = |table: &String| {
         let mut lines: Vec<_> = table.lines().map(str::to_owned).collect();
@@ -354,7 +354,7 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
         assert_eq!(sorted(&machine), before, "{backend}");
         assert_eq!(restore(&machine, &[]), NOTHING);
 
-        // A call that finds something missing mends that, and nothing else.
+        // A call that finds something missing repairs that, and nothing else.
         for damage in [&["-F", "FORWARD"][..], &["-F"]] {
             machine.tables(Family::Ipv4, damage);
             let late = libreswan_up();

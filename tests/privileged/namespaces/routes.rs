@@ -137,7 +137,7 @@ fn routes_never_lead_into_an_ordinary_interface_for_a_vti() {
     assert_eq!(router.state(), before);
 }
 
-/// What others may have put in where a route of ours goes, each as a line of `ip`.
+/// What others may have installed where a route of ours goes, each as a line of `ip`.
 const REPLACED: [&str; 6] = [
     "route add blackhole 10.2.0.0/24",
     "route add unreachable 10.2.0.0/24 proto static",

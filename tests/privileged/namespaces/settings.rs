@@ -1,4 +1,4 @@
-//! Each setting alone on real iptables: the rules are taken, they stand as we write them, a changed setting is applied to a tunnel that
+//! Each setting alone on real iptables: the rules are taken, they are listed as this program writes them, a changed setting is applied to a tunnel that
 //! stands, and the last `down` or `stop` leaves nothing.
 //!
 //! What must stand is what the emulator holds after the same calls; the emulator keeps rules as we spell them.

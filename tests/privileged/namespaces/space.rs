@@ -147,7 +147,7 @@ fn a_replacing_up_without_space_leaves_the_old_one() {
     }
 }
 
-/// Settings that change the tunnel that stands, and bring a gateway's part and a guard.
+/// Settings that change the tunnel that is up, and bring a gateway's part and a blocked pair.
 const SETTINGS: &str = "[gateway]\nike = \"any\"\n[[connection]]\nname = \"net-net\"\nallow = \"replies\"\nwhen-down = \"block\"\n\
                         nat = \"leave\"\n[tunnel]\nnat = \"leave\"\n";
 

@@ -144,7 +144,7 @@ fn a_changed_file_is_applied_to_200_tunnels_in_one_restore_a_family() {
     }
 }
 
-/// A line of each table that these settings put in, by which a section can be spoilt.
+/// A line of each table that these settings install, by which a section can be spoilt.
 const LINES: [(Table, &str); 3] = [
     (Table::Filter, "-j DROP"),
     (Table::Nat, "-j SNAT"),

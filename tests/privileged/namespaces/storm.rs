@@ -40,7 +40,7 @@ struct Figures {
     flushes: AtomicUsize,
 }
 
-/// Makes random calls about four tunnels, and returns which of them stand at the end: those whose last call was an `up`, refused ones not
+/// Makes random calls about four tunnels, and returns which of them are up at the end: those whose last call was an `up`, refused ones not
 /// counted.
 fn daemon(machine: &Namespace, hook: usize, events: usize, seed: u64, figures: &Figures) -> Vec<usize> {
     let mut random = Random::seeded(seed.wrapping_add(hook as u64));
@@ -79,7 +79,7 @@ fn assert_refused(ending: &Ending) {
     assert_eq!((ending.code, ending.signal), (Some(1), None), "{}", ending.err_text());
 }
 
-/// Does something over and over until it is told to stop.
+/// Does something over and over until it is stopped.
 fn over_and_over(is_over: &AtomicBool, count: &AtomicUsize, work: impl Fn()) {
     while !is_over.load(Ordering::Relaxed) {
         work();

@@ -159,7 +159,7 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
     }
 }
 
-/// A filter table that alone was loaded anew: what puts it right looks after the nat table too, and leaves it as it is.
+/// A filter table that alone was loaded again: what puts it right looks after the nat table too, and leaves it as it is.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
@@ -238,7 +238,7 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
     }
 }
 
-/// A peer's machine at the other end of a device that stands in for a tunnel's: `vti1` here.
+/// A peer's machine at the other end of an interface that stands in for a tunnel's: `vti1` here.
 fn with_peer(machine: &Namespace, family: Family) -> Peer<'_> {
     let [own, there, assigned] = match family {
         Family::Ipv4 => ["192.0.2.1/32", "10.77.1.7/32", "10.0.10.1/32"],

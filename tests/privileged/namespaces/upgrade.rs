@@ -16,7 +16,7 @@ use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
 const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
 
-/// The tunnels that the old version opened: strongSwan's, which blocks clear text, a client of libreswan's with name servers, and IPv6.
+/// The tunnels that the old version opened: strongSwan's, which blocks unencrypted packets, a client of libreswan's with name servers, and IPv6.
 fn ups() -> [Call; 3] {
     [
         find_call("strongswan-6.0.1", "net-net", "up-client"),
@@ -122,7 +122,7 @@ fn what_the_old_version_left_goes_tunnel_by_tunnel() {
     assert_gone(&machine);
 }
 
-/// Until a call changes something the rules stand as they are, and none of them is compared with those that are written now.
+/// Until a call changes something the rules stay as they are, and none of them is compared with those that are written now.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_first_call_writes_what_the_old_version_left_in_the_present_layout() {

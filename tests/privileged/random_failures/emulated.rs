@@ -32,7 +32,7 @@ fn machine(backend: Backend) -> World {
     world
 }
 
-/// Every chain with its rules; in which order tunnels stand in ours is nobody's business.
+/// Every chain with its rules; the order of tunnels in our chains is irrelevant.
 fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
     let mut contents = BTreeMap::new();
     for family in Family::ALL {
@@ -91,7 +91,7 @@ fn a_down_that_is_refused_halfway_is_made_by_the_next_call() {
     }
 }
 
-/// A machine in which restores fail, the daemon, and what should stand.
+/// A machine in which restores fail, the daemon, and what should be up.
 struct Life {
     world: World,
     model: Model,

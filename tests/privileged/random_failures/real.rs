@@ -81,7 +81,7 @@ fn random_life(backend: Backend, events: usize, seed: u64) {
     machine.settings(SETTINGS);
     let empty = machine.listing();
     let (mut model, mut charon, mut failed) = (Model::default(), Charon::new(seed, CONNECTIONS), 0);
-    // As the daemon told each up that stands.
+    // As the daemon announced each up that is open.
     let mut calls: Vec<(Tunnel, Call)> = Vec::new();
     fail_from_now_on(&machine, seed);
     for _ in 0..events {
@@ -140,7 +140,7 @@ fn as_up(call: Call) -> Call {
     }
 }
 
-/// Rules in the order of their text: which tunnel came first in a block is irrelevant.
+/// Rules in the order of their text: which tunnel came first in a bucket is irrelevant.
 fn sorted(listing: &str) -> Vec<String> {
     let mut lines: Vec<_> = listing.lines().map(str::to_owned).collect();
     lines.sort();

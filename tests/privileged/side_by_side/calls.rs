@@ -1,4 +1,4 @@
-//! Calls as each version makes them: the captured ones with the connection's particulars put in.
+//! Calls as each version makes them: the captured ones with the connection's particulars filled in.
 
 use crate::support::binary::Call;
 use crate::support::captures::find_call;

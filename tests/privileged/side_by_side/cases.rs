@@ -44,7 +44,7 @@ impl Case {
         self
     }
 
-    /// Whether a VTI device is asked for.
+    /// Whether a VTI interface is asked for.
     pub fn wants_vti(&self) -> bool {
         let is_vti = |step: &Step| match step {
             Step::Call(call) => !call.get("VTI_IFACE").is_empty(),

@@ -8,7 +8,7 @@ use std::fmt;
 pub struct State(BTreeSet<String>);
 
 impl State {
-    /// Reads the listings: those of IPv4, those of IPv6 after `=v6=`, and the devices' settings after `=sysctl=`.
+    /// Reads the listings: those of IPv4, those of IPv6 after `=v6=`, and the interfaces' settings after `=sysctl=`.
     pub fn parse(listing: &str) -> Self {
         let mut facts = BTreeSet::new();
         let mut part = Part::Ipv4;

@@ -98,7 +98,7 @@ fn of_first(tables: &Emulator, packet: &Packet, explained: &PacketTrace) -> Resu
     Ok(())
 }
 
-/// What becomes of a packet that is not the first of its connection: what nat has made of the first one was made of it, too.
+/// The verdict on a packet that is not the first of its connection: what nat has made of the first one was made of it, too.
 fn of_later(tables: &Emulator, packet: &Packet, explained: &PacketTrace) -> Result<(), TestCaseError> {
     let inside = match packet.from {
         From::Local => packet.clone(),
@@ -151,7 +151,7 @@ fn ups() -> impl Strategy<Value = Vec<usize>> {
     prop::sample::subsequence((0..calls().len()).collect::<Vec<_>>(), 1..=calls().len()).prop_shuffle()
 }
 
-/// What becomes of a packet is one of the ways that were told. Several can be so at once, by the order in which tunnels came up.
+/// The verdict on a packet is one of the paths that were listed. Several can be so at once, by the order in which tunnels came up.
 fn one_agrees(tables: &Emulator, packet: &Packet, explained: &[&PacketTrace]) -> Result<(), TestCaseError> {
     prop_assert!(!explained.is_empty(), "nothing is told of {:?}", packet);
     let differences: Vec<_> = explained
@@ -190,7 +190,7 @@ proptest! {
             let journeys = rules.traces(with_less_known(whole.clone(), *ignorance));
             let so = journeys.iter().filter(|trace| trace.assumed.iter().all(|assumption| is_so(assumption, &whole)));
             one_agrees(tables, packet, &so.collect::<Vec<_>>())?;
-            // What is told of each way is only what must be so; the first that fits has to be right.
+            // What is said of each path is only what must be so; the first that fits has to be right.
             let asked = |trace: &&PacketTrace| trace.assumed.iter().all(|assumption| is_denied(assumption) || is_so(assumption, &whole));
             let first = journeys.iter().filter(|trace| trace.order == RuleOrder::First).find(asked);
             prop_assert!(first.is_some_and(|trace| trace.assumed.iter().all(|assumption| is_so(assumption, &whole))), "{:?} {:?}", first, packet);

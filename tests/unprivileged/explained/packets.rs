@@ -211,7 +211,7 @@ pub(crate) fn unknown_properties() -> impl Strategy<Value = Ignorance> {
     prop::sample::select(vec![Ignorance::SourcePort, Ignorance::Ports, Ignorance::Protocol])
 }
 
-/// The same packet with less known of it: devices that are no tunnel's and what its connection was translated to are not, either.
+/// The same packet with less known of it: interfaces that are no tunnel's and what its connection was translated to are not, either.
 pub(crate) fn with_less_known(mut packet: Packet, ignorance: Ignorance) -> Packet {
     packet.kind = match (ignorance, packet.kind) {
         (Ignorance::Protocol, _) => Traffic::Any,

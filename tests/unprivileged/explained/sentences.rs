@@ -137,7 +137,7 @@ proptest! {
 
     #[test]
     fn what_a_tunnel_is_said_to_let_pass_passes_and_the_rest_does_not(file in files(), up in 0..calls().len()) {
-        // Networks that are held apart, and other neighbours, have the last word about where packets go on in clear.
+        // Networks that are blocked, and other neighbours, have the last word about where packets go on unencrypted.
         let file = file.replace("when-down = \"block\"", "").replace("between = [[\"10.1.0.0/24\", \"10.5.0.0/24\"]]", "");
         // What `only-ipsec` forbids depends on where the packet goes on, which is not said here.
         let file: String = file.lines().filter(|line| !line.starts_with("only-ipsec")).map(|line| format!("{line}\n")).collect();
@@ -156,7 +156,7 @@ proptest! {
                     PacketCtState::Established(ConnectionDirection::Original),
                     PacketCtState::Established(ConnectionDirection::Reply),
                 ] {
-                    // What a tunnel's device leaves alone is in clear to the gateway's own rules.
+                    // What a tunnel's interface leaves alone is unencrypted to the gateway's own rules.
                     let Some(end) = promised_verdict(path, filter_path.map(|filter_path| &filter_path.allowed), &record, &kind, connection)
                         .filter(|end| *end != WalkEnd::Left || !is_in_clear) else { continue };
                     let seen = match path.direction() {

@@ -63,7 +63,7 @@ fn lines(keys: &[&'static [&'static str]]) -> BoxedStrategy<String> {
 pub(crate) fn files() -> impl Strategy<Value = String> {
     let parts = (lines(&GATEWAY), lines(&TUNNEL), lines(&TUNNEL));
     parts.prop_map(|(gateway, tunnels, spokes)| {
-        // Which networks are held apart is nothing to say where none are.
+        // Which networks are blocked is nothing to say where none are.
         let between = match spokes.contains("when-down") {
             true => "between = [[\"10.1.0.0/24\", \"10.5.0.0/24\"]]",
             false => "",

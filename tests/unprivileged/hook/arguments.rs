@@ -1,4 +1,4 @@
-//! What stands on the command line, and the settings file.
+//! What is on the command line, and the settings file.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -157,7 +157,7 @@ fn a_dry_run_shows_nothing_that_a_terminal_would_obey() {
     }
 }
 
-/// What stands in a settings file, the line that is at fault, and what is told of it.
+/// What is in a settings file, the line that is at fault, and what is reported of it.
 const SETTINGS: [(&str, usize, &str); 6] = [
     ("\n\nallow = \"all\"\n", 3, "allow: found an unknown key"),
     ("[tunnel]\nallow = 1\n", 2, "tunnel.allow: found the number 1"),

@@ -83,7 +83,7 @@ allow = "replies"
     fakes.tables[0].restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n").unwrap();
     let started = fakes.hook().operate(&["start"]);
     assert_eq!(started.code, Some(0), "{}", started.err_text());
-    // `start` lists the tables behind its first change, and finds nothing there: it makes all anew.
+    // `start` lists the tables behind its first change, and finds nothing there: it makes all again.
     let inputs = fakes.inputs();
     for (family, prefix) in ["iptables", "ip6tables"].into_iter().enumerate() {
         let last = inputs.iter().rfind(|(program, _)| program.starts_with(prefix));
@@ -547,7 +547,7 @@ fn no_path_is_told_of_rules_that_an_older_version_installed() {
         refused(&mut fakes, words);
         fakes.save_does("exit 0");
     }
-    // The other family's rules are the present ones, and who is up is told.
+    // The other family's rules are the present ones, and who is up is reported.
     let text = explain_output(&mut fakes, &[]);
     assert!(text.contains("net-net"), "{text}");
     fs::write(&note, present).expect("a note");

@@ -107,7 +107,7 @@ fn an_up_that_changes_its_tunnel_takes_one_restore() {
     fakes.expect_success(&libreswan_up().with("PLUTO_SA_REQID", "16393"));
     assert_eq!(fakes.started_by_last(), [RESTORE]);
     assert!(fakes.tables[0].save().contains("--reqid 16393") && !fakes.tables[0].save().contains("--reqid 16389"));
-    // What was put in counts, not what the call says.
+    // What was installed counts, not what the call says.
     fakes.expect_success(&libreswan_up().opposite());
     assert_eq!(fakes.chains(0), Vec::<&str>::new());
 }

@@ -1,4 +1,4 @@
-//! The resolver's duty: `resolv.conf`, unbound, systemd-resolved and NetworkManager, which are files and scripts here.
+//! The resolver's work: `resolv.conf`, unbound, systemd-resolved and NetworkManager, which are files and scripts here.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use super::fakes::Fakes;
 use crate::support::binary::{Call, Ending, write_program};
 use crate::support::captures::{find_call, names};
 
-/// Notes its arguments and what is in its environment, and answers as `resolvectl` does of a device that has something already.
+/// Notes its arguments and what is in its environment, and answers as `resolvectl` does of an interface that has something already.
 const PROGRAM: &str = r#"#!/bin/sh
 {
     printf '%s' "${0##*/}"
@@ -101,7 +101,7 @@ impl Client {
         self.fakes.hook().option("--root", self.fakes.path("root")).call(call)
     }
 
-    /// Makes a call that must go well, and returns what the resolver's programs were told.
+    /// Makes a call that must go well, and returns what the resolver's programs got as input.
     fn programs_input(&self, call: &Call) -> String {
         let _ = fs::remove_file(self.fakes.path("told"));
         self.call(call).assert_done();

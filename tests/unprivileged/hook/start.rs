@@ -8,7 +8,7 @@ use crate::support::binary::Ending;
 
 const GOOD: &str = "[gateway]\nike = \"any\"\nonly-ipsec = [\"eth7\"]\n";
 
-/// A typo, and another device that is to carry nothing but IPsec.
+/// A typo, and another interface that is to carry nothing but IPsec.
 const BROKEN: &str = "[gateway]\nike = \"anny\"\nonly-ipsec = [\"eth8\"]\n";
 
 fn machine() -> Fakes {

@@ -1,4 +1,4 @@
-//! A standard error that nobody reads: the IKE daemon stands still, and with it every tunnel, as long as a call lasts.
+//! A standard error that nobody reads: the IKE daemon waits, and with it every tunnel, as long as a call lasts.
 
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::process::Stdio;

@@ -58,7 +58,7 @@ fn checked(on_terminal: bool, variables: &[(&str, &str)]) -> String {
 #[test]
 fn what_is_wrong_is_red_in_a_check_on_a_terminal_that_has_colours() {
     if !nix::unistd::geteuid().is_root() {
-        // Anybody else is only told that it needs root.
+        // Anybody else is only informed that it needs root.
         assert!(checked(false, &[]).is_empty());
         return;
     }

@@ -94,7 +94,7 @@ pub(crate) fn settings(file: &str, family: Family) -> Option<Settings> {
     }
 }
 
-/// A tunnel between two networks, one between hosts, one with a device, and two spokes.
+/// A tunnel between two networks, one between hosts, one with an interface, and two spokes.
 pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
     let in_family = |text: &str| match family {
         Family::Ipv4 => text.to_owned(),
@@ -217,7 +217,7 @@ impl Sort {
     }
 }
 
-/// What a policy lets out of its tunnel, told anew from the manual and not from the plan.
+/// What a policy lets out of its tunnel, stated again from the manual and not from the plan.
 fn out_of(policy: &Policy, sort: Sort) -> Expectation {
     let listed = |service: &Service| match sort {
         Sort::Ssh => service.to_string() == "tcp/22",
@@ -279,11 +279,11 @@ fn from_gateway(policy: &Policy, opened: bool, sort: Sort) -> Expectation {
 /// One tunnel and where its packets are from.
 struct Side {
     name: &'static str,
-    /// An address beyond it, one behind us in its near network, and the gateway's own there.
+    /// An address beyond it, one behind us in its local network, and the gateway's own there.
     remote: &'static str,
     local: &'static str,
     here: &'static str,
-    /// The number; none for the device.
+    /// The number; none for the interface.
     reqid: Option<u32>,
     /// Whether the daemon opens the gateway.
     opened: bool,
@@ -428,7 +428,7 @@ impl Stand {
         }
     }
 
-    /// Nothing that comes or leaves in clear passes by a tunnel's rule; where networks are held apart it is dropped.
+    /// Nothing that comes or leaves unencrypted passes by a tunnel's rule; where networks are blocked it is dropped.
     fn clear_text_is_nobodys(&mut self) {
         let blocked = self.world.settings.tunnel.when_down == WhenDown::Block;
         for side in SIDES.iter() {
@@ -454,8 +454,8 @@ impl Stand {
         }
     }
 
-    /// A packet in clear that has nothing to do with any tunnel costs what it costs without any, and two or three rules where nothing is
-    /// set for the gateway. Where tunnels have a device of their own, it is asked for once on each side.
+    /// An unencrypted packet that has nothing to do with any tunnel costs what it costs without any, and two or three rules where nothing is
+    /// set for the gateway. Where tunnels have an interface of their own, it is asked for once on each side.
     fn clear_text_is_cheap(&mut self) {
         let settings = self.world.settings.clone();
         if settings.tunnel.when_down == WhenDown::Block || settings.gateway.place != JumpPlace::First {
@@ -480,7 +480,7 @@ impl Stand {
             // Less the rule of the administrator's.
             let cost = |world: &mut World| trace(world.tables.emulator(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
-            // Two rules ask for the class of a tunnel's device that the packet comes in by, one that it leaves by, one goes on.
+            // Two rules ask for the class of a tunnel's interface that the packet comes in by, one that it leaves by, one goes on.
             let interface = if self.up.iter().any(|side| side.reqid.is_none()) {
                 4
             } else {
@@ -555,7 +555,7 @@ fn is_ours(rule: &Option<String>) -> bool {
     rule.as_ref().is_some_and(|rule| rule.starts_with("-A PLUTO-"))
 }
 
-/// Whether a rule stands in a tunnel's own chain, or leads there.
+/// Whether a rule is in a tunnel's own chain, or leads there.
 fn is_tunnels(rule: &str) -> bool {
     let names = SIDES.iter().any(|side| rule.contains(&format!("PLUTO-{}-", side.name)));
     names || rule.starts_with("-A PLUTO-ONWARD")

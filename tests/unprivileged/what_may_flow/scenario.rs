@@ -121,7 +121,7 @@ impl<'a> Scenario<'a> {
             .unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
-    /// What becomes of a packet, and what should.
+    /// The verdict on a packet, and what should.
     pub(crate) fn verdict_and_expectation(&mut self, row: &str) -> (String, String) {
         let row = self.in_family(row);
         let (words, expected) = row.split_once(": ").unwrap_or_else(|| panic!("{row}"));

@@ -84,7 +84,7 @@ struct Run {
     file: usize,
     /// How often each tunnel came up without going down.
     up: BTreeMap<usize, u32>,
-    /// Those whose networks are held apart because they were up once.
+    /// Those whose networks are blocked because they were up once.
     brought: BTreeSet<usize>,
 }
 
@@ -142,7 +142,7 @@ impl Run {
         self.up.retain(|_, count| *count > 0);
     }
 
-    /// Whether it was made as it is set; what stands may not go with that, and nothing is changed then.
+    /// Whether it was made as it is set; what is installed may conflict with that, and nothing is changed then.
     fn start(&mut self) -> bool {
         let before = contents(&mut self.world);
         match self.world.start() {
@@ -164,7 +164,7 @@ impl Run {
     }
 }
 
-/// Every chain of all tables with its rules; in which order tunnels stand in ours is nobody's business.
+/// Every chain of all tables with its rules; the order of tunnels in our chains is irrelevant.
 fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
     let emulator = world.tables.emulator(Family::Ipv4);
     let of_table = |kind: Kind| {

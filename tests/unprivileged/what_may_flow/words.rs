@@ -1,4 +1,4 @@
-//! Packets in words, and what became of them.
+//! Packets in words, and what happened to them.
 //!
 //! ```text
 //! FROM SOURCE -> TO DESTINATION WHAT [STATE]: VERDICT[, MORE]...
@@ -175,7 +175,7 @@ pub(crate) fn family(packet: &Packet) -> Family {
     Family::of_address(packet.source)
 }
 
-/// What becomes of a packet, in words.
+/// The verdict on a packet, in words.
 pub(crate) fn verdict_words(tables: &Emulator, packet: &Packet) -> String {
     let trace = trace_packet(tables, packet);
     let verdict = match (trace.verdict, decider(trace.decided_by.rule.as_deref())) {

@@ -1,4 +1,4 @@
-//! A gateway between two machines, who send it packets, and what became of them.
+//! A gateway between two machines, who send it packets, and what happened to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -47,7 +47,7 @@ impl PacketPath {
     }
 }
 
-/// What became of a packet.
+/// What happened to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It came through the filter table, and not to the administrator's rules.
@@ -69,7 +69,7 @@ impl Outcome {
     }
 }
 
-/// Sends what it is told: an address, and a packet in hexadecimal. What a firewall refuses is no error.
+/// Sends the lines that it gets: an address, and a packet in hexadecimal. What a firewall refuses is no error.
 const SENDER: &str = "use Socket qw(:DEFAULT inet_pton pack_sockaddr_in6 AF_INET6); $| = 1;
 socket(my $four, AF_INET, SOCK_RAW, 255) or die $!; socket(my $six, AF_INET6, SOCK_RAW, 255) or die $!;
 while (<STDIN>) { my ($to, $hex) = split;
@@ -462,7 +462,7 @@ impl Lab {
         assert_eq!(missing(), [0; 0], "never came to the gateway");
     }
 
-    /// What became of the packets of these lengths.
+    /// What happened to the packets of these lengths.
     pub(super) fn outcomes(&self, packets: &[(u16, PacketPath)]) -> Vec<Option<Outcome>> {
         if packets.is_empty() {
             return Vec::new();

@@ -8,7 +8,7 @@ use crate::support::binary::Call;
 
 const BOTH: &[Version] = &[Version::V4_10, Version::V5_2];
 
-/// The routes to the far network: itself, one address, and the parts of everything.
+/// The routes to the remote network: itself, one address, and the parts of everything.
 const ROUTES: &[&str] = &[
     "route v4 unicast {PLUTO_PEER_CLIENT} *",
     "route v4 unicast {PLUTO_PEER_CLIENT_NET} *",
@@ -269,7 +269,7 @@ fn client_family(call: &Call) -> Family {
     Family::from_address(call.get("PLUTO_PEER_CLIENT"))
 }
 
-/// The family, if the far network is one address.
+/// The family, if the remote network is one address.
 fn one_address(call: &Call) -> Option<Family> {
     let family = client_family(call);
     let length = match family {
