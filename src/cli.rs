@@ -13,12 +13,12 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::selector::Expected;
+use crate::net::Expected;
 use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::words::{escaped, nearest};
 
 /// Where the record is unless `--state-dir` says otherwise.
-pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
+pub(crate) const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
 
 /// Where the system's own files are unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/";
@@ -464,7 +464,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
 /// The text for a command line that asks for help, or has an error: then with the most similar
 /// command, if there is one.
 #[must_use]
-pub fn one_line_error(error: &clap::Error) -> String {
+pub(crate) fn one_line_error(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return text;

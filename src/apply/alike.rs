@@ -10,13 +10,13 @@
 use std::collections::BTreeMap;
 
 use super::{ApplyError, Change, Engine, Note};
-use crate::iptables::Tables;
+use crate::daemon::{Tunnel, UpCounting};
+use crate::firewall::TunnelId;
+use crate::net::MarkBit;
 use crate::netfilter::Ruleset;
-use crate::plan::TunnelId;
-use crate::record::{Record, TunnelRecord};
-use crate::selector::MarkBit;
+use crate::netfilter::iptables::Tables;
 use crate::settings::Policy;
-use crate::updown_env::{Tunnel, UpCounting};
+use crate::state::{Record, TunnelRecord};
 
 /// The policies of these tunnels, in the order in which they were opened.
 fn in_turn<'a>(records: impl IntoIterator<Item = &'a TunnelRecord>) -> Vec<&'a Policy> {

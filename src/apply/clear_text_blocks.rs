@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::{ApplyError, Engine, Note};
-use crate::iptables::Tables;
+use crate::daemon::Tunnel;
+use crate::firewall::{PolicyError, TunnelId, block_has_no_effect, can_block_clear_text, clear_text_block};
+use crate::net::Network;
 use crate::netfilter::Ruleset;
-use crate::plan::{PolicyError, TunnelId, block_has_no_effect, can_block_clear_text, clear_text_block};
-use crate::record::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
-use crate::selector::Network;
+use crate::netfilter::iptables::Tables;
 use crate::settings::{Policy, WhenDown};
-use crate::updown_env::Tunnel;
+use crate::state::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
 
 /// The maximum number of recorded tunnels that ask for a blocked pair. A peer chooses its identity,
 /// and must not fill the record with it. At the maximum, further askers are unknown: the pair stays

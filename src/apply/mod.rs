@@ -9,15 +9,17 @@
 
 mod alike;
 mod clear_text_blocks;
-mod facts;
 mod find;
 mod forget;
 mod gateway;
 mod in_parts;
-mod replaced_route;
 mod restore;
-mod routing;
 mod tunnel;
+
+pub use forget::note_down;
+pub(crate) use gateway::InstalledRecords;
+pub use gateway::{Blocked, StartReport};
+pub(crate) use restore::Comparison;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,20 +27,17 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::iptables::{RefusalReason, Tables, TablesError};
+use crate::daemon::{ConnectionName, PeerText};
+use crate::firewall::{
+    DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition,
+};
+use crate::net::Family;
+use crate::netfilter::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Ruleset, Section, Table, restore_text};
-use crate::plan::{DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition};
-use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
-use crate::rtnetlink::XfrmInterface;
-use crate::selector::Family;
+use crate::netlink::XfrmInterface;
 use crate::settings::Settings;
-use crate::updown_env::{ConnectionName, PeerText};
+use crate::state::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use restore::all_rules;
-
-pub use forget::note_down;
-pub use gateway::{Blocked, InstalledRecords, StartReport};
-pub use restore::Comparison;
-pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 
 /// From so many records on a change is made in parts, see [`Change::in_parts`].
 const BULK_THRESHOLD: usize = 256;
@@ -266,7 +265,7 @@ impl<'a, T: Tables> Engine<'a, T> {
 
     /// The connections with a `down` that still could not be executed, and why.
     #[must_use]
-    pub fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
+    pub(crate) fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
         &self.failed_owed_downs
     }
 
@@ -484,7 +483,7 @@ fn changes_no_rule(change: &Change) -> bool {
 fn journal(change: &Change, sections: &[Section]) -> Journal {
     let ids = |entries: &[Record]| entries.iter().map(|entry| entry.id().clone()).collect();
     Journal {
-        format: crate::record::FORMAT,
+        format: crate::state::FORMAT,
         ruleset: change.ruleset,
         tables: sections.iter().map(|section| section.table).collect(),
         removed: ids(&change.removed),

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::selector::Expected;
+use crate::net::Expected;
 
 /// The prefix of every chain of this program, and of no other chain.
-pub const PREFIX: &str = "PLUTO-";
+pub(crate) const PREFIX: &str = "PLUTO-";
 
 /// The longest chain name that iptables takes, in bytes (`XT_EXTENSION_MAXNAMELEN` less its NUL).
 pub const LONGEST_CHAIN_NAME: usize = 28;

@@ -7,11 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::Backend;
-use super::chain::{BuiltIn, ChainName, called_first};
-use super::command::STAGE_CHAINS;
 use super::iptables_save::{IptablesSave, SavedRule, SavedTable};
-use super::table::Table;
+use super::restore_text::STAGE_CHAINS;
+use super::{Backend, BuiltIn, ChainName, Table, called_first};
 
 /// What to do with the administrator's rules that jump to chains of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

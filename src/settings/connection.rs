@@ -6,9 +6,9 @@ use ipnet::IpNet;
 
 use super::pattern::{Fit, IdentityPattern, NamePattern};
 use super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+use crate::daemon::{Tunnel, UpCounting};
+use crate::net::Network;
 use crate::netfilter::AdministratorChain;
-use crate::selector::Network;
-use crate::updown_env::{Tunnel, UpCounting};
 
 /// An entry `[[connection]]`: which tunnels it applies to, and what it sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl ConnectionFilter {
 
     /// Whether every tunnel matches, whatever its name.
     #[must_use]
-    pub fn is_everyone(&self) -> bool {
+    pub(crate) fn is_everyone(&self) -> bool {
         let Self {
             name,
             remote_id: peer_id,
@@ -162,7 +162,7 @@ pub struct PolicyOverrides {
 impl PolicyOverrides {
     /// A policy with what is set here set in it.
     #[must_use]
-    pub fn apply_to(&self, base: &Policy) -> Policy {
+    pub(crate) fn apply_to(&self, base: &Policy) -> Policy {
         let keys = self.clone();
         let base = base.clone();
         Policy {

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::service::Service;
-use crate::selector::{InterfacePattern, MarkBit};
+use crate::net::{InterfacePattern, MarkBit};
 
 /// What is set for the gateway. The default, which applies without a file, installs nothing.
 ///

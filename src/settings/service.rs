@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
+use crate::net::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
 
 /// A kind of connection that a peer may open, named as in the settings file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ const ICMPV6_TYPES: [(&str, u8); 6] = [
 
 impl Service {
     /// The words that need no number.
-    pub const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
+    pub(crate) const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
 
     /// Every spelling that needs no number.
     pub(super) fn spellings() -> Vec<String> {

@@ -9,7 +9,7 @@ const LONGEST: usize = 40;
 /// The valid spelling that is nearest to what was written, whether in upper or lower case: at most
 /// two letters wrong, left out, too many or swapped (one, in words of up to four letters), or else
 /// the only one that begins so.
-pub fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
     let written = written.trim().to_ascii_lowercase();
     if !(2..=LONGEST).contains(&written.len()) {
         return None;

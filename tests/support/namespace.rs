@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, setns};
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 use tempfile::TempDir;
 
 use super::binary::Hook;

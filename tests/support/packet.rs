@@ -11,7 +11,7 @@
 //! assert_eq!(trace(&table, &packet).verdict, Verdict::Accept);
 //! ```
 //!
-//! [`trace`] sends it through every table in the order in which the kernel does.
+//! [`journey`] sends it through every table in the order in which the kernel does.
 
 #![allow(
     dead_code,
@@ -21,8 +21,10 @@
 )]
 
 pub use super::pattern::{AddressRange, Direction, Family, IcmpPattern, InterfacePattern, Net, PolicyMatch, PortRange};
-pub use super::trace::{Decision, PacketTrace, TableTrace, Trace, Translation, Verdict};
-pub use super::trace::{after_routing, before_routing, trace, trace_chain, trace_packet};
+pub use super::trace::{
+    Decision, PacketTrace, TableTrace, Trace, Translation, Verdict, after_routing, before_routing, trace, trace_chain,
+    trace_packet,
+};
 
 use super::pattern::{TcpFlags, address};
 use std::net::IpAddr;

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
-use crate::support::world::{RestoreFailure, World, firewall_action, libreswan, strongswan, tunnel, with};
+use crate::support::world::{RestoreFailure, World, libreswan, strongswan};
 use pluto_updown::apply::{ApplyError, Context, Engine};
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::firewall::Drift;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::Drift;
-use pluto_updown::record::Store;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
+use pluto_updown::state::Store;
 
 const BOOK: Ruleset = Ruleset {
     backend: Backend::Nft,
@@ -35,23 +35,27 @@ fn restore(world: &mut World) -> Vec<Drift> {
 }
 
 fn ipv4_emulator(world: &mut World) -> &mut Emulator {
-    world.tables.emulator(Family::Ipv4)
+    world.emulator(Family::Ipv4)
 }
 
 /// Two tunnels in one bucket, one elsewhere, one with an interface, one with something in the nat table.
-fn tunnels() -> [Tunnel; 5] {
-    let plain = |name: &str, reqid, remote| libreswan("up-client", name, reqid, "10.1.0.0/24", remote);
+fn five_tunnels() -> [Tunnel; 5] {
+    let plain = |name: &str, reqid, remote| libreswan(name, reqid, "10.1.0.0/24", remote);
     [
-        tunnel(&plain("one", 16389, "10.2.0.0/24")),
-        tunnel(&strongswan("up-client", "two", 7, "10.1.0.0/24", "10.2.1.0/24")),
-        tunnel(&plain("three", 16397, "10.77.0.0/24")),
-        tunnel(&with(&plain("four", 16401, "10.4.0.0/24"), "VTI_IFACE", "vti1")),
-        tunnel(&with(
-            &with(&plain("five", 16405, "10.5.0.0/24"), "PLUTO_MY_CLIENT", "10.0.10.1/32"),
-            "CAT",
-            "YES",
-        )),
+        plain("one", 16389, "10.2.0.0/24"),
+        strongswan("two", 7, "10.1.0.0/24", "10.2.1.0/24"),
+        plain("three", 16397, "10.77.0.0/24"),
+        plain("four", 16401, "10.4.0.0/24").with("VTI_IFACE", "vti1"),
+        plain("five", 16405, "10.5.0.0/24")
+            .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
+            .with("CAT", "YES"),
     ]
+    .map(|call| call.tunnel())
+}
+
+/// One that comes late.
+fn late() -> Tunnel {
+    strongswan("late", 999, "10.1.0.0/24", "10.99.0.0/24").tunnel()
 }
 
 fn world_with_tunnels() -> World {
@@ -60,18 +64,15 @@ fn world_with_tunnels() -> World {
     ipv4_emulator(&mut world)
         .restore(admin)
         .expect("the administrator's rules");
-    for tunnel in &tunnels() {
+    for tunnel in &five_tunnels() {
         world.up(tunnel);
     }
     world
 }
 
-/// Both tables, with the rules of each chain sorted: the order in which tunnels came is not recorded.
+/// The tables, sorted: the order in which tunnels came is not recorded.
 fn sorted(world: &mut World) -> Vec<String> {
-    let text = Kind::ALL.map(|kind| ipv4_emulator(world).table(kind).save()).concat();
-    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    lines.sort();
-    lines
+    ipv4_emulator(world).sorted_lines()
 }
 
 type Damage = (&'static str, fn(&mut Emulator) -> Result<(), String>);
@@ -171,7 +172,7 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
             let restores = world.tables.restores();
             assert_eq!(restore(&mut world), [], "{what}: once more");
             assert_eq!(world.tables.restores(), restores, "{what}: once more");
-            for tunnel in &tunnels() {
+            for tunnel in &five_tunnels() {
                 world.down(tunnel);
             }
             assert!(world.is_forgotten(), "{what}");
@@ -185,7 +186,7 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
 fn what_nothing_on_record_needs_goes() {
     let mut world = world_with_tunnels();
     let saved = ipv4_emulator(&mut world).save();
-    for tunnel in &tunnels() {
+    for tunnel in &five_tunnels() {
         world.down(tunnel);
     }
     let before = sorted(&mut world);
@@ -226,13 +227,11 @@ fn a_refusal_that_passes_is_tried_again() {
 #[test]
 fn a_first_up_that_is_refused_is_tried_once_more() {
     for backend in [Backend::Nft, Backend::Legacy] {
-        for tunnel in tunnels() {
-            let mut world = World::default();
-            world.tables.default = backend;
+        for tunnel in five_tunnels() {
+            let mut world = World::default().on(backend);
             world.tables.failures = [RestoreFailure::Refused].into();
             world.up(&tunnel);
-            let mut fresh = World::default();
-            fresh.tables.default = backend;
+            let mut fresh = World::default().on(backend);
             fresh.up(&tunnel);
             assert_eq!(
                 sorted(&mut world),
@@ -249,8 +248,7 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
                 RestoreFailure::Refused,
             ]
             .into();
-            let up = FirewallAction::Open(Box::new(tunnel));
-            world.call(&up).expect_err("it is refused again and again");
+            world.try_up(&tunnel).expect_err("it is refused again and again");
             assert!(world.is_forgotten());
         }
     }
@@ -264,13 +262,7 @@ fn world_with_many_tunnels() -> World {
             format!("branch-{number}"),
             format!("10.{}.{}.0/24", 100 + number / 16, number % 16),
         );
-        world.up(&tunnel(&strongswan(
-            "up-client",
-            &name,
-            number + 1,
-            "10.1.0.0/24",
-            &remote,
-        )));
+        world.up(&strongswan(&name, number + 1, "10.1.0.0/24", &remote).tunnel());
     }
     world
 }
@@ -297,7 +289,7 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
     let mut world = world_with_many_tunnels();
     let before = sorted(&mut world);
     ipv4_emulator(&mut world).flush_all();
-    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let late = late();
     world.up(&late);
     world.down(&late);
     assert_eq!(sorted(&mut world), before);
@@ -306,7 +298,7 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
 #[test]
 fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
     let mut world = world_with_many_tunnels();
-    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let late = late();
     let before = ipv4_emulator(&mut world).save();
     change(ipv4_emulator(&mut world), "filter", "-D FORWARD -j PLUTO-FORWARD").expect("the jump");
     world.up(&late);
@@ -317,7 +309,7 @@ fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
 
 #[test]
 fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
-    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let late = late();
     let mut world = world_with_many_tunnels();
     let without = sorted(&mut world);
     world.up(&late);
@@ -326,13 +318,7 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
         world.down(&late);
         ipv4_emulator(&mut world).flush_all();
         world.tables.failures.extend([RestoreFailure::Refused, failure]);
-        let _ = world.call(&firewall_action(&strongswan(
-            "up-client",
-            "late",
-            999,
-            "10.1.0.0/24",
-            "10.99.0.0/24",
-        )));
+        let _ = world.try_up(&late);
         world.tables.failures.clear();
         try_restore(&mut world).expect("a restore");
         let expected = match world.recorded().keys().any(|name| name.starts_with("late")) {

@@ -5,11 +5,12 @@ use std::collections::hash_map::Entry;
 
 use toml::de::DeTable;
 
-use super::super::gateway::{Esp, Ike, JumpPlace};
-use super::super::policy::WhenDown;
-use super::super::{ConnectionSettings, Settings};
 use super::found::{TomlTable, TomlValue, find_key};
 use super::report::{SettingsFault, line_number};
+use crate::settings::Settings;
+use crate::settings::connection::ConnectionSettings;
+use crate::settings::gateway::{Esp, Ike, JumpPlace};
+use crate::settings::policy::WhenDown;
 
 /// Where the tables of a file are.
 #[derive(Debug, Default)]

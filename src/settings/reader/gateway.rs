@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::Service;
-use super::super::gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 use super::found::{TomlTable, TomlValue, entries};
 use super::network::{FORM, LIST, is_meant, network};
 use super::policy;
 use super::report::SettingsFault;
-use crate::selector::{MarkBit, PortProtocol};
+use crate::net::{MarkBit, PortProtocol};
+use crate::settings::gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
+use crate::settings::service::Service;
 
 pub(super) const IKE: [(&str, Ike); 3] = [("any", Ike::Any), ("known", Ike::Known), ("leave", Ike::Leave)];
 

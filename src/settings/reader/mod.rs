@@ -14,7 +14,9 @@ mod tests;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ConnectionFilter, ConnectionSettings, Malformed, Policy, PolicyOverrides, Settings};
+use super::connection::{ConnectionFilter, ConnectionSettings, PolicyOverrides};
+use super::policy::Policy;
+use super::{Malformed, Settings};
 use checks::SettingsTables;
 use found::{TomlTable, TomlValue, entries};
 pub(super) use lines::{SettingsLines, TableLines};

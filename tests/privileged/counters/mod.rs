@@ -14,7 +14,7 @@ use crate::support::emulator::Kind;
 use crate::support::namespace::VARIANTS;
 use crate::support::packet::{ConnectionState, Packet, trace_packet};
 use lab::{Lab, V4, socket_address};
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 use rules::{counting, with_rule};
 
 #[test]
@@ -74,12 +74,12 @@ fn a_journey_goes_and_ends_where_the_kernels_does() {
         let to = lab.udp(&lab.right, V4.right, 500);
         let mut port = 40_100;
         for (kind, hook) in hooks {
-            let before = |rule: &&&str| match **rule {
+            let is_counted = |rule: &&&str| match **rule {
                 "-j DROP" => kind != Kind::Nat,
                 "-j REJECT" => kind == Kind::Filter,
                 _ => true,
             };
-            for rule in RULES.iter().filter(before) {
+            for rule in RULES.iter().filter(is_counted) {
                 let emulator = lab.load(&with_rule(kind, hook, rule));
                 port += 1;
                 let from = lab.udp(&lab.left, V4.left, port);

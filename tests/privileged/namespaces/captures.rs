@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use crate::support::captures::{calls, names, path};
 use crate::support::namespace::{Namespace, VARIANTS, own_chain_sizes, the_administrators};
@@ -70,7 +70,7 @@ fn assert_like_the_emulator(backend: Backend) {
             world
                 .call(&call.firewall_action())
                 .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
-            let emulated = Family::ALL.map(|family| own_chain_sizes(&world.tables.emulator(family).save()));
+            let emulated = Family::ALL.map(|family| own_chain_sizes(&world.emulator(family).save()));
             assert_eq!(machine.own_chains(), emulated, "{name}: {call}");
             let admin_rules = machine.listing().map(|listing| the_administrators(&listing));
             assert_eq!(admin_rules, before, "{name}: {call}");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 
 use super::routes::{Router, route};
 use super::tables::{both, break_restore, machine, repair, saved};
@@ -58,7 +58,7 @@ fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
             world.call(&call.firewall_action()).expect("a good call");
             let now = saved(&machine, family);
             for (kind, now) in Kind::ALL.into_iter().zip(&now) {
-                let emulated = world.tables.emulator(family).table(kind).save();
+                let emulated = world.emulator(family).table(kind).save();
                 assert_eq!(
                     own_chain_sizes(now),
                     own_chain_sizes(&emulated),

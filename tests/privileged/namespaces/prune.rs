@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook};
@@ -31,9 +31,9 @@ pub(super) fn policies(machine: &Namespace, action: &str, up: &Call) {
         _ => String::new(),
     };
     let ip = tool("ip").display().to_string();
-    for (source, destination, way) in [(local, remote, "out"), (remote, local, "in"), (remote, local, "fwd")] {
+    for (source, destination, direction) in [(local, remote, "out"), (remote, local, "in"), (remote, local, "fwd")] {
         machine.shell(&format!(
-            "{ip} xfrm policy {action} src {source} dst {destination} dir {way} {template}"
+            "{ip} xfrm policy {action} src {source} dst {destination} dir {direction} {template}"
         ));
     }
 }
@@ -141,7 +141,7 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
         machine.hook().expect_success(&stays);
         let alone = machine.listing();
         machine.hook().expect_success(&goes);
-        machine.reload(pluto_updown::selector::Family::Ipv4);
+        machine.reload(pluto_updown::net::Family::Ipv4);
         let text = prune(&machine.hook(), &[]);
         assert!(
             text.contains("tunnel-3: stale, no IPsec policy in the kernel, removed"),

@@ -116,7 +116,7 @@ fn the_capabilities_that_pluto_leaves_are_enough() {
             assert!(machine.own_chains()[0].len() > 5, "{backend}");
             hook.expect_success(&libreswan_up().of_tunnel(3));
             hook.expect_success(&up.opposite());
-            machine.reload(pluto_updown::selector::Family::Ipv4);
+            machine.reload(pluto_updown::net::Family::Ipv4);
             hook.expect_success(&libreswan_up().of_tunnel(3).opposite());
             // The source address stays until then.
             hook.expect_success(&libreswan_up().with_verb("unroute-client"));

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 use serde_json::Value;
 
 use super::daemons::Daemon;

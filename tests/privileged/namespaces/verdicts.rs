@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::time::Duration;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 use serde_json::Value;
 
 use crate::support::binary::{Call, Hook};

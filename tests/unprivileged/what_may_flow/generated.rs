@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Policy, Service, Settings, WhenDown};
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
-use super::words::in_ipv6;
+use crate::support::binary::Call;
 use crate::support::emulator::{Emulator, Kind};
+use crate::support::gateway::in_family;
 use crate::support::packet::{Packet, Verdict, trace, trace_packet};
-use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
+use crate::support::world::{World, libreswan, strongswan};
 
 /// A setting and what it can be, the first of which is the default. Each is a line of the file.
 type Choices = &'static [&'static str];
@@ -81,10 +82,7 @@ fn files() -> Vec<String> {
 
 /// The settings of a file; nothing, where it says what does not go together.
 pub(crate) fn settings(file: &str, family: Family) -> Option<Settings> {
-    let text = match family {
-        Family::Ipv4 => file.to_owned(),
-        Family::Ipv6 => in_ipv6(file),
-    };
+    let text = in_family(file, family);
     match Settings::parse(&text) {
         Ok(settings) => Some(settings),
         Err(error) => {
@@ -95,51 +93,22 @@ pub(crate) fn settings(file: &str, family: Family) -> Option<Settings> {
 }
 
 /// A tunnel between two networks, one between hosts, one with an interface, and two spokes.
-pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
-    let in_family = |text: &str| match family {
-        Family::Ipv4 => text.to_owned(),
-        Family::Ipv6 => in_ipv6(text),
-    };
-    let client = |name, reqid, local: &str, remote: &str| {
-        strongswan("up-client", name, reqid, &in_family(local), &in_family(remote))
-    };
-    let vti = libreswan(
-        "up-client",
-        "vti",
-        16413,
-        &in_family("10.1.0.0/24"),
-        &in_family("10.7.0.0/24"),
-    );
+pub(crate) fn tunnels_of(family: Family) -> Vec<Tunnel> {
+    let say = |text: &str| in_family(text, family);
+    let client = |name, reqid, local, remote| strongswan(name, reqid, &say(local), &say(remote));
     let calls = [
         client("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
-        with(
-            &client("open", 2, "10.1.0.0/24", "10.3.0.0/24"),
-            "PLUTO_HOST_ACCESS",
-            "1",
-        ),
-        strongswan(
-            "up-host",
-            "peer",
-            6,
-            &in_family("192.0.2.1/32"),
-            &in_family("198.51.100.6/32"),
-        ),
-        with(&vti, "VTI_IFACE", "vti1"),
+        client("open", 2, "10.1.0.0/24", "10.3.0.0/24").with("PLUTO_HOST_ACCESS", "1"),
+        client("peer", 6, "192.0.2.1/32", "198.51.100.6/32").between_hosts(),
+        libreswan("vti", 16413, &say("10.1.0.0/24"), &say("10.7.0.0/24")).with("VTI_IFACE", "vti1"),
         client("west", 4, "10.0.0.0/8", "10.4.0.0/24"),
         client("east", 5, "10.0.0.0/8", "10.5.0.0/24"),
     ];
-    let peered = calls.map(|call| {
-        with(
-            &with(&call, "PLUTO_ME", &in_family("192.0.2.1")),
-            "PLUTO_PEER",
-            &in_family("192.0.2.2"),
-        )
-    });
-    let tunnels = peered.iter().map(|call| match firewall_action(call) {
-        FirewallAction::Open(tunnel) => *tunnel,
-        FirewallAction::Close(_) | FirewallAction::Nothing => panic!("{call}"),
-    });
-    tunnels.collect()
+    let of_hosts = |call: Call| {
+        call.with("PLUTO_ME", say("192.0.2.1"))
+            .with("PLUTO_PEER", say("192.0.2.2"))
+    };
+    calls.map(|call| of_hosts(call).tunnel()).to_vec()
 }
 
 /// A gateway with a chain of the administrator's, on which everything that we do not decide is accepted.
@@ -171,12 +140,12 @@ pub(crate) fn gateway(settings: Settings, family: Family) -> World {
 }
 
 fn restore(world: &mut World, family: Family, text: &str) {
-    assert_eq!(world.tables.emulator(family).restore(text), Ok(()));
+    assert_eq!(world.emulator(family).restore(text), Ok(()));
 }
 
 /// Brings a tunnel up. Says whether it is: what does not go with what is set for it may be refused, and nothing else.
 pub(crate) fn comes_up(world: &mut World, tunnel: &Tunnel) -> bool {
-    match world.call(&FirewallAction::Open(Box::new(tunnel.clone()))) {
+    match world.try_up(tunnel) {
         Ok(_) => true,
         Err(ApplyError::Policy { .. }) => false,
         Err(error) => panic!("{error}"),
@@ -272,7 +241,7 @@ fn from_gateway(policy: &Policy, opened: bool, sort: Sort) -> Expectation {
     };
     match into(policy, sort) {
         Expectation::Passes if !open => Expectation::Left,
-        expected @ (Expectation::Passes | Expectation::Dropped | Expectation::Left) => expected,
+        verdict_expected @ (Expectation::Passes | Expectation::Dropped | Expectation::Left) => verdict_expected,
     }
 }
 
@@ -330,7 +299,7 @@ impl Stand {
         let settings = settings(file, family)?;
         let mut world = gateway(settings, family);
         world.start().unwrap_or_else(|error| panic!("{error}\n{file}"));
-        let tunnels = tunnels(family);
+        let tunnels = tunnels_of(family);
         let up = SIDES
             .iter()
             .zip(&tunnels)
@@ -345,19 +314,16 @@ impl Stand {
     }
 
     fn between(&self, source: &str, destination: &str) -> Packet {
-        let in_family = |text: &str| match self.family {
-            Family::Ipv4 => text.to_owned(),
-            Family::Ipv6 => in_ipv6(text),
-        };
-        Packet::between(&in_family(source), &in_family(destination))
+        let [source, destination] = [source, destination].map(|address| in_family(address, self.family));
+        Packet::between(&source, &destination)
     }
 
     fn emulator(&mut self) -> &Emulator {
-        self.world.tables.emulator(self.family)
+        self.world.emulator(self.family)
     }
 
     #[track_caller]
-    fn assert_outcome(&mut self, packet: &Packet, expected: Expectation) {
+    fn assert_fate(&mut self, packet: &Packet, expected: Expectation) {
         let trace = trace(self.emulator(), packet);
         let is_own = trace
             .decided_by
@@ -370,12 +336,12 @@ impl Stand {
         let known = verdicts
             .into_iter()
             .find(|(verdict, _)| is_own && *verdict == trace.verdict);
-        let outcome = known.map_or(Expectation::Left, |(_, outcome)| outcome);
+        let verdict_expected = known.map_or(Expectation::Left, |(_, verdict_expected)| verdict_expected);
         let matched = trace.matched.join("\n");
-        if outcome != expected {
+        if verdict_expected != expected {
             let saved = self.emulator().save();
             panic!(
-                "{outcome:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
+                "{verdict_expected:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
                 self.file
             );
         }
@@ -388,14 +354,14 @@ impl Stand {
             for sort in SORTS {
                 if side.forwards {
                     let packet = sort.of_sort(side.comes(self.between(side.remote, side.local).out_by("lan0")));
-                    self.assert_outcome(&packet, out_of(&policy, sort));
+                    self.assert_fate(&packet, out_of(&policy, sort));
                     let packet = sort.of_sort(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
-                    self.assert_outcome(&packet, into(&policy, sort));
+                    self.assert_fate(&packet, into(&policy, sort));
                 }
                 let packet = sort.of_sort(side.comes(self.between(side.remote, side.here).for_gateway()));
-                self.assert_outcome(&packet, to_gateway(&policy, side.opened, sort));
+                self.assert_fate(&packet, to_gateway(&policy, side.opened, sort));
                 let packet = sort.of_sort(side.leaves(self.between(side.here, side.remote).made_here()));
-                self.assert_outcome(&packet, from_gateway(&policy, side.opened, sort));
+                self.assert_fate(&packet, from_gateway(&policy, side.opened, sort));
             }
         }
     }
@@ -410,15 +376,15 @@ impl Stand {
                 let packet = sort.of_sort(to.leaves(from.comes(self.between(from.remote, to.remote))));
                 let expected = match out_of(&policy, sort) {
                     Expectation::Passes => into(&policy, sort),
-                    expected @ (Expectation::Dropped | Expectation::Left) => expected,
+                    verdict_expected @ (Expectation::Dropped | Expectation::Left) => verdict_expected,
                 };
-                self.assert_outcome(&packet, expected);
+                self.assert_fate(&packet, expected);
             }
         }
         for from in spokes {
             // A tunnel that is not up, or not ours, is nobody's consent.
             let packet = Sort::Ssh.of_sort(self.between(from.remote, "10.9.0.7").out_by_ipsec("w0", 77));
-            let trace = trace(self.world.tables.emulator(self.family), &from.comes(packet));
+            let trace = trace(self.world.emulator(self.family), &from.comes(packet));
             assert_ne!(
                 (trace.verdict, is_ours(&trace.decided_by)),
                 (Verdict::Accept, true),
@@ -474,11 +440,11 @@ impl Stand {
         ];
         let mut one = gateway(settings.clone(), self.family);
         one.start().expect("a start");
-        let is_up = comes_up(&mut one, &tunnels(self.family)[1]);
+        let is_up = comes_up(&mut one, &tunnels_of(self.family)[1]);
         for (packet, least) in packets {
             let packet = packet.tcp(1, 2);
             // Less the rule of the administrator's.
-            let cost = |world: &mut World| trace(world.tables.emulator(self.family), &packet).cost() - 1;
+            let cost = |world: &mut World| trace(world.emulator(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
             // Two rules ask for the class of a tunnel's interface that the packet comes in by, one that it leaves by, one goes on.
             let interface = if self.up.iter().any(|side| side.reqid.is_none()) {
@@ -516,7 +482,7 @@ impl Stand {
 
     /// The last `down`, `stop` and `unblock` leave nothing.
     fn nothing_is_left(mut self) {
-        for tunnel in tunnels(self.family) {
+        for tunnel in tunnels_of(self.family) {
             self.world.down(&tunnel);
         }
         let stopped = self.world.stop().expect("a stop");

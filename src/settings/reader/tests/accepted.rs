@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::settings::connection::PolicyOverrides;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
-use crate::settings::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, PolicyOverrides, WhenDown};
+use crate::settings::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, WhenDown};
 
 fn parsed(text: &str) -> Settings {
     Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))

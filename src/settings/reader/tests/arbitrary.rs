@@ -8,8 +8,9 @@ use proptest::sample::{select, subsequence};
 
 use super::rendered::rendered;
 use super::*;
+use crate::settings::connection::PolicyOverrides;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
-use crate::settings::{Allow, Mss, Nat, PolicyOverrides, WhenDown};
+use crate::settings::policy::{Allow, Mss, Nat, WhenDown};
 
 fn one_of<T: Clone + std::fmt::Debug + 'static>(words: &'static [(&'static str, T)]) -> impl Strategy<Value = T> {
     select(words).prop_map(|(_, meaning)| meaning)
