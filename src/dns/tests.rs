@@ -139,7 +139,7 @@ fn nobody() -> Vec<String> {
     Vec::new()
 }
 
-/// A daemon that runs no more.
+/// A daemon that has exited.
 fn dead_daemon() -> DaemonProcess {
     DaemonProcess {
         pid: 0x7fff_fff0,

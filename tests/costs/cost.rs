@@ -20,7 +20,7 @@ pub(crate) struct Cost {
     pub(crate) messages: usize,
 }
 
-/// Makes a call, which must go well and say nothing, with all duties of the program.
+/// Makes a call, which must go well and say nothing, with everything that the program does.
 pub(crate) fn cost(machine: &Namespace, call: &Call) -> Cost {
     let log = machine.path("strace");
     let words = [

@@ -153,7 +153,7 @@ impl Charon {
         let local = ["10.1.0.0/24", "10.0.10.1/32"][usize::from(number % 2 == 1)];
         let remote = format!("10.{}.0.0/24", 100 + number);
         let up = libreswan(&format!("pluto-{number}"), 16389 + 4 * number, local, &remote);
-        let call = verb.of(match number % 2 {
+        let call = verb.of_call(match number % 2 {
             0 => up,
             _ => up.with("CAT", "YES").with("PLUTO_CONN_KIND", "CK_INSTANCE"),
         });
@@ -216,6 +216,6 @@ fn called(verb: Verb, child: &Child) -> ByChance {
     let up = strongswan(&child.name, child.reqid, local, remote)
         .of_peer(child.peer, child.association)
         .with("PLUTO_PEER", address(child.family, child.host));
-    let call = verb.of(up);
+    let call = verb.of_call(up);
     ByChance { verb, call }
 }

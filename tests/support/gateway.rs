@@ -48,13 +48,13 @@ impl DerefMut for Gateway {
 
 impl Gateway {
     /// What is said in IPv4, in the family of this one.
-    pub fn say(&self, text: &str) -> String {
+    pub fn in_family(&self, text: &str) -> String {
         in_family(text, self.family)
     }
 
     /// A network of ours, and one of a peer's.
     pub fn networks(&self) -> [String; 2] {
-        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| self.say(network))
+        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| self.in_family(network))
     }
 
     /// Another settings file.

@@ -23,7 +23,7 @@ pub enum Verb {
 
 impl Verb {
     /// The call with this verb, of an `up`.
-    pub fn of(self, up: Call) -> Call {
+    pub fn of_call(self, up: Call) -> Call {
         match self {
             Self::Up => up,
             Self::Down => up.opposite(),

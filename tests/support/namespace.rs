@@ -151,7 +151,7 @@ impl Namespace {
         self.whole_hook(words).word("--no-routes")
     }
 
-    /// The program with all its duties, started by another program in here.
+    /// The whole program, started by another program in here.
     pub fn whole_hook(&self, words: &[&str]) -> Hook {
         let hook = Hook::new().through(self.entry()).through(words);
         hook.option("--state-dir", self.state())

@@ -407,7 +407,7 @@ fn own_address(address: IpNet, interface: &Interface) -> NetObject {
     })
 }
 
-/// Whether one address stands in the way of another: the scope does not tell them apart, and in IPv6 not even the length of the
+/// Whether one address excludes another: the scope does not distinguish them, and in IPv6 not even the length of the
 /// prefix does.
 fn same_address(one: &AssignedAddress, other: &AssignedAddress) -> bool {
     let same_length = one.address.prefix_len() == other.address.prefix_len();

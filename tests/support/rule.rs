@@ -101,7 +101,7 @@ impl ParsedRule {
         self.matches.iter().filter_map(Match::policy)
     }
 
-    /// Whether a limit stands in its way when it matches often.
+    /// Whether a limit keeps it from matching often.
     pub fn is_limited(&self) -> bool {
         self.matches.iter().any(|one| matches!(one, Match::Limit(_)))
     }
@@ -564,8 +564,8 @@ fn comment(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The words of a line. A quoted word may hold blanks, and a backslash in it stands
-/// for the character behind it.
+/// The words of a line. A quoted word may hold blanks, and a backslash in it is
+/// an escape for the character behind it.
 pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start_matches([' ', '\t', '\n']);

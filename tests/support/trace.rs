@@ -80,7 +80,7 @@ pub fn trace(tables: &Emulator, packet: &Packet) -> Trace {
     trace_chain(tables, Kind::Filter, packet.built_in_chain(), packet)
 }
 
-/// Sends the packet through a chain, built-in or not, as it stands in the packet; see [`trace_packet`] for what a hook can not see.
+/// Sends the packet through a chain, built-in or not, as the packet is; see [`trace_packet`] for what a hook can not see.
 pub fn trace_chain(tables: &Emulator, kind: Kind, chain: &str, packet: &Packet) -> Trace {
     whatever_its_mark(packet, |packet| walk(tables.table(kind), chain, packet))
 }

@@ -484,7 +484,7 @@ pub fn settings(file: &str) -> Settings {
     Settings::parse(file).unwrap_or_else(|error| panic!("{file}\n{error}"))
 }
 
-/// Settings by which everything is allowed and the nat table is none of our business.
+/// Settings that allow everything and leave the nat table alone.
 pub fn nat_left_alone() -> Settings {
     Settings {
         tunnel: Policy {

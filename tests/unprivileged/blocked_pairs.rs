@@ -45,7 +45,7 @@ impl Gateway {
 
     /// The verdict on a packet unencrypted from one network to this address in the other.
     fn unencrypted(&mut self, to: &str) -> Verdict {
-        let [from, to] = ["10.1.0.9", to].map(|address| self.say(address));
+        let [from, to] = ["10.1.0.9", to].map(|address| self.in_family(address));
         let packet = Packet::between(&from, &to).tcp(40000, 80);
         self.verdict(&packet.in_by("lan0").out_by("w0"))
     }
@@ -141,7 +141,7 @@ bypass = [\"10.2.0.0/28\"]
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
             gateway.start_with(OPEN);
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
-            // What the only one that asks lets by.
+            // The `bypass` of the only one that asks.
             gateway.start_with(&OPEN.replacen("block", "leave", 1));
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Policy, "{order:?}");
             assert_eq!(gateway.unencrypted("10.2.0.99"), Verdict::Drop, "{order:?}");

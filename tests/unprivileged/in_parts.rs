@@ -83,7 +83,7 @@ fn from_west_to_east() -> Packet {
     packet.in_by_ipsec("eth0", 9001).out_by_ipsec("eth0", 9002)
 }
 
-/// A packet of one of many to an interface by which only IPsec is spoken.
+/// A packet of one of many to an interface on which only IPsec is allowed.
 fn from_one_of_many(number: usize) -> Packet {
     let remote = format!("10.{}.{}.7", 100 + number / 64, number % 64);
     let packet = Packet::between(&remote, "10.1.0.7").udp(40000, 80);

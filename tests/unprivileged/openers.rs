@@ -37,9 +37,9 @@ impl Gateway {
     /// The same of a peer at this address that compresses, or not, with a child to everywhere.
     fn everywhere(&self, peer: &str, number: u32, compresses: bool) -> Tunnel {
         let [local, _] = self.networks();
-        let call = strongswan("net", 1, &local, &self.say("0.0.0.0/0"))
-            .with("PLUTO_ME", self.say("192.0.2.1"))
-            .with("PLUTO_PEER", self.say(peer))
+        let call = strongswan("net", 1, &local, &self.in_family("0.0.0.0/0"))
+            .with("PLUTO_ME", self.in_family("192.0.2.1"))
+            .with("PLUTO_PEER", self.in_family(peer))
             .of_peer(peer, number);
         match compresses {
             true => call.with("PLUTO_IPCOMP", "1").tunnel(),
@@ -49,7 +49,7 @@ impl Gateway {
 
     /// The verdict on IP in IP out of the tunnel from a peer, which was not worth compressing.
     fn uncompressed_verdict(&mut self, peer: &str) -> Verdict {
-        let [from, to] = [peer, "192.0.2.1"].map(|address| self.say(address));
+        let [from, to] = [peer, "192.0.2.1"].map(|address| self.in_family(address));
         let protocol = match self.family {
             Family::Ipv4 => 4,
             Family::Ipv6 => 41,
@@ -60,14 +60,14 @@ impl Gateway {
 
     /// The same of a road warrior without a virtual address.
     fn road(&self, peer: &str, number: u32, reqid: u32, host: u8) -> Tunnel {
-        let [address, network] = ["", "/32"].map(|end| self.say(&format!("203.0.113.{host}{end}")));
+        let [address, network] = ["", "/32"].map(|end| self.in_family(&format!("203.0.113.{host}{end}")));
         let call = strongswan("road", reqid, &self.networks()[0], &network);
         call.of_peer(peer, number).with("PLUTO_PEER", address).tunnel()
     }
 
     /// The verdict on a new connection out of a tunnel to this port behind us.
     fn verdict_from(&mut self, reqid: u32, from: &str, port: u16) -> Verdict {
-        let [from, to] = [from, "10.1.0.9"].map(|address| self.say(address));
+        let [from, to] = [from, "10.1.0.9"].map(|address| self.in_family(address));
         let packet = Packet::between(&from, &to).tcp(40000, port);
         self.verdict(&packet.in_by_ipsec("eth0", reqid).out_by("lan0"))
     }
@@ -537,7 +537,7 @@ allow = \"none\"
         }];
         gateway.connected = lan().expect("networks");
         gateway.ask_connected = Some(lan);
-        let inside = gateway.say("10.1.0.1");
+        let inside = gateway.in_family("10.1.0.1");
         for if_id in [None, Some(7)] {
             let of = |peer: &str, number| Tunnel {
                 if_id_out: if_id,

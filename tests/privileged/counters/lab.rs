@@ -242,7 +242,7 @@ pub fn socket_address(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
-/// What stands in the comment of a rule, by which it is known: no two have the same. A word is printed without quotes.
+/// What is in the comment of a rule, by which it is known: no two have the same. A word is printed without quotes.
 fn comment(rule: &str) -> Option<&str> {
     let text = rule.split_once("--comment ")?.1;
     match text.strip_prefix('"') {

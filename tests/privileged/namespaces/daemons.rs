@@ -37,7 +37,7 @@ impl Daemon {
         daemon
     }
 
-    /// A daemon whose hook has all its duties.
+    /// A daemon with the whole program as its hook.
     pub(crate) fn start_whole(machine: &Namespace, name: &str) -> Self {
         let program = machine.path(name);
         if !program.exists() {

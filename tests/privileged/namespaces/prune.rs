@@ -1,4 +1,4 @@
-//! Tunnels that are up no more, though nobody said so.
+//! Tunnels that are no longer up, although no daemon said so.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -222,7 +222,7 @@ fn the_record_of_a_deleted_namespace_says_nothing_of_a_later_one_with_its_number
     }
 }
 
-/// strongSwan's `policies = no`: somebody else sees to the policies, and the SAs carry packets.
+/// strongSwan's `policies = no`: another program installs the policies, and the SAs carry packets.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_without_policies_is_kept_as_long_as_the_kernel_has_its_sa() {

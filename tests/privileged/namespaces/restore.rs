@@ -1,4 +1,4 @@
-//! What a reload of a firewall has taken, put back from the record.
+//! What a reload of a firewall has removed is reinstalled from the record.
 
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};

@@ -1,7 +1,7 @@
 //! Each setting alone on real iptables: the rules are taken, they are listed as this program writes them, a changed setting is applied to a tunnel that
-//! stands, and the last `down` or `stop` leaves nothing.
+//! is up, and the last `down` or `stop` leaves nothing.
 //!
-//! What must stand is what the emulator holds after the same calls; the emulator keeps rules as we spell them.
+//! What must be installed is what the emulator holds after the same calls; the emulator keeps rules as we spell them.
 
 use std::collections::BTreeMap;
 

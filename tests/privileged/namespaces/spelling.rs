@@ -268,7 +268,7 @@ fn needed(verdict: &Target) -> Vec<Match> {
     }
 }
 
-/// Every match and every verdict alone, and those that stand together, in the order in which the plan writes them.
+/// Every match and every verdict alone, and those that are used together, in the order in which the plan writes them.
 fn rules(family: Family) -> Vec<Rule> {
     let alone = matches(family)
         .into_iter()

@@ -225,7 +225,7 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
                 assert_eq!(saved(&machine, family), before, "{what}");
                 assert_eq!(machine.recorded("private-1"), None, "{what}");
                 assert_eq!(machine.state().exists(), !beside.is_empty(), "{what}");
-                // And nothing of it stands in the way of the next try.
+                // And nothing of it hinders the next try.
                 repair(&machine, family);
                 machine.hook().expect_success(&cat(family, 1));
                 machine.hook().expect_success(&cat(family, 1).opposite());

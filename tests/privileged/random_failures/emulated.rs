@@ -88,7 +88,7 @@ impl Life {
     }
 }
 
-/// How many calls and restores failed, what reached the tables, and how many ups stood at the end.
+/// How many calls and restores failed, what reached the tables, and how many ups were open at the end.
 #[derive(Debug, Default)]
 struct Figures {
     failed: usize,

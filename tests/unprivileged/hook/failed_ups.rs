@@ -1,4 +1,4 @@
-//! A tunnel that is up without rules is shown until it is up with them, or up no more.
+//! A tunnel that is up without rules is shown until it has rules, or is no longer up.
 
 use std::fs::File;
 

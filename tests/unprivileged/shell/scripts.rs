@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Pieces that other programs call, with words of their own, and those that run in a machine of the tests.
+/// Scripts that other programs call, with words of their own, and those that run in a machine of the tests.
 const NOT_FOR_PEOPLE: [&str; 6] = [
     "contrib/daemons/hooks/",
     "contrib/daemons/machine/",

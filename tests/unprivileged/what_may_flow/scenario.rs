@@ -28,20 +28,20 @@ impl<'a> Scenario<'a> {
         Self { world, family, tunnels }
     }
 
-    fn say(&self, text: &str) -> String {
+    fn in_family(&self, text: &str) -> String {
         in_family(text, self.family)
     }
 
     /// Another settings file.
     pub(crate) fn file(&mut self, text: &str) {
-        let text = self.say(text).replace(" ; ", "\n");
+        let text = self.in_family(text).replace(" ; ", "\n");
         self.world.set_file(&text);
     }
 
     /// The `up` of a tunnel.
     fn up(&self, name: &str) -> Call {
         let line = self.tunnels.get(name).unwrap_or_else(|| panic!("no tunnel {name}"));
-        let line = self.say(line);
+        let line = self.in_family(line);
         let words: Vec<_> = line.split(' ').collect();
         let [daemon, kind, reqid, local, remote, variables @ ..] = &words[..] else {
             panic!("{line}")
@@ -59,7 +59,7 @@ impl<'a> Scenario<'a> {
         };
         let call = ["PLUTO_ME=192.0.2.1", "PLUTO_PEER=192.0.2.2"]
             .iter()
-            .fold(call, |call, variable| set(call, &self.say(variable)));
+            .fold(call, |call, variable| set(call, &self.in_family(variable)));
         variables.iter().fold(call, |call, variable| set(call, variable))
     }
 
@@ -81,7 +81,7 @@ impl<'a> Scenario<'a> {
             ("up", Some(names)) => self.calls(names, Verb::Up)?,
             ("down", Some(names)) => self.calls(names, Verb::Down)?,
             ("connected", Some(networks)) => {
-                let networks = self.say(networks);
+                let networks = self.in_family(networks);
                 self.world.connected = networks
                     .split(' ')
                     .map(|text| text.parse().expect("a network"))
@@ -102,7 +102,7 @@ impl<'a> Scenario<'a> {
 
     fn calls(&mut self, names: &str, verb: Verb) -> Result<(), String> {
         for name in names.split(' ') {
-            let call = verb.of(self.up(name));
+            let call = verb.of_call(self.up(name));
             let done = self.world.call(&call.firewall_action());
             done.map_err(|error| format!("{name}: {error}"))?;
         }
@@ -112,7 +112,7 @@ impl<'a> Scenario<'a> {
     /// Rules of the administrator's: a table, a colon, and lines for `iptables-restore` between semicolons.
     fn restore(&mut self, rules: &str) {
         let (table, lines) = rules.split_once(": ").expect("a table");
-        let text = format!("*{table}\n{}\nCOMMIT\n", self.say(lines).replace("; ", "\n"));
+        let text = format!("*{table}\n{}\nCOMMIT\n", self.in_family(lines).replace("; ", "\n"));
         let emulator = self.world.emulator(self.family);
         emulator
             .restore(&text)
@@ -121,7 +121,7 @@ impl<'a> Scenario<'a> {
 
     /// The verdict on a packet, and what should.
     pub(crate) fn verdict_and_expectation(&mut self, row: &str) -> (String, String) {
-        let row = self.say(row);
+        let row = self.in_family(row);
         let (words, expected) = row.split_once(": ").unwrap_or_else(|| panic!("{row}"));
         let packet = packet(words, |name| self.tunnel(name));
         assert_eq!(family(&packet), self.family, "{row}");

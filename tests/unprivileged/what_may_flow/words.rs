@@ -7,9 +7,9 @@
 //! FROM and TO are `gateway`, `clear(DEVICE)` or `tunnel(NAME)`, WHAT is `tcp SOURCE-PORT DESTINATION-PORT`, `udp ...`, `icmp NAME` or
 //! `protocol NUMBER`. STATE is `new` (if nothing is said), `syn`, `later` (in a connection that its sender opened), `reply`, `related` (an ICMP
 //! error about a connection that its destination opened), `related to a reply` (one about a connection that its source opened), `expected`
-//! and `expected later` (in a connection that a conntrack helper expects), or `reply to ADDRESS` where the connection's source was hidden
-//! behind that. Before it may stand `asked ADDRESS PORT`: what the peer asked for, where a DNAT rule of the administrator's has sent it to the
-//! destination that is told.
+//! and `expected later` (in a connection that a conntrack helper expects), or `reply to ADDRESS` where the connection's source was translated
+//! to that. `asked ADDRESS PORT` may precede it: what the peer asked for, where a DNAT rule of the administrator's has sent it to the
+//! destination that the line has.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! Packets, byte by byte.
 //!
-//! Without checksums but for those of ICMP, which the nat table looks at, and IPv4's, which the kernel puts in.
+//! Without checksums but for those of ICMP, which the nat table looks at, and IPv4's, which the kernel adds.
 
 use std::net::IpAddr;
 
