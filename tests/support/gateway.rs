@@ -80,7 +80,7 @@ pub fn in_family(text: &str, family: Family) -> String {
     }
 }
 
-/// With the IPv6 address or network that is installed for each IPv4 one in a test of both families: `fd00::` and the old one's bits.
+/// With the IPv6 address or network that stands for each IPv4 one in a test of both families: `fd00::` and the old one's bits.
 pub fn in_ipv6(text: &str) -> String {
     let mut replaced = String::new();
     let mut rest = text;

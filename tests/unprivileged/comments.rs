@@ -57,7 +57,7 @@ const PRIVATE: &[(&[&str], &str)] = &[
 ];
 
 /// Phrases with such words that are plain English all the same.
-const PLAIN: &[&str] = &["named pipe, a device", "stands in for", "stand in for"];
+const PLAIN: &[&str] = &["named pipe, a device", "stands in for", "stand in for", "stands for"];
 
 /// A comment's line in lower case, without names in backticks and without punctuation.
 fn plain_words(comment: &str) -> String {

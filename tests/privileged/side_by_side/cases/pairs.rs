@@ -34,7 +34,7 @@ const AXES: &[&[Setting]] = &[
             match Family::from_address(draft.connection.me) {
                 Family::V4 => (draft.connection.peer, draft.connection.next_hop) = ("198.51.100.7", "192.1.2.254"),
                 Family::V6 => {
-                    (draft.connection.peer, draft.connection.next_hop) = ("2001:db8:77::7", "2001:db8:1:2::fe")
+                    (draft.connection.peer, draft.connection.next_hop) = ("2001:db8:77::7", "2001:db8:1:2::fe");
                 }
             }
         }),
