@@ -471,8 +471,8 @@ pub(crate) fn one_line_error(error: &clap::Error) -> String {
     };
     let line = CommandLine::command();
     let names: Vec<_> = line.get_subcommands().map(clap::Command::get_name).collect();
-    let near = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
-    match names::command_hint(word).or_else(near) {
+    let most_similar = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
+    match names::command_hint(word).or_else(most_similar) {
         Some(meant) => format!("{}\n\ndid you mean {meant}?\n", text.trim_end()),
         None => text,
     }
