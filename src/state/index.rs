@@ -1,7 +1,7 @@
 //! The index of the records: who needs which shared chains, and which tunnels are alike.
 //!
-//! It consists of empty files under `nodes`, so that a look-up costs the same for one tunnel and for
-//! ten thousand.
+//! It consists of empty files under `nodes`, so a look-up costs the same for one tunnel and for ten
+//! thousand.
 
 use std::collections::BTreeSet;
 use std::fs;
