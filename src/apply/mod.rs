@@ -18,9 +18,10 @@ mod restore;
 mod tunnel;
 
 pub use forget::note_down;
-pub use gateway::{Blocked, InstalledRecords, StartReport};
-pub use preview::Preview;
-pub use restore::Comparison;
+pub(crate) use gateway::InstalledRecords;
+pub use gateway::{Blocked, StartReport};
+pub(crate) use preview::Preview;
+pub(crate) use restore::Comparison;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -266,7 +267,7 @@ impl<'a, T: Tables> Engine<'a, T> {
 
     /// The connections with a `down` that still could not be executed, and why.
     #[must_use]
-    pub fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
+    pub(crate) fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
         &self.failed_owed_downs
     }
 

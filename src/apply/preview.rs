@@ -8,7 +8,7 @@ use crate::netfilter::{Ruleset, restore_text};
 
 /// What a call or a command would do. It is made from the plans that are carried out otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
+pub(crate) struct Preview {
     /// The verb or the command.
     name: String,
     /// What has to be known before the rest.
@@ -30,7 +30,7 @@ struct PreviewStep {
 
 impl Preview {
     /// Nothing yet, of this verb or command.
-    pub fn new(name: impl Display) -> Self {
+    pub(crate) fn new(name: impl Display) -> Self {
         Self {
             name: name.to_string(),
             notes: Vec::new(),
@@ -40,23 +40,23 @@ impl Preview {
     }
 
     /// Says something before the rest.
-    pub fn note(&mut self, line: impl Display) {
+    pub(crate) fn note(&mut self, line: impl Display) {
         self.notes.push(line.to_string());
     }
 
     /// Adds a line to the summary.
-    pub fn sum_up(&mut self, line: impl Display) {
+    pub(crate) fn sum_up(&mut self, line: impl Display) {
         self.summary.push(line.to_string());
     }
 
     /// Adds a step.
-    pub fn add(&mut self, action: impl Display, text: impl Into<String>) {
+    pub(crate) fn add(&mut self, action: impl Display, text: impl Into<String>) {
         let (action, text) = (action.to_string(), text.into());
         self.steps.push(PreviewStep { action, text });
     }
 
     /// Adds a step that runs commands, if there are any.
-    pub fn add_commands(&mut self, action: impl Display, commands: &[impl Display]) {
+    pub(crate) fn add_commands(&mut self, action: impl Display, commands: &[impl Display]) {
         if !commands.is_empty() {
             self.add(
                 action,
@@ -69,7 +69,7 @@ impl Preview {
     }
 
     /// Adds a step that gives this text to `iptables-restore --noflush`.
-    pub fn add_rules(&mut self, ruleset: Ruleset, text: String) {
+    pub(crate) fn add_rules(&mut self, ruleset: Ruleset, text: String) {
         let mut tables = Vec::new();
         for table in text.lines().filter_map(|line| line.strip_prefix('*')) {
             if !tables.contains(&table) {
@@ -86,7 +86,7 @@ impl Preview {
 
     /// The summary, and how to see the rest.
     #[must_use]
-    pub fn summary_text(&self) -> String {
+    pub(crate) fn summary_text(&self) -> String {
         let mut text = self.head();
         if !self.steps.is_empty() {
             // Writing into a String cannot fail.
@@ -97,7 +97,7 @@ impl Preview {
 
     /// The summary and the text of every step.
     #[must_use]
-    pub fn full_text(&self) -> String {
+    pub(crate) fn full_text(&self) -> String {
         let mut text = self.head();
         for PreviewStep { action, text: exact } in &self.steps {
             let (colon, end) = match (exact.is_empty(), exact.ends_with('\n')) {
@@ -123,7 +123,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// As for [`Engine::sections`].
-    pub fn preview(&self, changes: &[Change], preview: &mut Preview) -> Result<(), ApplyError> {
+    pub(crate) fn preview(&self, changes: &[Change], preview: &mut Preview) -> Result<(), ApplyError> {
         for change in changes {
             preview.add_rules(change.ruleset, restore_text(&self.sections(change)?));
             let stays = |id| change.added.iter().any(|other| other.id() == id);

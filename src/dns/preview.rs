@@ -15,7 +15,7 @@ use crate::apply::Preview;
 use crate::state::Store;
 
 /// Adds what a call would do.
-pub fn preview(action: &ResolverAction, store: &Store, system: &System, preview: &mut Preview) {
+pub(crate) fn preview(action: &ResolverAction, store: &Store, system: &System, preview: &mut Preview) {
     let mut errors: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     if let Some(names) = &action.names {
         errors = in_preview(store, system, errors, |engine| engine.preview_names(names, preview));
@@ -27,7 +27,7 @@ pub fn preview(action: &ResolverAction, store: &Store, system: &System, preview:
 }
 
 /// Adds what is done when all users give everything back.
-pub fn preview_give_back_all(store: &Store, system: &System, preview: &mut Preview) {
+pub(crate) fn preview_give_back_all(store: &Store, system: &System, preview: &mut Preview) {
     let errors = in_preview(store, system, Vec::new(), |engine| {
         let mut record = engine.store.read_state()?;
         for user in std::mem::take(&mut record.users) {

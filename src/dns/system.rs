@@ -24,7 +24,7 @@ const FIRST_USER: u32 = 1000;
 
 /// The machine.
 #[derive(Debug, Clone)]
-pub struct System {
+pub(crate) struct System {
     /// What its files are below: `/`.
     pub root: PathBuf,
     /// Where its programs are; empty for the usual places.
@@ -69,7 +69,7 @@ impl System {
             Exit::Code(status) => format!("failed with status {status}: {}", finished.stderr),
             Exit::Signal(signal) => format!("was killed by signal {signal}"),
             Exit::TimedOut => "took too long and was killed".to_owned(),
-            Exit::Lost => "ended without an exit status (is SIGCHLD ignored?)".to_owned(),
+            Exit::Lost => "ended without an exit status".to_owned(),
         };
         Err(DnsError::Failed {
             command: command.to_string(),

@@ -13,7 +13,7 @@ use crate::words::one_line;
 
 /// Where iptables is looked for, in this order. Not in `PATH`: the daemon's may be empty, or
 /// `(null)`.
-pub const DIRECTORIES: [&str; 7] = [
+pub(crate) const DIRECTORIES: [&str; 7] = [
     "/usr/sbin",
     "/sbin",
     "/usr/local/sbin",
@@ -194,19 +194,13 @@ impl<'a> Programs<'a> {
             Exit::Code(status) => Err(refused(program, status, finished.stderr)),
             Exit::Signal(signal) => Err(unknown(program, format_args!("was killed by signal {signal}"))),
             Exit::TimedOut => Err(unknown(program, format_args!("took too long and was killed"))),
-            Exit::Lost => Err(unknown(
-                program,
-                format_args!("ended without an exit status (is SIGCHLD ignored?)"),
-            )),
+            Exit::Lost => Err(unknown(program, format_args!("ended without an exit status"))),
         }
     }
 
     /// Whether a change would be taken. It is read, and what it needs is looked for, but nothing is
     /// done.
-    ///
-    /// # Errors
-    /// If it would not be.
-    pub fn rehearse(&self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
+    pub(crate) fn rehearse(&self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         let program = self.program(ruleset, "restore")?;
         self.run(&program, &["--test", "--noflush"], text, StandardOutput::Dropped)
             .map(drop)

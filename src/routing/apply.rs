@@ -107,7 +107,7 @@ impl RoutingChange {
     }
 
     /// The objects to remove, in the order of removal: the last installed first.
-    pub fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
+    pub(crate) fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
         let stays = |object: &NetObject| self.after.iter().any(|other| object_key(other) == object_key(object));
         self.recorded().iter().rev().filter(move |object| !stays(object))
     }
@@ -123,7 +123,7 @@ impl RoutingChange {
 
     /// The change that removes everything of a record.
     #[must_use]
-    pub fn removal(record: RoutingRecord) -> Self {
+    pub(crate) fn removal(record: RoutingRecord) -> Self {
         Self {
             key: record.key.clone(),
             connection: record.connection.clone(),
@@ -134,7 +134,7 @@ impl RoutingChange {
     }
 
     /// Adds it to a preview, as command lines of `ip`.
-    pub fn preview(&self, preview: &mut Preview) {
+    pub(crate) fn preview(&self, preview: &mut Preview) {
         let installed = self.after.iter().flat_map(NetObject::install_commands);
         let commands: Vec<_> = installed
             .chain(self.outgoing().map(NetObject::delete_command))
@@ -203,14 +203,14 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             return Ok(Vec::new());
         };
         let held = self.store.held_object(&address_key(source), key)?;
-        let device = match &held {
+        let interface = match &held {
             Some(NetObject::Address(address)) => self.store.held_object(&interface_key(&address.interface), key)?,
             Some(
                 NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_),
             )
             | None => None,
         };
-        Ok(device.into_iter().chain(held).collect())
+        Ok(interface.into_iter().chain(held).collect())
     }
 
     /// Makes the change.
@@ -379,10 +379,10 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         match object {
             NetObject::Address(address) => Ok(!users(address.address.addr())?.is_empty()),
             NetObject::VtiInterface(VtiInterface {
-                interface: device,
+                interface,
                 address: Some(address),
                 ..
-            }) => Ok((users(address.addr())?.iter()).any(|route| route.interface.as_ref() != Some(device))),
+            }) => Ok((users(address.addr())?.iter()).any(|route| route.interface.as_ref() != Some(interface))),
             NetObject::VtiInterface(_) | NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => {
                 Ok(false)
             }
@@ -414,7 +414,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
     ///
     /// # Errors
     /// If the record cannot be read, or the routes not be listed.
-    pub fn missing_routes(&mut self) -> Result<Vec<NetObject>, RoutingError> {
+    pub(crate) fn missing_routes(&mut self) -> Result<Vec<NetObject>, RoutingError> {
         let mut missing = Vec::new();
         for object in self
             .store

@@ -12,6 +12,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use signal_hook::consts::SIGCHLD;
+use signal_hook::flag;
 
 use crate::words::one_line;
 
@@ -40,7 +44,7 @@ const TURNS: u32 = 200;
 
 /// A program and how to run it.
 #[derive(Debug, Clone)]
-pub struct Invocation<'a> {
+pub(crate) struct Invocation<'a> {
     /// Where it is, from the root.
     pub program: &'a Path,
     /// Its arguments.
@@ -57,7 +61,7 @@ pub struct Invocation<'a> {
 
 /// What is done with a program's standard output.
 #[derive(Debug, Clone, Copy)]
-pub enum StandardOutput<'a> {
+pub(crate) enum StandardOutput<'a> {
     /// It is kept, all of it.
     Kept,
     /// It is thrown away.
@@ -69,7 +73,7 @@ pub enum StandardOutput<'a> {
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessOutput {
+pub(crate) struct ProcessOutput {
     /// How.
     pub exit: Exit,
     /// What it wrote, if it was to be kept.
@@ -80,7 +84,7 @@ pub struct ProcessOutput {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// By itself, with this status.
     Code(i32),
     /// By another program's signal.
@@ -102,7 +106,7 @@ pub struct ProcessError {
 
 /// The first of these folders that has a program of this name.
 #[must_use]
-pub fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
     let runs =
         |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
     folders.iter().map(|folder| folder.join(name)).find(runs)
@@ -111,7 +115,7 @@ pub fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// The file that a program's name leads to. Only its links are followed, and not those among its
 /// folders, which takes fewer system calls than its canonical path.
 #[must_use]
-pub fn link_target(program: PathBuf) -> PathBuf {
+pub(crate) fn link_target(program: PathBuf) -> PathBuf {
     let mut target = program;
     for _ in 0..MOST_LINKS {
         let Ok(link) = fs::read_link(&target) else { break };
@@ -127,7 +131,7 @@ pub fn link_target(program: PathBuf) -> PathBuf {
 /// # Errors
 /// If it cannot be started, or its output not be read. That it failed is no error here, nor that it
 /// is not known how it ended: it may have done its work.
-pub fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
     let failed = |action| {
         move |error: io::Error| ProcessError {
             program: invocation.program.to_owned(),
@@ -146,6 +150,7 @@ pub fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
         StandardOutput::Dropped => (None, Stdio::null()),
         StandardOutput::Holding(file) => (None, copy(file)?.into()),
     };
+    keep_exit_statuses().map_err(failed("learn how it ends"))?;
     let mut child = start(invocation, input, stdout).map_err(failed("start it"))?;
     let mut stderr = child.stderr.take();
     let mut tail = Vec::new();
@@ -173,6 +178,19 @@ fn start(invocation: &Invocation<'_>, input: File, stdout: Stdio) -> io::Result<
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
+}
+
+/// Makes the kernel keep the exit statuses of the programs. A parent that ignores SIGCHLD passes
+/// that on to this process, and the kernel then discards them (wait(2)). With a handler it does
+/// not. That costs two system calls; to ask whether SIGCHLD is ignored would cost more. The
+/// programs start with the default again (execve(2)).
+fn keep_exit_statuses() -> io::Result<()> {
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+    if !IS_DONE.swap(true, Ordering::Relaxed) {
+        // Nobody reads the flag.
+        flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
 }
 
 fn in_memory(content: &[u8]) -> io::Result<File> {
@@ -204,7 +222,7 @@ fn wait_for_exit(
                 }
                 return exit_of(status);
             }
-            // It has ended, and its status was discarded, as when SIGCHLD is ignored.
+            // It has ended, and somebody else has taken its status.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Exit::Lost,
             Ok(None) | Err(_) => {}
         }
