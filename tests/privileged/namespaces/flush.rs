@@ -73,7 +73,7 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
             .iter()
             .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
         tunnels().iter().for_each(|up| machine.hook().expect_success(up));
-        assert_eq!(machine.everything(), before, "{backend}");
+        assert_eq!(machine.everything(), installed, "{backend}");
     }
 }
 
