@@ -613,7 +613,7 @@ fn no_line_is_wider_than_the_terminal() {
         let piped = explain(&mut fakes, &words).out_text();
         // The second one may be asked a few seconds later.
         let without_seconds = |text: &str| {
-            (1..10).fold(text.to_owned(), |text, seconds| {
+            (1..60).fold(text.to_owned(), |text, seconds| {
                 text.replace(&format!("for {seconds}s"), "for 0s")
             })
         };
