@@ -9,15 +9,15 @@ use super::Detail;
 use super::command_context::{CommandContext, print, rulesets};
 use super::drift_words::repairs;
 use super::start::tunnels_without_rules;
-use crate::apply::Engine;
+use crate::apply::{Context, Engine};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::firewall::{Drift, Repair};
 use crate::netfilter::{Ruleset, Table, restore_text};
-use crate::netlink;
+use crate::netlink::{self, xfrm_interfaces};
 use crate::routing::{RoutingEngine, RoutingError};
 use crate::state::Store;
 use crate::updown::{HookError, close_late};
-use crate::words::one_line;
+use crate::words::{counted_noun, one_line};
 
 /// Reinstalls what is missing, and reports it. Returns the exit code: 1 if something could not be
 /// reinstalled.
@@ -71,7 +71,7 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
     let mut restored = Restored::default();
     let mut programs = command.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut engine = Engine::new(store, &mut programs, command.changing_context(store)?);
+    let mut engine = Engine::new(store, &mut programs, with_interfaces(command.changing_context(store)?));
     engine.recover()?;
     for ruleset in engine.upgrade()? {
         // Writing into a String cannot fail.
@@ -91,6 +91,15 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
             Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail)),
             Err(error) => restored.fail(&error),
         }
+    }
+    match engine.match_new_interfaces() {
+        Ok(0) => {}
+        Ok(tunnels) => {
+            let tunnels = counted_noun(tunnels, "tunnel");
+            // Writing into a String cannot fail.
+            let _ = writeln!(restored.text, "restored: the rules of {tunnels} for an XFRM interface");
+        }
+        Err(error) => restored.fail(&error),
     }
     for failed in tunnels_without_rules(command) {
         let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
@@ -122,7 +131,7 @@ fn rehearse(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resu
     let mut restored = Restored::default();
     let mut programs = command.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut engine = Engine::new(store, &mut programs, command.context());
+    let mut engine = Engine::new(store, &mut programs, with_interfaces(command.context()));
     for ruleset in rulesets {
         let comparison = engine.compare(ruleset)?;
         let sections = engine.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
@@ -134,7 +143,23 @@ fn rehearse(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resu
             restored.text.push_str(&restore_text(&sections));
         }
     }
+    for change in engine.plan_new_interfaces()? {
+        let _ = writeln!(
+            restored.text,
+            "# would change {}, for XFRM interfaces that were created or renamed:",
+            change.ruleset
+        );
+        restored.text.push_str(&restore_text(&engine.sections(&change)?));
+    }
     Ok(restored)
+}
+
+/// The context with the present XFRM interfaces. Without them the recorded ones stay.
+fn with_interfaces(context: Context) -> Context {
+    Context {
+        interfaces: xfrm_interfaces().unwrap_or_default(),
+        ..context
+    }
 }
 
 /// What was done about the differences in a ruleset, table by table; with [`Detail::Full`]

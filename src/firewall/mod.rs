@@ -63,7 +63,7 @@ pub use reconcile::{Repair, reconcile, release_base_chains};
 pub use self_check::{PlanFault, plan_faults};
 pub use stages::in_stages;
 pub use tunnel::{
-    AllowedTraffic, BucketMember, FilterPath, NatExemption, PacketPath, PolicyContext, PolicyError, TunnelId,
-    TunnelKey, TunnelOrder, TunnelRules, are_alike, can_move, esp_peer_rules, filter_paths, kept_sources,
+    AllowedTraffic, BucketMember, FilterPath, MissingInterface, NatExemption, PacketPath, PolicyContext, PolicyError,
+    TunnelId, TunnelKey, TunnelOrder, TunnelRules, are_alike, can_move, esp_peer_rules, filter_paths, kept_sources,
     may_have_become, tunnel_rules,
 };

@@ -2,12 +2,14 @@
 
 mod filter;
 mod identity;
+mod missing_interface;
 mod nat;
 mod order;
 mod packet_path;
 mod rules;
 
 pub use identity::{TunnelId, TunnelKey, are_alike, can_move, may_have_become};
+pub use missing_interface::MissingInterface;
 pub use nat::kept_sources;
 pub use order::{BucketMember, TunnelOrder};
 pub use packet_path::PacketPath;
@@ -73,6 +75,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
         }
     }
     refuse_inbound(&mut tunnel_rules, tunnel, id, context.policy);
+    missing_interface::drop_by_addresses(&mut tunnel_rules, tunnel, id, context.policy);
     if let Some(translation) = tunnel.translation {
         add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }
